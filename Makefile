@@ -1,0 +1,59 @@
+# Everything the project needs, it installs into .venv from hashed locks.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query crash lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: $(READY) ## Make the virtual environment
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "deploylog needs Python 3.11 or newer; $(PYTHON) is older (set PYTHON=...)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' \
+	  || { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY) ## Apply a real Terraform configuration and follow it (ONCE=1 exits after that)
+	$(BIN)/python demo/demo.py $(if $(ONCE),--once)
+
+test: check ## Run every check: format, lint, types, tests
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m mypy --strict src
+
+fmt: $(READY) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-ingest: $(READY) ## Measure appends, beside a raw SQLite insert of the same rows
+	$(BIN)/python -m bench.ingest
+
+bench-stream: $(READY) ## Measure streams to 1,000 readers, beside nginx nchan
+	$(BIN)/python -m bench.stream
+
+bench-query: $(READY) ## Measure queries over 1,000,000 events
+	$(BIN)/python -m bench.query
+
+crash: $(READY) ## Kill the service 20 times while it records, and look for what is missing
+	$(BIN)/python -m bench.crash
+
+lock: ## Resolve the locked versions anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --quiet pyproject.toml -o requirements/deploylog.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --quiet --group dev pyproject.toml -c requirements/deploylog.txt -o requirements/dev.txt
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,230 @@
+"""The catalogue: stacks and deployments, as the events tell of them.
+
+Everything here is derived from events, and kept by the store in the transaction that records
+them: ``stack.created`` and ``stack.deleted`` begin and end a stack, ``deployment.started``
+begins a deployment, ``resource.*.completed`` and ``resource.*.failed`` count, and
+``deployment.completed`` or ``deployment.failed`` end it.
+"""
+
+from functools import lru_cache
+from typing import Literal, TypeVar
+
+import msgspec
+
+from deploylog.errors import InvalidEvent
+from deploylog.events import NewEvent
+from deploylog.scope import Scope, segments
+
+Status = Literal["running", "completed", "failed"]
+
+_Data = TypeVar("_Data")
+
+
+class Stack(msgspec.Struct, frozen=True, kw_only=True):
+    """A named set of resources in a project. A stack made anew under an old name has a new id."""
+
+    #: UUID.
+    id: str
+    project: str
+    name: str
+    #: ns since 1970 (UTC).
+    created: int
+    #: ns since 1970 (UTC), or ``None`` while it exists.
+    deleted: int | None
+    scopes: tuple[Scope, ...]
+    groups: tuple[str, ...]
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many resources a deployment touched."""
+
+    added: int = 0
+    changed: int = 0
+    destroyed: int = 0
+    failed: int = 0
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a deployment tool."""
+
+    #: UUID.
+    id: str
+    project: str
+    stack_id: str
+    #: The stack's name.
+    stack: str
+    status: Status
+    #: ns since 1970 (UTC).
+    started: int
+    ended: int | None
+    tool: str | None
+    #: ``apply``, ``destroy``, ``plan``, …
+    operation: str | None
+    environment: str | None
+    actor: str | None
+    #: How it ended, in words.
+    message: str | None
+    counts: Counts
+    scopes: tuple[Scope, ...]
+    groups: tuple[str, ...]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Which stack, and which deployment of it, an event belongs to."""
+
+    project: str
+    stack_id: str
+    deployment_id: str | None
+
+
+class StackCreated(msgspec.Struct, frozen=True):
+    """A stack begins."""
+
+    stack: Stack
+
+
+class StackDeleted(msgspec.Struct, frozen=True):
+    """A stack ends; its name is free again."""
+
+    stack_id: str
+    time: int
+
+
+class DeploymentStarted(msgspec.Struct, frozen=True):
+    """A deployment begins."""
+
+    deployment: Deployment
+
+
+class DeploymentEnded(msgspec.Struct, frozen=True):
+    """A deployment ends."""
+
+    deployment_id: str
+    status: Status
+    time: int
+    message: str | None
+
+
+class ResourceCounted(msgspec.Struct, frozen=True):
+    """A resource was added, changed or destroyed, or failed."""
+
+    deployment_id: str
+    count: Literal["added", "changed", "destroyed", "failed"]
+
+
+Change = StackCreated | StackDeleted | DeploymentStarted | DeploymentEnded | ResourceCounted
+
+
+class _StackData(msgspec.Struct):
+    name: str
+
+
+class _DeploymentData(msgspec.Struct):
+    tool: str | None = None
+    operation: str | None = None
+    environment: str | None = None
+
+
+_COUNTED: dict[tuple[str | None, str], Literal["added", "changed", "destroyed"]] = {
+    ("create", "completed"): "added",
+    ("update", "completed"): "changed",
+    ("delete", "completed"): "destroyed",
+}
+
+
+#: How the types end that change the catalogue: most events do not, and need no closer look.
+_TELLING = (".created", ".deleted", ".started", ".completed", ".failed")
+
+
+@lru_cache(maxsize=10_000)
+def place_of(scopes: tuple[Scope, ...]) -> Place | None:
+    """The stack and deployment that one of these scopes names."""
+    for scope in scopes:
+        if not scope.startswith("project/"):
+            continue
+        names = segments(scope)
+        if len(names) == 6 and (names[2], names[4]) == ("stack", "deployment"):
+            return Place(names[1], names[3], names[5])
+        if len(names) == 4 and names[2] == "stack":
+            return Place(names[1], names[3], None)
+    return None
+
+
+def change_of(event: NewEvent) -> Change | None:
+    """What ``event`` changes in the catalogue; raises InvalidEvent when it does not say enough."""
+    if not event.type.endswith(_TELLING):
+        return None
+    subject = event.type.partition(".")[0]
+    if subject not in ("stack", "deployment", "resource"):
+        return None
+    place = place_of(event.scopes)
+    if place is None:
+        return None
+    if subject == "stack":
+        return _stack_change(event, place)
+    if place.deployment_id is None:
+        return None
+    if subject == "deployment":
+        return _deployment_change(event, place, place.deployment_id)
+    return _resource_change(event, place.deployment_id)
+
+
+def _stack_change(event: NewEvent, place: Place) -> Change | None:
+    if event.type == "stack.deleted":
+        return StackDeleted(place.stack_id, event.time)
+    if event.type != "stack.created":
+        return None
+    return StackCreated(
+        Stack(
+            id=place.stack_id,
+            project=place.project,
+            name=_data(event, _StackData).name,
+            created=event.time,
+            deleted=None,
+            scopes=event.scopes,
+            groups=event.groups,
+        )
+    )
+
+
+def _deployment_change(event: NewEvent, place: Place, deployment_id: str) -> Change | None:
+    if event.type == "deployment.completed":
+        return DeploymentEnded(deployment_id, "completed", event.time, event.message)
+    if event.type == "deployment.failed":
+        return DeploymentEnded(deployment_id, "failed", event.time, event.message)
+    if event.type != "deployment.started":
+        return None
+    data = _data(event, _DeploymentData)
+    return DeploymentStarted(
+        Deployment(
+            id=deployment_id,
+            project=place.project,
+            stack_id=place.stack_id,
+            stack="",
+            status="running",
+            started=event.time,
+            ended=None,
+            tool=data.tool,
+            operation=data.operation,
+            environment=data.environment,
+            actor=event.actor,
+            message=None,
+            counts=Counts(),
+            scopes=event.scopes,
+            groups=event.groups,
+        )
+    )
+
+
+def _resource_change(event: NewEvent, deployment_id: str) -> Change | None:
+    if event.action is not None and event.phase == "failed":
+        return ResourceCounted(deployment_id, "failed")
+    count = _COUNTED.get((event.action, event.phase))
+    return ResourceCounted(deployment_id, count) if count else None
+
+
+def _data(event: NewEvent, type_: type[_Data]) -> _Data:
+    try:
+        return msgspec.json.decode(event.data if event.data is not None else b"{}", type=type_)
+    except msgspec.DecodeError as error:
+        raise InvalidEvent(f"{event.type}: data: {error}", field="data") from error

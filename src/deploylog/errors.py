@@ -1,0 +1,152 @@
+"""What can go wrong, in our words.
+
+DeploylogError
+├── InvalidInput                the caller sent something we cannot take
+│   ├── InvalidScope
+│   ├── InvalidFilter
+│   ├── InvalidCursor
+│   ├── InvalidEvent
+│   ├── RequestReused           an Idempotency-Key came back with another body
+│   ├── TooLarge
+│   └── UnsupportedMedia
+├── Unauthenticated
+├── Forbidden
+├── NotFound
+│   ├── EventNotFound
+│   ├── StackNotFound
+│   ├── DeploymentNotFound
+│   └── KeyNotFound
+├── Conflict
+│   ├── StackExists
+│   └── StackMismatch
+├── CursorExpired               what the cursor points at is no longer retained
+├── Unavailable                 try again later
+│   ├── StoreUnavailable
+│   └── Stopping
+└── OperatorError               the service or a command was set up wrongly
+    ├── InvalidSettings
+    └── SchemaTooNew
+
+HTTP statuses are no business of this module: each dialect has one table for them.
+"""
+
+
+class DeploylogError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Say ``message``, or the first line of the class's docstring when there is none."""
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+
+    @property
+    def message(self) -> str:
+        """The sentence for the caller."""
+        return str(self.args[0])
+
+
+class InvalidInput(DeploylogError):
+    """The request is not valid."""
+
+    def __init__(
+        self, message: str | None = None, *, field: str | None = None, line: int | None = None
+    ) -> None:
+        """Name the ``field`` at fault, and the ``line`` (from 1) where the input has lines."""
+        super().__init__(message)
+        self.field = field
+        self.line = line
+
+
+class InvalidScope(InvalidInput):
+    """The scope is not valid."""
+
+
+class InvalidFilter(InvalidInput):
+    """The filter is not valid."""
+
+
+class InvalidCursor(InvalidInput):
+    """The cursor is not an event id of this log."""
+
+
+class InvalidEvent(InvalidInput):
+    """The event is not valid."""
+
+
+class RequestReused(InvalidInput):
+    """This Idempotency-Key was used before, for a request with another body."""
+
+
+class TooLarge(InvalidInput):
+    """The request is too large."""
+
+
+class UnsupportedMedia(InvalidInput):
+    """The content type or encoding is not supported."""
+
+
+class Unauthenticated(DeploylogError):
+    """Valid credentials are required."""
+
+
+class Forbidden(DeploylogError):
+    """You may not do this."""
+
+
+class NotFound(DeploylogError):
+    """There is no such thing."""
+
+
+class EventNotFound(NotFound):
+    """There is no such event."""
+
+
+class StackNotFound(NotFound):
+    """There is no such stack."""
+
+
+class DeploymentNotFound(NotFound):
+    """There is no such deployment."""
+
+
+class KeyNotFound(NotFound):
+    """There is no such key."""
+
+
+class Conflict(DeploylogError):
+    """The request conflicts with what is recorded."""
+
+
+class StackExists(Conflict):
+    """A stack of this name exists already."""
+
+
+class StackMismatch(Conflict):
+    """The stack id is not that of the current stack of this name."""
+
+
+class CursorExpired(DeploylogError):
+    """The events after this cursor are no longer retained."""
+
+
+class Unavailable(DeploylogError):
+    """The service cannot answer now; try again."""
+
+
+class StoreUnavailable(Unavailable):
+    """The store does not answer."""
+
+
+class Stopping(Unavailable):
+    """The service is stopping."""
+
+
+class OperatorError(DeploylogError):
+    """The service or a command was set up wrongly."""
+
+
+class InvalidSettings(OperatorError):
+    """A setting is not valid."""
+
+
+class SchemaTooNew(OperatorError):
+    """The store was written by a newer Deploylog."""

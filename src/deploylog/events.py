@@ -1,0 +1,147 @@
+"""Events: what happened in a deployment, before and after the log has recorded it."""
+
+import msgspec
+
+from deploylog.errors import InvalidEvent
+from deploylog.scope import Scope
+
+MAX_MESSAGE_BYTES = 64 * 1024
+MAX_DATA_BYTES = 512 * 1024
+MAX_NAME_LENGTH = 1024
+MAX_SCOPES = 16
+MAX_GROUPS = 64
+
+#: The group that everybody is in.
+EVERYBODY = "*"
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a deployment tool acted on."""
+
+    type: str
+    name: str
+    #: The index of a counted resource as a decimal string, or the key of a keyed one.
+    key: str | None = None
+    #: The tool's full name for it, modules and key included.
+    address: str | None = None
+    #: Name and value of the provider's id attribute, once the resource exists.
+    id_key: str | None = None
+    id_value: str | None = None
+
+
+class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An event as its producer says it: ``source``, ``type``, ``subject`` and ``time`` as in
+    CloudEvents 1.0, and what deployments have in common.
+    """
+
+    type: str
+    source: str
+    #: Where it belongs; at least one. It is found under every prefix of each.
+    scopes: tuple[Scope, ...]
+    #: When it happened, in ns since 1970 (UTC).
+    time: int
+    #: The producer's own id; with ``source`` it makes retries idempotent.
+    producer_id: str | None = None
+    subject: str | None = None
+    #: Who may see it, sorted; none means everybody who may read one of its scopes.
+    groups: tuple[str, ...] = ()
+    #: Who did it.
+    actor: str | None = None
+    resource: Resource | None = None
+    #: How long it took, in ns.
+    elapsed: int | None = None
+    message: str | None = None
+    #: Any JSON value.
+    data: msgspec.Raw | None = None
+    #: CloudEvents attributes that have no place above: a JSON object.
+    extensions: msgspec.Raw | None = None
+
+    @property
+    def action(self) -> str | None:
+        """``create``, ``update``, ``delete``, … of an event about a resource."""
+        parts = self.type.split(".")
+        return parts[1] if len(parts) == 3 and parts[0] == "resource" else None
+
+    @property
+    def phase(self) -> str:
+        """``started``, ``progress``, ``completed``, ``failed``, …: the type's last word."""
+        return self.type.rpartition(".")[2]
+
+
+class Event(NewEvent, frozen=True, kw_only=True, gc=False):
+    """An event the log has recorded."""
+
+    #: Place in the total order. Positions rise in commit order; they may have gaps.
+    position: int
+    #: UUIDv7, the public form of the position.
+    id: str
+    #: When the log recorded it, in ns since 1970 (UTC); never falls as positions rise.
+    recorded: int
+
+
+def recorded_event(event: NewEvent, *, position: int, id: str, recorded: int) -> Event:
+    """``event`` with the place that the log gave it."""
+    return Event(
+        type=event.type,
+        source=event.source,
+        scopes=event.scopes,
+        time=event.time,
+        producer_id=event.producer_id,
+        subject=event.subject,
+        groups=event.groups,
+        actor=event.actor,
+        resource=event.resource,
+        elapsed=event.elapsed,
+        message=event.message,
+        data=event.data,
+        extensions=event.extensions,
+        position=position,
+        id=id,
+        recorded=recorded,
+    )
+
+
+def check_event(event: NewEvent) -> None:
+    """Raise InvalidEvent, naming the field, unless ``event`` may be recorded."""
+    _check_names(event)
+    if not event.scopes:
+        raise InvalidEvent("an event needs a scope", field="scopes")
+    if len(event.scopes) > MAX_SCOPES or not all(event.scopes):
+        raise InvalidEvent(f"an event has 1 to {MAX_SCOPES} scopes", field="scopes")
+    if len(event.groups) > MAX_GROUPS or not all(event.groups):
+        raise InvalidEvent(f"an event has at most {MAX_GROUPS} groups", field="groups")
+    if not 0 <= event.time < 1 << 63:
+        raise InvalidEvent("time lies outside 1970 to 2262", field="time")
+    if event.elapsed is not None and not 0 <= event.elapsed < 1 << 63:
+        raise InvalidEvent("elapsed is negative or too long", field="elapsed")
+    if event.message is not None and len(event.message.encode()) > MAX_MESSAGE_BYTES:
+        raise InvalidEvent(f"message is longer than {MAX_MESSAGE_BYTES} bytes", field="message")
+    if event.data is not None and len(bytes(event.data)) > MAX_DATA_BYTES:
+        raise InvalidEvent(f"data is longer than {MAX_DATA_BYTES} bytes", field="data")
+
+
+def _check_names(event: NewEvent) -> None:
+    required = (("type", event.type), ("source", event.source))
+    for field, value in required:
+        if not value:
+            raise InvalidEvent(f"an event needs a {field}", field=field)
+        # They stand in lines of their own, in headers and on streams.
+        if not value.isascii() or not value.isprintable() or " " in value:
+            raise InvalidEvent(f"{field} holds blanks or other than ASCII", field=field)
+    resource = event.resource
+    optional = (
+        ("id", event.producer_id),
+        ("subject", event.subject),
+        ("actor", event.actor),
+        *((("resource." + name, getattr(resource, name)) for name in resource.__struct_fields__)
+          if resource else ()),
+        *(("groups", group) for group in event.groups),
+    )  # fmt: skip
+    for field, value in (*required, *optional):
+        if value is not None and len(value) > MAX_NAME_LENGTH:
+            raise InvalidEvent(f"{field} is longer than {MAX_NAME_LENGTH} characters", field=field)
+        # PostgreSQL cannot store NUL in text, and no name has a use for it.
+        if value is not None and "\0" in value:
+            raise InvalidEvent(f"{field} holds a NUL character", field=field)
+    if event.message is not None and "\0" in event.message:
+        raise InvalidEvent("message holds a NUL character", field="message")

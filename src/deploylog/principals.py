@@ -1,0 +1,89 @@
+"""Principals: who asks, what for, and what they may see.
+
+One rule decides visibility on every surface: a grant covers one of the event's scopes, and
+the event's groups are empty, or hold ``*``, or meet the principal's.
+"""
+
+from typing import Literal, get_args
+
+import msgspec
+
+from deploylog.errors import Forbidden, InvalidInput
+from deploylog.events import EVERYBODY, NewEvent
+from deploylog.scope import ROOT, Scope, contains, parse_scope
+
+Right = Literal["read", "write", "admin"]
+
+RIGHTS: tuple[Right, ...] = get_args(Right)
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """A right on a scope and everything below it. ``admin`` includes the other two."""
+
+    right: Right
+    scope: Scope
+
+    def covers(self, right: Right, scope: Scope) -> bool:
+        """Whether this grant gives ``right`` on ``scope``."""
+        return self.right in (right, "admin") and contains(self.scope, scope)
+
+
+class Visibility(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody may see: events below one of ``scopes`` whose groups allow it."""
+
+    scopes: tuple[Scope, ...]
+    #: ``None`` sees the events of every group.
+    groups: frozenset[str] | None
+
+    def shows(self, event: NewEvent) -> bool:
+        """Whether the event is visible."""
+        return self.shows_groups(event.groups) and self.shows_scopes(event.scopes)
+
+    def shows_scopes(self, scopes: tuple[Scope, ...]) -> bool:
+        """Whether a grant covers one of these scopes."""
+        return any(contains(outer, inner) for outer in self.scopes for inner in scopes)
+
+    def shows_groups(self, groups: tuple[str, ...]) -> bool:
+        """Whether something that is for these groups is visible."""
+        if not groups or self.groups is None:
+            return True
+        return EVERYBODY in groups or not self.groups.isdisjoint(groups)
+
+
+ALL = Visibility(scopes=(ROOT,), groups=None)
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks."""
+
+    name: str
+    #: ``None`` is a member of every group.
+    groups: frozenset[str] | None = frozenset()
+    grants: tuple[Grant, ...] = ()
+
+    def may(self, right: Right, scope: Scope) -> bool:
+        """Whether a grant gives ``right`` on ``scope``."""
+        return any(grant.covers(right, scope) for grant in self.grants)
+
+    def require(self, right: Right, scope: Scope) -> None:
+        """Raise Forbidden unless a grant gives ``right`` on ``scope``."""
+        if not self.may(right, scope):
+            raise Forbidden(f"{self.name} may not {right} {scope or 'the whole log'!s}")
+
+    @property
+    def visibility(self) -> Visibility:
+        """What this principal may see."""
+        scopes = {grant.scope for grant in self.grants if grant.right in ("read", "admin")}
+        return Visibility(scopes=tuple(sorted(scopes)), groups=self.groups)
+
+
+#: Who everybody is while no authentication is configured.
+ANYBODY = Principal(name="anybody", groups=None, grants=(Grant("admin", ROOT),))
+
+
+def parse_grant(text: str) -> Grant:
+    """``read:project/acme``; ``admin:`` or ``admin:/`` is the whole log."""
+    right, colon, path = text.partition(":")
+    if not colon or right not in RIGHTS:
+        raise InvalidInput(f"{text!r} is not a grant: write RIGHT:SCOPE, as read:project/acme")
+    return Grant(right, parse_scope(path))

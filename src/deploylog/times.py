@@ -1,0 +1,53 @@
+"""Times: integers of ns since 1970 (UTC) inside, RFC 3339 outside."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from deploylog.errors import InvalidInput
+
+SECOND = 1_000_000_000
+MILLISECOND = 1_000_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_RFC3339 = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d{2}:\d{2})"
+)
+
+_AGO = re.compile(r"-(\d{1,9})([smhd])")
+
+_UNITS = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
+
+
+def parse_time(text: str) -> int:
+    """The ns of an RFC 3339 time; digits beyond ns are cut off. Raises InvalidInput."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise InvalidInput(f"{text[:64]!r} is not an RFC 3339 time with an offset", field="time")
+    date, clock, fraction, offset = match.groups()
+    zone = "+00:00" if offset in "Zz" else offset
+    try:
+        whole = datetime.fromisoformat(f"{date}T{clock}{zone}") - _EPOCH
+    except ValueError as error:
+        raise InvalidInput(f"{text[:64]!r} is not a time: {error}", field="time") from error
+    return whole // timedelta(seconds=1) * SECOND + int((fraction or "").ljust(9, "0"))
+
+
+def parse_moment(text: str, *, now: int) -> int:
+    """An RFC 3339 time, or one so long ago: ``-15m``, ``-2h``, ``-7d``, ``-30s``."""
+    if match := _AGO.fullmatch(text):
+        return now - int(match[1]) * _UNITS[match[2]]
+    return parse_time(text)
+
+
+def render_time(ns: int) -> str:
+    """RFC 3339 in UTC, with six digits of a second, or nine where they are needed."""
+    seconds, fraction = divmod(ns, SECOND)
+    digits = f"{fraction:09d}"
+    return f"{_second(seconds)}.{digits[:6] if digits.endswith('000') else digits}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
