@@ -1,0 +1,27 @@
+"""Where the log is kept."""
+
+from pathlib import Path
+
+from deploylog.errors import InvalidSettings
+from deploylog.store.base import CommitObserver, OpenStore
+
+
+def open_store(url: str, *, observer: CommitObserver) -> OpenStore:
+    """The store at ``url``: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``."""
+    from deploylog.store.sqlite import open_sqlite
+
+    return open_sqlite(_sqlite_path(url), observer=observer)
+
+
+def migrate_store(url: str) -> list[str]:
+    """Bring the store to this program's schema; return the names of the steps taken."""
+    from deploylog.store.sqlite import migrate_file
+
+    return migrate_file(_sqlite_path(url))
+
+
+def _sqlite_path(url: str) -> Path:
+    scheme, separator, path = url.partition(":///")
+    if scheme != "sqlite" or not separator or not path:
+        raise InvalidSettings(f"store {url!r} is not of the form sqlite:///PATH")
+    return Path(path)

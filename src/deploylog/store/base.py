@@ -1,0 +1,194 @@
+"""What a store is: the log, the catalogue kept with it, and the keys.
+
+These docstrings are the contract; ``tests/store/test_conformance.py`` is its proof. A backend
+is done when it passes.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
+
+import msgspec
+
+from deploylog.catalogue import Deployment, Stack
+from deploylog.events import Event, NewEvent
+from deploylog.filters import EVERYTHING, Filter
+from deploylog.principals import ALL, Grant, Visibility
+from deploylog.scope import ROOT, Scope
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events, in which order."""
+
+    scope: Scope = ROOT
+    filter: Filter = EVERYTHING
+    visibility: Visibility = ALL
+    #: Positions, both exclusive.
+    after: int | None = None
+    before: int | None = None
+    order: Literal["newest", "oldest"] = "newest"
+    limit: int = 100
+
+
+class RequestKey(msgspec.Struct, frozen=True, kw_only=True):
+    """Names one request, so that its retry is not recorded again."""
+
+    key: str
+    #: A digest of what was asked, to tell a retry from another request under the same key.
+    fingerprint: bytes
+
+
+class EventLog(Protocol):
+    """One totally ordered log of events."""
+
+    @property
+    def epoch(self) -> int:
+        """Drawn when the log was made; part of every id."""
+        ...
+
+    async def append(
+        self, events: Sequence[NewEvent], *, request: RequestKey | None = None
+    ) -> list[Event]:
+        """Record all of ``events`` or none, durably, and return them with positions.
+
+        An event whose ``source`` and ``producer_id`` are in the log already is not recorded
+        again: the event first recorded under them comes back instead, for as long as it is
+        retained. So does everything that ``request`` recorded when it came before; with
+        another fingerprint it raises RequestReused. Once a reader has seen position N, no
+        event appears at or below N. Raises StackExists when a ``stack.created`` takes the name
+        of a stack that exists, InvalidEvent when a deployment starts in an unknown stack.
+        """
+        ...
+
+    async def read(self, query: Query) -> list[Event]:
+        """The events that ``query`` asks for: ``limit`` of them, or all that there are."""
+        ...
+
+    async def get(self, position: int) -> Event:
+        """The event at ``position``; raises EventNotFound."""
+        ...
+
+    async def head(self) -> int:
+        """The newest position; 0 when nothing was ever recorded."""
+        ...
+
+    async def floor(self) -> int:
+        """Everything at or below this position is no longer retained; 0 at first."""
+        ...
+
+    async def position_before(self, recorded: int) -> int:
+        """The newest position recorded before this time (ns), or the floor."""
+        ...
+
+    async def prune(self, recorded_before: int) -> int:
+        """Forget the events recorded before this time (ns); return how many.
+
+        Stacks and deployments stay in the catalogue.
+        """
+        ...
+
+    def changes(self) -> AsyncIterator[int]:
+        """Yield the head now, and again whenever it has moved, whichever process moved it."""
+        ...
+
+
+class Catalogue(Protocol):
+    """Stacks and deployments, as the recorded events tell of them."""
+
+    async def projects(self, visibility: Visibility) -> list[str]:
+        """The names of the projects that have a visible stack, in order."""
+        ...
+
+    async def stacks(
+        self, visibility: Visibility, *, project: str | None = None, deleted: bool = False
+    ) -> list[Stack]:
+        """The visible stacks that exist, or with ``deleted`` all that ever did, newest first."""
+        ...
+
+    async def stack(self, project: str, name: str) -> Stack:
+        """The stack that now has this name; raises StackNotFound."""
+        ...
+
+    async def deployments(
+        self,
+        visibility: Visibility,
+        *,
+        project: str | None = None,
+        stack_id: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[Deployment]:
+        """The visible deployments, last started first, those started before ``before``."""
+        ...
+
+    async def deployment(self, id: str) -> Deployment:
+        """The deployment; raises DeploymentNotFound."""
+        ...
+
+
+class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key as it is kept: never the secret, only its hash."""
+
+    id: str
+    name: str
+    #: SHA-256 of the secret, which is random and 256 bits long.
+    digest: bytes
+    groups: tuple[str, ...]
+    grants: tuple[Grant, ...]
+    #: ns since 1970 (UTC).
+    created: int
+    revoked: int | None
+
+
+class Keys(Protocol):
+    """The API keys."""
+
+    async def add(self, key: StoredKey) -> None:
+        """Keep a new key."""
+        ...
+
+    async def list(self) -> list[StoredKey]:
+        """Every key, the revoked ones too, oldest first."""
+        ...
+
+    async def get(self, id: str) -> StoredKey:
+        """The key; raises KeyNotFound."""
+        ...
+
+    async def revoke(self, id: str, time: int) -> None:
+        """Let the key open nothing from now on; raises KeyNotFound."""
+        ...
+
+
+class CommitObserver(Protocol):
+    """Is told how the store is doing."""
+
+    def committed(self, seconds: float, events: int) -> None:
+        """A transaction with so many events took so long; called in any thread."""
+        ...
+
+
+class Store(Protocol):
+    """A log, its catalogue and its keys, in one place."""
+
+    @property
+    def log(self) -> EventLog:
+        """The events."""
+        ...
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What they tell of."""
+        ...
+
+    @property
+    def keys(self) -> Keys:
+        """Who may ask."""
+        ...
+
+    async def ready(self) -> None:
+        """Raise StoreUnavailable unless the store can answer."""
+        ...
+
+
+OpenStore = AbstractAsyncContextManager[Store, bool | None]

@@ -1,0 +1,285 @@
+"""Stacks and deployments in SQLite: written with the events, read by anybody."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from deploylog.catalogue import (
+    Change,
+    Counts,
+    Deployment,
+    DeploymentEnded,
+    DeploymentStarted,
+    ResourceCounted,
+    Stack,
+    StackCreated,
+    StackDeleted,
+)
+from deploylog.errors import DeploymentNotFound, InvalidEvent, StackExists, StackNotFound
+from deploylog.events import EVERYBODY
+from deploylog.principals import Visibility
+from deploylog.store.sqlite.connection import SqlValue, one_row
+from deploylog.store.sqlite.readers import Readers
+from deploylog.store.sqlite.rows import json_text, names_of, scopes_of
+
+
+class CatalogueWriter:
+    """Takes what events change, then applies it, in one transaction that its caller began."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        """``connection`` is the writing one."""
+        self._connection = connection
+        self._changes: list[Change] = []
+        self._names: set[tuple[str, str]] = set()
+        self._stack_ids: set[str] = set()
+
+    def admit(self, changes: Sequence[Change]) -> None:
+        """Take ``changes``, to be applied with the others.
+
+        Raises, and takes none, when they clash with what is recorded or was taken before.
+        """
+        stacks = [change.stack for change in changes if isinstance(change, StackCreated)]
+        names = {(stack.project, stack.name) for stack in stacks}
+        if len(names) < len(stacks):
+            raise StackExists
+        for stack in stacks:
+            self._check_stack(stack)
+        stack_ids = {stack.id for stack in stacks} | self._stack_ids
+        for change in changes:
+            if isinstance(change, DeploymentStarted):
+                self._check_deployment(change.deployment, stack_ids)
+        self._names |= names
+        self._stack_ids = stack_ids
+        self._changes += changes
+
+    def _check_stack(self, stack: Stack) -> None:
+        taken = (stack.project, stack.name) in self._names or one_row(
+            self._connection,
+            "SELECT 1 FROM stacks WHERE id = ? OR (project = ? AND name = ? AND deleted IS NULL)",
+            (stack.id, stack.project, stack.name),
+        )
+        if taken:
+            raise StackExists(f"stack {stack.name!r} of project {stack.project!r} exists already")
+
+    def _check_deployment(self, deployment: Deployment, stack_ids: set[str]) -> None:
+        known = (
+            deployment.stack_id in stack_ids
+            or self._connection.execute(
+                "SELECT 1 FROM stacks WHERE id = ? AND project = ?",
+                (deployment.stack_id, deployment.project),
+            ).fetchone()
+        )
+        if not known:
+            raise InvalidEvent(
+                f"project {deployment.project!r} has no stack with id {deployment.stack_id!r}",
+                field="scopes",
+            )
+
+    def apply(self) -> None:
+        """Bring the tables up to date."""
+        counted: dict[tuple[str, str], int] = {}
+        for change in self._changes:
+            if isinstance(change, ResourceCounted):
+                key = (change.deployment_id, change.count)
+                counted[key] = counted.get(key, 0) + 1
+            else:
+                self._apply(change)
+        for (deployment_id, count), number in counted.items():
+            self._connection.execute(
+                f"UPDATE deployments SET {count} = {count} + ? WHERE id = ?",
+                (number, deployment_id),
+            )
+
+    def _apply(self, change: Change) -> None:
+        execute = self._connection.execute
+        if isinstance(change, StackCreated):
+            stack = change.stack
+            names = (json_text(stack.scopes), json_text(stack.groups))
+            execute(_INSERT_STACK, (stack.id, stack.project, stack.name, stack.created, *names))
+        elif isinstance(change, StackDeleted):
+            execute(
+                "UPDATE stacks SET deleted = ? WHERE id = ? AND deleted IS NULL",
+                (change.time, change.stack_id),
+            )
+        elif isinstance(change, DeploymentStarted):
+            execute(_INSERT_DEPLOYMENT, _deployment_row(change.deployment))
+        elif isinstance(change, DeploymentEnded):
+            execute(
+                "UPDATE deployments SET status = ?, ended = ?, message = ?"
+                " WHERE id = ? AND ended IS NULL",
+                (change.status, change.time, change.message, change.deployment_id),
+            )
+
+
+_INSERT_STACK = """
+INSERT INTO stacks (id, project, name, created, scopes, "groups") VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+_INSERT_DEPLOYMENT = """
+INSERT INTO deployments (id, project, stack_id, status, started, tool, operation, environment,
+                         actor, scopes, "groups")
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING
+"""
+
+
+def _deployment_row(deployment: Deployment) -> tuple[SqlValue, ...]:
+    return (
+        deployment.id,
+        deployment.project,
+        deployment.stack_id,
+        deployment.status,
+        deployment.started,
+        deployment.tool,
+        deployment.operation,
+        deployment.environment,
+        deployment.actor,
+        json_text(deployment.scopes),
+        json_text(deployment.groups),
+    )
+
+
+class SqliteCatalogue:
+    """The ``Catalogue`` of a SQLite store."""
+
+    def __init__(self, readers: Readers) -> None:
+        """``readers`` is where to read."""
+        self._readers = readers
+
+    async def projects(self, visibility: Visibility) -> list[str]:
+        """See ``Catalogue``."""
+        visible, values = _visible(visibility)
+        sql = f"SELECT DISTINCT project FROM stacks AS c WHERE {visible} ORDER BY project"
+        return [row[0] for row in await self._rows(sql, values)]
+
+    async def stacks(
+        self, visibility: Visibility, *, project: str | None = None, deleted: bool = False
+    ) -> list[Stack]:
+        """See ``Catalogue``."""
+        visible, values = _visible(visibility)
+        sql = (
+            f"SELECT {_STACK} FROM stacks AS c WHERE {visible}"
+            " AND (:project IS NULL OR c.project = :project)"
+            " AND (:deleted OR c.deleted IS NULL)"
+            " ORDER BY c.created DESC, c.id DESC"
+        )
+        rows = await self._rows(sql, values | {"project": project, "deleted": deleted})
+        return [_stack_of(row) for row in rows]
+
+    async def stack(self, project: str, name: str) -> Stack:
+        """See ``Catalogue``."""
+        sql = (
+            f"SELECT {_STACK} FROM stacks AS c"
+            " WHERE c.project = :project AND c.name = :name AND c.deleted IS NULL"
+        )
+        for row in await self._rows(sql, {"project": project, "name": name}):
+            return _stack_of(row)
+        raise StackNotFound(f"project {project!r} has no stack {name!r}")
+
+    async def deployments(
+        self,
+        visibility: Visibility,
+        *,
+        project: str | None = None,
+        stack_id: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[Deployment]:
+        """See ``Catalogue``."""
+        visible, values = _visible(visibility)
+        wanted = {"project": project, "stack_id": stack_id, "before": before, "limit": limit}
+        rows = await self._rows(_DEPLOYMENTS.format(visible=visible), values | wanted)
+        return [_deployment_of(row) for row in rows]
+
+    async def deployment(self, id: str) -> Deployment:
+        """See ``Catalogue``."""
+        sql = f"SELECT {_DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id"
+        for row in await self._rows(f"{sql} WHERE c.id = :id", {"id": id}):
+            return _deployment_of(row)
+        raise DeploymentNotFound(f"there is no deployment {id!r}")
+
+    async def _rows(self, sql: str, values: dict[str, SqlValue]) -> list[tuple[Any, ...]]:
+        return await self._readers.run(
+            lambda connection: connection.execute(sql, values).fetchall()
+        )
+
+
+_STACK = 'c.id, c.project, c.name, c.created, c.deleted, c.scopes, c."groups"'
+
+_DEPLOYMENT = (
+    "c.id, c.project, c.stack_id, s.name, c.status, c.started, c.ended, c.tool, c.operation,"
+    " c.environment, c.actor, c.message, c.added, c.changed, c.destroyed, c.failed,"
+    ' c.scopes, c."groups"'
+)
+
+_DEPLOYMENTS = f"""
+SELECT {_DEPLOYMENT}
+FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id
+WHERE {{visible}}
+    AND (:project IS NULL OR c.project = :project)
+    AND (:stack_id IS NULL OR c.stack_id = :stack_id)
+    AND (:before IS NULL OR c.number < (SELECT number FROM deployments WHERE id = :before))
+ORDER BY c.number DESC
+LIMIT :limit
+"""
+
+_GRANTED = """EXISTS (
+    SELECT 1 FROM json_each(c.scopes) AS scope, json_each(:granted) AS grant_
+    WHERE substr(scope.value || '/', 1, length(grant_.value) + 1) = grant_.value || '/'
+)"""
+
+_GROUPS_MEET = """(
+    c."groups" = '[]' OR EXISTS (
+        SELECT 1 FROM json_each(c."groups") AS own, json_each(:own_groups) AS asked
+        WHERE own.value = asked.value
+    )
+)"""
+
+
+def _visible(visibility: Visibility) -> tuple[str, dict[str, SqlValue]]:
+    """The rule of ``Visibility`` in SQL, for rows called ``c``."""
+    conditions = ["1"]
+    values: dict[str, SqlValue] = {}
+    if not all(scope == "" for scope in visibility.scopes) or not visibility.scopes:
+        conditions.append(_GRANTED)
+        values["granted"] = json_text(visibility.scopes)
+    if visibility.groups is not None:
+        conditions.append(_GROUPS_MEET)
+        values["own_groups"] = json_text({*visibility.groups, EVERYBODY})
+    return " AND ".join(conditions), values
+
+
+def _stack_of(row: tuple[Any, ...]) -> Stack:
+    id, project, name, created, deleted, scopes, groups = row
+    return Stack(
+        id=id,
+        project=project,
+        name=name,
+        created=created,
+        deleted=deleted,
+        scopes=scopes_of(scopes),
+        groups=names_of(groups),
+    )
+
+
+def _deployment_of(row: tuple[Any, ...]) -> Deployment:
+    (id, project, stack_id, stack, status, started, ended, tool, operation, environment, actor,
+     message, added, changed, destroyed, failed, scopes, groups) = row  # fmt: skip
+    return Deployment(
+        id=id,
+        project=project,
+        stack_id=stack_id,
+        stack=stack,
+        status=status,
+        started=started,
+        ended=ended,
+        tool=tool,
+        operation=operation,
+        environment=environment,
+        actor=actor,
+        message=message,
+        counts=Counts(added=added, changed=changed, destroyed=destroyed, failed=failed),
+        scopes=scopes_of(scopes),
+        groups=names_of(groups),
+    )

@@ -1,0 +1,82 @@
+"""Connections: how the file is opened, and the driver's errors turned into ours."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from deploylog.errors import StoreUnavailable
+
+SqlValue = None | int | float | str | bytes
+
+#: How long to wait for another process that writes, in milliseconds.
+BUSY_TIMEOUT = 10_000
+
+#: Pages of 4 KiB that the write-ahead log may hold before they are copied to the file.
+CHECKPOINT_PAGES = 4_000
+
+#: Rows a statement inserts. Few statements mean few waits for the interpreter's lock; few
+#: different sizes mean that each is prepared once.
+_INSERT_SIZES = (256, 32, 4, 1)
+
+
+def connect(path: Path) -> apsw.Connection:
+    """Open the file, made if there is none, so that a commit is on disk when it returns."""
+    with store_errors():
+        connection = apsw.Connection(str(path), statementcachesize=200)
+        connection.set_busy_timeout(BUSY_TIMEOUT)
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "cache_size = -65536",
+            "foreign_keys = ON",
+            f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Raise the driver's errors as StoreUnavailable."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise StoreUnavailable(f"the store does not answer: {error}") from error
+
+
+def all_rows(
+    connection: apsw.Connection, sql: str, values: Sequence[SqlValue] = ()
+) -> list[tuple[Any, ...]]:
+    """Every row."""
+    return connection.execute(sql, values).fetchall()
+
+
+def one_row(
+    connection: apsw.Connection, sql: str, values: Sequence[SqlValue] = ()
+) -> tuple[Any, ...] | None:
+    """The first row, if there is one."""
+    return next(iter(all_rows(connection, sql, values)), None)
+
+
+def one_value(connection: apsw.Connection, sql: str, values: Sequence[SqlValue] = ()) -> Any:
+    """The first column of the one row there is."""
+    [(value,)] = all_rows(connection, sql, values)
+    return value
+
+
+def insert_rows(
+    connection: apsw.Connection, into: str, rows: Sequence[tuple[SqlValue, ...]]
+) -> None:
+    """Insert ``rows`` with as few statements as can be; ``into`` is ``INSERT INTO table``."""
+    start = 0
+    for size in _INSERT_SIZES:
+        while len(rows) - start >= size:
+            part = rows[start : start + size]
+            marks = "(" + ", ".join("?" * len(part[0])) + ")"
+            sql = f"{into} VALUES {', '.join([marks] * size)}"
+            connection.execute(sql, tuple(chain.from_iterable(part)))
+            start += size

@@ -1,0 +1,218 @@
+"""How a query is answered: from the sparsest list of positions, checking the rest.
+
+Every condition that has an index gives lists of positions, in order: the postings of a scope,
+the events of a type, of an actor, of a group. The query walks down the list with the fewest
+events nearby, and checks the other conditions on each event it meets. So a selective condition
+in a huge scope does not scan the scope, nor a small scope the events of a common type.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import apsw
+import msgspec
+
+from deploylog.events import Event
+from deploylog.filters import Filter
+from deploylog.scope import Scope, contains
+from deploylog.store.base import Query
+from deploylog.store.sqlite.connection import SqlValue, one_row, one_value
+from deploylog.store.sqlite.recorder import SPAN_BITS
+from deploylog.store.sqlite.rows import SELECTED, events_of
+from deploylog.store.sqlite.where import (
+    Condition,
+    Source,
+    filter_conditions,
+    groups_condition,
+    scopes_condition,
+)
+
+#: How many entries ahead a list is probed to learn how sparse it is.
+_PROBE = 256
+
+#: Positions looked at in one step: little at first, for the page that is full at once.
+_LARGEST_STEP = 20_000
+
+_EVERY_EVENT = (Source(table="events", sql="1", values=()),)
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Positions from ``low`` to ``high``, both exclusive."""
+
+    low: int
+    high: int
+
+
+def read_events(connection: apsw.Connection, query: Query, epoch: int) -> list[Event]:
+    """Answer ``query``."""
+    conditions = _conditions(connection, query)
+    if conditions is None:
+        return []
+    newest = query.order == "newest"
+    ranges = _ranges(connection, query)
+    if newest:
+        ranges.reverse()
+    found: list[Event] = []
+    for span in ranges:
+        if len(found) >= query.limit:
+            break
+        walk = _Walk(connection, conditions, span, newest=newest, epoch=epoch)
+        found += walk.take(query.limit - len(found))
+    return found
+
+
+def _conditions(connection: apsw.Connection, query: Query) -> list[Condition] | None:
+    """What must hold; ``None`` when nothing can."""
+    if not all(condition.values or condition.prefixes for condition in query.filter.all_of):
+        return None
+    conditions = filter_conditions(query.filter)
+    if query.visibility.groups is not None:
+        conditions.append(groups_condition(query.visibility.groups))
+    for scopes in _scopes(query):
+        numbers = _numbers(connection, scopes)
+        if not numbers:
+            return None
+        conditions.append(scopes_condition(numbers))
+    return conditions
+
+
+def _scopes(query: Query) -> Iterator[tuple[Scope, ...]]:
+    """Scopes of which the event must lie below one, time and again."""
+    if query.scope:
+        yield (query.scope,)
+    granted = query.visibility.scopes
+    if not any(contains(scope, query.scope) for scope in granted):
+        yield granted
+
+
+def _numbers(connection: apsw.Connection, scopes: Sequence[Scope]) -> tuple[int, ...]:
+    rows = connection.execute(
+        f"SELECT scope_id FROM scopes WHERE path IN ({', '.join('?' * len(scopes))})",
+        tuple(scopes),
+    )
+    return tuple(row[0] for row in rows)
+
+
+def _ranges(connection: apsw.Connection, query: Query) -> list[Range]:
+    """Where the query's events can be, oldest first."""
+    head = one_value(connection, "SELECT head FROM log")
+    low = query.after if query.after is not None else 0
+    high = min(query.before, head + 1) if query.before is not None else head + 1
+    if high - low < 2:
+        return []
+    whole = Range(low, high)
+    if query.filter.since is None and query.filter.until is None:
+        return [whole]
+    return _spans_in(connection, query.filter, whole)
+
+
+def _spans_in(connection: apsw.Connection, filter: Filter, whole: Range) -> list[Range]:
+    """The parts of ``whole`` whose events may have happened in the filter's time."""
+    rows = connection.execute(
+        _SPANS,
+        (
+            (whole.low + 1) >> SPAN_BITS,
+            (whole.high - 1) >> SPAN_BITS,
+            filter.since if filter.since is not None else 0,
+            filter.until if filter.until is not None else 2**63 - 1,
+        ),
+    )
+    ranges: list[Range] = []
+    for (block,) in rows:
+        low, high = (block << SPAN_BITS) - 1, (block + 1) << SPAN_BITS
+        if ranges and ranges[-1].high == low + 1:
+            low = ranges.pop().low
+        ranges.append(Range(low, high))
+    return [Range(max(part.low, whole.low), min(part.high, whole.high)) for part in ranges]
+
+
+_SPANS = """
+SELECT block FROM spans
+WHERE block BETWEEN ? AND ? AND latest >= ? AND earliest <= ?
+ORDER BY block
+"""
+
+
+class _Walk:
+    """One way through a range of positions, newest or oldest first."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        conditions: Sequence[Condition],
+        span: Range,
+        *,
+        newest: bool,
+        epoch: int,
+    ) -> None:
+        self._connection = connection
+        self._span = span
+        self._newest = newest
+        self._direction = "DESC" if newest else "ASC"
+        self._epoch = epoch
+        driver = self._sparsest(conditions)
+        self._sources = driver.sources if driver else _EVERY_EVENT
+        exact = [c for c in conditions if c is not driver]
+        self._check = " AND ".join(["1", *(c.sql for c in exact)])
+        self._values = tuple(value for c in exact for value in c.values)
+
+    def take(self, limit: int) -> list[Event]:
+        """The first ``limit`` events that meet every condition."""
+        found: list[Event] = []
+        step = limit
+        while len(found) < limit:
+            positions = self._positions(self._span, step)
+            found += self._events(positions)
+            if len(positions) < step:
+                break
+            last = positions[-1]
+            low, high = self._span.low, self._span.high
+            self._span = Range(low, last) if self._newest else Range(last, high)
+            step = min(step * 4, _LARGEST_STEP)
+        return found[:limit]
+
+    def _sparsest(self, conditions: Sequence[Condition]) -> Condition | None:
+        driving = [condition for condition in conditions if condition.sources]
+        if len(driving) < 2:
+            return driving[0] if driving else None
+        return min(driving, key=lambda condition: sum(map(self._density, condition.sources)))
+
+    def _density(self, source: Source) -> float:
+        """Entries per position, from where the walk begins."""
+        start, end = (
+            (self._span.high, self._span.low) if self._newest else (self._span.low, self._span.high)
+        )
+        sql = f"{self._select(source)} ORDER BY position {self._direction} LIMIT 1 OFFSET {_PROBE}"
+        row = one_row(self._connection, sql, self._bounded(source, self._span))
+        if row is None:
+            return 1 / abs(end - start)
+        return _PROBE / max(1, abs(int(row[0]) - start))
+
+    def _positions(self, span: Range, limit: int) -> list[int]:
+        selects = " UNION ".join(self._select(source) for source in self._sources)
+        values = tuple(v for source in self._sources for v in self._bounded(source, span))
+        sql = (
+            "SELECT json_group_array(position) FROM"
+            f" ({selects} ORDER BY position {self._direction} LIMIT {limit})"
+        )
+        text = one_value(self._connection, sql, values)
+        return msgspec.json.decode(text, type=list[int])
+
+    def _events(self, positions: Sequence[int]) -> list[Event]:
+        sql = (
+            f"SELECT {SELECTED} FROM json_each(?) AS position"
+            f" CROSS JOIN events AS e ON e.position = position.value WHERE {self._check}"
+        )
+        text = msgspec.json.encode(positions).decode()
+        rows = one_value(self._connection, sql, (text, *self._values))
+        events = events_of(rows, self._epoch)
+        events.sort(key=lambda event: event.position, reverse=self._newest)
+        return events
+
+    def _select(self, source: Source) -> str:
+        return (
+            f"SELECT position FROM {source.table}"
+            f" WHERE {source.sql} AND position > ? AND position < ?"
+        )
+
+    def _bounded(self, source: Source, span: Range) -> tuple[SqlValue, ...]:
+        return (*source.values, span.low, span.high)

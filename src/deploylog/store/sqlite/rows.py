@@ -1,0 +1,115 @@
+"""Rows: how an event lies in the ``events`` table.
+
+A page is read as one JSON text, not row by row: SQLite then works through it in a single call,
+without the interpreter's lock. Row by row, every row would wait for that lock anew, and a busy
+event loop would slow a reader down a hundred times.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from deploylog.cursor import event_id
+from deploylog.events import Event, Resource
+from deploylog.scope import Scope
+
+COLUMNS = (
+    "position", "recorded", "time", "source", "producer_id", "type", "subject", "scopes",
+    "groups", "actor", "resource_type", "resource_name", "resource_key", "resource_address",
+    "id_key", "id_value", "elapsed", "message", "data", "extensions",
+)  # fmt: skip
+
+Row = tuple[
+    int, int, int, str, str | None, str, str | None, str,
+    str | None, str | None, str | None, str | None, str | None, str | None,
+    str | None, str | None, int | None, str | None, str | None, str | None,
+]  # fmt: skip
+
+#: The events of a query as one JSON text.
+SELECTED = "json_group_array(json_array({}))".format(
+    ", ".join(f'e."{column}"' for column in COLUMNS)
+)
+
+_decode_rows = msgspec.json.Decoder(list[Row]).decode
+_decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+def row_of(event: Event) -> Row:
+    """The row that keeps ``event``."""
+    resource = event.resource
+    return (
+        event.position,
+        event.recorded,
+        event.time,
+        event.source,
+        event.producer_id,
+        event.type,
+        event.subject,
+        json_text(event.scopes),
+        json_text(event.groups) if event.groups else None,
+        event.actor,
+        resource.type if resource else None,
+        resource.name if resource else None,
+        resource.key if resource else None,
+        resource.address if resource else None,
+        resource.id_key if resource else None,
+        resource.id_value if resource else None,
+        event.elapsed,
+        event.message,
+        bytes(event.data).decode() if event.data is not None else None,
+        bytes(event.extensions).decode() if event.extensions is not None else None,
+    )
+
+
+def events_of(text: str, epoch: int) -> list[Event]:
+    """The events of a JSON text that ``SELECTED`` made."""
+    return [_event_of(row, epoch) for row in _decode_rows(text)]
+
+
+def _event_of(row: Row, epoch: int) -> Event:
+    (position, recorded, time, source, producer_id, type_, subject, scopes,
+     groups, actor, resource_type, resource_name, resource_key, resource_address,
+     id_key, id_value, elapsed, message, data, extensions) = row  # fmt: skip
+    resource = None
+    if resource_type is not None and resource_name is not None:
+        resource = Resource(
+            type=resource_type,
+            name=resource_name,
+            key=resource_key,
+            address=resource_address,
+            id_key=id_key,
+            id_value=id_value,
+        )
+    return Event(
+        position=position,
+        id=event_id(position=position, recorded=recorded, epoch=epoch),
+        recorded=recorded,
+        time=time,
+        source=source,
+        producer_id=producer_id,
+        type=type_,
+        subject=subject,
+        scopes=scopes_of(scopes),
+        groups=_decode_names(groups) if groups else (),
+        actor=actor,
+        resource=resource,
+        elapsed=elapsed,
+        message=message,
+        data=msgspec.Raw(data.encode()) if data is not None else None,
+        extensions=msgspec.Raw(extensions.encode()) if extensions is not None else None,
+    )
+
+
+def json_text(values: Iterable[object]) -> str:
+    """A JSON array."""
+    return msgspec.json.encode(tuple(values)).decode()
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """The strings of a JSON array."""
+    return _decode_names(text)
+
+
+def scopes_of(text: str) -> tuple[Scope, ...]:
+    """The scopes of a JSON array."""
+    return tuple(Scope(path) for path in _decode_names(text))

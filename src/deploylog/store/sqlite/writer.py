@@ -1,0 +1,152 @@
+"""The writer: one thread that commits for everybody who waits.
+
+Each commit costs one fsync. What arrives while it runs is gathered, and shares the next one.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import apsw
+import msgspec
+
+from deploylog.errors import DeploylogError, Stopping
+from deploylog.events import Event
+from deploylog.store.sqlite.connection import store_errors
+from deploylog.store.sqlite.recorder import Append, Outcome, Recorder
+
+#: Events that one transaction may hold, so that nobody waits long behind a flood.
+MAX_EVENTS = 5_000
+
+_Result = TypeVar("_Result")
+
+Call = Callable[[apsw.Connection], Any]
+
+
+class _Job(msgspec.Struct, frozen=True, eq=False):
+    """Something to write, and who waits for it."""
+
+    work: Append | Call
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def size(self) -> int:
+        return len(self.work.events) if isinstance(self.work, Append) else 1
+
+
+class Writer:
+    """Owns the writing connection and its thread."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        recorder: Recorder,
+        *,
+        committed: Callable[[float, int, int], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """``committed`` is told seconds, events and head of each commit; ``clock`` is monotonic."""
+        self._connection = connection
+        self._recorder = recorder
+        self._committed = committed
+        self._clock = clock
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="deploylog-write")
+        self._thread.start()
+
+    async def append(self, append: Append) -> list[Event]:
+        """Record, once it is on disk."""
+        events: list[Event] = await self._submit(append)
+        return events
+
+    async def call(self, work: Callable[[apsw.Connection], _Result]) -> _Result:
+        """Run ``work`` in the transaction; its result, once it is on disk."""
+        result: _Result = await self._submit(work)
+        return result
+
+    async def _submit(self, work: Append | Call) -> Any:
+        if self._closed:
+            raise Stopping
+        loop = asyncio.get_running_loop()
+        job = _Job(work, loop.create_future(), loop)
+        self._jobs.put(job)
+        # A caller who goes away does not undo what is under way.
+        return await asyncio.shield(job.future)
+
+    def close(self) -> None:
+        """Write what was submitted, then end the thread."""
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while (first := self._jobs.get()) is not None:
+            jobs = self._gather(first)
+            start = self._clock()
+            outcomes = self._commit(jobs)
+            _answer(jobs, outcomes)
+            events = sum(job.size for job in jobs)
+            self._committed(self._clock() - start, events, self._recorder.head)
+
+    def _gather(self, first: _Job) -> list[_Job]:
+        jobs, size = [first], first.size
+        while size < MAX_EVENTS and not self._jobs.empty():
+            job = self._jobs.get()
+            if job is None:
+                self._jobs.put(None)
+                break
+            jobs.append(job)
+            size += job.size
+        return jobs
+
+    def _commit(self, jobs: Sequence[_Job]) -> list[Outcome | Any]:
+        try:
+            with store_errors():
+                self._connection.execute("BEGIN IMMEDIATE")
+                outcomes = self._work(jobs)
+                self._connection.execute("COMMIT")
+                return outcomes
+        except Exception as error:
+            # Whatever it was, nothing of this transaction is recorded, and everybody is told.
+            self._roll_back()
+            return [error] * len(jobs)
+
+    def _work(self, jobs: Sequence[_Job]) -> list[Any]:
+        appends = [job.work for job in jobs if isinstance(job.work, Append)]
+        recorded = iter(self._recorder.record(appends)) if appends else iter(())
+        return [
+            next(recorded) if isinstance(job.work, Append) else self._call(job.work) for job in jobs
+        ]
+
+    def _call(self, work: Call) -> Any:
+        try:
+            return work(self._connection)
+        except DeploylogError as error:
+            return error
+
+    def _roll_back(self) -> None:
+        self._recorder.forget_numbers()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def _answer(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
+    """Tell everybody, with one wake-up for each event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        by_loop.setdefault(job.loop, []).append((job.future, outcome))
+    for loop, answers in by_loop.items():
+        loop.call_soon_threadsafe(_resolve, answers)
+
+
+def _resolve(answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, outcome in answers:
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

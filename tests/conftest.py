@@ -1,0 +1,47 @@
+"""Fixtures: a store of each backend, and what stands on it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from deploylog.hub import Hub
+from deploylog.service import EventService
+from deploylog.store import open_store
+from deploylog.store.base import Store
+from factories import Commits, OpenStoreAgain, now
+
+
+@pytest.fixture(params=["sqlite"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where an empty store of each backend can be made."""
+    return f"{request.param}:///{tmp_path / 'log.db'}"
+
+
+@pytest.fixture
+def commits() -> Commits:
+    return Commits()
+
+
+@pytest.fixture
+def open_again(store_url: str, commits: Commits) -> OpenStoreAgain:
+    """Opens the store, as often as it is called."""
+    return lambda: open_store(store_url, observer=commits)
+
+
+@pytest.fixture
+async def store(open_again: OpenStoreAgain) -> AsyncIterator[Store]:
+    async with open_again() as store:
+        yield store
+
+
+@pytest.fixture
+async def hub(store: Store) -> AsyncIterator[Hub]:
+    hub = Hub(store.log)
+    async with hub.following(heartbeat=60):
+        yield hub
+
+
+@pytest.fixture
+def service(store: Store, hub: Hub) -> EventService:
+    return EventService(store, hub, clock=now)

@@ -1,0 +1,86 @@
+"""Factories: each call names only what the test is about."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from itertools import count
+
+import msgspec
+
+from deploylog.events import Event, NewEvent, Resource, recorded_event
+from deploylog.scope import Scope, deployment_scope, parse_scope, stack_scope
+from deploylog.store.base import Store
+
+_numbers = count(1)
+
+OpenStoreAgain = Callable[[], AbstractAsyncContextManager[Store]]
+
+
+class Commits:
+    """A ``CommitObserver`` that counts."""
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.events = 0
+
+    def committed(self, seconds: float, events: int) -> None:
+        self.commits += 1
+        self.events += events
+
+
+def new_event(
+    type: str = "resource.create.started",
+    *,
+    scopes: tuple[str, ...] = ("project/acme",),
+    resource: Resource | str | None = None,
+    data: object = None,
+    source: str = "terraform",
+    time: int | None = None,
+    **fields: object,
+) -> NewEvent:
+    """An event that nobody has recorded."""
+    if isinstance(resource, str):
+        resource = Resource(type="terraform_data", name=resource)
+    return NewEvent(
+        type=type,
+        source=source,
+        scopes=tuple(parse_scope(path) for path in scopes),
+        time=time if time is not None else now(),
+        resource=resource,
+        data=msgspec.Raw(msgspec.json.encode(data)) if data is not None else None,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def event(position: int = 1, **fields: object) -> Event:
+    """An event as the log gives it."""
+    id = f"00000000-0000-7000-8000-{position:012x}"
+    return recorded_event(new_event(**fields), position=position, id=id, recorded=now())  # type: ignore[arg-type]
+
+
+def new_events(number: int, **fields: object) -> list[NewEvent]:
+    """Events that differ in their producer's id only."""
+    return [new_event(producer_id=unique(), **fields) for _ in range(number)]  # type: ignore[arg-type]
+
+
+def unique(prefix: str = "id") -> str:
+    """A string that no other call gives."""
+    return f"{prefix}-{next(_numbers)}"
+
+
+def now() -> int:
+    """ns since 1970."""
+    return time.time_ns()
+
+
+def stack_created(name: str = "web", *, id: str = "stack-1", project: str = "acme") -> NewEvent:
+    """A stack begins."""
+    return new_event(
+        "stack.created", scopes=(stack_scope(project, id),), data={"name": name}, source="deploylog"
+    )
+
+
+def deployment_event(type: str, *, id: str = "deployment-1", **fields: object) -> NewEvent:
+    """Something happens in a deployment of the stack that ``stack_created`` makes."""
+    scope: Scope = deployment_scope("acme", "stack-1", id)
+    return new_event(type, scopes=(scope,), **fields)  # type: ignore[arg-type]

@@ -1,0 +1,631 @@
+"""What every store must do: the docstrings of ``deploylog.store.base``, one by one.
+
+A backend is done when it passes.
+"""
+
+import asyncio
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deploylog.errors import (
+    DeploymentNotFound,
+    EventNotFound,
+    InvalidEvent,
+    KeyNotFound,
+    RequestReused,
+    StackExists,
+    StackNotFound,
+)
+from deploylog.events import Event, NewEvent
+from deploylog.filters import FIELDS, AnyOf, Filter, any_of
+from deploylog.hub import Interest
+from deploylog.principals import ALL, Grant, Visibility
+from deploylog.scope import ROOT, Scope, parse_scope
+from deploylog.store import open_store
+from deploylog.store.base import Query, RequestKey, Store, StoredKey
+from factories import (
+    Commits,
+    OpenStoreAgain,
+    deployment_event,
+    new_event,
+    new_events,
+    now,
+    stack_created,
+    unique,
+)
+from writers import write_numbers
+
+# Appending
+
+
+async def test_an_empty_log_has_no_head(store: Store):
+    assert await store.log.head() == 0
+    assert await store.log.floor() == 0
+    assert await store.log.read(Query()) == []
+
+
+async def test_appended_events_come_back_as_they_were(store: Store):
+    sent = new_event(
+        scopes=("project/acme/stack/1", "state/acme/prod/web"),
+        producer_id="1",
+        subject="web",
+        groups=("ops", "web"),
+        actor="alice",
+        resource="vpc",
+        elapsed=8_000_000_000,
+        message="ünï\ncode",
+        data={"a": [1, None, "x"]},
+    )
+
+    [recorded] = await store.log.append([sent])
+
+    assert await store.log.get(recorded.position) == recorded
+    assert await store.log.read(Query()) == [recorded]
+    for field in NewEvent.__struct_fields__:
+        assert getattr(recorded, field) == getattr(sent, field)
+
+
+async def test_positions_and_ids_rise(store: Store):
+    events = await store.log.append(new_events(10))
+    events += await store.log.append(new_events(10))
+
+    assert [e.position for e in events] == sorted({e.position for e in events})
+    assert [e.id for e in events] == sorted({e.id for e in events})
+    assert await store.log.head() == events[-1].position
+
+
+async def test_ids_rise_also_when_the_clock_is_set_back(tmp_path: Path, commits: Commits):
+    from deploylog.store.sqlite import open_sqlite
+
+    times = iter([now(), now() - 10**12, now() - 10**15])
+    async with open_sqlite(
+        tmp_path / "log.db", observer=commits, clock=lambda: next(times)
+    ) as store:
+        events = [(await store.log.append([new_event()]))[0] for _ in range(3)]
+
+    assert [e.id for e in events] == sorted({e.id for e in events})
+    assert [e.recorded for e in events] == sorted(e.recorded for e in events)
+
+
+async def test_the_same_id_is_recorded_once(store: Store):
+    event = new_event(producer_id="1")
+    [first] = await store.log.append([event])
+
+    [again] = await store.log.append([event])
+
+    assert again == first
+    assert await store.log.read(Query()) == [first]
+
+
+async def test_the_same_id_of_another_source_is_another_event(store: Store):
+    await store.log.append([new_event(producer_id="1", source="a")])
+    await store.log.append([new_event(producer_id="1", source="b")])
+
+    assert len(await store.log.read(Query())) == 2
+
+
+async def test_an_id_twice_in_one_batch_is_recorded_once(store: Store):
+    event = new_event(producer_id="1")
+
+    [first, again] = await store.log.append([event, event])
+
+    assert again == first
+    assert await store.log.read(Query()) == [first]
+
+
+async def test_events_without_an_id_are_all_recorded(store: Store):
+    event = new_event()
+
+    await store.log.append([event, event])
+
+    assert len(await store.log.read(Query())) == 2
+
+
+async def test_a_batch_of_old_and_new_answers_in_its_own_order(store: Store):
+    old, new = new_event(producer_id="old"), new_event(producer_id="new")
+    [first] = await store.log.append([old])
+
+    [second, again] = await store.log.append([new, old])
+
+    assert again == first
+    assert second.position > first.position
+
+
+async def test_concurrent_retries_are_recorded_once(store: Store):
+    batch = new_events(20)
+
+    answers = await asyncio.gather(*(store.log.append(batch) for _ in range(10)))
+
+    assert all(answer == answers[0] for answer in answers)
+    assert len(await store.log.read(Query())) == 20
+
+
+async def test_requests_share_a_commit(store: Store, commits: Commits):
+    await asyncio.gather(*(store.log.append(new_events(1)) for _ in range(200)))
+
+    assert commits.events == 200
+    assert commits.commits < 100
+
+
+async def test_what_was_acknowledged_is_there_after_reopening(open_again: OpenStoreAgain):
+    async with open_again() as store:
+        recorded = await store.log.append(new_events(3))
+    async with open_again() as store:
+        assert await store.log.read(Query(order="oldest")) == recorded
+        [next_one] = await store.log.append([new_event()])
+
+    assert next_one.position > recorded[-1].position
+    assert next_one.id > recorded[-1].id
+
+
+# Requests
+
+
+async def test_a_request_that_comes_again_is_answered_as_before(store: Store):
+    request = RequestKey(key="k", fingerprint=b"1")
+    first = await store.log.append([new_event(), new_event()], request=request)
+
+    again = await store.log.append([new_event(), new_event()], request=request)
+
+    assert again == first
+    assert len(await store.log.read(Query())) == 2
+
+
+async def test_a_request_key_used_for_something_else_is_refused(store: Store):
+    await store.log.append([new_event()], request=RequestKey(key="k", fingerprint=b"1"))
+
+    with pytest.raises(RequestReused):
+        await store.log.append([new_event()], request=RequestKey(key="k", fingerprint=b"2"))
+
+    assert len(await store.log.read(Query())) == 1
+
+
+async def test_the_same_request_at_the_same_moment_is_recorded_once(store: Store):
+    request = RequestKey(key="k", fingerprint=b"1")
+
+    answers = await asyncio.gather(
+        *(store.log.append([new_event(), new_event()], request=request) for _ in range(5))
+    )
+
+    assert all(answer == answers[0] for answer in answers)
+    assert len(await store.log.read(Query())) == 2
+
+
+# Reading
+
+
+async def test_an_event_is_found_under_every_prefix_of_each_scope(store: Store):
+    scopes = ("project/acme/stack/1/deployment/2", "state/acme/prod/web")
+    recorded = await store.log.append([new_event(scopes=scopes)])
+
+    for scope in ("", "project", "project/acme", "project/acme/stack", scopes[0], "state/acme"):
+        assert await store.log.read(Query(scope=parse_scope(scope))) == recorded
+    for scope in ("project/ac", "project/acme/stack/2", "acme", scopes[0] + "/x"):
+        assert await store.log.read(Query(scope=parse_scope(scope))) == []
+
+
+async def test_pages_of_both_directions_are_full_and_meet(store: Store):
+    events = await store.log.append(new_events(25))
+    positions = [event.position for event in events]
+
+    newest = await store.log.read(Query(limit=10))
+    older = await store.log.read(Query(limit=10, before=newest[-1].position))
+    oldest = await store.log.read(Query(limit=10, order="oldest"))
+    between = await store.log.read(
+        Query(order="oldest", after=positions[4], before=positions[8], limit=10)
+    )
+
+    assert [e.position for e in newest] == positions[:14:-1]
+    assert [e.position for e in older] == positions[14:4:-1]
+    assert [e.position for e in oldest] == positions[:10]
+    assert [e.position for e in between] == positions[5:8]
+
+
+async def test_a_filtered_page_is_full_unless_the_end_is_reached(store: Store):
+    rare = "resource.create.failed"
+    await store.log.append(
+        [new_event(rare if i % 50 == 0 else "deployment.log") for i in range(1000)]
+    )
+    query = Query(filter=Filter(all_of=(any_of("type", (rare,)),)), limit=15)
+
+    first = await store.log.read(query)
+    second = await store.log.read(Query(filter=query.filter, limit=15, before=first[-1].position))
+
+    assert (len(first), len(second)) == (15, 5)
+    assert {event.type for event in first + second} == {rare}
+
+
+async def test_a_filter_that_names_no_value_matches_nothing(store: Store):
+    await store.log.append([new_event()])
+
+    assert await store.log.read(Query(filter=Filter(all_of=(AnyOf(field="type"),)))) == []
+
+
+async def test_a_time_range_is_found_wherever_it_was_recorded(store: Store):
+    old = await store.log.append([new_event(time=1_000 + i) for i in range(5)])
+    await store.log.append(new_events(3000))
+    late = await store.log.append([new_event(time=1_002)])
+
+    found = await store.log.read(Query(filter=Filter(since=1_002, until=1_004), order="oldest"))
+
+    assert found == [old[2], old[3], *late]
+
+
+async def test_a_position_that_holds_nothing_is_not_found(store: Store):
+    with pytest.raises(EventNotFound):
+        await store.log.get(1)
+
+
+async def test_the_position_before_a_time_is_found(open_again: OpenStoreAgain):
+    async with open_again() as store:
+        events = [(await store.log.append([new_event()]))[0] for _ in range(20)]
+
+        for event in events:
+            before = await store.log.position_before(event.recorded)
+            assert all(e.recorded < event.recorded for e in events if e.position <= before)
+            assert all(e.recorded >= event.recorded for e in events if e.position > before)
+        assert await store.log.position_before(now()) == events[-1].position
+
+
+_names = st.sampled_from(["a", "b", "resource.create.started", "resource.create.failed", "x y"])
+_scopes = st.sampled_from(
+    ["project/a", "project/a/stack/1", "project/b/stack/2/deployment/3", "state/a/b/c", "image/1"]
+)
+_events = st.lists(
+    st.builds(
+        new_event,
+        _names.filter(lambda name: " " not in name),
+        scopes=st.lists(_scopes, min_size=1, max_size=2, unique=True).map(tuple),
+        groups=st.lists(st.sampled_from(["*", "g", "h"]), max_size=2, unique=True).map(
+            lambda groups: tuple(sorted(groups))
+        ),
+        actor=st.none() | _names,
+        subject=st.none() | _names,
+        resource=st.none() | _names,
+        time=st.integers(0, 20),
+    ),
+    min_size=1,
+    max_size=30,
+)
+_conditions = st.builds(
+    AnyOf,
+    field=st.sampled_from(FIELDS),
+    values=st.lists(_names, max_size=3).map(tuple),
+    prefixes=st.lists(st.sampled_from(["resource.", "a.", "resource.create."]), max_size=2).map(
+        tuple
+    ),
+)
+_filters = st.builds(
+    Filter,
+    all_of=st.lists(_conditions, max_size=2).map(tuple),
+    since=st.none() | st.integers(0, 20),
+    until=st.none() | st.integers(0, 20),
+)
+_visibilities = st.builds(
+    Visibility,
+    scopes=st.lists(_scopes.map(Scope) | st.just(ROOT), max_size=3).map(tuple),
+    groups=st.none() | st.frozensets(st.sampled_from(["g", "h", "i"])),
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_a_store_and_memory_agree_on_what_a_query_finds(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, commits: Commits
+):
+    events = data.draw(_events)
+    interests = data.draw(
+        st.lists(
+            st.builds(
+                Interest,
+                scope=_scopes.map(Scope) | st.just(ROOT),
+                filter=_filters,
+                visibility=_visibilities,
+            ),
+            min_size=1,
+            max_size=5,
+        )
+    )
+    limit = data.draw(st.integers(1, 40))
+    url = f"sqlite:///{tmp_path_factory.mktemp('store') / 'log.db'}"
+
+    async def ask() -> list[tuple[list[Event], list[Event]]]:
+        async with open_store(url, observer=commits) as store:
+            recorded = await store.log.append(events)
+            return [
+                (
+                    await store.log.read(
+                        Query(
+                            scope=interest.scope,
+                            filter=interest.filter,
+                            visibility=interest.visibility,
+                            order="oldest",
+                            limit=limit,
+                        )
+                    ),
+                    [event for event in recorded if interest.matches(event)][:limit],
+                )
+                for interest in interests
+            ]
+
+    for found, expected in asyncio.run(ask()):
+        assert found == expected
+
+
+# Many writers, one order
+
+
+async def test_a_tailing_reader_misses_nothing_that_many_processes_write(
+    store: Store, store_url: str
+):
+    """Invariant: who has seen position N never later sees a new event at or below N."""
+    writers, each = 6, 150
+    processes = multiprocessing.get_context("spawn")
+    running = [
+        processes.Process(target=write_numbers, args=(store_url, writer, each))
+        for writer in range(writers)
+    ]
+    for process in running:
+        process.start()
+    seen: list[Event] = []
+    try:
+        async with asyncio.timeout(60):
+            async for head in store.log.changes():
+                after = seen[-1].position if seen else 0
+                seen += await store.log.read(
+                    Query(after=after, before=head + 1, order="oldest", limit=10_000)
+                )
+                if len(seen) >= writers * each:
+                    break
+    finally:
+        for process in running:
+            await asyncio.to_thread(process.join)
+
+    everything = await store.log.read(Query(order="oldest", limit=100_000))
+    assert seen == everything
+    for writer in range(writers):
+        own = [int(e.subject or "") for e in seen if e.actor == f"writer-{writer}"]
+        assert own == list(range(each))
+
+
+async def test_a_change_made_here_is_told_at_once(store: Store):
+    changes = store.log.changes()
+    first = await anext(changes)
+
+    [event] = await store.log.append([new_event()])
+
+    async with asyncio.timeout(5):
+        assert (first, await anext(changes)) == (0, event.position)
+
+
+# Forgetting
+
+
+async def test_pruned_events_are_gone_from_every_list(store: Store):
+    old = await store.log.append(new_events(3000, groups=("g",), resource="vpc"))
+    kept = await store.log.append(new_events(5))
+    cut = kept[0].recorded
+
+    forgotten = await store.log.prune(cut)
+
+    assert forgotten == 3000
+    assert await store.log.floor() == old[-1].position
+    assert await store.log.read(Query(limit=10_000, order="oldest")) == kept
+    assert await store.log.read(Query(scope=Scope("project/acme"), order="oldest")) == kept
+    with pytest.raises(EventNotFound):
+        await store.log.get(old[0].position)
+
+
+async def test_positions_go_on_after_everything_was_pruned(store: Store):
+    [old] = await store.log.append([new_event()])
+    await store.log.prune(now() + 10**12)
+
+    [new] = await store.log.append([new_event()])
+
+    assert new.position > old.position
+    assert new.id > old.id
+
+
+async def test_a_pruned_id_may_be_recorded_again(store: Store):
+    event = new_event(producer_id="1")
+    [first] = await store.log.append([event])
+    await store.log.prune(now() + 10**12)
+
+    [again] = await store.log.append([event])
+
+    assert again.position > first.position
+
+
+# The catalogue
+
+
+async def test_a_stack_is_found_by_its_name_until_it_is_deleted(store: Store):
+    await store.log.append([stack_created("web", id="stack-1")])
+    stack = await store.catalogue.stack("acme", "web")
+
+    await store.log.append([new_event("stack.deleted", scopes=stack.scopes)])
+
+    assert stack.id == "stack-1"
+    with pytest.raises(StackNotFound):
+        await store.catalogue.stack("acme", "web")
+
+
+async def test_a_stack_made_anew_has_its_own_id(store: Store):
+    await store.log.append([stack_created("web", id="stack-1")])
+    await store.log.append([new_event("stack.deleted", scopes=("project/acme/stack/stack-1",))])
+    await store.log.append([stack_created("web", id="stack-2")])
+
+    assert (await store.catalogue.stack("acme", "web")).id == "stack-2"
+    assert [s.id for s in await store.catalogue.stacks(ALL, deleted=True)] == ["stack-2", "stack-1"]
+    assert [s.id for s in await store.catalogue.stacks(ALL)] == ["stack-2"]
+
+
+async def test_a_stack_of_a_name_that_exists_is_refused_and_nothing_recorded(store: Store):
+    await store.log.append([stack_created("web", id="stack-1")])
+
+    with pytest.raises(StackExists):
+        await store.log.append([new_event(), stack_created("web", id="stack-2")])
+
+    assert len(await store.log.read(Query())) == 1
+
+
+async def test_of_two_requests_for_one_name_at_once_one_wins(store: Store):
+    answers = await asyncio.gather(
+        *(store.log.append([stack_created("web", id=f"stack-{i}")]) for i in range(8)),
+        return_exceptions=True,
+    )
+
+    assert sum(isinstance(answer, list) for answer in answers) == 1
+    assert sum(isinstance(answer, StackExists) for answer in answers) == 7
+
+
+async def test_a_refused_request_does_not_harm_the_others_of_its_commit(store: Store):
+    await store.log.append([stack_created("web", id="stack-1")])
+
+    answers = await asyncio.gather(
+        *(store.log.append(new_events(1)) for _ in range(20)),
+        store.log.append([stack_created("web", id="stack-2")]),
+        *(store.log.append(new_events(1)) for _ in range(20)),
+        return_exceptions=True,
+    )
+
+    assert sum(isinstance(answer, Exception) for answer in answers) == 1
+    assert len(await store.log.read(Query())) == 41
+
+
+async def test_a_deployment_counts_what_its_resources_do(store: Store):
+    await store.log.append([stack_created(), deployment_event("deployment.started", actor="alice")])
+    types = ["create.completed"] * 3 + ["update.completed"] * 2 + ["delete.completed"]
+    types += ["create.failed", "read.completed", "create.started"]
+    await store.log.append([deployment_event(f"resource.{type}") for type in types])
+
+    deployment = await store.catalogue.deployment("deployment-1")
+
+    counts = deployment.counts
+    assert (counts.added, counts.changed, counts.destroyed, counts.failed) == (3, 2, 1, 1)
+    assert (deployment.status, deployment.ended, deployment.actor) == ("running", None, "alice")
+    assert (deployment.stack, deployment.stack_id) == ("web", "stack-1")
+
+
+async def test_events_recorded_again_are_not_counted_again(store: Store):
+    await store.log.append([stack_created(), deployment_event("deployment.started")])
+    event = deployment_event("resource.create.completed", producer_id="1")
+
+    await store.log.append([event])
+    await store.log.append([event])
+
+    assert (await store.catalogue.deployment("deployment-1")).counts.added == 1
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+async def test_a_deployment_ends_once(store: Store, status: str):
+    await store.log.append([stack_created(), deployment_event("deployment.started")])
+    await store.log.append([deployment_event(f"deployment.{status}", message="so", time=7)])
+    await store.log.append([deployment_event("deployment.failed", message="late", time=8)])
+
+    deployment = await store.catalogue.deployment("deployment-1")
+
+    assert (deployment.status, deployment.ended, deployment.message) == (status, 7, "so")
+
+
+async def test_a_deployment_of_an_unknown_stack_is_refused(store: Store):
+    with pytest.raises(InvalidEvent):
+        await store.log.append([deployment_event("deployment.started")])
+
+
+async def test_deployments_are_listed_last_started_first_in_pages(store: Store):
+    await store.log.append([stack_created()])
+    for number in range(5):
+        await store.log.append([deployment_event("deployment.started", id=f"d{number}")])
+
+    page = await store.catalogue.deployments(ALL, project="acme", limit=2)
+    rest = await store.catalogue.deployments(ALL, stack_id="stack-1", before="d3")
+
+    assert [d.id for d in page] == ["d4", "d3"]
+    assert [d.id for d in rest] == ["d2", "d1", "d0"]
+    assert await store.catalogue.deployments(ALL, project="other") == []
+
+
+async def test_the_catalogue_shows_only_what_is_visible(store: Store):
+    await store.log.append([stack_created(), deployment_event("deployment.started", id="open")])
+    await store.log.append([deployment_event("deployment.started", id="ops", groups=("ops",))])
+    stranger = Visibility(scopes=(Scope("project/other"),), groups=None)
+    guest = Visibility(scopes=(Scope("project/acme"),), groups=frozenset({"web"}))
+    one = Visibility(
+        scopes=(Scope("project/acme/stack/stack-1/deployment/open"),), groups=frozenset()
+    )
+
+    assert await store.catalogue.projects(stranger) == []
+    assert await store.catalogue.stacks(stranger) == []
+    assert await store.catalogue.deployments(stranger) == []
+    assert await store.catalogue.projects(guest) == ["acme"]
+    assert [d.id for d in await store.catalogue.deployments(guest)] == ["open"]
+    assert [d.id for d in await store.catalogue.deployments(one)] == ["open"]
+    assert await store.catalogue.deployments(Visibility(scopes=(), groups=None)) == []
+
+
+async def test_an_unknown_deployment_is_not_found(store: Store):
+    with pytest.raises(DeploymentNotFound):
+        await store.catalogue.deployment("nope")
+
+
+# Keys
+
+
+def _key(id: str) -> StoredKey:
+    return StoredKey(
+        id=id,
+        name=unique("name"),
+        digest=bytes(32),
+        groups=("ops",),
+        grants=(Grant("read", Scope("project/acme")),),
+        created=now(),
+        revoked=None,
+    )
+
+
+async def test_a_key_is_kept_until_it_is_revoked(store: Store):
+    first, second = _key("1"), _key("2")
+    await store.keys.add(first)
+    await store.keys.add(second)
+
+    await store.keys.revoke("1", 5)
+    await store.keys.revoke("1", 9)
+
+    assert [key.id for key in await store.keys.list()] == ["1", "2"]
+    assert (await store.keys.get("1")).revoked == 5
+    assert await store.keys.get("2") == second
+
+
+async def test_an_unknown_key_is_not_found(store: Store):
+    with pytest.raises(KeyNotFound):
+        await store.keys.get("1")
+    with pytest.raises(KeyNotFound):
+        await store.keys.revoke("1", now())
+
+
+# Opening
+
+
+async def test_an_epoch_is_drawn_once(open_again: OpenStoreAgain):
+    async with open_again() as store:
+        epoch = store.log.epoch
+    async with open_again() as store:
+        assert store.log.epoch == epoch
+
+
+async def test_two_logs_have_different_epochs(tmp_path: Path, commits: Commits):
+    epochs = set()
+    for name in ("a", "b"):
+        async with open_store(f"sqlite:///{tmp_path / name}", observer=commits) as store:
+            epochs.add(store.log.epoch)
+
+    assert len(epochs) == 2
