@@ -1,0 +1,1 @@
+"""Ways in: what other programs say, as events."""
