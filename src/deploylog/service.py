@@ -1,0 +1,332 @@
+"""The service: what every dialect asks for; it authorises, and knows the log's rules."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from uuid import UUID, uuid4
+
+import msgspec
+
+from deploylog.catalogue import Deployment, Stack
+from deploylog.cursor import parse_event_id
+from deploylog.errors import (
+    Conflict,
+    DeploymentNotFound,
+    EventNotFound,
+    Forbidden,
+    InvalidCursor,
+    InvalidEvent,
+    InvalidInput,
+    StackExists,
+    StackNotFound,
+)
+from deploylog.events import Event, NewEvent, check_event
+from deploylog.filters import Filter, any_of
+from deploylog.hub import Gap, Hub, Interest, Reader
+from deploylog.principals import Principal
+from deploylog.scope import Scope, contains, deployment_scope, scope, stack_scope, state_scope
+from deploylog.store.base import Query, RequestKey, Store
+
+#: What the log's own events say they come from.
+SOURCE = "deploylog"
+
+#: Open deployments whose scopes are remembered, so that appends need not look them up.
+_REMEMBERED = 10_000
+
+_ENDS = Filter(all_of=(any_of("type", ("deployment.completed", "deployment.failed")),))
+
+
+class NewDeployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A run of a deployment tool that is about to begin."""
+
+    project: str
+    stack: str
+    #: UUID; a retry that names it opens nothing twice.
+    id: str | None = None
+    tool: str | None = None
+    operation: str | None = None
+    environment: str | None = None
+    actor: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a stream begins."""
+
+    after: int
+    gap: Gap | None = None
+
+
+class EventService:
+    """Records and answers, for whoever may."""
+
+    def __init__(self, store: Store, hub: Hub, *, clock: Callable[[], int]) -> None:
+        """``clock`` gives ns since 1970."""
+        self._store = store
+        self._hub = hub
+        self._clock = clock
+        self._open: dict[str, Deployment] = {}
+
+    async def append(
+        self,
+        principal: Principal,
+        events: Sequence[NewEvent],
+        *,
+        request: RequestKey | None = None,
+    ) -> list[Event]:
+        """Record all of ``events`` or none; raises InvalidEvent with the line, or Forbidden."""
+        allowed: set[tuple[Scope, ...]] = set()
+        for line, event in enumerate(events, 1):
+            try:
+                check_event(event)
+            except InvalidEvent as error:
+                message = f"line {line}: {error.message}" if len(events) > 1 else error.message
+                raise InvalidEvent(message, field=error.field, line=line) from error
+            if event.scopes not in allowed:
+                for path in event.scopes:
+                    principal.require("write", path)
+                allowed.add(event.scopes)
+        return await self._store.log.append(events, request=request)
+
+    async def read(self, principal: Principal, query: Query) -> list[Event]:
+        """The events of ``query`` that the principal may see."""
+        return await self._store.log.read(
+            msgspec.structs.replace(query, visibility=principal.visibility)
+        )
+
+    async def event(self, principal: Principal, id: str) -> Event:
+        """One event; raises EventNotFound when there is none, or none to be seen."""
+        position = self.position(id)
+        event = await self._store.log.get(position)
+        if event.id != id.lower() or not principal.visibility.shows(event):
+            raise EventNotFound
+        return event
+
+    async def floor(self) -> int:
+        """Everything at or below this position is no longer retained."""
+        return await self._store.log.floor()
+
+    def position(self, id: str) -> int:
+        """The position that an event id of this log stands for; raises InvalidCursor."""
+        cursor = parse_event_id(id)
+        if cursor.epoch != self._store.log.epoch:
+            raise InvalidCursor(f"{id!r} is not an event id of this log")
+        return cursor.position
+
+    # Following
+
+    @contextmanager
+    def follow(
+        self, principal: Principal, *, scope: Scope, filter: Filter, start: Start
+    ) -> Iterator[Reader]:
+        """A reader of what the principal may see, history first, then live."""
+        interest = Interest(scope=scope, filter=filter, visibility=principal.visibility)
+        with self._hub.reader(interest, after=start.after) as reader:
+            yield reader
+
+    async def start_at_beginning(self) -> Start:
+        """From the oldest event that is retained."""
+        return Start(after=await self._store.log.floor())
+
+    async def start_now(self) -> Start:
+        """From what is recorded from now on."""
+        return Start(after=await self._store.log.head())
+
+    async def start_at(self, recorded: int) -> Start:
+        """From what was recorded at that time (ns) or later."""
+        return Start(after=await self._store.log.position_before(recorded))
+
+    async def start_after(self, id: str) -> Start:
+        """From what follows the event; an id of another log begins anew, and says so."""
+        head, floor = await self._store.log.head(), await self._store.log.floor()
+        try:
+            position = self.position(id)
+        except InvalidCursor:
+            return Start(after=floor, gap=Gap(after=0, floor=floor, reason="unknown"))
+        if position > head:
+            return Start(after=floor, gap=Gap(after=position, floor=floor, reason="unknown"))
+        return Start(after=position)
+
+    # Stacks and deployments
+
+    async def projects(self, principal: Principal) -> list[str]:
+        """The projects that the principal may see something of."""
+        return await self._store.catalogue.projects(principal.visibility)
+
+    async def stacks(
+        self, principal: Principal, *, project: str | None = None, deleted: bool = False
+    ) -> list[Stack]:
+        """The stacks that the principal may see."""
+        return await self._store.catalogue.stacks(
+            principal.visibility, project=project, deleted=deleted
+        )
+
+    async def stack(self, principal: Principal, project: str, name: str) -> Stack:
+        """The stack that has this name now; raises Forbidden or StackNotFound."""
+        _require_readable(principal, scope("project", project))
+        stack = await self._store.catalogue.stack(project, name)
+        visibility = principal.visibility
+        if not (visibility.shows_scopes(stack.scopes) and visibility.shows_groups(stack.groups)):
+            raise StackNotFound(f"project {project!r} has no stack {name!r}")
+        return stack
+
+    async def deployments(
+        self,
+        principal: Principal,
+        *,
+        project: str | None = None,
+        stack: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[Deployment]:
+        """The deployments that the principal may see, last started first."""
+        stack_id = None
+        if stack is not None:
+            if project is None:
+                raise InvalidInput("stack needs project", field="project")
+            stack_id = (await self.stack(principal, project, stack)).id
+        return await self._store.catalogue.deployments(
+            principal.visibility, project=project, stack_id=stack_id, before=before, limit=limit
+        )
+
+    async def deployment(self, principal: Principal, id: str) -> Deployment:
+        """One deployment; raises DeploymentNotFound when there is none, or none to be seen."""
+        found = await self._store.catalogue.deployment(id.lower())
+        visibility = principal.visibility
+        if visibility.shows_scopes(found.scopes) and visibility.shows_groups(found.groups):
+            return found
+        raise DeploymentNotFound(f"there is no deployment {id!r}")
+
+    async def open_deployment(self, principal: Principal, new: NewDeployment) -> Deployment:
+        """Begin a deployment, and its stack if there is none of that name.
+
+        One that exists already under ``new.id`` is returned as it is.
+        """
+        id = _uuid(new.id) if new.id is not None else str(uuid4())
+        _check_names(new)
+        try:
+            known = await self._store.catalogue.deployment(id)
+        except DeploymentNotFound:
+            stack = await self._open_stack(principal, new)
+            await self.append(principal, [self._started(new, id, stack)])
+            return await self._store.catalogue.deployment(id)
+        if (known.project, known.stack) != (new.project, new.stack):
+            raise Conflict(f"deployment {id} is one of another stack")
+        principal.require("write", known.scopes[0])
+        return known
+
+    async def open_deployment_for(self, principal: Principal, id: str) -> Deployment:
+        """The deployment whose events the principal is about to append."""
+        known = self._open.get(id)
+        if known is None:
+            known = await self._store.catalogue.deployment(id.lower())
+            if len(self._open) >= _REMEMBERED:
+                self._open.clear()
+            self._open[id] = known
+        principal.require("write", known.scopes[0])
+        return known
+
+    async def delete_stack(self, principal: Principal, project: str, name: str) -> None:
+        """Let the name be free again; the events stay."""
+        stack = await self.stack(principal, project, name)
+        await self.append(
+            principal,
+            [
+                NewEvent(
+                    type="stack.deleted",
+                    source=SOURCE,
+                    scopes=stack.scopes,
+                    time=self._clock(),
+                    producer_id=f"{stack.id}/deleted",
+                    subject=name,
+                    groups=stack.groups,
+                    actor=principal.name,
+                    message=f"Stack {name} deleted",
+                )
+            ],
+        )
+
+    async def wait(self, principal: Principal, id: str, *, timeout: float) -> Deployment:
+        """The deployment once it has ended, or as it is after ``timeout`` seconds."""
+        found = await self.deployment(principal, id)
+        start = await self.start_now()
+        follow = self.follow(principal, scope=found.scopes[0], filter=_ENDS, start=start)
+        with follow as reader, suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                # Looked up again, now that nothing after it can be missed.
+                found = await self.deployment(principal, id)
+                while found.ended is None and await reader.next() is not None:
+                    found = await self.deployment(principal, id)
+        return found
+
+    async def _open_stack(self, principal: Principal, new: NewDeployment) -> Stack:
+        catalogue = self._store.catalogue
+        try:
+            return await catalogue.stack(new.project, new.stack)
+        except StackNotFound:
+            # Somebody else may be faster.
+            with suppress(StackExists):
+                await self.append(principal, [self._created(new)])
+            return await catalogue.stack(new.project, new.stack)
+
+    def _created(self, new: NewDeployment) -> NewEvent:
+        id = str(uuid4())
+        return NewEvent(
+            type="stack.created",
+            source=SOURCE,
+            scopes=(stack_scope(new.project, id),),
+            time=self._clock(),
+            producer_id=f"{id}/created",
+            subject=new.stack,
+            actor=new.actor,
+            message=f"Stack {new.stack} created",
+            data=_raw({"name": new.stack}),
+        )
+
+    def _started(self, new: NewDeployment, id: str, stack: Stack) -> NewEvent:
+        scopes = [deployment_scope(new.project, stack.id, id)]
+        if new.environment is not None:
+            scopes.append(state_scope(new.project, new.environment, new.stack))
+        details = {
+            "stack": new.stack,
+            "tool": new.tool,
+            "operation": new.operation,
+            "environment": new.environment,
+        }
+        return NewEvent(
+            type="deployment.started",
+            source=SOURCE,
+            scopes=tuple(scopes),
+            time=self._clock(),
+            producer_id=f"{id}/started",
+            subject=new.stack,
+            groups=tuple(sorted(set(new.groups))),
+            actor=new.actor,
+            message=f"{(new.operation or 'deployment').capitalize()} of {new.stack} started",
+            data=_raw({name: value for name, value in details.items() if value is not None}),
+        )
+
+
+def _require_readable(principal: Principal, path: Scope) -> None:
+    """Raise Forbidden unless something in ``path`` may be read."""
+    readable = principal.visibility.scopes
+    if not any(contains(granted, path) or contains(path, granted) for granted in readable):
+        raise Forbidden(f"{principal.name} may not read {path}")
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        raise InvalidInput(f"{text[:64]!r} is not a UUID", field="id") from error
+
+
+def _check_names(new: NewDeployment) -> None:
+    for field in ("project", "stack", "environment"):
+        value = getattr(new, field)
+        if value is not None and not 1 <= len(value) <= 128:
+            raise InvalidInput(f"{field} has 1 to 128 characters", field=field)
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
