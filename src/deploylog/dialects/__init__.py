@@ -1,0 +1,86 @@
+"""The published APIs: each a thin view of the log."""
+
+from collections.abc import Callable
+
+import msgspec
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from deploylog.auth import Authenticator
+from deploylog.dialects.envelope import Envelope, Respond
+from deploylog.dialects.native import errors as native_errors
+from deploylog.dialects.native import operations as native_operations
+from deploylog.dialects.native import routes as native_routes
+from deploylog.dialects.operations import Operation
+from deploylog.dialects.parts import Endpoint, Parts
+from deploylog.dialects.rfs import errors as rfs_errors
+from deploylog.dialects.rfs import operations as rfs_operations
+from deploylog.dialects.rfs import routes as rfs_routes
+from deploylog.errors import NotFound
+
+
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """A published API: its routes, its errors, and the paths that are its own."""
+
+    title: str
+    routes: Callable[[Parts], list[tuple[str, str, Endpoint]]]
+    respond: Respond
+    #: Whose unknown paths it answers; the longest that fits counts.
+    prefix: str
+    operations: tuple[Operation, ...]
+
+
+DIALECTS = (
+    Dialect(
+        title="Native API",
+        routes=native_routes.routes,
+        respond=native_errors.respond,
+        prefix="/",
+        operations=native_operations.OPERATIONS,
+    ),
+    Dialect(
+        title="RFS: Huawei Cloud's ListStackEvents",
+        routes=rfs_routes.routes,
+        respond=rfs_errors.respond,
+        prefix="/v1/",
+        operations=rfs_operations.OPERATIONS,
+    ),
+)
+
+
+def mount(
+    parts: Parts,
+    *,
+    authenticators: tuple[Authenticator, ...],
+    failed: Callable[[str], None],
+) -> list[Route]:
+    """Every dialect's routes in one flat list: two of them share a root."""
+    return [
+        Route(
+            path,
+            endpoint,
+            methods=[method],
+            middleware=[
+                Middleware(
+                    Envelope,
+                    respond=dialect.respond,
+                    authenticators=authenticators,
+                    failed=failed,
+                )
+            ],
+        )
+        for dialect in DIALECTS
+        for method, path, endpoint in dialect.routes(parts)
+    ]
+
+
+async def respond_unrouted(request: Request, error: Exception) -> Response:
+    """The answer to a path or method that no dialect has, by the one whose it would be."""
+    path = request.url.path
+    dialect = max(
+        (dialect for dialect in DIALECTS if path.startswith(dialect.prefix)),
+        key=lambda dialect: len(dialect.prefix),
+    )
+    return await dialect.respond(request, NotFound(f"there is no {request.method} {path[:256]}"))

@@ -1,0 +1,81 @@
+"""Our errors as problem details (RFC 9457)."""
+
+import re
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deploylog.errors import (
+    Conflict,
+    CursorExpired,
+    DeploylogError,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    RequestReused,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMedia,
+)
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Problem details."""
+
+    #: ``urn:deploylog:problem:invalid-event``
+    type: str
+    title: str
+    status: int
+    detail: str
+    #: What in the request is at fault.
+    field: str | None = None
+    #: The line, or the place in the array, from 1.
+    line: int | None = None
+
+
+#: The nearest class in an error's ancestry decides.
+STATUSES: dict[type[DeploylogError], int] = {
+    DeploylogError: 500,
+    InvalidInput: 400,
+    RequestReused: 422,
+    TooLarge: 413,
+    UnsupportedMedia: 415,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    CursorExpired: 410,
+    Unavailable: 503,
+}
+
+_HEADERS: dict[int, dict[str, str]] = {
+    401: {"www-authenticate": "Bearer"},
+    503: {"retry-after": "1"},
+}
+
+
+async def respond(request: Request, error: DeploylogError) -> Response:
+    """The problem that ``error`` is."""
+    problem = render_problem(error)
+    return Response(
+        msgspec.json.encode(problem),
+        status_code=problem.status,
+        headers=_HEADERS.get(problem.status),
+        media_type="application/problem+json",
+    )
+
+
+def render_problem(error: DeploylogError) -> Problem:
+    """``error`` in the words of RFC 9457."""
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__).lower()
+    status = next(STATUSES[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUSES)
+    return Problem(
+        type=f"urn:deploylog:problem:{words.replace(' ', '-')}",
+        title=words.capitalize(),
+        status=status,
+        detail=error.message,
+        field=error.field if isinstance(error, InvalidInput) else None,
+        line=error.line if isinstance(error, InvalidInput) else None,
+    )

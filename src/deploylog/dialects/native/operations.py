@@ -1,0 +1,210 @@
+"""The native API's operations, described."""
+
+from deploylog.dialects.native.errors import Problem
+from deploylog.dialects.native.wire import (
+    DEFAULT_LIMIT,
+    FILTERS,
+    MAX_LIMIT,
+    MAX_WAIT_SECONDS,
+    DeploymentBody,
+    DeploymentPage,
+    EventPage,
+    ProjectList,
+    Receipts,
+    StackList,
+)
+from deploylog.dialects.operations import (
+    Body,
+    Operation,
+    Parameter,
+    one_of,
+    path_parameter,
+    repeated,
+    whole_number,
+)
+from deploylog.ingest.cloudevents import CloudEvent
+from deploylog.service import NewDeployment
+
+_PROBLEM = Body(help="Problem details (RFC 9457).", media="application/problem+json", type=Problem)
+
+_SCOPE = Parameter(name="scope", help="Only events below this scope.")
+
+_FILTERS = (
+    *(
+        Parameter(name=name, help=f"The event's {field} is one of these.", schema=repeated())
+        for name, field in FILTERS.items()
+    ),
+    Parameter(name="since", help="The event's time is not before this: RFC 3339, or -15m."),
+    Parameter(name="until", help="The event's time is before this: RFC 3339, or -15m."),
+)
+
+_LIMIT = Parameter(
+    name="limit", help="Most to answer.", schema=whole_number(1, MAX_LIMIT, DEFAULT_LIMIT)
+)
+
+_DEPLOYMENT_ID = path_parameter("id", "The deployment's id.")
+
+OPERATIONS = (
+    Operation(
+        id="appendEvents",
+        method="POST",
+        path="/log/v1/events",
+        summary="Record events, all or none; answered once they are on disk",
+        tag="events",
+        parameters=(
+            Parameter(name="scope", help="For events without scopes.", schema=repeated()),
+            Parameter(name="deployment", help="The deployment that events without scopes are of."),
+            Parameter(name="source", help="For events without source."),
+            Parameter(
+                name="Idempotency-Key",
+                help="Names the request: its retry is answered as it was.",
+                place="header",
+            ),
+        ),
+        request=(
+            Body(media="application/cloudevents+json", type=CloudEvent),
+            Body(media="application/cloudevents-batch+json", type=list[CloudEvent]),
+            Body(media="application/x-ndjson"),
+        ),
+        answers=(Body(help="Where they are recorded.", status=201, type=Receipts),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="listEvents",
+        method="GET",
+        path="/log/v1/events",
+        summary="List events",
+        tag="events",
+        parameters=(
+            _SCOPE,
+            *_FILTERS,
+            Parameter(name="order", help="Which come first.", schema=one_of("newest", "oldest")),
+            Parameter(name="before", help="Only events before the one with this id."),
+            Parameter(name="after", help="Only events after the one with this id."),
+            _LIMIT,
+        ),
+        answers=(Body(help="A page of events.", type=EventPage),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="streamEvents",
+        method="GET",
+        path="/log/v1/events/stream",
+        summary="Follow events, history first, then live, as Server-Sent Events",
+        tag="events",
+        parameters=(
+            _SCOPE,
+            *_FILTERS,
+            Parameter(name="after", help="Begin after the event with this id."),
+            Parameter(name="from", help="Begin at start, now, or what was recorded at a time."),
+            Parameter(
+                name="Last-Event-ID",
+                help="Begin after the event with this id; wins over after.",
+                place="header",
+            ),
+        ),
+        answers=(Body(help="An endless stream.", media="text/event-stream"),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="getEvent",
+        method="GET",
+        path="/log/v1/events/{id}",
+        summary="Get one event",
+        tag="events",
+        parameters=(path_parameter("id", "The event's id."),),
+        answers=(Body(help="The event.", type=CloudEvent),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="listProjects",
+        method="GET",
+        path="/log/v1/projects",
+        summary="List projects",
+        tag="catalogue",
+        answers=(Body(help="Their names.", type=ProjectList),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="listStacks",
+        method="GET",
+        path="/log/v1/stacks",
+        summary="List stacks",
+        tag="catalogue",
+        parameters=(
+            Parameter(name="project", help="Only stacks of this project."),
+            Parameter(
+                name="deleted",
+                help="Whether to list those that exist no more, too.",
+                schema=one_of("false", "true"),
+            ),
+        ),
+        answers=(Body(help="The stacks, newest first.", type=StackList),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="deleteStack",
+        method="DELETE",
+        path="/log/v1/stacks/{project}/{name}",
+        summary="Free a stack's name; its events stay",
+        tag="catalogue",
+        parameters=(
+            path_parameter("project", "The project."),
+            path_parameter("name", "The stack's name."),
+        ),
+        answers=(Body(help="Done.", status=204, media=""),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="openDeployment",
+        method="POST",
+        path="/log/v1/deployments",
+        summary="Open a deployment, and its stack if there is none of that name",
+        tag="deployments",
+        request=(Body(type=NewDeployment),),
+        answers=(Body(help="The deployment.", status=201, type=DeploymentBody),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="listDeployments",
+        method="GET",
+        path="/log/v1/deployments",
+        summary="List deployments, last started first",
+        tag="deployments",
+        parameters=(
+            Parameter(name="project", help="Only deployments of this project."),
+            Parameter(name="stack", help="Only deployments of the stack that has this name now."),
+            Parameter(name="before", help="Only deployments before the one with this id."),
+            _LIMIT,
+        ),
+        answers=(Body(help="A page of deployments.", type=DeploymentPage),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="getDeployment",
+        method="GET",
+        path="/log/v1/deployments/{id}",
+        summary="Get one deployment",
+        tag="deployments",
+        parameters=(_DEPLOYMENT_ID,),
+        answers=(Body(help="The deployment.", type=DeploymentBody),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="waitForDeployment",
+        method="GET",
+        path="/log/v1/deployments/{id}/wait",
+        summary="Wait until a deployment has ended",
+        tag="deployments",
+        parameters=(
+            _DEPLOYMENT_ID,
+            Parameter(
+                name="timeout",
+                help="Seconds to wait at most.",
+                schema=whole_number(0, MAX_WAIT_SECONDS, 60),
+            ),
+        ),
+        answers=(Body(help="The deployment, ended or not yet ended.", type=DeploymentBody),),
+        error=_PROBLEM,
+    ),
+)

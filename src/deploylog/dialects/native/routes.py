@@ -1,0 +1,204 @@
+"""The native API's endpoints: parse, ask the service, render."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deploylog.bodies import BodyLimits, read_body
+from deploylog.dialects.native import wire
+from deploylog.dialects.parts import Endpoint, Parts
+from deploylog.errors import CursorExpired, InvalidInput
+from deploylog.ingest.cloudevents import Defaults
+from deploylog.scope import parse_scope
+from deploylog.service import NewDeployment, Start
+from deploylog.sse import EventStream, Frames
+from deploylog.store.base import Query
+from deploylog.times import parse_moment
+
+
+def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
+    """Method, path and endpoint of each operation."""
+    native = Native(parts)
+    return [
+        ("POST", "/log/v1/events", native.append),
+        ("GET", "/log/v1/events", native.events),
+        ("GET", "/log/v1/events/stream", native.stream),
+        ("GET", "/log/v1/events/{id}", native.event),
+        ("GET", "/log/v1/projects", native.projects),
+        ("GET", "/log/v1/stacks", native.stacks),
+        ("DELETE", "/log/v1/stacks/{project}/{name}", native.delete_stack),
+        ("POST", "/log/v1/deployments", native.open_deployment),
+        ("GET", "/log/v1/deployments", native.deployments),
+        ("GET", "/log/v1/deployments/{id}", native.deployment),
+        ("GET", "/log/v1/deployments/{id}/wait", native.wait),
+    ]
+
+
+class Native:
+    """The endpoints, and what they need."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Take what the composition root gives."""
+        self._service = parts.service
+        self._clock: Callable[[], int] = parts.clock
+        self._sent = parts.sent
+        self._max_events = parts.max_batch_events
+        self._limits: BodyLimits = parts.limits
+        self._frames = Frames(event=wire.render_frame, gap=wire.render_gap)
+
+    async def append(self, request: Request) -> Response:
+        """Record events."""
+        principal = request.state.principal
+        defaults = await self._defaults(request)
+        body = await read_body(request, self._limits)
+        events = wire.parse_events(request.headers, body, defaults, limit=self._max_events)
+        key = wire.parse_request_key(request.headers, principal, body)
+        recorded = await self._service.append(principal, events, request=key)
+        return _json(wire.render_receipts(recorded), status=201)
+
+    async def events(self, request: Request) -> Response:
+        """List events."""
+        parameters = wire.Parameters(request.url.query)
+        query = Query(
+            scope=wire.parse_scope_parameter(parameters),
+            filter=wire.parse_filter(parameters, now=self._clock()),
+            order="oldest" if parameters.choice("order", _ORDERS) == "oldest" else "newest",
+            after=await self._cursor(parameters, "after"),
+            before=await self._cursor(parameters, "before"),
+            limit=_limit(parameters),
+        )
+        parameters.done()
+        events = await self._service.read(request.state.principal, query)
+        return _json(wire.render_page(events, full=len(events) == query.limit))
+
+    async def event(self, request: Request) -> Response:
+        """Get one event."""
+        event = await self._service.event(request.state.principal, request.path_params["id"])
+        return _json(wire.render_one(event))
+
+    async def stream(self, request: Request) -> EventStream:
+        """Follow events."""
+        parameters = wire.Parameters(request.url.query)
+        scope = wire.parse_scope_parameter(parameters)
+        filter = wire.parse_filter(parameters, now=self._clock())
+        start = await self._start(request, parameters)
+        parameters.done()
+        return EventStream(
+            self._service.follow(request.state.principal, scope=scope, filter=filter, start=start),
+            self._frames,
+            gap=start.gap,
+            sent=self._sent,
+        )
+
+    async def projects(self, request: Request) -> Response:
+        """List projects."""
+        wire.Parameters(request.url.query).done()
+        projects = await self._service.projects(request.state.principal)
+        return _json(wire.ProjectList(projects))
+
+    async def stacks(self, request: Request) -> Response:
+        """List stacks."""
+        parameters = wire.Parameters(request.url.query)
+        project = parameters.one("project")
+        deleted = parameters.choice("deleted", ("false", "true")) == "true"
+        parameters.done()
+        stacks = await self._service.stacks(
+            request.state.principal, project=project, deleted=deleted
+        )
+        return _json(wire.StackList([wire.render_stack(stack) for stack in stacks]))
+
+    async def delete_stack(self, request: Request) -> Response:
+        """Free a stack's name."""
+        await self._service.delete_stack(request.state.principal, **request.path_params)
+        return Response(status_code=204)
+
+    async def open_deployment(self, request: Request) -> Response:
+        """Open a deployment."""
+        body = await read_body(request, self._limits)
+        try:
+            new = msgspec.json.decode(body, type=NewDeployment)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"not a deployment: {error}") from error
+        deployment = await self._service.open_deployment(request.state.principal, new)
+        return _json(wire.render_deployment(deployment), status=201)
+
+    async def deployments(self, request: Request) -> Response:
+        """List deployments."""
+        parameters = wire.Parameters(request.url.query)
+        project, stack = parameters.one("project"), parameters.one("stack")
+        before, limit = parameters.one("before"), _limit(parameters)
+        parameters.done()
+        deployments = await self._service.deployments(
+            request.state.principal, project=project, stack=stack, before=before, limit=limit
+        )
+        return _json(wire.render_deployments(deployments, limit=limit))
+
+    async def deployment(self, request: Request) -> Response:
+        """Get one deployment."""
+        principal, id = request.state.principal, request.path_params["id"]
+        return _json(wire.render_deployment(await self._service.deployment(principal, id)))
+
+    async def wait(self, request: Request) -> Response:
+        """Wait for a deployment's end."""
+        parameters = wire.Parameters(request.url.query)
+        timeout = parameters.integer("timeout", default=60, low=0, high=wire.MAX_WAIT_SECONDS)
+        parameters.done()
+        deployment = await self._service.wait(
+            request.state.principal, request.path_params["id"], timeout=timeout
+        )
+        return _json(wire.render_deployment(deployment))
+
+    async def _defaults(self, request: Request) -> Defaults:
+        now = self._clock()
+        if not request.url.query:
+            return Defaults(time=now)
+        parameters = wire.Parameters(request.url.query)
+        scopes = tuple(parse_scope(path) for path in parameters.all("scope"))
+        source, deployment_id = parameters.one("source"), parameters.one("deployment")
+        parameters.done()
+        if deployment_id is None:
+            return Defaults(time=now, source=source, scopes=scopes)
+        deployment = await self._service.open_deployment_for(request.state.principal, deployment_id)
+        return Defaults(
+            time=now,
+            source=source,
+            scopes=deployment.scopes,
+            groups=deployment.groups,
+            actor=deployment.actor,
+        )
+
+    async def _cursor(self, parameters: wire.Parameters, name: str) -> int | None:
+        id = parameters.one(name)
+        if id is None:
+            return None
+        position = self._service.position(id)
+        if position < await self._service.floor():
+            raise CursorExpired
+        return position
+
+    async def _start(self, request: Request, parameters: wire.Parameters) -> Start:
+        after = parameters.one("after")
+        begin = parameters.one("from") or "now"
+        after = request.headers.get("last-event-id") or after
+        if after is not None:
+            return await self._service.start_after(after)
+        if begin == "start":
+            return await self._service.start_at_beginning()
+        if begin == "now":
+            return await self._service.start_now()
+        return await self._service.start_at(parse_moment(begin, now=self._clock()))
+
+
+_ORDERS = ("newest", "oldest")
+
+
+def _limit(parameters: wire.Parameters) -> int:
+    return parameters.integer("limit", default=wire.DEFAULT_LIMIT, low=1, high=wire.MAX_LIMIT)
+
+
+def _json(body: Any, *, status: int = 200) -> Response:
+    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return Response(content, status_code=status, media_type="application/json")

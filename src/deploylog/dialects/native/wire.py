@@ -1,0 +1,295 @@
+"""The native API's JSON and query strings; pure."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from deploylog.catalogue import Counts, Deployment, Stack
+from deploylog.errors import InvalidFilter, InvalidInput, TooLarge, UnsupportedMedia
+from deploylog.events import Event, NewEvent
+from deploylog.filters import Field, Filter, any_of
+from deploylog.hub import Gap
+from deploylog.ingest.cloudevents import (
+    CloudEvent,
+    Defaults,
+    parse_batch,
+    parse_binary,
+    parse_event,
+    parse_lines,
+    render_event,
+)
+from deploylog.principals import Principal
+from deploylog.scope import ROOT, Scope, parse_scope
+from deploylog.store.base import RequestKey
+from deploylog.times import parse_moment, render_time
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1_000
+MAX_WAIT_SECONDS = 300
+
+#: Query parameter → field of the filter.
+FILTERS: dict[str, Field] = {
+    "type": "type",
+    "source": "source",
+    "actor": "actor",
+    "subject": "subject",
+    "resourcetype": "resource_type",
+    "resourcename": "resource_name",
+    "resourcekey": "resource_key",
+}
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """Where an event was recorded."""
+
+    id: str
+    position: str
+
+
+class Receipts(msgspec.Struct, frozen=True):
+    """Where the events were recorded, in the order they were sent."""
+
+    events: list[Receipt]
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A page of events."""
+
+    events: list[CloudEvent]
+    #: Where the next page goes on, when there may be one.
+    next: str | None = None
+    previous: str | None = None
+
+
+class DeploymentBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A deployment."""
+
+    id: str
+    project: str
+    stack: str
+    stack_id: str
+    status: str
+    started: str
+    ended: str | None
+    tool: str | None
+    operation: str | None
+    environment: str | None
+    actor: str | None
+    message: str | None
+    counts: Counts
+    scopes: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+class DeploymentPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A page of deployments."""
+
+    deployments: list[DeploymentBody]
+    next: str | None = None
+
+
+class StackBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A stack."""
+
+    id: str
+    project: str
+    name: str
+    created: str
+    deleted: str | None
+    scopes: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+class StackList(msgspec.Struct, frozen=True):
+    """Stacks."""
+
+    stacks: list[StackBody]
+
+
+class ProjectList(msgspec.Struct, frozen=True):
+    """Names of projects."""
+
+    projects: list[str]
+
+
+class Parameters:
+    """A query string, each parameter taken by name; what is left over is refused."""
+
+    def __init__(self, query: str) -> None:
+        """Parse ``query``; raises InvalidInput."""
+        self._values: dict[str, list[str]] = {}
+        for name, value in parse_qsl(query, keep_blank_values=True):
+            self._values.setdefault(name, []).append(value)
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """Every value given, without the empty ones."""
+        return tuple(value for value in self._values.pop(name, ()) if value)
+
+    def one(self, name: str) -> str | None:
+        """The one value given."""
+        values = self.all(name)
+        if len(values) > 1:
+            raise InvalidInput(f"{name} is given twice", field=name)
+        return values[0] if values else None
+
+    def integer(self, name: str, *, default: int, low: int, high: int) -> int:
+        """A whole number in a range."""
+        text = self.one(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and low <= int(text[:9]) <= high):
+            raise InvalidInput(f"{name} is a whole number from {low} to {high}", field=name)
+        return int(text)
+
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """One of ``choices``, the first when it is not given."""
+        text = self.one(name) or choices[0]
+        if text not in choices:
+            raise InvalidInput(f"{name} is one of {', '.join(choices)}", field=name)
+        return text
+
+    def done(self) -> None:
+        """Raise InvalidInput if a parameter is left that nobody asked for."""
+        for name in self._values:
+            raise InvalidInput(f"there is no parameter {name[:64]!r}", field=name[:64])
+
+
+def parse_scope_parameter(parameters: Parameters) -> Scope:
+    """The scope asked for; the whole log when there is none."""
+    text = parameters.one("scope")
+    return parse_scope(text) if text else ROOT
+
+
+def parse_filter(parameters: Parameters, *, now: int) -> Filter:
+    """The filter that the parameters make; values of one are ORed, different ones ANDed."""
+    since, until = parameters.one("since"), parameters.one("until")
+    return Filter(
+        all_of=tuple(
+            any_of(field, values)
+            for name, field in FILTERS.items()
+            if (values := parameters.all(name))
+        ),
+        since=_moment("since", since, now) if since else None,
+        until=_moment("until", until, now) if until else None,
+    )
+
+
+def _moment(name: str, text: str, now: int) -> int:
+    try:
+        return parse_moment(text, now=now)
+    except InvalidInput as error:
+        raise InvalidFilter(f"{name}: {error.message}", field=name) from error
+
+
+def parse_events(
+    headers: Mapping[str, str], body: bytes, defaults: Defaults, *, limit: int
+) -> list[NewEvent]:
+    """The events of a request, by its content type; at most ``limit``."""
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "application/cloudevents+json":
+        events = [parse_event(body, defaults)]
+    elif content_type == "application/cloudevents-batch+json":
+        events = parse_batch(body, defaults)
+    elif content_type in ("application/x-ndjson", "application/ndjson"):
+        events = parse_lines(body, defaults)
+    elif "ce-specversion" in headers:
+        events = [parse_binary(headers, body, defaults)]
+    else:
+        raise UnsupportedMedia(
+            "send application/cloudevents+json, application/cloudevents-batch+json, "
+            "application/x-ndjson, or ce- headers"
+        )
+    if not events:
+        raise InvalidInput("there is no event in the body")
+    if len(events) > limit:
+        raise TooLarge(f"a request has at most {limit} events")
+    return events
+
+
+def parse_request_key(
+    headers: Mapping[str, str], principal: Principal, body: bytes
+) -> RequestKey | None:
+    """The ``Idempotency-Key``, which is the principal's own."""
+    key = headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 255:
+        raise InvalidInput("Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
+    return RequestKey(key=f"{principal.name}/{key}", fingerprint=hashlib.sha256(body).digest())
+
+
+def render_receipts(events: Sequence[Event]) -> bytes:
+    """What an append answers."""
+    receipts = [Receipt(event.id, str(event.position)) for event in events]
+    return msgspec.json.encode(Receipts(receipts))
+
+
+def render_page(events: Sequence[Event], *, full: bool) -> bytes:
+    """A page; ``full`` when there may be more."""
+    page: dict[str, object] = {"events": [render_event(event) for event in events]}
+    if events:
+        page["previous"] = events[0].id
+        if full:
+            page["next"] = events[-1].id
+    return msgspec.json.encode(page)
+
+
+def render_one(event: Event) -> bytes:
+    """One event."""
+    return msgspec.json.encode(render_event(event))
+
+
+def render_frame(event: Event) -> bytes:
+    """One event on a stream."""
+    head = f"id: {event.id}\nevent: {event.type}\ndata: ".encode()
+    return head + msgspec.json.encode(render_event(event)) + b"\n\n"
+
+
+def render_gap(gap: Gap) -> bytes:
+    """Word of events that are gone."""
+    body = {"after": str(gap.after), "oldest": str(gap.floor + 1), "reason": gap.reason}
+    return b"event: gap\ndata: " + msgspec.json.encode(body) + b"\n\n"
+
+
+def render_deployment(deployment: Deployment) -> DeploymentBody:
+    """A deployment's JSON."""
+    return DeploymentBody(
+        id=deployment.id,
+        project=deployment.project,
+        stack=deployment.stack,
+        stack_id=deployment.stack_id,
+        status=deployment.status,
+        started=render_time(deployment.started),
+        ended=render_time(deployment.ended) if deployment.ended is not None else None,
+        tool=deployment.tool,
+        operation=deployment.operation,
+        environment=deployment.environment,
+        actor=deployment.actor,
+        message=deployment.message,
+        counts=deployment.counts,
+        scopes=deployment.scopes,
+        groups=deployment.groups,
+    )
+
+
+def render_deployments(deployments: Sequence[Deployment], *, limit: int) -> DeploymentPage:
+    """A page of deployments."""
+    return DeploymentPage(
+        deployments=[render_deployment(deployment) for deployment in deployments],
+        next=deployments[-1].id if len(deployments) == limit else None,
+    )
+
+
+def render_stack(stack: Stack) -> StackBody:
+    """A stack's JSON."""
+    return StackBody(
+        id=stack.id,
+        project=stack.project,
+        name=stack.name,
+        created=render_time(stack.created),
+        deleted=render_time(stack.deleted) if stack.deleted is not None else None,
+        scopes=stack.scopes,
+        groups=stack.groups,
+    )

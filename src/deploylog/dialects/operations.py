@@ -1,0 +1,65 @@
+"""How a dialect describes its operations, for the OpenAPI document."""
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """A query, path or header parameter."""
+
+    name: str
+    help: str
+    place: Literal["query", "path", "header"] = "query"
+    required: bool = False
+    schema: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "string"})
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """A request's or a response's body."""
+
+    help: str = ""
+    status: int = 200
+    #: Empty when there is no body.
+    media: str = "application/json"
+    #: The type that the code parses or renders; ``None`` is text.
+    type: Any = None
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method on one path."""
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    tag: str
+    parameters: tuple[Parameter, ...] = ()
+    request: tuple[Body, ...] = ()
+    answers: tuple[Body, ...] = ()
+    error: Body
+
+    @property
+    def bodies(self) -> tuple[Body, ...]:
+        """Every body that comes or goes."""
+        return (*self.request, *self.answers, self.error)
+
+
+def path_parameter(name: str, help: str) -> Parameter:
+    """A parameter that is part of the path."""
+    return Parameter(name=name, help=help, place="path", required=True)
+
+
+def whole_number(low: int, high: int, default: int) -> dict[str, Any]:
+    """The schema of a whole number in a range."""
+    return {"type": "integer", "minimum": low, "maximum": high, "default": default}
+
+
+def one_of(*choices: str) -> dict[str, Any]:
+    """The schema of a choice, the first being the default."""
+    return {"type": "string", "enum": list(choices), "default": choices[0]}
+
+
+def repeated() -> dict[str, Any]:
+    """The schema of a parameter that may be given several times."""
+    return {"type": "array", "items": {"type": "string"}}

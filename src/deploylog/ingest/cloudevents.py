@@ -1,0 +1,304 @@
+"""CloudEvents 1.0 in JSON, to our events and back.
+
+``docs/reference/native-api.md`` lists the extension attributes that have a meaning here; any
+other is kept in ``extensions`` and comes back as it was.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from deploylog.errors import InvalidEvent, InvalidInput
+from deploylog.events import Event, NewEvent, Resource
+from deploylog.scope import Scope, parse_scope
+from deploylog.times import MILLISECOND, parse_time, render_time
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event gets that does not say it itself."""
+
+    #: When it arrived, in ns.
+    time: int
+    source: str | None = None
+    scopes: tuple[Scope, ...] = ()
+    groups: tuple[str, ...] = ()
+    actor: str | None = None
+
+
+class CloudEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """The attributes we know, as they come."""
+
+    specversion: str | None = None
+    id: str | None = None
+    source: str | None = None
+    type: str
+    subject: str | None = None
+    time: str | None = None
+    datacontenttype: str | None = None
+    dataschema: str | None = None
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    data_base64: str | None = None
+    scopes: str | None = None
+    groups: str | None = None
+    actor: str | None = None
+    message: str | None = None
+    elapsedms: int | None = None
+    resourcetype: str | None = None
+    resourcename: str | None = None
+    resourcekey: str | None = None
+    resourceaddress: str | None = None
+    resourceidkey: str | None = None
+    resourceidvalue: str | None = None
+    # Given by the log; ignored when sent.
+    producerid: str | None = None
+    position: str | None = None
+    recordedtime: str | None = None
+
+
+_KNOWN = frozenset(CloudEvent.__struct_fields__)
+
+_EXTENSION_NAME = re.compile(r"[a-z0-9]{1,40}")
+
+_decode_one = msgspec.json.Decoder(CloudEvent).decode
+_decode_lines = msgspec.json.Decoder(CloudEvent).decode_lines
+_decode_batch = msgspec.json.Decoder(list[CloudEvent]).decode
+_decode_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def parse_event(body: bytes, defaults: Defaults) -> NewEvent:
+    """One event in structured mode; raises InvalidEvent."""
+    return _strict(_parse(body, defaults), body)
+
+
+def parse_batch(body: bytes, defaults: Defaults) -> list[NewEvent]:
+    """A JSON array of events; the error's ``line`` is the place in the array, from 1."""
+    try:
+        return [_to_event(event, None, defaults) for event in _decode_batch(body)]
+    except (msgspec.MsgspecError, InvalidInput, RecursionError, UnicodeDecodeError):
+        # Once more, one by one: for the attributes we do not know, and to say which is wrong.
+        return _one_by_one(_items(body), defaults)
+
+
+def parse_lines(body: bytes, defaults: Defaults) -> list[NewEvent]:
+    """One event a line; blank lines are skipped. The error's ``line`` counts from 1."""
+    try:
+        return [_to_event(event, None, defaults) for event in _decode_lines(body)]
+    except (msgspec.MsgspecError, InvalidInput, RecursionError, UnicodeDecodeError):
+        return _one_by_one(body.split(b"\n"), defaults)
+
+
+def parse_binary(headers: Mapping[str, str], body: bytes, defaults: Defaults) -> NewEvent:
+    """Binary mode: attributes in ``ce-`` headers (lower case here), ``body`` is the data."""
+    attributes: dict[str, Any] = {
+        name.removeprefix("ce-"): unquote(value)
+        for name, value in headers.items()
+        if name.startswith("ce-")
+    }
+    if "elapsedms" in attributes:
+        attributes["elapsedms"] = _integer(attributes["elapsedms"])
+    content_type = headers.get("content-type", "application/json")
+    if body and _is_json(content_type):
+        attributes["data"] = _checked_json(body)
+    elif body:
+        attributes["data"] = _text(body)
+        attributes["datacontenttype"] = content_type
+    return _parse(msgspec.json.encode(attributes), defaults)
+
+
+def _items(body: bytes) -> Sequence[bytes]:
+    try:
+        return [bytes(item) for item in msgspec.json.decode(body, type=list[msgspec.Raw])]
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidEvent(f"the body is not a JSON array of events: {error}") from error
+
+
+def _one_by_one(bodies: Sequence[bytes], defaults: Defaults) -> list[NewEvent]:
+    events = []
+    for line, body in enumerate(bodies, 1):
+        if not body.strip():
+            continue
+        try:
+            events.append(_parse(body, defaults))
+        except InvalidInput as error:
+            message = f"line {line}: {error.message}"
+            raise InvalidEvent(message, field=error.field, line=line) from error
+    return events
+
+
+def _parse(body: bytes, defaults: Defaults) -> NewEvent:
+    try:
+        attributes = _decode_attributes(body)
+        unknown = {name: attributes.pop(name) for name in attributes.keys() - _KNOWN}
+        for name, value in unknown.items():
+            _check_extension(name, value)
+        event = _decode_one(msgspec.json.encode(attributes))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidEvent(f"not a CloudEvent: {error}", field=_field(error)) from error
+    return _to_event(event, unknown, defaults)
+
+
+def _field(error: Exception) -> str | None:
+    """The attribute that msgspec names, as ``$.time`` or as a missing one."""
+    match = re.search(r"`\$\.(\w+)`|required field `(\w+)`", str(error))
+    return (match[1] or match[2]) if match else None
+
+
+def _check_extension(name: str, value: msgspec.Raw) -> None:
+    if not _EXTENSION_NAME.fullmatch(name):
+        raise InvalidEvent(
+            f"attribute {name[:64]!r}: names are lower-case letters and digits", field=name[:64]
+        )
+    if not isinstance(msgspec.json.decode(value), str | int | bool):
+        raise InvalidEvent(f"attribute {name}: must be a string, integer or boolean", field=name)
+
+
+def _strict(event: NewEvent, body: bytes) -> NewEvent:
+    """What a single CloudEvent must have, and a line of many may leave out."""
+    attributes = _decode_attributes(body)
+    for name in ("specversion", "id"):
+        if name not in attributes:
+            raise InvalidEvent(f"a CloudEvent needs {name}", field=name)
+    return event
+
+
+def _to_event(
+    event: CloudEvent, unknown: dict[str, msgspec.Raw] | None, defaults: Defaults
+) -> NewEvent:
+    if event.specversion not in (None, "1.0"):
+        raise InvalidEvent("specversion must be 1.0", field="specversion")
+    source = event.source or defaults.source
+    if source is None:
+        raise InvalidEvent("an event needs a source", field="source")
+    return NewEvent(
+        type=event.type,
+        source=source,
+        scopes=_scopes(event.scopes) if event.scopes else defaults.scopes,
+        time=parse_time(event.time) if event.time is not None else defaults.time,
+        producer_id=event.id,
+        subject=event.subject,
+        groups=_groups(event.groups) if event.groups else defaults.groups,
+        actor=event.actor if event.actor is not None else defaults.actor,
+        resource=_resource(event),
+        elapsed=event.elapsedms * MILLISECOND if event.elapsedms is not None else None,
+        message=event.message,
+        data=_checked_json(event.data) if event.data is not msgspec.UNSET else None,
+        extensions=_extensions(event, unknown),
+    )
+
+
+def _scopes(text: str) -> tuple[Scope, ...]:
+    return tuple(dict.fromkeys(parse_scope(path) for path in text.split()))
+
+
+def _groups(text: str) -> tuple[str, ...]:
+    return tuple(sorted({unquote(group) for group in text.split()}))
+
+
+def _resource(event: CloudEvent) -> Resource | None:
+    if event.resourcetype is None and event.resourcename is None:
+        return None
+    if event.resourcetype is None or event.resourcename is None:
+        raise InvalidEvent(
+            "resourcetype and resourcename come together",
+            field="resourcename" if event.resourcename is None else "resourcetype",
+        )
+    return Resource(
+        type=event.resourcetype,
+        name=event.resourcename,
+        key=event.resourcekey,
+        address=event.resourceaddress,
+        id_key=event.resourceidkey,
+        id_value=event.resourceidvalue,
+    )
+
+
+def _extensions(event: CloudEvent, unknown: dict[str, msgspec.Raw] | None) -> msgspec.Raw | None:
+    kept: dict[str, object] = dict(unknown or {})
+    if event.datacontenttype is not None and not _is_json(event.datacontenttype):
+        kept["datacontenttype"] = event.datacontenttype
+    if event.dataschema is not None:
+        kept["dataschema"] = event.dataschema
+    if event.data_base64 is not None:
+        kept["data_base64"] = event.data_base64
+    return msgspec.Raw(msgspec.json.encode(kept)) if kept else None
+
+
+def _checked_json(data: msgspec.Raw | bytes) -> msgspec.Raw:
+    """``data``, sure to be JSON in UTF-8: what is not would break whoever reads it back."""
+    raw = bytes(data)
+    try:
+        raw.decode()
+        msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidEvent(f"data is not JSON: {error}", field="data") from error
+    return msgspec.Raw(raw)
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidEvent("data is neither JSON nor UTF-8 text", field="data") from error
+
+
+def _integer(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def _is_json(content_type: str) -> bool:
+    essence = content_type.partition(";")[0].strip().lower()
+    return essence in ("application/json", "text/json") or essence.endswith("+json")
+
+
+def render_event(event: Event) -> dict[str, object]:
+    """The attributes of a recorded event."""
+    rendered = _attributes(event)
+    rendered["id"] = event.id
+    if event.producer_id is not None:
+        rendered["producerid"] = event.producer_id
+    rendered["position"] = str(event.position)
+    rendered["recordedtime"] = render_time(event.recorded)
+    return rendered
+
+
+def render_new_event(event: NewEvent) -> bytes:
+    """A new event as one JSON object on one line."""
+    rendered = _attributes(event)
+    if event.producer_id is not None:
+        rendered["id"] = event.producer_id
+    return msgspec.json.encode(rendered)
+
+
+def _attributes(event: NewEvent) -> dict[str, object]:
+    rendered: dict[str, object] = {
+        "specversion": "1.0",
+        "id": None,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.subject,
+        "time": render_time(event.time),
+        "actor": event.actor,
+        "message": event.message,
+    }
+    if event.scopes:
+        rendered["scopes"] = " ".join(event.scopes)
+    if event.groups:
+        rendered["groups"] = " ".join(quote(group, safe="*") for group in event.groups)
+    if event.elapsed is not None:
+        rendered["elapsedms"] = event.elapsed // MILLISECOND
+    if event.resource is not None:
+        resource = event.resource
+        rendered["resourcetype"] = resource.type
+        rendered["resourcename"] = resource.name
+        rendered["resourcekey"] = resource.key
+        rendered["resourceaddress"] = resource.address
+        rendered["resourceidkey"] = resource.id_key
+        rendered["resourceidvalue"] = resource.id_value
+    if event.extensions is not None:
+        rendered |= _decode_attributes(event.extensions)
+    if event.data is not None:
+        rendered["data"] = event.data
+    return {name: value for name, value in rendered.items() if value is not None}

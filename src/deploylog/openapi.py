@@ -1,0 +1,112 @@
+"""The API's description: OpenAPI 3.1, and a page made of it for people."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from deploylog import __version__
+from deploylog.dialects import DIALECTS
+from deploylog.dialects.native.errors import Problem
+from deploylog.dialects.operations import Body, Operation, Parameter
+
+_REF = "#/components/schemas/{name}"
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The OpenAPI document; its schemas are made of the types that the code uses."""
+    operations = [operation for dialect in DIALECTS for operation in dialect.operations]
+    types = {body.type for operation in operations for body in operation.bodies if body.type}
+    ordered = sorted(types | {Problem}, key=str)
+    schemas, components = msgspec.json.schema_components(ordered, ref_template=_REF)
+    by_type = dict(zip(ordered, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
+            operation, by_type
+        )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Deploylog",
+            "version": __version__,
+            "description": "The event log of your deployments.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{}, {"bearer": []}, {"apiKey": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+            },
+        },
+    }
+
+
+@cache
+def render_document() -> bytes:
+    """The document as JSON."""
+    return msgspec.json.encode(document())
+
+
+@cache
+def render_page() -> str:
+    """The document for people: plain HTML, nothing to download."""
+    environment = Environment(
+        loader=PackageLoader("deploylog", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    operations = [(dialect.title, dialect.operations) for dialect in DIALECTS]
+    schemas = {
+        name: msgspec.json.format(msgspec.json.encode(schema)).decode()
+        for name, schema in document()["components"]["schemas"].items()
+    }
+    return environment.get_template("docs.html").render(
+        version=__version__, dialects=operations, schemas=schemas
+    )
+
+
+def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "parameters": [_parameter(parameter) for parameter in operation.parameters],
+        "responses": {str(body.status): _response(body, schemas) for body in operation.answers}
+        | {"default": _response(operation.error, schemas)},
+    }
+    if operation.request:
+        described["requestBody"] = {
+            "required": True,
+            "content": {body.media: _media(body, schemas) for body in operation.request},
+        }
+    return described
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.required,
+        "description": parameter.help,
+        "schema": parameter.schema,
+    }
+
+
+def _response(body: Body, schemas: dict[Any, Any]) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": body.help}
+    if body.media:
+        response["content"] = {body.media: _media(body, schemas)}
+    return response
+
+
+def _media(body: Body, schemas: dict[Any, Any]) -> dict[str, Any]:
+    return {"schema": schemas[body.type]} if body.type else {"schema": {"type": "string"}}

@@ -1,0 +1,129 @@
+"""The server: uvicorn, with streams ended before it waits for connections."""
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from deploylog.asgi import Application, create_app
+from deploylog.auth.apikey import configured
+from deploylog.errors import InvalidSettings, OperatorError
+from deploylog.settings import Settings
+from deploylog.store import open_store
+from deploylog.telemetry import Metrics
+
+#: How long the interpreter lets one thread run while others wait, in seconds. The writer needs
+#: its turn between two statements; at Python's 5 ms a busy event loop would starve it.
+SWITCH_SECONDS = 0.0005
+
+#: Connections that may wait to be accepted.
+BACKLOG = 4096
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn waits for open connections before anything else can be told to end."""
+
+    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+        """Serve ``application``."""
+        super().__init__(config)
+        self._application = application
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop when told to, in order: uvicorn would have the signal kill us once it is done,
+        before the store is closed.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams first."""
+        self._application.end_streams()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until told to stop; raises OperatorError when it cannot."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with asyncio.Runner(loop_factory=_event_loop) as runner:
+        runner.run(_serve(settings))
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+async def _serve(settings: Settings) -> None:
+    metrics = Metrics()
+    async with open_store(settings.store, observer=metrics) as store:
+        authenticated = await configured(store.keys)
+        _check_address(settings, authenticated=authenticated)
+        listener = _listen(settings)
+        async with create_app(store, settings, metrics) as application:
+            _announce(settings, listener, authenticated=authenticated)
+            config = uvicorn.Config(
+                application.asgi,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=5,
+            )
+            await Server(config, application).serve(sockets=[listener])
+
+
+def _check_address(settings: Settings, *, authenticated: bool) -> None:
+    if not authenticated and not _is_loopback(settings.host):
+        raise InvalidSettings(
+            f"will not listen on {settings.host} without authentication: "
+            "add a key first (deploylog keys add), or listen on 127.0.0.1"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise OperatorError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _announce(settings: Settings, listener: socket.socket, *, authenticated: bool) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    _LOGGER.info("listening on http://%s:%d, store %s", shown, port, settings.store)
+    if not authenticated:
+        _LOGGER.warning("no authentication is configured: everything is allowed, on loopback only")

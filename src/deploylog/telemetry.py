@@ -1,0 +1,81 @@
+"""What the service says of itself: metrics for Prometheus."""
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+_LAG = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+
+
+class Metrics:
+    """Every metric, in a registry of its own."""
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        self._registry = CollectorRegistry()
+        self._appended = Counter(
+            "deploylog_events_appended",
+            "Events in committed transactions.",
+            registry=self._registry,
+        )
+        self._commit = Histogram(
+            "deploylog_commit_seconds",
+            "How long a commit took, fsync included.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._readers = Gauge(
+            "deploylog_readers", "Open readers of the live log.", registry=self._registry
+        )
+        self._head = Gauge(
+            "deploylog_head_position", "The newest position.", registry=self._registry
+        )
+        self._lag = Histogram(
+            "deploylog_reader_lag_events",
+            "Positions between a reader and the head when a batch is sent.",
+            buckets=_LAG,
+            registry=self._registry,
+        )
+        self._sent = Counter(
+            "deploylog_events_sent", "Events sent on streams.", registry=self._registry
+        )
+        self._errors = Counter(
+            "deploylog_errors",
+            "Requests answered with an error.",
+            ["kind"],
+            registry=self._registry,
+        )
+
+    def committed(self, seconds: float, events: int) -> None:
+        """A transaction was committed."""
+        self._appended.inc(events)
+        self._commit.observe(seconds)
+
+    def failed(self, kind: str) -> None:
+        """A request was answered with an error of this class."""
+        self._errors.labels(kind=kind).inc()
+
+    def sent(self, events: int, *, lag: int) -> None:
+        """A batch goes out to a reader that is ``lag`` positions behind."""
+        self._sent.inc(events)
+        self._lag.observe(lag)
+
+    def watch(self, *, readers: Callable[[], float], head: Callable[[], float]) -> None:
+        """Where to look when somebody asks."""
+        self._readers.set_function(readers)
+        self._head.set_function(head)
+
+    def render(self) -> bytes:
+        """Everything, in Prometheus's text format."""
+        return generate_latest(self._registry)
