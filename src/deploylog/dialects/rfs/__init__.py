@@ -1,0 +1,1 @@
+"""The RFS dialect: ListStackEvents of Huawei Cloud's Resource Formation Service."""
