@@ -6,11 +6,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from deploylog.auth.apikey import ApiKeys
@@ -65,14 +63,14 @@ async def create_app(
         rfs_strict=settings.rfs_strict,
     )
     authenticators = (ApiKeys(store.keys, clock=time.monotonic),)
-    asgi = Starlette(
-        routes=[
+    asgi = Router(
+        [
             *mount(parts, authenticators=authenticators, failed=metrics.failed),
             *_own_routes(store, metrics),
         ],
-        exception_handlers={HTTPException: respond_unrouted},
+        redirect_slashes=False,
+        default=respond_unrouted,
     )
-    asgi.router.redirect_slashes = False
     async with AsyncExitStack() as running:
         await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
         if settings.retention_days:

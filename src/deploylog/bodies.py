@@ -3,7 +3,7 @@
 import zlib
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from deploylog.errors import InvalidInput, TooLarge, UnsupportedMedia
 
@@ -23,18 +23,25 @@ async def read_body(request: Request, limits: BodyLimits) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limits.sent:
         raise TooLarge(f"the body is larger than {limits.sent} bytes")
-    parts, size = [], 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limits.sent:
-                raise TooLarge(f"the body is larger than {limits.sent} bytes")
-            parts.append(part)
-    except ClientDisconnect as error:
-        raise InvalidInput("the body was cut off") from error
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    body = await _receive(request, limits.sent)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     return body if encoding == "identity" else _unpack(body, encoding, limits.unpacked)
+
+
+async def _receive(request: Request, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidInput("the body was cut off")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes")
+        parts.append(part)
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _unpack(body: bytes, encoding: str, limit: int) -> bytes:

@@ -17,6 +17,8 @@ from deploylog.scope import Scope, segments
 
 Status = Literal["running", "completed", "failed"]
 
+Count = Literal["added", "changed", "destroyed", "failed"]
+
 _Data = TypeVar("_Data")
 
 
@@ -109,7 +111,7 @@ class ResourceCounted(msgspec.Struct, frozen=True):
     """A resource was added, changed or destroyed, or failed."""
 
     deployment_id: str
-    count: Literal["added", "changed", "destroyed", "failed"]
+    count: Count
 
 
 Change = StackCreated | StackDeleted | DeploymentStarted | DeploymentEnded | ResourceCounted
@@ -125,15 +127,36 @@ class _DeploymentData(msgspec.Struct):
     environment: str | None = None
 
 
-_COUNTED: dict[tuple[str | None, str], Literal["added", "changed", "destroyed"]] = {
-    ("create", "completed"): "added",
-    ("update", "completed"): "changed",
-    ("delete", "completed"): "destroyed",
+_COUNTED: dict[str, Count] = {
+    "resource.create.completed": "added",
+    "resource.update.completed": "changed",
+    "resource.delete.completed": "destroyed",
 }
 
 
-#: How the types end that change the catalogue: most events do not, and need no closer look.
-_TELLING = (".created", ".deleted", ".started", ".completed", ".failed")
+def _count(type: str) -> Count | None:
+    """What an event of this type counts as."""
+    if type.endswith(".failed"):
+        return "failed"
+    return _COUNTED.get(type)
+
+
+def change_of(event: NewEvent) -> Change | None:
+    """What ``event`` changes in the catalogue; raises InvalidEvent when it does not say enough."""
+    subject = event.type.partition(".")[0]
+    count = _count(event.type) if subject == "resource" else None
+    if count is None and subject not in ("stack", "deployment"):
+        return None
+    place = place_of(event.scopes)
+    if place is None:
+        return None
+    if subject == "stack":
+        return _stack_change(event, place)
+    if place.deployment_id is None:
+        return None
+    if count is not None:
+        return ResourceCounted(place.deployment_id, count)
+    return _deployment_change(event, place, place.deployment_id)
 
 
 @lru_cache(maxsize=10_000)
@@ -148,25 +171,6 @@ def place_of(scopes: tuple[Scope, ...]) -> Place | None:
         if len(names) == 4 and names[2] == "stack":
             return Place(names[1], names[3], None)
     return None
-
-
-def change_of(event: NewEvent) -> Change | None:
-    """What ``event`` changes in the catalogue; raises InvalidEvent when it does not say enough."""
-    if not event.type.endswith(_TELLING):
-        return None
-    subject = event.type.partition(".")[0]
-    if subject not in ("stack", "deployment", "resource"):
-        return None
-    place = place_of(event.scopes)
-    if place is None:
-        return None
-    if subject == "stack":
-        return _stack_change(event, place)
-    if place.deployment_id is None:
-        return None
-    if subject == "deployment":
-        return _deployment_change(event, place, place.deployment_id)
-    return _resource_change(event, place.deployment_id)
 
 
 def _stack_change(event: NewEvent, place: Place) -> Change | None:
@@ -214,13 +218,6 @@ def _deployment_change(event: NewEvent, place: Place, deployment_id: str) -> Cha
             groups=event.groups,
         )
     )
-
-
-def _resource_change(event: NewEvent, deployment_id: str) -> Change | None:
-    if event.action is not None and event.phase == "failed":
-        return ResourceCounted(deployment_id, "failed")
-    count = _COUNTED.get((event.action, event.phase))
-    return ResourceCounted(deployment_id, count) if count else None
 
 
 def _data(event: NewEvent, type_: type[_Data]) -> _Data:

@@ -7,6 +7,7 @@ a lookup, and an id of another log — a store that was made anew, say — is re
 """
 
 import uuid
+from functools import lru_cache
 
 import msgspec
 
@@ -31,10 +32,16 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
 
 def event_id(*, position: int, recorded: int, epoch: int) -> str:
     """The id of the event at ``position``, recorded at ``recorded`` (ns since 1970)."""
-    high = (recorded // 1_000_000) << 16 | 0x7000 | epoch >> _LOW_EPOCH_BITS
-    low = 0b10 << 62 | (epoch & _LOW_EPOCH_MASK) << POSITION_BITS | position
+    return f"{id_prefix(recorded // 1_000_000, epoch)}{position:010x}"
+
+
+@lru_cache(maxsize=1024)
+def id_prefix(milliseconds: int, epoch: int) -> str:
+    """What the ids of one millisecond have in common: all but the position's ten digits."""
+    high = milliseconds << 16 | 0x7000 | epoch >> _LOW_EPOCH_BITS
+    low = 0b10 << 62 | (epoch & _LOW_EPOCH_MASK) << POSITION_BITS
     head, tail = f"{high:016x}", f"{low:016x}"
-    return f"{head[:8]}-{head[8:12]}-{head[12:]}-{tail[:4]}-{tail[4:]}"
+    return f"{head[:8]}-{head[8:12]}-{head[12:]}-{tail[:4]}-{tail[4:6]}"
 
 
 def parse_event_id(text: str) -> Cursor:

@@ -12,6 +12,7 @@ DeploylogError
 ├── Unauthenticated
 ├── Forbidden
 ├── NotFound
+│   ├── MethodNotAllowed
 │   ├── EventNotFound
 │   ├── StackNotFound
 │   ├── DeploymentNotFound
@@ -94,6 +95,10 @@ class Forbidden(DeploylogError):
 
 class NotFound(DeploylogError):
     """There is no such thing."""
+
+
+class MethodNotAllowed(NotFound):
+    """This method is not for this path."""
 
 
 class EventNotFound(NotFound):

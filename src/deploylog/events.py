@@ -114,34 +114,58 @@ def check_event(event: NewEvent) -> None:
         raise InvalidEvent("time lies outside 1970 to 2262", field="time")
     if event.elapsed is not None and not 0 <= event.elapsed < 1 << 63:
         raise InvalidEvent("elapsed is negative or too long", field="elapsed")
-    if event.message is not None and len(event.message.encode()) > MAX_MESSAGE_BYTES:
+    if event.message is not None and _too_long(event.message):
         raise InvalidEvent(f"message is longer than {MAX_MESSAGE_BYTES} bytes", field="message")
     if event.data is not None and len(bytes(event.data)) > MAX_DATA_BYTES:
         raise InvalidEvent(f"data is longer than {MAX_DATA_BYTES} bytes", field="data")
 
 
+def _too_long(message: str) -> bool:
+    """Whether it has more bytes of UTF-8 than it may; few need counting."""
+    return len(message) * 4 > MAX_MESSAGE_BYTES < len(message.encode())
+
+
 def _check_names(event: NewEvent) -> None:
-    required = (("type", event.type), ("source", event.source))
-    for field, value in required:
+    for field, value in (("type", event.type), ("source", event.source)):
         if not value:
             raise InvalidEvent(f"an event needs a {field}", field=field)
         # They stand in lines of their own, in headers and on streams.
         if not value.isascii() or not value.isprintable() or " " in value:
             raise InvalidEvent(f"{field} holds blanks or other than ASCII", field=field)
-    resource = event.resource
-    optional = (
-        ("id", event.producer_id),
-        ("subject", event.subject),
-        ("actor", event.actor),
-        *((("resource." + name, getattr(resource, name)) for name in resource.__struct_fields__)
-          if resource else ()),
-        *(("groups", group) for group in event.groups),
-    )  # fmt: skip
-    for field, value in (*required, *optional):
-        if value is not None and len(value) > MAX_NAME_LENGTH:
-            raise InvalidEvent(f"{field} is longer than {MAX_NAME_LENGTH} characters", field=field)
-        # PostgreSQL cannot store NUL in text, and no name has a use for it.
-        if value is not None and "\0" in value:
-            raise InvalidEvent(f"{field} holds a NUL character", field=field)
+    names = _names(event)
+    together = "".join([name for name in names.values() if name])
+    if len(together) > MAX_NAME_LENGTH or "\0" in together:
+        for field, value in names.items():
+            _check_name(field, value or "")
     if event.message is not None and "\0" in event.message:
         raise InvalidEvent("message holds a NUL character", field="message")
+
+
+def _names(event: NewEvent) -> dict[str, str | None]:
+    """Every text of an event that is a name, by the field it is in."""
+    names: dict[str, str | None] = {
+        "type": event.type,
+        "source": event.source,
+        "id": event.producer_id,
+        "subject": event.subject,
+        "actor": event.actor,
+    }
+    if event.resource is not None:
+        resource = event.resource
+        names["resource.type"] = resource.type
+        names["resource.name"] = resource.name
+        names["resource.key"] = resource.key
+        names["resource.address"] = resource.address
+        names["resource.id_key"] = resource.id_key
+        names["resource.id_value"] = resource.id_value
+    for number, group in enumerate(event.groups):
+        names[f"groups.{number}"] = group
+    return names
+
+
+def _check_name(field: str, value: str) -> None:
+    if len(value) > MAX_NAME_LENGTH:
+        raise InvalidEvent(f"{field} is longer than {MAX_NAME_LENGTH} characters", field=field)
+    # PostgreSQL cannot store NUL in text, and no name has a use for it.
+    if "\0" in value:
+        raise InvalidEvent(f"{field} holds a NUL character", field=field)

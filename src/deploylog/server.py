@@ -83,6 +83,8 @@ async def _serve(settings: Settings) -> None:
                 log_config=None,
                 access_log=False,
                 lifespan="off",
+                proxy_headers=False,
+                server_header=False,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=5,
             )

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 import msgspec
-from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from deploylog.auth import Authenticator
 from deploylog.dialects.envelope import Envelope, Respond
@@ -56,31 +55,34 @@ def mount(
     authenticators: tuple[Authenticator, ...],
     failed: Callable[[str], None],
 ) -> list[Route]:
-    """Every dialect's routes in one flat list: two of them share a root."""
+    """Every dialect's paths in one flat list: two of them share a root."""
     return [
         Route(
             path,
-            endpoint,
-            methods=[method],
-            middleware=[
-                Middleware(
-                    Envelope,
-                    respond=dialect.respond,
-                    authenticators=authenticators,
-                    failed=failed,
-                )
-            ],
+            Envelope(
+                endpoints, respond=dialect.respond, authenticators=authenticators, failed=failed
+            ),
         )
         for dialect in DIALECTS
-        for method, path, endpoint in dialect.routes(parts)
+        for path, endpoints in _by_path(dialect.routes(parts)).items()
     ]
 
 
-async def respond_unrouted(request: Request, error: Exception) -> Response:
-    """The answer to a path or method that no dialect has, by the one whose it would be."""
+def _by_path(routes: list[tuple[str, str, Endpoint]]) -> dict[str, dict[str, Endpoint]]:
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for method, path, endpoint in routes:
+        paths.setdefault(path, {})[method] = endpoint
+    return paths
+
+
+async def respond_unrouted(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a path that no dialect has, as the one whose it would be."""
+    request = Request(scope, receive)
     path = request.url.path
     dialect = max(
         (dialect for dialect in DIALECTS if path.startswith(dialect.prefix)),
         key=lambda dialect: len(dialect.prefix),
     )
-    return await dialect.respond(request, NotFound(f"there is no {request.method} {path[:256]}"))
+    error = NotFound(f"there is no {request.method} {path[:256]}")
+    response = await dialect.respond(request, error)
+    await response(scope, receive, send)

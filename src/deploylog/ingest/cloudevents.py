@@ -6,6 +6,7 @@ other is kept in ``extensions`` and comes back as it was.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -70,7 +71,14 @@ _decode_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def parse_event(body: bytes, defaults: Defaults) -> NewEvent:
     """One event in structured mode; raises InvalidEvent."""
-    return _strict(_parse(body, defaults), body)
+    try:
+        event = _decode_one(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        # Once more, for the attributes we do not know, and to say which is wrong.
+        return _strict(_parse(body, defaults), body)
+    if event.id is None or event.specversion is None:
+        return _strict(_parse(body, defaults), body)
+    return _to_event(event, None, defaults)
 
 
 def parse_batch(body: bytes, defaults: Defaults) -> list[NewEvent]:
@@ -189,6 +197,7 @@ def _to_event(
     )
 
 
+@lru_cache(maxsize=4096)
 def _scopes(text: str) -> tuple[Scope, ...]:
     return tuple(dict.fromkeys(parse_scope(path) for path in text.split()))
 

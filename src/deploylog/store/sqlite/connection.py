@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ CHECKPOINT_PAGES = 4_000
 
 #: Rows a statement inserts. Few statements mean few waits for the interpreter's lock; few
 #: different sizes mean that each is prepared once.
-_INSERT_SIZES = (256, 32, 4, 1)
+_INSERT_SIZES = (1024, 256, 32, 4, 1)
 
 
 def connect(path: Path) -> apsw.Connection:
@@ -31,7 +30,7 @@ def connect(path: Path) -> apsw.Connection:
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",
-            "cache_size = -65536",
+            "cache_size = -131072",
             "foreign_keys = ON",
             f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
         ):
@@ -69,14 +68,17 @@ def one_value(connection: apsw.Connection, sql: str, values: Sequence[SqlValue] 
 
 
 def insert_rows(
-    connection: apsw.Connection, into: str, rows: Sequence[tuple[SqlValue, ...]]
+    connection: apsw.Connection, into: str, columns: int, values: Sequence[SqlValue]
 ) -> None:
-    """Insert ``rows`` with as few statements as can be; ``into`` is ``INSERT INTO table``."""
+    """Insert rows of so many ``columns`` with as few statements as can be.
+
+    ``into`` is ``INSERT INTO table``; ``values`` are those of all rows, one row after the other.
+    """
     start = 0
     for size in _INSERT_SIZES:
-        while len(rows) - start >= size:
-            part = rows[start : start + size]
-            marks = "(" + ", ".join("?" * len(part[0])) + ")"
-            sql = f"{into} VALUES {', '.join([marks] * size)}"
-            connection.execute(sql, tuple(chain.from_iterable(part)))
-            start += size
+        step = size * columns
+        while len(values) - start >= step:
+            row = "(" + ", ".join("?" * columns) + ")"
+            sql = f"{into} VALUES {', '.join([row] * size)}"
+            connection.execute(sql, values[start : start + step])
+            start += step

@@ -12,7 +12,7 @@ from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_v
 from deploylog.store.sqlite.moved import Moved
 from deploylog.store.sqlite.plan import read_events
 from deploylog.store.sqlite.readers import Readers
-from deploylog.store.sqlite.recorder import SPAN_BITS, Append
+from deploylog.store.sqlite.recorder import SPAN_BITS, Append, draft, event_of
 from deploylog.store.sqlite.rows import SELECTED, events_of
 from deploylog.store.sqlite.writer import Writer
 
@@ -37,7 +37,8 @@ class SqliteLog:
         self, events: Sequence[NewEvent], *, request: RequestKey | None = None
     ) -> list[Event]:
         """See ``EventLog``."""
-        return await self._writer.append(Append(events, request))
+        entries = await self._writer.append(Append([draft(event) for event in events], request))
+        return [event_of(entry, self.epoch) for entry in entries]
 
     async def read(self, query: Query) -> list[Event]:
         """See ``EventLog``."""

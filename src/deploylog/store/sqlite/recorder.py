@@ -1,19 +1,28 @@
 """The recorder: everything an append writes, for many requests in one transaction."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain, groupby, repeat
 
 import apsw
 import msgspec
 
-from deploylog.catalogue import change_of
+from deploylog.catalogue import Change, change_of
 from deploylog.cursor import event_id
 from deploylog.errors import DeploylogError, RequestReused
 from deploylog.events import Event, NewEvent, recorded_event
 from deploylog.scope import Scope, prefixes
 from deploylog.store.base import RequestKey
 from deploylog.store.sqlite.catalogue import CatalogueWriter
-from deploylog.store.sqlite.connection import all_rows, insert_rows, one_row, one_value
-from deploylog.store.sqlite.rows import SELECTED, events_of, json_text, row_of
+from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, one_row, one_value
+from deploylog.store.sqlite.rows import (
+    COLUMNS,
+    SELECTED,
+    Values,
+    events_of,
+    json_text,
+    values_of,
+)
 
 #: Positions in a span of times, as a power of two.
 SPAN_BITS = 10
@@ -22,14 +31,54 @@ SPAN_BITS = 10
 _REMEMBERED_SCOPES = 50_000
 
 
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """An event made ready to be recorded.
+
+    The thread that writes is the busiest one: what needs neither position nor connection is
+    done before it gets to see the event, and after.
+    """
+
+    event: NewEvent
+    #: Source and producer's id.
+    key: tuple[str, str] | None
+    values: Values
+    change: Change | None
+
+
+def draft(event: NewEvent) -> Draft:
+    """Make ``event`` ready; raises InvalidEvent when the catalogue cannot use it."""
+    key = (event.source, event.producer_id) if event.producer_id is not None else None
+    return Draft(event, key, values_of(event), change_of(event))
+
+
 class Append(msgspec.Struct, frozen=True):
     """What one request wants recorded."""
 
-    events: Sequence[NewEvent]
+    drafts: Sequence[Draft]
     request: RequestKey | None = None
 
 
-Outcome = list[Event] | DeploylogError
+class Placed(msgspec.Struct, frozen=True, gc=False):
+    """A new event's place."""
+
+    event: NewEvent
+    position: int
+    recorded: int
+
+
+#: An event as it was recorded before, or where it is recorded now.
+Entry = Event | Placed
+
+Outcome = list[Entry] | DeploylogError
+
+
+def event_of(entry: Entry, epoch: int) -> Event:
+    """The recorded event that ``entry`` stands for."""
+    if isinstance(entry, Event):
+        return entry
+    position, recorded = entry.position, entry.recorded
+    id = event_id(position=position, recorded=recorded, epoch=epoch)
+    return recorded_event(entry.event, position=position, id=id, recorded=recorded)
 
 
 class Recorder:
@@ -51,7 +100,7 @@ class Recorder:
         batch = _Batch(self._connection, self._epoch, self._clock())
         batch.recall(appends)
         outcomes = [batch.admit(append) for append in appends]
-        self._insert(batch.new)
+        self._insert(batch.new, batch.recorded)
         batch.catalogue.apply()
         self._connection.execute(
             "UPDATE log SET head = ?, recorded = ?", (batch.head, batch.recorded)
@@ -63,28 +112,37 @@ class Recorder:
         """The transaction was rolled back: the scope numbers it gave are void."""
         self._scopes.clear()
 
-    def _insert(self, events: Sequence[Event]) -> None:
-        if not events:
+    def _insert(self, new: Sequence[tuple[int, Draft]], recorded: int) -> None:
+        if not new:
             return
-        connection = self._connection
-        insert_rows(connection, "INSERT INTO events", [row_of(event) for event in events])
-        postings = [
-            (number, event.position) for event in events for number in self._scopes.of(event.scopes)
-        ]
-        # In the order of the table, so that neighbours land on the same page.
-        insert_rows(connection, "INSERT INTO postings", sorted(postings))
-        groups = [(group, event.position) for event in events for group in set(event.groups)]
-        insert_rows(connection, "INSERT INTO event_groups", groups)
-        self._insert_spans(events)
+        rows = [(position, recorded, *draft.values) for position, draft in new]
+        insert = partial(insert_rows, self._connection)
+        insert("INSERT INTO events", len(COLUMNS), list(chain.from_iterable(rows)))
+        insert("INSERT INTO postings", 2, self._postings(new))
+        groups = [(g, position) for position, draft in new for g in set(draft.event.groups)]
+        insert("INSERT INTO event_groups", 2, list(chain.from_iterable(groups)))
+        self._insert_spans(new)
 
-    def _insert_spans(self, events: Sequence[Event]) -> None:
-        spans: dict[int, tuple[int, int]] = {}
-        for event in events:
-            block, time = event.position >> SPAN_BITS, event.time
-            earliest, latest = spans.get(block, (time, time))
-            spans[block] = (min(earliest, time), max(latest, time))
-        for block, span in spans.items():
-            self._connection.execute(_WIDEN_SPAN, (block, *span))
+    def _postings(self, new: Sequence[tuple[int, Draft]]) -> list[SqlValue]:
+        """In the order of the table, so that neighbours land on the same page."""
+        positions: dict[int, list[int]] = {}
+        for scopes, group in groupby(new, _scopes_of):
+            together = [position for position, _ in group]
+            for number in self._scopes.of(scopes):
+                positions.setdefault(number, []).extend(together)
+        values: list[SqlValue] = []
+        for number in sorted(positions):
+            values += chain.from_iterable(zip(repeat(number), positions[number]))
+        return values
+
+    def _insert_spans(self, new: Sequence[tuple[int, Draft]]) -> None:
+        for block, group in groupby(new, lambda placed: placed[0] >> SPAN_BITS):
+            times = [draft.event.time for _, draft in group]
+            self._connection.execute(_WIDEN_SPAN, (block, min(times), max(times)))
+
+
+def _scopes_of(placed: tuple[int, Draft]) -> tuple[Scope, ...]:
+    return placed[1].event.scopes
 
 
 _WIDEN_SPAN = """
@@ -143,21 +201,16 @@ class _Batch:
         [(self.head, last)] = all_rows(connection, "SELECT head, recorded FROM log")
         # Ids rise with positions, also when the clock was set back.
         self.recorded = max(now, last)
-        self.new: list[Event] = []
+        self.new: list[tuple[int, Draft]] = []
         self.catalogue = CatalogueWriter(connection)
-        self._known: dict[tuple[str, str], Event] = {}
+        self._known: dict[tuple[str, str], Entry] = {}
 
     def recall(self, appends: Sequence[Append]) -> None:
         """Look up, in one go, which of the events are recorded already."""
-        pairs = [
-            (event.source, event.producer_id)
-            for append in appends
-            for event in append.events
-            if event.producer_id is not None
-        ]
-        if not pairs:
+        keys = [draft.key for append in appends for draft in append.drafts if draft.key]
+        if not keys:
             return
-        text = one_value(self._connection, _RECALL, (json_text(pairs),))
+        text = one_value(self._connection, _RECALL, (json_text(keys),))
         for event in events_of(text, self._epoch):
             self._known[event.source, event.producer_id or ""] = event
 
@@ -169,36 +222,34 @@ class _Batch:
         except DeploylogError as error:
             return error
 
-    def _admit(self, append: Append) -> list[Event]:
-        fresh: list[Event] = []
-        seen: dict[tuple[str, str], Event] = {}
-        answer: list[Event] = []
-        for event in append.events:
-            key = (event.source, event.producer_id) if event.producer_id is not None else None
-            known = (self._known.get(key) or seen.get(key)) if key else None
-            if known is None:
-                known = self._place(event, self.head + len(fresh) + 1)
-                fresh.append(known)
+    def _admit(self, append: Append) -> list[Entry]:
+        fresh: list[tuple[int, Draft]] = []
+        seen: dict[tuple[str, str], Entry] = {}
+        answer: list[Entry] = []
+        position = self.head
+        for draft in append.drafts:
+            key = draft.key
+            entry = (self._known.get(key) or seen.get(key)) if key else None
+            if entry is None:
+                position += 1
+                entry = Placed(draft.event, position, self.recorded)
+                fresh.append((position, draft))
                 if key:
-                    seen[key] = known
-            answer.append(known)
+                    seen[key] = entry
+            answer.append(entry)
         self._accept(fresh, seen)
         self._remember(append.request, answer)
         return answer
 
-    def _accept(self, fresh: list[Event], seen: dict[tuple[str, str], Event]) -> None:
-        changes = [change for event in fresh if (change := change_of(event)) is not None]
+    def _accept(self, fresh: list[tuple[int, Draft]], seen: dict[tuple[str, str], Entry]) -> None:
+        changes = [draft.change for _, draft in fresh if draft.change is not None]
         if changes:
             self.catalogue.admit(changes)
         self.new += fresh
         self.head += len(fresh)
-        self._known |= seen
+        self._known.update(seen)
 
-    def _place(self, event: NewEvent, position: int) -> Event:
-        id = event_id(position=position, recorded=self.recorded, epoch=self._epoch)
-        return recorded_event(event, position=position, id=id, recorded=self.recorded)
-
-    def _earlier(self, request: RequestKey | None) -> list[Event] | None:
+    def _earlier(self, request: RequestKey | None) -> list[Entry] | None:
         if request is None:
             return None
         row = one_row(
@@ -211,14 +262,14 @@ class _Batch:
         if row[0] != request.fingerprint:
             raise RequestReused
         text = one_value(self._connection, _RECORDED, (row[1],))
-        events = {event.position: event for event in events_of(text, self._epoch)}
-        events |= {event.position: event for event in self.new}
-        return [events[position] for position in msgspec.json.decode(row[1], type=list[int])]
+        entries: dict[int, Entry] = {e.position: e for e in events_of(text, self._epoch)}
+        entries |= {p: Placed(draft.event, p, self.recorded) for p, draft in self.new}
+        return [entries[position] for position in msgspec.json.decode(row[1], type=list[int])]
 
-    def _remember(self, request: RequestKey | None, events: Sequence[Event]) -> None:
+    def _remember(self, request: RequestKey | None, answer: Sequence[Entry]) -> None:
         if request is None:
             return
-        positions = [event.position for event in events]
+        positions = [entry.position for entry in answer]
         self._connection.execute(
             "INSERT INTO requests (key, fingerprint, positions, newest) VALUES (?, ?, ?, ?)",
             (request.key, request.fingerprint, json_text(positions), max(positions, default=0)),

@@ -6,11 +6,12 @@ event loop would slow a reader down a hundred times.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
 from deploylog.cursor import event_id
-from deploylog.events import Event, Resource
+from deploylog.events import Event, NewEvent, Resource
 from deploylog.scope import Scope
 
 COLUMNS = (
@@ -25,6 +26,12 @@ Row = tuple[
     str | None, str | None, int | None, str | None, str | None, str | None,
 ]  # fmt: skip
 
+Values = tuple[
+    int, str, str | None, str, str | None, str,
+    str | None, str | None, str | None, str | None, str | None, str | None,
+    str | None, str | None, int | None, str | None, str | None, str | None,
+]  # fmt: skip
+
 #: The events of a query as one JSON text.
 SELECTED = "json_group_array(json_array({}))".format(
     ", ".join(f'e."{column}"' for column in COLUMNS)
@@ -34,19 +41,17 @@ _decode_rows = msgspec.json.Decoder(list[Row]).decode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
-def row_of(event: Event) -> Row:
-    """The row that keeps ``event``."""
+def values_of(event: NewEvent) -> Values:
+    """What the row that keeps ``event`` holds after ``position`` and ``recorded``."""
     resource = event.resource
     return (
-        event.position,
-        event.recorded,
         event.time,
         event.source,
         event.producer_id,
         event.type,
         event.subject,
-        json_text(event.scopes),
-        json_text(event.groups) if event.groups else None,
+        _names_text(event.scopes),
+        _names_text(event.groups) if event.groups else None,
         event.actor,
         resource.type if resource else None,
         resource.name if resource else None,
@@ -105,11 +110,18 @@ def json_text(values: Iterable[object]) -> str:
     return msgspec.json.encode(tuple(values)).decode()
 
 
+@lru_cache(maxsize=4096)
+def _names_text(names: tuple[str, ...]) -> str:
+    """A JSON array, made once: neighbours mostly have the same scopes and groups."""
+    return json_text(names)
+
+
 def names_of(text: str) -> tuple[str, ...]:
     """The strings of a JSON array."""
     return _decode_names(text)
 
 
+@lru_cache(maxsize=4096)
 def scopes_of(text: str) -> tuple[Scope, ...]:
     """The scopes of a JSON array."""
     return tuple(Scope(path) for path in _decode_names(text))

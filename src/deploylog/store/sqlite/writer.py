@@ -13,9 +13,8 @@ import apsw
 import msgspec
 
 from deploylog.errors import DeploylogError, Stopping
-from deploylog.events import Event
 from deploylog.store.sqlite.connection import store_errors
-from deploylog.store.sqlite.recorder import Append, Outcome, Recorder
+from deploylog.store.sqlite.recorder import Append, Entry, Outcome, Recorder
 
 #: Events that one transaction may hold, so that nobody waits long behind a flood.
 MAX_EVENTS = 5_000
@@ -34,7 +33,7 @@ class _Job(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def size(self) -> int:
-        return len(self.work.events) if isinstance(self.work, Append) else 1
+        return len(self.work.drafts) if isinstance(self.work, Append) else 1
 
 
 class Writer:
@@ -58,10 +57,10 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="deploylog-write")
         self._thread.start()
 
-    async def append(self, append: Append) -> list[Event]:
-        """Record, once it is on disk."""
-        events: list[Event] = await self._submit(append)
-        return events
+    async def append(self, append: Append) -> list[Entry]:
+        """Record; where the events are, once they are on disk."""
+        entries: list[Entry] = await self._submit(append)
+        return entries
 
     async def call(self, work: Callable[[apsw.Connection], _Result]) -> _Result:
         """Run ``work`` in the transaction; its result, once it is on disk."""
@@ -74,8 +73,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         job = _Job(work, loop.create_future(), loop)
         self._jobs.put(job)
-        # A caller who goes away does not undo what is under way.
-        return await asyncio.shield(job.future)
+        return await job.future
 
     def close(self) -> None:
         """Write what was submitted, then end the thread."""
@@ -146,6 +144,9 @@ def _answer(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
 
 def _resolve(answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
     for future, outcome in answers:
+        if future.done():
+            # Whoever asked has gone; what was under way is recorded all the same.
+            continue
         if isinstance(outcome, Exception):
             future.set_exception(outcome)
         else:
