@@ -126,11 +126,11 @@ def _too_long(message: str) -> bool:
 
 
 def _check_names(event: NewEvent) -> None:
-    for field, value in (("type", event.type), ("source", event.source)):
-        if not value:
+    for field, text in (("type", event.type), ("source", event.source)):
+        if not text:
             raise InvalidEvent(f"an event needs a {field}", field=field)
         # They stand in lines of their own, in headers and on streams.
-        if not value.isascii() or not value.isprintable() or " " in value:
+        if not text.isascii() or not text.isprintable() or " " in text:
             raise InvalidEvent(f"{field} holds blanks or other than ASCII", field=field)
     names = _names(event)
     together = "".join([name for name in names.values() if name])

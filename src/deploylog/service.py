@@ -80,7 +80,9 @@ class EventService:
             try:
                 check_event(event)
             except InvalidEvent as error:
-                message = f"line {line}: {error.message}" if len(events) > 1 else error.message
+                if len(events) == 1:
+                    raise
+                message = f"line {line}: {error.message}"
                 raise InvalidEvent(message, field=error.field, line=line) from error
             if event.scopes not in allowed:
                 for path in event.scopes:

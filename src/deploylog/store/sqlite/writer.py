@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import apsw
 import msgspec
 
-from deploylog.errors import DeploylogError, Stopping
+from deploylog.errors import DeploylogError, Stopping, StoreUnavailable
 from deploylog.store.sqlite.connection import store_errors
 from deploylog.store.sqlite.recorder import Append, Entry, Outcome, Recorder
 
@@ -111,8 +111,7 @@ class Writer:
                 return outcomes
         except Exception as error:
             # Whatever it was, nothing of this transaction is recorded, and everybody is told.
-            self._roll_back()
-            return [error] * len(jobs)
+            return [self._roll_back() or error] * len(jobs)
 
     def _work(self, jobs: Sequence[_Job]) -> list[Any]:
         appends = [job.work for job in jobs if isinstance(job.work, Append)]
@@ -127,10 +126,16 @@ class Writer:
         except DeploylogError as error:
             return error
 
-    def _roll_back(self) -> None:
+    def _roll_back(self) -> StoreUnavailable | None:
+        """Undo the transaction; what is wrong if even that does not work."""
         self._recorder.forget_numbers()
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        try:
+            with store_errors():
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+        except StoreUnavailable as error:
+            return error
+        return None
 
 
 def _answer(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
