@@ -20,7 +20,7 @@ from deploylog.telemetry import Metrics
 
 #: How long the interpreter lets one thread run while others wait, in seconds. The writer needs
 #: its turn between two statements; at Python's 5 ms a busy event loop would starve it.
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 
 #: Connections that may wait to be accepted.
 BACKLOG = 4096

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ BUSY_TIMEOUT = 10_000
 #: Pages of 4 KiB that the write-ahead log may hold before they are copied to the file.
 CHECKPOINT_PAGES = 4_000
 
-#: Rows a statement inserts. Few statements mean few waits for the interpreter's lock; few
-#: different sizes mean that each is prepared once.
-_INSERT_SIZES = (1024, 256, 32, 4, 1)
+#: Rows a statement inserts, at most and where there are many; the rest goes in one more. Few
+#: statements mean few waits for the interpreter's lock; few different ones, that each is
+#: prepared once.
+_INSERT_SIZES = (1024, 256, 64)
 
 
 def connect(path: Path) -> apsw.Connection:
     """Open the file, made if there is none, so that a commit is on disk when it returns."""
     with store_errors():
-        connection = apsw.Connection(str(path), statementcachesize=200)
+        connection = apsw.Connection(str(path), statementcachesize=400)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         for pragma in (
             "journal_mode = WAL",
@@ -74,11 +76,15 @@ def insert_rows(
 
     ``into`` is ``INSERT INTO table``; ``values`` are those of all rows, one row after the other.
     """
-    start = 0
-    for size in _INSERT_SIZES:
-        step = size * columns
-        while len(values) - start >= step:
-            row = "(" + ", ".join("?" * columns) + ")"
-            sql = f"{into} VALUES {', '.join([row] * size)}"
-            connection.execute(sql, values[start : start + step])
-            start += step
+    start, rows = 0, len(values) // columns
+    while rows:
+        size = next((size for size in _INSERT_SIZES if size <= rows), rows)
+        end = start + size * columns
+        connection.execute(_insert_sql(into, columns, size), values[start:end])
+        start, rows = end, rows - size
+
+
+@cache
+def _insert_sql(into: str, columns: int, rows: int) -> str:
+    row = "(" + ", ".join("?" * columns) + ")"
+    return f"{into} VALUES {', '.join([row] * rows)}"

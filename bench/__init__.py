@@ -1,0 +1,1 @@
+"""Measurements and a crash test: each module here is a program, ``python -m bench.ingest``."""

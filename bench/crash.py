@@ -1,0 +1,283 @@
+"""Kill the server again and again while it records, and look for what it lost, doubled or tore.
+
+Each round starts the server on the same store, checks the whole log, lets eight writers post
+batches, and kills the server with SIGKILL at some moment. A batch that was under way then is
+sent again in the next round, with the same producer ids. Of the log it must be true that
+
+* every acknowledged event is there, once, with the id and the position of the answer;
+* no event is there twice, acknowledged or not;
+* every batch is there whole, or not at all;
+* positions and ids rise, and a writer's events are in the order it sent them.
+
+This shows that nothing is acknowledged before it is committed, that a transaction is a whole
+request, that the store recovers by itself, and that retries are recognised. It does not show
+that what was committed survives a power failure: the system keeps the pages of a killed process
+and writes them later. That rests on fsync, which SIGKILL cannot put to the test.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import random
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import uvloop
+
+from bench import servers
+from bench.http1 import Client, get, post
+from bench.samples import NDJSON
+
+_WRITERS = 8
+_LARGEST_BATCH = 50
+_LIFETIME_SECONDS = (0.3, 1.5)
+_PAGE = 1_000
+_SCOPE = "project/crash"
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What the server says that it has recorded."""
+
+    id: str
+    position: str
+
+
+class _Receipts(msgspec.Struct):
+    events: list[Receipt]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Which event of which batch of which writer: the ``data`` of every event."""
+
+    writer: int
+    batch: int
+    index: int
+    size: int
+
+    @property
+    def producer_id(self) -> str:
+        return f"{self.writer}/{self.batch}/{self.index}"
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """An event as the log has it."""
+
+    id: str
+    position: str
+    producerid: str
+    data: Place
+
+
+class _Page(msgspec.Struct):
+    events: list[Recorded]
+    next: str | None = None
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """The events of one request."""
+
+    places: tuple[Place, ...]
+
+    @property
+    def request(self) -> bytes:
+        events = (
+            {"id": place.producer_id, "type": "crash.test", "data": place} for place in self.places
+        )
+        body = b"\n".join(map(msgspec.json.encode, events))
+        return post(f"/log/v1/events?source=crash&scope={_SCOPE}", body, NDJSON)
+
+
+class Writer:
+    """Posts one batch after the other, and keeps what was acknowledged."""
+
+    def __init__(self, number: int, choice: random.Random) -> None:
+        self._number = number
+        self._choice = choice
+        self._batches = 0
+        self.receipts: dict[str, Receipt] = {}
+        #: Sent, and not acknowledged.
+        self.under_way: Batch | None = None
+
+    async def write(self, port: int) -> None:
+        """Write until the server is gone."""
+        with contextlib.suppress(ConnectionError):
+            client = await Client.open(port)
+            while True:
+                await self.write_batch(client)
+
+    async def write_batch(self, client: Client) -> None:
+        """Send the batch that is under way, or else a new one."""
+        batch = self.under_way = self.under_way or self._next_batch()
+        body = await client.expect(201, batch.request)
+        receipts = msgspec.json.decode(body, type=_Receipts).events
+        for place, receipt in zip(batch.places, receipts, strict=True):
+            self.receipts[place.producer_id] = receipt
+        self.under_way = None
+
+    def _next_batch(self) -> Batch:
+        self._batches += 1
+        size = self._choice.randint(1, _LARGEST_BATCH)
+        return Batch(tuple(Place(self._number, self._batches, n, size) for n in range(size)))
+
+
+class Findings(msgspec.Struct):
+    """What was wrong with the log."""
+
+    lost: int = 0
+    doubled: int = 0
+    torn: int = 0
+    disordered: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.doubled or self.torn or self.disordered)
+
+
+def examine(log: list[Recorded], writers: list[Writer]) -> Findings:
+    """Compare the log with what the writers know."""
+    return Findings(
+        lost=_lost(log, writers),
+        doubled=sum(times - 1 for times in Counter(each.data for each in log).values()),
+        torn=_torn(log),
+        disordered=sum(_disordered(log)),
+    )
+
+
+def _lost(log: list[Recorded], writers: list[Writer]) -> int:
+    """Acknowledged events that are not there as it was acknowledged."""
+    found = {(each.producerid, each.id, each.position) for each in log}
+    return sum(
+        (producer_id, receipt.id, receipt.position) not in found
+        for writer in writers
+        for producer_id, receipt in writer.receipts.items()
+    )
+
+
+def _torn(log: list[Recorded]) -> int:
+    """Batches of which a part is missing."""
+    places = {each.data for each in log}
+    found = Counter((place.writer, place.batch, place.size) for place in places)
+    return sum(count != size for (_, _, size), count in found.items())
+
+
+def _disordered(log: list[Recorded]) -> Iterator[bool]:
+    for before, after in pairwise(log):
+        yield int(before.position) >= int(after.position) or before.id >= after.id
+    newest: dict[int, tuple[int, int]] = {}
+    for place in (each.data for each in log):
+        yield newest.get(place.writer, (0, 0)) >= (place.batch, place.index)
+        newest[place.writer] = (place.batch, place.index)
+
+
+async def read_log(port: int) -> list[Recorded]:
+    """The whole log, oldest first, page by page."""
+    client = await Client.open(port)
+    log: list[Recorded] = []
+    path = f"/log/v1/events?scope={_SCOPE}&order=oldest&limit={_PAGE}"
+    after: str | None = ""
+    while after is not None:
+        body = await client.expect(200, get(f"{path}&after={after}" if after else path))
+        page = msgspec.json.decode(body, type=_Page)
+        log += page.events
+        after = page.next
+    client.close()
+    return log
+
+
+class Trial:
+    """All rounds on one store."""
+
+    def __init__(self, directory: Path, choice: random.Random) -> None:
+        self._directory = directory
+        self._choice = choice
+        self._writers = [Writer(number, choice) for number in range(_WRITERS)]
+        #: Batches sent again after a crash, and those of them that had been recorded before it.
+        self.retried = 0
+        self.recognised = 0
+
+    @property
+    def acknowledged(self) -> int:
+        """How many events were acknowledged."""
+        return sum(len(writer.receipts) for writer in self._writers)
+
+    async def crash(self) -> Findings:
+        """Start, check what the last crash left, write, and kill."""
+        async with servers.deploylog(self._directory) as server:
+            findings = await self._examine(server.port)
+            writing = [asyncio.create_task(each.write(server.port)) for each in self._writers]
+            await asyncio.sleep(self._choice.uniform(*_LIFETIME_SECONDS))
+            server.kill()
+            await asyncio.gather(*writing)
+        return findings
+
+    async def settle(self) -> Findings:
+        """Send what was under way at the last crash, and check for the last time."""
+        async with servers.deploylog(self._directory) as server:
+            findings = await self._examine(server.port)
+            client = await Client.open(server.port)
+            for writer in self._writers:
+                if writer.under_way:
+                    await writer.write_batch(client)
+            client.close()
+            return findings if not findings.is_clean else await self._examine(server.port)
+
+    async def _examine(self, port: int) -> Findings:
+        log = await read_log(port)
+        recorded = {each.producerid for each in log}
+        retries = [writer.under_way for writer in self._writers if writer.under_way]
+        self.retried += len(retries)
+        self.recognised += sum(batch.places[0].producer_id in recorded for batch in retries)
+        return examine(log, self._writers)
+
+
+def check_file(store: Path) -> str:
+    """What SQLite itself says of the file: ``ok``."""
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        [verdict] = connection.execute("PRAGMA integrity_check").fetchone()
+    return str(verdict)
+
+
+async def run(directory: Path, rounds: int, seed: int) -> bool:
+    """Run the trial; tell whether nothing was found."""
+    trial = Trial(directory, random.Random(seed))
+    for number in range(1, rounds + 1):
+        findings = await trial.crash()
+        if not findings.is_clean:
+            print(f"crash: found in round {number}, seed {seed}: {findings}")
+            return False
+        print(f"crash: round {number}, {trial.acknowledged} acknowledged events", flush=True)
+    findings = await trial.settle()
+    verdict = check_file(directory / "deploylog.db")
+    print(
+        f"crash: {rounds} rounds, {trial.acknowledged} acknowledged events, {findings.lost} lost,"
+        f" {findings.doubled} doubled, {findings.torn} torn, {findings.disordered} out of order"
+    )
+    print(
+        f"crash: {trial.retried} batches sent again, {trial.recognised} of them already recorded;"
+        f" integrity check: {verdict}; seed {seed}"
+    )
+    return findings.is_clean and verdict == "ok"
+
+
+def main() -> None:
+    """Read the arguments and run."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    arguments = parser.parse_args()
+    with TemporaryDirectory(prefix="crash-test-") as directory:
+        try:
+            is_clean = uvloop.run(run(Path(directory), arguments.rounds, arguments.seed))
+        except servers.Unavailable as error:
+            sys.exit(str(error))
+    sys.exit(not is_clean)
+
+
+if __name__ == "__main__":
+    main()

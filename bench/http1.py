@@ -1,0 +1,177 @@
+"""HTTP/1.1 as cheap as Python has it, so that a measurement is of the server, not of its client.
+
+Requests are bytes made beforehand; of an answer only the status and the length are read.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self, cast
+
+import msgspec
+
+HOST = "127.0.0.1"
+
+
+class UnexpectedAnswer(Exception):
+    """The server did not answer as it should."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+
+
+def get(path: str) -> bytes:
+    """A GET request."""
+    return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+
+
+def post(path: str, body: bytes, content_type: str) -> bytes:
+    """A POST request."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class Connection(asyncio.Protocol):
+    """A connection kept alive, with one request on its way at a time."""
+
+    def __init__(
+        self,
+        answered: Callable[["Connection", Answer], None],
+        lost: Callable[[Exception], None],
+    ) -> None:
+        self._answered = answered
+        self._lost = lost
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._lost(error or ConnectionResetError("the server closed the connection"))
+
+    def data_received(self, data: bytes) -> None:
+        self._received = self._received + data if self._received else data
+        # What is raised here would end in the loop's log, and somebody would wait for ever.
+        try:
+            answer = _parse_answer(self._received)
+            if answer:
+                self._received = b""
+                self._answered(self, answer)
+        except Exception as error:
+            self._lost(error)
+
+    def send(self, request: bytes) -> None:
+        """Send ``request``; the answer goes to ``answered``."""
+        if self._transport is None:
+            raise ConnectionResetError("the server closed the connection")
+        self._transport.write(request)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._transport:
+            self._transport.close()
+
+
+def _parse_answer(received: bytes) -> Answer | None:
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    head = received[:end].lower()
+    start = head.find(b"\r\ncontent-length:")
+    if start < 0:
+        raise UnexpectedAnswer(f"an answer without a length: {head[:200]!r}")
+    length = int(head[start + 17 :].split(b"\r\n", 1)[0])
+    body = received[end + 4 :]
+    return Answer(int(head[9:12]), body) if len(body) >= length else None
+
+
+class Client:
+    """Asks one thing at a time."""
+
+    def __init__(self) -> None:
+        self._connection = Connection(self._on_answer, self._on_lost)
+        self._waiting: asyncio.Future[Answer] | None = None
+
+    @classmethod
+    async def open(cls, port: int) -> Self:
+        """Connect."""
+        client = cls()
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: client._connection, HOST, port)
+        return client
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send ``request`` and return the answer; raises ConnectionError when there is none."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._connection.send(request)
+        return await self._waiting
+
+    async def expect(self, status: int, request: bytes) -> bytes:
+        """Ask, and return the body of an answer that has this status."""
+        answer = await self.ask(request)
+        if answer.status != status:
+            raise UnexpectedAnswer(f"{answer.status}: {answer.body[:500]!r}")
+        return answer.body
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _on_answer(self, _: Connection, answer: Answer) -> None:
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_result(answer)
+
+    def _on_lost(self, error: Exception) -> None:
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_exception(error)
+
+
+class Load:
+    """Sends requests as fast as they are answered, so many in flight, each on a connection."""
+
+    def __init__(self, requests: Sequence[bytes], check: Callable[[Answer], None]) -> None:
+        self._requests: Iterator[bytes] = iter(requests)
+        self._check = check
+        self._unanswered = len(requests)
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self, port: int, in_flight: int) -> float:
+        """Send everything; return the seconds from the first request to the last answer."""
+        loop = asyncio.get_running_loop()
+        connections = [Connection(self._on_answer, self._on_lost) for _ in range(in_flight)]
+        for connection in connections:
+            await loop.create_connection(lambda made=connection: made, HOST, port)  # type: ignore[misc]
+        start = time.perf_counter()
+        for connection in connections:
+            self._send_next(connection)
+        await self._done
+        took = time.perf_counter() - start
+        for connection in connections:
+            connection.close()
+        return took
+
+    def _send_next(self, connection: Connection) -> None:
+        request = next(self._requests, None)
+        if request is not None:
+            connection.send(request)
+
+    def _on_answer(self, connection: Connection, answer: Answer) -> None:
+        self._check(answer)
+        self._unanswered -= 1
+        if self._unanswered:
+            self._send_next(connection)
+        elif not self._done.done():
+            self._done.set_result(None)
+
+    def _on_lost(self, error: Exception) -> None:
+        if not self._done.done():
+            self._done.set_exception(error)

@@ -1,0 +1,5 @@
+"""``python -m deploylog``."""
+
+from deploylog.cli import main
+
+main()

@@ -1,0 +1,60 @@
+"""The command line."""
+
+import os
+import sys
+
+import typer
+
+from deploylog.cli import ingest, keys, query, run, serve, stacks
+from deploylog.errors import DeploylogError, OperatorError
+from deploylog.feed import Undelivered
+
+#: What the process ends with. The nearest class in an error's ancestry decides.
+EXIT_CODES: dict[type[DeploylogError], int] = {
+    DeploylogError: 1,
+    OperatorError: 2,
+    Undelivered: os.EX_TEMPFAIL,
+}
+
+app = typer.Typer(
+    help="Deploylog, the event log of your deployments.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"auto_envvar_prefix": "DEPLOYLOG", "help_option_names": ["-h", "--help"]},
+)
+app.command()(serve.serve)
+app.command(context_settings=run.CONTEXT)(run.run)
+app.add_typer(ingest.app, name="ingest")
+app.command()(query.events)
+app.command()(query.tail)
+app.command()(query.wait)
+app.command()(query.deployments)
+app.add_typer(stacks.app, name="stacks")
+app.command()(query.projects)
+app.add_typer(keys.app, name="keys")
+app.command()(serve.migrate)
+app.command()(serve.version)
+
+
+def main() -> None:
+    """Run the command; an error of ours is one plain line."""
+    try:
+        app()
+    except DeploylogError as error:
+        print(f"deploylog: {error.message}", file=sys.stderr)
+        sys.exit(exit_code(error))
+    finally:
+        _flush()
+
+
+def exit_code(error: DeploylogError) -> int:
+    """The exit code that says ``error``."""
+    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter would try once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

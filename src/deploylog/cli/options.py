@@ -1,0 +1,201 @@
+"""The options that commands share."""
+
+import getpass
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploylog.client import Params
+from deploylog.spool import DEFAULT_LIMIT
+
+DEFAULT_SERVER = "http://127.0.0.1:8325"
+DEFAULT_SPOOL_BYTES = DEFAULT_LIMIT
+#: Seconds.
+DEFAULT_PATIENCE = 300.0
+
+_RUN = "What is recorded"
+_SELECT = "Which events"
+
+
+def spool_directory(environ: Mapping[str, str], home: Path) -> Path:
+    """Where spools are kept, by the XDG base directory specification."""
+    state = environ.get("XDG_STATE_HOME", "")
+    base = Path(state) if state.startswith("/") else home / ".local" / "state"
+    return base / "deploylog" / "spool"
+
+
+def _own_spool_directory() -> Path:
+    return spool_directory(os.environ, Path.home())
+
+
+def _own_name() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # In a container the user may have none.
+        return None
+
+
+def params(**given: str | int | Sequence[str] | None) -> Params:
+    """Query parameters: what was not given is left out, a list is repeated."""
+    pairs: list[tuple[str, str]] = []
+    for option, value in given.items():
+        name = option.replace("_", "")
+        if isinstance(value, str | int):
+            pairs.append((name, str(value)))
+        elif value is not None:
+            pairs.extend((name, item) for item in value)
+    return pairs
+
+
+Server = Annotated[
+    str, typer.Option("--server", envvar="DEPLOYLOG_SERVER", help="Address of the server.")
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        envvar="DEPLOYLOG_KEY",
+        help="Key to the server. Others can see a command line: better set the variable.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+# What is recorded of a run
+
+Project = Annotated[
+    str,
+    typer.Option(
+        "--project",
+        envvar="DEPLOYLOG_PROJECT",
+        help="Project that the stack is in.",
+        rich_help_panel=_RUN,
+    ),
+]
+Stack = Annotated[
+    str,
+    typer.Option(
+        "--stack",
+        envvar="DEPLOYLOG_STACK",
+        help="Stack that is deployed; made if there is none of that name.",
+        rich_help_panel=_RUN,
+    ),
+]
+Environment = Annotated[
+    str | None,
+    typer.Option(
+        "--environment",
+        envvar="DEPLOYLOG_ENVIRONMENT",
+        help="Environment that is deployed to, such as prod.",
+        rich_help_panel=_RUN,
+    ),
+]
+Actor = Annotated[
+    str | None,
+    typer.Option(
+        "--actor",
+        envvar="DEPLOYLOG_ACTOR",
+        help="Who deploys.",
+        default_factory=_own_name,
+        show_default="your name",
+        rich_help_panel=_RUN,
+    ),
+]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group",
+        envvar="DEPLOYLOG_GROUP",
+        help="Group that may see it, repeatable; none: whoever may read the stack.",
+        rich_help_panel=_RUN,
+    ),
+]
+SpoolDirectory = Annotated[
+    Path,
+    typer.Option(
+        "--spool",
+        envvar="DEPLOYLOG_SPOOL",
+        help="Directory for events that the server has not acknowledged.",
+        default_factory=_own_spool_directory,
+        show_default="~/.local/state/deploylog/spool",
+    ),
+]
+SpoolBytes = Annotated[
+    int,
+    typer.Option(
+        "--spool-bytes",
+        envvar="DEPLOYLOG_SPOOL_BYTES",
+        min=1,
+        help="Most bytes to wait there; beyond that the tool waits, and nothing is dropped.",
+    ),
+]
+GiveUpAfter = Annotated[
+    float,
+    typer.Option(
+        "--give-up-after",
+        envvar="DEPLOYLOG_GIVE_UP_AFTER",
+        min=1,
+        help="Seconds to try on once the output has ended and the server does not answer.",
+    ),
+]
+
+# Which events are read
+
+Scope = Annotated[
+    str | None,
+    typer.Option(
+        "--scope", help="Only below this scope, as project/acme.", rich_help_panel=_SELECT
+    ),
+]
+Types = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--type", help="Type, or resource.* for all below it; repeatable.", rich_help_panel=_SELECT
+    ),
+]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", help="Who reported it; repeatable.", rich_help_panel=_SELECT),
+]
+Actors = Annotated[
+    list[str] | None,
+    typer.Option("--actor", help="Who did it; repeatable.", rich_help_panel=_SELECT),
+]
+Subjects = Annotated[
+    list[str] | None,
+    typer.Option("--subject", help="What it happened to; repeatable.", rich_help_panel=_SELECT),
+]
+ResourceTypes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource-type", help="Type of the resource; repeatable.", rich_help_panel=_SELECT
+    ),
+]
+ResourceNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource-name", help="Name of the resource; repeatable.", rich_help_panel=_SELECT
+    ),
+]
+ResourceKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource-key", help="Index or key of the resource; repeatable.", rich_help_panel=_SELECT
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        help="Not before this time: RFC 3339, or -15m, -2h, -7d.",
+        rich_help_panel=_SELECT,
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--until", help="Before this time, written likewise.", rich_help_panel=_SELECT),
+]

@@ -1,0 +1,85 @@
+"""A run as it is followed: from its source to the feed, and on to the screen."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+
+from rich.console import Console
+
+from deploylog.cli.output import AsItCame, InLines, Output, Rendering, write_all
+from deploylog.cli.progress import Progress, shown_progress
+from deploylog.cli.source import LineSplitter, Source
+from deploylog.client import Client
+from deploylog.feed import Feed, Plan, open_feed
+
+
+class Recording:
+    """A feed, and the output that passes by it."""
+
+    def __init__(self, feed: Feed, output: Output) -> None:
+        """Record in ``feed`` and show in ``output``."""
+        self.feed = feed
+        self._output = output
+
+    async def follow(self, source: Source) -> None:
+        """Record and show everything that comes."""
+        splitter = LineSplitter()
+        while chunk := await source.read():
+            for line in splitter.split(chunk):
+                await self.feed.take(line)
+            await self._output.show(chunk)
+        for line in splitter.last():
+            await self.feed.take(line)
+        await self._output.last()
+
+
+@asynccontextmanager
+async def open_recording(
+    client: Client, plan: Plan, rendering: Rendering
+) -> AsyncIterator[Recording]:
+    """A recording, with its progress on standard error where that is a terminal."""
+    progress = Progress()
+    async with open_feed(client, plan, say=say, observe=progress.observe) as feed:
+        say(f"deployment {feed.deployment_id} of {plan.project}/{plan.stack}")
+        if Console(stderr=True).is_interactive:
+            with shown_progress(progress, feed) as console:
+                yield Recording(feed, _beside(console, rendering))
+        else:
+            yield Recording(feed, _alone(rendering))
+
+
+def _alone(rendering: Rendering) -> Output:
+    return Output(rendering, lambda data: write_all(_stdout(), data))
+
+
+def _beside(console: Console, rendering: Rendering) -> Output:
+    """Output on the same terminal as the progress has to go above it, in whole lines."""
+    if not os.isatty(_stdout()):
+        return _alone(rendering)
+    whole = InLines(lambda line: line) if isinstance(rendering, AsItCame) else rendering
+    return Output(whole, lambda data: console.out(data.decode(errors="replace"), end=""))
+
+
+def _stdout() -> int:
+    return sys.stdout.fileno()
+
+
+def say(sentence: str) -> None:
+    """Tell people, on standard error."""
+    print(f"deploylog: {sentence}", file=sys.stderr)
+
+
+@contextmanager
+def handling(handlers: Mapping[signal.Signals, Callable[[], object]]) -> Iterator[None]:
+    """Answer signals so while the block runs."""
+    loop = asyncio.get_running_loop()
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)

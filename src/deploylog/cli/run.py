@@ -1,0 +1,160 @@
+"""``run``: run a deployment tool, and record what it does."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploylog.cli import options
+from deploylog.cli.output import AsItCame, InLines, Rendering, render_line
+from deploylog.cli.recording import handling, open_recording, say
+from deploylog.cli.source import Source, open_pipe
+from deploylog.client import open_client
+from deploylog.errors import DeploylogError
+from deploylog.feed import Feed, Plan
+
+#: Everything from the command on is the command's.
+CONTEXT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+_TOOLS = ("terraform", "tofu", "terragrunt")
+_OPERATIONS = ("plan", "apply", "destroy", "refresh")
+_JSON = ("-json", "--json")
+
+#: What a shell ends with when there is no such command, or it cannot be run.
+_NOT_FOUND, _NOT_RUNNABLE = 127, 126
+
+
+def run(
+    command: Annotated[
+        list[str], typer.Argument(help="Command to run, such as terraform apply -auto-approve.")
+    ],
+    *,
+    project: options.Project,
+    stack: options.Stack,
+    environment: options.Environment = None,
+    actor: options.Actor,
+    group: options.Groups = None,
+    json_output: Annotated[
+        bool, typer.Option("--json-output", help="Show the tool's JSON, not its words.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail, too, when not everything could be recorded.")
+    ] = False,
+    give_up_after: options.GiveUpAfter = options.DEFAULT_PATIENCE,
+    spool: options.SpoolDirectory,
+    spool_bytes: options.SpoolBytes = options.DEFAULT_SPOOL_BYTES,
+    server: options.Server = options.DEFAULT_SERVER,
+    key: options.Key = None,
+) -> None:
+    """Run a deployment tool, show what it says, and record it as it happens.
+
+    Adds -json to plan, apply, destroy and refresh of Terraform and OpenTofu. Exits as the tool
+    does, also when the server is down; signals go on to the tool.
+    """
+    plan = Plan(
+        project=project, stack=stack, operation=operation_of(command), environment=environment,
+        actor=actor, groups=tuple(group or ()),
+        directory=spool, limit=spool_bytes, patience=give_up_after,
+    )  # fmt: skip
+    rendering = AsItCame() if json_output else InLines(render_line)
+    code, failure = asyncio.run(_run(server, key, plan, with_json(command), rendering))
+    if failure is not None:
+        if strict and code == 0:
+            raise failure
+        say(failure.message)
+    raise typer.Exit(code)
+
+
+def operation_of(command: Sequence[str]) -> str | None:
+    """``apply`` of ``terraform -chdir=infra apply``; ``None`` of a command that we do not know."""
+    index = _operation_index(command)
+    return command[index] if index is not None else None
+
+
+def with_json(command: Sequence[str]) -> list[str]:
+    """The command, with -json after its operation unless it is there or we do not know it."""
+    index = _operation_index(command)
+    if index is None or any(word in _JSON for word in command):
+        return list(command)
+    return [*command[: index + 1], "-json", *command[index + 1 :]]
+
+
+def _operation_index(command: Sequence[str]) -> int | None:
+    if Path(command[0]).name not in _TOOLS:
+        return None
+    index = next((i for i, word in enumerate(command[1:], 1) if not word.startswith("-")), None)
+    return index if index is not None and command[index] in _OPERATIONS else None
+
+
+async def _run(
+    server: str, key: str | None, plan: Plan, command: Sequence[str], rendering: Rendering
+) -> tuple[int, DeploylogError | None]:
+    async with (
+        open_client(server, key) as client,
+        _started(command) as (process, source),
+        open_recording(client, plan, rendering) as recording,
+    ):
+        feed = recording.feed
+        with handling(_handlers(process, source, feed)):
+            await recording.follow(source)
+            code = _shell_code(await process.wait())
+            await feed.end(exit_code=code)
+    return code, feed.failure
+
+
+@asynccontextmanager
+async def _started(
+    command: Sequence[str],
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, Source]]:
+    ours, its = os.pipe()
+    async with open_pipe(FileIO(ours)) as source:
+        try:
+            # Without a terminal, a group of its own: who signals our whole group signals us, and
+            # we pass it on, once. Terraform would take two interrupts for an order to drop
+            # everything. On a terminal the tool may ask, and Ctrl-C reaches it without us.
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=its, process_group=None if _on_terminal() else 0
+            )
+        except OSError as error:
+            say(f"{command[0]}: {(error.strerror or str(error)).lower()}")
+            code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_RUNNABLE
+            raise typer.Exit(code) from error
+        finally:
+            os.close(its)
+        yield process, source
+
+
+def _on_terminal() -> bool:
+    return os.isatty(sys.stdin.fileno())
+
+
+def _handlers(
+    process: asyncio.subprocess.Process, source: Source, feed: Feed
+) -> dict[signal.Signals, Callable[[], object]]:
+    def passer(number: signal.Signals) -> Callable[[], object]:
+        return lambda: _pass_on(number, process, source, feed)
+
+    return {number: passer(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+
+def _pass_on(
+    number: signal.Signals, process: asyncio.subprocess.Process, source: Source, feed: Feed
+) -> None:
+    """Give the tool the signal; once it is gone, wait no longer for what it left behind."""
+    if process.returncode is not None:
+        source.stop()
+        feed.hurry()
+    elif number == signal.SIGTERM or not _on_terminal():
+        process.send_signal(number)
+
+
+def _shell_code(returncode: int) -> int:
+    """The exit code, as a shell gives it for a tool that a signal ended, too."""
+    return returncode if returncode >= 0 else 128 - returncode

@@ -1,0 +1,66 @@
+"""The commands of whoever runs the service: ``serve``, ``migrate``, ``version``."""
+
+import os
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploylog import __version__, admin, server
+from deploylog.settings import SETTINGS, Setting, load_settings
+
+_CONFIG_HELP = "TOML file of settings; options and environment win over it."
+
+Config = Annotated[
+    Path | None, typer.Option("--config", envvar="DEPLOYLOG_CONFIG", help=_CONFIG_HELP)
+]
+Store = Annotated[
+    str | None,
+    typer.Option("--store", envvar="DEPLOYLOG_STORE", help="Where the log is kept."),
+]
+
+
+def serve(*, config: Path | None, **options: object) -> None:
+    """Serve the log until told to stop."""
+    server.serve(load_settings(options, environ=os.environ, config=config))
+
+
+def _option(setting: Setting) -> Parameter:
+    """``setting`` as an option that is ``None`` unless it was given."""
+    name = setting.option
+    option = typer.Option(
+        None,
+        f"{name}/--no-{name[2:]}" if setting.type is bool else name,
+        envvar=setting.env,
+        help=setting.help,
+        show_default=str(setting.default),
+    )
+    return Parameter(
+        setting.name, Parameter.KEYWORD_ONLY, default=option, annotation=setting.type | None
+    )
+
+
+def _signature() -> Signature:
+    """The settings table as a signature, which typer turns into options."""
+    config = Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=Config)
+    return Signature([config, *(_option(setting) for setting in SETTINGS)])
+
+
+serve.__signature__ = _signature()  # type: ignore[attr-defined]
+
+
+def migrate(*, store: Store = None, config: Config = None) -> None:
+    """Bring the store to this program's schema."""
+    for step in admin.migrate(chosen_store(store, config)):
+        print(step)
+
+
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def chosen_store(store: str | None, config: Path | None) -> str:
+    """The store that ``serve`` would use."""
+    return load_settings({"store": store}, environ=os.environ, config=config).store

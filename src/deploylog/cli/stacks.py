@@ -1,0 +1,68 @@
+"""``stacks``: list stacks, and end one."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from deploylog.cli import options
+from deploylog.cli.tables import screen, stack_table
+from deploylog.client import Params, StackState, open_client
+
+app = typer.Typer(help="List stacks, or delete one.", invoke_without_command=True)
+
+
+@app.callback()
+def stacks(
+    context: typer.Context,
+    *,
+    project: Annotated[str | None, typer.Option("--project", help="Only of this project.")] = None,
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="Also those that exist no more.")
+    ] = False,
+    json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+    key: options.Key = None,
+) -> None:
+    """List stacks, or delete one."""
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
+    selected = options.params(project=project, deleted="true" if deleted else None)
+    found = asyncio.run(_list(server, key, selected))
+    if json:
+        sys.stdout.writelines(f"{msgspec.json.encode(one).decode()}\n" for one in found)
+    else:
+        screen().print(stack_table(found))
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """A server that is named before the subcommand is not the subcommand's."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"options go after {context.invoked_subcommand}")
+
+
+async def _list(server: str, key: str | None, selected: Params) -> tuple[StackState, ...]:
+    async with open_client(server, key) as client:
+        return await client.stacks(selected)
+
+
+@app.command()
+def delete(
+    project: Annotated[str, typer.Argument(help="Project that the stack is in.")],
+    name: Annotated[str, typer.Argument(help="The stack's name.")],
+    *,
+    server: options.Server = options.DEFAULT_SERVER,
+    key: options.Key = None,
+) -> None:
+    """Free a stack's name; its events stay."""
+    asyncio.run(_delete(server, key, project, name))
+
+
+async def _delete(server: str, key: str | None, project: str, name: str) -> None:
+    async with open_client(server, key) as client:
+        await client.delete_stack(project, name)
