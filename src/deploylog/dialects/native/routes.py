@@ -12,7 +12,6 @@ from deploylog.dialects.native import wire
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import CursorExpired, InvalidInput
 from deploylog.ingest.cloudevents import Defaults
-from deploylog.scope import parse_scope
 from deploylog.service import NewDeployment, Start
 from deploylog.sse import EventStream, Frames
 from deploylog.store.base import Query
@@ -61,7 +60,7 @@ class Native:
 
     async def events(self, request: Request) -> Response:
         """List events."""
-        parameters = wire.Parameters(request.url.query)
+        parameters = wire.Parameters(_query(request))
         query = Query(
             scope=wire.parse_scope_parameter(parameters),
             filter=wire.parse_filter(parameters, now=self._clock()),
@@ -81,7 +80,7 @@ class Native:
 
     async def stream(self, request: Request) -> EventStream:
         """Follow events."""
-        parameters = wire.Parameters(request.url.query)
+        parameters = wire.Parameters(_query(request))
         scope = wire.parse_scope_parameter(parameters)
         filter = wire.parse_filter(parameters, now=self._clock())
         start = await self._start(request, parameters)
@@ -95,13 +94,13 @@ class Native:
 
     async def projects(self, request: Request) -> Response:
         """List projects."""
-        wire.Parameters(request.url.query).done()
+        wire.Parameters(_query(request)).done()
         projects = await self._service.projects(request.state.principal)
         return _json(wire.ProjectList(projects))
 
     async def stacks(self, request: Request) -> Response:
         """List stacks."""
-        parameters = wire.Parameters(request.url.query)
+        parameters = wire.Parameters(_query(request))
         project = parameters.one("project")
         deleted = parameters.choice("deleted", ("false", "true")) == "true"
         parameters.done()
@@ -127,7 +126,7 @@ class Native:
 
     async def deployments(self, request: Request) -> Response:
         """List deployments."""
-        parameters = wire.Parameters(request.url.query)
+        parameters = wire.Parameters(_query(request))
         project, stack = parameters.one("project"), parameters.one("stack")
         before, limit = parameters.one("before"), _limit(parameters)
         parameters.done()
@@ -143,7 +142,7 @@ class Native:
 
     async def wait(self, request: Request) -> Response:
         """Wait for a deployment's end."""
-        parameters = wire.Parameters(request.url.query)
+        parameters = wire.Parameters(_query(request))
         timeout = parameters.integer("timeout", default=60, low=0, high=wire.MAX_WAIT_SECONDS)
         parameters.done()
         deployment = await self._service.wait(
@@ -153,18 +152,14 @@ class Native:
 
     async def _defaults(self, request: Request) -> Defaults:
         now = self._clock()
-        if not request.url.query:
-            return Defaults(time=now)
-        parameters = wire.Parameters(request.url.query)
-        scopes = tuple(parse_scope(path) for path in parameters.all("scope"))
-        source, deployment_id = parameters.one("source"), parameters.one("deployment")
-        parameters.done()
-        if deployment_id is None:
-            return Defaults(time=now, source=source, scopes=scopes)
-        deployment = await self._service.open_deployment_for(request.state.principal, deployment_id)
+        given = wire.parse_append_query(_query(request))
+        if given.deployment is None:
+            return Defaults(time=now, source=given.source, scopes=given.scopes)
+        principal = request.state.principal
+        deployment = await self._service.open_deployment_for(principal, given.deployment)
         return Defaults(
             time=now,
-            source=source,
+            source=given.source,
             scopes=deployment.scopes,
             groups=deployment.groups,
             actor=deployment.actor,
@@ -193,6 +188,11 @@ class Native:
 
 
 _ORDERS = ("newest", "oldest")
+
+
+def _query(request: Request) -> str:
+    query: bytes = request.scope["query_string"]
+    return query.decode("latin-1")
 
 
 def _limit(parameters: wire.Parameters) -> int:

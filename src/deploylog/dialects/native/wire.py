@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -154,6 +155,27 @@ class Parameters:
         """Raise InvalidInput if a parameter is left that nobody asked for."""
         for name in self._values:
             raise InvalidInput(f"there is no parameter {name[:64]!r}", field=name[:64])
+
+
+class AppendQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request to append says of all its events."""
+
+    scopes: tuple[Scope, ...]
+    source: str | None
+    deployment: str | None
+
+
+@lru_cache(maxsize=1024)
+def parse_append_query(query: str) -> AppendQuery:
+    """Read the query of a request to append: a producer sends the same one time and again."""
+    parameters = Parameters(query)
+    asked = AppendQuery(
+        scopes=tuple(parse_scope(path) for path in parameters.all("scope")),
+        source=parameters.one("source"),
+        deployment=parameters.one("deployment"),
+    )
+    parameters.done()
+    return asked
 
 
 def parse_scope_parameter(parameters: Parameters) -> Scope:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import apsw
+import msgspec
 
 from deploylog.catalogue import (
     Change,
+    Count,
     Counts,
     Deployment,
     DeploymentEnded,
@@ -78,18 +80,16 @@ class CatalogueWriter:
 
     def apply(self) -> None:
         """Bring the tables up to date."""
-        counted: dict[tuple[str, str], int] = {}
+        counted: dict[str, dict[Count, int]] = {}
         for change in self._changes:
             if isinstance(change, ResourceCounted):
-                key = (change.deployment_id, change.count)
-                counted[key] = counted.get(key, 0) + 1
+                counts = counted.setdefault(change.deployment_id, {})
+                counts[change.count] = counts.get(change.count, 0) + 1
             else:
                 self._apply(change)
-        for (deployment_id, count), number in counted.items():
-            self._connection.execute(
-                f"UPDATE deployments SET {count} = {count} + ? WHERE id = ?",
-                (number, deployment_id),
-            )
+        if counted:
+            # One statement for all deployments: each would wait anew for the interpreter's lock.
+            self._connection.execute(_COUNT, (msgspec.json.encode(counted).decode(),))
 
     def _apply(self, change: Change) -> None:
         execute = self._connection.execute
@@ -111,6 +111,15 @@ class CatalogueWriter:
                 (change.status, change.time, change.message, change.deployment_id),
             )
 
+
+_COUNT = """
+UPDATE deployments SET
+    added = added + coalesce(counted.value ->> 'added', 0),
+    changed = changed + coalesce(counted.value ->> 'changed', 0),
+    destroyed = destroyed + coalesce(counted.value ->> 'destroyed', 0),
+    failed = failed + coalesce(counted.value ->> 'failed', 0)
+FROM json_each(?) AS counted WHERE deployments.id = counted.key
+"""
 
 _INSERT_STACK = """
 INSERT INTO stacks (id, project, name, created, scopes, "groups") VALUES (?, ?, ?, ?, ?, ?)

@@ -78,16 +78,16 @@ class SqliteLog:
 
     async def changes(self) -> AsyncIterator[int]:
         """See ``EventLog``."""
-        head = -1
         with self._moved.watch() as committed:
+            head = await self.head()
+            yield head
             while True:
-                # Another process's commits are only seen by looking.
-                newest = await self.head() if committed.head <= head else committed.head
+                # What this process commits is told; another's commits are only seen by looking.
+                told = await committed.wait(POLL_SECONDS)
+                newest = committed.head if told else await self.head()
                 if newest > head:
                     head = newest
                     yield head
-                else:
-                    await committed.wait(POLL_SECONDS)
 
     async def _value(self, sql: str, *values: SqlValue) -> Any:
         return await self._readers.run(lambda connection: one_value(connection, sql, values))

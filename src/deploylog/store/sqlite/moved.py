@@ -18,14 +18,15 @@ class Watch:
         self.head = max(self.head, head)
         self._event.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Wait until the head has moved, or for ``seconds``."""
+    async def wait(self, seconds: float) -> bool:
+        """Wait for ``seconds``, or until the head has moved: whether it has."""
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()
         except TimeoutError:
-            return
+            return False
         self._event.clear()
+        return True
 
 
 class Moved:
