@@ -15,7 +15,7 @@ import uvicorn
 
 from deploylog.asgi import Application, create_app
 from deploylog.hub import Hub
-from deploylog.server import Server
+from deploylog.server import Server, _listen
 from deploylog.settings import load_settings
 from deploylog.store.base import Store
 from deploylog.telemetry import Metrics
@@ -168,11 +168,12 @@ class Local(Running):
 
 
 class _Server(Server):
-    """Says when it is up, and leaves the signals to pytest."""
+    """Says when it is up, stops at once, and leaves the signals to pytest."""
 
     def __init__(self, config: uvicorn.Config, application: Application) -> None:
         super().__init__(config, application)
         self.up = asyncio.Event()
+        self.stop = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -182,13 +183,27 @@ class _Server(Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn's own, which ``tests/e2e`` sees, sleeps for 0.1 s in every test.
+        self._application.end_streams()
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        async with asyncio.timeout(PATIENCE):
+            while self.server_state.connections or self.server_state.tasks:
+                await asyncio.sleep(0)
+
 
 @asynccontextmanager
 async def running(store: Store, **options: object) -> AsyncIterator[Local]:
     """The service over ``store``; ``options`` are settings."""
-    settings = load_settings(options, environ={}, config=None)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    listener.setblocking(False)
+    settings = load_settings({"port": 0, **options}, environ={}, config=None)
+    listener = _listen(settings)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with create_app(store, settings, Metrics()) as application:
         config = uvicorn.Config(
@@ -207,7 +222,7 @@ async def running(store: Store, **options: object) -> AsyncIterator[Local]:
             async with _session(url) as http:
                 yield Local(url, http, store, application._hub)
         finally:
-            server.should_exit = True
+            server.stop.set()
             await serving
 
 

@@ -26,6 +26,12 @@ RETRY_SECONDS = 1.0
 
 _LOGGER = logging.getLogger(__name__)
 
+#: How long the hub rests between two rounds for each reader: somewhat longer than a send takes.
+REST_SECONDS = 0.00003
+
+#: A shorter rest is none.
+SHORTEST_REST_SECONDS = 0.001
+
 #: Events a view keeps. A reader further behind reads the log.
 KEPT = 4_096
 
@@ -243,6 +249,7 @@ class Hub:
                     while self.head < head:
                         await self._advance(head)
                         self._wake()
+                        await self._rest()
             except StoreUnavailable:
                 _LOGGER.exception("cannot follow the log; trying again")
                 await asyncio.sleep(RETRY_SECONDS)
@@ -259,6 +266,13 @@ class Hub:
         for view in self._views.values():
             view.extend(events)
         self.head = events[-1].position if len(events) == PAGE else head
+
+    async def _rest(self) -> None:
+        """Let the readers be served before they are woken again: one send of two events costs
+        half of what two sends do, and the appends need their turn, too."""
+        seconds = len(self._readers) * REST_SECONDS
+        if seconds > SHORTEST_REST_SECONDS:
+            await asyncio.sleep(seconds)
 
     async def _beat(self, heartbeat: float) -> None:
         while True:

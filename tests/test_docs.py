@@ -1,0 +1,412 @@
+"""The documentation is true: it names what it must name, and what it shows runs."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Timer
+
+import click
+import msgspec
+import pytest
+import typer
+from prometheus_client.parser import text_string_to_metric_families
+
+import deploylog
+from deploylog import errors
+from deploylog.cli import app
+from deploylog.dialects import DIALECTS
+from deploylog.dialects.envelope import InternalError
+from deploylog.dialects.native.errors import STATUSES, render_problem
+from deploylog.dialects.rfs.errors import ANSWERS, MESSAGES
+from deploylog.dialects.rfs.wire import EVENT_TYPES
+from deploylog.errors import DeploylogError, OperatorError
+from deploylog.ingest.cloudevents import Defaults, parse_batch, parse_event, parse_lines
+from deploylog.scope import scope
+from deploylog.service import NewDeployment
+from deploylog.settings import SETTINGS, Setting, load_settings
+from deploylog.telemetry import Metrics
+from servers import spawned
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
+SAMPLE = ROOT / "tests" / "samples" / "02-apply-create.jsonl"
+ADDRESS = "http://127.0.0.1:8325"
+
+#: Seconds after which a command of the tour has failed.
+PATIENCE = 20
+
+#: What an example's event gets that it leaves out.
+DEFAULTS = Defaults(time=0, source="/docs", scopes=(scope("docs"),))
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def reference(name: str) -> str:
+    return (DOCS / "reference" / f"{name}.md").read_text()
+
+
+def row_of(page: str, start: str) -> str:
+    """The row of a table whose first cell begins so."""
+    rows = [line for line in page.splitlines() if line.startswith(f"| `{start}`")]
+    assert len(rows) == 1, f"{start}: {rows}"
+    return rows[0]
+
+
+def section_of(page: str, heading: str) -> str:
+    parts = re.split(r"^## ", page, flags=re.MULTILINE)
+    [section] = [part for part in parts if part.partition("\n")[0] == heading]
+    return section
+
+
+def examples(language: str) -> list[tuple[str, str]]:
+    """Every fenced block of the language: its page, and its text."""
+    return [
+        (str(page.relative_to(ROOT)), text)
+        for page in PAGES
+        for kind, text in _FENCE.findall(page.read_text())
+        if kind == language
+    ]
+
+
+# What must be named
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_a_setting_is_documented(setting: Setting):
+    row = row_of(reference("settings"), setting.name)
+
+    assert f"`{setting.option}`" in row
+    assert f"`{setting.env}`" in row
+    assert setting.help in row
+    shown = row.split(" | ")[3].strip("`")
+    assert load_settings({setting.name: shown}, environ={}, config=None) == load_settings(
+        {}, environ={}, config=None
+    )
+
+
+OPERATIONS = [operation for dialect in DIALECTS for operation in dialect.operations]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
+def test_an_operation_and_its_parameters_are_documented(operation):
+    page = reference("rfs-api" if operation.tag == "rfs" else "native-api")
+
+    assert f"{operation.method} {operation.path}" in page
+    for parameter in operation.parameters:
+        pattern = rf"[`?&{{]{re.escape(parameter.name)}[`=:}}]"
+        assert re.search(pattern, page), f"{operation.id}: {parameter.name}"
+
+
+def commands(
+    command: click.Command, path: tuple[str, ...] = ("deploylog",)
+) -> Iterator[tuple[str, click.Command]]:
+    yield " ".join(path), command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands(child, (*path, name))
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_and_its_options_are_documented(name: str):
+    section = section_of(reference("cli"), name)
+
+    for parameter in COMMANDS[name].params:
+        if parameter.param_type_name == "argument":
+            assert f"`{(parameter.name or '').upper()}`" in section
+            continue
+        for option in (*parameter.opts, *parameter.secondary_opts):
+            assert f"`{option}`" in section, option
+        if parameter.envvar:
+            assert f"`{parameter.envvar}`" in section, parameter.envvar
+        if name != "deploylog":
+            assert f"| {parameter.help} |" in section, parameter.help
+
+
+def test_no_command_is_documented_that_does_not_exist():
+    headings = re.findall(r"^## (.*)$", reference("cli"), re.MULTILINE)
+
+    assert headings == list(COMMANDS)
+
+
+def kinds(of: type[DeploylogError]) -> Iterator[type[DeploylogError]]:
+    yield of
+    for kind in of.__subclasses__():
+        yield from kinds(kind)
+
+
+SERVED = [
+    kind
+    for kind in kinds(DeploylogError)
+    if kind.__module__ == errors.__name__
+    and kind is not DeploylogError
+    and not issubclass(kind, OperatorError)
+]
+
+
+@pytest.mark.parametrize("kind", [*SERVED, InternalError], ids=lambda kind: kind.__name__)
+def test_a_problem_type_is_documented_with_its_status(kind: type[DeploylogError]):
+    problem = render_problem(kind())
+
+    row = row_of(reference("errors"), problem.type)
+
+    assert row.split(" | ")[1] == str(problem.status)
+
+
+def test_a_commands_own_errors_are_documented():
+    for kind in OperatorError.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            assert f"`{kind.__name__}`" in reference("errors")
+
+
+@pytest.mark.parametrize("code", MESSAGES)
+def test_an_rfs_code_is_documented_with_its_statuses(code: str):
+    row = row_of(reference("errors"), code)
+
+    statuses = {status for status, used in ANSWERS.values() if used == code} or {400}
+    assert {int(status) for status in row.split(" | ")[1].split(", ")} == statuses
+
+
+def test_every_status_is_one_that_the_page_explains():
+    page = section_of(reference("errors"), "Native API")
+
+    assert all(f"| {status} |" in page for status in STATUSES.values())
+
+
+def test_rfs_event_types_are_documented():
+    page = section_of(reference("rfs-api"), "Event types")
+
+    for theirs in set(EVENT_TYPES.values()):
+        row = row_of(page, theirs)
+        for ours, its in EVENT_TYPES.items():
+            if its == theirs:
+                stem, _, phase = ours.rpartition(".")
+                assert f"`{ours}`" in row or (f"`{stem}`" in row and f"`{phase}`" in row), ours
+
+
+def test_every_metric_is_documented():
+    exposed = text_string_to_metric_families(Metrics().render().decode())
+    names = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in exposed
+        if not family.name.endswith("_created")
+    }
+
+    documented = set(re.findall(r"^\| `(\w+)` \|", reference("metrics"), re.MULTILINE))
+
+    assert documented == names
+
+
+# What must lead somewhere
+
+
+def slug(heading: str) -> str:
+    words = re.sub(r"[`*]", "", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    text = _FENCE.sub("", page.read_text())
+    return {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path):
+    text = _FENCE.sub("", page.read_text())
+
+    for target in _LINK.findall(text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def test_every_page_is_linked_from_the_index():
+    linked = {
+        (DOCS / target.partition("#")[0]).resolve()
+        for target in _LINK.findall((DOCS / "index.md").read_text())
+    }
+
+    for page in sorted(DOCS.rglob("*.md")):
+        assert page in linked or page.parent.name == "adr" or page.name == "index.md", page
+
+
+def test_every_decision_is_in_the_index_once():
+    index = DOCS / "adr" / "README.md"
+    files = sorted(page.name for page in index.parent.glob("[0-9]*.md"))
+
+    listed = [target for target in _LINK.findall(index.read_text()) if "/" not in target]
+
+    assert listed == files
+    for number, name in enumerate(files, 1):
+        page = (index.parent / name).read_text()
+        assert name.startswith(f"{number:04}-")
+        assert page.startswith(f"# {number:04}: ")
+        headings = re.findall(r"^## (.*)$", page, re.MULTILINE)
+        assert headings == ["Context", "Decision", "Consequences"]
+
+
+def test_the_changelog_knows_the_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+
+    assert "## [Unreleased]" in changelog or f"## [{deploylog.__version__}]" in changelog
+
+
+def test_the_targets_of_make_that_are_named_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    for page in PAGES:
+        named = re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), re.MULTILINE)
+        assert set(named) <= targets, page
+
+
+# What must run
+
+
+@pytest.mark.parametrize(("page", "text"), examples("json"))
+def test_an_example_in_json_is_what_our_parsers_take(page: str, text: str):
+    value = json.loads(text)
+
+    if isinstance(value, list):
+        assert len(parse_batch(text.encode(), DEFAULTS)) == len(value)
+    elif "specversion" in value:
+        parse_event(text.encode(), DEFAULTS)
+    elif "stack" in value and "status" not in value:
+        msgspec.json.decode(text, type=NewDeployment)
+
+
+@pytest.mark.parametrize(("page", "text"), examples("ndjson"))
+def test_an_example_in_lines_is_what_our_parser_takes(page: str, text: str):
+    assert len(parse_lines(text.encode(), DEFAULTS)) == len(text.splitlines())
+
+
+@pytest.mark.parametrize(("page", "text"), examples("toml"))
+def test_a_settings_file_is_what_the_service_takes(page: str, text: str, tmp_path: Path):
+    file = tmp_path / "deploylog.toml"
+    file.write_text(text)
+
+    assert load_settings({}, environ={}, config=file)
+
+
+@pytest.mark.parametrize(("page", "text"), examples("python"))
+def test_an_example_in_python_compiles(page: str, text: str):
+    ast.parse(text)
+
+
+@pytest.mark.parametrize(("page", "text"), examples("sh"))
+def test_a_command_in_an_example_has_the_options_that_it_uses(page: str, text: str):
+    for line in text.replace("\\\n", " ").splitlines():
+        for words in re.findall(r"(?:^|\$\(|\| |/bin/)deploylog ([^|)#]*)", line.strip()):
+            _check_options(words.partition(" -- ")[0].split())
+
+
+def _check_options(words: list[str]) -> None:
+    command = COMMANDS["deploylog"]
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts}
+    for word in words:
+        if word.startswith("--") and word != "--":
+            assert word in known, f"{command.name}: {word}"
+
+
+class Tour:
+    """A shell that walks through the README, beside a service."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self._url = url
+        self._directory = directory
+        self._environment = {
+            "HOME": str(directory),
+            "PATH": f"{directory / 'bin'}:{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
+            "DEPLOYLOG_SERVER": url,
+        }
+        tool = directory / "bin" / "terraform"
+        tool.parent.mkdir()
+        tool.write_text(f"#!/bin/sh\ncat '{SAMPLE}'\n")
+        tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+
+    def run(self, text: str) -> str:
+        """What the block prints."""
+        with self._started(text) as shell:
+            said, errors = shell.communicate(timeout=PATIENCE)
+        assert shell.returncode == 0, errors
+        return said
+
+    def follow(self, text: str, *, until: str) -> str:
+        """What the block prints, up to a line with ``until``; it would print on."""
+        with self._started(text) as shell:
+            assert shell.stdout is not None
+            said = ""
+            for line in shell.stdout:
+                said += line
+                if until in line:
+                    break
+            else:
+                raise AssertionError(f"{until!r} is not in {said!r}")
+        return said
+
+    @contextmanager
+    def _started(self, text: str) -> Iterator[subprocess.Popen[str]]:
+        """A shell that runs the block; it and all that it started end with the context."""
+        shell = subprocess.Popen(
+            ["bash", "-c", text.replace(ADDRESS, self._url)],
+            cwd=self._directory,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        impatience = Timer(PATIENCE, _end, [shell])
+        impatience.start()
+        try:
+            with shell:
+                yield shell
+                _end(shell)
+        finally:
+            impatience.cancel()
+
+
+def _end(shell: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(shell.pid, signal.SIGTERM)
+
+
+async def test_the_tour_in_the_readme_runs(tmp_path: Path):
+    assert shutil.which("curl"), "the tour needs curl"
+    section = section_of((ROOT / "README.md").read_text(), "Five minutes")
+    first, *blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
+    assert first.strip() == "deploylog serve"
+
+    run, tail, stream, resume, rfs, wait, keys = blocks
+    async with spawned(f"sqlite:///{tmp_path / 'deploylog.db'}") as service:
+        tour = Tour(service.url, tmp_path)
+
+        applied = tour.run(run)
+        tour.follow(tail, until="deployment.completed")
+        streamed = tour.follow(stream, until="event: resource.create.completed")
+        resumed = tour.follow(resume, until="event: deployment.completed")
+        listed = json.loads(tour.run(rfs))
+        waited = tour.run(wait)
+        allowed = tour.run(keys)
+
+    assert "Apply complete! Resources: 9 added" in applied
+    assert streamed.startswith("retry: ")
+    assert "event: stack.created" not in resumed
+    assert [event["event_type"] for event in listed["stack_events"]] == ["CREATION_COMPLETE"] * 3
+    assert "completed" in waited
+    assert "deployment.completed" in allowed

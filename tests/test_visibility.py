@@ -1,0 +1,245 @@
+"""One rule on every surface: what somebody may see is the same wherever it is asked."""
+
+import asyncio
+from itertools import product
+
+import pytest
+
+from deploylog.catalogue import Deployment
+from deploylog.errors import DeploymentNotFound, EventNotFound, Forbidden, StackNotFound
+from deploylog.events import NewEvent
+from deploylog.filters import EVERYTHING
+from deploylog.hub import Hub
+from deploylog.principals import ANYBODY, Principal, parse_grant
+from deploylog.scope import ROOT
+from deploylog.service import EventService, NewDeployment, Start
+from deploylog.store.base import Query, Store
+from factories import new_event, stack_created
+
+GRANTS = {
+    "nothing": (),
+    "everything": ("read:",),
+    "everything as admin": ("admin:/",),
+    "write only": ("write:",),
+    "acme": ("read:project/acme",),
+    "a stack": ("read:project/acme/stack/1",),
+    "a deployment": ("read:project/acme/stack/1/deployment/d0",),
+    "a neighbour": ("read:project/acmes", "read:project/acme/stack/11"),
+    "a state": ("read:state/acme/prod",),
+    "other": ("read:project/other",),
+    "two": ("read:project/other", "admin:state/acme"),
+    "all, and a part again": ("read:", "read:project/acme/stack/1"),
+    "a part, and all as admin": ("read:project/other", "admin:"),
+}
+
+GROUPS = {
+    "no group": frozenset[str](),
+    "ops": frozenset({"ops"}),
+    "ops and web": frozenset({"ops", "web"}),
+    "everybody": frozenset({"*"}),
+    "every group": None,
+}
+
+SCOPES = (
+    ("project/acme",),
+    ("project/acme/stack/1",),
+    ("project/acme/stack/1/deployment/d0", "state/acme/prod/web"),
+    ("project/acme/stack/11",),
+    ("project/other/stack/2", "project/acme/stack/1"),
+    ("project/acmes",),
+    ("elsewhere",),
+)
+
+EVENT_GROUPS = ((), ("*",), ("ops",), ("web",), ("dev",), ("*", "dev"), ("dev", "ops"))
+
+PRINCIPALS = [
+    pytest.param(
+        Principal(name="x", groups=groups, grants=tuple(parse_grant(g) for g in grants)),
+        id=f"{granted}-{member}",
+    )
+    for (granted, grants), (member, groups) in product(GRANTS.items(), GROUPS.items())
+]
+
+
+def events() -> list[NewEvent]:
+    return [
+        new_event(scopes=scopes, groups=groups) for scopes, groups in product(SCOPES, EVENT_GROUPS)
+    ]
+
+
+async def streamed(service: EventService, principal: Principal, number: int) -> list[int]:
+    """The positions that a stream of everything begins with, up to one that all may see."""
+    found: list[int] = []
+    with service.follow(
+        principal, scope=ROOT, filter=EVERYTHING, start=Start(after=0)
+    ) as reader:
+        async with asyncio.timeout(10):
+            while reader.position < number:
+                waiting = asyncio.ensure_future(reader.next())
+                await asyncio.sleep(0)
+                while not waiting.done() and reader.position < number:
+                    await asyncio.sleep(0.001)
+                if not waiting.done():
+                    reader.close()
+                batch = await waiting
+                found += [e.position for e in batch.events] if batch else []
+    return found
+
+
+@pytest.mark.parametrize("principal", PRINCIPALS)
+async def test_every_surface_shows_the_same_events(
+    service: EventService, hub: Hub, store: Store, principal: Principal
+):
+    everything = await store.log.append(events())
+    visible = [e.position for e in everything if principal.visibility.shows(e)]
+
+    newest = await service.read(principal, Query(limit=1000))
+    oldest = await service.read(principal, Query(limit=1000, order="oldest"))
+    single = []
+    for event in everything:
+        try:
+            single.append((await service.event(principal, event.id)).position)
+        except EventNotFound:
+            pass
+    history = await streamed(service, principal, everything[-1].position)
+
+    assert [e.position for e in newest] == visible[::-1]
+    assert [e.position for e in oldest] == visible
+    assert single == visible
+    assert history == visible
+
+
+@pytest.mark.parametrize("principal", PRINCIPALS)
+async def test_a_live_stream_shows_what_the_list_shows(
+    service: EventService, hub: Hub, store: Store, principal: Principal
+):
+    with service.follow(
+        principal, scope=ROOT, filter=EVERYTHING, start=Start(after=0)
+    ) as reader:
+        everything = await store.log.append(events())
+        visible = [e.position for e in everything if principal.visibility.shows(e)]
+        seen: list[int] = []
+        async with asyncio.timeout(10):
+            while len(seen) < len(visible):
+                batch = await reader.next()
+                assert batch is not None
+                seen += [e.position for e in batch.events]
+            while hub.head < everything[-1].position:
+                await asyncio.sleep(0.001)
+        [view] = hub._views.values()
+
+    assert seen == visible
+    assert [e.position for e in view.after(0).events] == visible
+
+
+@pytest.mark.parametrize("principal", PRINCIPALS)
+async def test_a_page_is_full_of_what_is_visible(
+    service: EventService, store: Store, principal: Principal
+):
+    everything = await store.log.append(events() * 2)
+    visible = [e.position for e in everything if principal.visibility.shows(e)]
+
+    found: list[int] = []
+    before = None
+    while page := await service.read(principal, Query(limit=3, before=before)):
+        found += [e.position for e in page]
+        before = page[-1].position
+        if len(page) < 3:
+            break
+
+    assert found == visible[::-1]
+
+
+@pytest.mark.parametrize("principal", PRINCIPALS)
+async def test_every_surface_shows_the_same_deployments_and_stacks(
+    service: EventService, store: Store, principal: Principal
+):
+    opened = await _opened(service, store)
+    visibility = principal.visibility
+    visible = [
+        d.id
+        for d in opened
+        if visibility.shows_scopes(d.scopes) and visibility.shows_groups(d.groups)
+    ]
+
+    listed = [d.id for d in await service.deployments(principal)]
+    single, waited = [], []
+    for deployment in opened:
+        try:
+            single.append((await service.deployment(principal, deployment.id)).id)
+        except DeploymentNotFound:
+            pass
+        try:
+            waited.append((await service.wait(principal, deployment.id, timeout=0)).id)
+        except DeploymentNotFound:
+            pass
+
+    assert listed == visible[::-1]
+    assert single == visible
+    assert waited == visible
+
+    stacks = await service.stacks(ANYBODY)
+    shown = [s for s in stacks if visibility.shows_scopes(s.scopes)]
+    assert [s.id for s in await service.stacks(principal)] == [s.id for s in shown]
+    assert await service.projects(principal) == sorted({s.project for s in shown})
+    for stack in stacks:
+        try:
+            found = [(await service.stack(principal, stack.project, stack.name)).id]
+        except (StackNotFound, Forbidden):
+            found = []
+        assert found == [s.id for s in shown if s.id == stack.id]
+
+
+async def _opened(service: EventService, store: Store) -> list[Deployment]:
+    """Deployments of some stacks, for some groups."""
+    await store.log.append(
+        [stack_created("web", id="1"), stack_created("db", id="11"),
+         stack_created("web", id="2", project="other")]
+    )  # fmt: skip
+    opened = []
+    for project, stack in (("acme", "web"), ("acme", "db"), ("other", "web")):
+        for groups in ((), ("*",), ("ops",), ("dev", "web")):
+            for environment in (None, "prod"):
+                new = NewDeployment(
+                    project=project, stack=stack, groups=groups, environment=environment
+                )
+                opened.append(await service.open_deployment(ANYBODY, new))
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("grants", "allowed"),
+    [
+        ((), False),
+        (("read:",), False),
+        (("write:project/acme",), True),
+        (("admin:",), True),
+        (("write:project/acme/stack/1",), False),
+        (("write:project/acmes",), False),
+        (("read:project/acme", "write:project/other"), False),
+    ],
+)
+async def test_only_who_may_write_a_scope_appends_there(
+    service: EventService, store: Store, grants: tuple[str, ...], allowed: bool
+):
+    principal = Principal(name="x", grants=tuple(parse_grant(g) for g in grants))
+    wanted = [new_event(scopes=("project/acme",)), new_event(scopes=("project/acme/stack/1",))]
+
+    try:
+        await service.append(principal, wanted)
+    except Forbidden:
+        assert not allowed
+        assert await store.log.read(Query()) == []
+    else:
+        assert allowed
+
+
+async def test_every_scope_of_an_event_must_be_writable(service: EventService, store: Store):
+    principal = Principal(name="x", grants=(parse_grant("write:project/acme"),))
+
+    with pytest.raises(Forbidden):
+        await service.append(
+            principal, [new_event(scopes=("project/acme", "project/other"))]
+        )
+
+    assert await store.log.read(Query()) == []
