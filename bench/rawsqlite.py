@@ -1,7 +1,7 @@
 """Raw SQLite as a peer: the rows of a store, inserted into a fresh file as fast as it goes.
 
 One process, no HTTP, no parsing: what the disk and SQLite allow. Durability and caches are
-Deploylog's: WAL, ``synchronous=FULL``, 64 MiB of cache, a checkpoint every 4,000 pages.
+Deploylog's: WAL, ``synchronous=FULL``, 128 MiB of cache, a checkpoint every 4,000 pages.
 """
 
 import sqlite3
@@ -28,7 +28,7 @@ _BARE_POSTINGS = 3
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
-    "PRAGMA cache_size=-65536",
+    "PRAGMA cache_size=-131072",
     "PRAGMA wal_autocheckpoint=4000",
 )
 

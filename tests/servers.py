@@ -19,6 +19,7 @@ from deploylog.server import Server, _listen
 from deploylog.settings import load_settings
 from deploylog.store.base import Store
 from deploylog.telemetry import Metrics
+from waiting import PATIENCE, until
 
 BATCH = "application/cloudevents-batch+json"
 ONE = "application/cloudevents+json"
@@ -26,9 +27,6 @@ LINES = "application/x-ndjson"
 EVENTS = "/log/v1/events"
 STREAM = "/log/v1/events/stream"
 DEPLOYMENTS = "/log/v1/deployments"
-
-#: Seconds after which a test that waits for a fact has failed.
-PATIENCE = 20
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,9 +160,7 @@ class Local(Running):
 
     async def until(self, fact: Callable[[], bool]) -> None:
         """Wait for the fact."""
-        async with asyncio.timeout(PATIENCE):
-            while not fact():
-                await asyncio.sleep(0.001)
+        await until(fact)
 
 
 class _Server(Server):
@@ -194,9 +190,7 @@ class _Server(Server):
             server.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        async with asyncio.timeout(PATIENCE):
-            while self.server_state.connections or self.server_state.tasks:
-                await asyncio.sleep(0)
+        await until(lambda: not (self.server_state.connections or self.server_state.tasks))
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from deploylog.events import NewEvent
 from deploylog.feed import MAX_EVENTS, Feed, Plan, Timing, Undelivered, open_feed, resume
 from deploylog.ingest.terraform import TerraformRun
 from deploylog.spool import Heading, create_spool, leftovers
+from deploylog.times import parse_time
 from fake_server import (
     FakeServer,
     Step,
@@ -126,7 +127,9 @@ async def test_the_deployment_is_opened_as_planned(
 ) -> None:
     feed = await feed_all(client, plan, said, hasty())
 
-    assert server.opened == [
+    [opened] = server.opened
+    assert parse_time(str(opened.pop("started"))) > 0
+    assert [opened] == [
         {
             "id": feed.deployment_id, "project": "acme", "stack": "web", "tool": "terraform",
             "operation": "apply", "environment": None, "actor": "alice", "groups": [],

@@ -13,6 +13,7 @@ from deploylog.principals import ALL, Visibility
 from deploylog.scope import ROOT, Scope
 from deploylog.store.base import Query, Store
 from factories import event, new_event, new_events, now
+from waiting import until
 
 
 def interest(
@@ -27,9 +28,7 @@ async def next_of(reader: Reader) -> Batch | None:
 
 
 async def until_head(hub: Hub, head: int) -> None:
-    async with asyncio.timeout(10):
-        while hub.head < head:
-            await asyncio.sleep(0.001)
+    await until(lambda: hub.head >= head)
 
 
 async def positions(reader: Reader, number: int) -> list[int]:

@@ -15,7 +15,6 @@ from factories import Commits, new_event, new_events, now
 from servers import (
     DEPLOYMENTS,
     EVENTS,
-    PATIENCE,
     STREAM,
     Frame,
     Local,
@@ -23,6 +22,7 @@ from servers import (
     parse_frame,
     running,
 )
+from waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -155,7 +155,9 @@ async def test_from_long_ago_is_everything(server: Local):
             assert await stream.take(2) == ids
 
 
-@pytest.mark.parametrize("query", ["from=yesterday", "scope=a//b", "since=x", "limit=3", "type=a&x"])
+@pytest.mark.parametrize(
+    "query", ["from=yesterday", "scope=a//b", "since=x", "limit=3", "type=a&x"]
+)
 async def test_a_stream_with_a_bad_parameter_is_refused(server: Local, query: str):
     answer = await server.get(f"{STREAM}?{query}")
 
@@ -265,9 +267,7 @@ async def test_the_last_forgotten_event_is_no_gap(server: Local):
 async def _prune_all_but_new(store: Store, number: int) -> list[str]:
     """The ids of the new events."""
     before = (await store.log.read(Query(limit=1)))[0].recorded
-    async with asyncio.timeout(PATIENCE):
-        while now() <= before:
-            await asyncio.sleep(0)
+    await until(lambda: now() > before)
     new = await store.log.append(new_events(number))
     await store.log.prune(new[0].recorded)
     return [event.id for event in new]

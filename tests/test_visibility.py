@@ -1,6 +1,7 @@
 """One rule on every surface: what somebody may see is the same wherever it is asked."""
 
 import asyncio
+from contextlib import suppress
 from itertools import product
 
 import pytest
@@ -9,12 +10,13 @@ from deploylog.catalogue import Deployment
 from deploylog.errors import DeploymentNotFound, EventNotFound, Forbidden, StackNotFound
 from deploylog.events import NewEvent
 from deploylog.filters import EVERYTHING
-from deploylog.hub import Hub
+from deploylog.hub import Hub, Reader
 from deploylog.principals import ANYBODY, Principal, parse_grant
 from deploylog.scope import ROOT
 from deploylog.service import EventService, NewDeployment, Start
 from deploylog.store.base import Query, Store
 from factories import new_event, stack_created
+from waiting import until
 
 GRANTS = {
     "nothing": (),
@@ -67,22 +69,19 @@ def events() -> list[NewEvent]:
     ]
 
 
-async def streamed(service: EventService, principal: Principal, number: int) -> list[int]:
-    """The positions that a stream of everything begins with, up to one that all may see."""
+async def streamed(service: EventService, principal: Principal, head: int) -> list[int]:
+    """The positions that a stream of everything has given when it has come to ``head``."""
     found: list[int] = []
-    with service.follow(
-        principal, scope=ROOT, filter=EVERYTHING, start=Start(after=0)
-    ) as reader:
-        async with asyncio.timeout(10):
-            while reader.position < number:
-                waiting = asyncio.ensure_future(reader.next())
-                await asyncio.sleep(0)
-                while not waiting.done() and reader.position < number:
-                    await asyncio.sleep(0.001)
-                if not waiting.done():
-                    reader.close()
-                batch = await waiting
-                found += [e.position for e in batch.events] if batch else []
+
+    async def read(reader: Reader) -> None:
+        while (batch := await reader.next()) is not None:
+            found.extend(e.position for e in batch.events)
+
+    with service.follow(principal, scope=ROOT, filter=EVERYTHING, start=Start(after=0)) as reader:
+        reading = asyncio.create_task(read(reader))
+        await until(lambda: reader.position >= head)
+        reader.close()
+        await reading
     return found
 
 
@@ -97,10 +96,8 @@ async def test_every_surface_shows_the_same_events(
     oldest = await service.read(principal, Query(limit=1000, order="oldest"))
     single = []
     for event in everything:
-        try:
+        with suppress(EventNotFound):
             single.append((await service.event(principal, event.id)).position)
-        except EventNotFound:
-            pass
     history = await streamed(service, principal, everything[-1].position)
 
     assert [e.position for e in newest] == visible[::-1]
@@ -113,9 +110,7 @@ async def test_every_surface_shows_the_same_events(
 async def test_a_live_stream_shows_what_the_list_shows(
     service: EventService, hub: Hub, store: Store, principal: Principal
 ):
-    with service.follow(
-        principal, scope=ROOT, filter=EVERYTHING, start=Start(after=0)
-    ) as reader:
+    with service.follow(principal, scope=ROOT, filter=EVERYTHING, start=Start(after=0)) as reader:
         everything = await store.log.append(events())
         visible = [e.position for e in everything if principal.visibility.shows(e)]
         seen: list[int] = []
@@ -124,8 +119,7 @@ async def test_a_live_stream_shows_what_the_list_shows(
                 batch = await reader.next()
                 assert batch is not None
                 seen += [e.position for e in batch.events]
-            while hub.head < everything[-1].position:
-                await asyncio.sleep(0.001)
+        await until(lambda: hub.head >= everything[-1].position)
         [view] = hub._views.values()
 
     assert seen == visible
@@ -165,14 +159,10 @@ async def test_every_surface_shows_the_same_deployments_and_stacks(
     listed = [d.id for d in await service.deployments(principal)]
     single, waited = [], []
     for deployment in opened:
-        try:
+        with suppress(DeploymentNotFound):
             single.append((await service.deployment(principal, deployment.id)).id)
-        except DeploymentNotFound:
-            pass
-        try:
+        with suppress(DeploymentNotFound):
             waited.append((await service.wait(principal, deployment.id, timeout=0)).id)
-        except DeploymentNotFound:
-            pass
 
     assert listed == visible[::-1]
     assert single == visible
@@ -238,8 +228,6 @@ async def test_every_scope_of_an_event_must_be_writable(service: EventService, s
     principal = Principal(name="x", grants=(parse_grant("write:project/acme"),))
 
     with pytest.raises(Forbidden):
-        await service.append(
-            principal, [new_event(scopes=("project/acme", "project/other"))]
-        )
+        await service.append(principal, [new_event(scopes=("project/acme", "project/other"))])
 
     assert await store.log.read(Query()) == []

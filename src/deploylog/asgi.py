@@ -8,13 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route, Router
+from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from deploylog.auth.apikey import ApiKeys
 from deploylog.bodies import BodyLimits
-from deploylog.dialects import mount, respond_unrouted
-from deploylog.dialects.parts import Parts
+from deploylog.dialects import mount, mount_open, respond_unrouted
+from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import Unavailable
 from deploylog.hub import Hub
 from deploylog.openapi import render_document, render_page
@@ -66,7 +66,7 @@ async def create_app(
     asgi = Router(
         [
             *mount(parts, authenticators=authenticators, failed=metrics.failed),
-            *_own_routes(store, metrics),
+            *mount_open(_own_routes(store, metrics), failed=metrics.failed),
         ],
         redirect_slashes=False,
         default=respond_unrouted,
@@ -78,17 +78,14 @@ async def create_app(
         yield Application(asgi, hub)
 
 
-def _own_routes(store: Store, metrics: Metrics) -> list[Route]:
-    """What every service has, and every operator asks for."""
+def _own_routes(store: Store, metrics: Metrics) -> dict[str, Endpoint]:
+    """What every service has, and every operator asks for, without credentials."""
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(request: Request) -> Response:
-        try:
-            await store.ready()
-        except Unavailable as error:
-            return PlainTextResponse(f"{error.message}\n", status_code=503)
+        await store.ready()
         return PlainTextResponse("ok\n")
 
     async def measured(request: Request) -> Response:
@@ -100,13 +97,13 @@ def _own_routes(store: Store, metrics: Metrics) -> list[Route]:
     async def docs(request: Request) -> Response:
         return HTMLResponse(render_page())
 
-    return [
-        Route("/healthz", healthz),
-        Route("/readyz", readyz),
-        Route("/metrics", measured),
-        Route("/openapi.json", openapi),
-        Route("/docs", docs),
-    ]
+    return {
+        "/healthz": healthz,
+        "/readyz": readyz,
+        "/metrics": measured,
+        "/openapi.json": openapi,
+        "/docs": docs,
+    }
 
 
 @asynccontextmanager

@@ -73,6 +73,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     environment: str | None = None
     actor: str | None = None
     groups: tuple[str, ...] = ()
+    #: RFC 3339; absent, it started when the server was told.
+    started: str | None = None
 
 
 class DeploymentState(msgspec.Struct, frozen=True, kw_only=True):
@@ -362,9 +364,8 @@ class Client:
 
     async def delete_stack(self, project: str, name: str) -> None:
         """End a stack: its name is free again, its events stay."""
-        await self._call(
-            "DELETE", f"/log/v1/stacks/{_segment(project)}/{_segment(name)}", msgspec.Raw
-        )
+        params = [("project", project), ("name", name)]
+        await self._call("DELETE", "/log/v1/stacks", msgspec.Raw, params=params)
 
     async def _call(
         self,

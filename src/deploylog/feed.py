@@ -30,6 +30,7 @@ from deploylog.events import NewEvent
 from deploylog.ingest.cloudevents import render_new_event
 from deploylog.ingest.terraform import TerraformRun
 from deploylog.spool import Batch, Heading, Spool, create_spool
+from deploylog.times import render_time
 
 _T = TypeVar("_T")
 
@@ -210,6 +211,7 @@ class Feed:
             environment=plan.environment,
             actor=plan.actor,
             groups=plan.groups,
+            started=render_time(self._timing.now()),
         )
 
     def _fail(self, error: DeploylogError) -> None:

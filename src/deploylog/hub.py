@@ -268,8 +268,10 @@ class Hub:
         self.head = events[-1].position if len(events) == PAGE else head
 
     async def _rest(self) -> None:
-        """Let the readers be served before they are woken again: one send of two events costs
-        half of what two sends do, and the appends need their turn, too."""
+        """Let the readers be served before they are woken again.
+
+        One send of two events costs half of what two sends do, and appends need their turn, too.
+        """
         seconds = len(self._readers) * REST_SECONDS
         if seconds > SHORTEST_REST_SECONDS:
             await asyncio.sleep(seconds)

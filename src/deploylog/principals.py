@@ -57,6 +57,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks."""
 
     name: str
+    #: Tells it from others of the same name.
+    id: str = ""
     #: ``None`` is a member of every group.
     groups: frozenset[str] | None = frozenset()
     grants: tuple[Grant, ...] = ()

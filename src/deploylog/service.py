@@ -26,6 +26,7 @@ from deploylog.hub import Gap, Hub, Interest, Reader
 from deploylog.principals import Principal
 from deploylog.scope import Scope, contains, deployment_scope, scope, stack_scope, state_scope
 from deploylog.store.base import Query, RequestKey, Store
+from deploylog.times import parse_time
 
 #: What the log's own events say they come from.
 SOURCE = "deploylog"
@@ -48,6 +49,8 @@ class NewDeployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     environment: str | None = None
     actor: str | None = None
     groups: tuple[str, ...] = ()
+    #: RFC 3339; absent, it starts now.
+    started: str | None = None
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,16 +77,13 @@ class EventService:
         *,
         request: RequestKey | None = None,
     ) -> list[Event]:
-        """Record all of ``events`` or none; raises InvalidEvent with the line, or Forbidden."""
+        """Record all of ``events`` or none; raises Forbidden, or InvalidEvent with its place."""
         allowed: set[tuple[Scope, ...]] = set()
         for line, event in enumerate(events, 1):
             try:
                 check_event(event)
             except InvalidEvent as error:
-                if len(events) == 1:
-                    raise
-                message = f"line {line}: {error.message}"
-                raise InvalidEvent(message, field=error.field, line=line) from error
+                raise InvalidEvent(error.message, field=error.field, line=line) from error
             if event.scopes not in allowed:
                 for path in event.scopes:
                     principal.require("write", path)
@@ -205,7 +205,7 @@ class EventService:
         One that exists already under ``new.id`` is returned as it is.
         """
         id = _uuid(new.id) if new.id is not None else str(uuid4())
-        _check_names(new)
+        _check(new)
         try:
             known = await self._store.catalogue.deployment(id)
         except DeploymentNotFound:
@@ -286,6 +286,7 @@ class EventService:
         )
 
     def _started(self, new: NewDeployment, id: str, stack: Stack) -> NewEvent:
+        started = parse_time(new.started) if new.started is not None else self._clock()
         scopes = [deployment_scope(new.project, stack.id, id)]
         if new.environment is not None:
             scopes.append(state_scope(new.project, new.environment, new.stack))
@@ -299,7 +300,7 @@ class EventService:
             type="deployment.started",
             source=SOURCE,
             scopes=tuple(scopes),
-            time=self._clock(),
+            time=started,
             producer_id=f"{id}/started",
             subject=new.stack,
             groups=tuple(sorted(set(new.groups))),
@@ -323,7 +324,10 @@ def _uuid(text: str) -> str:
         raise InvalidInput(f"{text[:64]!r} is not a UUID", field="id") from error
 
 
-def _check_names(new: NewDeployment) -> None:
+def _check(new: NewDeployment) -> None:
+    """Raise InvalidInput before anything is recorded."""
+    if new.started is not None:
+        parse_time(new.started)
     for field in ("project", "stack", "environment"):
         value = getattr(new, field)
         if value is not None and not 1 <= len(value) <= 128:

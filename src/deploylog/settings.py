@@ -137,7 +137,7 @@ def _from_file(path: Path) -> dict[str, object]:
             values = tomllib.load(file)
     except OSError as error:
         raise InvalidSettings(f"cannot read {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{path} is not TOML: {error}") from error
     unknown = values.keys() - {setting.name for setting in SETTINGS}
     if unknown:

@@ -9,6 +9,9 @@ from deploylog.errors import InvalidInput
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 
+#: The last moment that a store can keep, in the year 2262.
+LATEST = (1 << 63) - 1
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _RFC3339 = re.compile(
@@ -30,7 +33,7 @@ def parse_time(text: str) -> int:
     return _whole_second(whole, offset) + int((fraction or "").ljust(9, "0"))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def _whole_second(text: str, offset: str) -> int:
     """The ns of a time without fraction: many events share a second."""
     try:

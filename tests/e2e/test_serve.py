@@ -14,7 +14,8 @@ import pytest
 
 from deploylog.admin import add_key
 from deploylog.principals import parse_grant
-from servers import EVENTS, PATIENCE, Spawned, line, spawned
+from servers import EVENTS, Spawned, line, spawned
+from waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -97,9 +98,11 @@ async def test_a_stop_does_not_wait_for_those_who_wait(server: Spawned):
     id = (await server.open())["id"]
     path = f"/log/v1/deployments/{id}/wait?timeout=300"
     waiting = asyncio.create_task(server.get(path))
-    async with asyncio.timeout(PATIENCE):
-        while b"deploylog_readers 1.0" not in (await server.get("/metrics")).body:
-            await asyncio.sleep(0.01)
+
+    async def somebody_waits() -> bool:
+        return b"deploylog_readers 1.0" in (await server.get("/metrics")).body
+
+    await until(somebody_waits)
 
     begun = time.monotonic()
     code, _ = await server.end()
@@ -143,15 +146,21 @@ async def test_a_store_of_another_kind_is_one_plain_line():
     assert_one_plain_line(await refused("--store", "mysql://x", "--port", "0"), "mysql://x")
 
 
-async def test_a_file_that_is_no_store_is_one_plain_line(file: Path, url: str):
-    file.write_bytes(b"This is a letter to my aunt. " * 1000)
+@pytest.fixture
+def letter(file: Path) -> bytes:
+    """What the store's file holds, which is no store."""
+    letter = b"This is a letter to my aunt. " * 1000
+    file.write_bytes(letter)
+    return letter
 
+
+async def test_a_file_that_is_no_store_is_one_plain_line(file: Path, url: str, letter: bytes):
     assert_one_plain_line(await refused("--store", url, "--port", "0"), "store")
-    assert file.read_bytes().startswith(b"This is a letter")
+    assert await asyncio.to_thread(file.read_bytes) == letter
 
 
-async def test_a_folder_in_the_file_s_place_is_one_plain_line(file: Path, url: str):
-    file.mkdir()
+async def test_a_folder_in_the_file_s_place_is_one_plain_line(tmp_path: Path):
+    url = f"sqlite:///{tmp_path}"
 
     assert_one_plain_line(await refused("--store", url, "--port", "0"), "store")
 
@@ -182,9 +191,7 @@ async def test_a_setting_out_of_range_is_named(url: str, option: str, value: str
 
 
 async def test_with_a_key_it_listens_to_everybody(url: str):
-    await asyncio.to_thread(
-        add_key, url, name="ci", groups=(), grants=[parse_grant("admin:")]
-    )
+    await asyncio.to_thread(add_key, url, name="ci", groups=(), grants=[parse_grant("admin:")])
 
     async with spawned(url, host="0.0.0.0") as server:
         answer = await server.get(EVENTS)
@@ -198,9 +205,7 @@ async def test_with_a_key_it_listens_to_everybody(url: str):
 async def test_what_was_acknowledged_outlives_a_kill(url: str):
     async with spawned(url) as server:
         first = await server.append([line() for _ in range(50)])
-        writing = [
-            asyncio.create_task(server.post(line(subject=str(n)))) for n in range(200)
-        ]
+        writing = [asyncio.create_task(server.post(line(subject=str(n)))) for n in range(200)]
         acknowledged: list[str] = []
         for answer in asyncio.as_completed(writing):
             acknowledged += (await answer).ids
@@ -226,9 +231,8 @@ async def test_a_stream_goes_on_after_a_restart(url: str):
         ids = await server.append([line() for _ in range(5)])
         await server.end()
 
-    async with spawned(url) as again:
-        async with again.stream(headers={"Last-Event-ID": ids[1]}) as stream:
-            assert await stream.take(3) == ids[2:]
+    async with spawned(url) as again, again.stream(headers={"Last-Event-ID": ids[1]}) as stream:
+        assert await stream.take(3) == ids[2:]
 
 
 async def test_two_services_over_one_store_tell_each_other_s_events(url: str):
@@ -246,6 +250,8 @@ async def test_old_events_are_forgotten_when_the_settings_say_so(url: str):
         await server.end()
 
     async with spawned(url, retention_days=1e-9) as again:
-        async with asyncio.timeout(PATIENCE):
-            while (await again.get(EVENTS)).ids:
-                await asyncio.sleep(0.02)
+
+        async def nothing_is_left() -> bool:
+            return not (await again.get(EVENTS)).ids
+
+        await until(nothing_is_left)

@@ -17,6 +17,14 @@ class Authenticator(Protocol):
         ...
 
 
+class Everybody:
+    """An ``Authenticator`` that asks for nothing, and lets in a stranger who may do nothing."""
+
+    async def principal(self, headers: Mapping[str, str]) -> Principal | None:
+        """See ``Authenticator``."""
+        return Principal(name="anybody")
+
+
 async def authenticate(
     authenticators: tuple[Authenticator, ...], headers: Mapping[str, str]
 ) -> Principal:

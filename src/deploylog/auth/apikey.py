@@ -74,7 +74,7 @@ class ApiKeys:
             return None
         if key.revoked is not None or not hmac.compare_digest(key.digest, _digest(secret)):
             return None
-        return Principal(name=key.name, groups=frozenset(key.groups), grants=key.grants)
+        return Principal(name=key.name, id=key.id, groups=frozenset(key.groups), grants=key.grants)
 
 
 async def configured(keys: Keys) -> bool:

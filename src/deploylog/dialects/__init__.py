@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploylog.auth import Authenticator
+from deploylog.auth import Authenticator, Everybody
 from deploylog.dialects.envelope import Envelope, Respond
 from deploylog.dialects.native import errors as native_errors
 from deploylog.dialects.native import operations as native_operations
@@ -65,6 +65,22 @@ def mount(
         )
         for dialect in DIALECTS
         for path, endpoints in _by_path(dialect.routes(parts)).items()
+    ]
+
+
+def mount_open(endpoints: dict[str, Endpoint], *, failed: Callable[[str], None]) -> list[Route]:
+    """Paths that anybody may get, with the native API's errors."""
+    return [
+        Route(
+            path,
+            Envelope(
+                {"GET": endpoint},
+                respond=native_errors.respond,
+                authenticators=(Everybody(),),
+                failed=failed,
+            ),
+        )
+        for path, endpoint in endpoints.items()
     ]
 
 

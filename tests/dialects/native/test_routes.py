@@ -537,9 +537,7 @@ async def test_a_filter_finds_what_it_says(server: Local, query: str, subjects: 
     await server.append(
         [
             line("a.b", subject="1", time=at(1), actor="alice"),
-            line(
-                "a.c", subject="2", time=at(2), actor="bob", resourcetype="vpc", resourcename="x"
-            ),
+            line("a.c", subject="2", time=at(2), actor="bob", resourcetype="vpc", resourcename="x"),
             line("b", subject="3", time=at(3), actor="alice"),
             line(
                 "ab", subject="4", time=at(4), resourcetype="vpc", resourcename="y", resourcekey="0"
@@ -898,7 +896,7 @@ async def test_stacks_are_listed_newest_first(server: Local):
 async def test_a_stack_made_anew_is_another(server: Local):
     first = (await server.open())["stack_id"]
 
-    deleted = await server.ask("DELETE", "/log/v1/stacks/acme/web")
+    deleted = await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
     second = (await server.open())["stack_id"]
 
     every = (await server.get("/log/v1/stacks?deleted=true")).json["stacks"]
@@ -914,14 +912,14 @@ async def test_a_stack_made_anew_is_another(server: Local):
 async def test_the_events_of_a_deleted_stack_stay(server: Local):
     id = (await server.open())["stack_id"]
 
-    await server.ask("DELETE", "/log/v1/stacks/acme/web")
+    await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
 
     shown = (await server.get(f"{EVENTS}?scope=project/acme/stack/{id}")).json["events"]
     assert [e["type"] for e in shown] == ["stack.deleted", "deployment.started", "stack.created"]
 
 
 async def test_a_stack_that_is_not_there_cannot_be_deleted(server: Local):
-    answer = await server.ask("DELETE", "/log/v1/stacks/acme/web")
+    answer = await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
 
     assert_problem(answer, 404, "stack-not-found")
 
@@ -929,7 +927,7 @@ async def test_a_stack_that_is_not_there_cannot_be_deleted(server: Local):
 async def test_a_stack_with_any_name_can_be_deleted(server: Local):
     await server.open("a/b ü%", project="x/y")
 
-    answer = await server.ask("DELETE", "/log/v1/stacks/x%2Fy/a%2Fb%20%C3%BC%25")
+    answer = await server.ask("DELETE", "/log/v1/stacks?project=x%2Fy&name=a%2Fb%20%C3%BC%25")
 
     assert answer.status == 204, answer.body
 

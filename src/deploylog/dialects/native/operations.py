@@ -145,12 +145,12 @@ OPERATIONS = (
     Operation(
         id="deleteStack",
         method="DELETE",
-        path="/log/v1/stacks/{project}/{name}",
+        path="/log/v1/stacks",
         summary="Free a stack's name; its events stay",
         tag="catalogue",
         parameters=(
-            path_parameter("project", "The project."),
-            path_parameter("name", "The stack's name."),
+            Parameter(name="project", help="The project.", required=True),
+            Parameter(name="name", help="The stack's name.", required=True),
         ),
         answers=(Body(help="Done.", status=204, media=""),),
         error=_PROBLEM,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from deploylog.bodies import BodyLimits, read_body
 from deploylog.dialects.native import wire
 from deploylog.dialects.parts import Endpoint, Parts
-from deploylog.errors import CursorExpired, InvalidInput
+from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput
 from deploylog.ingest.cloudevents import Defaults
 from deploylog.service import NewDeployment, Start
 from deploylog.sse import EventStream, Frames
@@ -28,7 +28,7 @@ def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
         ("GET", "/log/v1/events/{id}", native.event),
         ("GET", "/log/v1/projects", native.projects),
         ("GET", "/log/v1/stacks", native.stacks),
-        ("DELETE", "/log/v1/stacks/{project}/{name}", native.delete_stack),
+        ("DELETE", "/log/v1/stacks", native.delete_stack),
         ("POST", "/log/v1/deployments", native.open_deployment),
         ("GET", "/log/v1/deployments", native.deployments),
         ("GET", "/log/v1/deployments/{id}", native.deployment),
@@ -54,8 +54,11 @@ class Native:
         defaults = await self._defaults(request)
         body = await read_body(request, self._limits)
         events = wire.parse_events(request.headers, body, defaults, limit=self._max_events)
-        key = wire.parse_request_key(request.headers, principal, body)
-        recorded = await self._service.append(principal, events, request=key)
+        key = wire.parse_request_key(request.headers, principal, _query(request), body)
+        try:
+            recorded = await self._service.append(principal, events, request=key)
+        except InvalidEvent as error:
+            raise wire.locate(error, request.headers, body) from error
         return _json(wire.render_receipts(recorded), status=201)
 
     async def events(self, request: Request) -> Response:
@@ -111,7 +114,10 @@ class Native:
 
     async def delete_stack(self, request: Request) -> Response:
         """Free a stack's name."""
-        await self._service.delete_stack(request.state.principal, **request.path_params)
+        parameters = wire.Parameters(_query(request))
+        project, name = parameters.required("project"), parameters.required("name")
+        parameters.done()
+        await self._service.delete_stack(request.state.principal, project, name)
         return Response(status_code=204)
 
     async def open_deployment(self, request: Request) -> Response:

@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from deploylog.catalogue import Counts, Deployment, Stack
-from deploylog.errors import InvalidFilter, InvalidInput, TooLarge, UnsupportedMedia
+from deploylog.errors import InvalidEvent, InvalidFilter, InvalidInput, TooLarge, UnsupportedMedia
 from deploylog.events import Event, NewEvent
 from deploylog.filters import Field, Filter, any_of
 from deploylog.hub import Gap
@@ -24,7 +25,11 @@ from deploylog.ingest.cloudevents import (
 from deploylog.principals import Principal
 from deploylog.scope import ROOT, Scope, parse_scope
 from deploylog.store.base import RequestKey
-from deploylog.times import parse_moment, render_time
+from deploylog.times import LATEST, parse_moment, render_time
+
+ONE = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+LINES = ("application/x-ndjson", "application/ndjson")
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
@@ -135,12 +140,19 @@ class Parameters:
             raise InvalidInput(f"{name} is given twice", field=name)
         return values[0] if values else None
 
+    def required(self, name: str) -> str:
+        """The one value that must be given."""
+        value = self.one(name)
+        if value is None:
+            raise InvalidInput(f"{name} is missing", field=name)
+        return value
+
     def integer(self, name: str, *, default: int, low: int, high: int) -> int:
         """A whole number in a range."""
         text = self.one(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdigit() and low <= int(text[:9]) <= high):
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
             raise InvalidInput(f"{name} is a whole number from {low} to {high}", field=name)
         return int(text)
 
@@ -200,7 +212,8 @@ def parse_filter(parameters: Parameters, *, now: int) -> Filter:
 
 def _moment(name: str, text: str, now: int) -> int:
     try:
-        return parse_moment(text, now=now)
+        # No event is older or younger than what a filter can say.
+        return min(max(parse_moment(text, now=now), 0), LATEST)
     except InvalidInput as error:
         raise InvalidFilter(f"{name}: {error.message}", field=name) from error
 
@@ -209,20 +222,17 @@ def parse_events(
     headers: Mapping[str, str], body: bytes, defaults: Defaults, *, limit: int
 ) -> list[NewEvent]:
     """The events of a request, by its content type; at most ``limit``."""
-    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type == "application/cloudevents+json":
+    media = _media(headers)
+    if media == ONE:
         events = [parse_event(body, defaults)]
-    elif content_type == "application/cloudevents-batch+json":
+    elif media == BATCH:
         events = parse_batch(body, defaults)
-    elif content_type in ("application/x-ndjson", "application/ndjson"):
+    elif media in LINES:
         events = parse_lines(body, defaults)
     elif "ce-specversion" in headers:
         events = [parse_binary(headers, body, defaults)]
     else:
-        raise UnsupportedMedia(
-            "send application/cloudevents+json, application/cloudevents-batch+json, "
-            "application/x-ndjson, or ce- headers"
-        )
+        raise UnsupportedMedia(f"send {ONE}, {BATCH}, {LINES[0]}, or ce- headers")
     if not events:
         raise InvalidInput("there is no event in the body")
     if len(events) > limit:
@@ -230,8 +240,24 @@ def parse_events(
     return events
 
 
+def locate(error: InvalidEvent, headers: Mapping[str, str], body: bytes) -> InvalidEvent:
+    """``error``, whose line is the event's place among all, with the line of the body instead."""
+    media = _media(headers)
+    if error.line is None or media not in (*LINES, BATCH):
+        return InvalidEvent(error.message, field=error.field)
+    line = error.line
+    if media in LINES:
+        filled = (number for number, text in enumerate(body.split(b"\n"), 1) if text.strip())
+        line = next(islice(filled, error.line - 1, None))
+    return InvalidEvent(f"line {line}: {error.message}", field=error.field, line=line)
+
+
+def _media(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def parse_request_key(
-    headers: Mapping[str, str], principal: Principal, body: bytes
+    headers: Mapping[str, str], principal: Principal, query: str, body: bytes
 ) -> RequestKey | None:
     """The ``Idempotency-Key``, which is the principal's own."""
     key = headers.get("idempotency-key")
@@ -239,7 +265,11 @@ def parse_request_key(
         return None
     if not 1 <= len(key) <= 255:
         raise InvalidInput("Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
-    return RequestKey(key=f"{principal.name}/{key}", fingerprint=hashlib.sha256(body).digest())
+    attributes = sorted(pair for pair in headers.items() if pair[0].startswith("ce-"))
+    asked = msgspec.json.encode([query, _media(headers), attributes])
+    return RequestKey(
+        key=f"{principal.id}/{key}", fingerprint=hashlib.sha256(asked + body).digest()
+    )
 
 
 def render_receipts(events: Sequence[Event]) -> bytes:

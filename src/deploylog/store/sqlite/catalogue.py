@@ -21,6 +21,7 @@ from deploylog.catalogue import (
 from deploylog.errors import DeploymentNotFound, InvalidEvent, StackExists, StackNotFound
 from deploylog.events import EVERYBODY
 from deploylog.principals import Visibility
+from deploylog.scope import ROOT
 from deploylog.store.sqlite.connection import SqlValue, one_row
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.rows import json_text, names_of, scopes_of
@@ -250,7 +251,7 @@ def _visible(visibility: Visibility) -> tuple[str, dict[str, SqlValue]]:
     """The rule of ``Visibility`` in SQL, for rows called ``c``."""
     conditions = ["1"]
     values: dict[str, SqlValue] = {}
-    if not all(scope == "" for scope in visibility.scopes) or not visibility.scopes:
+    if ROOT not in visibility.scopes:
         conditions.append(_GRANTED)
         values["granted"] = json_text(visibility.scopes)
     if visibility.groups is not None:

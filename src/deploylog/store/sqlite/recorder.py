@@ -95,8 +95,8 @@ class Recorder:
         #: The newest position this recorder has given.
         self.head = 0
 
-    def record(self, appends: Sequence[Append]) -> list[Outcome]:
-        """Record each append, whole or not at all."""
+    def record(self, appends: Sequence[Append]) -> tuple[list[Outcome], int]:
+        """Record each append, whole or not at all; and how many events are new."""
         batch = _Batch(self._connection, self._epoch, self._clock())
         batch.recall(appends)
         outcomes = [batch.admit(append) for append in appends]
@@ -106,7 +106,7 @@ class Recorder:
             "UPDATE log SET head = ?, recorded = ?", (batch.head, batch.recorded)
         )
         self.head = batch.head
-        return outcomes
+        return outcomes, len(batch.new)
 
     def forget_numbers(self) -> None:
         """The transaction was rolled back: the scope numbers it gave are void."""
@@ -217,19 +217,21 @@ class _Batch:
     def admit(self, append: Append) -> Outcome:
         """The events of one append, each recorded before or to be recorded now."""
         try:
-            earlier = self._earlier(append.request)
-            return earlier if earlier is not None else self._admit(append)
+            return self._admit(append, self._earlier(append.request))
         except DeploylogError as error:
             return error
 
-    def _admit(self, append: Append) -> list[Entry]:
+    def _admit(self, append: Append, earlier: dict[int, Entry] | None) -> list[Entry]:
+        """``earlier`` is what the same request recorded before, by place in the request."""
         fresh: list[tuple[int, Draft]] = []
         seen: dict[tuple[str, str], Entry] = {}
         answer: list[Entry] = []
         position = self.head
-        for draft in append.drafts:
+        for place, draft in enumerate(append.drafts):
             key = draft.key
             entry = (self._known.get(key) or seen.get(key)) if key else None
+            if entry is None and earlier is not None:
+                entry = earlier.get(place)
             if entry is None:
                 position += 1
                 entry = Placed(draft.event, position, self.recorded)
@@ -238,7 +240,8 @@ class _Batch:
                     seen[key] = entry
             answer.append(entry)
         self._accept(fresh, seen)
-        self._remember(append.request, answer)
+        if append.request is not None and (fresh or earlier is None):
+            self._remember(append.request, answer)
         return answer
 
     def _accept(self, fresh: list[tuple[int, Draft]], seen: dict[tuple[str, str], Entry]) -> None:
@@ -249,7 +252,7 @@ class _Batch:
         self.head += len(fresh)
         self._known.update(seen)
 
-    def _earlier(self, request: RequestKey | None) -> list[Entry] | None:
+    def _earlier(self, request: RequestKey | None) -> dict[int, Entry] | None:
         if request is None:
             return None
         row = one_row(
@@ -264,17 +267,22 @@ class _Batch:
         text = one_value(self._connection, _RECORDED, (row[1],))
         entries: dict[int, Entry] = {e.position: e for e in events_of(text, self._epoch)}
         entries |= {p: Placed(draft.event, p, self.recorded) for p, draft in self.new}
-        return [entries[position] for position in msgspec.json.decode(row[1], type=list[int])]
+        positions = enumerate(msgspec.json.decode(row[1], type=list[int]))
+        # What was forgotten since is missing here, and recorded anew.
+        return {place: entries[p] for place, p in positions if p in entries}
 
-    def _remember(self, request: RequestKey | None, answer: Sequence[Entry]) -> None:
-        if request is None:
-            return
+    def _remember(self, request: RequestKey, answer: Sequence[Entry]) -> None:
         positions = [entry.position for entry in answer]
         self._connection.execute(
-            "INSERT INTO requests (key, fingerprint, positions, newest) VALUES (?, ?, ?, ?)",
+            _REMEMBER,
             (request.key, request.fingerprint, json_text(positions), max(positions, default=0)),
         )
 
+
+_REMEMBER = """
+INSERT INTO requests (key, fingerprint, positions, newest) VALUES (?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET positions = excluded.positions, newest = excluded.newest
+"""
 
 _RECALL = f"""
 SELECT {SELECTED}

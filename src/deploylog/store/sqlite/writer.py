@@ -85,11 +85,7 @@ class Writer:
     def _run(self) -> None:
         while (first := self._jobs.get()) is not None:
             jobs = self._gather(first)
-            start = self._clock()
-            outcomes = self._commit(jobs)
-            _answer(jobs, outcomes)
-            events = sum(job.size for job in jobs)
-            self._committed(self._clock() - start, events, self._recorder.head)
+            _answer(jobs, self._commit(jobs))
 
     def _gather(self, first: _Job) -> list[_Job]:
         jobs, size = [first], first.size
@@ -103,22 +99,27 @@ class Writer:
         return jobs
 
     def _commit(self, jobs: Sequence[_Job]) -> list[Outcome | Any]:
+        start = self._clock()
         try:
             with store_errors():
                 self._connection.execute("BEGIN IMMEDIATE")
-                outcomes = self._work(jobs)
+                outcomes, events = self._work(jobs)
                 self._connection.execute("COMMIT")
-                return outcomes
+            self._committed(self._clock() - start, events, self._recorder.head)
+            return outcomes
         except Exception as error:
             # Whatever it was, nothing of this transaction is recorded, and everybody is told.
             return [self._roll_back() or error] * len(jobs)
 
-    def _work(self, jobs: Sequence[_Job]) -> list[Any]:
+    def _work(self, jobs: Sequence[_Job]) -> tuple[list[Any], int]:
+        """The outcome of each job, and how many events are new."""
         appends = [job.work for job in jobs if isinstance(job.work, Append)]
-        recorded = iter(self._recorder.record(appends)) if appends else iter(())
-        return [
-            next(recorded) if isinstance(job.work, Append) else self._call(job.work) for job in jobs
+        recorded, events = self._recorder.record(appends) if appends else ([], 0)
+        taken = iter(recorded)
+        outcomes = [
+            next(taken) if isinstance(job.work, Append) else self._call(job.work) for job in jobs
         ]
+        return outcomes, events
 
     def _call(self, work: Call) -> Any:
         try:

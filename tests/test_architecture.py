@@ -1,0 +1,249 @@
+"""The picture of the house, held: who may import whom, and what nobody may do."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import deploylog
+
+ROOT = Path(deploylog.__file__).parent
+
+#: Of modules in a folder, the part that the picture shows.
+PARTS = ("store.base", "store.migrate", "store.sqlite", "dialects.native", "dialects.rfs")
+
+CORE = {"errors", "events", "scope", "filters", "principals", "catalogue", "cursor", "times"}
+DIALECT = {"dialects.operations", "dialects.parts"}
+
+#: Each part, and the others of ours that it may import. Its own modules it may import anyway.
+ALLOWED: dict[str, set[str]] = {
+    # Core: it imports nothing of ours but itself.
+    "": set(),
+    "errors": set(),
+    "times": {"errors"},
+    "scope": {"errors"},
+    "cursor": {"errors"},
+    "events": {"errors", "scope"},
+    "filters": {"events"},
+    "principals": {"errors", "events", "scope"},
+    "catalogue": {"errors", "events", "scope"},
+    # Engine.
+    "store.base": CORE,
+    "store.migrate": {"errors"},
+    "store.sqlite": {*CORE, "store.base", "store.migrate"},
+    "store": {"errors", "store.base", "store.sqlite"},
+    "hub": {*CORE, "store.base"},
+    "service": {*CORE, "store.base", "hub"},
+    "auth": {"errors", "principals", "store.base"},
+    # Ways in.
+    "ingest": CORE,
+    # Ways out.
+    "sse": {"events", "hub"},
+    "bodies": {"errors"},
+    "dialects.parts": {"bodies", "service"},
+    "dialects.operations": set(),
+    "dialects.envelope": {"auth", "errors", "dialects.parts"},
+    "dialects.native": {
+        *CORE, *DIALECT, "service", "hub", "store.base", "sse", "bodies", "ingest",
+    },
+    "dialects.rfs": {*CORE, *DIALECT, "service", "store.base", "bodies"},
+    "dialects": {
+        *DIALECT, "auth", "errors", "dialects.envelope", "dialects.native", "dialects.rfs",
+    },
+    "openapi": {"", "dialects", "dialects.operations", "dialects.native"},
+    # Edges.
+    "settings": {"errors"},
+    "telemetry": set(),
+    "asgi": {
+        *CORE, "store.base", "hub", "service", "auth", "dialects", "dialects.parts", "bodies",
+        "openapi", "settings", "telemetry",
+    },
+    "server": {"asgi", "auth", "errors", "settings", "store", "telemetry"},
+    "admin": {"auth", "principals", "store", "store.base"},
+    # The other side: HTTP only.
+    "client": {"catalogue", "errors", "times"},
+    "spool": {"client", "errors"},
+    "feed": {*CORE, "client", "ingest", "spool"},
+    "cli": {
+        "", *CORE, "admin", "client", "feed", "server", "settings", "spool", "store.base",
+    },
+    "__main__": {"cli"},
+}  # fmt: skip
+
+
+def names() -> list[str]:
+    """Every module, below ``deploylog``: ``store.sqlite.log``, or the empty name for the root."""
+    paths = [path.relative_to(ROOT).with_suffix("").parts for path in ROOT.rglob("*.py")]
+    return sorted(".".join(p for p in parts if p != "__init__") for parts in paths)
+
+
+@cache
+def tree_of(name: str) -> ast.Module:
+    path = ROOT.joinpath(*name.split(".")) if name else ROOT
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The full names of what is imported, as far as a module goes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "import by the full name"
+            known = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [each for each in known if each.removeprefix("deploylog.") in names()]
+            yield from modules
+            if len(modules) < len(known):
+                yield str(node.module)
+
+
+def part_of(name: str) -> str:
+    """The part of the picture that a module of ours is in."""
+    for part in (*PARTS, *(part for part in ALLOWED if "." in part)):
+        if name == part or name.startswith(f"{part}."):
+            return part
+    return name.partition(".")[0]
+
+
+def ours(name: str) -> set[str]:
+    """The parts that a module imports, other than its own."""
+    parts = {
+        part_of(each.removeprefix("deploylog").removeprefix("."))
+        for each in imported(tree_of(name))
+        if each.partition(".")[0] == "deploylog"
+    }
+    return parts - {part_of(name)}
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_module_imports_only_what_the_picture_allows(name: str):
+    assert ours(name) <= ALLOWED[part_of(name)]
+
+
+def test_no_part_of_the_picture_is_stale():
+    there = {part_of(name) for name in names()}
+    used = {part for name in names() for part in ours(name)}
+
+    assert set(ALLOWED) == there
+    assert used <= there
+
+
+def test_the_parts_make_no_circle():
+    allowed = {part: set(others) for part, others in ALLOWED.items()}
+    while leaves := {part for part, others in allowed.items() if not others & allowed.keys()}:
+        allowed = {part: others for part, others in allowed.items() if part not in leaves}
+
+    assert allowed == {}
+
+
+def test_only_open_store_names_an_implementation():
+    for name in names():
+        if part_of(name) not in ("store", "store.sqlite"):
+            assert "store.sqlite" not in ours(name), name
+
+
+def test_dialects_know_neither_stores_nor_each_other():
+    for name in names():
+        part = part_of(name)
+        if part in ("dialects.native", "dialects.rfs"):
+            others = {"dialects.native", "dialects.rfs", "store", "store.sqlite"} - {part}
+            assert not ours(name) & others, name
+
+
+def _outside(name: str) -> set[str]:
+    return {each.partition(".")[0] for each in imported(tree_of(name))}
+
+
+def test_ingest_is_pure():
+    impure = {"starlette", "asyncio", "aiohttp", "os", "socket", "pathlib", "time", "random"}
+
+    for name in names():
+        if part_of(name) == "ingest":
+            assert not _outside(name) & impure, name
+
+
+def test_wire_modules_are_pure():
+    wires = [name for name in names() if name.rpartition(".")[2] == "wire"]
+
+    assert len(wires) == 2
+    for name in wires:
+        assert not _outside(name) & {"starlette", "asyncio", "os", "time", "socket"}, name
+        assert not ours(name) & {"service", "store", "store.sqlite", "sse", "bodies"}, name
+
+
+def test_the_core_needs_only_msgspec():
+    for name in CORE:
+        strangers = _outside(name) & {"starlette", "asyncio", "apsw", "aiohttp", "typer", "rich"}
+        assert not strangers, name
+
+
+def test_the_web_framework_stays_at_the_edge():
+    edge = {"asgi", "sse", "bodies", "dialects", "dialects.parts", "dialects.envelope",
+            "dialects.native", "dialects.rfs"}  # fmt: skip
+
+    for name in names():
+        if "starlette" in _outside(name):
+            assert part_of(name) in edge, name
+
+
+def test_nothing_is_imported_for_types_only():
+    for name in names():
+        for node in ast.walk(tree_of(name)):
+            assert not (isinstance(node, ast.Name) and node.id == "TYPE_CHECKING"), name
+
+
+#: Drivers that may be missing.
+LATE = {("store", "open_store"), ("store", "migrate_store"), ("server", "_event_loop")}
+
+
+def test_nothing_is_imported_late_but_optional_drivers():
+    late = {
+        (name, function.name)
+        for name in names()
+        for function in ast.walk(tree_of(name))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+
+    assert late <= LATE
+
+
+def test_the_environment_is_read_in_one_place():
+    for name in names():
+        if part_of(name) in ("cli", "settings"):
+            continue
+        for node in ast.walk(tree_of(name)):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in ("environ", "getenv"), name
+            if isinstance(node, ast.ImportFrom) and node.module == "os":
+                assert not {a.name for a in node.names} & {"environ", "getenv"}, name
+
+
+def test_every_module_is_named_for_a_thing():
+    for name in names():
+        last = name.rpartition(".")[2]
+        assert last not in ("utils", "util", "helpers", "common", "misc", "shared"), name
+        assert not last.startswith("base_"), name
+
+
+def test_every_module_says_in_one_sentence_what_it_holds():
+    for name in names():
+        docstring = ast.get_docstring(tree_of(name))
+        assert docstring, name
+        assert docstring.split("\n\n")[0].rstrip().endswith((".", ":")), name
+
+
+def test_the_root_stays_small():
+    assert len(list(ROOT.glob("*.py"))) <= 30
+
+
+def test_dialects_have_the_same_files():
+    folders = [path for path in (ROOT / "dialects").iterdir() if (path / "wire.py").exists()]
+
+    for folder in folders:
+        files = {path.name for path in folder.glob("*.py")}
+        assert files == {"__init__.py", "errors.py", "operations.py", "routes.py", "wire.py"}

@@ -1,0 +1,80 @@
+"""Errors: one tree in our words, and an answer to each in every dialect."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+from starlette.requests import Request
+
+import deploylog
+from deploylog import errors
+from deploylog.dialects.native.errors import render_problem
+from deploylog.dialects.native.errors import respond as native_respond
+from deploylog.dialects.rfs.errors import MESSAGES
+from deploylog.dialects.rfs.errors import respond as rfs_respond
+from deploylog.errors import DeploylogError, InvalidInput
+
+
+def tree(root: type[DeploylogError]) -> Iterator[type[DeploylogError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+EVERY = [error for error in tree(DeploylogError) if error.__module__ == errors.__name__]
+
+
+def request() -> Request:
+    return Request({"type": "http", "method": "GET", "path": "/", "headers": [], "state": {}})
+
+
+@pytest.mark.parametrize("error", EVERY, ids=lambda error: error.__name__)
+async def test_every_error_has_an_answer_in_every_dialect(error: type[DeploylogError]):
+    native = await native_respond(request(), error())
+    rfs = await rfs_respond(request(), error())
+
+    assert 400 <= native.status_code < 600
+    assert 400 <= rfs.status_code < 600
+    assert b"detail" in native.body
+    assert any(code.encode() in rfs.body for code in MESSAGES)
+
+
+@pytest.mark.parametrize(
+    "error", [e for e in EVERY if issubclass(e, InvalidInput)], ids=lambda error: error.__name__
+)
+async def test_bad_input_is_never_the_server_s_fault(error: type[InvalidInput]):
+    assert (await native_respond(request(), error())).status_code < 500
+    assert (await rfs_respond(request(), error())).status_code < 500
+
+
+@pytest.mark.parametrize("error", EVERY, ids=lambda error: error.__name__)
+def test_without_a_message_an_error_says_its_docstring(error: type[DeploylogError]):
+    assert error.__doc__
+    assert error().message == error.__doc__.partition("\n")[0]
+    assert error("so").message == "so"
+    assert str(error("so")) == "so"
+
+
+def test_what_is_at_fault_is_named():
+    problem = render_problem(errors.InvalidEvent("line 3: no", field="type", line=3))
+
+    assert (problem.field, problem.line, problem.title) == ("type", 3, "Invalid event")
+    assert problem.type.endswith("invalid-event")
+
+
+def test_the_tree_is_drawn_as_it_is():
+    drawn = errors.__doc__ or ""
+
+    for error in EVERY:
+        assert error.__name__ in drawn, f"{error.__name__} is not in the drawing"
+
+
+async def test_errors_of_other_modules_have_an_answer_too():
+    for module in pkgutil.walk_packages(deploylog.__path__, "deploylog."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for error in set(tree(DeploylogError)) - set(EVERY):
+        made = error.__new__(error)
+        made.args = ("so",)
+        assert made.message == "so"

@@ -1,0 +1,119 @@
+"""Migrations: once each, in order, by whoever comes first."""
+
+import multiprocessing
+from pathlib import Path
+
+import apsw
+import pytest
+
+from deploylog.errors import InvalidSettings, SchemaTooNew, StoreUnavailable
+from deploylog.store import migrate_store, open_store
+from deploylog.store.base import Query
+from deploylog.store.migrate import Migration, migrate, migrations
+from factories import Commits, new_event
+from migrators import migrate_at_once
+
+
+def step(number: int) -> Migration:
+    return Migration(number=number, name=f"{number:04}_x", sql="")
+
+
+@pytest.mark.parametrize(("version", "applied"), [(0, [1, 2, 3]), (1, [2, 3]), (3, [])])
+def test_the_steps_after_the_version_are_taken_in_order(version: int, applied: list[int]):
+    taken: list[int] = []
+
+    names = migrate(
+        [step(1), step(2), step(3)], version=version, apply=lambda step: taken.append(step.number)
+    )
+
+    assert taken == applied
+    assert names == [step(number).name for number in applied]
+
+
+def test_a_version_that_is_not_known_is_refused():
+    with pytest.raises(SchemaTooNew, match=r"version 4.*up to 3"):
+        migrate([step(1), step(2), step(3)], version=4, apply=lambda step: None)
+
+
+def test_the_steps_are_numbered_from_one_without_gaps():
+    found = migrations("sqlite")
+
+    assert [each.number for each in found] == list(range(1, len(found) + 1))
+    assert all(each.sql.strip() for each in found)
+
+
+def test_migrating_again_takes_no_step(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+
+    first = migrate_store(url)
+    again = migrate_store(url)
+
+    assert first == [each.name for each in migrations("sqlite")]
+    assert again == []
+
+
+def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path: Path):
+    file = tmp_path / "log.db"
+    migrate_store(f"sqlite:///{file}")
+    connection = apsw.Connection(str(file))
+    connection.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(SchemaTooNew):
+        migrate_store(f"sqlite:///{file}")
+
+    assert connection.execute("PRAGMA user_version").fetchall() == [(99,)]
+    assert connection.execute("SELECT head FROM log").fetchall() == [(0,)]
+    connection.close()
+
+
+async def test_a_newer_file_is_not_opened(tmp_path: Path):
+    file = tmp_path / "log.db"
+    connection = apsw.Connection(str(file))
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+    with pytest.raises(SchemaTooNew):
+        async with open_store(f"sqlite:///{file}", observer=Commits()):
+            pass
+
+
+def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    broken = Migration(number=2, name="0002_x", sql="CREATE TABLE x (a); SELECT nonsense;")
+    steps = [*migrations("sqlite"), broken]
+    monkeypatch.setattr("deploylog.store.sqlite.migrations", lambda backend: steps)
+    file = tmp_path / "log.db"
+
+    with pytest.raises(StoreUnavailable):
+        migrate_store(f"sqlite:///{file}")
+
+    connection = apsw.Connection(str(file))
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    assert connection.execute("PRAGMA user_version").fetchall() == [(0,)]
+    connection.close()
+
+
+@pytest.mark.parametrize("url", ["", "log.db", "mysql:///x", "sqlite:", "sqlite:///", "sqlite://x"])
+def test_what_names_no_store_is_refused(url: str):
+    with pytest.raises(InvalidSettings):
+        migrate_store(url)
+
+
+async def test_processes_that_migrate_at_once_make_one_store(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    processes = multiprocessing.get_context("spawn")
+    together, answers = processes.Barrier(4), processes.Queue()
+
+    running = [
+        processes.Process(target=migrate_at_once, args=(url, together, answers)) for _ in range(4)
+    ]
+    for process in running:
+        process.start()
+    said = [answers.get(timeout=30) for _ in running]
+    for process in running:
+        process.join()
+
+    names = [each.name for each in migrations("sqlite")]
+    assert sorted(said, key=len) == [[], [], [], names]
+    async with open_store(url, observer=Commits()) as store:
+        await store.log.append([new_event()])
+        assert len(await store.log.read(Query())) == 1

@@ -1,0 +1,114 @@
+"""Settings: which source wins, and what is said of a bad value."""
+
+from pathlib import Path
+
+import pytest
+
+from deploylog.errors import InvalidSettings
+from deploylog.settings import SETTINGS, Settings, load_settings
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "deploylog.toml"
+    file.write_text('port = 1\nhost = "toml"\nheartbeat_seconds = 3\n', encoding="utf-8")
+    return file
+
+
+def test_without_any_choice_everything_has_its_default():
+    settings = load_settings({}, environ={}, config=None)
+
+    for setting in SETTINGS:
+        assert getattr(settings, setting.name) == setting.default
+    assert (settings.host, settings.port) == ("127.0.0.1", 8325)
+
+
+def test_options_win_over_environment_over_file_over_defaults(config: Path):
+    environ = {"DEPLOYLOG_PORT": "2", "DEPLOYLOG_HOST": "env"}
+
+    settings = load_settings({"port": 3, "host": None}, environ=environ, config=config)
+
+    assert (settings.port, settings.host, settings.heartbeat_seconds) == (3, "env", 3.0)
+    assert settings.max_batch_events == 5_000
+
+
+def test_every_setting_has_a_field_and_every_field_a_setting():
+    assert [setting.name for setting in SETTINGS] == list(Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_says_what_it_is_for(setting):  # type: ignore[no-untyped-def]
+    assert setting.help.endswith(".")
+    assert setting.env == f"DEPLOYLOG_{setting.name.upper()}"
+    assert setting.option == f"--{setting.name.replace('_', '-')}"
+    assert isinstance(setting.default, setting.type)
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False)])
+def test_a_switch_is_read_from_the_environment(text: str, value: bool):
+    settings = load_settings({}, environ={"DEPLOYLOG_RFS_STRICT": text}, config=None)
+
+    assert settings.rfs_strict is value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "http"),
+        ("port", "-1"),
+        ("port", "65536"),
+        ("port", ""),
+        ("port", "1.5"),
+        ("retention_days", "-1"),
+        ("retention_days", "nan"),
+        ("retention_days", "inf"),
+        ("heartbeat_seconds", "0"),
+        ("heartbeat_seconds", "nan"),
+        ("max_body_bytes", "10"),
+        ("max_unpacked_bytes", "x"),
+        ("max_batch_events", "0"),
+        ("rfs_strict", "perhaps"),
+        ("log_level", "loud"),
+    ],
+)
+def test_a_bad_value_is_named(name: str, value: str):
+    with pytest.raises(InvalidSettings) as raised:
+        load_settings({}, environ={f"DEPLOYLOG_{name.upper()}": value}, config=None)
+
+    assert name in raised.value.message
+    assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("colour = 1", "colour"),
+        ("port = ", "TOML"),
+        ('port = "x"', "port"),
+        ("port = [1]", "port"),
+        ("[server]\nport = 1", "server"),
+        ("\xff", "TOML"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, text: str, said: str):
+    file = tmp_path / "deploylog.toml"
+    file.write_text(text, encoding="latin-1")
+
+    with pytest.raises(InvalidSettings) as raised:
+        load_settings({}, environ={}, config=file)
+
+    assert said in raised.value.message
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(InvalidSettings) as raised:
+        load_settings({}, environ={}, config=tmp_path / "nowhere.toml")
+
+    assert "nowhere.toml" in raised.value.message
+
+
+def test_settings_cannot_be_changed():
+    settings = load_settings({}, environ={}, config=None)
+
+    with pytest.raises(AttributeError):
+        settings.port = 1  # type: ignore[misc]
