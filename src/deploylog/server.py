@@ -93,7 +93,7 @@ async def _serve(settings: Settings) -> None:
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=1,
             )
             await Server(config, application).serve(sockets=[listener])
 
