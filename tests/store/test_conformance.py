@@ -255,6 +255,19 @@ async def test_a_time_range_is_found_wherever_it_was_recorded(store: Store):
     assert found == [old[2], old[3], *late]
 
 
+async def test_a_principal_of_a_thousand_groups_and_grants_reads_its_events(store: Store):
+    mine = new_event(groups=("g500",), scopes=("project/p500",))
+    await store.log.append([new_event(groups=("other",), scopes=("project/p500",)), mine])
+    visibility = Visibility(
+        scopes=tuple(Scope(f"project/p{n}") for n in range(1000)),
+        groups=frozenset(f"g{n}" for n in range(1000)),
+    )
+
+    found = await store.log.read(Query(visibility=visibility))
+
+    assert [event.groups for event in found] == [("g500",)]
+
+
 async def test_a_position_that_holds_nothing_is_not_found(store: Store):
     with pytest.raises(EventNotFound):
         await store.log.get(1)

@@ -95,6 +95,9 @@ async def respond(request: Request, error: Exception) -> Response:
 def answer(request: Request, body: bytes, status: int = 200) -> Response:
     """An answer with the headers that every answer has."""
     headers = {"X-Request-Id": request_id(request)}
+    if status in (429, 503):
+        # RFS's SDKs wait so long before they try again, when they are told to try again.
+        headers["Retry-After"] = "1"
     if "client-request-id" in request.headers:
         headers["Client-Request-Id"] = request.headers["client-request-id"]
     return Response(body, status, headers, media_type="application/json;charset=UTF-8")

@@ -161,14 +161,14 @@ class _Walk:
         step = limit
         while len(found) < limit:
             positions = self._positions(self._span, step)
-            found += self._events(positions)
+            found += self._events(positions, limit - len(found))
             if len(positions) < step:
                 break
             last = positions[-1]
             low, high = self._span.low, self._span.high
             self._span = Range(low, last) if self._newest else Range(last, high)
             step = min(step * 4, _LARGEST_STEP)
-        return found[:limit]
+        return found
 
     def _sparsest(self, conditions: Sequence[Condition]) -> Condition | None:
         driving = [condition for condition in conditions if condition.sources]
@@ -197,10 +197,13 @@ class _Walk:
         text = one_value(self._connection, sql, values)
         return msgspec.json.decode(text, type=list[int])
 
-    def _events(self, positions: Sequence[int]) -> list[Event]:
+    def _events(self, positions: Sequence[int], limit: int) -> list[Event]:
+        """The first events at these positions that meet the other conditions."""
+        # The events come in the order of the array: CROSS JOIN keeps it the outer loop.
         sql = (
-            f"SELECT {SELECTED} FROM json_each(?) AS position"
-            f" CROSS JOIN events AS e ON e.position = position.value WHERE {self._check}"
+            f"SELECT {SELECTED} FROM (SELECT e.* FROM json_each(?) AS position"
+            f" CROSS JOIN events AS e ON e.position = position.value"
+            f" WHERE {self._check} LIMIT {limit}) AS e"
         )
         text = msgspec.json.encode(positions).decode()
         rows = one_value(self._connection, sql, (text, *self._values))

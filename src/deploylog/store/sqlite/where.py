@@ -3,6 +3,8 @@
 Every condition speaks of an event ``e``. Values are always parameters, written ``?``.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from deploylog.events import EVERYBODY
@@ -29,8 +31,11 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...] = ()
 
 
-#: More sources than this are not worth merging: the condition is then only checked.
-MAX_SOURCES = 16
+#: More values of a field than this are not worth merging: the condition is then only checked.
+MAX_VALUES = 16
+
+#: Nor are more scopes or groups than this, and SQLite merges 500 at the most.
+MAX_SOURCES = 64
 
 #: Named, because the planner would rather walk through the whole table by position.
 _INDEXES: dict[Field, str] = {
@@ -69,7 +74,7 @@ def _any_of(condition: AnyOf) -> Condition:
 
 def _field_sources(condition: AnyOf) -> tuple[Source, ...]:
     index = _INDEXES.get(condition.field)
-    if index is None or len(condition.values) > MAX_SOURCES:
+    if index is None or len(condition.values) > MAX_VALUES:
         return ()
     return tuple(
         Source(table=f"events INDEXED BY {index}", sql=f"{condition.field} = ?", values=(value,))
@@ -83,7 +88,7 @@ def scopes_condition(numbers: tuple[int, ...]) -> Condition:
         sql="EXISTS (SELECT 1 FROM postings AS p"
         f" WHERE p.scope_id IN ({_marks(len(numbers))}) AND p.position = e.position)",
         values=numbers,
-        sources=tuple(
+        sources=_mergeable(
             Source(table="postings", sql="scope_id = ?", values=(number,)) for number in numbers
         ),
     )
@@ -97,11 +102,18 @@ def groups_condition(groups: frozenset[str]) -> Condition:
         sql='(e."groups" IS NULL OR EXISTS (SELECT 1 FROM event_groups AS g'
         f' WHERE g."group" IN ({_marks(len(asked))}) AND g.position = e.position))',
         values=asked,
-        sources=(
-            every,
-            *(Source(table="event_groups", sql='"group" = ?', values=(name,)) for name in asked),
+        sources=_mergeable(
+            (
+                every,
+                *(Source(table="event_groups", sql='"group" = ?', values=(g,)) for g in asked),
+            )
         ),
     )
+
+
+def _mergeable(sources: Iterable[Source]) -> tuple[Source, ...]:
+    found = tuple(sources)
+    return found if len(found) <= MAX_SOURCES else ()
 
 
 def _marks(number: int) -> str:
