@@ -17,7 +17,7 @@ from deploylog.store.sqlite.rows import SELECTED, events_of
 from deploylog.store.sqlite.writer import Writer
 
 #: Seconds between looks for what other processes have committed.
-POLL_SECONDS = 0.025
+POLL_SECONDS = 0.05
 
 #: Events forgotten in one transaction, so that appends do not wait long.
 PRUNED_AT_ONCE = 2_000
