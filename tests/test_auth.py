@@ -281,8 +281,35 @@ async def test_a_key_is_looked_up_again_once_its_trust_is_over(store: Store):
 async def test_everybody_is_anybody_while_there_is_no_key(store: Store):
     keys = ApiKeys(store.keys, clock=lambda: 0.0)
 
-    assert await keys.principal({}) == ANYBODY
+    assert await keys.principal({"host": "127.0.0.1:8325"}) == ANYBODY
     assert not await configured(store.keys)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"host": "evil.example"},
+        {"host": "127.0.0.1.evil.example:8325"},
+        {"host": "127.0.0.1:8325", "origin": "https://evil.example"},
+        {"host": "127.0.0.1:8325", "origin": "null"},
+        {"host": "["},
+    ],
+)
+async def test_a_web_page_is_nobody_while_there_is_no_key(store: Store, headers: dict[str, str]):
+    """A form posts across origins, and a name may be made to point at this machine."""
+    keys = ApiKeys(store.keys, clock=lambda: 0.0)
+
+    assert await keys.principal(headers) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:80"]
+)
+async def test_this_machine_is_anybody_by_each_of_its_names(store: Store, host: str):
+    keys = ApiKeys(store.keys, clock=lambda: 0.0)
+
+    assert await keys.principal({"host": host, "origin": f"http://{host}"}) == ANYBODY
 
 
 def test_no_two_keys_are_alike():

@@ -364,7 +364,7 @@ async def slow_reader(server: Local, query: str) -> AsyncIterator[Slow]:
     loop = asyncio.get_running_loop()
     await loop.sock_connect(connection, ("127.0.0.1", server.port))
     await loop.sock_sendall(
-        connection, f"GET {STREAM}?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        connection, f"GET {STREAM}?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     )
     await server.until(lambda: server.hub.readers > 0)
     reader = Slow(connection)

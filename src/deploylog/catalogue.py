@@ -88,7 +88,7 @@ class StackCreated(msgspec.Struct, frozen=True):
 class StackDeleted(msgspec.Struct, frozen=True):
     """A stack ends; its name is free again."""
 
-    stack_id: str
+    place: Place
     time: int
 
 
@@ -99,19 +99,25 @@ class DeploymentStarted(msgspec.Struct, frozen=True):
 
 
 class DeploymentEnded(msgspec.Struct, frozen=True):
-    """A deployment ends."""
+    """A deployment ends. Only the deployment's own ``groups`` may see why."""
 
-    deployment_id: str
+    place: Place
     status: Status
     time: int
     message: str | None
+    groups: tuple[str, ...]
 
 
 class ResourceCounted(msgspec.Struct, frozen=True):
-    """A resource was added, changed or destroyed, or failed."""
+    """A resource was added, changed or destroyed, or failed.
 
-    deployment_id: str
+    It counts in the deployment of its place that is for the same ``groups``: a count would
+    tell others of what they may not see.
+    """
+
+    place: Place
     count: Count
+    groups: tuple[str, ...]
 
 
 Change = StackCreated | StackDeleted | DeploymentStarted | DeploymentEnded | ResourceCounted
@@ -155,11 +161,11 @@ def change_of(event: NewEvent) -> Change | None:
     if place.deployment_id is None:
         return None
     if count is not None:
-        return ResourceCounted(place.deployment_id, count)
+        return ResourceCounted(place, count, event.groups)
     return _deployment_change(event, place, place.deployment_id)
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=1024)
 def place_of(scopes: tuple[Scope, ...]) -> Place | None:
     """The stack and deployment that one of these scopes names."""
     for scope in scopes:
@@ -175,7 +181,7 @@ def place_of(scopes: tuple[Scope, ...]) -> Place | None:
 
 def _stack_change(event: NewEvent, place: Place) -> Change | None:
     if event.type == "stack.deleted":
-        return StackDeleted(place.stack_id, event.time)
+        return StackDeleted(place, event.time)
     if event.type != "stack.created":
         return None
     return StackCreated(
@@ -193,9 +199,9 @@ def _stack_change(event: NewEvent, place: Place) -> Change | None:
 
 def _deployment_change(event: NewEvent, place: Place, deployment_id: str) -> Change | None:
     if event.type == "deployment.completed":
-        return DeploymentEnded(deployment_id, "completed", event.time, event.message)
+        return _ended(event, place, "completed")
     if event.type == "deployment.failed":
-        return DeploymentEnded(deployment_id, "failed", event.time, event.message)
+        return _ended(event, place, "failed")
     if event.type != "deployment.started":
         return None
     data = _data(event, _DeploymentData)
@@ -218,6 +224,10 @@ def _deployment_change(event: NewEvent, place: Place, deployment_id: str) -> Cha
             groups=event.groups,
         )
     )
+
+
+def _ended(event: NewEvent, place: Place, status: Status) -> DeploymentEnded:
+    return DeploymentEnded(place, status, event.time, event.message, event.groups)
 
 
 def _data(event: NewEvent, type_: type[_Data]) -> _Data:

@@ -6,7 +6,8 @@ from deploylog.errors import InvalidEvent
 from deploylog.scope import Scope
 
 MAX_MESSAGE_BYTES = 64 * 1024
-MAX_DATA_BYTES = 512 * 1024
+MAX_DATA_BYTES = 256 * 1024
+MAX_EXTENSIONS_BYTES = 64 * 1024
 MAX_NAME_LENGTH = 1024
 MAX_SCOPES = 16
 MAX_GROUPS = 64
@@ -104,6 +105,8 @@ def recorded_event(event: NewEvent, *, position: int, id: str, recorded: int) ->
 def check_event(event: NewEvent) -> None:
     """Raise InvalidEvent, naming the field, unless ``event`` may be recorded."""
     _check_names(event)
+    if event.producer_id == "":
+        raise InvalidEvent("an id is not empty", field="id")
     if not event.scopes:
         raise InvalidEvent("an event needs a scope", field="scopes")
     if len(event.scopes) > MAX_SCOPES or not all(event.scopes):
@@ -118,6 +121,10 @@ def check_event(event: NewEvent) -> None:
         raise InvalidEvent(f"message is longer than {MAX_MESSAGE_BYTES} bytes", field="message")
     if event.data is not None and len(bytes(event.data)) > MAX_DATA_BYTES:
         raise InvalidEvent(f"data is longer than {MAX_DATA_BYTES} bytes", field="data")
+    if event.extensions is not None and len(bytes(event.extensions)) > MAX_EXTENSIONS_BYTES:
+        raise InvalidEvent(
+            f"the other attributes are longer than {MAX_EXTENSIONS_BYTES} bytes", field="extensions"
+        )
 
 
 def _too_long(message: str) -> bool:

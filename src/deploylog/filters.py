@@ -1,7 +1,7 @@
 """Filters: an AND of ORs over an event's fields.
 
 A filter has two evaluators: ``matches`` here, for events in memory, and the SQL that
-``deploylog.store.where`` makes of it. A property test holds them equal.
+``deploylog.store.sqlite.where`` makes of it. A property test holds them equal.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import ipaddress
 import logging
 import signal
 import socket
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from deploylog.asgi import Application, create_app
-from deploylog.auth.apikey import configured
+from deploylog.auth.apikey import configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError
 from deploylog.settings import Settings
 from deploylog.store import open_store
@@ -99,18 +98,11 @@ async def _serve(settings: Settings) -> None:
 
 
 def _check_address(settings: Settings, *, authenticated: bool) -> None:
-    if not authenticated and not _is_loopback(settings.host):
+    if not authenticated and not is_loopback(settings.host):
         raise InvalidSettings(
             f"will not listen on {settings.host} without authentication: "
             "add a key first (deploylog keys add), or listen on 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -145,9 +145,18 @@ class EventService:
             position = self.position(id)
         except InvalidCursor:
             return Start(after=floor, gap=Gap(after=0, floor=floor, reason="unknown"))
-        if position > head:
+        if position > head or not await self._is_recorded(id, position):
             return Start(after=floor, gap=Gap(after=position, floor=floor, reason="unknown"))
         return Start(after=position)
+
+    async def _is_recorded(self, id: str, position: int) -> bool:
+        """Whether ``id`` is that of the event there, as far as there is one: a log that was
+        restored from a copy gives positions a second time.
+        """
+        try:
+            return (await self._store.log.get(position)).id == id.lower()
+        except EventNotFound:
+            return True
 
     # Stacks and deployments
 
@@ -187,9 +196,17 @@ class EventService:
             if project is None:
                 raise InvalidInput("stack needs project", field="project")
             stack_id = (await self.stack(principal, project, stack)).id
+        if before is not None:
+            before = (await self._cursor_deployment(principal, before)).id
         return await self._store.catalogue.deployments(
             principal.visibility, project=project, stack_id=stack_id, before=before, limit=limit
         )
+
+    async def _cursor_deployment(self, principal: Principal, id: str) -> Deployment:
+        try:
+            return await self.deployment(principal, id)
+        except DeploymentNotFound as error:
+            raise InvalidCursor(error.message, field="before") from error
 
     async def deployment(self, principal: Principal, id: str) -> Deployment:
         """One deployment; raises DeploymentNotFound when there is none, or none to be seen."""
@@ -206,14 +223,14 @@ class EventService:
         """
         id = _uuid(new.id) if new.id is not None else str(uuid4())
         _check(new)
+        await self._require_opening(principal, new)
         try:
             known = await self._store.catalogue.deployment(id)
         except DeploymentNotFound:
-            stack = await self._open_stack(principal, new)
-            await self.append(principal, [self._started(new, id, stack)])
+            await self._begin(principal, new, id)
             return await self._store.catalogue.deployment(id)
         if (known.project, known.stack) != (new.project, new.stack):
-            raise Conflict(f"deployment {id} is one of another stack")
+            raise Conflict(f"the id {id} is taken")
         principal.require("write", known.scopes[0])
         return known
 
@@ -225,7 +242,8 @@ class EventService:
             if len(self._open) >= _REMEMBERED:
                 self._open.clear()
             self._open[id] = known
-        principal.require("write", known.scopes[0])
+        if not principal.may("write", known.scopes[0]):
+            raise DeploymentNotFound(f"there is no deployment {id!r}")
         return known
 
     async def delete_stack(self, principal: Principal, project: str, name: str) -> None:
@@ -259,20 +277,43 @@ class EventService:
                 found = await self.deployment(principal, id)
                 while found.ended is None and await reader.next() is not None:
                     found = await self.deployment(principal, id)
-        return found
+        # Its end may be an event that this principal does not see.
+        return found if found.ended is not None else await self.deployment(principal, id)
 
-    async def _open_stack(self, principal: Principal, new: NewDeployment) -> Stack:
+    async def _require_opening(self, principal: Principal, new: NewDeployment) -> None:
+        """Raise Forbidden unless the principal may write the project, or the stack in it."""
+        path = scope("project", new.project)
+        if principal.may("write", path):
+            return
+        with suppress(StackNotFound):
+            stack = await self._store.catalogue.stack(new.project, new.stack)
+            if principal.may("write", stack.scopes[0]):
+                return
+        raise Forbidden(f"{principal.name} may not write {path}")
+
+    async def _begin(self, principal: Principal, new: NewDeployment, id: str) -> None:
+        """Record the deployment's start, and its stack's if there is none of that name."""
         catalogue = self._store.catalogue
         try:
-            return await catalogue.stack(new.project, new.stack)
+            stack_id = (await catalogue.stack(new.project, new.stack)).id
         except StackNotFound:
+            stack_id = str(uuid4())
+            events = [self._created(new, stack_id), self._started(new, id, stack_id)]
             # Somebody else may be faster.
             with suppress(StackExists):
-                await self.append(principal, [self._created(new)])
-            return await catalogue.stack(new.project, new.stack)
+                await self._append_own(principal, events)
+                return
+            stack_id = (await catalogue.stack(new.project, new.stack)).id
+        await self._append_own(principal, [self._started(new, id, stack_id)])
 
-    def _created(self, new: NewDeployment) -> NewEvent:
-        id = str(uuid4())
+    async def _append_own(self, principal: Principal, events: Sequence[NewEvent]) -> None:
+        """Append events that the caller did not number."""
+        try:
+            await self.append(principal, events)
+        except InvalidEvent as error:
+            raise InvalidEvent(error.message, field=error.field) from error
+
+    def _created(self, new: NewDeployment, id: str) -> NewEvent:
         return NewEvent(
             type="stack.created",
             source=SOURCE,
@@ -285,9 +326,9 @@ class EventService:
             data=_raw({"name": new.stack}),
         )
 
-    def _started(self, new: NewDeployment, id: str, stack: Stack) -> NewEvent:
+    def _started(self, new: NewDeployment, id: str, stack_id: str) -> NewEvent:
         started = parse_time(new.started) if new.started is not None else self._clock()
-        scopes = [deployment_scope(new.project, stack.id, id)]
+        scopes = [deployment_scope(new.project, stack_id, id)]
         if new.environment is not None:
             scopes.append(state_scope(new.project, new.environment, new.stack))
         details = {

@@ -148,6 +148,8 @@ def create_spool(directory: Path, heading: Heading, *, limit: int = DEFAULT_LIMI
         # Named only when it is locked and has its heading, so that nobody takes it for a leftover.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _write_at(file, _line(heading), 0)
+        # A name for what is not on disk yet would outlive a power cut, and be empty.
+        os.fsync(file)
         unnamed.rename(path)
     return Spool(file, path, heading, (), limit=limit)
 
@@ -170,7 +172,11 @@ def _take_over(path: Path) -> tuple[Spool, list[bytes]] | None:
         os.close(file)
         return None
     # A line without an end was never promised to anybody.
-    first, *events = path.read_bytes().split(b"\n")[:-1]
+    lines = path.read_bytes().split(b"\n")[:-1]
+    if not lines:
+        os.close(file)
+        return None
+    first, *events = lines
     heading = msgspec.json.decode(first, type=Heading)
     return Spool(file, path, heading, events, limit=DEFAULT_LIMIT), events
 

@@ -66,6 +66,10 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end."""
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         with self._follow as reader:
             # Idle streams send nothing for a while: only ``receive`` tells that the client went.
             gone = asyncio.create_task(_until_gone(receive))

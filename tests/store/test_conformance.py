@@ -108,6 +108,16 @@ async def test_the_same_id_of_another_source_is_another_event(store: Store):
     assert len(await store.log.read(Query())) == 2
 
 
+async def test_the_same_id_in_other_scopes_is_another_event(store: Store):
+    """Or whoever may write one project could use up the ids of another."""
+    [theirs] = await store.log.append([new_event(producer_id="1", scopes=("project/evil",))])
+
+    [ours] = await store.log.append([new_event(producer_id="1", scopes=("project/acme",))])
+
+    assert ours.position > theirs.position
+    assert await store.log.read(Query(scope=Scope("project/acme"))) == [ours]
+
+
 async def test_an_id_twice_in_one_batch_is_recorded_once(store: Store):
     event = new_event(producer_id="1")
 
@@ -547,6 +557,74 @@ async def test_a_deployment_ends_once(store: Store, status: str):
     deployment = await store.catalogue.deployment("deployment-1")
 
     assert (deployment.status, deployment.ended, deployment.message) == (status, 7, "so")
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "project/evil/stack/stack-1/deployment/deployment-1",
+        "project/acme/stack/stack-2/deployment/deployment-1",
+    ],
+)
+async def test_only_events_of_its_own_scope_change_a_deployment(store: Store, scope: str):
+    await store.log.append([stack_created(), deployment_event("deployment.started")])
+    before = await store.catalogue.deployment("deployment-1")
+
+    await store.log.append([new_event("resource.create.completed", scopes=(scope,))])
+    await store.log.append([new_event("deployment.failed", scopes=(scope,), message="pwned")])
+
+    assert await store.catalogue.deployment("deployment-1") == before
+
+
+async def test_a_stack_is_not_deleted_from_another_project(store: Store):
+    await store.log.append([stack_created("web", id="stack-1")])
+
+    await store.log.append([new_event("stack.deleted", scopes=("project/evil/stack/stack-1",))])
+
+    assert (await store.catalogue.stack("acme", "web")).id == "stack-1"
+
+
+async def test_what_is_for_one_group_does_not_show_in_the_deployment_of_all(store: Store):
+    await store.log.append([stack_created(), deployment_event("deployment.started")])
+    secret = {"groups": ("sec",), "message": "SECRET"}
+    await store.log.append([deployment_event("resource.create.failed", **secret)])
+    await store.log.append([deployment_event("deployment.failed", **secret)])
+
+    deployment = await store.catalogue.deployment("deployment-1")
+
+    assert (deployment.status, deployment.message) == ("failed", None)
+    assert deployment.counts.failed == 0
+
+
+async def test_a_deployment_of_one_group_counts_what_is_for_that_group(store: Store):
+    ops = {"groups": ("ops",)}
+    await store.log.append([stack_created(), deployment_event("deployment.started", **ops)])
+    await store.log.append([deployment_event("resource.create.completed", **ops)])
+    await store.log.append([deployment_event("deployment.completed", message="done", **ops)])
+
+    deployment = await store.catalogue.deployment("deployment-1")
+
+    assert (deployment.counts.added, deployment.message) == (1, "done")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [stack_created("a", id="same"), stack_created("b", id="same")],
+        [deployment_event("deployment.started"), stack_created()],
+    ],
+)
+async def test_what_cannot_be_is_refused_without_harm_to_others(store: Store, bad: list[NewEvent]):
+    answers = await asyncio.gather(
+        store.log.append(new_events(1)),
+        store.log.append(bad),
+        store.log.append(new_events(1)),
+        return_exceptions=True,
+    )
+
+    assert [type(answer) is list for answer in answers] == [True, False, True]
+    assert isinstance(answers[1], StackExists | InvalidEvent)
+    assert len(await store.log.read(Query())) == 2
 
 
 async def test_a_deployment_of_an_unknown_stack_is_refused(store: Store):

@@ -5,8 +5,10 @@ The secret is 256 random bits, so its plain SHA-256 cannot be guessed back; only
 
 import hashlib
 import hmac
+import ipaddress
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from deploylog.errors import KeyNotFound
 from deploylog.principals import ANYBODY, Grant, Principal
@@ -14,7 +16,8 @@ from deploylog.store.base import Keys, StoredKey
 
 PREFIX = "dlk"
 
-#: How long a key is trusted without another look: a revoked key is refused within this time.
+#: How long a key is trusted without another look: requests with a revoked key are refused after
+#: this time. A stream that is open by then stays open.
 TRUSTED_SECONDS = 0.5
 
 #: Keys remembered at a time.
@@ -56,6 +59,9 @@ class ApiKeys:
         if known is not None and now < known[1]:
             return known[0]
         principal = await self._look_up(presented)
+        if principal is ANYBODY:
+            # Not remembered: it hangs on more than the key.
+            return principal if _is_local(headers) else None
         if len(self._trusted) >= _REMEMBERED:
             self._trusted.clear()
         self._trusted[digest] = (principal, now + TRUSTED_SECONDS)
@@ -83,6 +89,28 @@ async def configured(keys: Keys) -> bool:
     Revoking the last one does not open the door again.
     """
     return bool(await keys.list())
+
+
+def _is_local(headers: Mapping[str, str]) -> bool:
+    """Whether the request is for this machine, and not sent by some web page.
+
+    While everything is allowed, a page open in the operator's browser could reach us, by a form
+    or by a name that it lets point here.
+    """
+    addresses = [f"//{headers.get('host', '')}", headers.get("origin")]
+    try:
+        hosts = [urlsplit(address).hostname or "" for address in addresses if address]
+    except ValueError:
+        return False
+    return all(is_loopback(host) for host in hosts)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is the machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _presented(headers: Mapping[str, str]) -> str:

@@ -13,8 +13,8 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from deploylog.errors import InvalidEvent, InvalidInput
-from deploylog.events import Event, NewEvent, Resource
-from deploylog.scope import Scope, parse_scope
+from deploylog.events import MAX_DATA_BYTES, MAX_SCOPES, Event, NewEvent, Resource
+from deploylog.scope import MAX_LENGTH, Scope, parse_scope
 from deploylog.times import MILLISECOND, parse_time, render_time
 
 
@@ -197,8 +197,14 @@ def _to_event(
     )
 
 
-@lru_cache(maxsize=4096)
 def _scopes(text: str) -> tuple[Scope, ...]:
+    if len(text) > MAX_SCOPES * (MAX_LENGTH + 1):
+        raise InvalidEvent("scopes are too long", field="scopes")
+    return _parsed_scopes(text)
+
+
+@lru_cache(maxsize=1024)
+def _parsed_scopes(text: str) -> tuple[Scope, ...]:
     return tuple(dict.fromkeys(parse_scope(path) for path in text.split()))
 
 
@@ -238,9 +244,14 @@ def _extensions(event: CloudEvent, unknown: dict[str, msgspec.Raw] | None) -> ms
 def _checked_json(data: msgspec.Raw | bytes) -> msgspec.Raw:
     """``data``, sure to be JSON in UTF-8: what is not would break whoever reads it back."""
     raw = bytes(data)
+    if len(raw) > MAX_DATA_BYTES:
+        raise InvalidEvent(f"data is longer than {MAX_DATA_BYTES} bytes", field="data")
     try:
         raw.decode()
         msgspec.json.decode(raw)
+        if b"\n" in raw or b"\r" in raw:
+            # It has to stand in one line, on streams and in exports.
+            raw = msgspec.json.format(raw, indent=-1)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidEvent(f"data is not JSON: {error}", field="data") from error
     return msgspec.Raw(raw)

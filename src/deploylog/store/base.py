@@ -51,12 +51,14 @@ class EventLog(Protocol):
     ) -> list[Event]:
         """Record all of ``events`` or none, durably, and return them with positions.
 
-        An event whose ``source`` and ``producer_id`` are in the log already is not recorded
-        again: the event first recorded under them comes back instead, for as long as it is
-        retained. So does everything that ``request`` recorded when it came before; with
-        another fingerprint it raises RequestReused. Once a reader has seen position N, no
-        event appears at or below N. Raises StackExists when a ``stack.created`` takes the name
-        of a stack that exists, InvalidEvent when a deployment starts in an unknown stack.
+        An event whose ``source`` and ``producer_id`` are in the log already, in the same scopes,
+        is not recorded again: the event first recorded under them comes back instead, for as
+        long as it is retained. So does everything that ``request`` recorded when it came
+        before; with another fingerprint it raises RequestReused.
+
+        Once a reader has seen position N, no event appears at or below N. Raises StackExists
+        when a ``stack.created`` takes the name of a stack that exists, InvalidEvent when a
+        deployment starts in an unknown stack.
         """
         ...
 

@@ -932,6 +932,66 @@ async def test_a_stack_with_any_name_can_be_deleted(server: Local):
     assert answer.status == 204, answer.body
 
 
+# What must not get through
+
+
+@pytest.mark.parametrize("type", ["application/cloudevents+json", LINES])
+async def test_data_of_many_lines_stands_in_one(server: Local, type: str):
+    event = json.dumps(line(id="1", specversion="1.0"))[:-1]
+    data = '{"a": 1,\r"b": 2}' if type == LINES else '{\n"a": 1,\n\n"b": "x\\ny"}'
+
+    answer = await server.post(f'{event}, "data": {data}}}', type)
+
+    assert answer.status == 201, answer.body
+    page = await server.get(f"{EVENTS}?limit=1")
+    assert b"\n" not in page.body
+    assert b"\r" not in page.body
+    assert page.json["events"][0]["data"]["a"] == 1
+
+
+@pytest.mark.parametrize(
+    ("also", "field"),
+    [
+        ({"id": ""}, "id"),
+        ({"note": "x" * 70_000}, "extensions"),
+        ({"data": "x" * 300_000}, "data"),
+        ({"scopes": "project/acme" + " " * 100_000}, "scopes"),
+    ],
+)
+async def test_what_is_too_much_or_nothing_is_named(server: Local, also: Any, field: str):
+    answer = await server.post(json.dumps(line(**also)), LINES)
+
+    assert_problem(answer, 400, "invalid-event")
+    assert answer.json["field"] == field
+
+
+async def test_a_hundred_values_are_enough_for_a_filter(server: Local):
+    query = "&".join(f"type=a{number}.*" for number in range(101))
+
+    assert_problem(await server.get(f"{EVENTS}?{query}"), 400, "invalid-filter")
+
+
+async def test_a_deployment_that_is_refused_leaves_no_stack(server: Local):
+    groups = [f"g{number}" for number in range(70)]
+    body = json.dumps({"project": "acme", "stack": "ghost", "groups": groups})
+
+    answer = await server.ask("POST", DEPLOYMENTS, data=body)
+
+    assert answer.status == 400
+    assert (await server.get("/log/v1/stacks")).json == {"stacks": []}
+
+
+async def test_a_head_of_a_stream_ends(server: Local):
+    async with asyncio.timeout(5):
+        answer = await server.ask("HEAD", f"{EVENTS}/stream")
+
+    assert answer.status == 200
+
+
+async def test_an_unknown_deployment_is_no_cursor(server: Local):
+    assert_problem(await server.get(f"{DEPLOYMENTS}?before=nope"), 400, "invalid-cursor")
+
+
 # Around
 
 

@@ -41,6 +41,9 @@ class FakeService:
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.events = list(events)
 
+    async def floor(self) -> int:
+        return 0
+
     async def stack(self, principal: Principal, project: str, name: str) -> Any:
         if project != PROJECT:
             raise Forbidden

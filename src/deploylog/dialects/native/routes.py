@@ -68,12 +68,16 @@ class Native:
             scope=wire.parse_scope_parameter(parameters),
             filter=wire.parse_filter(parameters, now=self._clock()),
             order="oldest" if parameters.choice("order", _ORDERS) == "oldest" else "newest",
-            after=await self._cursor(parameters, "after"),
-            before=await self._cursor(parameters, "before"),
+            after=self._cursor(parameters, "after"),
+            before=self._cursor(parameters, "before"),
             limit=_limit(parameters),
         )
         parameters.done()
         events = await self._service.read(request.state.principal, query)
+        # Looked up after the read: what is forgotten from now on was in it.
+        floor = await self._service.floor()
+        if any(cursor is not None and cursor < floor for cursor in (query.after, query.before)):
+            raise CursorExpired
         return _json(wire.render_page(events, full=len(events) == query.limit))
 
     async def event(self, request: Request) -> Response:
@@ -171,14 +175,11 @@ class Native:
             actor=deployment.actor,
         )
 
-    async def _cursor(self, parameters: wire.Parameters, name: str) -> int | None:
+    def _cursor(self, parameters: wire.Parameters, name: str) -> int | None:
         id = parameters.one(name)
         if id is None:
             return None
-        position = self._service.position(id)
-        if position < await self._service.floor():
-            raise CursorExpired
-        return position
+        return self._service.position(id)
 
     async def _start(self, request: Request, parameters: wire.Parameters) -> Start:
         after = parameters.one("after")

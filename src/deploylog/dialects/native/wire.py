@@ -34,6 +34,7 @@ LINES = ("application/x-ndjson", "application/ndjson")
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
 MAX_WAIT_SECONDS = 300
+MAX_FILTER_VALUES = 100
 
 #: Query parameter → field of the filter.
 FILTERS: dict[str, Field] = {
@@ -203,11 +204,18 @@ def parse_filter(parameters: Parameters, *, now: int) -> Filter:
         all_of=tuple(
             any_of(field, values)
             for name, field in FILTERS.items()
-            if (values := parameters.all(name))
+            if (values := _filter_values(parameters, name))
         ),
         since=_moment("since", since, now) if since else None,
         until=_moment("until", until, now) if until else None,
     )
+
+
+def _filter_values(parameters: Parameters, name: str) -> tuple[str, ...]:
+    values = parameters.all(name)
+    if len(values) > MAX_FILTER_VALUES:
+        raise InvalidFilter(f"{name} has more than {MAX_FILTER_VALUES} values", field=name)
+    return values
 
 
 def _moment(name: str, text: str, now: int) -> int:
@@ -228,6 +236,8 @@ def parse_events(
     elif media == BATCH:
         events = parse_batch(body, defaults)
     elif media in LINES:
+        if body.count(b"\n") > 2 * limit:
+            raise TooLarge(f"a request has at most {limit} events")
         events = parse_lines(body, defaults)
     elif "ce-specversion" in headers:
         events = [parse_binary(headers, body, defaults)]

@@ -15,7 +15,7 @@ from deploylog.dialects.rfs.wire import (
     parse_request,
     render_page,
 )
-from deploylog.errors import DeploymentNotFound, StackMismatch
+from deploylog.errors import CursorExpired, DeploymentNotFound, StackMismatch
 from deploylog.events import Event
 from deploylog.principals import Principal
 from deploylog.scope import Scope, deployment_scope, stack_scope
@@ -53,6 +53,8 @@ async def _list(service: EventService, principal: Principal, asked: StackEventsR
     scope = await _scope(service, principal, asked, stack)
     bound = parse_marker(asked, stack.id)
     events = await _read(service, principal, _query(scope, asked, bound), asked.limit)
+    if bound is not None and bound.position < await service.floor():
+        raise CursorExpired
     return render_page(events, asked, stack.id, bound)
 
 

@@ -13,6 +13,7 @@ from deploylog.catalogue import (
     Deployment,
     DeploymentEnded,
     DeploymentStarted,
+    Place,
     ResourceCounted,
     Stack,
     StackCreated,
@@ -35,43 +36,46 @@ class CatalogueWriter:
         self._connection = connection
         self._changes: list[Change] = []
         self._names: set[tuple[str, str]] = set()
-        self._stack_ids: set[str] = set()
+        self._stack_ids: set[tuple[str, str]] = set()
 
     def admit(self, changes: Sequence[Change]) -> None:
         """Take ``changes``, to be applied with the others.
 
         Raises, and takes none, when they clash with what is recorded or was taken before.
         """
-        stacks = [change.stack for change in changes if isinstance(change, StackCreated)]
-        names = {(stack.project, stack.name) for stack in stacks}
-        if len(names) < len(stacks):
-            raise StackExists
-        for stack in stacks:
-            self._check_stack(stack)
-        stack_ids = {stack.id for stack in stacks} | self._stack_ids
+        names, stack_ids = set(self._names), set(self._stack_ids)
         for change in changes:
-            if isinstance(change, DeploymentStarted):
+            if isinstance(change, StackCreated):
+                stack = change.stack
+                self._check_stack(stack, names, stack_ids)
+                names.add((stack.project, stack.name))
+                stack_ids.add((stack.project, stack.id))
+            elif isinstance(change, DeploymentStarted):
                 self._check_deployment(change.deployment, stack_ids)
-        self._names |= names
-        self._stack_ids = stack_ids
+        self._names, self._stack_ids = names, stack_ids
         self._changes += changes
 
-    def _check_stack(self, stack: Stack) -> None:
-        taken = (stack.project, stack.name) in self._names or one_row(
-            self._connection,
-            "SELECT 1 FROM stacks WHERE id = ? OR (project = ? AND name = ? AND deleted IS NULL)",
-            (stack.id, stack.project, stack.name),
+    def _check_stack(
+        self, stack: Stack, names: set[tuple[str, str]], stack_ids: set[tuple[str, str]]
+    ) -> None:
+        taken = (
+            (stack.project, stack.name) in names
+            or stack.id in {id for _, id in stack_ids}
+            or one_row(
+                self._connection,
+                "SELECT 1 FROM stacks"
+                " WHERE id = ? OR (project = ? AND name = ? AND deleted IS NULL)",
+                (stack.id, stack.project, stack.name),
+            )
         )
         if taken:
             raise StackExists(f"stack {stack.name!r} of project {stack.project!r} exists already")
 
-    def _check_deployment(self, deployment: Deployment, stack_ids: set[str]) -> None:
-        known = (
-            deployment.stack_id in stack_ids
-            or self._connection.execute(
-                "SELECT 1 FROM stacks WHERE id = ? AND project = ?",
-                (deployment.stack_id, deployment.project),
-            ).fetchone()
+    def _check_deployment(self, deployment: Deployment, stack_ids: set[tuple[str, str]]) -> None:
+        known = (deployment.project, deployment.stack_id) in stack_ids or one_row(
+            self._connection,
+            "SELECT 1 FROM stacks WHERE id = ? AND project = ?",
+            (deployment.stack_id, deployment.project),
         )
         if not known:
             raise InvalidEvent(
@@ -81,16 +85,20 @@ class CatalogueWriter:
 
     def apply(self) -> None:
         """Bring the tables up to date."""
-        counted: dict[str, dict[Count, int]] = {}
+        counted: dict[tuple[Place, tuple[str, ...]], dict[Count, int]] = {}
         for change in self._changes:
             if isinstance(change, ResourceCounted):
-                counts = counted.setdefault(change.deployment_id, {})
+                counts = counted.setdefault((change.place, change.groups), {})
                 counts[change.count] = counts.get(change.count, 0) + 1
             else:
                 self._apply(change)
         if counted:
             # One statement for all deployments: each would wait anew for the interpreter's lock.
-            self._connection.execute(_COUNT, (msgspec.json.encode(counted).decode(),))
+            rows = [
+                (*msgspec.structs.astuple(place), json_text(groups), counts)
+                for (place, groups), counts in counted.items()
+            ]
+            self._connection.execute(_COUNT, (json_text(rows),))
 
     def _apply(self, change: Change) -> None:
         execute = self._connection.execute
@@ -99,27 +107,37 @@ class CatalogueWriter:
             names = (json_text(stack.scopes), json_text(stack.groups))
             execute(_INSERT_STACK, (stack.id, stack.project, stack.name, stack.created, *names))
         elif isinstance(change, StackDeleted):
+            place = change.place
             execute(
-                "UPDATE stacks SET deleted = ? WHERE id = ? AND deleted IS NULL",
-                (change.time, change.stack_id),
+                "UPDATE stacks SET deleted = ? WHERE id = ? AND project = ? AND deleted IS NULL",
+                (change.time, place.stack_id, place.project),
             )
         elif isinstance(change, DeploymentStarted):
             execute(_INSERT_DEPLOYMENT, _deployment_row(change.deployment))
         elif isinstance(change, DeploymentEnded):
-            execute(
-                "UPDATE deployments SET status = ?, ended = ?, message = ?"
-                " WHERE id = ? AND ended IS NULL",
-                (change.status, change.time, change.message, change.deployment_id),
-            )
+            place, groups = change.place, json_text(change.groups)
+            of = (place.deployment_id, place.stack_id, place.project)
+            execute(_END_DEPLOYMENT, (change.status, change.time, groups, change.message, *of))
 
+
+#: What was authorised is the event's scope: another project's deployment is none of its business.
+_END_DEPLOYMENT = """
+UPDATE deployments SET
+    status = ?, ended = ?, message = CASE WHEN "groups" = ? THEN ? END
+WHERE id = ? AND stack_id = ? AND project = ? AND ended IS NULL
+"""
 
 _COUNT = """
 UPDATE deployments SET
-    added = added + coalesce(counted.value ->> 'added', 0),
-    changed = changed + coalesce(counted.value ->> 'changed', 0),
-    destroyed = destroyed + coalesce(counted.value ->> 'destroyed', 0),
-    failed = failed + coalesce(counted.value ->> 'failed', 0)
-FROM json_each(?) AS counted WHERE deployments.id = counted.key
+    added = added + coalesce(counted.value -> 4 ->> 'added', 0),
+    changed = changed + coalesce(counted.value -> 4 ->> 'changed', 0),
+    destroyed = destroyed + coalesce(counted.value -> 4 ->> 'destroyed', 0),
+    failed = failed + coalesce(counted.value -> 4 ->> 'failed', 0)
+FROM json_each(?) AS counted
+WHERE deployments.project = counted.value ->> 0
+    AND deployments.stack_id = counted.value ->> 1
+    AND deployments.id = counted.value ->> 2
+    AND deployments."groups" = counted.value ->> 3
 """
 
 _INSERT_STACK = """

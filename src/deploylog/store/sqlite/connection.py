@@ -1,5 +1,6 @@
 """Connections: how the file is opened, and the driver's errors turned into ours."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -27,6 +28,7 @@ _INSERT_SIZES = (1024, 256, 64)
 def connect(path: Path) -> apsw.Connection:
     """Open the file, made if there is none, so that a commit is on disk when it returns."""
     with store_errors():
+        _make(path)
         connection = apsw.Connection(str(path), statementcachesize=400)
         connection.set_busy_timeout(BUSY_TIMEOUT)
         for pragma in (
@@ -38,6 +40,14 @@ def connect(path: Path) -> apsw.Connection:
         ):
             connection.execute(f"PRAGMA {pragma}")
         return connection
+
+
+def _make(path: Path) -> None:
+    """Make the file, if there is none, so that only its owner can read it."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreUnavailable(f"cannot open the store {path}: {error.strerror}") from error
 
 
 @contextmanager

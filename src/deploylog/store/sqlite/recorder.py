@@ -31,6 +31,11 @@ SPAN_BITS = 10
 _REMEMBERED_SCOPES = 50_000
 
 
+#: Source, producer's id and scopes. The scopes are what was authorised: whoever may write one
+#: project can neither use up the ids of another, nor learn which there are.
+Key = tuple[str, str, tuple[Scope, ...]]
+
+
 class Draft(msgspec.Struct, frozen=True, gc=False):
     """An event made ready to be recorded.
 
@@ -39,16 +44,21 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     """
 
     event: NewEvent
-    #: Source and producer's id.
-    key: tuple[str, str] | None
+    #: What tells a retry from another event.
+    key: Key | None
     values: Values
     change: Change | None
 
 
 def draft(event: NewEvent) -> Draft:
     """Make ``event`` ready; raises InvalidEvent when the catalogue cannot use it."""
-    key = (event.source, event.producer_id) if event.producer_id is not None else None
-    return Draft(event, key, values_of(event), change_of(event))
+    return Draft(event, _key_of(event), values_of(event), change_of(event))
+
+
+def _key_of(event: NewEvent) -> Key | None:
+    if event.producer_id is None:
+        return None
+    return (event.source, event.producer_id, event.scopes)
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -203,16 +213,17 @@ class _Batch:
         self.recorded = max(now, last)
         self.new: list[tuple[int, Draft]] = []
         self.catalogue = CatalogueWriter(connection)
-        self._known: dict[tuple[str, str], Entry] = {}
+        self._known: dict[Key, Entry] = {}
 
     def recall(self, appends: Sequence[Append]) -> None:
         """Look up, in one go, which of the events are recorded already."""
-        keys = [draft.key for append in appends for draft in append.drafts if draft.key]
+        keys = [draft.key[:2] for append in appends for draft in append.drafts if draft.key]
         if not keys:
             return
         text = one_value(self._connection, _RECALL, (json_text(keys),))
         for event in events_of(text, self._epoch):
-            self._known[event.source, event.producer_id or ""] = event
+            if key := _key_of(event):
+                self._known[key] = event
 
     def admit(self, append: Append) -> Outcome:
         """The events of one append, each recorded before or to be recorded now."""
@@ -224,7 +235,7 @@ class _Batch:
     def _admit(self, append: Append, earlier: dict[int, Entry] | None) -> list[Entry]:
         """``earlier`` is what the same request recorded before, by place in the request."""
         fresh: list[tuple[int, Draft]] = []
-        seen: dict[tuple[str, str], Entry] = {}
+        seen: dict[Key, Entry] = {}
         answer: list[Entry] = []
         position = self.head
         for place, draft in enumerate(append.drafts):
@@ -244,7 +255,7 @@ class _Batch:
             self._remember(append.request, answer)
         return answer
 
-    def _accept(self, fresh: list[tuple[int, Draft]], seen: dict[tuple[str, str], Entry]) -> None:
+    def _accept(self, fresh: list[tuple[int, Draft]], seen: dict[Key, Entry]) -> None:
         changes = [draft.change for _, draft in fresh if draft.change is not None]
         if changes:
             self.catalogue.admit(changes)

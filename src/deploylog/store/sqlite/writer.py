@@ -101,15 +101,23 @@ class Writer:
     def _commit(self, jobs: Sequence[_Job]) -> list[Outcome | Any]:
         start = self._clock()
         try:
-            with store_errors():
-                self._connection.execute("BEGIN IMMEDIATE")
-                outcomes, events = self._work(jobs)
-                self._connection.execute("COMMIT")
-            self._committed(self._clock() - start, events, self._recorder.head)
-            return outcomes
+            outcomes, events = self._transact(jobs)
         except Exception as error:
-            # Whatever it was, nothing of this transaction is recorded, and everybody is told.
-            return [self._roll_back() or error] * len(jobs)
+            # Nothing of this transaction is recorded.
+            failure = self._roll_back() or error
+            if isinstance(error.__cause__, apsw.ConstraintError) and len(jobs) > 1:
+                # One of them does not fit what is stored, and the others are not to suffer.
+                return [self._commit([job])[0] for job in jobs]
+            return [failure] * len(jobs)
+        self._committed(self._clock() - start, events, self._recorder.head)
+        return outcomes
+
+    def _transact(self, jobs: Sequence[_Job]) -> tuple[list[Any], int]:
+        with store_errors():
+            self._connection.execute("BEGIN IMMEDIATE")
+            outcomes, events = self._work(jobs)
+            self._connection.execute("COMMIT")
+        return outcomes, events
 
     def _work(self, jobs: Sequence[_Job]) -> tuple[list[Any], int]:
         """The outcome of each job, and how many events are new."""

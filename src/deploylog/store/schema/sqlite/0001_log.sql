@@ -30,8 +30,8 @@ CREATE TABLE events (
 );
 
 -- Each of these ends in the position, so a value's events are one range, in order.
-CREATE UNIQUE INDEX events_producer ON events (producer_id, source)
-    WHERE producer_id IS NOT NULL;
+-- Not unique: of two projects each may use an id, and neither learns of the other.
+CREATE INDEX events_producer ON events (producer_id, source) WHERE producer_id IS NOT NULL;
 CREATE INDEX events_type ON events (type);
 CREATE INDEX events_source ON events (source);
 CREATE INDEX events_actor ON events (actor) WHERE actor IS NOT NULL;
