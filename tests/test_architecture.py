@@ -61,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
         "openapi", "settings", "telemetry",
     },
     "server": {"asgi", "auth", "errors", "settings", "store", "telemetry"},
-    "admin": {"auth", "principals", "store", "store.base"},
+    "admin": {"auth", "errors", "principals", "store", "store.base"},
     # The other side: HTTP only.
     "client": {"catalogue", "errors", "times"},
     "spool": {"client", "errors"},

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,8 @@ from deploylog.cli.output import InLines, render_line
 from deploylog.cli.progress import Progress
 from deploylog.cli.run import operation_of, with_json
 from deploylog.cli.source import MAX_LINE, LineSplitter
-from deploylog.cli.tables import plain
+from deploylog.cli.tables import event_table, plain, screen
+from deploylog.client import LoggedEvent
 from deploylog.settings import SETTINGS
 from factories import new_event
 from fake_server import FakeServer, answer, fake_server, refuse
@@ -565,3 +567,19 @@ def test_what_would_control_a_terminal_is_not_shown() -> None:
     assert (
         plain("a\x1b[2Jb\x9bc\nd") == "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}c\nd"
     )
+
+
+def test_brackets_in_a_message_are_shown_as_they_are():
+    event = LoggedEvent(
+        id="1",
+        source="s",
+        type="deployment.log",
+        time=datetime(2026, 11, 21, tzinfo=UTC),
+        message="formatting [/dev/sdb] [red]done [id=7]",
+    )
+    console = screen()
+
+    with console.capture() as shown:
+        console.print(event_table([event]))
+
+    assert "formatting [/dev/sdb] [red]done [id=7]" in shown.get()

@@ -389,7 +389,8 @@ def _end(shell: subprocess.Popen[str]) -> None:
 async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     assert shutil.which("curl"), "the tour needs curl"
     section = section_of((ROOT / "README.md").read_text(), "Five minutes")
-    first, *blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
+    setup, first, *blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
+    assert setup.startswith("make setup")
     assert first.strip() == "deploylog serve"
 
     run, tail, stream, resume, rfs, wait, keys = blocks

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
@@ -97,7 +97,11 @@ def _own_routes(store: Store, metrics: Metrics) -> dict[str, Endpoint]:
     async def docs(request: Request) -> Response:
         return HTMLResponse(render_page())
 
+    async def root(request: Request) -> Response:
+        return RedirectResponse("/docs")
+
     return {
+        "/": root,
         "/healthz": healthz,
         "/readyz": readyz,
         "/metrics": measured,

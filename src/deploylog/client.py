@@ -460,14 +460,19 @@ def _decode(type_: type[_T], content: bytes | str) -> _T:
         raise ClientError(f"the server's answer is not Deploylog's: {error}", status=200) from error
 
 
+#: What to look at, since the service tells nobody why.
+_UNKNOWN = "Is DEPLOYLOG_KEY or --key a key of this service, not revoked?"
+
+
 def _refusal(server: str, response: aiohttp.ClientResponse, content: bytes) -> ClientError:
     try:
         problem = msgspec.json.decode(content, type=_Problem)
     except msgspec.DecodeError:
         problem = _Problem()
     fallback = f"{server} answered {response.status} {response.reason}"
+    message = problem.detail or problem.title or fallback
     return ClientError(
-        problem.detail or problem.title or fallback,
+        f"{message} {_UNKNOWN}" if response.status == 401 else message,
         status=response.status,
         problem=problem.type.rpartition(":")[2].rpartition("/")[2],
         retry_after=_parse_retry_after(response.headers.get("Retry-After", "")),

@@ -206,7 +206,7 @@ class Feed:
             id=self.deployment_id,
             project=plan.project,
             stack=plan.stack,
-            tool=self._run.tool,
+            tool=self._run.tool if self._run.version is not None else None,
             operation=plan.operation,
             environment=plan.environment,
             actor=plan.actor,

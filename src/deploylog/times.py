@@ -47,7 +47,10 @@ def parse_moment(text: str, *, now: int) -> int:
     """An RFC 3339 time, or one so long ago: ``-15m``, ``-2h``, ``-7d``, ``-30s``."""
     if match := _AGO.fullmatch(text):
         return now - int(match[1]) * _UNITS[match[2]]
-    return parse_time(text)
+    try:
+        return parse_time(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{error.message}, nor one such as -15m, -2h or -7d") from error
 
 
 def render_time(ns: int) -> str:

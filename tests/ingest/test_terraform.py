@@ -208,11 +208,11 @@ def test_the_interrupted_are_told_in_the_order_of_their_starts() -> None:
     assert (two.resource.id_key, two.resource.id_value) == ("id", "i-1")
     assert (error.type, error.message) == (
         "deployment.error",
-        "terraform ended before its resources did",
+        "the tool ended before its resources did",
     )
     assert (end.type, end.message) == (
         "deployment.failed",
-        "terraform ended before its resources did",
+        "the tool ended before its resources did",
     )
     ids = [event.producer_id for event in (one, two, error, end)]
     assert ids == ["d1/end/1", "d1/end/2", "d1/end/3", "d1/end"]
@@ -232,17 +232,17 @@ def test_what_is_open_fails_the_run_even_when_the_tool_says_otherwise() -> None:
     ("lines", "exit_code", "type_", "message"),
     [
         ([], None, "failed", "The output of terraform ended before its summary"),
-        ([], 0, "completed", "terraform ended with exit code 0"),
-        ([], 1, "failed", "terraform ended with exit code 1"),
-        ([], 2, "failed", "terraform ended with exit code 2"),
-        ([], -9, "failed", "terraform ended with exit code -9"),
+        ([], 0, "completed", "the tool ended with exit code 0"),
+        ([], 1, "failed", "the tool ended with exit code 1"),
+        ([], 2, "failed", "the tool ended with exit code 2"),
+        ([], -9, "failed", "the tool ended with exit code -9"),
         ([new_summary("plan")], None, "completed", "The plan in numbers."),
         ([new_summary("plan")], 2, "completed", "The plan in numbers."),
-        ([new_summary("apply")], 2, "failed", "terraform ended with exit code 2"),
+        ([new_summary("apply")], 2, "failed", "the tool ended with exit code 2"),
         ([new_summary("plan"), new_diagnostic()], None, "failed", "Error: No"),
         ([new_summary("plan"), new_diagnostic()], 2, "failed", "Error: No"),
         ([new_summary("plan"), new_diagnostic()], 0, "completed", "The plan in numbers."),
-        ([new_diagnostic(severity="warning")], 1, "failed", "terraform ended with exit code 1"),
+        ([new_diagnostic(severity="warning")], 1, "failed", "the tool ended with exit code 1"),
     ],
 )
 def test_a_run_ends_as_its_exit_code_or_its_output_says(

@@ -14,7 +14,7 @@ from deploylog.cli.recording import handling, open_recording, say
 from deploylog.cli.source import FileSource, Source, open_source
 from deploylog.client import open_client
 from deploylog.errors import DeploylogError
-from deploylog.feed import Feed, Plan, resume
+from deploylog.feed import Feed, Plan, Undelivered, resume
 from deploylog.spool import leftovers
 
 app = typer.Typer(help="Record what a deployment tool says.", no_args_is_help=True)
@@ -120,12 +120,14 @@ def resume_(
 async def _resume(
     server: str, key: str | None, directory: Path, patience: float
 ) -> DeploylogError | None:
-    failure = None
+    failure: DeploylogError | None = None
     async with open_client(server, key) as client:
         for spool, events in leftovers(directory):
             id, owner = spool.heading.opening.id, spool.heading.server
             if owner != client.server:
-                say(f"deployment {id} is for {owner}: left in {spool.path}")
+                failure = failure or Undelivered(
+                    f"deployment {id} is for {owner}: left in {spool.path}; use --server {owner}"
+                )
                 spool.close()
                 continue
             failed = await resume(client, spool, events, patience=patience, say=say)

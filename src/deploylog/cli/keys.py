@@ -1,5 +1,6 @@
 """``keys``: who may do what, kept in the store itself."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -34,8 +35,11 @@ def add(
     config: Config = None,
 ) -> None:
     """Add a key, and print it: it is told this once."""
+    url = chosen_store(store, config)
+    if not admin.store_exists(url):
+        print(f"deploylog: there was no store at {url}: made a new one", file=sys.stderr)
     _, secret = admin.add_key(
-        chosen_store(store, config),
+        url,
         name=name,
         groups=group or (),
         grants=[_grant(text) for text in grant],

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import random
 import sys
 import time
@@ -35,12 +36,16 @@ from deploylog.client import (
     open_client,
     parse_event,
 )
+from deploylog.errors import DeploylogError
 
 #: The most events of one page.
 _PAGE = 1000
 
 #: What ``timeout`` ends with when the time is over.
 _STILL_RUNNING = 124
+
+#: The service would not say.
+_REFUSED = 2
 
 
 class Order(StrEnum):
@@ -174,8 +179,16 @@ def wait(
     server: options.Server = options.DEFAULT_SERVER,
     key: options.Key = None,
 ) -> None:
-    """Wait until a deployment has ended; exit 0 completed, 1 failed, 124 still running."""
-    state = asyncio.run(_wait(server, key, deployment, timeout))
+    """Wait until a deployment has ended.
+
+    Exits 0 completed, 1 failed, 124 still running, 2 refused, 75 no answer.
+    """
+    try:
+        state = asyncio.run(_wait(server, key, deployment, timeout))
+    except DeploylogError as error:
+        print(f"deploylog: {error.message}", file=sys.stderr)
+        unreachable = isinstance(error, ServerUnreachable)
+        raise typer.Exit(os.EX_TEMPFAIL if unreachable else _REFUSED) from error
     print(msgspec.json.encode(state).decode() if json else deployment_line(state))
     raise typer.Exit({"completed": 0, "failed": 1, "running": _STILL_RUNNING}[state.status])
 
@@ -184,15 +197,16 @@ async def _wait(server: str, key: str | None, id: str, timeout: float) -> Deploy
     deadline = time.monotonic() + timeout
     backoff = Backoff(random.random)
     async with open_client(server, key) as client:
-        state = await client.deployment(id)
-        while state.status == "running" and (left := deadline - time.monotonic()) > 0:
+        while True:
+            left = max(deadline - time.monotonic(), 0)
             try:
                 state = await client.wait(id, min(math.ceil(left), MAX_WAIT))
+                if state.status != "running" or not left:
+                    return state
             except (ServerUnreachable, ClientError) as error:
-                if isinstance(error, ClientError) and not error.transient:
+                if not left or (isinstance(error, ClientError) and not error.transient):
                     raise
                 await asyncio.sleep(min(backoff.next(), left))
-    return state
 
 
 def deployments(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -30,8 +31,10 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def screen() -> Console:
     """Standard output."""
-    console = Console(highlight=False, emoji=False)
-    return console if console.is_terminal else Console(width=_WIDE, highlight=False, emoji=False)
+    # What is shown is text, not markup: brackets in a message mean nothing.
+    plainly = partial(Console, highlight=False, emoji=False, markup=False)
+    console = plainly()
+    return console if console.is_terminal else plainly(width=_WIDE)
 
 
 def plain(text: str | None) -> str:

@@ -257,10 +257,15 @@ class TerraformRun:
 
     @property
     def _interrupted(self) -> str:
-        return f"{self.tool} ended before its resources did"
+        return f"{self._name} ended before its resources did"
+
+    @property
+    def _name(self) -> str:
+        """The tool, if it said which it is."""
+        return self.tool if self.version is not None else "the tool"
 
     def _end(self, now: int, exit_code: int | None) -> NewEvent:
-        message = f"{self.tool} ended with exit code {exit_code}"
+        message = f"{self._name} ended with exit code {exit_code}"
         if self._completed:
             message = self._summary or message
         else:

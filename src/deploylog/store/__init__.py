@@ -13,6 +13,11 @@ def open_store(url: str, *, observer: CommitObserver) -> OpenStore:
     return open_sqlite(_sqlite_path(url), observer=observer)
 
 
+def store_exists(url: str) -> bool:
+    """Whether there is a store at ``url`` already."""
+    return _sqlite_path(url).exists()
+
+
 def migrate_store(url: str) -> list[str]:
     """Bring the store to this program's schema; return the names of the steps taken."""
     from deploylog.store.sqlite import migrate_file

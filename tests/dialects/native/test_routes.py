@@ -998,7 +998,7 @@ async def test_an_unknown_deployment_is_no_cursor(server: Local):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/"),
+        ("GET", "/nowhere"),
         ("GET", "/log/v1/"),
         ("GET", "/log/v1/events/"),
         ("PUT", "/log/v1/events"),

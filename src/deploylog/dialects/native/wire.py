@@ -215,6 +215,8 @@ def _filter_values(parameters: Parameters, name: str) -> tuple[str, ...]:
     values = parameters.all(name)
     if len(values) > MAX_FILTER_VALUES:
         raise InvalidFilter(f"{name} has more than {MAX_FILTER_VALUES} values", field=name)
+    if name == "type" and any("*" in value.removesuffix(".*") for value in values):
+        raise InvalidFilter("type: a * stands only at the end, as in resource.*", field=name)
     return values
 
 
