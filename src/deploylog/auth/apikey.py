@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from deploylog.errors import KeyNotFound
@@ -55,16 +56,14 @@ class ApiKeys:
         """See ``Authenticator``."""
         presented = _presented(headers)
         digest, now = _digest(presented), self._clock()
-        known = self._trusted.get(digest)
-        if known is not None and now < known[1]:
-            return known[0]
-        principal = await self._look_up(presented)
-        if principal is ANYBODY:
-            # Not remembered: it hangs on more than the key.
-            return principal if _is_local(headers) else None
-        if len(self._trusted) >= _REMEMBERED:
-            self._trusted.clear()
-        self._trusted[digest] = (principal, now + TRUSTED_SECONDS)
+        principal, until = self._trusted.get(digest, (None, 0.0))
+        if now >= until:
+            principal = await self._look_up(presented)
+            if len(self._trusted) >= _REMEMBERED:
+                self._trusted.clear()
+            self._trusted[digest] = (principal, now + TRUSTED_SECONDS)
+        if principal is ANYBODY and not _is_local(headers.get("host"), headers.get("origin")):
+            return None
         return principal
 
     async def _look_up(self, presented: str) -> Principal | None:
@@ -91,18 +90,18 @@ async def configured(keys: Keys) -> bool:
     return bool(await keys.list())
 
 
-def _is_local(headers: Mapping[str, str]) -> bool:
+@lru_cache(maxsize=256)
+def _is_local(host: str | None, origin: str | None) -> bool:
     """Whether the request is for this machine, and not sent by some web page.
 
     While everything is allowed, a page open in the operator's browser could reach us, by a form
     or by a name that it lets point here.
     """
-    addresses = [f"//{headers.get('host', '')}", headers.get("origin")]
+    addresses = [f"//{host or ''}", *([origin] if origin else [])]
     try:
-        hosts = [urlsplit(address).hostname or "" for address in addresses if address]
+        return all(is_loopback(urlsplit(address).hostname or "") for address in addresses)
     except ValueError:
         return False
-    return all(is_loopback(host) for host in hosts)
 
 
 def is_loopback(host: str) -> bool:
