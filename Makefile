@@ -51,9 +51,9 @@ crash: $(READY) ## Kill the service 20 times while it records, and look for what
 
 lock: ## Resolve the locked versions anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url --quiet pyproject.toml -o requirements/deploylog.txt
+	  --quiet pyproject.toml -o requirements/deploylog.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url --quiet --group dev pyproject.toml -c requirements/deploylog.txt -o requirements/dev.txt
+	  --quiet --group dev pyproject.toml -c requirements/deploylog.txt -o requirements/dev.txt
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

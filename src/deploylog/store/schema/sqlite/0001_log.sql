@@ -103,8 +103,6 @@ CREATE TABLE deployments (
     scopes      TEXT NOT NULL,
     "groups"    TEXT NOT NULL
 );
-CREATE INDEX deployments_stack ON deployments (stack_id);
-CREATE INDEX deployments_project ON deployments (project);
 
 CREATE TABLE keys (
     id       TEXT PRIMARY KEY,
