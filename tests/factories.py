@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from itertools import count
+from uuid import uuid4
 
 import msgspec
 
+from deploylog.changes import Changeset, Totals
 from deploylog.events import Event, NewEvent, Resource, recorded_event
-from deploylog.scope import Scope, deployment_scope, parse_scope, stack_scope
+from deploylog.scope import Scope, changeset_scope, deployment_scope, parse_scope, stack_scope
 from deploylog.store.base import Store
 
 _numbers = count(1)
@@ -84,3 +86,44 @@ def deployment_event(type: str, *, id: str = "deployment-1", **fields: object) -
     """Something happens in a deployment of the stack that ``stack_created`` makes."""
     scope: Scope = deployment_scope("acme", "stack-1", id)
     return new_event(type, scopes=(scope,), **fields)  # type: ignore[arg-type]
+
+
+def changeset(*, id: str | None = None, project: str = "acme", **fields: object) -> Changeset:
+    """A change set that is still staging, and that nobody has stored."""
+    id = id or str(uuid4())
+    own = changeset_scope(id)
+    begun: dict[str, object] = {
+        "stack_id": None,
+        "stack": None,
+        "status": "staging",
+        "destroy": False,
+        "location": "plan.json",
+        "tool": "terraform",
+        "tool_version": None,
+        "actor": None,
+        "created": now(),
+        "ended": None,
+        "message": None,
+        "totals": Totals(),
+        "scopes": (own, Scope(f"project/{project}/{own}")),
+        "groups": (),
+    }
+    return Changeset(id=id, project=project, **(begun | fields))  # type: ignore[arg-type]
+
+
+def plan_document(number: int, **fields: object) -> dict[str, object]:
+    """The JSON of a plan that creates so many resources."""
+    created = {"actions": ["create"], "before": None, "after": {"input": "x"}}
+    resources = [
+        {
+            "address": f"terraform_data.many[{index}]",
+            "mode": "managed",
+            "type": "terraform_data",
+            "name": "many",
+            "index": index,
+            "provider_name": "terraform.io/builtin/terraform",
+            "change": created,
+        }
+        for index in range(number)
+    ]
+    return {"format_version": "1.2", "resource_changes": resources, **fields}

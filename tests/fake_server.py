@@ -23,6 +23,9 @@ class FakeServer:
         #: Every event, and how many came that were there already.
         self.events: list[dict[str, object]] = []
         self.repeated = 0
+        #: The plans that were staged, by change set, and how often each was.
+        self.staged: dict[str, bytes] = {}
+        self.stagings: list[str] = []
         self.requests: list[web.Request] = []
         #: What each connection to the stream is sent before it is closed.
         self.streams: deque[bytes] = deque()
@@ -41,6 +44,10 @@ class FakeServer:
         app.router.add_get("/log/v1/deployments/{id}/wait", self._deployment)
         app.router.add_post("/log/v1/events", self._append)
         app.router.add_get("/log/v1/events/stream", self._stream)
+        app.router.add_post("/log/v1/changesets", self._stage)
+        app.router.add_get("/log/v1/changesets", self._changesets)
+        app.router.add_get("/log/v1/changesets/{id}", self._changeset)
+        app.router.add_get("/log/v1/changesets/{id}/changes", self._changes)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         port = int(self.url.rpartition(":")[2] or 0)
@@ -85,6 +92,32 @@ class FakeServer:
             "id": id, "project": "acme", "stack": "web", "stack_id": "s1",
             "status": ended.get(str(ends[-1]) if ends else "", "running"),
             "started": "2026-11-21T04:12:26.944050Z", "counts": {"added": 1},
+        }  # fmt: skip
+
+    async def _stage(self, request: web.Request) -> web.Response:
+        id = await self.stage(request)
+        return web.json_response(self._changeset_state(id), status=202)
+
+    async def stage(self, request: web.Request) -> str:
+        id = request.query["id"]
+        self.staged.setdefault(id, await request.read())
+        self.stagings.append(id)
+        return id
+
+    async def _changesets(self, request: web.Request) -> web.Response:
+        return web.json_response({"changesets": [self._changeset_state(id) for id in self.staged]})
+
+    async def _changeset(self, request: web.Request) -> web.Response:
+        return web.json_response(self._changeset_state(request.match_info["id"]))
+
+    async def _changes(self, request: web.Request) -> web.Response:
+        return web.json_response({"totals": {"create": 1}, "tool_version": "1.15.0"})
+
+    def _changeset_state(self, id: str) -> dict[str, object]:
+        return {
+            "id": id, "project": "acme", "stack": "web", "status": "staging", "destroy": False,
+            "location": "plan.json", "tool": "terraform", "created": "2026-11-21T04:12:26.944050Z",
+            "totals": {"create": 1},
         }  # fmt: skip
 
     async def _append(self, request: web.Request) -> web.Response:
@@ -135,6 +168,12 @@ async def cut_off(server: FakeServer, request: web.Request) -> web.Response:
 async def record_and_cut_off(server: FakeServer, request: web.Request) -> web.Response:
     """Record, and lose the connection before the answer is there."""
     await server.record(request)
+    return await cut_off(server, request)
+
+
+async def stage_and_cut_off(server: FakeServer, request: web.Request) -> web.Response:
+    """Stage, and lose the connection before the answer is there."""
+    await server.stage(request)
     return await cut_off(server, request)
 
 

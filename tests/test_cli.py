@@ -21,11 +21,13 @@ from deploylog.cli.tables import event_table, plain, screen
 from deploylog.client import LoggedEvent
 from deploylog.settings import SETTINGS
 from factories import new_event
-from fake_server import FakeServer, answer, fake_server, refuse
+from fake_server import FakeServer, answer, fake_server, refuse, stage_and_cut_off
 
 SAMPLES = Path(__file__).parent / "samples"
 APPLY = SAMPLES / "02-apply-create.jsonl"
 FAILING = SAMPLES / "05-apply-provisioner-failure.jsonl"
+PLAN = SAMPLES.parent / "fixtures" / "every-action.json"
+DIFF = PLAN.with_suffix(".txt")
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -340,6 +342,145 @@ async def test_run_passes_a_signal_on_and_waits_for_the_tool(
     assert types_of(server)[-1] == "deployment.failed"
 
 
+# ingest plan
+
+
+def told(type: str, **attributes: object) -> bytes:
+    """An event of a change set, on a stream."""
+    return f"id: 1\nevent: {type}\ndata: {json.dumps(attributes)}\n\n".encode()
+
+
+CREATED = told(
+    "changeset.resource", data={"name": "a.b", "address": "a.b", "type": "a", "action": "create"}
+)
+COMPLETED = told("changeset.completed", data={"totals": {"create": 1}})
+
+
+async def test_a_resource_is_shown_before_the_next_one_is_told(
+    cli: Cli, server: FakeServer
+) -> None:
+    server.streams.append(CREATED)
+    process = await cli.start("ingest", "plan", PLAN)
+
+    await said(process.stdout, "+ a.b will be created")
+    still_running = process.returncode is None
+    server.streams.append(COMPLETED)
+    await server.stop()
+    await server.start()
+
+    await said(process.stdout, "Plan: 1 to add, 0 to change, 0 to destroy.")
+    async with asyncio.timeout(20):
+        await process.communicate()
+    assert still_running
+    assert process.returncode == 0
+
+
+async def test_a_plan_is_staged_with_what_is_said_of_it(cli: Cli, server: FakeServer) -> None:
+    server.streams.append(COMPLETED)
+
+    ended = await cli(
+        "ingest", "plan", PLAN, "--destroy", "--actor", "alice", "--group", "a", "--group", "b"
+    )
+
+    staging = server.requests[0]
+    assert ended.code == 0
+    assert ended.err == f"deploylog: change set {staging.query['id']} of acme/web\n"
+    assert sorted(staging.query.items()) == [
+        ("actor", "alice"), ("destroy", "true"), ("group", "a"), ("group", "b"),
+        ("id", staging.headers["Idempotency-Key"]), ("location", "every-action.json"),
+        ("project", "acme"), ("stack", "web"),
+    ]  # fmt: skip
+
+
+async def test_a_plan_is_read_from_a_pipe_and_its_events_printed(
+    cli: Cli, server: FakeServer
+) -> None:
+    server.streams.append(CREATED + COMPLETED)
+
+    ended = await cli("ingest", "plan", "--json", stdin=PLAN.read_bytes())
+
+    assert [list(json.loads(line)["data"]) for line in ended.out.splitlines()] == [
+        ["name", "address", "type", "action"],
+        ["totals"],
+    ]
+    assert "location" not in server.requests[0].query
+    assert list(server.staged.values()) == [PLAN.read_bytes()]
+
+
+async def test_a_plan_is_staged_quietly(cli: Cli, server: FakeServer) -> None:
+    server.streams.append(CREATED + COMPLETED)
+
+    ended = await cli("ingest", "plan", PLAN, "--quiet")
+
+    assert (ended.code, ended.out) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (told("changeset.failed", message="it broke"), "failed: it broke"),
+        (
+            told("changeset.drift", message="1 changed", data={"totals": {}}),
+            "was stopped by drift: 1 changed",
+        ),
+    ],
+)
+async def test_a_change_set_that_ends_badly_fails_the_command(
+    cli: Cli, server: FakeServer, end: bytes, words: str
+) -> None:
+    server.streams.append(CREATED + end)
+
+    ended = await cli("ingest", "plan", PLAN)
+
+    assert ended.code == 1
+    assert "a.b will be created" in ended.out
+    assert ended.err.endswith(f"{words}\n")
+
+
+async def test_a_plan_that_is_refused_fails_the_command(cli: Cli, server: FakeServer) -> None:
+    server.script.append(refuse(400, "the plan is not JSON"))
+
+    ended = await cli("ingest", "plan", PLAN)
+
+    assert ended == Ended(1, "", "deploylog: the plan is not JSON\n")
+
+
+async def test_who_may_only_write_stages_without_seeing(cli: Cli, server: FakeServer) -> None:
+    server.script.extend([answer, refuse(404, "there is no change set")])
+
+    ended = await cli("ingest", "plan", PLAN)
+
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err.endswith("the key may not read it: what it would change is not shown\n")
+
+
+async def test_an_answer_that_is_lost_stages_nothing_twice(cli: Cli, server: FakeServer) -> None:
+    server.script.extend([stage_and_cut_off, refuse(503)])
+    server.streams.append(COMPLETED)
+
+    ended = await cli("ingest", "plan", PLAN)
+
+    assert ended.code == 0
+    assert len(server.stagings) == 2
+    assert len(server.staged) == 1
+    assert "trying again" in ended.err
+
+
+async def test_a_server_that_does_not_answer_is_told_from_a_refusal(offline: Cli) -> None:
+    ended = await offline("ingest", "plan", PLAN, "--give-up-after", "1")
+
+    assert ended.code == 75
+    assert "does not answer (connection refused)" in ended.err.splitlines()[-1]
+
+
+async def test_a_plan_file_itself_is_a_usage_error(cli: Cli, server: FakeServer) -> None:
+    ended = await cli("ingest", "plan", stdin=b"PK\x03\x04binary")
+
+    assert ended.code == 2
+    assert "give the output of terraform show -json" in ended.err
+    assert server.requests == []
+
+
 # What there is to read
 
 
@@ -434,6 +575,47 @@ async def test_a_run_is_recorded_and_read_back(cli: Cli) -> None:
     assert waited.code == 0
     assert len(table.out.splitlines()) == 6
     assert (deleted.code, left.out) == (0, "")
+
+
+async def test_a_plan_is_staged_shown_and_read_back(cli: Cli) -> None:
+    async with served(cli) as url:
+        to = ("--server", url)
+        shown = await cli("ingest", "plan", PLAN, *to)
+        [id] = re.findall(r"change set (\S+) of acme/web", shown.err)
+        listed, table, again, changes, events = await asyncio.gather(
+            cli("changesets", "--project", "acme", "--json", *to),
+            cli("changesets", *to),
+            cli("changesets", "show", id, *to),
+            cli("changesets", "show", id, "--json", *to),
+            cli("events", "--scope", f"changeset/{id}", "--json", *to),
+        )
+
+    assert (shown.code, shown.out) == (0, DIFF.read_text())
+    assert again.out == shown.out
+    assert [json.loads(listed.out)[name] for name in ("id", "status")] == [id, "staged"]
+    assert re.search(rf"{id} +acme +web +staged .* every-action.json +\+4 ~2 -3\n", table.out)
+    assert json.loads(changes.out)["totals"]["forget"] == 1
+    assert len(events.out.splitlines()) == 12
+    assert not any("not-a-real-password" in one.out for one in (listed, table, changes, events))
+
+
+async def test_a_plan_that_is_incomplete_fails_the_command(cli: Cli, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(json.loads(PLAN.read_text()) | {"errored": True}))
+
+    async with served(cli) as url:
+        ended = await cli("ingest", "plan", plan, "--server", url)
+
+    assert ended.code == 1
+    assert "terraform_data.secret will be updated in place" in ended.out
+    assert ended.err.splitlines()[-1].endswith("failed: The plan is incomplete because of an error")
+
+
+async def test_options_before_the_subcommand_are_refused(cli: Cli) -> None:
+    ended = await cli("changesets", "--project", "acme", "show", "1")
+
+    assert ended.code == 2
+    assert "options go after show" in ended.err
 
 
 async def test_keys_are_kept_in_the_store(cli: Cli) -> None:

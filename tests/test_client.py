@@ -12,11 +12,12 @@ from deploylog.client import (
     MessageParser,
     Opening,
     ServerUnreachable,
+    Unanswered,
     open_client,
     parse_event,
 )
 from deploylog.errors import OperatorError
-from fake_server import FakeServer, answer, cut_off, fake_server, refuse
+from fake_server import FakeServer, answer, cut_off, fake_server, refuse, stage_and_cut_off
 
 EVENT = b'{"specversion":"1.0","id":"e1","source":"terraform","type":"deployment.log"}\n'
 
@@ -233,6 +234,109 @@ async def test_a_refusal_ends_a_stream(server: FakeServer, client: Client) -> No
 
     with pytest.raises(ClientError, match="the key was revoked"):
         await first(client, 2)
+
+
+# Change sets
+
+PLAN = b'{"format_version":"1.2"}'
+CHANGESET = "6f1c2b7e-3f57-4a5b-9d39-0a4d5a1e7c55"
+
+TOLD = b"id: 1\nevent: changeset.resource\ndata: a\n\n"
+END = b"id: 2\nevent: changeset.completed\ndata: b\n\n"
+
+
+async def stage(client: Client, *, patience: float = 30) -> str:
+    state = await client.stage(
+        PLAN, [("project", "acme")], id=CHANGESET, patience=patience, say=said.append
+    )
+    return state.id
+
+
+async def follow(client: Client, *, patience: float = 30) -> list[str]:
+    following = client.follow_changeset(CHANGESET, patience=patience, say=said.append)
+    async with asyncio.timeout(10), aclosing(following) as messages:
+        return [message.data async for message in messages]
+
+
+async def test_a_plan_is_staged_under_our_id(server: FakeServer, client: Client) -> None:
+    assert await stage(client) == CHANGESET
+
+    [request] = server.requests
+    assert dict(request.query) == {"project": "acme", "id": CHANGESET}
+    assert request.headers["Idempotency-Key"] == CHANGESET
+    assert request.headers["Content-Encoding"] == "gzip"
+    assert server.staged == {CHANGESET: PLAN}
+
+
+async def test_a_plan_is_sent_until_there_is_an_answer_and_staged_once(
+    server: FakeServer, client: Client
+) -> None:
+    server.script.extend([refuse(429), cut_off, refuse(503, "starting"), stage_and_cut_off])
+
+    assert await stage(client) == CHANGESET
+
+    assert len(server.requests) == 5
+    assert {request.headers["Idempotency-Key"] for request in server.requests} == {CHANGESET}
+    assert server.staged == {CHANGESET: PLAN}
+    assert len(said) == 1
+
+
+async def test_a_plan_that_is_refused_is_not_sent_again(server: FakeServer, client: Client) -> None:
+    server.script.append(refuse(400, "the plan is not JSON"))
+
+    with pytest.raises(ClientError, match="the plan is not JSON"):
+        await stage(client)
+
+    assert server.staged == {}
+
+
+async def test_who_stages_waits_no_longer_than_is_asked(client: Client, server: FakeServer) -> None:
+    await server.stop()
+
+    with pytest.raises(Unanswered, match=r"does not answer .*; change set 6f1c.* may not be stag"):
+        await stage(client, patience=0.05)
+
+
+async def test_a_change_set_is_followed_to_its_end_over_lost_connections(
+    server: FakeServer, client: Client
+) -> None:
+    server.streams.extend([TOLD, END + b"id: 3\ndata: never read\n\n"])
+    server.script.extend([refuse(503), answer, cut_off, answer, refuse(503)])
+
+    assert await follow(client) == ["a", "b"]
+
+    last = server.requests[-1]
+    assert last.headers["Last-Event-ID"] == "1"
+    assert dict(last.query) == {"scope": f"changeset/{CHANGESET}", "from": "start"}
+
+
+async def test_who_may_not_read_a_change_set_is_told_so(server: FakeServer, client: Client) -> None:
+    server.script.append(refuse(404, "there is no change set"))
+
+    with pytest.raises(ClientError, match="there is no change set"):
+        await follow(client)
+
+
+async def test_who_follows_a_change_set_waits_no_longer_than_is_asked(
+    server: FakeServer, client: Client
+) -> None:
+    server.script.extend([answer, *[refuse(503)] * 10_000])
+
+    with pytest.raises(Unanswered, match="is staged all the same"):
+        await follow(client, patience=0.05)
+
+
+async def test_change_sets_are_listed_and_their_changes_read(
+    server: FakeServer, client: Client
+) -> None:
+    await stage(client)
+
+    page = await client.changesets([("project", "acme")])
+    changes = await client.changes(CHANGESET)
+
+    assert [one.id for one in page.changesets] == [CHANGESET]
+    assert (await client.changeset(CHANGESET)).totals.create == 1
+    assert changes.totals.create == 1
 
 
 # Backoff

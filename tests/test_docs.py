@@ -39,6 +39,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
 SAMPLE = ROOT / "tests" / "samples" / "02-apply-create.jsonl"
+PLAN = ROOT / "tests" / "samples" / "06-plan-show.json"
 ADDRESS = "http://127.0.0.1:8325"
 
 #: Seconds after which a command of the tour has failed.
@@ -99,7 +100,8 @@ OPERATIONS = [operation for dialect in DIALECTS for operation in dialect.operati
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_an_operation_and_its_parameters_are_documented(operation):
-    page = reference("rfs-api" if operation.tag == "rfs" else "native-api")
+    apis = {"rfs": "rfs-api", "bluelink": "bluelink-api"}
+    page = reference(apis.get(operation.tag, "native-api"))
 
     assert f"{operation.method} {operation.path}" in page
     for parameter in operation.parameters:
@@ -336,7 +338,7 @@ class Tour:
         }
         tool = directory / "bin" / "terraform"
         tool.parent.mkdir()
-        tool.write_text(f"#!/bin/sh\ncat '{SAMPLE}'\n")
+        tool.write_text(f"#!/bin/sh\n[ $1 = show ] && exec cat '{PLAN}'\nexec cat '{SAMPLE}'\n")
         tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
 
     def run(self, text: str) -> str:
@@ -393,11 +395,12 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     assert setup.startswith("make setup")
     assert first.strip() == "deploylog serve"
 
-    run, tail, stream, resume, rfs, wait, keys = blocks
+    run, plan, tail, stream, resume, rfs, wait, keys = blocks
     async with spawned(f"sqlite:///{tmp_path / 'deploylog.db'}") as service:
         tour = Tour(service.url, tmp_path)
 
         applied = tour.run(run)
+        planned = tour.run(plan)
         tour.follow(tail, until="deployment.completed")
         streamed = tour.follow(stream, until="event: resource.create.completed")
         resumed = tour.follow(resume, until="event: deployment.completed")
@@ -406,8 +409,9 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
         allowed = tour.run(keys)
 
     assert "Apply complete! Resources: 9 added" in applied
+    assert planned.endswith("Plan: 6 to add, 2 to change, 5 to destroy.\n")
     assert streamed.startswith("retry: ")
     assert "event: stack.created" not in resumed
     assert [event["event_type"] for event in listed["stack_events"]] == ["CREATION_COMPLETE"] * 3
     assert "completed" in waited
-    assert "deployment.completed" in allowed
+    assert "changeset.completed" in allowed

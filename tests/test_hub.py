@@ -63,8 +63,9 @@ def test_a_batch_is_rendered_once_for_each_dialect():
     def render_otherwise(event: object) -> bytes:
         return b"y"
 
-    assert (batch.frames(render), batch.frames(render)) == (b"xx", b"xx")
-    assert batch.frames(render_otherwise) == b"yy"
+    assert (batch.joined(render), batch.joined(render)) == (b"xx", b"xx")
+    assert list(batch.frames(render)) == [b"x", b"x"]
+    assert batch.joined(render_otherwise) == b"yy"
     assert len(rendered) == 2
 
 

@@ -7,11 +7,14 @@ import apsw
 import pytest
 
 from deploylog.errors import InvalidSettings, SchemaTooNew, StoreUnavailable
+from deploylog.principals import ALL
 from deploylog.store import migrate_store, open_store
-from deploylog.store.base import Query
+from deploylog.store.base import Query, RequestKey
 from deploylog.store.migrate import Migration, migrate, migrations
-from factories import Commits, new_event
+from factories import Commits, changeset, new_event, stack_created
 from migrators import migrate_at_once
+
+REQUEST = RequestKey(key="k", fingerprint=b"f")
 
 
 def step(number: int) -> Migration:
@@ -52,6 +55,26 @@ def test_migrating_again_takes_no_step(tmp_path: Path):
     assert again == []
 
 
+async def test_a_store_of_the_first_schema_keeps_its_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    first, *later = migrations("sqlite")
+    with monkeypatch.context() as patch:
+        patch.setattr("deploylog.store.sqlite.migrations", lambda backend: [first])
+        async with open_store(url, observer=Commits()) as store:
+            recorded = await store.log.append([new_event(), stack_created("web")])
+
+    applied = migrate_store(url)
+
+    assert applied == [step.name for step in later]
+    async with open_store(url, observer=Commits()) as store:
+        assert await store.log.read(Query(order="oldest")) == recorded
+        assert (await store.catalogue.stack("acme", "web")).name == "web"
+        await store.changesets.add(changeset(), b"{}", request=REQUEST, since=0)
+        assert len(await store.changesets.list(ALL)) == 1
+
+
 def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path: Path):
     file = tmp_path / "log.db"
     migrate_store(f"sqlite:///{file}")
@@ -78,8 +101,9 @@ async def test_a_newer_file_is_not_opened(tmp_path: Path):
 
 
 def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    broken = Migration(number=2, name="0002_x", sql="CREATE TABLE x (a); SELECT nonsense;")
-    steps = [*migrations("sqlite"), broken]
+    steps = migrations("sqlite")
+    sql = "CREATE TABLE x (a); SELECT nonsense;"
+    steps.append(Migration(number=len(steps) + 1, name="x", sql=sql))
     monkeypatch.setattr("deploylog.store.sqlite.migrations", lambda backend: steps)
     file = tmp_path / "log.db"
 

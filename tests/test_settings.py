@@ -69,6 +69,14 @@ def test_a_switch_is_read_from_the_environment(text: str, value: bool):
         ("max_batch_events", "0"),
         ("rfs_strict", "perhaps"),
         ("log_level", "loud"),
+        ("oidc_leeway_seconds", "301"),
+        ("oidc_leeway_seconds", "-1"),
+        ("signature_stream_seconds", "299"),
+        ("signature_stream_seconds", "86401"),
+        ("max_requests_per_second", "-1"),
+        ("max_requests_per_second", "nan"),
+        ("max_streams", "0"),
+        ("max_failures_per_minute", "-1"),
     ],
 )
 def test_a_bad_value_is_named(name: str, value: str):
@@ -105,6 +113,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path):
         load_settings({}, environ={}, config=tmp_path / "nowhere.toml")
 
     assert "nowhere.toml" in raised.value.message
+
+
+def test_an_issuer_needs_an_audience():
+    issuer = {"oidc_issuer": "idp.example"}
+
+    with pytest.raises(InvalidSettings, match="oidc_audience"):
+        load_settings(issuer, environ={}, config=None)
+    assert load_settings({**issuer, "oidc_audience": "deploylog"}, environ={}, config=None)
 
 
 def test_settings_cannot_be_changed():

@@ -6,13 +6,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from deploylog.auth.apikey import make_key
-from deploylog.errors import OperatorError
+from deploylog.auth.seal import Seal, make_sealing_key, read_seal, require_seal
+from deploylog.auth.signature import make_pair, make_signer, open_secret
+from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.principals import Grant
 from deploylog.store import migrate_store, open_store
 from deploylog.store import store_exists as exists
-from deploylog.store.base import Store, StoredKey
+from deploylog.store.base import Store, StoredKey, StoredSigner
 
 _Result = TypeVar("_Result")
+
+#: Whatever kind of key.
+Credential = StoredKey | StoredSigner
 
 
 class _NobodyWatches:
@@ -31,16 +36,65 @@ def add_key(
     return key, secret
 
 
-def list_keys(store_url: str) -> list[StoredKey]:
-    """Every key, oldest first; raises OperatorError when there is no such store."""
+def add_signer(
+    store_url: str,
+    *,
+    pair: tuple[str, str] | None,
+    name: str,
+    groups: Sequence[str],
+    grants: Sequence[Grant],
+    secret_key_file: str,
+) -> tuple[StoredSigner, str]:
+    """Keep a ``pair`` of key id and secret, or make one; the second part is the secret.
+
+    Raises OperatorError when it cannot be kept, such as without a sealing key.
+    """
+    seal = require_seal(read_seal(secret_key_file))
+    id, secret = pair or make_pair()
+    try:
+        signer = make_signer(
+            id=id, secret=secret, name=name, groups=groups, grants=grants, seal=seal,
+            now=time.time_ns(),
+        )  # fmt: skip
+    except InvalidInput as error:
+        raise OperatorError(error.message) from error
+    _with_store(store_url, lambda store: _add_signer(store, signer))
+    return signer, secret
+
+
+def list_credentials(store_url: str) -> list[Credential]:
+    """Every key of every kind, oldest first; raises OperatorError when there is no such store."""
     _require_store(store_url)
-    return _with_store(store_url, lambda store: store.keys.list())
+
+    async def read(store: Store) -> list[Credential]:
+        return [*await store.keys.list(), *await store.signers.list()]
+
+    return sorted(_with_store(store_url, read), key=lambda credential: credential.created)
 
 
 def revoke_key(store_url: str, id: str) -> None:
-    """Let a key open nothing any more; raises KeyNotFound, or OperatorError without a store."""
+    """Let a key of any kind open nothing any more.
+
+    Raises KeyNotFound, or OperatorError without a store.
+    """
     _require_store(store_url)
-    _with_store(store_url, lambda store: store.keys.revoke(id, time.time_ns()))
+    _with_store(store_url, lambda store: _revoke(store, id, time.time_ns()))
+
+
+def reseal(store_url: str, secret_key_file: str) -> int:
+    """Encrypt every stored secret anew, with the first sealing key; return how many.
+
+    Raises OperatorError, before anything is changed, when one cannot be opened. Those of revoked
+    keys nobody needs: they are left as they are.
+    """
+    _require_store(store_url)
+    seal = require_seal(read_seal(secret_key_file))
+    return _with_store(store_url, lambda store: _reseal(store, seal))
+
+
+def new_sealing_key() -> str:
+    """A new line for the file of sealing keys."""
+    return make_sealing_key()
 
 
 def migrate(store_url: str) -> list[str]:
@@ -51,6 +105,31 @@ def migrate(store_url: str) -> list[str]:
 def store_exists(store_url: str) -> bool:
     """Whether there is a store already, or a key would be the first thing in a new one."""
     return exists(store_url)
+
+
+async def _add_signer(store: Store, signer: StoredSigner) -> None:
+    """Add it, unless an API key has its id: ``revoke`` could not tell the two apart."""
+    try:
+        await store.keys.get(signer.id)
+    except KeyNotFound:
+        await store.signers.add(signer)
+    else:
+        raise OperatorError(f"there is a key {signer.id} already")
+
+
+async def _revoke(store: Store, id: str, now: int) -> None:
+    try:
+        await store.keys.revoke(id, now)
+    except KeyNotFound:
+        await store.signers.revoke("bluelink", id, now)
+
+
+async def _reseal(store: Store, seal: Seal) -> int:
+    signers = [signer for signer in await store.signers.list() if signer.revoked is None]
+    secrets = [open_secret(signer, seal) for signer in signers]
+    for signer, secret in zip(signers, secrets, strict=True):
+        await store.signers.reseal(signer.kind, signer.id, seal.seal(secret))
+    return len(signers)
 
 
 def _require_store(store_url: str) -> None:

@@ -3,7 +3,8 @@
 Everything here is derived from events, and kept by the store in the transaction that records
 them: ``stack.created`` and ``stack.deleted`` begin and end a stack, ``deployment.started``
 begins a deployment, ``resource.*.completed`` and ``resource.*.failed`` count, and
-``deployment.completed`` or ``deployment.failed`` end it.
+``deployment.completed`` or ``deployment.failed`` end it. ``changeset.completed``,
+``changeset.drift`` and ``changeset.failed`` end a change set.
 """
 
 from functools import lru_cache
@@ -11,6 +12,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from deploylog.changes import Status as ChangesetStatus
 from deploylog.errors import InvalidEvent
 from deploylog.events import NewEvent
 from deploylog.scope import Scope, segments
@@ -120,7 +122,27 @@ class ResourceCounted(msgspec.Struct, frozen=True):
     groups: tuple[str, ...]
 
 
-Change = StackCreated | StackDeleted | DeploymentStarted | DeploymentEnded | ResourceCounted
+class ChangesetEnded(msgspec.Struct, frozen=True):
+    """A change set is staged, or will not be. What was authorised is its ``scopes``; only the
+    change set's own ``groups`` may see why.
+    """
+
+    id: str
+    scopes: tuple[Scope, ...]
+    status: ChangesetStatus
+    time: int
+    message: str | None
+    groups: tuple[str, ...]
+
+
+Change = (
+    StackCreated
+    | StackDeleted
+    | DeploymentStarted
+    | DeploymentEnded
+    | ResourceCounted
+    | ChangesetEnded
+)
 
 
 class _StackData(msgspec.Struct):
@@ -140,6 +162,14 @@ _COUNTED: dict[str, Count] = {
 }
 
 
+#: The events that end a change set, and how.
+CHANGESET_ENDS: dict[str, ChangesetStatus] = {
+    "changeset.completed": "staged",
+    "changeset.drift": "drifted",
+    "changeset.failed": "failed",
+}
+
+
 def _count(type: str) -> Count | None:
     """What an event of this type counts as."""
     if type.endswith(".failed"):
@@ -150,6 +180,8 @@ def _count(type: str) -> Count | None:
 def change_of(event: NewEvent) -> Change | None:
     """What ``event`` changes in the catalogue; raises InvalidEvent when it does not say enough."""
     subject = event.type.partition(".")[0]
+    if subject == "changeset":
+        return _changeset_change(event)
     count = _count(event.type) if subject == "resource" else None
     if count is None and subject not in ("stack", "deployment"):
         return None
@@ -177,6 +209,14 @@ def place_of(scopes: tuple[Scope, ...]) -> Place | None:
         if len(names) == 4 and names[2] == "stack":
             return Place(names[1], names[3], None)
     return None
+
+
+def _changeset_change(event: NewEvent) -> Change | None:
+    status = CHANGESET_ENDS.get(event.type)
+    names = segments(event.scopes[0])
+    if status is None or len(names) != 2 or names[0] != "changeset":
+        return None
+    return ChangesetEnded(names[1], event.scopes, status, event.time, event.message, event.groups)
 
 
 def _stack_change(event: NewEvent, place: Place) -> Change | None:

@@ -6,7 +6,9 @@ DeploylogError
 │   ├── InvalidFilter
 │   ├── InvalidCursor
 │   ├── InvalidEvent
+│   ├── InvalidPlan
 │   ├── RequestReused           an Idempotency-Key came back with another body
+│   ├── PlanNotFound
 │   ├── TooLarge
 │   └── UnsupportedMedia
 ├── Unauthenticated
@@ -16,11 +18,14 @@ DeploylogError
 │   ├── EventNotFound
 │   ├── StackNotFound
 │   ├── DeploymentNotFound
+│   ├── ChangesetNotFound
+│   ├── CleanupNotFound
 │   └── KeyNotFound
 ├── Conflict
 │   ├── StackExists
 │   └── StackMismatch
 ├── CursorExpired               what the cursor points at is no longer retained
+├── TooMany                     requests, open streams or failed attempts; try again later
 ├── Unavailable                 try again later
 │   ├── StoreUnavailable
 │   └── Stopping
@@ -73,8 +78,16 @@ class InvalidEvent(InvalidInput):
     """The event is not valid."""
 
 
+class InvalidPlan(InvalidInput):
+    """The plan is not valid."""
+
+
 class RequestReused(InvalidInput):
     """This Idempotency-Key was used before, for a request with another body."""
+
+
+class PlanNotFound(InvalidInput):
+    """The plan file cannot be opened."""
 
 
 class TooLarge(InvalidInput):
@@ -113,6 +126,14 @@ class DeploymentNotFound(NotFound):
     """There is no such deployment."""
 
 
+class ChangesetNotFound(NotFound):
+    """There is no such change set."""
+
+
+class CleanupNotFound(NotFound):
+    """There is no such cleanup."""
+
+
 class KeyNotFound(NotFound):
     """There is no such key."""
 
@@ -131,6 +152,15 @@ class StackMismatch(Conflict):
 
 class CursorExpired(DeploylogError):
     """The events after this cursor are no longer retained."""
+
+
+class TooMany(DeploylogError):
+    """There are too many requests; try again later."""
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 1.0) -> None:
+        """Say after how many seconds it may go better."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Unavailable(DeploylogError):

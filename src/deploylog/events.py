@@ -12,6 +12,9 @@ MAX_NAME_LENGTH = 1024
 MAX_SCOPES = 16
 MAX_GROUPS = 64
 
+#: What the log's own events say they come from.
+SOURCE = "deploylog"
+
 #: The group that everybody is in.
 EVERYBODY = "*"
 

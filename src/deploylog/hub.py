@@ -54,15 +54,25 @@ class Batch:
         """``gap`` comes before ``events``."""
         self.events = events
         self.gap = gap
-        self._frames: dict[Callable[[Event], bytes], bytes] = {}
+        self._frames: dict[Callable[[Event], bytes], list[bytes]] = {}
+        self._joined: dict[Callable[[Event], bytes], bytes] = {}
 
-    def frames(self, render: Callable[[Event], bytes]) -> bytes:
-        """The rendered events: done once for all readers that got this very batch."""
-        frames = self._frames.get(render)
-        if frames is None:
-            frames = b"".join([render(event) for event in self.events])
-            self._frames[render] = frames
-        return frames
+    def frames(self, render: Callable[[Event], bytes]) -> Iterator[bytes]:
+        """The rendered events, as they are asked for: done once for all readers that got this
+        very batch.
+        """
+        rendered = self._frames.setdefault(render, [])
+        for number, event in enumerate(self.events):
+            if number == len(rendered):
+                rendered.append(render(event))
+            yield rendered[number]
+
+    def joined(self, render: Callable[[Event], bytes]) -> bytes:
+        """The same in one piece."""
+        joined = self._joined.get(render)
+        if joined is None:
+            joined = self._joined[render] = b"".join(self.frames(render))
+        return joined
 
 
 class Interest(msgspec.Struct, frozen=True, kw_only=True):

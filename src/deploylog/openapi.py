@@ -20,7 +20,9 @@ def document() -> dict[str, Any]:
     operations = [operation for dialect in DIALECTS for operation in dialect.operations]
     types = {body.type for operation in operations for body in operation.bodies if body.type}
     ordered = sorted(types | {Problem}, key=str)
-    schemas, components = msgspec.json.schema_components(ordered, ref_template=_REF)
+    schemas, components = msgspec.json.schema_components(
+        ordered, schema_hook=_schema_of, ref_template=_REF
+    )
     by_type = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
@@ -72,6 +74,13 @@ def render_page() -> str:
     return environment.get_template("docs.html").render(
         version=__version__, dialects=operations, schemas=schemas
     )
+
+
+def _schema_of(type_: type) -> dict[str, Any]:
+    """The schema of what msgspec knows none for: ``object`` is any JSON value."""
+    if type_ is object:
+        return {"description": "Any JSON value."}
+    raise NotImplementedError
 
 
 def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:

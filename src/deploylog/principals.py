@@ -62,6 +62,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     #: ``None`` is a member of every group.
     groups: frozenset[str] | None = frozenset()
     grants: tuple[Grant, ...] = ()
+    #: The kind of credential that it showed.
+    kind: str = ""
+    #: When that ends, in ns since 1970; ``None`` when somebody has to revoke it.
+    expires: int | None = None
 
     def may(self, right: Right, scope: Scope) -> bool:
         """Whether a grant gives ``right`` on ``scope``."""
@@ -80,7 +84,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: Who everybody is while no authentication is configured.
-ANYBODY = Principal(name="anybody", groups=None, grants=(Grant("admin", ROOT),))
+ANYBODY = Principal(name="anybody", groups=None, grants=(Grant("admin", ROOT),), kind="anybody")
 
 
 def parse_grant(text: str) -> Grant:

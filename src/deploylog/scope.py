@@ -76,3 +76,8 @@ def deployment_scope(project: str, stack_id: str, deployment_id: str) -> Scope:
 def state_scope(project: str, environment: str, deployment: str) -> Scope:
     """The scope of what is deployed in an environment, whichever deployment did it."""
     return scope("state", project, environment, deployment)
+
+
+def changeset_scope(changeset_id: str) -> Scope:
+    """The scope of one change set."""
+    return scope("changeset", changeset_id)

@@ -3,16 +3,19 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 
 from deploylog.asgi import Application, create_app
-from deploylog.auth.apikey import configured, is_loopback
+from deploylog.auth.open import configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError
 from deploylog.settings import Settings
 from deploylog.store import open_store
@@ -79,22 +82,28 @@ def _event_loop() -> asyncio.AbstractEventLoop:
 async def _serve(settings: Settings) -> None:
     metrics = Metrics()
     async with open_store(settings.store, observer=metrics) as store:
-        authenticated = await configured(store.keys)
+        authenticated = await configured(store, settings.oidc_issuer)
         _check_address(settings, authenticated=authenticated)
         listener = _listen(settings)
-        async with create_app(store, settings, metrics) as application:
-            _announce(settings, listener, authenticated=authenticated)
-            config = uvicorn.Config(
-                application.asgi,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=1,
-            )
-            await Server(config, application).serve(sockets=[listener])
+        with _listen_locally(settings) as local:
+            async with create_app(store, settings, metrics) as application:
+                _announce(settings, listener, authenticated=authenticated)
+                _tolerate_torn_streams()
+                server = Server(_configuration(application), application)
+                await server.serve(sockets=[listener, *local])
+
+
+def _configuration(application: Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        application.asgi,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,
+    )
 
 
 def _check_address(settings: Settings, *, authenticated: bool) -> None:
@@ -122,9 +131,67 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
+@contextmanager
+def _listen_locally(settings: Settings) -> Iterator[list[socket.socket]]:
+    """The unix socket, if there is to be one; its file goes with it."""
+    path = settings.unix_socket
+    if not path:
+        yield []
+        return
+    _remove_abandoned(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Nobody may connect between its creation and a change of its mode.
+    mask = os.umask(0o177)
+    try:
+        listener.bind(path)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise OperatorError(f"cannot listen on {path}: {error.strerror or error}") from error
+    finally:
+        os.umask(mask)
+    listener.setblocking(False)
+    try:
+        yield [listener]
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: str) -> None:
+    """Remove the socket file of a service that was killed; raises OperatorError if one lives."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise OperatorError(f"cannot listen on {path}: it is a file of another kind")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            os.unlink(path)
+            return
+    raise OperatorError(f"cannot listen on {path}: something listens there already")
+
+
+class _NotTorn(logging.Filter):
+    """Drops uvicorn's complaint about a response that was not completed.
+
+    A stream is torn off on purpose when its client would take an orderly end for the end of
+    what it follows.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "without completing response" not in str(record.msg)
+
+
+def _tolerate_torn_streams() -> None:
+    logging.getLogger("uvicorn.error").addFilter(_NotTorn())
+
+
 def _announce(settings: Settings, listener: socket.socket, *, authenticated: bool) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     _LOGGER.info("listening on http://%s:%d, store %s", shown, port, settings.store)
+    if settings.unix_socket:
+        _LOGGER.info("listening on unix socket %s", settings.unix_socket)
     if not authenticated:
         _LOGGER.warning("no authentication is configured: everything is allowed, on loopback only")

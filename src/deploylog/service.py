@@ -20,16 +20,14 @@ from deploylog.errors import (
     StackExists,
     StackNotFound,
 )
-from deploylog.events import Event, NewEvent, check_event
+from deploylog.events import SOURCE, Event, NewEvent, check_event
 from deploylog.filters import Filter, any_of
+from deploylog.following import Followers
 from deploylog.hub import Gap, Hub, Interest, Reader
 from deploylog.principals import Principal
 from deploylog.scope import Scope, contains, deployment_scope, scope, stack_scope, state_scope
 from deploylog.store.base import Query, RequestKey, Store
 from deploylog.times import parse_time
-
-#: What the log's own events say they come from.
-SOURCE = "deploylog"
 
 #: Open deployments whose scopes are remembered, so that appends need not look them up.
 _REMEMBERED = 10_000
@@ -63,10 +61,13 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 class EventService:
     """Records and answers, for whoever may."""
 
-    def __init__(self, store: Store, hub: Hub, *, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, hub: Hub, *, followers: Followers, clock: Callable[[], int]
+    ) -> None:
         """``clock`` gives ns since 1970."""
         self._store = store
         self._hub = hub
+        self._followers = followers
         self._clock = clock
         self._open: dict[str, Deployment] = {}
 
@@ -121,9 +122,12 @@ class EventService:
     def follow(
         self, principal: Principal, *, scope: Scope, filter: Filter, start: Start
     ) -> Iterator[Reader]:
-        """A reader of what the principal may see, history first, then live."""
+        """A reader of what the principal may see, history first, then live; raises TooMany."""
         interest = Interest(scope=scope, filter=filter, visibility=principal.visibility)
-        with self._hub.reader(interest, after=start.after) as reader:
+        with (
+            self._hub.reader(interest, after=start.after) as reader,
+            self._followers.following(principal, reader),
+        ):
             yield reader
 
     async def start_at_beginning(self) -> Start:

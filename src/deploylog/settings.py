@@ -33,7 +33,7 @@ SETTINGS = (
         name="host",
         type=str,
         default="127.0.0.1",
-        help="Address to listen on. Anything but loopback needs at least one key.",
+        help="Address to listen on. Anything but loopback needs authentication.",
     ),
     Setting(name="port", type=int, default=8325, help="Port to listen on; 0 takes a free one."),
     Setting(
@@ -79,6 +79,121 @@ SETTINGS = (
         help="Refuse query parameters that the RFS API does not know, instead of ignoring them.",
     ),
     Setting(
+        name="unix_socket",
+        type=str,
+        default="",
+        help="Path of a unix socket to listen on, too; only this user may connect.",
+    ),
+    Setting(
+        name="base_paths",
+        type=str,
+        default="",
+        help="Paths, separated by commas, that may stand before every other, such as /bluelink.",
+    ),
+    Setting(
+        name="plan_folders",
+        type=str,
+        default="",
+        help="Absolute folders, separated by commas, below which clients may name plan files.",
+    ),
+    Setting(
+        name="changeset_days",
+        type=float,
+        default=0.0,
+        help="Days that a cleanup leaves change sets for; 0 leaves them for ever.",
+    ),
+    Setting(
+        name="bluelink_project",
+        type=str,
+        default="default",
+        help="Project of what Bluelink clients stage for an instance that there is not yet.",
+    ),
+    Setting(
+        name="bluelink_recent_seconds",
+        type=int,
+        default=300,
+        help="Age in seconds from which a Bluelink stream of something finished leaves events"
+        " out; 0 leaves none out.",
+    ),
+    Setting(
+        name="bluelink_drift_check",
+        type=bool,
+        default=False,
+        help="End the staging of a plan that shows drift as drift, unless the client skips that.",
+    ),
+    Setting(
+        name="secret_key_file",
+        type=str,
+        default="",
+        help="File of the keys that seal stored secrets, one a line; the first one seals.",
+    ),
+    Setting(
+        name="oidc_issuer",
+        type=str,
+        default="",
+        help="Issuer of bearer tokens, by host or URL; none accepts no tokens.",
+    ),
+    Setting(
+        name="oidc_audience",
+        type=str,
+        default="",
+        help="Audience that a token must be for; needed with an issuer.",
+    ),
+    Setting(
+        name="oidc_algorithms",
+        type=str,
+        default="RS256,ES256,EdDSA",
+        help="Algorithms, separated by commas, that a token may be signed with.",
+    ),
+    Setting(
+        name="oidc_groups_claim",
+        type=str,
+        default="groups",
+        help="Claim that holds the groups, such as realm_access.roles.",
+    ),
+    Setting(
+        name="oidc_grants_claim",
+        type=str,
+        default="deploylog_grants",
+        help="Claim that holds the grants, such as read:project/acme.",
+    ),
+    Setting(
+        name="oidc_default_grants",
+        type=str,
+        default="",
+        help="Grants, separated by blanks, of a token without the claim that holds them.",
+    ),
+    Setting(
+        name="oidc_leeway_seconds",
+        type=int,
+        default=30,
+        help="Seconds that the clocks of the issuer and the service may differ.",
+    ),
+    Setting(
+        name="signature_stream_seconds",
+        type=int,
+        default=300,
+        help="Age in seconds that a Bluelink signature may have on a stream that reconnects.",
+    ),
+    Setting(
+        name="max_requests_per_second",
+        type=float,
+        default=0.0,
+        help="Most requests a second of each principal; 0 is no limit.",
+    ),
+    Setting(
+        name="max_streams",
+        type=int,
+        default=2_000,
+        help="Most open streams of each principal.",
+    ),
+    Setting(
+        name="max_failures_per_minute",
+        type=int,
+        default=60,
+        help="Most failed authentications a minute of each address; 0 is no limit.",
+    ),
+    Setting(
         name="log_level",
         type=str,
         default="info",
@@ -99,6 +214,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_events: int
     heartbeat_seconds: float
     rfs_strict: bool
+    unix_socket: str
+    base_paths: str
+    plan_folders: str
+    changeset_days: float
+    bluelink_project: str
+    bluelink_recent_seconds: int
+    bluelink_drift_check: bool
+    secret_key_file: str
+    oidc_issuer: str
+    oidc_audience: str
+    oidc_algorithms: str
+    oidc_groups_claim: str
+    oidc_grants_claim: str
+    oidc_default_grants: str
+    oidc_leeway_seconds: int
+    signature_stream_seconds: int
+    max_requests_per_second: float
+    max_streams: int
+    max_failures_per_minute: int
     log_level: str
 
 
@@ -109,6 +243,13 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_unpacked_bytes": (1024, 1 << 32),
     "max_batch_events": (1, 100_000),
     "heartbeat_seconds": (0.05, 3600),
+    "changeset_days": (0, 36500),
+    "bluelink_recent_seconds": (0, 1 << 31),
+    "oidc_leeway_seconds": (0, 300),
+    "signature_stream_seconds": (300, 86_400),
+    "max_requests_per_second": (0, 1_000_000),
+    "max_streams": (1, 1_000_000),
+    "max_failures_per_minute": (0, 1_000_000),
 }
 
 _LEVELS = ("debug", "info", "warning", "error")
@@ -129,6 +270,11 @@ def load_settings(
     settings = msgspec.convert(converted, Settings)
     _check(settings)
     return settings
+
+
+def paths_of(text: str) -> tuple[str, ...]:
+    """The paths that a setting lists, without a slash at their end."""
+    return tuple(path.strip().rstrip("/") for path in text.split(",") if path.strip(" /"))
 
 
 def _from_file(path: Path) -> dict[str, object]:
@@ -158,5 +304,13 @@ def _check(settings: Settings) -> None:
     for name, (low, high) in _RANGES.items():
         if not low <= getattr(settings, name) <= high:
             raise InvalidSettings(f"{name} must be between {low} and {high}")
+    for name in ("plan_folders", "base_paths"):
+        for path in paths_of(getattr(settings, name)):
+            if not path.startswith("/") or ".." in path.split("/"):
+                raise InvalidSettings(f"{name}: {path!r} is not an absolute path")
+    if not 1 <= len(settings.bluelink_project) <= 128:
+        raise InvalidSettings("bluelink_project has 1 to 128 characters")
+    if settings.oidc_issuer and not settings.oidc_audience:
+        raise InvalidSettings("oidc_issuer needs oidc_audience: whom its tokens must be for")
     if settings.log_level not in _LEVELS:
         raise InvalidSettings(f"log_level must be one of {', '.join(_LEVELS)}")

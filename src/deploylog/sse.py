@@ -1,7 +1,7 @@
-"""Server-Sent Events: a reader's batches as one endless response (WHATWG HTML, section 9.2)."""
+"""Server-Sent Events: a reader's batches as one response (WHATWG HTML, section 9.2)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from starlette.types import Receive, Scope, Send
@@ -15,16 +15,40 @@ HEARTBEAT = b":\n\n"
 #: How long a reader waits before it comes back, in milliseconds.
 RETRY = b"retry: 1000\n\n"
 
-_HEADERS = [
+Headers = Sequence[tuple[bytes, bytes]]
+
+HEADERS: Headers = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
     # nginx would hold events back.
     (b"x-accel-buffering", b"no"),
-]
+)
+
+
+class Remembered:
+    """Frames that many readers ask for at different times: rendered once while there is room."""
+
+    def __init__(self, render: Callable[[Event], bytes], *, most_bytes: int) -> None:
+        """``render`` gives one event's frame, the same for every reader."""
+        self._render = render
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        #: By event id, the oldest first.
+        self._frames: dict[str, bytes] = {}
+
+    def __call__(self, event: Event) -> bytes:
+        """The event's frame."""
+        frame = self._frames.get(event.id)
+        if frame is None:
+            frame = self._frames[event.id] = self._render(event)
+            self._bytes += len(frame)
+            while self._bytes > self._most_bytes:
+                self._bytes -= len(self._frames.pop(next(iter(self._frames))))
+        return frame
 
 
 class Frames:
-    """How a dialect writes what happens on a stream."""
+    """How a dialect writes what happens on a stream that has no end."""
 
     def __init__(
         self,
@@ -33,18 +57,61 @@ class Frames:
         gap: Callable[[Gap], bytes],
         heartbeat: bytes = HEARTBEAT,
         opening: bytes = RETRY,
+        headers: Headers = HEADERS,
     ) -> None:
         """``event`` and ``gap`` render one whole frame each."""
         self.event = event
         self.gap = gap
         self.heartbeat = heartbeat
         self.opening = opening
+        self.headers = list(headers)
+        #: Whether a stream that did not come to its end is torn off: for clients that take an
+        #: orderly end of the response for the end of what they follow.
+        self.tears = False
 
-    def of(self, batch: Batch) -> bytes:
-        """The frames of a batch."""
+    def of(self, batch: Batch) -> Iterable[bytes]:
+        """A batch, in the pieces in which it is sent."""
         if batch.gap is not None:
-            return self.gap(batch.gap) + batch.frames(self.event)
-        return batch.frames(self.event) if batch.events else self.heartbeat
+            return [self.gap(batch.gap) + batch.joined(self.event)]
+        return [batch.joined(self.event) if batch.events else self.heartbeat]
+
+    def ends(self, batch: Batch) -> bool:
+        """Whether the stream is over after the batch."""
+        return False
+
+
+class EndingFrames(Frames):
+    """How a dialect writes a stream that ends with an event; each frame is sent by itself."""
+
+    def __init__(
+        self,
+        *,
+        event: Callable[[Event], bytes],
+        gap: Callable[[Gap], bytes],
+        is_end: Callable[[Event], bool],
+        heartbeat: bytes,
+        headers: Headers,
+    ) -> None:
+        """``is_end`` tells the event that nothing follows."""
+        super().__init__(event=event, gap=gap, heartbeat=heartbeat, opening=b"", headers=headers)
+        self._is_end = is_end
+        self.tears = True
+
+    def of(self, batch: Batch) -> Iterable[bytes]:
+        """See ``Frames``."""
+        if not (batch.events or batch.gap):
+            yield self.heartbeat
+        if batch.gap is not None:
+            yield self.gap(batch.gap)
+        for event, frame in zip(batch.events, batch.frames(self.event), strict=True):
+            if frame:
+                yield frame
+            if self._is_end(event):
+                break
+
+    def ends(self, batch: Batch) -> bool:
+        """See ``Frames``."""
+        return any(self._is_end(event) for event in batch.events)
 
 
 class EventStream:
@@ -67,7 +134,7 @@ class EventStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end."""
         if scope["method"] == "HEAD":
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send(self._start)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         with self._follow as reader:
@@ -79,16 +146,30 @@ class EventStream:
             finally:
                 gone.cancel()
 
+    @property
+    def _start(self) -> dict[str, object]:
+        headers = self._frames.headers
+        return {"type": "http.response.start", "status": 200, "headers": headers}
+
     async def _send(self, reader: Reader, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send(self._start)
         opening = self._frames.opening
         if self._gap is not None:
             opening += self._frames.gap(self._gap)
+        # Even empty: the headers go out with it.
         await _send_body(send, opening)
+        if await self._send_batches(reader, send) or not self._frames.tears:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_batches(self, reader: Reader, send: Send) -> bool:
+        """Whether the stream came to its end."""
         while (batch := await reader.next()) is not None:
-            await _send_body(send, self._frames.of(batch))
+            for piece in self._frames.of(batch):
+                await _send_body(send, piece)
             self._sent(len(batch.events), reader.position)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            if self._frames.ends(batch):
+                return True
+        return False
 
 
 async def _send_body(send: Send, body: bytes) -> None:

@@ -57,6 +57,12 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._refused = Counter(
+            "deploylog_failed_attempts",
+            "Requests without valid credentials.",
+            registry=self._registry,
+        )
+
     def committed(self, seconds: float, events: int) -> None:
         """A transaction was committed."""
         self._appended.inc(events)
@@ -65,6 +71,10 @@ class Metrics:
     def failed(self, kind: str) -> None:
         """A request was answered with an error of this class."""
         self._errors.labels(kind=kind).inc()
+
+    def refused(self) -> None:
+        """A request showed no valid credential."""
+        self._refused.inc()
 
     def sent(self, events: int, *, lag: int) -> None:
         """A batch goes out to a reader that is ``lag`` positions behind."""

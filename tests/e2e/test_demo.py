@@ -1,13 +1,16 @@
-"""The demo, where there is no Terraform: it plays a recording."""
+"""The demo: with a real Terraform, and where there is none: then it plays a recording."""
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +79,9 @@ async def test_the_demo_shows_everything_once(start_demo: StartDemo, temporary: 
 
     assert demo.returncode == 0, said
     assert said.count("+4 ~2 -5") == 2
+    assert "diff │ -/+ terraform_data.prov must be replaced" in said
+    assert "diff │ Plan: 6 to add, 2 to change, 5 to destroy." in said
+    assert "s3cr3t" not in said
     assert "CREATION_COMPLETE" in said
     assert names_in(temporary) == []
 
@@ -91,3 +97,46 @@ async def test_the_demo_ends_cleanly_when_interrupted(
     assert demo.returncode == 130, said
     assert "Traceback" not in said
     assert names_in(temporary) == []
+
+
+@pytest.fixture
+async def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The demo's own parts."""
+    monkeypatch.syspath_prepend(DEMO.parent)
+    demo = import_module("demo")
+    if not await demo.has_terraform():
+        pytest.skip("there is no Terraform for this platform")
+    return demo
+
+
+def prepare(configuration: Path, workplace: Path) -> None:
+    """The demo's configuration, but nothing in it takes long."""
+    shutil.copytree(configuration, workplace)
+    for release in workplace.glob("*.tfvars"):
+        lines = release.read_text().splitlines()
+        kept = [line for line in lines if not line.startswith("migration_seconds")]
+        release.write_text("\n".join([*kept, "migration_seconds = 0", ""]))
+
+
+def contents(home: Path) -> bytes:
+    """All bytes of the store."""
+    return b"".join(file.read_bytes() for file in home.glob("demo.db*"))
+
+
+async def test_a_real_plan_is_shown_before_it_is_applied_and_no_secret_is_kept(
+    module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = module.Demo(module.Screen(), tmp_path, is_real=True)
+    prepare(module.CONFIGURATION, demo.workplace)
+    await module.run_terraform(demo, "init")
+
+    await demo.show(once=True)
+
+    said = capsys.readouterr().out
+    assert demo.planned == demo.summaries == [(7, 0, 0), (2, 2, 3)]
+    assert "+ password = (sensitive value)" in said
+    assert '  - terraform_data.bucket["logs"] will be destroyed' in said
+    assert said.index("-/+ terraform_data.database") < said.index("Apply complete! Resources: 2")
+    assert demo.password not in said
+    assert b"changeset.completed" in contents(tmp_path)
+    assert demo.password.encode() not in contents(tmp_path)

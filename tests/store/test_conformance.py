@@ -6,12 +6,16 @@ A backend is done when it passes.
 import asyncio
 import multiprocessing
 from pathlib import Path
+from uuid import uuid4
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploylog.errors import (
+    CleanupNotFound,
+    Conflict,
     DeploymentNotFound,
     EventNotFound,
     InvalidEvent,
@@ -26,7 +30,7 @@ from deploylog.hub import Interest
 from deploylog.principals import ALL, Grant, Visibility
 from deploylog.scope import ROOT, Scope, parse_scope
 from deploylog.store import open_store
-from deploylog.store.base import Query, RequestKey, Store, StoredKey
+from deploylog.store.base import Cleanup, Query, RequestKey, Store, StoredKey, StoredSigner
 from factories import (
     Commits,
     OpenStoreAgain,
@@ -701,6 +705,135 @@ async def test_an_unknown_key_is_not_found(store: Store):
         await store.keys.get("1")
     with pytest.raises(KeyNotFound):
         await store.keys.revoke("1", now())
+
+
+# Signers
+
+
+def _signer(id: str, **fields: object) -> StoredSigner:
+    return StoredSigner(
+        kind="bluelink",
+        id=id,
+        name=unique("name"),
+        sealed=b"\x00sealed",
+        groups=("ops",),
+        grants=(Grant("read", Scope("project/acme")),),
+        revoked=None,
+        **({"created": now()} | fields),  # type: ignore[arg-type]
+    )
+
+
+async def test_a_signer_is_kept_until_it_is_revoked(open_again: OpenStoreAgain):
+    first, second = _signer("z"), _signer("a")
+    async with open_again() as store:
+        await store.signers.add(first)
+        await store.signers.add(second)
+        await store.signers.revoke("bluelink", "z", 5)
+        await store.signers.revoke("bluelink", "z", 9)
+    async with open_again() as store:
+        assert await store.signers.list() == [msgspec.structs.replace(first, revoked=5), second]
+        assert (await store.signers.get("bluelink", "z")).revoked == 5
+        assert await store.signers.get("bluelink", "a") == second
+
+
+async def test_signers_are_listed_oldest_first(store: Store):
+    for id, created in (("a", 3), ("b", 1), ("c", 2)):
+        await store.signers.add(_signer(id, created=created))
+
+    assert [signer.id for signer in await store.signers.list()] == ["b", "c", "a"]
+
+
+async def test_a_signer_of_an_id_that_there_is_is_refused(store: Store):
+    first = _signer("1")
+    await store.signers.add(first)
+
+    with pytest.raises(Conflict):
+        await store.signers.add(_signer("1"))
+
+    assert await store.signers.list() == [first]
+
+
+async def test_of_signers_of_one_id_at_once_one_wins(store: Store):
+    answers = await asyncio.gather(
+        *(store.signers.add(_signer("1")) for _ in range(8)), return_exceptions=True
+    )
+
+    assert sum(answer is None for answer in answers) == 1
+    assert sum(isinstance(answer, Conflict) for answer in answers) == 7
+
+
+async def test_a_resealed_signer_has_only_its_secret_changed(store: Store):
+    first, other = _signer("1"), _signer("2")
+    await store.signers.add(first)
+    await store.signers.add(other)
+    await store.signers.revoke("bluelink", "1", 5)
+
+    await store.signers.reseal("bluelink", "1", b"anew")
+
+    resealed = msgspec.structs.replace(first, revoked=5, sealed=b"anew")
+    assert await store.signers.get("bluelink", "1") == resealed
+    assert await store.signers.get("bluelink", "2") == other
+
+
+async def test_an_unknown_signer_is_not_found(store: Store):
+    with pytest.raises(KeyNotFound):
+        await store.signers.get("bluelink", "1")
+    with pytest.raises(KeyNotFound):
+        await store.signers.revoke("bluelink", "1", now())
+    with pytest.raises(KeyNotFound):
+        await store.signers.reseal("bluelink", "1", b"")
+
+
+# Cleanups
+
+
+def _cleanup(**fields: object) -> Cleanup:
+    begun = {"id": str(uuid4()), "kind": "events", "status": "running", "started": now()}
+    return Cleanup(**({"threshold": 7} | begun | fields))  # type: ignore[arg-type]
+
+
+async def test_a_cleanup_is_there_after_reopening(open_again: OpenStoreAgain):
+    begun = _cleanup()
+    async with open_again() as store:
+        await store.cleanups.put(begun)
+    async with open_again() as store:
+        assert await store.cleanups.get("events", begun.id) == begun
+        assert await store.cleanups.get("events", begun.id.upper()) == begun
+        assert await store.cleanups.running() == [begun]
+
+
+async def test_a_cleanup_is_kept_instead_of_what_was_under_its_id(store: Store):
+    begun, other = _cleanup(), _cleanup(kind="changesets")
+    await store.cleanups.put(begun)
+    await store.cleanups.put(other)
+    ended = msgspec.structs.replace(
+        begun, status="failed", ended=begun.started + 1, forgotten=3, error="ünï"
+    )
+
+    await store.cleanups.put(ended)
+
+    assert await store.cleanups.get("events", begun.id) == ended
+    assert await store.cleanups.running() == [other]
+
+
+async def test_only_the_newest_cleanups_of_a_kind_stay(store: Store):
+    first, last = _cleanup(kind="changesets"), _cleanup(kind="changesets")
+    cleanups = [_cleanup(started=started) for started in range(53)]
+    for cleanup in (first, *cleanups, last, cleanups[-1]):
+        await store.cleanups.put(cleanup)
+
+    assert await store.cleanups.running() == [first, *cleanups[3:], last]
+    for forgotten in cleanups[:3]:
+        with pytest.raises(CleanupNotFound):
+            await store.cleanups.get("events", forgotten.id)
+
+
+async def test_a_cleanup_is_of_its_kind(store: Store):
+    cleanup = _cleanup()
+    await store.cleanups.put(cleanup)
+
+    with pytest.raises(CleanupNotFound):
+        await store.cleanups.get("validations", cleanup.id)
 
 
 # Opening

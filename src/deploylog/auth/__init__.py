@@ -1,36 +1,137 @@
-"""Authentication: from a request's headers to a principal."""
+"""Authentication: from what a request shows to a principal."""
 
-from collections.abc import Mapping
+import hashlib
+import ipaddress
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Protocol
 
-from deploylog.errors import Unauthenticated
+import msgspec
+
+from deploylog.auth.rate import Rate
+from deploylog.errors import TooMany, Unauthenticated
 from deploylog.principals import Principal
+
+#: Headers that a credential may stand in.
+CREDENTIAL_HEADERS = ("authorization", "x-api-key", "bluelink-api-key", "bluelink-signature-v1")
+
+#: Credentials remembered as good, while failed attempts are limited.
+_REMEMBERED = 10_000
+
+#: The part of an IPv6 address that is its network's; a client may choose the rest.
+_NETWORK_BITS = 64
+
+
+class Presented(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request shows of who sends it."""
+
+    method: str
+    #: Both as they were sent, percent-encoded.
+    path: str
+    query: str
+    #: By lower-case name.
+    headers: Mapping[str, str]
+    #: The sender's address; ``None`` on a unix socket.
+    client: str | None
+
+    @property
+    def bearer(self) -> str:
+        """What ``Authorization: Bearer`` holds; empty when there is none."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else ""
 
 
 class Authenticator(Protocol):
     """One kind of credential."""
 
-    async def principal(self, headers: Mapping[str, str]) -> Principal | None:
+    #: What its principals have as ``Principal.kind``.
+    kind: str
+
+    async def principal(self, presented: Presented) -> Principal | None:
         """Who the request's credential says it is; ``None`` when it has none of this kind, or
         one that is not valid.
         """
         ...
 
-
-class Everybody:
-    """An ``Authenticator`` that asks for nothing, and lets in a stranger who may do nothing."""
-
-    async def principal(self, headers: Mapping[str, str]) -> Principal | None:
-        """See ``Authenticator``."""
-        return Principal(name="anybody")
+    async def is_valid(self, principal: Principal) -> bool:
+        """Whether the credential of one of its principals would still do."""
+        ...
 
 
-async def authenticate(
-    authenticators: tuple[Authenticator, ...], headers: Mapping[str, str]
-) -> Principal:
-    """Who asks: the first kind that knows decides. Raises Unauthenticated, which tells nothing."""
-    for authenticator in authenticators:
-        principal = await authenticator.principal(headers)
-        if principal is not None:
-            return principal
-    raise Unauthenticated
+class Gate:
+    """Lets in who shows a valid credential, and not too often."""
+
+    def __init__(
+        self,
+        authenticators: tuple[Authenticator, ...],
+        *,
+        requests: Rate,
+        failures: Rate,
+        failed: Callable[[], None],
+    ) -> None:
+        """``requests`` limits each principal; ``failures`` each address, ``failed`` counts them."""
+        self._authenticators = authenticators
+        self._requests = requests
+        self._failures = failures
+        self._failed = failed
+        self._good: set[bytes] = set()
+
+    async def admit(self, presented: Presented) -> Principal:
+        """Who asks; raises Unauthenticated, which tells nothing, or TooMany."""
+        address, credentials = _address(presented.client), _fingerprint(presented)
+        wait = self._failures.wait(address)
+        if wait and credentials not in self._good:
+            raise TooMany("there were too many failed attempts", retry_after=wait)
+        principal = await self._principal(presented)
+        if principal is None:
+            self._good.discard(credentials)
+            self._failures.take(address)
+            self._failed()
+            raise Unauthenticated
+        self._remember(credentials)
+        # Two kinds may use the same id.
+        if wait := self._requests.take(f"{principal.kind}:{principal.id}"):
+            raise TooMany(retry_after=wait)
+        return principal
+
+    async def is_valid(self, principal: Principal) -> bool:
+        """Whether who was admitted would be admitted still."""
+        for authenticator in self._authenticators:
+            if authenticator.kind == principal.kind:
+                return await authenticator.is_valid(principal)
+        return False
+
+    async def _principal(self, presented: Presented) -> Principal | None:
+        """Who the first kind that knows says; a bad credential is not in a good one's way."""
+        for authenticator in self._authenticators:
+            principal = await authenticator.principal(presented)
+            if principal is not None:
+                return principal
+        return None
+
+    def _remember(self, credentials: bytes) -> None:
+        if len(self._good) >= _REMEMBERED:
+            self._good.clear()
+        self._good.add(credentials)
+
+
+@lru_cache(maxsize=4096)
+def _address(client: str | None) -> str:
+    """Whose failures are counted together: an address, or the network of an IPv6 one."""
+    if client is None or ":" not in client:
+        return client or ""
+    try:
+        address = ipaddress.IPv6Address(client.partition("%")[0])
+    except ValueError:
+        return client
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, _NETWORK_BITS), strict=False))
+
+
+def _fingerprint(presented: Presented) -> bytes:
+    """Stands for the credentials, so that no secret stays in memory."""
+    shown = [presented.headers.get(name, "") for name in CREDENTIAL_HEADERS]
+    # A signature is made anew for each request; up to the first comma it names its key.
+    shown[-1] = shown[-1].partition(",")[0]
+    return hashlib.sha256("\n".join(shown).encode("utf-8", "surrogatepass")).digest()

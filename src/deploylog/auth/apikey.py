@@ -1,28 +1,25 @@
-"""API keys: ``dlk_<id>_<secret>``, in ``Authorization: Bearer`` or ``X-Api-Key``.
+"""API keys: ``dlk_<id>_<secret>``, in one of three headers.
 
 The secret is 256 random bits, so its plain SHA-256 cannot be guessed back; only that is kept.
 """
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator, Sequence
 
+from deploylog.auth import Presented
+from deploylog.auth.trust import Trust
 from deploylog.errors import KeyNotFound
-from deploylog.principals import ANYBODY, Grant, Principal
+from deploylog.principals import Grant, Principal
 from deploylog.store.base import Keys, StoredKey
 
 PREFIX = "dlk"
 
-#: How long a key is trusted without another look: requests with a revoked key are refused after
-#: this time. A stream that is open by then stays open.
-TRUSTED_SECONDS = 0.5
+#: Where a key may stand, beside ``Authorization: Bearer``.
+HEADERS = ("x-api-key", "bluelink-api-key")
 
-#: Keys remembered at a time.
-_REMEMBERED = 10_000
+_Known = tuple[Principal, bytes]
 
 
 def make_key(
@@ -43,80 +40,53 @@ def make_key(
 
 
 class ApiKeys:
-    """Knows the principals of API keys; everybody's friend while there is no key at all."""
+    """Knows the principals of API keys."""
+
+    kind = "key"
 
     def __init__(self, keys: Keys, *, clock: Callable[[], float]) -> None:
         """``clock`` is monotonic, in seconds."""
         self._keys = keys
-        self._clock = clock
-        # By digest, so that no secret stays in memory.
-        self._trusted: dict[bytes, tuple[Principal | None, float]] = {}
+        self._known = Trust(self._look_up, clock=clock)
 
-    async def principal(self, headers: Mapping[str, str]) -> Principal | None:
+    async def principal(self, presented: Presented) -> Principal | None:
         """See ``Authenticator``."""
-        presented = _presented(headers)
-        digest, now = _digest(presented), self._clock()
-        principal, until = self._trusted.get(digest, (None, 0.0))
-        if now >= until:
-            principal = await self._look_up(presented)
-            if len(self._trusted) >= _REMEMBERED:
-                self._trusted.clear()
-            self._trusted[digest] = (principal, now + TRUSTED_SECONDS)
-        if principal is ANYBODY and not _is_local(headers.get("host"), headers.get("origin")):
-            return None
-        return principal
+        for id, secret in _keys_of(presented):
+            known = await self._known.get(id)
+            if known is not None and hmac.compare_digest(known[1], _digest(secret)):
+                return known[0]
+        return None
 
-    async def _look_up(self, presented: str) -> Principal | None:
-        if not await configured(self._keys):
-            return ANYBODY
-        prefix, _, rest = presented.partition("_")
-        id, _, secret = rest.partition("_")
-        if prefix != PREFIX:
-            return None
+    async def is_valid(self, principal: Principal) -> bool:
+        """See ``Authenticator``."""
+        return await self._known.get(principal.id) is not None
+
+    async def _look_up(self, id: str) -> _Known | None:
+        """The principal of a key that is not revoked, and the digest of its secret."""
         try:
             key = await self._keys.get(id)
         except KeyNotFound:
             return None
-        if key.revoked is not None or not hmac.compare_digest(key.digest, _digest(secret)):
-            return None
-        return Principal(name=key.name, id=key.id, groups=frozenset(key.groups), grants=key.grants)
+        return None if key.revoked is not None else (self._principal(key), key.digest)
+
+    def _principal(self, key: StoredKey) -> Principal:
+        return Principal(
+            name=key.name,
+            id=key.id,
+            groups=frozenset(key.groups),
+            grants=key.grants,
+            kind=self.kind,
+        )
 
 
-async def configured(keys: Keys) -> bool:
-    """Whether authentication is configured: a key was ever added.
-
-    Revoking the last one does not open the door again.
-    """
-    return bool(await keys.list())
-
-
-@lru_cache(maxsize=256)
-def _is_local(host: str | None, origin: str | None) -> bool:
-    """Whether the request is for this machine, and not sent by some web page.
-
-    While everything is allowed, a page open in the operator's browser could reach us, by a form
-    or by a name that it lets point here.
-    """
-    addresses = [f"//{host or ''}", *([origin] if origin else [])]
-    try:
-        return all(is_loopback(urlsplit(address).hostname or "") for address in addresses)
-    except ValueError:
-        return False
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this name or address is the machine's own."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _presented(headers: Mapping[str, str]) -> str:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return token.strip()
-    return headers.get("x-api-key", "").strip()
+def _keys_of(presented: Presented) -> Iterator[tuple[str, str]]:
+    """The id and the secret of each key that the request shows."""
+    headers = presented.headers
+    for text in (presented.bearer, *(headers.get(name, "").strip() for name in HEADERS)):
+        prefix, _, rest = text.partition("_")
+        id, _, secret = rest.partition("_")
+        if prefix == PREFIX and id and secret:
+            yield id, secret
 
 
 def _digest(secret: str) -> bytes:

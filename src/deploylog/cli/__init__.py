@@ -5,7 +5,8 @@ import sys
 
 import typer
 
-from deploylog.cli import ingest, keys, query, run, serve, stacks
+from deploylog.cli import changesets, ingest, keys, query, run, serve, stacks
+from deploylog.client import Unanswered
 from deploylog.errors import DeploylogError, OperatorError
 from deploylog.feed import Undelivered
 
@@ -14,6 +15,7 @@ EXIT_CODES: dict[type[DeploylogError], int] = {
     DeploylogError: 1,
     OperatorError: 2,
     Undelivered: os.EX_TEMPFAIL,
+    Unanswered: os.EX_TEMPFAIL,
 }
 
 app = typer.Typer(
@@ -29,6 +31,7 @@ app.command()(query.events)
 app.command()(query.tail)
 app.command()(query.wait)
 app.command()(query.deployments)
+app.add_typer(changesets.app, name="changesets")
 app.add_typer(stacks.app, name="stacks")
 app.command()(query.projects)
 app.add_typer(keys.app, name="keys")

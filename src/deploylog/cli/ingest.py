@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deploylog.cli import options
+from deploylog.cli import options, plan
 from deploylog.cli.output import AsItCame, Nothing
 from deploylog.cli.recording import handling, open_recording, say
 from deploylog.cli.source import FileSource, Source, open_source
@@ -18,6 +18,7 @@ from deploylog.feed import Feed, Plan, Undelivered, resume
 from deploylog.spool import leftovers
 
 app = typer.Typer(help="Record what a deployment tool says.", no_args_is_help=True)
+app.command()(plan.plan)
 
 
 @app.command()
@@ -47,19 +48,19 @@ def terraform(
     it did not answer: what is left is sent by deploylog ingest resume. A first Ctrl-C waits for
     the tool, which got one too; the second ends the input.
     """
-    plan = Plan(
+    run = Plan(
         project=project, stack=stack, operation=operation, environment=environment, actor=actor,
         groups=tuple(group or ()), directory=spool, limit=spool_bytes, patience=give_up_after,
     )  # fmt: skip
-    asyncio.run(_ingest(server, key, plan, file, quiet=quiet))
+    asyncio.run(_ingest(server, key, run, file, quiet=quiet))
 
 
-async def _ingest(server: str, key: str | None, plan: Plan, file: Path, *, quiet: bool) -> None:
+async def _ingest(server: str, key: str | None, run: Plan, file: Path, *, quiet: bool) -> None:
     rendering = Nothing() if quiet else AsItCame()
     async with (
         open_source(file, sys.stdin.fileno()) as source,
         open_client(server, key) as client,
-        open_recording(client, plan, rendering) as recording,
+        open_recording(client, run, rendering) as recording,
     ):
         feed = recording.feed
         interruption = Interruption(source, feed)

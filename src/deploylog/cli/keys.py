@@ -1,20 +1,39 @@
 """``keys``: who may do what, kept in the store itself."""
 
 import sys
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from deploylog import admin
-from deploylog.cli.serve import Config, Store, chosen_store
+from deploylog.admin import Credential
+from deploylog.cli.serve import (
+    Config,
+    SecretKeyFile,
+    Store,
+    chosen_secret_key_file,
+    chosen_store,
+)
 from deploylog.cli.tables import plain, screen
-from deploylog.errors import InvalidInput
+from deploylog.errors import InvalidInput, OperatorError
 from deploylog.principals import Grant, parse_grant
-from deploylog.store.base import StoredKey
+from deploylog.store.base import StoredSigner
 from deploylog.times import render_time
 
+#: Secrets shorter than this, in characters, can be guessed by who overheard one request.
+_GUESSABLE = 32
+
 app = typer.Typer(help="Add, list and revoke keys, on the store itself.", no_args_is_help=True)
+
+
+class Kind(StrEnum):
+    """What an added key is: an API key, or a pair that signs as Bluelink's clients do."""
+
+    KEY = "key"
+    BLUELINK = "bluelink"
 
 
 @app.command()
@@ -31,20 +50,35 @@ def add(
     group: Annotated[
         list[str] | None, typer.Option("--group", help="Group that it is in; repeatable.")
     ] = None,
+    kind: Annotated[
+        Kind, typer.Option("--kind", help="API key, or pair for Bluelink Signature v1.")
+    ] = Kind.KEY,
+    id: Annotated[
+        str | None, typer.Option("--id", help="Key id of a pair that there is already.")
+    ] = None,
+    secret_file: Annotated[
+        Path | None, typer.Option("--secret-file", help="File of its secret; - is standard input.")
+    ] = None,
+    secret_key_file: SecretKeyFile = None,
     store: Store = None,
     config: Config = None,
 ) -> None:
     """Add a key, and print it: it is told this once."""
     url = chosen_store(store, config)
-    if not admin.store_exists(url):
+    pair = _taken_over(kind, id, secret_file)
+    is_new = not admin.store_exists(url)
+    grants, groups = [_grant(text) for text in grant], group or ()
+    if kind is Kind.KEY:
+        _, key = admin.add_key(url, name=name, groups=groups, grants=grants)
+    else:
+        sealing = chosen_secret_key_file(secret_key_file, config)
+        signer, secret = admin.add_signer(
+            url, pair=pair, name=name, groups=groups, grants=grants, secret_key_file=sealing
+        )
+        key = f"keyId: {signer.id}" + (f"\nsecretKey: {secret}" if pair is None else "")
+    if is_new:
         print(f"deploylog: there was no store at {url}: made a new one", file=sys.stderr)
-    _, secret = admin.add_key(
-        url,
-        name=name,
-        groups=group or (),
-        grants=[_grant(text) for text in grant],
-    )
-    print(secret)
+    print(key)
 
 
 def _grant(text: str) -> Grant:
@@ -54,20 +88,54 @@ def _grant(text: str) -> Grant:
         raise typer.BadParameter(error.message) from error
 
 
+def _taken_over(kind: Kind, id: str | None, file: Path | None) -> tuple[str, str] | None:
+    """The pair that the options name; raises OperatorError for half of one."""
+    if id is None and file is None:
+        return None
+    if kind is Kind.KEY:
+        raise OperatorError("--id and --secret-file are for --kind bluelink")
+    if id is None or file is None:
+        raise OperatorError("--id and --secret-file go together")
+    secret = _read_secret(file)
+    if len(secret) < _GUESSABLE:
+        print(
+            f"deploylog: the secret has less than {_GUESSABLE} characters, and may be guessed",
+            file=sys.stderr,
+        )
+    return id, secret
+
+
+def _read_secret(file: Path) -> str:
+    """The secret, without the end of its line."""
+    try:
+        read = sys.stdin.buffer.read() if file == Path("-") else file.read_bytes()
+        secret = read.decode().strip()
+    except OSError as error:
+        raise OperatorError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise OperatorError(f"the secret in {file} is not text") from None
+    if not secret:
+        raise OperatorError(f"there is no secret in {file}")
+    return secret
+
+
 @app.command("list")
 def list_(*, store: Store = None, config: Config = None) -> None:
     """List keys, the revoked ones too."""
-    table = Table("ID", "NAME", "GRANTS", "GROUPS", "CREATED", "REVOKED", box=None, pad_edge=False)
-    for key in admin.list_keys(chosen_store(store, config)):
-        table.add_row(*_row(key))
+    columns = ("ID", "KIND", "NAME", "GRANTS", "GROUPS", "CREATED", "REVOKED")
+    table = Table(*columns, box=None, pad_edge=False)
+    for credential in admin.list_credentials(chosen_store(store, config)):
+        table.add_row(*_row(credential))
     screen().print(table)
 
 
-def _row(key: StoredKey) -> tuple[str, ...]:
-    grants = " ".join(f"{grant.right}:{grant.scope or '/'}" for grant in key.grants)
-    revoked = render_time(key.revoked) if key.revoked is not None else ""
-    groups = plain(" ".join(key.groups))
-    return key.id, plain(key.name), grants, groups, render_time(key.created), revoked
+def _row(credential: Credential) -> tuple[str, ...]:
+    kind = credential.kind if isinstance(credential, StoredSigner) else Kind.KEY.value
+    grants = " ".join(f"{grant.right}:{grant.scope or '/'}" for grant in credential.grants)
+    groups = plain(" ".join(credential.groups))
+    revoked = render_time(credential.revoked) if credential.revoked is not None else ""
+    created = render_time(credential.created)
+    return credential.id, kind, plain(credential.name), grants, groups, created, revoked
 
 
 @app.command()
@@ -79,3 +147,18 @@ def revoke(
 ) -> None:
     """Let a key open nothing any more."""
     admin.revoke_key(chosen_store(store, config), id)
+
+
+@app.command()
+def reseal(
+    *, secret_key_file: SecretKeyFile = None, store: Store = None, config: Config = None
+) -> None:
+    """Encrypt every stored secret anew, with the first sealing key."""
+    file = chosen_secret_key_file(secret_key_file, config)
+    print(f"resealed {admin.reseal(chosen_store(store, config), file)}")
+
+
+@app.command("new-sealing-key")
+def new_sealing_key() -> None:
+    """Print a new sealing key, for a line of the file of sealing keys."""
+    print(admin.new_sealing_key())

@@ -16,7 +16,8 @@ DEFAULT_SPOOL_BYTES = DEFAULT_LIMIT
 #: Seconds.
 DEFAULT_PATIENCE = 300.0
 
-_RUN = "What is recorded"
+#: The part of the help that these options are in.
+RECORDED = "What is recorded"
 _SELECT = "Which events"
 
 
@@ -51,6 +52,14 @@ def params(**given: str | int | Sequence[str] | None) -> Params:
     return pairs
 
 
+def refuse_options(context: typer.Context) -> None:
+    """Raise BadParameter for options before the subcommand: they are not the subcommand's."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"options go after {context.invoked_subcommand}")
+
+
 Server = Annotated[
     str, typer.Option("--server", envvar="DEPLOYLOG_SERVER", help="Address of the server.")
 ]
@@ -73,7 +82,7 @@ Project = Annotated[
         "--project",
         envvar="DEPLOYLOG_PROJECT",
         help="Project that the stack is in.",
-        rich_help_panel=_RUN,
+        rich_help_panel=RECORDED,
     ),
 ]
 Stack = Annotated[
@@ -82,7 +91,7 @@ Stack = Annotated[
         "--stack",
         envvar="DEPLOYLOG_STACK",
         help="Stack that is deployed; made if there is none of that name.",
-        rich_help_panel=_RUN,
+        rich_help_panel=RECORDED,
     ),
 ]
 Environment = Annotated[
@@ -91,7 +100,7 @@ Environment = Annotated[
         "--environment",
         envvar="DEPLOYLOG_ENVIRONMENT",
         help="Environment that is deployed to, such as prod.",
-        rich_help_panel=_RUN,
+        rich_help_panel=RECORDED,
     ),
 ]
 Actor = Annotated[
@@ -102,7 +111,7 @@ Actor = Annotated[
         help="Who deploys.",
         default_factory=_own_name,
         show_default="your name",
-        rich_help_panel=_RUN,
+        rich_help_panel=RECORDED,
     ),
 ]
 Groups = Annotated[
@@ -111,7 +120,7 @@ Groups = Annotated[
         "--group",
         envvar="DEPLOYLOG_GROUP",
         help="Group that may see it, repeatable; none: whoever may read the stack.",
-        rich_help_panel=_RUN,
+        rich_help_panel=RECORDED,
     ),
 ]
 SpoolDirectory = Annotated[

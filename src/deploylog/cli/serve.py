@@ -19,6 +19,14 @@ Store = Annotated[
     str | None,
     typer.Option("--store", envvar="DEPLOYLOG_STORE", help="Where the log is kept."),
 ]
+SecretKeyFile = Annotated[
+    str | None,
+    typer.Option(
+        "--secret-key-file",
+        envvar="DEPLOYLOG_SECRET_KEY_FILE",
+        help="File of the keys that seal stored secrets.",
+    ),
+]
 
 
 def serve(*, config: Path | None, **options: object) -> None:
@@ -64,3 +72,9 @@ def version() -> None:
 def chosen_store(store: str | None, config: Path | None) -> str:
     """The store that ``serve`` would use."""
     return load_settings({"store": store}, environ=os.environ, config=config).store
+
+
+def chosen_secret_key_file(path: str | None, config: Path | None) -> str:
+    """The file of sealing keys that ``serve`` would use."""
+    settings = load_settings({"secret_key_file": path}, environ=os.environ, config=config)
+    return settings.secret_key_file

@@ -28,7 +28,7 @@ def stacks(
 ) -> None:
     """List stacks, or delete one."""
     if context.invoked_subcommand is not None:
-        _refuse_options(context)
+        options.refuse_options(context)
         return
     selected = options.params(project=project, deleted="true" if deleted else None)
     found = asyncio.run(_list(server, key, selected))
@@ -36,14 +36,6 @@ def stacks(
         sys.stdout.writelines(f"{msgspec.json.encode(one).decode()}\n" for one in found)
     else:
         screen().print(stack_table(found))
-
-
-def _refuse_options(context: typer.Context) -> None:
-    """A server that is named before the subcommand is not the subcommand's."""
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"options go after {context.invoked_subcommand}")
 
 
 async def _list(server: str, key: str | None, selected: Params) -> tuple[StackState, ...]:

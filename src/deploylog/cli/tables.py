@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploylog.client import DeploymentState, LoggedEvent, StackState
+from deploylog.client import ChangesetState, DeploymentState, LoggedEvent, StackState
 
 #: Columns when nobody looks, such as in a file or a pipe.
 _WIDE = 200
@@ -23,10 +23,16 @@ _STYLES = {
     "skipped": "yellow",
     "drift": "yellow",
     "running": "cyan",
+    "staging": "cyan",
+    "staged": "green",
+    "drifted": "yellow",
 }
 
-# Events come from anywhere: left in, an escape sequence could rewrite what the screen says.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Events come from anywhere: left in, an escape sequence could rewrite what the screen says, and a
+# mark of direction could turn it round.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+_BREAKS = re.compile(r"[\t\n\u2028\u2029]")
 
 
 def screen() -> Console:
@@ -37,9 +43,20 @@ def screen() -> Console:
     return console if console.is_terminal else plainly(width=_WIDE)
 
 
+def print_lines(console: Console, lines: Iterable[Text]) -> None:
+    """Each line as long as it is."""
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
 def plain(text: str | None) -> str:
     """``text`` without what would control a terminal."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text or "")
+
+
+def one_line(text: str | None) -> str:
+    """``text`` likewise, and in one line."""
+    return _BREAKS.sub("\N{REPLACEMENT CHARACTER}", plain(text))
 
 
 def event_table(events: Iterable[LoggedEvent]) -> Table:
@@ -78,6 +95,19 @@ def deployment_table(deployments: Iterable[DeploymentState]) -> Table:
             one.id, plain(one.project), plain(one.stack), _styled(one.status),
             _time(one.started), _time(one.ended), plain(one.operation), plain(one.actor),
             _counts(one),
+        )  # fmt: skip
+    return table
+
+
+def changeset_table(changesets: Iterable[ChangesetState]) -> Table:
+    """Change sets, one a row."""
+    table = _table(
+        "CHANGE SET", "PROJECT", "STACK", "STATUS", "STAGED", "ACTOR", "LOCATION", "PLAN"
+    )
+    for one in changesets:
+        table.add_row(
+            one.id, plain(one.project), plain(one.stack), _styled(one.status), _time(one.created),
+            plain(one.actor), plain(one.location), _planned(one),
         )  # fmt: skip
     return table
 
@@ -125,3 +155,10 @@ def _counts(deployment: DeploymentState) -> str:
     counts = deployment.counts
     shown = f"+{counts.added} ~{counts.changed} -{counts.destroyed}"
     return f"{shown} !{counts.failed}" if counts.failed else shown
+
+
+def _planned(changeset: ChangesetState) -> str:
+    """As Terraform counts: who replaces adds and destroys."""
+    totals = changeset.totals
+    added, destroyed = totals.create + totals.replace, totals.delete + totals.replace
+    return f"+{added} ~{totals.update} -{destroyed}"

@@ -7,8 +7,11 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploylog.auth import Authenticator, Everybody
-from deploylog.dialects.envelope import Envelope, Respond
+from deploylog.auth import Gate
+from deploylog.dialects.bluelink import errors as bluelink_errors
+from deploylog.dialects.bluelink import operations as bluelink_operations
+from deploylog.dialects.bluelink import routes as bluelink_routes
+from deploylog.dialects.envelope import Envelope, IsOpen, Respond, always, never
 from deploylog.dialects.native import errors as native_errors
 from deploylog.dialects.native import operations as native_operations
 from deploylog.dialects.native import routes as native_routes
@@ -26,9 +29,11 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     routes: Callable[[Parts], list[tuple[str, str, Endpoint]]]
     respond: Respond
-    #: Whose unknown paths it answers; the longest that fits counts.
-    prefix: str
+    #: The paths below which it answers what nobody knows; the longest that fits counts.
+    prefixes: tuple[str, ...]
     operations: tuple[Operation, ...]
+    is_open: IsOpen = never
+    answers_head: bool = True
 
 
 DIALECTS = (
@@ -36,31 +41,40 @@ DIALECTS = (
         title="Native API",
         routes=native_routes.routes,
         respond=native_errors.respond,
-        prefix="/",
+        prefixes=("/",),
         operations=native_operations.OPERATIONS,
     ),
     Dialect(
         title="RFS: Huawei Cloud's ListStackEvents",
         routes=rfs_routes.routes,
         respond=rfs_errors.respond,
-        prefix="/v1/",
+        prefixes=("/v1/",),
         operations=rfs_operations.OPERATIONS,
+    ),
+    Dialect(
+        title="Bluelink: the Deploy Engine's API",
+        routes=bluelink_routes.routes,
+        respond=bluelink_errors.respond,
+        prefixes=bluelink_routes.PREFIXES,
+        operations=bluelink_operations.OPERATIONS,
+        is_open=bluelink_routes.is_open,
+        answers_head=False,
     ),
 )
 
 
-def mount(
-    parts: Parts,
-    *,
-    authenticators: tuple[Authenticator, ...],
-    failed: Callable[[str], None],
-) -> list[Route]:
+def mount(parts: Parts, *, gate: Gate, failed: Callable[[str], None]) -> list[Route]:
     """Every dialect's paths in one flat list: two of them share a root."""
     return [
         Route(
             path,
             Envelope(
-                endpoints, respond=dialect.respond, authenticators=authenticators, failed=failed
+                endpoints,
+                respond=dialect.respond,
+                gate=gate,
+                is_open=dialect.is_open,
+                answers_head=dialect.answers_head,
+                failed=failed,
             ),
         )
         for dialect in DIALECTS
@@ -68,7 +82,9 @@ def mount(
     ]
 
 
-def mount_open(endpoints: dict[str, Endpoint], *, failed: Callable[[str], None]) -> list[Route]:
+def mount_open(
+    endpoints: dict[str, Endpoint], *, gate: Gate, failed: Callable[[str], None]
+) -> list[Route]:
     """Paths that anybody may get, with the native API's errors."""
     return [
         Route(
@@ -76,7 +92,9 @@ def mount_open(endpoints: dict[str, Endpoint], *, failed: Callable[[str], None])
             Envelope(
                 {"GET": endpoint},
                 respond=native_errors.respond,
-                authenticators=(Everybody(),),
+                gate=gate,
+                is_open=always,
+                answers_head=True,
                 failed=failed,
             ),
         )
@@ -95,9 +113,14 @@ async def respond_unrouted(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a path that no dialect has, as the one whose it would be."""
     request = Request(scope, receive)
     path = request.url.path
-    dialect = max(
-        (dialect for dialect in DIALECTS if path.startswith(dialect.prefix)),
-        key=lambda dialect: len(dialect.prefix),
+    _, dialect = max(
+        (
+            (len(prefix), dialect)
+            for dialect in DIALECTS
+            for prefix in dialect.prefixes
+            if path.startswith(prefix)
+        ),
+        key=lambda found: found[0],
     )
     error = NotFound(f"there is no {request.method} {path[:256]}")
     response = await dialect.respond(request, error)

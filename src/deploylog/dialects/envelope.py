@@ -7,12 +7,30 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from deploylog.auth import Authenticator, authenticate
+from deploylog.auth import Gate, Presented
 from deploylog.dialects.parts import Endpoint
 from deploylog.errors import DeploylogError, MethodNotAllowed
+from deploylog.principals import Principal
 
 #: Gives an error its answer.
 Respond = Callable[[Request, DeploylogError], Awaitable[Response]]
+
+#: Whether a request is answered without credentials.
+IsOpen = Callable[[Request], bool]
+
+#: Who asks without credentials: somebody who may do nothing.
+STRANGER = Principal(name="anybody", kind="stranger")
+
+
+def always(request: Request) -> bool:
+    """For paths that are open to everybody."""
+    return True
+
+
+def never(request: Request) -> bool:
+    """For paths that are not."""
+    return False
+
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -33,15 +51,18 @@ class Envelope:
         endpoints: Mapping[str, Endpoint],
         *,
         respond: Respond,
-        authenticators: tuple[Authenticator, ...],
+        gate: Gate,
+        is_open: IsOpen,
+        answers_head: bool,
         failed: Callable[[str], None],
     ) -> None:
         """``endpoints`` by method; ``failed`` is told the class of each error."""
         self._endpoints = dict(endpoints)
-        if "GET" in endpoints:
+        if answers_head and "GET" in endpoints:
             self._endpoints["HEAD"] = endpoints["GET"]
         self._respond = respond
-        self._authenticators = authenticators
+        self._gate = gate
+        self._is_open = is_open
         self._failed = failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +79,7 @@ class Envelope:
             endpoint = self._endpoints.get(request.method)
             if endpoint is None:
                 raise MethodNotAllowed(f"there is no {request.method} {request.url.path[:256]}")
-            request.state.principal = await authenticate(self._authenticators, request.headers)
+            request.state.principal = await self._principal(request)
             response = await endpoint(request)
             await response(scope, receive, observed)
         except Exception as error:
@@ -67,9 +88,26 @@ class Envelope:
             response = await self._respond(request, self._ours(error))
             await response(scope, receive, send)
 
+    async def _principal(self, request: Request) -> Principal:
+        if self._is_open(request):
+            return STRANGER
+        return await self._gate.admit(_presented(request))
+
     def _ours(self, error: Exception) -> DeploylogError:
         if not isinstance(error, DeploylogError):
             _LOGGER.error("a request failed unexpectedly", exc_info=error)
             error = InternalError()
         self._failed(type(error).__name__)
         return error
+
+
+def _presented(request: Request) -> Presented:
+    """What the request shows; ``client`` is absent on a unix socket."""
+    scope = request.scope
+    return Presented(
+        method=scope["method"],
+        path=scope["raw_path"].decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers=request.headers,
+        client=scope["client"][0] if scope["client"] else None,
+    )

@@ -7,7 +7,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from deploylog.bodies import BodyLimits
+from deploylog.cleaning import Cleaning
+from deploylog.planfiles import PlanFiles
 from deploylog.service import EventService
+from deploylog.staging import Staging
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
@@ -16,6 +19,9 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """The parts a dialect may use, and the limits it keeps."""
 
     service: EventService
+    staging: Staging
+    cleaning: Cleaning
+    plan_files: PlanFiles
     #: ns since 1970.
     clock: Callable[[], int]
     #: Told how many events went out on a stream, and to which position.
@@ -24,3 +30,9 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_events: int
     #: Whether the RFS dialect refuses parameters it does not know.
     rfs_strict: bool
+    #: The project of what Bluelink clients stage for a stack that there is not yet.
+    bluelink_project: str
+    #: How old, in seconds, what a Bluelink stream of something finished begins with may be.
+    bluelink_recent_seconds: int
+    #: Whether drift ends the staging of what a Bluelink client stages, unless it skips that.
+    bluelink_drift_check: bool

@@ -1,4 +1,4 @@
-"""What a store is: the log, the catalogue kept with it, and the keys.
+"""What a store is: the log, the catalogue and the change sets kept with it, and the credentials.
 
 These docstrings are the contract; ``tests/store/test_conformance.py`` is its proof. A backend
 is done when it passes.
@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from deploylog.catalogue import Deployment, Stack
+from deploylog.changes import Changeset
 from deploylog.events import Event, NewEvent
 from deploylog.filters import EVERYTHING, Filter
 from deploylog.principals import ALL, Grant, Visibility
@@ -128,6 +129,90 @@ class Catalogue(Protocol):
         ...
 
 
+class Changesets(Protocol):
+    """Change sets, and their changes.
+
+    Here they begin. The event that ends one ends it here, too, in the same transaction: see
+    ``catalogue.ChangesetEnded``.
+    """
+
+    async def add(
+        self, changeset: Changeset, changes: bytes, *, request: RequestKey, since: int
+    ) -> Changeset:
+        """Keep a new change set with its ``changes``, durably, and return it.
+
+        When the same ``request`` added one at ``since`` (ns) or later, that one comes back
+        instead and nothing is added; with another fingerprint it raises RequestReused. Raises
+        Conflict when another request has used the id.
+        """
+        ...
+
+    async def get(self, id: str) -> Changeset:
+        """The change set; raises ChangesetNotFound."""
+        ...
+
+    async def changes(self, id: str) -> bytes:
+        """Its changes, as they were added; raises ChangesetNotFound."""
+        ...
+
+    async def unfinished(self) -> list[Changeset]:
+        """Those that are still staging, oldest first."""
+        ...
+
+    async def list(
+        self,
+        visibility: Visibility,
+        *,
+        project: str | None = None,
+        stack_id: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[Changeset]:
+        """The visible change sets, last added first, those added before ``before``."""
+        ...
+
+    async def forget(self, created_before: int) -> int:
+        """Forget finished ones that were created before this time (ns); return how many.
+
+        Their events stay as long as others do.
+        """
+        ...
+
+
+CleanupKind = Literal["events", "changesets", "reconciliation_results", "validations"]
+
+
+class Cleanup(msgspec.Struct, frozen=True, kw_only=True):
+    """One time that old things were, or are being, forgotten. Times in ns since 1970 (UTC)."""
+
+    #: UUID.
+    id: str
+    kind: CleanupKind
+    status: Literal["running", "completed", "failed"]
+    started: int
+    ended: int | None = None
+    #: What is older than this is forgotten.
+    threshold: int
+    forgotten: int = 0
+    error: str | None = None
+
+
+class Cleanups(Protocol):
+    """The newest cleanups of each kind."""
+
+    async def put(self, cleanup: Cleanup) -> None:
+        """Keep it, instead of what was kept under its id. Only the newest 50 of a kind stay."""
+        ...
+
+    async def get(self, kind: CleanupKind, id: str) -> Cleanup:
+        """The cleanup; raises CleanupNotFound."""
+        ...
+
+    async def running(self) -> list[Cleanup]:
+        """Those that have not ended."""
+        ...
+
+
 class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
     """An API key as it is kept: never the secret, only its hash."""
 
@@ -162,6 +247,49 @@ class Keys(Protocol):
         ...
 
 
+SignerKind = Literal["bluelink"]
+
+
+class StoredSigner(msgspec.Struct, frozen=True, kw_only=True):
+    """A credential whose owner signs with a secret, which verifying needs back: it is sealed."""
+
+    kind: SignerKind
+    #: What a request names; unique within the kind.
+    id: str
+    name: str
+    #: The secret, encrypted.
+    sealed: bytes
+    groups: tuple[str, ...]
+    grants: tuple[Grant, ...]
+    #: ns since 1970 (UTC).
+    created: int
+    revoked: int | None
+
+
+class Signers(Protocol):
+    """The credentials that sign."""
+
+    async def add(self, signer: StoredSigner) -> None:
+        """Keep a new one; raises Conflict when its kind has one of this id."""
+        ...
+
+    async def list(self) -> list[StoredSigner]:
+        """Every one, the revoked ones too, oldest first."""
+        ...
+
+    async def get(self, kind: SignerKind, id: str) -> StoredSigner:
+        """The one; raises KeyNotFound."""
+        ...
+
+    async def revoke(self, kind: SignerKind, id: str, time: int) -> None:
+        """Let it open nothing from now on; raises KeyNotFound."""
+        ...
+
+    async def reseal(self, kind: SignerKind, id: str, sealed: bytes) -> None:
+        """Keep the same secret, encrypted anew; raises KeyNotFound."""
+        ...
+
+
 class CommitObserver(Protocol):
     """Is told how the store is doing."""
 
@@ -171,7 +299,7 @@ class CommitObserver(Protocol):
 
 
 class Store(Protocol):
-    """A log, its catalogue and its keys, in one place."""
+    """A log, its catalogue, its change sets and the credentials, in one place."""
 
     @property
     def log(self) -> EventLog:
@@ -184,8 +312,23 @@ class Store(Protocol):
         ...
 
     @property
+    def changesets(self) -> Changesets:
+        """What deployments would change."""
+        ...
+
+    @property
+    def cleanups(self) -> Cleanups:
+        """What was forgotten, and when."""
+        ...
+
+    @property
     def keys(self) -> Keys:
-        """Who may ask."""
+        """Who may ask, with an API key."""
+        ...
+
+    @property
+    def signers(self) -> Signers:
+        """Who may ask, with a signature."""
         ...
 
     async def ready(self) -> None:

@@ -14,14 +14,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploylog.bodies import BodyLimits
+from deploylog.cleaning import Cleaning
 from deploylog.dialects.parts import Parts
 from deploylog.dialects.rfs.errors import respond
 from deploylog.dialects.rfs.routes import routes
 from deploylog.errors import DeploylogError, DeploymentNotFound, Forbidden, StackNotFound
 from deploylog.events import Event
+from deploylog.planfiles import PlanFiles
 from deploylog.principals import ANYBODY, Principal
 from deploylog.scope import contains, deployment_scope
 from deploylog.service import EventService
+from deploylog.staging import Staging
 from deploylog.store.base import Query
 
 PROJECT = "acme"
@@ -103,6 +106,13 @@ def parts_of(service: FakeService, *, strict: bool) -> Parts:
         limits=BodyLimits(sent=1000, unpacked=1000),
         max_batch_events=1000,
         rfs_strict=strict,
+        # Nothing of these is RFS's.
+        staging=cast("Staging", None),
+        cleaning=cast("Cleaning", None),
+        plan_files=PlanFiles((), limit=0),
+        bluelink_project="",
+        bluelink_recent_seconds=0,
+        bluelink_drift_check=False,
     )
 
 

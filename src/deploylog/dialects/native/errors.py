@@ -1,5 +1,6 @@
 """Our errors as problem details (RFC 9457)."""
 
+import math
 import re
 
 import msgspec
@@ -16,6 +17,7 @@ from deploylog.errors import (
     NotFound,
     RequestReused,
     TooLarge,
+    TooMany,
     Unauthenticated,
     Unavailable,
     UnsupportedMedia,
@@ -49,6 +51,7 @@ STATUSES: dict[type[DeploylogError], int] = {
     MethodNotAllowed: 405,
     Conflict: 409,
     CursorExpired: 410,
+    TooMany: 429,
     Unavailable: 503,
 }
 
@@ -64,9 +67,15 @@ async def respond(request: Request, error: DeploylogError) -> Response:
     return Response(
         msgspec.json.encode(problem),
         status_code=problem.status,
-        headers=_HEADERS.get(problem.status),
+        headers=_headers(error, problem.status),
         media_type="application/problem+json",
     )
+
+
+def _headers(error: DeploylogError, status: int) -> dict[str, str] | None:
+    if isinstance(error, TooMany):
+        return {"retry-after": str(math.ceil(error.retry_after))}
+    return _HEADERS.get(status)
 
 
 def render_problem(error: DeploylogError) -> Problem:

@@ -1,11 +1,14 @@
 """The native API's operations, described."""
 
+from deploylog.changes import Changes
 from deploylog.dialects.native.errors import Problem
 from deploylog.dialects.native.wire import (
     DEFAULT_LIMIT,
     FILTERS,
     MAX_LIMIT,
     MAX_WAIT_SECONDS,
+    ChangesetBody,
+    ChangesetPage,
     DeploymentBody,
     DeploymentPage,
     EventPage,
@@ -44,6 +47,14 @@ _LIMIT = Parameter(
 
 _DEPLOYMENT_ID = path_parameter("id", "The deployment's id.")
 
+_CHANGESET_ID = path_parameter("id", "The change set's id.")
+
+_IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    help="Names the request: its retry is answered as it was.",
+    place="header",
+)
+
 OPERATIONS = (
     Operation(
         id="appendEvents",
@@ -55,11 +66,7 @@ OPERATIONS = (
             Parameter(name="scope", help="For events without scopes.", schema=repeated()),
             Parameter(name="deployment", help="The deployment that events without scopes are of."),
             Parameter(name="source", help="For events without source."),
-            Parameter(
-                name="Idempotency-Key",
-                help="Names the request: its retry is answered as it was.",
-                place="header",
-            ),
+            _IDEMPOTENCY_KEY,
         ),
         request=(
             Body(media="application/cloudevents+json", type=CloudEvent),
@@ -205,6 +212,65 @@ OPERATIONS = (
             ),
         ),
         answers=(Body(help="The deployment, ended or not yet ended.", type=DeploymentBody),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="stagePlan",
+        method="POST",
+        path="/log/v1/changesets",
+        summary="Stage a plan as a change set, which is then told event by event",
+        tag="changesets",
+        parameters=(
+            Parameter(name="project", help="The project.", required=True),
+            Parameter(name="stack", help="Name of the stack; there need not be one yet."),
+            Parameter(name="id", help="The change set's id, a UUID; drawn if it is left out."),
+            Parameter(name="location", help="Where the plan comes from."),
+            Parameter(
+                name="destroy",
+                help="Whether it is to destroy what is there.",
+                schema=one_of("false", "true"),
+            ),
+            Parameter(name="actor", help="Who stages it."),
+            Parameter(name="group", help="Group that may see it.", schema=repeated()),
+            _IDEMPOTENCY_KEY,
+        ),
+        request=(Body(help="What terraform show -json PLAN prints.", type=dict[str, object]),),
+        answers=(Body(help="The change set, stored.", status=202, type=ChangesetBody),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="listChangesets",
+        method="GET",
+        path="/log/v1/changesets",
+        summary="List change sets, last staged first",
+        tag="changesets",
+        parameters=(
+            Parameter(name="project", help="Only change sets of this project."),
+            Parameter(name="stack", help="Only change sets of the stack that has this name now."),
+            Parameter(name="before", help="Only change sets before the one with this id."),
+            _LIMIT,
+        ),
+        answers=(Body(help="A page of change sets.", type=ChangesetPage),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="getChangeset",
+        method="GET",
+        path="/log/v1/changesets/{id}",
+        summary="Get one change set",
+        tag="changesets",
+        parameters=(_CHANGESET_ID,),
+        answers=(Body(help="The change set.", type=ChangesetBody),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="getChanges",
+        method="GET",
+        path="/log/v1/changesets/{id}/changes",
+        summary="Get what a change set would change",
+        tag="changesets",
+        parameters=(_CHANGESET_ID,),
+        answers=(Body(help="The changes.", type=Changes),),
         error=_PROBLEM,
     ),
 )

@@ -1,6 +1,7 @@
 """The native API's endpoints: parse, ask the service, render."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -8,12 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploylog.bodies import BodyLimits, read_body
+from deploylog.changes import encode_changes
 from deploylog.dialects.native import wire
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput
 from deploylog.ingest.cloudevents import Defaults
+from deploylog.ingest.plan import parse_plan
 from deploylog.service import NewDeployment, Start
 from deploylog.sse import EventStream, Frames
+from deploylog.staging import NewChangeset
 from deploylog.store.base import Query
 from deploylog.times import parse_moment
 
@@ -33,6 +37,10 @@ def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
         ("GET", "/log/v1/deployments", native.deployments),
         ("GET", "/log/v1/deployments/{id}", native.deployment),
         ("GET", "/log/v1/deployments/{id}/wait", native.wait),
+        ("POST", "/log/v1/changesets", native.stage),
+        ("GET", "/log/v1/changesets", native.changesets),
+        ("GET", "/log/v1/changesets/{id}", native.changeset),
+        ("GET", "/log/v1/changesets/{id}/changes", native.changes),
     ]
 
 
@@ -42,6 +50,7 @@ class Native:
     def __init__(self, parts: Parts) -> None:
         """Take what the composition root gives."""
         self._service = parts.service
+        self._staging = parts.staging
         self._clock: Callable[[], int] = parts.clock
         self._sent = parts.sent
         self._max_events = parts.max_batch_events
@@ -160,6 +169,41 @@ class Native:
         )
         return _json(wire.render_deployment(deployment))
 
+    async def stage(self, request: Request) -> Response:
+        """Stage a plan."""
+        principal = request.state.principal
+        new = _new_changeset(wire.Parameters(_query(request)))
+        body = await read_body(request, self._limits)
+        key = wire.parse_request_key(request.headers, principal, _query(request), body)
+        # A large plan takes seconds, and others are waiting.
+        changes = await asyncio.to_thread(parse_plan, body)
+        changeset = await self._staging.stage(principal, new, changes, request=key)
+        headers = {"location": f"/log/v1/changesets/{changeset.id}"}
+        return _json(wire.render_changeset(changeset), status=202, headers=headers)
+
+    async def changesets(self, request: Request) -> Response:
+        """List change sets."""
+        parameters = wire.Parameters(_query(request))
+        project, stack = parameters.one("project"), parameters.one("stack")
+        before, limit = parameters.one("before"), _limit(parameters)
+        parameters.done()
+        changesets = await self._staging.changesets(
+            request.state.principal, project=project, stack=stack, before=before, limit=limit
+        )
+        return _json(wire.render_changesets(changesets, limit=limit))
+
+    async def changeset(self, request: Request) -> Response:
+        """Get one change set."""
+        changeset = await self._staging.changeset(
+            request.state.principal, request.path_params["id"]
+        )
+        return _json(wire.render_changeset(changeset))
+
+    async def changes(self, request: Request) -> Response:
+        """Get what a change set would change."""
+        changes = await self._staging.changes(request.state.principal, request.path_params["id"])
+        return _json(await asyncio.to_thread(encode_changes, changes))
+
     async def _defaults(self, request: Request) -> Defaults:
         now = self._clock()
         given = wire.parse_append_query(_query(request))
@@ -206,6 +250,20 @@ def _limit(parameters: wire.Parameters) -> int:
     return parameters.integer("limit", default=wire.DEFAULT_LIMIT, low=1, high=wire.MAX_LIMIT)
 
 
-def _json(body: Any, *, status: int = 200) -> Response:
+def _new_changeset(parameters: wire.Parameters) -> NewChangeset:
+    new = NewChangeset(
+        project=parameters.required("project"),
+        stack=parameters.one("stack"),
+        id=parameters.one("id"),
+        location=parameters.one("location") or "",
+        destroy=parameters.choice("destroy", ("false", "true")) == "true",
+        actor=parameters.one("actor"),
+        groups=parameters.all("group"),
+    )
+    parameters.done()
+    return new
+
+
+def _json(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return Response(content, status_code=status, media_type="application/json")
+    return Response(content, status_code=status, headers=headers, media_type="application/json")

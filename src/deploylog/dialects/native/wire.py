@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from deploylog.catalogue import Counts, Deployment, Stack
+from deploylog.changes import Changeset, Totals
 from deploylog.errors import InvalidEvent, InvalidFilter, InvalidInput, TooLarge, UnsupportedMedia
 from deploylog.events import Event, NewEvent
 from deploylog.filters import Field, Filter, any_of
@@ -94,6 +95,34 @@ class DeploymentPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """A page of deployments."""
 
     deployments: list[DeploymentBody]
+    next: str | None = None
+
+
+class ChangesetBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A change set, without its changes."""
+
+    id: str
+    project: str
+    stack: str | None
+    stack_id: str | None
+    status: str
+    destroy: bool
+    location: str
+    tool: str
+    tool_version: str | None
+    actor: str | None
+    created: str
+    ended: str | None
+    message: str | None
+    totals: Totals
+    scopes: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+class ChangesetPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A page of change sets."""
+
+    changesets: list[ChangesetBody]
     next: str | None = None
 
 
@@ -343,6 +372,36 @@ def render_deployments(deployments: Sequence[Deployment], *, limit: int) -> Depl
     return DeploymentPage(
         deployments=[render_deployment(deployment) for deployment in deployments],
         next=deployments[-1].id if len(deployments) == limit else None,
+    )
+
+
+def render_changeset(changeset: Changeset) -> ChangesetBody:
+    """A change set's JSON."""
+    return ChangesetBody(
+        id=changeset.id,
+        project=changeset.project,
+        stack=changeset.stack,
+        stack_id=changeset.stack_id,
+        status=changeset.status,
+        destroy=changeset.destroy,
+        location=changeset.location,
+        tool=changeset.tool,
+        tool_version=changeset.tool_version,
+        actor=changeset.actor,
+        created=render_time(changeset.created),
+        ended=render_time(changeset.ended) if changeset.ended is not None else None,
+        message=changeset.message,
+        totals=changeset.totals,
+        scopes=changeset.scopes,
+        groups=changeset.groups,
+    )
+
+
+def render_changesets(changesets: Sequence[Changeset], *, limit: int) -> ChangesetPage:
+    """A page of change sets."""
+    return ChangesetPage(
+        changesets=[render_changeset(changeset) for changeset in changesets],
+        next=changesets[-1].id if len(changesets) == limit else None,
     )
 
 

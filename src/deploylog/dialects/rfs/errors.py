@@ -1,6 +1,7 @@
 """What RFS clients are told: its error codes, and the one table from our errors to them."""
 
 import base64
+import math
 import uuid
 
 import msgspec
@@ -17,6 +18,7 @@ from deploylog.errors import (
     StackMismatch,
     StackNotFound,
     TooLarge,
+    TooMany,
     Unauthenticated,
     Unavailable,
 )
@@ -26,6 +28,7 @@ from deploylog.errors import (
 MESSAGES = {
     "APIGW.0101": "The API does not exist or has not been published in the environment",
     "APIGW.0301": "Incorrect IAM authentication information",
+    "APIGW.0308": "The throttling threshold has been reached",
     "RF.10010001": "Internal Server Error.",
     "RF.10011001": "Missing required parameter(s).",
     "RF.10011002": "Unrecognized parameter(s).",
@@ -76,6 +79,7 @@ ANSWERS: dict[type[BaseException], tuple[int, str]] = {
     Conflict: (400, "RF.10011028"),
     StackMismatch: (400, "RF.10011015"),
     CursorExpired: (400, "RF.10011038"),
+    TooMany: (429, "APIGW.0308"),
     Unavailable: (503, "RF.10010001"),
     Exception: (500, "RF.10010001"),
 }
@@ -89,7 +93,10 @@ async def respond(request: Request, error: Exception) -> Response:
         body["request_id"] = request_id(request)
     if isinstance(error, Forbidden):
         body["encoded_authorization_message"] = _encoded(error.message)
-    return answer(request, msgspec.json.encode(body), status)
+    told = answer(request, msgspec.json.encode(body), status)
+    if isinstance(error, TooMany):
+        told.headers["Retry-After"] = str(math.ceil(error.retry_after))
+    return told
 
 
 def answer(request: Request, body: bytes, status: int = 200) -> Response:

@@ -14,23 +14,29 @@ from deploylog.errors import StoreUnavailable
 from deploylog.store.base import CommitObserver
 from deploylog.store.migrate import Migration, migrate, migrations
 from deploylog.store.sqlite.catalogue import SqliteCatalogue
+from deploylog.store.sqlite.changesets import SqliteChangesets
+from deploylog.store.sqlite.cleanups import SqliteCleanups
 from deploylog.store.sqlite.connection import connect, one_row, one_value, store_errors
 from deploylog.store.sqlite.keys import SqliteKeys
 from deploylog.store.sqlite.log import SqliteLog
 from deploylog.store.sqlite.moved import Moved
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.recorder import Recorder
+from deploylog.store.sqlite.signers import SqliteSigners
 from deploylog.store.sqlite.writer import Writer
 
 
 class SqliteStore:
     """The ``Store`` in one SQLite file."""
 
-    def __init__(self, log: SqliteLog, catalogue: SqliteCatalogue, keys: SqliteKeys) -> None:
-        """Hold the three parts together."""
-        self.log = log
-        self.catalogue = catalogue
-        self.keys = keys
+    def __init__(self, writer: Writer, readers: Readers, *, epoch: int, moved: Moved) -> None:
+        """``moved`` is told of each commit of this process."""
+        self.log = SqliteLog(writer, readers, epoch=epoch, moved=moved)
+        self.catalogue = SqliteCatalogue(readers)
+        self.changesets = SqliteChangesets(writer, readers)
+        self.cleanups = SqliteCleanups(writer, readers)
+        self.keys = SqliteKeys(writer, readers)
+        self.signers = SqliteSigners(writer, readers)
 
     async def ready(self) -> None:
         """See ``Store``."""
@@ -62,11 +68,7 @@ async def open_sqlite(
         clock=time.perf_counter,
     )
     try:
-        yield SqliteStore(
-            SqliteLog(writer, readers, epoch=epoch, moved=moved),
-            SqliteCatalogue(readers),
-            SqliteKeys(writer, readers),
-        )
+        yield SqliteStore(writer, readers, epoch=epoch, moved=moved)
     finally:
         writer.close()
         readers.close()

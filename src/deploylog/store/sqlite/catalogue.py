@@ -8,6 +8,7 @@ import msgspec
 
 from deploylog.catalogue import (
     Change,
+    ChangesetEnded,
     Count,
     Counts,
     Deployment,
@@ -20,12 +21,11 @@ from deploylog.catalogue import (
     StackDeleted,
 )
 from deploylog.errors import DeploymentNotFound, InvalidEvent, StackExists, StackNotFound
-from deploylog.events import EVERYBODY
 from deploylog.principals import Visibility
-from deploylog.scope import ROOT
 from deploylog.store.sqlite.connection import SqlValue, one_row
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.rows import json_text, names_of, scopes_of
+from deploylog.store.sqlite.visibility import visible_rows
 
 
 class CatalogueWriter:
@@ -118,6 +118,10 @@ class CatalogueWriter:
             place, groups = change.place, json_text(change.groups)
             of = (place.deployment_id, place.stack_id, place.project)
             execute(_END_DEPLOYMENT, (change.status, change.time, groups, change.message, *of))
+        elif isinstance(change, ChangesetEnded):
+            groups, scopes = json_text(change.groups), json_text(change.scopes)
+            why = (change.status, change.time, groups, change.message)
+            execute(_END_CHANGESET, (*why, change.id, scopes))
 
 
 #: What was authorised is the event's scope: another project's deployment is none of its business.
@@ -125,6 +129,13 @@ _END_DEPLOYMENT = """
 UPDATE deployments SET
     status = ?, ended = ?, message = CASE WHEN "groups" = ? THEN ? END
 WHERE id = ? AND stack_id = ? AND project = ? AND ended IS NULL
+"""
+
+#: Likewise. The first event that ends it counts.
+_END_CHANGESET = """
+UPDATE changesets SET
+    status = ?, ended = ?, message = CASE WHEN "groups" = ? THEN ? END
+WHERE id = ? AND scopes = ? AND status = 'staging'
 """
 
 _COUNT = """
@@ -177,22 +188,22 @@ class SqliteCatalogue:
 
     async def projects(self, visibility: Visibility) -> list[str]:
         """See ``Catalogue``."""
-        visible, values = _visible(visibility)
+        visible, values = visible_rows(visibility)
         sql = f"SELECT DISTINCT project FROM stacks AS c WHERE {visible} ORDER BY project"
-        return [row[0] for row in await self._rows(sql, values)]
+        return [row[0] for row in await self._readers.rows(sql, values)]
 
     async def stacks(
         self, visibility: Visibility, *, project: str | None = None, deleted: bool = False
     ) -> list[Stack]:
         """See ``Catalogue``."""
-        visible, values = _visible(visibility)
+        visible, values = visible_rows(visibility)
         sql = (
             f"SELECT {_STACK} FROM stacks AS c WHERE {visible}"
             " AND (:project IS NULL OR c.project = :project)"
             " AND (:deleted OR c.deleted IS NULL)"
             " ORDER BY c.created DESC, c.id DESC"
         )
-        rows = await self._rows(sql, values | {"project": project, "deleted": deleted})
+        rows = await self._readers.rows(sql, values | {"project": project, "deleted": deleted})
         return [_stack_of(row) for row in rows]
 
     async def stack(self, project: str, name: str) -> Stack:
@@ -201,7 +212,7 @@ class SqliteCatalogue:
             f"SELECT {_STACK} FROM stacks AS c"
             " WHERE c.project = :project AND c.name = :name AND c.deleted IS NULL"
         )
-        for row in await self._rows(sql, {"project": project, "name": name}):
+        for row in await self._readers.rows(sql, {"project": project, "name": name}):
             return _stack_of(row)
         raise StackNotFound(f"project {project!r} has no stack {name!r}")
 
@@ -215,22 +226,17 @@ class SqliteCatalogue:
         limit: int = 100,
     ) -> list[Deployment]:
         """See ``Catalogue``."""
-        visible, values = _visible(visibility)
+        visible, values = visible_rows(visibility)
         wanted = {"project": project, "stack_id": stack_id, "before": before, "limit": limit}
-        rows = await self._rows(_DEPLOYMENTS.format(visible=visible), values | wanted)
+        rows = await self._readers.rows(_DEPLOYMENTS.format(visible=visible), values | wanted)
         return [_deployment_of(row) for row in rows]
 
     async def deployment(self, id: str) -> Deployment:
         """See ``Catalogue``."""
         sql = f"SELECT {_DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id"
-        for row in await self._rows(f"{sql} WHERE c.id = :id", {"id": id}):
+        for row in await self._readers.rows(f"{sql} WHERE c.id = :id", {"id": id}):
             return _deployment_of(row)
         raise DeploymentNotFound(f"there is no deployment {id!r}")
-
-    async def _rows(self, sql: str, values: dict[str, SqlValue]) -> list[tuple[Any, ...]]:
-        return await self._readers.run(
-            lambda connection: connection.execute(sql, values).fetchall()
-        )
 
 
 _STACK = 'c.id, c.project, c.name, c.created, c.deleted, c.scopes, c."groups"'
@@ -251,31 +257,6 @@ WHERE {{visible}}
 ORDER BY c.number DESC
 LIMIT :limit
 """
-
-_GRANTED = """EXISTS (
-    SELECT 1 FROM json_each(c.scopes) AS scope, json_each(:granted) AS grant_
-    WHERE substr(scope.value || '/', 1, length(grant_.value) + 1) = grant_.value || '/'
-)"""
-
-_GROUPS_MEET = """(
-    c."groups" = '[]' OR EXISTS (
-        SELECT 1 FROM json_each(c."groups") AS own, json_each(:own_groups) AS asked
-        WHERE own.value = asked.value
-    )
-)"""
-
-
-def _visible(visibility: Visibility) -> tuple[str, dict[str, SqlValue]]:
-    """The rule of ``Visibility`` in SQL, for rows called ``c``."""
-    conditions = ["1"]
-    values: dict[str, SqlValue] = {}
-    if ROOT not in visibility.scopes:
-        conditions.append(_GRANTED)
-        values["granted"] = json_text(visibility.scopes)
-    if visibility.groups is not None:
-        conditions.append(_GROUPS_MEET)
-        values["own_groups"] = json_text({*visibility.groups, EVERYBODY})
-    return " AND ".join(conditions), values
 
 
 def _stack_of(row: tuple[Any, ...]) -> Stack:

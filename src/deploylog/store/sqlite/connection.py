@@ -1,6 +1,7 @@
 """Connections: how the file is opened, and the driver's errors turned into ours."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -31,8 +32,8 @@ def connect(path: Path) -> apsw.Connection:
         _make(path)
         connection = apsw.Connection(str(path), statementcachesize=400)
         connection.set_busy_timeout(BUSY_TIMEOUT)
+        _write_ahead(connection)
         for pragma in (
-            "journal_mode = WAL",
             "synchronous = FULL",
             "cache_size = -131072",
             "foreign_keys = ON",
@@ -48,6 +49,21 @@ def _make(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise StoreUnavailable(f"cannot open the store {path}: {error.strerror}") from error
+
+
+def _write_ahead(connection: apsw.Connection) -> None:
+    """Keep the file with a write-ahead log; it stays that way."""
+    end = time.monotonic() + BUSY_TIMEOUT / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except apsw.BusyError:
+            # Of programs that open a new file together one makes the change, and the others
+            # are turned away at once: the busy timeout does not hold for it.
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 @contextmanager

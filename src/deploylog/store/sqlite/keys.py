@@ -40,14 +40,12 @@ class SqliteKeys:
     async def list(self) -> list[StoredKey]:
         """See ``Keys``."""
         sql = f"{_SELECT} ORDER BY created, id"
-        rows = await self._readers.run(lambda connection: connection.execute(sql).fetchall())
-        return [_key_of(row) for row in rows]
+        return [_key_of(row) for row in await self._readers.rows(sql)]
 
     async def get(self, id: str) -> StoredKey:
         """See ``Keys``."""
         sql = f"{_SELECT} WHERE id = ?"
-        rows = await self._readers.run(lambda connection: connection.execute(sql, (id,)).fetchall())
-        for row in rows:
+        for row in await self._readers.rows(sql, (id,)):
             return _key_of(row)
         raise KeyNotFound(f"there is no key {id!r}")
 

@@ -1,19 +1,21 @@
 """Readers: a few connections, each used by one thread at a time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
-from deploylog.store.sqlite.connection import connect, store_errors
+from deploylog.store.sqlite.connection import SqlValue, connect, store_errors
 
 READERS = 4
 
 _Result = TypeVar("_Result")
+
+Bindings = Sequence[SqlValue] | Mapping[str, SqlValue]
 
 
 class Readers:
@@ -31,6 +33,10 @@ class Readers:
         """What ``read`` returns; the driver's errors raise StoreUnavailable."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._read, read)
+
+    async def rows(self, sql: str, values: Bindings = ()) -> list[tuple[Any, ...]]:
+        """Every row of one select."""
+        return await self.run(lambda connection: connection.execute(sql, values).fetchall())
 
     def _read(self, read: Callable[[apsw.Connection], _Result]) -> _Result:
         connection = self._free.get()

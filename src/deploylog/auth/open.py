@@ -1,0 +1,80 @@
+"""The open door: everybody on this machine may do everything, until somebody locks it."""
+
+import ipaddress
+from collections.abc import Callable
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from deploylog.auth import Presented
+from deploylog.auth.trust import TRUSTED_SECONDS
+from deploylog.principals import ANYBODY, Principal
+from deploylog.store.base import Store
+
+
+class OpenDoor:
+    """Lets everybody in while no authentication is configured."""
+
+    kind = ANYBODY.kind
+
+    def __init__(self, store: Store, *, issuer: str, clock: Callable[[], float]) -> None:
+        """``issuer`` is the token issuer, if one is set; ``clock`` is monotonic, in seconds."""
+        self._store = store
+        self._issuer = issuer
+        self._clock = clock
+        self._locked = False
+        self._until = clock()
+
+    async def principal(self, presented: Presented) -> Principal | None:
+        """See ``Authenticator``."""
+        if await self._is_open() and _is_own(presented):
+            return ANYBODY
+        return None
+
+    async def is_valid(self, principal: Principal) -> bool:
+        """See ``Authenticator``."""
+        return await self._is_open()
+
+    async def _is_open(self) -> bool:
+        # A door that was locked never opens again, so it need not be looked at again.
+        if not self._locked and self._clock() >= self._until:
+            looked = self._clock()
+            self._locked = await configured(self._store, self._issuer)
+            self._until = looked + TRUSTED_SECONDS
+        return not self._locked
+
+
+async def configured(store: Store, issuer: str) -> bool:
+    """Whether authentication is configured: a credential was ever added, or ``issuer`` is set.
+
+    Revoking the last credential does not open the door again.
+    """
+    return bool(issuer or await store.keys.list() or await store.signers.list())
+
+
+def _is_own(presented: Presented) -> bool:
+    """Whether the request is from this machine, and not sent by some web page.
+
+    While everything is allowed, a page open in the operator's browser could reach us, by a form
+    or by a name that it lets point here.
+    """
+    headers = presented.headers
+    # On a unix socket the client says anything for a host, such as ``unix``.
+    host = "localhost" if presented.client is None else headers.get("host")
+    return _is_local(host, headers.get("origin"))
+
+
+@lru_cache(maxsize=256)
+def _is_local(host: str | None, origin: str | None) -> bool:
+    addresses = [f"//{host or ''}", *([origin] if origin else [])]
+    try:
+        return all(is_loopback(urlsplit(address).hostname or "") for address in addresses)
+    except ValueError:
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is the machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,76 @@
+"""The seal: encrypts the secrets that the store must give back."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from deploylog.errors import InvalidSettings, OperatorError
+
+_MAKE_ONE = "make one with: deploylog keys new-sealing-key"
+
+
+class Seal:
+    """Encrypts with the first of its keys, and decrypts with any: so a key can be replaced."""
+
+    def __init__(self, keys: Sequence[Fernet]) -> None:
+        """At least one key."""
+        self._fernet = MultiFernet(keys)
+
+    def seal(self, secret: str) -> bytes:
+        """The secret, encrypted."""
+        return self._fernet.encrypt(secret.encode())
+
+    def open(self, sealed: bytes) -> str:
+        """The secret again; raises OperatorError when none of the keys sealed it."""
+        try:
+            return self._fernet.decrypt(sealed).decode()
+        except InvalidToken:
+            # The cause would say nothing more.
+            raise OperatorError("none of the sealing keys opens a stored secret") from None
+
+
+def make_sealing_key() -> str:
+    """A new key: 256 random bits."""
+    return Fernet.generate_key().decode()
+
+
+def load_seal(text: str) -> Seal:
+    """The seal of these keys, one a line; raises InvalidSettings, which does not show them."""
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    keys = [_fernet(number, line) for number, line in lines if line]
+    if not keys:
+        raise InvalidSettings(f"there is no sealing key in the file: {_MAKE_ONE}")
+    return Seal(keys)
+
+
+def read_seal(path: str) -> Seal | None:
+    """The seal of the keys in a file; ``None`` when no file is named. Raises InvalidSettings."""
+    if not path:
+        return None
+    try:
+        return load_seal(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidSettings(f"cannot read secret_key_file {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise InvalidSettings(f"secret_key_file {path} holds no sealing keys") from None
+    except InvalidSettings as error:
+        raise InvalidSettings(f"secret_key_file {path}: {error.message}") from error
+
+
+def require_seal(seal: Seal | None) -> Seal:
+    """The seal; raises OperatorError, which says how to get one."""
+    if seal is None:
+        raise OperatorError(
+            "secrets are stored encrypted only, and there is no sealing key: "
+            f"{_MAKE_ONE}, and name its file with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE"
+        )
+    return seal
+
+
+def _fernet(number: int, line: str) -> Fernet:
+    try:
+        return Fernet(line)
+    except ValueError:
+        # The cause may show the key.
+        raise InvalidSettings(f"line {number} is not a sealing key: {_MAKE_ONE}") from None

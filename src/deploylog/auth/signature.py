@@ -1,0 +1,251 @@
+"""Bluelink Signature v1: HMAC-SHA256 over a date and chosen headers, with a shared secret.
+
+Neither method nor path nor body is signed, and there is no nonce: who overhears a request can
+send others in its name for as long as its date is fresh. It needs TLS as much as a key does.
+"""
+
+import base64
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from deploylog.auth import Presented
+from deploylog.auth.seal import Seal, require_seal
+from deploylog.auth.trust import Trust
+from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
+from deploylog.principals import Grant, Principal
+from deploylog.store.base import Signers, StoredSigner
+from deploylog.times import SECOND
+
+SIGNATURE_HEADER = "bluelink-signature-v1"
+DATE_HEADER = "bluelink-date"
+
+#: Seconds that a date may be from now, either way.
+WINDOW = 300
+
+#: What Go takes for white space; of Python's own there is more.
+_BLANKS = " \t\n\v\f\r"
+
+#: As Go parses an int64 to the base of 10.
+_DATE = re.compile(r"([+-]?)0*([0-9]{1,19})")
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+
+#: A key id stands quoted in a header, between commas and equal signs.
+_KEY_ID = re.compile(r"[!#-+\--<>-~]{1,128}")
+
+#: What a signature under an unknown key id is compared with, so that it takes as long.
+_NOBODYS_SECRET = "0" * 64
+
+_Known = tuple[Principal, str]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request says was signed, by whom and when."""
+
+    key_id: str
+    #: In seconds since 1970.
+    date: int
+    message: bytes
+    #: As text, base64url without padding.
+    signature: str
+
+
+def parse_signed(headers: Mapping[str, str]) -> Signed | None:
+    """What the ``headers``, by lower-case name, say; ``None`` unless they are well formed."""
+    parts = headers.get(SIGNATURE_HEADER, "").split(",")
+    if len(parts) != 3:
+        return None
+    key_id, names, signature = map(_parse_part, parts, ("keyId", "headers", "signature"))
+    date = _parse_date(headers.get(DATE_HEADER, ""))
+    if key_id is None or names is None or signature is None or date is None:
+        return None
+    message = _message(key_id, date, names, headers)
+    if message is None:
+        return None
+    return Signed(key_id=key_id, date=date, message=message, signature=signature)
+
+
+def sign(secret: str, message: bytes) -> str:
+    """The signature: base64url without padding. The secret counts as text."""
+    digest = hmac.digest(secret.encode(), message, hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def verify(signed: Signed, secret: str) -> bool:
+    """Whether who knows ``secret`` signed it."""
+    # Two texts may decode to the same bytes; only the one that ours encode to is good.
+    expected = sign(secret, signed.message)
+    return hmac.compare_digest(expected.encode(), signed.signature.encode())
+
+
+def is_fresh(signed: Signed, now: int, past: int = WINDOW) -> bool:
+    """Whether at ``now``, in seconds, its date is not more than ``past`` seconds ago, or early."""
+    return -WINDOW <= now - signed.date <= past
+
+
+def make_pair() -> tuple[str, str]:
+    """A new key id, of 128 random bits, and its secret, of 256."""
+    return secrets.token_hex(16), secrets.token_hex(32)
+
+
+def make_signer(
+    *,
+    id: str,
+    secret: str,
+    name: str,
+    groups: Sequence[str],
+    grants: Sequence[Grant],
+    seal: Seal,
+    now: int,
+) -> StoredSigner:
+    """A key pair as it is stored; ``now`` in ns. Raises InvalidInput."""
+    if not _KEY_ID.fullmatch(id):
+        raise InvalidInput('a key id has 1 to 128 visible characters, and no comma, "=" or quote')
+    if not secret:
+        raise InvalidInput("the secret is empty")
+    return StoredSigner(
+        kind="bluelink",
+        id=id,
+        name=name,
+        sealed=seal.seal(secret),
+        groups=tuple(sorted(set(groups))),
+        grants=tuple(grants),
+        created=now,
+        revoked=None,
+    )
+
+
+class Signatures:
+    """Knows the principals of signatures."""
+
+    kind = "bluelink"
+
+    def __init__(
+        self,
+        signers: Signers,
+        seal: Seal | None,
+        *,
+        clock: Callable[[], int],
+        monotonic: Callable[[], float],
+        stream_window: int = WINDOW,
+    ) -> None:
+        """Without ``seal`` no signature is good. ``clock`` gives ns, ``monotonic`` seconds.
+
+        A stream may be asked for with a signature that is ``stream_window`` seconds old: a
+        client that reconnects sends its first one again.
+        """
+        self._signers = signers
+        self._seal = seal
+        self._clock = clock
+        self._stream_window = max(stream_window, WINDOW)
+        self._known = Trust(self._look_up, clock=monotonic)
+        self._told: set[str] = set()
+
+    async def principal(self, presented: Presented) -> Principal | None:
+        """See ``Authenticator``."""
+        signed = parse_signed(presented.headers)
+        if signed is None:
+            return None
+        known = await self._known.get(signed.key_id)
+        principal, secret = known or (None, _NOBODYS_SECRET)
+        if not verify(signed, secret):
+            return None
+        past = self._stream_window if _is_stream(presented) else WINDOW
+        return principal if is_fresh(signed, self._clock() // SECOND, past) else None
+
+    async def is_valid(self, principal: Principal) -> bool:
+        """See ``Authenticator``."""
+        return await self._known.get(principal.id) is not None
+
+    async def _look_up(self, id: str) -> _Known | None:
+        """The principal of a key that is not revoked, and its secret."""
+        try:
+            signer = await self._signers.get("bluelink", id)
+        except KeyNotFound:
+            return None
+        secret = self._open(signer) if signer.revoked is None else None
+        return None if secret is None else (self._principal(signer), secret)
+
+    def _open(self, signer: StoredSigner) -> str | None:
+        try:
+            return open_secret(signer, self._seal)
+        except OperatorError as error:
+            if signer.id not in self._told:
+                self._told.add(signer.id)
+                _LOGGER.error("a signature is refused: %s", error.message)
+            return None
+
+    def _principal(self, signer: StoredSigner) -> Principal:
+        return Principal(
+            name=signer.name,
+            id=signer.id,
+            groups=frozenset(signer.groups),
+            grants=signer.grants,
+            kind=self.kind,
+        )
+
+
+async def require_opened(signers: Signers, seal: Seal | None) -> None:
+    """Raise OperatorError unless every stored secret that is not revoked can be opened."""
+    for signer in await signers.list():
+        if signer.revoked is None:
+            open_secret(signer, seal)
+
+
+def open_secret(signer: StoredSigner, seal: Seal | None) -> str:
+    """Its secret; raises OperatorError, which names it."""
+    try:
+        return require_seal(seal).open(signer.sealed)
+    except OperatorError as error:
+        raise OperatorError(f"{signer.kind} key {signer.id}: {error.message}") from error
+
+
+def _parse_part(part: str, name: str) -> str | None:
+    """The value of ``name="value"``."""
+    pair = part.split("=")
+    if len(pair) != 2 or pair[0].strip(_BLANKS) != name:
+        return None
+    value = pair[1]
+    is_quoted = len(value) >= 2 and value[0] == value[-1] == '"'
+    return value[1:-1] if is_quoted else None
+
+
+def _parse_date(text: str) -> int | None:
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return None
+    date = int("".join(match.groups()))
+    return date if _LEAST <= date <= _MOST else None
+
+
+def _message(key_id: str, date: int, names: str, headers: Mapping[str, str]) -> bytes | None:
+    """What was signed; ``None`` when a header that is named is not there."""
+    message = f"{key_id},{DATE_HEADER}={date}"
+    for name in names.strip(_BLANKS).split(" "):
+        lower = name.strip(_BLANKS).lower()
+        if lower == DATE_HEADER:
+            continue
+        value = headers.get(lower, "")
+        if not value:
+            return None
+        message += f",{lower}={value}"
+    return _bytes(message)
+
+
+def _bytes(message: str) -> bytes | None:
+    """As the bytes came: a header is decoded byte by byte."""
+    try:
+        return message.encode("latin-1")
+    except UnicodeEncodeError:
+        return None
+
+
+def _is_stream(presented: Presented) -> bool:
+    return presented.method == "GET" and presented.path.endswith("/stream")

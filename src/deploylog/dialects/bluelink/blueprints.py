@@ -1,0 +1,278 @@
+"""A plan's changes as Bluelink tells them: by resource, and as those of a blueprint."""
+
+import re
+from collections.abc import Iterable
+
+from deploylog.changes import (
+    Changes,
+    FieldChange,
+    OutputChange,
+    Path,
+    Problem,
+    ResourceChange,
+)
+from deploylog.dialects.bluelink.frames import Json
+
+#: A ResourceStatus.
+CREATED = 2
+
+#: Two of PreciseResourceStatus, which counts differently.
+PRECISE_CREATED = 3
+PRECISE_DESTROYED = 9
+
+_REMOVALS = ("delete", "forget")
+
+#: A name of one character is written as a key, as the engine's own rule has it.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]+")
+
+_LEVELS = {"error": 1, "warning": 2}
+
+
+def render_path(root: str, path: Path) -> str:
+    """``spec.a.b[0]["x.y"]``."""
+    return root + "".join(_render_step(step) for step in path)
+
+
+def _render_step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if _NAME.fullmatch(step) else f'["{step}"]'
+
+
+# One resource
+
+
+def render_resource(change: ResourceChange, *, instance_id: str, timestamp: int) -> Json:
+    """A ``resourceChanges`` event."""
+    told: Json = {
+        "resourceName": change.name,
+        "removed": change.action in _REMOVALS,
+        "new": change.action == "create",
+        "changes": render_changes(change, instance_id),
+        "resolveOnDeploy": _resolved_resource(change),
+        "conditionKnownOnDeploy": False,
+    }
+    if change.action in _REMOVALS:
+        told["removalPolicy"] = "delete" if change.action == "delete" else "retain"
+    told["timestamp"] = timestamp
+    if plan := _render_plan(change):
+        told["plan"] = plan
+    return told | _abridged(abridged=change.abridged)
+
+
+def _abridged(*, abridged: bool) -> Json:
+    return {"abridged": True} if abridged else {}
+
+
+def _resolved_resource(change: ResourceChange) -> list[object]:
+    return [render_path(f"resources.{change.name}.spec", path) for path in change.known_on_deploy]
+
+
+def _render_plan(change: ResourceChange) -> Json:
+    """What only a plan says, for whoever asks; the engine's own client ignores it."""
+    order = ["create", "delete"] if change.create_first else ["delete", "create"]
+    facts: Json = {
+        "previousAddress": change.previous_address,
+        "import": {"id": change.import_id} if change.imported else None,
+        "reason": change.reason,
+        "provider": change.provider,
+        "order": order if change.action == "replace" else None,
+        "forgets": True if change.forgets else None,
+        "deposed": change.deposed,
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def render_changes(change: ResourceChange, instance_id: str) -> Json:
+    """``Changes``: a resource's fields, and the resource before and after."""
+    removed = change.action in _REMOVALS
+    return {
+        "appliedResourceInfo": _render_info(change, instance_id),
+        "mustRecreate": change.action == "replace",
+        "modifiedFields": [] if removed else _render_fields(change, change.modified),
+        "newFields": [] if removed else _render_fields(change, change.added),
+        "removedFields": [] if removed else _render_paths(change.removed),
+        "unchangedFields": [] if removed else _render_paths(change.unchanged),
+        "computedFields": [] if removed else _render_paths(change.computed),
+        "fieldChangesKnownOnDeploy": [] if removed else _render_paths(change.known_on_deploy),
+        "conditionKnownOnDeploy": False,
+        "newOutboundLinks": {},
+        "outboundLinkChanges": {},
+        "removedOutboundLinks": [],
+    }
+
+
+def _render_paths(paths: Iterable[Path]) -> list[object]:
+    return [render_path("spec", path) for path in paths]
+
+
+def _render_fields(change: ResourceChange, fields: Iterable[FieldChange]) -> list[object]:
+    new = change.action == "create"
+    return [
+        {
+            "fieldPath": render_path("spec", field.path),
+            "prevValue": field.before,
+            "newValue": field.after,
+            "mustRecreate": field.replaces and not new,
+            "sensitive": field.sensitive,
+        }
+        for field in fields
+    ]
+
+
+def _render_info(change: ResourceChange, instance_id: str) -> Json:
+    new = change.action == "create"
+    return {
+        "resourceId": "" if new else change.id or "",
+        "resourceName": change.name,
+        "instanceId": instance_id,
+        "currentResourceState": None if new else _render_state(change, instance_id),
+        "resourceWithResolvedSubs": _render_resolved(change),
+    }
+
+
+def _render_state(change: ResourceChange, instance_id: str) -> Json:
+    return {
+        "id": change.id or "",
+        "name": change.name,
+        "type": change.type,
+        "instanceId": instance_id,
+        "status": CREATED,
+        "preciseStatus": PRECISE_CREATED,
+        "lastDeployedTimestamp": 0,
+        "lastDeployAttemptTimestamp": 0,
+        "specData": change.before,
+        "failureReasons": ["tainted"] if change.reason == "replace_because_tainted" else [],
+    }
+
+
+def _render_resolved(change: ResourceChange) -> Json | None:
+    left_out = change.abridged and change.action not in _REMOVALS
+    if change.after is None and not left_out:
+        return None
+    return {"type": change.type, "spec": change.after}
+
+
+# All of them
+
+
+def render_blueprint(changes: Changes, instance_id: str) -> Json:
+    """``BlueprintChanges``: everything a plan would change."""
+    resources, outputs = changes.resources, changes.outputs
+    return {
+        "newResources": _by_name(resources, instance_id, "create"),
+        "resourceChanges": _by_name(resources, instance_id, "update", "replace"),
+        "removedResources": [each.name for each in resources if each.action == "delete"],
+        "retainedResources": _retained(resources),
+        "removedLinks": [],
+        "newChildren": {},
+        "childChanges": {},
+        "recreateChildren": [],
+        "removedChildren": [],
+        "newExports": _exports(outputs, "create"),
+        "exportChanges": _exports(outputs, "update"),
+        "unchangedExports": [_export(each) for each in outputs if each.action == "none"],
+        "removedExports": [_export(each) for each in outputs if each.action == "delete"],
+        "metadataChanges": {
+            "newFields": [],
+            "modifiedFields": [],
+            "unchangedFields": [],
+            "removedFields": [],
+        },
+        "resolveOnDeploy": _resolved(changes),
+    }
+
+
+def render_no_blueprint() -> Json:
+    """``BlueprintChanges`` before there are any: the engine shows nulls."""
+    blueprint = render_blueprint(Changes(), "")
+    metadata = dict.fromkeys(("newFields", "modifiedFields", "unchangedFields", "removedFields"))
+    return {**dict.fromkeys(blueprint), "metadataChanges": metadata}
+
+
+def _by_name(resources: Iterable[ResourceChange], instance_id: str, *actions: str) -> Json:
+    chosen = (each for each in resources if each.action in actions)
+    return {each.name: render_changes(each, instance_id) for each in chosen}
+
+
+def _retained(resources: Iterable[ResourceChange]) -> list[object]:
+    """What is forgotten; an object that another takes the place of is named apart from it."""
+    return [
+        each.name if each.action == "forget" else f"{each.address} (forgotten)"
+        for each in resources
+        if each.action == "forget" or each.forgets
+    ]
+
+
+def _exports(outputs: Iterable[OutputChange], action: str) -> Json:
+    return {
+        each.name: {
+            "fieldPath": f"outputs.{each.name}",
+            "prevValue": each.before,
+            "newValue": None if each.known_on_deploy else each.after,
+            "mustRecreate": False,
+            "sensitive": each.sensitive,
+        }
+        for each in outputs
+        if each.action == action
+    }
+
+
+def _export(output: OutputChange) -> str:
+    return f"exports.{output.name}"
+
+
+def _resolved(changes: Changes) -> list[object]:
+    """The paths of everything that is known once the deployment has run."""
+    return [
+        *(path for change in changes.resources for path in _resolved_resource(change)),
+        *(_export(output) for output in changes.outputs if output.known_on_deploy),
+        *(f"datasources.{address}" for address in changes.reads),
+    ]
+
+
+# What stands beside them
+
+
+def render_beside(changes: Changes, instance_id: str) -> Json:
+    """Drift and warnings, where there are any; the engine's own client ignores them."""
+    warnings = render_diagnostics(each for each in changes.problems if each.level == "warning")
+    drift = [_render_drifted(each, instance_id) for each in changes.drift]
+    beside: Json = {"drift": drift} if drift else {}
+    return (
+        beside | ({"warnings": warnings} if warnings else {}) | _abridged(abridged=changes.abridged)
+    )
+
+
+def render_diagnostics(problems: Iterable[Problem]) -> list[object]:
+    """Problems as diagnostics."""
+    return [{"level": _LEVELS[each.level], "message": each.message} for each in problems]
+
+
+def render_reconciliation(changes: Changes, instance_id: str) -> Json:
+    """``ReconciliationCheckResult``: what was changed by somebody else."""
+    return {
+        "instanceId": instance_id,
+        "resources": [_render_drifted(each, instance_id) for each in changes.drift],
+        "links": [],
+        "hasInterrupted": False,
+        "hasDrift": True,
+        "hasChildIssues": False,
+    }
+
+
+def _render_drifted(change: ResourceChange, instance_id: str) -> Json:
+    exists = change.action not in _REMOVALS
+    return {
+        "resourceId": change.id or "",
+        "resourceName": change.name,
+        "resourceType": change.type,
+        "type": "drift",
+        "oldStatus": PRECISE_CREATED,
+        "newStatus": PRECISE_CREATED if exists else PRECISE_DESTROYED,
+        "externalState": change.after,
+        "persistedState": change.before,
+        "changes": render_changes(change, instance_id),
+        "resourceExists": exists,
+        "recommendedAction": "accept_external",
+    }

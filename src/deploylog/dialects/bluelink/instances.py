@@ -1,0 +1,423 @@
+"""Instances: a stack's deployments as Bluelink tells of them, at rest and live."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from deploylog.catalogue import Deployment, Stack, place_of
+from deploylog.catalogue import Status as DeploymentStatus
+from deploylog.dialects.bluelink.frames import Json, no_forms, render_fitting_frame
+from deploylog.events import Event, NewEvent
+from deploylog.filters import Filter, any_of
+from deploylog.times import MILLISECOND, SECOND
+
+#: Operations that deploy nothing.
+_IDLE = ("plan", "refresh")
+
+Kind = Literal["deploy", "update", "destroy"]
+
+_ACTIONS = ("create", "update", "delete")
+
+_PHASES = ("started", "completed", "failed")
+
+FINISHES = Filter(all_of=(any_of("type", ("deployment.completed", "deployment.failed")),))
+
+_RESOURCE_TYPES = tuple(f"resource.{action}.{phase}" for action in _ACTIONS for phase in _PHASES)
+
+RESOURCES = Filter(all_of=(any_of("type", _RESOURCE_TYPES),))
+
+OUTPUTS = Filter(all_of=(any_of("type", ("deployment.outputs",)),))
+
+CHANNEL = Filter(
+    all_of=(
+        any_of(
+            "type",
+            ("deployment.started", "deployment.completed", "deployment.failed", *_RESOURCE_TYPES),
+        ),
+    )
+)
+
+# Statuses, by their numbers on the wire.
+
+NOT_DEPLOYED = 19
+
+_STATUSES: dict[Kind, dict[DeploymentStatus, int]] = {
+    "deploy": {"running": 1, "completed": 2, "failed": 3},
+    "update": {"running": 13, "completed": 14, "failed": 15},
+    "destroy": {"running": 7, "completed": 8, "failed": 9},
+}
+
+#: How a deployment begins: PREPARING when it is the first.
+_BEGINNINGS: dict[Kind, int] = {"deploy": 0, "update": 13, "destroy": 7}
+
+#: Status and precise status of a resource.
+_RESOURCE_STATUSES: dict[tuple[str, str], tuple[int, int]] = {
+    ("create", "started"): (1, 1),
+    ("create", "completed"): (2, 3),
+    ("create", "failed"): (3, 4),
+    ("update", "started"): (7, 15),
+    ("update", "completed"): (8, 17),
+    ("update", "failed"): (9, 18),
+    ("delete", "started"): (4, 8),
+    ("delete", "completed"): (5, 9),
+    ("delete", "failed"): (6, 10),
+}
+
+
+# Deployments
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A deployment that counts, and what it does to the instance."""
+
+    kind: Kind
+    deployment: Deployment
+
+    @property
+    def status(self) -> int:
+        """The instance's status, as far as this deployment went."""
+        return _STATUSES[self.kind][self.deployment.status]
+
+
+class History:
+    """The deployments of a stack that count, oldest first."""
+
+    def __init__(self, deployments: Sequence[Deployment]) -> None:
+        """``deployments`` are those of the stack, last started first."""
+        self.runs: list[Run] = []
+        #: Whether there is something that the next deployment would update.
+        self.deployed = False
+        for deployment in reversed(deployments):
+            if deployment.operation not in _IDLE:
+                self._add(deployment)
+        self.idle = frozenset(each.id for each in deployments if each.operation in _IDLE)
+
+    def _add(self, deployment: Deployment) -> None:
+        kind = self.kind_of(deployment.operation)
+        self.runs.append(Run(kind, deployment))
+        if deployment.status == "completed":
+            self.deployed = kind != "destroy"
+
+    def kind_of(self, operation: str | None) -> Kind:
+        """What the next deployment is if this is its operation."""
+        if operation == "destroy":
+            return "destroy"
+        return "update" if self.deployed else "deploy"
+
+    @property
+    def last(self) -> Run | None:
+        """The newest."""
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def status(self) -> int:
+        """The instance's status."""
+        return self.last.status if self.last else NOT_DEPLOYED
+
+    @property
+    def deployed_at(self) -> int:
+        """When a deployment completed last, in s since 1970; 0 for never."""
+        ends = [run.deployment.ended for run in self.runs if run.deployment.status == "completed"]
+        return (ends[-1] or 0) // SECOND if ends else 0
+
+
+# Resources
+
+
+class ResourceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the events tell of a resource. Times in s since 1970."""
+
+    name: str
+    id: str | None
+    type: str
+    status: tuple[int, int]
+    updated: int
+    attempted: int
+    deployed: int
+    reasons: tuple[str, ...]
+    elapsed: int | None
+
+
+def fold(
+    records: Mapping[str, ResourceRecord], events: Iterable[Event]
+) -> dict[str, ResourceRecord]:
+    """The resources by name after ``events``, oldest first; those deleted are left out."""
+    folded = dict(records)
+    for event in events:
+        name = _resource_name(event)
+        before = folded.get(name)
+        if _is_deposed(event, before):
+            continue
+        if event.type == "resource.delete.completed":
+            folded.pop(name, None)
+        else:
+            folded[name] = _record(event, name, before)
+    return folded
+
+
+def _is_deposed(event: Event, known: ResourceRecord | None) -> bool:
+    """Whether the event deletes an object that another has taken the place of."""
+    id = _id_value(event)
+    known_id = known.id if known else None
+    return event.action == "delete" and None not in (id, known_id) and id != known_id
+
+
+def _record(event: Event, name: str, before: ResourceRecord | None) -> ResourceRecord:
+    now = event.time // SECOND
+    known_id = before.id if before and event.action != "create" else None
+    deployed = before.deployed if before else 0
+    attempted = before.attempted if before else now
+    return ResourceRecord(
+        name=name,
+        id=_id_value(event) or known_id,
+        type=event.resource.type if event.resource else "",
+        status=_resource_status(event),
+        updated=now,
+        attempted=now if event.phase == "started" else attempted,
+        deployed=now if event.phase == "completed" else deployed,
+        reasons=_reasons(event),
+        elapsed=event.elapsed,
+    )
+
+
+def _resource_status(event: NewEvent) -> tuple[int, int]:
+    return _RESOURCE_STATUSES[event.action or "", event.phase]
+
+
+def _resource_name(event: NewEvent) -> str:
+    resource = event.resource
+    if resource is None:
+        return event.subject or ""
+    return resource.address or resource.name
+
+
+def _id_value(event: NewEvent) -> str | None:
+    return event.resource.id_value if event.resource else None
+
+
+def _reasons(event: NewEvent) -> tuple[str, ...]:
+    return (event.message,) if event.phase == "failed" and event.message else ()
+
+
+def _durations(elapsed: int | None) -> Json:
+    """So long in all; in floating ms, as the engine has it."""
+    return {"durations": {"totalDuration": elapsed / MILLISECOND}} if elapsed is not None else {}
+
+
+# At rest
+
+
+def render_summary(stack: Stack, history: History) -> Json:
+    """``InstanceSummary``."""
+    return {
+        "id": stack.id,
+        "name": stack.name,
+        "status": history.status,
+        "lastDeployedTimestamp": history.deployed_at,
+    }
+
+
+def render_instance(
+    stack: Stack, history: History, resources: Iterable[ResourceRecord], exports: Json
+) -> Json:
+    """``InstanceState``."""
+    by_id = _by_id(resources)
+    last = history.last.deployment if history.last else None
+    moment = last.started if last else stack.created
+    ended = last.ended if last else None
+    return {
+        "id": stack.id,
+        "name": stack.name,
+        "status": history.status,
+        "lastStatusUpdateTimestamp": (moment if ended is None else ended) // SECOND,
+        "lastDeployedTimestamp": history.deployed_at,
+        "lastDeployAttemptTimestamp": last.started // SECOND if last else 0,
+        "resourceIds": {each.name: id for id, each in by_id.items()},
+        "resources": {id: _render_record(id, each, stack.id) for id, each in by_id.items()},
+        "links": {},
+        "metadata": {},
+        "exports": exports,
+        "childBlueprints": {},
+        **_durations(max(ended - moment, 0) if ended is not None else None),
+        "version": len(history.runs),
+    }
+
+
+def _by_id(resources: Iterable[ResourceRecord]) -> dict[str, ResourceRecord]:
+    """By a unique id: a bucket and its policy, say, have the same."""
+    by_id: dict[str, ResourceRecord] = {}
+    for each in resources:
+        id = each.id or each.name
+        by_id[each.name if id in by_id else id] = each
+    return by_id
+
+
+def _render_record(id: str, record: ResourceRecord, instance_id: str) -> Json:
+    status, precise = record.status
+    return {
+        "id": id,
+        "name": record.name,
+        "type": record.type,
+        "instanceId": instance_id,
+        "status": status,
+        "preciseStatus": precise,
+        "lastStatusUpdateTimestamp": record.updated,
+        "lastDeployedTimestamp": record.deployed,
+        "lastDeployAttemptTimestamp": record.attempted,
+        "specData": None,
+        "failureReasons": list(record.reasons),
+        **_durations(record.elapsed),
+    }
+
+
+class _Output(msgspec.Struct, frozen=True):
+    value: object = None
+    type: object = None
+    sensitive: bool = False
+
+
+class _Outputs(msgspec.Struct, frozen=True):
+    outputs: dict[str, _Output] = {}
+
+
+#: Terraform's kinds of types, and the blueprint's.
+_TYPES = {"bool": "boolean", "number": "float", "string": "string"}
+_CONTAINERS = {"list": "array", "set": "array", "tuple": "array", "map": "object"}
+
+
+def render_exports(event: Event | None) -> Json:
+    """``ExportState`` by name, of the event that tells a deployment's outputs."""
+    try:
+        told = msgspec.json.decode(event.data if event and event.data else b"{}", type=_Outputs)
+    except (msgspec.DecodeError, RecursionError):
+        told = _Outputs()
+    return {
+        name: {
+            "value": None if output.sensitive else output.value,
+            "type": _type(output),
+            "field": f"outputs.{name}",
+        }
+        for name, output in told.outputs.items()
+    }
+
+
+def _type(output: _Output) -> str:
+    if output.type == "number" and isinstance(output.value, int):
+        return "integer"
+    if isinstance(output.type, list) and output.type:
+        return _CONTAINERS.get(str(output.type[0]), "object")
+    return _TYPES.get(str(output.type), "string")
+
+
+# Live
+
+
+class Channel:
+    """An instance's events as frames; it learns of deployments as they begin."""
+
+    def __init__(self, instance_id: str, history: History) -> None:
+        """``history`` is what is known when the stream begins."""
+        self._instance_id = instance_id
+        self._history = history
+        self._idle = set(history.idle)
+        self._kinds: dict[str, Kind] = {r.deployment.id: r.kind for r in history.runs}
+        self._started = {r.deployment.id: r.deployment.started for r in history.runs}
+
+    def frame(self, event: Event) -> bytes:
+        """The event's frame; nothing for a deployment that does not count."""
+        id = _deployment_id(event)
+        if event.type == "deployment.started":
+            self._learn(id, event)
+        if id in self._idle:
+            return b""
+        type, data = self._told(event, id)
+        return render_fitting_frame(type, event.id, data, no_forms)
+
+    def is_end(self, event: Event) -> bool:
+        """Whether the event finishes a deployment that counts."""
+        finishes = event.type in ("deployment.completed", "deployment.failed")
+        return finishes and _deployment_id(event) not in self._idle
+
+    def _learn(self, id: str, event: Event) -> None:
+        if id in self._kinds or id in self._idle:
+            return
+        operation = _operation(event)
+        if operation in _IDLE:
+            self._idle.add(id)
+        else:
+            self._kinds[id] = self._history.kind_of(operation)
+            self._started[id] = event.time
+
+    def _told(self, event: Event, id: str) -> tuple[str, Json]:
+        """The event's type, and its data."""
+        kind = self._kinds.get(id) or self._history.kind_of(None)
+        if event.type == "deployment.started":
+            return "instanceUpdate", self._update(event, kind)
+        if event.action is not None:
+            return "resource", self._resource(event)
+        return "finish", self._finish(event, kind, id)
+
+    def _update(self, event: Event, kind: Kind) -> Json:
+        return {
+            "instanceId": self._instance_id,
+            "status": _BEGINNINGS[kind],
+            "updateTimestamp": event.time // SECOND,
+        }
+
+    def _resource(self, event: Event) -> Json:
+        status, precise = _resource_status(event)
+        name = _resource_name(event)
+        return {
+            "instanceId": self._instance_id,
+            "resourceId": _id_value(event) or name,
+            "resourceName": name,
+            "group": 0,
+            "status": status,
+            "preciseStatus": precise,
+            **_failure(event),
+            "attempt": 1,
+            "canRetry": False,
+            "updateTimestamp": event.time // SECOND,
+            **_durations(event.elapsed),
+        }
+
+    def _finish(self, event: Event, kind: Kind, id: str) -> Json:
+        ended: DeploymentStatus = "completed" if event.phase == "completed" else "failed"
+        started = self._started.get(id)
+        return {
+            "instanceId": self._instance_id,
+            "status": _STATUSES[kind][ended],
+            **_failure(event),
+            "finishTimestamp": event.time // SECOND,
+            "updateTimestamp": event.time // SECOND,
+            **_durations(max(event.time - started, 0) if started is not None else None),
+            "endOfStream": True,
+        }
+
+
+def counts(event: Event, history: History) -> bool:
+    """Whether the event is of a deployment that counts."""
+    return _deployment_id(event) not in history.idle
+
+
+def _failure(event: Event) -> Json:
+    reasons = _reasons(event)
+    return {"failureReasons": list(reasons)} if reasons else {}
+
+
+def _deployment_id(event: Event) -> str:
+    place = place_of(event.scopes)
+    return place.deployment_id or "" if place else ""
+
+
+class _Started(msgspec.Struct, frozen=True):
+    operation: str | None = None
+
+
+def _operation(event: Event) -> str | None:
+    try:
+        data = event.data if event.data is not None else b"{}"
+        return msgspec.json.decode(data, type=_Started).operation
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,302 @@
+"""Bluelink's routes: parse, ask, render."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deploylog.bodies import read_body
+from deploylog.catalogue import Stack
+from deploylog.dialects.bluelink import instances, wire
+from deploylog.dialects.bluelink.frames import Json, render_json
+from deploylog.dialects.bluelink.streams import Beginnings
+from deploylog.dialects.parts import Endpoint, Parts
+from deploylog.errors import ChangesetNotFound, CleanupNotFound, StackNotFound
+from deploylog.events import Event
+from deploylog.filters import Filter
+from deploylog.ingest.plan import parse_plan
+from deploylog.principals import Principal
+from deploylog.scope import Scope, stack_scope
+from deploylog.service import Start
+from deploylog.sse import EndingFrames, EventStream, Remembered
+from deploylog.staging import NewChangeset
+from deploylog.store.base import CleanupKind, Query
+
+#: The paths below which the engine answers what nobody knows.
+PREFIXES = ("/v1/deployments", "/v1/health", "/v1/events", "/v1/validations")
+
+#: Frames of change sets that are kept for the next reader.
+REMEMBERED_BYTES = 16 << 20
+
+HEALTH = "/v1/health"
+CHANGES = "/v1/deployments/changes"
+INSTANCES = "/v1/deployments/instances"
+
+#: What can be cleaned up, and where.
+CLEANUPS: dict[str, CleanupKind] = {
+    CHANGES: "changesets",
+    "/v1/events": "events",
+    "/v1/validations": "validations",
+    "/v1/deployments/reconciliation-results": "reconciliation_results",
+}
+
+#: Deployments, or events, of one read.
+_PAGE = 1000
+
+
+def is_open(request: Request) -> bool:
+    """Whether the request needs no credentials: only the bare question for health."""
+    scope = request.scope
+    return (scope["method"], scope["path"], scope["query_string"]) == ("GET", HEALTH, b"")
+
+
+def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
+    """Method, path and endpoint of each route."""
+    staged, deployed = Staged(parts), Deployed(parts)
+    return [
+        ("GET", HEALTH, _health(parts)),
+        ("POST", CHANGES, staged.stage),
+        *(route for base, kind in CLEANUPS.items() for route in _cleanup_routes(parts, base, kind)),
+        # Matched before the change sets are, although "cleanup" is one's id here.
+        ("GET", f"{CHANGES}/cleanup", staged.changeset),
+        ("GET", f"{CHANGES}/{{id}}", staged.changeset),
+        ("GET", f"{CHANGES}/{{id}}/stream", staged.stream),
+        ("GET", INSTANCES, deployed.all_instances),
+        ("GET", f"{INSTANCES}/{{id}}", deployed.instance),
+        ("GET", f"{INSTANCES}/{{id}}/exports", deployed.exports),
+        ("GET", f"{INSTANCES}/{{id}}/stream", deployed.stream),
+    ]
+
+
+def _health(parts: Parts) -> Endpoint:
+    async def health(request: Request) -> Response:
+        return _json(wire.render_health(parts.clock()))
+
+    return health
+
+
+def _cleanup_routes(
+    parts: Parts, base: str, kind: CleanupKind
+) -> Iterator[tuple[str, str, Endpoint]]:
+    async def start(request: Request) -> Response:
+        cleanup = await parts.cleaning.start(request.state.principal, kind)
+        return _json(render_json({"data": wire.render_cleanup(cleanup)}), status=202)
+
+    async def get(request: Request) -> Response:
+        id = request.path_params["id"]
+        try:
+            cleanup = await parts.cleaning.get(request.state.principal, kind, id)
+        except CleanupNotFound as error:
+            raise CleanupNotFound(f"cleanup operation with ID {id} not found") from error
+        return _json(render_json(wire.render_cleanup(cleanup)))
+
+    yield "POST", f"{base}/cleanup", start
+    yield "GET", f"{base}/cleanup/{{id}}", get
+
+
+class Staged:
+    """The endpoints of change sets."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Take what the composition root gives."""
+        self._parts = parts
+        self._staging = parts.staging
+        self._beginnings = Beginnings(parts)
+        self._frames = EndingFrames(
+            event=Remembered(wire.render_staging_event, most_bytes=REMEMBERED_BYTES),
+            gap=wire.render_gap,
+            is_end=wire.ends_staging,
+            heartbeat=wire.HEARTBEAT,
+            headers=wire.STREAM_HEADERS,
+        )
+
+    async def stage(self, request: Request) -> Response:
+        """Stage a plan file."""
+        asked = wire.parse_create_changeset(await read_body(request, self._parts.limits))
+        document = await asyncio.to_thread(self._parts.plan_files.read, asked.directory, asked.file)
+        changes = await asyncio.to_thread(parse_plan, document)
+        new = await self._new(request.state.principal, asked)
+        changeset = await self._staging.stage(request.state.principal, new, changes)
+        return _json(wire.render_accepted(changeset), status=202)
+
+    async def changeset(self, request: Request) -> Response:
+        """One change set, with all its changes."""
+        principal, id = request.state.principal, _changeset_id(request)
+        with _naming(id):
+            changeset = await self._staging.changeset(principal, id)
+            changes = await self._staging.changes(principal, id)
+        return _json(await asyncio.to_thread(wire.render_changeset, changeset, changes))
+
+    async def stream(self, request: Request) -> EventStream:
+        """Follow a change set to its end."""
+        principal, id = request.state.principal, _changeset_id(request)
+        cursor = await self._beginnings.cursor(_last_id(request))
+        with _naming(id):
+            changeset = await self._staging.changeset(principal, id)
+            start = await self._beginnings.of_changeset(principal, changeset, cursor)
+        return _stream(
+            self._parts, principal, changeset.scopes[0], wire.STAGING, start, self._frames
+        )
+
+    async def _new(self, principal: Principal, asked: wire.CreateChangeset) -> NewChangeset:
+        stacks = await self._parts.service.stacks(principal)
+        stack = wire.find_instance(stacks, asked, self._parts.bluelink_project)
+        named = asked.instance_name or asked.instance_id
+        if stack is None and asked.destroy and named:
+            raise StackNotFound(f'instance "{named}" not found')
+        checks = self._parts.bluelink_drift_check and not asked.skip_drift_check
+        return NewChangeset(
+            project=stack.project if stack else self._parts.bluelink_project,
+            stack=stack.name if stack else asked.instance_name or None,
+            location=asked.location,
+            destroy=asked.destroy,
+            check_drift=checks and stack is not None,
+            actor=principal.name,
+        )
+
+
+class Deployed:
+    """The endpoints of instances, which are stacks."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Take what the composition root gives."""
+        self._parts = parts
+        self._service = parts.service
+        self._beginnings = Beginnings(parts)
+
+    async def all_instances(self, request: Request) -> Response:
+        """List instances."""
+        principal, window = request.state.principal, wire.parse_window(request.query_params)
+        stacks = await self._service.stacks(principal)
+        shown, total = window.of(stacks, lambda stack: stack.name)
+        summaries = [
+            instances.render_summary(stack, await self._history(principal, stack))
+            for stack in shown
+        ]
+        return _json(render_json({"instances": summaries, "totalCount": total}))
+
+    async def instance(self, request: Request) -> Response:
+        """One instance, with its resources and exports."""
+        principal, stack = request.state.principal, await self._instance(request)
+        history = await self._history(principal, stack)
+        resources = await self._resources(principal, stack)
+        exports = await self._exports(principal, stack, history)
+        state = instances.render_instance(stack, history, resources.values(), exports)
+        return _json(render_json(state))
+
+    async def exports(self, request: Request) -> Response:
+        """One instance's exports."""
+        principal, stack = request.state.principal, await self._instance(request)
+        history = await self._history(principal, stack)
+        return _json(render_json(await self._exports(principal, stack, history)))
+
+    async def stream(self, request: Request) -> EventStream:
+        """Follow an instance's deployment to its end."""
+        principal, stack = request.state.principal, await self._instance(request)
+        cursor = await self._beginnings.cursor(_last_id(request))
+        now = await self._service.start_now()
+        history = await self._history(principal, stack)
+        scope, start = await self._beginnings.of_instance(
+            principal, stack, history, cursor=cursor, now=now
+        )
+        channel = instances.Channel(stack.id, history)
+        frames = EndingFrames(
+            event=channel.frame,
+            gap=wire.render_gap,
+            is_end=channel.is_end,
+            heartbeat=wire.HEARTBEAT,
+            headers=wire.STREAM_HEADERS,
+        )
+        return _stream(self._parts, principal, scope, instances.CHANNEL, start, frames)
+
+    async def _instance(self, request: Request) -> Stack:
+        """The stack that the path names."""
+        named = request.path_params["id"]
+        stacks = await self._service.stacks(request.state.principal)
+        by_id = wire.find_by_id(stacks, named)
+        found = by_id or wire.find_by_name(stacks, named, self._parts.bluelink_project)
+        if found is None:
+            raise StackNotFound(f'blueprint instance "{named}" not found')
+        return found
+
+    async def _history(self, principal: Principal, stack: Stack) -> instances.History:
+        deployments, before, more = [], None, True
+        while more:
+            page = await self._service.deployments(
+                principal, project=stack.project, stack=stack.name, before=before, limit=_PAGE
+            )
+            deployments += page
+            more = len(page) == _PAGE
+            before = page[-1].id if page else None
+        return instances.History(deployments)
+
+    async def _resources(
+        self, principal: Principal, stack: Stack
+    ) -> dict[str, instances.ResourceRecord]:
+        records: dict[str, instances.ResourceRecord] = {}
+        query = Query(
+            scope=stack_scope(stack.project, stack.id),
+            filter=instances.RESOURCES,
+            order="oldest",
+            limit=_PAGE,
+        )
+        async for events in self._pages(principal, query):
+            records = instances.fold(records, events)
+        return records
+
+    async def _pages(self, principal: Principal, query: Query) -> AsyncIterator[list[Event]]:
+        while events := await self._service.read(principal, query):
+            yield events
+            query = msgspec.structs.replace(query, after=events[-1].position)
+
+    async def _exports(
+        self, principal: Principal, stack: Stack, history: instances.History
+    ) -> Json:
+        """Nothing when there is nothing deployed."""
+        if not history.deployed:
+            return {}
+        scope = stack_scope(stack.project, stack.id)
+        query = Query(scope=scope, filter=instances.OUTPUTS, limit=1)
+        told = await self._service.read(principal, query)
+        return instances.render_exports(told[0] if told else None)
+
+
+@contextmanager
+def _naming(id: str) -> Iterator[None]:
+    """Let a change set that there is not be named as the engine names it."""
+    try:
+        yield
+    except ChangesetNotFound as error:
+        raise ChangesetNotFound(f'change set "{id}" not found') from error
+
+
+def _changeset_id(request: Request) -> str:
+    id: str = request.path_params.get("id", "cleanup")
+    return id
+
+
+def _last_id(request: Request) -> str:
+    return request.headers.get("last-event-id", "")
+
+
+def _stream(
+    parts: Parts,
+    principal: Principal,
+    scope: Scope,
+    filter: Filter,
+    start: Start,
+    frames: EndingFrames,
+) -> EventStream:
+    return EventStream(
+        parts.service.follow(principal, scope=scope, filter=filter, start=start),
+        frames,
+        gap=start.gap,
+        sent=parts.sent,
+    )
+
+
+def _json(content: bytes, *, status: int = 200) -> Response:
+    return Response(content, status_code=status, media_type="application/json")

@@ -1,0 +1,382 @@
+"""Staging: a plan becomes a change set, told change by change.
+
+The change set is stored before anybody is answered, and told from what is stored: whoever
+takes it up after a crash tells the same events, under ids that are not recorded twice.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from itertools import islice
+from uuid import UUID, uuid4
+
+import msgspec
+
+from deploylog.abridging import fit_changes, fit_resource
+from deploylog.changes import (
+    Changes,
+    Changeset,
+    ResourceChange,
+    decode_changes,
+    encode,
+    encode_changes,
+)
+from deploylog.errors import (
+    ChangesetNotFound,
+    Forbidden,
+    InvalidCursor,
+    InvalidInput,
+    StackNotFound,
+    Unavailable,
+)
+from deploylog.events import (
+    MAX_DATA_BYTES,
+    MAX_GROUPS,
+    MAX_NAME_LENGTH,
+    SOURCE,
+    NewEvent,
+    Resource,
+)
+from deploylog.principals import Principal
+from deploylog.scope import Scope, changeset_scope, scope
+from deploylog.store.base import RequestKey, Store
+from deploylog.times import SECOND
+
+#: A plan that somebody stages again within this time, in ns, is the retry of a request whose
+#: answer was lost: clients that have no ids of their own try for a minute.
+RETRIED = 120 * SECOND
+
+#: Seconds between two looks for change sets that nobody works on, and the age from which one
+#: is: the process that began it has ended.
+LOOK_SECONDS = 30.0
+ABANDONED = 60 * SECOND
+
+#: Seconds before a store that did not answer is tried again.
+RETRY_SECONDS = 1.0
+
+#: Events of one commit: a stream shows them as they are told, and a large plan is told soon.
+TOLD_AT_ONCE = 20
+
+_LOGGER = logging.getLogger(__name__)
+
+_WORDS = {
+    "create": "will be created",
+    "update": "will be updated in place",
+    "replace": "must be replaced",
+    "delete": "will be destroyed",
+    "forget": "will no longer be managed",
+    "none": "will not change",
+}
+
+
+class NewChangeset(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of a plan that is about to be staged."""
+
+    project: str
+    #: Name of the stack that it is for; there need not be one yet.
+    stack: str | None = None
+    #: UUID.
+    id: str | None = None
+    location: str = ""
+    #: Whether it is to destroy what is there.
+    destroy: bool = False
+    #: Whether drift is a reason to stop.
+    check_drift: bool = False
+    actor: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+class Staging:
+    """Stages plans, and knows the change sets that came of them."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], int]) -> None:
+        """``clock`` gives ns since 1970."""
+        self._store = store
+        self._clock = clock
+        self._tasks: asyncio.TaskGroup | None = None
+        self._working: dict[str, asyncio.Task[None]] = {}
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Work while in the block, first on what an earlier process left behind."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            looking = tasks.create_task(self._look_after(0))
+            try:
+                yield
+            finally:
+                self._tasks = None
+                for task in (looking, *self._working.values()):
+                    task.cancel()
+
+    async def stage(
+        self,
+        principal: Principal,
+        new: NewChangeset,
+        changes: Changes,
+        *,
+        request: RequestKey | None = None,
+    ) -> Changeset:
+        """Store a change set, to be told from now on; raises Forbidden.
+
+        Without ``request`` the same principal staging the same again soon is a retry.
+        """
+        _check(new)
+        changeset = await self._begun(principal, new, changes)
+        document = encode_changes(msgspec.structs.replace(changes, stops_on_drift=new.check_drift))
+        since = 0
+        if request is None:
+            request, since = _own_key(principal, new, document), self._clock() - RETRIED
+        stored = await self._store.changesets.add(changeset, document, request=request, since=since)
+        self._work_on(stored)
+        return stored
+
+    async def changeset(self, principal: Principal, id: str) -> Changeset:
+        """One change set; raises ChangesetNotFound when there is none, or none to be seen."""
+        found = await self._store.changesets.get(id.lower())
+        visibility = principal.visibility
+        if visibility.shows_scopes(found.scopes) and visibility.shows_groups(found.groups):
+            return found
+        raise ChangesetNotFound(f"there is no change set {id[:64]!r}")
+
+    async def changes(self, principal: Principal, id: str) -> Changes:
+        """The changes of one; raises ChangesetNotFound likewise."""
+        found = await self.changeset(principal, id)
+        return decode_changes(await self._store.changesets.changes(found.id))
+
+    async def changesets(
+        self,
+        principal: Principal,
+        *,
+        project: str | None = None,
+        stack: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[Changeset]:
+        """The change sets that the principal may see, last added first."""
+        stack_id = None
+        if stack is not None:
+            if project is None:
+                raise InvalidInput("stack needs project", field="project")
+            stack_id = (await self._store.catalogue.stack(project, stack)).id
+        if before is not None:
+            before = (await self._cursor(principal, before)).id
+        return await self._store.changesets.list(
+            principal.visibility, project=project, stack_id=stack_id, before=before, limit=limit
+        )
+
+    async def _cursor(self, principal: Principal, id: str) -> Changeset:
+        try:
+            return await self.changeset(principal, id)
+        except ChangesetNotFound as error:
+            raise InvalidCursor(error.message, field="before") from error
+
+    async def _begun(self, principal: Principal, new: NewChangeset, changes: Changes) -> Changeset:
+        """The change set as it begins, in its place; raises Forbidden."""
+        id = _uuid(new.id) if new.id is not None else str(uuid4())
+        stack_id, place, groups = await self._place(new)
+        if not (principal.may("write", place) or principal.may("write", _project(new))):
+            raise Forbidden(f"{principal.name} may not write {place}")
+        return Changeset(
+            id=id,
+            project=new.project,
+            stack_id=stack_id,
+            stack=new.stack,
+            status="staging",
+            destroy=new.destroy,
+            location=new.location,
+            tool=changes.tool,
+            tool_version=changes.tool_version,
+            actor=new.actor,
+            created=self._clock(),
+            ended=None,
+            message=None,
+            totals=changes.totals,
+            scopes=(changeset_scope(id), Scope(f"{place}/{changeset_scope(id)}")),
+            groups=tuple(sorted(set(new.groups))) or groups,
+        )
+
+    async def _place(self, new: NewChangeset) -> tuple[str | None, Scope, tuple[str, ...]]:
+        """The stack's id, scope and groups, or the project's scope when there is no such stack."""
+        if new.stack is not None:
+            try:
+                stack = await self._store.catalogue.stack(new.project, new.stack)
+            except StackNotFound:
+                return None, _project(new), ()
+            return stack.id, stack.scopes[0], stack.groups
+        return None, _project(new), ()
+
+    # Telling
+
+    async def _look_after(self, age: int) -> None:
+        """Take up what nobody works on: at first everything, later what is ``ABANDONED``."""
+        while True:
+            try:
+                for changeset in await self._store.changesets.unfinished():
+                    if self._clock() - changeset.created >= age:
+                        self._work_on(changeset)
+            except Unavailable:
+                _LOGGER.exception("cannot look for unfinished change sets; trying again later")
+            age = ABANDONED
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _work_on(self, changeset: Changeset) -> None:
+        if self._tasks is None or changeset.status != "staging" or changeset.id in self._working:
+            return
+        task = self._tasks.create_task(self._work(changeset))
+        self._working[changeset.id] = task
+        task.add_done_callback(lambda _: self._working.pop(changeset.id, None))
+
+    async def _work(self, changeset: Changeset) -> None:
+        """Tell the change set to its end, as soon as the store allows."""
+        while True:
+            try:
+                await self._tell_or_fail(changeset)
+            except Unavailable:
+                _LOGGER.exception("cannot go on with change set %s; trying again", changeset.id)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def _tell_or_fail(self, changeset: Changeset) -> None:
+        try:
+            await self._tell(changeset)
+        except ChangesetNotFound:
+            # It was forgotten meanwhile.
+            return
+        except Unavailable:
+            raise
+        except Exception:
+            _LOGGER.exception("change set %s failed", changeset.id)
+            event = self._ended(changeset, "changeset.failed", "An unexpected error occurred", None)
+            await self._store.log.append([event])
+
+    async def _tell(self, changeset: Changeset) -> None:
+        document = await self._store.changesets.changes(changeset.id)
+        changes = await asyncio.to_thread(decode_changes, document)
+        events = self._events(changeset, changes.resources)
+        while batch := await asyncio.to_thread(lambda: list(islice(events, TOLD_AT_ONCE))):
+            await self._store.log.append(batch)
+        await self._store.log.append([await asyncio.to_thread(self._end, changeset, changes)])
+
+    def _events(
+        self, changeset: Changeset, resources: Iterable[ResourceChange]
+    ) -> Iterator[NewEvent]:
+        for number, change in enumerate(resources, 1):
+            yield NewEvent(
+                type="changeset.resource",
+                source=SOURCE,
+                scopes=changeset.scopes,
+                time=self._clock(),
+                producer_id=f"{_run(changeset)}/{number}",
+                subject=_named(change.name),
+                groups=changeset.groups,
+                actor=changeset.actor,
+                resource=_resource(change),
+                message=f"{_named(change.name)} {_WORDS[change.action]}",
+                data=msgspec.Raw(encode(fit_resource(change, MAX_DATA_BYTES))),
+            )
+
+    def _end(self, changeset: Changeset, changes: Changes) -> NewEvent:
+        """The event that ends the change set: how, and everything once more."""
+        data = msgspec.Raw(encode(fit_changes(changes, MAX_DATA_BYTES)))
+        if changes.errored:
+            message = next((p.message for p in changes.problems if p.level == "error"), "")
+            message = message or "The plan is incomplete because of an error"
+            return self._ended(changeset, "changeset.failed", message, data)
+        if changes.drift and changes.stops_on_drift:
+            message = f"{len(changes.drift)} resources were changed outside of deployments"
+            return self._ended(changeset, "changeset.drift", message, data)
+        return self._ended(changeset, "changeset.completed", summary_of(changes), data)
+
+    def _ended(
+        self, changeset: Changeset, type_: str, message: str, data: msgspec.Raw | None
+    ) -> NewEvent:
+        return NewEvent(
+            type=type_,
+            source=SOURCE,
+            scopes=changeset.scopes,
+            time=self._clock(),
+            producer_id=f"{_run(changeset)}/end",
+            subject=changeset.stack,
+            groups=changeset.groups,
+            actor=changeset.actor,
+            message=_named(message),
+            data=data,
+        )
+
+
+def summary_of(changes: Changes) -> str:
+    """``1 to create, 2 to update``: what is to be done, in words."""
+    totals = changes.totals
+    parts = [
+        f"{number} to {word}"
+        for word, number in (
+            ("import", totals.imported),
+            ("create", totals.create),
+            ("update", totals.update),
+            ("replace", totals.replace),
+            ("destroy", totals.delete),
+            ("forget", totals.forget),
+        )
+        if number
+    ]
+    return ", ".join(parts) or "No changes"
+
+
+def _run(changeset: Changeset) -> str:
+    """What the ids of its events begin with; one that was forgotten may have had its id."""
+    return f"{changeset.id}/{changeset.created}"
+
+
+def _named(text: str) -> str:
+    """The text as far as an event can hold it."""
+    return text[:MAX_NAME_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _resource(change: ResourceChange) -> Resource | None:
+    """The resource as other events name it, as far as an event can hold such names."""
+    names = (change.type, change.address, change.id or "")
+    if not change.type or any(len(name) > MAX_NAME_LENGTH or "\0" in name for name in names):
+        return None
+    return Resource(
+        type=change.type,
+        name=change.resource_name,
+        key=change.key,
+        address=change.address,
+        id_key="id" if change.id is not None else None,
+        id_value=change.id,
+    )
+
+
+def _project(new: NewChangeset) -> Scope:
+    return scope("project", new.project)
+
+
+def _own_key(principal: Principal, new: NewChangeset, document: bytes) -> RequestKey:
+    """What the request is known by when it does not say: who asks for what."""
+    asked = encode([principal.kind, principal.id, new])
+    digest = hashlib.sha256(asked + document).digest()
+    return RequestKey(key=f"content/{digest.hex()}", fingerprint=digest)
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        raise InvalidInput(f"{text[:64]!r} is not a UUID", field="id") from error
+
+
+def _check(new: NewChangeset) -> None:
+    """Raise InvalidInput for what no event can say."""
+    for field, text in (("project", new.project), ("stack", new.stack)):
+        if text is not None and not 1 <= len(text) <= 128:
+            raise InvalidInput(f"{field} has 1 to 128 characters", field=field)
+    names = {"actor": (new.actor,), "location": (new.location,), "group": new.groups}
+    for field, texts in names.items():
+        if any(text and (len(text) > MAX_NAME_LENGTH or "\0" in text) for text in texts):
+            raise InvalidInput(f"{field} is too long, or holds a NUL character", field=field)
+    if len(new.groups) > MAX_GROUPS or not all(new.groups):
+        raise InvalidInput(f"a change set has at most {MAX_GROUPS} groups", field="group")

@@ -1,0 +1,163 @@
+"""API keys: which headers hold them, how they are made, and how long they are trusted."""
+
+import pytest
+
+from clocks import Clock
+from deploylog.auth.apikey import ApiKeys, make_key
+from deploylog.auth.trust import _REMEMBERED, TRUSTED_SECONDS, Trust
+from deploylog.principals import Grant, Principal, parse_grant
+from deploylog.scope import ROOT
+from deploylog.store.base import Store
+from factories import now
+from presenting import presented
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def keys(store: Store, clock: Clock) -> ApiKeys:
+    return ApiKeys(store.keys, clock=clock)
+
+
+async def add(store: Store) -> str:
+    """A new key."""
+    stored, key = make_key(name="ci", groups=("ops",), grants=[parse_grant("admin:")], now=now())
+    await store.keys.add(stored)
+    return key
+
+
+def id_of(key: str) -> str:
+    return key.split("_")[1]
+
+
+HEADERS = [
+    {"authorization": "Bearer {}"},
+    {"authorization": "bearer  {} "},
+    {"x-api-key": "{}"},
+    {"bluelink-api-key": "{}"},
+    {"x-api-key": "{}", "authorization": "Basic YTpi"},
+    {"bluelink-api-key": "{}", "authorization": "Bearer e30.e30.e30", "x-api-key": "dlk_a_b"},
+]
+
+
+@pytest.mark.parametrize("headers", HEADERS)
+async def test_a_key_is_good_in_any_of_its_headers(
+    store: Store, keys: ApiKeys, headers: dict[str, str]
+):
+    key = await add(store)
+    shown = {name: value.format(key) for name, value in headers.items()}
+
+    principal = await keys.principal(presented(shown))
+
+    assert principal == Principal(
+        name="ci",
+        id=id_of(key),
+        groups=frozenset({"ops"}),
+        grants=(Grant("admin", ROOT),),
+        kind="key",
+    )
+
+
+async def test_what_is_not_quite_a_key_is_not_one(store: Store, keys: ApiKeys):
+    key = await add(store)
+    prefix, id, secret = key.split("_")
+
+    for bad in (
+        "",
+        "dlk",
+        "dlk_",
+        f"{prefix}_{id}",
+        f"{prefix}_{id}_",
+        f"{prefix}_{id}_{secret[:-1]}",
+        f"{prefix}_{id}_{secret}0",
+        f"{prefix}_{id}_{secret[::-1]}",
+        f"{prefix}_{id[::-1]}_{secret}",
+        f"DLK_{id}_{secret}",
+        secret,
+        "dlk_\xff_ü",
+    ):
+        assert await keys.principal(presented({"x-api-key": bad})) is None, bad
+
+
+async def test_a_key_is_looked_up_again_once_its_trust_is_over(
+    store: Store, keys: ApiKeys, clock: Clock
+):
+    key = await add(store)
+    shown = presented({"x-api-key": key})
+    known = await keys.principal(shown)
+
+    await store.keys.revoke(id_of(key), now())
+    trusted = await keys.principal(shown)
+    clock.go_on(TRUSTED_SECONDS)
+    refused = await keys.principal(shown)
+
+    assert known is not None
+    assert known == trusted
+    assert refused is None
+
+
+async def test_a_principal_is_valid_until_its_key_is_revoked(
+    store: Store, keys: ApiKeys, clock: Clock
+):
+    key = await add(store)
+    principal = await keys.principal(presented({"x-api-key": key}))
+    assert principal is not None
+    before = await keys.is_valid(principal)
+
+    await store.keys.revoke(id_of(key), now())
+    clock.go_on(TRUSTED_SECONDS)
+
+    assert before
+    assert not await keys.is_valid(principal)
+
+
+async def test_a_key_that_is_added_is_good_at_once(store: Store, keys: ApiKeys):
+    stored, key = make_key(name="ci", groups=(), grants=(), now=now())
+    shown = presented({"x-api-key": key})
+    before = await keys.principal(shown)
+
+    await store.keys.add(stored)
+
+    assert before is None
+    assert await keys.principal(shown) is not None
+
+
+async def test_credentials_that_are_good_are_looked_up_once_in_a_while():
+    clock, looked = Clock(), []
+
+    async def look_up(id: str) -> str | None:
+        looked.append(id)
+        return id.upper() or None
+
+    trust = Trust(look_up, clock=clock)
+    found = [await trust.get("a") for _ in range(3)]
+    clock.go_on(TRUSTED_SECONDS)
+    await trust.get("a")
+
+    assert found == ["A"] * 3
+    assert looked == ["a", "a"]
+
+
+async def test_credentials_do_not_fill_the_memory():
+    async def look_up(id: str) -> str | None:
+        return id if int(id) % 2 else None
+
+    trust = Trust(look_up, clock=Clock())
+    for number in range(4 * _REMEMBERED):
+        await trust.get(str(number))
+
+    assert len(trust._trusted) <= _REMEMBERED
+    assert "0" not in trust._trusted
+
+
+def test_no_two_keys_are_alike():
+    made = [make_key(name="a", groups=(), grants=(), now=1) for _ in range(50)]
+
+    assert len({key for _, key in made}) == 50
+    assert len({stored.digest for stored, _ in made}) == 50
+    for stored, key in made:
+        assert key.startswith(f"dlk_{stored.id}_")
+        assert len(key.rpartition("_")[2]) == 64

@@ -1,0 +1,225 @@
+"""The gate: who is let in, who is not, and how often."""
+
+import pytest
+
+from clocks import Clock
+from deploylog.auth import Gate, Presented
+from deploylog.auth.rate import Rate
+from deploylog.errors import TooMany, Unauthenticated
+from deploylog.principals import Principal
+from presenting import presented
+
+
+class Passwords:
+    """Knows who shows one of these words in a header."""
+
+    def __init__(self, kind: str, header: str, *words: str) -> None:
+        self.kind = kind
+        self.words = set(words)
+        self._header = header
+
+    async def principal(self, presented: Presented) -> Principal | None:
+        word = presented.headers.get(self._header, "")
+        return Principal(name=word, id=word, kind=self.kind) if word in self.words else None
+
+    async def is_valid(self, principal: Principal) -> bool:
+        return principal.id in self.words
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def failed() -> Counter:
+    return Counter()
+
+
+@pytest.fixture
+def keys() -> Passwords:
+    return Passwords("key", "x-api-key", "ann", "bob")
+
+
+@pytest.fixture
+def tokens() -> Passwords:
+    return Passwords("token", "authorization", "ann", "eve")
+
+
+@pytest.fixture
+def gate(tokens: Passwords, keys: Passwords, clock: Clock, failed: Counter) -> Gate:
+    return new_gate(tokens, keys, clock=clock, failed=failed)
+
+
+def new_gate(
+    *authenticators: Passwords, clock: Clock, failed: Counter, requests: float = 0
+) -> Gate:
+    return Gate(
+        authenticators,
+        requests=Rate(requests, burst=2, clock=clock),
+        failures=Rate(1, burst=3, clock=clock),
+        failed=failed,
+    )
+
+
+async def fail(gate: Gate, times: int, client: str | None = "127.0.0.1") -> None:
+    """As often as asked, and as often it is not let in."""
+    for number in range(times):
+        with pytest.raises(Unauthenticated):
+            await gate.admit(presented({"x-api-key": f"bad{number}"}, client=client))
+
+
+async def test_the_first_kind_that_knows_decides(gate: Gate):
+    principal = await gate.admit(presented({"authorization": "eve", "x-api-key": "ann"}))
+
+    assert (principal.name, principal.kind) == ("eve", "token")
+
+
+async def test_a_bad_credential_is_not_in_the_way_of_a_good_one(gate: Gate, failed: Counter):
+    principal = await gate.admit(presented({"authorization": "mallory", "x-api-key": "ann"}))
+
+    assert (principal.name, principal.kind) == ("ann", "key")
+    assert failed.count == 0
+
+
+async def test_every_failure_says_the_same(gate: Gate, failed: Counter):
+    shown = [{}, {"x-api-key": "eve"}, {"authorization": "bob", "x-api-key": ""}]
+
+    said = []
+    for headers in shown:
+        with pytest.raises(Unauthenticated) as raised:
+            await gate.admit(presented(headers))
+        said.append(raised.value.args)
+
+    assert said == [Unauthenticated().args] * 3
+    assert failed.count == 3
+
+
+async def test_failed_attempts_of_an_address_are_limited(gate: Gate, clock: Clock, failed: Counter):
+    await fail(gate, 3)
+
+    with pytest.raises(TooMany) as raised:
+        await gate.admit(presented({"x-api-key": "worse"}))
+
+    assert raised.value.retry_after == pytest.approx(1.0)
+    assert failed.count == 3
+    clock.go_on(raised.value.retry_after)
+    await fail(gate, 1)
+
+
+async def test_a_guess_that_is_right_is_not_let_in_while_attempts_are_limited(gate: Gate):
+    await fail(gate, 3)
+
+    with pytest.raises(TooMany):
+        await gate.admit(presented({"x-api-key": "ann"}))
+
+
+async def test_who_was_let_in_lately_is_let_in_while_others_there_fail(gate: Gate):
+    headers = {"x-api-key": "ann"}
+    await gate.admit(presented(headers))
+    await fail(gate, 3)
+
+    assert (await gate.admit(presented(headers))).name == "ann"
+
+
+async def test_who_signs_each_request_anew_is_known_by_the_key_id(clock: Clock, failed: Counter):
+    first, second = 'keyId="k", headers="", signature="1"', 'keyId="k", headers="", signature="2"'
+    signatures = Passwords("bluelink", "bluelink-signature-v1", first, second)
+    gate = new_gate(signatures, clock=clock, failed=failed)
+    await gate.admit(presented({"bluelink-signature-v1": first}))
+    await fail(gate, 3)
+
+    assert await gate.admit(presented({"bluelink-signature-v1": second}))
+
+
+async def test_a_credential_that_was_good_is_tried_once_more_only(gate: Gate, keys: Passwords):
+    headers = {"x-api-key": "ann"}
+    await gate.admit(presented(headers))
+    await fail(gate, 3)
+    keys.words.clear()
+
+    with pytest.raises(Unauthenticated):
+        await gate.admit(presented(headers))
+    with pytest.raises(TooMany):
+        await gate.admit(presented(headers))
+
+
+async def test_other_addresses_are_not_limited(gate: Gate):
+    await fail(gate, 3)
+
+    assert await gate.admit(presented({"x-api-key": "ann"}, client="127.0.0.2"))
+    await fail(gate, 1, client="127.0.0.3")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1"),
+        ("fe80::1%eth0", "fe80::2%eth0"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        (None, None),
+        ("odd", "odd"),
+        ("odd:er", "odd:er"),
+    ],
+)
+async def test_addresses_of_one_network_are_limited_together(
+    gate: Gate, first: str | None, second: str | None
+):
+    await fail(gate, 3, client=first)
+
+    with pytest.raises(TooMany):
+        await gate.admit(presented(client=second))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("2001:db8:0:1::1", "2001:db8:0:2::1"), ("::ffff:192.0.2.1", "::ffff:192.0.2.2")],
+)
+async def test_addresses_of_two_networks_are_not(gate: Gate, first: str, second: str):
+    await fail(gate, 3, client=first)
+
+    await fail(gate, 1, client=second)
+
+
+async def test_requests_of_a_principal_are_limited(
+    tokens: Passwords, keys: Passwords, clock: Clock, failed: Counter
+):
+    gate = new_gate(tokens, keys, clock=clock, failed=failed, requests=10)
+    ann = presented({"x-api-key": "ann"})
+    await gate.admit(ann)
+    await gate.admit(ann)
+
+    with pytest.raises(TooMany) as raised:
+        await gate.admit(ann)
+
+    assert raised.value.retry_after == pytest.approx(0.1)
+    assert failed.count == 0
+    assert await gate.admit(presented({"x-api-key": "bob"}))
+    assert await gate.admit(presented({"authorization": "ann"})), "the same id of another kind"
+    clock.go_on(raised.value.retry_after)
+    assert await gate.admit(ann)
+
+
+async def test_a_principal_is_valid_as_long_as_its_kind_says(gate: Gate, keys: Passwords):
+    ann = await gate.admit(presented({"x-api-key": "ann"}))
+    before = await gate.is_valid(ann)
+
+    keys.words.remove("ann")
+
+    assert before
+    assert not await gate.is_valid(ann)
+    assert not await gate.is_valid(Principal(name="ann", id="ann", kind="stranger"))
+
+
+async def test_no_secret_stays_in_memory(gate: Gate):
+    await gate.admit(presented({"x-api-key": "ann"}))
+
+    assert all(b"ann" not in kept for kept in gate._good)

@@ -1,0 +1,112 @@
+"""The open door: who is let in while nothing is configured, and what closes it."""
+
+import pytest
+
+from clocks import Clock
+from deploylog.auth.apikey import make_key
+from deploylog.auth.open import OpenDoor, configured
+from deploylog.auth.seal import Seal, load_seal, make_sealing_key
+from deploylog.auth.signature import make_signer
+from deploylog.auth.trust import TRUSTED_SECONDS
+from deploylog.principals import ANYBODY
+from deploylog.store.base import Store
+from factories import now
+from presenting import presented
+
+HERE = presented({"host": "127.0.0.1:8325"})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def door(store: Store, clock: Clock) -> OpenDoor:
+    return OpenDoor(store, issuer="", clock=clock)
+
+
+async def add_key(store: Store) -> None:
+    await store.keys.add(make_key(name="ci", groups=(), grants=(), now=now())[0])
+
+
+async def add_signer(store: Store) -> None:
+    seal: Seal = load_seal(make_sealing_key())
+    await store.signers.add(
+        make_signer(id="a", secret="b", name="ci", groups=(), grants=(), seal=seal, now=now())
+    )
+
+
+async def test_everybody_is_anybody_while_nothing_is_configured(store: Store, door: OpenDoor):
+    assert await door.principal(HERE) is ANYBODY
+    assert ANYBODY.kind == door.kind
+    assert not await configured(store, "")
+
+
+@pytest.mark.parametrize("add", [add_key, add_signer])
+async def test_the_first_credential_closes_the_door(store: Store, add, clock: Clock):
+    door = OpenDoor(store, issuer="", clock=clock)
+    before = (await door.principal(HERE), await door.is_valid(ANYBODY))
+
+    await add(store)
+    trusted = await door.is_valid(ANYBODY)
+    clock.go_on(TRUSTED_SECONDS)
+    after = (await door.principal(HERE), await door.is_valid(ANYBODY))
+
+    assert before == (ANYBODY, True)
+    assert trusted
+    assert after == (None, False)
+    assert await configured(store, "")
+
+
+async def test_a_token_issuer_closes_the_door(store: Store, clock: Clock):
+    door = OpenDoor(store, issuer="idp.example", clock=clock)
+
+    assert await door.principal(HERE) is None
+    assert not await door.is_valid(ANYBODY)
+    assert await configured(store, "idp.example")
+
+
+async def test_revoking_the_last_key_does_not_open_it(store: Store, door: OpenDoor, clock: Clock):
+    key, _ = make_key(name="ci", groups=(), grants=(), now=now())
+    await store.keys.add(key)
+    await store.keys.revoke(key.id, now())
+
+    assert await door.principal(HERE) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"host": "evil.example"},
+        {"host": "127.0.0.1.evil.example:8325"},
+        {"host": "127.0.0.1:8325", "origin": "https://evil.example"},
+        {"host": "127.0.0.1:8325", "origin": "null"},
+        {"host": "["},
+        {"host": "unix"},
+    ],
+)
+async def test_a_web_page_is_nobody(door: OpenDoor, headers: dict[str, str]):
+    """A form posts across origins, and a name may be made to point at this machine."""
+    assert await door.principal(presented(headers)) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:80"]
+)
+async def test_this_machine_is_anybody_by_each_of_its_names(door: OpenDoor, host: str):
+    assert await door.principal(presented({"host": host, "origin": f"http://{host}"})) is ANYBODY
+
+
+@pytest.mark.parametrize("headers", [{}, {"host": "unix"}, {"host": "docker"}, {"host": "a.b:1"}])
+async def test_whoever_comes_by_a_unix_socket_is_of_this_machine(
+    door: OpenDoor, headers: dict[str, str]
+):
+    assert await door.principal(presented(headers, client=None)) is ANYBODY
+
+
+async def test_a_web_page_is_nobody_there_either(door: OpenDoor):
+    headers = {"host": "unix", "origin": "https://evil.example"}
+
+    assert await door.principal(presented(headers, client=None)) is None

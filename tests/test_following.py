@@ -1,0 +1,54 @@
+"""Following: how many streams a principal may have, and how they are ended."""
+
+import pytest
+
+from deploylog.errors import TooMany
+from deploylog.following import RETRY_SECONDS, Followers
+from deploylog.hub import Hub, Interest
+from deploylog.principals import ALL, ANYBODY, Principal
+from deploylog.scope import ROOT
+from deploylog.store.base import Query
+
+ANN, BOB = Principal(name="ann", id="1"), Principal(name="bob", id="2")
+
+EVERYTHING = Interest(scope=ROOT, filter=Query().filter, visibility=ALL)
+
+
+def test_each_principal_may_have_so_many_at_a_time(hub: Hub):
+    followers = Followers(most=2)
+
+    with hub.reader(EVERYTHING, after=0) as one, hub.reader(EVERYTHING, after=0) as two:
+        with followers.following(ANN, one), followers.following(ANN, two):
+            with followers.following(BOB, one):
+                pass
+            with pytest.raises(TooMany) as raised, followers.following(ANN, one):
+                pass
+        with followers.following(ANN, one):
+            pass
+
+    assert raised.value.retry_after == RETRY_SECONDS
+    assert followers.principals == []
+
+
+async def test_ending_ends_the_streams_of_that_principal_only(hub: Hub):
+    followers = Followers(most=2)
+
+    with (
+        hub.reader(EVERYTHING, after=0) as ann,
+        hub.reader(EVERYTHING, after=0) as bob,
+        followers.following(ANN, ann),
+        followers.following(BOB, bob),
+    ):
+        assert set(followers.principals) == {ANN, BOB}
+        followers.end(ANN)
+
+        assert await ann.next() is None
+        assert not bob._closed
+
+
+def test_to_end_the_streams_of_somebody_who_has_none_is_nothing(hub: Hub):
+    followers = Followers(most=2)
+
+    followers.end(ANYBODY)
+
+    assert followers.principals == []

@@ -1,0 +1,251 @@
+"""``deploylog keys``: what an operator adds, lists, revokes and seals anew."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from clocks import Clock, WallClock
+from deploylog.auth.apikey import ApiKeys
+from deploylog.auth.seal import load_seal, read_seal
+from deploylog.auth.signature import Signatures, sign
+from deploylog.principals import Principal
+from deploylog.store import open_store
+from factories import Commits
+from presenting import presented
+
+GRANT = ("--grant", "read:project/acme")
+BLUELINK = ("--kind", "bluelink")
+DATE = 1767225600
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def pair(self) -> dict[str, str]:
+        return dict(line.split(": ") for line in self.out.splitlines())
+
+
+class Keys:
+    """``deploylog keys``, in a process of its own, with a file of sealing keys."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.sealing = directory / "sealing"
+        self.store = f"sqlite:///{directory / 'log.db'}"
+
+    def __call__(self, *args: str, stdin: str = "", **environ: str) -> Ended:
+        done = subprocess.run(
+            [sys.executable, "-m", "deploylog", "keys", *args],
+            input=stdin, capture_output=True, text=True, timeout=30, check=False,
+            cwd=self.directory,
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                "HOME": str(self.directory),
+                "COLUMNS": "200",
+                "DEPLOYLOG_STORE": self.store,
+                "DEPLOYLOG_SECRET_KEY_FILE": str(self.sealing),
+                **environ,
+            },
+        )  # fmt: skip
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def seal(self, *texts: str) -> None:
+        self.sealing.write_text("".join(texts))
+
+    async def signed_by(self, id: str, secret: str) -> Principal | None:
+        """Who signs with this pair, as the service sees it."""
+        seal = read_seal(str(self.sealing))
+        value = sign(secret, f"{id},bluelink-date={DATE}".encode())
+        header = f'keyId="{id}", headers="bluelink-date", signature="{value}"'
+        shown = {"bluelink-signature-v1": header, "bluelink-date": str(DATE)}
+        async with open_store(self.store, observer=Commits()) as store:
+            signatures = Signatures(store.signers, seal, clock=WallClock(DATE), monotonic=Clock())
+            return await signatures.principal(presented(shown))
+
+    async def opened_by(self, key: str) -> Principal | None:
+        """Who has this API key, as the service sees it."""
+        async with open_store(self.store, observer=Commits()) as store:
+            keys = ApiKeys(store.keys, clock=Clock())
+            return await keys.principal(presented({"x-api-key": key}))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    keys = Keys(tmp_path)
+    keys.seal(keys("new-sealing-key", DEPLOYLOG_SECRET_KEY_FILE="").out)
+    return keys
+
+
+def assert_one_line(ended: Ended, *said: str) -> None:
+    assert ended.code == 2, ended
+    assert len(ended.err.splitlines()) == 1, ended.err
+    assert ended.err.startswith("deploylog: ")
+    for each in said:
+        assert each in ended.err
+
+
+async def test_a_new_pair_is_told_once_and_opens(keys: Keys):
+    added = keys("add", "web", *BLUELINK, *GRANT, "--group", "ops")
+
+    pair = added.pair
+    principal = await keys.signed_by(pair["keyId"], pair["secretKey"])
+    assert added.code == 0
+    assert list(pair) == ["keyId", "secretKey"]
+    assert (len(pair["keyId"]), len(pair["secretKey"])) == (32, 64)
+    assert principal is not None
+    assert (principal.name, principal.groups) == ("web", {"ops"})
+    assert pair["secretKey"] not in keys("list").out
+    for file in keys.directory.glob("log.db*"):
+        assert pair["secretKey"].encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize("source", ["-", "secret"])
+async def test_a_pair_that_there_is_already_is_taken_over(keys: Keys, source: str):
+    secret = "an-old-secret-that-a-client-has-long-had"
+    (keys.directory / "secret").write_text(f"{secret}\n")
+
+    added = keys(
+        "add", "web", *BLUELINK, *GRANT, "--id", "old-client", "--secret-file", source,
+        stdin=f"{secret}\r\n",
+    )  # fmt: skip
+
+    assert (added.code, added.out) == (0, "keyId: old-client\n")
+    assert secret not in added.err
+    assert await keys.signed_by("old-client", secret) is not None
+
+
+async def test_a_short_secret_is_taken_over_with_a_warning(keys: Keys):
+    options = ("--id", "a", "--secret-file", "-")
+
+    added = keys("add", "web", *BLUELINK, *GRANT, *options, stdin="test-secret_key")
+
+    assert added.code == 0
+    assert "may be guessed" in added.err
+    assert await keys.signed_by("a", "test-secret_key") is not None
+
+
+async def test_keys_of_both_kinds_are_listed_and_revoked(keys: Keys):
+    key = keys("add", "ci", *GRANT).out.strip()
+    pair = keys("add", "web", *BLUELINK, *GRANT).pair
+
+    rows = [line.split()[:3] for line in keys("list").out.splitlines()[1:]]
+    revoked = [keys("revoke", id) for id in (key.split("_")[1], pair["keyId"])]
+
+    assert rows == [[key.split("_")[1], "key", "ci"], [pair["keyId"], "bluelink", "web"]]
+    assert [(each.code, each.out) for each in revoked] == [(0, "")] * 2
+    assert await keys.opened_by(key) is None
+    assert await keys.signed_by(pair["keyId"], pair["secretKey"]) is None
+    unknown = keys("revoke", "nobody")
+    assert unknown.code == 1
+    assert len(unknown.err.splitlines()) == 1
+
+
+async def test_a_sealing_key_is_replaced(keys: Keys):
+    old = keys.sealing.read_text()
+    pair = keys("add", "web", *BLUELINK, *GRANT).pair
+    new = keys("new-sealing-key").out
+
+    keys.seal(new, old)
+    resealed = keys("reseal")
+    keys.seal(new)
+
+    assert (resealed.code, resealed.out) == (0, "resealed 1\n")
+    assert load_seal(new)
+    assert await keys.signed_by(pair["keyId"], pair["secretKey"]) is not None
+
+
+async def test_nothing_is_resealed_unless_everything_opens(keys: Keys):
+    first = keys.sealing.read_text()
+    one = keys("add", "one", *BLUELINK, *GRANT).pair
+    second = keys("new-sealing-key").out
+    keys.seal(second)
+    other = keys("add", "other", *BLUELINK, *GRANT).pair
+    third = keys("new-sealing-key").out
+
+    keys.seal(third, second)
+    failed = keys("reseal")
+    revoked = keys("revoke", one["keyId"])
+    resealed = keys("reseal")
+
+    assert_one_line(failed, one["keyId"])
+    assert first.strip() not in failed.err
+    assert revoked.code == 0
+    assert resealed.out == "resealed 1\n"
+    keys.seal(third)
+    assert await keys.signed_by(other["keyId"], other["secretKey"]) is not None
+
+
+def test_without_a_sealing_key_no_secret_is_kept(keys: Keys):
+    added = keys("add", "web", *BLUELINK, *GRANT, DEPLOYLOG_SECRET_KEY_FILE="")
+
+    assert_one_line(added, "--secret-key-file", "DEPLOYLOG_SECRET_KEY_FILE", "new-sealing-key")
+    assert added.out == ""
+    assert not (keys.directory / "log.db").exists()
+
+
+def test_the_sealing_keys_are_named_by_option_or_file_of_settings(keys: Keys):
+    config = keys.directory / "deploylog.toml"
+    config.write_text(f'secret_key_file = "{keys.sealing}"\n')
+    sources = (("--secret-key-file", str(keys.sealing)), ("--config", str(config)))
+
+    for option, value in sources:
+        environ = {"DEPLOYLOG_SECRET_KEY_FILE": ""} if option == "--secret-key-file" else {}
+        added = keys("add", "web", *BLUELINK, *GRANT, option, value, **environ)
+
+        assert added.code == 0, added.err
+
+
+def test_an_api_key_needs_no_sealing_key(keys: Keys):
+    assert keys("add", "ci", *GRANT, DEPLOYLOG_SECRET_KEY_FILE="").code == 0
+
+
+MISTAKES = {
+    "an id alone": ((*BLUELINK, "--id", "a"), "together"),
+    "a secret alone": ((*BLUELINK, "--secret-file", "-"), "together"),
+    "a pair as an API key": (("--id", "a", "--secret-file", "-"), "--kind bluelink"),
+    "a bad id": ((*BLUELINK, "--id", "a,b", "--secret-file", "-"), "key id"),
+    "no such file": ((*BLUELINK, "--id", "a", "--secret-file", "nowhere"), "nowhere"),
+    "an empty file": ((*BLUELINK, "--id", "a", "--secret-file", "empty"), "no secret"),
+    "no text": ((*BLUELINK, "--id", "a", "--secret-file", "binary"), "not text"),
+    "no such sealing file": ((*BLUELINK, "--secret-key-file", "nowhere"), "nowhere"),
+    "a bad sealing file": ((*BLUELINK, "--secret-key-file", "secret"), "line 1"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_plain_line(keys: Keys, case: str):
+    options, said = MISTAKES[case]
+    secret = "s3cret-that-is-never-shown-to-anybody"
+    (keys.directory / "empty").write_text("\n")
+    (keys.directory / "binary").write_bytes(b"\xff\xfe")
+    (keys.directory / "secret").write_text(secret)
+
+    ended = keys("add", "web", *GRANT, *options, stdin=secret)
+
+    assert_one_line(ended, said)
+    assert secret not in ended.err
+
+
+def test_an_id_is_given_once(keys: Keys):
+    key = keys("add", "ci", *GRANT).out.strip().split("_")[1]
+    secret = "a" * 32
+
+    def add(id: str) -> Ended:
+        return keys("add", "w", *BLUELINK, *GRANT, "--id", id, "--secret-file", "-", stdin=secret)
+
+    assert add("mine").code == 0
+    for id in ("mine", key):
+        again = add(id)
+        assert again.code != 0
+        assert len(again.err.splitlines()) == 1
+        assert id in again.err
