@@ -26,7 +26,7 @@ demo: $(READY) ## Apply a real Terraform configuration and follow it (ONCE=1 exi
 	$(BIN)/python demo/demo.py $(if $(ONCE),--once)
 
 test: check ## Run every check: format, lint, types, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff format --check .

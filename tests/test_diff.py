@@ -9,7 +9,7 @@ from deploylog.changes import (
     Changes,
     FieldChange,
     OutputChange,
-    Problem,
+    PlanProblem,
     ResourceChange,
     Totals,
 )
@@ -182,7 +182,7 @@ def test_nothing_in_a_plan_can_control_a_terminal_or_forge_a_line() -> None:
         drift=(hostile,),
         outputs=(OutputChange(name=evil, action="create", after=evil),),
         reads=(evil,),
-        problems=(Problem(level="warning", message=evil),),
+        problems=(PlanProblem(level="warning", message=evil),),
     )
 
     lines = [line.plain for line in render_changes(changes)]
@@ -196,7 +196,7 @@ def test_drift_reads_and_warnings_stand_before_the_summary() -> None:
     changes = Changes(
         drift=(change(modified=(drifted,)), change("delete")),
         reads=("data.a.b",),
-        problems=(Problem(level="warning", message="Deprecated.\nUse c."),),
+        problems=(PlanProblem(level="warning", message="Deprecated.\nUse c."),),
         totals=Totals(create=1),
     )
 

@@ -11,7 +11,7 @@ from deploylog.catalogue import CHANGESET_ENDS
 from deploylog.changes import (
     Changes,
     Changeset,
-    Problem,
+    PlanProblem,
     ResourceChange,
     Totals,
     decode_changes,
@@ -135,7 +135,7 @@ async def test_its_events_are_found_in_the_project_and_in_the_stack(store: Store
 
 
 async def test_a_plan_that_failed_ends_as_failed_after_what_it_has(store: Store, staging: Staging):
-    problem = Problem(level="error", message="no such zone")
+    problem = PlanProblem(level="error", message="no such zone")
 
     changeset = await stage(staging, changes(2, errored=True, problems=(problem,)))
 
@@ -346,7 +346,7 @@ async def test_a_change_set_is_seen_by_whoever_sees_its_events(
     assert [c.id for c in await staging.changesets(who)] == ([changeset.id] if sees else [])
     if sees:
         assert (await staging.changeset(who, changeset.id.upper())).id == changeset.id
-        assert await staging.changes(who, changeset.id) == changes()
+        assert decode_changes(await staging.changes(who, changeset.id)) == changes()
     else:
         for look in (staging.changeset, staging.changes):
             with pytest.raises(ChangesetNotFound):
@@ -416,7 +416,8 @@ async def test_a_change_too_large_for_an_event_is_abridged_there_and_whole_in_th
     [event, end] = await told(store, changeset)
     assert data(event)["abridged"] is True
     assert len(encode(data(end))) < 1000
-    assert (await staging.changes(ANYBODY, changeset.id)).resources == (large,)
+    whole = decode_changes(await staging.changes(ANYBODY, changeset.id))
+    assert whole.resources == (large,)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,8 @@ class DeploymentEnded(msgspec.Struct, frozen=True):
     time: int
     message: str | None
     groups: tuple[str, ...]
+    #: What it turned out to be, for when its start did not say.
+    operation: str | None
 
 
 class ResourceCounted(msgspec.Struct, frozen=True):
@@ -267,7 +269,17 @@ def _deployment_change(event: NewEvent, place: Place, deployment_id: str) -> Cha
 
 
 def _ended(event: NewEvent, place: Place, status: Status) -> DeploymentEnded:
-    return DeploymentEnded(place, status, event.time, event.message, event.groups)
+    return DeploymentEnded(
+        place, status, event.time, event.message, event.groups, _ended_operation(event)
+    )
+
+
+def _ended_operation(event: NewEvent) -> str | None:
+    """The operation, if the event says it; its data may be anything."""
+    try:
+        return _data(event, _DeploymentData).operation
+    except InvalidEvent:
+        return None
 
 
 def _data(event: NewEvent, type_: type[_Data]) -> _Data:

@@ -85,7 +85,7 @@ class OutputChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     sensitive: bool = False
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
+class PlanProblem(msgspec.Struct, frozen=True, kw_only=True):
     """Something the plan warns of, or failed by."""
 
     level: Literal["error", "warning"]
@@ -120,7 +120,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     drift: tuple[ResourceChange, ...] = ()
     #: Addresses of data sources that are read while deploying.
     reads: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[PlanProblem, ...] = ()
     #: Whether drift is a reason not to deploy.
     stops_on_drift: bool = False
     abridged: bool = False

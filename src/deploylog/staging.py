@@ -111,6 +111,15 @@ class Staging:
                 for task in (looking, *self._working.values()):
                     task.cancel()
 
+    async def check(self, principal: Principal, new: NewChangeset) -> None:
+        """Raise Forbidden or InvalidInput unless the principal may stage it: asked before a plan
+        is parsed, which may take a while.
+        """
+        _check_names(new)
+        _, place, _ = await self._place(new)
+        if not (principal.may("write", place) or principal.may("write", _project(new))):
+            raise Forbidden(f"{principal.name} may not write {place}")
+
     async def stage(
         self,
         principal: Principal,
@@ -119,12 +128,12 @@ class Staging:
         *,
         request: RequestKey | None = None,
     ) -> Changeset:
-        """Store a change set, to be told from now on; raises Forbidden.
+        """Store a change set, to be told from now on; raises what ``check`` does.
 
         Without ``request`` the same principal staging the same again soon is a retry.
         """
-        _check(new)
-        changeset = await self._begun(principal, new, changes)
+        await self.check(principal, new)
+        changeset = await self._begun(new, changes)
         document = encode_changes(msgspec.structs.replace(changes, stops_on_drift=new.check_drift))
         since = 0
         if request is None:
@@ -141,10 +150,10 @@ class Staging:
             return found
         raise ChangesetNotFound(f"there is no change set {id[:64]!r}")
 
-    async def changes(self, principal: Principal, id: str) -> Changes:
-        """The changes of one; raises ChangesetNotFound likewise."""
+    async def changes(self, principal: Principal, id: str) -> bytes:
+        """The changes of one, as ``encode_changes`` writes them; raises ChangesetNotFound."""
         found = await self.changeset(principal, id)
-        return decode_changes(await self._store.changesets.changes(found.id))
+        return await self._store.changesets.changes(found.id)
 
     async def changesets(
         self,
@@ -173,12 +182,10 @@ class Staging:
         except ChangesetNotFound as error:
             raise InvalidCursor(error.message, field="before") from error
 
-    async def _begun(self, principal: Principal, new: NewChangeset, changes: Changes) -> Changeset:
-        """The change set as it begins, in its place; raises Forbidden."""
+    async def _begun(self, new: NewChangeset, changes: Changes) -> Changeset:
+        """The change set as it begins, in its place."""
         id = _uuid(new.id) if new.id is not None else str(uuid4())
         stack_id, place, groups = await self._place(new)
-        if not (principal.may("write", place) or principal.may("write", _project(new))):
-            raise Forbidden(f"{principal.name} may not write {place}")
         return Changeset(
             id=id,
             project=new.project,
@@ -369,7 +376,7 @@ def _uuid(text: str) -> str:
         raise InvalidInput(f"{text[:64]!r} is not a UUID", field="id") from error
 
 
-def _check(new: NewChangeset) -> None:
+def _check_names(new: NewChangeset) -> None:
     """Raise InvalidInput for what no event can say."""
     for field, text in (("project", new.project), ("stack", new.stack)):
         if text is not None and not 1 <= len(text) <= 128:

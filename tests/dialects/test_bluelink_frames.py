@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deploylog.abridging import TOO_LONG
-from deploylog.changes import Changes, FieldChange, OutputChange, Problem, ResourceChange
+from deploylog.changes import Changes, FieldChange, OutputChange, PlanProblem, ResourceChange
 from deploylog.dialects.bluelink.blueprints import (
     render_beside,
     render_blueprint,
@@ -180,7 +180,7 @@ def test_parts_of_all_changes_are_left_out_in_the_same_order():
         resources=(too_large(), change("create", name="t.b", after={"a": 1}), change("delete")),
         outputs=(OutputChange(name="o", action="create", after="x" * 1_000),),
         drift=(change(before={"a": 1}, after={"a": 2}),),
-        problems=(Problem(level="warning", message="odd"),),
+        problems=(PlanProblem(level="warning", message="odd"),),
     )
 
     forms = list(shorter_blueprints(of_all(changes)))
@@ -272,7 +272,7 @@ def test_huge_outputs_and_warnings_fit(character: str):
     huge = character * MEGABYTE
     changes = Changes(
         outputs=(OutputChange(name="o", action="update", before=huge, after=huge),),
-        problems=(Problem(level="warning", message=huge),),
+        problems=(PlanProblem(level="warning", message=huge),),
         drift=(change(before={"a": huge}, after={"a": huge}, modified=(field("a", huge, huge),)),),
     )
 

@@ -343,6 +343,14 @@ def test_a_deployment_begins_and_finishes(told: list[str], begun: int, completed
     assert (broken.data["status"], broken.data["failureReasons"]) == (failed, ["no"])
 
 
+def test_a_deployment_that_turns_out_to_destroy_finishes_as_destroyed():
+    channel = Channel("stack-1", history("apply running"))
+
+    done = happened("deployment.completed", of="1", data={"operation": "destroy"})
+
+    assert framed(channel, done).data["status"] == 8
+
+
 def test_a_resource_is_told_key_for_key():
     failed = happened(
         "resource.create.failed", "a", id="i-a", message="no", elapsed=1_500 * MILLISECOND

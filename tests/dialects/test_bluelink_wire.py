@@ -12,7 +12,7 @@ from deploylog.changes import (
     Changes,
     FieldChange,
     OutputChange,
-    Problem,
+    PlanProblem,
     ResourceChange,
     encode,
 )
@@ -124,9 +124,9 @@ def test_an_error_comes_after_an_event_that_says_nothing_in_one_piece():
 
 def test_an_error_tells_the_errors_of_the_plan():
     problems = (
-        Problem(level="warning", message="odd"),
-        Problem(level="error", message="first"),
-        Problem(level="error", message="second"),
+        PlanProblem(level="warning", message="odd"),
+        PlanProblem(level="error", message="first"),
+        PlanProblem(level="error", message="second"),
     )
     event = staged("changeset.failed", Changes(problems=problems), message="first")
 
@@ -443,7 +443,7 @@ def test_everything_known_on_deploy_is_listed():
 
 def test_drift_and_warnings_stand_beside_the_changes():
     drifted = change(before={"size": 1}, after={"size": 2})
-    changes = Changes(drift=(drifted,), problems=(Problem(level="warning", message="odd"),))
+    changes = Changes(drift=(drifted,), problems=(PlanProblem(level="warning", message="odd"),))
 
     data = parse_frame(render_staging_event(staged("changeset.completed", changes))).data
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deploylog.changes import (
     OutputChange,
-    Problem,
+    PlanProblem,
     Totals,
     decode_changes,
     encode,
@@ -110,7 +110,9 @@ def test_actions_become_one_word(actions: list[str], expected: dict[str, Any]) -
 def test_an_unknown_action_is_warned_of() -> None:
     changes = parse(new_plan(new_resource("explode"), new_resource("create", address="a.c")))
 
-    assert changes.problems == (Problem(level="warning", message="a.b: unknown action explode"),)
+    assert changes.problems == (
+        PlanProblem(level="warning", message="a.b: unknown action explode"),
+    )
 
 
 def test_every_resource_is_counted_once_and_what_is_forgotten_and_created_twice() -> None:
@@ -236,7 +238,7 @@ def test_an_unknown_mode_is_warned_of() -> None:
     changes = parse(new_plan(new_resource("read", mode="list")))
 
     assert changes.resources == ()
-    assert changes.problems == (Problem(level="warning", message="a.b: unknown mode list"),)
+    assert changes.problems == (PlanProblem(level="warning", message="a.b: unknown mode list"),)
 
 
 # Drift
@@ -339,7 +341,7 @@ def test_an_incomplete_plan_has_an_error() -> None:
 
     assert changes.errored
     message = "The plan is incomplete because of an error"
-    assert changes.problems == (Problem(level="error", message=message),)
+    assert changes.problems == (PlanProblem(level="error", message=message),)
 
 
 def test_what_is_left_for_a_later_plan_is_warned_of() -> None:
@@ -349,7 +351,7 @@ def test_what_is_left_for_a_later_plan_is_warned_of() -> None:
 
     assert changes.resources == ()
     message = "a.b: left for a later plan (provider_config_unknown)"
-    assert changes.problems == (Problem(level="warning", message=message),)
+    assert changes.problems == (PlanProblem(level="warning", message=message),)
 
 
 # What is no plan

@@ -612,6 +612,26 @@ async def test_a_deployment_of_one_group_counts_what_is_for_that_group(store: St
 
 
 @pytest.mark.parametrize(
+    ("begun", "ended", "operation"),
+    [
+        (None, {"operation": "destroy"}, "destroy"),
+        ({"operation": "apply"}, {"operation": "destroy"}, "apply"),
+        (None, {"operation": 7}, None),
+        (None, ["destroy"], None),
+        (None, None, None),
+    ],
+)
+async def test_the_end_says_what_a_deployment_was_if_its_start_did_not(
+    store: Store, begun: object, ended: object, operation: str | None
+):
+    start = deployment_event("deployment.started", data=begun)
+    await store.log.append([stack_created(), start])
+    await store.log.append([deployment_event("deployment.completed", data=ended)])
+
+    assert (await store.catalogue.deployment("deployment-1")).operation == operation
+
+
+@pytest.mark.parametrize(
     "bad",
     [
         [stack_created("a", id="same"), stack_created("b", id="same")],

@@ -12,7 +12,7 @@ from deploylog.changes import (
     Changes,
     OutputChange,
     Path,
-    Problem,
+    PlanProblem,
     ResourceChange,
     Totals,
     encode,
@@ -313,7 +313,7 @@ def _output(output: OutputChange, width: int) -> Text:
     return Text.assemble("  ", (sign, _STYLES[sign]), f" {name} = {shown}")
 
 
-def _problem(problem: Problem) -> Iterator[Text]:
+def _problem(problem: PlanProblem) -> Iterator[Text]:
     style = "bold red" if problem.level == "error" else "bold yellow"
     first, *rest = plain(problem.message).splitlines() or [""]
     yield Text.assemble((f"{problem.level.capitalize()}:", style), f" {first}")

@@ -12,7 +12,7 @@ from deploylog.changes import (
     Action,
     Changes,
     OutputChange,
-    Problem,
+    PlanProblem,
     ResourceChange,
     Totals,
 )
@@ -191,12 +191,12 @@ class _Reading:
                 sensitive=holds_true([*change.marks]) or told != change.values,
             )
 
-    def _problems(self) -> Iterator[Problem]:
+    def _problems(self) -> Iterator[PlanProblem]:
         if self._plan.errored:
             message = "The plan is incomplete because of an error"
-            yield Problem(level="error", message=message)
+            yield PlanProblem(level="error", message=message)
         for message in (*self._warnings, *self._deferred(), *_failures(self._plan.checks)):
-            yield Problem(level="warning", message=self._mask.text(message))
+            yield PlanProblem(level="warning", message=self._mask.text(message))
 
     def _warn(self, planned: PlannedResource, message: str) -> None:
         self._warnings.append(f"{_name(planned)}: {message}")

@@ -8,7 +8,7 @@ from deploylog.changes import (
     FieldChange,
     OutputChange,
     Path,
-    Problem,
+    PlanProblem,
     ResourceChange,
 )
 from deploylog.dialects.bluelink.frames import Json
@@ -244,7 +244,7 @@ def render_beside(changes: Changes, instance_id: str) -> Json:
     )
 
 
-def render_diagnostics(problems: Iterable[Problem]) -> list[object]:
+def render_diagnostics(problems: Iterable[PlanProblem]) -> list[object]:
     """Problems as diagnostics."""
     return [{"level": _LEVELS[each.level], "message": each.message} for each in problems]
 

@@ -383,6 +383,8 @@ class Channel:
         }
 
     def _finish(self, event: Event, kind: Kind, id: str) -> Json:
+        # Nobody may have said before what it would be.
+        kind = "destroy" if _operation(event) == "destroy" else kind
         ended: DeploymentStatus = "completed" if event.phase == "completed" else "failed"
         started = self._started.get(id)
         return {

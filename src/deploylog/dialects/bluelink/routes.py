@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from deploylog.bodies import read_body
 from deploylog.catalogue import Stack
+from deploylog.changes import Changeset, decode_changes
 from deploylog.dialects.bluelink import instances, wire
 from deploylog.dialects.bluelink.frames import Json, render_json
 from deploylog.dialects.bluelink.streams import Beginnings
@@ -116,10 +117,16 @@ class Staged:
     async def stage(self, request: Request) -> Response:
         """Stage a plan file."""
         asked = wire.parse_create_changeset(await read_body(request, self._parts.limits))
+        principal = request.state.principal
+        stack = await self._stack(principal, asked)
+        new = self._new(principal, asked, stack)
+        await self._staging.check(principal, new)
         document = await asyncio.to_thread(self._parts.plan_files.read, asked.directory, asked.file)
         changes = await asyncio.to_thread(parse_plan, document)
-        new = await self._new(request.state.principal, asked)
-        changeset = await self._staging.stage(request.state.principal, new, changes)
+        named = asked.instance_name or asked.instance_id
+        if stack is None and asked.destroy and named:
+            raise StackNotFound(f'instance "{named}" not found')
+        changeset = await self._staging.stage(principal, new, changes)
         return _json(wire.render_accepted(changeset), status=202)
 
     async def changeset(self, request: Request) -> Response:
@@ -128,7 +135,7 @@ class Staged:
         with _naming(id):
             changeset = await self._staging.changeset(principal, id)
             changes = await self._staging.changes(principal, id)
-        return _json(await asyncio.to_thread(wire.render_changeset, changeset, changes))
+        return _json(await asyncio.to_thread(_render_whole, changeset, changes))
 
     async def stream(self, request: Request) -> EventStream:
         """Follow a change set to its end."""
@@ -141,12 +148,14 @@ class Staged:
             self._parts, principal, changeset.scopes[0], wire.STAGING, start, self._frames
         )
 
-    async def _new(self, principal: Principal, asked: wire.CreateChangeset) -> NewChangeset:
+    async def _stack(self, principal: Principal, asked: wire.CreateChangeset) -> Stack | None:
+        """The stack that the change set is for, if there is one."""
         stacks = await self._parts.service.stacks(principal)
-        stack = wire.find_instance(stacks, asked, self._parts.bluelink_project)
-        named = asked.instance_name or asked.instance_id
-        if stack is None and asked.destroy and named:
-            raise StackNotFound(f'instance "{named}" not found')
+        return wire.find_instance(stacks, asked, self._parts.bluelink_project)
+
+    def _new(
+        self, principal: Principal, asked: wire.CreateChangeset, stack: Stack | None
+    ) -> NewChangeset:
         checks = self._parts.bluelink_drift_check and not asked.skip_drift_check
         return NewChangeset(
             project=stack.project if stack else self._parts.bluelink_project,
@@ -296,6 +305,10 @@ def _stream(
         gap=start.gap,
         sent=parts.sent,
     )
+
+
+def _render_whole(changeset: Changeset, changes: bytes) -> bytes:
+    return wire.render_changeset(changeset, decode_changes(changes))
 
 
 def _json(content: bytes, *, status: int = 200) -> Response:

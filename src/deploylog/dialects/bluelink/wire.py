@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from deploylog.catalogue import CHANGESET_ENDS, Stack
-from deploylog.changes import Changes, Changeset, Problem, ResourceChange, Status
+from deploylog.changes import Changes, Changeset, PlanProblem, ResourceChange, Status
 from deploylog.dialects.bluelink.blueprints import (
     render_beside,
     render_blueprint,
@@ -296,7 +296,7 @@ def _render_drift(event: Event) -> bytes:
 
 def _render_failed(event: Event) -> bytes:
     changes = _decoded(event, _CHANGES, Changes())
-    told = Problem(level="error", message=event.message or "")
+    told = PlanProblem(level="error", message=event.message or "")
     problems = [each for each in changes.problems if each.level == "error"] or [told]
     data: Json = {
         "message": event.message or "",

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploylog.bodies import BodyLimits, read_body
-from deploylog.changes import encode_changes
 from deploylog.dialects.native import wire
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput
@@ -173,6 +172,7 @@ class Native:
         """Stage a plan."""
         principal = request.state.principal
         new = _new_changeset(wire.Parameters(_query(request)))
+        await self._staging.check(principal, new)
         body = await read_body(request, self._limits)
         key = wire.parse_request_key(request.headers, principal, _query(request), body)
         # A large plan takes seconds, and others are waiting.
@@ -201,8 +201,9 @@ class Native:
 
     async def changes(self, request: Request) -> Response:
         """Get what a change set would change."""
-        changes = await self._staging.changes(request.state.principal, request.path_params["id"])
-        return _json(await asyncio.to_thread(encode_changes, changes))
+        return _json(
+            await self._staging.changes(request.state.principal, request.path_params["id"])
+        )
 
     async def _defaults(self, request: Request) -> Defaults:
         now = self._clock()

@@ -116,18 +116,20 @@ class CatalogueWriter:
             execute(_INSERT_DEPLOYMENT, _deployment_row(change.deployment))
         elif isinstance(change, DeploymentEnded):
             place, groups = change.place, json_text(change.groups)
+            why = (change.status, change.time, groups, change.message, change.operation)
             of = (place.deployment_id, place.stack_id, place.project)
-            execute(_END_DEPLOYMENT, (change.status, change.time, groups, change.message, *of))
+            execute(_END_DEPLOYMENT, (*why, *of))
         elif isinstance(change, ChangesetEnded):
             groups, scopes = json_text(change.groups), json_text(change.scopes)
-            why = (change.status, change.time, groups, change.message)
-            execute(_END_CHANGESET, (*why, change.id, scopes))
+            ended = (change.status, change.time, groups, change.message)
+            execute(_END_CHANGESET, (*ended, change.id, scopes))
 
 
 #: What was authorised is the event's scope: another project's deployment is none of its business.
 _END_DEPLOYMENT = """
 UPDATE deployments SET
-    status = ?, ended = ?, message = CASE WHEN "groups" = ? THEN ? END
+    status = ?, ended = ?, message = CASE WHEN "groups" = ? THEN ? END,
+    operation = coalesce(operation, ?)
 WHERE id = ? AND stack_id = ? AND project = ? AND ended IS NULL
 """
 
