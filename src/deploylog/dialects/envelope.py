@@ -108,6 +108,10 @@ def _presented(request: Request) -> Presented:
         method=scope["method"],
         path=scope["raw_path"].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
-        headers=request.headers,
+        # Looked into more often than it costs to make; of two of one name the first counts.
+        headers={
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in reversed(scope["headers"])
+        },
         client=scope["client"][0] if scope["client"] else None,
     )
