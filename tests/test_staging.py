@@ -279,6 +279,27 @@ async def test_what_cannot_be_told_fails_with_an_end_event(
     assert (await store.changesets.get(changeset.id)).status == "failed"
 
 
+async def test_what_cannot_even_fail_does_not_end_the_service(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    changeset = await stage(Staging(store, clock=now))
+    asked: list[str] = []
+
+    async def broken(id: str) -> bytes:
+        asked.append(id)
+        return b"not what was stored"
+
+    async def refuse(events: object) -> list[Event]:
+        raise RuntimeError("no more")
+
+    async with Staging(store, clock=now).working():
+        monkeypatch.setattr(store.changesets, "changes", broken)
+        monkeypatch.setattr(store.log, "append", refuse)
+        await until(lambda: asked)
+
+    assert (await store.changesets.get(changeset.id)).status == "staging"
+
+
 async def test_a_store_that_is_away_for_a_while_only_delays_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
@@ -322,8 +343,10 @@ async def test_who_may_write_the_project_or_its_stack_may_stage(store: Store, st
         assert (await staging.stage(principal(grant), web, changes())).stack == "web"
 
     for grant in ("read:/", "write:project/other", "write:project/acme/stack/stack-2"):
-        with pytest.raises(Forbidden):
+        with pytest.raises(Forbidden) as raised:
             await staging.stage(principal(grant), web, changes())
+        # Whether there is such a stack is not told.
+        assert raised.value.message == "ann may not write project/acme"
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,10 @@ class Cleaning:
         try:
             forgotten = await self._forget(cleanup)
             ended = self._ended(cleanup, forgotten=forgotten)
-        except Unavailable as error:
+        except Exception as error:
             _LOGGER.exception("cleanup %s failed", cleanup.id)
-            ended = self._ended(cleanup, error=error.message)
+            message = error.message if isinstance(error, Unavailable) else None
+            ended = self._ended(cleanup, error=message or "an unexpected error occurred")
         try:
             await self._store.cleanups.put(ended)
         except DeploylogError:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from uuid import UUID, uuid4
 
@@ -88,6 +88,14 @@ class NewChangeset(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...] = ()
 
 
+class _Place(msgspec.Struct, frozen=True, kw_only=True):
+    """The stack that a change set is for, or only its project when there is no such stack."""
+
+    path: Scope
+    stack_id: str | None = None
+    groups: tuple[str, ...] = ()
+
+
 class Staging:
     """Stages plans, and knows the change sets that came of them."""
 
@@ -115,10 +123,7 @@ class Staging:
         """Raise Forbidden or InvalidInput unless the principal may stage it: asked before a plan
         is parsed, which may take a while.
         """
-        _check_names(new)
-        _, place, _ = await self._place(new)
-        if not (principal.may("write", place) or principal.may("write", _project(new))):
-            raise Forbidden(f"{principal.name} may not write {place}")
+        await self._place(principal, new)
 
     async def stage(
         self,
@@ -132,8 +137,7 @@ class Staging:
 
         Without ``request`` the same principal staging the same again soon is a retry.
         """
-        await self.check(principal, new)
-        changeset = await self._begun(new, changes)
+        changeset = _begun(new, changes, await self._place(principal, new), now=self._clock())
         document = encode_changes(msgspec.structs.replace(changes, stops_on_drift=new.check_drift))
         since = 0
         if request is None:
@@ -165,15 +169,12 @@ class Staging:
         limit: int = 100,
     ) -> list[Changeset]:
         """The change sets that the principal may see, last added first."""
-        stack_id = None
-        if stack is not None:
-            if project is None:
-                raise InvalidInput("stack needs project", field="project")
-            stack_id = (await self._store.catalogue.stack(project, stack)).id
+        if stack is not None and project is None:
+            raise InvalidInput("stack needs project", field="project")
         if before is not None:
             before = (await self._cursor(principal, before)).id
         return await self._store.changesets.list(
-            principal.visibility, project=project, stack_id=stack_id, before=before, limit=limit
+            principal.visibility, project=project, stack=stack, before=before, limit=limit
         )
 
     async def _cursor(self, principal: Principal, id: str) -> Changeset:
@@ -182,38 +183,19 @@ class Staging:
         except ChangesetNotFound as error:
             raise InvalidCursor(error.message, field="before") from error
 
-    async def _begun(self, new: NewChangeset, changes: Changes) -> Changeset:
-        """The change set as it begins, in its place."""
-        id = _uuid(new.id) if new.id is not None else str(uuid4())
-        stack_id, place, groups = await self._place(new)
-        return Changeset(
-            id=id,
-            project=new.project,
-            stack_id=stack_id,
-            stack=new.stack,
-            status="staging",
-            destroy=new.destroy,
-            location=new.location,
-            tool=changes.tool,
-            tool_version=changes.tool_version,
-            actor=new.actor,
-            created=self._clock(),
-            ended=None,
-            message=None,
-            totals=changes.totals,
-            scopes=(changeset_scope(id), Scope(f"{place}/{changeset_scope(id)}")),
-            groups=tuple(sorted(set(new.groups))) or groups,
-        )
-
-    async def _place(self, new: NewChangeset) -> tuple[str | None, Scope, tuple[str, ...]]:
-        """The stack's id, scope and groups, or the project's scope when there is no such stack."""
+    async def _place(self, principal: Principal, new: NewChangeset) -> _Place:
+        """Where the change set belongs; raises Forbidden or InvalidInput."""
+        _check_names(new)
+        path = scope("project", new.project)
+        place = _Place(path=path)
         if new.stack is not None:
-            try:
+            with suppress(StackNotFound):
                 stack = await self._store.catalogue.stack(new.project, new.stack)
-            except StackNotFound:
-                return None, _project(new), ()
-            return stack.id, stack.scopes[0], stack.groups
-        return None, _project(new), ()
+                place = _Place(path=stack.scopes[0], stack_id=stack.id, groups=stack.groups)
+        if principal.may("write", path) or principal.may("write", place.path):
+            return place
+        # The stack's own scope would tell that there is such a stack.
+        raise Forbidden(f"{principal.name} may not write {path}")
 
     # Telling
 
@@ -244,6 +226,10 @@ class Staging:
             except Unavailable:
                 _LOGGER.exception("cannot go on with change set %s; trying again", changeset.id)
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                # Others must not suffer; it is taken up again at the next start.
+                _LOGGER.exception("cannot end change set %s", changeset.id)
+                return
             else:
                 return
 
@@ -315,6 +301,29 @@ class Staging:
         )
 
 
+def _begun(new: NewChangeset, changes: Changes, place: _Place, *, now: int) -> Changeset:
+    """The change set as it begins."""
+    id = _uuid(new.id) if new.id is not None else str(uuid4())
+    return Changeset(
+        id=id,
+        project=new.project,
+        stack_id=place.stack_id,
+        stack=new.stack,
+        status="staging",
+        destroy=new.destroy,
+        location=new.location,
+        tool=changes.tool,
+        tool_version=changes.tool_version,
+        actor=new.actor,
+        created=now,
+        ended=None,
+        message=None,
+        totals=changes.totals,
+        scopes=(changeset_scope(id), Scope(f"{place.path}/{changeset_scope(id)}")),
+        groups=tuple(sorted(set(new.groups))) or place.groups,
+    )
+
+
 def summary_of(changes: Changes) -> str:
     """``1 to create, 2 to update``: what is to be done, in words."""
     totals = changes.totals
@@ -356,10 +365,6 @@ def _resource(change: ResourceChange) -> Resource | None:
         id_key="id" if change.id is not None else None,
         id_value=change.id,
     )
-
-
-def _project(new: NewChangeset) -> Scope:
-    return scope("project", new.project)
 
 
 def _own_key(principal: Principal, new: NewChangeset, document: bytes) -> RequestKey:

@@ -367,7 +367,6 @@ async def test_change_sets_are_listed_by_project_and_stack(server: Local):
     ("query", "status", "kind", "field"),
     [
         ("stack=web", 400, "invalid-input", "project"),
-        ("project=acme&stack=none", 404, "stack-not-found", None),
         ("before=0b9d3c1e-5b7d-4268-8e61-d0c4a2f97b35", 400, "invalid-cursor", "before"),
         ("limit=0", 400, "invalid-input", "limit"),
         ("status=staged", 400, "invalid-input", "status"),
@@ -386,5 +385,8 @@ async def test_a_change_set_without_a_stack_yet_is_found_in_its_project(server: 
     await told(server, id)
 
     events = (await server.get("/log/v1/events?scope=project/acme&order=oldest")).json["events"]
+    of_stack = (await server.get(f"{CHANGESETS}?project=acme&stack=new")).json["changesets"]
+    of_none = (await server.get(f"{CHANGESETS}?project=acme&stack=none")).json["changesets"]
 
     assert [one["type"] for one in events] == ["changeset.resource"] * 3 + ["changeset.completed"]
+    assert ([one["id"] for one in of_stack], of_none) == ([id], [])

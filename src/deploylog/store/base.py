@@ -164,11 +164,14 @@ class Changesets(Protocol):
         visibility: Visibility,
         *,
         project: str | None = None,
-        stack_id: str | None = None,
+        stack: str | None = None,
         before: str | None = None,
         limit: int = 100,
     ) -> list[Changeset]:
-        """The visible change sets, last added first, those added before ``before``."""
+        """The visible change sets, last added first, those added before ``before``.
+
+        ``stack`` is the name of the stack that they are for, whether there is one or not.
+        """
         ...
 
     async def forget(self, created_before: int) -> int:

@@ -76,13 +76,13 @@ class SqliteChangesets:
         visibility: Visibility,
         *,
         project: str | None = None,
-        stack_id: str | None = None,
+        stack: str | None = None,
         before: str | None = None,
         limit: int = 100,
     ) -> list[Changeset]:
         """See ``Changesets``."""
         visible, values = visible_rows(visibility)
-        wanted = {"project": project, "stack_id": stack_id, "before": before, "limit": limit}
+        wanted = {"project": project, "stack": stack, "before": before, "limit": limit}
         rows = await self._readers.rows(_LISTED.format(visible=visible), values | wanted)
         return [_changeset_of(row) for row in rows]
 
@@ -106,7 +106,7 @@ SELECT {_CHANGESET}
 FROM changesets AS c
 WHERE {{visible}}
     AND (:project IS NULL OR c.project = :project)
-    AND (:stack_id IS NULL OR c.stack_id = :stack_id)
+    AND (:stack IS NULL OR c.stack = :stack)
     AND c.number < iif(
         :before IS NULL, (SELECT max(number) + 1 FROM changesets),
         (SELECT number FROM changesets WHERE id = :before)

@@ -2,7 +2,7 @@ CREATE TABLE changesets (
     number       INTEGER PRIMARY KEY,  -- the order in which they were added
     id           TEXT NOT NULL UNIQUE COLLATE NOCASE,
     project      TEXT NOT NULL,
-    stack_id     TEXT COLLATE NOCASE,
+    stack_id     TEXT,
     stack        TEXT,
     status       TEXT NOT NULL,
     destroy      INTEGER NOT NULL,
