@@ -34,6 +34,9 @@ CONFIGURATION = HERE / "web"
 PORT = 8325
 PROJECT, STACK = "demo", "web"
 
+#: Columns where no terminal has fewer.
+WIDE = 250
+
 #: Seconds to wait for what should come at once.
 PATIENCE = 15
 
@@ -107,6 +110,11 @@ class Screen:
     def heading(self, text: str) -> None:
         self.console.print()
         self.console.rule(Text(text, style="bold"), align="left")
+
+    def table(self, table: Table) -> None:
+        """Show it, as wide as it is where nobody's screen has an edge."""
+        console = self.console if self.console.is_terminal else Console(width=WIDE)
+        console.print(table)
 
     def say(self, text: str, style: str = "") -> None:
         self.console.print(Text(text, style=style), soft_wrap=True)
@@ -317,12 +325,12 @@ class Demo:
 
     async def _show_results(self) -> None:
         self.screen.heading("The same events, as Huawei Cloud's RFS lists them")
-        self.screen.console.print(rfs_table(await self._rfs_events()))
+        self.screen.table(rfs_table(await self._rfs_events()))
         self.screen.heading("The deployments")
         async with open_client(self.server) as client:
             page = await client.deployments([("project", PROJECT), ("stack", STACK)])
         deployments = sorted(page.deployments, key=lambda one: one.started)
-        self.screen.console.print(deployment_table(deployments, self.summaries))
+        self.screen.table(deployment_table(deployments, self.summaries))
         check_deployments(deployments, self.summaries)
         if self.is_real and self.planned != self.summaries:
             raise DemoFailed("what was planned is not what was done")
@@ -379,7 +387,7 @@ def rfs_table(events: Sequence[Mapping[str, str]]) -> Table:
     """RFS's events, one a row."""
     table = table_of("time", "event_type", "resource", "event_message")
     for event in events:
-        message = Text(event["event_message"], no_wrap=True, overflow="ellipsis")
+        message = Text(event["event_message"])
         table.add_row(event["time"], event["event_type"], Text(rfs_resource(event)), message)
     return table
 

@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "staging": {*CORE, "store.base", "abridging"},
     "cleaning": {*CORE, "store.base"},
     "planfiles": {"errors"},
-    "auth": {"errors", "principals", "store.base", "times"},
+    "auth": {"errors", "events", "principals", "store.base", "times"},
     # Ways in.
     "ingest": CORE,
     # Ways out.
@@ -84,7 +84,8 @@ ALLOWED: dict[str, set[str]] = {
     "spool": {"client", "errors"},
     "feed": {*CORE, "client", "ingest", "spool"},
     "cli": {
-        "", *CORE, "admin", "client", "feed", "server", "settings", "spool", "store.base",
+        "", *CORE, "abridging", "admin", "client", "feed", "server", "settings", "spool",
+        "store.base",
     },
     "__main__": {"cli"},
 }  # fmt: skip

@@ -54,7 +54,7 @@ async def test_without_any_key_everything_is_allowed(server: Local):
 
 
 async def test_a_key_opens_in_each_header(server: Local):
-    key = await add(server.store, "admin:")
+    key = await add(server.store, "admin:/")
 
     for headers in (
         bearer(key),
@@ -69,7 +69,7 @@ async def test_a_key_opens_in_each_header(server: Local):
 
 @pytest.mark.parametrize("what", ["missing", "wrong", "unknown", "cut", "empty", "basic", "odd"])
 async def test_without_a_valid_key_nobody_gets_in(server: Local, what: str):
-    key = await add(server.store, "admin:")
+    key = await add(server.store, "admin:/")
     prefix, id, secret = key.split("_")
     headers = {
         "missing": {},
@@ -98,7 +98,7 @@ async def test_without_a_valid_key_nobody_gets_in(server: Local, what: str):
 
 
 async def test_rfs_says_it_in_its_own_words(server: Local):
-    await add(server.store, "admin:")
+    await add(server.store, "admin:/")
 
     answer = await server.get(RFS, headers=RFS_HEADERS)
 
@@ -109,7 +109,7 @@ async def test_rfs_says_it_in_its_own_words(server: Local):
 
 
 async def test_the_service_is_asked_how_it_is_without_a_key(server: Local):
-    await add(server.store, "admin:")
+    await add(server.store, "admin:/")
 
     for path in ("/healthz", "/readyz", "/openapi.json", "/docs"):
         assert (await server.get(path)).status == 200
@@ -118,7 +118,7 @@ async def test_the_service_is_asked_how_it_is_without_a_key(server: Local):
 async def test_the_first_key_closes_the_door_within_a_second(server: Local):
     assert (await server.get(EVENTS)).status == 200
 
-    await add(server.store, "admin:")
+    await add(server.store, "admin:/")
 
     async def the_door_is_closed() -> bool:
         return (await server.get(EVENTS)).status == 401
@@ -127,8 +127,8 @@ async def test_the_first_key_closes_the_door_within_a_second(server: Local):
 
 
 async def test_a_revoked_key_is_refused_within_a_second(server: Local):
-    other = await add(server.store, "admin:")
-    key = await add(server.store, "admin:")
+    other = await add(server.store, "admin:/")
+    key = await add(server.store, "admin:/")
     assert (await server.get(EVENTS, headers=bearer(key))).status == 200
 
     await server.store.keys.revoke(key.split("_")[1], now())
@@ -142,7 +142,7 @@ async def test_a_revoked_key_is_refused_within_a_second(server: Local):
 
 
 async def test_revoking_the_last_key_does_not_open_the_door(server: Local):
-    key = await add(server.store, "admin:")
+    key = await add(server.store, "admin:/")
 
     await server.store.keys.revoke(key.split("_")[1], now())
 
@@ -164,7 +164,7 @@ async def test_a_key_that_may_only_read_cannot_write(server: Local):
 
 
 async def test_a_key_that_may_only_write_sees_nothing(server: Local):
-    headers = bearer(await add(server.store, "write:"))
+    headers = bearer(await add(server.store, "write:/"))
     appended = await server.post(line(), LINES, headers=headers)
 
     listed = await server.get(EVENTS, headers=headers)
@@ -174,7 +174,7 @@ async def test_a_key_that_may_only_write_sees_nothing(server: Local):
 
 
 async def test_a_key_reaches_no_further_than_its_scope(server: Local):
-    everything = bearer(await add(server.store, "admin:"))
+    everything = bearer(await add(server.store, "admin:/"))
     own = bearer(await add(server.store, "read:project/acme", "write:project/acme"))
     await server.post(
         [{**line(), "specversion": "1.0", "id": "1", "scopes": f"project/{name}"}
@@ -191,10 +191,10 @@ async def test_a_key_reaches_no_further_than_its_scope(server: Local):
 
 
 async def test_the_groups_of_a_key_decide_what_a_stream_shows(server: Local):
-    await add(server.store, "admin:")
-    writer = bearer(await add(server.store, "write:"))
-    member = bearer(await add(server.store, "read:", groups=("ops",)))
-    stranger = bearer(await add(server.store, "read:"))
+    await add(server.store, "admin:/")
+    writer = bearer(await add(server.store, "write:/"))
+    member = bearer(await add(server.store, "read:/", groups=("ops",)))
+    stranger = bearer(await add(server.store, "read:/"))
 
     async with (
         server.stream("from=start", headers=member) as inside,
@@ -208,7 +208,7 @@ async def test_the_groups_of_a_key_decide_what_a_stream_shows(server: Local):
 
 
 async def test_a_foreign_project_is_forbidden_in_rfs(server: Local):
-    everything = bearer(await add(server.store, "admin:"))
+    everything = bearer(await add(server.store, "admin:/"))
     headers = {**RFS_HEADERS, **bearer(await add(server.store, "read:project/other"))}
     body = {"project": "acme", "stack": "web"}
     await server.post(body, "application/json", DEPLOYMENTS, headers=everything)
@@ -220,7 +220,7 @@ async def test_a_foreign_project_is_forbidden_in_rfs(server: Local):
 
 
 async def test_who_deleted_a_stack_is_told(server: Local):
-    headers = bearer(await add(server.store, "admin:", name="robot"))
+    headers = bearer(await add(server.store, "admin:/", name="robot"))
     body = {"project": "acme", "stack": "web"}
     await server.post(body, "application/json", DEPLOYMENTS, headers=headers)
 
@@ -231,8 +231,8 @@ async def test_who_deleted_a_stack_is_told(server: Local):
 
 
 async def test_a_key_of_another_client_does_not_share_its_idempotency_keys(server: Local):
-    one = bearer(await add(server.store, "admin:", name="ci"))
-    other = bearer(await add(server.store, "admin:", name="ci"))
+    one = bearer(await add(server.store, "admin:/", name="ci"))
+    other = bearer(await add(server.store, "admin:/", name="ci"))
 
     first = await server.post(line(subject="a"), LINES, headers={**one, "Idempotency-Key": "k"})
     second = await server.post(line(subject="b"), LINES, headers={**other, "Idempotency-Key": "k"})
@@ -241,7 +241,7 @@ async def test_a_key_of_another_client_does_not_share_its_idempotency_keys(serve
 
 
 async def test_no_secret_is_in_the_files_of_the_store(server: Local, tmp_path: Path):
-    key = await add(server.store, "admin:")
+    key = await add(server.store, "admin:/")
     _, id, secret = key.split("_")
     await server.post(line(), LINES, headers={**bearer(key), "Idempotency-Key": "k"})
 
@@ -253,7 +253,7 @@ async def test_no_secret_is_in_the_files_of_the_store(server: Local, tmp_path: P
 
 
 async def test_nothing_secret_is_said_when_a_key_is_refused(server: Local):
-    key = await add(server.store, "admin:")
+    key = await add(server.store, "admin:/")
 
     answer = await server.get(EVENTS, headers=bearer(key[:-1]))
 

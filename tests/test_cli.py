@@ -46,7 +46,7 @@ class Cli:
     def __init__(self, directory: Path, server: str) -> None:
         self.spool = directory / "spool"
         self._directory = directory
-        self._environ = {
+        self.environ = {
             "PATH": f"{directory / 'bin'}:{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join(sys.path),
             "HOME": str(directory),
@@ -73,7 +73,7 @@ class Cli:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=self._environ,
+            env=self.environ,
             cwd=self._directory,
         )  # fmt: skip
 
@@ -184,6 +184,35 @@ async def test_who_gives_up_exits_75_and_resume_delivers(cli: Cli, server: FakeS
     assert resumed.code == 0
     assert types_of(server)[-1] == "deployment.completed"
     assert list(cli.spool.iterdir()) == []
+
+
+async def test_a_spool_that_is_refused_for_good_is_set_aside(cli: Cli, server: FakeServer) -> None:
+    server.script.append(refuse(403, "alice may not write project/acme"))
+    refused = await cli("ingest", "terraform", APPLY, "-q")
+    [spool] = cli.spool.iterdir()
+    server.script.append(refuse(403, "alice may not write project/acme"))
+
+    resumed = await cli("ingest", "resume")
+    again = await cli("ingest", "resume")
+
+    assert refused.err.splitlines()[-1].endswith(
+        f"events wait in {spool} (deploylog ingest resume tries them once more)"
+    )
+    assert resumed.code == 1
+    assert f"it is set aside in {spool.with_suffix('.refused')}" in resumed.err.splitlines()[-1]
+    assert list(cli.spool.iterdir()) == [spool.with_suffix(".refused")]
+    assert again == Ended(0, "", "")
+
+
+async def test_a_spool_that_a_wrong_key_was_shown_for_is_kept(cli: Cli, server: FakeServer) -> None:
+    server.script.extend([refuse(401), refuse(401)])
+    await cli("ingest", "terraform", APPLY, "-q")
+
+    refused = await cli("ingest", "resume")
+    resumed = await cli("ingest", "resume")
+
+    assert [refused.code, resumed.code] == [1, 0]
+    assert types_of(server)[-1] == "deployment.completed"
 
 
 async def test_a_killed_ingest_loses_nothing_that_it_had_read(cli: Cli, server: FakeServer) -> None:
@@ -437,6 +466,39 @@ async def test_a_change_set_that_ends_badly_fails_the_command(
     assert ended.err.endswith(f"{words}\n")
 
 
+async def test_who_stops_looking_is_told_that_the_staging_goes_on(
+    cli: Cli, server: FakeServer
+) -> None:
+    server.streams.append(CREATED)
+    process = await cli.start("ingest", "plan", PLAN)
+    await said(process.stdout, "+ a.b will be created")
+
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(20):
+        _, err = await process.communicate()
+
+    [id] = server.stagings
+    assert process.returncode == 130
+    assert f"deploylog: interrupted; change set {id} is staged all the same\n" in err.decode()
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+async def test_a_diff_that_nobody_reads_does_not_fail_the_staging(
+    cli: Cli, server: FakeServer, options: tuple[str, ...]
+) -> None:
+    server.streams.append(CREATED + COMPLETED)
+    process = await cli.start("ingest", "plan", PLAN, *options)
+    assert process.stdout is not None
+    process.stdout._transport.close()  # type: ignore[attr-defined]
+    async with asyncio.timeout(20):
+        await process.wait()
+    assert process.stderr is not None
+    err = await process.stderr.read()
+
+    assert process.returncode == 0, err
+    assert b"Traceback" not in err
+
+
 async def test_a_plan_that_is_refused_fails_the_command(cli: Cli, server: FakeServer) -> None:
     server.script.append(refuse(400, "the plan is not JSON"))
 
@@ -522,8 +584,65 @@ async def test_an_error_is_one_plain_line(offline: Cli) -> None:
     ended = await offline("events")
 
     assert ended == Ended(
-        1, "", "deploylog: http://127.0.0.1:1 does not answer (connection refused)\n"
+        75, "", "deploylog: http://127.0.0.1:1 does not answer (connection refused)\n"
     )
+
+
+@pytest.mark.parametrize(
+    "command", ["events", "tail", "changesets", "deployments", "stacks", "projects"]
+)
+async def test_who_gets_no_answer_exits_75(offline: Cli, command: str) -> None:
+    ended = await offline(command)
+
+    assert ended.code == 75
+
+
+@pytest.mark.parametrize("command", [("run", "true"), ("ingest", "terraform"), ("ingest", "plan")])
+@pytest.mark.parametrize("option", ["--project", "--stack"])
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x1bb"])
+async def test_a_name_that_cannot_be_meant_is_a_usage_error(
+    cli: Cli, server: FakeServer, command: tuple[str, ...], option: str, name: str
+) -> None:
+    group = len(command) - 1 if command[0] == "run" else len(command)
+
+    ended = await cli(*command[:group], option, name, *command[group:])
+
+    assert ended.code == 2
+    assert f"'{option}'" in ended.err
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("events", "--order", "foo"), ("keys", "add", "a", "--grant", "read:/", "--kind", "foo")],
+)
+async def test_a_word_that_is_no_choice_is_told_with_those_there_are(
+    cli: Cli, command: tuple[str, ...]
+) -> None:
+    ended = await cli(*command)
+
+    assert ended.code == 2
+    assert f"Invalid value for '{command[-2]}': 'foo' is not one of '" in ended.err
+
+
+@pytest.mark.parametrize("command", [("serve",), ("keys", "list"), ("migrate",)])
+async def test_a_file_that_is_no_store_is_a_usage_error(
+    cli: Cli, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    junk = tmp_path / "junk.db"
+    junk.write_text("not a database, but long enough to be taken for one")
+
+    ended = await cli(*command, "--store", f"sqlite:///{junk}")
+
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1] == f"deploylog: {junk} is not a Deploylog store"
+
+
+async def test_a_store_in_no_folder_is_a_usage_error(cli: Cli) -> None:
+    ended = await cli("serve", "--store", "sqlite:////nonexistent/x.db")
+
+    assert ended.code == 2
+    assert ended.err == "deploylog: the store's folder '/nonexistent' does not exist\n"
 
 
 async def test_what_is_no_address_is_a_usage_error(cli: Cli) -> None:
@@ -647,6 +766,29 @@ async def test_every_setting_is_an_option_of_serve(cli: Cli) -> None:
     assert [s.env for s in SETTINGS if s.env not in ended.out] == []
 
 
+@pytest.mark.parametrize("command", [("serve",), ("keys", "add"), ("run",), ("ingest", "plan")])
+async def test_help_names_everything_whole_on_a_narrow_terminal(
+    cli: Cli, command: tuple[str, ...]
+) -> None:
+    cli.environ["COLUMNS"] = "80"
+
+    ended = await cli(*command, "--help")
+
+    assert max(map(len, ended.out.splitlines())) <= 80
+    assert "…" not in ended.out
+    assert "()" not in ended.out
+    assert "False" not in ended.out
+
+
+async def test_a_default_does_not_win_over_the_file_of_settings(cli: Cli, tmp_path: Path) -> None:
+    config = tmp_path / "deploylog.toml"
+    config.write_text("port = 70000\n")
+
+    ended = await cli("serve", "--config", config)
+
+    assert ended.err == "deploylog: port must be between 0 and 65535\n"
+
+
 async def test_a_setting_that_is_wrong_is_a_usage_error(cli: Cli) -> None:
     ended = await cli("serve", "--port", "70000")
 
@@ -689,7 +831,15 @@ def test_the_operation_is_read_off_the_command() -> None:
         (
             b'{"@message":"Outputs: 2","type":"outputs","outputs":'
             b'{"a":{"sensitive":false,"value":[1]},"b":{"sensitive":true,"value":"x"}}}',
-            b"Outputs: 2\n  a = [1]\n  b = (sensitive)",
+            b"Outputs: 2\n  a = [1]\n  b = (sensitive value)",
+        ),
+        (
+            b'{"@message":"Outputs: 1","type":"outputs","outputs":{"a":{"sensitive":true}}}',
+            b"Outputs: 1\n  a = (sensitive value)",
+        ),
+        (
+            b'{"@message":"Outputs: 1","outputs":{"a":{"sensitive":true,"action":"create"}}}',
+            b"Outputs: 1",
         ),
         (
             b'{"@message":"Error: x","diagnostic":{"detail":"Because.\\nYes.\\n"}}',
@@ -762,6 +912,6 @@ def test_brackets_in_a_message_are_shown_as_they_are():
     console = screen()
 
     with console.capture() as shown:
-        console.print(event_table([event]))
+        event_table([event]).print(console)
 
     assert "formatting [/dev/sdb] [red]done [id=7]" in shown.get()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from deploylog.abridging import TOO_LONG
 from deploylog.changes import (
     SENSITIVE,
     Changes,
@@ -75,8 +76,7 @@ def test_a_field_that_forces_the_replacement_says_so() -> None:
     lines = shown(change("replace", modified=(field,), reason="replace_because_tainted"))
 
     assert lines == [
-        "-/+ a.b must be replaced",
-        "        # (because tainted)",
+        "-/+ a.b is tainted, so must be replaced",
         '      ~ ami = "1" -> "2" # forces replacement',
     ]
 
@@ -139,8 +139,64 @@ def test_what_does_not_change_is_not_shown() -> None:
     assert list(render_resource(change("none"))) == []
 
 
-def test_a_change_that_was_abridged_says_so() -> None:
-    assert "left out" in shown(change(abridged=True))[-1]
+@pytest.mark.parametrize(
+    ("action", "reason", "key", "remark"),
+    [
+        ("delete", "delete_because_no_resource_config", None, "because it is not in configuration"),
+        (
+            "delete",
+            "delete_because_count_index",
+            "1",
+            "because index [1] is out of range for count",
+        ),
+        ("delete", "delete_because_each_key", "a", 'because key ["a"] is not in for_each map'),
+        ("update", "some_new_reason", None, "some_new_reason"),
+    ],
+)
+def test_a_reason_is_told_in_words(action: str, reason: str, key: str | None, remark: str) -> None:
+    assert shown(change(action, reason=reason, key=key))[1] == f"        # ({remark})"
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("replace_because_cannot_update", "must be replaced"),
+        ("replace_by_request", "will be replaced, as requested"),
+        ("replace_by_triggers", "will be replaced due to changes in replace_triggered_by"),
+    ],
+)
+def test_why_it_is_replaced_is_in_the_heading(reason: str, words: str) -> None:
+    assert shown(change("replace", reason=reason)) == [f"-/+ a.b {words}"]
+
+
+def test_a_change_that_was_abridged_says_so_below_an_empty_line() -> None:
+    for lacking in (change(abridged=True), change("delete", abridged=True)):
+        *_, empty, remark = shown(lacking)
+
+        assert empty == ""
+        assert "too long to be shown whole" in remark
+
+
+@pytest.mark.parametrize("fields", [
+    {"unchanged": (("a",),)},
+    {"added": (FieldChange(path=("a",), after="x" * 1000),)},
+    {"after": {"a": 1}},
+])  # fmt: skip
+def test_what_was_left_out_but_is_not_shown_is_not_missed(fields: dict[str, object]) -> None:
+    assert not any("too long" in line for line in shown(change(abridged=True, **fields)))
+
+
+def test_an_end_without_its_resources_says_what_is_missing() -> None:
+    cut = told(Changes(abridged=True, totals=Totals(create=1))).splitlines()
+    whole = told(Changes(abridged=True, resources=(change("none"),))).splitlines()
+
+    assert cut[0].startswith("The plan is too long to be shown whole")
+    assert cut[-2:] == ["", "Plan: 1 to add, 0 to change, 0 to destroy."]
+    assert whole == ["No changes."]
+
+
+def test_a_value_that_was_left_out_is_not_quoted() -> None:
+    assert render_value(TOO_LONG) == TOO_LONG
 
 
 def test_a_long_value_is_cut() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import click
 import msgspec
@@ -21,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import deploylog
 from deploylog import errors
+from deploylog.auth.signature import is_fresh, parse_signed, verify
 from deploylog.cli import app
 from deploylog.dialects import DIALECTS
 from deploylog.dialects.envelope import InternalError
@@ -308,6 +310,20 @@ def test_an_example_in_python_compiles(page: str, text: str):
     ast.parse(text)
 
 
+def test_the_signature_in_the_example_is_one_that_we_take():
+    page = (DOCS / "how-to" / "authenticate.md").read_text()
+    [example] = [text for language, text in _FENCE.findall(page) if language == "python"]
+    made: dict[str, Any] = {}
+
+    exec(example, made)
+
+    signed = parse_signed({name.lower(): value for name, value in made["headers"].items()})
+    assert signed is not None
+    assert verify(signed, made["secret"])
+    assert is_fresh(signed, made["date"])
+    assert f"`{made['signature']}`" in page
+
+
 @pytest.mark.parametrize(("page", "text"), examples("sh"))
 def test_a_command_in_an_example_has_the_options_that_it_uses(page: str, text: str):
     for line in text.replace("\\\n", " ").splitlines():
@@ -415,3 +431,24 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     assert [event["event_type"] for event in listed["stack_events"]] == ["CREATION_COMPLETE"] * 3
     assert "completed" in waited
     assert "changeset.completed" in allowed
+
+
+async def test_staging_without_bluelinks_cli_runs(tmp_path: Path):
+    page = (DOCS / "how-to" / "stage-with-bluelink.md").read_text()
+    section = section_of(page, "Follow without the CLI")
+    _, stage, *rest = [text for language, text in _FENCE.findall(section) if language == "sh"]
+    plans = tmp_path / "plans"
+    plans.mkdir()
+    shutil.copy(PLAN, plans / "plan.json")
+
+    store = f"sqlite:///{tmp_path / 'deploylog.db'}"
+    async with spawned(store, plan_folders=str(plans)) as service:
+        tour = Tour(service.url, tmp_path)
+        id = tour.run(stage.replace("/srv/plans", str(plans))).strip()
+        recent, everything, resumed, whole = [tour.run(f"ID={id}\n{text}") for text in rest]
+
+    assert everything == recent
+    assert everything.endswith(resumed)
+    assert everything.count("event: ") == resumed.count("event: ") + 1
+    assert resumed.count("event: changeStagingComplete") == 1
+    assert json.loads(whole)["status"] == "CHANGES_STAGED"

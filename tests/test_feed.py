@@ -331,6 +331,17 @@ async def test_hurrying_leaves_the_spool_at_once(
     assert isinstance(feed.failure, Undelivered)
 
 
+async def test_one_event_waits(server: FakeServer, client: Client, plan: Plan, said: Said) -> None:
+    await server.stop()
+    async with open_feed(client, plan, say=said.append, observe=ignore) as feed:
+        asyncio.get_running_loop().call_soon(feed.hurry)
+        await feed.end(exit_code=0)
+
+    assert feed.failure is not None
+    assert "1 event waits in " in feed.failure.message
+    assert feed.failure.message.endswith("(deploylog ingest resume sends it)")
+
+
 async def test_a_run_whose_end_nobody_saw_is_ended_when_it_is_resumed(
     server: FakeServer, client: Client, tmp_path: Path, said: Said
 ) -> None:

@@ -1,6 +1,7 @@
 """``deploylog keys``: what an operator adds, lists, revokes and seals anew."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,7 @@ async def test_a_short_secret_is_taken_over_with_a_warning(keys: Keys):
     added = keys("add", "web", *BLUELINK, *GRANT, *options, stdin="test-secret_key")
 
     assert added.code == 0
+    assert added.err.startswith("deploylog: warning: the secret ")
     assert "may be guessed" in added.err
     assert await keys.signed_by("a", "test-secret_key") is not None
 
@@ -146,8 +148,7 @@ async def test_keys_of_both_kinds_are_listed_and_revoked(keys: Keys):
     assert await keys.opened_by(key) is None
     assert await keys.signed_by(pair["keyId"], pair["secretKey"]) is None
     unknown = keys("revoke", "nobody")
-    assert unknown.code == 1
-    assert len(unknown.err.splitlines()) == 1
+    assert (unknown.code, unknown.err) == (1, "deploylog: there is no key 'nobody'\n")
 
 
 async def test_a_sealing_key_is_replaced(keys: Keys):
@@ -207,6 +208,28 @@ def test_the_sealing_keys_are_named_by_option_or_file_of_settings(keys: Keys):
 
 def test_an_api_key_needs_no_sealing_key(keys: Keys):
     assert keys("add", "ci", *GRANT, DEPLOYLOG_SECRET_KEY_FILE="").code == 0
+
+
+def test_ids_and_grants_are_listed_whole_with_plain_times(keys: Keys):
+    grants = [f"read:project/{'x' * 60}/{number}" for number in range(9)]
+    added = keys("add", "ci", *(word for grant in grants for word in ("--grant", grant)))
+
+    _header, row = keys("list", COLUMNS="80").out.splitlines()
+
+    assert added.out.split("_")[1] in row
+    assert " ".join(grants) in row
+    assert re.search(r" 20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ", row)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("", *GRANT), ("a\nb", *GRANT), ("a", "--grant", "read:"), ("a", "--grant", "read:a b")],
+)
+def test_what_is_no_name_or_no_grant_is_refused(keys: Keys, arguments: tuple[str, ...]):
+    added = keys("add", *arguments)
+
+    assert (added.code, added.out) == (2, "")
+    assert not (keys.directory / "log.db").exists()
 
 
 MISTAKES = {

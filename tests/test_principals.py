@@ -41,7 +41,6 @@ def test_a_grant_reaches_down_and_not_up_nor_aside():
     [
         ("read:project/acme", Grant("read", ACME)),
         ("write:/project/acme/", Grant("write", ACME)),
-        ("admin:", Grant("admin", ROOT)),
         ("admin:/", Grant("admin", ROOT)),
         ("read:a:b", Grant("read", Scope("a:b"))),
     ],
@@ -50,7 +49,14 @@ def test_a_grant_is_read(text: str, grant: Grant):
     assert parse_grant(text) == grant
 
 
-@pytest.mark.parametrize("text", ["", "read", "own:a", "READ:a", ":a", "read:a//b", " read:a"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "read", "own:a", "READ:a", ":a", "read:a//b", " read:a",
+        "read:", "read: ", "read:a b", "read:a ", "read: a", "read:a\tb", "read:a\x1bb",
+        "read:a\u2028b", "read:a\u00a0b",
+    ],
+)  # fmt: skip
 def test_what_is_no_grant_is_refused(text: str):
     with pytest.raises(InvalidInput):
         parse_grant(text)
@@ -62,8 +68,18 @@ def test_who_may_not_is_told_what():
     principal.require("read", ACME)
     with pytest.raises(Forbidden, match="ci may not write project/acme"):
         principal.require("write", ACME)
-    with pytest.raises(Forbidden, match="the whole log"):
-        principal.require("read", ROOT)
+    with pytest.raises(Forbidden, match="ci may not administer the whole log"):
+        principal.require("admin", ROOT)
+
+
+def test_a_grant_without_a_scope_says_how_the_whole_log_is_written():
+    with pytest.raises(InvalidInput, match="the whole log is read:/"):
+        parse_grant("read:")
+
+
+def test_a_blank_in_a_grant_says_how_it_is_written():
+    with pytest.raises(InvalidInput, match="a blank in a name is written %20"):
+        parse_grant("read:project/a b")
 
 
 @pytest.mark.parametrize(

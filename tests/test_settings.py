@@ -70,6 +70,8 @@ def test_a_switch_is_read_from_the_environment(text: str, value: bool):
         ("rfs_strict", "perhaps"),
         ("log_level", "loud"),
         ("oidc_leeway_seconds", "301"),
+        ("oidc_audience", "alone"),
+        ("oidc_default_grants", "read:/"),
         ("oidc_leeway_seconds", "-1"),
         ("signature_stream_seconds", "299"),
         ("signature_stream_seconds", "86401"),

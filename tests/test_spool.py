@@ -209,3 +209,14 @@ def test_a_file_that_is_no_spool_is_one_plain_line(tmp_path: Path) -> None:
 
     with pytest.raises(SpoolError, match="is not a spool"):
         list(leftovers(tmp_path))
+
+
+def test_what_is_set_aside_is_no_leftover(tmp_path: Path) -> None:
+    spool = new_spool(tmp_path)
+
+    spool.set_aside()
+    spool.close()
+
+    assert spool.path == tmp_path / "d1.refused"
+    assert spool.path.exists()
+    assert list(leftovers(tmp_path)) == []

@@ -235,6 +235,21 @@ async def test_an_id_is_not_used_for_two(staging: Staging):
     assert first.id == id.lower()
 
 
+async def test_the_id_of_a_forgotten_change_set_is_not_used_while_its_events_are_there(
+    store: Store, staging: Staging
+):
+    first = await stage(staging)
+    await told(store, first)
+    await store.changesets.forget(now())
+
+    with pytest.raises(Conflict):
+        await stage(staging, changes(4), id=first.id)
+
+    await store.log.prune(now())
+    again = await stage(staging, changes(4), id=first.id)
+    assert len(await told(store, again)) == 5
+
+
 # After a crash
 
 
@@ -394,6 +409,10 @@ async def test_what_a_stack_shows_to_a_group_its_change_sets_show_to_it_too(
         ("project", {"project": ""}),
         ("project", {"project": "x" * 129}),
         ("stack", {"stack": ""}),
+        ("stack", {"stack": "web\nx"}),
+        ("stack", {"stack": "a\0b"}),
+        ("stack", {"stack": " web"}),
+        ("project", {"project": "a\x1b[31m"}),
         ("id", {"id": "7"}),
         ("location", {"location": "x" * 2000}),
         ("actor", {"actor": "a\0b"}),

@@ -20,9 +20,9 @@ from waiting import until
 
 GRANTS = {
     "nothing": (),
-    "everything": ("read:",),
+    "everything": ("read:/",),
     "everything as admin": ("admin:/",),
-    "write only": ("write:",),
+    "write only": ("write:/",),
     "acme": ("read:project/acme",),
     "a stack": ("read:project/acme/stack/1",),
     "a deployment": ("read:project/acme/stack/1/deployment/d0",),
@@ -30,8 +30,8 @@ GRANTS = {
     "a state": ("read:state/acme/prod",),
     "other": ("read:project/other",),
     "two": ("read:project/other", "admin:state/acme"),
-    "all, and a part again": ("read:", "read:project/acme/stack/1"),
-    "a part, and all as admin": ("read:project/other", "admin:"),
+    "all, and a part again": ("read:/", "read:project/acme/stack/1"),
+    "a part, and all as admin": ("read:project/other", "admin:/"),
 }
 
 GROUPS = {
@@ -201,9 +201,9 @@ async def _opened(service: EventService, store: Store) -> list[Deployment]:
     ("grants", "allowed"),
     [
         ((), False),
-        (("read:",), False),
+        (("read:/",), False),
         (("write:project/acme",), True),
-        (("admin:",), True),
+        (("admin:/",), True),
         (("write:project/acme/stack/1",), False),
         (("write:project/acmes",), False),
         (("read:project/acme", "write:project/other"), False),

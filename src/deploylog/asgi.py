@@ -206,7 +206,7 @@ def _own_routes(store: Store, metrics: Metrics) -> dict[str, Endpoint]:
         return HTMLResponse(render_page())
 
     async def root(request: Request) -> Response:
-        return RedirectResponse("/docs")
+        return RedirectResponse(request.scope.get("base_path", "") + "/docs")
 
     return {
         "/": root,

@@ -21,5 +21,7 @@ class BasePaths:
         for base in self._bases:
             if scope["path"].startswith(f"{base}/"):
                 scope["path"] = scope["path"].removeprefix(base)
+                # What is told of places on this service begins with it.
+                scope["base_path"] = base
                 break
         await self._application(scope, receive, send)

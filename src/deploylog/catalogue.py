@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from deploylog.changes import Status as ChangesetStatus
-from deploylog.errors import InvalidEvent
+from deploylog.errors import InvalidEvent, InvalidInput
 from deploylog.events import NewEvent
 from deploylog.scope import Scope, segments
 
@@ -135,6 +135,19 @@ class ChangesetEnded(msgspec.Struct, frozen=True):
     time: int
     message: str | None
     groups: tuple[str, ...]
+
+
+#: The longest name of a project, a stack or an environment, in characters.
+MAX_NAME_LENGTH = 128
+
+
+def check_name(field: str, name: str) -> None:
+    """Raise InvalidInput unless a project, a stack or an environment may be called so."""
+    if not 1 <= len(name) <= MAX_NAME_LENGTH:
+        raise InvalidInput(f"{field} has 1 to {MAX_NAME_LENGTH} characters", field=field)
+    if not name.isprintable() or name != name.strip():
+        message = f"{field} has no control characters, and no blanks at its ends"
+        raise InvalidInput(message, field=field)
 
 
 Change = (

@@ -48,6 +48,10 @@ class Undelivered(DeploylogError):
     """The server did not answer for so long that events were left in the spool."""
 
 
+class Refused(DeploylogError):
+    """The server refused the events for good."""
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Time, given from outside."""
 
@@ -261,14 +265,20 @@ class _Way:
             waiting = self.spool.waiting
             await asyncio.wait([self._sending], timeout=patience)
         if self._sender.failure is not None:
-            return DeploylogError(self._kept(self._sender.failure.message))
+            return self._stopped_by(self._sender.failure)
         if self._sending.done() and not self._sending.cancelled():
             return None
-        return Undelivered(self._kept(f"{self.spool.heading.server} did not answer"))
+        kept = f"{_waiting(self.spool.waiting)} in {self.spool.path}"
+        return Undelivered(
+            f"{self.spool.heading.server} did not answer; {kept} (deploylog ingest resume sends"
+            f" {_them(self.spool.waiting)})"
+        )
 
-    def _kept(self, reason: str) -> str:
-        where = f"{self.spool.waiting} events wait in {self.spool.path}"
-        return f"{reason}; {where} (deploylog ingest resume sends them)"
+    def _stopped_by(self, failure: DeploylogError) -> DeploylogError:
+        kept = f"{_waiting(self.spool.waiting)} in {self.spool.path}"
+        again = f"deploylog ingest resume tries {_them(self.spool.waiting)} once more"
+        stopped = Refused if _is_refusal(failure) else DeploylogError
+        return stopped(f"{failure.message}; {kept} ({again})")
 
     def give_up(self) -> None:
         self.spool.abandon()
@@ -314,9 +324,36 @@ async def resume(
     async with asyncio.TaskGroup() as tasks:
         way = _Way(spool, sender, tasks.create_task(sender.run()))
         try:
-            return await way.arrive(patience)
+            failure = await way.arrive(patience)
+            return _set_aside(spool, sender) if isinstance(failure, Refused) else failure
         finally:
             await way.close()
+
+
+def _set_aside(spool: Spool, sender: Sender) -> Refused:
+    """Put what would be refused again where no one tries it again."""
+    spool.set_aside()
+    assert sender.failure is not None
+    return Refused(
+        f"deployment {spool.heading.opening.id} was refused: {sender.failure.message}; it is set"
+        f" aside in {spool.path}, with {_counted(spool.waiting)}, and not tried again"
+    )
+
+
+def _is_refusal(failure: DeploylogError) -> bool:
+    return isinstance(failure, ClientError) and failure.blames_the_request
+
+
+def _waiting(count: int) -> str:
+    return f"{_counted(count)} {'waits' if count == 1 else 'wait'}"
+
+
+def _counted(count: int) -> str:
+    return f"{count} event" if count == 1 else f"{count} events"
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"
 
 
 class _Typed(msgspec.Struct):

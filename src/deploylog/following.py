@@ -1,5 +1,6 @@
 """Following: who has streams open, how many, and how they end."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,29 +18,35 @@ class Followers:
     def __init__(self, *, most: int) -> None:
         """``most`` streams at a time for each principal."""
         self._most = most
-        self._readers: dict[Principal, set[Reader]] = {}
+        #: As each principal was when the stream began: a token says when it ends.
+        self._readers: dict[Reader, Principal] = {}
+        self._open: Counter[tuple[str, str]] = Counter()
 
     @property
-    def principals(self) -> list[Principal]:
+    def principals(self) -> set[Principal]:
         """Those with open streams."""
-        return list(self._readers)
+        return set(self._readers.values())
 
     @contextmanager
     def following(self, principal: Principal, reader: Reader) -> Iterator[None]:
         """Count the stream while in the block; raises TooMany."""
-        readers = self._readers.setdefault(principal, set())
-        if len(readers) >= self._most:
+        # Whoever has a new token is nobody new.
+        who = (principal.kind, principal.id)
+        if self._open[who] >= self._most:
             message = f"{principal.name} has {self._most} streams open, and may have no more"
             raise TooMany(message, retry_after=RETRY_SECONDS)
-        readers.add(reader)
+        self._open[who] += 1
+        self._readers[reader] = principal
         try:
             yield
         finally:
-            readers.discard(reader)
-            if not readers:
-                self._readers.pop(principal, None)
+            del self._readers[reader]
+            self._open[who] -= 1
+            if not self._open[who]:
+                del self._open[who]
 
     def end(self, principal: Principal) -> None:
         """End the principal's streams."""
-        for reader in self._readers.get(principal, ()):
-            reader.close()
+        for reader, whose in self._readers.items():
+            if whose == principal:
+                reader.close()

@@ -13,6 +13,34 @@ from deploylog.dialects.operations import Body, Operation, Parameter
 
 _REF = "#/components/schemas/{name}"
 
+_SECURITY = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, or a token of the OpenID Connect or OAuth 2 issuer that the"
+        " service is set up with: a JSON Web Token.",
+    },
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Api-Key",
+        "description": "An API key.",
+    },
+    "bluelinkApiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Bluelink-Api-Key",
+        "description": "An API key, as Bluelink's clients send it.",
+    },
+    "bluelinkSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Bluelink-Signature-V1",
+        "description": "An HMAC-SHA256 of a key pair over the header Bluelink-Date, which must be"
+        " there too.",
+    },
+}
+
 
 @cache
 def document() -> dict[str, Any]:
@@ -38,14 +66,12 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "security": [{}, {"bearer": []}, {"apiKey": []}],
+        # Nothing is asked for until authentication is configured.
+        "security": [{}, *({name: []} for name in _SECURITY)],
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
-            },
+            "securitySchemes": _SECURITY,
         },
     }
 

@@ -16,6 +16,8 @@ Right = Literal["read", "write", "admin"]
 
 RIGHTS: tuple[Right, ...] = get_args(Right)
 
+_VERBS: dict[Right, str] = {"read": "read", "write": "write", "admin": "administer"}
+
 
 class Grant(msgspec.Struct, frozen=True):
     """A right on a scope and everything below it. ``admin`` includes the other two."""
@@ -74,7 +76,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     def require(self, right: Right, scope: Scope) -> None:
         """Raise Forbidden unless a grant gives ``right`` on ``scope``."""
         if not self.may(right, scope):
-            raise Forbidden(f"{self.name} may not {right} {scope or 'the whole log'!s}")
+            raise Forbidden(f"{self.name} may not {_VERBS[right]} {scope or 'the whole log'!s}")
 
     @property
     def visibility(self) -> Visibility:
@@ -88,8 +90,15 @@ ANYBODY = Principal(name="anybody", groups=None, grants=(Grant("admin", ROOT),),
 
 
 def parse_grant(text: str) -> Grant:
-    """``read:project/acme``; ``admin:`` or ``admin:/`` is the whole log."""
+    """``read:project/acme``; ``admin:/`` is the whole log. Raises InvalidInput."""
     right, colon, path = text.partition(":")
     if not colon or right not in RIGHTS:
         raise InvalidInput(f"{text!r} is not a grant: write RIGHT:SCOPE, as read:project/acme")
+    if not path:
+        raise InvalidInput(f"{text!r} names no scope: the whole log is {right}:/")
+    if not path.isprintable() or any(character.isspace() for character in path):
+        raise InvalidInput(
+            f"{text!r} is not a grant: its scope holds blanks or control characters; "
+            "a blank in a name is written %20"
+        )
     return Grant(right, parse_scope(path))

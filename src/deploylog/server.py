@@ -17,7 +17,7 @@ import uvicorn
 from deploylog.asgi import Application, create_app
 from deploylog.auth.open import configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError
-from deploylog.settings import Settings
+from deploylog.settings import Settings, paths_of
 from deploylog.store import open_store
 from deploylog.telemetry import Metrics
 
@@ -193,5 +193,8 @@ def _announce(settings: Settings, listener: socket.socket, *, authenticated: boo
     _LOGGER.info("listening on http://%s:%d, store %s", shown, port, settings.store)
     if settings.unix_socket:
         _LOGGER.info("listening on unix socket %s", settings.unix_socket)
+    for folder in paths_of(settings.plan_folders):
+        if not Path(folder).is_dir():
+            _LOGGER.warning("plan_folders: there is no folder %s", folder)
     if not authenticated:
         _LOGGER.warning("no authentication is configured: everything is allowed, on loopback only")

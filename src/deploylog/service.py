@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from deploylog.catalogue import Deployment, Stack
+from deploylog.catalogue import Deployment, Stack, check_name
 from deploylog.cursor import parse_event_id
 from deploylog.errors import (
     Conflict,
@@ -206,6 +206,17 @@ class EventService:
             principal.visibility, project=project, stack_id=stack_id, before=before, limit=limit
         )
 
+    async def deployments_of(
+        self, principal: Principal, stack: Stack, *, before: str | None = None, limit: int = 100
+    ) -> list[Deployment]:
+        """Those of a stack that the principal was shown; ``before`` is one of them.
+
+        However it was shown: the project need not be readable, nor the stack still be there.
+        """
+        return await self._store.catalogue.deployments(
+            principal.visibility, stack_id=stack.id, before=before, limit=limit
+        )
+
     async def _cursor_deployment(self, principal: Principal, id: str) -> Deployment:
         try:
             return await self.deployment(principal, id)
@@ -375,8 +386,8 @@ def _check(new: NewDeployment) -> None:
         parse_time(new.started)
     for field in ("project", "stack", "environment"):
         value = getattr(new, field)
-        if value is not None and not 1 <= len(value) <= 128:
-            raise InvalidInput(f"{field} has 1 to 128 characters", field=field)
+        if value is not None:
+            check_name(field, value)
 
 
 def _raw(value: object) -> msgspec.Raw:

@@ -310,6 +310,8 @@ def _check(settings: Settings) -> None:
                 raise InvalidSettings(f"{name}: {path!r} is not an absolute path")
     if not 1 <= len(settings.bluelink_project) <= 128:
         raise InvalidSettings("bluelink_project has 1 to 128 characters")
+    if not settings.oidc_issuer and (settings.oidc_audience or settings.oidc_default_grants):
+        raise InvalidSettings("oidc_audience and oidc_default_grants need oidc_issuer")
     if settings.oidc_issuer and not settings.oidc_audience:
         raise InvalidSettings("oidc_issuer needs oidc_audience: whom its tokens must be for")
     if settings.log_level not in _LEVELS:

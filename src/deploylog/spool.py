@@ -22,6 +22,7 @@ from deploylog.errors import DeploylogError
 DEFAULT_LIMIT = 64 * 1024 * 1024
 
 _SUFFIX = ".spool"
+_REFUSED = ".refused"
 
 
 class SpoolError(DeploylogError):
@@ -132,6 +133,11 @@ class Spool:
                 os.ftruncate(self._file, self._start)
         self._acknowledged = self._written = self._start
         self._room.set()
+
+    def set_aside(self) -> None:
+        """Give the file a name under which it is no leftover."""
+        with _spooling(self.path):
+            self.path = self.path.rename(self.path.with_suffix(_REFUSED))
 
     def close(self) -> None:
         """Let go of the file; what is in it is left over, for whoever comes next."""

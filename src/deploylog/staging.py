@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from deploylog.abridging import fit_changes, fit_resource
+from deploylog.catalogue import check_name
 from deploylog.changes import (
     Changes,
     Changeset,
@@ -25,6 +26,7 @@ from deploylog.changes import (
 )
 from deploylog.errors import (
     ChangesetNotFound,
+    Conflict,
     Forbidden,
     InvalidCursor,
     InvalidInput,
@@ -41,7 +43,7 @@ from deploylog.events import (
 )
 from deploylog.principals import Principal
 from deploylog.scope import Scope, changeset_scope, scope
-from deploylog.store.base import RequestKey, Store
+from deploylog.store.base import Query, RequestKey, Store
 from deploylog.times import SECOND
 
 #: A plan that somebody stages again within this time, in ns, is the retry of a request whose
@@ -138,6 +140,7 @@ class Staging:
         Without ``request`` the same principal staging the same again soon is a retry.
         """
         changeset = _begun(new, changes, await self._place(principal, new), now=self._clock())
+        await self._require_unused(changeset)
         document = encode_changes(msgspec.structs.replace(changes, stops_on_drift=new.check_drift))
         since = 0
         if request is None:
@@ -145,6 +148,15 @@ class Staging:
         stored = await self._store.changesets.add(changeset, document, request=request, since=since)
         self._work_on(stored)
         return stored
+
+    async def _require_unused(self, changeset: Changeset) -> None:
+        """Raise Conflict if a change set of this id was forgotten, and its events were not."""
+        try:
+            await self._store.changesets.get(changeset.id)
+        except ChangesetNotFound:
+            query = Query(scope=changeset.scopes[0], limit=1)
+            if await self._store.log.read(query):
+                raise Conflict(f"the id {changeset.id} is taken") from None
 
     async def changeset(self, principal: Principal, id: str) -> Changeset:
         """One change set; raises ChangesetNotFound when there is none, or none to be seen."""
@@ -263,7 +275,7 @@ class Staging:
                 source=SOURCE,
                 scopes=changeset.scopes,
                 time=self._clock(),
-                producer_id=f"{_run(changeset)}/{number}",
+                producer_id=f"{changeset.id}/{number}",
                 subject=_named(change.name),
                 groups=changeset.groups,
                 actor=changeset.actor,
@@ -292,7 +304,7 @@ class Staging:
             source=SOURCE,
             scopes=changeset.scopes,
             time=self._clock(),
-            producer_id=f"{_run(changeset)}/end",
+            producer_id=f"{changeset.id}/end",
             subject=changeset.stack,
             groups=changeset.groups,
             actor=changeset.actor,
@@ -342,11 +354,6 @@ def summary_of(changes: Changes) -> str:
     return ", ".join(parts) or "No changes"
 
 
-def _run(changeset: Changeset) -> str:
-    """What the ids of its events begin with; one that was forgotten may have had its id."""
-    return f"{changeset.id}/{changeset.created}"
-
-
 def _named(text: str) -> str:
     """The text as far as an event can hold it."""
     return text[:MAX_NAME_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -384,8 +391,8 @@ def _uuid(text: str) -> str:
 def _check_names(new: NewChangeset) -> None:
     """Raise InvalidInput for what no event can say."""
     for field, text in (("project", new.project), ("stack", new.stack)):
-        if text is not None and not 1 <= len(text) <= 128:
-            raise InvalidInput(f"{field} has 1 to 128 characters", field=field)
+        if text is not None:
+            check_name(field, text)
     names = {"actor": (new.actor,), "location": (new.location,), "group": new.groups}
     for field, texts in names.items():
         if any(text and (len(text) > MAX_NAME_LENGTH or "\0" in text) for text in texts):

@@ -24,7 +24,7 @@ def keys(store: Store, clock: Clock) -> ApiKeys:
 
 async def add(store: Store) -> str:
     """A new key."""
-    stored, key = make_key(name="ci", groups=("ops",), grants=[parse_grant("admin:")], now=now())
+    stored, key = make_key(name="ci", groups=("ops",), grants=[parse_grant("admin:/")], now=now())
     await store.keys.add(stored)
     return key
 

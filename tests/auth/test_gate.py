@@ -152,6 +152,20 @@ async def test_a_credential_that_was_good_is_tried_once_more_only(gate: Gate, ke
         await gate.admit(presented(headers))
 
 
+async def test_who_shows_somebodys_key_id_does_not_lock_them_out(clock: Clock, failed: Counter):
+    # The word stands in a header that is not remembered, as a signature's date does.
+    gate = new_gate(Passwords("bluelink", "bluelink-date", "ann"), clock=clock, failed=failed)
+    signed = {"bluelink-date": "ann", "bluelink-signature-v1": 'keyId="k", signature="good"'}
+    forged = {"bluelink-date": "eve", "bluelink-signature-v1": 'keyId="k", signature="bad"'}
+    await gate.admit(presented(signed))
+
+    for _ in range(5):
+        with pytest.raises(Unauthenticated):
+            await gate.admit(presented(forged))
+
+    assert await gate.admit(presented(signed))
+
+
 async def test_other_addresses_are_not_limited(gate: Gate):
     await fail(gate, 3)
 

@@ -1,12 +1,14 @@
 """Bearer tokens of a real issuer: which are good, and which are not."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
@@ -24,8 +26,15 @@ from deploylog.auth.issuer import (
     parse_keys,
     parse_metadata,
 )
-from deploylog.auth.token import MOST_CHARACTERS, Tokens, open_tokens, parse_principal
-from deploylog.errors import InvalidSettings
+from deploylog.auth.token import (
+    MOST_CHARACTERS,
+    SAID_AT_ONCE,
+    Refused,
+    Tokens,
+    open_tokens,
+    parse_principal,
+)
+from deploylog.errors import InvalidSettings, Unavailable
 from deploylog.principals import Principal, parse_grant
 from issuer import KEYS, RunningIssuer, new_private_key, public_jwk, running_issuer, unsigned
 from presenting import presented
@@ -99,6 +108,12 @@ async def token(
 
 async def ask(tokens: Tokens, token: str) -> Principal | None:
     return await tokens.principal(presented({"authorization": f"Bearer {token}"}))
+
+
+async def unanswered(tokens: Tokens, token: str) -> None:
+    """Nobody can say whose token it is, and it may be good."""
+    with pytest.raises(Unavailable):
+        await ask(tokens, token)
 
 
 # Which are good
@@ -397,13 +412,12 @@ async def test_old_keys_are_good_for_an_hour_while_the_issuer_is_down(
     clock.go_on(OUTAGE_SECONDS - KEYS_SECONDS - 1)
     at_last = await ask(tokens, good)
     clock.go_on(1)
-    after = await ask(tokens, good)
+    await unanswered(tokens, good)
     await idp.set(is_down=False)
     clock.go_on(RETRY_SECONDS)
 
     assert at_first is not None
     assert at_last is not None
-    assert after is None
     assert await ask(tokens, good) is not None
 
 
@@ -416,7 +430,7 @@ async def test_an_issuer_that_is_down_at_the_start_may_come_up_later(
     with caplog.at_level(logging.INFO, "deploylog"):
         async with open_tokens(described(idp), clock=clock) as tokens:
             for _ in range(3):
-                assert await ask(tokens, good) is None
+                await unanswered(tokens, good)
                 clock.go_on(RETRY_SECONDS)
             await idp.set(is_down=False)
 
@@ -433,7 +447,7 @@ async def test_an_issuer_that_nobody_reaches_lets_nobody_in(idp: RunningIssuer, 
     issuer = described(idp, issuer="http://127.0.0.1:1")
 
     async with open_tokens(issuer, clock=clock) as tokens:
-        assert await ask(tokens, await token(idp, iss="http://127.0.0.1:1")) is None
+        await unanswered(tokens, await token(idp, iss="http://127.0.0.1:1"))
 
 
 async def test_who_stops_waiting_does_not_stop_the_others(
@@ -488,6 +502,8 @@ async def test_an_issuer_with_a_path_is_found(idp: RunningIssuer, clock: WallClo
 MISBEHAVIOUR: dict[str, dict[str, object]] = {
     "metadata of another issuer": {"metadata": {"issuer": "https://evil.example"}},
     "metadata of no issuer": {"metadata": {"issuer": None}},
+    "metadata of a list of issuers": {"metadata": {"issuer": ["x"]}},
+    "metadata of an odd issuer": {"metadata": {"issuer": {"error": "maintenance"}}},
     "no address of keys": {"metadata": {"jwks_uri": None}},
     "keys in a file": {"metadata": {"jwks_uri": "file:///etc/passwd"}},
     "an address that is none": {"metadata": {"jwks_uri": "http://["}},
@@ -512,7 +528,7 @@ async def test_an_issuer_that_misbehaves_lets_nobody_in(
     async with open_tokens(described(idp), clock=clock) as tokens:
         await ready(tokens)
 
-        assert await ask(tokens, good) is None
+        await unanswered(tokens, good)
         assert idp.url in caplog.text
 
 
@@ -601,11 +617,49 @@ def test_keys_come_over_tls_unless_the_issuer_does_not(configured: str, keys: st
 
 def principal_of(issuer: Issuer, **fields: object) -> Principal:
     """Of a token with these claims."""
-    principal = parse_principal(
-        {"sub": "s", "exp": NOW + 1, **fields}, issuer, now=NOW * 1_000_000_000
+    claims = {"sub": "s", "exp": NOW + 1, **fields}
+    return parse_principal(claims, issuer, now=NOW * 1_000_000_000)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "x" * 2_000, "", 7], ids=ascii)
+def test_what_nobody_can_be_called_is_no_name(name: object):
+    issuer = make_issuer(issuer="idp.example", audience="a")
+
+    principal = principal_of(
+        issuer,
+        preferred_username=name,
+        groups=[name, "ops"],
+        deploylog_grants=[f"read:project/{name}", "read:project/web"],
     )
-    assert principal is not None
-    return principal
+
+    assert principal.name == "s"
+    assert principal.groups == {"ops"}
+    msgspec.json.encode(principal)
+    with pytest.raises(Refused):
+        principal_of(issuer, sub=name)
+
+
+async def test_the_log_tells_why_a_token_is_refused_but_not_too_often(
+    idp: RunningIssuer, tokens: Tokens, caplog: pytest.LogCaptureFixture
+):
+    bad = await token(idp, aud="another")
+
+    with caplog.at_level(logging.INFO, "deploylog"):
+        for _ in range(3 * SAID_AT_ONCE):
+            assert await ask(tokens, bad) is None
+
+    said = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert said == ["a token was refused: Audience doesn't match"] * SAID_AT_ONCE
+    assert bad not in caplog.text
+
+
+def test_a_token_outside_its_time_is_refused_with_the_reason():
+    issuer = make_issuer(issuer="idp.example", audience="a")
+
+    with pytest.raises(Refused, match="it has expired"):
+        principal_of(issuer, exp=NOW - 100)
+    with pytest.raises(Refused, match="its time has not come"):
+        principal_of(issuer, nbf=NOW + 100)
 
 
 GROUPS: dict[str, tuple[str, dict[str, object], set[str]]] = {
@@ -682,9 +736,11 @@ def test_a_principal_has_the_best_name_that_there_is(fields: dict[str, object], 
 def test_whatever_the_claims_they_do_no_harm(fields: dict[str, Any]):
     issuer = make_issuer(issuer="idp.example", audience="a")
 
-    principal = parse_principal(fields, issuer, now=NOW * 1_000_000_000)
+    with contextlib.suppress(Refused):
+        principal = parse_principal(fields, issuer, now=NOW * 1_000_000_000)
 
-    assert principal is None or principal.expires is not None
+        assert principal.expires is not None
+        msgspec.json.encode(principal)
 
 
 # Settings

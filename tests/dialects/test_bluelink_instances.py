@@ -79,6 +79,11 @@ def happened(type: str, name: str | None = None, *, of: str = "1", **fields: Any
     return event(type=type, scopes=scopes, resource=resource, **{"time": 30 * SECOND, **fields})
 
 
+def channel_of(history: History, *before: Event) -> Channel:
+    """A channel that begins after the events ``before``."""
+    return Channel("stack-1", history, fold({}, before))
+
+
 def framed(channel: Channel, event: Event) -> Frame:
     return parse_frame(channel.frame(event))
 
@@ -146,7 +151,7 @@ def test_a_summary_tells_when_something_was_deployed_last():
 def test_a_resource_has_the_engines_statuses(type: str, status: int, precise: int):
     done = happened(f"resource.{type}", "a", message="so")
 
-    live = framed(Channel("stack-1", history("apply running")), done).data
+    live = framed(channel_of(history("apply running")), done).data
     rest = [record.status for record in fold({}, [done]).values()]
 
     assert (live["status"], live["preciseStatus"]) == (status, precise)
@@ -322,7 +327,7 @@ def test_outputs_that_are_none_are_no_exports(data: object):
     ],
 )
 def test_a_deployment_begins_and_finishes(told: list[str], begun: int, completed: int, failed: int):
-    channel = Channel("stack-1", history(*told))
+    channel = channel_of(history(*told))
     last = str(len(told))
 
     first = framed(channel, happened("deployment.started", of=last))
@@ -344,7 +349,7 @@ def test_a_deployment_begins_and_finishes(told: list[str], begun: int, completed
 
 
 def test_a_deployment_that_turns_out_to_destroy_finishes_as_destroyed():
-    channel = Channel("stack-1", history("apply running"))
+    channel = channel_of(history("apply running"))
 
     done = happened("deployment.completed", of="1", data={"operation": "destroy"})
 
@@ -356,7 +361,7 @@ def test_a_resource_is_told_key_for_key():
         "resource.create.failed", "a", id="i-a", message="no", elapsed=1_500 * MILLISECOND
     )
 
-    frame = framed(Channel("stack-1", history("apply running")), failed)
+    frame = framed(channel_of(history("apply running")), failed)
 
     assert frame.event == "resource"
     assert frame.id == failed.id
@@ -376,7 +381,7 @@ def test_a_resource_is_told_key_for_key():
 
 
 def test_a_resource_without_an_id_is_known_by_its_name():
-    channel = Channel("stack-1", history("apply running"))
+    channel = channel_of(history("apply running"))
 
     unnamed = framed(channel, happened("resource.create.started", subject="x")).data
     named = framed(channel, happened("resource.create.started", "a")).data
@@ -386,7 +391,7 @@ def test_a_resource_without_an_id_is_known_by_its_name():
 
 
 def test_deployments_that_do_not_count_are_not_told_and_end_nothing():
-    channel = Channel("stack-1", history("plan running"))
+    channel = channel_of(history("plan running"))
     learned = happened("deployment.started", of="2", data={"operation": "refresh"})
 
     assert channel.frame(learned) == b""
@@ -396,6 +401,118 @@ def test_deployments_that_do_not_count_are_not_told_and_end_nothing():
             assert channel.frame(finished) == b""
             assert not channel.is_end(finished)
     assert not counts(happened("deployment.completed"), history("plan completed"))
+
+
+@pytest.mark.parametrize("operation", ["plan", "refresh"])
+@pytest.mark.parametrize("type", ["completed", "failed"])
+def test_a_deployment_whose_end_says_that_it_deployed_nothing_ends_nothing(
+    type: str, operation: str
+):
+    data = {"operation": operation}
+    for told, named in (([], None), (["apply completed"], None), ([], "apply")):
+        before = [*history(*told).runs]
+        channel = channel_of(history(*told))
+        started = happened("deployment.started", of="new", data={"operation": named})
+        finished = happened(f"deployment.{type}", of="new", data=data)
+
+        channel.frame(started)
+        assert channel.awaited == "new"
+
+        # What was said first counts, as it does in the catalogue.
+        assert bool(channel.frame(finished)) is channel.is_end(finished) is (named == "apply")
+        assert (channel.awaited == "new") is (named == "apply")
+        assert counts(finished, History([each.deployment for each in before])) is False
+
+
+def test_a_known_deployment_may_turn_out_to_deploy_nothing():
+    unnamed = History([deployment("1", None, "running")])
+    channel = channel_of(unnamed)
+    finished = happened("deployment.completed", data={"operation": "plan"})
+
+    assert channel.frame(finished) == b""
+    assert not channel.is_end(finished)
+    assert channel.awaited is None
+    assert not counts(finished, unnamed)
+
+
+def test_the_last_that_began_is_awaited():
+    channel = channel_of(history("apply running", "plan running", "apply running", "apply failed"))
+    waiting = channel_of(history("apply completed"))
+
+    assert (channel.awaited, waiting.awaited) == ("3", None)
+    waiting.frame(happened("deployment.started", of="x"))
+    assert waiting.awaited == "x"
+    channel.drop("3")
+    assert channel.awaited == "1"
+
+
+@pytest.mark.parametrize(
+    ("told", "operation", "status", "expected"),
+    [
+        ([], "apply", "completed", 2),
+        ([], None, "failed", 3),
+        ([], "destroy", "completed", 8),
+        (["apply completed"], "apply", "completed", 14),
+        (["apply completed"], "destroy", "failed", 9),
+    ],
+)
+def test_a_finish_is_made_of_what_the_catalogue_says(
+    told: list[str], operation: str | None, status: str, expected: int
+):
+    ended = deployment("new", operation, status, message="not for all")
+    known = channel_of(History([ended, *(run.deployment for run in history(*told).runs[::-1])]))
+    learned = channel_of(history(*told))
+    learned.frame(happened("deployment.started", of="new", data={"operation": operation}))
+
+    frames = [parse_frame(channel.finish(ended)) for channel in (known, learned)]
+
+    for frame in frames:
+        assert (frame.event, frame.id) == ("finish", None)
+        assert frame.data == {
+            "instanceId": "stack-1",
+            "status": expected,
+            "finishTimestamp": 20,
+            "updateTimestamp": 20,
+            "durations": {"totalDuration": 10_000.0},
+            "endOfStream": True,
+        }
+
+
+def _replaced() -> list[Event]:
+    """The new object comes first, then the old one goes."""
+    return [
+        happened("resource.create.started", "a"),
+        happened("resource.create.completed", "a", id="new"),
+        happened("resource.delete.started", "a", id="old"),
+        happened("resource.delete.failed", "a", id="old", message="no"),
+        happened("resource.delete.completed", "a", id="old"),
+    ]
+
+
+@pytest.mark.parametrize("begin", range(5))
+def test_the_object_that_another_took_the_place_of_first_is_not_told_to_be_destroyed(begin: int):
+    events = [happened("resource.create.completed", "a", id="old"), *_replaced()]
+    channel = channel_of(history("apply running"), *events[: begin + 1])
+
+    told = [channel.frame(event) for event in events[begin + 1 :]]
+
+    statuses = [parse_frame(frame).data["status"] for frame in told if frame]
+    assert statuses == [1, 2][begin:]
+
+
+def test_what_is_deleted_first_is_told_to_be():
+    channel = channel_of(
+        history("apply running"), happened("resource.create.completed", "a", id="old")
+    )
+    events = [
+        happened("resource.delete.completed", "a", id="old"),
+        happened("resource.create.completed", "a", id="new"),
+        happened("resource.delete.completed", "a", id="new"),
+        happened("resource.delete.completed", "a", id="unknown"),
+        happened("resource.delete.completed", "b", id="unknown"),
+    ]
+
+    assert [framed(channel, event).data["status"] for event in events] == [5, 2, 5, 5, 5]
 
 
 @pytest.mark.parametrize(
@@ -411,7 +528,7 @@ def test_deployments_that_do_not_count_are_not_told_and_end_nothing():
 def test_a_deployment_that_begins_later_is_learned(
     told: list[str], operation: str | None, begun: int
 ):
-    channel = Channel("stack-1", history(*told))
+    channel = channel_of(history(*told))
     started = happened("deployment.started", of="new", data={"operation": operation})
     finished = happened("deployment.completed", of="new", time=31 * SECOND)
 
@@ -422,14 +539,14 @@ def test_a_deployment_that_begins_later_is_learned(
 
 @pytest.mark.parametrize("data", [None, 7, {"operation": 7}])
 def test_a_start_that_does_not_say_what_it_does_is_one(data: object):
-    channel = Channel("stack-1", history())
+    channel = channel_of(history())
 
     assert framed(channel, happened("deployment.started", of="x", data=data)).data["status"] == 0
 
 
 @pytest.mark.parametrize("character", ["x", "漢", "\x01", "${"])
 def test_a_long_message_is_cut_for_the_frame_to_fit(character: str):
-    channel = Channel("stack-1", history("apply running"))
+    channel = channel_of(history("apply running"))
 
     for type in ("deployment.failed", "resource.delete.failed"):
         frame = channel.frame(happened(type, "a", message=character * 65_536))

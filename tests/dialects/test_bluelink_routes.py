@@ -10,9 +10,11 @@ import pytest
 
 from deploylog.auth.apikey import make_key
 from deploylog.changes import Changes, ResourceChange, encode_changes
+from deploylog.following import Followers
 from deploylog.ingest.terraform import TerraformRun
-from deploylog.principals import parse_grant
-from deploylog.scope import stack_scope
+from deploylog.principals import ANYBODY, parse_grant
+from deploylog.scope import deployment_scope, stack_scope
+from deploylog.service import EventService
 from deploylog.store.base import RequestKey, Store
 from factories import changeset, new_event, now, plan_document, stack_created, unique
 from servers import Answer, Local, running
@@ -67,7 +69,7 @@ async def key_of(store: Store, *grants: str) -> dict[str, str]:
 
 
 async def test_health_is_told_to_everybody(server: Local):
-    await key_of(server.store, "admin:")
+    await key_of(server.store, "admin:/")
 
     answer = await server.get("/v1/health")
 
@@ -147,9 +149,18 @@ async def test_the_id_wins_over_the_name(server: Local, tmp_path: Path):
     )
 
     both = await staged(server, asked(tmp_path, instanceId=NOBODY, instanceName="api"))
-    unknown = await staged(server, asked(tmp_path, instanceId="x", instanceName="api"))
+    unknown = await posted(server, asked(tmp_path, instanceId="x", instanceName="api"))
 
-    assert (both["instanceId"], unknown["instanceId"]) == (NOBODY, "other")
+    assert both["instanceId"] == NOBODY
+    assert (unknown.status, unknown.json) == (404, {"message": 'instance "x" not found'})
+
+
+async def test_an_unknown_id_is_told_only_after_the_plan_was_read(server: Local, tmp_path: Path):
+    missing = asked(tmp_path, blueprintFile="missing.json", instanceId="x")
+
+    answer = await posted(server, missing)
+
+    assert answer.status == 400
 
 
 async def test_of_several_of_a_name_that_of_our_project_is_meant(store: Store, tmp_path: Path):
@@ -201,7 +212,7 @@ async def test_a_plan_with_drift_stops_only_where_drift_is_checked(store: Store,
 
 
 async def test_who_may_not_write_cannot_stage(server: Local, tmp_path: Path):
-    headers = await key_of(server.store, "read:")
+    headers = await key_of(server.store, "read:/")
 
     answer = await posted(server, asked(tmp_path), headers=headers)
 
@@ -275,7 +286,7 @@ async def test_a_name_that_no_stack_can_have(server: Local, tmp_path: Path):
 
 
 async def test_who_shows_no_valid_credential(server: Local):
-    await key_of(server.store, "admin:")
+    await key_of(server.store, "admin:/")
 
     for path in (CHANGES + "/x", INSTANCES, CHANGES + "/x/stream", "/v1/events/cleanup/x"):
         answer = await server.get(path)
@@ -314,7 +325,7 @@ async def test_what_there_is_not(server: Local, path: str, message: str):
     ],
 )  # fmt: skip
 async def test_a_path_that_nobody_knows_is_not_asked_for_credentials(server: Local, path: str):
-    await key_of(server.store, "admin:")
+    await key_of(server.store, "admin:/")
 
     answer = await server.get(path)
 
@@ -335,7 +346,7 @@ async def test_a_path_that_nobody_knows_is_not_asked_for_credentials(server: Loc
 async def test_a_method_that_a_path_has_not_is_answered_with_nothing(
     server: Local, method: str, path: str
 ):
-    await key_of(server.store, "admin:")
+    await key_of(server.store, "admin:/")
 
     answer = await server.ask(method, path)
 
@@ -508,6 +519,30 @@ async def test_only_what_may_be_seen_is_an_instance(server: Local):
     assert (await server.get(f"{INSTANCES}/x", headers=headers)).status == 404
 
 
+async def test_a_stack_may_be_shown_by_any_of_its_scopes(server: Local):
+    """Not only by its project, which is not readable then."""
+    scopes = (stack_scope("acme", "stack-1"), "team/web")
+    await server.store.log.append([new_event("stack.created", scopes=scopes, data={"name": "web"})])
+    deployment = deployment_scope("acme", "stack-1", "1")
+    for scopes in ((deployment, "team/web"), (f"{deployment}2",)):
+        await server.store.log.append([new_event("deployment.started", scopes=scopes)])
+    headers = await key_of(server.store, "read:team/web")
+
+    told = (await server.get(INSTANCES, headers=headers)).json
+
+    assert [(each["name"], each["status"]) for each in told["instances"]] == [("web", 1)]
+    assert (await server.get(f"{INSTANCES}/web", headers=headers)).json["version"] == 1
+
+
+async def test_deployments_of_a_stack_that_was_deleted_meanwhile(server: Local):
+    await recorded(server, "02-apply-create.jsonl", operation="apply")
+    service = EventService(server.store, server.hub, followers=Followers(most=1), clock=now)
+    [stack] = await service.stacks(ANYBODY)
+    await service.delete_stack(ANYBODY, "acme", "web")
+
+    assert len(await service.deployments_of(ANYBODY, stack)) == 1
+
+
 async def test_a_change_set_of_others_is_none(server: Local, tmp_path: Path):
     whole = await staged(server, asked(tmp_path))
     headers = await key_of(server.store, "read:project/other")
@@ -566,7 +601,7 @@ async def test_too_many_streams_are_refused_for_a_while(store: Store):
 
 
 async def test_the_actor_is_who_asked(server: Local, tmp_path: Path):
-    headers = await key_of(server.store, "admin:")
+    headers = await key_of(server.store, "admin:/")
 
     answer = await posted(server, asked(tmp_path), headers=headers)
 

@@ -11,12 +11,12 @@ import pytest
 
 from deploylog.auth.apikey import make_key
 from deploylog.changes import Changes, Changeset, ResourceChange, encode, encode_changes
-from deploylog.events import Event, NewEvent
+from deploylog.events import Event, NewEvent, Resource
 from deploylog.principals import parse_grant
 from deploylog.scope import deployment_scope
 from deploylog.store.base import RequestKey, Store
 from deploylog.times import SECOND
-from factories import changeset, new_event, now, stack_created, unique
+from factories import changeset, deployment_event, new_event, now, stack_created, unique
 from servers import Frame, Local, Stream, parse_frame, running
 from waiting import PATIENCE, until
 
@@ -253,7 +253,7 @@ async def test_a_stream_that_has_not_come_to_its_end_is_torn_off_when_the_servic
 
 
 async def test_a_stream_is_torn_off_when_the_credential_is_revoked(server: Local):
-    key, secret = make_key(name="ci", groups=(), grants=[parse_grant("admin:")], now=now())
+    key, secret = make_key(name="ci", groups=(), grants=[parse_grant("admin:/")], now=now())
     await server.store.keys.add(key)
     change_set = await begun(server.store)
 
@@ -568,15 +568,16 @@ async def test_a_destroy_is_told_as_one(web: Local):
     assert [frame.data["status"] for frame in frames] == [7, 2, 8]
 
 
-async def test_a_deployment_whose_finish_is_forgotten_cannot_be_followed(web: Local):
+async def test_a_deployment_whose_finish_is_forgotten_is_finished_all_the_same(web: Local):
     events = await deploy(web.store, "1")
     await aged(0.01)
     await web.store.log.prune(now())
 
-    for headers in ({}, {"Last-Event-ID": events[0].id}):
-        answer = await web.get(WEB, headers=headers)
-        assert answer.status == 404
-        assert "no longer retained" in answer.json["message"]
+    [finish] = await whole(web, WEB)
+    gap, again = await whole(web, WEB, events[0].id)
+
+    assert (finish.event, finish.id, finish.data["status"]) == ("finish", None, 2)
+    assert (gap.event, again.data) == ("gap", finish.data)
 
 
 async def test_a_stack_that_grows_while_it_is_followed_is_followed_on(web: Local):
@@ -589,3 +590,159 @@ async def test_a_stack_that_grows_while_it_is_followed_is_followed_on(web: Local
         assert await stream.block() is None
 
     assert [frame.id for frame in frames] == ids(first + second)
+
+
+# A finish that is for others
+
+OPS = ("ops",)
+
+#: What somebody of no group is told without an event.
+UNSEEN = ("finish", None)
+
+
+async def outsider(store: Store) -> str:
+    """The key of somebody who is in no group."""
+    key, secret = make_key(name="x", groups=(), grants=[parse_grant("read:/")], now=now())
+    await store.keys.add(key)
+    return secret
+
+
+async def told_to(
+    server: Local, key: str, last_id: str | None = None
+) -> list[tuple[str, str | None, int]]:
+    """What an instance's stream tells, up to the clean end."""
+    told = []
+    async with following(server, WEB, last_id, key=key) as stream:
+        while (frame := await stream.block()) is not None:
+            told.append((frame.event, frame.id, frame.data["status"]))
+    return told
+
+
+async def test_a_finish_that_cannot_be_seen_is_told_without_the_event(web: Local):
+    key = await outsider(web.store)
+    begun = await deploy(web.store, "1", "started", "create")
+    await deploy(web.store, "1", "failed", groups=OPS, message="secret")
+
+    fresh = await told_to(web, key)
+    resumed = [await told_to(web, key, event.id) for event in begun]
+    ahead = await told_to(web, key, FAR_AHEAD)
+
+    [started, created] = begun
+    finish = (*UNSEEN, 3)
+    assert fresh == [
+        ("instanceUpdate", started.id, 0), ("resource", created.id, 2), finish,
+    ]  # fmt: skip
+    assert resumed == [[("resource", created.id, 2), finish], [finish]]
+    assert ahead == [finish]
+
+
+async def test_the_finish_of_an_older_deployment_is_not_told_in_its_place(web: Local):
+    key = await outsider(web.store)
+    first = await deploy(web.store, "1")
+    [started] = await deploy(web.store, "2", "started")
+    await deploy(web.store, "2", "completed", groups=OPS)
+
+    assert await told_to(web, key, first[-1].id) == [
+        ("instanceUpdate", started.id, 13), (*UNSEEN, 14),
+    ]  # fmt: skip
+    assert (await told_to(web, key, first[0].id))[-1] == ("finish", first[-1].id, 2)
+    assert await told_to(web, key, started.id) == [(*UNSEEN, 14)]
+
+
+@pytest.mark.parametrize("last_id", [None, LONG_AGO, FAR_AHEAD])
+async def test_a_finish_that_cannot_be_seen_is_told_live(store: Store, last_id: str | None):
+    await store.log.append([stack_created("web")])
+    key = await outsider(store)
+    await deploy(store, "1", "started", operation="destroy")
+
+    async with (
+        running(store, heartbeat_seconds=0.05) as server,
+        following(server, WEB, last_id, key=key) as stream,
+    ):
+        await server.until(lambda: server.hub.readers == 1)
+        [created] = await deploy(store, "1", "create")
+        while created.id not in await ids_of(stream, 1):
+            pass
+        await deploy(store, "1", "completed", groups=OPS)
+        finish = await stream.next()
+        assert await stream.block() is None
+
+    assert (finish.event, finish.id, finish.data["status"]) == ("finish", None, 8)
+
+
+async def test_a_deployment_that_began_later_finishes_unseen_too(store: Store):
+    await store.log.append([stack_created("web")])
+    key = await outsider(store)
+
+    async with (
+        running(store, heartbeat_seconds=0.05) as server,
+        following(server, WEB, key=key) as stream,
+    ):
+        await server.until(lambda: server.hub.readers == 1)
+        await deploy(store, "0", "started", operation="")
+        await deploy(store, "1", "started")
+        await deploy(store, "1", "completed", groups=OPS)
+        frames = [await stream.next() for _ in range(3)]
+        assert await stream.block() is None
+
+    assert [frame.event for frame in frames] == ["instanceUpdate", "instanceUpdate", "finish"]
+
+
+async def test_a_run_that_turns_out_to_plan_finishes_nothing(store: Store):
+    await store.log.append([stack_created("web")])
+    key = await outsider(store)
+    await store.log.append([deployment_event("deployment.started", id=id) for id in ("1", "2")])
+    planned = {"type": "deployment.completed", "data": {"operation": "plan"}}
+
+    async with (
+        running(store, heartbeat_seconds=0.05) as server,
+        following(server, WEB, key=key) as stream,
+    ):
+        await stream.next()
+        await store.log.append([deployment_event(**planned, id="1")])
+        await store.log.append([deployment_event(**planned, id="2", groups=OPS)])
+        applied = await deploy(store, "3")
+        frames = [await stream.next() for _ in range(3)]
+        assert await stream.block() is None
+
+    assert [frame.id for frame in frames] == ids(applied)
+
+
+# Objects that others take the place of
+
+
+@pytest.mark.parametrize("cut", [None, 0, 1, 2])
+async def test_a_replaced_object_is_not_told_to_be_destroyed(web: Local, cut: int | None):
+    await web.store.log.append([_object("1", "create", "old")])
+    events = [
+        *await deploy(web.store, "2", "started"),
+        *await web.store.log.append([_object("2", "create", "new")]),
+        *await web.store.log.append([_object("2", "delete", "old")]),
+        *await deploy(web.store, "2", "completed"),
+    ]
+
+    seen = await whole_ids(web, WEB, None if cut is None else events[cut].id)
+
+    begin = 0 if cut is None else cut + 1
+    assert seen == ids([each for each in events[begin:] if each.action != "delete"])
+
+
+async def test_what_an_earlier_deployment_left_is_known_when_a_stream_begins(store: Store):
+    await store.log.append([stack_created("web"), _object("1", "create", "new")])
+    await deploy(store, "2", "started")
+    [deposed, gone] = await store.log.append(
+        [_object("2", "delete", "old"), _object("2", "delete", "new")]
+    )
+    await deploy(store, "2", "completed")
+
+    async with running(store, bluelink_recent_seconds=0) as server:
+        seen = await whole_ids(server, WEB)
+
+    assert gone.id in seen
+    assert deposed.id not in seen
+
+
+def _object(deployment: str, action: str, id: str) -> NewEvent:
+    """The resource ``a`` has, or had, an object of this id."""
+    resource = Resource(type="t", name="a", id_key="id", id_value=id)
+    return deployment_event(f"resource.{action}.completed", id=deployment, resource=resource)

@@ -59,5 +59,7 @@ async def test_every_path_is_found_below_a_base_path_too(store: Store):
         for base in ("", "/bluelink", "/prod/api"):
             assert (await service.get(f"{base}/v1/health")).status == 200
             assert (await service.get(f"{base}/log/v1/projects")).json == {"projects": []}
+            root = await service.get(f"{base}/", allow_redirects=False)
+            assert root.headers["location"] == f"{base}/docs"
         assert (await service.get("/bluelinkx/v1/health")).status == 404
         assert (await service.get("/bluelink/bluelink/v1/health")).status == 404

@@ -83,6 +83,7 @@ async def test_the_demo_shows_everything_once(start_demo: StartDemo, temporary: 
     assert "diff │ Plan: 6 to add, 2 to change, 5 to destroy." in said
     assert "s3cr3t" not in said
     assert "CREATION_COMPLETE" in said
+    assert "…" not in said
     assert names_in(temporary) == []
 
 

@@ -191,7 +191,7 @@ async def test_a_setting_out_of_range_is_named(url: str, option: str, value: str
 
 
 async def test_with_a_key_it_listens_to_everybody(url: str):
-    await asyncio.to_thread(add_key, url, name="ci", groups=(), grants=[parse_grant("admin:")])
+    await asyncio.to_thread(add_key, url, name="ci", groups=(), grants=[parse_grant("admin:/")])
 
     async with spawned(url, host="0.0.0.0") as server:
         answer = await server.get(EVENTS)

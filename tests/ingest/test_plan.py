@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploylog.changes import (
+    SENSITIVE,
     OutputChange,
     PlanProblem,
     Totals,
@@ -15,8 +16,8 @@ from deploylog.changes import (
     encode_changes,
 )
 from deploylog.errors import InvalidPlan
-from deploylog.ingest.plan import parse_plan
-from deploylog.ingest.plan_document import MAX_DEPTH
+from deploylog.ingest.plan import MAX_ID, parse_plan
+from deploylog.ingest.plan_document import MAX_DEPTH, MAX_NAME, MAX_RESOURCES
 from plans import Json, new_change, new_plan, new_resource, parse, parse_one
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "06-plan-show.json"
@@ -364,7 +365,10 @@ LINE = {"@level": "info", "@message": "Terraform 1.11.4", "type": "version"}
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        (b"", "not JSON"),
+        (b"", "nothing came"),
+        (b" \r\n\t", "nothing came"),
+        (b"\xef\xbb\xbf", "nothing came"),
+        (b"PK\x03\x04\x14\x00\x08\x00", "this is the plan file itself"),
         (b"Terraform will perform", "not JSON"),
         (b'{"format_version":', "not JSON"),
         (b'{"format_version":"1.2","terraform_version":"\xff"}', "not JSON"),
@@ -466,6 +470,82 @@ def test_a_resource_may_not_be_there_twice() -> None:
         parse(new_plan(deposed, deposed))
 
     assert caught.value.field == "resource_changes[2].address"
+
+
+# Bounds
+
+
+NAMES = ["type", "name", "provider_name", "previous_address", "deposed", "index"]
+
+
+def as_deferred(resource: Json) -> Json:
+    return {"resource_change": resource}
+
+
+@pytest.mark.parametrize("name", ["address", *NAMES])
+def test_a_name_may_be_so_long_and_no_longer(name: str) -> None:
+    [change] = parse(new_plan(new_resource(**{name: "x" * MAX_NAME}))).resources
+    assert "x" * MAX_NAME in encode(change).decode()
+
+    with pytest.raises(InvalidPlan, match="4096") as caught:
+        parse(new_plan(new_resource(), new_resource(**{name: "x" * (MAX_NAME + 1)})))
+
+    assert caught.value.field == f"resource_changes[1].{name}"
+    assert "xx" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["address", "previous_address"])
+def test_there_is_no_nul_in_an_address(name: str) -> None:
+    parse(new_plan(new_resource(**{name: "a.b\n"})))
+
+    with pytest.raises(InvalidPlan) as caught:
+        parse(new_plan(new_resource(**{name: "a.\0b"})))
+
+    assert caught.value.field == f"resource_changes[0].{name}"
+
+
+def test_names_are_bounded_wherever_they_are() -> None:
+    resource = new_resource(address="x" * (MAX_NAME + 1))
+
+    for name, parts in {
+        "resource_drift[0].address": {"resource_drift": [resource]},
+        "deferred_changes[0].resource_change.address": {
+            "deferred_changes": [as_deferred(resource)]
+        },
+    }.items():
+        with pytest.raises(InvalidPlan) as caught:
+            parse(new_plan(**parts))
+        assert caught.value.field == name
+
+
+def test_ids_are_cut() -> None:
+    change = parse_one(new_resource(before={"id": "i" * 5_000}, importing={"id": "j" * 5_000}))
+
+    assert (change.id, change.import_id) == ("i" * MAX_ID, "j" * MAX_ID)
+    assert change.before["id"] == "i" * 5_000
+
+
+def test_an_id_is_cut_where_no_secret_is() -> None:
+    id = "i" * (MAX_ID - 10) + "correct horse battery"
+    resource = new_resource(
+        before={"id": id, "s": "correct horse battery"}, before_sensitive={"s": True}
+    )
+
+    assert parse_one(resource).id == "i" * (MAX_ID - 10) + SENSITIVE[:10]
+
+
+def test_there_may_be_so_many_resource_changes_and_no_more() -> None:
+    entry = b'{"address":"a.%d","type":"a","mode":"data","change":{"actions":["no-op"]}}'
+    entries = [entry % number for number in range(MAX_RESOURCES + 1)]
+
+    def plan_of(entries: list[bytes]) -> bytes:
+        return b'{"format_version":"1.2","resource_changes":[%b]}' % b",".join(entries)
+
+    parse_plan(plan_of(entries[:-1]))
+    with pytest.raises(InvalidPlan, match="100000") as caught:
+        parse_plan(plan_of(entries))
+
+    assert caught.value.field == "resource_changes"
 
 
 # Numbers

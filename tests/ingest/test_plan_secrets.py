@@ -1,4 +1,5 @@
 import json
+import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -242,7 +243,11 @@ def test_a_secret_is_masked_without_the_space_around_it() -> None:
         (123456, 123456, SENSITIVE),
         (123456, Decimal("123456.0"), SENSITIVE),
         (123456, "123456", SENSITIVE),
-        (123456, "x123456", "x123456"),
+        (1234567, "x1234567", "x1234567"),
+        (12345678, "x12345678x", f"x{SENSITIVE}x"),
+        (-12345678, "x=12345678", f"x={SENSITIVE}"),
+        (Decimal("1234567.8"), "x=1234567.8", f"x={SENSITIVE}"),
+        (Decimal("1E+99999999"), "x=1E+99999999", f"x={SENSITIVE}"),
         (12345, 12345, 12345),
         (-123456, -123456, SENSITIVE),
         (Decimal("3.14159"), Decimal("3.14159"), SENSITIVE),
@@ -272,6 +277,105 @@ def test_the_longest_secret_is_masked_and_those_that_overlap_as_one() -> None:
     assert mask.text("<secret-one-and-two>") == f"<{SENSITIVE}>"
     assert mask.text("<secret-one-and-two-and-three>") == f"<{SENSITIVE}>"
     assert mask.text("secret-onesecret-one") == SENSITIVE * 2
+
+
+def test_a_long_number_is_masked_inside_of_texts_however_it_is_written() -> None:
+    document = json.dumps(
+        new_plan(
+            new_resource(
+                after={
+                    "pin": 123456789012,
+                    "url": "code=123456789012&x",
+                    "encoded": b64encode(b'{"code":123456789012}').decode(),
+                },
+                after_sensitive={"pin": True},
+            )
+        )
+    )
+
+    [change] = parse_plan(document.encode()).resources
+
+    assert change.after["url"] == f"code={SENSITIVE}&x"
+    assert SENSITIVE in change.after["encoded"]
+
+
+def test_a_negative_number_does_not_keep_a_text_from_being_masked() -> None:
+    for secrets in ([-1234567, "-1234567"], ["-1234567", -1234567]):
+        assert Mask(secrets).text("x=-1234567") == f"x={SENSITIVE}"
+
+
+PEM = f"""-----BEGIN PRIVATE KEY-----
+{"MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"}
+  {"BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"}\r
+fifteen-letters
+sixteen-letters-
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("key: MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", f"key: {SENSITIVE}"),
+        (
+            "k: |\n    MIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n    BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n",
+            f"k: |\n    {SENSITIVE}\n    {SENSITIVE}\n",
+        ),
+        ("BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj", SENSITIVE),
+        ("<sixteen-letters->", f"<{SENSITIVE}>"),
+        ("<fifteen-letters>", "<fifteen-letters>"),
+        ("fifteen-letters", "fifteen-letters"),
+        (f"<{PEM}>", f"<{SENSITIVE}>"),
+    ],
+)
+def test_the_lines_of_a_secret_are_secret(text: str, masked: str) -> None:
+    assert Mask([PEM]).text(text) == masked
+
+
+def test_lines_of_a_secret_are_masked_inside_of_base64() -> None:
+    indented = PEM.replace("\n", "\n    ")
+
+    masked = Mask([PEM]).text(b64encode(indented.encode()).decode())
+
+    assert masked.count(SENSITIVE) == 4
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.text("ab", min_size=8, max_size=14), max_size=12),
+    st.lists(st.text("ab", max_size=14), max_size=12).map("".join),
+)
+def test_every_secret_is_masked_and_nothing_else(secrets: list[str], text: str) -> None:
+    assert Mask(secrets).text(f"<{text}>") == naively_masked(secrets, f"<{text}>")
+
+
+def naively_masked(secrets: list[str], text: str) -> str:
+    told, end = "", 0
+    for start in range(len(text)):
+        stop = max((start + len(it) for it in secrets if text.startswith(it, start)), default=start)
+        if stop > start:
+            told += SENSITIVE if start >= end else ""
+            end = max(end, stop)
+        elif start >= end:
+            told += text[start]
+    return told
+
+
+@pytest.mark.parametrize(
+    ("secrets", "text"),
+    [
+        (["a" * 8 + "b" * length for length in range(1_000)], "a" * 200_000),
+        (["a" * length for length in range(8, 1_000)], "a" * 100_000),
+        (["a" * 200_000 + "b"], "a" * 300_000),
+    ],
+    ids=["alike", "within each other", "long"],
+)
+def test_hostile_secrets_are_found_in_time(secrets: list[str], text: str) -> None:
+    began = time.process_time()
+
+    masked = Mask(secrets).text(text)
+
+    assert time.process_time() - began < 10
+    assert masked in (text, SENSITIVE)
 
 
 def test_masked_names_stay_different() -> None:
@@ -334,7 +438,7 @@ def test_no_error_tells_a_secret() -> None:
 
 awkward = st.sampled_from("aZ9 \"\\<>&/+=\n'\N{SNOWMAN}\N{GRINNING FACE}")
 secret_text = st.text(
-    awkward | st.characters(codec="utf-8"), min_size=5, max_size=40
+    awkward | st.characters(codec="utf-8", exclude_characters="\0"), min_size=5, max_size=40
 ).map("zQ7-".__add__)  # fmt: skip
 
 

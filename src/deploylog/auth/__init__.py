@@ -9,11 +9,13 @@ from typing import Protocol
 import msgspec
 
 from deploylog.auth.rate import Rate
-from deploylog.errors import TooMany, Unauthenticated
+from deploylog.errors import TooMany, Unauthenticated, Unavailable
 from deploylog.principals import Principal
 
 #: Headers that a credential may stand in.
 CREDENTIAL_HEADERS = ("authorization", "x-api-key", "bluelink-api-key", "bluelink-signature-v1")
+
+_SIGNATURE = CREDENTIAL_HEADERS[-1]
 
 #: Credentials remembered as good, while failed attempts are limited.
 _REMEMBERED = 10_000
@@ -49,7 +51,7 @@ class Authenticator(Protocol):
 
     async def principal(self, presented: Presented) -> Principal | None:
         """Who the request's credential says it is; ``None`` when it has none of this kind, or
-        one that is not valid.
+        one that is not valid. Raises Unavailable when that cannot be told now.
         """
         ...
 
@@ -84,7 +86,9 @@ class Gate:
             raise TooMany("there were too many failed attempts", retry_after=wait)
         principal = await self._principal(presented)
         if principal is None:
-            self._good.discard(credentials)
+            # Of a signature only the key's id is remembered, which others may show, too.
+            if _SIGNATURE not in presented.headers:
+                self._good.discard(credentials)
             self._failures.take(address)
             self._failed()
             raise Unauthenticated
@@ -102,11 +106,21 @@ class Gate:
         return False
 
     async def _principal(self, presented: Presented) -> Principal | None:
-        """Who the first kind that knows says; a bad credential is not in a good one's way."""
+        """Who the first kind that knows says; a bad credential is not in a good one's way.
+
+        Raises Unavailable when none knows, and one cannot say.
+        """
+        unavailable: Unavailable | None = None
         for authenticator in self._authenticators:
-            principal = await authenticator.principal(presented)
-            if principal is not None:
-                return principal
+            try:
+                principal = await authenticator.principal(presented)
+            except Unavailable as error:
+                unavailable = error
+            else:
+                if principal is not None:
+                    return principal
+        if unavailable is not None:
+            raise unavailable
         return None
 
     def _remember(self, credentials: bytes) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from deploylog.errors import InvalidInput, InvalidSettings
+from deploylog.errors import InvalidInput, InvalidSettings, Unavailable
 from deploylog.principals import Grant, parse_grant
 from deploylog.times import SECOND
 
@@ -158,14 +158,19 @@ class SigningKeys:
         self._fetching: asyncio.Task[None] | None = None
 
     async def get(self, id: str, algorithm: str) -> PublicKey | None:
-        """The key; fetches the keys when they are old, or do not have it."""
+        """The key, if the issuer has it; fetches the keys when they are old, or do not have it.
+
+        Raises Unavailable when the issuer has not answered for long.
+        """
         if self._should_fetch((id, algorithm)):
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await self.refresh()
             except TimeoutError:
                 pass
-        return self._keys.get((id, algorithm)) if self._are_good() else None
+        if not self._are_good():
+            raise Unavailable("the token issuer does not answer")
+        return self._keys.get((id, algorithm))
 
     async def refresh(self) -> None:
         """Fetch the keys; who comes while that goes on waits for the same answer."""
@@ -209,6 +214,10 @@ class SigningKeys:
             self._keys = await fetch_keys(self._http, self._issuer)
         except IssuerFails as failure:
             self._told(failure)
+        except Exception:
+            # Whatever an issuer says, it is no reason to end the service.
+            _LOGGER.exception("cannot read what the token issuer %s says", self._issuer.url)
+            self._is_down = True
         else:
             self._fetched = self._clock()
             self._told(None)
@@ -238,7 +247,7 @@ async def fetch_keys(http: aiohttp.ClientSession, issuer: Issuer) -> PublicKeys:
 def parse_metadata(document: bytes, issuer: Issuer) -> str:
     """Where the issuer's metadata say that its keys are; raises IssuerFails."""
     metadata = _object(document)
-    if metadata.get("issuer") not in issuer.names:
+    if str(metadata.get("issuer")) not in issuer.names:
         raise IssuerFails("its metadata are another issuer's")
     url = metadata.get("jwks_uri")
     allowed = ("https://", "http://") if issuer.url.startswith("http://") else ("https://",)

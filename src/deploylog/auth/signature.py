@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from deploylog.auth import Presented
-from deploylog.auth.seal import Seal, require_seal
+from deploylog.auth.seal import Seal
 from deploylog.auth.trust import Trust
 from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.principals import Grant, Principal
@@ -37,6 +37,11 @@ _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 #: A key id stands quoted in a header, between commas and equal signs.
 _KEY_ID = re.compile(r"[!#-+\--<>-~]{1,128}")
+
+#: The paths of streams, below any base path.
+_STREAM = re.compile(
+    r"(?:/.*)?(?:/v1/deployments/(?:changes|instances)/[^/]+|/log/v1/events)/stream", re.DOTALL
+)
 
 #: What a signature under an unknown key id is compared with, so that it takes as long.
 _NOBODYS_SECRET = "0" * 64
@@ -201,10 +206,17 @@ async def require_opened(signers: Signers, seal: Seal | None) -> None:
 
 def open_secret(signer: StoredSigner, seal: Seal | None) -> str:
     """Its secret; raises OperatorError, which names it."""
+    named = f"{signer.kind} key {signer.id}"
+    otherwise = f"if that key is lost: deploylog keys revoke {signer.id}"
+    if seal is None:
+        raise OperatorError(
+            f"{named} is sealed: start with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE, the "
+            f"file of the key that sealed it; {otherwise}"
+        )
     try:
-        return require_seal(seal).open(signer.sealed)
+        return seal.open(signer.sealed)
     except OperatorError as error:
-        raise OperatorError(f"{signer.kind} key {signer.id}: {error.message}") from error
+        raise OperatorError(f"{named}: {error.message}; {otherwise}") from error
 
 
 def _parse_part(part: str, name: str) -> str | None:
@@ -248,4 +260,5 @@ def _bytes(message: str) -> bytes | None:
 
 
 def _is_stream(presented: Presented) -> bool:
-    return presented.method == "GET" and presented.path.endswith("/stream")
+    """Whether it asks for what a client follows, and not for an instance named "stream"."""
+    return presented.method == "GET" and _STREAM.fullmatch(presented.path) is not None

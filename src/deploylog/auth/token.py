@@ -1,20 +1,28 @@
 """Bearer tokens: JSON Web Tokens of one OAuth 2 or OpenID Connect issuer."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import jwt
 
 from deploylog.auth import Presented
 from deploylog.auth.issuer import Issuer, PublicKey, SigningKeys, open_session
+from deploylog.auth.rate import Rate
 from deploylog.errors import InvalidInput
+from deploylog.events import MAX_NAME_LENGTH
 from deploylog.principals import Grant, Principal, parse_grant
 from deploylog.times import SECOND
 
+_LOGGER = logging.getLogger(__name__)
+
 #: Longer tokens are refused unread.
 MOST_CHARACTERS = 16 * 1024
+
+#: Refused tokens of which the log tells at once; then it is one a second.
+SAID_AT_ONCE = 5
 
 #: Claims that a person is called by, the best first.
 _NAMES = ("preferred_username", "email", "sub")
@@ -31,6 +39,10 @@ _OPTIONS: Any = {
 }
 
 
+class Refused(Exception):
+    """A token is not good; the message says why, without what it holds."""
+
+
 class Tokens:
     """Knows the principals of an issuer's tokens."""
 
@@ -41,18 +53,30 @@ class Tokens:
         self._issuer = issuer
         self._keys = keys
         self._clock = clock
+        self._said = Rate(1, burst=SAID_AT_ONCE, clock=lambda: clock() / SECOND)
 
     async def principal(self, presented: Presented) -> Principal | None:
         """See ``Authenticator``."""
         token = presented.bearer
-        named = _parse_header(token)
-        if named is None or named[0] not in self._issuer.algorithms:
+        if not _is_token(token):
             return None
-        algorithm, id = named
+        try:
+            return await self._principal(token)
+        except Refused as refused:
+            # Whoever sets it up must be able to tell; who sent it must not.
+            if not self._said.take(""):
+                _LOGGER.info("a token was refused: %s", refused)
+            return None
+
+    async def _principal(self, token: str) -> Principal:
+        """Whose token it is; raises Refused, or Unavailable."""
+        algorithm, id = _parse_header(token)
+        if algorithm not in self._issuer.algorithms:
+            raise Refused(f"its algorithm is {algorithm!r}")
         key = await self._keys.get(id, algorithm)
-        claims = _verify(token, key, algorithm, self._issuer) if key is not None else None
-        if claims is None:
-            return None
+        if key is None:
+            raise Refused(f"the issuer has no key {id!r} for {algorithm}")
+        claims = _verify(token, key, algorithm, self._issuer)
         return parse_principal(claims, self._issuer, now=self._clock())
 
     async def is_valid(self, principal: Principal) -> bool:
@@ -76,14 +100,14 @@ async def open_tokens(issuer: Issuer, *, clock: Callable[[], int]) -> AsyncItera
             keys.close()
 
 
-def parse_principal(claims: Mapping[str, Any], issuer: Issuer, *, now: int) -> Principal | None:
-    """Who the ``claims`` of a verified token are of; ``None`` outside their time. ``now`` in ns."""
-    subject, expires = claims.get("sub"), _expiry(claims, issuer.leeway, now)
-    if not subject or not isinstance(subject, str) or expires is None:
-        return None
+def parse_principal(claims: Mapping[str, Any], issuer: Issuer, *, now: int) -> Principal:
+    """Who the ``claims`` of a verified token are of; raises Refused. ``now`` in ns."""
+    expires, subject = _expiry(claims, issuer.leeway, now), claims.get("sub")
+    if not _is_name(subject):
+        raise Refused("it has no sub that can be a name")
     names = [claims.get(name) for name in _NAMES]
     return Principal(
-        name=next(name for name in names if isinstance(name, str) and name),
+        name=next(name for name in names if _is_name(name)),
         id=f"{issuer.url}#{subject}",
         groups=frozenset(_words(_claim(claims, issuer.groups_claim))),
         grants=_grants(claims, issuer),
@@ -92,19 +116,32 @@ def parse_principal(claims: Mapping[str, Any], issuer: Issuer, *, now: int) -> P
     )
 
 
-def _parse_header(token: str) -> tuple[str, str] | None:
+def _is_name(claim: object) -> TypeGuard[str]:
+    """Whether somebody, or a group, can be called so: it will stand in events and in answers."""
+    if not isinstance(claim, str) or not 1 <= len(claim) <= MAX_NAME_LENGTH or "\0" in claim:
+        return False
+    # JSON can write half of a character, which nothing else can.
+    return not any("\ud800" <= character <= "\udfff" for character in claim)
+
+
+def _is_token(text: str) -> bool:
+    """Whether the text is meant as one."""
+    return text.count(".") == 2 and len(text) <= MOST_CHARACTERS
+
+
+def _parse_header(token: str) -> tuple[str, str]:
     """The algorithm and the key id that a token names."""
-    if not token or len(token) > MOST_CHARACTERS or token.count(".") != 2:
-        return None
     try:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, RecursionError):
-        return None
+        raise Refused("it cannot be read") from None
     algorithm, id = header.get("alg"), header.get("kid")
-    return (algorithm, id) if isinstance(algorithm, str) and isinstance(id, str) else None
+    if not (isinstance(algorithm, str) and isinstance(id, str)):
+        raise Refused("it names no algorithm and key")
+    return algorithm[:64], id[:256]
 
 
-def _verify(token: str, key: PublicKey, algorithm: str, issuer: Issuer) -> dict[str, Any] | None:
+def _verify(token: str, key: PublicKey, algorithm: str, issuer: Issuer) -> dict[str, Any]:
     try:
         return jwt.decode(
             token,
@@ -114,18 +151,24 @@ def _verify(token: str, key: PublicKey, algorithm: str, issuer: Issuer) -> dict[
             issuer=issuer.names,
             options=_OPTIONS,
         )
-    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-        return None
+    except jwt.PyJWTError as error:
+        # Its words name claims, not what they hold.
+        raise Refused(str(error)[:256]) from None
+    except (ValueError, TypeError, RecursionError):
+        raise Refused("it cannot be read") from None
 
 
-def _expiry(claims: Mapping[str, Any], leeway: int, now: int) -> int | None:
-    """When the token ends, in ns; ``None`` outside its time."""
+def _expiry(claims: Mapping[str, Any], leeway: int, now: int) -> int:
+    """When the token ends, in ns; raises Refused outside its time."""
     end, begun, issued = (_ns(claims.get(name)) for name in ("exp", "nbf", "iat"))
     if end is None or ("nbf" in claims and begun is None) or ("iat" in claims and issued is None):
-        return None
+        raise Refused("its exp, nbf or iat is no time")
     expires, latest = end + leeway * SECOND, now + leeway * SECOND
-    is_begun = all(time is None or time <= latest for time in (begun, issued))
-    return expires if is_begun and now < expires else None
+    if not all(time is None or time <= latest for time in (begun, issued)):
+        raise Refused("its time has not come")
+    if now >= expires:
+        raise Refused("it has expired")
+    return expires
 
 
 def _ns(seconds: object) -> int | None:
@@ -163,8 +206,5 @@ def _claim(claims: Mapping[str, Any], path: str) -> Any:
 
 def _words(claim: object) -> tuple[str, ...]:
     """A list of strings, or one string of words; what is neither holds none."""
-    if isinstance(claim, str):
-        return tuple(claim.split())
-    if isinstance(claim, list):
-        return tuple(word for word in claim if isinstance(word, str) and word)
-    return ()
+    words = claim.split() if isinstance(claim, str) else claim
+    return tuple(filter(_is_name, words)) if isinstance(words, list) else ()

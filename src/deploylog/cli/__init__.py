@@ -6,7 +6,8 @@ import sys
 import typer
 
 from deploylog.cli import changesets, ingest, keys, query, run, serve, stacks
-from deploylog.client import Unanswered
+from deploylog.cli.output import discard_stdout
+from deploylog.client import ServerUnreachable, Unanswered
 from deploylog.errors import DeploylogError, OperatorError
 from deploylog.feed import Undelivered
 
@@ -16,13 +17,20 @@ EXIT_CODES: dict[type[DeploylogError], int] = {
     OperatorError: 2,
     Undelivered: os.EX_TEMPFAIL,
     Unanswered: os.EX_TEMPFAIL,
+    ServerUnreachable: os.EX_TEMPFAIL,
 }
 
 app = typer.Typer(
     help="Deploylog, the event log of your deployments.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"auto_envvar_prefix": "DEPLOYLOG", "help_option_names": ["-h", "--help"]},
+    # Its boxes would cut the names of options and variables to the width of the screen.
+    rich_markup_mode=None,
+    context_settings={
+        "auto_envvar_prefix": "DEPLOYLOG",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
 )
 app.command()(serve.serve)
 app.command(context_settings=run.CONTEXT)(run.run)
@@ -60,4 +68,4 @@ def _flush() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter would try once more, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()

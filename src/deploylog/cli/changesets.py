@@ -43,7 +43,7 @@ def changesets(
     if json:
         sys.stdout.writelines(f"{msgspec.json.encode(one).decode()}\n" for one in found)
     else:
-        screen().print(changeset_table(found))
+        changeset_table(found).print(screen())
 
 
 async def _list(server: str, key: str | None, selected: Params) -> tuple[ChangesetState, ...]:

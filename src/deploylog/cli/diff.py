@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
+from deploylog.abridging import LONG_BYTES, TOO_LONG
 from deploylog.changes import (
     SENSITIVE,
     Changes,
@@ -30,8 +31,29 @@ _LEAD = 20
 
 UNKNOWN = "(known after apply)"
 
-#: The usual reason to replace a resource: the fields tell more.
-_OBVIOUS = "replace_because_cannot_update"
+#: Reasons to replace a resource, in the heading's words; of the usual one the fields tell more.
+_REPLACED = {
+    "replace_because_cannot_update": "must be replaced",
+    "replace_because_tainted": "is tainted, so must be replaced",
+    "replace_by_request": "will be replaced, as requested",
+    "replace_by_triggers": "will be replaced due to changes in replace_triggered_by",
+}
+
+#: Other reasons; ``{key}`` is the resource's index or key.
+_REASONS = {
+    "delete_because_no_resource_config": "because it is not in configuration",
+    "delete_because_no_module": "because its module is not in configuration",
+    "delete_because_no_move_target": "because it was moved to what is not in configuration",
+    "delete_because_wrong_repetition": "because its index or key is not of the kind in use",
+    "delete_because_count_index": "because index {key} is out of range for count",
+    "delete_because_each_key": "because key {key} is not in for_each map",
+    "delete_because_enabled_false": "because enabled is false",
+    "read_because_config_unknown": "config refers to values not yet known",
+    "read_because_dependency_pending": "depends on a resource or a module with changes pending",
+    "read_because_check_nested": "config will be reloaded to verify a check block",
+    "forgot_because_lifecycle_destroy_in_config": "because lifecycle.destroy is false in config",
+    "forgot_because_lifecycle_destroy_in_state": "because lifecycle.destroy is false in state",
+}
 
 _MISSING = object()
 
@@ -88,9 +110,16 @@ def render_end(changes: Changes) -> Iterator[Text]:
     yield from _outputs(changes.outputs)
     for problem in changes.problems:
         yield from _problem(problem)
-    if changes.abridged:
-        yield _remark("(too long to be told whole: some of it is left out)")
+    if changes.abridged and not changes.resources:
+        yield from _left_out()
     yield render_summary(changes)
+
+
+def _left_out() -> Iterator[Text]:
+    """What an end that was cut to its totals does not tell."""
+    yield Text("The plan is too long to be shown whole: resources that are not shown above,")
+    yield Text("outputs, changes outside of deployments and warnings are left out.")
+    yield Text()
 
 
 def render_summary(changes: Changes) -> Text:
@@ -121,7 +150,7 @@ def _counted(totals: Totals) -> str:
 
 
 def _heading(change: ResourceChange) -> Text:
-    words = _PLANNED[change.action]
+    words = _planned(change)
     moved = f"moved from {one_line(change.previous_address)}" if change.previous_address else ""
     if change.action == "none":
         words = "will be imported" if change.imported else f"has {moved}"
@@ -132,6 +161,12 @@ def _heading(change: ResourceChange) -> Text:
     if change.imported:
         words = f"{words} (imported from {render_value(change.import_id or change.id)})"
     return Text(f"{one_line(change.name)} {words}", style="bold")
+
+
+def _planned(change: ResourceChange) -> str:
+    if change.action == "replace" and change.reason in _REPLACED:
+        return _REPLACED[change.reason]
+    return _PLANNED[change.action]
 
 
 def _sign(change: ResourceChange) -> str:
@@ -145,8 +180,8 @@ def _sign(change: ResourceChange) -> str:
 def _block(change: ResourceChange, heading: Text) -> Iterator[Text]:
     sign = _sign(change)
     yield Text.assemble((f"{sign:>3}", _STYLES.get(sign, "")), " ", heading)
-    if change.reason not in (None, _OBVIOUS):
-        yield _remark(f"({_reason(change.reason)})")
+    if change.reason is not None and change.reason not in _REPLACED:
+        yield _remark(f"({_reason(change, change.reason)})")
     fields = sorted(_fields(change), key=lambda field: _order(field.path))
     names = [_name(field.path) for field in fields]
     width = min(max(map(len, names), default=0), _WIDEST)
@@ -154,15 +189,45 @@ def _block(change: ResourceChange, heading: Text) -> Iterator[Text]:
         yield _line(field, name.ljust(width))
     if change.unchanged:
         yield _remark(f"({_number(len(change.unchanged), 'unchanged field')})")
-    if change.abridged:
-        yield _remark("(too long to be told whole: some of it is left out)")
+    if _lacks_fields(change):
+        yield Text()
+        yield _remark("(this change is too long to be shown whole: fields or values are left out)")
     yield Text()
 
 
-def _reason(word: str) -> str:
-    """``delete_because_count_index`` in words: the action is told already."""
-    _, because, reason = word.rpartition("because_")
-    return one_line(f"{because}{reason}").replace("_", " ")
+def _reason(change: ResourceChange, word: str) -> str:
+    """The reason in Terraform's words, or as it is."""
+    return _REASONS.get(word, one_line(word)).replace("{key}", f"[{_key(change)}]")
+
+
+def _key(change: ResourceChange) -> str:
+    """The index as a number, the key in quotes."""
+    is_index = change.reason == "delete_because_count_index"
+    return one_line(change.key) if is_index else render_value(change.key)
+
+
+def _lacks_fields(change: ResourceChange) -> bool:
+    """Whether something that would be shown was left out: all attributes go first."""
+    if not change.abridged:
+        return False
+    if change.before is None and _shows_before(change):
+        return True
+    # Fields are the last to go, after long values and the names of what is unchanged.
+    return change.after is None and not (change.unchanged or _has_long_value(change))
+
+
+def _shows_before(change: ResourceChange) -> bool:
+    if change.action == "create":
+        return False
+    return change.action == "delete" or bool(change.removed or change.known_on_deploy)
+
+
+def _has_long_value(change: ResourceChange) -> bool:
+    return any(
+        len(encode(value)) > LONG_BYTES
+        for field in (*change.added, *change.modified)
+        for value in (field.before, field.after)
+    )
 
 
 def _fields(change: ResourceChange) -> Iterator[_Field]:
@@ -223,7 +288,10 @@ def render_value(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    return one_line(encode(value).decode().replace(f'"{SENSITIVE}"', SENSITIVE))
+    text = encode(value).decode()
+    for stand_in in (SENSITIVE, TOO_LONG):
+        text = text.replace(f'"{stand_in}"', stand_in)
+    return one_line(text)
 
 
 def _cut(text: str, start: int = 0) -> str:

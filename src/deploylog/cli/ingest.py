@@ -134,5 +134,7 @@ async def _resume(
             failed = await resume(client, spool, events, patience=patience, say=say)
             if failed is None:
                 say(f"deployment {id}: everything is recorded")
-            failure = failed or failure
+            elif failure is not None:
+                say(failed.message)
+            failure = failure or failed
     return failure

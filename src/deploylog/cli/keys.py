@@ -1,15 +1,17 @@
 """``keys``: who may do what, kept in the store itself."""
 
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from deploylog import admin
 from deploylog.admin import Credential
+from deploylog.cli.listing import Column, Listing
+from deploylog.cli.options import check_name, choice_of
 from deploylog.cli.serve import (
     Config,
     SecretKeyFile,
@@ -17,11 +19,11 @@ from deploylog.cli.serve import (
     chosen_secret_key_file,
     chosen_store,
 )
-from deploylog.cli.tables import plain, screen
+from deploylog.cli.tables import plain, render_moment, screen
 from deploylog.errors import InvalidInput, OperatorError
 from deploylog.principals import Grant, parse_grant
 from deploylog.store.base import StoredSigner
-from deploylog.times import render_time
+from deploylog.times import SECOND
 
 #: Secrets shorter than this, in characters, can be guessed by who overheard one request.
 _GUESSABLE = 32
@@ -38,7 +40,7 @@ class Kind(StrEnum):
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    name: Annotated[str, typer.Argument(help="Whose key it is.", callback=check_name)],
     *,
     grant: Annotated[
         list[str],
@@ -51,7 +53,10 @@ def add(
         list[str] | None, typer.Option("--group", help="Group that it is in; repeatable.")
     ] = None,
     kind: Annotated[
-        Kind, typer.Option("--kind", help="API key, or pair for Bluelink Signature v1.")
+        Kind,
+        typer.Option(
+            "--kind", parser=choice_of(Kind), help="API key, or pair for Bluelink Signature v1."
+        ),
     ] = Kind.KEY,
     id: Annotated[
         str | None, typer.Option("--id", help="Key id of a pair that there is already.")
@@ -99,7 +104,8 @@ def _taken_over(kind: Kind, id: str | None, file: Path | None) -> tuple[str, str
     secret = _read_secret(file)
     if len(secret) < _GUESSABLE:
         print(
-            f"deploylog: the secret has less than {_GUESSABLE} characters, and may be guessed",
+            f"deploylog: warning: the secret has less than {_GUESSABLE} characters, and may be"
+            " guessed",
             file=sys.stderr,
         )
     return id, secret
@@ -122,20 +128,30 @@ def _read_secret(file: Path) -> str:
 @app.command("list")
 def list_(*, store: Store = None, config: Config = None) -> None:
     """List keys, the revoked ones too."""
-    columns = ("ID", "KIND", "NAME", "GRANTS", "GROUPS", "CREATED", "REVOKED")
-    table = Table(*columns, box=None, pad_edge=False)
+    listing = Listing(
+        Column(name="ID", rank=0),
+        Column(name="KIND", rank=4),
+        Column(name="NAME", rank=2, wraps=True),
+        Column(name="GRANTS", rank=1, wraps=True),
+        Column(name="GROUPS", rank=5, wraps=True),
+        Column(name="CREATED", rank=6),
+        Column(name="REVOKED", rank=3),
+    )
     for credential in admin.list_credentials(chosen_store(store, config)):
-        table.add_row(*_row(credential))
-    screen().print(table)
+        listing.add(*_row(credential))
+    listing.print(screen())
 
 
 def _row(credential: Credential) -> tuple[str, ...]:
     kind = credential.kind if isinstance(credential, StoredSigner) else Kind.KEY.value
     grants = " ".join(f"{grant.right}:{grant.scope or '/'}" for grant in credential.grants)
     groups = plain(" ".join(credential.groups))
-    revoked = render_time(credential.revoked) if credential.revoked is not None else ""
-    created = render_time(credential.created)
+    created, revoked = map(_moment, (credential.created, credential.revoked))
     return credential.id, kind, plain(credential.name), grants, groups, created, revoked
+
+
+def _moment(ns: int | None) -> str:
+    return render_moment(datetime.fromtimestamp(ns // SECOND, UTC) if ns is not None else None)
 
 
 @app.command()

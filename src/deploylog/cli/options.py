@@ -2,23 +2,23 @@
 
 import getpass
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
+from deploylog.cli.tables import one_line
 from deploylog.client import Params
 from deploylog.spool import DEFAULT_LIMIT
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 DEFAULT_SERVER = "http://127.0.0.1:8325"
 DEFAULT_SPOOL_BYTES = DEFAULT_LIMIT
 #: Seconds.
 DEFAULT_PATIENCE = 300.0
-
-#: The part of the help that these options are in.
-RECORDED = "What is recorded"
-_SELECT = "Which events"
 
 
 def spool_directory(environ: Mapping[str, str], home: Path) -> Path:
@@ -55,9 +55,38 @@ def params(**given: str | int | Sequence[str] | None) -> Params:
 def refuse_options(context: typer.Context) -> None:
     """Raise BadParameter for options before the subcommand: they are not the subcommand's."""
     for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if source_of(context, name) == "COMMANDLINE":
             raise typer.BadParameter(f"options go after {context.invoked_subcommand}")
+
+
+def source_of(context: typer.Context, name: str) -> str | None:
+    """Where an option's value comes from: ``COMMANDLINE``, ``ENVIRONMENT``, ``DEFAULT``…"""
+    source = context.get_parameter_source(name)
+    return source.name if source is not None else None
+
+
+def check_name(name: str | None) -> str | None:
+    """The name; raises BadParameter for one that cannot be meant, as of a variable not set."""
+    if name is None:
+        return None
+    if not name.strip():
+        raise typer.BadParameter("it is empty")
+    if one_line(name) != name:
+        raise typer.BadParameter("it holds control characters")
+    return name
+
+
+def choice_of(kind: type[_Choice]) -> Callable[[str], _Choice]:
+    """A parser of one of the words of ``kind``; it raises BadParameter."""
+
+    def parse(word: str) -> _Choice:
+        try:
+            return kind(word)
+        except ValueError:
+            words = ", ".join(repr(each.value) for each in kind)
+            raise typer.BadParameter(f"{word!r} is not one of {words}.") from None
+
+    return parse
 
 
 Server = Annotated[
@@ -81,8 +110,8 @@ Project = Annotated[
     typer.Option(
         "--project",
         envvar="DEPLOYLOG_PROJECT",
+        callback=check_name,
         help="Project that the stack is in.",
-        rich_help_panel=RECORDED,
     ),
 ]
 Stack = Annotated[
@@ -90,8 +119,8 @@ Stack = Annotated[
     typer.Option(
         "--stack",
         envvar="DEPLOYLOG_STACK",
+        callback=check_name,
         help="Stack that is deployed; made if there is none of that name.",
-        rich_help_panel=RECORDED,
     ),
 ]
 Environment = Annotated[
@@ -100,7 +129,6 @@ Environment = Annotated[
         "--environment",
         envvar="DEPLOYLOG_ENVIRONMENT",
         help="Environment that is deployed to, such as prod.",
-        rich_help_panel=RECORDED,
     ),
 ]
 Actor = Annotated[
@@ -111,7 +139,6 @@ Actor = Annotated[
         help="Who deploys.",
         default_factory=_own_name,
         show_default="your name",
-        rich_help_panel=RECORDED,
     ),
 ]
 Groups = Annotated[
@@ -120,7 +147,6 @@ Groups = Annotated[
         "--group",
         envvar="DEPLOYLOG_GROUP",
         help="Group that may see it, repeatable; none: whoever may read the stack.",
-        rich_help_panel=RECORDED,
     ),
 ]
 SpoolDirectory = Annotated[
@@ -156,55 +182,44 @@ GiveUpAfter = Annotated[
 
 Scope = Annotated[
     str | None,
-    typer.Option(
-        "--scope", help="Only below this scope, as project/acme.", rich_help_panel=_SELECT
-    ),
+    typer.Option("--scope", help="Only below this scope, as project/acme."),
 ]
 Types = Annotated[
     list[str] | None,
-    typer.Option(
-        "--type", help="Type, or resource.* for all below it; repeatable.", rich_help_panel=_SELECT
-    ),
+    typer.Option("--type", help="Type, or resource.* for all below it; repeatable."),
 ]
 Sources = Annotated[
     list[str] | None,
-    typer.Option("--source", help="Who reported it; repeatable.", rich_help_panel=_SELECT),
+    typer.Option("--source", help="Who reported it; repeatable."),
 ]
 Actors = Annotated[
     list[str] | None,
-    typer.Option("--actor", help="Who did it; repeatable.", rich_help_panel=_SELECT),
+    typer.Option("--actor", help="Who did it; repeatable."),
 ]
 Subjects = Annotated[
     list[str] | None,
-    typer.Option("--subject", help="What it happened to; repeatable.", rich_help_panel=_SELECT),
+    typer.Option("--subject", help="What it happened to; repeatable."),
 ]
 ResourceTypes = Annotated[
     list[str] | None,
-    typer.Option(
-        "--resource-type", help="Type of the resource; repeatable.", rich_help_panel=_SELECT
-    ),
+    typer.Option("--resource-type", help="Type of the resource; repeatable."),
 ]
 ResourceNames = Annotated[
     list[str] | None,
-    typer.Option(
-        "--resource-name", help="Name of the resource; repeatable.", rich_help_panel=_SELECT
-    ),
+    typer.Option("--resource-name", help="Name of the resource; repeatable."),
 ]
 ResourceKeys = Annotated[
     list[str] | None,
-    typer.Option(
-        "--resource-key", help="Index or key of the resource; repeatable.", rich_help_panel=_SELECT
-    ),
+    typer.Option("--resource-key", help="Index or key of the resource; repeatable."),
 ]
 Since = Annotated[
     str | None,
     typer.Option(
         "--since",
         help="Not before this time: RFC 3339, or -15m, -2h, -7d.",
-        rich_help_panel=_SELECT,
     ),
 ]
 Until = Annotated[
     str | None,
-    typer.Option("--until", help="Before this time, written likewise.", rich_help_panel=_SELECT),
+    typer.Option("--until", help="Before this time, written likewise."),
 ]

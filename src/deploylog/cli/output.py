@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
+from deploylog.changes import SENSITIVE
 from deploylog.cli.source import LineSplitter
 
 
@@ -98,6 +100,11 @@ def write_all(file: int, data: bytes) -> None:
         rest = rest[os.write(file, rest) :]
 
 
+def discard_stdout() -> None:
+    """Let what is printed from now on go nowhere: nobody reads it any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class _Start(msgspec.Struct):
     line: int | None = None
 
@@ -114,6 +121,8 @@ class _Diagnostic(msgspec.Struct):
 
 class _Output(msgspec.Struct):
     sensitive: bool = True
+    #: What will become of it; a plan tells this, in place of the value.
+    action: str | None = None
     value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -149,7 +158,16 @@ def _details(told: _Line) -> list[str]:
 
 def _outputs(told: _Line) -> list[str]:
     return [
-        f"  {name} = {'(sensitive)' if output.sensitive else bytes(output.value).decode()}"
+        f"  {name} = {shown}"
         for name, output in told.outputs.items()
-        if not isinstance(output.value, msgspec.UnsetType)
+        if (shown := _shown(output)) is not None
     ]
+
+
+def _shown(output: _Output) -> str | None:
+    """The value; ``None`` if only a plan tells of it. Terraform leaves out a sensitive one."""
+    if output.action is not None:
+        return None
+    if output.sensitive:
+        return SENSITIVE
+    return None if isinstance(output.value, msgspec.UnsetType) else bytes(output.value).decode()

@@ -16,6 +16,7 @@ from rich.console import Console
 from deploylog.changes import Changes, ResourceChange
 from deploylog.cli import options
 from deploylog.cli.diff import render_end, render_resource
+from deploylog.cli.output import discard_stdout
 from deploylog.cli.recording import say
 from deploylog.cli.source import open_source
 from deploylog.cli.tables import plain, print_lines, screen
@@ -42,8 +43,8 @@ def plan(
         typer.Option(
             "--stack",
             envvar="DEPLOYLOG_STACK",
+            callback=options.check_name,
             help="Stack that the plan is for; there need not be one yet.",
-            rich_help_panel=options.RECORDED,
         ),
     ],
     destroy: Annotated[
@@ -85,7 +86,7 @@ def plan(
         location=location or (None if file == Path("-") else file.name),
         actor=actor, group=group,
     )  # fmt: skip
-    view = _view(quiet=quiet, as_json=json)
+    view = _while_read(_view(quiet=quiet, as_json=json))
     asyncio.run(_stage(server, key, file, params, give_up_after, view))
 
 
@@ -96,7 +97,11 @@ async def _stage(
     async with open_client(server, key) as client:
         staged = await client.stage(document, params, id=str(uuid4()), patience=patience, say=say)
         say(f"change set {staged.id} of {plain(f'{staged.project}/{staged.stack}')}")
-        await _follow(client, staged.id, patience, view)
+        try:
+            await _follow(client, staged.id, patience, view)
+        except asyncio.CancelledError:
+            say(f"interrupted; change set {staged.id} is staged all the same")
+            raise
 
 
 async def _read(file: Path) -> bytes:
@@ -137,6 +142,18 @@ def _view(*, quiet: bool, as_json: bool) -> View:
         return lambda message: None
     console = screen()
     return lambda message: _show(console, message)
+
+
+def _while_read(view: View) -> View:
+    """``view``, until nobody reads what it prints: the staging goes on."""
+
+    def show(message: Message) -> None:
+        try:
+            view(message)
+        except BrokenPipeError:
+            discard_stdout()
+
+    return show
 
 
 class _Told(msgspec.Struct):

@@ -68,7 +68,9 @@ def events(
     since: options.Since = None,
     until: options.Until = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Most events to list.")] = 100,
-    order: Annotated[Order, typer.Option("--order", help="Which come first.")] = Order.newest,
+    order: Annotated[
+        Order, typer.Option("--order", parser=options.choice_of(Order), help="Which come first.")
+    ] = Order.newest,
     json: options.Json = False,
     server: options.Server = options.DEFAULT_SERVER,
     key: options.Key = None,
@@ -91,7 +93,7 @@ async def _list_events(
             async for event in found:
                 print(bytes(event).decode())
         else:
-            screen().print(event_table([parse_event(event) async for event in found]))
+            event_table([parse_event(event) async for event in found]).print(screen())
 
 
 async def _pages(
@@ -228,7 +230,7 @@ def deployments(
     if json:
         sys.stdout.writelines(f"{msgspec.json.encode(one).decode()}\n" for one in found)
     else:
-        screen().print(deployment_table(found))
+        deployment_table(found).print(screen())
 
 
 async def _list_deployments(

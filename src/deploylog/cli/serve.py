@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deploylog import __version__, admin, server
+from deploylog.cli.options import source_of
 from deploylog.settings import SETTINGS, Setting, load_settings
 
 _CONFIG_HELP = "TOML file of settings; options and environment win over it."
@@ -29,30 +30,35 @@ SecretKeyFile = Annotated[
 ]
 
 
-def serve(*, config: Path | None, **options: object) -> None:
+def serve(context: typer.Context, *, config: Path | None, **options: object) -> None:
     """Serve the log until told to stop."""
-    server.serve(load_settings(options, environ=os.environ, config=config))
+    given = {name: value for name, value in options.items() if _is_given(context, name)}
+    server.serve(load_settings(given, environ=os.environ, config=config))
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    # A default would win over the file of settings.
+    return source_of(context, name) != "DEFAULT"
 
 
 def _option(setting: Setting) -> Parameter:
-    """``setting`` as an option that is ``None`` unless it was given."""
+    """``setting`` as an option."""
     name = setting.option
     option = typer.Option(
-        None,
+        setting.default,
         f"{name}/--no-{name[2:]}" if setting.type is bool else name,
         envvar=setting.env,
         help=setting.help,
-        show_default=str(setting.default),
+        show_default=setting.type is not bool and setting.default != "",
     )
-    return Parameter(
-        setting.name, Parameter.KEYWORD_ONLY, default=option, annotation=setting.type | None
-    )
+    return Parameter(setting.name, Parameter.KEYWORD_ONLY, default=option, annotation=setting.type)
 
 
 def _signature() -> Signature:
     """The settings table as a signature, which typer turns into options."""
     config = Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=Config)
-    return Signature([config, *(_option(setting) for setting in SETTINGS)])
+    context = Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    return Signature([context, config, *(_option(setting) for setting in SETTINGS)])
 
 
 serve.__signature__ = _signature()  # type: ignore[attr-defined]

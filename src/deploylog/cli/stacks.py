@@ -35,7 +35,7 @@ def stacks(
     if json:
         sys.stdout.writelines(f"{msgspec.json.encode(one).decode()}\n" for one in found)
     else:
-        screen().print(stack_table(found))
+        stack_table(found).print(screen())
 
 
 async def _list(server: str, key: str | None, selected: Params) -> tuple[StackState, ...]:

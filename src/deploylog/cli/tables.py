@@ -3,16 +3,12 @@
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import partial
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from deploylog.cli.listing import Column, Listing
 from deploylog.client import ChangesetState, DeploymentState, LoggedEvent, StackState
-
-#: Columns when nobody looks, such as in a file or a pipe.
-_WIDE = 200
 
 _STYLES = {
     "started": "cyan",
@@ -35,12 +31,18 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u
 _BREAKS = re.compile(r"[\t\n\u2028\u2029]")
 
 
-def screen() -> Console:
+class Screen(Console):
     """Standard output."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command: Rich would end the process."""
+        raise
+
+
+def screen() -> Screen:
+    """Standard output, for text."""
     # What is shown is text, not markup: brackets in a message mean nothing.
-    plainly = partial(Console, highlight=False, emoji=False, markup=False)
-    console = plainly()
-    return console if console.is_terminal else plainly(width=_WIDE)
+    return Screen(highlight=False, emoji=False, markup=False)
 
 
 def print_lines(console: Console, lines: Iterable[Text]) -> None:
@@ -59,68 +61,87 @@ def one_line(text: str | None) -> str:
     return _BREAKS.sub("\N{REPLACEMENT CHARACTER}", plain(text))
 
 
-def event_table(events: Iterable[LoggedEvent]) -> Table:
+def event_table(events: Iterable[LoggedEvent]) -> Listing:
     """Events, one a row."""
-    table = _table("TIME", "TYPE", "WHAT", "ACTOR", "MESSAGE")
+    listing = Listing(
+        Column(name="TIME", rank=0),
+        Column(name="TYPE", rank=0),
+        Column(name="WHAT", rank=2, wraps=True),
+        Column(name="ACTOR", rank=3, wraps=True),
+        Column(name="MESSAGE", rank=1, wraps=True),
+    )
     for event in events:
-        table.add_row(
-            _time(event.time), _styled(event.type), _what(event),
+        listing.add(
+            render_moment(event.time), _styled(event.type), _what(event),
             plain(event.actor), plain(event.message),
         )  # fmt: skip
-    return table
+    return listing
 
 
 def event_line(event: LoggedEvent) -> Text:
     """One event on a line of its own."""
     said = " ".join(plain(event.message).split())
-    line = Text.assemble((_time(event.time), "dim"), "  ", _styled(event.type), "  ", said)
+    line = Text.assemble((render_moment(event.time), "dim"), "  ", _styled(event.type), "  ", said)
     return line if said else line.append(_what(event))
 
 
-def deployment_table(deployments: Iterable[DeploymentState]) -> Table:
+def deployment_table(deployments: Iterable[DeploymentState]) -> Listing:
     """Deployments, one a row."""
-    table = _table(
-        "DEPLOYMENT",
-        "PROJECT",
-        "STACK",
-        "STATUS",
-        "STARTED",
-        "ENDED",
-        "OPERATION",
-        "ACTOR",
-        "COUNTS",
+    listing = Listing(
+        Column(name="DEPLOYMENT", rank=0),
+        Column(name="PROJECT", rank=3, wraps=True),
+        Column(name="STACK", rank=2, wraps=True),
+        Column(name="STATUS", rank=1),
+        Column(name="STARTED", rank=5),
+        Column(name="ENDED", rank=8),
+        Column(name="OPERATION", rank=6, wraps=True),
+        Column(name="ACTOR", rank=7, wraps=True),
+        Column(name="COUNTS", rank=4),
     )
     for one in deployments:
-        table.add_row(
+        listing.add(
             one.id, plain(one.project), plain(one.stack), _styled(one.status),
-            _time(one.started), _time(one.ended), plain(one.operation), plain(one.actor),
-            _counts(one),
+            render_moment(one.started), render_moment(one.ended), plain(one.operation),
+            plain(one.actor), _counts(one),
         )  # fmt: skip
-    return table
+    return listing
 
 
-def changeset_table(changesets: Iterable[ChangesetState]) -> Table:
+def changeset_table(changesets: Iterable[ChangesetState]) -> Listing:
     """Change sets, one a row."""
-    table = _table(
-        "CHANGE SET", "PROJECT", "STACK", "STATUS", "STAGED", "ACTOR", "LOCATION", "PLAN"
+    listing = Listing(
+        Column(name="CHANGE SET", rank=0),
+        Column(name="PROJECT", rank=3, wraps=True),
+        Column(name="STACK", rank=2, wraps=True),
+        Column(name="STATUS", rank=1),
+        Column(name="STAGED", rank=5),
+        Column(name="ACTOR", rank=6, wraps=True),
+        Column(name="LOCATION", rank=7, wraps=True),
+        Column(name="PLAN", rank=4),
     )
     for one in changesets:
-        table.add_row(
-            one.id, plain(one.project), plain(one.stack), _styled(one.status), _time(one.created),
-            plain(one.actor), plain(one.location), _planned(one),
+        listing.add(
+            one.id, plain(one.project), plain(one.stack), _styled(one.status),
+            render_moment(one.created), plain(one.actor), plain(one.location), _planned(one),
         )  # fmt: skip
-    return table
+    return listing
 
 
-def stack_table(stacks: Iterable[StackState]) -> Table:
+def stack_table(stacks: Iterable[StackState]) -> Listing:
     """Stacks, one a row."""
-    table = _table("PROJECT", "STACK", "CREATED", "DELETED", "ID")
+    listing = Listing(
+        Column(name="PROJECT", rank=2, wraps=True),
+        Column(name="STACK", rank=1, wraps=True),
+        Column(name="CREATED", rank=4),
+        Column(name="DELETED", rank=3),
+        Column(name="ID", rank=0),
+    )
     for stack in stacks:
-        table.add_row(
+        listing.add(
             plain(stack.project), plain(stack.name),
-            _time(stack.created), _time(stack.deleted), stack.id,
+            render_moment(stack.created), render_moment(stack.deleted), stack.id,
         )  # fmt: skip
-    return table
+    return listing
 
 
 def deployment_line(deployment: DeploymentState) -> str:
@@ -128,14 +149,6 @@ def deployment_line(deployment: DeploymentState) -> str:
     stack = plain(f"{deployment.project}/{deployment.stack}")
     message = f": {plain(deployment.message)}" if deployment.message else ""
     return f"deployment {deployment.id} of {stack} is {deployment.status}{message}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    table.columns[0].no_wrap = True
-    return table
 
 
 def _styled(word: str) -> Text:
@@ -147,7 +160,8 @@ def _what(event: LoggedEvent) -> str:
     return plain(event.resourceaddress or event.resourcename or event.subject)
 
 
-def _time(time: datetime | None) -> str:
+def render_moment(time: datetime | None) -> str:
+    """``2026-11-21 09:33:44Z``; nothing for no time."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if time is not None else ""
 
 

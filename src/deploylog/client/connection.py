@@ -39,6 +39,11 @@ class ClientError(DeploylogError):
         """Whether the same request may be answered later."""
         return self.status in (408, 429) or self.status >= 500
 
+    @property
+    def blames_the_request(self) -> bool:
+        """Whether the same request will be refused again; with another key a 401 may not be."""
+        return 400 <= self.status < 500 and self.status != 401 and not self.transient
+
 
 class _Problem(msgspec.Struct):
     """RFC 9457."""

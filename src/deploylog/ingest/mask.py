@@ -13,6 +13,7 @@ from itertools import chain
 from urllib.parse import quote_plus
 
 from deploylog.changes import SENSITIVE
+from deploylog.ingest.needles import Needles
 from deploylog.ingest.plan_document import (
     ConfiguredModule,
     Plan,
@@ -27,8 +28,10 @@ Marks = tuple[object, ...]
 LONG = 8
 #: Shorter ones are secret on their own; those that are shorter still only where they are marked.
 SHORT = 4
-#: As are numbers of so many digits.
+#: As are numbers of so many digits; those of LONG digits are secret inside texts, too.
 DIGITS = 6
+#: Lines of so many characters are as secret as the text that they are of.
+LINE = 16
 
 _GO_ESCAPES = {
     ord(character): f"\\u{ord(character):04x}" for character in "<>&\N{LINE SEPARATOR}\u2029"
@@ -80,18 +83,18 @@ class Mask:
 
     def __init__(self, secrets: Iterable[object]) -> None:
         """``secrets`` are texts and numbers; others are no secrets of their own."""
+        known = list(secrets)
+        texts = {secret for secret in known if isinstance(secret, str)}
+        numbers = list(_long_numbers(known))
+        written = set(map(str, numbers))
         #: Secret when they are the whole of a text.
-        self._whole: set[str] = set()
-        self._numbers: set[int | Decimal] = set()
-        #: Secret in a text, and by how they begin, how long such are, the longest first.
-        self._forms: set[str] = set()
-        self._lengths: dict[str, list[int]] = {}
+        self._whole = {text for text in texts if len(text) >= SHORT} | written
+        self._numbers = set(numbers)
+        #: Secret in a text.
+        self._needles = Needles({*_forms_of_texts(texts), *_forms_of_numbers(written)}, LONG)
         self._texts: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._named: Counter[str] = Counter()
-        for secret in secrets:
-            self._add(secret)
-        self._index()
 
     def value(self, value: object, marks: Marks = ()) -> object:
         """``value`` without what is marked in it, and without secrets."""
@@ -110,11 +113,11 @@ class Mask:
         """``text`` without secrets."""
         if text in self._whole:
             return SENSITIVE
-        if len(text) < LONG or not self._lengths:
+        if len(text) < LONG or not self._needles:
             return text
         masked = self._texts.get(text)
         if masked is None:
-            masked = self._texts[text] = self._search(text)
+            masked = self._texts[text] = _masked(text, self._needles)
         return masked
 
     def name(self, name: str) -> str:
@@ -139,53 +142,50 @@ class Mask:
         is_secret = value in self._numbers or str(value) in self._whole
         return SENSITIVE if is_secret else value
 
-    def _add(self, secret: object) -> None:
-        if isinstance(secret, str):
-            self._add_text(secret)
-        elif isinstance(secret, int | Decimal) and not isinstance(secret, bool):
-            self._add_number(secret)
 
-    def _add_text(self, text: str) -> None:
-        if text in self._whole or len(text) < SHORT:
-            return
-        self._whole.add(text)
-        if len(text) >= LONG:
-            self._forms.update(form for form in _forms_of(text) if len(form) >= LONG)
+def _masked(text: str, secrets: Needles) -> str:
+    told, end = [], 0
+    for start, stop in secrets.spans(text):
+        # What overlaps is masked as one.
+        if start >= end:
+            told += [text[end:start], SENSITIVE]
+        end = max(end, stop)
+    return "".join([*told, text[end:]])
 
-    def _add_number(self, number: int | Decimal) -> None:
-        text = str(number)
-        if sum(character.isdigit() for character in text) >= DIGITS:
-            self._numbers.add(number)
-            self._whole.add(text)
 
-    def _index(self) -> None:
-        lengths: dict[str, set[int]] = {}
-        for form in self._forms:
-            lengths.setdefault(form[:LONG], set()).add(len(form))
-        self._lengths = {start: sorted(each, reverse=True) for start, each in lengths.items()}
+def _long_numbers(values: Iterable[object]) -> Iterator[int | Decimal]:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            continue
+        if _digits(str(value)) >= DIGITS:
+            yield value
 
-    def _search(self, text: str) -> str:
-        told, end = [], 0
-        for start, stop in self._spans(text):
-            # What overlaps is masked as one.
-            if start >= end:
-                told += [text[end:start], SENSITIVE]
-            end = max(end, stop)
-        return "".join([*told, text[end:]])
 
-    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where the longest secrets are that begin at each place, in order."""
-        known = self._lengths
-        for start in range(len(text) - LONG + 1):
-            if text[start : start + LONG] in known:
-                for length in known[text[start : start + LONG]]:
-                    if text[start : start + length] in self._forms:
-                        yield start, start + length
-                        break
+def _digits(number: str) -> int:
+    return sum(character.isdigit() for character in number)
+
+
+def _forms_of_texts(secrets: Iterable[str]) -> Iterator[str]:
+    for secret in secrets:
+        yield from _forms_of(secret)
+        for line in map(str.strip, secret.splitlines()):
+            if LINE <= len(line) < len(secret):
+                yield from _forms_of(line)
+
+
+def _forms_of_numbers(secrets: Iterable[str]) -> Iterator[str]:
+    for secret in secrets:
+        if _digits(secret) >= LONG:
+            yield from _forms_of(secret.removeprefix("-"))
 
 
 def _forms_of(secret: str) -> Iterator[str]:
-    """How a secret may be written in a text."""
+    """How a secret may be written in a text, as far as it is long enough."""
+    if len(secret) >= LONG:
+        yield from (form for form in _writings(secret) if len(form) >= LONG)
+
+
+def _writings(secret: str) -> Iterator[str]:
     yield secret
     yield secret.strip()
     yield quote_plus(secret)

@@ -48,6 +48,9 @@ _MODULE = re.compile(r'module\.([^.\[]+)(?:\[(?:"(?:[^"\\]|\\.)*"|[^\]]*)\])?\.?
 
 _OPENTOFU = "registry.opentofu.org/"
 
+#: So many characters of an id are told.
+MAX_ID = 1_024
+
 #: The names of modules, from the outermost, and the resource's type and name.
 _Declaration = tuple[tuple[str, ...], str, str]
 
@@ -140,7 +143,7 @@ class _Reading:
             deposed=planned.deposed,
             previous_address=_if_text(planned.previous_address, mask.name),
             imported=importing is not None,
-            import_id=_if_text(importing.id if importing else None, mask.text),
+            import_id=_if_text(importing.id if importing else None, self._short),
             reason=planned.action_reason,
             create_first=action == "replace" and _is_create_first(change.actions),
             forgets=action == "create" and "forget" in change.actions,
@@ -177,7 +180,11 @@ class _Reading:
         if not isinstance(id, str):
             return None
         is_hidden = is_marked(marks, before) or is_marked(child_marks(marks, "id"), id)
-        return SENSITIVE if is_hidden else self._mask.text(id)
+        return SENSITIVE if is_hidden else self._short(id)
+
+    def _short(self, id: str) -> str:
+        # Cut before it is masked, a secret at the cut would no longer be found.
+        return self._mask.text(id)[:MAX_ID]
 
     def _outputs(self) -> Iterator[OutputChange]:
         for name, change in self._plan.output_changes.items():

@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal, DecimalException
+from typing import Annotated
 
 import msgspec
 
@@ -9,6 +10,15 @@ from deploylog.errors import InvalidPlan
 
 #: How deep arrays and objects may be within each other.
 MAX_DEPTH = 100
+#: How many characters an address, or another name of a resource, may have.
+MAX_NAME = 4_096
+#: How many resources may change, and how many may have drifted, or be left for later.
+MAX_RESOURCES = 100_000
+
+#: PostgreSQL stores no text that holds a NUL.
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME, pattern=r"\A[^\0]*\Z")]
+
+_AT_MOST = msgspec.Meta(max_length=MAX_RESOURCES)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,16 +60,16 @@ class AttributesChange(Change, frozen=True, kw_only=True):
 class PlannedResource(msgspec.Struct, frozen=True, kw_only=True):
     """An entry of ``resource_changes`` or ``resource_drift``."""
 
-    address: str
-    type: str
+    address: Name
+    type: Name
     change: AttributesChange
-    name: str = ""
-    index: str | int | None = None
+    name: Name = ""
+    index: Name | int | None = None
     mode: str = "managed"
     module_address: str | None = None
-    previous_address: str | None = None
-    provider_name: str | None = None
-    deposed: str | None = None
+    previous_address: Name | None = None
+    provider_name: Name | None = None
+    deposed: Name | None = None
     action_reason: str | None = None
 
 
@@ -196,9 +206,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     terraform_version: str | None = None
     errored: bool = False
     variables: dict[str, VariableValue] = {}
-    resource_changes: list[PlannedResource] = []
-    resource_drift: list[PlannedResource] = []
-    deferred_changes: list[Deferred] = []
+    resource_changes: Annotated[list[PlannedResource], _AT_MOST] = []
+    resource_drift: Annotated[list[PlannedResource], _AT_MOST] = []
+    deferred_changes: Annotated[list[Deferred], _AT_MOST] = []
     output_changes: dict[str, Change] = {}
     checks: list[Check] = []
     planned_values: StateValues = StateValues()
@@ -225,7 +235,9 @@ _AT = re.compile(r" - at `\$\.?(.*)`$")
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 
-_NO_JSON = "the plan is not JSON"
+_NO_JSON = "the plan is not JSON: give the output of `show -json PLANFILE`"
+_EMPTY = "there is no plan: nothing came"
+_PACKED = "this is the plan file itself: give the output of `show -json PLANFILE`"
 _STATE = "this is a state, not a plan: give the output of `show -json PLANFILE`"
 _STREAM = "these are the lines of a run, not a plan: give the output of `show -json PLANFILE`"
 
@@ -267,8 +279,17 @@ def _kind_of(document: bytes) -> _Kind:
     except msgspec.ValidationError:
         raise InvalidPlan("the plan is not a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        message = _STREAM if _is_stream(document) else _NO_JSON
-        raise InvalidPlan(message) from None
+        raise InvalidPlan(_no_json(document)) from None
+
+
+def _no_json(document: bytes) -> str:
+    """What it is instead."""
+    if not document.strip():
+        return _EMPTY
+    # Plan files are zip archives.
+    if document.startswith(b"PK"):
+        return _PACKED
+    return _STREAM if _is_stream(document) else _NO_JSON
 
 
 def _is_stream(document: bytes) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deploylog.auth import CREDENTIAL_HEADERS
 from deploylog.dialects import DIALECTS
 from deploylog.store.base import Query, Store
 from servers import BATCH, DEPLOYMENTS, EVENTS, LINES, ONE, Answer, Local, event, line, running
@@ -1058,6 +1059,15 @@ class _AnyParts:
 
     def __getattr__(self, name: str) -> object:
         return None
+
+
+async def test_every_header_that_a_credential_may_stand_in_is_described(server: Local):
+    document = (await server.get("/openapi.json")).json
+
+    schemes = document["components"]["securitySchemes"]
+    headers = [scheme.get("name", "Authorization").lower() for scheme in schemes.values()]
+    assert sorted(headers) == sorted(CREDENTIAL_HEADERS)
+    assert document["security"] == [{}, *({name: []} for name in schemes)]
 
 
 async def test_every_reference_of_the_description_leads_somewhere(server: Local):

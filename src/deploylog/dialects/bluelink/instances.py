@@ -7,7 +7,12 @@ import msgspec
 
 from deploylog.catalogue import Deployment, Stack, place_of
 from deploylog.catalogue import Status as DeploymentStatus
-from deploylog.dialects.bluelink.frames import Json, no_forms, render_fitting_frame
+from deploylog.dialects.bluelink.frames import (
+    Json,
+    no_forms,
+    render_fitting_frame,
+    render_json,
+)
 from deploylog.events import Event, NewEvent
 from deploylog.filters import Filter, any_of
 from deploylog.times import MILLISECOND, SECOND
@@ -21,7 +26,9 @@ _ACTIONS = ("create", "update", "delete")
 
 _PHASES = ("started", "completed", "failed")
 
-FINISHES = Filter(all_of=(any_of("type", ("deployment.completed", "deployment.failed")),))
+_FINISHES = ("deployment.completed", "deployment.failed")
+
+FINISHES = Filter(all_of=(any_of("type", _FINISHES),))
 
 _RESOURCE_TYPES = tuple(f"resource.{action}.{phase}" for action in _ACTIONS for phase in _PHASES)
 
@@ -29,14 +36,7 @@ RESOURCES = Filter(all_of=(any_of("type", _RESOURCE_TYPES),))
 
 OUTPUTS = Filter(all_of=(any_of("type", ("deployment.outputs",)),))
 
-CHANNEL = Filter(
-    all_of=(
-        any_of(
-            "type",
-            ("deployment.started", "deployment.completed", "deployment.failed", *_RESOURCE_TYPES),
-        ),
-    )
-)
+CHANNEL = Filter(all_of=(any_of("type", ("deployment.started", *_FINISHES, *_RESOURCE_TYPES)),))
 
 # Statuses, by their numbers on the wire.
 
@@ -89,9 +89,10 @@ class History:
         #: Whether there is something that the next deployment would update.
         self.deployed = False
         for deployment in reversed(deployments):
-            if deployment.operation not in _IDLE:
+            if not is_idle(deployment):
                 self._add(deployment)
-        self.idle = frozenset(each.id for each in deployments if each.operation in _IDLE)
+        #: What each deployment is, as far as anybody said.
+        self.operations = {each.id: each.operation for each in deployments}
 
     def _add(self, deployment: Deployment) -> None:
         kind = self.kind_of(deployment.operation)
@@ -122,6 +123,11 @@ class History:
         return (ends[-1] or 0) // SECOND if ends else 0
 
 
+def is_idle(deployment: Deployment) -> bool:
+    """Whether it deploys nothing."""
+    return deployment.operation in _IDLE
+
+
 # Resources
 
 
@@ -147,7 +153,7 @@ def fold(
     for event in events:
         name = _resource_name(event)
         before = folded.get(name)
-        if _is_deposed(event, before):
+        if _is_deposed(event, before.id if before else None):
             continue
         if event.type == "resource.delete.completed":
             folded.pop(name, None)
@@ -156,21 +162,24 @@ def fold(
     return folded
 
 
-def _is_deposed(event: Event, known: ResourceRecord | None) -> bool:
+def _is_deposed(event: Event, known_id: str | None) -> bool:
     """Whether the event deletes an object that another has taken the place of."""
     id = _id_value(event)
-    known_id = known.id if known else None
     return event.action == "delete" and None not in (id, known_id) and id != known_id
+
+
+def _newest_id(event: Event, known_id: str | None) -> str | None:
+    """The id of the newest object of the event's name."""
+    return _id_value(event) or (None if event.action == "create" else known_id)
 
 
 def _record(event: Event, name: str, before: ResourceRecord | None) -> ResourceRecord:
     now = event.time // SECOND
-    known_id = before.id if before and event.action != "create" else None
     deployed = before.deployed if before else 0
     attempted = before.attempted if before else now
     return ResourceRecord(
         name=name,
-        id=_id_value(event) or known_id,
+        id=_newest_id(event, before.id if before else None),
         type=event.resource.type if event.resource else "",
         status=_resource_status(event),
         updated=now,
@@ -316,38 +325,78 @@ def _type(output: _Output) -> str:
 class Channel:
     """An instance's events as frames; it learns of deployments as they begin."""
 
-    def __init__(self, instance_id: str, history: History) -> None:
-        """``history`` is what is known when the stream begins."""
+    def __init__(
+        self, instance_id: str, history: History, resources: Mapping[str, ResourceRecord]
+    ) -> None:
+        """``history`` is what is known when the stream begins, and ``resources`` what was there
+        before its first event: without them the delete of an object that another has taken the
+        place of would look like the end of the resource.
+        """
         self._instance_id = instance_id
         self._history = history
-        self._idle = set(history.idle)
+        self._operations = dict(history.operations)
         self._kinds: dict[str, Kind] = {r.deployment.id: r.kind for r in history.runs}
         self._started = {r.deployment.id: r.deployment.started for r in history.runs}
+        runs = (run.deployment for run in history.runs)
+        self._running = [each.id for each in runs if each.status == "running"]
+        self._ids = {name: each.id for name, each in resources.items()}
+
+    @property
+    def awaited(self) -> str | None:
+        """The deployment that is to finish the stream: the last that began."""
+        return self._running[-1] if self._running else None
 
     def frame(self, event: Event) -> bytes:
-        """The event's frame; nothing for a deployment that does not count."""
+        """The event's frame; nothing for what does not count."""
         id = _deployment_id(event)
         if event.type == "deployment.started":
             self._learn(id, event)
-        if id in self._idle:
+        if _is_of_idle(event, self._operations):
+            self.drop(id)
+            return b""
+        if event.action is not None and not self._follow(event):
             return b""
         type, data = self._told(event, id)
         return render_fitting_frame(type, event.id, data, no_forms)
 
     def is_end(self, event: Event) -> bool:
         """Whether the event finishes a deployment that counts."""
-        finishes = event.type in ("deployment.completed", "deployment.failed")
-        return finishes and _deployment_id(event) not in self._idle
+        return event.type in _FINISHES and not _is_of_idle(event, self._operations)
+
+    def drop(self, id: str) -> None:
+        """The deployment turned out to deploy nothing."""
+        if id in self._running:
+            self._running.remove(id)
+
+    def finish(self, deployment: Deployment) -> bytes:
+        """The frame that its end would have, of what the catalogue says.
+
+        It has no id: the client comes back for what follows the newest event that it saw.
+        """
+        known = self._kinds.get(deployment.id) or self._history.kind_of(deployment.operation)
+        kind: Kind = "destroy" if deployment.operation == "destroy" else known
+        ended = deployment.ended or deployment.started
+        data = self._finished(_STATUSES[kind][deployment.status], deployment.started, ended)
+        return b"event: finish\ndata: %b\n\n" % render_json(data)
 
     def _learn(self, id: str, event: Event) -> None:
-        if id in self._kinds or id in self._idle:
+        if id in self._operations:
             return
-        operation = _operation(event)
-        if operation in _IDLE:
-            self._idle.add(id)
-        else:
+        operation = self._operations[id] = _operation(event)
+        if operation not in _IDLE:
             self._kinds[id] = self._history.kind_of(operation)
             self._started[id] = event.time
+            self._running.append(id)
+
+    def _follow(self, event: Event) -> bool:
+        """Whether the event is of the newest object of its name, which is known from then on."""
+        name = _resource_name(event)
+        known_id = self._ids.get(name)
+        if _is_deposed(event, known_id):
+            return False
+        is_gone = event.type == "resource.delete.completed"
+        self._ids[name] = None if is_gone else _newest_id(event, known_id)
+        return True
 
     def _told(self, event: Event, id: str) -> tuple[str, Json]:
         """The event's type, and its data."""
@@ -386,21 +435,32 @@ class Channel:
         # Nobody may have said before what it would be.
         kind = "destroy" if _operation(event) == "destroy" else kind
         ended: DeploymentStatus = "completed" if event.phase == "completed" else "failed"
-        started = self._started.get(id)
+        told = self._finished(_STATUSES[kind][ended], self._started.get(id), event.time)
+        return {**told, **_failure(event)}
+
+    def _finished(self, status: int, started: int | None, ended: int) -> Json:
         return {
             "instanceId": self._instance_id,
-            "status": _STATUSES[kind][ended],
-            **_failure(event),
-            "finishTimestamp": event.time // SECOND,
-            "updateTimestamp": event.time // SECOND,
-            **_durations(max(event.time - started, 0) if started is not None else None),
+            "status": status,
+            "finishTimestamp": ended // SECOND,
+            "updateTimestamp": ended // SECOND,
+            **_durations(max(ended - started, 0) if started is not None else None),
             "endOfStream": True,
         }
 
 
 def counts(event: Event, history: History) -> bool:
     """Whether the event is of a deployment that counts."""
-    return _deployment_id(event) not in history.idle
+    return not _is_of_idle(event, history.operations)
+
+
+def _is_of_idle(event: Event, operations: Mapping[str, str | None]) -> bool:
+    """Whether the event is of a deployment that deploys nothing."""
+    operation = operations.get(_deployment_id(event))
+    # As the catalogue has it: its end says what it was if nobody did before.
+    if operation is None and event.type in _FINISHES:
+        operation = _operation(event)
+    return operation in _IDLE
 
 
 def _failure(event: Event) -> Json:
@@ -421,5 +481,5 @@ def _operation(event: Event) -> str | None:
     try:
         data = event.data if event.data is not None else b"{}"
         return msgspec.json.decode(data, type=_Started).operation
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None

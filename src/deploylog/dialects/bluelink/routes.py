@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -13,7 +14,13 @@ from deploylog.catalogue import Stack
 from deploylog.changes import Changeset, decode_changes
 from deploylog.dialects.bluelink import instances, wire
 from deploylog.dialects.bluelink.frames import Json, render_json
-from deploylog.dialects.bluelink.streams import Beginnings
+from deploylog.dialects.bluelink.streams import (
+    Beginning,
+    Beginnings,
+    Endings,
+    InstanceFrames,
+    following,
+)
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import ChangesetNotFound, CleanupNotFound, StackNotFound
 from deploylog.events import Event
@@ -123,9 +130,7 @@ class Staged:
         await self._staging.check(principal, new)
         document = await asyncio.to_thread(self._parts.plan_files.read, asked.directory, asked.file)
         changes = await asyncio.to_thread(parse_plan, document)
-        named = asked.instance_name or asked.instance_id
-        if stack is None and asked.destroy and named:
-            raise StackNotFound(f'instance "{named}" not found')
+        wire.require_instance(stack, asked)
         changeset = await self._staging.stage(principal, new, changes)
         return _json(wire.render_accepted(changeset), status=202)
 
@@ -208,18 +213,25 @@ class Deployed:
         cursor = await self._beginnings.cursor(_last_id(request))
         now = await self._service.start_now()
         history = await self._history(principal, stack)
-        scope, start = await self._beginnings.of_instance(
+        begin = await self._beginnings.of_instance(
             principal, stack, history, cursor=cursor, now=now
         )
-        channel = instances.Channel(stack.id, history)
-        frames = EndingFrames(
-            event=channel.frame,
-            gap=wire.render_gap,
-            is_end=channel.is_end,
-            heartbeat=wire.HEARTBEAT,
-            headers=wire.STREAM_HEADERS,
+        resources = await self._resources(principal, stack, before=begin.start.after + 1)
+        return self._follow(principal, begin, instances.Channel(stack.id, history, resources))
+
+    def _follow(
+        self, principal: Principal, begin: Beginning, channel: instances.Channel
+    ) -> EventStream:
+        endings = Endings(self._service, principal, begin.scope)
+        follow = self._service.follow(
+            principal, scope=begin.scope, filter=instances.CHANNEL, start=begin.start
         )
-        return _stream(self._parts, principal, scope, instances.CHANNEL, start, frames)
+        return EventStream(
+            following(follow, begin.end, partial(endings.look, channel)),
+            InstanceFrames(channel),
+            gap=begin.start.gap,
+            sent=self._parts.sent,
+        )
 
     async def _instance(self, request: Request) -> Stack:
         """The stack that the path names."""
@@ -234,21 +246,21 @@ class Deployed:
     async def _history(self, principal: Principal, stack: Stack) -> instances.History:
         deployments, before, more = [], None, True
         while more:
-            page = await self._service.deployments(
-                principal, project=stack.project, stack=stack.name, before=before, limit=_PAGE
-            )
+            page = await self._service.deployments_of(principal, stack, before=before, limit=_PAGE)
             deployments += page
             more = len(page) == _PAGE
             before = page[-1].id if page else None
         return instances.History(deployments)
 
     async def _resources(
-        self, principal: Principal, stack: Stack
+        self, principal: Principal, stack: Stack, *, before: int | None = None
     ) -> dict[str, instances.ResourceRecord]:
+        """What the events before that position left."""
         records: dict[str, instances.ResourceRecord] = {}
         query = Query(
             scope=stack_scope(stack.project, stack.id),
             filter=instances.RESOURCES,
+            before=before,
             order="oldest",
             limit=_PAGE,
         )

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 import msgspec
@@ -28,7 +29,7 @@ from deploylog.dialects.bluelink.frames import (
     shorter_drifts,
     shorter_resources,
 )
-from deploylog.errors import InvalidInput, PlanNotFound
+from deploylog.errors import InvalidInput, PlanNotFound, StackNotFound
 from deploylog.events import Event, NewEvent
 from deploylog.filters import Filter, any_of
 from deploylog.hub import Gap
@@ -99,7 +100,8 @@ class CreateChangeset(
     @property
     def location(self) -> str:
         """The plan's place, as one text."""
-        return f"{self.scheme}://{self.directory.rstrip('/')}/{self.file}"
+        path = PurePosixPath(self.directory, self.file)
+        return f"{self.scheme}://{path}"
 
 
 def parse_create_changeset(body: bytes) -> CreateChangeset:
@@ -184,10 +186,17 @@ def find_by_name(stacks: Iterable[Stack], name: str, project: str) -> Stack | No
 
 
 def find_instance(stacks: Sequence[Stack], asked: CreateChangeset, project: str) -> Stack | None:
-    """The stack that a change set is asked for: by id, or else by name."""
-    if asked.instance_id and (found := find_by_id(stacks, asked.instance_id)):
-        return found
+    """The stack that a change set is asked for: by id if one is given, else by name."""
+    if asked.instance_id:
+        return find_by_id(stacks, asked.instance_id)
     return find_by_name(stacks, asked.instance_name, project) if asked.instance_name else None
+
+
+def require_instance(stack: Stack | None, asked: CreateChangeset) -> None:
+    """Raise StackNotFound unless there is one, or its name is that of one to come."""
+    named = asked.instance_id or asked.instance_name
+    if stack is None and named and (asked.instance_id or asked.destroy):
+        raise StackNotFound(f'instance "{named}" not found')
 
 
 def parse_moment_of_id(id: str) -> int | None:

@@ -14,6 +14,7 @@ from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput
 from deploylog.ingest.cloudevents import Defaults
 from deploylog.ingest.plan import parse_plan
+from deploylog.principals import ANYBODY, Principal
 from deploylog.service import NewDeployment, Start
 from deploylog.sse import EventStream, Frames
 from deploylog.staging import NewChangeset
@@ -171,14 +172,15 @@ class Native:
     async def stage(self, request: Request) -> Response:
         """Stage a plan."""
         principal = request.state.principal
-        new = _new_changeset(wire.Parameters(_query(request)))
+        new = _new_changeset(wire.Parameters(_query(request)), principal)
         await self._staging.check(principal, new)
         body = await read_body(request, self._limits)
         key = wire.parse_request_key(request.headers, principal, _query(request), body)
         # A large plan takes seconds, and others are waiting.
         changes = await asyncio.to_thread(parse_plan, body)
         changeset = await self._staging.stage(principal, new, changes, request=key)
-        headers = {"location": f"/log/v1/changesets/{changeset.id}"}
+        base = request.scope.get("base_path", "")
+        headers = {"location": f"{base}/log/v1/changesets/{changeset.id}"}
         return _json(wire.render_changeset(changeset), status=202, headers=headers)
 
     async def changesets(self, request: Request) -> Response:
@@ -251,14 +253,14 @@ def _limit(parameters: wire.Parameters) -> int:
     return parameters.integer("limit", default=wire.DEFAULT_LIMIT, low=1, high=wire.MAX_LIMIT)
 
 
-def _new_changeset(parameters: wire.Parameters) -> NewChangeset:
+def _new_changeset(parameters: wire.Parameters, principal: Principal) -> NewChangeset:
     new = NewChangeset(
         project=parameters.required("project"),
         stack=parameters.one("stack"),
         id=parameters.one("id"),
         location=parameters.one("location") or "",
         destroy=parameters.choice("destroy", ("false", "true")) == "true",
-        actor=parameters.one("actor"),
+        actor=parameters.one("actor") or (None if principal == ANYBODY else principal.name),
         groups=parameters.all("group"),
     )
     parameters.done()

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 
 from deploylog.cursor import EPOCH_BITS
-from deploylog.errors import StoreUnavailable
+from deploylog.errors import OperatorError
 from deploylog.store.base import CommitObserver
 from deploylog.store.migrate import Migration, migrate, migrations
 from deploylog.store.sqlite.catalogue import SqliteCatalogue
@@ -77,7 +77,7 @@ async def open_sqlite(
 def migrate_file(file: Path) -> list[str]:
     """Bring the file to this program's schema; return the names of the steps taken."""
     if not file.parent.is_dir():
-        raise StoreUnavailable(f"the store's folder {str(file.parent)!r} does not exist")
+        raise OperatorError(f"the store's folder {str(file.parent)!r} does not exist")
     connection = connect(file)
 
     def apply(step: Migration) -> None:

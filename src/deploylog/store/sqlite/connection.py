@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 
-from deploylog.errors import StoreUnavailable
+from deploylog.errors import OperatorError, StoreUnavailable
 
 SqlValue = None | int | float | str | bytes
 
@@ -27,8 +27,11 @@ _INSERT_SIZES = (1024, 256, 64)
 
 
 def connect(path: Path) -> apsw.Connection:
-    """Open the file, made if there is none, so that a commit is on disk when it returns."""
-    with store_errors():
+    """Open the file, made if there is none, so that a commit is on disk when it returns.
+
+    Raises OperatorError when it cannot be a store.
+    """
+    with store_errors(), _store_files(path):
         _make(path)
         connection = apsw.Connection(str(path), statementcachesize=400)
         connection.set_busy_timeout(BUSY_TIMEOUT)
@@ -48,7 +51,15 @@ def _make(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
-        raise StoreUnavailable(f"cannot open the store {path}: {error.strerror}") from error
+        raise OperatorError(f"cannot open the store {path}: {error.strerror}") from error
+
+
+@contextmanager
+def _store_files(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except apsw.NotADBError as error:
+        raise OperatorError(f"{path} is not a Deploylog store") from error
 
 
 def _write_ahead(connection: apsw.Connection) -> None:
