@@ -100,7 +100,7 @@ OPERATIONS = [operation for dialect in DIALECTS for operation in dialect.operati
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_an_operation_and_its_parameters_are_documented(operation):
-    apis = {"rfs": "rfs-api", "bluelink": "bluelink-api"}
+    apis = {"rfs": "rfs-api", "bluelink": "bluelink-api", "escape": "escape-api"}
     page = reference(apis.get(operation.tag, "native-api"))
 
     assert f"{operation.method} {operation.path}" in page

@@ -12,6 +12,9 @@ from deploylog.dialects.bluelink import errors as bluelink_errors
 from deploylog.dialects.bluelink import operations as bluelink_operations
 from deploylog.dialects.bluelink import routes as bluelink_routes
 from deploylog.dialects.envelope import Envelope, IsOpen, Respond, always, never
+from deploylog.dialects.escape import errors as escape_errors
+from deploylog.dialects.escape import operations as escape_operations
+from deploylog.dialects.escape import routes as escape_routes
 from deploylog.dialects.native import errors as native_errors
 from deploylog.dialects.native import operations as native_operations
 from deploylog.dialects.native import routes as native_routes
@@ -59,6 +62,13 @@ DIALECTS = (
         operations=bluelink_operations.OPERATIONS,
         is_open=bluelink_routes.is_open,
         answers_head=False,
+    ),
+    Dialect(
+        title="Escape: EscapeKit's event service",
+        routes=escape_routes.routes,
+        respond=escape_errors.respond,
+        prefixes=escape_routes.PREFIXES,
+        operations=escape_operations.OPERATIONS,
     ),
 )
 
