@@ -140,7 +140,7 @@ async def _open_gate(
             OpenDoor(store, issuer=settings.oidc_issuer, clock=time.monotonic),
         ]
         if secret:
-            kinds.insert(0, SharedSecret(secret, name="escape", paths=CREATE_EVENT))
+            kinds.insert(0, SharedSecret(secret, name="escape", path=CREATE_EVENT))
         if settings.oidc_issuer:
             tokens = open_tokens(_issuer(settings), clock=clock)
             kinds.insert(0, await running.enter_async_context(tokens))

@@ -10,7 +10,7 @@ from deploylog.scope import ROOT
 from presenting import presented
 
 PATH = "/internal/create-event"
-SECRET = SharedSecret("horse", name="escape", paths=(PATH, f"{PATH}/"))
+SECRET = SharedSecret("horse", name="escape", path=PATH)
 
 
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/", f"/base{PATH}"])

@@ -1,7 +1,6 @@
 """The shared secret: lets services without a key of their own write on a path of their own."""
 
 import hmac
-from collections.abc import Sequence
 from pathlib import Path
 
 from deploylog.auth import Presented
@@ -11,19 +10,19 @@ from deploylog.scope import ROOT
 
 
 class SharedSecret:
-    """Knows whoever shows the secret, on its paths only."""
+    """Knows whoever shows the secret, on its path only."""
 
     kind = "secret"
 
-    def __init__(self, secret: str, *, name: str, paths: Sequence[str]) -> None:
-        """``name`` is its principal's; ``paths`` may stand below a base path."""
+    def __init__(self, secret: str, *, name: str, path: str) -> None:
+        """``name`` is its principal's; ``path`` may stand below a base path."""
         self._secret = secret.encode()
-        self._paths = tuple(paths)
+        self._path = path
         self._principal = Principal(name=name, grants=(Grant("write", ROOT),), kind=self.kind)
 
     async def principal(self, presented: Presented) -> Principal | None:
         """See ``Authenticator``."""
-        if not presented.path.endswith(self._paths):
+        if not presented.path.removesuffix("/").endswith(self._path):
             return None
         shown = presented.bearer.encode("utf-8", "surrogatepass")
         return self._principal if hmac.compare_digest(shown, self._secret) else None

@@ -37,6 +37,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     operations: tuple[Operation, ...]
     is_open: IsOpen = never
     answers_head: bool = True
+    #: Whether each path is the same with a slash at its end and without.
+    either_slash: bool = False
 
 
 DIALECTS = (
@@ -69,6 +71,7 @@ DIALECTS = (
         respond=escape_errors.respond,
         prefixes=escape_routes.PREFIXES,
         operations=escape_operations.OPERATIONS,
+        either_slash=True,
     ),
 )
 
@@ -77,7 +80,7 @@ def mount(parts: Parts, *, gate: Gate, failed: Callable[[str], None]) -> list[Ro
     """Every dialect's paths in one flat list: two of them share a root."""
     return [
         Route(
-            path,
+            spelling,
             Envelope(
                 endpoints,
                 respond=dialect.respond,
@@ -89,6 +92,7 @@ def mount(parts: Parts, *, gate: Gate, failed: Callable[[str], None]) -> list[Ro
         )
         for dialect in DIALECTS
         for path, endpoints in _by_path(dialect.routes(parts)).items()
+        for spelling in _spellings(path, dialect)
     ]
 
 
@@ -110,6 +114,12 @@ def mount_open(
         )
         for path, endpoint in endpoints.items()
     ]
+
+
+def _spellings(path: str, dialect: Dialect) -> tuple[str, ...]:
+    if not dialect.either_slash:
+        return (path,)
+    return (path, path[:-1] if path.endswith("/") else f"{path}/")
 
 
 def _by_path(routes: list[tuple[str, str, Endpoint]]) -> dict[str, dict[str, Endpoint]]:

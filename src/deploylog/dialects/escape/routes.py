@@ -16,30 +16,24 @@ PREFIXES = ("/api/v1/", "/internal/")
 QUERY = "/api/v1/events/query"
 
 #: Where services create events; the only path that their secret opens.
-CREATE_EVENT = ("/internal/create-event", "/internal/create-event/")
+CREATE_EVENT = "/internal/create-event"
 
 
 def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
-    """Method, path and endpoint of each route, without and with a slash at its end."""
+    """Method, path and endpoint of each route, as published."""
     escape = Escape(parts)
-    queries = {
-        QUERY: escape.everything,
-        f"{QUERY}/inventory": escape.inventory,
-        f"{QUERY}/inventory/{{project}}": escape.inventory,
-        f"{QUERY}/inventory/{{project}}/{{application}}": escape.inventory,
-        f"{QUERY}/inventory/{{project}}/{{application}}/{{version}}": escape.inventory,
-        f"{QUERY}/project": escape.state,
-        f"{QUERY}/project/{{project}}": escape.state,
-        f"{QUERY}/project/{{project}}/{{environment}}": escape.state,
-        f"{QUERY}/project/{{project}}/{{environment}}/deployment": escape.deployment,
-    }
     return [
-        *(
-            ("GET", spelling, endpoint)
-            for path, endpoint in queries.items()
-            for spelling in (path, f"{path}/")
-        ),
-        *((method, path, escape.create) for path in CREATE_EVENT for method in ("POST", "PUT")),
+        ("GET", f"{QUERY}/", escape.everything),
+        ("GET", f"{QUERY}/inventory/", escape.inventory),
+        ("GET", f"{QUERY}/inventory/{{project}}/", escape.inventory),
+        ("GET", f"{QUERY}/inventory/{{project}}/{{application}}/", escape.inventory),
+        ("GET", f"{QUERY}/inventory/{{project}}/{{application}}/{{version}}/", escape.inventory),
+        ("GET", f"{QUERY}/project/", escape.state),
+        ("GET", f"{QUERY}/project/{{project}}/", escape.state),
+        ("GET", f"{QUERY}/project/{{project}}/{{environment}}/", escape.state),
+        ("GET", f"{QUERY}/project/{{project}}/{{environment}}/deployment", escape.deployment),
+        ("POST", CREATE_EVENT, escape.create),
+        ("PUT", CREATE_EVENT, escape.create),
     ]
 
 
