@@ -24,6 +24,7 @@ from deploylog import errors
 from deploylog.cli import app
 from deploylog.dialects import DIALECTS
 from deploylog.dialects.envelope import InternalError
+from deploylog.dialects.escape.wire import EVENT_TYPES as ESCAPE_TYPES
 from deploylog.dialects.native.errors import STATUSES, render_problem
 from deploylog.dialects.rfs.errors import ANSWERS, MESSAGES
 from deploylog.dialects.rfs.wire import EVENT_TYPES
@@ -195,6 +196,12 @@ def test_rfs_event_types_are_documented():
             if its == theirs:
                 stem, _, phase = ours.rpartition(".")
                 assert f"`{ours}`" in row or (f"`{stem}`" in row and f"`{phase}`" in row), ours
+
+
+@pytest.mark.parametrize("theirs", ESCAPE_TYPES)
+def test_escape_event_types_are_documented(theirs: str):
+    assert f"`{ESCAPE_TYPES[theirs]}`" in row_of(reference("escape-api"), theirs)
+    assert f"`{ESCAPE_TYPES[theirs]}`" in reference("event-types")
 
 
 def test_every_metric_is_documented():
