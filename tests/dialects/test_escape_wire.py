@@ -87,6 +87,7 @@ def test_names_of_the_inventory_make_a_scope(names: tuple[str, ...], scope: str)
         ("a",), ("A-b",), ("1ab",), ("ab!",), ("ab\n",), ("é1",), ("",), ("list",), ("ab", "_"),
         ("ab", "dict"), ("ab", "cd", "1."), ("ab", "cd", "vv1"), ("ab", "cd", "v"),
         ("ab", "cd", "one"), ("ab", "cd", "1.0\n"), ("ab", "cd", "1" * 2000),
+        ("a" * 60_000 + "!",), ("ab", "a" * 60_000 + "!"), ("ab", "cd", "1" * 60_000 + "!"),
     ],
 )  # fmt: skip
 def test_names_that_the_inventory_cannot_have_match_nothing(names: tuple[str, ...]):
@@ -100,6 +101,7 @@ def test_names_that_the_inventory_cannot_have_match_nothing(names: tuple[str, ..
         (("ab", "c"), True), (("ab", "C"), False), (("ab", "1"), False),
         (("ab", "ci", "_"), True), (("ab", "ci", "a/b-1"), True), (("ab", "ci", "1a"), False),
         (("ab", "ci", "/a"), False), (("ab", "ci", "a b"), False),
+        (("a" * 60_000 + "!",), False), (("ab", "ci", "a" * 60_000 + "!"), False),
     ],
 )  # fmt: skip
 def test_only_names_that_a_state_can_have_make_a_scope(names: tuple[str, ...], is_one: bool):

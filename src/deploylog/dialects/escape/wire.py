@@ -59,15 +59,16 @@ SOURCE = "escape"
 
 _RESERVED = ("this", "string", "integer", "list", "dict", "func")
 
-_INVENTORY_NAME = re.compile(rf"(?!(?:{'|'.join(_RESERVED)})\Z)[a-z]+[a-z0-9_-]+")
+_INVENTORY_NAME = re.compile(rf"(?!(?:{'|'.join(_RESERVED)})\Z)[a-z][a-z0-9_-]+")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\.@)?|latest|@")
 
 #: What the names of a path may be: a name that is none of these names nothing.
+# EscapeKit writes [a-z]+[a-z0-9-_]+: the same, but slow as the square of a long name's length.
 _INVENTORY = (re.compile(rf"_|{_INVENTORY_NAME.pattern}"), _INVENTORY_NAME, _VERSION)
 _STATE = (
-    re.compile(r"[a-zA-Z0-9]+[a-zA-Z0-9_-]+"),
-    re.compile(r"[a-z]+[a-z0-9_-]*"),
-    re.compile(r"[a-zA-Z_]+[a-zA-Z0-9_/-]*"),
+    re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]+"),
+    re.compile(r"[a-z][a-z0-9_-]*"),
+    re.compile(r"[a-zA-Z_][a-zA-Z0-9_/-]*"),
 )
 
 _FIELDS = {
