@@ -419,11 +419,16 @@ def test_another_word_of_an_inventory_is_refused(change: dict[str, object]):
         parse(json.loads(UPLOAD) | change)
 
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["v1"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["v1", "NEW_UPLOAD"])
 )
+
+VALUES = LEAVES | st.lists(LEAVES, max_size=3) | st.dictionaries(st.text(), LEAVES, max_size=3)
 
 KEYS = st.sampled_from(
     [
