@@ -12,7 +12,7 @@ import deploylog
 ROOT = Path(deploylog.__file__).parent
 
 #: Of modules in a folder, the part that the picture shows.
-DIALECTS = ("dialects.native", "dialects.rfs", "dialects.bluelink")
+DIALECTS = ("dialects.native", "dialects.rfs", "dialects.bluelink", "dialects.escape")
 PARTS = ("store.base", "store.migrate", "store.sqlite", *DIALECTS)
 
 CORE = {
@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "staging": {*CORE, "store.base", "abridging"},
     "cleaning": {*CORE, "store.base"},
     "planfiles": {"errors"},
-    "auth": {"errors", "events", "principals", "store.base", "times"},
+    "auth": {"errors", "events", "principals", "scope", "store.base", "times"},
     # Ways in.
     "ingest": CORE,
     # Ways out.
@@ -63,18 +63,19 @@ ALLOWED: dict[str, set[str]] = {
         "bodies", "ingest", "abridging",
     },
     "dialects.rfs": {*CORE, *DIALECT, "service", "store.base", "bodies"},
+    "dialects.escape": {*CORE, *DIALECT, "store.base", "bodies"},
     "dialects": {
         *DIALECT, "auth", "errors", "dialects.envelope", "dialects.native", "dialects.rfs",
-        "dialects.bluelink",
+        "dialects.bluelink", "dialects.escape",
     },
     "openapi": {"", "dialects", "dialects.operations", "dialects.native"},
     # Edges.
     "settings": {"errors"},
     "telemetry": set(),
     "asgi": {
-        *CORE, "store.base", "hub", "service", "auth", "dialects", "dialects.parts", "bodies",
-        "openapi", "settings", "telemetry", "basepaths", "cleaning", "following", "planfiles",
-        "staging",
+        *CORE, "store.base", "hub", "service", "auth", "dialects", "dialects.parts",
+        "dialects.escape", "bodies", "openapi", "settings", "telemetry", "basepaths", "cleaning",
+        "following", "planfiles", "staging",
     },
     "basepaths": set(),
     "server": {"asgi", "auth", "errors", "settings", "store", "telemetry"},

@@ -26,6 +26,7 @@ from deploylog.auth.signature import is_fresh, parse_signed, verify
 from deploylog.cli import app
 from deploylog.dialects import DIALECTS
 from deploylog.dialects.envelope import InternalError
+from deploylog.dialects.escape.wire import EVENT_TYPES as ESCAPE_TYPES
 from deploylog.dialects.native.errors import STATUSES, render_problem
 from deploylog.dialects.rfs.errors import ANSWERS, MESSAGES
 from deploylog.dialects.rfs.wire import EVENT_TYPES
@@ -102,7 +103,7 @@ OPERATIONS = [operation for dialect in DIALECTS for operation in dialect.operati
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_an_operation_and_its_parameters_are_documented(operation):
-    apis = {"rfs": "rfs-api", "bluelink": "bluelink-api"}
+    apis = {"rfs": "rfs-api", "bluelink": "bluelink-api", "escape": "escape-api"}
     page = reference(apis.get(operation.tag, "native-api"))
 
     assert f"{operation.method} {operation.path}" in page
@@ -197,6 +198,12 @@ def test_rfs_event_types_are_documented():
             if its == theirs:
                 stem, _, phase = ours.rpartition(".")
                 assert f"`{ours}`" in row or (f"`{stem}`" in row and f"`{phase}`" in row), ours
+
+
+@pytest.mark.parametrize("theirs", ESCAPE_TYPES)
+def test_escape_event_types_are_documented(theirs: str):
+    assert f"`{ESCAPE_TYPES[theirs]}`" in row_of(reference("escape-api"), theirs)
+    assert f"`{ESCAPE_TYPES[theirs]}`" in reference("event-types")
 
 
 def test_every_metric_is_documented():

@@ -11,6 +11,7 @@ import deploylog
 from deploylog import errors
 from deploylog.dialects.bluelink.errors import respond as bluelink_respond
 from deploylog.dialects.envelope import Respond
+from deploylog.dialects.escape.errors import respond as escape_respond
 from deploylog.dialects.native.errors import render_problem
 from deploylog.dialects.native.errors import respond as native_respond
 from deploylog.dialects.rfs.errors import MESSAGES
@@ -36,14 +37,17 @@ async def test_every_error_has_an_answer_in_every_dialect(error: type[DeploylogE
     native = await native_respond(request(), error())
     rfs = await rfs_respond(request(), error())
     bluelink = await bluelink_respond(request(), error())
+    escape = await escape_respond(request(), error())
 
     assert 400 <= native.status_code < 600
     assert 400 <= rfs.status_code < 600
     assert 400 <= bluelink.status_code < 600
+    assert 400 <= escape.status_code < 600
     assert b"detail" in native.body
     assert any(code.encode() in rfs.body for code in MESSAGES)
     routed = error not in (errors.NotFound, errors.MethodNotAllowed)
     assert (b'{"message":' in bluelink.body) == routed
+    assert escape.status_code not in (401, 403, 405, 500) or escape.body == b""
 
 
 @pytest.mark.parametrize(
@@ -53,9 +57,10 @@ async def test_bad_input_is_never_the_server_s_fault(error: type[InvalidInput]):
     assert (await native_respond(request(), error())).status_code < 500
     assert (await rfs_respond(request(), error())).status_code < 500
     assert (await bluelink_respond(request(), error())).status_code < 500
+    assert (await escape_respond(request(), error())).status_code < 500
 
 
-@pytest.mark.parametrize("respond", [native_respond, rfs_respond, bluelink_respond])
+@pytest.mark.parametrize("respond", [native_respond, rfs_respond, bluelink_respond, escape_respond])
 async def test_who_asks_too_often_is_told_when_to_come_back(respond: Respond):
     answer = await respond(request(), errors.TooMany(retry_after=2.1))
 

@@ -17,12 +17,14 @@ from deploylog.auth.issuer import Issuer, make_issuer
 from deploylog.auth.open import OpenDoor
 from deploylog.auth.rate import Rate
 from deploylog.auth.seal import read_seal
+from deploylog.auth.secret import SharedSecret, read_secret
 from deploylog.auth.signature import Signatures, require_opened
 from deploylog.auth.token import open_tokens
 from deploylog.basepaths import BasePaths
 from deploylog.bodies import BodyLimits
 from deploylog.cleaning import Cleaning
 from deploylog.dialects import mount, mount_open, respond_unrouted
+from deploylog.dialects.escape.routes import CREATE_EVENT
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import Unavailable
 from deploylog.following import Followers
@@ -30,7 +32,7 @@ from deploylog.hub import Hub
 from deploylog.openapi import render_document, render_page
 from deploylog.planfiles import PlanFiles
 from deploylog.service import EventService
-from deploylog.settings import Settings, paths_of
+from deploylog.settings import Settings, names_of, paths_of
 from deploylog.staging import Staging
 from deploylog.store.base import Store
 from deploylog.telemetry import CONTENT_TYPE, Metrics
@@ -90,6 +92,9 @@ async def create_app(
         bluelink_project=settings.bluelink_project,
         bluelink_recent_seconds=settings.bluelink_recent_seconds,
         bluelink_drift_check=settings.bluelink_drift_check,
+        escape_page_size=settings.escape_page_size,
+        escape_upload_groups=names_of(settings.escape_upload_groups),
+        escape_has_secret=bool(settings.escape_secret_file),
     )
     async with AsyncExitStack() as running:
         gate = await running.enter_async_context(_open_gate(store, settings, metrics, clock))
@@ -120,6 +125,7 @@ async def _open_gate(
 ) -> AsyncIterator[Gate]:
     """Who is let in, by every kind of credential; raises OperatorError."""
     seal = read_seal(settings.secret_key_file)
+    secret = read_secret(settings.escape_secret_file)
     await require_opened(store.signers, seal)
     async with AsyncExitStack() as running:
         kinds: list[Authenticator] = [
@@ -133,6 +139,8 @@ async def _open_gate(
             ApiKeys(store.keys, clock=time.monotonic),
             OpenDoor(store, issuer=settings.oidc_issuer, clock=time.monotonic),
         ]
+        if secret:
+            kinds.insert(0, SharedSecret(secret, name="escape", path=CREATE_EVENT))
         if settings.oidc_issuer:
             tokens = open_tokens(_issuer(settings), clock=clock)
             kinds.insert(0, await running.enter_async_context(tokens))

@@ -4,7 +4,8 @@ Everything here is derived from events, and kept by the store in the transaction
 them: ``stack.created`` and ``stack.deleted`` begin and end a stack, ``deployment.started``
 begins a deployment, ``resource.*.completed`` and ``resource.*.failed`` count, and
 ``deployment.completed`` or ``deployment.failed`` end it. ``changeset.completed``,
-``changeset.drift`` and ``changeset.failed`` end a change set.
+``changeset.drift`` and ``changeset.failed`` end a change set. The end of a deployment to an
+environment is told once more, as what became of the state: see ``state_event``.
 """
 
 from functools import lru_cache
@@ -14,7 +15,7 @@ import msgspec
 
 from deploylog.changes import Status as ChangesetStatus
 from deploylog.errors import InvalidEvent, InvalidInput
-from deploylog.events import NewEvent
+from deploylog.events import SOURCE, NewEvent
 from deploylog.scope import Scope, segments
 
 Status = Literal["running", "completed", "failed"]
@@ -137,6 +138,12 @@ class ChangesetEnded(msgspec.Struct, frozen=True):
     groups: tuple[str, ...]
 
 
+class StateDeployed(msgspec.Struct, frozen=True):
+    """Something is deployed in these scopes, each of the form ``state_scope`` gives."""
+
+    scopes: tuple[Scope, ...]
+
+
 #: The longest name of a project, a stack or an environment, in characters.
 MAX_NAME_LENGTH = 128
 
@@ -157,6 +164,7 @@ Change = (
     | DeploymentEnded
     | ResourceCounted
     | ChangesetEnded
+    | StateDeployed
 )
 
 
@@ -185,6 +193,17 @@ CHANGESET_ENDS: dict[str, ChangesetStatus] = {
 }
 
 
+#: The events that say that something is deployed in a state scope.
+_STATE_DEPLOYED = (
+    "state.deployment.created",
+    "state.deployment.updated",
+    "state.deployment.redeployed",
+)
+
+#: Operations that deploy nothing.
+_IDLE = ("plan", "refresh")
+
+
 def _count(type: str) -> Count | None:
     """What an event of this type counts as."""
     if type.endswith(".failed"):
@@ -197,6 +216,9 @@ def change_of(event: NewEvent) -> Change | None:
     subject = event.type.partition(".")[0]
     if subject == "changeset":
         return _changeset_change(event)
+    if event.type in _STATE_DEPLOYED:
+        states = states_of(event.scopes)
+        return StateDeployed(states) if states else None
     count = _count(event.type) if subject == "resource" else None
     if count is None and subject not in ("stack", "deployment"):
         return None
@@ -224,6 +246,53 @@ def place_of(scopes: tuple[Scope, ...]) -> Place | None:
         if len(names) == 4 and names[2] == "stack":
             return Place(names[1], names[3], None)
     return None
+
+
+def states_of(scopes: tuple[Scope, ...]) -> tuple[Scope, ...]:
+    """Those that name what is deployed in an environment."""
+    return tuple(path for path in scopes if path.startswith("state/") and path.count("/") == 3)
+
+
+def state_event(deployment: Deployment, *, ended_as: str | None, is_first: bool) -> NewEvent | None:
+    """What the end of ``deployment`` did to the state it deploys to; ``None`` if to none.
+
+    ``ended_as`` is the operation that its end says it was; ``is_first`` whether nothing was
+    deployed there before.
+    """
+    states = states_of(deployment.scopes)
+    if not states or deployment.operation in _IDLE or deployment.ended is None:
+        return None
+    is_destroy = "destroy" in (deployment.operation, ended_as)
+    word = "destroy_requested" if is_destroy else _deployed_word(deployment.counts, is_first)
+    names = segments(states[0])[1:]
+    return NewEvent(
+        type=f"state.deployment.{word}",
+        source=SOURCE,
+        scopes=deployment.scopes,
+        time=deployment.ended,
+        producer_id=f"{deployment.id}/state",
+        subject=names[-1],
+        groups=deployment.groups,
+        actor=deployment.actor,
+        message=f"State {'/'.join(names)} {word.replace('_', ' ')}: run {deployment.status}",
+        data=_state_data(deployment),
+    )
+
+
+def _deployed_word(counts: Counts, is_first: bool) -> str:
+    if is_first:
+        return "created"
+    return "updated" if counts.added or counts.changed or counts.destroyed else "redeployed"
+
+
+def _state_data(deployment: Deployment) -> msgspec.Raw:
+    data = {
+        "deployment": deployment.id,
+        "stack": deployment.stack,
+        "status": deployment.status,
+        "counts": deployment.counts,
+    }
+    return msgspec.Raw(msgspec.json.encode(data))
 
 
 def _changeset_change(event: NewEvent) -> Change | None:

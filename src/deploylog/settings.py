@@ -122,6 +122,24 @@ SETTINGS = (
         help="End the staging of a plan that shows drift as drift, unless the client skips that.",
     ),
     Setting(
+        name="escape_secret_file",
+        type=str,
+        default="",
+        help="File of the secret with which EscapeKit's services may create events.",
+    ),
+    Setting(
+        name="escape_upload_groups",
+        type=str,
+        default="*",
+        help="Groups, separated by commas, that may see what an Inventory says was uploaded.",
+    ),
+    Setting(
+        name="escape_page_size",
+        type=int,
+        default=50,
+        help="Events on a page for EscapeKit's clients that do not say how many.",
+    ),
+    Setting(
         name="secret_key_file",
         type=str,
         default="",
@@ -221,6 +239,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bluelink_project: str
     bluelink_recent_seconds: int
     bluelink_drift_check: bool
+    escape_secret_file: str
+    escape_upload_groups: str
+    escape_page_size: int
     secret_key_file: str
     oidc_issuer: str
     oidc_audience: str
@@ -245,6 +266,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "heartbeat_seconds": (0.05, 3600),
     "changeset_days": (0, 36500),
     "bluelink_recent_seconds": (0, 1 << 31),
+    "escape_page_size": (1, 1000),
     "oidc_leeway_seconds": (0, 300),
     "signature_stream_seconds": (300, 86_400),
     "max_requests_per_second": (0, 1_000_000),
@@ -275,6 +297,11 @@ def load_settings(
 def paths_of(text: str) -> tuple[str, ...]:
     """The paths that a setting lists, without a slash at their end."""
     return tuple(path.strip().rstrip("/") for path in text.split(",") if path.strip(" /"))
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """The names that a setting lists."""
+    return tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))
 
 
 def _from_file(path: Path) -> dict[str, object]:
@@ -312,6 +339,8 @@ def _check(settings: Settings) -> None:
         raise InvalidSettings("bluelink_project has 1 to 128 characters")
     if not settings.oidc_issuer and (settings.oidc_audience or settings.oidc_default_grants):
         raise InvalidSettings("oidc_audience and oidc_default_grants need oidc_issuer")
+    if len(names_of(settings.escape_upload_groups)) > 64:
+        raise InvalidSettings("escape_upload_groups has at most 64 groups")
     if settings.oidc_issuer and not settings.oidc_audience:
         raise InvalidSettings("oidc_issuer needs oidc_audience: whom its tokens must be for")
     if settings.log_level not in _LEVELS:

@@ -1,5 +1,7 @@
 """API keys: which headers hold them, how they are made, and how long they are trusted."""
 
+import base64
+
 import pytest
 
 from clocks import Clock
@@ -38,6 +40,10 @@ HEADERS = [
     {"authorization": "bearer  {} "},
     {"x-api-key": "{}"},
     {"bluelink-api-key": "{}"},
+    {"x-escape-token": "{}"},
+    {"cookie": "X-Escape-Token={}"},
+    {"cookie": 'a=b;x-escape-token="{}"; c', "x-escape-token": "stale"},
+    {"cookie": "X-Escape-Token={}", "origin": "https://log.example:8", "host": "log.example:8"},
     {"x-api-key": "{}", "authorization": "Basic YTpi"},
     {"bluelink-api-key": "{}", "authorization": "Bearer e30.e30.e30", "x-api-key": "dlk_a_b"},
 ]
@@ -59,6 +65,29 @@ async def test_a_key_is_good_in_any_of_its_headers(
         grants=(Grant("admin", ROOT),),
         kind="key",
     )
+
+
+async def test_a_key_is_good_as_a_password_whoever_the_user_is(store: Store, keys: ApiKeys):
+    key = await add(store)
+
+    for user in ("", "escape", "\xff"):
+        shown = base64.b64encode(f"{user}:{key}".encode("latin-1")).decode()
+        assert await keys.principal(presented({"authorization": f"Basic {shown}"})), user
+
+
+@pytest.mark.parametrize("shown", ["", "!", "Zm9v", "Og==", "ü"])
+async def test_what_is_no_password_is_not_one(keys: ApiKeys, shown: str):
+    assert await keys.principal(presented({"authorization": f"Basic {shown}"})) is None
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://log.example:9"])
+async def test_a_cookie_that_another_site_has_sent_is_no_key(
+    store: Store, keys: ApiKeys, origin: str
+):
+    key = await add(store)
+    sent = {"cookie": f"X-Escape-Token={key}", "origin": origin, "host": "log.example"}
+
+    assert await keys.principal(presented(sent)) is None
 
 
 async def test_what_is_not_quite_a_key_is_not_one(store: Store, keys: ApiKeys):

@@ -1,5 +1,6 @@
 """Authentication: from what a request shows to a principal."""
 
+import base64
 import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping
@@ -13,7 +14,14 @@ from deploylog.errors import TooMany, Unauthenticated, Unavailable
 from deploylog.principals import Principal
 
 #: Headers that a credential may stand in.
-CREDENTIAL_HEADERS = ("authorization", "x-api-key", "bluelink-api-key", "bluelink-signature-v1")
+CREDENTIAL_HEADERS = (
+    "authorization",
+    "x-api-key",
+    "bluelink-api-key",
+    "x-escape-token",
+    "cookie",
+    "bluelink-signature-v1",
+)
 
 _SIGNATURE = CREDENTIAL_HEADERS[-1]
 
@@ -39,8 +47,21 @@ class Presented(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bearer(self) -> str:
         """What ``Authorization: Bearer`` holds; empty when there is none."""
-        scheme, _, token = self.headers.get("authorization", "").partition(" ")
-        return token.strip() if scheme.lower() == "bearer" else ""
+        return self._authorization("bearer")
+
+    @property
+    def password(self) -> str:
+        """The password in ``Authorization: Basic``; empty when there is none."""
+        try:
+            shown = base64.b64decode(self._authorization("basic"), validate=True)
+        except ValueError:
+            return ""
+        return shown.decode("latin-1").partition(":")[2]
+
+    def _authorization(self, scheme: str) -> str:
+        """What ``Authorization`` holds if it is of this scheme."""
+        named, _, credentials = self.headers.get("authorization", "").partition(" ")
+        return credentials.strip() if named.lower() == scheme else ""
 
 
 class Authenticator(Protocol):

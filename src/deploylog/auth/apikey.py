@@ -1,4 +1,4 @@
-"""API keys: ``dlk_<id>_<secret>``, in one of three headers.
+"""API keys: ``dlk_<id>_<secret>``, in a header, or in a cookie.
 
 The secret is 256 random bits, so its plain SHA-256 cannot be guessed back; only that is kept.
 """
@@ -6,7 +6,7 @@ The secret is 256 random bits, so its plain SHA-256 cannot be guessed back; only
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from deploylog.auth import Presented
 from deploylog.auth.trust import Trust
@@ -16,8 +16,11 @@ from deploylog.store.base import Keys, StoredKey
 
 PREFIX = "dlk"
 
-#: Where a key may stand, beside ``Authorization: Bearer``.
-HEADERS = ("x-api-key", "bluelink-api-key")
+#: Where a key may stand, beside ``Authorization``.
+HEADERS = ("x-api-key", "bluelink-api-key", "x-escape-token")
+
+#: The cookie that may hold one; browsers send it by themselves.
+COOKIE = "x-escape-token"
 
 _Known = tuple[Principal, bytes]
 
@@ -81,12 +84,27 @@ class ApiKeys:
 
 def _keys_of(presented: Presented) -> Iterator[tuple[str, str]]:
     """The id and the secret of each key that the request shows."""
-    headers = presented.headers
-    for text in (presented.bearer, *(headers.get(name, "").strip() for name in HEADERS)):
+    named = (presented.headers.get(name, "").strip() for name in HEADERS)
+    for text in (presented.bearer, presented.password, *named, _cookie(presented)):
         prefix, _, rest = text.partition("_")
         id, _, secret = rest.partition("_")
         if prefix == PREFIX and id and secret:
             yield id, secret
+
+
+def _cookie(presented: Presented) -> str:
+    """What the cookie holds; nothing when another site's page has the browser send it."""
+    headers = presented.headers
+    if "cookie" not in headers or headers.get("origin", "") not in ("", *_own_origins(headers)):
+        return ""
+    pairs = (pair.partition("=") for pair in headers["cookie"].split(";"))
+    values = {name.strip().lower(): value.strip(' "') for name, _, value in pairs}
+    return values.get(COOKIE, "")
+
+
+def _own_origins(headers: Mapping[str, str]) -> tuple[str, str]:
+    host = headers.get("host", "")
+    return (f"http://{host}", f"https://{host}")
 
 
 def _digest(secret: str) -> bytes:

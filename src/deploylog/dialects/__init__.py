@@ -12,6 +12,9 @@ from deploylog.dialects.bluelink import errors as bluelink_errors
 from deploylog.dialects.bluelink import operations as bluelink_operations
 from deploylog.dialects.bluelink import routes as bluelink_routes
 from deploylog.dialects.envelope import Envelope, IsOpen, Respond, always, never
+from deploylog.dialects.escape import errors as escape_errors
+from deploylog.dialects.escape import operations as escape_operations
+from deploylog.dialects.escape import routes as escape_routes
 from deploylog.dialects.native import errors as native_errors
 from deploylog.dialects.native import operations as native_operations
 from deploylog.dialects.native import routes as native_routes
@@ -34,6 +37,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     operations: tuple[Operation, ...]
     is_open: IsOpen = never
     answers_head: bool = True
+    #: Whether each path is the same with a slash at its end and without.
+    either_slash: bool = False
 
 
 DIALECTS = (
@@ -60,6 +65,14 @@ DIALECTS = (
         is_open=bluelink_routes.is_open,
         answers_head=False,
     ),
+    Dialect(
+        title="Escape: EscapeKit's event service",
+        routes=escape_routes.routes,
+        respond=escape_errors.respond,
+        prefixes=escape_routes.PREFIXES,
+        operations=escape_operations.OPERATIONS,
+        either_slash=True,
+    ),
 )
 
 
@@ -67,7 +80,7 @@ def mount(parts: Parts, *, gate: Gate, failed: Callable[[str], None]) -> list[Ro
     """Every dialect's paths in one flat list: two of them share a root."""
     return [
         Route(
-            path,
+            spelling,
             Envelope(
                 endpoints,
                 respond=dialect.respond,
@@ -79,6 +92,7 @@ def mount(parts: Parts, *, gate: Gate, failed: Callable[[str], None]) -> list[Ro
         )
         for dialect in DIALECTS
         for path, endpoints in _by_path(dialect.routes(parts)).items()
+        for spelling in _spellings(path, dialect)
     ]
 
 
@@ -100,6 +114,12 @@ def mount_open(
         )
         for path, endpoint in endpoints.items()
     ]
+
+
+def _spellings(path: str, dialect: Dialect) -> tuple[str, ...]:
+    if not dialect.either_slash:
+        return (path,)
+    return (path, path[:-1] if path.endswith("/") else f"{path}/")
 
 
 def _by_path(routes: list[tuple[str, str, Endpoint]]) -> dict[str, dict[str, Endpoint]]:

@@ -60,6 +60,9 @@ class EventLog(Protocol):
         Once a reader has seen position N, no event appears at or below N. Raises StackExists
         when a ``stack.created`` takes the name of a stack that exists, InvalidEvent when a
         deployment starts in an unknown stack.
+
+        A deployment that ends records one event more, in the same commit and not in the
+        answer: what it did to its state, see ``catalogue.state_event``.
         """
         ...
 

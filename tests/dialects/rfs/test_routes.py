@@ -113,6 +113,9 @@ def parts_of(service: FakeService, *, strict: bool) -> Parts:
         bluelink_project="",
         bluelink_recent_seconds=0,
         bluelink_drift_check=False,
+        escape_page_size=1,
+        escape_upload_groups=(),
+        escape_has_secret=False,
     )
 
 

@@ -19,10 +19,16 @@ from deploylog.catalogue import (
     Stack,
     StackCreated,
     StackDeleted,
+    StateDeployed,
+    change_of,
+    state_event,
+    states_of,
 )
 from deploylog.errors import DeploymentNotFound, InvalidEvent, StackExists, StackNotFound
+from deploylog.events import NewEvent
 from deploylog.principals import Visibility
-from deploylog.store.sqlite.connection import SqlValue, one_row
+from deploylog.scope import Scope
+from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.visibility import visible_rows
@@ -83,15 +89,24 @@ class CatalogueWriter:
                 field="scopes",
             )
 
-    def apply(self) -> None:
-        """Bring the tables up to date."""
+    def apply(self) -> list[NewEvent]:
+        """Bring the tables up to date; what the deployments that ended did to their states."""
+        changes, self._changes = self._changes, []
         counted: dict[tuple[Place, tuple[str, ...]], dict[Count, int]] = {}
-        for change in self._changes:
+        ended: list[tuple[str, str | None]] = []
+        for change in changes:
             if isinstance(change, ResourceCounted):
                 counts = counted.setdefault((change.place, change.groups), {})
                 counts[change.count] = counts.get(change.count, 0) + 1
+            elif isinstance(change, DeploymentEnded):
+                ended += [(id, change.operation) for id in self._end(change)]
             else:
                 self._apply(change)
+        self._count(counted)
+        told = [self._state_event(id, ended_as) for id, ended_as in ended]
+        return [event for event in told if event is not None]
+
+    def _count(self, counted: dict[tuple[Place, tuple[str, ...]], dict[Count, int]]) -> None:
         if counted:
             # One statement for all deployments: each would wait anew for the interpreter's lock.
             rows = [
@@ -114,15 +129,34 @@ class CatalogueWriter:
             )
         elif isinstance(change, DeploymentStarted):
             execute(_INSERT_DEPLOYMENT, _deployment_row(change.deployment))
-        elif isinstance(change, DeploymentEnded):
-            place, groups = change.place, json_text(change.groups)
-            why = (change.status, change.time, groups, change.message, change.operation)
-            of = (place.deployment_id, place.stack_id, place.project)
-            execute(_END_DEPLOYMENT, (*why, *of))
         elif isinstance(change, ChangesetEnded):
             groups, scopes = json_text(change.groups), json_text(change.scopes)
             ended = (change.status, change.time, groups, change.message)
             execute(_END_CHANGESET, (*ended, change.id, scopes))
+        elif isinstance(change, StateDeployed):
+            for path in change.scopes:
+                execute("INSERT INTO states (path) VALUES (?) ON CONFLICT DO NOTHING", (path,))
+
+    def _end(self, change: DeploymentEnded) -> list[str]:
+        """The id of the deployment, if it is this that ends it."""
+        place, groups = change.place, json_text(change.groups)
+        why = (change.status, change.time, groups, change.message, change.operation)
+        of = (place.deployment_id, place.stack_id, place.project)
+        return [id for (id,) in all_rows(self._connection, _END_DEPLOYMENT, (*why, *of))]
+
+    def _state_event(self, id: str, ended_as: str | None) -> NewEvent | None:
+        [row] = all_rows(self._connection, f"{_ONE_DEPLOYMENT} WHERE c.id = ?", (id,))
+        deployment = _deployment_of(row)
+        is_first = not self._is_deployed(states_of(deployment.scopes))
+        event = state_event(deployment, ended_as=ended_as, is_first=is_first)
+        # At once: the next one may be of the same state.
+        if event is not None and (change := change_of(event)):
+            self._apply(change)
+        return event
+
+    def _is_deployed(self, states: Sequence[Scope]) -> bool:
+        sql = "SELECT 1 FROM states WHERE path = ?"
+        return any(one_row(self._connection, sql, (path,)) for path in states[:1])
 
 
 #: What was authorised is the event's scope: another project's deployment is none of its business.
@@ -131,6 +165,7 @@ UPDATE deployments SET
     status = ?, ended = ?, message = CASE WHEN "groups" = ? THEN ? END,
     operation = coalesce(operation, ?)
 WHERE id = ? AND stack_id = ? AND project = ? AND ended IS NULL
+RETURNING id
 """
 
 #: Likewise. The first event that ends it counts.
@@ -235,8 +270,7 @@ class SqliteCatalogue:
 
     async def deployment(self, id: str) -> Deployment:
         """See ``Catalogue``."""
-        sql = f"SELECT {_DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id"
-        for row in await self._readers.rows(f"{sql} WHERE c.id = :id", {"id": id}):
+        for row in await self._readers.rows(f"{_ONE_DEPLOYMENT} WHERE c.id = :id", {"id": id}):
             return _deployment_of(row)
         raise DeploymentNotFound(f"there is no deployment {id!r}")
 
@@ -247,6 +281,10 @@ _DEPLOYMENT = (
     "c.id, c.project, c.stack_id, s.name, c.status, c.started, c.ended, c.tool, c.operation,"
     " c.environment, c.actor, c.message, c.added, c.changed, c.destroyed, c.failed,"
     ' c.scopes, c."groups"'
+)
+
+_ONE_DEPLOYMENT = (
+    f"SELECT {_DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id"
 )
 
 _DEPLOYMENTS = f"""

@@ -110,8 +110,8 @@ class Recorder:
         batch = _Batch(self._connection, self._epoch, self._clock())
         batch.recall(appends)
         outcomes = [batch.admit(append) for append in appends]
+        batch.tell(batch.catalogue.apply())
         self._insert(batch.new, batch.recorded)
-        batch.catalogue.apply()
         self._connection.execute(
             "UPDATE log SET head = ?, recorded = ?", (batch.head, batch.recorded)
         )
@@ -231,6 +231,14 @@ class _Batch:
             return self._admit(append, self._earlier(append.request))
         except DeploylogError as error:
             return error
+
+    def tell(self, events: Sequence[NewEvent]) -> None:
+        """Record, after all others, what the log itself has to say of them."""
+        if events:
+            own = Append([draft(event) for event in events])
+            self.recall([own])
+            self._admit(own, None)
+            self.catalogue.apply()
 
     def _admit(self, append: Append, earlier: dict[int, Entry] | None) -> list[Entry]:
         """``earlier`` is what the same request recorded before, by place in the request."""

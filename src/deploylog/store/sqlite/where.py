@@ -32,7 +32,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: More values of a field than this are not worth merging: the condition is then only checked.
-MAX_VALUES = 16
+MAX_VALUES = 32
 
 #: Nor are more scopes or groups than this, and SQLite merges 500 at the most.
 MAX_SOURCES = 64

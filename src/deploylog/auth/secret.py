@@ -1,0 +1,48 @@
+"""The shared secret: lets services without a key of their own write on a path of their own."""
+
+import hmac
+from pathlib import Path
+
+from deploylog.auth import Presented
+from deploylog.errors import InvalidSettings
+from deploylog.principals import Grant, Principal
+from deploylog.scope import ROOT
+
+
+class SharedSecret:
+    """Knows whoever shows the secret, on its path only."""
+
+    kind = "secret"
+
+    def __init__(self, secret: str, *, name: str, path: str) -> None:
+        """``name`` is its principal's; ``path`` may stand below a base path."""
+        self._secret = secret.encode()
+        self._path = path
+        self._principal = Principal(name=name, grants=(Grant("write", ROOT),), kind=self.kind)
+
+    async def principal(self, presented: Presented) -> Principal | None:
+        """See ``Authenticator``."""
+        if not presented.path.removesuffix("/").endswith(self._path):
+            return None
+        shown = presented.bearer.encode("utf-8", "surrogatepass")
+        return self._principal if hmac.compare_digest(shown, self._secret) else None
+
+    async def is_valid(self, principal: Principal) -> bool:
+        """See ``Authenticator``."""
+        return True
+
+
+def read_secret(path: str) -> str:
+    """The secret in a file; empty when no file is named. Raises InvalidSettings."""
+    if not path:
+        return ""
+    try:
+        secret = Path(path).read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise InvalidSettings(f"cannot read the secret in {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        # The cause would show some of it.
+        raise InvalidSettings(f"the secret in {path} is not ASCII") from None
+    if not secret or not secret.isprintable() or " " in secret:
+        raise InvalidSettings(f"{path} holds no secret: one word, without blanks")
+    return secret

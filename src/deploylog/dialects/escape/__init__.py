@@ -1,0 +1,1 @@
+"""The Escape dialect: EscapeKit's event service."""

@@ -1,0 +1,90 @@
+"""Escape's routes: parse, ask the service, render."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deploylog.bodies import read_body
+from deploylog.dialects.escape import wire
+from deploylog.dialects.parts import Endpoint, Parts
+from deploylog.errors import Unauthenticated
+from deploylog.principals import ANYBODY
+from deploylog.scope import Scope
+
+#: The paths below which EscapeKit answers what nobody knows.
+PREFIXES = ("/api/v1/", "/internal/")
+
+QUERY = "/api/v1/events/query"
+
+#: Where services create events; the only path that their secret opens.
+CREATE_EVENT = "/internal/create-event"
+
+
+def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
+    """Method, path and endpoint of each route, as published."""
+    escape = Escape(parts)
+    return [
+        ("GET", f"{QUERY}/", escape.everything),
+        ("GET", f"{QUERY}/inventory/", escape.inventory),
+        ("GET", f"{QUERY}/inventory/{{project}}/", escape.inventory),
+        ("GET", f"{QUERY}/inventory/{{project}}/{{application}}/", escape.inventory),
+        ("GET", f"{QUERY}/inventory/{{project}}/{{application}}/{{version}}/", escape.inventory),
+        ("GET", f"{QUERY}/project/", escape.state),
+        ("GET", f"{QUERY}/project/{{project}}/", escape.state),
+        ("GET", f"{QUERY}/project/{{project}}/{{environment}}/", escape.state),
+        ("GET", f"{QUERY}/project/{{project}}/{{environment}}/deployment", escape.deployment),
+        ("POST", CREATE_EVENT, escape.create),
+        ("PUT", CREATE_EVENT, escape.create),
+    ]
+
+
+class Escape:
+    """The endpoints, and what they need."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Take what the composition root gives."""
+        self._parts = parts
+        self._service = parts.service
+
+    async def everything(self, request: Request) -> Response:
+        """Every event, or what the filters say."""
+        parameters = _parameters(request)
+        return await self._page(request, wire.parse_filters(parameters), parameters)
+
+    async def inventory(self, request: Request) -> Response:
+        """The events of the Inventory, a project, an application or a release."""
+        place = wire.parse_inventory(list(request.path_params.values()))
+        return await self._page(request, place, _parameters(request))
+
+    async def state(self, request: Request) -> Response:
+        """The events of the State service, a project or an environment."""
+        place = wire.parse_state(list(request.path_params.values()))
+        return await self._page(request, place, _parameters(request))
+
+    async def deployment(self, request: Request) -> Response:
+        """The events of a deployment, which the query names."""
+        parameters = _parameters(request)
+        names = [*request.path_params.values(), wire.parse_deployment(parameters)]
+        return await self._page(request, wire.parse_state(names), parameters)
+
+    async def _page(
+        self, request: Request, place: Scope | None, parameters: wire.Parameters
+    ) -> Response:
+        query = wire.parse_query(place, parameters, page_size=self._parts.escape_page_size)
+        found = await self._service.read(request.state.principal, query) if query else []
+        return Response(wire.render_events(found), media_type="application/json")
+
+    async def create(self, request: Request) -> Response:
+        """Record an event."""
+        principal = request.state.principal
+        if self._parts.escape_has_secret and principal.kind == ANYBODY.kind:
+            raise Unauthenticated
+        body = await read_body(request, self._parts.limits)
+        groups = self._parts.escape_upload_groups
+        event = wire.parse_new_event(body, now=self._parts.clock(), upload_groups=groups)
+        await self._service.append(principal, [event])
+        return Response()
+
+
+def _parameters(request: Request) -> wire.Parameters:
+    query: bytes = request.scope["query_string"]
+    return wire.Parameters(query.decode("latin-1"))
