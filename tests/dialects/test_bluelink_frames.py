@@ -1,6 +1,7 @@
 """Bluelink's frames: never longer than its client reads, the least telling parts left out first."""
 
 import json
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from deploylog.dialects.bluelink.blueprints import (
     render_resource,
 )
 from deploylog.dialects.bluelink.frames import (
+    ANYTHING,
     MAX_FRAME_BYTES,
     Forms,
     Json,
@@ -196,6 +198,129 @@ def test_parts_of_all_changes_are_left_out_in_the_same_order():
     assert forms[-2]["changes"]["removedResources"] == ["t.a"]
     assert forms[-1]["changes"] == render_blueprint(Changes(), "")
     assert not {"drift", "warnings"} & forms[-1].keys()
+
+
+# Which form it is
+
+
+def _value(random: Random) -> object:
+    character = random.choice([*CHARACTERS, "plain"])
+    return random.choice(
+        [None, 1, {}, [], "", {"a": [1, character]}, character * random.randrange(1, 600)]
+    )
+
+
+def _fields(random: Random, most: int) -> tuple[FieldChange, ...]:
+    number = random.randrange(most)
+    return tuple(field(f"f{n}", _value(random), _value(random)) for n in range(number))
+
+
+def _paths(random: Random, most: int) -> tuple[tuple[str], ...]:
+    return tuple((f"field{n}",) for n in range(random.randrange(most)))
+
+
+def _attributes(random: Random, most: int) -> object:
+    number = random.choice([0, 1, random.randrange(most)])
+    return random.choice([None, {f"a{n}": _value(random) for n in range(number)}])
+
+
+def _change(random: Random, number: int, most: int) -> ResourceChange:
+    """A change of at most so many fields of each kind."""
+    return change(
+        random.choice(["create", "update", "replace", "delete", "forget", "none"]),
+        name=f"t.a[{number}]",
+        id=random.choice([None, "i"]),
+        before=_attributes(random, most),
+        after=_attributes(random, most),
+        added=_fields(random, most),
+        modified=_fields(random, most),
+        removed=_paths(random, most),
+        unchanged=_paths(random, most * 10),
+        known_on_deploy=_paths(random, most),
+        abridged=random.random() < 0.2,
+    )
+
+
+def _changes(random: Random) -> Changes:
+    numbers, most = range(random.choice([1, 3, 30, 300])), random.choice([2, 10, 200])
+    outputs = [
+        OutputChange(name=f"o{n}", action="update", before=_value(random), after=_value(random))
+        for n in range(random.choice([0, 2, 200]))
+    ]
+    few = range(random.choice([0, 1, 100]))
+    return Changes(
+        resources=tuple(_change(random, n, most) for n in numbers if n * most < 3_000),
+        outputs=tuple(outputs),
+        drift=tuple(_change(random, n, min(most, 20)) for n in few),
+        abridged=random.random() < 0.2,
+    )
+
+
+def stepwise(forms: Forms) -> Forms:
+    """The same forms, none of them skipped."""
+    return lambda data, excess: forms(data, ANYTHING)
+
+
+def assert_first_that_fits(data: Json, forms: Forms) -> None:
+    frame = render_fitting_frame("x", ID, data, forms)
+
+    assert frame == render_fitting_frame("x", ID, data, stepwise(forms))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_first_form_of_a_resource_that_fits_is_told(seed: int):
+    random = Random(seed)
+
+    told = of_resource(_change(random, 1, random.choice([100, 300, 3_000])))
+
+    assert_first_that_fits(told, shorter_resources)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_first_form_of_all_changes_that_fits_is_told(seed: int):
+    changes = _changes(Random(seed))
+
+    assert_first_that_fits(of_all(changes), shorter_blueprints)
+    assert_first_that_fits(of_drift(changes), shorter_drifts)
+
+
+def size_of(data: Json) -> int:
+    return len(render_frame("x", ID, data))
+
+
+def excess_of(data: Json) -> int:
+    """The bytes that a form has to save."""
+    return size_of({**data, "abridged": True}) - MAX_FRAME_BYTES
+
+
+@pytest.mark.parametrize("large", ["before", "after", "unchanged", "values"])
+@pytest.mark.parametrize("forms", [shorter_resources, shorter_blueprints, shorter_drifts])
+def test_what_each_step_saves_is_known_to_the_byte(large: str, forms: Forms):
+    changed = too_large(large)
+    all_changes = Changes(resources=(changed, changed), drift=(changed,))
+    rendered = {
+        shorter_resources: of_resource(changed),
+        shorter_blueprints: of_all(all_changes),
+        shorter_drifts: of_drift(all_changes),
+    }
+    data = rendered[forms]
+    steps = list(forms(data, ANYTHING))[:6]
+
+    for form in steps:
+        saved = size_of(data) - size_of(form)
+        enough = [each for each in steps if size_of(each) <= size_of(form)]
+        assert next(forms(data, saved)) == enough[0]
+        assert size_of(next(forms(data, saved + 1))) < size_of(form)
+
+
+def test_forms_that_are_too_long_are_not_made():
+    resources = tuple(change("create", name=f"t.a[{n}]") for n in range(3_000))
+    data = of_all(Changes(resources=resources))
+
+    made = list(shorter_blueprints(data, excess_of(data)))
+
+    assert len(made) == 2
+    assert len(list(shorter_blueprints(data))) > 8
 
 
 # What is huge

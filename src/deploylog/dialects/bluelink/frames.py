@@ -1,6 +1,6 @@
 """Frames of a stream, at most as long as Bluelink's client reads; what is left out first."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from deploylog.abridging import LONG_BYTES, TOO_LONG, fit
 from deploylog.changes import encode
@@ -22,7 +22,13 @@ _FIELD_LISTS = (
 #: A JSON object.
 Json = dict[str, object]
 
-Forms = Callable[[Json], Iterator[Json]]
+#: The shorter and shorter forms of some data, without those known to save less than so many bytes.
+Forms = Callable[[Json, int], Iterator[Json]]
+
+#: What every form saves.
+ANYTHING = -(1 << 62)
+
+_ABRIDGED = b',"abridged":true'
 
 
 def render_json(value: object) -> bytes:
@@ -42,15 +48,16 @@ def render_fitting_frame(type: str, id: str, data: Json, forms: Forms) -> bytes:
     frame = render_frame(type, id, data)
     if len(frame) <= MAX_FRAME_BYTES:
         return frame
-    shorter = ({**form, "abridged": True} for form in _all_forms(data, forms))
+    excess = len(frame) - MAX_FRAME_BYTES + (0 if "abridged" in data else len(_ABRIDGED))
+    shorter = ({**form, "abridged": True} for form in _all_forms(data, forms, excess))
     frames = (render_frame(type, id, form) for form in shorter)
     return fit(frame, frames, lambda form: len(form) <= MAX_FRAME_BYTES)
 
 
-def _all_forms(data: Json, forms: Forms) -> Iterator[Json]:
+def _all_forms(data: Json, forms: Forms, excess: int) -> Iterator[Json]:
     """``forms``, and then the last of them with shorter and shorter texts."""
     shortest = data
-    for shortest in forms(data):
+    for shortest in forms(data, excess):
         yield shortest
     for length in _TEXT_LENGTHS:
         yield {name: _cut_texts(value, length) for name, value in shortest.items()}
@@ -66,7 +73,7 @@ def _cut_texts(value: object, length: int) -> object:
     return value
 
 
-def no_forms(data: Json) -> Iterator[Json]:
+def no_forms(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
     """For what has nothing to leave out but the ends of its texts."""
     yield from ()
 
@@ -74,13 +81,14 @@ def no_forms(data: Json) -> Iterator[Json]:
 # One resource
 
 
-def shorter_resources(data: Json) -> Iterator[Json]:
+def shorter_resources(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
     """The forms of a ``resourceChanges`` event."""
-    for step in _STEPS:
-        data = {**data, "changes": step(_object(data["changes"]))}
-        yield data
-    for longest in _halves(_longest([data["changes"]], data)):
-        changes = _cut_lists(_object(data["changes"]), longest)
+    whole = _object(data["changes"])
+    for steps in _steps_that_save(excess, _measure([whole])):
+        yield {**data, "changes": _after(whole, steps)}
+    shortest = _after(whole, _STEPS)
+    for longest in _halves(_longest([whole], data)):
+        changes = _cut_lists(shortest, longest)
         yield {**data, "changes": changes, **_cut_resolved(data, longest)}
 
 
@@ -112,8 +120,10 @@ def _with_short_values(changes: Json) -> Json:
     return {**changes, **short}
 
 
+_Step = Callable[[Json], Json]
+
 #: What is left out of a resource's changes, first to last.
-_STEPS: tuple[Callable[[Json], Json], ...] = (
+_STEPS: tuple[_Step, ...] = (
     _without_spec_data,
     _without_state,
     _without_spec,
@@ -121,6 +131,13 @@ _STEPS: tuple[Callable[[Json], Json], ...] = (
     _without_resource,
     _with_short_values,
 )
+
+
+def _after(changes: Json, steps: Iterable[_Step]) -> Json:
+    """The changes after the steps."""
+    for step in steps:
+        changes = step(changes)
+    return changes
 
 
 def shorten_values(field: Json) -> Json:
@@ -150,9 +167,9 @@ def _cut_resolved(data: Json, longest: int) -> Json:
     return {"resolveOnDeploy": _list(data["resolveOnDeploy"])[:longest]}
 
 
-def _longest(all_changes: list[object], resolving: Json) -> int:
+def _longest(all_changes: Iterable[Json], resolving: Json) -> int:
     """The length of the longest list of fields in any of them."""
-    lists = [_list(_object(changes)[name]) for changes in all_changes for name in _FIELD_LISTS]
+    lists = [_list(changes[name]) for changes in all_changes for name in _FIELD_LISTS]
     return max(len(each) for each in (*lists, _list(resolving["resolveOnDeploy"])))
 
 
@@ -162,21 +179,77 @@ def _halves(longest: int) -> Iterator[int]:
     yield 0
 
 
+# How much that saves
+
+
+def _measure(all_changes: Sequence[Json], drifted: Sequence[Json] = ()) -> list[int]:
+    """The bytes of JSON that the steps save, each with those before it, without taking them.
+
+    To take them and encode what is left, time after time, would keep the event loop waiting.
+    """
+    infos = [_object(changes["appliedResourceInfo"]) for changes in all_changes]
+    states = _objects(info["currentResourceState"] for info in infos)
+    resources = _objects(info["resourceWithResolvedSubs"] for info in infos)
+    persisted = _saved([each["persistedState"] for each in drifted], None)
+    state = persisted + _saved(states, None)
+    external = state + _saved([each["externalState"] for each in drifted], None)
+    spec = _saved([each["spec"] for each in resources], None)
+    unchanged = external + _saved([changes["unchangedFields"] for changes in all_changes], [])
+    resource = unchanged + _saved(resources, None)
+    values = _saved_values(
+        field
+        for changes in all_changes
+        for name in ("modifiedFields", "newFields")
+        for field in _list(changes[name])
+    )
+    spec_data = persisted + _saved([each["specData"] for each in states], None)
+    return [spec_data, state, external + spec, unchanged + spec, resource, resource + values]
+
+
+def _steps_that_save(excess: int, savings: Sequence[int]) -> Iterator[tuple[_Step, ...]]:
+    """The first steps, as many of them as are enough, and then more and more."""
+    for number, saved in enumerate(savings, 1):
+        if saved >= excess:
+            yield _STEPS[:number]
+
+
+def _saved(parts: Sequence[object], instead: object) -> int:
+    """What it saves to have ``instead`` for each of these parts of a document."""
+    return len(render_json(parts)) - len(render_json([instead] * len(parts)))
+
+
+def _saved_values(fields: Iterable[object]) -> int:
+    """What it saves to leave out the long values of these fields."""
+    values = (_object(field)[name] for field in fields for name in ("prevValue", "newValue"))
+    return _saved([value for value in values if _short(value) is not value], TOO_LONG)
+
+
+def _saved_lists(all_changes: Iterable[Json], resolving: Json) -> int:
+    """What it saves to leave out all fields."""
+    lists = [changes[name] for changes in all_changes for name in _FIELD_LISTS]
+    return _saved([*lists, resolving["resolveOnDeploy"]], [])
+
+
 # Everything at once
 
 
-def shorter_blueprints(data: Json) -> Iterator[Json]:
+def shorter_blueprints(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
     """The forms of a ``changeStagingComplete`` event."""
-    for step in _STEPS:
-        data = {**_each_drifted(data, step), "changes": _each(_object(data["changes"]), step)}
-        yield data
-    data = {**data, "changes": _with_short_exports(_object(data["changes"]))}
-    yield data
-    for longest in _halves(_longest_of(data)):
-        yield {**data, "changes": _each_cut(_object(data["changes"]), longest)}
-    data = {name: value for name, value in data.items() if name not in ("drift", "warnings")}
-    yield {**data, "changes": _named_only(_object(data["changes"]))}
-    yield {**data, "changes": _emptied(_object(data["changes"]))}
+    blueprint = _object(data["changes"])
+    all_changes, drifted = _changes_of(blueprint), _objects(_list(data.get("drift")))
+    savings = _measure([*all_changes, *_changes_of_drifted(drifted)], drifted)
+    exports = _saved_values(each for kind in _EXPORTS for each in _object(blueprint[kind]).values())
+    shortest = savings[-1] + exports
+    for steps in _steps_that_save(excess, savings):
+        yield _stepped(data, steps)
+    if shortest >= excess:
+        yield _with_short_exports(_stepped(data, _STEPS))
+    # At least that: values are in lists, too.
+    if shortest + _saved_lists(all_changes, blueprint) >= excess:
+        yield from _with_fewer_fields(_with_short_exports(_stepped(data, _STEPS)))
+    rest = {name: value for name, value in data.items() if name not in ("drift", "warnings")}
+    yield {**rest, "changes": _named_only(blueprint)}
+    yield {**rest, "changes": _emptied(blueprint)}
 
 
 _RESOURCES = ("newResources", "resourceChanges")
@@ -184,7 +257,19 @@ _RESOURCES = ("newResources", "resourceChanges")
 _EXPORTS = ("newExports", "exportChanges")
 
 
-def _each(blueprint: Json, step: Callable[[Json], Json]) -> Json:
+def _changes_of(blueprint: Json) -> list[Json]:
+    """Those of each resource."""
+    return [_object(each) for kind in _RESOURCES for each in _object(blueprint[kind]).values()]
+
+
+def _stepped(data: Json, steps: Sequence[_Step]) -> Json:
+    """Everything after the steps were taken with each resource."""
+    changes = _each(_object(data["changes"]), lambda changes: _after(changes, steps))
+    drift = {"drift": _all_drifted(_list(data["drift"]), steps)} if "drift" in data else {}
+    return {**data, "changes": changes, **drift}
+
+
+def _each(blueprint: Json, step: _Step) -> Json:
     """The blueprint's changes after the step was done to those of each resource."""
     done = {
         kind: {name: step(_object(each)) for name, each in _object(blueprint[kind]).items()}
@@ -193,20 +278,21 @@ def _each(blueprint: Json, step: Callable[[Json], Json]) -> Json:
     return {**blueprint, **done}
 
 
-def _with_short_exports(blueprint: Json) -> Json:
+def _with_short_exports(data: Json) -> Json:
+    blueprint = _object(data["changes"])
     short = {
         kind: {
             name: shorten_values(_object(each)) for name, each in _object(blueprint[kind]).items()
         }
         for kind in _EXPORTS
     }
-    return {**blueprint, **short}
+    return {**data, "changes": {**blueprint, **short}}
 
 
-def _longest_of(data: Json) -> int:
+def _with_fewer_fields(data: Json) -> Iterator[Json]:
     blueprint = _object(data["changes"])
-    resources = [each for kind in _RESOURCES for each in _object(blueprint[kind]).values()]
-    return _longest(resources, blueprint)
+    for longest in _halves(_longest(_changes_of(blueprint), blueprint)):
+        yield {**data, "changes": _each_cut(blueprint, longest)}
 
 
 def _each_cut(blueprint: Json, longest: int) -> Json:
@@ -234,47 +320,56 @@ def _emptied(blueprint: Json) -> Json:
 # Drift
 
 
-def shorter_drifts(data: Json) -> Iterator[Json]:
+def shorter_drifts(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
     """The forms of a ``driftDetected`` event."""
     result = _object(data["reconciliationResult"])
     resources = _list(result["resources"])
+    drifted = _objects(resources)
+    all_changes = _changes_of_drifted(drifted)
+    savings = _measure(all_changes, drifted)
 
     def telling(resources: list[object]) -> Json:
         return {**data, "reconciliationResult": {**result, "resources": resources}}
 
-    for step in _STEPS:
-        resources = [_drifted(_object(each), step) for each in resources]
-        yield telling(resources)
-    all_changes = [_object(each)["changes"] for each in resources]
-    for longest in _halves(_longest(all_changes, {"resolveOnDeploy": []})):
-        yield telling([_cut_drifted(_object(each), longest) for each in resources])
-    resources = [_cut_drifted(_object(each), 0) for each in resources]
+    for steps in _steps_that_save(excess, savings):
+        yield telling(_all_drifted(resources, steps))
+    nothing: Json = {"resolveOnDeploy": []}
+    # At least that: values are in lists, too.
+    if savings[-1] + _saved_lists(all_changes, nothing) >= excess:
+        shortest = _all_drifted(resources, _STEPS)
+        for longest in _halves(_longest(all_changes, nothing)):
+            yield telling([_cut_drifted(_object(each), longest) for each in shortest])
     for number in _halves(len(resources)):
-        yield telling(resources[:number])
+        if number * _LEAST_DRIFTED_BYTES <= MAX_FRAME_BYTES:
+            fewest = _all_drifted(resources[:number], _STEPS)
+            yield telling([_cut_drifted(_object(each), 0) for each in fewest])
 
+
+def _changes_of_drifted(drifted: Iterable[Json]) -> list[Json]:
+    return [_object(each["changes"]) for each in drifted]
+
+
+#: Fewer than a drifted resource's keys alone have.
+_LEAST_DRIFTED_BYTES = 200
 
 #: With the attributes of a resource's changes go the same ones of its drift.
-_STATES: dict[Callable[[Json], Json], str] = {
+_STATES: dict[_Step, str] = {
     _without_spec_data: "persistedState",
     _without_spec: "externalState",
 }
 
 
-def _drifted(resource: Json, step: Callable[[Json], Json]) -> Json:
-    """A drifted resource after the step."""
-    state = {_STATES[step]: None} if step in _STATES else {}
-    return {**resource, **state, "changes": step(_object(resource["changes"]))}
+def _all_drifted(resources: Iterable[object], steps: Sequence[_Step]) -> list[object]:
+    """Drifted resources after the steps."""
+    states: Json = {_STATES[step]: None for step in steps if step in _STATES}
+    return [
+        {**_object(each), **states, "changes": _after(_object(_object(each)["changes"]), steps)}
+        for each in resources
+    ]
 
 
 def _cut_drifted(resource: Json, longest: int) -> Json:
     return {**resource, "changes": _cut_lists(_object(resource["changes"]), longest)}
-
-
-def _each_drifted(data: Json, step: Callable[[Json], Json]) -> Json:
-    """The same of drift that is told beside changes."""
-    if "drift" not in data:
-        return data
-    return {**data, "drift": [_drifted(_object(each), step) for each in _list(data["drift"])]}
 
 
 def _object(value: object) -> Json:
@@ -283,3 +378,8 @@ def _object(value: object) -> Json:
 
 def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
+
+
+def _objects(values: Iterable[object]) -> list[Json]:
+    """Those of them that are objects."""
+    return [value for value in values if isinstance(value, dict)]

@@ -432,8 +432,9 @@ class Channel:
         }
 
     def _finish(self, event: Event, kind: Kind, id: str) -> Json:
-        # Nobody may have said before what it would be.
-        kind = "destroy" if _operation(event) == "destroy" else kind
+        if self._operations.get(id) is None and _operation(event) == "destroy":
+            # Nobody had said before what it would be.
+            kind = "destroy"
         ended: DeploymentStatus = "completed" if event.phase == "completed" else "failed"
         told = self._finished(_STATUSES[kind][ended], self._started.get(id), event.time)
         return {**told, **_failure(event)}

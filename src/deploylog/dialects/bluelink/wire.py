@@ -20,6 +20,7 @@ from deploylog.dialects.bluelink.blueprints import (
 )
 from deploylog.dialects.bluelink.errors import PARSE_FAILED, FieldProblem, InvalidFields
 from deploylog.dialects.bluelink.frames import (
+    ANYTHING,
     Forms,
     Json,
     no_forms,
@@ -315,7 +316,7 @@ def _render_failed(event: Event) -> bytes:
     return _ATTENTION + _frame("error", event, data, _fewer_diagnostics)
 
 
-def _fewer_diagnostics(data: Json) -> Iterator[Json]:
+def _fewer_diagnostics(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
     """The forms of an ``error`` event: only the first of many diagnostics."""
     diagnostics = data["diagnostics"]
     if isinstance(diagnostics, list) and len(diagnostics) > 1:
