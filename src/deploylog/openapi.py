@@ -20,6 +20,11 @@ _SECURITY = {
         "description": "An API key, or a token of the OpenID Connect or OAuth 2 issuer that the"
         " service is set up with: a JSON Web Token.",
     },
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "An API key as the password; the user's name is not looked at.",
+    },
     "apiKey": {
         "type": "apiKey",
         "in": "header",
@@ -31,6 +36,18 @@ _SECURITY = {
         "in": "header",
         "name": "Bluelink-Api-Key",
         "description": "An API key, as Bluelink's clients send it.",
+    },
+    "escapeToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Escape-Token",
+        "description": "An API key, as EscapeKit's clients send it.",
+    },
+    "escapeCookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "X-Escape-Token",
+        "description": "The same in a cookie.",
     },
     "bluelinkSignature": {
         "type": "apiKey",
