@@ -10,6 +10,7 @@ environment is told once more, as what became of the state: see ``state_event``.
 
 from functools import lru_cache
 from typing import Literal, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -157,6 +158,14 @@ def check_name(field: str, name: str) -> None:
         raise InvalidInput(message, field=field)
 
 
+def parse_uuid(text: str) -> str:
+    """The id that ``text`` writes, in the one canonical spelling; raises InvalidInput."""
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        raise InvalidInput(f"{text[:64]!r} is not a UUID", field="id") from error
+
+
 Change = (
     StackCreated
     | StackDeleted
@@ -201,7 +210,7 @@ _STATE_DEPLOYED = (
 )
 
 #: Operations that deploy nothing.
-_IDLE = ("plan", "refresh")
+IDLE = ("plan", "refresh")
 
 
 def _count(type: str) -> Count | None:
@@ -260,7 +269,7 @@ def state_event(deployment: Deployment, *, ended_as: str | None, is_first: bool)
     deployed there before.
     """
     states = states_of(deployment.scopes)
-    if not states or deployment.operation in _IDLE or deployment.ended is None:
+    if not states or deployment.operation in IDLE or deployment.ended is None:
         return None
     is_destroy = "destroy" in (deployment.operation, ended_as)
     word = "destroy_requested" if is_destroy else _deployed_word(deployment.counts, is_first)

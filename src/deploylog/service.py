@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
-from deploylog.catalogue import Deployment, Stack, check_name
+from deploylog.catalogue import Deployment, Stack, check_name, parse_uuid
 from deploylog.cursor import parse_event_id
 from deploylog.errors import (
     Conflict,
@@ -236,7 +236,7 @@ class EventService:
 
         One that exists already under ``new.id`` is returned as it is.
         """
-        id = _uuid(new.id) if new.id is not None else str(uuid4())
+        id = parse_uuid(new.id) if new.id is not None else str(uuid4())
         _check(new)
         await self._require_opening(principal, new)
         try:
@@ -371,13 +371,6 @@ def _require_readable(principal: Principal, path: Scope) -> None:
     readable = principal.visibility.scopes
     if not any(contains(granted, path) or contains(path, granted) for granted in readable):
         raise Forbidden(f"{principal.name} may not read {path}")
-
-
-def _uuid(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError as error:
-        raise InvalidInput(f"{text[:64]!r} is not a UUID", field="id") from error
 
 
 def _check(new: NewDeployment) -> None:

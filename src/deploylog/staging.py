@@ -10,12 +10,12 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import msgspec
 
 from deploylog.abridging import fit_changes, fit_resource
-from deploylog.catalogue import check_name
+from deploylog.catalogue import check_name, parse_uuid
 from deploylog.changes import (
     Changes,
     Changeset,
@@ -315,7 +315,7 @@ class Staging:
 
 def _begun(new: NewChangeset, changes: Changes, place: _Place, *, now: int) -> Changeset:
     """The change set as it begins."""
-    id = _uuid(new.id) if new.id is not None else str(uuid4())
+    id = parse_uuid(new.id) if new.id is not None else str(uuid4())
     return Changeset(
         id=id,
         project=new.project,
@@ -379,13 +379,6 @@ def _own_key(principal: Principal, new: NewChangeset, document: bytes) -> Reques
     asked = encode([principal.kind, principal.id, new])
     digest = hashlib.sha256(asked + document).digest()
     return RequestKey(key=f"content/{digest.hex()}", fingerprint=digest)
-
-
-def _uuid(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError as error:
-        raise InvalidInput(f"{text[:64]!r} is not a UUID", field="id") from error
 
 
 def _check_names(new: NewChangeset) -> None:

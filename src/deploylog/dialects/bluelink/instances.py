@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from deploylog.catalogue import Deployment, Stack, place_of
+from deploylog.catalogue import IDLE, Deployment, Stack, place_of
 from deploylog.catalogue import Status as DeploymentStatus
 from deploylog.dialects.bluelink.frames import (
     Json,
@@ -16,9 +16,6 @@ from deploylog.dialects.bluelink.frames import (
 from deploylog.events import Event, NewEvent
 from deploylog.filters import Filter, any_of
 from deploylog.times import MILLISECOND, SECOND
-
-#: Operations that deploy nothing.
-_IDLE = ("plan", "refresh")
 
 Kind = Literal["deploy", "update", "destroy"]
 
@@ -125,7 +122,7 @@ class History:
 
 def is_idle(deployment: Deployment) -> bool:
     """Whether it deploys nothing."""
-    return deployment.operation in _IDLE
+    return deployment.operation in IDLE
 
 
 # Resources
@@ -383,7 +380,7 @@ class Channel:
         if id in self._operations:
             return
         operation = self._operations[id] = _operation(event)
-        if operation not in _IDLE:
+        if operation not in IDLE:
             self._kinds[id] = self._history.kind_of(operation)
             self._started[id] = event.time
             self._running.append(id)
@@ -461,7 +458,7 @@ def _is_of_idle(event: Event, operations: Mapping[str, str | None]) -> bool:
     # As the catalogue has it: its end says what it was if nobody did before.
     if operation is None and event.type in _FINISHES:
         operation = _operation(event)
-    return operation in _IDLE
+    return operation in IDLE
 
 
 def _failure(event: Event) -> Json:
