@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
 from deploylog.events import Event
-from deploylog.hub import Batch, Gap, Reader
+from deploylog.hub import Batch, Gap
 
 #: A comment line: readers ignore it, and proxies see life.
 HEARTBEAT = b":\n\n"
@@ -114,12 +115,29 @@ class EndingFrames(Frames):
         return any(self._is_end(event) for event in batch.events)
 
 
+class Followed(Protocol):
+    """What a stream sends: a ``Reader``, or what reads as one does."""
+
+    @property
+    def position(self) -> int:
+        """See ``Reader``."""
+        ...
+
+    async def next(self) -> Batch | None:
+        """See ``Reader``."""
+        ...
+
+    def close(self) -> None:
+        """See ``Reader``."""
+        ...
+
+
 class EventStream:
     """An ASGI response that follows a reader until it ends or the client goes."""
 
     def __init__(
         self,
-        follow: AbstractContextManager[Reader],
+        follow: AbstractContextManager[Followed],
         frames: Frames,
         *,
         gap: Gap | None,
@@ -151,7 +169,7 @@ class EventStream:
         headers = self._frames.headers
         return {"type": "http.response.start", "status": 200, "headers": headers}
 
-    async def _send(self, reader: Reader, send: Send) -> None:
+    async def _send(self, reader: Followed, send: Send) -> None:
         await send(self._start)
         opening = self._frames.opening
         if self._gap is not None:
@@ -161,7 +179,7 @@ class EventStream:
         if await self._send_batches(reader, send) or not self._frames.tears:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_batches(self, reader: Reader, send: Send) -> bool:
+    async def _send_batches(self, reader: Followed, send: Send) -> bool:
         """Whether the stream came to its end."""
         while (batch := await reader.next()) is not None:
             for piece in self._frames.of(batch):

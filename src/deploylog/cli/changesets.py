@@ -1,16 +1,14 @@
 """``changesets``: list change sets, and show one."""
 
 import asyncio
-import sys
 from typing import Annotated
 
-import msgspec
 import typer
 
 from deploylog.changes import Changes, encode_changes
 from deploylog.cli import options
 from deploylog.cli.diff import render_changes
-from deploylog.cli.tables import changeset_table, print_lines, screen
+from deploylog.cli.tables import changeset_table, print_json_lines, print_lines, screen
 from deploylog.client import ChangesetState, Params, open_client
 
 #: The most of one page.
@@ -41,7 +39,7 @@ def changesets(
     selected = options.params(project=project, stack=stack, limit=limit)
     found = asyncio.run(_list(server, key, selected))
     if json:
-        sys.stdout.writelines(f"{msgspec.json.encode(one).decode()}\n" for one in found)
+        print_json_lines(found)
     else:
         changeset_table(found).print(screen())
 

@@ -22,6 +22,7 @@ from deploylog.cli.tables import (
     event_line,
     event_table,
     plain,
+    print_json_lines,
     screen,
 )
 from deploylog.client import (
@@ -228,7 +229,7 @@ def deployments(
     selected = options.params(project=project, stack=stack, limit=limit)
     found = asyncio.run(_list_deployments(server, key, selected))
     if json:
-        sys.stdout.writelines(f"{msgspec.json.encode(one).decode()}\n" for one in found)
+        print_json_lines(found)
     else:
         deployment_table(found).print(screen())
 

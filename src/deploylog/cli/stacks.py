@@ -1,14 +1,12 @@
 """``stacks``: list stacks, and end one."""
 
 import asyncio
-import sys
 from typing import Annotated
 
-import msgspec
 import typer
 
 from deploylog.cli import options
-from deploylog.cli.tables import screen, stack_table
+from deploylog.cli.tables import print_json_lines, screen, stack_table
 from deploylog.client import Params, StackState, open_client
 
 app = typer.Typer(help="List stacks, or delete one.", invoke_without_command=True)
@@ -33,7 +31,7 @@ def stacks(
     selected = options.params(project=project, deleted="true" if deleted else None)
     found = asyncio.run(_list(server, key, selected))
     if json:
-        sys.stdout.writelines(f"{msgspec.json.encode(one).decode()}\n" for one in found)
+        print_json_lines(found)
     else:
         stack_table(found).print(screen())
 

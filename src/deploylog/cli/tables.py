@@ -1,9 +1,11 @@
 """How events, deployments and stacks are shown to people."""
 
 import re
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -49,6 +51,11 @@ def print_lines(console: Console, lines: Iterable[Text]) -> None:
     """Each line as long as it is."""
     for line in lines:
         console.print(line, soft_wrap=True)
+
+
+def print_json_lines(values: Iterable[object]) -> None:
+    """Print each value as a line of JSON."""
+    sys.stdout.writelines(f"{msgspec.json.encode(value).decode()}\n" for value in values)
 
 
 def plain(text: str | None) -> str:

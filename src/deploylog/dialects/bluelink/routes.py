@@ -24,11 +24,9 @@ from deploylog.dialects.bluelink.streams import (
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import ChangesetNotFound, CleanupNotFound, StackNotFound
 from deploylog.events import Event
-from deploylog.filters import Filter
 from deploylog.ingest.plan import parse_plan
 from deploylog.principals import Principal
-from deploylog.scope import Scope, stack_scope
-from deploylog.service import Start
+from deploylog.scope import stack_scope
 from deploylog.sse import EndingFrames, EventStream, Remembered
 from deploylog.staging import NewChangeset
 from deploylog.store.base import CleanupKind, Query
@@ -149,9 +147,10 @@ class Staged:
         with _naming(id):
             changeset = await self._staging.changeset(principal, id)
             start = await self._beginnings.of_changeset(principal, changeset, cursor)
-        return _stream(
-            self._parts, principal, changeset.scopes[0], wire.STAGING, start, self._frames
+        follow = self._parts.service.follow(
+            principal, scope=changeset.scopes[0], filter=wire.STAGING, start=start
         )
+        return EventStream(follow, self._frames, gap=start.gap, sent=self._parts.sent)
 
     async def _stack(self, principal: Principal, asked: wire.CreateChangeset) -> Stack | None:
         """The stack that the change set is for, if there is one."""
@@ -301,22 +300,6 @@ def _changeset_id(request: Request) -> str:
 
 def _last_id(request: Request) -> str:
     return request.headers.get("last-event-id", "")
-
-
-def _stream(
-    parts: Parts,
-    principal: Principal,
-    scope: Scope,
-    filter: Filter,
-    start: Start,
-    frames: EndingFrames,
-) -> EventStream:
-    return EventStream(
-        parts.service.follow(principal, scope=scope, filter=filter, start=start),
-        frames,
-        gap=start.gap,
-        sent=parts.sent,
-    )
 
 
 def _render_whole(changeset: Changeset, changes: bytes) -> bytes:

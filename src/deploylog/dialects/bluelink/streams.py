@@ -5,7 +5,6 @@ A stream begins at the client's cursor, or at what happened recently.
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import cast
 
 import msgspec
 
@@ -99,7 +98,7 @@ class Finish(Batch):
 
 
 class EndReader:
-    """Reads as another ``Reader`` does, and to the end also when no event tells it."""
+    """A ``Followed``: reads as a ``Reader`` does, and to the end also when no event tells it."""
 
     def __init__(
         self, reader: Reader, end: End | None, look: Callable[[], Awaitable[End | None]]
@@ -134,10 +133,10 @@ def following(
     follow: AbstractContextManager[Reader],
     end: End | None,
     look: Callable[[], Awaitable[End | None]],
-) -> Iterator[Reader]:
+) -> Iterator[EndReader]:
     """The reader of ``follow``, as one that comes to its end."""
     with follow as reader:
-        yield cast("Reader", EndReader(reader, end, look))
+        yield EndReader(reader, end, look)
 
 
 class InstanceFrames(EndingFrames):
