@@ -17,7 +17,7 @@ PARTS = ("store.base", "store.migrate", "store.sqlite", *DIALECTS)
 
 CORE = {
     "errors", "events", "scope", "filters", "principals", "catalogue", "changes", "cursor",
-    "times",
+    "times", "stackstatus",
 }  # fmt: skip
 DIALECT = {"dialects.operations", "dialects.parts"}
 
@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "filters": {"events"},
     "principals": {"errors", "events", "scope"},
     "changes": {"scope"},
+    "stackstatus": {"events"},
     "catalogue": {"changes", "errors", "events", "scope"},
     # Engine.
     "store.base": CORE,
