@@ -10,8 +10,10 @@ import msgspec
 
 from deploylog.changes import Changeset, Totals
 from deploylog.events import Event, NewEvent, Resource, recorded_event
+from deploylog.filters import EVERYTHING
 from deploylog.scope import Scope, changeset_scope, deployment_scope, parse_scope, stack_scope
 from deploylog.store.base import Store
+from deploylog.subscriptions import Attempt, Delivery, Owner, Subscription
 
 _numbers = count(1)
 
@@ -127,3 +129,44 @@ def plan_document(number: int, **fields: object) -> dict[str, object]:
         for index in range(number)
     ]
     return {"format_version": "1.2", "resource_changes": resources, **fields}
+
+
+def subscription(*, id: str | None = None, **fields: object) -> Subscription:
+    """A subscription that nobody has stored."""
+    begun: dict[str, object] = {
+        "name": "ops",
+        "kind": "webhook",
+        "format": "cloudevents",
+        "filter": EVERYTHING,
+        "order": "strict",
+        "state": "active",
+        "reason": None,
+        "owner": Owner(kind="anybody", id="", name="anybody"),
+        "target": b"sealed",
+        "shown": "https://example.com/…",
+        "secrets": (),
+        "created": now(),
+        "checkpoint": 0,
+    }
+    return Subscription(id=id or str(uuid4()), **(begun | fields))  # type: ignore[arg-type]
+
+
+def attempt(position: int = 1, **fields: object) -> Attempt:
+    """An attempt that arrived."""
+    begun: dict[str, object] = {
+        "event": f"event-{position}",
+        "started": now(),
+        "latency": 1_000,
+        "result": "delivered",
+        "status": 200,
+        "error": None,
+        "response": "ok",
+    }
+    return Attempt(position=position, **(begun | fields))  # type: ignore[arg-type]
+
+
+def delivery(subscription: Subscription, *attempts: Attempt, **fields: object) -> Delivery:
+    """What became of one request."""
+    checkpoint = max((each.position for each in attempts), default=0)
+    begun: dict[str, object] = {"checkpoint": checkpoint}
+    return Delivery(subscription=subscription.id, attempts=attempts, **(begun | fields))  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ DeploylogError
 │   ├── InvalidCursor
 │   ├── InvalidEvent
 │   ├── InvalidPlan
+│   ├── InvalidSubscription
 │   ├── RequestReused           an Idempotency-Key came back with another body
 │   ├── PlanNotFound
 │   ├── TooLarge
@@ -20,9 +21,11 @@ DeploylogError
 │   ├── DeploymentNotFound
 │   ├── ChangesetNotFound
 │   ├── CleanupNotFound
+│   ├── SubscriptionNotFound
 │   └── KeyNotFound
 ├── Conflict
 │   ├── StackExists
+│   ├── NoSealingKey            secrets can only be kept encrypted
 │   └── StackMismatch
 ├── CursorExpired               what the cursor points at is no longer retained
 ├── TooMany                     requests, open streams or failed attempts; try again later
@@ -82,6 +85,10 @@ class InvalidPlan(InvalidInput):
     """The plan is not valid."""
 
 
+class InvalidSubscription(InvalidInput):
+    """The subscription is not valid."""
+
+
 class RequestReused(InvalidInput):
     """This Idempotency-Key was used before, for a request with another body."""
 
@@ -134,6 +141,10 @@ class CleanupNotFound(NotFound):
     """There is no such cleanup."""
 
 
+class SubscriptionNotFound(NotFound):
+    """There is no such subscription."""
+
+
 class KeyNotFound(NotFound):
     """There is no such key."""
 
@@ -144,6 +155,10 @@ class Conflict(DeploylogError):
 
 class StackExists(Conflict):
     """A stack of this name exists already."""
+
+
+class NoSealingKey(Conflict):
+    """This service has no sealing key, so it cannot keep secrets: see its secret_key_file."""
 
 
 class StackMismatch(Conflict):

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import msgspec
 
 from deploylog.events import NewEvent
+from deploylog.scope import Scope, contains
 
 Field = Literal[
     "type", "source", "actor", "subject", "resource_type", "resource_name", "resource_key"
@@ -50,6 +51,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Every condition holds, and the event happened in ``[since, until)``."""
 
     all_of: tuple[AnyOf, ...] = ()
+    #: The event is below one of these; none means anywhere.
+    scopes: tuple[Scope, ...] = ()
     #: ns since 1970, inclusive.
     since: int | None = None
     #: ns since 1970, exclusive.
@@ -61,7 +64,12 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if self.until is not None and event.time >= self.until:
             return False
-        return all(condition.matches(event) for condition in self.all_of)
+        return self._covers(event) and all(c.matches(event) for c in self.all_of)
+
+    def _covers(self, event: NewEvent) -> bool:
+        return not self.scopes or any(
+            contains(outer, inner) for outer in self.scopes for inner in event.scopes
+        )
 
 
 EVERYTHING = Filter()

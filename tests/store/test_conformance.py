@@ -329,6 +329,7 @@ _conditions = st.builds(
 _filters = st.builds(
     Filter,
     all_of=st.lists(_conditions, max_size=2).map(tuple),
+    scopes=st.lists(_scopes.map(Scope) | st.just(ROOT), max_size=2).map(tuple),
     since=st.none() | st.integers(0, 20),
     until=st.none() | st.integers(0, 20),
 )

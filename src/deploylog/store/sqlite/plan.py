@@ -13,7 +13,7 @@ import msgspec
 
 from deploylog.events import Event
 from deploylog.filters import Filter
-from deploylog.scope import Scope, contains
+from deploylog.scope import ROOT, Scope, contains
 from deploylog.store.base import Query
 from deploylog.store.sqlite.connection import SqlValue, one_row, one_value
 from deploylog.store.sqlite.recorder import SPAN_BITS
@@ -79,6 +79,8 @@ def _scopes(query: Query) -> Iterator[tuple[Scope, ...]]:
     """Scopes of which the event must lie below one, time and again."""
     if query.scope:
         yield (query.scope,)
+    if query.filter.scopes and ROOT not in query.filter.scopes:
+        yield query.filter.scopes
     granted = query.visibility.scopes
     if not any(contains(scope, query.scope) for scope in granted):
         yield granted

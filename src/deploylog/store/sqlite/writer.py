@@ -131,7 +131,9 @@ class Writer:
 
     def _call(self, work: Call) -> Any:
         try:
-            return work(self._connection)
+            # A savepoint: what it wrote before it gave up goes, and what others wrote stays.
+            with self._connection:
+                return work(self._connection)
         except DeploylogError as error:
             return error
 

@@ -1,0 +1,1 @@
+"""Delivery: events go out to those who subscribed to them."""

@@ -1,0 +1,303 @@
+"""What became of deliveries, in SQLite."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import apsw
+
+from deploylog.scope import Scope
+from deploylog.store.base import Backlog, RecordedAttempt
+from deploylog.store.sqlite.connection import (
+    SqlValue,
+    all_rows,
+    insert_rows,
+    one_row,
+    one_value,
+)
+from deploylog.store.sqlite.readers import Readers
+from deploylog.store.sqlite.subscriptions import SELECT, number_of, subscription_of
+from deploylog.store.sqlite.writer import Writer
+from deploylog.subscriptions import (
+    REDELIVERED,
+    Attempt,
+    Delivery,
+    Message,
+    Pending,
+    Subscription,
+)
+
+#: Attempts forgotten in one transaction, so that others do not wait long.
+FORGOTTEN_AT_ONCE = 5_000
+
+_CLAIM = (
+    "UPDATE subscriptions SET holder = ?1, held_until = ?2 WHERE holder = ?1 OR held_until <= ?3"
+)
+
+_HELD = "SELECT number FROM subscriptions WHERE id = ? AND holder = ? AND held_until > ?"
+
+#: A checkpoint never goes back, whatever order the reports come in.
+_MOVE = (
+    "UPDATE subscriptions SET checkpoint = max(checkpoint, ?), failing_since = ? WHERE number = ?"
+)
+
+#: What its owner or somebody else decided meanwhile counts more.
+_ENTER = """
+UPDATE subscriptions SET state = ?, reason = ?
+WHERE number = ? AND state IN ('active', 'failing')
+"""
+
+_PEND = """
+INSERT INTO pending (subscription, position, lane, tries, first, due, parked, error)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (subscription, position) DO UPDATE SET
+    lane = excluded.lane, tries = excluded.tries, first = excluded.first, due = excluded.due,
+    parked = excluded.parked, error = excluded.error
+"""
+
+_PENDING = "SELECT position, lane, tries, first, due, parked, error FROM pending"
+
+_OF = "subscription = (SELECT number FROM subscriptions WHERE id = ?)"
+
+_ATTEMPTS = """
+SELECT number, position, event, started, latency, result, status, error, response, due FROM attempts
+"""
+
+_INSERT_ATTEMPTS = (
+    "INSERT INTO attempts (subscription, position, event, started, latency, result, status, error,"
+    " response, due)"
+)
+_ATTEMPT_COLUMNS = 10
+
+_BACKLOG = f"""
+SELECT count(*) FILTER (WHERE NOT parked), count(*) FILTER (WHERE parked),
+    min(due) FILTER (WHERE NOT parked)
+FROM pending WHERE {_OF}
+"""
+
+_AGAIN = f"""
+UPDATE pending SET parked = 0, tries = 0, first = NULL, due = 0, lane = '{REDELIVERED}'
+WHERE subscription = ? AND parked AND first >= ?
+"""
+
+#: The first that stays; times rise with numbers, but for what was under way at once.
+_STAYS = "SELECT number FROM attempts WHERE started >= ? ORDER BY number LIMIT 1"
+
+
+class SqliteDeliveries:
+    """The ``Deliveries`` of a SQLite store."""
+
+    def __init__(self, writer: Writer, readers: Readers) -> None:
+        """Where to write and to read."""
+        self._writer = writer
+        self._readers = readers
+
+    async def claim(self, holder: str, *, now: int, until: int) -> list[Subscription]:
+        """See ``Deliveries``."""
+
+        def claim(connection: apsw.Connection) -> list[Subscription]:
+            connection.execute(_CLAIM, (holder, until, now))
+            rows = all_rows(connection, f"{SELECT} WHERE holder = ? ORDER BY number", (holder,))
+            return [subscription_of(row) for row in rows]
+
+        return await self._writer.call(claim)
+
+    async def release(self, holder: str) -> None:
+        """See ``Deliveries``."""
+        sql = "UPDATE subscriptions SET holder = '', held_until = 0 WHERE holder = ?"
+        await self._writer.call(lambda connection: all_rows(connection, sql, (holder,)))
+
+    async def record(
+        self, holder: str, deliveries: Sequence[Delivery], *, now: int
+    ) -> frozenset[str]:
+        """See ``Deliveries``."""
+        return await self._writer.call(
+            lambda connection: _record(connection, holder, deliveries, now)
+        )
+
+    async def pending(self, subscription: str) -> list[Pending]:
+        """See ``Deliveries``."""
+        sql = f"{_PENDING} WHERE {_OF} AND NOT parked ORDER BY position"
+        return [_pending_of(row) for row in await self._readers.rows(sql, (subscription,))]
+
+    async def parked(self, subscription: str, *, after: int = 0, limit: int = 100) -> list[Pending]:
+        """See ``Deliveries``."""
+        sql = f"{_PENDING} WHERE {_OF} AND parked AND position > ? ORDER BY position LIMIT ?"
+        rows = await self._readers.rows(sql, (subscription, after, limit))
+        return [_pending_of(row) for row in rows]
+
+    async def attempts(
+        self, subscription: str, *, before: int | None = None, limit: int = 100
+    ) -> list[RecordedAttempt]:
+        """See ``Deliveries``."""
+        sql = f"{_ATTEMPTS} WHERE {_OF} AND number < ? ORDER BY number DESC LIMIT ?"
+        last = before if before is not None else 2**63 - 1
+        rows = await self._readers.rows(sql, (subscription, last, limit))
+        return [_attempt_of(row) for row in rows]
+
+    async def redeliver(self, subscription: str, position: int) -> None:
+        """See ``Deliveries``."""
+
+        def redeliver(connection: apsw.Connection) -> None:
+            again = Pending(position=position, lane=REDELIVERED)
+            number = number_of(connection, subscription)
+            connection.execute(_PEND, _pending_row(number, again))
+            _tell(connection, number)
+
+        await self._writer.call(redeliver)
+
+    async def redeliver_parked(self, subscription: str, since: int) -> int:
+        """See ``Deliveries``."""
+
+        def redeliver(connection: apsw.Connection) -> int:
+            number = number_of(connection, subscription)
+            connection.execute(_AGAIN, (number, since))
+            again = connection.changes()
+            if again:
+                _tell(connection, number)
+            return again
+
+        return await self._writer.call(redeliver)
+
+    async def message(self, subscription: str, deployment: Scope) -> Message | None:
+        """See ``Deliveries``."""
+        sql = f"SELECT deployment, channel, ts FROM messages WHERE {_OF} AND deployment = ?"
+        for path, channel, ts in await self._readers.rows(sql, (subscription, deployment)):
+            return Message(deployment=Scope(path), channel=channel, ts=ts)
+        return None
+
+    async def backlog(self, subscription: str) -> Backlog:
+        """See ``Deliveries``."""
+        [(pending, parked, due)] = await self._readers.rows(_BACKLOG, (subscription,))
+        return Backlog(pending=pending, parked=parked, due=due)
+
+    async def forget(self, started_before: int) -> int:
+        """See ``Deliveries``."""
+        forgotten, more = 0, True
+        while more:
+            deleted = await self._writer.call(
+                lambda connection: _forget(connection, started_before)
+            )
+            forgotten += deleted
+            more = deleted == FORGOTTEN_AT_ONCE
+        return forgotten
+
+
+def _record(
+    connection: apsw.Connection, holder: str, deliveries: Sequence[Delivery], now: int
+) -> frozenset[str]:
+    ids = dict.fromkeys(delivery.subscription for delivery in deliveries)
+    rows = {id: one_row(connection, _HELD, (id, holder, now)) for id in ids}
+    numbers = {id: int(row[0]) for id, row in rows.items() if row is not None}
+    held = [delivery for delivery in deliveries if delivery.subscription in numbers]
+    _insert_attempts(connection, numbers, held)
+    for delivery in held:
+        _apply(connection, numbers[delivery.subscription], delivery)
+    for id, number in numbers.items():
+        _move(connection, number, [each for each in held if each.subscription == id])
+    return frozenset(ids.keys() - numbers.keys())
+
+
+def _insert_attempts(
+    connection: apsw.Connection, numbers: dict[str, int], deliveries: Iterable[Delivery]
+) -> None:
+    rows = [
+        _attempt_row(numbers[delivery.subscription], attempt)
+        for delivery in deliveries
+        for attempt in delivery.attempts
+    ]
+    values = list(chain.from_iterable(rows))
+    insert_rows(connection, _INSERT_ATTEMPTS, _ATTEMPT_COLUMNS, values)
+
+
+def _apply(connection: apsw.Connection, number: int, delivery: Delivery) -> None:
+    for position in delivery.settled:
+        sql = "DELETE FROM pending WHERE subscription = ? AND position = ?"
+        connection.execute(sql, (number, position))
+    for pending in delivery.pending:
+        connection.execute(_PEND, _pending_row(number, pending))
+    for message in delivery.messages:
+        row = (number, message.deployment, message.channel, message.ts)
+        connection.execute("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?)", row)
+    if delivery.state is not None:
+        connection.execute(_ENTER, (delivery.state, delivery.reason, number))
+
+
+def _move(connection: apsw.Connection, number: int, deliveries: Sequence[Delivery]) -> None:
+    checkpoint = max(delivery.checkpoint for delivery in deliveries)
+    connection.execute(_MOVE, (checkpoint, deliveries[-1].failing_since, number))
+
+
+def _tell(connection: apsw.Connection, number: int) -> None:
+    """Let the courier know that there is something new for it."""
+    sql = "UPDATE subscriptions SET version = version + 1 WHERE number = ?"
+    connection.execute(sql, (number,))
+
+
+def _forget(connection: apsw.Connection, started_before: int) -> int:
+    row = one_row(connection, _STAYS, (started_before,))
+    newest = one_value(connection, "SELECT coalesce(max(number), 0) FROM attempts")
+    end = int(row[0]) if row is not None else int(newest) + 1
+    connection.execute(
+        "DELETE FROM attempts WHERE number IN (SELECT number FROM attempts WHERE number < ?"
+        " ORDER BY number LIMIT ?)",
+        (end, FORGOTTEN_AT_ONCE),
+    )
+    return connection.changes()
+
+
+def _pending_row(number: int, pending: Pending) -> tuple[SqlValue, ...]:
+    return (
+        number,
+        pending.position,
+        pending.lane,
+        pending.tries,
+        pending.first,
+        pending.due,
+        pending.parked,
+        pending.error,
+    )
+
+
+def _pending_of(row: tuple[Any, ...]) -> Pending:
+    position, lane, tries, first, due, parked, error = row
+    return Pending(
+        position=position,
+        lane=lane,
+        tries=tries,
+        first=first,
+        due=due,
+        parked=bool(parked),
+        error=error,
+    )
+
+
+def _attempt_row(number: int, attempt: Attempt) -> tuple[SqlValue, ...]:
+    return (
+        number,
+        attempt.position,
+        attempt.event,
+        attempt.started,
+        attempt.latency,
+        attempt.result,
+        attempt.status,
+        attempt.error,
+        attempt.response,
+        attempt.due,
+    )
+
+
+def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
+    number, position, event, started, latency, result, status, error, response, due = row
+    return RecordedAttempt(
+        number=number,
+        position=position,
+        event=event,
+        started=started,
+        latency=latency,
+        result=result,
+        status=status,
+        error=error,
+        response=response,
+        due=due,
+    )

@@ -1,0 +1,157 @@
+"""Subscriptions in SQLite."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from deploylog.errors import Conflict, SubscriptionNotFound
+from deploylog.filters import Filter
+from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row
+from deploylog.store.sqlite.readers import Readers
+from deploylog.store.sqlite.writer import Writer
+from deploylog.subscriptions import Owner, SecretTerm, Subscription
+
+COLUMNS = (
+    "id", "name", "kind", "format", "filter", "order", "state", "reason", "owner", "target",
+    "shown", "secrets", "created", "collection", "version", "checkpoint", "failing_since",
+)  # fmt: skip
+
+_NAMES = ", ".join(f'"{column}"' for column in COLUMNS)
+
+#: What a change leaves as it is.
+_FIXED = ("id", "created", "version", "checkpoint")
+
+_CHANGED = tuple(column for column in COLUMNS if column not in _FIXED)
+
+SELECT = f"SELECT {_NAMES} FROM subscriptions"
+
+_ADD = f"INSERT INTO subscriptions ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"
+
+_CHANGE = (
+    f"UPDATE subscriptions SET {', '.join(f'{chr(34)}{c}{chr(34)} = ?' for c in _CHANGED)},"
+    " version = version + 1 WHERE id = ? AND version = ?"
+)
+
+#: What hangs on a subscription, in an order that its references allow.
+_FORGET = (
+    "DELETE FROM pending WHERE subscription = ?",
+    "DELETE FROM attempts WHERE subscription = ?",
+    "DELETE FROM messages WHERE subscription = ?",
+    "DELETE FROM subscriptions WHERE number = ?",
+)
+
+
+class SqliteSubscriptions:
+    """The ``Subscriptions`` of a SQLite store."""
+
+    def __init__(self, writer: Writer, readers: Readers) -> None:
+        """Where to write and to read."""
+        self._writer = writer
+        self._readers = readers
+
+    async def add(self, subscription: Subscription) -> None:
+        """See ``Subscriptions``."""
+        await self._writer.call(lambda connection: _add(connection, subscription))
+
+    async def get(self, id: str) -> Subscription:
+        """See ``Subscriptions``."""
+        for row in await self._readers.rows(f"{SELECT} WHERE id = ?", (id,)):
+            return subscription_of(row)
+        raise _not_found(id)
+
+    async def list(self) -> list[Subscription]:
+        """See ``Subscriptions``."""
+        rows = await self._readers.rows(f"{SELECT} ORDER BY number")
+        return [subscription_of(row) for row in rows]
+
+    async def change(self, subscription: Subscription) -> Subscription:
+        """See ``Subscriptions``."""
+        return await self._writer.call(lambda connection: _change(connection, subscription))
+
+    async def replace(self, collection: str, subscriptions: Sequence[Subscription]) -> None:
+        """See ``Subscriptions``."""
+        await self._writer.call(lambda connection: _replace(connection, collection, subscriptions))
+
+    async def delete(self, id: str) -> None:
+        """See ``Subscriptions``."""
+        await self._writer.call(lambda connection: _delete(connection, id))
+
+
+def number_of(connection: apsw.Connection, id: str) -> int:
+    """The number that stands for a subscription; raises SubscriptionNotFound."""
+    row = one_row(connection, "SELECT number FROM subscriptions WHERE id = ?", (id,))
+    if row is None:
+        raise _not_found(id)
+    return int(row[0])
+
+
+def _add(connection: apsw.Connection, subscription: Subscription) -> None:
+    if one_row(connection, "SELECT 1 FROM subscriptions WHERE id = ?", (subscription.id,)):
+        raise Conflict(f"there is a subscription {subscription.id} already")
+    values = _values_of(subscription)
+    connection.execute(_ADD, [values[column] for column in COLUMNS])
+
+
+def _change(connection: apsw.Connection, subscription: Subscription) -> Subscription:
+    number_of(connection, subscription.id)
+    values = _values_of(subscription)
+    changed = [values[column] for column in _CHANGED]
+    connection.execute(_CHANGE, [*changed, subscription.id, subscription.version])
+    if not connection.changes():
+        raise Conflict(f"subscription {subscription.id} was changed by somebody else")
+    return _get(connection, subscription.id)
+
+
+def _get(connection: apsw.Connection, id: str) -> Subscription:
+    [row] = all_rows(connection, f"{SELECT} WHERE id = ?", (id,))
+    return subscription_of(row)
+
+
+def _replace(
+    connection: apsw.Connection, collection: str, subscriptions: Sequence[Subscription]
+) -> None:
+    rows = all_rows(connection, f"{SELECT} WHERE collection = ?", (collection,))
+    known = {row[0]: subscription_of(row) for row in rows}
+    for id in known.keys() - {subscription.id for subscription in subscriptions}:
+        _delete(connection, id)
+    for subscription in subscriptions:
+        if subscription.id not in known:
+            _add(connection, subscription)
+        elif _differ(subscription, known[subscription.id]):
+            _change(connection, subscription)
+
+
+def _differ(one: Subscription, other: Subscription) -> bool:
+    return any(getattr(one, column) != getattr(other, column) for column in _CHANGED)
+
+
+def _delete(connection: apsw.Connection, id: str) -> None:
+    number = number_of(connection, id)
+    for sql in _FORGET:
+        connection.execute(sql, (number,))
+
+
+def _not_found(id: str) -> SubscriptionNotFound:
+    return SubscriptionNotFound(f"there is no subscription {id[:64]!r}")
+
+
+def _values_of(subscription: Subscription) -> dict[str, SqlValue]:
+    values: dict[str, Any] = msgspec.structs.asdict(subscription)
+    for column in ("filter", "owner", "secrets"):
+        values[column] = msgspec.json.encode(values[column]).decode()
+    return values
+
+
+def subscription_of(row: tuple[Any, ...]) -> Subscription:
+    """The subscription in a row of ``SELECT``."""
+    values = dict(zip(COLUMNS, row, strict=True))
+    return Subscription(
+        **values
+        | {
+            "filter": msgspec.json.decode(values["filter"], type=Filter),
+            "owner": msgspec.json.decode(values["owner"], type=Owner),
+            "secrets": msgspec.json.decode(values["secrets"], type=tuple[SecretTerm, ...]),
+        }
+    )
