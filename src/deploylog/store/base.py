@@ -406,6 +406,10 @@ class Deliveries(Protocol):
         """How its deliveries are going."""
         ...
 
+    async def parked_counts(self) -> dict[str, int]:
+        """How many events were given up, by subscription; those without are left out."""
+        ...
+
     async def forget(self, started_before: int) -> int:
         """Forget the attempts that were made before this time (ns); return how many."""
         ...

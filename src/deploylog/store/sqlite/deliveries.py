@@ -75,6 +75,12 @@ SELECT count(*) FILTER (WHERE NOT parked), count(*) FILTER (WHERE parked),
 FROM pending WHERE {_OF}
 """
 
+_PARKED_COUNTS = """
+SELECT s.id, count(*) FROM pending INDEXED BY pending_parked
+JOIN subscriptions AS s ON s.number = subscription
+WHERE parked GROUP BY subscription
+"""
+
 _AGAIN = f"""
 UPDATE pending SET parked = 0, tries = 0, first = NULL, due = 0, lane = '{REDELIVERED}'
 WHERE subscription = ? AND parked AND first >= ?
@@ -170,6 +176,10 @@ class SqliteDeliveries:
         """See ``Deliveries``."""
         [(pending, parked, due)] = await self._readers.rows(_BACKLOG, (subscription,))
         return Backlog(pending=pending, parked=parked, due=due)
+
+    async def parked_counts(self) -> dict[str, int]:
+        """See ``Deliveries``."""
+        return dict(await self._readers.rows(_PARKED_COUNTS))
 
     async def forget(self, started_before: int) -> int:
         """See ``Deliveries``."""

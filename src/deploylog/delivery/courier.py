@@ -1,0 +1,352 @@
+"""Couriers: each takes one subscription's events to its target, from the checkpoint on."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from deploylog.delivery import schedule
+from deploylog.delivery.health import Health
+from deploylog.delivery.lanes import Lanes, Parcel, Place
+from deploylog.delivery.ledger import Ledger
+from deploylog.delivery.notices import Happening, notice
+from deploylog.delivery.senders import Context, Sender
+from deploylog.delivery.timing import Timing
+from deploylog.delivery.tries import Try
+from deploylog.delivery.verdict import Answer, Verdict
+from deploylog.errors import EventNotFound, StoreUnavailable
+from deploylog.events import Event
+from deploylog.hub import Batch, Hub, Interest, Reader
+from deploylog.principals import Visibility
+from deploylog.scope import ROOT
+from deploylog.store.base import Deliveries, Query
+from deploylog.subscriptions import Delivery, Pending, Result, State, Subscription, Target
+from deploylog.times import SECOND
+
+#: Requests of one subscription that are under way at once, in lanes.
+MOST_UNDER_WAY = 64
+
+#: Seconds that requests under way may take once the courier is to stop; what is cut is sent again.
+GRACE_SECONDS = 1.0
+
+#: Seconds before the store is tried again.
+RETRY_SECONDS = 1.0
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Errand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a courier is sent out with."""
+
+    subscription: Subscription
+    target: Target
+    secrets: tuple[bytes, ...]
+    #: What the owner may see.
+    visibility: Visibility
+    sender: Sender
+
+
+class Courier:
+    """Delivers one subscription's events."""
+
+    def __init__(
+        self,
+        errand: Errand,
+        *,
+        hub: Hub,
+        deliveries: Deliveries,
+        ledger: Ledger,
+        may_send: Callable[[], bool],
+        timing: Timing,
+    ) -> None:
+        """``may_send`` says whether this process still holds the subscription."""
+        self.subscription = errand.subscription
+        self.checkpoint = errand.subscription.checkpoint
+        self._errand = errand
+        self._hub = hub
+        self._deliveries = deliveries
+        self._ledger = ledger
+        self._may_send = may_send
+        self._timing = timing
+        self._lanes = Lanes(self.subscription.order, self.checkpoint)
+        self._health = Health(self.subscription)
+        self._interest = Interest(
+            scope=ROOT, filter=self.subscription.filter, visibility=errand.visibility
+        )
+        self._stir = asyncio.Event()
+        self._room = asyncio.Event()
+        self._stopping = False
+        self._gap: tuple[int, int] | None = None
+        self._sending: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to end."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Start no more requests, and end."""
+        self._stopping = True
+        self._stir.set()
+
+    async def run(self) -> None:
+        """Deliver until stopped, or disabled."""
+        await self._restore()
+        with self._hub.reader(self._interest, after=self.checkpoint) as reader:
+            feeding = asyncio.create_task(self._feed(reader))
+            feeding.add_done_callback(lambda _: self.stop())
+            try:
+                await self._deliver()
+            finally:
+                feeding.cancel()
+                await self._finish()
+                await asyncio.wait([feeding])
+            if not feeding.cancelled():
+                feeding.result()
+
+    # What is to be delivered
+
+    async def _restore(self) -> None:
+        """Take up what an earlier courier left pending."""
+        for pending in await self._deliveries.pending(self.subscription.id):
+            try:
+                event = await self._hub.log.get(pending.position)
+            except EventNotFound:
+                gone = msgspec.structs.replace(
+                    pending, parked=True, error="it is no longer retained"
+                )
+                self._report(pending=(gone,))
+            else:
+                self._lanes.restore(event, pending)
+
+    async def _feed(self, reader: Reader) -> None:
+        """Read what comes, as far as there is room for it."""
+        while True:
+            try:
+                batch = await reader.next()
+            except StoreUnavailable:
+                _LOGGER.exception("cannot read for a subscription; trying again")
+                await self._timing.wait(asyncio.Event(), RETRY_SECONDS)
+                continue
+            if batch is None:
+                return
+            self._add(batch, reader.position)
+            while not self._lanes.has_room:
+                self._room.clear()
+                await self._room.wait()
+
+    def _add(self, batch: Batch, position: int) -> None:
+        if batch.gap is not None:
+            self._gap = (batch.gap.after, batch.gap.floor)
+            why = f"events up to position {batch.gap.floor} are no longer retained"
+            self._tell("gap", why, key=str(batch.gap.floor))
+        for event in batch.events:
+            self._lanes.add(event, gap=self._gap)
+            self._gap = None
+        self._lanes.looked(position)
+        if not batch.events and self._lanes.checkpoint > self.checkpoint:
+            # Nothing for us for a while: whoever comes after us need not look there again.
+            self._report()
+        self._stir.set()
+
+    # Delivering
+
+    async def _deliver(self) -> None:
+        while not self._stopping:
+            self._stir.clear()
+            await self._ledger.has_room()
+            if self._may_send():
+                self._start()
+                rest = self._rest()
+            else:
+                rest = RETRY_SECONDS
+            if not self._stopping:
+                await self._timing.wait(self._stir, rest)
+
+    def _start(self) -> None:
+        """Begin every request that may be made now."""
+        now = self._timing.now()
+        while len(self._sending) < self._health.most_under_way(MOST_UNDER_WAY):
+            lane = self._next_lane(now)
+            if lane is None:
+                return
+            number = self._errand.sender.fold(self._lanes.waiting(lane))
+            task = asyncio.create_task(self._send(self._lanes.take(lane, max(number, 1))))
+            self._sending.add(task)
+            task.add_done_callback(self._sent)
+
+    def _next_lane(self, now: int) -> str | None:
+        if not self._health.is_failing:
+            return self._lanes.next_lane(now)
+        return self._lanes.first_lane() if self._health.may_probe(now) else None
+
+    def _rest(self) -> float | None:
+        """Seconds until a request may be made that may not be made now."""
+        if len(self._sending) >= self._health.most_under_way(MOST_UNDER_WAY):
+            return None
+        due = self._lanes.next_due
+        if due is not None and self._health.is_failing:
+            due = self._health.probe_at
+        return max(due - self._timing.now(), 0) / SECOND if due is not None else None
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._sending.discard(task)
+        self._stir.set()
+
+    async def _send(self, parcel: Parcel) -> None:
+        began = self._timing.now()
+        try:
+            context = await self._context(parcel)
+            verdict = await self._verdict(parcel, context)
+        except StoreUnavailable:
+            _LOGGER.exception("cannot read what a delivery needs; trying again")
+            await self._timing.wait(asyncio.Event(), RETRY_SECONDS)
+            self._lanes.release(parcel)
+        else:
+            self._settle(parcel, verdict, began)
+
+    async def _verdict(self, parcel: Parcel, context: Context) -> Verdict:
+        errand = self._errand
+        try:
+            return await errand.sender.send(
+                errand.subscription, errand.target, errand.secrets, parcel.events, context=context
+            )
+        except StoreUnavailable:
+            raise
+        except Exception:
+            # One event that cannot be made into a request must not end all other deliveries.
+            _LOGGER.exception("a delivery of %s failed unexpectedly", self.subscription.id)
+            return Verdict(result="retry", answer=Answer(error="an unexpected error occurred"))
+
+    async def _context(self, parcel: Parcel) -> Context:
+        first = parcel.items[0]
+        previous = first.previous or await self._look_back(first.event)
+        return Context(
+            now=self._timing.now(),
+            previous=previous.id if previous is not None else None,
+            previous_position=previous.position if previous is not None else None,
+            gap=first.gap,
+        )
+
+    async def _look_back(self, event: Event) -> Place | None:
+        """The event before it in its lane, from the log."""
+        found = await self._hub.log.read(
+            Query(
+                scope=self._lanes.name_of(event),
+                filter=self._interest.filter,
+                visibility=self._interest.visibility,
+                before=event.position,
+                limit=1,
+            )
+        )
+        return Place(found[0].position, found[0].id) if found else None
+
+    # What became of it
+
+    def _settle(self, parcel: Parcel, verdict: Verdict, began: int) -> None:
+        now = self._timing.now()
+        tried = Try(parcel=parcel, verdict=verdict, began=began, ended=now)
+        if verdict.result == "delivered":
+            self._delivered(tried)
+        elif verdict.result == "disable":
+            self._disabled(tried)
+        elif verdict.result == "park" or tried.is_last:
+            self._parked(tried)
+        else:
+            self._failed(tried)
+        if self._lanes.has_room:
+            self._room.set()
+
+    def _delivered(self, tried: Try) -> None:
+        settled = self._lanes.finish(tried.parcel)
+        if self._health.succeeded():
+            self._lanes.hurry()
+            self._tell("resumed", "it takes events again", key=str(tried.ended))
+            self._report(tried, "delivered", settled=settled, state="active")
+        else:
+            self._report(tried, "delivered", settled=settled)
+
+    def _parked(self, tried: Try) -> None:
+        """Given up, until somebody asks for it to be sent again."""
+        parked = tried.parked()
+        self._lanes.finish(tried.parcel)
+        if tried.verdict.result == "retry":
+            self._health.failed(tried.began, tried.ended, self._timing.chance())
+        self._report(tried, "parked", pending=parked)
+
+    def _failed(self, tried: Try) -> None:
+        chance = self._timing.chance()
+        wait = schedule.delay(
+            tried.parcel.items[0].tries + 1,
+            retry_after=tried.verdict.answer.retry_after,
+            chance=chance,
+        )
+        due = tried.ended + wait
+        pending = self._lanes.fail(
+            tried.parcel, now=tried.ended, due=due, began=tried.began, error=tried.error
+        )
+        if self._health.failed(tried.began, tried.ended, chance):
+            self._tell("failing", tried.error, key=str(self._health.failing_since))
+            self._report(
+                tried, "failed", pending=pending, due=due, state="failing", reason=tried.error
+            )
+        else:
+            self._report(tried, "failed", pending=pending, due=due)
+
+    def _disabled(self, tried: Try) -> None:
+        """The receiver wants no more. What it did not take stays pending, for when it does."""
+        pending = self._lanes.fail(
+            tried.parcel, now=tried.began, due=0, began=tried.began, error=tried.error
+        )
+        self._tell("disabled", tried.error, key=str(tried.ended))
+        self._report(tried, "failed", pending=pending, state="disabled", reason=tried.error)
+        self.stop()
+
+    def disable(self, why: str) -> None:
+        """Send no more, for a reason that is not the receiver's."""
+        self._tell("disabled", why, key=str(self._timing.now()))
+        self._report(state="disabled", reason=why)
+        self.stop()
+
+    def _report(
+        self,
+        tried: Try | None = None,
+        result: Result = "delivered",
+        *,
+        settled: Sequence[int] = (),
+        pending: Sequence[Pending] = (),
+        due: int | None = None,
+        state: State | None = None,
+        reason: str | None = None,
+    ) -> None:
+        self.checkpoint = self._lanes.checkpoint
+        self._ledger.report(
+            Delivery(
+                subscription=self.subscription.id,
+                attempts=tried.attempts(result, due) if tried is not None else (),
+                checkpoint=self.checkpoint,
+                settled=tuple(settled),
+                pending=(*pending, *self._lanes.take_held()),
+                messages=tried.verdict.messages if tried is not None else (),
+                state=state,
+                reason=reason,
+                failing_since=self._health.failing_since,
+            )
+        )
+
+    def _tell(self, what: Happening, why: str, *, key: str) -> None:
+        self._ledger.tell(
+            notice(self.subscription, what, why=why, time=self._timing.now(), key=key)
+        )
+
+    async def _finish(self) -> None:
+        """Let what is under way end, or cut it."""
+        sending = list(self._sending)
+        if not sending:
+            return
+        _, late = await asyncio.wait(sending, timeout=GRACE_SECONDS)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)

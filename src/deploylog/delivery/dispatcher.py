@@ -1,0 +1,280 @@
+"""The dispatcher: sends a courier out for each subscription that this process holds."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+from uuid import uuid4
+
+import msgspec
+
+from deploylog.delivery.courier import Courier, Errand
+from deploylog.delivery.ledger import Ledger
+from deploylog.delivery.notices import notice
+from deploylog.delivery.senders import Sender
+from deploylog.delivery.timing import Timing
+from deploylog.errors import OperatorError, Unavailable
+from deploylog.hub import Hub
+from deploylog.principals import Principal
+from deploylog.store.base import Store
+from deploylog.subscriptions import Delivery, Owner, Result, Subscription, Target
+from deploylog.times import SECOND
+
+#: Seconds between two looks at which subscriptions there are, and whose owners are still good.
+LOOK_SECONDS = 2.0
+OWNER_SECONDS = 0.3
+
+#: Seconds that a subscription is held without another look, and of those the last, in which nothing
+#: is begun any more: another process may be about to take over.
+LEASE_SECONDS = 20
+MARGIN_SECONDS = 6
+
+#: Seconds that reports may take to be written once the service stops.
+WRITE_SECONDS = 5.0
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Is told how deliveries go."""
+
+    def attempted(self, result: Result, number: int) -> None:
+        """So many attempts ended so."""
+        ...
+
+    def delivering(self, subscription: str, *, lag: int, parked: int) -> None:
+        """So many positions lie before the head, and so many events were given up."""
+        ...
+
+    def delivered_no_more(self, subscription: str) -> None:
+        """Others deliver it, or nobody does."""
+        ...
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the dispatcher is given."""
+
+    #: The way to deliver to a target.
+    sender: Callable[[Subscription, Target], Sender]
+    #: Opens what is sealed; raises OperatorError.
+    unseal: Callable[[bytes], str]
+    #: What signs, as bytes, of a secret as it is told.
+    parse_secret: Callable[[str], bytes]
+    #: Who owns a subscription; ``None`` when that principal is good no more. Raises Unavailable.
+    owner: Callable[[Owner], Awaitable[Principal | None]]
+    observer: Observer
+    timing: Timing = Timing()
+    #: ns since 1970, for the lease: never a clock that tests turn.
+    clock: Callable[[], int] = time.time_ns
+
+
+class Dispatcher:
+    """Keeps a courier under way for each subscription that is to be delivered."""
+
+    def __init__(self, store: Store, hub: Hub, parts: Parts) -> None:
+        """Deliver what ``store`` holds while ``working``."""
+        self._store = store
+        self._hub = hub
+        self._parts = parts
+        self._holder = str(uuid4())
+        self._couriers: dict[str, Courier] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._until = 0
+        self._changed = asyncio.Event()
+        self._ledger = Ledger(
+            store.deliveries,
+            store.log,
+            holder=self._holder,
+            lost=self._lose,
+            told=self._observe,
+            clock=parts.clock,
+        )
+
+    def changed(self) -> None:
+        """Look at once: a subscription was added, or changed."""
+        self._changed.set()
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Deliver while in the block."""
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(self._ledger.write())
+            looking = [tasks.create_task(self._look()), tasks.create_task(self._watch_owners())]
+            try:
+                yield
+            finally:
+                for task in looking:
+                    task.cancel()
+                await asyncio.wait(looking)
+                await self._end()
+                writing.cancel()
+
+    async def _end(self) -> None:
+        """Let couriers come home, write what they report, and let others deliver."""
+        await self._recall(list(self._couriers))
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._ledger.written()
+                if self._until:
+                    await self._store.deliveries.release(self._holder)
+        except (TimeoutError, Unavailable):
+            # Others take over when the lease ends, and send again what is not written.
+            _LOGGER.exception("cannot record the last deliveries")
+
+    # Which couriers are under way
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                await self._round()
+            except Unavailable:
+                _LOGGER.exception("cannot look for subscriptions; trying again")
+            self._changed.clear()
+            await self._wait(LOOK_SECONDS)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def _round(self) -> None:
+        held = await self._claim()
+        wanted = {each.id: each for each in held if each.state in ("active", "failing")}
+        stale = [
+            id
+            for id, courier in self._couriers.items()
+            if id not in wanted
+            or wanted[id].version != courier.subscription.version
+            or self._running[id].done()
+        ]
+        await self._recall(stale)
+        for subscription in wanted.values():
+            if subscription.id not in self._couriers:
+                await self._send_out(subscription)
+        await self._measure()
+
+    async def _claim(self) -> list[Subscription]:
+        """The subscriptions that this process holds from now on."""
+        if not await self._store.subscriptions.list():
+            return []
+        now = self._parts.clock()
+        until = now + LEASE_SECONDS * SECOND
+        held = await self._store.deliveries.claim(self._holder, now=now, until=until)
+        self._until = until
+        return held
+
+    def _may_send(self) -> bool:
+        return self._parts.clock() < self._until - MARGIN_SECONDS * SECOND
+
+    async def _send_out(self, subscription: Subscription) -> None:
+        owner = await self._parts.owner(subscription.owner)
+        if owner is None:
+            self._disable(subscription, _owner_is_gone(subscription))
+            return
+        try:
+            errand = self._errand(subscription, owner)
+        except OperatorError as error:
+            self._disable(subscription, error.message)
+            return
+        courier = Courier(
+            errand,
+            hub=self._hub,
+            deliveries=self._store.deliveries,
+            ledger=self._ledger,
+            may_send=self._may_send,
+            timing=self._parts.timing,
+        )
+        self._couriers[subscription.id] = courier
+        self._running[subscription.id] = asyncio.create_task(self._run(courier))
+
+    def _errand(self, subscription: Subscription, owner: Principal) -> Errand:
+        target = msgspec.json.decode(self._parts.unseal(subscription.target), type=Target)
+        now = self._parts.timing.now()
+        secrets = tuple(
+            self._parts.parse_secret(self._parts.unseal(term.sealed))
+            for term in subscription.secrets
+            if term.expires is None or term.expires > now
+        )
+        return Errand(
+            subscription=subscription,
+            target=target,
+            secrets=secrets,
+            visibility=owner.visibility,
+            sender=self._parts.sender(subscription, target),
+        )
+
+    async def _run(self, courier: Courier) -> None:
+        try:
+            await courier.run()
+        except Exception:
+            # The next round sends another one out; the others are none of its business.
+            _LOGGER.exception("a courier failed unexpectedly")
+
+    async def _recall(self, ids: list[str]) -> None:
+        """Let couriers come home."""
+        for id in ids:
+            self._couriers[id].stop()
+        if ids:
+            await asyncio.wait([self._running[id] for id in ids])
+        for id in ids:
+            del self._couriers[id], self._running[id]
+            self._parts.observer.delivered_no_more(id)
+
+    def _lose(self, id: str) -> None:
+        """Another process delivers it now."""
+        if id in self._couriers:
+            self._couriers[id].stop()
+            self.changed()
+
+    def _disable(self, subscription: Subscription, why: str) -> None:
+        now = self._parts.timing.now()
+        self._ledger.tell(notice(subscription, "disabled", why=why, time=now, key=str(now)))
+        self._ledger.report(
+            Delivery(
+                subscription=subscription.id,
+                attempts=(),
+                checkpoint=subscription.checkpoint,
+                state="disabled",
+                reason=why,
+                failing_since=subscription.failing_since,
+            )
+        )
+
+    # Owners
+
+    async def _watch_owners(self) -> None:
+        while True:
+            await asyncio.sleep(OWNER_SECONDS)
+            try:
+                await self._look_at_owners()
+            except Unavailable:
+                _LOGGER.exception("cannot look owners up; trying again")
+
+    async def _look_at_owners(self) -> None:
+        for courier in list(self._couriers.values()):
+            owner = await self._parts.owner(courier.subscription.owner)
+            if owner is None and not courier.is_stopping:
+                courier.disable(_owner_is_gone(courier.subscription))
+                self.changed()
+
+    # What is seen of it
+
+    def _observe(self, delivery: Delivery) -> None:
+        for attempt in delivery.attempts:
+            self._parts.observer.attempted(attempt.result, 1)
+
+    async def _measure(self) -> None:
+        if not self._couriers:
+            return
+        parked = await self._store.deliveries.parked_counts()
+        for id, courier in self._couriers.items():
+            lag = max(self._hub.head - courier.checkpoint, 0)
+            self._parts.observer.delivering(id, lag=lag, parked=parked.get(id, 0))
+
+
+def _owner_is_gone(subscription: Subscription) -> str:
+    return f"its owner, {subscription.owner.name}, may not read any more"
