@@ -1,6 +1,7 @@
 """What the service says of itself: metrics for Prometheus."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -63,6 +64,25 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._attempts = Counter(
+            "deploylog_delivery_attempts",
+            "Attempts to deliver an event, by how they ended.",
+            ["result"],
+            registry=self._registry,
+        )
+        self._delivery_lag = Gauge(
+            "deploylog_delivery_lag_positions",
+            "Positions between the head and what a subscription has dealt with.",
+            ["subscription"],
+            registry=self._registry,
+        )
+        self._parked = Gauge(
+            "deploylog_deliveries_parked",
+            "Events that were given up, and that nobody has asked for again.",
+            ["subscription"],
+            registry=self._registry,
+        )
+
     def committed(self, seconds: float, events: int) -> None:
         """A transaction was committed."""
         self._appended.inc(events)
@@ -80,6 +100,21 @@ class Metrics:
         """A batch goes out to a reader that is ``lag`` positions behind."""
         self._sent.inc(events)
         self._lag.observe(lag)
+
+    def attempted(self, result: str, number: int) -> None:
+        """So many attempts to deliver ended so."""
+        self._attempts.labels(result=result).inc(number)
+
+    def delivering(self, subscription: str, *, lag: int, parked: int) -> None:
+        """How a subscription's deliveries are going."""
+        self._delivery_lag.labels(subscription=subscription).set(lag)
+        self._parked.labels(subscription=subscription).set(parked)
+
+    def delivered_no_more(self, subscription: str) -> None:
+        """This process does not deliver it any longer."""
+        for gauge in (self._delivery_lag, self._parked):
+            with suppress(KeyError):
+                gauge.remove(subscription)
 
     def watch(self, *, readers: Callable[[], float], head: Callable[[], float]) -> None:
         """Where to look when somebody asks."""

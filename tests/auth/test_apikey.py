@@ -143,6 +143,20 @@ async def test_a_principal_is_valid_until_its_key_is_revoked(
     assert not await keys.is_valid(principal)
 
 
+async def test_a_principal_is_found_by_its_keys_id_until_it_is_revoked(
+    store: Store, keys: ApiKeys, clock: Clock
+):
+    key = await add(store)
+    shown = await keys.principal(presented({"x-api-key": key}))
+
+    found = await keys.find(id_of(key))
+    await store.keys.revoke(id_of(key), now())
+    clock.go_on(TRUSTED_SECONDS)
+
+    assert found == shown
+    assert await keys.find(id_of(key)) is None
+
+
 async def test_a_key_that_is_added_is_good_at_once(store: Store, keys: ApiKeys):
     stored, key = make_key(name="ci", groups=(), grants=(), now=now())
     shown = presented({"x-api-key": key})

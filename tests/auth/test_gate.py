@@ -25,6 +25,9 @@ class Passwords:
     async def is_valid(self, principal: Principal) -> bool:
         return principal.id in self.words
 
+    async def find(self, id: str) -> Principal | None:
+        return Principal(name=id, id=id, kind=self.kind) if id in self.words else None
+
 
 class Counter:
     def __init__(self) -> None:
@@ -237,3 +240,13 @@ async def test_no_secret_stays_in_memory(gate: Gate):
     await gate.admit(presented({"x-api-key": "ann"}))
 
     assert all(b"ann" not in kept for kept in gate._good)
+
+
+async def test_a_principal_is_found_by_its_kind_and_id(gate: Gate, keys: Passwords):
+    found = await gate.find("key", "bob")
+
+    assert found == Principal(name="bob", id="bob", kind="key")
+    assert await gate.find("token", "bob") is None
+    assert await gate.find("other", "bob") is None
+    keys.words.clear()
+    assert await gate.find("key", "bob") is None

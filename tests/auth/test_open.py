@@ -110,3 +110,12 @@ async def test_a_web_page_is_nobody_there_either(door: OpenDoor):
     headers = {"host": "unix", "origin": "https://evil.example"}
 
     assert await door.principal(presented(headers, client=None)) is None
+
+
+async def test_anybody_is_found_while_the_door_is_open(store: Store, door: OpenDoor, clock: Clock):
+    before = await door.find("")
+    await add_key(store)
+    clock.go_on(TRUSTED_SECONDS)
+
+    assert before is ANYBODY
+    assert await door.find("") is None

@@ -80,6 +80,12 @@ class Authenticator(Protocol):
         """Whether the credential of one of its principals would still do."""
         ...
 
+    async def find(self, id: str) -> Principal | None:
+        """Its principal of this id, while the credential lasts; ``None`` when it does not, or when
+        only whoever shows it can tell.
+        """
+        ...
+
 
 class Gate:
     """Lets in who shows a valid credential, and not too often."""
@@ -125,6 +131,13 @@ class Gate:
             if authenticator.kind == principal.kind:
                 return await authenticator.is_valid(principal)
         return False
+
+    async def find(self, kind: str, id: str) -> Principal | None:
+        """Who was admitted by this kind of credential, if it lasts without being shown again."""
+        for authenticator in self._authenticators:
+            if authenticator.kind == kind:
+                return await authenticator.find(id)
+        return None
 
     async def _principal(self, presented: Presented) -> Principal | None:
         """Who the first kind that knows says; a bad credential is not in a good one's way.

@@ -31,6 +31,10 @@ class SharedSecret:
         """See ``Authenticator``."""
         return True
 
+    async def find(self, id: str) -> Principal | None:
+        """See ``Authenticator``."""
+        return None
+
 
 def read_secret(path: str) -> str:
     """The secret in a file; empty when no file is named. Raises InvalidSettings."""

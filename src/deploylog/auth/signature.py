@@ -169,6 +169,11 @@ class Signatures:
         """See ``Authenticator``."""
         return await self._known.get(principal.id) is not None
 
+    async def find(self, id: str) -> Principal | None:
+        """See ``Authenticator``."""
+        known = await self._known.get(id)
+        return known[0] if known is not None else None
+
     async def _look_up(self, id: str) -> _Known | None:
         """The principal of a key that is not revoked, and its secret."""
         try:

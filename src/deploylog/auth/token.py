@@ -83,6 +83,10 @@ class Tokens:
         """See ``Authenticator``."""
         return principal.expires is not None and self._clock() < principal.expires
 
+    async def find(self, id: str) -> Principal | None:
+        """See ``Authenticator``."""
+        return None
+
 
 @asynccontextmanager
 async def open_tokens(issuer: Issuer, *, clock: Callable[[], int]) -> AsyncIterator[Tokens]:
