@@ -583,6 +583,7 @@ WORDS = ["RSA", "EC", "OKP", "oct", "P-256", "P-521", "Ed25519", "RS256", "sig",
 FIELDS = ["kty", "crv", "n", "e", "x", "y", "use", "alg", "key_ops"]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(WORDS) | JSON)))
 def test_whatever_keys_are_published_none_does_harm(jwks: list[dict[str, Any]]):
     document = json.dumps({"keys": [{"kid": "a", **jwk} for jwk in jwks]}).encode()

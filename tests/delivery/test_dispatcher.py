@@ -1,0 +1,265 @@
+"""The dispatcher: who delivers what, for how long, and on whose behalf."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from couriers import OK, JumpingClock, Scripted, always
+from deploylog.delivery import dispatcher as module
+from deploylog.delivery.dispatcher import Dispatcher, Parts
+from deploylog.errors import OperatorError
+from deploylog.filters import Filter, any_of
+from deploylog.hub import Hub
+from deploylog.principals import Grant, Principal
+from deploylog.scope import ROOT
+from deploylog.store.base import Query, Store
+from deploylog.subscriptions import Owner, Result, SecretTerm, Subscription, Target
+from factories import new_events, now, subscription
+from waiting import until
+
+TARGET = msgspec.json.encode(Target(url="http://receiver"))
+ANN = Owner(kind="key", id="ann", name="Ann")
+READER = Principal(name="Ann", id="ann", kind="key", grants=(Grant("read", ROOT),), groups=None)
+RESOURCES = Filter(all_of=(any_of("type", ("resource.*",)),))
+
+
+class Seen:
+    """What is told of how it goes."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self.lags: dict[str, int] = {}
+        self.gone: list[str] = []
+
+    def attempted(self, result: Result, number: int) -> None:
+        self.results += [result] * number
+
+    def delivering(self, subscription: str, *, lag: int, parked: int) -> None:
+        self.lags[subscription] = lag
+
+    def delivered_no_more(self, subscription: str) -> None:
+        self.gone.append(subscription)
+
+
+class World:
+    """A dispatcher's surroundings."""
+
+    def __init__(self, store: Store, hub: Hub) -> None:
+        self.store = store
+        self.hub = hub
+        self.sender = Scripted(always(OK))
+        self.secrets: list[tuple[bytes, ...]] = []
+        self.owners: dict[str, Principal | None] = {"ann": READER}
+        self.seen = Seen()
+
+    def unseal(self, sealed: bytes) -> str:
+        if sealed == b"foreign":
+            raise OperatorError("none of the sealing keys opens it")
+        return sealed.decode()
+
+    def choose(self, subscription: Subscription, target: Target) -> Scripted:
+        assert target.url == "http://receiver"
+        return self.sender
+
+    async def owner(self, owner: Owner) -> Principal | None:
+        return self.owners.get(owner.id)
+
+    def dispatcher(self) -> Dispatcher:
+        parts = Parts(
+            sender=self.choose,
+            unseal=self.unseal,
+            parse_secret=str.encode,
+            owner=self.owner,
+            observer=self.seen,
+            timing=JumpingClock().timing,
+            clock=now,
+        )
+        return Dispatcher(self.store, self.hub, parts)
+
+    @asynccontextmanager
+    async def delivering(self) -> AsyncIterator[Dispatcher]:
+        dispatcher = self.dispatcher()
+        async with dispatcher.working():
+            yield dispatcher
+
+    async def subscribe(self, **fields: object) -> Subscription:
+        begun: dict[str, object] = {"owner": ANN, "target": TARGET, "filter": RESOURCES}
+        new = subscription(**(begun | fields))
+        await self.store.subscriptions.add(new)
+        return new
+
+
+@pytest.fixture
+def world(store: Store, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "OWNER_SECONDS", 0.02)
+    return World(store, hub)
+
+
+async def told(store: Store) -> list[tuple[str, str | None]]:
+    query = Query(filter=Filter(all_of=(any_of("type", ("subscription.*",)),)), order="oldest")
+    return [(event.type, event.message) for event in await store.log.read(query)]
+
+
+async def test_every_subscription_is_delivered(world: World, store: Store):
+    for _ in range(3):
+        await world.subscribe()
+    await store.log.append(new_events(5))
+
+    async with world.delivering():
+        await until(lambda: len(world.sender.sent) == 15)
+
+    assert world.seen.results == ["delivered"] * 15
+
+
+async def test_one_that_is_added_is_delivered_at_once(world: World, store: Store):
+    await store.log.append(new_events(1))
+    async with world.delivering() as dispatcher:
+        await world.subscribe()
+        dispatcher.changed()
+
+        await until(lambda: len(world.sender.sent) == 1)
+
+
+@pytest.mark.parametrize("state", ["paused", "disabled"])
+async def test_one_that_is_paused_is_not_delivered(world: World, store: Store, state: str):
+    await world.subscribe(state=state)
+    other = await world.subscribe()
+    await store.log.append(new_events(1))
+
+    async with world.delivering():
+        await until(lambda: len(world.sender.sent) == 1)
+        await until(lambda: other.id in world.seen.lags)
+
+    assert set(world.seen.lags) == {other.id}
+
+
+async def test_a_change_is_heeded(world: World, store: Store):
+    sub = await world.subscribe()
+    async with world.delivering():
+        await store.log.append(new_events(1))
+        await until(lambda: len(world.sender.sent) == 1)
+        builds = Filter(all_of=(any_of("type", ("build.*",)),))
+        await store.subscriptions.change(msgspec.structs.replace(sub, filter=builds))
+        await until(lambda: sub.id in world.seen.gone)
+
+        await store.log.append(new_events(1, type="build.added"))
+        await until(lambda: len(world.sender.sent) == 2)
+
+
+async def test_one_that_is_deleted_is_delivered_no_more(world: World, store: Store):
+    sub = await world.subscribe()
+    async with world.delivering():
+        await until(lambda: sub.id in world.seen.lags)
+
+        await store.subscriptions.delete(sub.id)
+
+        await until(lambda: sub.id in world.seen.gone)
+
+
+async def test_who_may_not_read_any_more_is_told_nothing_more(world: World, store: Store):
+    sub = await world.subscribe()
+    async with world.delivering():
+        await until(lambda: sub.id in world.seen.lags)
+        world.owners.clear()
+        await until(lambda: sub.id in world.seen.gone)
+        await store.log.append(new_events(1))
+
+    kept = await store.subscriptions.get(sub.id)
+    assert (kept.state, kept.reason) == ("disabled", "its owner, Ann, may not read any more")
+    assert world.sender.sent == []
+    assert [type for type, _ in await told(store)] == ["subscription.disabled"]
+
+
+async def test_one_whose_owner_is_gone_already_is_disabled(world: World, store: Store):
+    world.owners.clear()
+    sub = await world.subscribe()
+    await store.log.append(new_events(1))
+
+    async with world.delivering():
+        await until(lambda: _is_disabled(store, sub))
+
+    assert world.sender.sent == []
+
+
+async def test_one_that_another_key_sealed_is_disabled_and_says_so(world: World, store: Store):
+    sub = await world.subscribe(target=b"foreign")
+    other = await world.subscribe()
+    await store.log.append(new_events(1))
+
+    async with world.delivering():
+        await until(lambda: _is_disabled(store, sub))
+        await until(lambda: len(world.sender.sent) == 1)
+
+    [(_, message)] = await told(store)
+    assert message is not None
+    assert "none of the sealing keys opens it" in message
+    assert (await store.subscriptions.get(other.id)).state == "active"
+
+
+async def _is_disabled(store: Store, sub: Subscription) -> bool:
+    return (await store.subscriptions.get(sub.id)).state == "disabled"
+
+
+async def test_a_secret_signs_until_it_expires(world: World, store: Store):
+    terms = (
+        SecretTerm(sealed=b"new", created=0),
+        SecretTerm(sealed=b"old", created=0, expires=now() + 10**12),
+        SecretTerm(sealed=b"oldest", created=0, expires=1),
+    )
+    await world.subscribe(secrets=terms)
+    signed: list[tuple[bytes, ...]] = []
+    send = world.sender.send
+
+    async def spy(subscription, target, secrets, events, *, context):
+        signed.append(tuple(secrets))
+        return await send(subscription, target, secrets, events, context=context)
+
+    world.sender.send = spy  # type: ignore[method-assign]
+    await store.log.append(new_events(1))
+
+    async with world.delivering():
+        await until(lambda: signed)
+
+    assert signed == [(b"new", b"old")]
+
+
+async def test_who_comes_after_goes_on_at_once(world: World, store: Store):
+    await world.subscribe()
+    await store.log.append(new_events(3))
+    async with world.delivering():
+        await until(lambda: len(world.sender.sent) == 3)
+    await store.log.append(new_events(1))
+
+    async with world.delivering():
+        await until(lambda: len(world.sender.sent) == 4)
+
+
+async def test_nothing_is_sent_while_another_holds(world: World, store: Store):
+    sub = await world.subscribe()
+    await store.deliveries.claim("another", now=now(), until=now() + 10**12)
+    await store.log.append(new_events(1))
+
+    async with world.delivering() as dispatcher:
+        for _ in range(3):
+            await dispatcher._round()
+        assert world.sender.sent == []
+        await store.deliveries.release("another")
+        await until(lambda: len(world.sender.sent) == 1)
+
+    assert (await store.subscriptions.get(sub.id)).checkpoint == 1
+
+
+async def test_who_was_overtaken_stops(world: World, store: Store):
+    sub = await world.subscribe()
+    async with world.delivering():
+        await until(lambda: sub.id in world.seen.lags)
+        later = now() + 10**11
+        await store.deliveries.claim("another", now=later, until=later + 10**12)
+        await store.log.append(new_events(1))
+
+        await until(lambda: sub.id in world.seen.gone)
+
+    assert await store.deliveries.attempts(sub.id) == []
