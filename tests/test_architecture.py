@@ -48,12 +48,13 @@ ALLOWED: dict[str, set[str]] = {
     "staging": {*CORE, "store.base", "abridging"},
     "cleaning": {*CORE, "store.base"},
     "planfiles": {"errors"},
-    "auth": {"errors", "events", "principals", "scope", "store.base", "times"},
+    "rate": set(),
+    "auth": {"errors", "events", "principals", "rate", "scope", "store.base", "times"},
     # Ways in.
     "ingest": CORE,
     # Ways out.
     "sse": {"events", "hub"},
-    "delivery": {*CORE, "store.base", "hub"},
+    "delivery": {"", *CORE, "store.base", "hub", "rate"},
     "bodies": {"errors"},
     "dialects.parts": {"bodies", "cleaning", "planfiles", "service", "staging"},
     "dialects.operations": set(),
@@ -78,7 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "asgi": {
         *CORE, "store.base", "hub", "service", "auth", "dialects", "dialects.parts",
         "dialects.escape", "bodies", "openapi", "settings", "telemetry", "basepaths", "cleaning",
-        "following", "planfiles", "staging",
+        "following", "planfiles", "rate", "staging",
     },
     "basepaths": set(),
     "server": {"asgi", "auth", "errors", "settings", "store", "telemetry"},

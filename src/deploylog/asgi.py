@@ -15,7 +15,6 @@ from deploylog.auth import Authenticator, Gate
 from deploylog.auth.apikey import ApiKeys
 from deploylog.auth.issuer import Issuer, make_issuer
 from deploylog.auth.open import OpenDoor
-from deploylog.auth.rate import Rate
 from deploylog.auth.seal import read_seal
 from deploylog.auth.secret import SharedSecret, read_secret
 from deploylog.auth.signature import Signatures, require_opened
@@ -31,6 +30,7 @@ from deploylog.following import Followers
 from deploylog.hub import Hub
 from deploylog.openapi import render_document, render_page
 from deploylog.planfiles import PlanFiles
+from deploylog.rate import Rate
 from deploylog.service import EventService
 from deploylog.settings import Settings, names_of, paths_of
 from deploylog.staging import Staging

@@ -4,9 +4,9 @@ import pytest
 
 from clocks import Clock
 from deploylog.auth import Gate, Presented
-from deploylog.auth.rate import Rate
 from deploylog.errors import TooMany, Unauthenticated
 from deploylog.principals import Principal
+from deploylog.rate import Rate
 from presenting import presented
 
 

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import msgspec
 
-from deploylog.auth.rate import Rate
 from deploylog.errors import TooMany, Unauthenticated, Unavailable
 from deploylog.principals import Principal
+from deploylog.rate import Rate
 
 #: Headers that a credential may stand in.
 CREDENTIAL_HEADERS = (

@@ -10,10 +10,10 @@ import jwt
 
 from deploylog.auth import Presented
 from deploylog.auth.issuer import Issuer, PublicKey, SigningKeys, open_session
-from deploylog.auth.rate import Rate
 from deploylog.errors import InvalidInput
 from deploylog.events import MAX_NAME_LENGTH
 from deploylog.principals import Grant, Principal, parse_grant
+from deploylog.rate import Rate
 from deploylog.times import SECOND
 
 _LOGGER = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 import pytest
 
 from clocks import Clock
-from deploylog.auth.rate import _REMEMBERED, Rate
+from deploylog.rate import _REMEMBERED, Rate
 
 
 def test_a_burst_is_let_through_at_once_and_the_next_waits():
