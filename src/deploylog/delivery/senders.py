@@ -1,32 +1,48 @@
-"""Senders: one for each way to deliver."""
+"""Senders: how the events of one request reach a webhook, and Slack."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from deploylog.delivery.verdict import Verdict
+from deploylog import __version__
+from deploylog.delivery.answers import judge_receiver, judge_webhook
+from deploylog.delivery.http import Poster
+from deploylog.delivery.signing import signature_headers
+from deploylog.delivery.slack import Payload, digest_payload, event_payload, with_sender
+from deploylog.delivery.verdict import Outgoing, Verdict
 from deploylog.events import Event
-from deploylog.subscriptions import Subscription, Target
+from deploylog.subscriptions import Format, Subscription, Target
+
+USER_AGENT = f"deploylog/{__version__}"
+
+#: With more events than this in a lane they go to Slack as a digest: it takes one message a second.
+STORM = 10
+
+#: The most events of one digest.
+MOST_IN_A_DIGEST = 500
+
+#: An event's media type, and its bytes.
+Render = Callable[[Event], tuple[str, bytes]]
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request says of the events around its own."""
+    """What a request tells beside its events."""
 
     #: ns since 1970.
     now: int
-    #: Id and position of the event before the first one, in its lane.
+    #: Id and position of the event before the first of these, in their lane.
     previous: str | None = None
     previous_position: int | None = None
-    #: Positions, both exclusive, between which events are no longer retained.
+    #: As ``hub.Gap``: events after the first position, up to the second, that nobody can have.
     gap: tuple[int, int] | None = None
 
 
 class Sender(Protocol):
-    """One way to deliver."""
+    """Sends to one kind of target."""
 
     def fold(self, waiting: int) -> int:
-        """How many of the events that wait in one lane go into one request."""
+        """How many of the events that wait in a lane go into one request, at least one."""
         ...
 
     async def send(
@@ -38,5 +54,98 @@ class Sender(Protocol):
         *,
         context: Context,
     ) -> Verdict:
-        """Deliver events of one lane in one request."""
+        """Send the events, one at least, in one request if it can be; say what became of them.
+
+        Raises nothing but what rendering and the store raise.
+        """
         ...
+
+
+class WebhookSender:
+    """One event a request, signed as Standard Webhooks asks for."""
+
+    def __init__(
+        self,
+        poster: Poster,
+        render: Mapping[Format, Render],
+        events_url: Callable[[Subscription, Event], str],
+    ) -> None:
+        """``events_url`` is where a receiver reads what it missed."""
+        self._poster = poster
+        self._render = render
+        self._events_url = events_url
+
+    def fold(self, waiting: int) -> int:
+        """See ``Sender``."""
+        return 1
+
+    async def send(
+        self,
+        subscription: Subscription,
+        target: Target,
+        secrets: Sequence[bytes],
+        events: Sequence[Event],
+        *,
+        context: Context,
+    ) -> Verdict:
+        """See ``Sender``."""
+        [event] = events
+        media_type, body = self._render[subscription.format](event)
+        headers = {
+            "content-type": media_type,
+            "user-agent": USER_AGENT,
+            **signature_headers(event.id, context.now, body, secrets),
+            "deploylog-subscription": subscription.id,
+            "deploylog-events-url": self._events_url(subscription, event),
+            **_place_headers(event, context),
+        }
+        return judge_receiver(
+            await self._poster.post(Outgoing(url=target.url, headers=headers, body=body))
+        )
+
+
+def _place_headers(event: Event, context: Context) -> dict[str, str]:
+    """Where the event stands among those that the receiver is sent."""
+    headers = {"deploylog-position": str(event.position)}
+    if context.previous is not None:
+        headers["deploylog-previous-id"] = context.previous
+    if context.previous_position is not None:
+        headers["deploylog-previous-position"] = str(context.previous_position)
+    if context.gap is not None:
+        after, floor = context.gap
+        headers["deploylog-gap"] = f"{after + 1}-{floor}"
+    return headers
+
+
+class SlackWebhookSender:
+    """A message an event; in a storm one for many."""
+
+    def __init__(self, poster: Poster) -> None:
+        """Post with ``poster``."""
+        self._poster = poster
+
+    def fold(self, waiting: int) -> int:
+        """See ``Sender``."""
+        return min(waiting, MOST_IN_A_DIGEST) if waiting > STORM else 1
+
+    async def send(
+        self,
+        subscription: Subscription,
+        target: Target,
+        secrets: Sequence[bytes],
+        events: Sequence[Event],
+        *,
+        context: Context,
+    ) -> Verdict:
+        """See ``Sender``."""
+        body = msgspec.json.encode(with_sender(plain_payload(events), target))
+        outgoing = Outgoing(url=target.url, headers=JSON_HEADERS, body=body)
+        return judge_webhook(await self._poster.post(outgoing))
+
+
+JSON_HEADERS = {"content-type": "application/json; charset=utf-8", "user-agent": USER_AGENT}
+
+
+def plain_payload(events: Sequence[Event]) -> Payload:
+    """One message for the events."""
+    return event_payload(events[0]) if len(events) == 1 else digest_payload(events)
