@@ -1,6 +1,7 @@
 """HTTP out: one POST, one answer, whatever happens."""
 
 import asyncio
+import os
 import re
 import socket
 import ssl
@@ -13,7 +14,6 @@ from weakref import WeakValueDictionary
 
 import aiohttp
 import msgspec
-from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from deploylog.delivery.guard import (
@@ -213,7 +213,7 @@ def _in_words(error: Exception, limits: Limits) -> str:
         case TimeoutError():
             return f"no whole answer within {limits.total:g} s"
         case aiohttp.ClientResponseError():
-            return _not_http(error)
+            return "the answer is not valid HTTP, or has too large headers"
         case aiohttp.ClientPayloadError():
             return "the answer was cut off, or is not valid HTTP"
         case aiohttp.InvalidURL() | ValueError():
@@ -237,11 +237,5 @@ def _no_connection(cause: OSError) -> str:
         case socket.gaierror():
             return "the host name has no address"
         case _:
-            reason = cause.strerror or "it does not answer"
+            reason = os.strerror(cause.errno) if cause.errno else "it does not answer"
             return f"no connection: {reason}"
-
-
-def _not_http(error: aiohttp.ClientResponseError) -> str:
-    if isinstance(error.__cause__, LineTooLong):
-        return "the headers of the answer are too large"
-    return "the answer is not valid HTTP"
