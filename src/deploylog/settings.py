@@ -212,6 +212,54 @@ SETTINGS = (
         help="Most failed authentications a minute of each address; 0 is no limit.",
     ),
     Setting(
+        name="public_url",
+        type=str,
+        default="",
+        help="Address that receivers of webhooks reach the service by; the one it listens on.",
+    ),
+    Setting(
+        name="delivery_networks",
+        type=str,
+        default="",
+        help="Private networks, separated by commas, that webhooks may reach, as 10.1.0.0/16.",
+    ),
+    Setting(
+        name="delivery_ca_file",
+        type=str,
+        default="",
+        help="File of certificates, in PEM, to trust beside the system's when delivering.",
+    ),
+    Setting(
+        name="delivery_seconds",
+        type=float,
+        default=10.0,
+        help="Seconds that a receiver may take to answer.",
+    ),
+    Setting(
+        name="delivery_concurrency",
+        type=int,
+        default=16,
+        help="Requests to one receiver, a host and port, at the same time.",
+    ),
+    Setting(
+        name="delivery_per_second",
+        type=float,
+        default=0.0,
+        help="Requests to one receiver in a second; 0 is no limit.",
+    ),
+    Setting(
+        name="attempt_days",
+        type=float,
+        default=30.0,
+        help="Days that attempts to deliver are kept; 0 keeps them for ever.",
+    ),
+    Setting(
+        name="slack_api_url",
+        type=str,
+        default="https://slack.com/api",
+        help="Where Slack's methods are, for subscriptions with a bot's token.",
+    ),
+    Setting(
         name="log_level",
         type=str,
         default="info",
@@ -254,6 +302,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_requests_per_second: float
     max_streams: int
     max_failures_per_minute: int
+    public_url: str
+    delivery_networks: str
+    delivery_ca_file: str
+    delivery_seconds: float
+    delivery_concurrency: int
+    delivery_per_second: float
+    attempt_days: float
+    slack_api_url: str
     log_level: str
 
 
@@ -272,6 +328,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_requests_per_second": (0, 1_000_000),
     "max_streams": (1, 1_000_000),
     "max_failures_per_minute": (0, 1_000_000),
+    "delivery_seconds": (0.1, 60),
+    "delivery_concurrency": (1, 1000),
+    "delivery_per_second": (0, 1_000_000),
+    "attempt_days": (0, 36500),
 }
 
 _LEVELS = ("debug", "info", "warning", "error")
@@ -331,6 +391,10 @@ def _check(settings: Settings) -> None:
     for name, (low, high) in _RANGES.items():
         if not low <= getattr(settings, name) <= high:
             raise InvalidSettings(f"{name} must be between {low} and {high}")
+    for name in ("public_url", "slack_api_url"):
+        url = getattr(settings, name)
+        if url and not url.startswith(("http://", "https://")):
+            raise InvalidSettings(f"{name} is {url!r}; it must be an http or https address")
     for name in ("plan_folders", "base_paths"):
         for path in paths_of(getattr(settings, name)):
             if not path.startswith("/") or ".." in path.split("/"):

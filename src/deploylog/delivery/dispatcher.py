@@ -13,13 +13,14 @@ import msgspec
 from deploylog.delivery.courier import Courier, Errand
 from deploylog.delivery.ledger import Ledger
 from deploylog.delivery.notices import notice
+from deploylog.delivery.rehearsal import rehearse
 from deploylog.delivery.senders import Sender
 from deploylog.delivery.timing import Timing
-from deploylog.errors import OperatorError, Unavailable
+from deploylog.errors import Conflict, OperatorError, Unavailable
 from deploylog.hub import Hub
 from deploylog.principals import Principal
 from deploylog.store.base import Store
-from deploylog.subscriptions import Delivery, Owner, Result, Subscription, Target
+from deploylog.subscriptions import Attempt, Delivery, Owner, Result, Subscription, Target
 from deploylog.times import SECOND
 
 #: Seconds between two looks at which subscriptions there are, and whose owners are still good.
@@ -95,6 +96,19 @@ class Dispatcher:
     def changed(self) -> None:
         """Look at once: a subscription was added, or changed."""
         self._changed.set()
+
+    async def test(self, subscription: Subscription) -> Attempt:
+        """Send a made-up event, whoever delivers the real ones; raises Conflict when it cannot be
+        sent at all.
+        """
+        owner = await self._parts.owner(subscription.owner)
+        if owner is None:
+            raise Conflict(_owner_is_gone(subscription))
+        try:
+            errand = self._errand(subscription, owner)
+        except OperatorError as error:
+            raise Conflict(error.message) from error
+        return await rehearse(errand, clock=self._parts.timing.now)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
