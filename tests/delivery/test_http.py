@@ -71,6 +71,26 @@ async def test_what_is_posted_arrives_as_it_is():
     assert b"cookie" not in head.lower()
 
 
+async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch):
+    async with receiving() as proxy, receiving() as receiver:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        async with posting() as poster:
+            await poster.post(outgoing(receiver.url))
+
+    assert len(receiver.requests) == 1
+    assert proxy.connections == 0
+
+
+async def test_no_cookie_is_kept():
+    async with receiving(status(200, Set_Cookie="a=b")) as receiver, posting() as poster:
+        for _ in range(2):
+            await poster.post(outgoing(receiver.url.replace("127.0.0.1", "localhost")))
+
+    assert len(receiver.requests) == 2
+    assert b"cookie" not in receiver.requests[1][0].lower()
+
+
 @pytest.mark.parametrize("code", [201, 204, 302, 400, 410, 500, 503])
 async def test_any_status_is_an_answer(code: int):
     answer = await answer_of(status(code, body=b"" if code == 204 else b"so"))
