@@ -226,9 +226,9 @@ class Subscribing:
         if change.name is not None and change.name != now.name:
             check_subscription_name(change.name)
             _require_single(now)
-        format = change.format or now.format
-        if change.filter is not None or format != now.format:
-            filter = self._filter(principal, change.filter or now.filter, format)
+        asked, format = _asked(now.filter, change), change.format or now.format
+        if (asked, format) != (now.filter, now.format):
+            filter = self._filter(principal, asked, format)
             now = msgspec.structs.replace(now, filter=filter, format=format)
         if change.aim != Aim():
             target = self._vault.aim(now.kind, change.aim, before=now.target)
@@ -370,6 +370,15 @@ def _require_owner(principal: Principal, subscription: Subscription) -> None:
 def _require_single(subscription: Subscription) -> None:
     if subscription.collection:
         raise Conflict(f"it is named by {subscription.collection}, where it is one of several")
+
+
+def _asked(before: Filter, change: Change) -> Filter:
+    """The filter with what is to be different."""
+    return msgspec.structs.replace(
+        before,
+        scopes=change.scopes if change.scopes is not None else before.scopes,
+        all_of=change.conditions if change.conditions is not None else before.all_of,
+    )
 
 
 def _only(asked: Filter, known: Filter) -> Filter:

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from deploylog.filters import Filter
+from deploylog.filters import AnyOf, Filter
+from deploylog.scope import Scope
 from deploylog.subscriptions import Format, Kind, Order
 
 
@@ -37,5 +38,6 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     aim: Aim = Aim()
     format: Format | None = None
-    filter: Filter | None = None
+    scopes: tuple[Scope, ...] | None = None
+    conditions: tuple[AnyOf, ...] | None = None
     order: Order | None = None
