@@ -15,26 +15,35 @@ from deploylog.auth import Authenticator, Gate
 from deploylog.auth.apikey import ApiKeys
 from deploylog.auth.issuer import Issuer, make_issuer
 from deploylog.auth.open import OpenDoor
-from deploylog.auth.seal import read_seal
+from deploylog.auth.owners import Owners
+from deploylog.auth.seal import Seal, read_seal
 from deploylog.auth.secret import SharedSecret, read_secret
 from deploylog.auth.signature import Signatures, require_opened
 from deploylog.auth.token import open_tokens
 from deploylog.basepaths import BasePaths
 from deploylog.bodies import BodyLimits
 from deploylog.cleaning import Cleaning
+from deploylog.delivery.guard import Networks, check_url
+from deploylog.delivery.signing import make_secret, parse_secret
 from deploylog.dialects import mount, mount_open, respond_unrouted
 from deploylog.dialects.escape.routes import CREATE_EVENT
+from deploylog.dialects.escape.wire import SHOWN
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import Unavailable
 from deploylog.following import Followers
 from deploylog.hub import Hub
 from deploylog.openapi import render_document, render_page
 from deploylog.planfiles import PlanFiles
+from deploylog.principals import Visibility
 from deploylog.rate import Rate
 from deploylog.service import EventService
 from deploylog.settings import Settings, names_of, paths_of
 from deploylog.staging import Staging
 from deploylog.store.base import Store
+from deploylog.subscribing import Subscribing
+from deploylog.subscribing.sets import SubscriptionSets
+from deploylog.subscribing.vault import Vault
+from deploylog.subscriptions import Attempt, Owner, Subscription
 from deploylog.telemetry import CONTENT_TYPE, Metrics
 from deploylog.times import SECOND
 
@@ -79,11 +88,15 @@ async def create_app(
         event_days=settings.retention_days,
         changeset_days=settings.changeset_days,
     )
+    seal = read_seal(settings.secret_key_file)
+    vault = _vault(seal, clock)
     parts = Parts(
         service=EventService(store, hub, followers=followers, clock=clock),
         staging=staging,
         cleaning=cleaning,
         plan_files=PlanFiles(paths_of(settings.plan_folders), limit=settings.max_unpacked_bytes),
+        subscribing=_subscribing(store, vault, settings, clock),
+        subscription_sets=SubscriptionSets(store, vault, clock=clock),
         clock=clock,
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
         limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_unpacked_bytes),
@@ -97,7 +110,7 @@ async def create_app(
         escape_has_secret=bool(settings.escape_secret_file),
     )
     async with AsyncExitStack() as running:
-        gate = await running.enter_async_context(_open_gate(store, settings, metrics, clock))
+        gate = await running.enter_async_context(_open_gate(store, seal, settings, metrics, clock))
         await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
         await running.enter_async_context(_watching(followers, gate))
         await running.enter_async_context(cleaning.working())
@@ -106,6 +119,37 @@ async def create_app(
             await running.enter_async_context(_pruning(store, settings.retention_days, clock))
         router = _router(parts, store, metrics, gate)
         yield Application(BasePaths(router, paths_of(settings.base_paths)), hub)
+
+
+def _vault(seal: Seal | None, clock: Callable[[], int]) -> Vault:
+    return Vault(
+        seal,
+        check_url=lambda text: check_url(text, Networks()),
+        make_secret=make_secret,
+        check_secret=parse_secret,
+        clock=clock,
+    )
+
+
+def _subscribing(
+    store: Store, vault: Vault, settings: Settings, clock: Callable[[], int]
+) -> Subscribing:
+    owners = Owners(store, issuer=settings.oidc_issuer)
+
+    async def visibility(owner: Owner) -> Visibility | None:
+        return await owners.visibility(owner.kind, owner.id)
+
+    async def test(subscription: Subscription) -> Attempt:
+        raise Unavailable("this process does not deliver")
+
+    return Subscribing(
+        store,
+        vault,
+        formats={"escape": SHOWN},
+        visibility=visibility,
+        test=test,
+        clock=clock,
+    )
 
 
 def _router(parts: Parts, store: Store, metrics: Metrics, gate: Gate) -> ASGIApp:
@@ -121,10 +165,13 @@ def _router(parts: Parts, store: Store, metrics: Metrics, gate: Gate) -> ASGIApp
 
 @asynccontextmanager
 async def _open_gate(
-    store: Store, settings: Settings, metrics: Metrics, clock: Callable[[], int]
+    store: Store,
+    seal: Seal | None,
+    settings: Settings,
+    metrics: Metrics,
+    clock: Callable[[], int],
 ) -> AsyncIterator[Gate]:
     """Who is let in, by every kind of credential; raises OperatorError."""
-    seal = read_seal(settings.secret_key_file)
     secret = read_secret(settings.escape_secret_file)
     await require_opened(store.signers, seal)
     async with AsyncExitStack() as running:
