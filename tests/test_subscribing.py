@@ -21,7 +21,7 @@ from deploylog.errors import (
     SubscriptionNotFound,
 )
 from deploylog.filters import EVERYTHING, Filter, any_of
-from deploylog.principals import ANYBODY, Principal, Visibility, parse_grant
+from deploylog.principals import ANYBODY, Principal, parse_grant
 from deploylog.scope import ROOT, Scope, parse_scope
 from deploylog.store.base import Store
 from deploylog.subscribing import MAX_SUBSCRIPTIONS, Subscribing
@@ -98,28 +98,44 @@ def receiver() -> Receiver:
     return Receiver()
 
 
-#: What owners may see now, by id; nobody else's credential is good.
-Seen = dict[str, Visibility]
+#: Whose credentials are good.
+Owners = dict[str, Principal]
 
 
 @pytest.fixture
-def seen() -> Seen:
-    return {"owner": OWNER.visibility}
+def owners() -> Owners:
+    return {"owner": OWNER}
+
+
+class Told:
+    """Counts how often it is told of something new."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> None:
+        self.times += 1
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
 
 
 @pytest.fixture
 def subscribing(
-    store: Store, seal: Seal, clock: Clock, receiver: Receiver, seen: Seen
+    store: Store, seal: Seal, clock: Clock, receiver: Receiver, owners: Owners, told: Told
 ) -> Subscribing:
-    async def visibility(owner: Owner) -> Visibility | None:
-        return seen.get(owner.id)
+    async def find(owner: Owner) -> Principal | None:
+        return owners.get(owner.id)
 
     return Subscribing(
         store,
         vault(seal, clock),
         formats={"escape": SHOWN},
-        visibility=visibility,
+        owner=find,
         test=receiver.test,
+        changed=told,
         clock=clock,
     )
 
@@ -239,18 +255,12 @@ async def test_a_secret_that_is_given_is_not_told(subscribing: Subscribing, seal
 
 
 async def test_without_a_sealing_key_nobody_subscribes(
-    store: Store, clock: Clock, receiver: Receiver
+    subscribing: Subscribing, store: Store, clock: Clock
 ):
-    async def visibility(owner: Owner) -> Visibility | None:
-        return None
-
-    unsealed = Subscribing(
-        store, vault(None, clock), formats={}, visibility=visibility, test=receiver.test,
-        clock=clock,
-    )  # fmt: skip
+    subscribing._vault = vault(None, clock)
 
     with pytest.raises(NoSealingKey):
-        await unsealed.create(OWNER, new())
+        await subscribing.create(OWNER, new())
 
     assert await store.subscriptions.list() == []
 
@@ -459,9 +469,10 @@ _ACTIONS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("action", _ACTIONS)
 @pytest.mark.parametrize("who", [OWNER, ADMIN, OTHER], ids=lambda who: who.id)
 async def test_only_the_owner_says_what_goes_where(
-    subscribing: Subscribing, action: str, who: Principal
+    subscribing: Subscribing, told: Told, action: str, who: Principal
 ):
     mine = await created(subscribing)
+    told.times = 0
     refusal: type[DeploylogError] | None = None
 
     try:
@@ -471,6 +482,9 @@ async def test_only_the_owner_says_what_goes_where(
 
     for_admin = Forbidden if action in ("change", "rotate_secret") else None
     assert refusal is {"owner": None, "admin": for_admin, "other": SubscriptionNotFound}[who.id]
+    # Nothing is resumed that was not paused.
+    silent = refusal is not None or action in ("resume", "test", "attempts", "parked")
+    assert told.times == (not silent)
 
 
 # Changing
@@ -669,12 +683,12 @@ async def test_an_event_is_sent_again_only_if_the_owner_may_see_it(
 
 
 async def test_nothing_is_sent_for_an_owner_whose_credential_is_gone(
-    subscribing: Subscribing, store: Store, seen: Seen
+    subscribing: Subscribing, store: Store, owners: Owners
 ):
     mine = await created(subscribing)
     [event] = await store.log.append([new_event()])
     await given_up(store, mine, 1)
-    seen.clear()
+    owners.clear()
 
     with pytest.raises(EventNotFound):
         await subscribing.redeliver(ADMIN, mine.id, event.id)

@@ -15,7 +15,6 @@ from deploylog.auth import Authenticator, Gate
 from deploylog.auth.apikey import ApiKeys
 from deploylog.auth.issuer import Issuer, make_issuer
 from deploylog.auth.open import OpenDoor
-from deploylog.auth.owners import Owners
 from deploylog.auth.seal import Seal, read_seal
 from deploylog.auth.secret import SharedSecret, read_secret
 from deploylog.auth.signature import Signatures, require_opened
@@ -34,7 +33,7 @@ from deploylog.following import Followers
 from deploylog.hub import Hub
 from deploylog.openapi import render_document, render_page
 from deploylog.planfiles import PlanFiles
-from deploylog.principals import Visibility
+from deploylog.principals import Principal
 from deploylog.rate import Rate
 from deploylog.service import EventService
 from deploylog.settings import Settings, names_of, paths_of
@@ -90,13 +89,52 @@ async def create_app(
     )
     seal = read_seal(settings.secret_key_file)
     vault = _vault(seal, clock)
-    parts = Parts(
-        service=EventService(store, hub, followers=followers, clock=clock),
+
+    def changed() -> None:
+        """A subscription is new, or different: whoever delivers looks at it."""
+
+    async with AsyncExitStack() as running:
+        gate = await running.enter_async_context(_open_gate(store, seal, settings, metrics, clock))
+        parts = _parts(
+            settings,
+            metrics,
+            hub,
+            service=EventService(store, hub, followers=followers, clock=clock),
+            staging=staging,
+            cleaning=cleaning,
+            subscribing=_subscribing(store, vault, gate, changed=changed, clock=clock),
+            subscription_sets=SubscriptionSets(store, vault, changed=changed, clock=clock),
+            clock=clock,
+        )
+        await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
+        await running.enter_async_context(_watching(followers, gate))
+        await running.enter_async_context(cleaning.working())
+        await running.enter_async_context(staging.working())
+        if settings.retention_days:
+            await running.enter_async_context(_pruning(store, settings.retention_days, clock))
+        router = _router(parts, store, metrics, gate)
+        yield Application(BasePaths(router, paths_of(settings.base_paths)), hub)
+
+
+def _parts(
+    settings: Settings,
+    metrics: Metrics,
+    hub: Hub,
+    *,
+    service: EventService,
+    staging: Staging,
+    cleaning: Cleaning,
+    subscribing: Subscribing,
+    subscription_sets: SubscriptionSets,
+    clock: Callable[[], int],
+) -> Parts:
+    return Parts(
+        service=service,
         staging=staging,
         cleaning=cleaning,
         plan_files=PlanFiles(paths_of(settings.plan_folders), limit=settings.max_unpacked_bytes),
-        subscribing=_subscribing(store, vault, settings, clock),
-        subscription_sets=SubscriptionSets(store, vault, clock=clock),
+        subscribing=subscribing,
+        subscription_sets=subscription_sets,
         clock=clock,
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
         limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_unpacked_bytes),
@@ -109,16 +147,6 @@ async def create_app(
         escape_upload_groups=names_of(settings.escape_upload_groups),
         escape_has_secret=bool(settings.escape_secret_file),
     )
-    async with AsyncExitStack() as running:
-        gate = await running.enter_async_context(_open_gate(store, seal, settings, metrics, clock))
-        await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
-        await running.enter_async_context(_watching(followers, gate))
-        await running.enter_async_context(cleaning.working())
-        await running.enter_async_context(staging.working())
-        if settings.retention_days:
-            await running.enter_async_context(_pruning(store, settings.retention_days, clock))
-        router = _router(parts, store, metrics, gate)
-        yield Application(BasePaths(router, paths_of(settings.base_paths)), hub)
 
 
 def _vault(seal: Seal | None, clock: Callable[[], int]) -> Vault:
@@ -132,22 +160,26 @@ def _vault(seal: Seal | None, clock: Callable[[], int]) -> Vault:
 
 
 def _subscribing(
-    store: Store, vault: Vault, settings: Settings, clock: Callable[[], int]
+    store: Store,
+    vault: Vault,
+    gate: Gate,
+    *,
+    changed: Callable[[], None],
+    clock: Callable[[], int],
 ) -> Subscribing:
-    owners = Owners(store, issuer=settings.oidc_issuer)
-
-    async def visibility(owner: Owner) -> Visibility | None:
-        return await owners.visibility(owner.kind, owner.id)
+    async def owner(owner: Owner) -> Principal | None:
+        return await gate.find(owner.kind, owner.id)
 
     async def test(subscription: Subscription) -> Attempt:
-        raise Unavailable("this process does not deliver")
+        raise Unavailable("this service does not deliver")
 
     return Subscribing(
         store,
         vault,
         formats={"escape": SHOWN},
-        visibility=visibility,
+        owner=owner,
         test=test,
+        changed=changed,
         clock=clock,
     )
 

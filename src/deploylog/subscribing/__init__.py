@@ -19,7 +19,7 @@ from deploylog.errors import (
 )
 from deploylog.events import Event
 from deploylog.filters import AnyOf, Filter
-from deploylog.principals import Principal, Visibility
+from deploylog.principals import Principal
 from deploylog.scope import ROOT
 from deploylog.store.base import Backlog, RecordedAttempt, Store
 from deploylog.subscribing.asked import Aim, Change, NewSubscription
@@ -69,19 +69,21 @@ class Subscribing:
         vault: Vault,
         *,
         formats: Mapping[Format, Filter],
-        visibility: Callable[[Owner], Awaitable[Visibility | None]],
+        owner: Callable[[Owner], Awaitable[Principal | None]],
         test: Callable[[Subscription], Awaitable[Attempt]],
+        changed: Callable[[], None],
         clock: Callable[[], int],
     ) -> None:
-        """``formats`` says which types a format has, where it has not all; ``visibility`` what an
-        owner may see now, if anything; ``test`` delivers an event that is none; ``clock`` gives
-        ns since 1970.
+        """``formats`` says which types a format has, where it has not all; ``owner`` who an owner
+        is now, ``None`` when nobody any more; ``test`` delivers an event that is none; ``changed``
+        is told that there is something else to deliver; ``clock`` gives ns since 1970.
         """
         self._store = store
         self._vault = vault
         self._formats = formats
-        self._visibility = visibility
+        self._owner = owner
         self._test = test
+        self._tell = changed
         self._clock = clock
         # Otherwise two requests at once would both be the last that is allowed.
         self._adding = asyncio.Lock()
@@ -120,6 +122,7 @@ class Subscribing:
         async with self._adding:
             require_room(await self._store.subscriptions.list(), owner, more=1)
             await self._store.subscriptions.add(subscription)
+        self._tell()
         return subscription, told
 
     async def change(self, principal: Principal, id: str, change: Change) -> Subscription:
@@ -180,6 +183,7 @@ class Subscribing:
         """Forget it, and all that is kept of its deliveries."""
         found = await self.get(principal, id)
         await self._store.subscriptions.delete(found.id)
+        self._tell()
 
     async def test(self, principal: Principal, id: str) -> Attempt:
         """Deliver an event that is none, at once, and say what came of it."""
@@ -199,11 +203,14 @@ class Subscribing:
         if event.position > found.checkpoint:
             raise Conflict("the event was not delivered yet: its turn comes")
         await self._store.deliveries.redeliver(found.id, event.position)
+        self._tell()
 
     async def redeliver_parked(self, principal: Principal, id: str, since: int) -> int:
         """Send those again that were given up and first tried since then (ns); how many."""
         found = await self.get(principal, id)
-        return await self._store.deliveries.redeliver_parked(found.id, since)
+        number = await self._store.deliveries.redeliver_parked(found.id, since)
+        self._tell()
+        return number
 
     async def attempts(
         self, principal: Principal, id: str, *, before: int | None, limit: int
@@ -277,8 +284,8 @@ class Subscribing:
             raise EventNotFound
         if not _owns(principal, found):
             # Its receiver is the owner's, who may be in fewer groups.
-            visibility = await self._visibility(found.owner)
-            if visibility is None or not visibility.shows(event):
+            owner = await self._owner(found.owner)
+            if owner is None or not owner.visibility.shows(event):
                 raise EventNotFound
         return event
 
@@ -302,10 +309,13 @@ class Subscribing:
             if changed == found:
                 return found
             try:
-                return await self._store.subscriptions.change(changed)
+                kept = await self._store.subscriptions.change(changed)
             except Conflict:
                 if not tries_left:
                     raise
+            else:
+                self._tell()
+                return kept
         raise AssertionError
 
 

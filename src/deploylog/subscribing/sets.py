@@ -56,10 +56,20 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 class SubscriptionSets:
     """The sets, for whoever may."""
 
-    def __init__(self, store: Store, vault: Vault, *, clock: Callable[[], int]) -> None:
-        """``clock`` gives ns since 1970."""
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        *,
+        changed: Callable[[], None],
+        clock: Callable[[], int],
+    ) -> None:
+        """``changed`` is told that there is something else to deliver; ``clock`` gives ns since
+        1970.
+        """
         self._store = store
         self._vault = vault
+        self._tell = changed
         self._clock = clock
         self._putting = asyncio.Lock()
 
@@ -89,6 +99,7 @@ class SubscriptionSets:
                     if not tries_left:
                         raise
                 else:
+                    self._tell()
                     return
 
     def _aimed(self, one: Wanted) -> Member:
