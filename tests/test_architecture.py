@@ -47,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "abridging": {"changes"},
     "staging": {*CORE, "store.base", "abridging"},
     "cleaning": {*CORE, "store.base"},
+    "subscribing": {*CORE, "store.base"},
     "planfiles": {"errors"},
     "rate": set(),
     "auth": {"errors", "events", "principals", "rate", "scope", "store.base", "times"},
@@ -56,18 +57,21 @@ ALLOWED: dict[str, set[str]] = {
     "sse": {"events", "hub"},
     "delivery": {"", *CORE, "store.base", "hub", "rate"},
     "bodies": {"errors"},
-    "dialects.parts": {"bodies", "cleaning", "planfiles", "service", "staging"},
+    "dialects.parts": {
+        "bodies", "cleaning", "planfiles", "service", "staging", "subscribing",
+    },
     "dialects.operations": set(),
     "dialects.envelope": {"auth", "errors", "principals", "dialects.parts"},
     "dialects.native": {
-        *CORE, *DIALECT, "service", "staging", "hub", "store.base", "sse", "bodies", "ingest",
+        *CORE, *DIALECT, "service", "staging", "subscribing", "hub", "store.base", "sse", "bodies",
+        "ingest",
     },
     "dialects.bluelink": {
         *CORE, *DIALECT, "service", "staging", "cleaning", "planfiles", "hub", "store.base", "sse",
         "bodies", "ingest", "abridging",
     },
     "dialects.rfs": {*CORE, *DIALECT, "service", "store.base", "bodies"},
-    "dialects.escape": {*CORE, *DIALECT, "store.base", "bodies"},
+    "dialects.escape": {*CORE, *DIALECT, "store.base", "bodies", "subscribing"},
     "dialects": {
         *DIALECT, "auth", "errors", "dialects.envelope", "dialects.native", "dialects.rfs",
         "dialects.bluelink", "dialects.escape",
@@ -79,7 +83,7 @@ ALLOWED: dict[str, set[str]] = {
     "asgi": {
         *CORE, "store.base", "hub", "service", "auth", "dialects", "dialects.parts",
         "dialects.escape", "bodies", "openapi", "settings", "telemetry", "basepaths", "cleaning",
-        "following", "planfiles", "rate", "staging",
+        "following", "planfiles", "rate", "staging", "subscribing", "delivery",
     },
     "basepaths": set(),
     "server": {"asgi", "auth", "errors", "settings", "store", "telemetry"},

@@ -15,26 +15,34 @@ from deploylog.auth import Authenticator, Gate
 from deploylog.auth.apikey import ApiKeys
 from deploylog.auth.issuer import Issuer, make_issuer
 from deploylog.auth.open import OpenDoor
-from deploylog.auth.seal import read_seal
+from deploylog.auth.seal import Seal, read_seal
 from deploylog.auth.secret import SharedSecret, read_secret
 from deploylog.auth.signature import Signatures, require_opened
 from deploylog.auth.token import open_tokens
 from deploylog.basepaths import BasePaths
 from deploylog.bodies import BodyLimits
 from deploylog.cleaning import Cleaning
+from deploylog.delivery.guard import Networks, check_url
+from deploylog.delivery.signing import make_secret, parse_secret
 from deploylog.dialects import mount, mount_open, respond_unrouted
 from deploylog.dialects.escape.routes import CREATE_EVENT
+from deploylog.dialects.escape.wire import SHOWN
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import Unavailable
 from deploylog.following import Followers
 from deploylog.hub import Hub
 from deploylog.openapi import render_document, render_page
 from deploylog.planfiles import PlanFiles
+from deploylog.principals import Principal
 from deploylog.rate import Rate
 from deploylog.service import EventService
 from deploylog.settings import Settings, names_of, paths_of
 from deploylog.staging import Staging
 from deploylog.store.base import Store
+from deploylog.subscribing import Subscribing
+from deploylog.subscribing.sets import SubscriptionSets
+from deploylog.subscribing.vault import Vault
+from deploylog.subscriptions import Attempt, Owner, Subscription
 from deploylog.telemetry import CONTENT_TYPE, Metrics
 from deploylog.times import SECOND
 
@@ -79,11 +87,54 @@ async def create_app(
         event_days=settings.retention_days,
         changeset_days=settings.changeset_days,
     )
-    parts = Parts(
-        service=EventService(store, hub, followers=followers, clock=clock),
+    seal = read_seal(settings.secret_key_file)
+    vault = _vault(seal, clock)
+
+    def changed() -> None:
+        """A subscription is new, or different: whoever delivers looks at it."""
+
+    async with AsyncExitStack() as running:
+        gate = await running.enter_async_context(_open_gate(store, seal, settings, metrics, clock))
+        parts = _parts(
+            settings,
+            metrics,
+            hub,
+            service=EventService(store, hub, followers=followers, clock=clock),
+            staging=staging,
+            cleaning=cleaning,
+            subscribing=_subscribing(store, vault, gate, changed=changed, clock=clock),
+            subscription_sets=SubscriptionSets(store, vault, changed=changed, clock=clock),
+            clock=clock,
+        )
+        await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
+        await running.enter_async_context(_watching(followers, gate))
+        await running.enter_async_context(cleaning.working())
+        await running.enter_async_context(staging.working())
+        if settings.retention_days:
+            await running.enter_async_context(_pruning(store, settings.retention_days, clock))
+        router = _router(parts, store, metrics, gate)
+        yield Application(BasePaths(router, paths_of(settings.base_paths)), hub)
+
+
+def _parts(
+    settings: Settings,
+    metrics: Metrics,
+    hub: Hub,
+    *,
+    service: EventService,
+    staging: Staging,
+    cleaning: Cleaning,
+    subscribing: Subscribing,
+    subscription_sets: SubscriptionSets,
+    clock: Callable[[], int],
+) -> Parts:
+    return Parts(
+        service=service,
         staging=staging,
         cleaning=cleaning,
         plan_files=PlanFiles(paths_of(settings.plan_folders), limit=settings.max_unpacked_bytes),
+        subscribing=subscribing,
+        subscription_sets=subscription_sets,
         clock=clock,
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
         limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_unpacked_bytes),
@@ -96,16 +147,41 @@ async def create_app(
         escape_upload_groups=names_of(settings.escape_upload_groups),
         escape_has_secret=bool(settings.escape_secret_file),
     )
-    async with AsyncExitStack() as running:
-        gate = await running.enter_async_context(_open_gate(store, settings, metrics, clock))
-        await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
-        await running.enter_async_context(_watching(followers, gate))
-        await running.enter_async_context(cleaning.working())
-        await running.enter_async_context(staging.working())
-        if settings.retention_days:
-            await running.enter_async_context(_pruning(store, settings.retention_days, clock))
-        router = _router(parts, store, metrics, gate)
-        yield Application(BasePaths(router, paths_of(settings.base_paths)), hub)
+
+
+def _vault(seal: Seal | None, clock: Callable[[], int]) -> Vault:
+    return Vault(
+        seal,
+        check_url=lambda text: check_url(text, Networks()),
+        make_secret=make_secret,
+        check_secret=parse_secret,
+        clock=clock,
+    )
+
+
+def _subscribing(
+    store: Store,
+    vault: Vault,
+    gate: Gate,
+    *,
+    changed: Callable[[], None],
+    clock: Callable[[], int],
+) -> Subscribing:
+    async def owner(owner: Owner) -> Principal | None:
+        return await gate.find(owner.kind, owner.id)
+
+    async def test(subscription: Subscription) -> Attempt:
+        raise Unavailable("this service does not deliver")
+
+    return Subscribing(
+        store,
+        vault,
+        formats={"escape": SHOWN},
+        owner=owner,
+        test=test,
+        changed=changed,
+        clock=clock,
+    )
 
 
 def _router(parts: Parts, store: Store, metrics: Metrics, gate: Gate) -> ASGIApp:
@@ -121,10 +197,13 @@ def _router(parts: Parts, store: Store, metrics: Metrics, gate: Gate) -> ASGIApp
 
 @asynccontextmanager
 async def _open_gate(
-    store: Store, settings: Settings, metrics: Metrics, clock: Callable[[], int]
+    store: Store,
+    seal: Seal | None,
+    settings: Settings,
+    metrics: Metrics,
+    clock: Callable[[], int],
 ) -> AsyncIterator[Gate]:
     """Who is let in, by every kind of credential; raises OperatorError."""
-    seal = read_seal(settings.secret_key_file)
     secret = read_secret(settings.escape_secret_file)
     await require_opened(store.signers, seal)
     async with AsyncExitStack() as running:

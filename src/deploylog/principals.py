@@ -41,6 +41,10 @@ class Visibility(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the event is visible."""
         return self.shows_groups(event.groups) and self.shows_scopes(event.scopes)
 
+    def meets(self, scope: Scope) -> bool:
+        """Whether there may be something below ``scope`` that is visible."""
+        return any(contains(each, scope) or contains(scope, each) for each in self.scopes)
+
     def shows_scopes(self, scopes: tuple[Scope, ...]) -> bool:
         """Whether a grant covers one of these scopes."""
         return any(contains(outer, inner) for outer in self.scopes for inner in scopes)

@@ -25,7 +25,7 @@ from deploylog.filters import Filter, any_of
 from deploylog.following import Followers
 from deploylog.hub import Gap, Hub, Interest, Reader
 from deploylog.principals import Principal
-from deploylog.scope import Scope, contains, deployment_scope, scope, stack_scope, state_scope
+from deploylog.scope import Scope, deployment_scope, scope, stack_scope, state_scope
 from deploylog.store.base import Query, RequestKey, Store
 from deploylog.times import parse_time
 
@@ -368,8 +368,7 @@ class EventService:
 
 def _require_readable(principal: Principal, path: Scope) -> None:
     """Raise Forbidden unless something in ``path`` may be read."""
-    readable = principal.visibility.scopes
-    if not any(contains(granted, path) or contains(path, granted) for granted in readable):
+    if not principal.visibility.meets(path):
         raise Forbidden(f"{principal.name} may not read {path}")
 
 

@@ -5,7 +5,17 @@ import sys
 
 import typer
 
-from deploylog.cli import changesets, ingest, keys, query, run, serve, stacks
+from deploylog.cli import (
+    changesets,
+    deliveries,
+    ingest,
+    keys,
+    query,
+    run,
+    serve,
+    stacks,
+    subscriptions,
+)
 from deploylog.cli.output import discard_stdout
 from deploylog.client import ServerUnreachable, Unanswered
 from deploylog.errors import DeploylogError, OperatorError
@@ -42,6 +52,8 @@ app.command()(query.deployments)
 app.add_typer(changesets.app, name="changesets")
 app.add_typer(stacks.app, name="stacks")
 app.command()(query.projects)
+app.add_typer(subscriptions.app, name="subscriptions")
+app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(keys.app, name="keys")
 app.command()(serve.migrate)
 app.command()(serve.version)

@@ -10,7 +10,15 @@ from rich.console import Console
 from rich.text import Text
 
 from deploylog.cli.listing import Column, Listing
-from deploylog.client import ChangesetState, DeploymentState, LoggedEvent, StackState
+from deploylog.client import (
+    AttemptState,
+    ChangesetState,
+    DeploymentState,
+    LoggedEvent,
+    ParkedState,
+    StackState,
+    SubscriptionState,
+)
 
 _STYLES = {
     "started": "cyan",
@@ -24,6 +32,12 @@ _STYLES = {
     "staging": "cyan",
     "staged": "green",
     "drifted": "yellow",
+    "active": "green",
+    "delivered": "green",
+    "failing": "bold red",
+    "disabled": "bold red",
+    "parked": "bold red",
+    "paused": "yellow",
 }
 
 # Events come from anywhere: left in, an escape sequence could rewrite what the screen says, and a
@@ -147,6 +161,94 @@ def stack_table(stacks: Iterable[StackState]) -> Listing:
         listing.add(
             plain(stack.project), plain(stack.name),
             render_moment(stack.created), render_moment(stack.deleted), stack.id,
+        )  # fmt: skip
+    return listing
+
+
+def subscription_table(subscriptions: Iterable[SubscriptionState]) -> Listing:
+    """Subscriptions, one a row."""
+    listing = Listing(
+        Column(name="SUBSCRIPTION", rank=0),
+        Column(name="NAME", rank=2, wraps=True),
+        Column(name="STATE", rank=1),
+        Column(name="TARGET", rank=3, wraps=True),
+        Column(name="OWNER", rank=7, wraps=True),
+        Column(name="LAG", rank=4),
+        Column(name="PENDING", rank=6),
+        Column(name="PARKED", rank=5),
+    )
+    for one in subscriptions:
+        listing.add(
+            one.id, plain(one.name), _styled(one.state), plain(one.target), plain(one.owner),
+            str(one.lag), str(one.pending), str(one.parked),
+        )  # fmt: skip
+    return listing
+
+
+def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
+    """A subscription, one thing a line."""
+    filter = " ".join(f"{name}={value}" for name in one.filter for value in one.filter[name])
+    secrets = [f"since {render_moment(s.created)}{_until(s.expires)}" for s in one.secrets]
+    shown = {
+        "subscription": one.id,
+        "name": one.name,
+        "target": f"{one.kind} {one.target}" if one.kind == "webhook" else one.target,
+        "format": one.format,
+        "scopes": " ".join(one.scopes) or "all that the owner may see",
+        "filter": filter,
+        "order": one.order,
+        "state": f"{one.state}: {one.reason}" if one.reason else one.state,
+        "failing since": render_moment(one.failing_since),
+        "owner": one.owner,
+        "created": render_moment(one.created),
+        "checkpoint": f"{one.checkpoint}, {one.lag} behind",
+        "pending": str(one.pending),
+        "next try": render_moment(one.next_try),
+        "parked": str(one.parked),
+        "signed": ", ".join(secrets),
+    }
+    for name, value in shown.items():
+        if value:
+            yield Text(f"{name:<14}{one_line(value)}")
+
+
+def _until(expires: datetime | None) -> str:
+    return f" until {render_moment(expires)}" if expires is not None else ""
+
+
+def attempt_table(attempts: Iterable[AttemptState]) -> Listing:
+    """Attempts, one a row."""
+    listing = Listing(
+        Column(name="STARTED", rank=2),
+        Column(name="EVENT", rank=0),
+        Column(name="RESULT", rank=1),
+        Column(name="STATUS", rank=3),
+        Column(name="MS", rank=6),
+        Column(name="ERROR", rank=4, wraps=True),
+        Column(name="NEXT TRY", rank=5),
+    )
+    for one in attempts:
+        status = str(one.status) if one.status is not None else ""
+        listing.add(
+            render_moment(one.started), plain(one.event), _styled(one.result), status,
+            str(one.latency_ms), plain(one.error), render_moment(one.next_try),
+        )  # fmt: skip
+    return listing
+
+
+def parked_table(parked: Iterable[ParkedState]) -> Listing:
+    """Events that were given up, one a row."""
+    listing = Listing(
+        Column(name="EVENT", rank=0),
+        Column(name="POSITION", rank=3),
+        Column(name="TRIES", rank=4),
+        Column(name="FIRST TRY", rank=2),
+        Column(name="ERROR", rank=1, wraps=True),
+    )
+    for one in parked:
+        listing.add(
+            plain(one.event), one.position, str(one.tries), render_moment(one.first_try),
+            plain(one.error),
         )  # fmt: skip
     return listing
 

@@ -44,12 +44,23 @@ from deploylog.client.states import (
     Receipt,
     StackState,
 )
+from deploylog.client.subscriptions import (
+    AttemptPage,
+    AttemptState,
+    ParkedPage,
+    ParkedState,
+    Said,
+    SubscriptionCalls,
+    SubscriptionState,
+)
 from deploylog.client.tailing import ENDLESS, Tail
 from deploylog.errors import OperatorError
 
 __all__ = [
     "CHANGESET_ENDS",
     "MAX_WAIT",
+    "AttemptPage",
+    "AttemptState",
     "Backoff",
     "ChangesetPage",
     "ChangesetState",
@@ -64,11 +75,16 @@ __all__ = [
     "MessageParser",
     "Opening",
     "Params",
+    "ParkedPage",
+    "ParkedState",
     "Receipt",
+    "Said",
     "Say",
     "ServerUnreachable",
     "Sleep",
     "StackState",
+    "SubscriptionCalls",
+    "SubscriptionState",
     "Unanswered",
     "open_client",
     "parse_event",
@@ -135,6 +151,7 @@ class Client:
         self.server = server
         self._connection = Connection(session, server)
         self._call = self._connection.call
+        self.subscriptions = SubscriptionCalls(self._connection)
         self._sleep = sleep
         self._jitter = jitter
 

@@ -11,6 +11,8 @@ from deploylog.cleaning import Cleaning
 from deploylog.planfiles import PlanFiles
 from deploylog.service import EventService
 from deploylog.staging import Staging
+from deploylog.subscribing import Subscribing
+from deploylog.subscribing.sets import SubscriptionSets
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
@@ -22,6 +24,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     staging: Staging
     cleaning: Cleaning
     plan_files: PlanFiles
+    subscribing: Subscribing
+    subscription_sets: SubscriptionSets
     #: ns since 1970.
     clock: Callable[[], int]
     #: Told how many events went out on a stream, and to which position.

@@ -1,9 +1,12 @@
 """Escape's operations, described."""
 
+from deploylog.dialects.escape.subscriptions import EscapeSubscription
 from deploylog.dialects.escape.wire import MAX_PAGE, EscapeEvent
 from deploylog.dialects.operations import Body, Operation, Parameter, path_parameter
 
 _ERROR = Body(help="A message, or nothing.", media="text/plain")
+
+_SUBSCRIPTIONS = "/api/v1/events/subscriptions/project/{project}/"
 
 _QUERY = "/api/v1/events/query/"
 
@@ -78,6 +81,27 @@ OPERATIONS = (
         "project/{project}/{environment}/deployment",
         "List events of a deployment",
         Parameter(name="deployment", help="The deployment's name.", required=True),
+    ),
+    Operation(
+        id="escapeSubscriptions",
+        method="GET",
+        path=_SUBSCRIPTIONS,
+        summary="List the subscriptions of a project, by id",
+        tag="escape",
+        parameters=(path_parameter("project", _PATH["project"]),),
+        answers=(Body(help="The subscriptions.", type=dict[str, EscapeSubscription]),),
+        error=_ERROR,
+    ),
+    Operation(
+        id="escapePutSubscriptions",
+        method="PUT",
+        path=_SUBSCRIPTIONS,
+        summary="Let a project have these subscriptions, and no others",
+        tag="escape",
+        parameters=(path_parameter("project", _PATH["project"]),),
+        request=(Body(type=dict[str, EscapeSubscription]),),
+        answers=(Body(help="Nothing.", type=dict[str, EscapeSubscription]),),
+        error=_ERROR,
     ),
     _create("POST"),
     _create("PUT"),

@@ -5,8 +5,13 @@ from starlette.responses import Response
 
 from deploylog.bodies import read_body
 from deploylog.dialects.escape import wire
+from deploylog.dialects.escape.subscriptions import (
+    parse_collection,
+    parse_subscriptions,
+    render_subscriptions,
+)
 from deploylog.dialects.parts import Endpoint, Parts
-from deploylog.errors import Unauthenticated
+from deploylog.errors import InvalidInput, Unauthenticated
 from deploylog.principals import ANYBODY
 from deploylog.scope import Scope
 
@@ -14,6 +19,8 @@ from deploylog.scope import Scope
 PREFIXES = ("/api/v1/", "/internal/")
 
 QUERY = "/api/v1/events/query"
+
+SUBSCRIPTIONS = "/api/v1/events/subscriptions/project/{project}/"
 
 #: Where services create events; the only path that their secret opens.
 CREATE_EVENT = "/internal/create-event"
@@ -32,6 +39,8 @@ def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
         ("GET", f"{QUERY}/project/{{project}}/", escape.state),
         ("GET", f"{QUERY}/project/{{project}}/{{environment}}/", escape.state),
         ("GET", f"{QUERY}/project/{{project}}/{{environment}}/deployment", escape.deployment),
+        ("GET", SUBSCRIPTIONS, escape.subscriptions),
+        ("PUT", SUBSCRIPTIONS, escape.put_subscriptions),
         ("POST", CREATE_EVENT, escape.create),
         ("PUT", CREATE_EVENT, escape.create),
     ]
@@ -44,6 +53,7 @@ class Escape:
         """Take what the composition root gives."""
         self._parts = parts
         self._service = parts.service
+        self._sets = parts.subscription_sets
 
     async def everything(self, request: Request) -> Response:
         """Every event, or what the filters say."""
@@ -72,6 +82,22 @@ class Escape:
         query = wire.parse_query(place, parameters, page_size=self._parts.escape_page_size)
         found = await self._service.read(request.state.principal, query) if query else []
         return Response(wire.render_events(found), media_type="application/json")
+
+    async def subscriptions(self, request: Request) -> Response:
+        """The subscriptions of a project."""
+        collection = parse_collection(request.path_params["project"])
+        principal = request.state.principal
+        found = await self._sets.members(principal, collection) if collection else []
+        return Response(render_subscriptions(found), media_type="application/json")
+
+    async def put_subscriptions(self, request: Request) -> Response:
+        """Let the project have these, and no others."""
+        collection = parse_collection(request.path_params["project"])
+        if collection is None:
+            raise InvalidInput("Invalid project name", field="project")
+        wanted = parse_subscriptions(await read_body(request, self._parts.limits))
+        await self._sets.put(request.state.principal, collection, wanted)
+        return Response(render_subscriptions([]), media_type="application/json")
 
     async def create(self, request: Request) -> Response:
         """Record an event."""

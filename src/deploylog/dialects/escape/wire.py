@@ -156,6 +156,11 @@ def parse_deployment(parameters: Parameters) -> str:
     return name
 
 
+def is_project(name: str) -> bool:
+    """Whether there can be a project of this name, of the Inventory or of State."""
+    return any(_fits([name], syntax) for syntax in (_INVENTORY, _STATE))
+
+
 def _fits(names: Sequence[str], syntax: Sequence[re.Pattern[str]]) -> bool:
     return all(pattern.fullmatch(name) for name, pattern in zip(names, syntax, strict=False))
 
@@ -199,6 +204,13 @@ class EscapeEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 def render_events(events: Sequence[Event]) -> bytes:
     """A page."""
     return msgspec.json.encode([render_event(event) for event in events]) + b"\n"
+
+
+def render_delivery(event: Event) -> bytes:
+    """One event for a receiver who is in no group: it is not told who may see it."""
+    return msgspec.json.encode(
+        msgspec.structs.replace(render_event(event), allowed_groups=(), allowed_roles=())
+    )
 
 
 def render_event(event: Event) -> EscapeEvent:

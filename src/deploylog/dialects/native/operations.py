@@ -2,6 +2,9 @@
 
 from deploylog.changes import Changes
 from deploylog.dialects.native.errors import Problem
+from deploylog.dialects.native.subscriptions.operations import (
+    OPERATIONS as SUBSCRIPTION_OPERATIONS,
+)
 from deploylog.dialects.native.wire import (
     DEFAULT_LIMIT,
     FILTERS,
@@ -273,4 +276,5 @@ OPERATIONS = (
         answers=(Body(help="The changes.", type=Changes),),
         error=_PROBLEM,
     ),
+    *SUBSCRIPTION_OPERATIONS,
 )

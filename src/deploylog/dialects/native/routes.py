@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from deploylog.bodies import BodyLimits, read_body
 from deploylog.dialects.native import wire
+from deploylog.dialects.native.subscriptions.routes import routes as subscription_routes
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput
 from deploylog.ingest.cloudevents import Defaults
@@ -41,6 +42,7 @@ def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
         ("GET", "/log/v1/changesets", native.changesets),
         ("GET", "/log/v1/changesets/{id}", native.changeset),
         ("GET", "/log/v1/changesets/{id}/changes", native.changes),
+        *subscription_routes(parts),
     ]
 
 

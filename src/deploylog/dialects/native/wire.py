@@ -233,15 +233,15 @@ def parse_filter(parameters: Parameters, *, now: int) -> Filter:
         all_of=tuple(
             any_of(field, values)
             for name, field in FILTERS.items()
-            if (values := _filter_values(parameters, name))
+            if (values := check_filter_values(name, parameters.all(name)))
         ),
         since=_moment("since", since, now) if since else None,
         until=_moment("until", until, now) if until else None,
     )
 
 
-def _filter_values(parameters: Parameters, name: str) -> tuple[str, ...]:
-    values = parameters.all(name)
+def check_filter_values(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The values of a field; raises InvalidFilter for what no filter can ask."""
     if len(values) > MAX_FILTER_VALUES:
         raise InvalidFilter(f"{name} has more than {MAX_FILTER_VALUES} values", field=name)
     if name == "type" and any("*" in value.removesuffix(".*") for value in values):

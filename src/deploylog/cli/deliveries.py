@@ -1,0 +1,99 @@
+"""``deliveries``: what became of what subscriptions ask for."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from deploylog.cli import options
+from deploylog.cli.tables import attempt_table, parked_table, print_json_lines, screen
+from deploylog.client import AttemptPage, Params, ParkedPage, Said, open_client
+from deploylog.errors import OperatorError
+
+#: The most of one page.
+_PAGE = 1000
+
+app = typer.Typer(help="List deliveries, or send events again.", no_args_is_help=True)
+
+Subscription = Annotated[str, typer.Argument(help="Id of the subscription.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=_PAGE, help="Most to list.")]
+
+
+@app.command("list")
+def list_(
+    subscription: Subscription,
+    *,
+    limit: Limit = 20,
+    before: Annotated[
+        str | None, typer.Option("--before", help="Number of an attempt: only earlier ones.")
+    ] = None,
+    json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+    key: options.Key = None,
+) -> None:
+    """List attempts to deliver, newest first."""
+    selected = options.params(limit=limit, before=before)
+    found = asyncio.run(_attempts(server, key, subscription, selected)).attempts
+    if json:
+        print_json_lines(found)
+    else:
+        attempt_table(found).print(screen())
+
+
+async def _attempts(server: str, key: str | None, id: str, selected: Params) -> AttemptPage:
+    async with open_client(server, key) as client:
+        return await client.subscriptions.attempts(id, selected)
+
+
+@app.command()
+def parked(
+    subscription: Subscription,
+    *,
+    limit: Limit = 20,
+    after: Annotated[
+        str | None, typer.Option("--after", help="Position: only events after it.")
+    ] = None,
+    json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+    key: options.Key = None,
+) -> None:
+    """List events that were given up, in the order of the log."""
+    selected = options.params(limit=limit, after=after)
+    found = asyncio.run(_parked(server, key, subscription, selected)).parked
+    if json:
+        print_json_lines(found)
+    else:
+        parked_table(found).print(screen())
+
+
+async def _parked(server: str, key: str | None, id: str, selected: Params) -> ParkedPage:
+    async with open_client(server, key) as client:
+        return await client.subscriptions.parked(id, selected)
+
+
+@app.command()
+def redeliver(
+    subscription: Subscription,
+    *,
+    event: Annotated[
+        str | None, typer.Option("--event", help="Id of one event, also of one that arrived.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", help="All parked that were first tried since: RFC 3339, or -15m, -2h, -7d."
+        ),
+    ] = None,
+    server: options.Server = options.DEFAULT_SERVER,
+    key: options.Key = None,
+) -> None:
+    """Send an event again, or all that were given up."""
+    if (event is None) == (since is None):
+        raise OperatorError("give either --event or --since")
+    said: Said = {"event": event, "since": since}
+    print(f"redelivering {asyncio.run(_redeliver(server, key, subscription, said))}")
+
+
+async def _redeliver(server: str, key: str | None, id: str, said: Said) -> int:
+    async with open_client(server, key) as client:
+        return await client.subscriptions.redeliver(id, said)

@@ -1,0 +1,103 @@
+"""The vault: what subscriptions keep secret, closed and opened."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from deploylog.errors import Conflict, InvalidSubscription, NoSealingKey
+from deploylog.subscribing.asked import Aim
+from deploylog.subscribing.targets import CheckUrl, aim_at
+from deploylog.subscriptions import Kind, SecretTerm, Subscription, Target
+
+#: Secrets that may sign at a time: each makes every request longer.
+MAX_SECRETS = 5
+
+
+class Sealing(Protocol):
+    """Encrypts what the store keeps."""
+
+    def seal(self, secret: str) -> bytes:
+        """The secret, encrypted."""
+        ...
+
+    def open(self, sealed: bytes) -> str:
+        """The secret again."""
+        ...
+
+
+class Vault:
+    """Seals targets and secrets, and raises NoSealingKey where it would need a seal."""
+
+    def __init__(
+        self,
+        seal: Sealing | None,
+        *,
+        check_url: CheckUrl,
+        make_secret: Callable[[], str],
+        check_secret: Callable[[str], object],
+        clock: Callable[[], int],
+    ) -> None:
+        """``check_secret`` raises InvalidSubscription; ``clock`` gives ns since 1970."""
+        self._seal = seal
+        self._check_url = check_url
+        self._make_secret = make_secret
+        self._check_secret = check_secret
+        self._clock = clock
+
+    def aim(self, kind: Kind, aim: Aim, *, before: bytes | None = None) -> Target:
+        """The target that ``before`` becomes; raises InvalidSubscription, naming the field."""
+        old = self._target(before) if before is not None else Target()
+        return aim_at(kind, old, aim, check_url=self._check_url)
+
+    def seal(self, target: Target) -> bytes:
+        """The target as it is kept."""
+        return self._required().seal(msgspec.json.encode(target).decode())
+
+    def target(self, subscription: Subscription) -> Target:
+        """Where it delivers to."""
+        return self._target(subscription.target)
+
+    def begin(self, kind: Kind, secret: str | None) -> tuple[tuple[SecretTerm, ...], str | None]:
+        """The first secret of a subscription, and what is to be told of it.
+
+        Requests to Slack are not signed. Raises InvalidSubscription.
+        """
+        if kind == "webhook":
+            return self.rotate((), secret, overlap=0)
+        if secret is not None:
+            raise InvalidSubscription("requests to Slack are not signed", field="secret")
+        return (), None
+
+    def rotate(
+        self, terms: tuple[SecretTerm, ...], secret: str | None, *, overlap: int
+    ) -> tuple[tuple[SecretTerm, ...], str | None]:
+        """The terms with a new secret before them, and the secret if it was drawn.
+
+        The others sign for ``overlap`` ns more. Raises InvalidSubscription, or Conflict when too
+        many do.
+        """
+        now, seal = self._clock(), self._required()
+        text = secret if secret is not None else self._make_secret()
+        self._check_secret(text)
+        kept = tuple(
+            msgspec.structs.replace(term, expires=_earlier(term.expires, now + overlap))
+            for term in terms
+            if overlap and (term.expires is None or term.expires > now)
+        )
+        if len(kept) >= MAX_SECRETS:
+            raise Conflict(f"{MAX_SECRETS} secrets sign already: wait, or let them not overlap")
+        new = SecretTerm(sealed=seal.seal(text), created=now)
+        return (new, *kept), text if secret is None else None
+
+    def _target(self, sealed: bytes) -> Target:
+        return msgspec.json.decode(self._required().open(sealed), type=Target)
+
+    def _required(self) -> Sealing:
+        if self._seal is None:
+            raise NoSealingKey
+        return self._seal
+
+
+def _earlier(one: int | None, other: int) -> int:
+    return other if one is None else min(one, other)

@@ -1,0 +1,452 @@
+"""Subscriptions over the native API, as ``docs/reference/native-api.md`` says it."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from deploylog.auth.apikey import make_key
+from deploylog.auth.seal import make_sealing_key
+from deploylog.delivery.signing import make_secret
+from deploylog.principals import parse_grant
+from deploylog.store.base import Store
+from deploylog.subscriptions import Delivery, Pending
+from factories import attempt, now
+from servers import Answer, Local, Running, line, running, spawned
+
+SUBSCRIPTIONS = "/log/v1/subscriptions"
+JSON = "application/json"
+
+#: What must be told nowhere.
+SECRET = make_secret()
+PATH = "T0PATH/B0PATH/very-secret-path"
+TOKEN = "xoxb-very-secret-token"
+
+WEBHOOK = {"name": "ops", "kind": "webhook", "url": f"https://hooks.example.com:8443/{PATH}"}
+BOT = {"name": "bot", "kind": "slack", "token": TOKEN, "channel": "#deploys"}
+
+
+@pytest.fixture
+def sealing(tmp_path: Path) -> str:
+    file = tmp_path / "sealing"
+    file.write_text(make_sealing_key())
+    return str(file)
+
+
+@pytest.fixture
+async def server(store: Store, sealing: str) -> AsyncIterator[Local]:
+    async with running(store, secret_key_file=sealing) as server:
+        yield server
+
+
+async def key(
+    store: Store, name: str, *grants: str, groups: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """The headers of a new key."""
+    stored, text = make_key(
+        name=name, groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
+    )
+    await store.keys.add(stored)
+    return {"Authorization": f"Bearer {text}"}
+
+
+async def create(server: Running, body: object, **how: Any) -> Answer:
+    return await server.post(body, JSON, SUBSCRIPTIONS, **how)
+
+
+async def created(server: Running, body: object = WEBHOOK, **how: Any) -> Any:
+    answer = await create(server, body, **how)
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+async def act(server: Running, id: str, action: str, body: object = b"", **how: Any) -> Answer:
+    return await server.post(body, JSON, f"{SUBSCRIPTIONS}/{id}/{action}", **how)
+
+
+def assert_problem(answer: Answer, status: int, kind: str, field: str | None = None) -> None:
+    assert (answer.status, answer.json["type"]) == (status, f"urn:deploylog:problem:{kind}")
+    assert answer.json.get("field") == field
+
+
+async def gave_up(store: Store, id: str, position: int) -> None:
+    """The event at the position is parked after a failure."""
+    await store.deliveries.claim("test", now=0, until=1)
+    told = Delivery(
+        subscription=id,
+        attempts=(
+            attempt(position, latency=12_345_678, result="parked", status=500, error="it said 500"),
+        ),
+        checkpoint=position,
+        pending=(
+            Pending(position=position, lane="a", tries=3, first=now(), parked=True, error="500"),
+        ),
+    )
+    assert not await store.deliveries.record("test", [told], now=0)
+
+
+# Creating
+
+
+async def test_a_subscription_is_answered_with_all_that_may_be_told(server: Local):
+    [_, last] = await server.append([line(), line()])
+    body = WEBHOOK | {
+        "format": "escape", "order": "lane", "from": last,
+        "scopes": ["project/acme/", "state/a b"],
+        "filter": {"type": ["state.deployment.*"], "actor": ["ann", "bob.*"]},
+    }  # fmt: skip
+
+    answer = await create(server, body)
+
+    told = answer.json
+    assert answer.status == 201
+    assert answer.headers["location"] == f"{SUBSCRIPTIONS}/{told['id']}"
+    secret, [term] = told.pop("secret"), told.pop("secrets")
+    assert secret.startswith("whsec_")
+    assert term["expires"] is None
+    assert term["created"].endswith("Z")
+    types = told["filter"].pop("type")
+    assert types
+    assert all(type.startswith("state.deployment.") for type in types)
+    assert told.pop("created").endswith("Z")
+    assert told == {
+        "id": told["id"], "name": "ops", "kind": "webhook", "format": "escape",
+        "target": "https://hooks.example.com:8443/…", "scopes": ["project/acme", "state/a%20b"],
+        "filter": {"actor": ["ann", "bob.*"]}, "order": "lane", "state": "active", "reason": None,
+        "owner": "anybody", "checkpoint": "2", "lag": 0, "failing_since": None, "pending": 0,
+        "parked": 0, "next_try": None,
+    }  # fmt: skip
+
+
+async def test_what_is_left_out_is_everything_in_strict_order_from_now_on(server: Local):
+    await server.append([line()])
+
+    told = await created(server)
+
+    assert (told["format"], told["order"], told["checkpoint"]) == ("cloudevents", "strict", "1")
+    assert (told["scopes"], told["filter"]) == ([], {})
+
+
+async def test_a_secret_is_told_once(server: Local):
+    told = await created(server)
+    given = await created(server, WEBHOOK | {"secret": SECRET})
+    bot = await created(server, BOT)
+
+    again = await server.get(f"{SUBSCRIPTIONS}/{told['id']}")
+    listed = await server.get(SUBSCRIPTIONS)
+
+    assert told.pop("secret").startswith("whsec_")
+    assert again.json == told
+    assert listed.json["subscriptions"] == [told, given, bot]
+    assert "secret" not in given
+    assert (bot["secrets"], bot["target"]) == ([], "slack #deploys")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "field"),
+    [
+        ({"name": None}, "invalid-subscription", "name"),
+        ({"name": ""}, "invalid-subscription", "name"),
+        ({"kind": "sms"}, "invalid-subscription", "kind"),
+        ({"url": 7}, "invalid-subscription", "url"),
+        ({"url": "http://127.0.0.1:9/x"}, "invalid-subscription", "url"),
+        ({"url": "http://localhost/x"}, "invalid-subscription", "url"),
+        ({"channel": "#x"}, "invalid-subscription", "channel"),
+        ({"secret": "x"}, "invalid-subscription", "secret"),
+        ({"format": "xml"}, "invalid-subscription", "format"),
+        ({"order": "none"}, "invalid-subscription", "order"),
+        ({"scopes": "project/acme"}, "invalid-subscription", "scopes"),
+        ({"scopes": ["a//b"]}, "invalid-subscription", "scopes"),
+        ({"filter": {"type": ["*.x"]}}, "invalid-subscription", "filter.type"),
+        ({"filter": {"actor": "ann"}}, "invalid-subscription", "filter.actor"),
+        ({"filter": {"actor": ["x"] * 101}}, "invalid-subscription", "filter.actor"),
+        ({"filter": {"colour": ["x"]}}, "invalid-subscription", "filter.colour"),
+        ({"from": "yesterday"}, "invalid-cursor", "from"),
+        ({"colour": "red"}, "invalid-subscription", "colour"),
+        ({"scope": ["project/acme"]}, "invalid-subscription", "scope"),
+    ],
+)
+async def test_a_wrong_field_is_named(server: Local, wrong: dict[str, Any], kind: str, field: str):
+    answer = await create(server, WEBHOOK | wrong)
+
+    assert_problem(answer, 400, kind, field)
+    assert b"very-secret" not in answer.body
+    assert (await server.get(SUBSCRIPTIONS)).json == {"subscriptions": []}
+
+
+@pytest.mark.parametrize("missing", ["name", "kind", "url"])
+async def test_a_missing_field_is_named(server: Local, missing: str):
+    body = {name: value for name, value in WEBHOOK.items() if name != missing}
+
+    assert_problem(await create(server, body), 400, "invalid-subscription", missing)
+
+
+@pytest.mark.parametrize("body", [b"", b"[", b"[]", b"7", b'{"name":"\xff"}', b"[" * 10_000])
+async def test_a_body_that_is_no_object_is_refused(server: Local, body: bytes):
+    assert_problem(await create(server, body), 400, "invalid-subscription")
+
+
+async def test_no_operation_takes_a_parameter_that_it_does_not_know(server: Local):
+    told = await created(server)
+    one = f"{SUBSCRIPTIONS}/{told['id']}"
+
+    answers = [
+        await server.post(WEBHOOK, JSON, f"{SUBSCRIPTIONS}?x=1"),
+        await server.get(f"{SUBSCRIPTIONS}?x=1"),
+        await server.get(f"{one}?x=1"),
+        await server.ask("PATCH", f"{one}?x=1", data=b"{}"),
+        await server.ask("DELETE", f"{one}?x=1"),
+        await server.get(f"{one}/attempts?x=1"),
+        await server.get(f"{one}/parked?x=1"),
+        *[await act(server, told["id"], f"{what}?x=1") for what in ("pause", "resume", "test")],
+    ]
+
+    for answer in answers:
+        assert_problem(answer, 400, "invalid-input", "x")
+    assert (await server.get(one)).json["state"] == "active"
+
+
+async def test_without_a_sealing_key_there_are_no_subscriptions(store: Store):
+    async with running(store) as server:
+        answer = await create(server, WEBHOOK)
+        listed = await server.get(SUBSCRIPTIONS)
+
+    assert_problem(answer, 409, "no-sealing-key")
+    assert "secret_key_file" in answer.json["detail"]
+    assert listed.json == {"subscriptions": []}
+
+
+# Who may
+
+
+async def test_each_sees_its_own_and_administrators_see_it_too(server: Local, store: Store):
+    owner = await key(store, "owner", "read:project/acme")
+    other = await key(store, "other", "read:project/acme")
+    admin = await key(store, "admin", "admin:project/acme")
+    told = await created(server, WEBHOOK | {"scopes": ["project/acme"]}, headers=owner)
+    one, rename = f"{SUBSCRIPTIONS}/{told['id']}", {"data": b'{"name": "x"}'}
+
+    listed = [
+        len((await server.get(SUBSCRIPTIONS, headers=who)).json["subscriptions"])
+        for who in (owner, other, admin)
+    ]
+
+    assert told["owner"] == "owner"
+    assert listed == [1, 0, 1]
+    assert_problem(await server.get(one, headers=other), 404, "subscription-not-found")
+    assert_problem(await server.ask("PATCH", one, headers=admin, **rename), 403, "forbidden")
+    assert_problem(await act(server, told["id"], "rotate-secret", headers=admin), 403, "forbidden")
+    assert (await act(server, told["id"], "pause", headers=admin)).json["state"] == "paused"
+    assert (await server.ask("PATCH", one, headers=owner, **rename)).json["name"] == "x"
+
+
+async def test_one_may_not_subscribe_to_what_one_may_not_see(server: Local, store: Store):
+    who = await key(store, "ci", "write:project/acme")
+
+    answer = await create(server, WEBHOOK | {"scopes": ["project/acme"]}, headers=who)
+
+    assert_problem(answer, 403, "forbidden")
+
+
+# Changing
+
+
+async def test_a_change_is_answered_with_what_it_is_now(server: Local):
+    told = await created(server)
+    body = {
+        "name": "all", "url": "http://other.example/x", "order": "lane", "scopes": ["project/b"],
+        "filter": {"type": ["x.*"]},
+    }  # fmt: skip
+
+    answer = await server.ask("PATCH", f"{SUBSCRIPTIONS}/{told['id']}", data=json.dumps(body))
+
+    assert answer.status == 200
+    changed = answer.json
+    assert changed["target"] == "http://other.example/…"
+    for name in ("name", "order", "scopes", "filter"):
+        assert changed[name] == body[name]
+    assert "secret" not in changed
+
+
+@pytest.mark.parametrize("field", ["kind", "secret", "from", "id", "state", "owner"])
+async def test_what_cannot_be_changed_is_named(server: Local, field: str):
+    told = await created(server)
+
+    answer = await server.ask("PATCH", f"{SUBSCRIPTIONS}/{told['id']}", json={field: "x"})
+
+    assert_problem(answer, 400, "invalid-subscription", field)
+
+
+async def test_a_subscription_waits_goes_on_and_ends(server: Local):
+    told = await created(server)
+    one = f"{SUBSCRIPTIONS}/{told['id']}"
+
+    paused = (await act(server, told["id"], "pause")).json
+    resumed = (await act(server, told["id"], "resume")).json
+    deleted = await server.ask("DELETE", one)
+
+    assert (paused["state"], paused["reason"]) == ("paused", "paused by anybody")
+    assert (resumed["state"], resumed["reason"]) == ("active", None)
+    assert (deleted.status, deleted.body) == (204, b"")
+    assert_problem(await server.get(one), 404, "subscription-not-found")
+
+
+async def test_a_secret_is_replaced(server: Local):
+    told = await created(server)
+
+    drawn = (await act(server, told["id"], "rotate-secret")).json
+    given = (await act(server, told["id"], "rotate-secret", {"secret": SECRET})).json
+    alone = (await act(server, told["id"], "rotate-secret", {"overlap": 0})).json
+
+    assert drawn["secret"] != told["secret"]
+    assert [term["expires"] is None for term in drawn["secrets"]] == [True, False]
+    assert "secret" not in given
+    assert len(given["secrets"]) == 3
+    assert len(alone["secrets"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"overlap": -1}, "overlap"),
+        ({"overlap": 2_592_001}, "overlap"),
+        ({"overlap": "1h"}, "overlap"),
+        ({"secret": ""}, "secret"),
+        ({"x": 1}, "x"),
+    ],
+)
+async def test_a_wrong_replacement_is_refused(server: Local, body: object, field: str):
+    told = await created(server)
+
+    answer = await act(server, told["id"], "rotate-secret", body)
+
+    assert_problem(answer, 400, "invalid-subscription", field)
+
+
+# Deliveries
+
+
+async def test_what_became_of_deliveries_is_told(server: Local, store: Store):
+    told = await created(server)
+    [event] = await server.append([line()])
+    await gave_up(store, told["id"], 1)
+    one = f"{SUBSCRIPTIONS}/{told['id']}"
+
+    now_ = (await server.get(one)).json
+    attempts = (await server.get(f"{one}/attempts")).json
+    parked = (await server.get(f"{one}/parked")).json
+
+    assert (now_["checkpoint"], now_["lag"], now_["parked"]) == ("1", 0, 1)
+    [attempted], [given_up] = attempts["attempts"], parked["parked"]
+    assert attempted.pop("started").endswith("Z")
+    assert attempted == {
+        "event": "event-1", "position": "1", "latency_ms": 12, "result": "parked", "status": 500,
+        "error": "it said 500", "response": "ok", "next_try": None,
+    }  # fmt: skip
+    assert given_up.pop("first_try").endswith("Z")
+    assert given_up == {"event": event, "position": "1", "tries": 3, "error": "500"}
+
+
+async def test_attempts_and_parked_events_are_paged(server: Local, store: Store):
+    told = await created(server)
+    await server.append([line() for _ in range(3)])
+    for position in (1, 2, 3):
+        await gave_up(store, told["id"], position)
+
+    for what, name, order in (("attempts", "before", "321"), ("parked", "after", "123")):
+        path = f"{SUBSCRIPTIONS}/{told['id']}/{what}?limit=2"
+        first = (await server.get(path)).json
+        second = (await server.get(f"{path}&{name}={first['next']}")).json
+        assert [each["position"] for each in first[what] + second[what]] == list(order)
+        assert "next" not in second
+
+
+async def test_an_event_is_sent_again(server: Local, store: Store):
+    told = await created(server)
+    [event] = await server.append([line()])
+    await gave_up(store, told["id"], 1)
+
+    one = await act(server, told["id"], "redeliver", {"event": event})
+    await gave_up(store, told["id"], 1)
+    later = await act(server, told["id"], "redeliver", {"since": "2100-01-01T00:00:00Z"})
+    all_ = await act(server, told["id"], "redeliver", {"since": "-1h"})
+
+    assert [answer.status for answer in (one, later, all_)] == [202] * 3
+    assert [answer.json["events"] for answer in (one, later, all_)] == [1, 0, 1]
+    assert (await server.get(f"{SUBSCRIPTIONS}/{told['id']}")).json["pending"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind", "field"),
+    [
+        ({}, 400, "invalid-subscription", "event"),
+        ({"event": "x", "since": "-1h"}, 400, "invalid-subscription", "since"),
+        ({"since": "soon"}, 400, "invalid-subscription", "since"),
+        ({"event": "x"}, 400, "invalid-cursor", "event"),
+        ({"event": str(uuid4())}, 400, "invalid-cursor", "event"),
+    ],
+)
+async def test_what_cannot_be_sent_again_is_refused(
+    server: Local, body: object, status: int, kind: str, field: str | None
+):
+    told = await created(server)
+
+    answer = await act(server, told["id"], "redeliver", body)
+
+    assert_problem(answer, status, kind, field)
+
+
+@pytest.mark.parametrize("id", ["x", "a%20b", str(uuid4()), "x" * 1000])
+async def test_there_is_nothing_of_what_there_is_not(server: Local, id: str):
+    one = f"{SUBSCRIPTIONS}/{id}"
+
+    answers = [
+        await server.get(one),
+        await server.ask("PATCH", one, data=b"{}"),
+        await server.ask("DELETE", one),
+        await server.get(f"{one}/attempts"),
+        await server.get(f"{one}/parked"),
+        *[await act(server, id, what) for what in ("pause", "resume", "rotate-secret", "test")],
+        await act(server, id, "redeliver", {"since": "-1h"}),
+    ]
+
+    for answer in answers:
+        assert_problem(answer, 404, "subscription-not-found")
+
+
+# Secrets
+
+
+async def test_a_secret_is_nowhere_but_in_the_one_answer(tmp_path: Path, sealing: str):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    options = {"secret_key_file": sealing, "log_level": "debug"}
+
+    async with spawned(f"sqlite:///{folder / 'log.db'}", **options) as service:
+        told = await created(service)
+        drawn = told.pop("secret")
+        given = await created(service, WEBHOOK | {"secret": SECRET})
+        bot = await created(service, BOT)
+        wrong = await create(service, BOT | {"url": WEBHOOK["url"]})
+        said = [wrong.body, json.dumps([told, given, bot]).encode()]
+        for each in (told, given, bot):
+            one = f"{SUBSCRIPTIONS}/{each['id']}"
+            said.append((await service.ask("PATCH", one, json={"name": "x"})).body)
+            paths = (one, f"{one}/attempts", f"{one}/parked")
+            said += [(await service.get(path)).body for path in paths]
+            said += [(await act(service, each["id"], what)).body for what in ("pause", "resume")]
+        paths = (SUBSCRIPTIONS, "/log/v1/events", "/metrics")
+        said += [(await service.get(path)).body for path in paths]
+        kept = b"".join(file.read_bytes() for file in folder.iterdir())
+        _, log = await service.end()
+    kept += b"".join(file.read_bytes() for file in folder.iterdir())
+
+    assert told["id"].encode() in kept
+    for secret in (drawn, SECRET, PATH, TOKEN, "very-secret"):
+        for form in (secret.encode(), secret.removeprefix("whsec_").encode()):
+            assert form not in b"".join(said)
+            assert form not in kept
+            assert form not in log.encode()
