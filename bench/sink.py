@@ -1,7 +1,7 @@
 """A receiver of webhooks that costs as little as Python can, in a process of its own.
 
-``POST /ok/NAME`` is answered at once, ``POST /slow/NAME`` after a second. ``GET /arrivals`` tells what
-came: for each path, the ``webhook-id`` and the time of each request, in seconds since 1970.
+``POST /ok/NAME`` is answered at once, ``POST /slow/NAME`` after a second. ``GET /arrivals`` tells
+what came: for each path, the ``webhook-id`` and the time of each request, in seconds since 1970.
 ``DELETE /arrivals`` forgets it.
 """
 

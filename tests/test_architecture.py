@@ -82,8 +82,9 @@ ALLOWED: dict[str, set[str]] = {
     "telemetry": set(),
     "asgi": {
         *CORE, "store.base", "hub", "service", "auth", "dialects", "dialects.parts",
-        "dialects.escape", "bodies", "openapi", "settings", "telemetry", "basepaths", "cleaning",
-        "following", "planfiles", "rate", "staging", "subscribing", "delivery",
+        "dialects.escape", "dialects.native", "bodies", "openapi", "settings", "telemetry",
+        "basepaths", "cleaning", "following", "planfiles", "rate", "staging", "subscribing",
+        "delivery",
     },
     "basepaths": set(),
     "server": {"asgi", "auth", "errors", "settings", "store", "telemetry"},

@@ -78,7 +78,7 @@ def vault(seal: Seal | None, clock: Callable[[], int]) -> Vault:
         seal,
         check_url=lambda text: check_url(text, Networks()),
         make_secret=make_secret,
-        check_secret=parse_secret,
+        parse_secret=parse_secret,
         clock=clock,
     )
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -21,20 +21,29 @@ from deploylog.auth.signature import Signatures, require_opened
 from deploylog.auth.token import open_tokens
 from deploylog.basepaths import BasePaths
 from deploylog.bodies import BodyLimits
+from deploylog.catalogue import Deployment
 from deploylog.cleaning import Cleaning
-from deploylog.delivery.guard import Networks, check_url
+from deploylog.delivery.dispatcher import Dispatcher
+from deploylog.delivery.dispatcher import Parts as DeliveryParts
+from deploylog.delivery.guard import check_url, parse_networks
+from deploylog.delivery.http import Limits, Poster, open_poster
+from deploylog.delivery.senders import Render, Sender, SlackWebhookSender, WebhookSender
 from deploylog.delivery.signing import make_secret, parse_secret
+from deploylog.delivery.slackbot import SlackBotSender
+from deploylog.delivery.timing import Timing
 from deploylog.dialects import mount, mount_open, respond_unrouted
 from deploylog.dialects.escape.routes import CREATE_EVENT
-from deploylog.dialects.escape.wire import SHOWN
+from deploylog.dialects.escape.wire import SHOWN, render_delivery
+from deploylog.dialects.native.wire import events_path, render_one
 from deploylog.dialects.parts import Endpoint, Parts
-from deploylog.errors import Unavailable
+from deploylog.errors import DeploymentNotFound, Unavailable
+from deploylog.events import Event
 from deploylog.following import Followers
 from deploylog.hub import Hub
 from deploylog.openapi import render_document, render_page
 from deploylog.planfiles import PlanFiles
-from deploylog.principals import Principal
 from deploylog.rate import Rate
+from deploylog.scope import Scope, segments
 from deploylog.service import EventService
 from deploylog.settings import Settings, names_of, paths_of
 from deploylog.staging import Staging
@@ -42,7 +51,7 @@ from deploylog.store.base import Store
 from deploylog.subscribing import Subscribing
 from deploylog.subscribing.sets import SubscriptionSets
 from deploylog.subscribing.vault import Vault
-from deploylog.subscriptions import Attempt, Owner, Subscription
+from deploylog.subscriptions import Format, Subscription, Target
 from deploylog.telemetry import CONTENT_TYPE, Metrics
 from deploylog.times import SECOND
 
@@ -87,31 +96,34 @@ async def create_app(
         event_days=settings.retention_days,
         changeset_days=settings.changeset_days,
     )
+    service = EventService(store, hub, followers=followers, clock=clock)
     seal = read_seal(settings.secret_key_file)
-    vault = _vault(seal, clock)
-
-    def changed() -> None:
-        """A subscription is new, or different: whoever delivers looks at it."""
+    vault = _vault(seal, settings, clock)
 
     async with AsyncExitStack() as running:
         gate = await running.enter_async_context(_open_gate(store, seal, settings, metrics, clock))
+        poster = await running.enter_async_context(_open_poster(settings, clock))
+        senders = _senders(store, service, gate, poster, settings)
+        dispatcher = Dispatcher(store, hub, _delivery(gate, vault, senders, metrics, clock))
         parts = _parts(
             settings,
             metrics,
             hub,
-            service=EventService(store, hub, followers=followers, clock=clock),
+            service=service,
             staging=staging,
             cleaning=cleaning,
-            subscribing=_subscribing(store, vault, gate, changed=changed, clock=clock),
-            subscription_sets=SubscriptionSets(store, vault, changed=changed, clock=clock),
+            subscribing=_subscribing(store, vault, gate, dispatcher, clock),
+            subscription_sets=SubscriptionSets(
+                store, vault, changed=dispatcher.changed, clock=clock
+            ),
             clock=clock,
         )
         await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
         await running.enter_async_context(_watching(followers, gate))
         await running.enter_async_context(cleaning.working())
         await running.enter_async_context(staging.working())
-        if settings.retention_days:
-            await running.enter_async_context(_pruning(store, settings.retention_days, clock))
+        await running.enter_async_context(dispatcher.working())
+        await running.enter_async_context(_pruning(store, settings, clock))
         router = _router(parts, store, metrics, gate)
         yield Application(BasePaths(router, paths_of(settings.base_paths)), hub)
 
@@ -149,37 +161,27 @@ def _parts(
     )
 
 
-def _vault(seal: Seal | None, clock: Callable[[], int]) -> Vault:
+def _vault(seal: Seal | None, settings: Settings, clock: Callable[[], int]) -> Vault:
+    networks = parse_networks(settings.delivery_networks)
     return Vault(
         seal,
-        check_url=lambda text: check_url(text, Networks()),
+        check_url=lambda text: check_url(text, networks),
         make_secret=make_secret,
-        check_secret=parse_secret,
+        parse_secret=parse_secret,
         clock=clock,
     )
 
 
 def _subscribing(
-    store: Store,
-    vault: Vault,
-    gate: Gate,
-    *,
-    changed: Callable[[], None],
-    clock: Callable[[], int],
+    store: Store, vault: Vault, gate: Gate, dispatcher: Dispatcher, clock: Callable[[], int]
 ) -> Subscribing:
-    async def owner(owner: Owner) -> Principal | None:
-        return await gate.find(owner.kind, owner.id)
-
-    async def test(subscription: Subscription) -> Attempt:
-        raise Unavailable("this service does not deliver")
-
     return Subscribing(
         store,
         vault,
         formats={"escape": SHOWN},
-        owner=owner,
-        test=test,
-        changed=changed,
+        owner=lambda owner: gate.find(owner.kind, owner.id),
+        test=dispatcher.test,
+        changed=dispatcher.changed,
         clock=clock,
     )
 
@@ -306,21 +308,108 @@ def _own_routes(store: Store, metrics: Metrics) -> dict[str, Endpoint]:
 
 
 @asynccontextmanager
-async def _pruning(store: Store, days: float, clock: Callable[[], int]) -> AsyncIterator[None]:
-    """Forget what is older than ``days``, now and then."""
+async def _pruning(
+    store: Store, settings: Settings, clock: Callable[[], int]
+) -> AsyncIterator[None]:
+    """Forget, now and then, what is older than it is to be kept."""
 
     async def prune() -> None:
+        now = clock()
+        if settings.retention_days:
+            forgotten = await store.log.prune(_days_before(now, settings.retention_days))
+            _LOGGER.info("forgot %d events", forgotten)
+        if settings.attempt_days:
+            forgotten = await store.deliveries.forget(_days_before(now, settings.attempt_days))
+            _LOGGER.info("forgot %d attempts to deliver", forgotten)
+
+    async def go_on() -> None:
         while True:
             try:
-                forgotten = await store.log.prune(clock() - int(days * 86400) * SECOND)
-                _LOGGER.info("forgot %d events older than %g days", forgotten, days)
+                await prune()
             except Unavailable:
-                _LOGGER.exception("cannot forget old events; trying again later")
+                _LOGGER.exception("cannot forget what is old; trying again later")
             await asyncio.sleep(PRUNE_SECONDS)
 
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(prune())
+        task = tasks.create_task(go_on())
         try:
             yield
         finally:
             task.cancel()
+
+
+def _days_before(now: int, days: float) -> int:
+    return now - int(days * 86400) * SECOND
+
+
+# Delivery
+
+
+def _open_poster(
+    settings: Settings, clock: Callable[[], int]
+) -> AbstractAsyncContextManager[Poster]:
+    limits = Limits(
+        total=settings.delivery_seconds,
+        connect=min(settings.delivery_seconds, Limits().connect),
+        concurrency=settings.delivery_concurrency,
+        per_second=settings.delivery_per_second,
+    )
+    networks = parse_networks(settings.delivery_networks)
+    return open_poster(networks, limits, ca_file=settings.delivery_ca_file, clock=clock)
+
+
+def _delivery(
+    gate: Gate,
+    vault: Vault,
+    senders: Callable[[Subscription, Target], Sender],
+    metrics: Metrics,
+    clock: Callable[[], int],
+) -> DeliveryParts:
+    return DeliveryParts(
+        sender=senders,
+        target=vault.target,
+        secrets=vault.secrets,
+        owner=lambda owner: gate.find(owner.kind, owner.id),
+        observer=metrics,
+        timing=Timing(now=clock),
+    )
+
+
+def _senders(
+    store: Store, service: EventService, gate: Gate, poster: Poster, settings: Settings
+) -> Callable[[Subscription, Target], Sender]:
+    """The way to deliver to each kind of target."""
+
+    async def deployment(subscription: Subscription, path: Scope) -> Deployment | None:
+        owner = await gate.find(subscription.owner.kind, subscription.owner.id)
+        if owner is None:
+            return None
+        try:
+            return await service.deployment(owner, segments(path)[-1])
+        except DeploymentNotFound:
+            return None
+
+    webhook = WebhookSender(poster, _RENDERED, _events_url(settings))
+    slack = SlackWebhookSender(poster)
+    bot = SlackBotSender(poster, settings.slack_api_url, deployment, store.deliveries.message)
+
+    def choose(subscription: Subscription, target: Target) -> Sender:
+        if subscription.kind == "webhook":
+            return webhook
+        return bot if target.token else slack
+
+    return choose
+
+
+#: What a webhook is sent of an event: its media type, and the body.
+_RENDERED: dict[Format, Render] = {
+    "cloudevents": lambda event: ("application/cloudevents+json", render_one(event)),
+    "escape": lambda event: ("application/json", render_delivery(event)),
+}
+
+
+def _events_url(settings: Settings) -> Callable[[Subscription, Event], str]:
+    """Where a receiver reads what it missed."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = (settings.public_url or f"http://{host}:{settings.port}").rstrip("/")
+    return lambda subscription, event: f"{base}{events_path(subscription.filter, event)}"

@@ -15,7 +15,7 @@ from deploylog.hub import Hub
 from deploylog.principals import Grant, Principal
 from deploylog.scope import ROOT
 from deploylog.store.base import Query, Store
-from deploylog.subscriptions import Owner, Result, SecretTerm, Subscription, Target
+from deploylog.subscriptions import Owner, Result, Subscription, Target
 from factories import new_events, now, subscription
 from waiting import until
 
@@ -50,14 +50,13 @@ class World:
         self.store = store
         self.hub = hub
         self.sender = Scripted(always(OK))
-        self.secrets: list[tuple[bytes, ...]] = []
         self.owners: dict[str, Principal | None] = {"ann": READER}
         self.seen = Seen()
 
-    def unseal(self, sealed: bytes) -> str:
-        if sealed == b"foreign":
+    def target(self, subscription: Subscription) -> Target:
+        if subscription.target == b"foreign":
             raise OperatorError("none of the sealing keys opens it")
-        return sealed.decode()
+        return msgspec.json.decode(subscription.target, type=Target)
 
     def choose(self, subscription: Subscription, target: Target) -> Scripted:
         assert target.url == "http://receiver"
@@ -69,8 +68,8 @@ class World:
     def dispatcher(self) -> Dispatcher:
         parts = Parts(
             sender=self.choose,
-            unseal=self.unseal,
-            parse_secret=str.encode,
+            target=self.target,
+            secrets=lambda subscription: (b"secret",),
             owner=self.owner,
             observer=self.seen,
             timing=JumpingClock().timing,
@@ -201,29 +200,6 @@ async def test_one_that_another_key_sealed_is_disabled_and_says_so(world: World,
 
 async def _is_disabled(store: Store, sub: Subscription) -> bool:
     return (await store.subscriptions.get(sub.id)).state == "disabled"
-
-
-async def test_a_secret_signs_until_it_expires(world: World, store: Store):
-    terms = (
-        SecretTerm(sealed=b"new", created=0),
-        SecretTerm(sealed=b"old", created=0, expires=now() + 10**12),
-        SecretTerm(sealed=b"oldest", created=0, expires=1),
-    )
-    await world.subscribe(secrets=terms)
-    signed: list[tuple[bytes, ...]] = []
-    send = world.sender.send
-
-    async def spy(subscription, target, secrets, events, *, context):
-        signed.append(tuple(secrets))
-        return await send(subscription, target, secrets, events, context=context)
-
-    world.sender.send = spy  # type: ignore[method-assign]
-    await store.log.append(new_events(1))
-
-    async with world.delivering():
-        await until(lambda: signed)
-
-    assert signed == [(b"new", b"old")]
 
 
 async def test_who_comes_after_goes_on_at_once(world: World, store: Store):

@@ -16,7 +16,7 @@ from deploylog.delivery.notices import notice
 from deploylog.delivery.rehearsal import rehearse
 from deploylog.delivery.senders import Sender
 from deploylog.delivery.timing import Timing
-from deploylog.errors import Conflict, OperatorError, Unavailable
+from deploylog.errors import Conflict, NoSealingKey, OperatorError, Unavailable
 from deploylog.hub import Hub
 from deploylog.principals import Principal
 from deploylog.store.base import Store
@@ -59,10 +59,9 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     #: The way to deliver to a target.
     sender: Callable[[Subscription, Target], Sender]
-    #: Opens what is sealed; raises OperatorError.
-    unseal: Callable[[bytes], str]
-    #: What signs, as bytes, of a secret as it is told.
-    parse_secret: Callable[[str], bytes]
+    #: Open what is sealed; they raise DeploylogError when they cannot.
+    target: Callable[[Subscription], Target]
+    secrets: Callable[[Subscription], tuple[bytes, ...]]
     #: Who owns a subscription; ``None`` when that principal is good no more. Raises Unavailable.
     owner: Callable[[Owner], Awaitable[Principal | None]]
     observer: Observer
@@ -106,7 +105,7 @@ class Dispatcher:
             raise Conflict(_owner_is_gone(subscription))
         try:
             errand = self._errand(subscription, owner)
-        except OperatorError as error:
+        except (OperatorError, NoSealingKey) as error:
             raise Conflict(error.message) from error
         return await rehearse(errand, clock=self._parts.timing.now)
 
@@ -191,7 +190,7 @@ class Dispatcher:
             return
         try:
             errand = self._errand(subscription, owner)
-        except OperatorError as error:
+        except (OperatorError, NoSealingKey) as error:
             self._disable(subscription, error.message)
             return
         courier = Courier(
@@ -206,17 +205,11 @@ class Dispatcher:
         self._running[subscription.id] = asyncio.create_task(self._run(courier))
 
     def _errand(self, subscription: Subscription, owner: Principal) -> Errand:
-        target = msgspec.json.decode(self._parts.unseal(subscription.target), type=Target)
-        now = self._parts.timing.now()
-        secrets = tuple(
-            self._parts.parse_secret(self._parts.unseal(term.sealed))
-            for term in subscription.secrets
-            if term.expires is None or term.expires > now
-        )
+        target = self._parts.target(subscription)
         return Errand(
             subscription=subscription,
             target=target,
-            secrets=secrets,
+            secrets=self._parts.secrets(subscription),
             visibility=owner.visibility,
             sender=self._parts.sender(subscription, target),
         )

@@ -35,14 +35,14 @@ class Vault:
         *,
         check_url: CheckUrl,
         make_secret: Callable[[], str],
-        check_secret: Callable[[str], object],
+        parse_secret: Callable[[str], bytes],
         clock: Callable[[], int],
     ) -> None:
-        """``check_secret`` raises InvalidSubscription; ``clock`` gives ns since 1970."""
+        """``parse_secret`` raises InvalidSubscription; ``clock`` gives ns since 1970."""
         self._seal = seal
         self._check_url = check_url
         self._make_secret = make_secret
-        self._check_secret = check_secret
+        self._parse_secret = parse_secret
         self._clock = clock
 
     def aim(self, kind: Kind, aim: Aim, *, before: bytes | None = None) -> Target:
@@ -57,6 +57,15 @@ class Vault:
     def target(self, subscription: Subscription) -> Target:
         """Where it delivers to."""
         return self._target(subscription.target)
+
+    def secrets(self, subscription: Subscription) -> tuple[bytes, ...]:
+        """The secrets that sign now, the newest first; raises OperatorError, or NoSealingKey."""
+        now = self._clock()
+        return tuple(
+            self._parse_secret(self._required().open(term.sealed))
+            for term in subscription.secrets
+            if term.expires is None or term.expires > now
+        )
 
     def begin(self, kind: Kind, secret: str | None) -> tuple[tuple[SecretTerm, ...], str | None]:
         """The first secret of a subscription, and what is to be told of it.
@@ -79,7 +88,7 @@ class Vault:
         """
         now, seal = self._clock(), self._required()
         text = secret if secret is not None else self._make_secret()
-        self._check_secret(text)
+        self._parse_secret(text)
         kept = tuple(
             msgspec.structs.replace(term, expires=_earlier(term.expires, now + overlap))
             for term in terms

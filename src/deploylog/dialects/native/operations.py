@@ -33,7 +33,7 @@ from deploylog.service import NewDeployment
 
 _PROBLEM = Body(help="Problem details (RFC 9457).", media="application/problem+json", type=Problem)
 
-_SCOPE = Parameter(name="scope", help="Only events below this scope.")
+_SCOPE = Parameter(name="scope", help="Only events below one of these scopes.", schema=repeated())
 
 _FILTERS = (
     *(

@@ -16,6 +16,7 @@ from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput
 from deploylog.ingest.cloudevents import Defaults
 from deploylog.ingest.plan import parse_plan
 from deploylog.principals import ANYBODY, Principal
+from deploylog.scope import ROOT
 from deploylog.service import NewDeployment, Start
 from deploylog.sse import EventStream, Frames
 from deploylog.staging import NewChangeset
@@ -76,7 +77,6 @@ class Native:
         """List events."""
         parameters = wire.Parameters(_query(request))
         query = Query(
-            scope=wire.parse_scope_parameter(parameters),
             filter=wire.parse_filter(parameters, now=self._clock()),
             order="oldest" if parameters.choice("order", _ORDERS) == "oldest" else "newest",
             after=self._cursor(parameters, "after"),
@@ -99,12 +99,11 @@ class Native:
     async def stream(self, request: Request) -> EventStream:
         """Follow events."""
         parameters = wire.Parameters(_query(request))
-        scope = wire.parse_scope_parameter(parameters)
         filter = wire.parse_filter(parameters, now=self._clock())
         start = await self._start(request, parameters)
         parameters.done()
         return EventStream(
-            self._service.follow(request.state.principal, scope=scope, filter=filter, start=start),
+            self._service.follow(request.state.principal, scope=ROOT, filter=filter, start=start),
             self._frames,
             gap=start.gap,
             sent=self._sent,

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
@@ -24,7 +24,7 @@ from deploylog.ingest.cloudevents import (
     render_event,
 )
 from deploylog.principals import Principal
-from deploylog.scope import ROOT, Scope, parse_scope
+from deploylog.scope import Scope, parse_scope
 from deploylog.store.base import RequestKey
 from deploylog.times import LATEST, parse_moment, render_time
 
@@ -220,16 +220,13 @@ def parse_append_query(query: str) -> AppendQuery:
     return asked
 
 
-def parse_scope_parameter(parameters: Parameters) -> Scope:
-    """The scope asked for; the whole log when there is none."""
-    text = parameters.one("scope")
-    return parse_scope(text) if text else ROOT
-
-
 def parse_filter(parameters: Parameters, *, now: int) -> Filter:
     """The filter that the parameters make; values of one are ORed, different ones ANDed."""
     since, until = parameters.one("since"), parameters.one("until")
     return Filter(
+        scopes=tuple(
+            parse_scope(path) for path in check_filter_values("scope", parameters.all("scope"))
+        ),
         all_of=tuple(
             any_of(field, values)
             for name, field in FILTERS.items()
@@ -238,6 +235,20 @@ def parse_filter(parameters: Parameters, *, now: int) -> Filter:
         since=_moment("since", since, now) if since else None,
         until=_moment("until", until, now) if until else None,
     )
+
+
+def events_path(filter: Filter, event: Event) -> str:
+    """The path at which one reads what the filter finds before ``event``, oldest first.
+
+    The filter has no times. Who knows the last event that came adds ``after``.
+    """
+    names = {field: name for name, field in FILTERS.items()}
+    pairs = [("scope", str(path)) for path in filter.scopes]
+    for condition in filter.all_of:
+        patterns = (*condition.values, *(f"{prefix}*" for prefix in condition.prefixes))
+        pairs += [(names[condition.field], pattern) for pattern in patterns]
+    pairs += [("order", "oldest"), ("before", event.id)]
+    return f"/log/v1/events?{urlencode(pairs, safe='/*')}"
 
 
 def check_filter_values(name: str, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -77,12 +77,16 @@ def _conditions(connection: apsw.Connection, query: Query) -> list[Condition] | 
 
 def _scopes(query: Query) -> Iterator[tuple[Scope, ...]]:
     """Scopes of which the event must lie below one, time and again."""
+    asked = query.filter.scopes
     if query.scope:
         yield (query.scope,)
-    if query.filter.scopes and ROOT not in query.filter.scopes:
-        yield query.filter.scopes
+    if asked and ROOT not in asked:
+        yield asked
     granted = query.visibility.scopes
-    if not any(contains(scope, query.scope) for scope in granted):
+    is_granted = any(contains(scope, query.scope) for scope in granted) or (
+        bool(asked) and all(any(contains(scope, each) for scope in granted) for each in asked)
+    )
+    if not is_granted:
         yield granted
 
 
