@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query crash lock clean
+.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +45,9 @@ bench-stream: $(READY) ## Measure streams to 1,000 readers, beside nginx nchan
 
 bench-query: $(READY) ## Measure queries over 1,000,000 events
 	$(BIN)/python -m bench.query
+
+bench-webhooks: $(READY) ## Measure deliveries, beside a bare aiohttp loop and Alertmanager
+	$(BIN)/python -m bench.webhooks
 
 crash: $(READY) ## Kill the service 20 times while it records, and look for what is missing
 	$(BIN)/python -m bench.crash

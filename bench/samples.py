@@ -20,6 +20,10 @@ _RESOURCES = (
 )
 
 
+#: A webhook's body of the usual size.
+EVENT_BODY = msgspec.json.encode({"specversion": "1.0", "data": "x" * 600})
+
+
 class Deployment(msgspec.Struct, frozen=True):
     """An open deployment, as the server answers it."""
 

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+from cryptography.fernet import Fernet
 
 from bench.http1 import HOST, Client, get
 
@@ -84,10 +85,15 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def deploylog(directory: Path | None = None) -> AsyncIterator[Server]:
-    """Run Deploylog on the store in ``directory``, or on a fresh one."""
+async def deploylog(
+    directory: Path | None = None, *, delivers: bool = False
+) -> AsyncIterator[Server]:
+    """Run Deploylog on the store in ``directory``, or on a fresh one.
+
+    One that ``delivers`` may keep secrets, and call receivers on this machine.
+    """
     with TemporaryDirectory(prefix="deploylog-bench-") as fresh:
-        server = _start_deploylog(directory or Path(fresh))
+        server = _start_deploylog(directory or Path(fresh), delivers=delivers)
         try:
             await _wait_for(server, _is_ready)
             yield server
@@ -107,10 +113,40 @@ async def nchan() -> AsyncIterator[Server]:
             _stop(server)
 
 
-def _start_deploylog(directory: Path) -> Server:
-    port = _free_port()
+@asynccontextmanager
+async def sink() -> AsyncIterator[Server]:
+    """Run a receiver of webhooks: see ``bench.sink``."""
+    port = free_port()
+    command = (sys.executable, "-m", "bench.sink", str(port))
+    with TemporaryDirectory(prefix="sink-bench-") as fresh:
+        async with running(command, Path(fresh), port, path="/arrivals") as server:
+            yield server
+
+
+@asynccontextmanager
+async def running(
+    command: tuple[str, ...], directory: Path, port: int, *, path: str
+) -> AsyncIterator[Server]:
+    """Run a server that answers 200 on ``path`` once it is ready."""
+    search = os.pathsep.join((str(ROOT), str(ROOT / "src")))
+    server = _start(command, directory, port, os.environ | {"PYTHONPATH": search})
+    try:
+        await _wait_for(server, lambda server: _answers(server, path))
+        yield server
+    finally:
+        _stop(server)
+
+
+def _start_deploylog(directory: Path, *, delivers: bool) -> Server:
+    port = free_port()
     store = f"sqlite:///{directory / 'deploylog.db'}"
     command = (sys.executable, "-m", "deploylog", "serve", "--port", str(port), "--store", store)
+    if delivers:
+        key_file = directory / "seal.key"
+        if not key_file.exists():
+            key_file.write_text(Fernet.generate_key().decode())
+        command += ("--secret-key-file", str(key_file), "--delivery-networks", "127.0.0.0/8")
+        command += ("--delivery-concurrency", "64")
     search = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT / "src"))))
     return _start(command, directory, port, os.environ | {"PYTHONPATH": search})
 
@@ -120,7 +156,7 @@ def _start_nginx(directory: Path) -> Server:
     module = _nchan_module(nginx) if nginx else None
     if not nginx or not module:
         raise Unavailable("nchan is not here: install the packages nginx and libnginx-mod-nchan")
-    port = _free_port()
+    port = free_port()
     # A worker that gave up root could not enter the directory made for root alone.
     user = "user root;" if os.geteuid() == 0 else ""
     text = _NGINX.format(directory=directory, module=module, port=port, host=HOST, user=user)
@@ -145,7 +181,8 @@ def _start(command: tuple[str, ...], directory: Path, port: int, env: dict[str, 
     return Server(port=port, directory=directory, process=process)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server((HOST, 0)) as listening:
         return int(listening.getsockname()[1])
 
@@ -162,9 +199,13 @@ async def _wait_for(server: Server, check: Callable[[Server], Coroutine[Any, Any
 
 
 async def _is_ready(server: Server) -> bool:
+    return await _answers(server, "/readyz")
+
+
+async def _answers(server: Server, path: str) -> bool:
     try:
         client = await Client.open(server.port)
-        answer = await client.ask(get("/readyz"))
+        answer = await client.ask(get(path))
     except ConnectionError:
         return False
     client.close()

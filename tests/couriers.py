@@ -170,7 +170,6 @@ class Office:
         courier = self.courier(subscription, sender, **how)  # type: ignore[arg-type]
         async with self.out(courier):
             await until(lambda: len(sender.sent) >= until_sent or courier.is_stopping)
-            await self.ledger.written()
 
     async def hold(self, subscription: Subscription) -> Subscription:
         """Keep a subscription, and hold it."""

@@ -156,25 +156,28 @@ class Courier:
         while not self._stopping:
             self._stir.clear()
             await self._ledger.has_room()
-            if self._may_send():
-                self._start()
-                rest = self._rest()
-            else:
-                rest = RETRY_SECONDS
+            self._start()
+            rest = self._rest() if self._may_send() else RETRY_SECONDS
             if not self._stopping:
                 await self._timing.wait(self._stir, rest)
 
     def _start(self) -> None:
-        """Begin every request that may be made now."""
-        now = self._timing.now()
-        while len(self._sending) < self._health.most_under_way(MOST_UNDER_WAY):
-            lane = self._next_lane(now)
-            if lane is None:
-                return
-            number = self._errand.sender.fold(self._lanes.waiting(lane))
-            task = asyncio.create_task(self._send(self._lanes.take(lane, max(number, 1))))
+        """Let as many requests be under way as there are lanes that may be tried now."""
+        while (parcel := self._next_parcel()) is not None:
+            task = asyncio.create_task(self._send_on(parcel))
             self._sending.add(task)
             task.add_done_callback(self._sent)
+
+    def _next_parcel(self, *, leaving: int = 0) -> Parcel | None:
+        """What may be sent now, when not too much is under way besides what is ``leaving``."""
+        most = self._health.most_under_way(MOST_UNDER_WAY)
+        if self._stopping or len(self._sending) - leaving >= most or not self._may_send():
+            return None
+        lane = self._next_lane(self._timing.now())
+        if lane is None:
+            return None
+        number = self._errand.sender.fold(self._lanes.waiting(lane))
+        return self._lanes.take(lane, max(number, 1))
 
     def _next_lane(self, now: int) -> str | None:
         if not self._health.is_failing:
@@ -193,6 +196,14 @@ class Courier:
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
         self._stir.set()
+
+    async def _send_on(self, first: Parcel) -> None:
+        """Send one parcel after the other, as long as there are some."""
+        parcel: Parcel | None = first
+        while parcel is not None:
+            await self._send(parcel)
+            await self._ledger.has_room()
+            parcel = self._next_parcel(leaving=1)
 
     async def _send(self, parcel: Parcel) -> None:
         began = self._timing.now()

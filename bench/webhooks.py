@@ -1,0 +1,281 @@
+"""How fast webhooks are delivered, signed and with every attempt recorded.
+
+Each run delivers the same number of events to a receiver of ours on this machine:
+
+* ``lane``: one subscription, whose events are of 64 deployments: a lane each;
+* ``strict``: 64 subscriptions, each in strict order.
+
+The clock runs from the moment when the subscriptions are resumed until the last attempt is on disk.
+Everything must have arrived, once, each lane in its order. The peers, in the same run:
+
+* ``aiohttp``: a bare loop of signed requests, 64 in flight, that records nothing;
+* ``alertmanager``: Prometheus's notifier, an alert a group, until the last webhook has arrived.
+
+``isolation`` paces events to ten receivers, with and without two more subscriptions whose receivers
+are dead and slow, and tells how late events arrive at the ten.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import uvloop
+
+from bench import servers
+from bench.http1 import HOST, Client, UnexpectedAnswer, get, post
+from bench.report import OURS, Report, percentile
+from bench.samples import batch_request, open_deployment, resource_event
+from bench.sink import Arrivals
+
+_LANES = 64
+_IN_FLIGHT = 64
+_BATCH = 500
+_PATIENCE = 180
+
+_ALERTMANAGER = "prometheus-alertmanager"
+_GROUPS = 2_000
+
+_GOOD = 10
+_PACE = 40
+
+
+class _Subscribed(msgspec.Struct):
+    id: str
+    secret: str = ""
+
+
+class _Standing(msgspec.Struct):
+    id: str
+    lag: int
+    pending: int
+
+
+async def subscribe(client: Client, url: str, order: str) -> str:
+    """A subscription to everything of the project, paused; its id."""
+    body = {
+        "name": "bench",
+        "kind": "webhook",
+        "url": url,
+        "order": order,
+        "scopes": ["project/bench"],
+        "filter": {"type": ["resource.*"]},
+        "from": "start",
+    }
+    request = post("/log/v1/subscriptions", json.dumps(body).encode(), "application/json")
+    id = msgspec.json.decode(await client.expect(201, request), type=_Subscribed).id
+    await act(client, id, "pause")
+    return id
+
+
+async def act(client: Client, id: str, what: str) -> None:
+    """Pause or resume a subscription."""
+    await client.expect(200, post(f"/log/v1/subscriptions/{id}/{what}", b"", "application/json"))
+
+
+async def record(client: Client, events: int) -> None:
+    """Record so many events, spread over the deployments."""
+    deployments = [await open_deployment(client, "bench", f"stack-{n}") for n in range(_LANES)]
+    each = events // _LANES
+    for deployment in deployments:
+        for start in range(0, each, _BATCH):
+            numbers = range(start, min(start + _BATCH, each))
+            batch = [resource_event(deployment, number) for number in numbers]
+            await client.expect(201, batch_request(deployment, batch))
+
+
+async def caught_up(client: Client, ids: Iterable[str]) -> None:
+    """Wait until everything is delivered and recorded."""
+    for id in ids:
+        while True:
+            answer = await client.expect(200, get(f"/log/v1/subscriptions/{id}"))
+            standing = msgspec.json.decode(answer, type=_Standing)
+            if standing.lag == 0 and standing.pending == 0:
+                break
+            await asyncio.sleep(0.01)
+
+
+async def arrivals(client: Client) -> Arrivals:
+    """What the receiver has got."""
+    return msgspec.json.decode(await client.expect(200, get("/arrivals")), type=Arrivals)
+
+
+async def measure(report: Report, case: str, run: int, events: int, peer: float) -> None:
+    """One run of ours; ``peer`` is what the bare loop did in the same run."""
+    async with servers.sink() as sink, servers.deploylog(delivers=True) as server:
+        client = await Client.open(server.port)
+        number = 1 if case == "lane" else _LANES
+        each = events // number // _LANES * _LANES
+        urls = [f"http://{HOST}:{sink.port}/ok/{n}" for n in range(number)]
+        ids = [await subscribe(client, url, case) for url in urls]
+        await record(client, each)
+        start = time.perf_counter()
+        for id in ids:
+            await act(client, id, "resume")
+        await caught_up(client, ids)
+        rate = each * number / (time.perf_counter() - start)
+        _check(await arrivals(await Client.open(sink.port)), number, each)
+        report.add(case, OURS, run, rate=rate)
+        report.add(case, "aiohttp", run, rate=peer)
+
+
+def _check(arrived: Arrivals, subscriptions: int, each: int) -> None:
+    if len(arrived) != subscriptions:
+        raise UnexpectedAnswer(f"{len(arrived)} of {subscriptions} receivers got something")
+    for path, requests in arrived.items():
+        ids = [id for id, _ in requests]
+        if len(ids) != each or len(set(ids)) != each:
+            raise UnexpectedAnswer(f"{path} got {len(ids)} requests, {len(set(ids))} events")
+
+
+async def bare_rate(number: int) -> float:
+    """What the bare loop does, in requests a second."""
+    async with servers.sink() as sink:
+        url = f"http://{HOST}:{sink.port}/ok/bare"
+        command = (sys.executable, "-m", "bench.barehooks", str(number), str(_IN_FLIGHT), url)
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, check=True, cwd=servers.ROOT
+        )
+        return float(done.stdout)
+
+
+# Alertmanager
+
+
+async def alertmanager_rate() -> float:
+    """How many webhooks Alertmanager sends a second, an alert a group."""
+    async with servers.sink() as sink, _alertmanager(sink.port) as port:
+        client, receiver = await Client.open(port), await Client.open(sink.port)
+        alerts = [
+            {"labels": {"alertname": f"alert-{number}"}, "annotations": {"message": "x" * 300}}
+            for number in range(_GROUPS)
+        ]
+        start = time.perf_counter()
+        for first in range(0, _GROUPS, 100):
+            body = json.dumps(alerts[first : first + 100]).encode()
+            await client.expect(200, post("/api/v2/alerts", body, "application/json"))
+        arrived = 0
+        async with asyncio.timeout(_PATIENCE):
+            while arrived < _GROUPS:
+                arrived = len((await arrivals(receiver)).get("/ok/alerts", ()))
+        return _GROUPS / (time.perf_counter() - start)
+
+
+@asynccontextmanager
+async def _alertmanager(sink: int) -> AsyncIterator[int]:
+    program = shutil.which(_ALERTMANAGER)
+    if program is None:
+        raise servers.Unavailable(f"Alertmanager is not here: install the package {_ALERTMANAGER}")
+    with TemporaryDirectory(prefix="alertmanager-bench-") as name:
+        directory, port = Path(name), servers.free_port()
+        hooks = [{"url": f"http://{HOST}:{sink}/ok/alerts", "send_resolved": False}]
+        route = {
+            "receiver": "sink",
+            "group_by": ["alertname"],
+            "group_wait": "0s",
+            "group_interval": "1h",
+            "repeat_interval": "1h",
+        }
+        receivers = [{"name": "sink", "webhook_configs": hooks}]
+        # JSON is YAML.
+        config = directory / "alertmanager.yml"
+        config.write_text(json.dumps({"route": route, "receivers": receivers}))
+        command = (
+            program,
+            f"--config.file={config}",
+            f"--storage.path={directory / 'data'}",
+            f"--web.listen-address={HOST}:{port}",
+            "--cluster.listen-address=",
+            "--log.level=error",
+        )
+        async with servers.running(command, directory, port, path="/-/ready"):
+            yield port
+
+
+# Isolation
+
+
+async def latencies(seconds: int, *, bad: bool) -> list[float]:
+    """How late events arrive at ten good receivers, in seconds, ascending."""
+    async with servers.sink() as sink, servers.deploylog(delivers=True) as server:
+        client = await Client.open(server.port)
+        urls = [f"http://{HOST}:{sink.port}/ok/{n}" for n in range(_GOOD)]
+        if bad:
+            urls += [
+                f"http://{HOST}:{servers.free_port()}/dead",
+                f"http://{HOST}:{sink.port}/slow/1",
+            ]
+        ids = [await subscribe(client, url, "strict") for url in urls]
+        deployment = await open_deployment(client, "bench", "paced")
+        for id in ids:
+            await act(client, id, "resume")
+        sent = await _paced(client, deployment, seconds * _PACE)
+        await caught_up(client, ids[:_GOOD])
+        arrived = await arrivals(await Client.open(sink.port))
+        return sorted(
+            at - sent[id]
+            for path, requests in arrived.items()
+            if path.startswith("/ok/")
+            for id, at in requests
+        )
+
+
+async def _paced(client: Client, deployment: object, number: int) -> dict[str, float]:
+    """When each event, by id, was about to be recorded."""
+    sent, begun = {}, time.time()
+    for each in range(number):
+        await asyncio.sleep(max(begun + each / _PACE - time.time(), 0))
+        now = time.time()
+        request = batch_request(deployment, [resource_event(deployment, each)])  # type: ignore[arg-type]
+        answer = json.loads(await client.expect(201, request))
+        sent[answer["events"][0]["id"]] = now
+    return sent
+
+
+async def measure_isolation(report: Report, run: int, seconds: int) -> None:
+    """One run with bad receivers and one without, in turn first."""
+    for bad in (run % 2 == 0, run % 2 != 0):
+        late = await latencies(seconds, bad=bad)
+        subject = OURS if bad else "ten good alone"
+        figures = {"p50_ms": percentile(late, 0.5) * 1000, "p99_ms": percentile(late, 0.99) * 1000}
+        report.add("isolation", subject, run, **figures)
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    report = Report("webhooks")
+    for run in range(arguments.runs):
+        peer = await bare_rate(arguments.events)
+        for case in ("lane", "strict"):
+            if case in arguments.cases:
+                await measure(report, case, run, arguments.events, peer)
+                if "alertmanager" in arguments.cases:
+                    report.add(case, "alertmanager", run, rate=await alertmanager_rate())
+        if "isolation" in arguments.cases:
+            await measure_isolation(report, run, arguments.seconds)
+    report.print_table()
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--events", type=int, default=19_200, help="deliveries a run")
+    parser.add_argument("--seconds", type=int, default=15, help="of pacing, for isolation")
+    cases = ("lane", "strict", "alertmanager", "isolation")
+    parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
+    try:
+        uvloop.run(_run(parser.parse_args()))
+    except servers.Unavailable as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
