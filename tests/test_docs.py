@@ -24,6 +24,7 @@ import deploylog
 from deploylog import errors
 from deploylog.auth.signature import is_fresh, parse_signed, verify
 from deploylog.cli import app
+from deploylog.delivery.signing import make_secret, parse_secret, signature_headers
 from deploylog.dialects import DIALECTS
 from deploylog.dialects.envelope import InternalError
 from deploylog.dialects.escape.wire import EVENT_TYPES as ESCAPE_TYPES
@@ -329,6 +330,35 @@ def test_the_signature_in_the_example_is_one_that_we_take():
     assert verify(signed, made["secret"])
     assert is_fresh(signed, made["date"])
     assert f"`{made['signature']}`" in page
+
+
+def test_the_receiver_in_the_example_knows_our_signatures():
+    page = (DOCS / "how-to" / "receive-webhooks.md").read_text()
+    [example] = [text for language, text in _FENCE.findall(page) if language == "python"]
+    made: dict[str, Any] = {}
+    new, old, other = (make_secret() for _ in range(3))
+    keys = [parse_secret(new), parse_secret(old)]
+    headers = signature_headers("id", 1_795_000_000 * 10**9, b"body", keys)
+
+    exec(example, made)
+
+    verify_webhook = made["verify"]
+    assert verify_webhook(new, headers, b"body", now=1_795_000_299)
+    assert verify_webhook(old, headers, b"body", now=1_795_000_000)
+    assert not verify_webhook(other, headers, b"body", now=1_795_000_000)
+    assert not verify_webhook(new, headers, b"bodY", now=1_795_000_000)
+    assert not verify_webhook(new, headers, b"body", now=1_795_000_301)
+
+
+def test_the_headers_of_a_webhook_are_documented():
+    page = reference("webhooks")
+    source = "".join((ROOT / "src/deploylog/delivery" / f"{name}.py").read_text()
+                     for name in ("senders", "signing"))  # fmt: skip
+
+    named = set(re.findall(r'"((?:deploylog|webhook)-[a-z-]+)"', source))
+
+    assert len(named) == 9
+    assert all(f"`{name}`" in page for name in named)
 
 
 @pytest.mark.parametrize(("page", "text"), examples("sh"))

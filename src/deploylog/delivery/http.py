@@ -129,8 +129,7 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     while chunk := await response.content.readany():
         body += chunk
         if len(body) > most:
-            # What would still come stands in the way of the next answer.
-            response.close()
+            # What is not read to its end is not used again: see ``ClientResponse.release``.
             return body[:most]
     return body
 
