@@ -35,7 +35,8 @@ class Receiver:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._open.add(writer)
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        # A transport of uvloop that is closed raises RuntimeError.
+        with suppress(ConnectionError, RuntimeError, asyncio.IncompleteReadError):
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
                 body = await reader.readexactly(_length(head))
