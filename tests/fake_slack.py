@@ -1,7 +1,5 @@
 """A Slack that listens: its limits, its errors, its patience, and what it was sent."""
 
-import asyncio
-import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -216,14 +214,3 @@ async def fake_slack(
         yield slack
     finally:
         await runner.cleanup()
-
-
-async def main() -> None:
-    """Listen until the end of input: a process of its own."""
-    async with fake_slack(is_strict=True) as slack:
-        print(json.dumps({"api": slack.api_url, "webhook": slack.webhook_url}), flush=True)
-        await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

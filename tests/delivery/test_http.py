@@ -407,6 +407,16 @@ async def test_who_came_first_goes_first():
     assert order == list(range(10))
 
 
+async def test_who_came_first_goes_first_where_so_many_a_second_go():
+    async with receiving() as receiver, posting(per_second=500) as poster:
+        await asyncio.gather(
+            *(poster.post(outgoing(receiver.url, Number=str(number))) for number in range(10))
+        )
+
+    numbers = [head.partition(b"Number: ")[2][:1] for head, _ in receiver.requests]
+    assert numbers == [b"%d" % number for number in range(10)]
+
+
 async def test_a_receiver_is_sent_so_many_a_second():
     loop = asyncio.get_running_loop()
     begun = loop.time()

@@ -1,13 +1,16 @@
 """Senders: what reaches a webhook and Slack, and what becomes of the events."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
 
 import deploylog
-from clocks import Clock
+from clocks import Clock, WallClock
 from deploylog.catalogue import Counts, Deployment
 from deploylog.delivery.guard import parse_networks
 from deploylog.delivery.http import Limits, Poster, open_poster
@@ -21,7 +24,8 @@ from deploylog.scope import Scope, deployment_scope
 from deploylog.subscriptions import Message, Owner, Subscription, Target
 from factories import event, now
 from fake_slack import CHANNEL, TOKEN, FakeSlack, fake_slack, problem_of
-from receivers import receiving, status
+from receivers import hang, receiving, status
+from waiting import until
 
 SCOPE = deployment_scope("acme", "stack-1", "deployment-1")
 OTHER = deployment_scope("acme", "stack-1", "deployment-2")
@@ -50,7 +54,7 @@ async def poster() -> AsyncIterator[Poster]:
 # Webhooks
 
 
-def webhook_sender(poster: Poster) -> WebhookSender:
+def webhook_sender(poster: Poster, clock: Callable[[], int] = now) -> WebhookSender:
     return WebhookSender(
         poster,
         {
@@ -58,6 +62,7 @@ def webhook_sender(poster: Poster) -> WebhookSender:
             "escape": lambda event: ("application/json", b'{"escape": 1}'),
         },
         lambda subscription, event: f"https://log.example/{subscription.id}/{event.id}",
+        clock=clock,
     )
 
 
@@ -107,6 +112,27 @@ async def test_the_first_event_of_a_lane_names_none_before_it(poster: Poster):
         "deploylog-previous-id", "deploylog-previous-position", "deploylog-gap",
         "webhook-signature",
     }  # fmt: skip
+
+
+async def test_a_request_that_had_to_wait_is_signed_when_it_is_sent():
+    secret, clock = make_secret(), WallClock(int(time.time()) - 3600)
+    async with (
+        receiving(hang) as receiver,
+        open_poster(parse_networks("127.0.0.0/8"), Limits(concurrency=1)) as poster,
+    ):
+        sender = webhook_sender(poster, clock=clock)
+        send = partial(
+            sender.send, subscription(), Target(url=receiver.url), [parse_secret(secret)], [event()]
+        )
+        first = asyncio.create_task(send(context=context()))
+        second = asyncio.create_task(send(context=context()))
+        await until(lambda: receiver.requests)
+        clock.ns += 3600 * 10**9
+        first.cancel()
+        await second
+
+    head, body = receiver.requests[1]
+    assert Webhook(secret).verify(body, headers_of(head))
 
 
 async def test_a_receiver_that_wants_no_more_is_told_apart(poster: Poster):
@@ -317,7 +343,7 @@ async def test_failures_are_replies_in_the_thread(bot: Bot, slack: FakeSlack):
     [message] = verdict.messages
     first, second = slack.replies
     assert {first["thread_ts"], second["thread_ts"]} == {message.ts}
-    assert "2 failures" in first["text"]
+    assert first["text"] == "2 events, 2 failed"
     assert "cache" in second["text"]
     assert len(slack.roots) == 1
 
@@ -339,6 +365,14 @@ async def test_an_event_outside_a_deployment_is_a_plain_message(bot: Bot, slack:
     [message] = slack.roots
     assert verdict.messages == ()
     assert message["text"].startswith("build.finished")
+
+
+async def test_a_few_events_outside_a_deployment_are_one_message(bot: Bot, slack: FakeSlack):
+    await bot.send(event(1, message="first"), event(2, message="second"))
+
+    [message] = slack.roots
+    assert "first" in str(message["blocks"])
+    assert "second" in str(message["blocks"])
 
 
 async def test_of_a_deployment_that_may_not_be_seen_the_events_are_plain(

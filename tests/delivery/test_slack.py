@@ -14,7 +14,7 @@ from deploylog.delivery.slack import (
     deployment_payload,
     digest_payload,
     event_payload,
-    failures_payload,
+    events_payload,
     with_sender,
 )
 from deploylog.events import Event, Resource
@@ -110,7 +110,7 @@ def test_whatever_an_event_holds_slack_takes_its_message(event: Event):
 @settings(deadline=None, max_examples=30)
 def test_whatever_many_events_hold_slack_takes_their_digest(events: list[Event]):
     assert_harmless(digest_payload(events))
-    assert_harmless(failures_payload(events))
+    assert_harmless(events_payload(events))
 
 
 @given(NAME, st.none() | NAME, st.none() | LONG, st.sampled_from(["running", "failed"]))
@@ -144,7 +144,7 @@ def test_the_worst_messages_are_within_the_limits():
     for each in many[:5]:
         assert_harmless(event_payload(each))
     assert_harmless(digest_payload(many))
-    assert_harmless(failures_payload(many))
+    assert_harmless(events_payload(many))
 
 
 def test_an_event_is_told_with_what_it_happened_to_and_by_whom():
@@ -205,6 +205,30 @@ def test_a_digest_counts_and_names_what_failed():
     assert "30 x `resource.create.completed`" in said
     assert ":x: `terraform_data.web` `no zone`" in said
     assert said.count("<!date^") == 2
+
+
+def test_a_few_events_are_told_with_the_beginnings_of_what_they_say():
+    events = [
+        event(n, type="build.failed", subject=f"b{n}", message=f"{n}\n" * 500) for n in (1, 2)
+    ]
+
+    payload = events_payload(events)
+
+    said = shown(payload)
+    assert payload["text"] == "2 events, 2 failed"
+    assert ":x: `build.failed` `b1`" in said
+    assert "```\n1\n1\n" in said
+    assert "```\n2\n2\n" in said
+    assert len(said) < 1500
+
+
+@pytest.mark.parametrize("number", [1, 2, 10, 11, 500])
+def test_any_number_of_the_worst_events_is_one_message(number: int):
+    worst = event(
+        type="x" * 1000, actor="&" * 1000, subject="<" * 1000, message="&" * 65_000, elapsed=2**62
+    )
+
+    assert_harmless(events_payload([worst] * number))
 
 
 def test_of_many_failures_a_digest_names_some_and_counts_the_rest():

@@ -83,10 +83,18 @@ class Poster:
         # Kept by each poster: other networks would allow other addresses.
         self._parsed = lru_cache(maxsize=1024)(lambda url: parse_url(url, networks))
 
-    async def post(self, outgoing: Outgoing, *, most: int = MAX_RESPONSE_BYTES) -> Answer:
+    async def post(
+        self,
+        outgoing: Outgoing,
+        *,
+        sign: Callable[[], dict[str, str]] = dict,
+        most: int = MAX_RESPONSE_BYTES,
+    ) -> Answer:
         """Post it, when it is its turn, and say what came back, or why nothing did.
 
-        Of the answer's body ``most`` bytes are read. Raises nothing; cancelling it ends it.
+        ``sign`` gives more headers, at that moment: a signature made before the wait may be too old
+        after it. Of the answer's body ``most`` bytes are read. Raises nothing; cancelling it ends
+        it.
         """
         try:
             url = self._parsed(outgoing.url)
@@ -97,7 +105,7 @@ class Poster:
             if self._limits.per_second:
                 await self._take_turn(door, f"{url.raw_host}:{url.port}")
             try:
-                return await self._exchange(url, outgoing, most)
+                return await self._exchange(url, outgoing, sign(), most)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 return Answer(error=_in_words(error, self._limits))
 
@@ -114,9 +122,12 @@ class Poster:
                 await asyncio.sleep(wait)
                 wait = self._rate.take(receiver)
 
-    async def _exchange(self, url: URL, outgoing: Outgoing, most: int) -> Answer:
+    async def _exchange(
+        self, url: URL, outgoing: Outgoing, signature: dict[str, str], most: int
+    ) -> Answer:
+        headers = {**outgoing.headers, **signature}
         async with self._http.post(
-            url, data=outgoing.body, headers=outgoing.headers, allow_redirects=False
+            url, data=outgoing.body, headers=headers, allow_redirects=False
         ) as response:
             body = await _read(response, most)
             asked = response.headers.get("Retry-After")

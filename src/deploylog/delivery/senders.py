@@ -1,5 +1,6 @@
 """Senders: how the events of one request reach a webhook, and Slack."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -9,15 +10,15 @@ from deploylog import __version__
 from deploylog.delivery.answers import judge_receiver, judge_webhook
 from deploylog.delivery.http import Poster
 from deploylog.delivery.signing import signature_headers
-from deploylog.delivery.slack import Payload, digest_payload, event_payload, with_sender
+from deploylog.delivery.slack import STORM, events_payload, with_sender
 from deploylog.delivery.verdict import Outgoing, Verdict
 from deploylog.events import Event
 from deploylog.subscriptions import Format, Subscription, Target
 
 USER_AGENT = f"deploylog/{__version__}"
 
-#: With more events than this in a lane they go to Slack as a digest: it takes one message a second.
-STORM = 10
+#: Of a request to Slack.
+JSON_HEADERS = {"content-type": "application/json; charset=utf-8", "user-agent": USER_AGENT}
 
 #: The most events of one digest.
 MOST_IN_A_DIGEST = 500
@@ -69,8 +70,11 @@ class WebhookSender:
         poster: Poster,
         render: Mapping[Format, Render],
         events_url: Callable[[Subscription, Event], str],
+        *,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """``events_url`` is where a receiver reads what it missed."""
+        """``events_url`` is where a receiver reads what it missed; ``clock`` gives ns."""
+        self._clock = clock
         self._poster = poster
         self._render = render
         self._events_url = events_url
@@ -94,13 +98,15 @@ class WebhookSender:
         headers = {
             "content-type": media_type,
             "user-agent": USER_AGENT,
-            **signature_headers(event.id, context.now, body, secrets),
             "deploylog-subscription": subscription.id,
             "deploylog-events-url": self._events_url(subscription, event),
             **_place_headers(event, context),
         }
         return judge_receiver(
-            await self._poster.post(Outgoing(url=target.url, headers=headers, body=body))
+            await self._poster.post(
+                Outgoing(url=target.url, headers=headers, body=body),
+                sign=lambda: signature_headers(event.id, self._clock(), body, secrets),
+            )
         )
 
 
@@ -138,14 +144,6 @@ class SlackWebhookSender:
         context: Context,
     ) -> Verdict:
         """See ``Sender``."""
-        body = msgspec.json.encode(with_sender(plain_payload(events), target))
+        body = msgspec.json.encode(with_sender(events_payload(events), target))
         outgoing = Outgoing(url=target.url, headers=JSON_HEADERS, body=body)
         return judge_webhook(await self._poster.post(outgoing))
-
-
-JSON_HEADERS = {"content-type": "application/json; charset=utf-8", "user-agent": USER_AGENT}
-
-
-def plain_payload(events: Sequence[Event]) -> Payload:
-    """One message for the events."""
-    return event_payload(events[0]) if len(events) == 1 else digest_payload(events)

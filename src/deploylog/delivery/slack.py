@@ -17,6 +17,9 @@ MAX_HEADER = 150
 MAX_BLOCKS = 50
 MAX_TEXT = 4000
 
+#: More events than this are a storm, which is told as a digest: Slack takes one message a second.
+STORM = 10
+
 #: Sections that a message of an event has at most: three are 9,000 units.
 _PIECES = 3
 
@@ -41,25 +44,30 @@ Block = dict[str, Any]
 
 def event_payload(event: Event) -> Payload:
     """One event."""
-    title = f"{code(event.type)} {code(_subject(event))}"
-    by = f" by {code(event.actor)}" if event.actor else ""
-    took = f" after {duration(event.elapsed)}" if event.elapsed is not None else ""
     return _payload(
         f"{event.type} {_subject(event)}: {_first_line(event)}",
         [
-            _section(f"{_sign(event.phase)} {title}{by}{took}"),
+            _section(_title(event, most=200)),
             *_texts(event.message),
             _context(moment(event.time), code(event.scopes[0], most=1500)),
         ],
     )
 
 
-def failures_payload(failures: Sequence[Event]) -> Payload:
-    """What failed in a deployment, for its thread: one failure whole, or many by name."""
-    if len(failures) == 1:
-        return event_payload(failures[0])
-    title = f"{len(failures)} failures"
-    return _payload(title, [_section(f":x: *{title}*"), *_failed(failures)])
+def events_payload(events: Sequence[Event]) -> Payload:
+    """One event whole, a few with the beginnings of what they say, many as a digest."""
+    if len(events) == 1:
+        return event_payload(events[0])
+    return _few_payload(events) if len(events) <= STORM else digest_payload(events)
+
+
+def _few_payload(events: Sequence[Event]) -> Payload:
+    blocks: list[Block] = []
+    for event in events:
+        blocks.append(_section(_title(event, most=120)))
+        blocks += map(_section, code_blocks(event.message or "", most=450, pieces=1))
+    blocks.append(_context(f"{moment(events[0].time)} to {moment(events[-1].time)}"))
+    return _payload(_summary(events), blocks)
 
 
 def digest_payload(events: Sequence[Event]) -> Payload:
@@ -68,14 +76,13 @@ def digest_payload(events: Sequence[Event]) -> Payload:
     counts = Counter(event.type for event in events).most_common()
     lines = [f"{number} x {code(type, most=150)}" for type, number in counts[:_NAMED]]
     lines += _more(len(counts) - _NAMED, "types")
-    failed = [event for event in events if event.phase == "failed"]
-    title = f"{len(events)} events, {len(failed)} failed"
+    summary = _summary(events)
     return _payload(
-        title,
+        summary,
         [
-            _header(title),
+            _header(summary),
             _section("\n".join(lines)),
-            *_failed(failed),
+            *_failures(_failed(events)),
             _context(f"{moment(first.time)} to {moment(last.time)}"),
         ],
     )
@@ -128,10 +135,23 @@ def _counted(counts: Counts) -> str:
     )
 
 
-def _failed(events: Sequence[Event]) -> list[Block]:
+def _title(event: Event, *, most: int) -> str:
+    by = f" by {code(event.actor, most=most)}" if event.actor else ""
+    took = f" after {duration(event.elapsed)}" if event.elapsed is not None else ""
+    what = f"{code(event.type, most=most)} {code(_subject(event), most=most)}"
+    return f"{_sign(event.phase)} {what}{by}{took}"
+
+
+def _summary(events: Sequence[Event]) -> str:
+    return f"{len(events)} events, {len(_failed(events))} failed"
+
+
+def _failed(events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if event.phase == "failed"]
+
+
+def _failures(events: Sequence[Event]) -> list[Block]:
     """Names them; what each says is cut to a line."""
-    if not events:
-        return []
     lines = [f":x: {code(_subject(e))} {code(_first_line(e), most=300)}" for e in events[:_NAMED]]
     lines += _more(len(events) - _NAMED, "failures")
     # Each line is far below a section's limit; together they may not be.

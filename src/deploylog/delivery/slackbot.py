@@ -8,8 +8,8 @@ import msgspec
 from deploylog.catalogue import Deployment, place_of
 from deploylog.delivery.answers import Said, judge_api
 from deploylog.delivery.http import Poster
-from deploylog.delivery.senders import JSON_HEADERS, MOST_IN_A_DIGEST, Context, plain_payload
-from deploylog.delivery.slack import Payload, deployment_payload, failures_payload
+from deploylog.delivery.senders import JSON_HEADERS, MOST_IN_A_DIGEST, Context
+from deploylog.delivery.slack import Payload, deployment_payload, events_payload
 from deploylog.delivery.verdict import Answer, Outgoing, Verdict
 from deploylog.events import Event
 from deploylog.scope import Scope, deployment_scope
@@ -84,12 +84,12 @@ class SlackBotSender:
         deployment = await self._deployments(subscription, scope) if scope is not None else None
         if scope is None or deployment is None:
             if untold := self._untold(subscription, events):
-                await request.post(plain_payload(untold))
+                await request.post(events_payload(untold))
                 self._remember(subscription, untold)
             return
         message = await self._show(request, subscription, scope, deployment, now)
         if failures := self._untold(subscription, filter(is_failure, events)):
-            await request.reply(message, failures_payload(failures))
+            await request.reply(message, events_payload(failures))
             self._remember(subscription, failures)
 
     async def _show(
