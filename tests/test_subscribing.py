@@ -658,7 +658,7 @@ async def test_an_event_is_sent_again_whether_it_arrived_or_not(
         ({"groups": ("ops",)}, ADMIN, EventNotFound),
         ({"groups": ("secret",)}, principal("admin:/", groups=["secret"]), EventNotFound),
         ({"groups": ("ops",)}, principal("admin:/", groups=["ops"]), None),
-        ({"type": "other"}, OWNER, InvalidSubscription),
+        ({"type": "not.asked.for"}, OWNER, None),
     ],
 )
 async def test_an_event_is_sent_again_only_if_the_owner_may_see_it(
@@ -680,6 +680,22 @@ async def test_an_event_is_sent_again_only_if_the_owner_may_see_it(
             await subscribing.redeliver(who, mine.id, recorded.id)
 
     assert len(await store.deliveries.pending(mine.id)) == (refusal is None)
+
+
+async def test_an_event_that_escape_has_no_name_for_is_not_sent_to_it(
+    subscribing: Subscribing, store: Store
+):
+    mine = await created(subscribing, format="escape")
+    [known, unknown] = await store.log.append(
+        [new_event("state.deployment.updated"), new_event("resource.create.started")]
+    )
+    await given_up(store, mine, 2)
+
+    await subscribing.redeliver(OWNER, mine.id, known.id)
+    with pytest.raises(InvalidSubscription):
+        await subscribing.redeliver(OWNER, mine.id, unknown.id)
+
+    assert [each.position for each in await store.deliveries.pending(mine.id)] == [1]
 
 
 async def test_nothing_is_sent_for_an_owner_whose_credential_is_gone(

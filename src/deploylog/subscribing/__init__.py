@@ -18,7 +18,7 @@ from deploylog.errors import (
     SubscriptionNotFound,
 )
 from deploylog.events import Event
-from deploylog.filters import AnyOf, Filter
+from deploylog.filters import EVERYTHING, AnyOf, Filter
 from deploylog.principals import Principal
 from deploylog.scope import ROOT
 from deploylog.store.base import Backlog, RecordedAttempt, Store
@@ -190,18 +190,18 @@ class Subscribing:
         return await self._test(await self.get(principal, id))
 
     async def redeliver(self, principal: Principal, id: str, event_id: str) -> None:
-        """Send one event again, at once.
+        """Send one event, at once, whether it was sent before or not.
 
-        Raises EventNotFound when principal or owner may not see it, InvalidSubscription when it
-        is not one that the subscription asks for, Conflict when it was not its turn yet.
+        Raises EventNotFound when principal or owner may not see it, InvalidSubscription when the
+        subscription's format has none of its type, Conflict when it is beyond the checkpoint.
         """
         found = await self.get(principal, id)
         event = await self._event(principal, found, event_id)
-        if not found.filter.matches(event):
-            message = "the subscription does not ask for this event"
+        if not self._formats.get(found.format, EVERYTHING).matches(event):
+            message = f"an event of type {event.type[:64]} has no {found.format} format"
             raise InvalidSubscription(message, field="event")
         if event.position > found.checkpoint:
-            raise Conflict("the event was not delivered yet: its turn comes")
+            raise Conflict("the subscription has not come to this event yet")
         await self._store.deliveries.redeliver(found.id, event.position)
         self._tell()
 
