@@ -88,7 +88,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "basepaths": set(),
     "server": {"asgi", "auth", "errors", "settings", "store", "telemetry"},
-    "admin": {"auth", "errors", "principals", "store", "store.base"},
+    "admin": {"auth", "errors", "principals", "store", "store.base", "subscriptions"},
     # The other side: HTTP only.
     "client": {"catalogue", "changes", "errors", "times"},
     "spool": {"client", "errors"},

@@ -15,7 +15,8 @@ from deploylog.auth.seal import load_seal, read_seal
 from deploylog.auth.signature import Signatures, sign
 from deploylog.principals import Principal
 from deploylog.store import open_store
-from factories import Commits
+from deploylog.subscriptions import SecretTerm
+from factories import Commits, subscription
 from presenting import presented
 
 GRANT = ("--grant", "read:project/acme")
@@ -163,6 +164,31 @@ async def test_a_sealing_key_is_replaced(keys: Keys):
     assert (resealed.code, resealed.out) == (0, "resealed 1\n")
     assert load_seal(new)
     assert await keys.signed_by(pair["keyId"], pair["secretKey"]) is not None
+
+
+async def test_what_subscriptions_keep_is_resealed_too(keys: Keys):
+    old, new = keys.sealing.read_text(), keys("new-sealing-key").out
+    seal = load_seal(old)
+    kept = subscription(
+        target=seal.seal("target"),
+        secrets=(
+            SecretTerm(sealed=seal.seal("second"), created=2),
+            SecretTerm(sealed=seal.seal("first"), created=1, expires=3),
+        ),
+    )
+    async with open_store(keys.store, observer=Commits()) as store:
+        await store.subscriptions.add(kept)
+
+    keys.seal(new, old)
+    resealed = keys("reseal")
+
+    async with open_store(keys.store, observer=Commits()) as store:
+        [after] = await store.subscriptions.list()
+    opened = load_seal(new)
+    assert resealed.out == "resealed 1\n"
+    assert opened.open(after.target) == "target"
+    assert [opened.open(term.sealed) for term in after.secrets] == ["second", "first"]
+    assert [(term.created, term.expires) for term in after.secrets] == [(2, None), (1, 3)]
 
 
 async def test_nothing_is_resealed_unless_everything_opens(keys: Keys):

@@ -1,7 +1,6 @@
 """Who may subscribe to what, see it, change it, and have events sent again."""
 
 from collections.abc import Callable, Sequence
-from uuid import uuid4
 
 import pytest
 
@@ -29,6 +28,9 @@ from deploylog.subscribing.asked import Aim, Change, NewSubscription
 from deploylog.subscribing.vault import MAX_SECRETS, Vault
 from deploylog.subscriptions import Attempt, Delivery, Owner, Pending, Subscription
 from factories import attempt, new_event, now, subscription
+
+#: An id that nothing has.
+NOBODYS = "5c5ecbb0-6d2c-4f1f-9d0c-0d6f5f6d3c11"
 
 URL = "https://hooks.example.com/services/T0/B0/very-secret"
 TOKEN = "xoxb-very-secret"
@@ -366,7 +368,7 @@ async def test_a_subscription_begins_where_it_is_asked_to(
 
 
 @pytest.mark.parametrize(
-    "start", ["soon", str(uuid4()), "00000000-0000-7000-8000-000000000001", "beyond"]
+    "start", ["soon", NOBODYS, "00000000-0000-7000-8000-000000000001", "beyond"]
 )
 async def test_a_subscription_cannot_begin_after_what_is_no_event_of_the_log(
     subscribing: Subscribing, store: Store, start: str
@@ -442,7 +444,7 @@ async def test_one_sees_ones_own_and_those_whose_scopes_one_administers(
 
 
 async def test_what_one_may_not_see_is_as_what_there_is_not(subscribing: Subscribing):
-    mine, nobodys = await created(subscribing), str(uuid4())
+    mine, nobodys = await created(subscribing), NOBODYS
 
     with pytest.raises(SubscriptionNotFound) as unseen:
         await subscribing.get(OTHER, mine.id)
@@ -658,7 +660,7 @@ async def test_an_event_is_sent_again_whether_it_arrived_or_not(
         ({"groups": ("ops",)}, ADMIN, EventNotFound),
         ({"groups": ("secret",)}, principal("admin:/", groups=["secret"]), EventNotFound),
         ({"groups": ("ops",)}, principal("admin:/", groups=["ops"]), None),
-        ({"type": "other"}, OWNER, InvalidSubscription),
+        ({"type": "not.asked.for"}, OWNER, None),
     ],
 )
 async def test_an_event_is_sent_again_only_if_the_owner_may_see_it(
@@ -680,6 +682,22 @@ async def test_an_event_is_sent_again_only_if_the_owner_may_see_it(
             await subscribing.redeliver(who, mine.id, recorded.id)
 
     assert len(await store.deliveries.pending(mine.id)) == (refusal is None)
+
+
+async def test_an_event_that_escape_has_no_name_for_is_not_sent_to_it(
+    subscribing: Subscribing, store: Store
+):
+    mine = await created(subscribing, format="escape")
+    [known, unknown] = await store.log.append(
+        [new_event("state.deployment.updated"), new_event("resource.create.started")]
+    )
+    await given_up(store, mine, 2)
+
+    await subscribing.redeliver(OWNER, mine.id, known.id)
+    with pytest.raises(InvalidSubscription):
+        await subscribing.redeliver(OWNER, mine.id, unknown.id)
+
+    assert [each.position for each in await store.deliveries.pending(mine.id)] == [1]
 
 
 async def test_nothing_is_sent_for_an_owner_whose_credential_is_gone(

@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+import msgspec
+
 from deploylog.auth.apikey import make_key
 from deploylog.auth.seal import Seal, make_sealing_key, read_seal, require_seal
 from deploylog.auth.signature import make_pair, make_signer, open_secret
@@ -13,6 +15,7 @@ from deploylog.principals import Grant
 from deploylog.store import migrate_store, open_store
 from deploylog.store import store_exists as exists
 from deploylog.store.base import Store, StoredKey, StoredSigner
+from deploylog.subscriptions import Subscription
 
 _Result = TypeVar("_Result")
 
@@ -131,9 +134,24 @@ async def _revoke(store: Store, id: str, now: int) -> None:
 async def _reseal(store: Store, seal: Seal) -> int:
     signers = [signer for signer in await store.signers.list() if signer.revoked is None]
     secrets = [open_secret(signer, seal) for signer in signers]
+    subscriptions = [_resealed(each, seal) for each in await store.subscriptions.list()]
     for signer, secret in zip(signers, secrets, strict=True):
         await store.signers.reseal(signer.kind, signer.id, seal.seal(secret))
-    return len(signers)
+    for subscription in subscriptions:
+        await store.subscriptions.change(subscription)
+    return len(signers) + len(subscriptions)
+
+
+def _resealed(subscription: Subscription, seal: Seal) -> Subscription:
+    """It with its target and its secrets encrypted anew."""
+    return msgspec.structs.replace(
+        subscription,
+        target=seal.seal(seal.open(subscription.target)),
+        secrets=tuple(
+            msgspec.structs.replace(term, sealed=seal.seal(seal.open(term.sealed)))
+            for term in subscription.secrets
+        ),
+    )
 
 
 def _require_store(store_url: str) -> None:

@@ -18,11 +18,12 @@ from deploylog.errors import (
     SubscriptionNotFound,
 )
 from deploylog.events import Event
-from deploylog.filters import AnyOf, Filter
+from deploylog.filters import EVERYTHING, Filter
 from deploylog.principals import Principal
 from deploylog.scope import ROOT
 from deploylog.store.base import Backlog, RecordedAttempt, Store
 from deploylog.subscribing.asked import Aim, Change, NewSubscription
+from deploylog.subscribing.formats import only_known
 from deploylog.subscribing.targets import show
 from deploylog.subscribing.vault import Vault
 from deploylog.subscriptions import Attempt, Format, Owner, Pending, Subscription
@@ -190,18 +191,18 @@ class Subscribing:
         return await self._test(await self.get(principal, id))
 
     async def redeliver(self, principal: Principal, id: str, event_id: str) -> None:
-        """Send one event again, at once.
+        """Send one event, at once, whether it was sent before or not.
 
-        Raises EventNotFound when principal or owner may not see it, InvalidSubscription when it
-        is not one that the subscription asks for, Conflict when it was not its turn yet.
+        Raises EventNotFound when principal or owner may not see it, InvalidSubscription when the
+        subscription's format has none of its type, Conflict when it is beyond the checkpoint.
         """
         found = await self.get(principal, id)
         event = await self._event(principal, found, event_id)
-        if not found.filter.matches(event):
-            message = "the subscription does not ask for this event"
+        if not self._formats.get(found.format, EVERYTHING).matches(event):
+            message = f"an event of type {event.type[:64]} has no {found.format} format"
             raise InvalidSubscription(message, field="event")
         if event.position > found.checkpoint:
-            raise Conflict("the event was not delivered yet: its turn comes")
+            raise Conflict("the subscription has not come to this event yet")
         await self._store.deliveries.redeliver(found.id, event.position)
         self._tell()
 
@@ -253,7 +254,7 @@ class Subscribing:
             if not principal.visibility.meets(path):
                 raise Forbidden(f"{principal.name} may not read {path or 'anything'}")
         asked = msgspec.structs.replace(asked, scopes=scopes)
-        return _only(asked, self._formats[format]) if format in self._formats else asked
+        return only_known(asked, self._formats[format]) if format in self._formats else asked
 
     async def _start(self, start: str) -> int:
         """The checkpoint to begin with; raises InvalidCursor or CursorExpired."""
@@ -389,19 +390,3 @@ def _asked(before: Filter, change: Change) -> Filter:
         scopes=change.scopes if change.scopes is not None else before.scopes,
         all_of=change.conditions if change.conditions is not None else before.all_of,
     )
-
-
-def _only(asked: Filter, known: Filter) -> Filter:
-    """What of ``asked`` has one of the types of ``known``; raises InvalidSubscription."""
-    types = tuple(value for each in known.all_of for value in each.values)
-    rest = tuple(each for each in asked.all_of if each.field != "type")
-    for condition in asked.all_of:
-        if condition.field == "type":
-            types = tuple(text for text in types if _allows(condition, text))
-    if not types:
-        raise InvalidSubscription("no event of these types has this format", field="filter.type")
-    return msgspec.structs.replace(asked, all_of=(AnyOf(field="type", values=types), *rest))
-
-
-def _allows(condition: AnyOf, text: str) -> bool:
-    return text in condition.values or text.startswith(condition.prefixes)

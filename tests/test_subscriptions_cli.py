@@ -1,0 +1,255 @@
+"""``deploylog subscriptions`` and ``deliveries``, against the real service."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from deploylog.auth.seal import make_sealing_key, read_seal
+from deploylog.store.base import Store
+from deploylog.subscriptions import Delivery, Pending
+from factories import attempt, now
+from fake_server import FakeServer, fake_server
+from servers import Local, line, running
+from test_cli import NOWHERE, Cli, Ended
+
+URL = "https://hooks.example.com/very-secret"
+
+
+@pytest.fixture
+def sealing(tmp_path: Path) -> Path:
+    file = tmp_path / "sealing"
+    file.write_text(make_sealing_key())
+    return file
+
+
+@pytest.fixture
+async def server(store: Store, sealing: Path) -> AsyncIterator[Local]:
+    async with running(store, secret_key_file=str(sealing)) as server:
+        yield server
+
+
+@pytest.fixture
+def cli(server: Local, tmp_path: Path) -> Cli:
+    return Cli(tmp_path, server.url)
+
+
+async def added(cli: Cli, *options: str) -> str:
+    """The id of a new subscription."""
+    ended = await cli("subscriptions", "add", "ops", "--json", *(options or ("--url", URL)))
+    assert ended.code == 0, ended.err
+    return str(json.loads(ended.out)["id"])
+
+
+async def shown(cli: Cli, id: str) -> dict[str, object]:
+    ended = await cli("subscriptions", "show", id, "--json")
+    assert ended.code == 0, ended.err
+    return dict(json.loads(ended.out))
+
+
+async def gave_up(store: Store, id: str, position: int) -> None:
+    await store.deliveries.claim("test", now=0, until=1)
+    told = Delivery(
+        subscription=id,
+        attempts=(attempt(position, result="parked", status=500, error="it said\x1b[2J 500"),),
+        checkpoint=position,
+        pending=(
+            Pending(position=position, lane="a", tries=3, first=now(), parked=True, error="500"),
+        ),
+    )
+    assert not await store.deliveries.record("test", [told], now=0)
+
+
+async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, server: Local):
+    ended = await cli(
+        "subscriptions", "add", "ops", "--url", URL, "--format", "cloudevents", "--order", "lane",
+        "--scope", "project/acme", "--scope", "state/acme", "--type", "deployment.*",
+        "--resource-name", "web", "--from", "start",
+    )  # fmt: skip
+
+    id, secret = re.fullmatch(r"id: (\S+)\nsecret: (whsec_\S+)\n", ended.out).groups()  # type: ignore[union-attr]
+    told = await shown(cli, id)
+    listed = await cli("subscriptions")
+    again = await cli("subscriptions", "show", id)
+    assert (ended.code, ended.err) == (0, "")
+    assert (told["order"], told["scopes"]) == ("lane", ["project/acme", "state/acme"])
+    assert told["filter"] == {"type": ["deployment.*"], "resourcename": ["web"]}
+    assert re.search(
+        rf"{id} +ops +active +https://hooks.example.com/… +anybody +0 +0 +0", listed.out
+    )
+    assert "target        webhook https://hooks.example.com/…\n" in again.out
+    assert "filter        type=deployment.* resourcename=web\n" in again.out
+    assert "state         active\n" in again.out
+    for output in (listed.out, again.out, json.dumps(told)):
+        assert secret not in output
+        assert "very-secret" not in output
+
+
+async def test_what_is_secret_is_read_from_files(cli: Cli, store: Store, sealing: Path):
+    folder = sealing.parent
+    (folder / "token").write_text("xoxb-1\n")
+    (folder / "own").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+
+    bot = await cli(
+        "subscriptions", "add", "bot", "--kind", "slack", "--token-file", "token", "--channel",
+        "#deploys", "--icon", ":rocket:", "--username", "Log",
+    )  # fmt: skip
+    given = await cli(
+        "subscriptions", "add", "own", "--url-file", "-", "--secret-file", "own",
+        stdin=f"{URL}\n".encode(),
+    )  # fmt: skip
+
+    seal = read_seal(str(sealing))
+    assert seal is not None
+    [first, second] = await store.subscriptions.list()
+    assert (bot.code, given.code) == (0, 0), (bot.err, given.err)
+    assert bot.out == f"id: {first.id}\n"
+    assert given.out == f"id: {second.id}\n"
+    assert json.loads(seal.open(first.target)) == {
+        "url": "", "token": "xoxb-1", "channel": "#deploys", "username": "Log",
+        "icon": ":rocket:",
+    }  # fmt: skip
+    assert json.loads(seal.open(second.target))["url"] == URL
+    assert seal.open(second.secrets[0].sealed).startswith("whsec_MfKQ")
+    assert first.shown == "slack #deploys"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--url", URL, "--url-file", "-"), "give either --url or --url-file"),
+        (("--url-file", "missing"), "cannot read missing: No such file or directory"),
+        (("--url-file", "-"), "there is nothing in -"),
+        (("--url", URL, "--kind", "sms"), "'sms' is not one of 'webhook', 'slack'."),
+        (("--url", URL, "--order", "x"), "'x' is not one of 'strict', 'lane'."),
+    ],
+)
+async def test_what_cannot_be_meant_is_a_usage_error(
+    cli: Cli, store: Store, options: tuple[str, ...], said: str
+):
+    ended = await cli("subscriptions", "add", "ops", *options)
+
+    assert ended.code == 2
+    assert said in ended.err
+    assert await store.subscriptions.list() == []
+
+
+async def test_what_the_service_refuses_is_told_in_one_line(cli: Cli):
+    ended = await cli("subscriptions", "add", "ops", "--url", "http://10.0.0.1/very-secret")
+    missing = await cli("subscriptions", "show", "x")
+
+    assert ended.code == 1
+    assert ended.err == "deploylog: the address is not a public one\n"
+    assert (missing.code, missing.err) == (1, "deploylog: there is no subscription 'x'\n")
+
+
+async def test_a_subscription_is_changed_paused_resumed_and_deleted(cli: Cli, server: Local):
+    id = await added(cli, "--url", URL, "--type", "a", "--scope", "project/acme")
+
+    changed = await cli(
+        "subscriptions", "change", id, "--name", "all", "--url", "https://other.example/x",
+        "--type", "b", "--order", "lane",
+    )  # fmt: skip
+    after = await shown(cli, id)
+    paused = await cli("subscriptions", "pause", id)
+    waiting = await cli("subscriptions", "show", id)
+    resumed = await cli("subscriptions", "resume", id)
+    active = await shown(cli, id)
+    deleted = await cli("subscriptions", "delete", id)
+    left = await cli("subscriptions", "list", "--json")
+
+    assert [e.code for e in (changed, paused, resumed, deleted, left)] == [0] * 5
+    assert "name          all\n" in changed.out
+    assert (after["target"], after["order"]) == ("https://other.example/…", "lane")
+    assert (after["filter"], after["scopes"]) == ({"type": ["b"]}, ["project/acme"])
+    assert "state         paused: paused by anybody\n" in waiting.out
+    assert active["state"] == "active"
+    assert left.out == ""
+
+
+async def test_a_secret_is_replaced_and_printed_once(cli: Cli):
+    id = await added(cli)
+
+    drawn = await cli("subscriptions", "rotate-secret", id, "--overlap", "60")
+    alone = await cli("subscriptions", "rotate-secret", id, "--overlap", "0", "--json")
+    told = await cli("subscriptions", "show", id)
+
+    assert re.fullmatch(rf"id: {id}\nsecret: whsec_\S+\n", drawn.out)
+    assert json.loads(alone.out)["secret"].startswith("whsec_")
+    assert len(json.loads(alone.out)["secrets"]) == 1
+    assert re.search(r"signed +since 2\S+ \S+Z\n", told.out)
+    assert "whsec_" not in told.out
+
+
+async def test_deliveries_are_listed_and_events_sent_again(cli: Cli, server: Local, store: Store):
+    id = await added(cli)
+    [event, _] = await server.append([line(), line()])
+    await gave_up(store, id, 1)
+    await gave_up(store, id, 2)
+
+    table = await cli("deliveries", "list", id, "--limit", "1")
+    lines = await cli("deliveries", "list", id, "--before", "2", "--json")
+    parked = await cli("deliveries", "parked", id)
+    later = await cli("deliveries", "parked", id, "--after", "1", "--json")
+    one = await cli("deliveries", "redeliver", id, "--event", event)
+    all_ = await cli("deliveries", "redeliver", id, "--since", "-1h")
+    left = await cli("deliveries", "parked", id, "--json")
+
+    [_, row] = table.out.splitlines()
+    assert re.search(r"Z +event-2 +parked +500 +0 +it said\ufffd\[2J 500", row)
+    assert [json.loads(text)["event"] for text in lines.out.splitlines()] == ["event-1"]
+    assert re.search(rf"{event} +1 +3 .*Z +500", parked.out)
+    assert [json.loads(text)["position"] for text in later.out.splitlines()] == ["2"]
+    assert (one.out, all_.out, left.out) == ("redelivering 1\n", "redelivering 1\n", "")
+
+
+@pytest.mark.parametrize(
+    ("attempted", "ended"),
+    [
+        ({"result": "delivered", "status": 204}, Ended(0, "delivered: 204 after 12 ms\n", "")),
+        (
+            {"result": "failed", "status": 500},
+            Ended(1, "", "deploylog: not delivered: the receiver answered 500\n"),
+        ),
+        (
+            {"result": "failed", "error": "connection refused"},
+            Ended(1, "", "deploylog: not delivered: connection refused\n"),
+        ),
+    ],
+)
+async def test_a_test_says_how_it_went(tmp_path: Path, attempted: dict[str, object], ended: Ended):
+    async def tested(server: FakeServer, request: web.Request) -> web.Response:
+        assert request.path == "/log/v1/subscriptions/s1/test"
+        fixed = {"event": "e", "position": "0", "started": "2026-11-26T00:00:00Z"}
+        return web.json_response(fixed | {"latency_ms": 12} | attempted)
+
+    async with fake_server() as server:
+        server.script.append(tested)
+
+        assert await Cli(tmp_path, server.url)("subscriptions", "test", "s1") == ended
+
+
+@pytest.mark.parametrize("options", [(), ("--event", "x", "--since", "-1h")])
+async def test_what_is_sent_again_is_said_in_one_way(cli: Cli, options: tuple[str, ...]):
+    ended = await cli("deliveries", "redeliver", "x", *options)
+
+    assert ended.code == 2
+    assert "give either --event or --since" in ended.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("subscriptions",),
+        ("subscriptions", "add", "ops", "--url", URL),
+        ("subscriptions", "test", "x"),
+        ("deliveries", "list", "x"),
+    ],
+)
+async def test_who_gets_no_answer_exits_75(tmp_path: Path, command: tuple[str, ...]):
+    ended = await Cli(tmp_path, NOWHERE)(*command)
+
+    assert ended.code == 75
