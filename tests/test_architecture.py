@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "bodies": {"errors"},
     "dialects.parts": {"bodies", "cleaning", "planfiles", "service", "staging"},
     "dialects.operations": set(),
-    "dialects.envelope": {"auth", "errors", "principals", "dialects.parts"},
+    "dialects.envelope": {"auth", "bodies", "errors", "principals", "dialects.parts"},
     "dialects.native": {
         *CORE, *DIALECT, "service", "staging", "hub", "store.base", "sse", "bodies", "ingest",
     },
