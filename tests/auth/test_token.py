@@ -792,3 +792,17 @@ def test_a_host_means_https():
         "https://idp.example/.well-known/oauth-authorization-server/realms/acme",
         "https://idp.example/realms/acme/.well-known/openid-configuration",
     )
+
+
+# What is told of those that are not
+
+
+async def test_the_reason_is_told_of_a_token_in_huaweis_header(idp: RunningIssuer, tokens: Tokens):
+    good = await token(idp)
+    header, claims, signature = good.split(".")
+    cut = f"{header}.{claims}.{signature[:-8]}AAAAAAAA"
+
+    assert await tokens.principal(presented({"x-auth-token": good})) is not None
+    assert await refusal(tokens, await token(idp, exp=NOW - LEEWAY - 1)) == "expired"
+    assert await refusal(tokens, cut) == "bad_signature"
+    assert await refusal(tokens, "a.b.c") == "malformed"
