@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ from deploylog.store.base import Store
 from factories import now
 from servers import EVENTS, Answer, Local, line, running
 from signing import keep_pair, send, signed_by_botocore
+from waiting import PATIENCE
 
 Pair = tuple[str, str]
 
@@ -133,3 +136,24 @@ async def test_an_idempotent_request_may_be_tried_again_with_the_same_signature(
 
     assert [answer.status for answer in answers] == [201, 201]
     assert answers[0].ids == answers[1].ids
+
+
+async def test_the_example_in_the_documentation_runs(server: Local, pair: Pair, tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "authenticate.md").read_text()
+    [example] = [text for text in page.split("```") if "SigV4Auth(" in text]
+    program = example.removeprefix("python\n").replace("http://127.0.0.1:8325", server.url)
+    environment = {
+        "HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "AWS_ACCESS_KEY_ID": pair[0],
+        "AWS_SECRET_ACCESS_KEY": pair[1],
+    }
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(PATIENCE):
+        said, _ = await process.communicate()
+
+    assert process.returncode == 0
+    assert said.startswith(b'b\'{"events":[]')

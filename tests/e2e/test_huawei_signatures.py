@@ -109,7 +109,8 @@ async def test_names_filters_and_markers_are_signed_however_they_are_spelt(
         return await ask(pair, CHINESE, filter=condition, field="resource_name", **asked)
 
     opened = await open_signed(server, pair, CHINESE)
-    event = line("deployment.log", resourcetype="vpc", resourcename="vpc_1")
+    of_vpc = {"resourcetype": "huaweicloud_vpc", "resourcename": "vpc_1"}
+    event = {"type": "deployment.log", "source": "terraform", **of_vpc}
     path = f"{EVENTS}?deployment={opened['id']}"
     for _ in range(3):
         answer = await post(server, pair, path, json.dumps(event).encode(), type=LINES)
