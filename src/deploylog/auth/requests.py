@@ -104,8 +104,11 @@ class RequestSignatures:
 
     async def principal(self, presented: Presented) -> Principal | None:
         """See ``Authenticator``."""
+        if not presented.signs_whole:
+            return None
         try:
-            return await self._principal(presented)
+            claim = self._scheme.parse(presented)
+            return None if claim is None else await self._principal(presented, claim)
         except Unauthenticated as error:
             # Whoever sets it up must be able to tell. A key's id may be a secret, if somebody
             # has mixed the two up.
@@ -117,10 +120,7 @@ class RequestSignatures:
         """See ``Authenticator``."""
         return await self._known.get(principal.id) is not None
 
-    async def _principal(self, presented: Presented) -> Principal | None:
-        claim = self._scheme.parse(presented)
-        if claim is None:
-            return None
+    async def _principal(self, presented: Presented, claim: Claim) -> Principal:
         known = await self._known.get(claim.key_id)
         if known is None:
             raise Unauthenticated(reason="unknown_key")
