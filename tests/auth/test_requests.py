@@ -13,8 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clocks import Clock, WallClock
-from deploylog.auth import Presented
+from deploylog.auth import Gate, Presented
 from deploylog.auth.huawei import HuaweiScheme
+from deploylog.auth.rate import Rate
 from deploylog.auth.replays import GRACE_SECONDS
 from deploylog.auth.requests import SAID_AT_ONCE, WINDOW, RequestSignatures, Scheme
 from deploylog.auth.seal import Seal, load_seal, make_sealing_key
@@ -402,6 +403,40 @@ async def test_why_a_signature_was_refused_the_log_says_without_what_it_held(
     said = {record.getMessage() for record in caplog.records}
     assert said == {"a signature of kind huawei was refused: bad_signature"}
     assert len(caplog.records) == SAID_AT_ONCE
+
+
+@pytest.mark.parametrize("name", VECTORS)
+async def test_through_the_gate_dialects_learn_what_is_wrong(name: str):
+    vector, unlimited = VECTORS[name], Rate(0, burst=1, clock=Clock())
+    verifier = Verifier()
+    gate = Gate(
+        tuple(verifier.kinds.values()),
+        requests=unlimited,
+        failures=unlimited,
+        failed=lambda: None,
+    )
+
+    async def reason(request: Presented) -> str:
+        with pytest.raises(Unauthenticated) as raised:
+            await gate.admit(request)
+        assert raised.value.args == Unauthenticated().args
+        return raised.value.reason
+
+    word = "AWS4-HMAC-SHA256" if name == AWS else "SDK-HMAC-SHA256"
+    admitted = await gate.admit(shown(vector))
+    found = [
+        await reason(shown(vector, headers_of(vector, authorization=None))),
+        await reason(shown(vector, headers_of(vector, authorization=f"{word} nonsense"))),
+        await reason(shown(vector, method="PUT")),
+    ]
+    verifier.clock.go_on(WINDOW + 1)
+    found.append(await reason(shown(vector)))
+    verifier.signers.kept.clear()
+    verifier.monotonic.go_on(TRUSTED_SECONDS)
+    found.append(await reason(shown(vector)))
+
+    assert admitted.id == vector["ak"]
+    assert found == ["missing", "malformed", "bad_signature", "expired", "unknown_key"]
 
 
 # Signed here, by the specifications' own words
