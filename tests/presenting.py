@@ -1,5 +1,7 @@
 """What requests show of who sends them."""
 
+from collections.abc import Sequence
+
 from deploylog.auth import Presented
 
 
@@ -12,3 +14,29 @@ def presented(
 ) -> Presented:
     """A request with these headers, by lower-case name."""
     return Presented(method=method, path=path, query="", headers=headers or {}, client=client)
+
+
+def presented_raw(
+    headers: Sequence[tuple[str, bytes]],
+    *,
+    method: str = "GET",
+    path: str = "/log/v1/events",
+    query: str = "",
+    body: bytes = b"",
+    client: str | None = "127.0.0.1",
+) -> Presented:
+    """A request that is signed as a whole, with these headers, in any case and order."""
+
+    async def read() -> bytes:
+        return body
+
+    raw = [(name.lower().encode(), value) for name, value in headers]
+    return Presented(
+        method=method,
+        path=path,
+        query=query,
+        headers={name.decode(): value.decode("latin-1") for name, value in reversed(raw)},
+        client=client,
+        raw_headers=raw,
+        body=read,
+    )

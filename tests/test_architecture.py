@@ -61,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
         "bodies", "cleaning", "planfiles", "service", "staging", "subscribing",
     },
     "dialects.operations": set(),
-    "dialects.envelope": {"auth", "errors", "principals", "dialects.parts"},
+    "dialects.envelope": {"auth", "bodies", "errors", "principals", "dialects.parts"},
     "dialects.native": {
         *CORE, *DIALECT, "service", "staging", "subscribing", "hub", "store.base", "sse", "bodies",
         "ingest",

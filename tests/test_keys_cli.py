@@ -11,13 +11,19 @@ import pytest
 
 from clocks import Clock, WallClock
 from deploylog.auth.apikey import ApiKeys
+from deploylog.auth.huawei import HuaweiScheme
+from deploylog.auth.requests import RequestSignatures
 from deploylog.auth.seal import load_seal, read_seal
 from deploylog.auth.signature import Signatures, sign
+from deploylog.auth.sigv4 import AwsScheme
+from deploylog.errors import Unauthenticated
 from deploylog.principals import Principal
 from deploylog.store import open_store
 from deploylog.subscriptions import SecretTerm
-from factories import Commits, subscription
-from presenting import presented
+from factories import Commits, now, subscription
+from presenting import presented, presented_raw
+from servers import EVENTS
+from signing import signed_by_botocore, signed_by_huawei
 
 GRANT = ("--grant", "read:project/acme")
 BLUELINK = ("--kind", "bluelink")
@@ -73,6 +79,21 @@ class Keys:
         async with open_store(self.store, observer=Commits()) as store:
             signatures = Signatures(store.signers, seal, clock=WallClock(DATE), monotonic=Clock())
             return await signatures.principal(presented(shown))
+
+    async def opens(self, kind: str, id: str, secret: str) -> bool:
+        """Whether who signs with this pair, as that vendor's clients do, is let in."""
+        url = f"http://a{EVENTS}"
+        sign = signed_by_huawei if kind == "huawei" else signed_by_botocore
+        headers = [(name, value.encode()) for name, value in sign((id, secret), "GET", url).items()]
+        scheme = HuaweiScheme() if kind == "huawei" else AwsScheme()
+        async with open_store(self.store, observer=Commits()) as store:
+            signatures = RequestSignatures(
+                scheme, store.signers, read_seal(str(self.sealing)), clock=now, monotonic=Clock()
+            )
+            try:
+                return await signatures.principal(presented_raw(headers)) is not None
+            except Unauthenticated:
+                return False
 
     async def opened_by(self, key: str) -> Principal | None:
         """Who has this API key, as the service sees it."""
@@ -135,6 +156,33 @@ async def test_a_short_secret_is_taken_over_with_a_warning(keys: Keys):
     assert added.err.startswith("deploylog: warning: the secret ")
     assert "may be guessed" in added.err
     assert await keys.signed_by("a", "test-secret_key") is not None
+
+
+@pytest.mark.parametrize("kind", ["huawei", "aws"])
+async def test_a_pair_of_each_vendor_is_added_listed_resealed_and_revoked(keys: Keys, kind: str):
+    made = keys("add", "web", "--kind", kind, *GRANT).pair
+    id, secret = made["keyId"], made["secretKey"]
+    # Base64, which some secrets of AWS are, too.
+    old = "an/old+secret/that+a/client+has/long/had"
+    taken = keys(
+        "add", "old", "--kind", kind, *GRANT, "--id", "OLDCLIENT", "--secret-file", "-", stdin=old
+    )
+    opened = [await keys.opens(kind, id, secret), await keys.opens(kind, "OLDCLIENT", old)]
+
+    rows = [line.split()[:3] for line in keys("list").out.splitlines()[1:]]
+    keys.seal(keys("new-sealing-key").out, keys.sealing.read_text())
+    resealed = keys("reseal")
+    keys.seal(keys.sealing.read_text().splitlines()[0])
+    still = await keys.opens(kind, id, secret)
+    revoked = keys("revoke", id)
+
+    assert opened == [True, True]
+    assert (taken.code, taken.out) == (0, "keyId: OLDCLIENT\n")
+    assert rows == [[id, kind, "web"], ["OLDCLIENT", kind, "old"]]
+    assert (resealed.out, still) == ("resealed 2\n", True)
+    assert (revoked.code, revoked.out) == (0, "")
+    assert not await keys.opens(kind, id, secret)
+    assert await keys.opens(kind, "OLDCLIENT", old)
 
 
 async def test_keys_of_both_kinds_are_listed_and_revoked(keys: Keys):
@@ -262,6 +310,7 @@ MISTAKES = {
     "an id alone": ((*BLUELINK, "--id", "a"), "together"),
     "a secret alone": ((*BLUELINK, "--secret-file", "-"), "together"),
     "a pair as an API key": (("--id", "a", "--secret-file", "-"), "--kind bluelink"),
+    "a bad id of AWS": (("--kind", "aws", "--id", "a/b", "--secret-file", "-"), "key id of aws"),
     "a bad id": ((*BLUELINK, "--id", "a,b", "--secret-file", "-"), "key id"),
     "no such file": ((*BLUELINK, "--id", "a", "--secret-file", "nowhere"), "nowhere"),
     "an empty file": ((*BLUELINK, "--id", "a", "--secret-file", "empty"), "no secret"),
@@ -289,12 +338,13 @@ def test_an_id_is_given_once(keys: Keys):
     key = keys("add", "ci", *GRANT).out.strip().split("_")[1]
     secret = "a" * 32
 
-    def add(id: str) -> Ended:
-        return keys("add", "w", *BLUELINK, *GRANT, "--id", id, "--secret-file", "-", stdin=secret)
+    def add(id: str, kind: str) -> Ended:
+        options = ("--kind", kind, "--id", id, "--secret-file", "-")
+        return keys("add", "w", *GRANT, *options, stdin=secret)
 
-    assert add("mine").code == 0
-    for id in ("mine", key):
-        again = add(id)
+    assert add("mine", "huawei").code == 0
+    for id, kind in (("mine", "huawei"), ("mine", "aws"), ("mine", "bluelink"), (key, "aws")):
+        again = add(id, kind)
         assert again.code != 0
         assert len(again.err.splitlines()) == 1
         assert id in again.err

@@ -9,12 +9,12 @@ import msgspec
 
 from deploylog.auth.apikey import make_key
 from deploylog.auth.seal import Seal, make_sealing_key, read_seal, require_seal
-from deploylog.auth.signature import make_pair, make_signer, open_secret
+from deploylog.auth.signers import make_pair, make_signer, open_secret
 from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.principals import Grant
 from deploylog.store import migrate_store, open_store
 from deploylog.store import store_exists as exists
-from deploylog.store.base import Store, StoredKey, StoredSigner
+from deploylog.store.base import SignerKind, Store, StoredKey, StoredSigner
 from deploylog.subscriptions import Subscription
 
 _Result = TypeVar("_Result")
@@ -42,21 +42,23 @@ def add_key(
 def add_signer(
     store_url: str,
     *,
+    kind: SignerKind,
     pair: tuple[str, str] | None,
     name: str,
     groups: Sequence[str],
     grants: Sequence[Grant],
     secret_key_file: str,
 ) -> tuple[StoredSigner, str]:
-    """Keep a ``pair`` of key id and secret, or make one; the second part is the secret.
+    """Keep a ``pair`` of key id and secret of this kind, or make one; the second part is the
+    secret.
 
     Raises OperatorError when it cannot be kept, such as without a sealing key.
     """
     seal = require_seal(read_seal(secret_key_file))
-    id, secret = pair or make_pair()
+    id, secret = pair or make_pair(kind)
     try:
         signer = make_signer(
-            id=id, secret=secret, name=name, groups=groups, grants=grants, seal=seal,
+            kind=kind, id=id, secret=secret, name=name, groups=groups, grants=grants, seal=seal,
             now=time.time_ns(),
         )  # fmt: skip
     except InvalidInput as error:
@@ -121,14 +123,11 @@ async def _add_signer(store: Store, signer: StoredSigner) -> None:
 
 
 async def _revoke(store: Store, id: str, now: int) -> None:
-    try:
-        await store.keys.revoke(id, now)
-    except KeyNotFound as error:
-        try:
-            await store.signers.revoke("bluelink", id, now)
-        except KeyNotFound:
-            # Whoever asked named no kind.
-            raise error from None
+    for signer in await store.signers.list():
+        if signer.id == id:
+            await store.signers.revoke(signer.kind, id, now)
+            return
+    await store.keys.revoke(id, now)
 
 
 async def _reseal(store: Store, seal: Seal) -> int:

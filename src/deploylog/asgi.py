@@ -13,11 +13,15 @@ from starlette.types import ASGIApp
 
 from deploylog.auth import Authenticator, Gate
 from deploylog.auth.apikey import ApiKeys
+from deploylog.auth.huawei import HuaweiScheme
 from deploylog.auth.issuer import Issuer, make_issuer
 from deploylog.auth.open import OpenDoor
+from deploylog.auth.requests import RequestSignatures
 from deploylog.auth.seal import Seal, read_seal
 from deploylog.auth.secret import SharedSecret, read_secret
-from deploylog.auth.signature import Signatures, require_opened
+from deploylog.auth.signature import Signatures
+from deploylog.auth.signers import require_opened
+from deploylog.auth.sigv4 import AwsScheme
 from deploylog.auth.token import open_tokens
 from deploylog.basepaths import BasePaths
 from deploylog.bodies import BodyLimits
@@ -210,13 +214,7 @@ async def _open_gate(
     await require_opened(store.signers, seal)
     async with AsyncExitStack() as running:
         kinds: list[Authenticator] = [
-            Signatures(
-                store.signers,
-                seal,
-                clock=clock,
-                monotonic=time.monotonic,
-                stream_window=settings.signature_stream_seconds,
-            ),
+            *_signatures(store, seal, settings, clock),
             ApiKeys(store.keys, clock=time.monotonic),
             OpenDoor(store, issuer=settings.oidc_issuer, clock=time.monotonic),
         ]
@@ -231,6 +229,19 @@ async def _open_gate(
             failures=_rate(settings.max_failures_per_minute / 60, settings.max_failures_per_minute),
             failed=metrics.refused,
         )
+
+
+def _signatures(
+    store: Store, seal: Seal | None, settings: Settings, clock: Callable[[], int]
+) -> list[Authenticator]:
+    """Every way to sign."""
+    window = settings.signature_stream_seconds
+    signers, monotonic = store.signers, time.monotonic
+    return [
+        Signatures(signers, seal, clock=clock, monotonic=monotonic, stream_window=window),
+        RequestSignatures(HuaweiScheme(), signers, seal, clock=clock, monotonic=monotonic),
+        RequestSignatures(AwsScheme(), signers, seal, clock=clock, monotonic=monotonic),
+    ]
 
 
 def _issuer(settings: Settings) -> Issuer:

@@ -4,6 +4,7 @@ import zlib
 
 import msgspec
 from starlette.requests import Request
+from starlette.types import Message
 
 from deploylog.errors import InvalidInput, TooLarge, UnsupportedMedia
 
@@ -18,14 +19,43 @@ class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
     unpacked: int
 
 
+class EarlyBody:
+    """A body that may be read before its endpoint reads it, which then gets the same bytes."""
+
+    def __init__(self, request: Request, limit: int) -> None:
+        """``limit`` in bytes, as they are sent."""
+        self._request = request
+        self._limit = limit
+        self._body: bytes | None = None
+        self._given = False
+
+    async def read(self) -> bytes:
+        """The bytes as they were sent, packed or not; raises TooLarge, or InvalidInput."""
+        if self._body is None:
+            _check_declared(self._request, self._limit)
+            self._body = await _receive(self._request, self._limit)
+        return self._body
+
+    async def receive(self) -> Message:
+        """The body once more in one message, then whatever comes: that the client goes."""
+        if self._body is None or self._given:
+            return await self._request.receive()
+        self._given = True
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+
 async def read_body(request: Request, limits: BodyLimits) -> bytes:
     """The body, unpacked; raises TooLarge before it has taken in more than ``limits``."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limits.sent:
-        raise TooLarge(f"the body is larger than {limits.sent} bytes")
+    _check_declared(request, limits.sent)
     body = await _receive(request, limits.sent)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     return body if encoding == "identity" else _unpack(body, encoding, limits.unpacked)
+
+
+def _check_declared(request: Request, limit: int) -> None:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes")
 
 
 async def _receive(request: Request, limit: int) -> bytes:

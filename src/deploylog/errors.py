@@ -39,6 +39,13 @@ DeploylogError
 HTTP statuses are no business of this module: each dialect has one table for them.
 """
 
+from typing import Literal
+
+#: Why somebody is not let in: no credential at all, one that names no key that is good, one that
+#: was not signed with that key's secret, one whose time is over or has not come, or one that
+#: cannot be read.
+Reason = Literal["missing", "unknown_key", "bad_signature", "expired", "malformed"]
+
 
 class DeploylogError(Exception):
     """Something went wrong."""
@@ -107,6 +114,11 @@ class UnsupportedMedia(InvalidInput):
 
 class Unauthenticated(DeploylogError):
     """Valid credentials are required."""
+
+    def __init__(self, message: str | None = None, *, reason: Reason = "missing") -> None:
+        """The ``reason`` is for dialects whose original tells it; ``message`` never does."""
+        super().__init__(message)
+        self.reason = reason
 
 
 class Forbidden(DeploylogError):

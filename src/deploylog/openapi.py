@@ -37,6 +37,12 @@ _SECURITY = {
         "name": "Bluelink-Api-Key",
         "description": "An API key, as Bluelink's clients send it.",
     },
+    "authToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Auth-Token",
+        "description": "An API key or a token, as Huawei Cloud's clients send one.",
+    },
     "escapeToken": {
         "type": "apiKey",
         "in": "header",
@@ -55,6 +61,22 @@ _SECURITY = {
         "name": "Bluelink-Signature-V1",
         "description": "An HMAC-SHA256 of a key pair over the header Bluelink-Date, which must be"
         " there too.",
+    },
+    "huaweiSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "A signature of the whole request with a key pair, as Huawei Cloud's clients"
+        " make it: SDK-HMAC-SHA256. The header X-Sdk-Date must be there and signed.",
+    },
+    "awsSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "x-amazon-apigateway-authtype": "awsSigv4",
+        "description": "A signature of the whole request with a key pair, as clients of AWS make"
+        " it: AWS4-HMAC-SHA256, for the service execute-api or cloudformation. The headers Host"
+        " and X-Amz-Date must be signed.",
     },
 }
 

@@ -3,8 +3,8 @@
 import pytest
 
 from clocks import Clock
-from deploylog.auth import Gate, Presented
-from deploylog.errors import TooMany, Unauthenticated
+from deploylog.auth import Authenticator, Gate, Presented
+from deploylog.errors import Reason, TooMany, Unauthenticated
 from deploylog.principals import Principal
 from deploylog.rate import Rate
 from presenting import presented
@@ -63,7 +63,7 @@ def gate(tokens: Passwords, keys: Passwords, clock: Clock, failed: Counter) -> G
 
 
 def new_gate(
-    *authenticators: Passwords, clock: Clock, failed: Counter, requests: float = 0
+    *authenticators: Authenticator, clock: Clock, failed: Counter, requests: float = 0
 ) -> Gate:
     return Gate(
         authenticators,
@@ -153,6 +153,78 @@ async def test_a_credential_that_was_good_is_tried_once_more_only(gate: Gate, ke
         await gate.admit(presented(headers))
     with pytest.raises(TooMany):
         await gate.admit(presented(headers))
+
+
+@pytest.mark.parametrize(
+    "begin", ["SDK-HMAC-SHA256 Access=k", "AWS4-HMAC-SHA256 Credential=k/20240102/0/s/x"]
+)
+async def test_who_signs_whole_requests_is_known_by_what_names_the_key(
+    clock: Clock, failed: Counter, begin: str
+):
+    first, second = [f"{begin}, SignedHeaders=host, Signature={n}" for n in (1, 2)]
+    forged = f"{begin}, SignedHeaders=host, Signature=3"
+    gate = new_gate(Passwords("aws", "authorization", first, second), clock=clock, failed=failed)
+    await gate.admit(presented({"authorization": first}))
+    with pytest.raises(Unauthenticated):
+        await gate.admit(presented({"authorization": forged}))
+    await fail(gate, 2)
+
+    assert await gate.admit(presented({"authorization": second}))
+    with pytest.raises(TooMany):
+        await gate.admit(presented({"authorization": second.replace("=k", "=j")}))
+
+
+class Knows:
+    """Says of every credential what is wrong with it."""
+
+    kind = "signature"
+
+    def __init__(self, reason: Reason) -> None:
+        self._reason = reason
+
+    async def principal(self, presented: Presented) -> Principal | None:
+        raise Unauthenticated(reason=self._reason)
+
+    async def is_valid(self, principal: Principal) -> bool:
+        return False
+
+
+async def refusal(gate: Gate, headers: dict[str, str]) -> str:
+    with pytest.raises(Unauthenticated) as raised:
+        await gate.admit(presented(headers))
+    assert raised.value.args == Unauthenticated().args
+    return raised.value.reason
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({}, "missing"),
+        ({"cookie": "theme=dark"}, "missing"),
+        ({"x-auth-token": "eve"}, "unknown_key"),
+        ({"authorization": "Bearer eve"}, "unknown_key"),
+    ],
+)
+async def test_a_credential_is_missing_or_nobody_knows_it(
+    gate: Gate, headers: dict[str, str], reason: str
+):
+    assert await refusal(gate, headers) == reason
+
+
+async def test_the_first_reason_that_is_found_is_told(clock: Clock, failed: Counter):
+    gate = new_gate(Knows("expired"), Knows("malformed"), clock=clock, failed=failed)
+
+    assert await refusal(gate, {"authorization": "a"}) == "expired"
+    assert failed.count == 1
+
+
+async def test_a_reason_is_not_in_the_way_of_a_good_credential(
+    keys: Passwords, clock: Clock, failed: Counter
+):
+    gate = new_gate(Knows("bad_signature"), keys, clock=clock, failed=failed)
+
+    assert (await gate.admit(presented({"x-api-key": "ann"}))).name == "ann"
+    assert failed.count == 0
 
 
 async def test_who_shows_somebodys_key_id_does_not_lock_them_out(clock: Clock, failed: Counter):

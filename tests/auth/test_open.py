@@ -6,7 +6,7 @@ from clocks import Clock
 from deploylog.auth.apikey import make_key
 from deploylog.auth.open import OpenDoor, configured
 from deploylog.auth.seal import Seal, load_seal, make_sealing_key
-from deploylog.auth.signature import make_signer
+from deploylog.auth.signers import make_signer
 from deploylog.auth.trust import TRUSTED_SECONDS
 from deploylog.principals import ANYBODY
 from deploylog.store.base import Store
@@ -33,7 +33,16 @@ async def add_key(store: Store) -> None:
 async def add_signer(store: Store) -> None:
     seal: Seal = load_seal(make_sealing_key())
     await store.signers.add(
-        make_signer(id="a", secret="b", name="ci", groups=(), grants=(), seal=seal, now=now())
+        make_signer(
+            kind="bluelink",
+            id="a",
+            secret="b",
+            name="ci",
+            groups=(),
+            grants=(),
+            seal=seal,
+            now=now(),
+        )
     )
 
 

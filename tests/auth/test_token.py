@@ -34,7 +34,7 @@ from deploylog.auth.token import (
     open_tokens,
     parse_principal,
 )
-from deploylog.errors import InvalidSettings, Unavailable
+from deploylog.errors import InvalidSettings, Unauthenticated, Unavailable
 from deploylog.principals import Principal, parse_grant
 from issuer import KEYS, RunningIssuer, new_private_key, public_jwk, running_issuer, unsigned
 from presenting import presented
@@ -107,7 +107,18 @@ async def token(
 
 
 async def ask(tokens: Tokens, token: str) -> Principal | None:
-    return await tokens.principal(presented({"authorization": f"Bearer {token}"}))
+    try:
+        return await tokens.principal(presented({"authorization": f"Bearer {token}"}))
+    except Unauthenticated:
+        return None
+
+
+async def refusal(tokens: Tokens, token: str) -> str:
+    """The reason, of a token in the header that Huawei Cloud's clients have."""
+    with pytest.raises(Unauthenticated) as raised:
+        await tokens.principal(presented({"x-auth-token": token}))
+    assert raised.value.args == Unauthenticated().args
+    return raised.value.reason
 
 
 async def unanswered(tokens: Tokens, token: str) -> None:
@@ -782,3 +793,17 @@ def test_a_host_means_https():
         "https://idp.example/.well-known/oauth-authorization-server/realms/acme",
         "https://idp.example/realms/acme/.well-known/openid-configuration",
     )
+
+
+# What is told of those that are not
+
+
+async def test_the_reason_is_told_of_a_token_in_huaweis_header(idp: RunningIssuer, tokens: Tokens):
+    good = await token(idp)
+    header, claims, signature = good.split(".")
+    cut = f"{header}.{claims}.{signature[:-8]}AAAAAAAA"
+
+    assert await tokens.principal(presented({"x-auth-token": good})) is not None
+    assert await refusal(tokens, await token(idp, exp=NOW - LEEWAY - 1)) == "expired"
+    assert await refusal(tokens, cut) == "bad_signature"
+    assert await refusal(tokens, "a.b.c") == "malformed"

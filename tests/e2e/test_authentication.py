@@ -9,7 +9,8 @@ import pytest
 
 from deploylog.auth.apikey import make_key
 from deploylog.auth.seal import load_seal, make_sealing_key
-from deploylog.auth.signature import make_signer, sign
+from deploylog.auth.signature import sign
+from deploylog.auth.signers import make_signer
 from deploylog.principals import parse_grant
 from deploylog.store.base import Store
 from deploylog.times import SECOND
@@ -20,10 +21,13 @@ from waiting import until
 
 AUDIENCE = "deploylog"
 
+#: Its original's gateway says why somebody is not let in.
+RFS = "/v1/acme/stacks/web/events"
+
 #: One path of each API, and what it answers to somebody who may read everything.
 PATHS = {
     "/log/v1/events": 200,
-    "/v1/acme/stacks/web/events": 404,
+    RFS: 404,
     "/v1/deployments/instances": 200,
 }
 
@@ -90,8 +94,9 @@ async def pair(store: Store, sealing_key: str) -> tuple[str, str]:
     seal = load_seal(sealing_key)
     grants = [parse_grant("read:/")]
     signer = make_signer(
-        id=id, secret=secret, name="ann", groups=(), grants=grants, seal=seal, now=now()
-    )
+        kind="bluelink", id=id, secret=secret, name="ann", groups=(), grants=grants, seal=seal,
+        now=now(),
+    )  # fmt: skip
     await store.signers.add(signer)
     return id, secret
 
@@ -116,12 +121,17 @@ async def test_a_key_opens_every_api_in_each_of_its_headers(service: Local, stor
         {"Authorization": f"Bearer {secret}"},
         {"X-Api-Key": secret},
         {"Bluelink-Api-Key": secret},
+        {"X-Auth-Token": secret},
     ):
         assert await ask_everywhere(service, headers) == PATHS
 
 
 async def test_a_token_opens_every_api(service: Local, issuer: RunningIssuer):
-    assert await ask_everywhere(service, await token(issuer)) == PATHS
+    headers = await token(issuer)
+    bare = headers["Authorization"].removeprefix("Bearer ")
+
+    assert await ask_everywhere(service, headers) == PATHS
+    assert await ask_everywhere(service, {"X-Auth-Token": bare}) == PATHS
 
 
 async def test_a_signature_opens_every_api(service: Local, store: Store, sealing_key: str):
@@ -155,8 +165,24 @@ async def test_whatever_is_wrong_every_refusal_is_the_same(
 
     for path in PATHS:
         seen = [shape(await service.get(path, headers=headers)) for headers in wrong]
-        assert len(set(seen)) == 1
-        assert seen[0][0] == 401
+        assert {status for status, _ in seen} == {401}
+        if path != RFS:
+            assert len(set(seen)) == 1
+
+
+async def test_the_gateway_of_rfs_tells_what_is_wrong_with_what_is_shown(
+    service: Local, issuer: RunningIssuer
+):
+    expired = (await token(issuer, exp=int(time.time()) - 1))["Authorization"].split()[1]
+    wrong = {
+        "x-auth-token not found": {},
+        "decrypt token fail": {"X-Auth-Token": "dlk_nobody_nothing"},
+        "token expires": {"X-Auth-Token": expired},
+    }
+
+    for said, headers in wrong.items():
+        answer = await service.get(RFS, headers=headers)
+        assert answer.json["error_msg"] == f"Incorrect IAM authentication information: {said}"
 
 
 def shape(answer: Answer) -> tuple[int, bytes]:

@@ -733,14 +733,13 @@ async def test_an_unknown_key_is_not_found(store: Store):
 
 def _signer(id: str, **fields: object) -> StoredSigner:
     return StoredSigner(
-        kind="bluelink",
         id=id,
         name=unique("name"),
         sealed=b"\x00sealed",
         groups=("ops",),
         grants=(Grant("read", Scope("project/acme")),),
         revoked=None,
-        **({"created": now()} | fields),  # type: ignore[arg-type]
+        **({"kind": "bluelink", "created": now()} | fields),  # type: ignore[arg-type]
     )
 
 
@@ -768,10 +767,27 @@ async def test_a_signer_of_an_id_that_there_is_is_refused(store: Store):
     first = _signer("1")
     await store.signers.add(first)
 
-    with pytest.raises(Conflict):
-        await store.signers.add(_signer("1"))
+    for kind in ("bluelink", "huawei", "aws"):
+        with pytest.raises(Conflict, match="bluelink key '1'"):
+            await store.signers.add(_signer("1", kind=kind))
 
     assert await store.signers.list() == [first]
+
+
+async def test_a_signer_is_one_of_its_kind_only(store: Store):
+    kept = [_signer(kind, kind=kind, created=n) for n, kind in enumerate(("huawei", "aws"))]
+    for signer in kept:
+        await store.signers.add(signer)
+
+    assert await store.signers.list() == kept
+    assert await store.signers.get("aws", "aws") == kept[1]
+    for act in (
+        store.signers.get("aws", "huawei"),
+        store.signers.revoke("bluelink", "aws", now()),
+        store.signers.reseal("huawei", "aws", b""),
+    ):
+        with pytest.raises(KeyNotFound):
+            await act
 
 
 async def test_of_signers_of_one_id_at_once_one_wins(store: Store):

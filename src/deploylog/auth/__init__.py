@@ -3,13 +3,13 @@
 import base64
 import hashlib
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
 import msgspec
 
-from deploylog.errors import TooMany, Unauthenticated, Unavailable
+from deploylog.errors import Reason, TooMany, Unauthenticated, Unavailable
 from deploylog.principals import Principal
 from deploylog.rate import Rate
 
@@ -18,10 +18,14 @@ CREDENTIAL_HEADERS = (
     "authorization",
     "x-api-key",
     "bluelink-api-key",
+    "x-auth-token",
     "x-escape-token",
     "cookie",
     "bluelink-signature-v1",
 )
+
+#: How ``Authorization`` begins when it signs the request, with whatever algorithm.
+SIGNING_WORDS = ("SDK-", "V11-", "AWS4-")
 
 _SIGNATURE = CREDENTIAL_HEADERS[-1]
 
@@ -30,6 +34,10 @@ _REMEMBERED = 10_000
 
 #: The part of an IPv6 address that is its network's; a client may choose the rest.
 _NETWORK_BITS = 64
+
+
+async def _no_body() -> bytes:
+    return b""
 
 
 class Presented(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +51,10 @@ class Presented(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     #: The sender's address; ``None`` on a unix socket.
     client: str | None
+    #: As they were sent, in order, by lower-case name: a name may be there twice.
+    raw_headers: Sequence[tuple[bytes, bytes]] = ()
+    #: Reads the body, of which some credentials are a signature. Raises TooLarge.
+    body: Callable[[], Awaitable[bytes]] = _no_body
 
     @property
     def bearer(self) -> str:
@@ -58,6 +70,21 @@ class Presented(msgspec.Struct, frozen=True, kw_only=True):
             return ""
         return shown.decode("latin-1").partition(":")[2]
 
+    @property
+    def signs_whole(self) -> bool:
+        """Whether ``Authorization`` is a signature of the whole request."""
+        return self.headers.get("authorization", "").startswith(SIGNING_WORDS)
+
+    @property
+    def signs(self) -> bool:
+        """Whether it is signed at all: then only the key's id is the same in the next request."""
+        return self.signs_whole or _SIGNATURE in self.headers
+
+    @property
+    def shows_any(self) -> bool:
+        """Whether it shows a credential, as far as can be seen; a cookie may be for others."""
+        return any(name in self.headers for name in CREDENTIAL_HEADERS if name != "cookie")
+
     def _authorization(self, scheme: str) -> str:
         """What ``Authorization`` holds if it is of this scheme."""
         named, _, credentials = self.headers.get("authorization", "").partition(" ")
@@ -72,7 +99,10 @@ class Authenticator(Protocol):
 
     async def principal(self, presented: Presented) -> Principal | None:
         """Who the request's credential says it is; ``None`` when it has none of this kind, or
-        one that is not valid. Raises Unavailable when that cannot be told now.
+        one that is not valid.
+
+        Raises Unauthenticated when the reason can be told, Unavailable when nothing can be
+        told now.
         """
         ...
 
@@ -106,19 +136,20 @@ class Gate:
         self._good: set[bytes] = set()
 
     async def admit(self, presented: Presented) -> Principal:
-        """Who asks; raises Unauthenticated, which tells nothing, or TooMany."""
+        """Who asks; raises Unauthenticated, whose message tells nothing, or TooMany."""
         address, credentials = _address(presented.client), _fingerprint(presented)
         wait = self._failures.wait(address)
         if wait and credentials not in self._good:
             raise TooMany("there were too many failed attempts", retry_after=wait)
-        principal = await self._principal(presented)
-        if principal is None:
+        try:
+            principal = await self._principal(presented)
+        except Unauthenticated:
             # Of a signature only the key's id is remembered, which others may show, too.
-            if _SIGNATURE not in presented.headers:
+            if not presented.signs:
                 self._good.discard(credentials)
             self._failures.take(address)
             self._failed()
-            raise Unauthenticated
+            raise
         self._remember(credentials)
         # Two kinds may use the same id.
         if wait := self._requests.take(f"{principal.kind}:{principal.id}"):
@@ -139,23 +170,28 @@ class Gate:
                 return await authenticator.find(id)
         return None
 
-    async def _principal(self, presented: Presented) -> Principal | None:
+    async def _principal(self, presented: Presented) -> Principal:
         """Who the first kind that knows says; a bad credential is not in a good one's way.
 
-        Raises Unavailable when none knows, and one cannot say.
+        Raises Unavailable when none knows, and one cannot say; else Unauthenticated, with the
+        first reason that one found.
         """
         unavailable: Unavailable | None = None
+        refused: Unauthenticated | None = None
         for authenticator in self._authenticators:
             try:
                 principal = await authenticator.principal(presented)
             except Unavailable as error:
                 unavailable = error
+            except Unauthenticated as error:
+                refused = refused or error
             else:
                 if principal is not None:
                     return principal
         if unavailable is not None:
             raise unavailable
-        return None
+        reason: Reason = "unknown_key" if presented.shows_any else "missing"
+        raise refused or Unauthenticated(reason=reason)
 
     def _remember(self, credentials: bytes) -> None:
         if len(self._good) >= _REMEMBERED:
@@ -182,4 +218,6 @@ def _fingerprint(presented: Presented) -> bytes:
     shown = [presented.headers.get(name, "") for name in CREDENTIAL_HEADERS]
     # A signature is made anew for each request; up to the first comma it names its key.
     shown[-1] = shown[-1].partition(",")[0]
+    if presented.signs_whole:
+        shown[0] = shown[0].partition(",")[0]
     return hashlib.sha256("\n".join(shown).encode("utf-8", "surrogatepass")).digest()

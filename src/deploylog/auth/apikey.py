@@ -17,7 +17,7 @@ from deploylog.store.base import Keys, StoredKey
 PREFIX = "dlk"
 
 #: Where a key may stand, beside ``Authorization``.
-HEADERS = ("x-api-key", "bluelink-api-key", "x-escape-token")
+HEADERS = ("x-api-key", "bluelink-api-key", "x-escape-token", "x-auth-token")
 
 #: The cookie that may hold one; browsers send it by themselves.
 COOKIE = "x-escape-token"

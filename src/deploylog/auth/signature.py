@@ -7,19 +7,16 @@ send others in its name for as long as its date is fresh. It needs TLS as much a
 import base64
 import hashlib
 import hmac
-import logging
 import re
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from deploylog.auth import Presented
 from deploylog.auth.seal import Seal
-from deploylog.auth.trust import Trust
-from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
-from deploylog.principals import Grant, Principal
-from deploylog.store.base import Signers, StoredSigner
+from deploylog.auth.signers import KnownSigners
+from deploylog.principals import Principal
+from deploylog.store.base import Signers
 from deploylog.times import SECOND
 
 SIGNATURE_HEADER = "bluelink-signature-v1"
@@ -35,9 +32,6 @@ _BLANKS = " \t\n\v\f\r"
 _DATE = re.compile(r"([+-]?)0*([0-9]{1,19})")
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
-#: A key id stands quoted in a header, between commas and equal signs.
-_KEY_ID = re.compile(r"[!#-+\--<>-~]{1,128}")
-
 #: The paths of streams, below any base path.
 _STREAM = re.compile(
     r"(?:/.*)?(?:/v1/deployments/(?:changes|instances)/[^/]+|/log/v1/events)/stream", re.DOTALL
@@ -45,10 +39,6 @@ _STREAM = re.compile(
 
 #: What a signature under an unknown key id is compared with, so that it takes as long.
 _NOBODYS_SECRET = "0" * 64
-
-_Known = tuple[Principal, str]
-
-_LOGGER = logging.getLogger(__name__)
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,38 +85,6 @@ def is_fresh(signed: Signed, now: int, past: int = WINDOW) -> bool:
     return -WINDOW <= now - signed.date <= past
 
 
-def make_pair() -> tuple[str, str]:
-    """A new key id, of 128 random bits, and its secret, of 256."""
-    return secrets.token_hex(16), secrets.token_hex(32)
-
-
-def make_signer(
-    *,
-    id: str,
-    secret: str,
-    name: str,
-    groups: Sequence[str],
-    grants: Sequence[Grant],
-    seal: Seal,
-    now: int,
-) -> StoredSigner:
-    """A key pair as it is stored; ``now`` in ns. Raises InvalidInput."""
-    if not _KEY_ID.fullmatch(id):
-        raise InvalidInput('a key id has 1 to 128 visible characters, and no comma, "=" or quote')
-    if not secret:
-        raise InvalidInput("the secret is empty")
-    return StoredSigner(
-        kind="bluelink",
-        id=id,
-        name=name,
-        sealed=seal.seal(secret),
-        groups=tuple(sorted(set(groups))),
-        grants=tuple(grants),
-        created=now,
-        revoked=None,
-    )
-
-
 class Signatures:
     """Knows the principals of signatures."""
 
@@ -146,12 +104,9 @@ class Signatures:
         A stream may be asked for with a signature that is ``stream_window`` seconds old: a
         client that reconnects sends its first one again.
         """
-        self._signers = signers
-        self._seal = seal
+        self._known = KnownSigners("bluelink", signers, seal, clock=monotonic)
         self._clock = clock
         self._stream_window = max(stream_window, WINDOW)
-        self._known = Trust(self._look_up, clock=monotonic)
-        self._told: set[str] = set()
 
     async def principal(self, presented: Presented) -> Principal | None:
         """See ``Authenticator``."""
@@ -173,55 +128,6 @@ class Signatures:
         """See ``Authenticator``."""
         known = await self._known.get(id)
         return known[0] if known is not None else None
-
-    async def _look_up(self, id: str) -> _Known | None:
-        """The principal of a key that is not revoked, and its secret."""
-        try:
-            signer = await self._signers.get("bluelink", id)
-        except KeyNotFound:
-            return None
-        secret = self._open(signer) if signer.revoked is None else None
-        return None if secret is None else (self._principal(signer), secret)
-
-    def _open(self, signer: StoredSigner) -> str | None:
-        try:
-            return open_secret(signer, self._seal)
-        except OperatorError as error:
-            if signer.id not in self._told:
-                self._told.add(signer.id)
-                _LOGGER.error("a signature is refused: %s", error.message)
-            return None
-
-    def _principal(self, signer: StoredSigner) -> Principal:
-        return Principal(
-            name=signer.name,
-            id=signer.id,
-            groups=frozenset(signer.groups),
-            grants=signer.grants,
-            kind=self.kind,
-        )
-
-
-async def require_opened(signers: Signers, seal: Seal | None) -> None:
-    """Raise OperatorError unless every stored secret that is not revoked can be opened."""
-    for signer in await signers.list():
-        if signer.revoked is None:
-            open_secret(signer, seal)
-
-
-def open_secret(signer: StoredSigner, seal: Seal | None) -> str:
-    """Its secret; raises OperatorError, which names it."""
-    named = f"{signer.kind} key {signer.id}"
-    otherwise = f"if that key is lost: deploylog keys revoke {signer.id}"
-    if seal is None:
-        raise OperatorError(
-            f"{named} is sealed: start with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE, the "
-            f"file of the key that sealed it; {otherwise}"
-        )
-    try:
-        return seal.open(signer.sealed)
-    except OperatorError as error:
-        raise OperatorError(f"{named}: {error.message}; {otherwise}") from error
 
 
 def _parse_part(part: str, name: str) -> str | None:

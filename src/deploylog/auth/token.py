@@ -10,7 +10,7 @@ import jwt
 
 from deploylog.auth import Presented
 from deploylog.auth.issuer import Issuer, PublicKey, SigningKeys, open_session
-from deploylog.errors import InvalidInput
+from deploylog.errors import InvalidInput, Reason, Unauthenticated
 from deploylog.events import MAX_NAME_LENGTH
 from deploylog.principals import Grant, Principal, parse_grant
 from deploylog.rate import Rate
@@ -42,6 +42,11 @@ _OPTIONS: Any = {
 class Refused(Exception):
     """A token is not good; the message says why, without what it holds."""
 
+    def __init__(self, message: str, reason: Reason = "malformed") -> None:
+        """The ``reason`` is what its sender may be told."""
+        super().__init__(message)
+        self.reason = reason
+
 
 class Tokens:
     """Knows the principals of an issuer's tokens."""
@@ -57,8 +62,10 @@ class Tokens:
 
     async def principal(self, presented: Presented) -> Principal | None:
         """See ``Authenticator``."""
-        token = presented.bearer
-        if not _is_token(token):
+        # Clients of Huawei Cloud have a header of their own for it.
+        shown = (presented.bearer, presented.headers.get("x-auth-token", ""))
+        token = next(filter(_is_token, shown), None)
+        if token is None:
             return None
         try:
             return await self._principal(token)
@@ -66,7 +73,7 @@ class Tokens:
             # Whoever sets it up must be able to tell; who sent it must not.
             if not self._said.take(""):
                 _LOGGER.info("a token was refused: %s", refused)
-            return None
+            raise Unauthenticated(reason=refused.reason) from None
 
     async def _principal(self, token: str) -> Principal:
         """Whose token it is; raises Refused, or Unavailable."""
@@ -75,7 +82,7 @@ class Tokens:
             raise Refused(f"its algorithm is {algorithm!r}")
         key = await self._keys.get(id, algorithm)
         if key is None:
-            raise Refused(f"the issuer has no key {id!r} for {algorithm}")
+            raise Refused(f"the issuer has no key {id!r} for {algorithm}", "unknown_key")
         claims = _verify(token, key, algorithm, self._issuer)
         return parse_principal(claims, self._issuer, now=self._clock())
 
@@ -155,6 +162,8 @@ def _verify(token: str, key: PublicKey, algorithm: str, issuer: Issuer) -> dict[
             issuer=issuer.names,
             options=_OPTIONS,
         )
+    except jwt.InvalidSignatureError as error:
+        raise Refused(str(error), "bad_signature") from None
     except jwt.PyJWTError as error:
         # Its words name claims, not what they hold.
         raise Refused(str(error)[:256]) from None
@@ -169,9 +178,9 @@ def _expiry(claims: Mapping[str, Any], leeway: int, now: int) -> int:
         raise Refused("its exp, nbf or iat is no time")
     expires, latest = end + leeway * SECOND, now + leeway * SECOND
     if not all(time is None or time <= latest for time in (begun, issued)):
-        raise Refused("its time has not come")
+        raise Refused("its time has not come", "expired")
     if now >= expires:
-        raise Refused("it has expired")
+        raise Refused("it has expired", "expired")
     return expires
 
 

@@ -22,7 +22,7 @@ from deploylog.cli.serve import (
 from deploylog.cli.tables import plain, render_moment, screen
 from deploylog.errors import InvalidInput, OperatorError
 from deploylog.principals import Grant, parse_grant
-from deploylog.store.base import StoredSigner
+from deploylog.store.base import SignerKind, StoredSigner
 from deploylog.times import SECOND
 
 #: Secrets shorter than this, in characters, can be guessed by who overheard one request.
@@ -32,10 +32,19 @@ app = typer.Typer(help="Add, list and revoke keys, on the store itself.", no_arg
 
 
 class Kind(StrEnum):
-    """What an added key is: an API key, or a pair that signs as Bluelink's clients do."""
+    """What an added key is: an API key, or a pair that signs as clients of these do."""
 
     KEY = "key"
     BLUELINK = "bluelink"
+    HUAWEI = "huawei"
+    AWS = "aws"
+
+
+_SIGNERS: dict[Kind, SignerKind] = {
+    Kind.BLUELINK: "bluelink",
+    Kind.HUAWEI: "huawei",
+    Kind.AWS: "aws",
+}
 
 
 @app.command()
@@ -55,7 +64,10 @@ def add(
     kind: Annotated[
         Kind,
         typer.Option(
-            "--kind", parser=choice_of(Kind), help="API key, or pair for Bluelink Signature v1."
+            "--kind",
+            parser=choice_of(Kind),
+            help="API key (key), or a pair that signs as Bluelink's clients do (bluelink), Huawei"
+            " Cloud's (huawei) or those of AWS (aws).",
         ),
     ] = Kind.KEY,
     id: Annotated[
@@ -78,8 +90,9 @@ def add(
     else:
         sealing = chosen_secret_key_file(secret_key_file, config)
         signer, secret = admin.add_signer(
-            url, pair=pair, name=name, groups=groups, grants=grants, secret_key_file=sealing
-        )
+            url, kind=_SIGNERS[kind], pair=pair, name=name, groups=groups, grants=grants,
+            secret_key_file=sealing,
+        )  # fmt: skip
         key = f"keyId: {signer.id}" + (f"\nsecretKey: {secret}" if pair is None else "")
     if is_new:
         print(f"deploylog: there was no store at {url}: made a new one", file=sys.stderr)
@@ -98,7 +111,7 @@ def _taken_over(kind: Kind, id: str | None, file: Path | None) -> tuple[str, str
     if id is None and file is None:
         return None
     if kind is Kind.KEY:
-        raise OperatorError("--id and --secret-file are for --kind bluelink")
+        raise OperatorError("--id and --secret-file are for --kind bluelink, huawei or aws")
     if id is None or file is None:
         raise OperatorError("--id and --secret-file go together")
     secret = _read_secret(file)

@@ -87,6 +87,7 @@ def mount(parts: Parts, *, gate: Gate, failed: Callable[[str], None]) -> list[Ro
                 gate=gate,
                 is_open=dialect.is_open,
                 answers_head=dialect.answers_head,
+                body_limit=parts.limits.sent,
                 failed=failed,
             ),
         )
@@ -109,6 +110,7 @@ def mount_open(
                 gate=gate,
                 is_open=always,
                 answers_head=True,
+                body_limit=0,
                 failed=failed,
             ),
         )

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from deploylog.auth import Gate, Presented
+from deploylog.bodies import EarlyBody
 from deploylog.dialects.parts import Endpoint
 from deploylog.errors import DeploylogError, MethodNotAllowed
 from deploylog.principals import Principal
@@ -54,15 +56,20 @@ class Envelope:
         gate: Gate,
         is_open: IsOpen,
         answers_head: bool,
+        body_limit: int,
         failed: Callable[[str], None],
     ) -> None:
-        """``endpoints`` by method; ``failed`` is told the class of each error."""
+        """``endpoints`` by method; ``failed`` is told the class of each error.
+
+        ``body_limit`` is how many bytes are read of a body whose signature has to be verified.
+        """
         self._endpoints = dict(endpoints)
         if answers_head and "GET" in endpoints:
             self._endpoints["HEAD"] = endpoints["GET"]
         self._respond = respond
         self._gate = gate
         self._is_open = is_open
+        self._body_limit = body_limit
         self._failed = failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,7 +86,7 @@ class Envelope:
             endpoint = self._endpoints.get(request.method)
             if endpoint is None:
                 raise MethodNotAllowed(f"there is no {request.method} {request.url.path[:256]}")
-            request.state.principal = await self._principal(request)
+            request = await self._admit(request)
             response = await endpoint(request)
             await response(scope, receive, observed)
         except Exception as error:
@@ -88,10 +95,18 @@ class Envelope:
             response = await self._respond(request, self._ours(error))
             await response(scope, receive, send)
 
-    async def _principal(self, request: Request) -> Principal:
+    async def _admit(self, request: Request) -> Request:
+        """The request as its endpoint gets it: with the principal, and its body still unread."""
         if self._is_open(request):
-            return STRANGER
-        return await self._gate.admit(_presented(request))
+            request.state.principal = STRANGER
+            return request
+        presented = _presented(request)
+        if presented.signs_whole:
+            body = EarlyBody(request, self._body_limit)
+            presented = msgspec.structs.replace(presented, body=body.read)
+            request = Request(request.scope, body.receive)
+        request.state.principal = await self._gate.admit(presented)
+        return request
 
     def _ours(self, error: Exception) -> DeploylogError:
         if not isinstance(error, DeploylogError):
@@ -114,4 +129,5 @@ def _presented(request: Request) -> Presented:
             for name, value in reversed(scope["headers"])
         },
         client=scope["client"][0] if scope["client"] else None,
+        raw_headers=scope["headers"],
     )

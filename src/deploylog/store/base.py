@@ -255,14 +255,15 @@ class Keys(Protocol):
         ...
 
 
-SignerKind = Literal["bluelink"]
+#: Whose way of signing it is.
+SignerKind = Literal["bluelink", "huawei", "aws"]
 
 
 class StoredSigner(msgspec.Struct, frozen=True, kw_only=True):
     """A credential whose owner signs with a secret, which verifying needs back: it is sealed."""
 
     kind: SignerKind
-    #: What a request names; unique within the kind.
+    #: What a request names; no two have the same, of whatever kind.
     id: str
     name: str
     #: The secret, encrypted.
@@ -278,7 +279,7 @@ class Signers(Protocol):
     """The credentials that sign."""
 
     async def add(self, signer: StoredSigner) -> None:
-        """Keep a new one; raises Conflict when its kind has one of this id."""
+        """Keep a new one; raises Conflict when there is one of this id, of whatever kind."""
         ...
 
     async def list(self) -> list[StoredSigner]:

@@ -23,6 +23,7 @@ from deploylog.errors import (
     InvalidInput,
     NotFound,
     OperatorError,
+    Reason,
     StackExists,
     StackMismatch,
     StackNotFound,
@@ -130,12 +131,33 @@ async def test_a_denial_carries_its_reason_encoded() -> None:
     }
 
 
-async def test_failed_authentication_is_answered_as_the_gateway_does() -> None:
-    response = await respond(request(), Unauthenticated("verify aksk signature fail"))
+SIGNED = {"authorization": "SDK-HMAC-SHA256 Access=a, SignedHeaders=x-sdk-date, Signature=0"}
+TOKEN = {"x-auth-token": "a"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason", "said"),
+    [
+        ({}, "missing", "x-auth-token not found"),
+        (SIGNED, "unknown_key", "Get secretKey failed,err:ak not exist"),
+        (SIGNED, "bad_signature", "verify aksk signature fail"),
+        (SIGNED, "expired", "verify aksk signature fail,signature expired"),
+        (SIGNED, "malformed", "verify aksk signature fail,authorization header not valid"),
+        (TOKEN, "unknown_key", "decrypt token fail"),
+        (TOKEN, "malformed", "decrypt token fail"),
+        (TOKEN, "expired", "token expires"),
+        ({"authorization": "Bearer a"}, "unknown_key", "decrypt token fail"),
+        ({**SIGNED, **TOKEN}, "expired", "token expires"),
+    ],
+)
+async def test_failed_authentication_is_answered_as_the_gateway_does(
+    headers: dict[str, str], reason: Reason, said: str
+) -> None:
+    response = await respond(request(headers), Unauthenticated(reason=reason))
 
     assert json.loads(bytes(response.body)) == {
         "error_code": "APIGW.0301",
-        "error_msg": "Incorrect IAM authentication information: verify aksk signature fail",
+        "error_msg": f"Incorrect IAM authentication information: {said}",
         "request_id": response.headers["x-request-id"],
     }
 

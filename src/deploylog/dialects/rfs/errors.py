@@ -15,6 +15,7 @@ from deploylog.errors import (
     Forbidden,
     InvalidInput,
     NotFound,
+    Reason,
     StackMismatch,
     StackNotFound,
     TooLarge,
@@ -67,6 +68,28 @@ class RfsError(InvalidInput):
         self.code = code
 
 
+#: How ``Authorization`` begins when it is a signature.
+_SIGNING = ("SDK-", "V11-", "AWS4-")
+
+#: What the gateway says, after a colon, of a request that is signed. Its own sentence for an
+#: unknown key also names the key, which may be a secret that somebody took for one.
+SIGNATURE_FAILURES: dict[Reason, str] = {
+    "missing": "verify aksk signature fail",
+    "unknown_key": "Get secretKey failed,err:ak not exist",
+    "bad_signature": "verify aksk signature fail",
+    "expired": "verify aksk signature fail,signature expired",
+    "malformed": "verify aksk signature fail,authorization header not valid",
+}
+
+#: What it says of one that is not.
+TOKEN_FAILURES: dict[Reason, str] = {
+    "missing": "x-auth-token not found",
+    "unknown_key": "decrypt token fail",
+    "bad_signature": "decrypt token fail",
+    "expired": "token expires",
+    "malformed": "decrypt token fail",
+}
+
 #: The nearest base class counts.
 ANSWERS: dict[type[BaseException], tuple[int, str]] = {
     InvalidInput: (400, "RF.10011028"),
@@ -89,6 +112,8 @@ async def respond(request: Request, error: Exception) -> Response:
     """The answer to a request that ended in ``error``."""
     status, code = _answer(error)
     body = {"error_code": code, "error_msg": _sentence(error, code)}
+    if isinstance(error, Unauthenticated):
+        body["error_msg"] = f"{MESSAGES[code]}: {_why(request, error.reason)}"
     if code.startswith("APIGW."):
         body["request_id"] = request_id(request)
     if isinstance(error, Forbidden):
@@ -124,11 +149,17 @@ def _answer(error: Exception) -> tuple[int, str]:
 
 
 def _sentence(error: Exception, code: str) -> str:
-    if isinstance(error, Unauthenticated):
-        return f"{MESSAGES[code]}: {error.message}"
     if isinstance(error, InvalidInput) and error.field:
         return f"{MESSAGES[code]} Parameter: {error.field}."
     return MESSAGES[code]
+
+
+def _why(request: Request, reason: Reason) -> str:
+    """What the gateway says of the credential that was shown: a token, or a signature."""
+    is_token = "x-auth-token" in request.headers
+    if not is_token and request.headers.get("authorization", "").startswith(_SIGNING):
+        return SIGNATURE_FAILURES[reason]
+    return TOKEN_FAILURES[reason]
 
 
 def _encoded(text: str) -> str:

@@ -28,9 +28,9 @@ class SqliteSigners:
         """See ``Signers``."""
 
         def add(connection: apsw.Connection) -> None:
-            sql = "SELECT 1 FROM signers WHERE kind = ? AND id = ?"
-            if one_row(connection, sql, (signer.kind, signer.id)):
-                raise Conflict(f"there is a {signer.kind} key {signer.id!r} already")
+            sql = "SELECT kind FROM signers WHERE id = ?"
+            if found := one_row(connection, sql, (signer.id,)):
+                raise Conflict(f"there is a {found[0]} key {signer.id!r} already")
             connection.execute("INSERT INTO signers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
         row = _row_of(signer)
