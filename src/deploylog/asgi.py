@@ -34,7 +34,7 @@ from deploylog.delivery.http import Limits, Poster, open_poster
 from deploylog.delivery.senders import Render, Sender, SlackWebhookSender, WebhookSender
 from deploylog.delivery.signing import make_secret, parse_secret
 from deploylog.delivery.slackbot import SlackBotSender
-from deploylog.delivery.timing import Timing
+from deploylog.delivery.timing import Timing, Wait, wait_for
 from deploylog.dialects import mount, mount_open, respond_unrouted
 from deploylog.dialects.escape.routes import CREATE_EVENT
 from deploylog.dialects.escape.wire import SHOWN, render_delivery
@@ -88,8 +88,11 @@ async def create_app(
     metrics: Metrics,
     *,
     clock: Callable[[], int] = time.time_ns,
+    wait: Wait = wait_for,
 ) -> AsyncIterator[Application]:
-    """The application over ``store``, alive while in the block; ``clock`` gives ns."""
+    """The application over ``store``, alive while in the block; ``clock`` gives ns, and ``wait`` is
+    how deliveries wait for time to pass by it.
+    """
     hub = Hub(store.log)
     followers = Followers(most=settings.max_streams)
     metrics.watch(readers=lambda: hub.readers, head=lambda: hub.head)
@@ -108,7 +111,9 @@ async def create_app(
         gate = await running.enter_async_context(_open_gate(store, seal, settings, metrics, clock))
         poster = await running.enter_async_context(_open_poster(settings, clock))
         senders = _senders(store, service, gate, poster, settings)
-        dispatcher = Dispatcher(store, hub, _delivery(gate, vault, senders, metrics, clock))
+        dispatcher = Dispatcher(
+            store, hub, _delivery(gate, vault, senders, metrics, clock=clock, wait=wait)
+        )
         parts = _parts(
             settings,
             metrics,
@@ -374,7 +379,9 @@ def _delivery(
     vault: Vault,
     senders: Callable[[Subscription, Target], Sender],
     metrics: Metrics,
+    *,
     clock: Callable[[], int],
+    wait: Wait,
 ) -> DeliveryParts:
     return DeliveryParts(
         sender=senders,
@@ -382,7 +389,7 @@ def _delivery(
         secrets=vault.secrets,
         owner=lambda owner: gate.find(owner.kind, owner.id),
         observer=metrics,
-        timing=Timing(now=clock),
+        timing=Timing(now=clock, wait=wait),
     )
 
 
