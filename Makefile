@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash lock clean
+.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-webhooks lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -57,6 +57,9 @@ lock: ## Resolve the locked versions anew (needs uv)
 	  --quiet pyproject.toml -o requirements/deploylog.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group dev pyproject.toml -c requirements/deploylog.txt -o requirements/dev.txt
+
+crash-webhooks: $(READY) ## Kill the service 20 times while it delivers, and look for what is missing
+	$(BIN)/python -m bench.crashhooks
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

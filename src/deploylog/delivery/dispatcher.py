@@ -29,8 +29,8 @@ OWNER_SECONDS = 0.3
 
 #: Seconds that a subscription is held without another look, and of those the last, in which nothing
 #: is begun any more: another process may be about to take over.
-LEASE_SECONDS = 20
-MARGIN_SECONDS = 6
+LEASE_SECONDS = 10
+MARGIN_SECONDS = 4
 
 #: Seconds that reports may take to be written once the service stops.
 WRITE_SECONDS = 5.0

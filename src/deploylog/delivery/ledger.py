@@ -14,11 +14,11 @@ from deploylog.subscriptions import Delivery
 
 #: Reports that may wait to be written before couriers wait for it: after a crash so much, at the
 #: most, is sent again.
-MOST_UNWRITTEN = 2_000
+MOST_UNWRITTEN = 500
 
 #: Seconds in which reports gather: the writing thread and the couriers share the interpreter, and
 #: few large transactions cost both much less than many small ones.
-GATHER_SECONDS = 0.03
+GATHER_SECONDS = 0.02
 
 #: Seconds before the store is tried again.
 RETRY_SECONDS = 1.0
