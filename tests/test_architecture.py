@@ -12,7 +12,14 @@ import deploylog
 ROOT = Path(deploylog.__file__).parent
 
 #: Of modules in a folder, the part that the picture shows.
-DIALECTS = ("dialects.native", "dialects.rfs", "dialects.bluelink", "dialects.escape")
+DIALECTS = (
+    "dialects.native",
+    "dialects.rfs",
+    "dialects.bluelink",
+    "dialects.escape",
+    "dialects.parallelcluster",
+    "dialects.cloudformation",
+)
 PARTS = ("store.base", "store.migrate", "store.sqlite", *DIALECTS)
 
 CORE = {
@@ -53,7 +60,10 @@ ALLOWED: dict[str, set[str]] = {
     # Ways out.
     "sse": {"events", "hub"},
     "bodies": {"errors"},
-    "dialects.parts": {"bodies", "cleaning", "planfiles", "service", "staging"},
+    "dialects.stackviews": {*CORE, "service", "store.base"},
+    "dialects.parts": {
+        "bodies", "cleaning", "dialects.stackviews", "planfiles", "service", "staging",
+    },
     "dialects.operations": set(),
     "dialects.envelope": {"auth", "errors", "principals", "dialects.parts"},
     "dialects.native": {
@@ -65,9 +75,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialects.rfs": {*CORE, *DIALECT, "service", "store.base", "bodies"},
     "dialects.escape": {*CORE, *DIALECT, "store.base", "bodies"},
+    "dialects.parallelcluster": {*CORE, *DIALECT, "dialects.stackviews"},
+    "dialects.cloudformation": {*CORE, *DIALECT, "dialects.stackviews", "bodies"},
     "dialects": {
         *DIALECT, "auth", "errors", "dialects.envelope", "dialects.native", "dialects.rfs",
-        "dialects.bluelink", "dialects.escape",
+        "dialects.bluelink", "dialects.escape", "dialects.parallelcluster",
+        "dialects.cloudformation",
     },
     "openapi": {"", "dialects", "dialects.operations", "dialects.native"},
     # Edges.
@@ -75,8 +88,8 @@ ALLOWED: dict[str, set[str]] = {
     "telemetry": set(),
     "asgi": {
         *CORE, "store.base", "hub", "service", "auth", "dialects", "dialects.parts",
-        "dialects.escape", "bodies", "openapi", "settings", "telemetry", "basepaths", "cleaning",
-        "following", "planfiles", "staging",
+        "dialects.escape", "dialects.stackviews", "bodies", "openapi", "settings", "telemetry",
+        "basepaths", "cleaning", "following", "planfiles", "staging",
     },
     "basepaths": set(),
     "server": {"asgi", "auth", "errors", "settings", "store", "telemetry"},

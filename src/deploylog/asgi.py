@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
@@ -26,6 +26,9 @@ from deploylog.cleaning import Cleaning
 from deploylog.dialects import mount, mount_open, respond_unrouted
 from deploylog.dialects.escape.routes import CREATE_EVENT
 from deploylog.dialects.parts import Endpoint, Parts
+from deploylog.dialects.stackviews.identity import Place
+from deploylog.dialects.stackviews.tokens import PageTokens
+from deploylog.dialects.stackviews.views import StackViews
 from deploylog.errors import Unavailable
 from deploylog.following import Followers
 from deploylog.hub import Hub
@@ -79,8 +82,9 @@ async def create_app(
         event_days=settings.retention_days,
         changeset_days=settings.changeset_days,
     )
+    service = EventService(store, hub, followers=followers, clock=clock)
     parts = Parts(
-        service=EventService(store, hub, followers=followers, clock=clock),
+        service=service,
         staging=staging,
         cleaning=cleaning,
         plan_files=PlanFiles(paths_of(settings.plan_folders), limit=settings.max_unpacked_bytes),
@@ -95,6 +99,11 @@ async def create_app(
         escape_page_size=settings.escape_page_size,
         escape_upload_groups=names_of(settings.escape_upload_groups),
         escape_has_secret=bool(settings.escape_secret_file),
+        stack_views=_stack_views(service, settings, token_key=await store.log.token_key()),
+        parallelcluster_regions=names_of(settings.parallelcluster_regions),
+        parallelcluster_region=settings.parallelcluster_region,
+        parallelcluster_raw_statuses=settings.parallelcluster_raw_statuses,
+        parallelcluster_version=settings.parallelcluster_version,
     )
     async with AsyncExitStack() as running:
         gate = await running.enter_async_context(_open_gate(store, settings, metrics, clock))
@@ -106,6 +115,15 @@ async def create_app(
             await running.enter_async_context(_pruning(store, settings.retention_days, clock))
         router = _router(parts, store, metrics, gate)
         yield Application(BasePaths(router, paths_of(settings.base_paths)), hub)
+
+
+def _stack_views(service: EventService, settings: Settings, *, token_key: bytes) -> StackViews:
+    return StackViews(
+        service,
+        project=settings.cloudformation_project or None,
+        place=Place(region=settings.cloudformation_region, account=settings.cloudformation_account),
+        tokens=PageTokens(token_key),
+    )
 
 
 def _router(parts: Parts, store: Store, metrics: Metrics, gate: Gate) -> ASGIApp:
@@ -213,11 +231,7 @@ def _own_routes(store: Store, metrics: Metrics) -> dict[str, Endpoint]:
     async def docs(request: Request) -> Response:
         return HTMLResponse(render_page())
 
-    async def root(request: Request) -> Response:
-        return RedirectResponse(request.scope.get("base_path", "") + "/docs")
-
     return {
-        "/": root,
         "/healthz": healthz,
         "/readyz": readyz,
         "/metrics": measured,
