@@ -64,6 +64,7 @@ async def pcluster(
     server: Running, home: Path, *words: str, credentials: Credentials | None = None
 ) -> tuple[int, Any]:
     """The exit code of ParallelCluster's command line, and what it prints."""
+    assert PCLUSTER.exists(), "make .venv-pcluster/.ready"
     shown = credentials or Credentials()
     environment = {
         # Nothing else is there: it needs no Node, as other commands of it do.

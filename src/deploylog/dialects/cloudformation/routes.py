@@ -22,6 +22,9 @@ _Action = Callable[[Principal, wire.Call], Awaitable[dict[str, Value]]]
 
 _PLACE_BYTES = 8
 
+#: Stacks looked at for one answer. Where so many have other statuses, its page is short.
+_MOST = 500
+
 
 def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
     """Method, path and endpoint of each route."""
@@ -129,17 +132,13 @@ class Actions:
         of = f"stacks {','.join(sorted(statuses))}"
         start = self._views.tokens.parse(of, token) if token is not None else None
         described: list[Description] = []
-        last: Stack | None = None
-        for stack in stacks:
-            if start is not None and _place(stack) >= start:
-                continue
+        left = [stack for stack in stacks if start is None or _place(stack) < start]
+        for looked, stack in enumerate(left):
+            if len(described) == PAGE or looked == _MOST:
+                return described, self._views.tokens.render(of, _place(left[looked - 1]))
             each = await self._describe(principal, await self._views.view(principal, stack))
-            if statuses and each.status not in statuses:
-                continue
-            if len(described) == PAGE and last is not None:
-                return described, self._views.tokens.render(of, _place(last))
-            described.append(each)
-            last = stack
+            if not statuses or each.status in statuses:
+                described.append(each)
         return described, None
 
     async def _describe(self, principal: Principal, view: StackView) -> Description:
