@@ -1,6 +1,6 @@
 """Stack views: where the dialects of AWS find stacks, and their events, page by page."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -32,7 +32,7 @@ from deploylog.filters import Filter
 from deploylog.principals import Principal
 from deploylog.scope import Scope, scope
 from deploylog.service import EventService
-from deploylog.stackstatus import StackEvent, stack_event_of
+from deploylog.stackstatus import SOURCE, StackEvent, stack_event_of
 from deploylog.store.base import Query
 from deploylog.times import MILLISECOND
 
@@ -149,7 +149,9 @@ class StackViews:
         self, principal: Principal, stack: Stack, beside: Sequence[Part] = ()
     ) -> StackView:
         """A stack of the catalogue, with what was recorded ``beside`` it."""
-        own = await self._part(principal, stack.scopes[0], stack.name)
+        own = Part(scope=stack.scopes[0], said=())
+        if await self._may_be_collected(principal, stack):
+            own = await self._part(principal, stack.scopes[0], stack.name)
         said = _of_stack(own.said, stack)
         return StackView(
             arn=said.event.stack_id if said is not None else self._place.arn_of(stack),
@@ -158,6 +160,11 @@ class StackViews:
             parts=(own, *beside),
             collected=said,
         )
+
+    async def _may_be_collected(self, principal: Principal, stack: Stack) -> bool:
+        """Whether to look for what CloudFormation said: where it said nothing, a long look."""
+        last = await self._service.deployments_of(principal, stack, limit=1)
+        return all(deployment.tool in (None, SOURCE) for deployment in last)
 
     async def _named(
         self, principal: Principal, name: str, kinds: Sequence[Kind], *, deleted: bool = False
@@ -196,10 +203,11 @@ class StackViews:
 
     async def _part(self, principal: Principal, path: Scope, name: str) -> Part:
         """The scope, and of which stacks of this name CloudFormation spoke in it lately."""
-        events = await self._newest(principal, path, LIFECYCLE, PAGE)
-        if not _said(events, name):
-            events = await self._newest(principal, path, COLLECTED, PAGE)
-        return Part(scope=path, said=tuple(_said(events, name).values()))
+        said = _said(await self._newest(principal, path, COLLECTED, PAGE))
+        if said and not _of_name(said, name):
+            # Of late, only stacks that are nested in it may have had something to say.
+            said |= _said(await self._newest(principal, path, LIFECYCLE, PAGE))
+        return Part(scope=path, said=_of_name(said, name) or tuple(said.values()))
 
     async def _newest(
         self, principal: Principal, path: Scope, filter: Filter, limit: int
@@ -322,15 +330,19 @@ def _collected(event: Event, arn: str) -> Told | None:
     return told if told is not None and told.event.stack_id == arn else None
 
 
-def _said(events: Sequence[Event], name: str) -> dict[str, Collected]:
-    """What was said last of each stack, by its ARN; of those of this name, if there are any."""
+def _said(events: Sequence[Event]) -> dict[str, Collected]:
+    """What was said last of each stack, by its ARN."""
     found: dict[str, Collected] = {}
     for event in events:
         told = stack_event_of(event)
         if told is not None and told.stack_id not in found:
             found[told.stack_id] = Collected(event=told, scopes=event.scopes)
-    named = {arn: said for arn, said in found.items() if said.event.stack_name == name}
-    return named or found
+    return found
+
+
+def _of_name(said: Mapping[str, Collected], name: str) -> tuple[Collected, ...]:
+    """What was said of stacks of this name."""
+    return tuple(each for each in said.values() if each.event.stack_name == name)
 
 
 def _of_stack(said: Sequence[Collected], stack: Stack) -> Collected | None:
