@@ -357,6 +357,23 @@ async def test_a_list_has_deleted_stacks_too_and_can_be_filtered(server: Local):
     assert [stack["StackName"] for stack in told(deleted, "StackSummaries")] == ["b"]
 
 
+async def test_where_too_many_are_looked_at_a_list_is_short_and_nothing_is_lost(
+    server: Local, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("deploylog.dialects.cloudformation.routes._MOST", 2)
+    for name in ("a", "b", "c", "d", "e"):
+        await server.open(name)
+    await server.ask("DELETE", "/log/v1/stacks?project=acme&name=a")
+    asked = {"StackStatusFilter.member.1": "DELETE_COMPLETE"}
+
+    answers = [await call(server, "ListStacks", **asked)]
+    while (following := token(answers[-1])) is not None:
+        answers.append(await call(server, "ListStacks", NextToken=following, **asked))
+
+    pages = [[s["StackName"] for s in told(answer, "StackSummaries")] for answer in answers]
+    assert pages == [[], [], ["a"]]
+
+
 # Who may
 
 

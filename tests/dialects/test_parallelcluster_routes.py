@@ -477,6 +477,19 @@ async def test_what_others_write_under_cloudformations_name_takes_no_place(serve
     assert [len(each) for each in found] == [100, 50]
 
 
+async def test_where_too_much_is_looked_at_a_page_is_short_and_nothing_is_lost(
+    server: Local, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("deploylog.dialects.stackviews.views._MOST", 40)
+    await server.store.log.append(collected(roles(150)))
+
+    found = await pages(server)
+
+    assert [len(each) for each in found] == [40, 40, 40, 30]
+    told = [name for each in found for name in logical_ids(each)]
+    assert told == [f"Role{n}" for n in reversed(range(150))]
+
+
 # Who may
 
 

@@ -63,6 +63,17 @@ async def record_terraform(server: Local) -> str:
     return "web"
 
 
+async def test_what_failed_in_cloudformation_is_found_through_rfs(server: Local):
+    await record_collected(server)
+    asked = "filter=event_type==CREATION_FAILED,resource_name==ParallelClusterImage"
+
+    answer = await server.get(f"/v1/acme/stacks/{NAME}/events?{asked}", headers=REQUEST)
+
+    [event] = answer.json["stack_events"]
+    assert event["resource_type"] == "AWS::ImageBuilder::Image"
+    assert event["event_message"].startswith('Phase "build" <failed>')
+
+
 def settled(answer: Answer, *, is_json: bool) -> str:
     """The answer, indented, without what differs each time."""
     text = answer.body.decode().replace("<member>", "\n<member>")
