@@ -54,7 +54,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     next_token: str | None
 
 
-class ShownEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class ParallelClusterEvent(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
+):
     """ParallelCluster's StackEvent. A client takes no null for what is not there."""
 
     stack_id: str
@@ -71,10 +73,12 @@ class ShownEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     client_request_token: str | None = None
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class StackEventsPage(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
+):
     """The answer: events newest first, and where the next page begins if there is one."""
 
-    events: list[ShownEvent]
+    events: list[ParallelClusterEvent]
     next_token: str | None = None
 
 
@@ -99,18 +103,20 @@ def parse_request(
 
 def render_page(events: Sequence[StackEvent], next_token: str | None, *, raw: bool) -> bytes:
     """The answer, indented and in the order of the alphabet, as the published server has it."""
-    page = Page(events=[show(event, raw=raw) for event in events], next_token=next_token)
+    page = StackEventsPage(events=[show(event, raw=raw) for event in events], next_token=next_token)
     return msgspec.json.format(msgspec.json.encode(page, order="sorted"), indent=2) + b"\n"
 
 
-def show(event: StackEvent, *, raw: bool = False) -> ShownEvent:
+def show(event: StackEvent, *, raw: bool = False) -> ParallelClusterEvent:
     """The event; ``raw`` leaves statuses that the published enum does not have."""
-    fields: dict[str, Any] = {name: getattr(event, name) for name in ShownEvent.__struct_fields__}
+    fields: dict[str, Any] = {
+        name: getattr(event, name) for name in ParallelClusterEvent.__struct_fields__
+    }
     status = event.resource_status
     if raw or status in STATUSES:
-        return ShownEvent(**fields)
+        return ParallelClusterEvent(**fields)
     said = event.resource_status_reason
-    return ShownEvent(
+    return ParallelClusterEvent(
         **fields
         | {
             "resource_status": published(status),
