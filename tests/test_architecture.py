@@ -12,7 +12,14 @@ import deploylog
 ROOT = Path(deploylog.__file__).parent
 
 #: Of modules in a folder, the part that the picture shows.
-DIALECTS = ("dialects.native", "dialects.rfs", "dialects.bluelink", "dialects.escape")
+DIALECTS = (
+    "dialects.native",
+    "dialects.rfs",
+    "dialects.bluelink",
+    "dialects.escape",
+    "dialects.parallelcluster",
+    "dialects.cloudformation",
+)
 PARTS = ("store.base", "store.migrate", "store.sqlite", *DIALECTS)
 
 CORE = {
@@ -57,8 +64,10 @@ ALLOWED: dict[str, set[str]] = {
     "sse": {"events", "hub"},
     "delivery": {"", *CORE, "store.base", "hub", "rate"},
     "bodies": {"errors"},
+    "dialects.stackviews": {*CORE, "service", "store.base"},
     "dialects.parts": {
-        "bodies", "cleaning", "planfiles", "service", "staging", "subscribing",
+        "bodies", "cleaning", "dialects.stackviews", "planfiles", "service", "staging",
+        "subscribing",
     },
     "dialects.operations": set(),
     "dialects.envelope": {"auth", "bodies", "errors", "principals", "dialects.parts"},
@@ -72,9 +81,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "dialects.rfs": {*CORE, *DIALECT, "service", "store.base", "bodies"},
     "dialects.escape": {*CORE, *DIALECT, "store.base", "bodies", "subscribing"},
+    "dialects.parallelcluster": {*CORE, *DIALECT, "dialects.stackviews"},
+    "dialects.cloudformation": {*CORE, *DIALECT, "dialects.stackviews", "bodies"},
     "dialects": {
         *DIALECT, "auth", "errors", "dialects.envelope", "dialects.native", "dialects.rfs",
-        "dialects.bluelink", "dialects.escape",
+        "dialects.bluelink", "dialects.escape", "dialects.parallelcluster",
+        "dialects.cloudformation",
     },
     "openapi": {"", "dialects", "dialects.operations", "dialects.native"},
     # Edges.
@@ -82,9 +94,9 @@ ALLOWED: dict[str, set[str]] = {
     "telemetry": set(),
     "asgi": {
         *CORE, "store.base", "hub", "service", "auth", "dialects", "dialects.parts",
-        "dialects.escape", "dialects.native", "bodies", "openapi", "settings", "telemetry",
-        "basepaths", "cleaning", "following", "planfiles", "rate", "staging", "subscribing",
-        "delivery",
+        "dialects.escape", "dialects.native", "dialects.stackviews", "bodies", "openapi",
+        "settings", "telemetry", "basepaths", "cleaning", "following", "planfiles", "rate",
+        "staging", "subscribing", "delivery",
     },
     "basepaths": set(),
     "server": {"asgi", "auth", "errors", "settings", "store", "telemetry"},

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
@@ -40,6 +40,9 @@ from deploylog.dialects.escape.routes import CREATE_EVENT
 from deploylog.dialects.escape.wire import SHOWN, render_delivery
 from deploylog.dialects.native.wire import events_path, render_one
 from deploylog.dialects.parts import Endpoint, Parts
+from deploylog.dialects.stackviews.identity import Place
+from deploylog.dialects.stackviews.tokens import PageTokens
+from deploylog.dialects.stackviews.views import StackViews
 from deploylog.errors import DeploymentNotFound, Unavailable
 from deploylog.events import Event
 from deploylog.following import Followers
@@ -126,6 +129,7 @@ async def create_app(
                 store, vault, changed=dispatcher.changed, clock=clock
             ),
             clock=clock,
+            token_key=await store.log.token_key(),
         )
         await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
         await running.enter_async_context(_watching(followers, gate))
@@ -148,6 +152,7 @@ def _parts(
     subscribing: Subscribing,
     subscription_sets: SubscriptionSets,
     clock: Callable[[], int],
+    token_key: bytes,
 ) -> Parts:
     return Parts(
         service=service,
@@ -167,6 +172,11 @@ def _parts(
         escape_page_size=settings.escape_page_size,
         escape_upload_groups=names_of(settings.escape_upload_groups),
         escape_has_secret=bool(settings.escape_secret_file),
+        stack_views=_stack_views(service, settings, token_key=token_key),
+        parallelcluster_regions=names_of(settings.parallelcluster_regions),
+        parallelcluster_region=settings.parallelcluster_region,
+        parallelcluster_raw_statuses=settings.parallelcluster_raw_statuses,
+        parallelcluster_version=settings.parallelcluster_version,
     )
 
 
@@ -192,6 +202,15 @@ def _subscribing(
         test=dispatcher.test,
         changed=dispatcher.changed,
         clock=clock,
+    )
+
+
+def _stack_views(service: EventService, settings: Settings, *, token_key: bytes) -> StackViews:
+    return StackViews(
+        service,
+        project=settings.cloudformation_project or None,
+        place=Place(region=settings.cloudformation_region, account=settings.cloudformation_account),
+        tokens=PageTokens(token_key),
     )
 
 
@@ -310,11 +329,7 @@ def _own_routes(store: Store, metrics: Metrics) -> dict[str, Endpoint]:
     async def docs(request: Request) -> Response:
         return HTMLResponse(render_page())
 
-    async def root(request: Request) -> Response:
-        return RedirectResponse(request.scope.get("base_path", "") + "/docs")
-
     return {
-        "/": root,
         "/healthz": healthz,
         "/readyz": readyz,
         "/metrics": measured,

@@ -169,11 +169,16 @@ class EventService:
         return await self._store.catalogue.projects(principal.visibility)
 
     async def stacks(
-        self, principal: Principal, *, project: str | None = None, deleted: bool = False
+        self,
+        principal: Principal,
+        *,
+        project: str | None = None,
+        name: str | None = None,
+        deleted: bool = False,
     ) -> list[Stack]:
-        """The stacks that the principal may see."""
+        """The stacks that the principal may see, newest first."""
         return await self._store.catalogue.stacks(
-            principal.visibility, project=project, deleted=deleted
+            principal.visibility, project=project, name=name, deleted=deleted
         )
 
     async def stack(self, principal: Principal, project: str, name: str) -> Stack:

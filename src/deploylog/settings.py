@@ -1,5 +1,6 @@
 """Settings: one table; read once from options, environment and file into a frozen object."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -138,6 +139,52 @@ SETTINGS = (
         type=int,
         default=50,
         help="Events on a page for EscapeKit's clients that do not say how many.",
+    ),
+    Setting(
+        name="cloudformation_project",
+        type=str,
+        default="",
+        help="The only project whose stacks AWS clients are shown; none shows those of all.",
+    ),
+    Setting(
+        name="cloudformation_region",
+        type=str,
+        default="us-east-1",
+        help="Region in the ARNs of stacks that were not collected from CloudFormation.",
+    ),
+    Setting(
+        name="cloudformation_account",
+        type=str,
+        default="000000000000",
+        help="Account in these ARNs, of 12 digits.",
+    ),
+    Setting(
+        name="parallelcluster_regions",
+        type=str,
+        default="af-south-1,ap-east-1,ap-northeast-1,ap-northeast-2,ap-northeast-3,ap-south-1,"
+        "ap-southeast-1,ap-southeast-2,ap-southeast-3,ca-central-1,cn-north-1,cn-northwest-1,"
+        "eu-central-1,eu-north-1,eu-south-1,eu-west-1,eu-west-2,eu-west-3,il-central-1,"
+        "me-central-1,me-south-1,sa-east-1,us-east-1,us-east-2,us-gov-east-1,us-gov-west-1,"
+        "us-west-1,us-west-2",
+        help="Regions, separated by commas, that ParallelCluster's clients may name.",
+    ),
+    Setting(
+        name="parallelcluster_region",
+        type=str,
+        default="us-east-1",
+        help="Region of ParallelCluster's clients that name none; empty, they have to.",
+    ),
+    Setting(
+        name="parallelcluster_raw_statuses",
+        type=bool,
+        default=False,
+        help="Show ParallelCluster's clients CloudFormation's statuses that their API lacks.",
+    ),
+    Setting(
+        name="parallelcluster_version",
+        type=str,
+        default="3.0.0",
+        help="Version of ParallelCluster in the tags of stacks whose own tags are not known.",
     ),
     Setting(
         name="secret_key_file",
@@ -290,6 +337,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     escape_secret_file: str
     escape_upload_groups: str
     escape_page_size: int
+    cloudformation_project: str
+    cloudformation_region: str
+    cloudformation_account: str
+    parallelcluster_regions: str
+    parallelcluster_region: str
+    parallelcluster_raw_statuses: bool
+    parallelcluster_version: str
     secret_key_file: str
     oidc_issuer: str
     oidc_audience: str
@@ -333,6 +387,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "delivery_per_second": (0, 1_000_000),
     "attempt_days": (0, 36500),
 }
+
+_REGION = re.compile("[a-z0-9-]+")
+_ACCOUNT = re.compile("[0-9]{12}")
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+)*([a-z]+[0-9]*)?")
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -407,5 +465,19 @@ def _check(settings: Settings) -> None:
         raise InvalidSettings("escape_upload_groups has at most 64 groups")
     if settings.oidc_issuer and not settings.oidc_audience:
         raise InvalidSettings("oidc_issuer needs oidc_audience: whom its tokens must be for")
+    _check_aws(settings)
     if settings.log_level not in _LEVELS:
         raise InvalidSettings(f"log_level must be one of {', '.join(_LEVELS)}")
+
+
+def _check_aws(settings: Settings) -> None:
+    """What AWS's clients take as a region, an account or a version."""
+    if not _REGION.fullmatch(settings.cloudformation_region):
+        raise InvalidSettings("cloudformation_region is not a region")
+    if not _ACCOUNT.fullmatch(settings.cloudformation_account):
+        raise InvalidSettings("cloudformation_account has 12 digits")
+    if not _VERSION.fullmatch(settings.parallelcluster_version):
+        raise InvalidSettings("parallelcluster_version is not a version")
+    region = settings.parallelcluster_region
+    if region and region not in names_of(settings.parallelcluster_regions):
+        raise InvalidSettings("parallelcluster_region is not one of parallelcluster_regions")

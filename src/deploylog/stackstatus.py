@@ -82,6 +82,8 @@ class StackEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: A text that holds JSON.
     resource_properties: str | None = None
     client_request_token: str | None = None
+    #: Those of the stack, as far as its collector knows them; on the stack's own events.
+    tags: dict[str, str] | None = None
 
     @property
     def is_own(self) -> bool:

@@ -11,6 +11,9 @@ from deploylog.auth import Gate
 from deploylog.dialects.bluelink import errors as bluelink_errors
 from deploylog.dialects.bluelink import operations as bluelink_operations
 from deploylog.dialects.bluelink import routes as bluelink_routes
+from deploylog.dialects.cloudformation import errors as cloudformation_errors
+from deploylog.dialects.cloudformation import operations as cloudformation_operations
+from deploylog.dialects.cloudformation import routes as cloudformation_routes
 from deploylog.dialects.envelope import Envelope, IsOpen, Respond, always, never
 from deploylog.dialects.escape import errors as escape_errors
 from deploylog.dialects.escape import operations as escape_operations
@@ -19,6 +22,9 @@ from deploylog.dialects.native import errors as native_errors
 from deploylog.dialects.native import operations as native_operations
 from deploylog.dialects.native import routes as native_routes
 from deploylog.dialects.operations import Operation
+from deploylog.dialects.parallelcluster import errors as parallelcluster_errors
+from deploylog.dialects.parallelcluster import operations as parallelcluster_operations
+from deploylog.dialects.parallelcluster import routes as parallelcluster_routes
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.dialects.rfs import errors as rfs_errors
 from deploylog.dialects.rfs import operations as rfs_operations
@@ -72,6 +78,22 @@ DIALECTS = (
         prefixes=escape_routes.PREFIXES,
         operations=escape_operations.OPERATIONS,
         either_slash=True,
+    ),
+    Dialect(
+        title="ParallelCluster: stack events of AWS ParallelCluster",
+        routes=parallelcluster_routes.routes,
+        respond=parallelcluster_errors.respond,
+        prefixes=parallelcluster_routes.PREFIXES,
+        operations=parallelcluster_operations.OPERATIONS,
+    ),
+    Dialect(
+        title="CloudFormation: what reads stacks of AWS CloudFormation",
+        routes=cloudformation_routes.routes,
+        respond=cloudformation_errors.respond,
+        # The root alone; what is below it is the native API's.
+        prefixes=(),
+        operations=cloudformation_operations.OPERATIONS,
+        is_open=cloudformation_routes.is_open,
     ),
 )
 

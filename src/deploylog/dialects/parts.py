@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from deploylog.bodies import BodyLimits
 from deploylog.cleaning import Cleaning
+from deploylog.dialects.stackviews.views import StackViews
 from deploylog.planfiles import PlanFiles
 from deploylog.service import EventService
 from deploylog.staging import Staging
@@ -46,3 +47,13 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     escape_upload_groups: tuple[str, ...]
     #: Whether Escape's services have a secret, so that nobody creates events without credentials.
     escape_has_secret: bool
+    #: Where the dialects of AWS find stacks.
+    stack_views: StackViews
+    #: The regions that ParallelCluster's clients may name.
+    parallelcluster_regions: tuple[str, ...]
+    #: That of clients which name none; empty when they have to.
+    parallelcluster_region: str
+    #: Whether ParallelCluster's clients see statuses that the published enum does not have.
+    parallelcluster_raw_statuses: bool
+    #: ParallelCluster's version, where a stack does not say its own.
+    parallelcluster_version: str

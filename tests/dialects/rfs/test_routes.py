@@ -18,6 +18,7 @@ from deploylog.cleaning import Cleaning
 from deploylog.dialects.parts import Parts
 from deploylog.dialects.rfs.errors import respond
 from deploylog.dialects.rfs.routes import routes
+from deploylog.dialects.stackviews.views import StackViews
 from deploylog.errors import DeploylogError, DeploymentNotFound, Forbidden, StackNotFound
 from deploylog.events import Event
 from deploylog.planfiles import PlanFiles
@@ -116,6 +117,11 @@ def parts_of(service: FakeService, *, strict: bool) -> Parts:
         escape_page_size=1,
         escape_upload_groups=(),
         escape_has_secret=False,
+        stack_views=cast("StackViews", None),
+        parallelcluster_regions=(),
+        parallelcluster_region="",
+        parallelcluster_raw_statuses=False,
+        parallelcluster_version="",
     )
 
 
