@@ -22,7 +22,7 @@ from deploylog.events import Event
 from deploylog.filters import Filter, any_of
 from deploylog.hub import Hub
 from deploylog.principals import Visibility
-from deploylog.scope import Scope
+from deploylog.scope import ROOT, Scope
 from deploylog.store.base import Query, Store
 from deploylog.subscriptions import REDELIVERED
 from factories import new_event, new_events, subscription
@@ -256,6 +256,23 @@ async def test_what_is_no_longer_retained_is_parked_and_said(office: Office, sto
         "it is no longer retained"
     ]
     assert await told(store) == ["gap"]
+
+
+async def test_what_is_pending_is_sent_only_if_the_owner_may_see_it(office: Office, store: Store):
+    sub = await office.hold(subscription(order="lane"))
+    secret, public = await store.log.append(
+        [new_event(scopes=(ONE,), groups=("ops",)), new_event(scopes=(ONE,))]
+    )
+    await office.deliver(sub, Scripted(fails(1)), until_sent=1)
+    sender, nobody = Scripted(always(OK)), Visibility(scopes=(ROOT,), groups=frozenset())
+
+    await office.deliver(
+        await store.subscriptions.get(sub.id), sender, until_sent=1, visibility=nobody
+    )
+
+    assert sender.positions == [public.position]
+    [parked] = await store.deliveries.parked(sub.id)
+    assert (parked.position, parked.error) == (secret.position, "the owner may not see it")
 
 
 async def test_a_receiver_that_wants_no_more_gets_no_more(office: Office, store: Store):

@@ -113,12 +113,16 @@ class Courier:
             try:
                 event = await self._hub.log.get(pending.position)
             except EventNotFound:
-                gone = msgspec.structs.replace(
-                    pending, parked=True, error="it is no longer retained"
-                )
-                self._report(pending=(gone,))
-            else:
+                self._give_up(pending, "it is no longer retained")
+                continue
+            if self._interest.visibility.shows(event):
                 self._lanes.restore(event, pending)
+            else:
+                # A former owner was to have it, who saw more than the present one.
+                self._give_up(pending, "the owner may not see it")
+
+    def _give_up(self, pending: Pending, why: str) -> None:
+        self._report(pending=(msgspec.structs.replace(pending, parked=True, error=why),))
 
     async def _feed(self, reader: Reader) -> None:
         """Read what comes, as far as there is room for it."""

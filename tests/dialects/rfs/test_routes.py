@@ -27,6 +27,8 @@ from deploylog.scope import contains, deployment_scope
 from deploylog.service import EventService
 from deploylog.staging import Staging
 from deploylog.store.base import Query
+from deploylog.subscribing import Subscribing
+from deploylog.subscribing.sets import SubscriptionSets
 
 PROJECT = "acme"
 STACK_ID = "0d8a4c1e-31f2-4a39-9a1c-7f1f5a1d9c11"
@@ -110,6 +112,8 @@ def parts_of(service: FakeService, *, strict: bool) -> Parts:
         # Nothing of these is RFS's.
         staging=cast("Staging", None),
         cleaning=cast("Cleaning", None),
+        subscribing=cast("Subscribing", None),
+        subscription_sets=cast("SubscriptionSets", None),
         plan_files=PlanFiles((), limit=0),
         bluelink_project="",
         bluelink_recent_seconds=0,
