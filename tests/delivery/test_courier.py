@@ -9,6 +9,7 @@ from couriers import (
     GONE,
     OK,
     PARK,
+    REFUSED,
     JumpingClock,
     Office,
     Scripted,
@@ -160,14 +161,10 @@ async def test_what_fails_for_an_hour_is_told_and_so_is_what_heals(
 ):
     sub = await office.hold(subscription(filter=Filter(scopes=(Scope("project/acme"),))))
     await store.log.append(new_events(1))
-    sender = Scripted(fails(12))
-    courier = office.courier(sub, sender)
 
-    async with office.out(courier):
-        await until(lambda: len(sender.sent) >= 12)
-        await office.ledger.written()
-        ill = await store.subscriptions.get(sub.id)
-        await until(lambda: len(sender.sent) >= 13)
+    await office.deliver(sub, Scripted(always(REFUSED)), until_sent=12)
+    ill = await store.subscriptions.get(sub.id)
+    await office.deliver(ill, Scripted(always(OK)), until_sent=1)
 
     well = await store.subscriptions.get(sub.id)
     assert (ill.state, ill.reason, ill.failing_since) == ("failing", "refused", clock.begun)
