@@ -58,6 +58,7 @@ from deploylog.store.base import Store
 from deploylog.subscribing import Subscribing
 from deploylog.subscribing.sets import SubscriptionSets
 from deploylog.subscribing.vault import Vault
+from deploylog.subscribing.vault import require_opened as require_subscriptions_opened
 from deploylog.subscriptions import Format, Subscription, Target
 from deploylog.telemetry import CONTENT_TYPE, Metrics
 from deploylog.times import SECOND
@@ -112,6 +113,7 @@ async def create_app(
 
     async with AsyncExitStack() as running:
         gate = await running.enter_async_context(_open_gate(store, seal, settings, metrics, clock))
+        await require_subscriptions_opened(store.subscriptions, vault)
         poster = await running.enter_async_context(_open_poster(settings, clock))
         senders = _senders(store, service, gate, poster, settings)
         dispatcher = Dispatcher(
