@@ -16,6 +16,7 @@ from deploylog.errors import (
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    Reason,
     TooMany,
     Unauthenticated,
     Unavailable,
@@ -45,7 +46,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 #: Why a request is not authenticated, and what CloudFormation says then.
-REFUSALS = {
+REFUSALS: dict[Reason, Told] = {
     "missing": Told(403, "MissingAuthenticationToken", "Request is missing Authentication Token"),
     "unknown_key": Told(
         403, "InvalidClientTokenId", "The security token included in the request is invalid."
@@ -72,7 +73,6 @@ ANSWERS: dict[type[BaseException], Told] = {
     Conflict: Told(400, "ValidationError"),
     NotFound: Told(400, "ValidationError"),
     MethodNotAllowed: Told(405, "InvalidAction", "The method is not allowed"),
-    Unauthenticated: REFUSALS["missing"],
     Forbidden: Told(403, "AccessDenied"),
     # Its clients know this code, and wait; the status is CloudFormation's.
     TooMany: Told(400, "Throttling", "Rate exceeded"),
@@ -106,6 +106,8 @@ def _answer(body: bytes, id: str, status: int, headers: dict[str, str]) -> Respo
 def _told(error: DeploylogError) -> Told:
     if isinstance(error, QueryError):
         return Told(400, error.code)
+    if isinstance(error, Unauthenticated):
+        return REFUSALS[error.reason]
     return next(ANSWERS[base] for base in type(error).__mro__ if base in ANSWERS)
 
 

@@ -20,6 +20,7 @@ from deploylog.errors import (
     InvalidInput,
     MethodNotAllowed,
     NotFound,
+    Reason,
     StackNotFound,
     TooMany,
     Unauthenticated,
@@ -52,7 +53,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 #: Why a request is not authenticated, and what API Gateway says then.
-REFUSALS = {
+REFUSALS: dict[Reason, Refusal] = {
     "missing": Refusal("MissingAuthenticationTokenException", "Missing Authentication Token"),
     "unknown_key": Refusal(
         "UnrecognizedClientException", "The security token included in the request is invalid."
@@ -101,7 +102,11 @@ def _too_many(error: DeploylogError) -> str:
 
 
 def _refused(error: DeploylogError) -> str:
-    return REFUSALS["missing"].message
+    return _refusal(error).message
+
+
+def _refusal(error: DeploylogError) -> Refusal:
+    return REFUSALS[error.reason if isinstance(error, Unauthenticated) else "missing"]
 
 
 def _denied(error: DeploylogError) -> str:
@@ -148,7 +153,7 @@ def answer_options(request: Request) -> Response:
 
 def _headers(error: DeploylogError) -> dict[str, str]:
     if isinstance(error, Unauthenticated):
-        return {_TYPE: REFUSALS["missing"].type}
+        return {_TYPE: _refusal(error).type}
     if isinstance(error, Forbidden):
         return {_TYPE: "AccessDeniedException"}
     if isinstance(error, MethodNotAllowed):
