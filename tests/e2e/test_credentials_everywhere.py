@@ -1,8 +1,8 @@
 """Every kind of credential on every API: two tables say what becomes of each, and how it is told.
 
-``AMOUNTS`` says what a credential amounts to, the same for every API; ``TELLS`` how each API tells
-that. A cell of the whole, such as "a Huawei signature of another's key, on CloudFormation's API", is
-the one looked up in the other.
+``AMOUNTS`` says what a credential amounts to, the same for every API; ``TELLS`` how each API
+tells that. A cell of the whole, such as "Huawei AK/SK, expired, on CloudFormation's API", is the
+one looked up in the other.
 """
 
 import asyncio
