@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import msgspec
 import pytest
+from yarl import URL
 
 from deploylog.auth.apikey import make_key
 from deploylog.dialects.cloudformation.document import NAMESPACE
@@ -81,8 +82,12 @@ async def statuses(server: Local) -> dict[str, str]:
 async def test_a_browser_is_led_to_the_documentation(server: Local):
     plain = await server.get("/", allow_redirects=False)
     below = await server.get("/prod/?x=1", allow_redirects=False)
+    odd = await server.get(
+        URL(f"{server.url}/?x=%C3%A9&y=%FF", encoded=True), allow_redirects=False
+    )
     head = await server.ask("HEAD", "/", allow_redirects=False)
 
+    assert (odd.status, odd.headers["location"]) == (307, "/docs")
     assert (plain.status, plain.headers["location"]) == (307, "/docs")
     assert (below.status, below.headers["location"]) == (307, "/prod/docs")
     assert head.status == 307

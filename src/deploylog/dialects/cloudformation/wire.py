@@ -89,8 +89,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_call(form: bytes) -> Call:
     """Read what a form or a query string says; raises QueryError."""
-    text = form.decode("latin-1")
-    parameters = dict(parse_qsl(text, keep_blank_values=True, errors="replace"))
+    parameters = dict(_pairs(form))
     action = parameters.get("Action")
     if not action:
         message = "The request is missing an action or a required parameter"
@@ -103,7 +102,12 @@ def parse_call(form: bytes) -> Call:
 
 def has_action(query_string: bytes) -> bool:
     """Whether a query string calls an action."""
-    return any(name == b"Action" for name, _ in parse_qsl(query_string, keep_blank_values=True))
+    return any(name == "Action" for name, _ in _pairs(query_string))
+
+
+def _pairs(form: bytes) -> list[tuple[str, str]]:
+    # Of bytes, parse_qsl takes nothing that stands for other than ASCII.
+    return parse_qsl(form.decode("latin-1"), keep_blank_values=True, errors="replace")
 
 
 def unknown_action(action: str, version: str = VERSION) -> QueryError:
