@@ -1,5 +1,6 @@
 """Once there is a credential, every path of every API asks for one, but those that are open."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -11,19 +12,36 @@ from starlette.routing import Route
 from deploylog.asgi import create_app
 from deploylog.auth.apikey import make_key
 from deploylog.dialects.envelope import Envelope
-from deploylog.errors import Unauthenticated
+from deploylog.errors import DeploylogError, MethodNotAllowed, Unauthenticated
 from deploylog.principals import parse_grant
 from deploylog.settings import load_settings
 from deploylog.store.base import Store
 from deploylog.telemetry import Metrics
 from factories import now
 from servers import Local, running
+from signing import send
 
 #: What anybody may get; docs/how-to/authenticate.md says so.
 OPEN = {
     ("GET", path)
     for path in ("/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz", "/v1/health")
 }
+
+#: Methods that a client may try on any path, known to HTTP or not.
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND")
+
+_ACTION = "Action=DescribeStacks&Version=2010-05-15"
+
+#: Ways to call an action of CloudFormation's by the root, which is open without one.
+ACTIONS = (
+    f"/?{_ACTION}",
+    "/?Action=",
+    "/?Action",
+    "/?%41ction=ListStacks&Version=2010-05-15",
+    "/?Version=2010-05-15&x=%FF&Action=DescribeStacks",
+    f"/?a=1&&{_ACTION}&Action=x",
+    f"/prod/?{_ACTION}",
+)
 
 #: Headers that some dialect asks for.
 NAMED = {"Client-Request-Id": "aaaaaaaa-0000-4000-8000-000000000000"}
@@ -33,7 +51,7 @@ NAMED = {"Client-Request-Id": "aaaaaaaa-0000-4000-8000-000000000000"}
 async def service(store: Store) -> AsyncIterator[Local]:
     key, _ = make_key(name="ann", groups=(), grants=[parse_grant("read:/")], now=now())
     await store.keys.add(key)
-    async with running(store, max_failures_per_minute=0) as service:
+    async with running(store, max_failures_per_minute=0, base_paths="/prod") as service:
         yield service
 
 
@@ -50,10 +68,10 @@ async def mounted(store: Store) -> list[tuple[str, str, Envelope]]:
     ]
 
 
-async def refusal(envelope: Envelope) -> tuple[int, set[str]]:
-    """The status and the headers with which its dialect refuses somebody."""
+async def refusal(envelope: Envelope, error: DeploylogError | None = None) -> tuple[int, set[str]]:
+    """The status and the headers with which its dialect refuses somebody, or tells an error."""
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": {}}
-    answer = await envelope._respond(Request(scope), Unauthenticated())
+    answer = await envelope._respond(Request(scope), error or Unauthenticated())
     return answer.status_code, set(answer.headers)
 
 
@@ -76,3 +94,43 @@ async def test_every_path_asks_for_a_credential_but_those_that_are_open(
 
     assert found_open == OPEN
     assert len(routes) > 50
+
+
+@pytest.mark.parametrize("base", ["", "/prod"])
+async def test_no_method_on_any_path_does_without_a_credential(
+    service: Local, store: Store, base: str
+):
+    paths = {path: envelope for _, path, envelope in await mounted(store)}
+
+    let_in = set()
+    for path, envelope in paths.items():
+        filled = base + re.sub(r"\{[^}]*\}", "a", path)
+        # That there is no such method is said before it is asked who wants it.
+        refused = {(await refusal(envelope, e))[0] for e in (Unauthenticated(), MethodNotAllowed())}
+        for method in METHODS:
+            answer = await service.ask(method, filled, headers=NAMED, allow_redirects=False)
+            if answer.status not in refused:
+                let_in.add((method.replace("HEAD", "GET"), path))
+
+    assert let_in == OPEN
+    assert await store.log.head() == 0
+
+
+@pytest.mark.parametrize("target", ACTIONS)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+async def test_an_action_needs_a_credential_however_it_is_called(
+    service: Local, method: str, target: str
+):
+    answer = await asyncio.to_thread(send, method, service.url + target, {})
+
+    assert answer.status == 403
+    assert method == "HEAD" or b"<Code>MissingAuthenticationToken</Code>" in answer.body
+
+
+async def test_a_form_needs_a_credential_wherever_its_action_stands(service: Local):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for target, body in (("/", _ACTION), (f"/?{_ACTION}", ""), (f"/?{_ACTION}", "a=b")):
+        answer = await service.ask("POST", target, data=body, headers=form)
+
+        assert answer.status == 403
+        assert b"<Code>MissingAuthenticationToken</Code>" in answer.body
