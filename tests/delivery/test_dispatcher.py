@@ -135,6 +135,21 @@ async def test_one_that_is_paused_is_not_delivered(world: World, store: Store, s
     assert set(world.seen.lags) == {other.id}
 
 
+async def test_a_change_sends_nothing_a_second_time(world: World, store: Store):
+    sub = await world.subscribe()
+    events = await store.log.append(new_events(100))
+    async with world.delivering() as dispatcher:
+        for number in range(5):
+            await until(lambda least=10 * number: len(world.sender.sent) > least)
+            found = await store.subscriptions.get(sub.id)
+            await store.subscriptions.change(msgspec.structs.replace(found, name=f"n{number}"))
+            dispatcher.changed()
+
+        await until(lambda: events[-1].position in world.sender.positions)
+
+    assert world.sender.positions == [event.position for event in events]
+
+
 async def test_a_change_is_heeded(world: World, store: Store):
     sub = await world.subscribe()
     async with world.delivering():

@@ -53,14 +53,16 @@ class Ledger:
         self._come = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        #: How many reports were taken, and how many of them are dealt with.
+        self._taken = 0
+        self._written = 0
+        self._wrote = asyncio.Event()
 
     def report(self, delivery: Delivery) -> None:
         """Take a report."""
         self._reports.append(delivery)
+        self._taken += 1
         self._come.set()
-        self._idle.clear()
         if len(self._reports) >= MOST_UNWRITTEN:
             self._room.clear()
 
@@ -73,8 +75,11 @@ class Ledger:
         await self._room.wait()
 
     async def written(self) -> None:
-        """Wait until every report is on disk."""
-        await self._idle.wait()
+        """Wait until every report that was taken so far is on disk."""
+        taken = self._taken
+        while self._written < taken:
+            self._wrote.clear()
+            await self._wrote.wait()
 
     async def write(self) -> None:
         """Write reports for ever."""
@@ -87,8 +92,8 @@ class Ledger:
             self._room.set()
             if reports:
                 await self._persist(reports, notices)
-            if not self._reports:
-                self._idle.set()
+            self._written += len(reports)
+            self._wrote.set()
 
     async def _persist(self, reports: list[Delivery], notices: list[NewEvent]) -> None:
         while True:
