@@ -9,6 +9,7 @@ from couriers import (
     GONE,
     OK,
     PARK,
+    REFUSED,
     JumpingClock,
     Office,
     Scripted,
@@ -22,7 +23,7 @@ from deploylog.events import Event
 from deploylog.filters import Filter, any_of
 from deploylog.hub import Hub
 from deploylog.principals import Visibility
-from deploylog.scope import Scope
+from deploylog.scope import ROOT, Scope
 from deploylog.store.base import Query, Store
 from deploylog.subscriptions import REDELIVERED
 from factories import new_event, new_events, subscription
@@ -135,6 +136,24 @@ async def test_what_a_receiver_asks_for_counts_instead_of_the_schedule(
     await office.deliver(sub, Scripted(fails(1, busy)), until_sent=2)
 
     assert 120 <= clock.passed <= 120 * 1.2 + 1
+
+
+async def test_what_is_pending_is_not_sent_to_an_owner_who_may_not_see_it(
+    office: Office, store: Store
+):
+    sub = await office.hold(subscription())
+    [hidden] = await store.log.append([new_event(groups=("ops",))])
+    await office.deliver(sub, Scripted(always(REFUSED)), until_sent=1)
+    [shown] = await store.log.append([new_event()])
+    sender = Scripted(always(OK))
+    sub = await store.subscriptions.get(sub.id)
+
+    nobody = Visibility(scopes=(ROOT,), groups=frozenset())
+    await office.deliver(sub, sender, until_sent=1, visibility=nobody)
+
+    assert sender.positions == [shown.position]
+    [parked] = await store.deliveries.parked(sub.id)
+    assert (parked.position, parked.error) == (hidden.position, "its owner may not see it")
 
 
 async def test_a_day_later_an_event_is_parked_and_the_next_is_tried(

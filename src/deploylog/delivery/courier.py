@@ -110,15 +110,21 @@ class Courier:
     async def _restore(self) -> None:
         """Take up what an earlier courier left pending."""
         for pending in await self._deliveries.pending(self.subscription.id):
+            if self._stopping:
+                return
             try:
                 event = await self._hub.log.get(pending.position)
             except EventNotFound:
-                gone = msgspec.structs.replace(
-                    pending, parked=True, error="it is no longer retained"
-                )
-                self._report(pending=(gone,))
-            else:
+                self._give_up(pending, "it is no longer retained")
+                continue
+            if self._interest.visibility.shows(event):
                 self._lanes.restore(event, pending)
+            else:
+                # Somebody else owns the subscription now, or the owner may see less.
+                self._give_up(pending, "its owner may not see it")
+
+    def _give_up(self, pending: Pending, why: str) -> None:
+        self._report(pending=(msgspec.structs.replace(pending, parked=True, error=why),))
 
     async def _feed(self, reader: Reader) -> None:
         """Read what comes, as far as there is room for it."""
