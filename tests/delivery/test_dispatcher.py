@@ -1,5 +1,6 @@
 """The dispatcher: who delivers what, for how long, and on whose behalf."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,8 +9,9 @@ import pytest
 
 from couriers import OK, JumpingClock, Scripted, always
 from deploylog.delivery import dispatcher as module
+from deploylog.delivery import ledger
 from deploylog.delivery.dispatcher import Dispatcher, Parts
-from deploylog.errors import OperatorError
+from deploylog.errors import OperatorError, StoreUnavailable
 from deploylog.filters import Filter, any_of
 from deploylog.hub import Hub
 from deploylog.principals import Grant, Principal
@@ -148,6 +150,26 @@ async def test_a_change_sends_nothing_a_second_time(world: World, store: Store):
         await until(lambda: events[-1].position in world.sender.positions)
 
     assert world.sender.positions == [event.position for event in events]
+
+
+async def test_the_end_does_not_wait_for_a_store_that_takes_no_reports(
+    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    async def refuse(*args: object, **how: object) -> frozenset[str]:
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(ledger, "MOST_UNWRITTEN", 5)
+    monkeypatch.setattr(module, "WRITE_SECONDS", 0.1)
+    monkeypatch.setattr(store.deliveries, "record", refuse)
+    await world.subscribe()
+    await world.subscribe()
+    await store.log.append(new_events(20))
+
+    async with asyncio.timeout(10), world.delivering():
+        await until(lambda: len(world.sender.sent) >= 10)
+        head = (await store.log.append(new_events(1)))[0].position
+        await until(lambda: world.hub.head >= head)
+        await asyncio.sleep(0.05)  # The couriers look, and find no room.
 
 
 async def test_a_change_is_heeded(world: World, store: Store):

@@ -126,6 +126,7 @@ class Dispatcher:
 
     async def _end(self) -> None:
         """Let couriers come home, write what they report, and let others deliver."""
+        self._ledger.let_go()
         await self._recall(list(self._couriers))
         try:
             async with asyncio.timeout(WRITE_SECONDS):

@@ -57,13 +57,14 @@ class Ledger:
         self._taken = 0
         self._written = 0
         self._wrote = asyncio.Event()
+        self._ending = False
 
     def report(self, delivery: Delivery) -> None:
         """Take a report."""
         self._reports.append(delivery)
         self._taken += 1
         self._come.set()
-        if len(self._reports) >= MOST_UNWRITTEN:
+        if len(self._reports) >= MOST_UNWRITTEN and not self._ending:
             self._room.clear()
 
     def tell(self, notice: NewEvent) -> None:
@@ -73,6 +74,11 @@ class Ledger:
     async def has_room(self) -> None:
         """Wait while too much is unwritten."""
         await self._room.wait()
+
+    def let_go(self) -> None:
+        """Let nobody wait for room any more: whoever does could not come to an end."""
+        self._ending = True
+        self._room.set()
 
     async def written(self) -> None:
         """Wait until every report that was taken so far is on disk."""
