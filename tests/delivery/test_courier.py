@@ -156,6 +156,21 @@ async def test_what_is_pending_is_not_sent_to_an_owner_who_may_not_see_it(
     assert (parked.position, parked.error) == (hidden.position, "its owner may not see it")
 
 
+async def test_an_error_of_the_program_ends_the_courier_so_that_another_can_come(
+    office: Office, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    async def break_down(query: Query) -> list[Event]:
+        raise RuntimeError("not foreseen")
+
+    sub = await office.hold(subscription())
+    await store.log.append(new_events(1))
+    courier = office.courier(sub, Scripted(always(OK)))
+
+    async with office.out(courier):
+        monkeypatch.setattr(courier, "_look_back", break_down)
+        await until(lambda: courier.is_stopping)
+
+
 async def test_a_day_later_an_event_is_parked_and_the_next_is_tried(
     office: Office, store: Store, clock: JumpingClock
 ):

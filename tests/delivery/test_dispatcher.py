@@ -17,7 +17,8 @@ from deploylog.hub import Hub
 from deploylog.principals import Grant, Principal
 from deploylog.scope import ROOT
 from deploylog.store.base import Query, Store
-from deploylog.subscriptions import Owner, Result, Subscription, Target
+from deploylog.subscriptions import Owner, Result, SecretTerm, Subscription, Target
+from deploylog.times import SECOND
 from factories import new_events, now, subscription
 from waiting import until
 
@@ -54,11 +55,17 @@ class World:
         self.sender = Scripted(always(OK))
         self.owners: dict[str, Principal | None] = {"ann": READER}
         self.seen = Seen()
+        self.clock = JumpingClock()
 
     def target(self, subscription: Subscription) -> Target:
         if subscription.target == b"foreign":
             raise OperatorError("none of the sealing keys opens it")
         return msgspec.json.decode(subscription.target, type=Target)
+
+    def secrets(self, subscription: Subscription) -> tuple[bytes, ...]:
+        now = self.clock.now
+        terms = subscription.secrets
+        return tuple(term.sealed for term in terms if term.expires is None or term.expires > now)
 
     def choose(self, subscription: Subscription, target: Target) -> Scripted:
         assert target.url == "http://receiver"
@@ -71,10 +78,10 @@ class World:
         parts = Parts(
             sender=self.choose,
             target=self.target,
-            secrets=lambda subscription: (b"secret",),
+            secrets=self.secrets,
             owner=self.owner,
             observer=self.seen,
-            timing=JumpingClock().timing,
+            timing=self.clock.timing,
             clock=now,
         )
         return Dispatcher(self.store, self.hub, parts)
@@ -170,6 +177,21 @@ async def test_the_end_does_not_wait_for_a_store_that_takes_no_reports(
         head = (await store.log.append(new_events(1)))[0].position
         await until(lambda: world.hub.head >= head)
         await asyncio.sleep(0.05)  # The couriers look, and find no room.
+
+
+async def test_a_secret_that_is_replaced_signs_no_longer_than_it_should(world: World, store: Store):
+    old = SecretTerm(sealed=b"old", created=0, expires=world.clock.now + 3600 * SECOND)
+    await world.subscribe(secrets=(SecretTerm(sealed=b"new", created=0), old))
+    await store.log.append(new_events(1))
+    async with world.delivering():
+        await until(lambda: world.sender.signed == [(b"new", b"old")])
+
+        world.clock.now += 3601 * SECOND
+        await until(lambda: bool(world.seen.gone))
+        await store.log.append(new_events(1))
+        await until(lambda: len(world.sender.signed) == 2)
+
+    assert world.sender.signed[-1] == (b"new",)
 
 
 async def test_a_change_is_heeded(world: World, store: Store):

@@ -69,6 +69,7 @@ class Courier:
         self._ledger = ledger
         self._may_send = may_send
         self._timing = timing
+        self._signs_until = _first_end(self.subscription, timing.now())
         self._lanes = Lanes(self.subscription.order, self.checkpoint)
         self._health = Health(self.subscription)
         self._interest = Interest(
@@ -84,6 +85,10 @@ class Courier:
     def is_stopping(self) -> bool:
         """Whether it was told to end."""
         return self._stopping
+
+    def is_outdated(self, now: int) -> bool:
+        """Whether it signs with a secret that has ended; ``now`` in ns."""
+        return self._signs_until is not None and now >= self._signs_until
 
     def stop(self) -> None:
         """Start no more requests, and end."""
@@ -201,6 +206,10 @@ class Courier:
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOGGER.error("a courier failed unexpectedly", exc_info=error)
+            # Its lane would be busy for ever; whoever comes next begins from what is written.
+            self._stopping = True
         self._stir.set()
 
     async def _send_on(self, first: Parcel) -> None:
@@ -367,3 +376,9 @@ class Courier:
             task.cancel()
         if late:
             await asyncio.wait(late)
+
+
+def _first_end(subscription: Subscription, now: int) -> int | None:
+    """When the first of the secrets that sign ``now`` ends, in ns."""
+    ends = (term.expires for term in subscription.secrets if term.expires is not None)
+    return min((end for end in ends if end > now), default=None)

@@ -170,11 +170,13 @@ class Dispatcher:
 
     def _stale(self, wanted: Mapping[str, Subscription]) -> list[str]:
         """Couriers that have ended, or were sent out with what is not so any more."""
+        now = self._parts.timing.now()
         return [
             id
             for id, courier in self._couriers.items()
             if id not in wanted
             or wanted[id].version != courier.subscription.version
+            or courier.is_outdated(now)
             or self._running[id].done()
         ]
 
