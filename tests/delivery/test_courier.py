@@ -26,6 +26,7 @@ from deploylog.principals import Visibility
 from deploylog.scope import ROOT, Scope
 from deploylog.store.base import Query, Store
 from deploylog.subscriptions import REDELIVERED
+from deploylog.times import SECOND
 from factories import new_event, new_events, subscription
 from waiting import until
 
@@ -126,7 +127,7 @@ async def test_what_fails_is_tried_by_the_schedule_and_the_rest_waits(
     assert await store.deliveries.pending(sub.id) == []
 
 
-async def test_what_a_receiver_asks_for_counts_instead_of_the_schedule(
+async def test_what_a_receiver_asks_for_makes_a_wait_longer(
     office: Office, store: Store, clock: JumpingClock
 ):
     sub = await office.hold(subscription())
@@ -169,6 +170,31 @@ async def test_an_error_of_the_program_ends_the_courier_so_that_another_can_come
     async with office.out(courier):
         monkeypatch.setattr(courier, "_look_back", break_down)
         await until(lambda: courier.is_stopping)
+
+
+async def test_what_a_receiver_asks_for_makes_no_wait_shorter(
+    office: Office, store: Store, clock: JumpingClock
+):
+    sub = await office.hold(subscription())
+    await store.log.append(new_events(1))
+    eager = Verdict(result="retry", answer=Answer(status=503, retry_after=0.5), error="503")
+
+    await office.deliver(sub, Scripted(fails(3, eager)), until_sent=4)
+
+    assert clock.passed == pytest.approx(5 + 15 + 60, rel=0.01)
+
+
+async def test_what_a_receiver_asks_for_counts_while_it_fails_too(
+    office: Office, store: Store, clock: JumpingClock
+):
+    since = clock.now - 2 * 3600 * SECOND
+    sub = await office.hold(subscription(state="failing", failing_since=since))
+    await store.log.append(new_events(1))
+    busy = Verdict(result="retry", answer=Answer(status=503, retry_after=3600.0), error="503")
+
+    await office.deliver(sub, Scripted(fails(1, busy)), until_sent=2)
+
+    assert 3600 <= clock.passed <= 3600 * 1.2 + 1
 
 
 async def test_a_day_later_an_event_is_parked_and_the_next_is_tried(

@@ -298,7 +298,7 @@ class Courier:
         parked = tried.parked()
         self._lanes.finish(tried.parcel)
         if tried.verdict.result == "retry":
-            self._health.failed(tried.began, tried.ended, self._timing.chance())
+            self._fails(tried, self._timing.chance())
         self._report(tried, "parked", pending=parked)
 
     def _failed(self, tried: Try) -> None:
@@ -312,13 +312,18 @@ class Courier:
         pending = self._lanes.fail(
             tried.parcel, now=tried.ended, due=due, began=tried.began, error=tried.error
         )
-        if self._health.failed(tried.began, tried.ended, chance):
+        if self._fails(tried, chance):
             self._tell("failing", tried.error, key=str(self._health.failing_since))
             self._report(
                 tried, "failed", pending=pending, due=due, state="failing", reason=tried.error
             )
         else:
             self._report(tried, "failed", pending=pending, due=due)
+
+    def _fails(self, tried: Try, chance: float) -> bool:
+        """Whether nothing has arrived for so long that it is to be told."""
+        wait = schedule.probe_delay(retry_after=tried.verdict.answer.retry_after, chance=chance)
+        return self._health.failed(tried.began, tried.ended, wait=wait)
 
     def _disabled(self, tried: Try) -> None:
         """The receiver wants no more. What it did not take stays pending, for when it does."""
