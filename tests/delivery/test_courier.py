@@ -387,6 +387,19 @@ async def test_each_request_knows_the_event_before_it(office: Office, store: Sto
     assert second.position == 3
 
 
+async def test_the_event_before_is_one_of_the_same_lane(office: Office, store: Store):
+    sub = await office.hold(subscription(order="lane"))
+    await store.log.append([new_event(scopes=("project/acme",)), new_event(scopes=(ONE,))])
+    await office.deliver(sub, Scripted(always(OK)), until_sent=2)
+    await store.log.append([new_event(scopes=("project/acme",))])
+    sender = Scripted(always(OK))
+
+    await office.deliver(await store.subscriptions.get(sub.id), sender, until_sent=1)
+
+    [(_, context)] = sender.sent
+    assert context.previous_position == 1
+
+
 async def test_the_event_before_is_known_after_a_restart_too(office: Office, store: Store):
     sub = await office.hold(subscription())
     [first] = await store.log.append(new_events(1))

@@ -11,12 +11,13 @@ from deploylog.auth.apikey import make_key
 from deploylog.auth.seal import make_sealing_key
 from deploylog.dialects.escape.subscriptions import parse_collection, parse_subscriptions
 from deploylog.dialects.escape.wire import SHOWN, render_delivery
-from deploylog.errors import InvalidInput
+from deploylog.errors import InvalidEvent, InvalidInput
 from deploylog.principals import parse_grant
 from deploylog.store.base import Store
 from deploylog.subscribing.asked import Aim
 from deploylog.subscribing.sets import Wanted
 from deploylog.subscriptions import Delivery, Subscription
+from deploylog.times import LATEST
 from factories import attempt, event, new_event, now
 from servers import Answer, Local, running
 
@@ -33,6 +34,11 @@ def sealing(tmp_path: Path) -> str:
     file = tmp_path / "sealing"
     file.write_text(make_sealing_key())
     return str(file)
+
+
+def test_an_event_that_escapekit_has_no_form_for_is_refused():
+    with pytest.raises(InvalidEvent, match="has no escape format"):
+        render_delivery(event(type="resource.create.started"))
 
 
 @pytest.fixture
@@ -139,7 +145,8 @@ async def test_what_stays_the_same_keeps_all_that_it_has(server: Local, store: S
     other = await key(store, "other", "admin:state/acme")
     await has_put(server, {"s1": HOOK, "s2": HOOK, "s3": HOOK}, headers=owner)
     before = await kept(store)
-    await store.deliveries.claim("test", now=0, until=1)
+    # Whatever lease the server has taken meanwhile has ended by then.
+    await store.deliveries.claim("test", now=LATEST, until=LATEST)
     delivered = Delivery(subscription=before["s1"].id, attempts=(attempt(9),), checkpoint=9)
     await store.deliveries.record("test", [delivered], now=0)
 

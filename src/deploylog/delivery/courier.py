@@ -27,6 +27,9 @@ from deploylog.times import SECOND
 #: Requests of one subscription that are under way at once, in lanes.
 MOST_UNDER_WAY = 64
 
+#: Events among which the one before another in its lane is looked for.
+LOOKED_BACK = 50
+
 #: Seconds that requests under way may take once the courier is to stop; what is cut is sent again.
 GRACE_SECONDS = 1.0
 
@@ -256,17 +259,20 @@ class Courier:
         )
 
     async def _look_back(self, event: Event) -> Place | None:
-        """The event before it in its lane, from the log."""
+        """The event before it in its lane, from the log, as far as it is looked for."""
+        lane = self._lanes.name_of(event)
         found = await self._hub.log.read(
             Query(
-                scope=self._lanes.name_of(event),
+                scope=lane,
                 filter=self._interest.filter,
                 visibility=self._interest.visibility,
                 before=event.position,
-                limit=1,
+                limit=1 if lane == ROOT else LOOKED_BACK,
             )
         )
-        return Place(found[0].position, found[0].id) if found else None
+        # Below the lane's scope lie those of others.
+        same = (each for each in found if self._lanes.name_of(each) == lane)
+        return next((Place(each.position, each.id) for each in same), None)
 
     # What became of it
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from deploylog.dialects.escape.errors import INVALID_JSON
-from deploylog.errors import InvalidInput
+from deploylog.errors import InvalidEvent, InvalidInput
 from deploylog.events import Event, NewEvent
 from deploylog.filters import AnyOf, Filter
 from deploylog.scope import ROOT, Scope, scope, segments
@@ -207,7 +207,12 @@ def render_events(events: Sequence[Event]) -> bytes:
 
 
 def render_delivery(event: Event) -> bytes:
-    """One event for a receiver who is in no group: it is not told who may see it."""
+    """One event for a receiver who is in no group: it is not told who may see it.
+
+    Raises InvalidEvent for one that EscapeKit has no form for.
+    """
+    if event.type not in _THEIRS:
+        raise InvalidEvent(f"an event of type {event.type[:64]} has no escape format")
     return msgspec.json.encode(
         msgspec.structs.replace(render_event(event), allowed_groups=(), allowed_roles=())
     )
