@@ -11,7 +11,7 @@ from couriers import OK, JumpingClock, Scripted, always
 from deploylog.delivery import dispatcher as module
 from deploylog.delivery import ledger
 from deploylog.delivery.dispatcher import Dispatcher, Parts
-from deploylog.errors import OperatorError, StoreUnavailable
+from deploylog.errors import NoSealingKey, OperatorError, StoreUnavailable
 from deploylog.filters import Filter, any_of
 from deploylog.hub import Hub
 from deploylog.principals import Grant, Principal
@@ -58,6 +58,8 @@ class World:
         self.clock = JumpingClock()
 
     def target(self, subscription: Subscription) -> Target:
+        if subscription.target == b"sealed":
+            raise NoSealingKey
         if subscription.target == b"foreign":
             raise OperatorError("none of the sealing keys opens it")
         return msgspec.json.decode(subscription.target, type=Target)
@@ -255,6 +257,18 @@ async def test_one_that_another_key_sealed_is_disabled_and_says_so(world: World,
     assert message is not None
     assert "none of the sealing keys opens it" in message
     assert (await store.subscriptions.get(other.id)).state == "active"
+
+
+async def test_a_start_without_the_sealing_key_disables_nothing(world: World, store: Store):
+    sealed = await world.subscribe(target=b"sealed")
+    await world.subscribe()
+    await store.log.append(new_events(2))
+
+    async with world.delivering():
+        await until(lambda: len(world.sender.sent) == 2)
+
+    kept = await store.subscriptions.get(sealed.id)
+    assert (kept.state, kept.checkpoint) == ("active", 0)
 
 
 async def _is_disabled(store: Store, sub: Subscription) -> bool:

@@ -81,6 +81,8 @@ class Dispatcher:
         self._holder = str(uuid4())
         self._couriers: dict[str, Courier] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        #: Those that cannot be opened here, which the operator was told.
+        self._left: set[str] = set()
         self._until = 0
         self._changed = asyncio.Event()
         self._ledger = Ledger(
@@ -200,7 +202,13 @@ class Dispatcher:
             return
         try:
             errand = self._errand(subscription, owner)
-        except (OperatorError, NoSealingKey) as error:
+        except NoSealingKey as error:
+            # Started without it by mistake: to disable them all would outlast the mistake.
+            if subscription.id not in self._left:
+                self._left.add(subscription.id)
+                _LOGGER.error("%s is not delivered: %s", subscription.id, error.message)
+            return
+        except OperatorError as error:
             self._disable(subscription, error.message)
             return
         courier = Courier(
