@@ -26,6 +26,7 @@ from deploylog.principals import Visibility
 from deploylog.scope import ROOT, Scope
 from deploylog.store.base import Query, Store
 from deploylog.subscriptions import REDELIVERED
+from deploylog.times import SECOND
 from factories import new_event, new_events, subscription
 from waiting import until
 
@@ -126,7 +127,7 @@ async def test_what_fails_is_tried_by_the_schedule_and_the_rest_waits(
     assert await store.deliveries.pending(sub.id) == []
 
 
-async def test_what_a_receiver_asks_for_counts_instead_of_the_schedule(
+async def test_what_a_receiver_asks_for_makes_a_wait_longer(
     office: Office, store: Store, clock: JumpingClock
 ):
     sub = await office.hold(subscription())
@@ -136,6 +137,64 @@ async def test_what_a_receiver_asks_for_counts_instead_of_the_schedule(
     await office.deliver(sub, Scripted(fails(1, busy)), until_sent=2)
 
     assert 120 <= clock.passed <= 120 * 1.2 + 1
+
+
+async def test_what_is_pending_is_not_sent_to_an_owner_who_may_not_see_it(
+    office: Office, store: Store
+):
+    sub = await office.hold(subscription())
+    [hidden] = await store.log.append([new_event(groups=("ops",))])
+    await office.deliver(sub, Scripted(always(REFUSED)), until_sent=1)
+    [shown] = await store.log.append([new_event()])
+    sender = Scripted(always(OK))
+    sub = await store.subscriptions.get(sub.id)
+
+    nobody = Visibility(scopes=(ROOT,), groups=frozenset())
+    await office.deliver(sub, sender, until_sent=1, visibility=nobody)
+
+    assert sender.positions == [shown.position]
+    [parked] = await store.deliveries.parked(sub.id)
+    assert (parked.position, parked.error) == (hidden.position, "its owner may not see it")
+
+
+async def test_an_error_of_the_program_ends_the_courier_so_that_another_can_come(
+    office: Office, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    async def break_down(query: Query) -> list[Event]:
+        raise RuntimeError("not foreseen")
+
+    sub = await office.hold(subscription())
+    await store.log.append(new_events(1))
+    courier = office.courier(sub, Scripted(always(OK)))
+
+    async with office.out(courier):
+        monkeypatch.setattr(courier, "_look_back", break_down)
+        await until(lambda: courier.is_stopping)
+
+
+async def test_what_a_receiver_asks_for_makes_no_wait_shorter(
+    office: Office, store: Store, clock: JumpingClock
+):
+    sub = await office.hold(subscription())
+    await store.log.append(new_events(1))
+    eager = Verdict(result="retry", answer=Answer(status=503, retry_after=0.5), error="503")
+
+    await office.deliver(sub, Scripted(fails(3, eager)), until_sent=4)
+
+    assert clock.passed == pytest.approx(5 + 15 + 60, rel=0.01)
+
+
+async def test_what_a_receiver_asks_for_counts_while_it_fails_too(
+    office: Office, store: Store, clock: JumpingClock
+):
+    since = clock.now - 2 * 3600 * SECOND
+    sub = await office.hold(subscription(state="failing", failing_since=since))
+    await store.log.append(new_events(1))
+    busy = Verdict(result="retry", answer=Answer(status=503, retry_after=3600.0), error="503")
+
+    await office.deliver(sub, Scripted(fails(1, busy)), until_sent=2)
+
+    assert 3600 <= clock.passed <= 3600 * 1.2 + 1
 
 
 async def test_a_day_later_an_event_is_parked_and_the_next_is_tried(
@@ -255,23 +314,6 @@ async def test_what_is_no_longer_retained_is_parked_and_said(office: Office, sto
     assert await told(store) == ["gap"]
 
 
-async def test_what_is_pending_is_sent_only_if_the_owner_may_see_it(office: Office, store: Store):
-    sub = await office.hold(subscription(order="lane"))
-    secret, public = await store.log.append(
-        [new_event(scopes=(ONE,), groups=("ops",)), new_event(scopes=(ONE,))]
-    )
-    await office.deliver(sub, Scripted(fails(1)), until_sent=1)
-    sender, nobody = Scripted(always(OK)), Visibility(scopes=(ROOT,), groups=frozenset())
-
-    await office.deliver(
-        await store.subscriptions.get(sub.id), sender, until_sent=1, visibility=nobody
-    )
-
-    assert sender.positions == [public.position]
-    [parked] = await store.deliveries.parked(sub.id)
-    assert (parked.position, parked.error) == (secret.position, "the owner may not see it")
-
-
 async def test_a_receiver_that_wants_no_more_gets_no_more(office: Office, store: Store):
     sub = await office.hold(subscription())
     await store.log.append(new_events(3))
@@ -339,6 +381,19 @@ async def test_each_request_knows_the_event_before_it(office: Office, store: Sto
     assert (before.previous, before.previous_position) == (None, None)
     assert (after.previous, after.previous_position) == (first.id, first.position)
     assert second.position == 3
+
+
+async def test_the_event_before_is_one_of_the_same_lane(office: Office, store: Store):
+    sub = await office.hold(subscription(order="lane"))
+    await store.log.append([new_event(scopes=("project/acme",)), new_event(scopes=(ONE,))])
+    await office.deliver(sub, Scripted(always(OK)), until_sent=2)
+    await store.log.append([new_event(scopes=("project/acme",))])
+    sender = Scripted(always(OK))
+
+    await office.deliver(await store.subscriptions.get(sub.id), sender, until_sent=1)
+
+    [(_, context)] = sender.sent
+    assert context.previous_position == 1
 
 
 async def test_the_event_before_is_known_after_a_restart_too(office: Office, store: Store):

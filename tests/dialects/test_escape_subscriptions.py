@@ -11,7 +11,7 @@ from deploylog.auth.apikey import make_key
 from deploylog.auth.seal import make_sealing_key
 from deploylog.dialects.escape.subscriptions import parse_collection, parse_subscriptions
 from deploylog.dialects.escape.wire import SHOWN, render_delivery
-from deploylog.errors import InvalidInput
+from deploylog.errors import InvalidEvent, InvalidInput
 from deploylog.principals import parse_grant
 from deploylog.store.base import Store
 from deploylog.subscribing.asked import Aim
@@ -34,6 +34,11 @@ def sealing(tmp_path: Path) -> str:
     file = tmp_path / "sealing"
     file.write_text(make_sealing_key())
     return str(file)
+
+
+def test_an_event_that_escapekit_has_no_form_for_is_refused():
+    with pytest.raises(InvalidEvent, match="has no escape format"):
+        render_delivery(event(type="resource.create.started"))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import uuid4
@@ -81,6 +81,8 @@ class Dispatcher:
         self._holder = str(uuid4())
         self._couriers: dict[str, Courier] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        #: Those that cannot be opened here, which the operator was told.
+        self._left: set[str] = set()
         self._until = 0
         self._changed = asyncio.Event()
         self._ledger = Ledger(
@@ -126,6 +128,7 @@ class Dispatcher:
 
     async def _end(self) -> None:
         """Let couriers come home, write what they report, and let others deliver."""
+        self._ledger.let_go()
         await self._recall(list(self._couriers))
         try:
             async with asyncio.timeout(WRITE_SECONDS):
@@ -140,11 +143,12 @@ class Dispatcher:
 
     async def _look(self) -> None:
         while True:
+            # Before the round: what changes during it asks for another.
+            self._changed.clear()
             try:
                 await self._round()
             except Unavailable:
                 _LOGGER.exception("cannot look for subscriptions; trying again")
-            self._changed.clear()
             await self._wait(LOOK_SECONDS)
 
     async def _wait(self, seconds: float) -> None:
@@ -155,20 +159,28 @@ class Dispatcher:
             return
 
     async def _round(self) -> None:
-        held = await self._claim()
-        wanted = {each.id: each for each in held if each.state in ("active", "failing")}
-        stale = [
-            id
-            for id, courier in self._couriers.items()
-            if id not in wanted
-            or wanted[id].version != courier.subscription.version
-            or self._running[id].done()
-        ]
-        await self._recall(stale)
+        wanted = _delivered_of(await self._claim())
+        if stale := self._stale(wanted):
+            await self._recall(stale)
+            # Those who follow them begin where their last reports end, not where they once began.
+            await self._ledger.written()
+            wanted = _delivered_of(await self._claim())
         for subscription in wanted.values():
             if subscription.id not in self._couriers:
                 await self._send_out(subscription)
         await self._measure()
+
+    def _stale(self, wanted: Mapping[str, Subscription]) -> list[str]:
+        """Couriers that have ended, or were sent out with what is not so any more."""
+        now = self._parts.timing.now()
+        return [
+            id
+            for id, courier in self._couriers.items()
+            if id not in wanted
+            or wanted[id].version != courier.subscription.version
+            or courier.is_outdated(now)
+            or self._running[id].done()
+        ]
 
     async def _claim(self) -> list[Subscription]:
         """The subscriptions that this process holds from now on."""
@@ -191,7 +203,11 @@ class Dispatcher:
         try:
             errand = self._errand(subscription, owner)
         except (OperatorError, NoSealingKey) as error:
-            self._disable(subscription, error.message)
+            # Another process sealed it with a key that this one was not given: to disable it
+            # would outlast that mistake.
+            if subscription.id not in self._left:
+                self._left.add(subscription.id)
+                _LOGGER.error("%s is not delivered: %s", subscription.id, error.message)
             return
         courier = Courier(
             errand,
@@ -281,6 +297,10 @@ class Dispatcher:
         for id, courier in self._couriers.items():
             lag = max(self._hub.head - courier.checkpoint, 0)
             self._parts.observer.delivering(id, lag=lag, parked=parked.get(id, 0))
+
+
+def _delivered_of(held: Iterable[Subscription]) -> dict[str, Subscription]:
+    return {each.id: each for each in held if each.state in ("active", "failing")}
 
 
 def _owner_is_gone(subscription: Subscription) -> str:

@@ -53,15 +53,18 @@ class Ledger:
         self._come = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        #: How many reports were taken, and how many of them are dealt with.
+        self._taken = 0
+        self._written = 0
+        self._wrote = asyncio.Event()
+        self._ending = False
 
     def report(self, delivery: Delivery) -> None:
         """Take a report."""
         self._reports.append(delivery)
+        self._taken += 1
         self._come.set()
-        self._idle.clear()
-        if len(self._reports) >= MOST_UNWRITTEN:
+        if len(self._reports) >= MOST_UNWRITTEN and not self._ending:
             self._room.clear()
 
     def tell(self, notice: NewEvent) -> None:
@@ -72,9 +75,17 @@ class Ledger:
         """Wait while too much is unwritten."""
         await self._room.wait()
 
+    def let_go(self) -> None:
+        """Let nobody wait for room any more: whoever does could not come to an end."""
+        self._ending = True
+        self._room.set()
+
     async def written(self) -> None:
-        """Wait until every report is on disk."""
-        await self._idle.wait()
+        """Wait until every report that was taken so far is on disk."""
+        taken = self._taken
+        while self._written < taken:
+            self._wrote.clear()
+            await self._wrote.wait()
 
     async def write(self) -> None:
         """Write reports for ever."""
@@ -87,8 +98,8 @@ class Ledger:
             self._room.set()
             if reports:
                 await self._persist(reports, notices)
-            if not self._reports:
-                self._idle.set()
+            self._written += len(reports)
+            self._wrote.set()
 
     async def _persist(self, reports: list[Delivery], notices: list[NewEvent]) -> None:
         while True:

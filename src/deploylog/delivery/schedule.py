@@ -28,13 +28,21 @@ MOST_RETRY_AFTER = 3600.0
 def delay(tries: int, *, retry_after: float | None, chance: float) -> int:
     """How long to wait after so many failed attempts, in ns.
 
-    ``retry_after`` is what the receiver asks for, in seconds; it counts instead of the schedule.
-    ``chance`` is between 0 and 1.
+    ``retry_after`` is what the receiver asks for, in seconds; it makes the wait longer, never
+    shorter. ``chance`` is between 0 and 1.
     """
-    if retry_after is not None:
-        asked = min(max(retry_after, 1.0), MOST_RETRY_AFTER)
-        return int(asked * (1 + JITTER * chance) * SECOND)
-    return spread(DELAYS[min(tries, len(DELAYS)) - 1], chance)
+    planned = spread(DELAYS[min(tries, len(DELAYS)) - 1], chance)
+    return max(planned, asked(retry_after, chance))
+
+
+def probe_delay(*, retry_after: float | None, chance: float) -> int:
+    """How long to wait before it is looked whether anything arrives again, in ns."""
+    return max(spread(PROBE_SECONDS, chance), asked(retry_after, chance))
+
+
+def asked(retry_after: float | None, chance: float) -> int:
+    """What a receiver asks for, as far as it is heeded, in ns; 0 when it asks for nothing."""
+    return int(min(retry_after or 0.0, MOST_RETRY_AFTER) * (1 + JITTER * chance) * SECOND)
 
 
 def spread(seconds: float, chance: float) -> int:
