@@ -30,6 +30,9 @@ VIEWS = {
     "cloudformation.xml": "/?Action=DescribeStackEvents&Version=2010-05-15&StackName={name}",
     "native.json": "/log/v1/events?scope=project/acme",
     "rfs.json": "/v1/acme/stacks/{name}/events",
+    "bluelink.json": "/v1/deployments/instances/{name}",
+    "bluelink.sse": "/v1/deployments/instances/{name}/stream",
+    "escape.json": "/api/v1/events/query/project/acme/prod/",
 }
 
 Record = Callable[[Local], Awaitable[str]]
@@ -42,7 +45,8 @@ _KNOWN = re.compile(rf"{RUN}|[0-9a-f]{{8}}-b080-11ec-845e-0e2dc6386985")
 
 @pytest.fixture
 async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
+    # Streams tell of what was long ago, too.
+    async with running(store, bluelink_recent_seconds=0) as server:
         yield server
 
 
@@ -52,7 +56,14 @@ async def record_collected(server: Local) -> str:
 
 
 async def record_terraform(server: Local) -> str:
-    await server.open(id=RUN, tool="terraform", operation="apply", started=STARTED)
+    await server.open(
+        id=RUN,
+        tool="terraform",
+        operation="apply",
+        started=STARTED,
+        environment="prod",
+        actor="ann",
+    )
     run = TerraformRun(deployment_id=RUN)
     lines = SAMPLE.read_bytes().splitlines()
     events = [event for line in lines for event in run.feed(line, now=ENDED)]
@@ -95,15 +106,23 @@ def settled(answer: Answer, *, is_json: bool) -> str:
 
 def _undated(page: Any) -> Any:
     """Without the times that the service's own clock gave."""
-    for event in page.get("events", ()):
+    for event in page.get("events", ()) if isinstance(page, dict) else ():
         event.pop("recordedtime", None)
         if event.get("type") == "stack.created":
             event.pop("time")
     return page
 
 
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("record", [record_collected, record_terraform])
+@pytest.mark.parametrize(
+    ("record", "view"),
+    [
+        (record, view)
+        for record in (record_collected, record_terraform)
+        for view in VIEWS
+        # A stack of CloudFormation has no environment, by which EscapeKit knows deployments.
+        if (record, view) != (record_collected, "escape.json")
+    ],
+)
 async def test_each_view_is_the_golden_one(server: Local, record: Record, view: str):
     name = await record(server)
 
