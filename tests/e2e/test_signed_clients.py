@@ -1,6 +1,10 @@
 """AWS's and Huawei Cloud's own clients, with stored pairs, against a service that asks for them."""
 
 import asyncio
+import json
+import os
+import re
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -20,7 +24,8 @@ from deploylog.times import SECOND
 from factories import now
 from servers import Answer, Local, running
 from signing import keep_pair, send, signed_by_botocore
-from stacks import ARN, NAME, collected, image_build, image_scope, stack_event
+from stacks import ARN, NAME, collected, image_build, image_scope, own_event, stack_event
+from waiting import PATIENCE
 
 Pair = tuple[str, str]
 Keep = Callable[..., Any]
@@ -33,6 +38,10 @@ MISMATCH = (
     " AWS Secret Access Key and signing method. Consult the service documentation for details."
 )
 UNKNOWN_KEY = "The security token included in the request is invalid."
+
+#: A stack of another name, and two moments.
+WEB = ARN.replace(NAME, "web")
+T1, T2 = "2022-03-30T23:26:21.100Z", "2022-03-30T23:26:22.100Z"
 
 #: What fills more than one page.
 ROLES = [
@@ -372,3 +381,62 @@ async def listed(server: Local, aksk: Pair, **how: Any) -> Any:
     client = AosClient.new_builder().with_credentials(credentials).with_endpoint(server.url).build()
     request = ListStackEventsRequest(client_request_id=str(uuid.uuid4()), stack_name=NAME, **how)
     return await asked(lambda: client.list_stack_events(request))
+
+
+# What the documentation says
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "read-with-boto3-and-pcluster.md"
+
+
+async def test_the_documented_program_reads_with_a_pair(
+    store: Store, options: dict[str, object], pair: Pair, tmp_path: Path
+):
+    created = [
+        own_event("CREATE_IN_PROGRESS", T1, arn=WEB),
+        own_event("CREATE_COMPLETE", T2, arn=WEB),
+    ]
+    await store.log.append(collected(created, arn=WEB))
+    [example] = [text for text in PAGE.read_text().split("```") if "boto3.client(" in text]
+    environment = {
+        "HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "AWS_ACCESS_KEY_ID": pair[0],
+        "AWS_SECRET_ACCESS_KEY": pair[1],
+    }
+
+    async with running(store, **options) as server:
+        program = example.removeprefix("python\n").replace("http://127.0.0.1:8325", server.url)
+        code, said = await run(sys.executable, "-c", program, environment=environment)
+
+    assert code == 0
+    assert [line.split()[-2:] for line in said.splitlines()] == [
+        ["CREATE_COMPLETE", "web"],
+        ["CREATE_IN_PROGRESS", "web"],
+    ]
+
+
+async def test_curl_signs_as_the_documentation_says(server: Local, pair: Pair):
+    [option] = re.findall(r"`(--aws-sigv4 \S+) --user ", PAGE.read_text())
+    target = f"/prod/v3/images/custom/{NAME}/stackevents?region=us-east-1"
+
+    code, said = await run(
+        "curl", "--silent", "--fail", *option.split(), "--user", ":".join(pair),
+        server.url + target,
+    )  # fmt: skip
+    refused, _ = await run(
+        "curl", "--silent", "--fail", *option.split(), "--user", f"{pair[0]}:wrong",
+        server.url + target,
+    )  # fmt: skip
+
+    assert (code, refused) == (0, 22)
+    assert len(json.loads(said)["events"]) == 100
+
+
+async def run(*command: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(PATIENCE):
+        said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
