@@ -1,0 +1,413 @@
+"""CloudFormation's stack events, to our events: each create, update or delete is a deployment.
+
+A stack of CloudFormation is one of the catalogue's, and what happens between its own
+``…_IN_PROGRESS`` and the end of that is one deployment. All ids follow from CloudFormation's:
+whoever reads the same events makes the same of them. Source: the API Reference, StackEvent, and
+the User Guide, "Stack status codes".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+from uuid import NAMESPACE_URL, uuid5
+
+import msgspec
+
+from deploylog.catalogue import MAX_NAME_LENGTH as MAX_STACK_NAME
+from deploylog.catalogue import place_of
+from deploylog.events import (
+    MAX_DATA_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_NAME_LENGTH,
+    NewEvent,
+    Resource,
+    check_event,
+)
+from deploylog.ingest.stack_events import name_in, time_of
+from deploylog.scope import Scope, deployment_scope, stack_scope
+from deploylog.stackstatus import SOURCE, TYPES, StackEvent
+from deploylog.times import SECOND
+
+#: What the catalogue says that deployments were made with.
+TOOL = "cloudformation"
+
+#: How an event came, if not from CloudFormation itself: the value of the attribute ``via``.
+Via = Literal["sns", "eventbridge"]
+
+#: An operation that begins so near to one that is known already is that one, in ns; and so long
+#: after its end something may still belong to it.
+NEAR = 60 * SECOND
+
+#: The types by which operations are known again.
+LIFECYCLE = ("deployment.started", "deployment.completed", "deployment.failed")
+
+#: A stack's own statuses that begin an operation.
+_BEGINNINGS = {
+    "CREATE_IN_PROGRESS": "create",
+    "UPDATE_IN_PROGRESS": "update",
+    "DELETE_IN_PROGRESS": "delete",
+    "IMPORT_IN_PROGRESS": "import",
+}
+
+#: Those that go on with one, unless it has ended long ago: then somebody rolls back by hand.
+_ROLLBACKS = ("ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "IMPORT_ROLLBACK_IN_PROGRESS")
+
+_COMPLETIONS = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE", "IMPORT_COMPLETE")
+
+_ROLLED_BACK = ("ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE")
+
+#: Failures that a rollback, or a deletion, may follow at once.
+OPEN_FAILURES = ("CREATE_FAILED", "UPDATE_FAILED", "IMPORT_FAILED")
+
+_FAILURES = (
+    *OPEN_FAILURES,
+    "DELETE_FAILED",
+    "ROLLBACK_FAILED",
+    "UPDATE_ROLLBACK_FAILED",
+    "IMPORT_ROLLBACK_FAILED",
+)
+
+#: A stack that a change set is made for, before it is created.
+_REVIEW = "REVIEW_IN_PROGRESS"
+
+#: The longest part of a name that leaves room for a slash and a UUID.
+_LONGEST_NAME = MAX_STACK_NAME - 37
+
+
+class Operation(msgspec.Struct, kw_only=True):
+    """A create, update or delete of a stack, as far as it is known."""
+
+    #: UUID: the deployment's.
+    id: str
+    #: ``create``, ``update``, …; ``None`` while its beginning was not told.
+    verb: str | None
+    #: ns since 1970 (UTC).
+    started: int
+    ended: int | None = None
+    status: Literal["running", "completed", "failed"] = "running"
+    message: str | None = None
+
+
+class StackFrame(msgspec.Struct, frozen=True, kw_only=True):
+    """What all events of a stack have in common."""
+
+    project: str
+    #: The ARN of the stack that no other contains.
+    arn: str
+    #: Where they are found, too, such as ``cluster/<name>``.
+    scopes: tuple[Scope, ...] = ()
+    groups: tuple[str, ...] = ()
+    via: Via | None = None
+
+    @property
+    def stack_id(self) -> str:
+        """The catalogue's id of the stack."""
+        return str(uuid5(NAMESPACE_URL, self.arn))
+
+    @property
+    def stack_scope(self) -> Scope:
+        """The scope of all that happens to the stack."""
+        return stack_scope(self.project, self.stack_id)
+
+    @property
+    def name(self) -> str:
+        """The stack's name."""
+        return name_in(self.arn)
+
+    @property
+    def long_name(self) -> str:
+        """Its name in the catalogue when another stack there has the short one."""
+        return f"{self.name[:_LONGEST_NAME]}/{self.arn.rpartition('/')[2][:36]}"
+
+
+def operations_of(lifecycle: Iterable[NewEvent]) -> list[Operation]:
+    """The operations that recorded events of the types in ``LIFECYCLE`` tell of, oldest first."""
+    found: dict[str, Operation] = {}
+    for event in sorted(lifecycle, key=lambda event: (event.time, event.type == LIFECYCLE[0])):
+        place = place_of(event.scopes)
+        if place is None or place.deployment_id is None:
+            continue
+        id = place.deployment_id
+        if event.type == "deployment.started":
+            found.setdefault(id, Operation(id=id, verb=_verb_in(event), started=event.time))
+            found[id].verb = found[id].verb or _verb_in(event)
+        elif id in found:
+            _end(found[id], event)
+    return sorted(found.values(), key=lambda operation: operation.started)
+
+
+class _Said(msgspec.Struct):
+    operation: str | None = None
+
+
+def _verb_in(event: NewEvent) -> str | None:
+    try:
+        return msgspec.json.decode(event.data or b"{}", type=_Said).operation
+    except msgspec.DecodeError:
+        # Anybody who may write the stack may write such an event.
+        return None
+
+
+def _end(operation: Operation, event: NewEvent) -> None:
+    if operation.ended is None:
+        operation.ended = event.time
+        operation.status = "completed" if event.type == "deployment.completed" else "failed"
+        operation.message = event.message
+
+
+class StackRecord:
+    """Makes our events of a stack's, in order, and knows in which operation each happened."""
+
+    def __init__(self, frame: StackFrame, operations: Sequence[Operation] = ()) -> None:
+        """Go on after ``operations``, those that are recorded, oldest first."""
+        self.operations = list(operations)
+        self._frame = frame
+
+    @property
+    def last(self) -> Operation | None:
+        """The operation that began last."""
+        return self.operations[-1] if self.operations else None
+
+    def created(self, time: int, *, long: bool = False) -> NewEvent:
+        """The stack's beginning in the catalogue; ``long`` for a name that is taken."""
+        name = self._frame.long_name if long else self._frame.name
+        return self._new(
+            "stack.created",
+            f"{self._frame.stack_id}/created",
+            time,
+            None,
+            subject=name,
+            message=f"Stack {name} created",
+            data={"name": name},
+        )
+
+    def record(self, events: Sequence[StackEvent]) -> list[NewEvent]:
+        """Our events of ``events``, which are oldest first; raises InvalidEvent."""
+        told: list[NewEvent] = []
+        for place, event in enumerate(events):
+            told += self._record(event, events[place + 1 :])
+        for new in told:
+            check_event(new)
+        return told
+
+    def _record(self, event: StackEvent, later: Sequence[StackEvent]) -> list[NewEvent]:
+        time = time_of(event)
+        if event.is_own and event.stack_id == self._frame.arn:
+            return self._own(event, time, later)
+        before, operation = self._at(event, time)
+        return [*before, self._about_resource(event, time, operation)]
+
+    def _own(self, event: StackEvent, time: int, later: Sequence[StackEvent]) -> list[NewEvent]:
+        status = event.resource_status
+        if status == _REVIEW:
+            return [self._told("deployment.log", event, time, None)]
+        verb = self._verb(status, time)
+        if verb is not None:
+            return self._begin(event, time, verb)
+        before, operation = self._at(event, time)
+        end = self._end_type(status, operation)
+        if end is None or (status in OPEN_FAILURES and self._goes_on(later, time)):
+            return [*before, self._told("deployment.log", event, time, operation)]
+        ended = self._told(end, event, time, operation, operation=operation.verb)
+        _end(operation, ended)
+        gone = [self._deleted(event, time)] if status == "DELETE_COMPLETE" else []
+        return [*before, ended, *gone]
+
+    def _verb(self, status: str, time: int) -> str | None:
+        """What begins with this status of the stack, if anything does."""
+        if status not in _ROLLBACKS:
+            return _BEGINNINGS.get(status)
+        last = self._before(time)
+        goes_on = last is not None and (last.ended is None or time - last.ended <= NEAR)
+        return None if goes_on else "rollback"
+
+    def _end_type(self, status: str, operation: Operation) -> str | None:
+        if status in _COMPLETIONS or (status in _ROLLED_BACK and operation.verb == "rollback"):
+            return "deployment.completed"
+        is_failure = status in _FAILURES or status in _ROLLED_BACK
+        return "deployment.failed" if is_failure else None
+
+    def _goes_on(self, later: Sequence[StackEvent], time: int) -> bool:
+        """Whether the stack rolls back what failed."""
+        own = (e for e in later if e.is_own and e.stack_id == self._frame.arn)
+        following = next(own, None)
+        if following is None or following.resource_status not in _ROLLBACKS:
+            return False
+        return time_of(following) - time <= NEAR
+
+    def _begin(self, event: StackEvent, time: int, verb: str) -> list[NewEvent]:
+        id = str(uuid5(NAMESPACE_URL, f"{event.stack_id}/{event.event_id}"))
+        operation = self._known(id, time, verb)
+        before: list[NewEvent] = []
+        if operation is None:
+            before = self._supersede(event, time, verb)
+            operation = Operation(id=id, verb=verb, started=time)
+            self._add(operation)
+        operation.verb = verb
+        details = {"stack": self._frame.name, "tool": TOOL, "operation": verb}
+        return [*before, self._told("deployment.started", event, time, operation, **details)]
+
+    def _known(self, id: str, time: int, verb: str) -> Operation | None:
+        """The operation, if it is known: by its id, or by when it began."""
+        for operation in self.operations:
+            if operation.id == id:
+                return operation
+        for operation in self.operations:
+            if operation.verb in (verb, None) and abs(operation.started - time) <= NEAR:
+                return operation
+        return None
+
+    def _supersede(self, event: StackEvent, time: int, verb: str) -> list[NewEvent]:
+        """The end of what was going on: CloudFormation tells none when a stack that is being
+        created is deleted.
+        """
+        last = self._before(time)
+        if last is None or last.ended is not None:
+            return []
+        ended = self._new(
+            "deployment.failed",
+            f"{event.event_id}/superseded",
+            time,
+            last,
+            subject=self._frame.name,
+            message=f"CloudFormation began another operation before it ended: {verb}",
+            data={"operation": last.verb},
+        )
+        _end(last, ended)
+        return [ended]
+
+    def _at(self, event: StackEvent, time: int) -> tuple[list[NewEvent], Operation]:
+        """The operation in which it happened, and what has to be told before."""
+        operation = self._before(time) or self._soon(time)
+        if operation is not None and (operation.ended is None or time - operation.ended <= NEAR):
+            return [], operation
+        # Its beginning was not told, or will be: then it becomes this one's.
+        id = str(uuid5(NAMESPACE_URL, f"{event.stack_id}/{event.event_id}"))
+        opened = Operation(id=id, verb=None, started=time)
+        self._add(opened)
+        started = self._new(
+            "deployment.started",
+            f"{event.event_id}/started",
+            time,
+            opened,
+            subject=self._frame.name,
+            message=f"Deployment of {self._frame.name} seen",
+            data={"stack": self._frame.name, "tool": TOOL},
+        )
+        return [started], opened
+
+    def _before(self, time: int) -> Operation | None:
+        return next((o for o in reversed(self.operations) if o.started <= time), None)
+
+    def _soon(self, time: int) -> Operation | None:
+        """The first one, if it begins a little later than what already happened in it."""
+        first = self.operations[0] if self.operations else None
+        return first if first is not None and first.started - time <= NEAR else None
+
+    def _add(self, operation: Operation) -> None:
+        self.operations.append(operation)
+        self.operations.sort(key=lambda each: each.started)
+
+    def _about_resource(self, event: StackEvent, time: int, operation: Operation) -> NewEvent:
+        is_own = event.is_own
+        # A nested stack's own events are in its parent's list, too, where they count.
+        type = "deployment.log" if is_own else TYPES.get(event.resource_status, "deployment.log")
+        return self._told(type, event, time, operation)
+
+    def _told(
+        self,
+        type: str,
+        event: StackEvent,
+        time: int,
+        of: Operation | None,
+        **details: str | None,
+    ) -> NewEvent:
+        message = event.resource_status_reason or (event.resource_status if event.is_own else None)
+        return self._new(
+            type,
+            event.event_id,
+            time,
+            of,
+            subject=event.logical_resource_id,
+            message=_capped(message),
+            data=_data(event, details),
+            resource=self._resource(event),
+        )
+
+    def _resource(self, event: StackEvent) -> Resource:
+        id = event.physical_resource_id
+        has_id = 0 < len(id) <= MAX_NAME_LENGTH
+        is_nested = event.stack_id != self._frame.arn
+        return Resource(
+            type=event.resource_type,
+            name=event.logical_resource_id,
+            address=f"{event.stack_name}/{event.logical_resource_id}" if is_nested else None,
+            id_key="PhysicalResourceId" if has_id else None,
+            id_value=id if has_id else None,
+        )
+
+    def _deleted(self, event: StackEvent, time: int) -> NewEvent:
+        name = self._frame.name
+        return self._new(
+            "stack.deleted",
+            f"{event.event_id}/deleted",
+            time,
+            None,
+            subject=name,
+            message=f"Stack {name} deleted",
+            data={"name": name},
+        )
+
+    def _new(
+        self,
+        type: str,
+        id: str,
+        time: int,
+        of: Operation | None,
+        *,
+        subject: str,
+        message: str | None,
+        data: Mapping[str, object],
+        resource: Resource | None = None,
+    ) -> NewEvent:
+        frame = self._frame
+        own = frame.stack_scope
+        if of is not None:
+            own = deployment_scope(frame.project, frame.stack_id, of.id)
+        is_about_stack = type.startswith("stack.")
+        return NewEvent(
+            type=type,
+            source=SOURCE,
+            scopes=(own,) if is_about_stack else (own, *frame.scopes),
+            time=time,
+            producer_id=id,
+            subject=subject,
+            groups=() if is_about_stack else frame.groups,
+            resource=resource,
+            message=message,
+            data=msgspec.Raw(msgspec.json.encode(data)),
+            extensions=_extensions(frame.via),
+        )
+
+
+def _extensions(via: Via | None) -> msgspec.Raw | None:
+    return msgspec.Raw(msgspec.json.encode({"via": via})) if via is not None else None
+
+
+def _data(event: StackEvent, details: Mapping[str, str | None]) -> dict[str, object]:
+    """The event as it was told; without the properties when these are more than fits."""
+    data: dict[str, object] = msgspec.to_builtins(event)
+    data |= {name: value for name, value in details.items() if value is not None}
+    if len(msgspec.json.encode(data)) > MAX_DATA_BYTES:
+        data.pop("ResourceProperties", None)
+        data["ResourceStatusReason"] = _capped(event.resource_status_reason)
+    return data
+
+
+def _capped(message: str | None) -> str | None:
+    """The message, as far as an event may hold it."""
+    if message is None:
+        return None
+    clean = message.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if len(clean.encode()) <= MAX_MESSAGE_BYTES:
+        return clean
+    return clean.encode()[: MAX_MESSAGE_BYTES - 3].decode(errors="ignore") + "…"
