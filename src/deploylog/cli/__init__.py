@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from deploylog.cli import changesets, ingest, keys, query, run, serve, stacks
+from deploylog.cli import changesets, collect, ingest, keys, query, run, serve, stacks
 from deploylog.cli.output import discard_stdout
 from deploylog.client import ServerUnreachable, Unanswered
 from deploylog.errors import DeploylogError, OperatorError
@@ -35,6 +35,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command(context_settings=run.CONTEXT)(run.run)
 app.add_typer(ingest.app, name="ingest")
+app.add_typer(collect.app, name="collect")
 app.command()(query.events)
 app.command()(query.tail)
 app.command()(query.wait)

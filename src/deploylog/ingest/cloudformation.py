@@ -101,7 +101,7 @@ class StackFrame(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def stack_id(self) -> str:
         """The catalogue's id of the stack."""
-        return str(uuid5(NAMESPACE_URL, self.arn))
+        return catalogue_id(self.arn)
 
     @property
     def stack_scope(self) -> Scope:
@@ -117,6 +117,11 @@ class StackFrame(msgspec.Struct, frozen=True, kw_only=True):
     def long_name(self) -> str:
         """Its name in the catalogue when another stack there has the short one."""
         return f"{self.name[:_LONGEST_NAME]}/{self.arn.rpartition('/')[2][:36]}"
+
+
+def catalogue_id(arn: str) -> str:
+    """The catalogue's id of the stack that has this ARN."""
+    return str(uuid5(NAMESPACE_URL, arn))
 
 
 def operations_of(lifecycle: Iterable[NewEvent]) -> list[Operation]:
