@@ -14,6 +14,7 @@ import msgspec
 import uvicorn
 
 from deploylog.asgi import Application, create_app
+from deploylog.auth.topics import Fetch, fetch_from_sns
 from deploylog.hub import Hub
 from deploylog.server import Server, _listen
 from deploylog.settings import load_settings
@@ -194,12 +195,14 @@ class _Server(Server):
 
 
 @asynccontextmanager
-async def running(store: Store, **options: object) -> AsyncIterator[Local]:
-    """The service over ``store``; ``options`` are settings."""
+async def running(
+    store: Store, *, fetch: Fetch = fetch_from_sns, **options: object
+) -> AsyncIterator[Local]:
+    """The service over ``store``; ``fetch`` asks SNS, ``options`` are settings."""
     settings = load_settings({"port": 0, **options}, environ={}, config=None)
     listener = _listen(settings)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with create_app(store, settings, Metrics()) as application:
+    async with create_app(store, settings, Metrics(), fetch=fetch) as application:
         config = uvicorn.Config(
             application.asgi,
             log_config=None,

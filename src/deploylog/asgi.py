@@ -20,6 +20,7 @@ from deploylog.auth.seal import read_seal
 from deploylog.auth.secret import SharedSecret, read_secret
 from deploylog.auth.signature import Signatures, require_opened
 from deploylog.auth.token import open_tokens
+from deploylog.auth.topics import Fetch, SnsTopics, fetch_from_sns, parse_topics
 from deploylog.basepaths import BasePaths
 from deploylog.bodies import BodyLimits
 from deploylog.cleaning import Cleaning
@@ -44,6 +45,9 @@ PRUNE_SECONDS = 3600
 #: Seconds between two looks for credentials whose streams must end.
 WATCH_SECONDS = 0.3
 
+#: Certificates of SNS that are looked for in a second, at most.
+SNS_FETCHES_PER_SECOND = 1.0
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -67,8 +71,11 @@ async def create_app(
     metrics: Metrics,
     *,
     clock: Callable[[], int] = time.time_ns,
+    fetch: Fetch = fetch_from_sns,
 ) -> AsyncIterator[Application]:
-    """The application over ``store``, alive while in the block; ``clock`` gives ns."""
+    """The application over ``store``, alive while in the block; ``clock`` gives ns, ``fetch``
+    gets what SNS publishes.
+    """
     hub = Hub(store.log)
     followers = Followers(most=settings.max_streams)
     metrics.watch(readers=lambda: hub.readers, head=lambda: hub.head)
@@ -84,6 +91,7 @@ async def create_app(
         staging=staging,
         cleaning=cleaning,
         plan_files=PlanFiles(paths_of(settings.plan_folders), limit=settings.max_unpacked_bytes),
+        topics=_topics(settings, fetch, clock),
         clock=clock,
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
         limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_unpacked_bytes),
@@ -150,6 +158,11 @@ async def _open_gate(
             failures=_rate(settings.max_failures_per_minute / 60, settings.max_failures_per_minute),
             failed=metrics.refused,
         )
+
+
+def _topics(settings: Settings, fetch: Fetch, clock: Callable[[], int]) -> SnsTopics:
+    fetches = Rate(SNS_FETCHES_PER_SECOND, burst=10, clock=time.monotonic)
+    return SnsTopics(parse_topics(settings.sns_topics), fetch, clock=clock, fetches=fetches)
 
 
 def _issuer(settings: Settings) -> Issuer:

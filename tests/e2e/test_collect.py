@@ -71,6 +71,14 @@ class Collector:
             await process.communicate()
 
 
+async def said(process: asyncio.subprocess.Process, words: str) -> None:
+    """Wait until the process says so."""
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE):
+        while words not in (line := (await process.stderr.readline()).decode()):
+            assert line, "it ended"
+
+
 async def ended(process: asyncio.subprocess.Process) -> Collected:
     async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
@@ -394,9 +402,7 @@ async def test_a_stack_is_awaited_and_followed_from_one_life_to_the_next(
     server: Local, aws: ScriptedCloudFormation, collect: Collector
 ):
     async with collect.running("--follow") as process:
-        assert process.stderr is not None
-        async with asyncio.timeout(PATIENCE):
-            waiting = await process.stderr.readline()
+        await said(process, "has no stack 'web' yet; waiting")
         first = aws.stack(number=1)
         create(first)
         await until(lambda: _has(server, len(first.events)))
@@ -409,7 +415,6 @@ async def test_a_stack_is_awaited_and_followed_from_one_life_to_the_next(
         process.send_signal(signal.SIGINT)
         collected = await ended(process)
 
-    assert b"has no stack 'web' yet; waiting" in waiting
     assert collected.code == 0, collected.err
     assert await ids(server) == own_ids([*first.events, *second.events])
 
@@ -463,13 +468,12 @@ async def test_the_service_may_be_away_for_a_while(
             await until(lambda: _has(server, 1))
         stack.add("Bucket", "CREATE_COMPLETE", 1)
         stack.own("CREATE_COMPLETE", 2)
-        await aws.look()
+        await said(process, "trying again")
         async with running(store, port=server.port) as server:
             collected = await ended(process)
             recorded = await ids(server)
 
     assert collected.code == 0, collected.err
-    assert "trying again" in collected.err
     assert recorded == own_ids(stack.events)
 
 

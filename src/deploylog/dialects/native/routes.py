@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploylog.bodies import BodyLimits, read_body
-from deploylog.dialects.native import wire
+from deploylog.dialects.native import ingest_routes, wire
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput
 from deploylog.ingest.cloudevents import Defaults
@@ -41,6 +41,7 @@ def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
         ("GET", "/log/v1/changesets", native.changesets),
         ("GET", "/log/v1/changesets/{id}", native.changeset),
         ("GET", "/log/v1/changesets/{id}/changes", native.changes),
+        *ingest_routes.routes(parts),
     ]
 
 
