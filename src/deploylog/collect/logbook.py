@@ -90,12 +90,12 @@ class Logbook:
         told = [event async for page in pages for each in page if (event := _stack_event(each))]
         return nested_arns(told)
 
-    async def arn(self, stack_id: str) -> str | None:
+    async def arn(self, project: str, stack_id: str) -> str | None:
         """The ARN that ``stack_id``, the catalogue's id of the stack, was made of."""
         async for page in self._pages(source=(SOURCE,)):
             said = [event for told in page if (event := _stack_event(told))]
             for event in said:
-                if catalogue_id(event.stack_id) == stack_id:
+                if catalogue_id(project, event.stack_id) == stack_id:
                     return event.stack_id
         return None
 

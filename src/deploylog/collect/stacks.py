@@ -104,7 +104,9 @@ class StackCollection:
         """
         name = name_in(self._wanted.stack) if self._wanted.is_arn else self._wanted.stack
         known = await self._known(name)
-        if known is None or (found is not None and catalogue_id(found.arn) == known.id):
+        if known is None or (
+            found is not None and catalogue_id(known.project, found.arn) == known.id
+        ):
             return None
         arn = await self._arn_of(known)
         if arn is None or name_in(arn) != name:
@@ -125,4 +127,4 @@ class StackCollection:
 
     async def _arn_of(self, known: StackState) -> str | None:
         own = scope("project", known.project, "stack", known.id)
-        return await Logbook(self._client, own, self._persistence()).arn(known.id)
+        return await Logbook(self._client, own, self._persistence()).arn(known.project, known.id)

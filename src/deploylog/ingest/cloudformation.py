@@ -101,7 +101,11 @@ class StackFrame(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def stack_id(self) -> str:
         """The catalogue's id of the stack."""
-        return catalogue_id(self.arn)
+        return catalogue_id(self.project, self.arn)
+
+    def deployment_id(self, event: StackEvent) -> str:
+        """The id of the deployment that begins with ``event``."""
+        return catalogue_id(self.project, f"{event.stack_id}/{event.event_id}")
 
     @property
     def stack_scope(self) -> Scope:
@@ -119,17 +123,20 @@ class StackFrame(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name[:_LONGEST_NAME]}/{self.arn.rpartition('/')[2][:36]}"
 
 
-def catalogue_id(arn: str) -> str:
+def catalogue_id(project: str, arn: str) -> str:
     """The catalogue's id of the stack that has this ARN."""
-    return str(uuid5(NAMESPACE_URL, arn))
+    # With the project, or who writes another could use the ids up.
+    return str(uuid5(NAMESPACE_URL, f"{project}/{arn}"))
 
 
 def operations_of(lifecycle: Iterable[NewEvent]) -> list[Operation]:
-    """The operations that recorded events of the types in ``LIFECYCLE`` tell of, oldest first."""
+    """The operations that recorded events tell of, oldest first; others than those of the types
+    in ``LIFECYCLE`` tell of none.
+    """
     found: dict[str, Operation] = {}
-    for event in sorted(lifecycle, key=lambda event: (event.time, event.type == LIFECYCLE[0])):
+    for event in sorted(lifecycle, key=lambda event: (event.time, event.type != LIFECYCLE[0])):
         place = place_of(event.scopes)
-        if place is None or place.deployment_id is None:
+        if place is None or place.deployment_id is None or event.type not in LIFECYCLE:
             continue
         id = place.deployment_id
         if event.type == "deployment.started":
@@ -240,7 +247,7 @@ class StackRecord:
         return time_of(following) - time <= NEAR
 
     def _begin(self, event: StackEvent, time: int, verb: str) -> list[NewEvent]:
-        id = str(uuid5(NAMESPACE_URL, f"{event.stack_id}/{event.event_id}"))
+        id = self._frame.deployment_id(event)
         operation = self._known(id, time, verb)
         before: list[NewEvent] = []
         if operation is None:
@@ -286,7 +293,7 @@ class StackRecord:
         if operation is not None and (operation.ended is None or time - operation.ended <= NEAR):
             return [], operation
         # Its beginning was not told, or will be: then it becomes this one's.
-        id = str(uuid5(NAMESPACE_URL, f"{event.stack_id}/{event.event_id}"))
+        id = self._frame.deployment_id(event)
         opened = Operation(id=id, verb=None, started=time)
         self._add(opened)
         started = self._new(

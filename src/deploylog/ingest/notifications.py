@@ -122,19 +122,15 @@ def parse_message(message: str) -> StackEvent:
     return event
 
 
-_NAME = re.compile(r"([A-Za-z]{1,64})='")
+#: Where a value ends, and the next name follows.
+_BETWEEN = re.compile(r"'\n(?=[A-Z][A-Za-z]{0,63}=')")
 
 
 def parse_pairs(message: str) -> dict[str, str]:
     """The values in a text of lines ``Name='value'``; a value may have several lines."""
     values: dict[str, str] = {}
-    last = ""
-    for part in message.replace("\r\n", "\n").removesuffix("\n").removesuffix("'").split("'\n"):
-        match = _NAME.match(part)
-        if match:
-            last = match[1]
-            values.setdefault(last, part[match.end() :])
-        elif last:
-            # The quote and the line's end stood within the value.
-            values[last] += f"'\n{part}"
+    for part in _BETWEEN.split(message.replace("\r\n", "\n").removesuffix("\n").removesuffix("'")):
+        name, quote, value = part.partition("='")
+        if quote:
+            values.setdefault(name, value)
     return values

@@ -82,18 +82,6 @@ def _identity(event: StackEvent) -> tuple[str, ...]:
     )
 
 
-def came_via(event: NewEvent) -> str | None:
-    """``sns`` or ``eventbridge`` if the event was told by one of them."""
-    try:
-        return msgspec.json.decode(event.extensions or b"{}", type=_Came).via
-    except msgspec.DecodeError:
-        return None
-
-
-class _Came(msgspec.Struct):
-    via: str | None = None
-
-
 class Recorded:
     """Events that are recorded already, and which others tell of the same."""
 
