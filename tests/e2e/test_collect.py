@@ -1,6 +1,7 @@
 """Collecting from a CloudFormation: scripted ones with all their faults, and moto's."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from cloudformation import (
@@ -26,6 +28,7 @@ from deploylog.stackstatus import STACK_TYPE
 from deploylog.store.base import Store
 from factories import now
 from servers import Local, running
+from sns import envelope
 from waiting import PATIENCE, until
 
 
@@ -528,3 +531,90 @@ async def test_a_missing_boto3_is_one_plain_line(collect: Collector, tmp_path: P
         "deploylog: this needs boto3, which is not there (No module named 'boto3'):"
         " pip install 'deploylog[aws]'\n"
     )
+
+
+# Moto's CloudFormation, by the real boto3
+
+
+@pytest.fixture
+async def moto() -> AsyncIterator[str]:
+    """The address of a moto server in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0",
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while b"Running on " not in (line := await process.stderr.readline()):
+                assert line, "moto did not start"
+        yield line.decode().split("Running on ")[1].strip()
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+def template(*buckets: str) -> str:
+    resources = {name: {"Type": "AWS::S3::Bucket"} for name in buckets}
+    return json.dumps({"Resources": resources})
+
+
+async def test_motos_stacks_are_collected_through_all_their_life(
+    server: Local, moto: str, tmp_path: Path
+):
+    client = boto3.client(
+        "cloudformation",
+        endpoint_url=moto,
+        region_name="eu-west-1",
+        aws_access_key_id="x",
+        aws_secret_access_key="x",
+    )
+    collect = Collector(server.url, moto, tmp_path)
+    tags = [{"Key": "parallelcluster:cluster-name", "Value": "hpc"}]
+
+    arn = client.create_stack(StackName="web", TemplateBody=template("A"), Tags=tags)["StackId"]
+    codes = [(await collect()).code]
+    for buckets in (("A", "B"), ("B",)):
+        client.update_stack(StackName="web", TemplateBody=template(*buckets), Tags=tags)
+    codes.append((await collect()).code)
+    client.delete_stack(StackName="web")
+    codes.append((await collect()).code)
+
+    told = client.describe_stack_events(StackName=arn)["StackEvents"]
+    assert codes == [0, 0, 0]
+    assert await ids(server) == [event["EventId"] for event in reversed(told)]
+    assert [(d["operation"], d["status"]) for d in await deployments(server)] == [
+        (operation, "completed") for operation in ("delete", "update", "update", "create")
+    ]
+    assert len(await logged(server, "&scope=cluster/hpc")) == len(told)
+    assert (await server.get("/log/v1/stacks?project=acme")).json["stacks"] == []
+
+
+# With others that tell of the same
+
+
+async def test_what_eventbridge_told_before_is_not_collected_again(
+    server: Local, aws: ScriptedCloudFormation, collect: Collector
+):
+    stack = aws.stack()
+    create(stack)
+    told = [("web", "CREATE_IN_PROGRESS", "12:00:00Z"), ("Bucket0", "CREATE_COMPLETE", "12:00:04Z")]
+    for number, (logical, status, time) in enumerate(told):
+        event = envelope(
+            stack.arn,
+            status,
+            logical=logical if logical != "web" else None,
+            reason="User Initiated" if logical == "web" else "",
+            id=f"e-{number}",
+            time=f"2026-03-01T{time}",
+        )
+        path = "/log/v1/ingest/eventbridge?project=acme"
+        assert (await server.post(event, "application/json", path)).status == 201
+
+    collected = await collect()
+
+    [deployment] = await deployments(server)
+    assert collected.code == 0, collected.err
+    assert deployment["counts"]["added"] == 3
+    assert len(await ids(server)) == len(stack.events)
+    assert len([id for id in await ids(server) if id.startswith("eventbridge/")]) == 2

@@ -200,11 +200,26 @@ def test_what_comes_before_its_beginning_belongs_to_what_begins_then():
 
 
 def test_an_operation_is_known_again_by_when_it_began():
-    known = Operation(id="d1", verb="create", started=parse_time(moment(3)))
+    known = Operation(id="d1", verb="create", started=parse_time(moment(-1)))
 
     told = StackRecord(frame(), [known]).record(CREATED)
 
     assert {deployment_of(event) for event in told} == {"d1"}
+
+
+def test_operations_that_follow_at_once_are_two():
+    told = record(
+        [
+            *CREATED,
+            own("UPDATE_IN_PROGRESS", 2.001),
+            own("UPDATE_COMPLETE", 2.002),
+            own("UPDATE_IN_PROGRESS", 2.002),
+            own("UPDATE_COMPLETE", 2.003),
+        ]
+    )
+
+    begun = [deployment_of(event) for event in told if event.type == "deployment.started"]
+    assert len(set(begun)) == 3
 
 
 def test_operations_are_read_from_what_was_recorded():

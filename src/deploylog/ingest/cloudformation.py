@@ -22,7 +22,7 @@ from deploylog.events import (
     Resource,
     check_event,
 )
-from deploylog.ingest.stack_events import name_in, time_of
+from deploylog.ingest.stack_events import SAME, name_in, time_of
 from deploylog.scope import Scope, deployment_scope, stack_scope
 from deploylog.stackstatus import SOURCE, TYPES, StackEvent
 from deploylog.times import SECOND
@@ -33,8 +33,8 @@ TOOL = "cloudformation"
 #: How an event came, if not from CloudFormation itself: the value of the attribute ``via``.
 Via = Literal["sns", "eventbridge"]
 
-#: An operation that begins so near to one that is known already is that one, in ns; and so long
-#: after its end something may still belong to it.
+#: An operation whose beginning was not told began at most so long before or after what is known
+#: of it, in ns; and so long after its end something may still belong to one.
 NEAR = 60 * SECOND
 
 #: The types by which operations are known again.
@@ -264,7 +264,10 @@ class StackRecord:
             if operation.id == id:
                 return operation
         for operation in self.operations:
-            if operation.verb in (verb, None) and abs(operation.started - time) <= NEAR:
+            is_over = operation.ended is not None and operation.ended <= time
+            near = NEAR if operation.verb is None else SAME
+            is_alike = operation.verb in (verb, None) and abs(operation.started - time) <= near
+            if is_alike and not is_over:
                 return operation
         return None
 

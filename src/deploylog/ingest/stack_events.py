@@ -13,8 +13,9 @@ from deploylog.times import SECOND, parse_time
 #: How the ids begin that EventBridge's events get here: it knows none of CloudFormation's.
 EVENTBRIDGE_PREFIX = "eventbridge/"
 
-#: Times of the same event, as EventBridge tells it and as CloudFormation does, differ by no more.
-_SAME = 5 * SECOND
+#: Times of the same event, as EventBridge tells it and as CloudFormation does, differ by no more,
+#: in ns.
+SAME = 5 * SECOND
 
 
 def name_in(arn: str) -> str:
@@ -115,5 +116,5 @@ def _is_pair(one: StackEvent, other: StackEvent) -> bool:
     # Two ids of CloudFormation's, or two of EventBridge's, are two events.
     by_eventbridge = [each.event_id.startswith(EVENTBRIDGE_PREFIX) for each in (one, other)]
     return any(by_eventbridge) != all(by_eventbridge) and (
-        abs(time_of(one) - time_of(other)) <= _SAME
+        abs(time_of(one) - time_of(other)) <= SAME
     )
