@@ -8,6 +8,7 @@ import typer
 from deploylog.cli import changesets, collect, ingest, keys, query, run, serve, stacks
 from deploylog.cli.output import discard_stdout
 from deploylog.client import ServerUnreachable, Unanswered
+from deploylog.collect.source import Busy
 from deploylog.errors import DeploylogError, OperatorError
 from deploylog.feed import Undelivered
 
@@ -18,6 +19,7 @@ EXIT_CODES: dict[type[DeploylogError], int] = {
     Undelivered: os.EX_TEMPFAIL,
     Unanswered: os.EX_TEMPFAIL,
     ServerUnreachable: os.EX_TEMPFAIL,
+    Busy: os.EX_TEMPFAIL,
 }
 
 app = typer.Typer(
