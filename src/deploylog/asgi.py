@@ -91,7 +91,7 @@ async def create_app(
         staging=staging,
         cleaning=cleaning,
         plan_files=PlanFiles(paths_of(settings.plan_folders), limit=settings.max_unpacked_bytes),
-        topics=_topics(settings, fetch, clock),
+        topics=_topics(settings, metrics, fetch, clock),
         clock=clock,
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
         limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_unpacked_bytes),
@@ -160,9 +160,16 @@ async def _open_gate(
         )
 
 
-def _topics(settings: Settings, fetch: Fetch, clock: Callable[[], int]) -> SnsTopics:
-    fetches = Rate(SNS_FETCHES_PER_SECOND, burst=10, clock=time.monotonic)
-    return SnsTopics(parse_topics(settings.sns_topics), fetch, clock=clock, fetches=fetches)
+def _topics(
+    settings: Settings, metrics: Metrics, fetch: Fetch, clock: Callable[[], int]
+) -> SnsTopics:
+    return SnsTopics(
+        parse_topics(settings.sns_topics),
+        fetch,
+        clock=clock,
+        fetches=Rate(SNS_FETCHES_PER_SECOND, burst=10, clock=time.monotonic),
+        failed=metrics.refused,
+    )
 
 
 def _issuer(settings: Settings) -> Issuer:

@@ -278,7 +278,7 @@ async def test_a_restart_reads_no_more_than_the_last_minute(
 
     await collect()
 
-    assert aws.requests.count("DescribeStackEvents") == 1
+    assert aws.requests.count("DescribeStackEvents") == 2
     assert await ids(server) == own_ids(stack.events)
     assert [each["operation"] for each in await deployments(server)] == ["update", "create"]
 

@@ -17,7 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 
 from deploylog.auth.rate import Rate
-from deploylog.errors import Forbidden, InvalidInput, InvalidSettings, Unauthenticated, Unavailable
+from deploylog.errors import (
+    Forbidden,
+    InvalidInput,
+    InvalidSettings,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+)
 from deploylog.ingest.sns import SnsMessage, is_certificate_url, is_confirmation_url, is_topic
 from deploylog.principals import Grant, Principal
 from deploylog.scope import scope
@@ -68,12 +75,16 @@ class SnsTopics:
         *,
         clock: Callable[[], int],
         fetches: Rate,
+        failed: Callable[[], None],
     ) -> None:
-        """``projects`` by topic, ``None`` for whichever is asked for; ``clock`` gives ns."""
+        """``projects`` by topic, ``None`` for whichever is asked for; ``clock`` gives ns;
+        ``failed`` counts messages that are not SNS's.
+        """
         self._projects = dict(projects)
         self._fetch = fetch
         self._clock = clock
         self._fetches = fetches
+        self._failed = failed
         self._known: dict[str, KnownCertificate] = {}
         self._turn = asyncio.Lock()
 
@@ -85,7 +96,8 @@ class SnsTopics:
         if not -_AHEAD <= age <= OLDEST:
             raise Forbidden("the message is too old, or not sent yet")
         key = await self._key(message.signing_cert_url, topic)
-        if not _is_signed(message, key):
+        if key is None or not _is_signed(message, key):
+            self._failed()
             raise Unauthenticated
         grants = (Grant("write", scope("project", own)),)
         return Principal(name=topic, id=topic, grants=grants, kind="sns"), own
@@ -112,29 +124,31 @@ class SnsTopics:
             raise InvalidInput("project is missing", field="project")
         return project
 
-    async def _key(self, url: str, topic: str) -> RSAPublicKey:
+    async def _key(self, url: str, topic: str) -> RSAPublicKey | None:
+        """The key of the certificate there, if it is SNS's."""
         if not is_certificate_url(url, topic):
-            raise Unauthenticated
-        if known := self._remembered(url):
-            return known.key
-        async with self._turn:
-            # Somebody else may have looked meanwhile.
-            return (self._remembered(url) or await self._look(url)).key
+            return None
+        known = self._remembered(url)
+        if known is None:
+            async with self._turn:
+                # Somebody else may have looked meanwhile.
+                known = self._remembered(url) or await self._look(url)
+        return known.key if known is not None else None
 
     def _remembered(self, url: str) -> KnownCertificate | None:
         known = self._known.get(url)
         return known if known is not None and known.until > self._clock() else None
 
-    async def _look(self, url: str) -> KnownCertificate:
+    async def _look(self, url: str) -> KnownCertificate | None:
         # Names that SNS does not have can be made up without end.
-        if self._fetches.take(""):
-            raise Unauthenticated
+        if wait := self._fetches.take(""):
+            raise TooMany("there are too many certificates to look for", retry_after=wait)
         answer = await self._fetch(url)
         if answer.status >= 500:
             raise Unavailable("SNS does not give its certificate")
         known = _parse_certificate(answer.body, self._clock()) if answer.status == 200 else None
         if known is None:
-            raise Unauthenticated
+            return None
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[url] = known

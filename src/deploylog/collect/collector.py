@@ -78,7 +78,7 @@ class StackReader:
         while True:
             page = await self._cloudformation.page(arn, token)
             events += page.events
-            is_old = bool(page.events) and min(map(time_of, page.events)) < since
+            is_old = bool(page.events) and time_of(page.events[-1]) < since
             if page.next is None or page.next == token or is_old:
                 break
             token = page.next
@@ -109,19 +109,22 @@ class Collector:
         """
         await self._resume()
         while True:
-            await self._look()
-            if self._is_over():
+            is_news = await self._look()
+            # Not at once after the end: what happened before it may appear a little later.
+            if not is_news and self._is_over():
                 return self._record.last
             await self._pace.sleep(self._pace.interval)
 
     async def _resume(self) -> None:
         """Go on where the log ends."""
-        newest = await self._logbook.newest_collected()
         self._record = StackRecord(self._frame, await self._logbook.operations())
+        newest = await self._logbook.newest_collected()
         if newest is not None:
             self._since = max(newest - OVERLAP, 0)
             began = min(self._began(), self._since)
             self._reader.expect(await self._logbook.nested_since(began))
+        elif self._record.last is None:
+            self._since = await self._logbook.forgotten_until(self._frame)
 
     def _began(self) -> int:
         last = self._record.last
@@ -134,15 +137,17 @@ class Collector:
         is_deleted = last is not None and (last.verb, last.status) == ("delete", "completed")
         return is_deleted or not self._pace.follow
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Record what is new; whether there was anything."""
         events = await self._reader.read(self._since, began=self._began())
         fresh = self._settled([event for event in events if event.event_id not in self._done])
         if not fresh:
-            return
+            return False
         await self._take(fresh)
         self._done |= {event.event_id: time_of(event) for event in fresh}
         self._since = max(self._since, max(self._done.values()) - OVERLAP)
         self._done = {id: time for id, time in self._done.items() if time >= self._since}
+        return True
 
     def _settled(self, fresh: list[StackEvent]) -> list[StackEvent]:
         """Without a failure that is the last word so far: a rollback may follow, and then it is

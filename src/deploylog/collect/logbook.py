@@ -13,6 +13,7 @@ from deploylog.ingest.cloudevents import render_new_event
 from deploylog.ingest.cloudformation import (
     LIFECYCLE,
     Operation,
+    StackFrame,
     StackRecord,
     catalogue_id,
     operations_of,
@@ -20,7 +21,7 @@ from deploylog.ingest.cloudformation import (
 from deploylog.ingest.stack_events import Recorded, nested_arns
 from deploylog.scope import Scope
 from deploylog.stackstatus import SOURCE, STACK_TYPE, StackEvent, stack_event_of
-from deploylog.times import parse_time, render_time
+from deploylog.times import MILLISECOND, parse_time, render_time
 
 _T = TypeVar("_T")
 
@@ -70,6 +71,24 @@ class Logbook:
             if times:
                 return max(times)
         return None
+
+    async def forgotten_until(self, frame: StackFrame) -> int:
+        """When the last deployment of a stack ended, or began, of which the catalogue knows while
+        its events are no longer retained; in ns, 0 without any.
+        """
+        for name in (frame.name, frame.long_name):
+            about = [("project", frame.project), ("stack", name), ("limit", "1")]
+            try:
+                page = await self._persist(partial(self._client.deployments, about))
+            except ClientError as error:
+                if error.problem != "stack-not-found":
+                    raise
+                continue
+            for deployment in page.deployments:
+                if deployment.stack_id == frame.stack_id:
+                    last = deployment.ended or deployment.started
+                    return int(last.timestamp() * 1000) * MILLISECOND + MILLISECOND
+        return 0
 
     async def operations(self) -> list[Operation]:
         """The last operations of the stack that are recorded, oldest first."""

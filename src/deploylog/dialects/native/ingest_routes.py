@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deploylog.bodies import read_body
+from deploylog.bodies import BodyLimits, read_body
 from deploylog.dialects.native import wire
 from deploylog.dialects.native.stack_notices import StackNotices
 from deploylog.dialects.parts import Endpoint, Parts
@@ -18,6 +18,10 @@ EVENTBRIDGE = "/log/v1/ingest/eventbridge"
 
 #: The path that needs no credentials in its headers: SNS sends none, but signs what it sends.
 SNS = "/log/v1/ingest/sns"
+
+
+#: More than SNS's largest message, 256 KiB, in its envelope.
+_SNS_BYTES = 1024 * 1024
 
 
 def is_open(request: Request) -> bool:
@@ -40,6 +44,8 @@ class Ingest:
         self._notices = StackNotices(parts.service)
         self._topics = parts.topics
         self._limits = parts.limits
+        # Read before anybody has shown a credential.
+        self._sns_limits = BodyLimits(sent=_SNS_BYTES, unpacked=_SNS_BYTES)
 
     async def eventbridge(self, request: Request) -> Response:
         """Record what EventBridge tells of CloudFormation."""
@@ -50,7 +56,7 @@ class Ingest:
     async def sns(self, request: Request) -> Response:
         """Take what a topic of SNS delivers."""
         asked = wire.parse_stack_query(_query(request))
-        message = parse_sns_message(await read_body(request, self._limits))
+        message = parse_sns_message(await read_body(request, self._sns_limits))
         principal, project = await self._topics.admit(message, asked.project)
         if message.type != "Notification":
             return await self._subscription(message)
