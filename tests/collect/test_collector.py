@@ -13,7 +13,7 @@ from deploylog.client.patience import Backoff, Patience, Persistence
 from deploylog.collect.collector import Pace
 from deploylog.collect.source import Busy, FoundStack, Page, PatientCloudFormation
 from deploylog.collect.stacks import StackCollection, Wanted
-from deploylog.ingest.cloudformation import Operation
+from deploylog.ingest.stack_operations import Operation
 from deploylog.stackstatus import STACK_TYPE, StackEvent
 from deploylog.store.base import Store
 from deploylog.times import SECOND

@@ -12,13 +12,9 @@ from hypothesis import strategies as st
 from cloudformation import arn_of, moment, stack_event
 from deploylog.errors import InvalidEvent
 from deploylog.events import MAX_DATA_BYTES, MAX_MESSAGE_BYTES, NewEvent, check_event
-from deploylog.ingest.cloudformation import (
-    Operation,
-    StackFrame,
-    StackRecord,
-    operations_of,
-)
+from deploylog.ingest.cloudformation import StackFrame, StackRecord
 from deploylog.ingest.stack_events import Recorded, name_in, nested_arns, parse_stack_event
+from deploylog.ingest.stack_operations import Operation, operations_of
 from deploylog.scope import scope
 from deploylog.stackstatus import STACK_TYPE, TYPES, StackEvent, stack_event_of
 from deploylog.times import parse_time

@@ -16,8 +16,8 @@ from deploylog.collect.collector import Pace
 from deploylog.collect.source import CloudFormation, PatientCloudFormation
 from deploylog.collect.stacks import StackCollection, Wanted
 from deploylog.errors import DeploylogError, InvalidEvent, OperatorError
-from deploylog.ingest.cloudformation import Operation
 from deploylog.ingest.stack_events import name_in
+from deploylog.ingest.stack_operations import Operation
 
 app = typer.Typer(help="Fetch events, and record them.", no_args_is_help=True)
 

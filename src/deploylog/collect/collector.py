@@ -9,8 +9,9 @@ from deploylog.collect.logbook import Logbook
 from deploylog.collect.source import CloudFormation, Missing
 from deploylog.errors import InvalidEvent
 from deploylog.events import NewEvent
-from deploylog.ingest.cloudformation import OPEN_FAILURES, Operation, StackFrame, StackRecord
+from deploylog.ingest.cloudformation import OPEN_FAILURES, StackFrame, StackRecord
 from deploylog.ingest.stack_events import nested_arns, time_of
+from deploylog.ingest.stack_operations import Operation
 from deploylog.stackstatus import StackEvent
 from deploylog.times import SECOND
 

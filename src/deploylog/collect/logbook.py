@@ -10,15 +10,9 @@ from deploylog.client import Client, ClientError, Params
 from deploylog.client.patience import Persistence, persist
 from deploylog.events import NewEvent
 from deploylog.ingest.cloudevents import render_new_event
-from deploylog.ingest.cloudformation import (
-    LIFECYCLE,
-    Operation,
-    StackFrame,
-    StackRecord,
-    catalogue_id,
-    operations_of,
-)
+from deploylog.ingest.cloudformation import StackFrame, StackRecord, catalogue_id
 from deploylog.ingest.stack_events import Recorded, nested_arns
+from deploylog.ingest.stack_operations import LIFECYCLE, Operation, operations_of
 from deploylog.scope import Scope
 from deploylog.stackstatus import SOURCE, STACK_TYPE, StackEvent, stack_event_of
 from deploylog.times import MILLISECOND, parse_time, render_time

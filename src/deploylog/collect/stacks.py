@@ -10,8 +10,9 @@ from deploylog.collect.collector import Collector, Pace, StackReader
 from deploylog.collect.logbook import Logbook
 from deploylog.collect.source import CloudFormation, FoundStack
 from deploylog.errors import DeploylogError
-from deploylog.ingest.cloudformation import Operation, StackFrame, catalogue_id
+from deploylog.ingest.cloudformation import StackFrame, catalogue_id
 from deploylog.ingest.stack_events import name_in
+from deploylog.ingest.stack_operations import Operation
 from deploylog.scope import Scope, scope
 
 #: Tags of the stacks that AWS ParallelCluster makes, and the scope that each tells.

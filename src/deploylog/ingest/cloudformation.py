@@ -7,13 +7,13 @@ the User Guide, "Stack status codes".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Literal
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
 from deploylog.catalogue import MAX_NAME_LENGTH as MAX_STACK_NAME
-from deploylog.catalogue import place_of
 from deploylog.events import (
     MAX_DATA_BYTES,
     MAX_MESSAGE_BYTES,
@@ -23,6 +23,7 @@ from deploylog.events import (
     check_event,
 )
 from deploylog.ingest.stack_events import SAME, name_in, time_of
+from deploylog.ingest.stack_operations import Operation, end_operation
 from deploylog.scope import Scope, deployment_scope, stack_scope
 from deploylog.stackstatus import SOURCE, TYPES, StackEvent
 from deploylog.times import SECOND
@@ -36,9 +37,6 @@ Via = Literal["sns", "eventbridge"]
 #: An operation whose beginning was not told began at most so long before or after what is known
 #: of it, in ns; and so long after its end something may still belong to one.
 NEAR = 60 * SECOND
-
-#: The types by which operations are known again.
-LIFECYCLE = ("deployment.started", "deployment.completed", "deployment.failed")
 
 #: A stack's own statuses that begin an operation.
 _BEGINNINGS = {
@@ -71,20 +69,6 @@ _REVIEW = "REVIEW_IN_PROGRESS"
 
 #: The longest part of a name that leaves room for a slash and a UUID.
 _LONGEST_NAME = MAX_STACK_NAME - 37
-
-
-class Operation(msgspec.Struct, kw_only=True):
-    """A create, update or delete of a stack, as far as it is known."""
-
-    #: UUID: the deployment's.
-    id: str
-    #: ``create``, ``update``, …; ``None`` while its beginning was not told.
-    verb: str | None
-    #: ns since 1970 (UTC).
-    started: int
-    ended: int | None = None
-    status: Literal["running", "completed", "failed"] = "running"
-    message: str | None = None
 
 
 class StackFrame(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,43 +113,6 @@ def catalogue_id(project: str, arn: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"{project}/{arn}"))
 
 
-def operations_of(lifecycle: Iterable[NewEvent]) -> list[Operation]:
-    """The operations that recorded events tell of, oldest first; others than those of the types
-    in ``LIFECYCLE`` tell of none.
-    """
-    found: dict[str, Operation] = {}
-    for event in sorted(lifecycle, key=lambda event: (event.time, event.type != LIFECYCLE[0])):
-        place = place_of(event.scopes)
-        if place is None or place.deployment_id is None or event.type not in LIFECYCLE:
-            continue
-        id = place.deployment_id
-        if event.type == "deployment.started":
-            found.setdefault(id, Operation(id=id, verb=_verb_in(event), started=event.time))
-            found[id].verb = found[id].verb or _verb_in(event)
-        elif id in found:
-            _end(found[id], event)
-    return sorted(found.values(), key=lambda operation: operation.started)
-
-
-class _Said(msgspec.Struct):
-    operation: str | None = None
-
-
-def _verb_in(event: NewEvent) -> str | None:
-    try:
-        return msgspec.json.decode(event.data or b"{}", type=_Said).operation
-    except msgspec.DecodeError:
-        # Anybody who may write the stack may write such an event.
-        return None
-
-
-def _end(operation: Operation, event: NewEvent) -> None:
-    if operation.ended is None:
-        operation.ended = event.time
-        operation.status = "completed" if event.type == "deployment.completed" else "failed"
-        operation.message = event.message
-
-
 class StackRecord:
     """Makes our events of a stack's, in order, and knows in which operation each happened."""
 
@@ -196,19 +143,19 @@ class StackRecord:
         """Our events of ``events``, which are oldest first; raises InvalidEvent."""
         told: list[NewEvent] = []
         for place, event in enumerate(events):
-            told += self._record(event, events[place + 1 :])
+            told += self._record(event, islice(events, place + 1, None))
         for new in told:
             check_event(new)
         return told
 
-    def _record(self, event: StackEvent, later: Sequence[StackEvent]) -> list[NewEvent]:
+    def _record(self, event: StackEvent, later: Iterable[StackEvent]) -> list[NewEvent]:
         time = time_of(event)
         if event.is_own and event.stack_id == self._frame.arn:
             return self._own(event, time, later)
         before, operation = self._at(event, time)
         return [*before, self._about_resource(event, time, operation)]
 
-    def _own(self, event: StackEvent, time: int, later: Sequence[StackEvent]) -> list[NewEvent]:
+    def _own(self, event: StackEvent, time: int, later: Iterable[StackEvent]) -> list[NewEvent]:
         status = event.resource_status
         if status == _REVIEW:
             return [self._told("deployment.log", event, time, None)]
@@ -220,7 +167,7 @@ class StackRecord:
         if end is None or (status in OPEN_FAILURES and self._goes_on(later, time)):
             return [*before, self._told("deployment.log", event, time, operation)]
         ended = self._told(end, event, time, operation, operation=operation.verb)
-        _end(operation, ended)
+        end_operation(operation, ended)
         gone = [self._deleted(event, time)] if status == "DELETE_COMPLETE" else []
         return [*before, ended, *gone]
 
@@ -238,7 +185,7 @@ class StackRecord:
         is_failure = status in _FAILURES or status in _ROLLED_BACK
         return "deployment.failed" if is_failure else None
 
-    def _goes_on(self, later: Sequence[StackEvent], time: int) -> bool:
+    def _goes_on(self, later: Iterable[StackEvent], time: int) -> bool:
         """Whether the stack rolls back what failed."""
         own = (e for e in later if e.is_own and e.stack_id == self._frame.arn)
         following = next(own, None)
@@ -287,7 +234,7 @@ class StackRecord:
             message=f"CloudFormation began another operation before it ended: {verb}",
             data={"operation": last.verb},
         )
-        _end(last, ended)
+        end_operation(last, ended)
         return [ended]
 
     def _at(self, event: StackEvent, time: int) -> tuple[list[NewEvent], Operation]:

@@ -5,8 +5,9 @@ import asyncio
 from deploylog.errors import InvalidEvent, StackExists
 from deploylog.events import Event, NewEvent
 from deploylog.filters import Filter, any_of
-from deploylog.ingest.cloudformation import LIFECYCLE, StackFrame, StackRecord, operations_of
+from deploylog.ingest.cloudformation import StackFrame, StackRecord
 from deploylog.ingest.stack_events import Recorded, time_of
+from deploylog.ingest.stack_operations import LIFECYCLE, operations_of
 from deploylog.principals import Principal
 from deploylog.service import EventService
 from deploylog.stackstatus import SOURCE, StackEvent
