@@ -27,6 +27,8 @@ class Told:
     def __init__(self, *stacks: ScriptedStack, page_size: int = 3) -> None:
         self.stacks = list(stacks)
         self.page_size = page_size
+        #: What the stacks' status is, if not what their events say.
+        self.status: str | None = None
         #: Asked before each answer; may raise.
         self.fault: Callable[[], None] = lambda: None
 
@@ -34,7 +36,7 @@ class Told:
         self.fault()
         for each in self.stacks:
             if stack == each.arn or (stack == each.name and each.status != "DELETE_COMPLETE"):
-                return FoundStack(arn=each.arn, status=each.status, tags={})
+                return FoundStack(arn=each.arn, status=self.status or each.status, tags={})
         return None
 
     async def page(self, arn: str, token: str | None) -> Page:
@@ -130,6 +132,25 @@ async def test_what_appears_after_the_end_though_it_happened_before_is_collected
 
     assert late.event_id in await ids(server)
     assert await counts(server) == [("create", "completed", 2)]
+
+
+async def test_an_operation_that_no_event_tells_yet_is_awaited(server: Local, client: Client):
+    stack = creation()
+    told = Told(stack)
+    told.status = "UPDATE_IN_PROGRESS"
+    looks: list[int] = []
+
+    def sleep() -> None:
+        looks.append(len(looks))
+        if len(looks) == 3:
+            told.status = None
+            stack.own("UPDATE_IN_PROGRESS", 100)
+            stack.own("UPDATE_FAILED", 101)
+
+    operation = await Runs(told, client)(sleep)
+
+    assert operation is not None
+    assert (operation.verb, operation.status) == ("update", "failed")
 
 
 async def test_a_failure_is_the_end_once_nothing_follows_it(server: Local, client: Client):

@@ -509,6 +509,17 @@ async def test_what_is_not_there_is_one_plain_line(collect: Collector, args: Any
     assert collected.err == f"deploylog: {said}\n"
 
 
+async def test_an_aws_that_does_not_answer_is_one_plain_line(server: Local, tmp_path: Path):
+    collect = Collector(server.url, "http://127.0.0.1:1", tmp_path)
+
+    collected = await collect("--give-up-after", "1")
+
+    first, last = collected.err.splitlines()
+    assert collected.code == os.EX_TEMPFAIL
+    assert first == f"{last}; trying again"
+    assert last.startswith("deploylog: CloudFormation does not answer (")
+
+
 async def test_missing_credentials_are_one_plain_line(collect: Collector):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         del collect.environ[name]

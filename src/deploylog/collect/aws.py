@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from botocore.parsers import ResponseParserError
 
 from deploylog.collect.source import Busy, FoundStack, Missing, Page, Refusing
 from deploylog.errors import OperatorError
@@ -30,6 +37,9 @@ _THROTTLED = frozenset(
         "RequestTimeoutException",
     }
 )
+
+#: No answer, or none of AWS's own: some proxy's, say.
+_SILENCE = (HTTPClientError, ConnectionError, IncompleteReadError, ResponseParserError)
 
 #: Trying again is the collector's business, which says so and can be interrupted.
 _CONFIG = Config(
@@ -54,13 +64,9 @@ class BotoCloudFormation:
     async def find(self, stack: str) -> FoundStack | None:
         """See ``CloudFormation``."""
         try:
-            answer = await _threaded(lambda: self._client.describe_stacks(StackName=stack))
-        except ClientError as error:
-            if _is_missing(error):
-                return None
-            raise _ours(error) from error
-        except BotoCoreError as error:
-            raise _ours(error) from error
+            answer = await _ask(lambda: self._client.describe_stacks(StackName=stack))
+        except Missing:
+            return None
         for found in answer.get("Stacks", ()):
             tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", ())}
             return FoundStack(arn=found["StackId"], status=found["StackStatus"], tags=tags)
@@ -69,12 +75,17 @@ class BotoCloudFormation:
     async def page(self, arn: str, token: str | None) -> Page:
         """See ``CloudFormation``."""
         asked = {"StackName": arn} | ({"NextToken": token} if token is not None else {})
-        try:
-            answer = await _threaded(lambda: self._client.describe_stack_events(**asked))
-        except (ClientError, BotoCoreError) as error:
-            raise _ours(error) from error
+        answer = await _ask(lambda: self._client.describe_stack_events(**asked))
         events = tuple(parse_stack_event(event) for event in answer.get("StackEvents", ()))
         return Page(events=events, next=answer.get("NextToken") or None)
+
+
+async def _ask(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What AWS answers; raises our errors."""
+    try:
+        return await _threaded(call)
+    except (ClientError, BotoCoreError, ResponseParserError) as error:
+        raise _ours(error) from error
 
 
 def _is_missing(error: ClientError) -> bool:
@@ -82,8 +93,8 @@ def _is_missing(error: ClientError) -> bool:
     return told.get("Code") == "ValidationError" and "does not exist" in told.get("Message", "")
 
 
-def _ours(error: ClientError | BotoCoreError) -> Busy | Refusing | OperatorError:
-    if isinstance(error, HTTPClientError):
+def _ours(error: Exception) -> Busy | Refusing | OperatorError:
+    if isinstance(error, _SILENCE):
         return Busy(f"CloudFormation does not answer ({_line(error)})")
     if not isinstance(error, ClientError):
         # No credentials, no region, a profile that does not exist.

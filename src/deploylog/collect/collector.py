@@ -47,6 +47,11 @@ class StackReader:
         for arn in arns:
             self._nested.setdefault(arn, None)
 
+    async def is_busy(self) -> bool:
+        """Whether something is going on, though no event may tell yet."""
+        found = await self._cloudformation.find(self._arn)
+        return found is not None and found.is_busy
+
     async def read(self, since: int, *, began: int) -> list[StackEvent]:
         """The events from ``since`` on, oldest first; of a stack that was not read before, those
         from when the operation ``began``. Both are in ns.
@@ -112,7 +117,7 @@ class Collector:
         while True:
             is_news = await self._look()
             # Not at once after the end: what happened before it may appear a little later.
-            if not is_news and self._is_over():
+            if not is_news and self._is_over() and not await self._reader.is_busy():
                 return self._record.last
             await self._pace.sleep(self._pace.interval)
 

@@ -37,6 +37,11 @@ class FoundStack(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
 
     @property
+    def is_busy(self) -> bool:
+        """Whether something is going on."""
+        return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
+
+    @property
     def is_deleted(self) -> bool:
         """Whether nothing will happen to it any more."""
         return self.status == "DELETE_COMPLETE"

@@ -1,5 +1,6 @@
 """EventBridge and SNS at a real server: who may send, and what becomes of it."""
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -292,6 +293,29 @@ async def test_sns_is_asked_to_try_again_while_its_certificate_cannot_be_had(
 
     assert [down.status, up.status] == [503, 201]
     assert down.headers["retry-after"] == "1"
+
+
+async def test_names_of_certificates_are_not_tried_without_end(server: Local, sns: PlayedSns):
+    answers = [
+        await deliver(
+            server,
+            sns.sign(sns_message("x", SigningCertURL=CERTIFICATE.replace("0a1b2c", str(number)))),
+        )
+        for number in range(15)
+    ]
+
+    assert {answer.status for answer in answers} == {401, 429}
+    assert len(sns.fetched) < 15
+    refused = sum(answer.status == 401 for answer in answers)
+    metrics = (await server.get("/metrics")).body.decode()
+    assert f"deploylog_failed_attempts_total {float(refused)}" in metrics
+
+
+async def test_a_body_that_nobody_has_answered_for_is_bounded(server: Local):
+    headers = {"Content-Encoding": "gzip"}
+    body = gzip.compress(b" " * (1024 * 1024 + 1))
+
+    assert (await server.post(body, "text/plain", SNS, headers=headers)).status == 413
 
 
 async def test_a_topic_writes_its_own_project_only(store: Store, sns: PlayedSns):
