@@ -89,6 +89,8 @@ class ScriptedCloudFormation:
         #: How many requests are throttled next, and after how many seconds it asks to try again.
         self.throttled = 0
         self.retry_after: int | None = None
+        #: Statuses with which some proxy answers the next requests, in HTML.
+        self.proxied: list[int] = []
         #: Whether events of one second stand in another order in each listing.
         self.shuffles = False
         self._listing = 0
@@ -112,6 +114,8 @@ class ScriptedCloudFormation:
         form = await request.post()
         action, name = str(form["Action"]), str(form["StackName"])
         self.requests.append(action)
+        if self.proxied:
+            return web.Response(status=self.proxied.pop(), text="<html>?</html>")
         if self.throttled:
             self.throttled -= 1
             return self._error("Throttling", "Rate exceeded")

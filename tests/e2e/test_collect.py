@@ -177,6 +177,19 @@ async def test_every_event_is_collected_once_over_many_pages_throttles_and_reord
     assert await ids(server) == own_ids(stack.events)
 
 
+async def test_what_a_proxy_answers_in_place_of_aws_is_tried_again(
+    server: Local, aws: ScriptedCloudFormation, collect: Collector
+):
+    create(aws.stack())
+    aws.proxied = [200, 502]
+
+    collected = await collect()
+
+    assert collected.code == 0, collected.err
+    assert "Traceback" not in collected.err
+    assert await ids(server) == own_ids(aws.stacks[0].events)
+
+
 async def test_a_throttled_collector_waits_as_long_as_it_is_told(
     aws: ScriptedCloudFormation, collect: Collector
 ):

@@ -10,10 +10,10 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,
     HTTPClientError,
     IncompleteReadError,
 )
+from botocore.exceptions import ConnectionError as NotConnected
 from botocore.parsers import ResponseParserError
 
 from deploylog.collect.source import Busy, FoundStack, Missing, Page, Refusing
@@ -38,8 +38,8 @@ _THROTTLED = frozenset(
     }
 )
 
-#: No answer, or none of AWS's own: some proxy's, say.
-_SILENCE = (HTTPClientError, ConnectionError, IncompleteReadError, ResponseParserError)
+#: No answer, or none of AWS's own: some proxy's, say, in which botocore finds no result.
+_SILENCE = (HTTPClientError, NotConnected, IncompleteReadError, ResponseParserError, KeyError)
 
 #: Trying again is the collector's business, which says so and can be interrupted.
 _CONFIG = Config(
@@ -84,7 +84,7 @@ async def _ask(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What AWS answers; raises our errors."""
     try:
         return await _threaded(call)
-    except (ClientError, BotoCoreError, ResponseParserError) as error:
+    except (ClientError, BotoCoreError, ResponseParserError, KeyError) as error:
         raise _ours(error) from error
 
 
