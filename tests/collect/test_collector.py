@@ -198,6 +198,24 @@ async def test_what_is_no_longer_retained_is_not_collected_anew(
     assert await counts(server) == [("create", "completed", 1), ("update", "completed", 0)]
 
 
+async def test_an_earlier_stack_that_cloudformation_has_forgotten_is_in_nobodys_way(
+    server: Local, client: Client
+):
+    old, new = creation(), ScriptedStack(arn_of("web", 2), {})
+    told = Told(old)
+    collect = Runs(told, client)
+    await collect(nothing)
+    told.stacks = [new]
+    new.own("CREATE_IN_PROGRESS", 1_000)
+    new.own("CREATE_COMPLETE", 1_001)
+
+    await collect(nothing)
+
+    stacks = (await server.get("/log/v1/stacks?project=acme")).json["stacks"]
+    assert [stack["name"] for stack in stacks] == [f"web/{new.arn.rpartition('/')[2]}", "web"]
+    assert collect.said[-3].startswith(f"CloudFormation does not tell of {old.arn}")
+
+
 async def test_a_stack_that_only_awaits_its_review_has_no_deployment(server: Local, client: Client):
     stack = ScriptedStack(arn_of("web"), {})
     stack.own("REVIEW_IN_PROGRESS", 0)

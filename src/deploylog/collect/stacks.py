@@ -1,6 +1,7 @@
 """Which stack is collected: the one that has a name now, and before it the one that had it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -8,7 +9,7 @@ from deploylog.client import Client, Say, StackState
 from deploylog.client.patience import Persistence, persist
 from deploylog.collect.collector import Collector, Pace, StackReader
 from deploylog.collect.logbook import Logbook
-from deploylog.collect.source import CloudFormation, FoundStack
+from deploylog.collect.source import CloudFormation, FoundStack, Refusing
 from deploylog.errors import DeploylogError
 from deploylog.ingest.cloudformation import StackFrame, catalogue_id
 from deploylog.ingest.stack_events import name_in
@@ -67,6 +68,7 @@ class StackCollection:
         self._persistence = persistence
         self._pace = pace
         self._say = say
+        self._unknown: set[str] = set()
 
     async def run(self) -> Operation | None:
         """The last operation of the stack; raises DeploylogError when there is no such stack."""
@@ -112,13 +114,20 @@ class StackCollection:
         arn = await self._arn_of(known)
         if arn is None or name_in(arn) != name:
             return None
-        earlier = await self._cloudformation.find(arn)
-        if earlier is None:
-            self._say(f"CloudFormation does not know {arn} any more; its end is not collected")
-            return None
-        if not earlier.is_deleted:
+        earlier = await self._find_earlier(arn)
+        if earlier is None or not earlier.is_deleted:
             return None
         return await self._collect(earlier, msgspec.structs.replace(self._pace, follow=False))
+
+    async def _find_earlier(self, arn: str) -> FoundStack | None:
+        """The stack, unless it is of another account or region, or was deleted long ago."""
+        found: FoundStack | None = None
+        with suppress(Refusing):
+            found = await self._cloudformation.find(arn)
+        if found is None and arn not in self._unknown:
+            self._unknown.add(arn)
+            self._say(f"CloudFormation does not tell of {arn}, whose end was not collected")
+        return found
 
     async def _known(self, name: str) -> StackState | None:
         """The stack that has the name in the catalogue."""
