@@ -1,4 +1,4 @@
-"""Notices of CloudFormation's: one event each, as somebody sends it, found its deployment."""
+"""Notices of CloudFormation's: each event that somebody sends finds its stack and deployment."""
 
 import asyncio
 
