@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import pytest
@@ -19,6 +19,7 @@ from deploylog.store.base import Store
 from deploylog.times import SECOND
 from factories import now
 from servers import Local, running
+from sns import envelope
 
 
 class Told:
@@ -57,11 +58,13 @@ class Runs:
         self._told = told
         self._client = client
         self.said: list[str] = []
+        #: What happens in each sleep, beside.
+        self.beside: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
 
     async def __call__(self, sleep: Callable[[], None], *, stack: str = "web") -> Operation | None:
         async def slept(seconds: float) -> None:
             sleep()
-            await asyncio.sleep(0)
+            await self.beside()
 
         return await StackCollection(
             Wanted(stack=stack, project="acme"),
@@ -228,15 +231,17 @@ async def test_a_stack_that_only_awaits_its_review_has_no_deployment(server: Loc
 class Script:
     """A life that a seed draws: operations on a stack with one nested in it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, gaps: Sequence[float] = (0.001, 1, 500)) -> None:
         self._random = random.Random(seed)
+        #: What happened since somebody asked last.
+        self.news: list[StackEvent] = []
         self.root = ScriptedStack(arn_of("web", 1), {})
         self.nested = ScriptedStack(arn_of("web-Nested-X", 2), {})
         #: What happens, in order: the stack, and the event.
         self._life: list[tuple[ScriptedStack, StackEvent]] = []
         seconds = 0.0
         for verb in ["CREATE", *["UPDATE"] * self._random.randint(0, 3), "DELETE"]:
-            seconds = self._operation(verb, seconds + self._random.choice([0.001, 1, 500]))
+            seconds = self._operation(verb, seconds + self._random.choice(gaps))
         self.all = [event for _, event in self._life]
 
     def _operation(self, verb: str, seconds: float) -> float:
@@ -268,6 +273,7 @@ class Script:
                 late = len(self._life) > 1 and self._may_swap() and self._random.random() < 0.3
                 stack, event = self._life.pop(1 if late else 0)
                 stack.events.append(event)
+                self.news.append(event)
                 stack.events.sort(key=lambda each: each.timestamp)
 
     def _may_swap(self) -> bool:
@@ -315,3 +321,54 @@ async def test_whatever_happens_every_event_is_collected_once(
     assert [(verb, status) for verb, status, _ in await counts(server)] == [
         (verb, "completed") for verb in begun
     ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_eventbridge_tells_beside_is_there_once(
+    server: Local, client: Client, seed: int
+):
+    script = Script(seed, gaps=(7, 500))
+    collect = Runs(Told(script.root, script.nested), client)
+    dice = random.Random(seed)
+
+    async def tell() -> None:
+        news, script.news = script.news, []
+        for event in news:
+            if event.stack_id == script.root.arn and dice.random() < 0.5:
+                answer = await server.post(
+                    as_eventbridge_tells(event), "application/json", f"{EVENTBRIDGE}?project=acme"
+                )
+                assert answer.status == 201, answer.body
+
+    collect.beside = tell
+    while not script.is_over:
+        script.go_on()
+        await tell()
+        if script.root.events:
+            await collect(script.go_on, stack=script.root.arn)
+
+    recorded = await ids(server)
+    assert len(recorded) == len(script.all)
+    assert {status for _, status, _ in await counts(server)} == {"completed"}
+    begun = [e for e in script.all if e.is_own and e.stack_id == script.root.arn]
+    assert 2 * len(await counts(server)) == len(begun)
+
+
+EVENTBRIDGE = "/log/v1/ingest/eventbridge"
+
+
+def as_eventbridge_tells(event: StackEvent) -> dict[str, object]:
+    """The event, in whole seconds and without its id."""
+    told = envelope(
+        event.stack_id,
+        event.resource_status,
+        logical=None if event.is_own else event.logical_resource_id,
+        id=f"eb-{event.event_id}",
+        time=f"{event.timestamp[:19]}Z",
+    )
+    if not event.is_own:
+        told["detail"] |= {
+            "physical-resource-id": event.physical_resource_id,
+            "resource-type": event.resource_type,
+        }
+    return told

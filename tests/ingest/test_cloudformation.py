@@ -180,6 +180,36 @@ def test_a_stack_that_is_deleted_while_it_is_created_has_two_deployments_that_en
     ]  # fmt: skip
 
 
+def one_by_one(*events: StackEvent) -> list[NewEvent]:
+    """What is told when each event is sent alone."""
+    told: list[NewEvent] = []
+    for event in events:
+        told += StackRecord(frame(via="sns"), operations_of(told)).record([event])
+    return told
+
+
+def test_an_end_that_comes_before_its_beginning_is_that_operations():
+    told = one_by_one(*CREATED, own("DELETE_COMPLETE", 9), own("DELETE_IN_PROGRESS", 8))
+
+    assert [(o.verb, o.status) for o in operations_of(told)] == [
+        ("create", "completed"), ("delete", "completed"),
+    ]  # fmt: skip
+
+
+def test_an_end_that_comes_after_the_next_beginning_is_the_end():
+    started, _, completed = CREATED
+
+    told = one_by_one(started, own("DELETE_IN_PROGRESS", 3), completed, own("DELETE_COMPLETE", 4))
+
+    assert [o.status for o in operations_of(told)] == ["completed", "completed"]
+
+
+def test_a_stack_deleted_while_it_is_created_has_two_ends_however_it_is_told():
+    told = one_by_one(CREATED[0], own("DELETE_IN_PROGRESS", 3), own("DELETE_COMPLETE", 4))
+
+    assert [o.status for o in operations_of(told)] == ["failed", "completed"]
+
+
 def test_a_review_belongs_to_the_stack_alone():
     [review, *_] = record([own("REVIEW_IN_PROGRESS", 0), *CREATED])
 
@@ -201,6 +231,25 @@ def test_an_operation_is_known_again_by_when_it_began():
     told = StackRecord(frame(), [known]).record(CREATED)
 
     assert {deployment_of(event) for event in told} == {"d1"}
+
+
+def test_what_was_told_in_its_midst_belongs_to_the_operation_that_began_before_it():
+    amid = record([bucket("UPDATE_IN_PROGRESS", 1_100)])
+    history = [
+        *CREATED,
+        own("UPDATE_IN_PROGRESS", 500),
+        own("UPDATE_COMPLETE", 501),
+        own("UPDATE_IN_PROGRESS", 1_000),
+        bucket("UPDATE_COMPLETE", 1_050),
+        own("UPDATE_COMPLETE", 1_200),
+    ]
+
+    told = StackRecord(frame(), operations_of(amid)).record(history)
+
+    places = [deployment_of(event) for event in told]
+    assert places[5:] == [deployment_of(amid[0])] * 3
+    assert len(set(places)) == 3
+    assert [o.status for o in operations_of([*amid, *told])] == ["completed"] * 3
 
 
 def test_operations_that_follow_at_once_are_two():
@@ -395,6 +444,14 @@ def test_what_eventbridge_told_is_the_same_whoever_came_first(is_first: bool):
     recorded = Recorded(told)
 
     assert [recorded.find(second), recorded.find(second)] == [told[1], None]
+
+
+def test_what_was_asked_for_by_another_request_is_not_the_same():
+    theirs = by_eventbridge(bucket("CREATE_COMPLETE", 1, client_request_token="one"))
+    told = record([own("CREATE_IN_PROGRESS", 0), theirs])
+    ours = [bucket("CREATE_COMPLETE", 1, client_request_token=token) for token in ("two", None)]
+
+    assert [Recorded(told).find(event) for event in ours] == [None, told[1]]
 
 
 @pytest.mark.parametrize(

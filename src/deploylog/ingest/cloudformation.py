@@ -22,7 +22,7 @@ from deploylog.events import (
     Resource,
     check_event,
 )
-from deploylog.ingest.stack_events import SAME, name_in, time_of
+from deploylog.ingest.stack_events import EVENTBRIDGE_PREFIX, SAME, name_in, time_of
 from deploylog.ingest.stack_operations import Operation, end_operation
 from deploylog.scope import Scope, deployment_scope, stack_scope
 from deploylog.stackstatus import SOURCE, TYPES, StackEvent
@@ -48,6 +48,13 @@ _BEGINNINGS = {
 
 #: Those that go on with one, unless it has ended long ago: then somebody rolls back by hand.
 _ROLLBACKS = ("ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "IMPORT_ROLLBACK_IN_PROGRESS")
+
+#: Those that end one, and which.
+_ENDED = {
+    f"{word.upper()}_{end}": word
+    for word in ("create", "update", "delete", "import")
+    for end in ("COMPLETE", "FAILED")
+}
 
 _COMPLETIONS = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE", "IMPORT_COMPLETE")
 
@@ -161,15 +168,17 @@ class StackRecord:
             return [self._told("deployment.log", event, time, None)]
         verb = self._verb(status, time)
         if verb is not None:
-            return self._begin(event, time, verb)
-        before, operation = self._at(event, time)
+            return self._begin(event, time, verb, later)
+        before, operation = self._at(event, time, verb=_ENDED.get(status))
         end = self._end_type(status, operation)
         if end is None or (status in OPEN_FAILURES and self._goes_on(later, time)):
             return [*before, self._told("deployment.log", event, time, operation)]
-        ended = self._told(end, event, time, operation, operation=operation.verb)
+        verb = operation.verb or _ENDED.get(status)
+        ended = self._told(end, event, time, operation, operation=verb)
         end_operation(operation, ended)
+        left = self._supersede(self._before(operation.started - 1), time)
         gone = [self._deleted(event, time)] if status == "DELETE_COMPLETE" else []
-        return [*before, ended, *gone]
+        return [*before, ended, *left, *gone]
 
     def _verb(self, status: str, time: int) -> str | None:
         """What begins with this status of the stack, if anything does."""
@@ -193,54 +202,73 @@ class StackRecord:
             return False
         return time_of(following) - time <= NEAR
 
-    def _begin(self, event: StackEvent, time: int, verb: str) -> list[NewEvent]:
+    def _begin(
+        self, event: StackEvent, time: int, verb: str, later: Iterable[StackEvent]
+    ) -> list[NewEvent]:
         id = self._frame.deployment_id(event)
-        operation = self._known(id, time, verb)
+        operation = self._known(id, time, verb, self._next_beginning(later))
         before: list[NewEvent] = []
         if operation is None:
-            before = self._supersede(event, time, verb)
+            # What is sent alone may come before the end of what was before.
+            before = self._supersede(self._before(time), time) if self._frame.via is None else []
             operation = Operation(id=id, verb=verb, started=time)
             self._add(operation)
         operation.verb = verb
+        operation.started = min(operation.started, time)
         details = {"stack": self._frame.name, "tool": TOOL, "operation": verb}
         return [*before, self._told("deployment.started", event, time, operation, **details)]
 
-    def _known(self, id: str, time: int, verb: str) -> Operation | None:
-        """The operation, if it is known: by its id, or by when it began."""
+    def _next_beginning(self, later: Iterable[StackEvent]) -> int | None:
+        own = (e for e in later if e.is_own and e.stack_id == self._frame.arn)
+        return next((time_of(e) for e in own if e.resource_status in _BEGINNINGS), None)
+
+    def _known(self, id: str, time: int, verb: str, next_: int | None) -> Operation | None:
+        """The operation, if it is known: by its id, or by when it began. ``next_`` is when
+        another begins.
+        """
         for operation in self.operations:
             if operation.id == id:
                 return operation
         for operation in self.operations:
             is_over = operation.ended is not None and operation.ended <= time
-            near = NEAR if operation.verb is None else SAME
-            is_alike = operation.verb in (verb, None) and abs(operation.started - time) <= near
-            if is_alike and not is_over:
+            if not is_over and self._is_it(operation, time, verb, next_):
                 return operation
         return None
 
-    def _supersede(self, event: StackEvent, time: int, verb: str) -> list[NewEvent]:
+    def _is_it(self, operation: Operation, time: int, verb: str, next_: int | None) -> bool:
+        if operation.verb is not None:
+            return operation.verb == verb and abs(operation.started - time) <= SAME
+        # Its beginning was not told: it is the last one before what is known of it.
+        return operation.started >= time - NEAR and (next_ is None or operation.started < next_)
+
+    def _supersede(self, earlier: Operation | None, time: int) -> list[NewEvent]:
         """The end of what was going on: CloudFormation tells none when a stack that is being
         created is deleted.
         """
-        last = self._before(time)
-        if last is None or last.ended is not None:
+        if earlier is None or earlier.ended is not None:
             return []
         ended = self._new(
             "deployment.failed",
-            f"{event.event_id}/superseded",
+            f"{earlier.id}/superseded",
             time,
-            last,
+            earlier,
             subject=self._frame.name,
-            message=f"CloudFormation began another operation before it ended: {verb}",
-            data={"operation": last.verb},
+            message="CloudFormation began another operation before this one ended",
+            data={"operation": earlier.verb},
         )
-        end_operation(last, ended)
+        end_operation(earlier, ended)
         return [ended]
 
-    def _at(self, event: StackEvent, time: int) -> tuple[list[NewEvent], Operation]:
-        """The operation in which it happened, and what has to be told before."""
-        operation = self._before(time) or self._soon(time)
-        if operation is not None and (operation.ended is None or time - operation.ended <= NEAR):
+    def _at(
+        self, event: StackEvent, time: int, *, verb: str | None = None
+    ) -> tuple[list[NewEvent], Operation]:
+        """The operation in which it happened, and what has to be told before; ``verb`` is what
+        the operation does, if that is known.
+        """
+        # EventBridge tells whole seconds: it may have happened at the end of this one.
+        latest = time + SECOND - 1 if event.event_id.startswith(EVENTBRIDGE_PREFIX) else time
+        operation = self._before(latest) or self._soon(time)
+        if operation is not None and self._fits(operation, time, verb):
             return [], operation
         # Its beginning was not told, or will be: then it becomes this one's.
         id = self._frame.deployment_id(event)
@@ -256,6 +284,10 @@ class StackRecord:
             data={"stack": self._frame.name, "tool": TOOL},
         )
         return [started], opened
+
+    def _fits(self, operation: Operation, time: int, verb: str | None) -> bool:
+        is_there = operation.ended is None or time - operation.ended <= NEAR
+        return is_there and (verb is None or operation.verb in (verb, None))
 
     def _before(self, time: int) -> Operation | None:
         return next((o for o in reversed(self.operations) if o.started <= time), None)

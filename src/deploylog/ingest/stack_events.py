@@ -115,6 +115,7 @@ class Recorded:
 def _is_pair(one: StackEvent, other: StackEvent) -> bool:
     # Two ids of CloudFormation's, or two of EventBridge's, are two events.
     by_eventbridge = [each.event_id.startswith(EVENTBRIDGE_PREFIX) for each in (one, other)]
-    return any(by_eventbridge) != all(by_eventbridge) and (
-        abs(time_of(one) - time_of(other)) <= SAME
-    )
+    tokens = {each.client_request_token for each in (one, other)} - {None}
+    is_one_operation = len(tokens) < 2
+    is_at_one_time = abs(time_of(one) - time_of(other)) <= SAME
+    return any(by_eventbridge) != all(by_eventbridge) and is_one_operation and is_at_one_time
