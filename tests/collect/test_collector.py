@@ -289,7 +289,7 @@ class Script:
         return not self._life
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(60))
 async def test_whatever_happens_every_event_is_collected_once(
     server: Local, client: Client, seed: int
 ):
@@ -323,7 +323,7 @@ async def test_whatever_happens_every_event_is_collected_once(
     ]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(60))
 async def test_what_eventbridge_tells_beside_is_there_once(
     server: Local, client: Client, seed: int
 ):
@@ -347,7 +347,8 @@ async def test_what_eventbridge_tells_beside_is_there_once(
         if script.root.events:
             await collect(script.go_on, stack=script.root.arn)
 
-    recorded = await ids(server)
+    # Without those that open what was seen before it began.
+    recorded = [id for id in await ids(server) if not id.endswith("/started")]
     assert len(recorded) == len(script.all)
     assert {status for _, status, _ in await counts(server)} == {"completed"}
     begun = [e for e in script.all if e.is_own and e.stack_id == script.root.arn]

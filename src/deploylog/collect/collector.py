@@ -1,6 +1,7 @@
 """The collector: reads the events of a stack and of those nested in it, and records each once."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -39,46 +40,68 @@ class StackReader:
         """Read the stack that has this ARN."""
         self._cloudformation = cloudformation
         self._arn = arn
-        #: The nested ones that are known, and how far back each was read, in ns.
-        self._nested: dict[str, int | None] = {}
+        #: From when on each stack is read, in ns. Each has its own: that something has happened
+        #: in one does not say that everything was read that happened in another before.
+        self._since: dict[str, int] = {arn: 0}
 
-    def expect(self, arns: set[str]) -> None:
-        """Read these, too, from now on."""
-        for arn in arns:
-            self._nested.setdefault(arn, None)
+    @property
+    def since(self) -> int:
+        """What happened before this is not read any more; in ns."""
+        return min(self._since.values())
+
+    def start(self, since: int) -> None:
+        """Read the stack itself from ``since`` (ns) on."""
+        self._since[self._arn] = since
+
+    def expect(self, nested: Iterable[str], since: int) -> None:
+        """Read these, too, from ``since`` (ns) on."""
+        for arn in nested:
+            self._since.setdefault(arn, since)
+
+    def advance(self, events: Iterable[StackEvent]) -> None:
+        """Read on from where ``events`` are, with a look back."""
+        for event in events:
+            known = self._since.get(event.stack_id, 0)
+            self._since[event.stack_id] = max(known, time_of(event) - OVERLAP)
+
+    def forget_nested(self) -> None:
+        """Read them no more until something happens to them."""
+        self._since = {self._arn: self._since[self._arn]}
 
     async def is_busy(self) -> bool:
         """Whether something is going on, though no event may tell yet."""
         found = await self._cloudformation.find(self._arn)
         return found is not None and found.is_busy
 
-    async def read(self, since: int, *, began: int) -> list[StackEvent]:
-        """The events from ``since`` on, oldest first; of a stack that was not read before, those
-        from when the operation ``began``. Both are in ns.
+    async def read(self, done: Container[str], *, began: int) -> list[StackEvent]:
+        """The events, oldest first, also some of those that are ``done``; of a nested stack that
+        was not read before, those from when the operation ``began`` (ns).
         """
-        events = await self._read(self._arn, since)
-        self.expect(nested_arns(events))
-        waiting = set(self._nested)
-        while waiting:
-            arn = waiting.pop()
-            start = since if self._nested[arn] is not None else min(since, began)
-            found = await self._read_nested(arn, start)
-            self._nested[arn] = start
-            more = nested_arns(found) - self._nested.keys() - {self._arn}
-            self.expect(more)
-            waiting |= more
-            events += found
-        # Each list is in its order already, which decides within a millisecond.
-        return sorted(events, key=time_of)
+        while True:
+            # What happens in a nested stack, the outermost has begun, and told, before: read
+            # after it, it would tell of operations that nobody has heard of yet.
+            nested = await self._read_nested()
+            own = await self._read(self._arn)
+            if nested and any(event.event_id not in done for event in own):
+                nested = _until(time_of(own[-1]), await self._read_nested(), nested)
+            events = [*own, *nested]
+            found = nested_arns(events) - self._since.keys()
+            if not found:
+                # Each list is in its order already, which decides within a millisecond.
+                return sorted(events, key=time_of)
+            self.expect(found, min(self._since[self._arn], began))
 
-    async def _read_nested(self, arn: str, since: int) -> list[StackEvent]:
-        try:
-            return await self._read(arn, since)
-        except Missing:
-            # Deleted so long ago that CloudFormation has forgotten it, with an earlier operation.
-            return []
+    async def _read_nested(self) -> list[StackEvent]:
+        events: list[StackEvent] = []
+        for arn in [arn for arn in self._since if arn != self._arn]:
+            # One that was deleted so long ago that CloudFormation has forgotten it was nested in
+            # an earlier operation.
+            with suppress(Missing):
+                events += await self._read(arn)
+        return events
 
-    async def _read(self, arn: str, since: int) -> list[StackEvent]:
+    async def _read(self, arn: str) -> list[StackEvent]:
+        since = self._since[arn]
         events: list[StackEvent] = []
         token: str | None = None
         while True:
@@ -89,6 +112,12 @@ class StackReader:
                 break
             token = page.next
         return [event for event in reversed(events) if time_of(event) >= since]
+
+
+def _until(time: int, now: Sequence[StackEvent], before: Sequence[StackEvent]) -> list[StackEvent]:
+    """Those that are there ``now`` and happened until ``time``, or were there ``before``."""
+    ids = {event.event_id for event in before}
+    return [event for event in now if event.event_id in ids or time_of(event) <= time]
 
 
 class Collector:
@@ -107,7 +136,6 @@ class Collector:
         #: What was read and needs no second look, by id: when it happened.
         self._done: dict[str, int] = {}
         self._held: set[str] = set()
-        self._since = 0
 
     async def run(self) -> Operation | None:
         """Collect until the stack is deleted or, unless it is followed, until nothing is going
@@ -117,42 +145,47 @@ class Collector:
         while True:
             is_news = await self._look()
             # Not at once after the end: what happened before it may appear a little later.
-            if not is_news and self._is_over() and not await self._reader.is_busy():
-                return self._record.last
+            if not is_news and not self._is_going_on() and not await self._reader.is_busy():
+                self._reader.forget_nested()
+                if self._is_deleted() or not self._pace.follow:
+                    return self._record.last
             await self._pace.sleep(self._pace.interval)
 
     async def _resume(self) -> None:
         """Go on where the log ends."""
         self._record = StackRecord(self._frame, await self._logbook.operations())
-        newest = await self._logbook.newest_collected()
+        newest = await self._logbook.newest_collected(self._frame.arn)
         if newest is not None:
-            self._since = max(newest - OVERLAP, 0)
-            began = min(self._began(), self._since)
-            self._reader.expect(await self._logbook.nested_since(began))
+            since = max(newest - OVERLAP, 0)
+            self._reader.start(since)
+            began = min(self._began(), since)
+            self._reader.expect(await self._logbook.nested_since(began), began)
         elif self._record.last is None:
-            self._since = await self._logbook.forgotten_until(self._frame)
+            self._reader.start(await self._logbook.forgotten_until(self._frame))
 
     def _began(self) -> int:
         last = self._record.last
         return last.started if last is not None else 0
 
-    def _is_over(self) -> bool:
+    def _is_going_on(self) -> bool:
         last = self._record.last
-        if self._held or (last is not None and last.ended is None):
-            return False
-        is_deleted = last is not None and (last.verb, last.status) == ("delete", "completed")
-        return is_deleted or not self._pace.follow
+        return bool(self._held) or (last is not None and last.ended is None)
+
+    def _is_deleted(self) -> bool:
+        last = self._record.last
+        return last is not None and (last.verb, last.status) == ("delete", "completed")
 
     async def _look(self) -> bool:
         """Record what is new; whether there was anything."""
-        events = await self._reader.read(self._since, began=self._began())
+        events = await self._reader.read(self._done, began=self._began())
         fresh = self._settled([event for event in events if event.event_id not in self._done])
         if not fresh:
             return False
         await self._take(fresh)
+        self._reader.advance(fresh)
         self._done |= {event.event_id: time_of(event) for event in fresh}
-        self._since = max(self._since, max(self._done.values()) - OVERLAP)
-        self._done = {id: time for id, time in self._done.items() if time >= self._since}
+        since = self._reader.since
+        self._done = {id: time for id, time in self._done.items() if time >= since}
         return True
 
     def _settled(self, fresh: list[StackEvent]) -> list[StackEvent]:

@@ -11,7 +11,7 @@ from deploylog.client.patience import Persistence, persist
 from deploylog.events import NewEvent
 from deploylog.ingest.cloudevents import render_new_event
 from deploylog.ingest.cloudformation import StackFrame, StackRecord, catalogue_id
-from deploylog.ingest.stack_events import Recorded, nested_arns
+from deploylog.ingest.stack_events import Recorded, nested_arns, time_of
 from deploylog.ingest.stack_operations import LIFECYCLE, Operation, operations_of
 from deploylog.scope import Scope
 from deploylog.stackstatus import SOURCE, STACK_TYPE, StackEvent, stack_event_of
@@ -51,17 +51,16 @@ class Logbook:
         self._persistence = persistence
         self._is_created = False
 
-    async def newest_collected(self) -> int | None:
-        """When the newest event happened that a collector has recorded; ``None`` before any.
+    async def newest_collected(self, arn: str) -> int | None:
+        """When the newest event happened that a collector has recorded of the stack itself, not
+        of one nested in it; ``None`` before any.
 
         What SNS and EventBridge told does not count: there may be gaps before it.
         """
         async for page in self._pages(source=(SOURCE,)):
-            times = [
-                parse_time(told.time)
-                for told in page
-                if told.via is None and _stack_event(told) is not None
-            ]
+            collected = [told for told in page if told.via is None]
+            said = [event for told in collected if (event := _stack_event(told))]
+            times = [time_of(event) for event in said if event.stack_id == arn]
             if times:
                 return max(times)
         return None
