@@ -267,6 +267,14 @@ def test_operations_that_follow_at_once_are_two():
     assert len(set(begun)) == 3
 
 
+def test_an_end_whose_time_eventbridge_has_cut_is_the_end_all_the_same():
+    told = record([own("UPDATE_IN_PROGRESS", 1.6), by_eventbridge(own("UPDATE_COMPLETE", 1.9))])
+
+    [operation] = operations_of(told)
+
+    assert operation.status == "completed"
+
+
 def test_operations_are_read_from_what_was_recorded():
     later = [own("UPDATE_IN_PROGRESS", 500), own("UPDATE_FAILED", 501)]
     told = record([*CREATED, *later])

@@ -31,7 +31,8 @@ def operations_of(lifecycle: Iterable[NewEvent]) -> list[Operation]:
     in ``LIFECYCLE`` tell of none.
     """
     found: dict[str, Operation] = {}
-    for event in sorted(lifecycle, key=lambda event: (event.time, event.type != LIFECYCLE[0])):
+    # Beginnings first: EventBridge cuts times to the second, and an end may seem to come before.
+    for event in sorted(lifecycle, key=lambda event: (event.type != LIFECYCLE[0], event.time)):
         place = place_of(event.scopes)
         if place is None or place.deployment_id is None or event.type not in LIFECYCLE:
             continue
