@@ -83,7 +83,7 @@ class StackReader:
             nested = await self._read_nested()
             own = await self._read(self._arn)
             if nested and any(event.event_id not in done for event in own):
-                nested = _until(time_of(own[-1]), await self._read_nested(), nested)
+                nested = _until(max(map(time_of, own)), await self._read_nested(), nested)
             events = [*own, *nested]
             found = nested_arns(events) - self._since.keys()
             if not found:
