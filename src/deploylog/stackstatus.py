@@ -88,7 +88,11 @@ class StackEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     @property
     def is_own(self) -> bool:
         """Whether it is about the stack itself, not about a resource in it."""
-        return self.resource_type == STACK_TYPE and self.physical_resource_id in ("", self.stack_id)
+        if self.resource_type != STACK_TYPE:
+            return False
+        # A nested stack has no physical id either, in the event that begins it.
+        is_unnamed = not self.physical_resource_id and self.logical_resource_id == self.stack_name
+        return is_unnamed or self.physical_resource_id == self.stack_id
 
 
 def stack_event_of(event: NewEvent) -> StackEvent | None:
