@@ -11,6 +11,7 @@ from aiohttp import web
 from deploylog.auth.seal import make_sealing_key, read_seal
 from deploylog.store.base import Store
 from deploylog.subscriptions import Delivery, Pending
+from deploylog.times import LATEST
 from factories import attempt, now
 from fake_server import FakeServer, fake_server
 from servers import Local, line, running
@@ -51,7 +52,8 @@ async def shown(cli: Cli, id: str) -> dict[str, object]:
 
 
 async def gave_up(store: Store, id: str, position: int) -> None:
-    await store.deliveries.claim("test", now=0, until=1)
+    # Whatever lease the server has taken meanwhile has ended by then.
+    await store.deliveries.claim("test", now=LATEST, until=LATEST)
     told = Delivery(
         subscription=id,
         attempts=(attempt(position, result="parked", status=500, error="it said\x1b[2J 500"),),
