@@ -25,7 +25,7 @@ OPEN = {
     for path in ("/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz", "/v1/health")
 }
 
-#: Its credential is in the body, which is read first: nothing is recorded of one that is not signed.
+#: Its credential is in the body, which is read first; what is not signed is not recorded.
 SIGNED_BODY = ("POST", "/log/v1/ingest/sns")
 
 #: Headers that some dialect asks for.
