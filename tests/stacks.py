@@ -6,7 +6,9 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from deploylog.events import NewEvent, Resource
-from deploylog.scope import Scope, deployment_scope, scope, stack_scope
+from deploylog.ingest.cloudformation import StackFrame, StackRecord
+from deploylog.ingest.stack_events import time_of
+from deploylog.scope import Scope, scope
 from deploylog.stackstatus import SOURCE, TYPES, StackEvent
 from deploylog.times import parse_time
 
@@ -107,30 +109,21 @@ def collected(
     *,
     project: str = "acme",
     arn: str = ARN,
-    name: str | None = None,
-    beside: tuple[Scope, ...] | None = None,
+    long: bool = False,
+    beside: tuple[Scope, ...] = (),
+    tags: dict[str, str] | None = None,
 ) -> list[NewEvent]:
     """What a collector records of a stack, its beginning in the catalogue first.
 
-    ``beside`` are scopes that its events are in, too.
+    ``long`` is the name where the short one is taken; ``beside`` are scopes that its events are
+    in, too.
     """
-    id = str(uuid5(NAMESPACE_URL, arn))
-    name = name or arn.split("/")[1]
-    created = NewEvent(
-        type="stack.created",
-        source=SOURCE,
-        scopes=(stack_scope(project, id),),
-        time=parse_time(events[0].timestamp),
-        producer_id=f"{id}/created",
-        data=msgspec.Raw(msgspec.json.encode({"name": name})),
-    )
-    run = str(uuid5(NAMESPACE_URL, f"{id}/1"))
-    scopes = (deployment_scope(project, id, run), *(beside or ()))
-    return [created, *(recorded(event, scopes, arn) for event in events)]
+    record = StackRecord(StackFrame(project=project, arn=arn, scopes=beside, tags=tags))
+    return [record.created(time_of(events[0]), long=long), *record.record(events)]
 
 
 def recorded(event: StackEvent, scopes: tuple[Scope, ...], arn: str = ARN) -> NewEvent:
-    """What a collector records of one event."""
+    """What somebody records of one event, outside of the catalogue."""
     type = TYPES[event.resource_status]
     if event.is_own:
         is_nested = event.stack_id != arn

@@ -43,6 +43,9 @@ ACTIONS = (
     f"/prod/?{_ACTION}",
 )
 
+#: Its credential is in the body, which is read first; what is not signed is not recorded.
+SIGNED_BODY = ("POST", "/log/v1/ingest/sns")
+
 #: Headers that some dialect asks for.
 NAMED = {"Client-Request-Id": "aaaaaaaa-0000-4000-8000-000000000000"}
 
@@ -82,6 +85,9 @@ async def test_every_path_asks_for_a_credential_but_those_that_are_open(
 
     found_open = set()
     for method, path, envelope in routes:
+        if (method, path) == SIGNED_BODY:
+            assert (await service.ask(method, path)).status == 400
+            continue
         filled = re.sub(r"\{[^}]*\}", "a", path)
         answer = await service.ask(method, filled, headers=NAMED, allow_redirects=False)
         status, headers = await refusal(envelope)
@@ -108,6 +114,8 @@ async def test_no_method_on_any_path_does_without_a_credential(
         # That there is no such method is said before it is asked who wants it.
         refused = {(await refusal(envelope, e))[0] for e in (Unauthenticated(), MethodNotAllowed())}
         for method in METHODS:
+            if (method, path) == SIGNED_BODY:
+                continue
             answer = await service.ask(method, filled, headers=NAMED, allow_redirects=False)
             if answer.status not in refused:
                 let_in.add((method.replace("HEAD", "GET"), path))

@@ -23,6 +23,7 @@ from deploylog.auth.signature import Signatures
 from deploylog.auth.signers import require_opened
 from deploylog.auth.sigv4 import AwsScheme
 from deploylog.auth.token import open_tokens
+from deploylog.auth.topics import Fetch, SnsTopics, fetch_from_sns, parse_topics
 from deploylog.basepaths import BasePaths
 from deploylog.bodies import BodyLimits
 from deploylog.catalogue import Deployment
@@ -69,6 +70,9 @@ PRUNE_SECONDS = 3600
 #: Seconds between two looks for credentials whose streams must end.
 WATCH_SECONDS = 0.3
 
+#: Certificates of SNS that are looked for in a second, at most.
+SNS_FETCHES_PER_SECOND = 1.0
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -93,9 +97,10 @@ async def create_app(
     *,
     clock: Callable[[], int] = time.time_ns,
     wait: Wait = wait_for,
+    fetch: Fetch = fetch_from_sns,
 ) -> AsyncIterator[Application]:
-    """The application over ``store``, alive while in the block; ``clock`` gives ns, and ``wait`` is
-    how deliveries wait for time to pass by it.
+    """The application over ``store``, alive while in the block; ``clock`` gives ns, ``wait`` is how
+    deliveries wait for time to pass by it, and ``fetch`` gets what SNS publishes.
     """
     hub = Hub(store.log)
     followers = Followers(most=settings.max_streams)
@@ -132,6 +137,7 @@ async def create_app(
             ),
             clock=clock,
             token_key=await store.log.token_key(),
+            topics=_topics(settings, metrics, fetch, clock),
         )
         await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
         await running.enter_async_context(_watching(followers, gate))
@@ -155,6 +161,7 @@ def _parts(
     subscription_sets: SubscriptionSets,
     clock: Callable[[], int],
     token_key: bytes,
+    topics: SnsTopics,
 ) -> Parts:
     return Parts(
         service=service,
@@ -163,6 +170,7 @@ def _parts(
         plan_files=PlanFiles(paths_of(settings.plan_folders), limit=settings.max_unpacked_bytes),
         subscribing=subscribing,
         subscription_sets=subscription_sets,
+        topics=topics,
         clock=clock,
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
         limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_unpacked_bytes),
@@ -268,6 +276,18 @@ def _signatures(
         RequestSignatures(HuaweiScheme(), signers, seal, clock=clock, monotonic=monotonic),
         RequestSignatures(AwsScheme(), signers, seal, clock=clock, monotonic=monotonic),
     ]
+
+
+def _topics(
+    settings: Settings, metrics: Metrics, fetch: Fetch, clock: Callable[[], int]
+) -> SnsTopics:
+    return SnsTopics(
+        parse_topics(settings.sns_topics),
+        fetch,
+        clock=clock,
+        fetches=Rate(SNS_FETCHES_PER_SECOND, burst=10, clock=time.monotonic),
+        failed=metrics.refused,
+    )
 
 
 def _issuer(settings: Settings) -> Issuer:

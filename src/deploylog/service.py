@@ -97,6 +97,15 @@ class EventService:
             msgspec.structs.replace(query, visibility=principal.visibility)
         )
 
+    async def read_written(self, principal: Principal, query: Query) -> list[Event]:
+        """The events of ``query``, for a producer that must know what was told of its own before.
+
+        Whoever may write the scope may ask, to read or not; what comes is for no answer. Raises
+        Forbidden.
+        """
+        principal.require("write", query.scope)
+        return await self._store.log.read(query)
+
     async def event(self, principal: Principal, id: str) -> Event:
         """One event; raises EventNotFound when there is none, or none to be seen."""
         position = self.position(id)

@@ -235,6 +235,12 @@ SETTINGS = (
         help="Seconds that the clocks of the issuer and the service may differ.",
     ),
     Setting(
+        name="sns_topics",
+        type=str,
+        default="",
+        help="Topics of SNS that may deliver, separated by commas, each ARN=PROJECT, or ARN alone.",
+    ),
+    Setting(
         name="signature_stream_seconds",
         type=int,
         default=300,
@@ -352,6 +358,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     oidc_grants_claim: str
     oidc_default_grants: str
     oidc_leeway_seconds: int
+    sns_topics: str
     signature_stream_seconds: int
     max_requests_per_second: float
     max_streams: int

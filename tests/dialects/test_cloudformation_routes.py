@@ -15,7 +15,7 @@ from deploylog.principals import parse_grant
 from deploylog.store.base import Store
 from factories import now
 from servers import EVENTS, Answer, Local, line, running
-from stacks import ARN, NAME, collected, image_build, image_scope, own_event, stack_event
+from stacks import ARN, NAME, NESTED, collected, image_build, image_scope, own_event, stack_event
 
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
 
@@ -166,14 +166,62 @@ async def test_a_stack_of_an_image_has_its_tag(server: Local):
     assert stack["Tags"] == f"parallelcluster:version|3.0.0|parallelcluster:image_id|{NAME}"
 
 
-async def test_a_stack_that_says_its_tags_has_these(server: Local):
-    said = own_event("CREATE_COMPLETE", "2022-03-30T23:26:01.120Z")
-    tagged = [msgspec.structs.replace(said, tags={"k": "v"})]
-    await server.store.log.append(collected(tagged))
+CLUSTER_TAGS = {"parallelcluster:version": "3.12.0", "parallelcluster:cluster-name": "prod"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "shown"),
+    [
+        (CLUSTER_TAGS, CLUSTER_TAGS),
+        (
+            {"parallelcluster:image_id": "i", "k": "v"},
+            {"parallelcluster:version": "3.0.0", "parallelcluster:image_id": "i", "k": "v"},
+        ),
+        (
+            {"k": "v"},
+            {"parallelcluster:version": "3.0.0", "parallelcluster:cluster-name": NAME, "k": "v"},
+        ),
+        ({}, {"parallelcluster:version": "3.0.0", "parallelcluster:cluster-name": NAME}),
+    ],
+)
+async def test_a_collected_stack_has_its_own_tags_and_those_that_pcluster_looks_for(
+    server: Local, tags: dict[str, str], shown: dict[str, str]
+):
+    await server.store.log.append(collected(image_build(), tags=tags))
 
     [stack] = told(await call(server, "DescribeStacks"), "Stacks")
 
-    assert stack["Tags"] == "k|v"
+    words = stack["Tags"].split("|")
+    assert dict(zip(words[::2], words[1::2], strict=True)) == shown
+
+
+async def test_tags_are_the_last_that_a_collector_told(server: Local):
+    async def shown(tags: dict[str, str] | None, minute: int) -> str:
+        began = own_event("UPDATE_IN_PROGRESS", f"2022-03-30T23:{minute}:01.120Z")
+        ended = own_event("UPDATE_COMPLETE", f"2022-03-30T23:{minute}:02.120Z")
+        await server.store.log.append(collected([began, ended], tags=tags))
+        [stack] = told(await call(server, "DescribeStacks", StackName=NAME), "Stacks")
+        return str(stack["Tags"])
+
+    first = await shown({**CLUSTER_TAGS, "k": "1"}, 10)
+    second = await shown({**CLUSTER_TAGS, "k": "2"}, 20)
+    # SNS and EventBridge tell no tags.
+    third = await shown(None, 30)
+
+    assert "k|1" in first
+    assert "k|2" in second
+    assert third == second
+
+
+async def test_a_nested_stacks_tags_are_not_its_parents(server: Local):
+    nested = own_event("UPDATE_IN_PROGRESS", "2022-03-30T23:59:40.000Z", arn=NESTED)
+    nested = msgspec.structs.replace(nested, tags={"k": "n"})
+    await server.store.log.append(collected([*image_build(), nested], tags=CLUSTER_TAGS))
+
+    [stack] = told(await call(server, "DescribeStacks", StackName=NAME), "Stacks")
+
+    assert stack["StackId"] == ARN
+    assert "k|n" not in stack["Tags"]
 
 
 @pytest.mark.parametrize(
@@ -231,9 +279,8 @@ async def test_a_deleted_stack_is_described_by_its_arn_only(server: Local):
 async def test_a_collected_stack_of_a_name_that_was_taken_is_found_by_its_arn(server: Local):
     other = ARN[:-1] + "7"
     events = [own_event("CREATE_COMPLETE", "2022-03-30T23:26:01.120Z", arn=other)]
-    name = f"{NAME}/{other.rpartition('/')[2]}"
     await server.store.log.append(collected(image_build()))
-    await server.store.log.append(collected(events, arn=other, name=name))
+    await server.store.log.append(collected(events, arn=other, long=True))
 
     [stack] = told(await call(server, "DescribeStacks", StackName=other), "Stacks")
 

@@ -407,9 +407,9 @@ async def test_pages_stay_where_they_are_while_events_arrive(server: Local):
     await server.store.log.append(collected(roles(150)))
     first = await page(server)
     late = stack_event("DELETE_COMPLETE", "Late", ROLE, "2023-01-01T00:00:00.000Z")
-    [_, event] = collected([late])
+    [_, *events] = collected([late])
 
-    await server.store.log.append([event])
+    await server.store.log.append(events)
     second = await page(server, query=f"?nextToken={first['nextToken']}")
 
     told = logical_ids(first["events"]) + logical_ids(second["events"])

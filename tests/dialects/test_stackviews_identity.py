@@ -65,7 +65,7 @@ def test_a_long_name_leaves_room_for_the_uuid():
 
 
 def test_a_collectors_stack_is_known_by_its_id():
-    assert is_stack_of(stack(str(uuid5(NAMESPACE_URL, ARN))), ARN)
+    assert is_stack_of(stack(str(uuid5(NAMESPACE_URL, f"acme/{ARN}"))), ARN)
     assert not is_stack_of(stack(), ARN)
 
 

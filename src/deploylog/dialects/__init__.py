@@ -19,6 +19,7 @@ from deploylog.dialects.escape import errors as escape_errors
 from deploylog.dialects.escape import operations as escape_operations
 from deploylog.dialects.escape import routes as escape_routes
 from deploylog.dialects.native import errors as native_errors
+from deploylog.dialects.native import ingest_routes as native_ingest
 from deploylog.dialects.native import operations as native_operations
 from deploylog.dialects.native import routes as native_routes
 from deploylog.dialects.operations import Operation
@@ -54,6 +55,7 @@ DIALECTS = (
         respond=native_errors.respond,
         prefixes=("/",),
         operations=native_operations.OPERATIONS,
+        is_open=native_ingest.is_open,
     ),
     Dialect(
         title="RFS: Huawei Cloud's ListStackEvents",

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploylog.bodies import BodyLimits
 from deploylog.cleaning import Cleaning
-from deploylog.dialects.parts import Parts
+from deploylog.dialects.parts import Parts, Topics
 from deploylog.dialects.rfs.errors import respond
 from deploylog.dialects.rfs.routes import routes
 from deploylog.dialects.stackviews.views import StackViews
@@ -115,6 +115,7 @@ def parts_of(service: FakeService, *, strict: bool) -> Parts:
         subscribing=cast("Subscribing", None),
         subscription_sets=cast("SubscriptionSets", None),
         plan_files=PlanFiles((), limit=0),
+        topics=cast("Topics", None),
         bluelink_project="",
         bluelink_recent_seconds=0,
         bluelink_drift_check=False,

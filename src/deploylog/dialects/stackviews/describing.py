@@ -44,7 +44,7 @@ async def describe(
         reason=reason,
         created=await views.begun(principal, view),
         deleted=view.stack.deleted if view.stack is not None else None,
-        tags=_tags(view, own, version),
+        tags=_tags(view, await views.tags(principal, view) or {}, version),
     )
 
 
@@ -71,9 +71,8 @@ async def _status(
     return (_NOTHING_DONE if view.stack is not None else "CREATE_IN_PROGRESS"), None
 
 
-def _tags(view: StackView, own: StackEvent | None, version: str) -> dict[str, str]:
-    """Those that it has; unknown, those of an image, or else of a cluster."""
-    if own is not None and own.tags is not None:
-        return own.tags
+def _tags(view: StackView, own: dict[str, str], version: str) -> dict[str, str]:
+    """Its ``own``, and what they lack of those by which it is known for an image, or a cluster."""
     kind: Kind = "image" if "image" in view.kinds else "cluster"
-    return {VERSION_TAG: version, NAME_TAGS[kind]: view.name}
+    named = any(tag in own for tag in NAME_TAGS.values())
+    return {VERSION_TAG: version, **({} if named else {NAME_TAGS[kind]: view.name}), **own}

@@ -246,6 +246,15 @@ class StackViews:
                 break
         return None
 
+    async def tags(self, principal: Principal, view: StackView) -> dict[str, str] | None:
+        """Its tags, as its collector said them last; ``None`` where none of late did."""
+        for part in view.parts if view.collected is not None else ():
+            for event in await self._newest(principal, part.scope, LIFECYCLE, PAGE):
+                said = stack_event_of(event)
+                if said is not None and said.stack_id == view.arn and said.tags is not None:
+                    return said.tags
+        return None
+
     async def begun(self, principal: Principal, view: StackView) -> int:
         """When the stack was made, or else when the first of its events was (ns)."""
         if view.stack is not None:
