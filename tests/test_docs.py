@@ -38,7 +38,8 @@ from deploylog.errors import DeploylogError, OperatorError
 from deploylog.ingest.cloudevents import Defaults, parse_batch, parse_event, parse_lines
 from deploylog.scope import scope
 from deploylog.service import NewDeployment
-from deploylog.settings import SETTINGS, Setting, load_settings
+from deploylog.settings import load_settings
+from deploylog.settings.table import SETTINGS, Setting
 from deploylog.telemetry import Metrics
 from servers import spawned
 

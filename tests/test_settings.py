@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from deploylog.errors import InvalidSettings
-from deploylog.settings import SETTINGS, Settings, load_settings
+from deploylog.settings import Settings, load_settings
+from deploylog.settings.table import SETTINGS
 
 
 @pytest.fixture
