@@ -278,7 +278,11 @@ async def test_a_deleted_stack_is_described_by_its_arn_only(server: Local):
 
 async def test_a_collected_stack_of_a_name_that_was_taken_is_found_by_its_arn(server: Local):
     other = ARN[:-1] + "7"
-    events = [own_event("CREATE_COMPLETE", "2022-03-30T23:26:01.120Z", arn=other)]
+    events = [
+        own_event("CREATE_IN_PROGRESS", "2022-03-30T23:26:01.120Z", arn=other),
+        # What was said last was said of one that is nested in it.
+        own_event("CREATE_IN_PROGRESS", "2022-03-30T23:26:02.120Z", arn=NESTED),
+    ]
     await server.store.log.append(collected(image_build()))
     await server.store.log.append(collected(events, arn=other, long=True))
 
