@@ -37,7 +37,7 @@ class Told:
         self.fault()
         for each in self.stacks:
             if stack == each.arn or (stack == each.name and each.status != "DELETE_COMPLETE"):
-                return FoundStack(arn=each.arn, status=self.status or each.status, tags={})
+                return FoundStack(arn=each.arn, status=self.status or each.status, tags=each.tags)
         return None
 
     async def page(self, arn: str, token: str | None) -> Page:
@@ -154,6 +154,27 @@ async def test_an_operation_that_no_event_tells_yet_is_awaited(server: Local, cl
 
     assert operation is not None
     assert (operation.verb, operation.status) == ("update", "failed")
+
+
+async def test_the_stacks_own_events_tell_its_tags_as_they_are_then(server: Local, client: Client):
+    stack = creation()
+    stack.tags = {"team": "a"}
+    looks = iter(range(100))
+
+    def update() -> None:
+        if next(looks) == 0:
+            stack.tags = {"team": "b"}
+            stack.own("UPDATE_IN_PROGRESS", 10)
+            stack.add("Bucket", "UPDATE_COMPLETE", 11)
+            stack.own("UPDATE_COMPLETE", 12)
+
+    await Runs(Told(stack), client)(update)
+
+    events = (await server.get("/log/v1/events?source=cloudformation&limit=100")).json["events"]
+    said = {event["producerid"]: event["data"].get("Tags") for event in events}
+    assert [said[event.event_id] for event in stack.events] == [
+        {"team": "a"}, None, {"team": "a"}, {"team": "b"}, None, {"team": "b"},
+    ]  # fmt: skip
 
 
 async def test_a_failure_is_the_end_once_nothing_follows_it(server: Local, client: Client):

@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
+from awsclients import asked, cloudformation
 from cloudformation import (
     ScriptedCloudFormation,
     ScriptedStack,
@@ -583,6 +584,10 @@ def template(*buckets: str) -> str:
     return json.dumps({"Resources": resources})
 
 
+def by_key(tags: list[dict[str, str]]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in tags}
+
+
 async def test_motos_stacks_are_collected_through_all_their_life(
     server: Local, moto: str, tmp_path: Path
 ):
@@ -594,17 +599,28 @@ async def test_motos_stacks_are_collected_through_all_their_life(
         aws_secret_access_key="x",
     )
     collect = Collector(server.url, moto, tmp_path)
-    tags = [{"Key": "parallelcluster:cluster-name", "Value": "hpc"}]
+    tags = [
+        {"Key": "parallelcluster:cluster-name", "Value": "hpc"},
+        {"Key": "parallelcluster:version", "Value": "3.12.0"},
+    ]
+    ours = cloudformation(server)
 
     arn = client.create_stack(StackName="web", TemplateBody=template("A"), Tags=tags)["StackId"]
     codes = [(await collect()).code]
     for buckets in (("A", "B"), ("B",)):
         client.update_stack(StackName="web", TemplateBody=template(*buckets), Tags=tags)
     codes.append((await collect()).code)
+    [theirs] = (await asked(lambda: client.describe_stacks(StackName="web")))["Stacks"]
+    [described] = (await asked(lambda: ours.describe_stacks(StackName=arn)))["Stacks"]
     client.delete_stack(StackName="web")
     codes.append((await collect()).code)
 
     told = client.describe_stack_events(StackName=arn)["StackEvents"]
+    shown = (await asked(lambda: ours.describe_stack_events(StackName=arn)))["StackEvents"]
+    for field in ("StackId", "StackName", "StackStatus"):
+        assert described[field] == theirs[field]
+    assert by_key(described["Tags"]) == by_key(theirs["Tags"]) == by_key(tags)
+    assert [event["EventId"] for event in shown] == [event["EventId"] for event in told]
     assert codes == [0, 0, 0]
     assert await ids(server) == [event["EventId"] for event in reversed(told)]
     assert [(d["operation"], d["status"]) for d in await deployments(server)] == [

@@ -302,6 +302,24 @@ def test_events_of_a_nested_stack_go_into_the_deployment_of_the_outermost():
     assert told[2].resource.address == "web-Nested-X/Queue"
 
 
+def test_a_stacks_own_events_tell_its_tags_and_no_others_do():
+    inner = arn_of("web-Nested-X", 2)
+    nested = stack_event(inner, "web-Nested-X", "CREATE_COMPLETE", 1)
+
+    told = record([*CREATED[:2], nested, CREATED[2]], tags={"team": "hpc"})
+    untold = record(CREATED)
+
+    said = [stack_event_of(event) for event in told]
+    assert [each and each.tags for each in said] == [{"team": "hpc"}, None, None, {"team": "hpc"}]
+    assert not any(b"Tags" in bytes(event.data or b"") for event in untold)
+
+
+def test_tags_are_not_taken_from_an_event():
+    fields = {**msgspec.to_builtins(own("CREATE_COMPLETE", 1)), "Tags": "'team'='hpc'"}
+
+    assert parse_stack_event(fields).tags is None
+
+
 def test_a_nested_stack_without_an_id_yet_is_not_the_stack_itself():
     nested = stack_event(
         ARN, "Nested", "CREATE_IN_PROGRESS", 1, resource_type=STACK_TYPE, physical_resource_id=""

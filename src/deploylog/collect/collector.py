@@ -73,6 +73,11 @@ class StackReader:
         found = await self._cloudformation.find(self._arn)
         return found is not None and found.is_busy
 
+    async def tags(self) -> dict[str, str] | None:
+        """The stack's tags, as they are now; ``None`` when CloudFormation has forgotten it."""
+        found = await self._cloudformation.find(self._arn)
+        return found.tags if found is not None else None
+
     async def read(self, done: Container[str], *, began: int) -> list[StackEvent]:
         """The events, oldest first, also some of those that are ``done``; of a nested stack that
         was not read before, those from when the operation ``began`` (ns).
@@ -192,7 +197,7 @@ class Collector:
         """Without a failure that is the last word so far: a rollback may follow, and then it is
         not the end. At the second look it is.
         """
-        own = [e for e in fresh if e.is_own and e.stack_id == self._frame.arn]
+        own = [event for event in fresh if self._is_own(event)]
         if not own or own[-1].resource_status not in OPEN_FAILURES:
             self._held.clear()
             return fresh
@@ -204,6 +209,9 @@ class Collector:
 
     async def _take(self, fresh: Sequence[StackEvent]) -> None:
         recorded = await self._logbook.recorded_since(time_of(fresh[0]) - _NEARBY)
+        # An update may have changed them. At the first look they have just been read.
+        if self._done and any(self._is_own(event) for event in fresh):
+            self._frame = msgspec.structs.replace(self._frame, tags=await self._reader.tags())
         # Others may have begun operations meanwhile.
         record = StackRecord(self._frame, await self._logbook.operations())
         told = self._tell(record, [event for event in fresh if recorded.find(event) is None])
@@ -212,6 +220,9 @@ class Collector:
         self._record = record
         for event in told:
             self._announce(event)
+
+    def _is_own(self, event: StackEvent) -> bool:
+        return event.is_own and event.stack_id == self._frame.arn
 
     def _tell(self, record: StackRecord, events: Sequence[StackEvent]) -> list[NewEvent]:
         try:
