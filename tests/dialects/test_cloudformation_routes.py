@@ -213,15 +213,18 @@ async def test_tags_are_the_last_that_a_collector_told(server: Local):
     assert third == second
 
 
-async def test_a_nested_stacks_tags_are_not_its_parents(server: Local):
-    nested = own_event("UPDATE_IN_PROGRESS", "2022-03-30T23:59:40.000Z", arn=NESTED)
-    nested = msgspec.structs.replace(nested, tags={"k": "n"})
-    await server.store.log.append(collected([*image_build(), nested], tags=CLUSTER_TAGS))
+async def test_tags_of_another_stack_of_the_same_image_are_not_its_own(server: Local):
+    other = ARN[:-1] + "7"
+    again = [own_event("CREATE_IN_PROGRESS", "2022-03-31T01:00:00.000Z", arn=other)]
+    beside = (image_scope(),)
+    await server.store.log.append(collected(image_build(), beside=beside))
+    await server.store.log.append(
+        collected(again, arn=other, long=True, beside=beside, tags=CLUSTER_TAGS)
+    )
 
-    [stack] = told(await call(server, "DescribeStacks", StackName=NAME), "Stacks")
+    [stack] = told(await call(server, "DescribeStacks", StackName=ARN), "Stacks")
 
-    assert stack["StackId"] == ARN
-    assert "k|n" not in stack["Tags"]
+    assert stack["Tags"] == f"parallelcluster:version|3.0.0|parallelcluster:image_id|{NAME}"
 
 
 @pytest.mark.parametrize(
