@@ -5,7 +5,6 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
-import msgspec
 import pytest
 from yarl import URL
 
