@@ -27,10 +27,12 @@ from deploylog.cli import app
 from deploylog.delivery.signing import make_secret, parse_secret, signature_headers
 from deploylog.dialects import DIALECTS
 from deploylog.dialects.cloudformation.errors import ANSWERS as CLOUDFORMATION_ANSWERS
+from deploylog.dialects.cloudformation.errors import REFUSALS as CLOUDFORMATION_REFUSALS
 from deploylog.dialects.envelope import InternalError
 from deploylog.dialects.escape.wire import EVENT_TYPES as ESCAPE_TYPES
 from deploylog.dialects.native.errors import STATUSES, render_problem
 from deploylog.dialects.parallelcluster.errors import ANSWERS as PARALLELCLUSTER_ANSWERS
+from deploylog.dialects.parallelcluster.errors import REFUSALS as GATEWAY_REFUSALS
 from deploylog.dialects.rfs.errors import ANSWERS, MESSAGES
 from deploylog.dialects.rfs.wire import EVENT_TYPES
 from deploylog.dialects.stackviews.making import TYPES
@@ -213,6 +215,10 @@ def test_what_aws_clients_are_told_is_documented():
     assert all(f"| {status} |" in gateway for status, _ in PARALLELCLUSTER_ANSWERS.values())
     for told in CLOUDFORMATION_ANSWERS.values():
         assert str(told.status) in row_of(query, told.code).split(" | ")[1]
+    for refusal in GATEWAY_REFUSALS.values():
+        assert f"\n| 403 | `{refusal.type}` | " in gateway
+    for refused in CLOUDFORMATION_REFUSALS.values():
+        assert row_of(query, refused.code).split(" | ")[1] == str(refused.status)
     for type in TYPES:
         stem, _, phase = type.rpartition(".")
         [row] = [line for line in table.splitlines() if line.startswith(f"| `{stem}.started`")]

@@ -16,9 +16,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from awsclients import Credentials, asked, cloudformation, pcluster
+from cloudformation import aws_environ, scripted_cloudformation
+from deploylog.auth.apikey import make_key
 from deploylog.auth.requests import WINDOW
 from deploylog.auth.seal import make_sealing_key
 from deploylog.delivery.timing import Timing
+from deploylog.principals import parse_grant
 from deploylog.store.base import SignerKind, Store
 from deploylog.times import SECOND
 from factories import now
@@ -372,14 +375,14 @@ async def test_huaweis_sdk_sees_nothing_of_what_others_may_read(
     assert of_aws.value.error_msg.endswith("Get secretKey failed,err:ak not exist")
 
 
-async def listed(server: Local, aksk: Pair, **how: Any) -> Any:
+async def listed(server: Local, aksk: Pair, *, stack: str = NAME, **how: Any) -> Any:
     """What the SDK lists of the stack's events."""
     from huaweicloudsdkaos.v1 import AosClient, ListStackEventsRequest
     from huaweicloudsdkcore.auth.credentials import BasicCredentials
 
     credentials = BasicCredentials(*aksk, "acme")
     client = AosClient.new_builder().with_credentials(credentials).with_endpoint(server.url).build()
-    request = ListStackEventsRequest(client_request_id=str(uuid.uuid4()), stack_name=NAME, **how)
+    request = ListStackEventsRequest(client_request_id=str(uuid.uuid4()), stack_name=stack, **how)
     return await asked(lambda: client.list_stack_events(request))
 
 
@@ -440,3 +443,64 @@ async def run(*command: str, environment: dict[str, str] | None = None) -> tuple
         said, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, said.decode()
+
+
+# From CloudFormation to every client
+
+
+async def test_a_stack_that_is_collected_is_the_same_to_every_client_that_signs(
+    store: Store, options: dict[str, object], keep: Keep, pair: Pair, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    monkeypatch.setenv("HOME", str(tmp_path))
+    writer = await keep_key(store, "read:project/acme", "write:project/acme", "write:cluster/hpc")
+    tags = {"parallelcluster:cluster-name": "hpc", "parallelcluster:version": "3.11.0"}
+    async with scripted_cloudformation() as aws, running(store, **options) as server:
+        stack = aws.stack("hpc", **tags)
+        stack.own("CREATE_IN_PROGRESS", 0)
+        stack.add("HeadNode", "CREATE_FAILED", 1, resource_status_reason="no capacity")
+        stack.own("ROLLBACK_IN_PROGRESS", 2)
+        stack.own("ROLLBACK_COMPLETE", 3)
+        environment = {
+            "DEPLOYLOG_SERVER": server.url,
+            "DEPLOYLOG_KEY": writer,
+            "HOME": str(tmp_path),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            **aws_environ(aws.url),
+        }
+        collector = ("collect", "cloudformation", "--stack", "hpc", "--project", "acme")
+        code, _ = await run(
+            sys.executable, "-m", "deploylog", *collector, "--interval", "0.1",
+            environment=environment,
+        )  # fmt: skip
+
+        client = cloudformation(server, shown(pair))
+        [described] = (await asked(lambda: client.describe_stacks(StackName="hpc")))["Stacks"]
+        by_boto3 = await asked(lambda: client.describe_stack_events(StackName="hpc"))
+        exit_code, by_pcluster = await pcluster(
+            server, tmp_path, "get-cluster-stack-events", "-n", "hpc", "-r", "eu-west-1",
+            credentials=shown(pair),
+        )  # fmt: skip
+        by_generated = await generated(
+            server, pair, "/v3/clusters/hpc/stackevents?region=eu-west-1"
+        )
+        by_huawei = await listed(server, await keep("huawei", "read:project/acme"), stack="hpc")
+
+    ids = [event.event_id for event in reversed(stack.events)]
+    assert code == 1, "the stack has failed"
+    assert {tag["Key"]: tag["Value"] for tag in described["Tags"]} == tags
+    assert [event["EventId"] for event in by_boto3["StackEvents"]] == ids
+    assert [event["eventId"] for event in by_generated.json["events"]] == ids
+    assert (exit_code, [event["eventId"] for event in by_pcluster["events"]]) == (0, ids)
+    # The command line passes on what CloudFormation says; the API's model lacks rollbacks.
+    assert by_pcluster["events"][0]["resourceStatus"] == "ROLLBACK_COMPLETE"
+    assert by_generated.json["events"][0]["resourceStatus"] == "DELETE_COMPLETE"
+    failed = [e.event_message for e in by_huawei.stack_events if e.event_type == "CREATION_FAILED"]
+    assert failed == ["no capacity"]
+
+
+async def keep_key(store: Store, *grants: str) -> str:
+    granted = [parse_grant(grant) for grant in grants]
+    stored, key = make_key(name="collector", groups=(), grants=granted, now=now())
+    await store.keys.add(stored)
+    return key
