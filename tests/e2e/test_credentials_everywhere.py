@@ -93,7 +93,12 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 def native(status: int, word: str, detail: str, **headers: str) -> Told:
     type = f"urn:deploylog:problem:{word}"
-    body = {"type": type, "title": word.capitalize(), "status": status, "detail": detail}
+    body = {
+        "type": type,
+        "title": word.replace("-", " ").capitalize(),
+        "status": status,
+        "detail": detail,
+    }
     return Told(
         status=status, media="application/problem+json", body=body, headers=_dashed(headers)
     )
@@ -224,6 +229,28 @@ TELLS: dict[str, dict[str, Told]] = {
     },
     "CloudFormation": _CLOUDFORMATION,
     "CloudFormation, by GET": _CLOUDFORMATION,
+}
+
+
+#: What each tells an address that has failed too often, whatever it shows.
+TOO_OFTEN = "there were too many failed attempts"
+WAITING: dict[str, Told] = {
+    "native": native(429, "too-many", TOO_OFTEN),
+    "RFS": rfs(
+        429,
+        {
+            "error_code": "APIGW.0308",
+            "error_msg": "The throttling threshold has been reached",
+            "request_id": "any",
+        },
+    ),
+    "Bluelink": bluelink(429, {"message": TOO_OFTEN}),
+    "Escape": Told(status=429, media="text/plain; charset=utf-8", body=TOO_OFTEN),
+    "Escape, creating": Told(status=429, media="text/plain; charset=utf-8", body=TOO_OFTEN),
+    "ParallelCluster": cluster(429, {"message": "Too Many Requests"}, "TooManyRequestsException"),
+    # CloudFormation's status, and the code for which its clients wait.
+    "CloudFormation": stacks(400, "Throttling", "Rate exceeded"),
+    "CloudFormation, by GET": stacks(400, "Throttling", "Rate exceeded"),
 }
 
 
@@ -498,6 +525,25 @@ async def test_every_credential_is_told_on_every_api_what_the_tables_say(
     answers = {cell: await ask(service, people, credential, *cell) for cell in cells}
 
     assert answers == {cell: expected(credential, *cell) for cell in cells}
+
+
+async def test_whoever_fails_too_often_is_told_to_wait_as_each_api_says_it(
+    store: Store, people: People, tmp_path: Path
+):
+    settings = {"secret_key_file": str(tmp_path / "sealing"), "max_failures_per_minute": 1}
+    await people.key("valid")
+    async with running(store, **settings) as service:
+        assert (await service.get("/log/v1/events")).status == 401
+        answers = {api: await ask(service, people, "key, X-Api-Key", "wrong", api) for api in APIS}
+
+    for api, answer in answers.items():
+        assert 1 <= int(answer.headers["retry-after"]) <= 60, api
+    assert {api: settled(answer) for api, answer in answers.items()} == WAITING
+
+
+def settled(answer: Told) -> Told:
+    kept = {name: value for name, value in answer.headers.items() if name != "retry-after"}
+    return msgspec.structs.replace(answer, headers=kept)
 
 
 async def ask(service: Local, people: People, credential: str, case: str, api: str) -> Told:
