@@ -38,10 +38,13 @@ class Row(msgspec.Struct, frozen=True):
     seen_by: str
 
 
+RELEASE = "inventory/ip/ia/1.0"
+EVERYBODY = "admin g other inventory"
+
 ROWS = (
-    Row("i1", "inventory.release.uploaded", ("inventory/ip/ia/1.0",), (), "admin g other inventory"),
-    Row("i2", "inventory.application.created", ("inventory/ip/ia",), ("*",), "admin g other inventory"),
-    Row("i3", "inventory.release.uploaded", ("inventory/ip/ia/1.0",), ("g",), "admin g inventory"),
+    Row("i1", "inventory.release.uploaded", (RELEASE,), (), EVERYBODY),
+    Row("i2", "inventory.application.created", ("inventory/ip/ia",), ("*",), EVERYBODY),
+    Row("i3", "inventory.release.uploaded", (RELEASE,), ("g",), "admin g inventory"),
     Row("i4", "inventory.project.created", ("inventory/ip",), ("other",), "admin other"),
     Row("s1", "state.deployment.updated", ("state/sp/se/web",), (), "admin g other"),
     Row("s2", "state.environment.created", ("state/sp/se",), ("g",), "admin g"),
@@ -52,7 +55,7 @@ ROWS = (
     Row("d2", "resource.create.completed", ("deployment g",), ("g",), "admin g"),
     Row("d3", "resource.create.failed", ("deployment g",), ("other",), "admin other"),
     # The last one is for all, so that whoever has come to it has come to the end.
-    Row("end", "inventory.project.created", ("inventory/end",), (), "admin g other inventory"),
+    Row("end", "inventory.project.created", ("inventory/end",), (), EVERYBODY),
 )  # fmt: skip
 
 #: Names of what lies where each of the nine queries looks, newest first.
