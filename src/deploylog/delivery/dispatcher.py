@@ -140,11 +140,12 @@ class Dispatcher:
 
     async def _look(self) -> None:
         while True:
+            # Not later: what changes during a round may have come too late for it.
+            self._changed.clear()
             try:
                 await self._round()
             except Unavailable:
                 _LOGGER.exception("cannot look for subscriptions; trying again")
-            self._changed.clear()
             await self._wait(LOOK_SECONDS)
 
     async def _wait(self, seconds: float) -> None:
@@ -155,20 +156,31 @@ class Dispatcher:
             return
 
     async def _round(self) -> None:
+        wanted = await self._wanted()
+        if stale := self._stale(wanted):
+            await self._recall(stale)
+            # What they reported last is where the next ones begin, if there are to be any.
+            await self._ledger.written()
+            wanted = await self._wanted()
+        for subscription in wanted.values():
+            if subscription.id not in self._couriers:
+                await self._send_out(subscription)
+        await self._measure()
+
+    async def _wanted(self) -> dict[str, Subscription]:
+        """The subscriptions that are to be delivered from here, by id."""
         held = await self._claim()
-        wanted = {each.id: each for each in held if each.state in ("active", "failing")}
-        stale = [
+        return {each.id: each for each in held if each.state in ("active", "failing")}
+
+    def _stale(self, wanted: dict[str, Subscription]) -> list[str]:
+        """Whose couriers are to come home, or have ended."""
+        return [
             id
             for id, courier in self._couriers.items()
             if id not in wanted
             or wanted[id].version != courier.subscription.version
             or self._running[id].done()
         ]
-        await self._recall(stale)
-        for subscription in wanted.values():
-            if subscription.id not in self._couriers:
-                await self._send_out(subscription)
-        await self._measure()
 
     async def _claim(self) -> list[Subscription]:
         """The subscriptions that this process holds from now on."""
@@ -186,12 +198,12 @@ class Dispatcher:
     async def _send_out(self, subscription: Subscription) -> None:
         owner = await self._parts.owner(subscription.owner)
         if owner is None:
-            self._disable(subscription, _owner_is_gone(subscription))
+            await self._disable(subscription, _owner_is_gone(subscription))
             return
         try:
             errand = self._errand(subscription, owner)
         except (OperatorError, NoSealingKey) as error:
-            self._disable(subscription, error.message)
+            await self._disable(subscription, error.message)
             return
         courier = Courier(
             errand,
@@ -237,7 +249,7 @@ class Dispatcher:
             self._couriers[id].stop()
             self.changed()
 
-    def _disable(self, subscription: Subscription, why: str) -> None:
+    async def _disable(self, subscription: Subscription, why: str) -> None:
         now = self._parts.timing.now()
         self._ledger.tell(notice(subscription, "disabled", why=why, time=now, key=str(now)))
         self._ledger.report(
@@ -250,6 +262,8 @@ class Dispatcher:
                 failing_since=subscription.failing_since,
             )
         )
+        # Or the next look would find it as it was, and tell it again.
+        await self._ledger.written()
 
     # Owners
 

@@ -53,14 +53,15 @@ class Ledger:
         self._come = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        #: Set once what is taken now is on disk, and once what is being written is.
+        self._next = asyncio.Event()
+        self._current = asyncio.Event()
+        self._current.set()
 
     def report(self, delivery: Delivery) -> None:
         """Take a report."""
         self._reports.append(delivery)
         self._come.set()
-        self._idle.clear()
         if len(self._reports) >= MOST_UNWRITTEN:
             self._room.clear()
 
@@ -73,8 +74,8 @@ class Ledger:
         await self._room.wait()
 
     async def written(self) -> None:
-        """Wait until every report is on disk."""
-        await self._idle.wait()
+        """Wait until every report that was taken up to now is on disk."""
+        await (self._next if self._reports else self._current).wait()
 
     async def write(self) -> None:
         """Write reports for ever."""
@@ -84,11 +85,11 @@ class Ledger:
             self._come.clear()
             reports, self._reports = self._reports, []
             notices, self._notices = self._notices, []
+            self._current, self._next = self._next, asyncio.Event()
             self._room.set()
             if reports:
                 await self._persist(reports, notices)
-            if not self._reports:
-                self._idle.set()
+            self._current.set()
 
     async def _persist(self, reports: list[Delivery], notices: list[NewEvent]) -> None:
         while True:
