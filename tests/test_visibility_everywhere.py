@@ -49,7 +49,7 @@ ROWS = (
     Row("s1", "state.deployment.updated", ("state/sp/se/web",), (), "admin g other"),
     Row("s2", "state.environment.created", ("state/sp/se",), ("g",), "admin g"),
     Row("s3", "state.deployment.updated", ("state/sp/se/web",), ("g", "other"), "admin g other"),
-    Row("b1", "state.deployment.created", ("inventory/ip", "state/sp"), ("g",), "admin g inventory"),
+    Row("b1", "state.project.created", ("inventory/ip", "state/sp"), ("g",), "admin g inventory"),
     Row("m1", "image.build.completed", ("image/base",), ("other",), "admin other"),
     Row("d1", "resource.create.completed", ("deployment open",), (), "admin g other"),
     Row("d2", "resource.create.completed", ("deployment g",), ("g",), "admin g"),
