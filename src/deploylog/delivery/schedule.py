@@ -25,16 +25,19 @@ PROBE_SECONDS = 900
 MOST_RETRY_AFTER = 3600.0
 
 
-def delay(tries: int, *, retry_after: float | None, chance: float) -> int:
+def delay(tries: int, *, retry_after: float | None, chance: float, is_slack: bool = False) -> int:
     """How long to wait after so many failed attempts, in ns.
 
-    ``retry_after`` is what the receiver asks for, in seconds; it counts instead of the schedule.
+    ``retry_after`` is what the receiver asks for, in seconds. Slack takes a message a second, so
+    what it asks for counts alone; another receiver cannot ask for less than the schedule.
     ``chance`` is between 0 and 1.
     """
-    if retry_after is not None:
-        asked = min(max(retry_after, 1.0), MOST_RETRY_AFTER)
-        return int(asked * (1 + JITTER * chance) * SECOND)
-    return spread(DELAYS[min(tries, len(DELAYS)) - 1], chance)
+    usual = spread(DELAYS[min(tries, len(DELAYS)) - 1], chance)
+    if retry_after is None:
+        return usual
+    asked = min(max(retry_after, 1.0), MOST_RETRY_AFTER)
+    wait = int(asked * (1 + JITTER * chance) * SECOND)
+    return wait if is_slack else max(wait, usual)
 
 
 def spread(seconds: float, chance: float) -> int:
