@@ -50,8 +50,15 @@ async def shown(cli: Cli, id: str) -> dict[str, object]:
     return dict(json.loads(ended.out))
 
 
+async def taken_over(store: Store) -> int:
+    """Nobody but the test delivers any more; a moment (ns) at which that is so."""
+    later = now() + 10**12
+    await store.deliveries.claim("test", now=later, until=later + 10**12)
+    return later
+
+
 async def gave_up(store: Store, id: str, position: int) -> None:
-    await store.deliveries.claim("test", now=0, until=1)
+    later = await taken_over(store)
     told = Delivery(
         subscription=id,
         attempts=(attempt(position, result="parked", status=500, error="it said\x1b[2J 500"),),
@@ -60,7 +67,7 @@ async def gave_up(store: Store, id: str, position: int) -> None:
             Pending(position=position, lane="a", tries=3, first=now(), parked=True, error="500"),
         ),
     )
-    assert not await store.deliveries.record("test", [told], now=0)
+    assert not await store.deliveries.record("test", [told], now=later)
 
 
 async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, server: Local):
@@ -186,6 +193,7 @@ async def test_a_secret_is_replaced_and_printed_once(cli: Cli):
 
 async def test_deliveries_are_listed_and_events_sent_again(cli: Cli, server: Local, store: Store):
     id = await added(cli)
+    await taken_over(store)
     [event, _] = await server.append([line(), line()])
     await gave_up(store, id, 1)
     await gave_up(store, id, 2)

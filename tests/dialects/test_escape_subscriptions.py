@@ -139,9 +139,11 @@ async def test_what_stays_the_same_keeps_all_that_it_has(server: Local, store: S
     other = await key(store, "other", "admin:state/acme")
     await has_put(server, {"s1": HOOK, "s2": HOOK, "s3": HOOK}, headers=owner)
     before = await kept(store)
-    await store.deliveries.claim("test", now=0, until=1)
+    # The service does not deliver meanwhile.
+    later = now() + 10**12
+    await store.deliveries.claim("test", now=later, until=later + 10**12)
     delivered = Delivery(subscription=before["s1"].id, attempts=(attempt(9),), checkpoint=9)
-    await store.deliveries.record("test", [delivered], now=0)
+    await store.deliveries.record("test", [delivered], now=later)
 
     changed = HOOK | {"url": "https://other.example/"}
     spelled = HOOK | {"url": "https://HOOKS.example.com/very-secret", "slack_icon": ""}

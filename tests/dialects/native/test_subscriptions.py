@@ -74,9 +74,16 @@ def assert_problem(answer: Answer, status: int, kind: str, field: str | None = N
     assert answer.json.get("field") == field
 
 
+async def taken_over(store: Store) -> int:
+    """Nobody but the test delivers any more; a moment (ns) at which that is so."""
+    later = now() + 10**12
+    await store.deliveries.claim("test", now=later, until=later + 10**12)
+    return later
+
+
 async def gave_up(store: Store, id: str, position: int) -> None:
     """The event at the position is parked after a failure."""
-    await store.deliveries.claim("test", now=0, until=1)
+    later = await taken_over(store)
     told = Delivery(
         subscription=id,
         attempts=(
@@ -87,7 +94,7 @@ async def gave_up(store: Store, id: str, position: int) -> None:
             Pending(position=position, lane="a", tries=3, first=now(), parked=True, error="500"),
         ),
     )
-    assert not await store.deliveries.record("test", [told], now=0)
+    assert not await store.deliveries.record("test", [told], now=later)
 
 
 # Creating
@@ -333,6 +340,7 @@ async def test_a_wrong_replacement_is_refused(server: Local, body: object, field
 
 async def test_what_became_of_deliveries_is_told(server: Local, store: Store):
     told = await created(server)
+    await taken_over(store)
     [event] = await server.append([line()])
     await gave_up(store, told["id"], 1)
     one = f"{SUBSCRIPTIONS}/{told['id']}"
@@ -354,6 +362,7 @@ async def test_what_became_of_deliveries_is_told(server: Local, store: Store):
 
 async def test_attempts_and_parked_events_are_paged(server: Local, store: Store):
     told = await created(server)
+    await taken_over(store)
     await server.append([line() for _ in range(3)])
     for position in (1, 2, 3):
         await gave_up(store, told["id"], position)
@@ -368,6 +377,7 @@ async def test_attempts_and_parked_events_are_paged(server: Local, store: Store)
 
 async def test_an_event_is_sent_again(server: Local, store: Store):
     told = await created(server)
+    await taken_over(store)
     [event] = await server.append([line()])
     await gave_up(store, told["id"], 1)
 
