@@ -127,16 +127,26 @@ async def test_what_fails_is_tried_by_the_schedule_and_the_rest_waits(
     assert await store.deliveries.pending(sub.id) == []
 
 
-async def test_what_a_receiver_asks_for_makes_a_wait_longer(
-    office: Office, store: Store, clock: JumpingClock
+@pytest.mark.parametrize(
+    ("kind", "asked", "least", "most"),
+    [("webhook", 120.0, 120, 145), ("webhook", 0.0, 4, 6), ("slack", 1.0, 1, 1.3)],
+)
+async def test_a_receiver_can_ask_for_a_longer_wait_and_slack_for_a_shorter_one(
+    office: Office,
+    store: Store,
+    clock: JumpingClock,
+    kind: str,
+    asked: float,
+    least: int,
+    most: float,
 ):
-    sub = await office.hold(subscription())
+    sub = await office.hold(subscription(kind=kind))
     await store.log.append(new_events(1))
-    busy = Verdict(result="retry", answer=Answer(status=429, retry_after=120.0), error="429")
+    busy = Verdict(result="retry", answer=Answer(status=429, retry_after=asked), error="429")
 
     await office.deliver(sub, Scripted(fails(1, busy)), until_sent=2)
 
-    assert 120 <= clock.passed <= 120 * 1.2 + 1
+    assert least <= clock.passed <= most
 
 
 async def test_what_is_pending_is_not_sent_to_an_owner_who_may_not_see_it(
