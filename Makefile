@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PCLUSTER := .venv-pcluster
+PCLUSTER_READY := $(PCLUSTER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash lock clean
+.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-webhooks lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,7 +27,12 @@ $(READY): requirements/dev.txt pyproject.toml
 demo: $(READY) ## Apply a real Terraform configuration and follow it (ONCE=1 exits after that)
 	$(BIN)/python demo/demo.py $(if $(ONCE),--once)
 
-test: check ## Run every check: format, lint, types, tests
+$(PCLUSTER_READY): requirements/pcluster.txt
+	$(PYTHON) -m venv $(PCLUSTER)
+	$(PCLUSTER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/pcluster.txt
+	@touch $@
+
+test: check $(PCLUSTER_READY) ## Run every check: format, lint, types, tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(READY)
@@ -57,6 +64,11 @@ lock: ## Resolve the locked versions anew (needs uv)
 	  --quiet pyproject.toml -o requirements/deploylog.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group dev pyproject.toml -c requirements/deploylog.txt -o requirements/dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --quiet --group pcluster -o requirements/pcluster.txt
 
-clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+crash-webhooks: $(READY) ## Kill the service 20 times while it delivers, and look for what is missing
+	$(BIN)/python -m bench.crashhooks
+
+clean: ## Remove the virtual environments and caches
+	rm -rf $(VENV) $(PCLUSTER) .mypy_cache .pytest_cache .ruff_cache .hypothesis

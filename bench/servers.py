@@ -119,7 +119,7 @@ async def sink() -> AsyncIterator[Server]:
     port = free_port()
     command = (sys.executable, "-m", "bench.sink", str(port))
     with TemporaryDirectory(prefix="sink-bench-") as fresh:
-        async with running(command, Path(fresh), port, path="/arrivals") as server:
+        async with running(command, Path(fresh), port, path="/count") as server:
             yield server
 
 

@@ -1,8 +1,8 @@
 """A receiver of webhooks that costs as little as Python can, in a process of its own.
 
 ``POST /ok/NAME`` is answered at once, ``POST /slow/NAME`` after a second. ``GET /arrivals`` tells
-what came: for each path, the ``webhook-id`` and the time of each request, in seconds since 1970.
-``DELETE /arrivals`` forgets it.
+what came: for each path, the ``webhook-id`` and the time of each request, in seconds since 1970;
+``GET /count`` how many requests that were.
 """
 
 import asyncio
@@ -48,12 +48,14 @@ class _Connection(asyncio.Protocol):
         method, path, _ = head.split(b"\r\n", 1)[0].split(b" ")
         if method == b"POST":
             self._take(path.decode(), _header(head, b"webhook-id").decode())
-        elif method == b"DELETE":
-            self._arrivals.clear()
-            self._write(_OK)
+        elif path == b"/count":
+            self._tell(sum(map(len, self._arrivals.values())))
         else:
-            body = msgspec.json.encode(self._arrivals)
-            self._write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            self._tell(self._arrivals)
+
+    def _tell(self, what: object) -> None:
+        body = msgspec.json.encode(what)
+        self._write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     def _take(self, path: str, id: str) -> None:
         self._arrivals.setdefault(path, []).append((id, time.time()))

@@ -85,6 +85,7 @@ class Scripted:
     def __init__(self, script: Script, *, fold: int = 1) -> None:
         self.script = script
         self.sent: list[tuple[tuple[int, ...], Context]] = []
+        self.signed: list[tuple[bytes, ...]] = []
         self._fold = fold
 
     def fold(self, waiting: int) -> int:
@@ -101,6 +102,7 @@ class Scripted:
     ) -> Verdict:
         await asyncio.sleep(0)
         verdict = self.script(events, context)
+        self.signed.append(tuple(secrets))
         self.sent.append((tuple(event.position for event in events), context))
         return verdict
 

@@ -14,6 +14,8 @@ import msgspec
 import uvicorn
 
 from deploylog.asgi import Application, create_app
+from deploylog.auth.topics import Fetch, fetch_from_sns
+from deploylog.delivery.timing import Timing
 from deploylog.hub import Hub
 from deploylog.server import Server, _listen
 from deploylog.settings import load_settings
@@ -194,12 +196,22 @@ class _Server(Server):
 
 
 @asynccontextmanager
-async def running(store: Store, **options: object) -> AsyncIterator[Local]:
-    """The service over ``store``; ``options`` are settings."""
+async def running(
+    store: Store,
+    *,
+    timing: Timing | None = None,
+    fetch: Fetch = fetch_from_sns,
+    **options: object,
+) -> AsyncIterator[Local]:
+    """The service over ``store``; ``options`` are settings. Deliveries go by ``timing``, ``fetch``
+    asks SNS.
+    """
+    timing = timing or Timing()
     settings = load_settings({"port": 0, **options}, environ={}, config=None)
     listener = _listen(settings)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with create_app(store, settings, Metrics()) as application:
+    alive = create_app(store, settings, Metrics(), clock=timing.now, wait=timing.wait, fetch=fetch)
+    async with alive as application:
         config = uvicorn.Config(
             application.asgi,
             log_config=None,

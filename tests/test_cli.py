@@ -19,7 +19,7 @@ from deploylog.cli.run import operation_of, with_json
 from deploylog.cli.source import MAX_LINE, LineSplitter
 from deploylog.cli.tables import event_table, plain, screen
 from deploylog.client import LoggedEvent
-from deploylog.settings import SETTINGS
+from deploylog.settings.table import SETTINGS
 from factories import new_event
 from fake_server import FakeServer, answer, fake_server, refuse, stage_and_cut_off
 

@@ -26,16 +26,20 @@ from deploylog.auth.signature import is_fresh, parse_signed, verify
 from deploylog.cli import app
 from deploylog.delivery.signing import make_secret, parse_secret, signature_headers
 from deploylog.dialects import DIALECTS
+from deploylog.dialects.cloudformation.errors import ANSWERS as CLOUDFORMATION_ANSWERS
 from deploylog.dialects.envelope import InternalError
 from deploylog.dialects.escape.wire import EVENT_TYPES as ESCAPE_TYPES
 from deploylog.dialects.native.errors import STATUSES, render_problem
+from deploylog.dialects.parallelcluster.errors import ANSWERS as PARALLELCLUSTER_ANSWERS
 from deploylog.dialects.rfs.errors import ANSWERS, MESSAGES
 from deploylog.dialects.rfs.wire import EVENT_TYPES
+from deploylog.dialects.stackviews.making import TYPES
 from deploylog.errors import DeploylogError, OperatorError
 from deploylog.ingest.cloudevents import Defaults, parse_batch, parse_event, parse_lines
 from deploylog.scope import scope
 from deploylog.service import NewDeployment
-from deploylog.settings import SETTINGS, Setting, load_settings
+from deploylog.settings import load_settings
+from deploylog.settings.table import SETTINGS, Setting
 from deploylog.telemetry import Metrics
 from receivers import receiving
 from servers import spawned
@@ -106,8 +110,8 @@ OPERATIONS = [operation for dialect in DIALECTS for operation in dialect.operati
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_an_operation_and_its_parameters_are_documented(operation):
-    apis = {"rfs": "rfs-api", "bluelink": "bluelink-api", "escape": "escape-api"}
-    page = reference(apis.get(operation.tag, "native-api"))
+    apis = {dialect.operations[0].tag for dialect in DIALECTS if dialect.title != "Native API"}
+    page = reference(f"{operation.tag if operation.tag in apis else 'native'}-api")
 
     assert f"{operation.method} {operation.path}" in page
     for parameter in operation.parameters:
@@ -201,6 +205,20 @@ def test_rfs_event_types_are_documented():
             if its == theirs:
                 stem, _, phase = ours.rpartition(".")
                 assert f"`{ours}`" in row or (f"`{stem}`" in row and f"`{phase}`" in row), ours
+
+
+def test_what_aws_clients_are_told_is_documented():
+    gateway = section_of(reference("errors"), "ParallelCluster API")
+    query = section_of(reference("errors"), "CloudFormation API")
+    table = section_of(reference("parallelcluster-api"), "Events that are made")
+
+    assert all(f"| {status} |" in gateway for status, _ in PARALLELCLUSTER_ANSWERS.values())
+    for told in CLOUDFORMATION_ANSWERS.values():
+        assert str(told.status) in row_of(query, told.code).split(" | ")[1]
+    for type in TYPES:
+        stem, _, phase = type.rpartition(".")
+        [row] = [line for line in table.splitlines() if line.startswith(f"| `{stem}.started`")]
+        assert f"`{type}`" in row or f"`{phase}`" in row
 
 
 @pytest.mark.parametrize("theirs", ESCAPE_TYPES)

@@ -239,6 +239,20 @@ async def test_what_subscriptions_keep_is_resealed_too(keys: Keys):
     assert [(term.created, term.expires) for term in after.secrets] == [(2, None), (1, 3)]
 
 
+async def test_a_subscription_that_nobody_can_open_is_dropped(keys: Keys):
+    kept = subscription()
+    async with open_store(keys.store, observer=Commits()) as store:
+        await store.subscriptions.add(kept)
+
+    dropped, again = keys("drop-subscription", kept.id), keys("drop-subscription", kept.id)
+
+    async with open_store(keys.store, observer=Commits()) as store:
+        assert await store.subscriptions.list() == []
+    assert dropped.code == 0
+    assert (again.code, again.out) == (1, "")
+    assert kept.id in again.err
+
+
 async def test_nothing_is_resealed_unless_everything_opens(keys: Keys):
     first = keys.sealing.read_text()
     one = keys("add", "one", *BLUELINK, *GRANT).pair

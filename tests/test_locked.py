@@ -25,6 +25,9 @@ OPEN = {
     for path in ("/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz", "/v1/health")
 }
 
+#: Its credential is in the body, which is read first; what is not signed is not recorded.
+SIGNED_BODY = ("POST", "/log/v1/ingest/sns")
+
 #: Headers that some dialect asks for.
 NAMED = {"Client-Request-Id": "aaaaaaaa-0000-4000-8000-000000000000"}
 
@@ -64,6 +67,9 @@ async def test_every_path_asks_for_a_credential_but_those_that_are_open(
 
     found_open = set()
     for method, path, envelope in routes:
+        if (method, path) == SIGNED_BODY:
+            assert (await service.ask(method, path)).status == 400
+            continue
         filled = re.sub(r"\{[^}]*\}", "a", path)
         answer = await service.ask(method, filled, headers=NAMED, allow_redirects=False)
         status, headers = await refusal(envelope)

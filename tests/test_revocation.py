@@ -3,7 +3,7 @@
 import aiohttp
 import pytest
 
-from deploylog.asgi import WATCH_SECONDS
+from deploylog.asgi.gate import WATCH_SECONDS
 from deploylog.auth.apikey import make_key
 from deploylog.auth.trust import TRUSTED_SECONDS
 from deploylog.principals import parse_grant

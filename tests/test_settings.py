@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from deploylog.errors import InvalidSettings
-from deploylog.settings import SETTINGS, Settings, load_settings
+from deploylog.settings import Settings, load_settings
+from deploylog.settings.table import SETTINGS
 
 
 @pytest.fixture
@@ -56,6 +57,11 @@ def test_a_switch_is_read_from_the_environment(text: str, value: bool):
     [
         ("port", "http"),
         ("port", "-1"),
+        ("cloudformation_region", ""),
+        ("cloudformation_region", "us east"),
+        ("cloudformation_account", "1234"),
+        ("parallelcluster_region", "mars-1"),
+        ("parallelcluster_version", "three"),
         ("port", "65536"),
         ("port", ""),
         ("port", "1.5"),

@@ -17,6 +17,7 @@ from deploylog.errors import (
     InvalidCursor,
     InvalidSubscription,
     NoSealingKey,
+    OperatorError,
     SubscriptionNotFound,
 )
 from deploylog.filters import EVERYTHING, Filter, any_of
@@ -25,7 +26,7 @@ from deploylog.scope import ROOT, Scope, parse_scope
 from deploylog.store.base import Store
 from deploylog.subscribing import MAX_SUBSCRIPTIONS, Subscribing
 from deploylog.subscribing.asked import Aim, Change, NewSubscription
-from deploylog.subscribing.vault import MAX_SECRETS, Vault
+from deploylog.subscribing.vault import MAX_SECRETS, Vault, require_opened
 from deploylog.subscriptions import Attempt, Delivery, Owner, Pending, Subscription
 from factories import attempt, new_event, now, subscription
 
@@ -778,3 +779,21 @@ async def test_a_test_is_made_of_ones_own(subscribing: Subscribing, receiver: Re
 
     assert outcome.result == "delivered"
     assert receiver.tested == [mine.id]
+
+
+@pytest.mark.parametrize("has_seal", [True, False])
+async def test_the_service_does_not_start_with_subscriptions_that_it_cannot_open(
+    store: Store, subscribing: Subscribing, seal: Seal, clock: Clock, has_seal: bool
+):
+    await require_opened(store.subscriptions, vault(None, clock))
+    made, _ = await subscribing.create(OWNER, new())
+    await require_opened(store.subscriptions, vault(seal, clock))
+    other = load_seal(make_sealing_key()) if has_seal else None
+
+    with pytest.raises(OperatorError) as raised:
+        await require_opened(store.subscriptions, vault(other, clock))
+
+    assert f"deploylog keys drop-subscription {made.id}" in raised.value.message
+    assert "\n" not in raised.value.message
+    await store.subscriptions.delete(made.id)
+    await require_opened(store.subscriptions, vault(other, clock))

@@ -3,18 +3,21 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from deploylog.auth.seal import make_sealing_key, read_seal
+from deploylog.cli.tables import attempt_table, screen
+from deploylog.client import AttemptState
 from deploylog.store.base import Store
-from deploylog.subscriptions import Delivery, Pending
-from factories import attempt, now
 from fake_server import FakeServer, fake_server
+from receivers import receiving, status
 from servers import Local, line, running
 from test_cli import NOWHERE, Cli, Ended
+from waiting import until
 
 URL = "https://hooks.example.com/very-secret"
 
@@ -50,24 +53,14 @@ async def shown(cli: Cli, id: str) -> dict[str, object]:
     return dict(json.loads(ended.out))
 
 
-async def taken_over(store: Store) -> int:
-    """Nobody but the test delivers any more; a moment (ns) at which that is so."""
-    later = now() + 10**12
-    await store.deliveries.claim("test", now=later, until=later + 10**12)
-    return later
+async def given_up(store: Store, id: str, number: int) -> None:
+    """Wait until so many events are parked, and no more are tried."""
 
+    async def is_so() -> bool:
+        backlog = await store.deliveries.backlog(id)
+        return (backlog.parked, backlog.pending) == (number, 0)
 
-async def gave_up(store: Store, id: str, position: int) -> None:
-    later = await taken_over(store)
-    told = Delivery(
-        subscription=id,
-        attempts=(attempt(position, result="parked", status=500, error="it said\x1b[2J 500"),),
-        checkpoint=position,
-        pending=(
-            Pending(position=position, lane="a", tries=3, first=now(), parked=True, error="500"),
-        ),
-    )
-    assert not await store.deliveries.record("test", [told], now=later)
+    await until(is_so)
 
 
 async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, server: Local):
@@ -191,27 +184,45 @@ async def test_a_secret_is_replaced_and_printed_once(cli: Cli):
     assert "whsec_" not in told.out
 
 
-async def test_deliveries_are_listed_and_events_sent_again(cli: Cli, server: Local, store: Store):
-    id = await added(cli)
-    await taken_over(store)
-    [event, _] = await server.append([line(), line()])
-    await gave_up(store, id, 1)
-    await gave_up(store, id, 2)
+async def test_deliveries_are_listed_and_events_sent_again(
+    store: Store, sealing: Path, tmp_path: Path
+):
+    networks, refused = "127.0.0.0/8", status(400, body=b"no_text")
+    sealed = {"secret_key_file": str(sealing), "delivery_networks": networks}
+    async with receiving(refused, refused) as receiver, running(store, **sealed) as server:
+        cli = Cli(tmp_path, server.url)
+        id = await added(cli, "--kind", "slack", "--url", receiver.url)
+        [event, other] = await server.append([line(), line()])
+        await given_up(store, id, 2)
 
-    table = await cli("deliveries", "list", id, "--limit", "1")
-    lines = await cli("deliveries", "list", id, "--before", "2", "--json")
-    parked = await cli("deliveries", "parked", id)
-    later = await cli("deliveries", "parked", id, "--after", "1", "--json")
-    one = await cli("deliveries", "redeliver", id, "--event", event)
-    all_ = await cli("deliveries", "redeliver", id, "--since", "-1h")
-    left = await cli("deliveries", "parked", id, "--json")
+        table = await cli("deliveries", "list", id, "--limit", "1")
+        lines = await cli("deliveries", "list", id, "--before", "2", "--json")
+        parked = await cli("deliveries", "parked", id)
+        later = await cli("deliveries", "parked", id, "--after", "1", "--json")
+        one = await cli("deliveries", "redeliver", id, "--event", event)
+        await given_up(store, id, 1)
+        all_ = await cli("deliveries", "redeliver", id, "--since", "-1h")
+        await given_up(store, id, 0)
+        left = await cli("deliveries", "parked", id, "--json")
 
     [_, row] = table.out.splitlines()
-    assert re.search(r"Z +event-2 +parked +500 +0 +it said\ufffd\[2J 500", row)
-    assert [json.loads(text)["event"] for text in lines.out.splitlines()] == ["event-1"]
-    assert re.search(rf"{event} +1 +3 .*Z +500", parked.out)
+    assert re.search(rf"Z +{other} +parked +400 +\d+ +Slack answers 400: no_text", row)
+    assert [json.loads(text)["event"] for text in lines.out.splitlines()] == [event]
+    assert re.search(rf"{event} +1 +1 .*Z +Slack answers 400: no_text", parked.out)
     assert [json.loads(text)["position"] for text in later.out.splitlines()] == ["2"]
     assert (one.out, all_.out, left.out) == ("redelivering 1\n", "redelivering 1\n", "")
+
+
+def test_what_a_receiver_says_does_not_control_the_terminal():
+    attempted = AttemptState(
+        event="e", position="1", started=datetime.now(UTC), latency_ms=1, result="failed",
+        error="no\x1b[2J",
+    )  # fmt: skip
+
+    with (console := screen()).capture() as shown:
+        attempt_table([attempted]).print(console)
+
+    assert "no\ufffd[2J" in shown.get()
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,15 @@ def revoke_key(store_url: str, id: str) -> None:
     _with_store(store_url, lambda store: _revoke(store, id, time.time_ns()))
 
 
+def drop_subscription(store_url: str, id: str) -> None:
+    """Delete a subscription, such as one whose sealing key is lost.
+
+    Raises SubscriptionNotFound, or OperatorError without a store.
+    """
+    _require_store(store_url)
+    _with_store(store_url, lambda store: store.subscriptions.delete(id))
+
+
 def reseal(store_url: str, secret_key_file: str) -> int:
     """Encrypt every stored secret anew, with the first sealing key; return how many.
 

@@ -97,6 +97,15 @@ class EventService:
             msgspec.structs.replace(query, visibility=principal.visibility)
         )
 
+    async def read_written(self, principal: Principal, query: Query) -> list[Event]:
+        """The events of ``query``, for a producer that must know what was told of its own before.
+
+        Whoever may write the scope may ask, to read or not; what comes is for no answer. Raises
+        Forbidden.
+        """
+        principal.require("write", query.scope)
+        return await self._store.log.read(query)
+
     async def event(self, principal: Principal, id: str) -> Event:
         """One event; raises EventNotFound when there is none, or none to be seen."""
         position = self.position(id)
@@ -169,11 +178,16 @@ class EventService:
         return await self._store.catalogue.projects(principal.visibility)
 
     async def stacks(
-        self, principal: Principal, *, project: str | None = None, deleted: bool = False
+        self,
+        principal: Principal,
+        *,
+        project: str | None = None,
+        name: str | None = None,
+        deleted: bool = False,
     ) -> list[Stack]:
-        """The stacks that the principal may see."""
+        """The stacks that the principal may see, newest first."""
         return await self._store.catalogue.stacks(
-            principal.visibility, project=project, deleted=deleted
+            principal.visibility, project=project, name=name, deleted=deleted
         )
 
     async def stack(self, principal: Principal, project: str, name: str) -> Stack:

@@ -82,11 +82,17 @@ class StackEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: A text that holds JSON.
     resource_properties: str | None = None
     client_request_token: str | None = None
+    #: Those of the stack, as far as its collector knows them; on the stack's own events.
+    tags: dict[str, str] | None = None
 
     @property
     def is_own(self) -> bool:
         """Whether it is about the stack itself, not about a resource in it."""
-        return self.resource_type == STACK_TYPE and self.physical_resource_id in ("", self.stack_id)
+        if self.resource_type != STACK_TYPE:
+            return False
+        # A nested stack has no physical id either, in the event that begins it.
+        is_unnamed = not self.physical_resource_id and self.logical_resource_id == self.stack_name
+        return is_unnamed or self.physical_resource_id == self.stack_id
 
 
 def stack_event_of(event: NewEvent) -> StackEvent | None:

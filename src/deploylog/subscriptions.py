@@ -24,8 +24,9 @@ State = Literal["active", "paused", "failing", "disabled"]
 #: How an attempt ended: ``failed`` will be tried again, ``parked`` will not.
 Result = Literal["delivered", "failed", "parked"]
 
-#: The lane of what somebody asked to be sent again.
-REDELIVERED = "!"
+#: The lane of what somebody asked to be sent again. No scope begins so, and a lane that is named
+#: for a scope cannot be taken for it.
+REDELIVERED = "/"
 
 #: The most of an answer's body that is kept, in bytes.
 MAX_RESPONSE_BYTES = 1024

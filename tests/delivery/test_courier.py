@@ -9,6 +9,7 @@ from couriers import (
     GONE,
     OK,
     PARK,
+    REFUSED,
     JumpingClock,
     Office,
     Scripted,
@@ -22,9 +23,10 @@ from deploylog.events import Event
 from deploylog.filters import Filter, any_of
 from deploylog.hub import Hub
 from deploylog.principals import Visibility
-from deploylog.scope import Scope
+from deploylog.scope import ROOT, Scope
 from deploylog.store.base import Query, Store
 from deploylog.subscriptions import REDELIVERED
+from deploylog.times import SECOND
 from factories import new_event, new_events, subscription
 from waiting import until
 
@@ -125,26 +127,84 @@ async def test_what_fails_is_tried_by_the_schedule_and_the_rest_waits(
     assert await store.deliveries.pending(sub.id) == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "asked", "least", "most"),
-    [("webhook", 120.0, 120, 145), ("webhook", 0.0, 4, 6), ("slack", 1.0, 1, 1.3)],
-)
-async def test_a_receiver_can_ask_for_a_longer_wait_and_slack_for_a_shorter_one(
-    office: Office,
-    store: Store,
-    clock: JumpingClock,
-    kind: str,
-    asked: float,
-    least: int,
-    most: float,
+async def test_what_a_receiver_asks_for_makes_a_wait_longer(
+    office: Office, store: Store, clock: JumpingClock
 ):
-    sub = await office.hold(subscription(kind=kind))
+    sub = await office.hold(subscription())
     await store.log.append(new_events(1))
-    busy = Verdict(result="retry", answer=Answer(status=429, retry_after=asked), error="429")
+    busy = Verdict(result="retry", answer=Answer(status=429, retry_after=120.0), error="429")
 
     await office.deliver(sub, Scripted(fails(1, busy)), until_sent=2)
 
-    assert least <= clock.passed <= most
+    assert 120 <= clock.passed <= 120 * 1.2 + 1
+
+
+async def test_what_is_pending_is_not_sent_to_an_owner_who_may_not_see_it(
+    office: Office, store: Store
+):
+    sub = await office.hold(subscription())
+    [hidden] = await store.log.append([new_event(groups=("ops",))])
+    await office.deliver(sub, Scripted(always(REFUSED)), until_sent=1)
+    [shown] = await store.log.append([new_event()])
+    sender = Scripted(always(OK))
+    sub = await store.subscriptions.get(sub.id)
+
+    nobody = Visibility(scopes=(ROOT,), groups=frozenset())
+    await office.deliver(sub, sender, until_sent=1, visibility=nobody)
+
+    assert sender.positions == [shown.position]
+    [parked] = await store.deliveries.parked(sub.id)
+    assert (parked.position, parked.error) == (hidden.position, "its owner may not see it")
+
+
+async def test_an_error_of_the_program_ends_the_courier_so_that_another_can_come(
+    office: Office, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    async def break_down(query: Query) -> list[Event]:
+        raise RuntimeError("not foreseen")
+
+    sub = await office.hold(subscription())
+    await store.log.append(new_events(1))
+    courier = office.courier(sub, Scripted(always(OK)))
+
+    async with office.out(courier):
+        monkeypatch.setattr(courier, "_look_back", break_down)
+        await until(lambda: courier.is_stopping)
+
+
+async def test_what_a_receiver_asks_for_makes_no_wait_shorter(
+    office: Office, store: Store, clock: JumpingClock
+):
+    sub = await office.hold(subscription())
+    await store.log.append(new_events(1))
+    eager = Verdict(result="retry", answer=Answer(status=503, retry_after=0.5), error="503")
+
+    await office.deliver(sub, Scripted(fails(3, eager)), until_sent=4)
+
+    assert clock.passed == pytest.approx(5 + 15 + 60, rel=0.01)
+
+
+async def test_slack_is_tried_again_when_it_says(office: Office, store: Store, clock: JumpingClock):
+    sub = await office.hold(subscription(kind="slack"))
+    await store.log.append(new_events(1))
+    busy = Verdict(result="retry", answer=Answer(status=429, retry_after=1.0), error="429")
+
+    await office.deliver(sub, Scripted(fails(1, busy)), until_sent=2)
+
+    assert 1 <= clock.passed <= 1.3
+
+
+async def test_what_a_receiver_asks_for_counts_while_it_fails_too(
+    office: Office, store: Store, clock: JumpingClock
+):
+    since = clock.now - 2 * 3600 * SECOND
+    sub = await office.hold(subscription(state="failing", failing_since=since))
+    await store.log.append(new_events(1))
+    busy = Verdict(result="retry", answer=Answer(status=503, retry_after=3600.0), error="503")
+
+    await office.deliver(sub, Scripted(fails(1, busy)), until_sent=2)
+
+    assert 3600 <= clock.passed <= 3600 * 1.2 + 1
 
 
 async def test_a_day_later_an_event_is_parked_and_the_next_is_tried(
@@ -170,14 +230,10 @@ async def test_what_fails_for_an_hour_is_told_and_so_is_what_heals(
 ):
     sub = await office.hold(subscription(filter=Filter(scopes=(Scope("project/acme"),))))
     await store.log.append(new_events(1))
-    sender = Scripted(fails(12))
-    courier = office.courier(sub, sender)
 
-    async with office.out(courier):
-        await until(lambda: len(sender.sent) >= 12)
-        await office.ledger.written()
-        ill = await store.subscriptions.get(sub.id)
-        await until(lambda: len(sender.sent) >= 13)
+    await office.deliver(sub, Scripted(always(REFUSED)), until_sent=12)
+    ill = await store.subscriptions.get(sub.id)
+    await office.deliver(ill, Scripted(always(OK)), until_sent=1)
 
     well = await store.subscriptions.get(sub.id)
     assert (ill.state, ill.reason, ill.failing_since) == ("failing", "refused", clock.begun)
@@ -335,6 +391,19 @@ async def test_each_request_knows_the_event_before_it(office: Office, store: Sto
     assert (before.previous, before.previous_position) == (None, None)
     assert (after.previous, after.previous_position) == (first.id, first.position)
     assert second.position == 3
+
+
+async def test_the_event_before_is_one_of_the_same_lane(office: Office, store: Store):
+    sub = await office.hold(subscription(order="lane"))
+    await store.log.append([new_event(scopes=("project/acme",)), new_event(scopes=(ONE,))])
+    await office.deliver(sub, Scripted(always(OK)), until_sent=2)
+    await store.log.append([new_event(scopes=("project/acme",))])
+    sender = Scripted(always(OK))
+
+    await office.deliver(await store.subscriptions.get(sub.id), sender, until_sent=1)
+
+    [(_, context)] = sender.sent
+    assert context.previous_position == 1
 
 
 async def test_the_event_before_is_known_after_a_restart_too(office: Office, store: Store):

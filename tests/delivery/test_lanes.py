@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from deploylog.delivery import schedule
 from deploylog.delivery.lanes import MOST_WAITING, Lanes, Parcel, Place
 from deploylog.events import Event
+from deploylog.scope import ROOT
 from deploylog.subscriptions import REDELIVERED, Order, Pending
 from deploylog.times import SECOND
 from factories import event
@@ -286,3 +287,34 @@ def test_every_event_arrives_in_its_order_whatever_fails_or_crashes(
         assert len(arrived) == len(events)
     if order == "strict" and not crashes:
         assert arrived == sorted(arrived)
+
+
+def test_what_lanes_kept_waits_for_one_another_in_strict_order():
+    of = lanes("strict", checkpoint=2)
+    first, second = in_lane(ONE, 1) + in_lane(TWO, 2)
+    of.restore(first, Pending(position=1, lane=ONE, tries=1, first=0))
+    of.restore(second, Pending(position=2, lane=TWO, tries=1, first=0))
+
+    assert positions(take(of)) == [1]
+    assert of.next_lane(0) is None
+
+
+def test_what_strict_order_kept_holds_up_its_own_lane_only():
+    of = lanes("lane", checkpoint=1)
+    of.restore(in_lane(ONE, 1)[0], Pending(position=1, lane=ROOT, tries=1, first=0))
+    add(of, *in_lane(ONE, 2), *in_lane(TWO, 3))
+
+    assert [positions(take(of)), positions(take(of))] == [[1], [3]]
+    assert of.next_lane(0) is None
+
+
+def test_no_scope_is_taken_for_the_lane_of_what_is_sent_again():
+    of = lanes()
+    add(of, *in_lane("!", 1), *in_lane("!", 2))
+    parcel = take(of)
+    fail(of, parcel, due=10)
+
+    parcel = take(of, now=10)
+    fail(of, parcel, now=schedule.LANE_SECONDS * SECOND + 2, due=2 * HOUR)
+
+    assert positions(take(of)) == [2]

@@ -18,6 +18,7 @@ from deploylog.delivery.senders import Context, SlackWebhookSender, WebhookSende
 from deploylog.delivery.signing import make_secret, parse_secret
 from deploylog.delivery.slackbot import SlackBotSender
 from deploylog.delivery.verdict import Verdict
+from deploylog.errors import InvalidEvent
 from deploylog.events import Event
 from deploylog.filters import EVERYTHING
 from deploylog.scope import Scope, deployment_scope
@@ -64,6 +65,19 @@ def webhook_sender(poster: Poster, clock: Callable[[], int] = now) -> WebhookSen
         lambda subscription, event: f"https://log.example/{subscription.id}/{event.id}",
         clock=clock,
     )
+
+
+async def test_an_event_that_has_no_such_format_is_parked(poster: Poster):
+    def render(event: Event) -> tuple[str, bytes]:
+        raise InvalidEvent("it has no escape format")
+
+    sender = WebhookSender(poster, {"escape": render}, lambda subscription, event: "")
+
+    verdict = await sender.send(
+        subscription(format="escape"), Target(), (), [event()], context=context()
+    )
+
+    assert (verdict.result, verdict.error) == ("park", "it has no escape format")
 
 
 async def test_a_webhook_is_signed_and_says_where_its_event_stands(poster: Poster):
@@ -325,6 +339,16 @@ async def test_the_message_is_edited_before_the_store_knows_of_it(bot: Bot, slac
     await bot.send(inside(2, "resource.create.completed"))
 
     assert len(slack.roots) == 1
+
+
+async def test_a_message_in_a_channel_that_was_left_is_posted_anew(bot: Bot, slack: FakeSlack):
+    await bot.send(inside(1, "deployment.started"))
+    slack.says.append("channel_not_found")
+
+    verdict = await bot.send(inside(2, "resource.create.completed"))
+
+    assert verdict.result == "delivered"
+    assert methods(slack)[-2:] == ["chat.update", "chat.postMessage"]
 
 
 async def test_another_process_edits_the_same_message(bot: Bot, slack: FakeSlack):

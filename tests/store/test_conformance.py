@@ -486,6 +486,17 @@ async def test_a_stack_is_found_by_its_name_until_it_is_deleted(store: Store):
         await store.catalogue.stack("acme", "web")
 
 
+async def test_stacks_of_a_name_are_those_of_every_project(store: Store):
+    await store.log.append([stack_created("web", id="a1"), stack_created("other", id="a2")])
+    await store.log.append([stack_created("web", id="b1", project="beta")])
+
+    named = await store.catalogue.stacks(ALL, name="web")
+    here = await store.catalogue.stacks(ALL, name="web", project="beta")
+
+    assert {stack.id for stack in named} == {"a1", "b1"}
+    assert [stack.id for stack in here] == ["b1"]
+
+
 async def test_a_stack_made_anew_has_its_own_id(store: Store):
     await store.log.append([stack_created("web", id="stack-1")])
     await store.log.append([new_event("stack.deleted", scopes=("project/acme/stack/stack-1",))])
@@ -881,6 +892,23 @@ async def test_an_epoch_is_drawn_once(open_again: OpenStoreAgain):
         epoch = store.log.epoch
     async with open_again() as store:
         assert store.log.epoch == epoch
+
+
+async def test_a_token_key_is_drawn_once(open_again: OpenStoreAgain):
+    async with open_again() as store:
+        key = await store.log.token_key()
+    async with open_again() as store:
+        assert await store.log.token_key() == key
+    assert len(key) >= 32
+
+
+async def test_two_logs_have_different_token_keys(tmp_path: Path, commits: Commits):
+    keys = set()
+    for name in ("a", "b"):
+        async with open_store(f"sqlite:///{tmp_path / name}", observer=commits) as store:
+            keys.add(await store.log.token_key())
+
+    assert len(keys) == 2
 
 
 async def test_two_logs_have_different_epochs(tmp_path: Path, commits: Commits):

@@ -7,6 +7,7 @@ import typer
 
 from deploylog.cli import (
     changesets,
+    collect,
     deliveries,
     ingest,
     keys,
@@ -18,6 +19,7 @@ from deploylog.cli import (
 )
 from deploylog.cli.output import discard_stdout
 from deploylog.client import ServerUnreachable, Unanswered
+from deploylog.collect.source import Busy
 from deploylog.errors import DeploylogError, OperatorError
 from deploylog.feed import Undelivered
 
@@ -28,6 +30,7 @@ EXIT_CODES: dict[type[DeploylogError], int] = {
     Undelivered: os.EX_TEMPFAIL,
     Unanswered: os.EX_TEMPFAIL,
     ServerUnreachable: os.EX_TEMPFAIL,
+    Busy: os.EX_TEMPFAIL,
 }
 
 app = typer.Typer(
@@ -45,6 +48,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command(context_settings=run.CONTEXT)(run.run)
 app.add_typer(ingest.app, name="ingest")
+app.add_typer(collect.app, name="collect")
 app.command()(query.events)
 app.command()(query.tail)
 app.command()(query.wait)

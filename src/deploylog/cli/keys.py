@@ -187,6 +187,17 @@ def reseal(
     print(f"resealed {admin.reseal(chosen_store(store, config), file)}")
 
 
+@app.command("drop-subscription")
+def drop_subscription(
+    id: Annotated[str, typer.Argument(help="Id of the subscription, as the service says it.")],
+    *,
+    store: Store = None,
+    config: Config = None,
+) -> None:
+    """Delete a subscription whose sealing key is lost."""
+    admin.drop_subscription(chosen_store(store, config), id)
+
+
 @app.command("new-sealing-key")
 def new_sealing_key() -> None:
     """Print a new sealing key, for a line of the file of sealing keys."""

@@ -9,7 +9,8 @@ import typer
 
 from deploylog import __version__, admin, server
 from deploylog.cli.options import source_of
-from deploylog.settings import SETTINGS, Setting, load_settings
+from deploylog.settings import load_settings
+from deploylog.settings.table import SETTINGS, Setting
 
 _CONFIG_HELP = "TOML file of settings; options and environment win over it."
 

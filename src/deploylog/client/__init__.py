@@ -155,12 +155,14 @@ class Client:
         self._sleep = sleep
         self._jitter = jitter
 
-    async def append(self, events: bytes, *, deployment: str) -> tuple[Receipt, ...]:
-        """Record events, one CloudEvents JSON object a line, in an open deployment."""
+    async def append(self, events: bytes, *, deployment: str | None = None) -> tuple[Receipt, ...]:
+        """Record events, one CloudEvents JSON object a line: those that name no scopes in an
+        open deployment.
+        """
         appended = await self._call(
             "POST", "/log/v1/events", _Appended,
-            params=[("deployment", deployment)], body=events,
-            headers={"Content-Type": "application/x-ndjson"},
+            params=[("deployment", deployment)] if deployment is not None else [],
+            body=events, headers={"Content-Type": "application/x-ndjson"},
         )  # fmt: skip
         return appended.events
 

@@ -27,6 +27,9 @@ from deploylog.times import SECOND
 #: Requests of one subscription that are under way at once, in lanes.
 MOST_UNDER_WAY = 64
 
+#: Events among which the one before another in its lane is looked for.
+LOOKED_BACK = 50
+
 #: Seconds that requests under way may take once the courier is to stop; what is cut is sent again.
 GRACE_SECONDS = 1.0
 
@@ -69,6 +72,7 @@ class Courier:
         self._ledger = ledger
         self._may_send = may_send
         self._timing = timing
+        self._signs_until = _first_end(self.subscription, timing.now())
         self._lanes = Lanes(self.subscription.order, self.checkpoint)
         self._health = Health(self.subscription)
         self._interest = Interest(
@@ -84,6 +88,10 @@ class Courier:
     def is_stopping(self) -> bool:
         """Whether it was told to end."""
         return self._stopping
+
+    def is_outdated(self, now: int) -> bool:
+        """Whether it signs with a secret that has ended; ``now`` in ns."""
+        return self._signs_until is not None and now >= self._signs_until
 
     def stop(self) -> None:
         """Start no more requests, and end."""
@@ -110,15 +118,21 @@ class Courier:
     async def _restore(self) -> None:
         """Take up what an earlier courier left pending."""
         for pending in await self._deliveries.pending(self.subscription.id):
+            if self._stopping:
+                return
             try:
                 event = await self._hub.log.get(pending.position)
             except EventNotFound:
-                gone = msgspec.structs.replace(
-                    pending, parked=True, error="it is no longer retained"
-                )
-                self._report(pending=(gone,))
-            else:
+                self._give_up(pending, "it is no longer retained")
+                continue
+            if self._interest.visibility.shows(event):
                 self._lanes.restore(event, pending)
+            else:
+                # Somebody else owns the subscription now, who may see less.
+                self._give_up(pending, "its owner may not see it")
+
+    def _give_up(self, pending: Pending, why: str) -> None:
+        self._report(pending=(msgspec.structs.replace(pending, parked=True, error=why),))
 
     async def _feed(self, reader: Reader) -> None:
         """Read what comes, as far as there is room for it."""
@@ -195,6 +209,10 @@ class Courier:
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOGGER.error("a courier failed unexpectedly", exc_info=error)
+            # Its lane would be busy for ever; whoever comes next begins from what is written.
+            self._stopping = True
         self._stir.set()
 
     async def _send_on(self, first: Parcel) -> None:
@@ -241,17 +259,20 @@ class Courier:
         )
 
     async def _look_back(self, event: Event) -> Place | None:
-        """The event before it in its lane, from the log."""
+        """The event before it in its lane, from the log, as far as it is looked for."""
+        lane = self._lanes.name_of(event)
         found = await self._hub.log.read(
             Query(
-                scope=self._lanes.name_of(event),
+                scope=lane,
                 filter=self._interest.filter,
                 visibility=self._interest.visibility,
                 before=event.position,
-                limit=1,
+                limit=1 if lane == ROOT else LOOKED_BACK,
             )
         )
-        return Place(found[0].position, found[0].id) if found else None
+        # Below the lane's scope lie those of others.
+        same = (each for each in found if self._lanes.name_of(each) == lane)
+        return next((Place(each.position, each.id) for each in same), None)
 
     # What became of it
 
@@ -283,7 +304,7 @@ class Courier:
         parked = tried.parked()
         self._lanes.finish(tried.parcel)
         if tried.verdict.result == "retry":
-            self._health.failed(tried.began, tried.ended, self._timing.chance())
+            self._fails(tried, self._timing.chance())
         self._report(tried, "parked", pending=parked)
 
     def _failed(self, tried: Try) -> None:
@@ -298,13 +319,18 @@ class Courier:
         pending = self._lanes.fail(
             tried.parcel, now=tried.ended, due=due, began=tried.began, error=tried.error
         )
-        if self._health.failed(tried.began, tried.ended, chance):
+        if self._fails(tried, chance):
             self._tell("failing", tried.error, key=str(self._health.failing_since))
             self._report(
                 tried, "failed", pending=pending, due=due, state="failing", reason=tried.error
             )
         else:
             self._report(tried, "failed", pending=pending, due=due)
+
+    def _fails(self, tried: Try, chance: float) -> bool:
+        """Whether nothing has arrived for so long that it is to be told."""
+        wait = schedule.probe_delay(retry_after=tried.verdict.answer.retry_after, chance=chance)
+        return self._health.failed(tried.began, tried.ended, wait=wait)
 
     def _disabled(self, tried: Try) -> None:
         """The receiver wants no more. What it did not take stays pending, for when it does."""
@@ -362,3 +388,9 @@ class Courier:
             task.cancel()
         if late:
             await asyncio.wait(late)
+
+
+def _first_end(subscription: Subscription, now: int) -> int | None:
+    """When the first of the secrets that sign ``now`` ends, in ns."""
+    ends = (term.expires for term in subscription.secrets if term.expires is not None)
+    return min((end for end in ends if end > now), default=None)

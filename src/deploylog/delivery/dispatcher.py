@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import uuid4
@@ -29,8 +29,8 @@ OWNER_SECONDS = 0.3
 
 #: Seconds that a subscription is held without another look, and of those the last, in which nothing
 #: is begun any more: another process may be about to take over.
-LEASE_SECONDS = 20
-MARGIN_SECONDS = 6
+LEASE_SECONDS = 10
+MARGIN_SECONDS = 4
 
 #: Seconds that reports may take to be written once the service stops.
 WRITE_SECONDS = 5.0
@@ -81,6 +81,8 @@ class Dispatcher:
         self._holder = str(uuid4())
         self._couriers: dict[str, Courier] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        #: Those that cannot be opened here, which the operator was told.
+        self._left: set[str] = set()
         self._until = 0
         self._changed = asyncio.Event()
         self._ledger = Ledger(
@@ -126,6 +128,7 @@ class Dispatcher:
 
     async def _end(self) -> None:
         """Let couriers come home, write what they report, and let others deliver."""
+        self._ledger.let_go()
         await self._recall(list(self._couriers))
         try:
             async with asyncio.timeout(WRITE_SECONDS):
@@ -140,7 +143,7 @@ class Dispatcher:
 
     async def _look(self) -> None:
         while True:
-            # Not later: what changes during a round may have come too late for it.
+            # Before the round: what changes during it asks for another.
             self._changed.clear()
             try:
                 await self._round()
@@ -156,29 +159,26 @@ class Dispatcher:
             return
 
     async def _round(self) -> None:
-        wanted = await self._wanted()
+        wanted = _delivered_of(await self._claim())
         if stale := self._stale(wanted):
             await self._recall(stale)
-            # What they reported last is where the next ones begin, if there are to be any.
+            # Those who follow them begin where their last reports end, not where they once began.
             await self._ledger.written()
-            wanted = await self._wanted()
+            wanted = _delivered_of(await self._claim())
         for subscription in wanted.values():
             if subscription.id not in self._couriers:
                 await self._send_out(subscription)
         await self._measure()
 
-    async def _wanted(self) -> dict[str, Subscription]:
-        """The subscriptions that are to be delivered from here, by id."""
-        held = await self._claim()
-        return {each.id: each for each in held if each.state in ("active", "failing")}
-
-    def _stale(self, wanted: dict[str, Subscription]) -> list[str]:
-        """Whose couriers are to come home, or have ended."""
+    def _stale(self, wanted: Mapping[str, Subscription]) -> list[str]:
+        """Couriers that have ended, or were sent out with what is not so any more."""
+        now = self._parts.timing.now()
         return [
             id
             for id, courier in self._couriers.items()
             if id not in wanted
             or wanted[id].version != courier.subscription.version
+            or courier.is_outdated(now)
             or self._running[id].done()
         ]
 
@@ -198,12 +198,16 @@ class Dispatcher:
     async def _send_out(self, subscription: Subscription) -> None:
         owner = await self._parts.owner(subscription.owner)
         if owner is None:
-            await self._disable(subscription, _owner_is_gone(subscription))
+            self._disable(subscription, _owner_is_gone(subscription))
             return
         try:
             errand = self._errand(subscription, owner)
         except (OperatorError, NoSealingKey) as error:
-            await self._disable(subscription, error.message)
+            # Another process sealed it with a key that this one was not given: to disable it
+            # would outlast that mistake.
+            if subscription.id not in self._left:
+                self._left.add(subscription.id)
+                _LOGGER.error("%s is not delivered: %s", subscription.id, error.message)
             return
         courier = Courier(
             errand,
@@ -249,7 +253,7 @@ class Dispatcher:
             self._couriers[id].stop()
             self.changed()
 
-    async def _disable(self, subscription: Subscription, why: str) -> None:
+    def _disable(self, subscription: Subscription, why: str) -> None:
         now = self._parts.timing.now()
         self._ledger.tell(notice(subscription, "disabled", why=why, time=now, key=str(now)))
         self._ledger.report(
@@ -262,8 +266,6 @@ class Dispatcher:
                 failing_since=subscription.failing_since,
             )
         )
-        # Or the next look would find it as it was, and tell it again.
-        await self._ledger.written()
 
     # Owners
 
@@ -295,6 +297,10 @@ class Dispatcher:
         for id, courier in self._couriers.items():
             lag = max(self._hub.head - courier.checkpoint, 0)
             self._parts.observer.delivering(id, lag=lag, parked=parked.get(id, 0))
+
+
+def _delivered_of(held: Iterable[Subscription]) -> dict[str, Subscription]:
+    return {each.id: each for each in held if each.state in ("active", "failing")}
 
 
 def _owner_is_gone(subscription: Subscription) -> str:

@@ -29,14 +29,16 @@ class Health:
         self.failing_since = None
         return was_failing
 
-    def failed(self, began: int, now: int, chance: float) -> bool:
-        """Something did not arrive: whether that is now to be told as a failure."""
+    def failed(self, began: int, now: int, *, wait: int) -> bool:
+        """Something did not arrive: whether that is now to be told as a failure. While it is one,
+        the next is tried after ``wait`` ns.
+        """
         if self.failing_since is None:
             self.failing_since = began
+        was_failing = self.is_failing
+        self.is_failing = was_failing or schedule.is_over(
+            self.failing_since, now, schedule.FAILING_SECONDS
+        )
         if self.is_failing:
-            self.probe_at = now + schedule.spread(schedule.PROBE_SECONDS, chance)
-            return False
-        self.is_failing = schedule.is_over(self.failing_since, now, schedule.FAILING_SECONDS)
-        if self.is_failing:
-            self.probe_at = now + schedule.spread(schedule.PROBE_SECONDS, chance)
-        return self.is_failing
+            self.probe_at = now + wait
+        return self.is_failing and not was_failing

@@ -128,12 +128,16 @@ class Lanes:
 
     def restore(self, event: Event, pending: Pending) -> None:
         """An event that the store keeps as pending; in the order of the log."""
-        lane = self._lane(pending.lane)
+        name = pending.lane
+        if not name.startswith(REDELIVERED):
+            # It may have been kept while the order was another.
+            name = self.name_of(event)
+        lane = self._lane(name)
         lane.queue.append(Item(event=event, tries=pending.tries, first=pending.first, is_kept=True))
         self._kept += 1
         if len(lane.queue) == 1:
             lane.due = pending.due
-            self._wait(pending.lane, lane)
+            self._wait(name, lane)
 
     def looked(self, position: int) -> None:
         """Nothing more is to be added up to this position."""

@@ -14,11 +14,11 @@ from deploylog.subscriptions import Delivery
 
 #: Reports that may wait to be written before couriers wait for it: after a crash so much, at the
 #: most, is sent again.
-MOST_UNWRITTEN = 2_000
+MOST_UNWRITTEN = 500
 
 #: Seconds in which reports gather: the writing thread and the couriers share the interpreter, and
 #: few large transactions cost both much less than many small ones.
-GATHER_SECONDS = 0.03
+GATHER_SECONDS = 0.02
 
 #: Seconds before the store is tried again.
 RETRY_SECONDS = 1.0
@@ -53,16 +53,18 @@ class Ledger:
         self._come = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        #: Set once what is taken now is on disk, and once what is being written is.
-        self._next = asyncio.Event()
-        self._current = asyncio.Event()
-        self._current.set()
+        #: How many reports were taken, and how many of them are dealt with.
+        self._taken = 0
+        self._written = 0
+        self._wrote = asyncio.Event()
+        self._ending = False
 
     def report(self, delivery: Delivery) -> None:
         """Take a report."""
         self._reports.append(delivery)
+        self._taken += 1
         self._come.set()
-        if len(self._reports) >= MOST_UNWRITTEN:
+        if len(self._reports) >= MOST_UNWRITTEN and not self._ending:
             self._room.clear()
 
     def tell(self, notice: NewEvent) -> None:
@@ -73,9 +75,17 @@ class Ledger:
         """Wait while too much is unwritten."""
         await self._room.wait()
 
+    def let_go(self) -> None:
+        """Let nobody wait for room any more: whoever does could not come to an end."""
+        self._ending = True
+        self._room.set()
+
     async def written(self) -> None:
-        """Wait until every report that was taken up to now is on disk."""
-        await (self._next if self._reports else self._current).wait()
+        """Wait until every report that was taken so far is on disk."""
+        taken = self._taken
+        while self._written < taken:
+            self._wrote.clear()
+            await self._wrote.wait()
 
     async def write(self) -> None:
         """Write reports for ever."""
@@ -85,11 +95,11 @@ class Ledger:
             self._come.clear()
             reports, self._reports = self._reports, []
             notices, self._notices = self._notices, []
-            self._current, self._next = self._next, asyncio.Event()
             self._room.set()
             if reports:
                 await self._persist(reports, notices)
-            self._current.set()
+            self._written += len(reports)
+            self._wrote.set()
 
     async def _persist(self, reports: list[Delivery], notices: list[NewEvent]) -> None:
         while True:

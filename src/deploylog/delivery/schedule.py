@@ -28,16 +28,24 @@ MOST_RETRY_AFTER = 3600.0
 def delay(tries: int, *, retry_after: float | None, chance: float, is_slack: bool = False) -> int:
     """How long to wait after so many failed attempts, in ns.
 
-    ``retry_after`` is what the receiver asks for, in seconds. Slack takes a message a second, so
-    what it asks for counts alone; another receiver cannot ask for less than the schedule.
+    ``retry_after`` is what the receiver asks for, in seconds; it makes the wait longer, never
+    shorter, but for Slack's: it takes a message a second, and says when it takes the next one.
     ``chance`` is between 0 and 1.
     """
-    usual = spread(DELAYS[min(tries, len(DELAYS)) - 1], chance)
-    if retry_after is None:
-        return usual
-    asked = min(max(retry_after, 1.0), MOST_RETRY_AFTER)
-    wait = int(asked * (1 + JITTER * chance) * SECOND)
-    return wait if is_slack else max(wait, usual)
+    if is_slack and retry_after is not None:
+        return max(asked(retry_after, chance), SECOND)
+    planned = spread(DELAYS[min(tries, len(DELAYS)) - 1], chance)
+    return max(planned, asked(retry_after, chance))
+
+
+def probe_delay(*, retry_after: float | None, chance: float) -> int:
+    """How long to wait before it is looked whether anything arrives again, in ns."""
+    return max(spread(PROBE_SECONDS, chance), asked(retry_after, chance))
+
+
+def asked(retry_after: float | None, chance: float) -> int:
+    """What a receiver asks for, as far as it is heeded, in ns; 0 when it asks for nothing."""
+    return int(min(retry_after or 0.0, MOST_RETRY_AFTER) * (1 + JITTER * chance) * SECOND)
 
 
 def spread(seconds: float, chance: float) -> int:

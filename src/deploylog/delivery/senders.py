@@ -11,7 +11,8 @@ from deploylog.delivery.answers import judge_receiver, judge_webhook
 from deploylog.delivery.http import Poster
 from deploylog.delivery.signing import signature_headers
 from deploylog.delivery.slack import STORM, events_payload, with_sender
-from deploylog.delivery.verdict import Outgoing, Verdict
+from deploylog.delivery.verdict import Answer, Outgoing, Verdict
+from deploylog.errors import InvalidEvent
 from deploylog.events import Event
 from deploylog.subscriptions import Format, Subscription, Target
 
@@ -23,7 +24,7 @@ JSON_HEADERS = {"content-type": "application/json; charset=utf-8", "user-agent":
 #: The most events of one digest.
 MOST_IN_A_DIGEST = 500
 
-#: An event's media type, and its bytes.
+#: An event's media type, and its bytes; raises InvalidEvent when it has none.
 Render = Callable[[Event], tuple[str, bytes]]
 
 
@@ -94,7 +95,11 @@ class WebhookSender:
     ) -> Verdict:
         """See ``Sender``."""
         [event] = events
-        media_type, body = self._render[subscription.format](event)
+        try:
+            media_type, body = self._render[subscription.format](event)
+        except InvalidEvent as error:
+            # It was kept while the subscription had another format.
+            return Verdict(result="park", answer=Answer(), error=error.message)
         headers = {
             "content-type": media_type,
             "user-agent": USER_AGENT,

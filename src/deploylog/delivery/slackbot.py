@@ -164,6 +164,9 @@ class _Request:
         said = await self._call(
             "chat.update", {"channel": message.channel, "ts": message.ts, **shown}
         )
+        if said.result == "disable":
+            # The message may be of a target that was another: what is posted will tell.
+            return False
         return said.result != "anew" and bool(_delivered(said))
 
     def verdict(self, said: Said) -> Verdict:

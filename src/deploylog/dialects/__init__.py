@@ -11,14 +11,21 @@ from deploylog.auth import Gate
 from deploylog.dialects.bluelink import errors as bluelink_errors
 from deploylog.dialects.bluelink import operations as bluelink_operations
 from deploylog.dialects.bluelink import routes as bluelink_routes
+from deploylog.dialects.cloudformation import errors as cloudformation_errors
+from deploylog.dialects.cloudformation import operations as cloudformation_operations
+from deploylog.dialects.cloudformation import routes as cloudformation_routes
 from deploylog.dialects.envelope import Envelope, IsOpen, Respond, always, never
 from deploylog.dialects.escape import errors as escape_errors
 from deploylog.dialects.escape import operations as escape_operations
 from deploylog.dialects.escape import routes as escape_routes
 from deploylog.dialects.native import errors as native_errors
+from deploylog.dialects.native import ingest_routes as native_ingest
 from deploylog.dialects.native import operations as native_operations
 from deploylog.dialects.native import routes as native_routes
 from deploylog.dialects.operations import Operation
+from deploylog.dialects.parallelcluster import errors as parallelcluster_errors
+from deploylog.dialects.parallelcluster import operations as parallelcluster_operations
+from deploylog.dialects.parallelcluster import routes as parallelcluster_routes
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.dialects.rfs import errors as rfs_errors
 from deploylog.dialects.rfs import operations as rfs_operations
@@ -48,6 +55,7 @@ DIALECTS = (
         respond=native_errors.respond,
         prefixes=("/",),
         operations=native_operations.OPERATIONS,
+        is_open=native_ingest.is_open,
     ),
     Dialect(
         title="RFS: Huawei Cloud's ListStackEvents",
@@ -72,6 +80,22 @@ DIALECTS = (
         prefixes=escape_routes.PREFIXES,
         operations=escape_operations.OPERATIONS,
         either_slash=True,
+    ),
+    Dialect(
+        title="ParallelCluster: stack events of AWS ParallelCluster",
+        routes=parallelcluster_routes.routes,
+        respond=parallelcluster_errors.respond,
+        prefixes=parallelcluster_routes.PREFIXES,
+        operations=parallelcluster_operations.OPERATIONS,
+    ),
+    Dialect(
+        title="CloudFormation: what reads stacks of AWS CloudFormation",
+        routes=cloudformation_routes.routes,
+        respond=cloudformation_errors.respond,
+        # The root alone; what is below it is the native API's.
+        prefixes=(),
+        operations=cloudformation_operations.OPERATIONS,
+        is_open=cloudformation_routes.is_open,
     ),
 )
 

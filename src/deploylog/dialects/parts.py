@@ -1,6 +1,7 @@
 """What the composition root hands to every dialect."""
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -8,13 +9,32 @@ from starlette.types import ASGIApp
 
 from deploylog.bodies import BodyLimits
 from deploylog.cleaning import Cleaning
+from deploylog.dialects.stackviews.views import StackViews
+from deploylog.ingest.sns import SnsMessage
 from deploylog.planfiles import PlanFiles
+from deploylog.principals import Principal
 from deploylog.service import EventService
 from deploylog.staging import Staging
 from deploylog.subscribing import Subscribing
 from deploylog.subscribing.sets import SubscriptionSets
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
+
+
+class Topics(Protocol):
+    """The topics of SNS that are known. All raise Unavailable when SNS does not answer."""
+
+    async def admit(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
+        """Who sent it, and for which project; ``project`` is the one that was asked for.
+
+        Raises Forbidden for a topic or a project that is not its own, or a message that is old,
+        and Unauthenticated for one that SNS has not signed.
+        """
+        ...
+
+    async def confirm(self, message: SnsMessage) -> None:
+        """Confirm the subscription that an admitted message asks for; raises InvalidInput."""
+        ...
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +46,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     plan_files: PlanFiles
     subscribing: Subscribing
     subscription_sets: SubscriptionSets
+    topics: Topics
     #: ns since 1970.
     clock: Callable[[], int]
     #: Told how many events went out on a stream, and to which position.
@@ -46,3 +67,13 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     escape_upload_groups: tuple[str, ...]
     #: Whether Escape's services have a secret, so that nobody creates events without credentials.
     escape_has_secret: bool
+    #: Where the dialects of AWS find stacks.
+    stack_views: StackViews
+    #: The regions that ParallelCluster's clients may name.
+    parallelcluster_regions: tuple[str, ...]
+    #: That of clients which name none; empty when they have to.
+    parallelcluster_region: str
+    #: Whether ParallelCluster's clients see statuses that the published enum does not have.
+    parallelcluster_raw_statuses: bool
+    #: ParallelCluster's version, where a stack does not say its own.
+    parallelcluster_version: str

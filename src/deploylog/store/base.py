@@ -84,6 +84,12 @@ class EventLog(Protocol):
         """Everything at or below this position is no longer retained; 0 at first."""
         ...
 
+    async def token_key(self) -> bytes:
+        """Drawn once and never shown: what page tokens are signed with, so that every process of
+        this log, and the next one, knows them.
+        """
+        ...
+
     async def position_before(self, recorded: int) -> int:
         """The newest position recorded before this time (ns), or the floor."""
         ...
@@ -108,7 +114,12 @@ class Catalogue(Protocol):
         ...
 
     async def stacks(
-        self, visibility: Visibility, *, project: str | None = None, deleted: bool = False
+        self,
+        visibility: Visibility,
+        *,
+        project: str | None = None,
+        name: str | None = None,
+        deleted: bool = False,
     ) -> list[Stack]:
         """The visible stacks that exist, or with ``deleted`` all that ever did, newest first."""
         ...

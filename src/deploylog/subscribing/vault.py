@@ -5,7 +5,8 @@ from typing import Protocol
 
 import msgspec
 
-from deploylog.errors import Conflict, InvalidSubscription, NoSealingKey
+from deploylog.errors import Conflict, InvalidSubscription, NoSealingKey, OperatorError
+from deploylog.store.base import Subscriptions
 from deploylog.subscribing.asked import Aim
 from deploylog.subscribing.targets import CheckUrl, aim_at
 from deploylog.subscriptions import Kind, SecretTerm, Subscription, Target
@@ -110,3 +111,27 @@ class Vault:
 
 def _earlier(one: int | None, other: int) -> int:
     return other if one is None else min(one, other)
+
+
+async def require_opened(subscriptions: Subscriptions, vault: Vault) -> None:
+    """Raise OperatorError unless what every subscription that may deliver keeps secret can be
+    opened: the service would disable them one by one.
+    """
+    for subscription in await subscriptions.list():
+        if subscription.state != "disabled":
+            _require_opened(subscription, vault)
+
+
+def _require_opened(subscription: Subscription, vault: Vault) -> None:
+    named = f"subscription {subscription.id}"
+    otherwise = f"if that key is lost: deploylog keys drop-subscription {subscription.id}"
+    try:
+        vault.target(subscription)
+        vault.secrets(subscription)
+    except NoSealingKey as error:
+        raise OperatorError(
+            f"{named} is sealed: start with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE, the "
+            f"file of the key that sealed it; {otherwise}"
+        ) from error
+    except OperatorError as error:
+        raise OperatorError(f"{named}: {error.message}; {otherwise}") from error

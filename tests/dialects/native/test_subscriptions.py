@@ -12,9 +12,10 @@ from deploylog.auth.seal import make_sealing_key
 from deploylog.delivery.signing import make_secret
 from deploylog.principals import parse_grant
 from deploylog.store.base import Store
-from deploylog.subscriptions import Delivery, Pending
-from factories import attempt, now
+from factories import now
+from receivers import receiving, status
 from servers import Answer, Local, Running, line, running, spawned
+from waiting import until
 
 SUBSCRIPTIONS = "/log/v1/subscriptions"
 JSON = "application/json"
@@ -42,6 +43,18 @@ def sealing(tmp_path: Path) -> str:
 async def server(store: Store, sealing: str) -> AsyncIterator[Local]:
     async with running(store, secret_key_file=sealing) as server:
         yield server
+
+
+@pytest.fixture
+async def near(store: Store, sealing: str) -> AsyncIterator[Local]:
+    """A service that may call receivers of this machine."""
+    networks = "127.0.0.0/8"
+    async with running(store, secret_key_file=sealing, delivery_networks=networks) as server:
+        yield server
+
+
+#: With this answer, Slack has an event given up.
+REFUSED = status(400, body=b"invalid_payload")
 
 
 async def key(
@@ -74,27 +87,14 @@ def assert_problem(answer: Answer, status: int, kind: str, field: str | None = N
     assert answer.json.get("field") == field
 
 
-async def taken_over(store: Store) -> int:
-    """Nobody but the test delivers any more; a moment (ns) at which that is so."""
-    later = now() + 10**12
-    await store.deliveries.claim("test", now=later, until=later + 10**12)
-    return later
+async def told_until(server: Running, id: str, **what: object) -> Any:
+    """The subscription, once it says this of itself."""
 
+    async def is_so() -> Any:
+        told = (await server.get(f"{SUBSCRIPTIONS}/{id}")).json
+        return told if what.items() <= told.items() else None
 
-async def gave_up(store: Store, id: str, position: int) -> None:
-    """The event at the position is parked after a failure."""
-    later = await taken_over(store)
-    told = Delivery(
-        subscription=id,
-        attempts=(
-            attempt(position, latency=12_345_678, result="parked", status=500, error="it said 500"),
-        ),
-        checkpoint=position,
-        pending=(
-            Pending(position=position, lane="a", tries=3, first=now(), parked=True, error="500"),
-        ),
-    )
-    assert not await store.deliveries.record("test", [told], now=later)
+    return await until(is_so)
 
 
 # Creating
@@ -338,61 +338,81 @@ async def test_a_wrong_replacement_is_refused(server: Local, body: object, field
 # Deliveries
 
 
-async def test_what_became_of_deliveries_is_told(server: Local, store: Store):
-    told = await created(server)
-    await taken_over(store)
-    [event] = await server.append([line()])
-    await gave_up(store, told["id"], 1)
+async def test_what_became_of_deliveries_is_told(near: Local):
+    async with receiving(REFUSED) as receiver:
+        told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
+        [event] = await near.append([line()])
+        told = await told_until(near, told["id"], parked=1)
     one = f"{SUBSCRIPTIONS}/{told['id']}"
 
-    now_ = (await server.get(one)).json
-    attempts = (await server.get(f"{one}/attempts")).json
-    parked = (await server.get(f"{one}/parked")).json
+    attempts = (await near.get(f"{one}/attempts")).json
+    parked = (await near.get(f"{one}/parked")).json
 
-    assert (now_["checkpoint"], now_["lag"], now_["parked"]) == ("1", 0, 1)
+    assert (told["checkpoint"], told["lag"], told["pending"]) == ("1", 0, 0)
     [attempted], [given_up] = attempts["attempts"], parked["parked"]
     assert attempted.pop("started").endswith("Z")
+    assert 0 <= attempted.pop("latency_ms") < 20_000
     assert attempted == {
-        "event": "event-1", "position": "1", "latency_ms": 12, "result": "parked", "status": 500,
-        "error": "it said 500", "response": "ok", "next_try": None,
+        "event": event, "position": "1", "result": "parked", "status": 400,
+        "error": "Slack answers 400: invalid_payload", "response": "invalid_payload",
+        "next_try": None,
     }  # fmt: skip
     assert given_up.pop("first_try").endswith("Z")
-    assert given_up == {"event": event, "position": "1", "tries": 3, "error": "500"}
+    assert given_up == {
+        "event": event, "position": "1", "tries": 1, "error": "Slack answers 400: invalid_payload",
+    }  # fmt: skip
 
 
-async def test_attempts_and_parked_events_are_paged(server: Local, store: Store):
-    told = await created(server)
-    await taken_over(store)
-    await server.append([line() for _ in range(3)])
-    for position in (1, 2, 3):
-        await gave_up(store, told["id"], position)
+async def test_attempts_and_parked_events_are_paged(near: Local):
+    async with receiving(REFUSED, REFUSED, REFUSED) as receiver:
+        told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
+        await near.append([line() for _ in range(3)])
+        await told_until(near, told["id"], parked=3)
 
     for what, name, order in (("attempts", "before", "321"), ("parked", "after", "123")):
         path = f"{SUBSCRIPTIONS}/{told['id']}/{what}?limit=2"
-        first = (await server.get(path)).json
-        second = (await server.get(f"{path}&{name}={first['next']}")).json
+        first = (await near.get(path)).json
+        second = (await near.get(f"{path}&{name}={first['next']}")).json
         assert [each["position"] for each in first[what] + second[what]] == list(order)
         assert "next" not in second
 
 
-async def test_an_event_is_sent_again(server: Local, store: Store):
-    told = await created(server)
-    await taken_over(store)
-    [event] = await server.append([line()])
-    await gave_up(store, told["id"], 1)
+async def test_an_event_is_sent_again(near: Local):
+    async with receiving(REFUSED, REFUSED) as receiver:
+        told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
+        [first, _] = await near.append([line(), line()])
+        await told_until(near, told["id"], parked=2)
 
-    one = await act(server, told["id"], "redeliver", {"event": event})
-    await gave_up(store, told["id"], 1)
-    later = await act(server, told["id"], "redeliver", {"since": "2100-01-01T00:00:00Z"})
-    all_ = await act(server, told["id"], "redeliver", {"since": "-1h"})
+        one = await act(near, told["id"], "redeliver", {"event": first})
+        await told_until(near, told["id"], parked=1, pending=0)
+        later = await act(near, told["id"], "redeliver", {"since": "2100-01-01T00:00:00Z"})
+        all_ = await act(near, told["id"], "redeliver", {"since": "-1h"})
+        await told_until(near, told["id"], parked=0, pending=0)
 
     assert [answer.status for answer in (one, later, all_)] == [202] * 3
     assert [answer.json["events"] for answer in (one, later, all_)] == [1, 0, 1]
-    assert (await server.get(f"{SUBSCRIPTIONS}/{told['id']}")).json["pending"] == 1
+    assert len(receiver.requests) == 4
+
+
+async def test_a_test_is_delivered_at_once(near: Local):
+    async with receiving(status(204), status(500, body=b"broken"), status(204)) as receiver:
+        told = await created(near, WEBHOOK | {"url": f"{receiver.url}/x"})
+        escape = await created(near, WEBHOOK | {"url": f"{receiver.url}/x", "format": "escape"})
+
+        good = await act(near, told["id"], "test")
+        bad = await act(near, told["id"], "test")
+        other = await act(near, escape["id"], "test")
+
+    assert (good.status, good.json["result"], good.json["status"]) == (200, "delivered", 204)
+    assert (bad.status, bad.json["result"], bad.json["status"]) == (200, "failed", 500)
+    assert bad.json["response"] == "broken"
+    assert all(head.startswith(b"POST /x ") for head, _ in receiver.requests)
+    assert other.json["result"] == "delivered"
+    assert json.loads(receiver.requests[2][1])["type"] == "SUBSCRIPTION_TEST"
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "kind", "field"),
+    ("body", "code", "kind", "field"),
     [
         ({}, 400, "invalid-subscription", "event"),
         ({"event": "x", "since": "-1h"}, 400, "invalid-subscription", "since"),
@@ -402,13 +422,13 @@ async def test_an_event_is_sent_again(server: Local, store: Store):
     ],
 )
 async def test_what_cannot_be_sent_again_is_refused(
-    server: Local, body: object, status: int, kind: str, field: str | None
+    server: Local, body: object, code: int, kind: str, field: str | None
 ):
     told = await created(server)
 
     answer = await act(server, told["id"], "redeliver", body)
 
-    assert_problem(answer, status, kind, field)
+    assert_problem(answer, code, kind, field)
 
 
 @pytest.mark.parametrize("id", ["x", "a%20b", NOBODYS, "x" * 1000])

@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploylog.bodies import BodyLimits
 from deploylog.cleaning import Cleaning
-from deploylog.dialects.parts import Parts
+from deploylog.dialects.parts import Parts, Topics
 from deploylog.dialects.rfs.errors import respond
 from deploylog.dialects.rfs.routes import routes
+from deploylog.dialects.stackviews.views import StackViews
 from deploylog.errors import DeploylogError, DeploymentNotFound, Forbidden, StackNotFound
 from deploylog.events import Event
 from deploylog.planfiles import PlanFiles
@@ -26,6 +27,8 @@ from deploylog.scope import contains, deployment_scope
 from deploylog.service import EventService
 from deploylog.staging import Staging
 from deploylog.store.base import Query
+from deploylog.subscribing import Subscribing
+from deploylog.subscribing.sets import SubscriptionSets
 
 PROJECT = "acme"
 STACK_ID = "0d8a4c1e-31f2-4a39-9a1c-7f1f5a1d9c11"
@@ -109,13 +112,21 @@ def parts_of(service: FakeService, *, strict: bool) -> Parts:
         # Nothing of these is RFS's.
         staging=cast("Staging", None),
         cleaning=cast("Cleaning", None),
+        subscribing=cast("Subscribing", None),
+        subscription_sets=cast("SubscriptionSets", None),
         plan_files=PlanFiles((), limit=0),
+        topics=cast("Topics", None),
         bluelink_project="",
         bluelink_recent_seconds=0,
         bluelink_drift_check=False,
         escape_page_size=1,
         escape_upload_groups=(),
         escape_has_secret=False,
+        stack_views=cast("StackViews", None),
+        parallelcluster_regions=(),
+        parallelcluster_region="",
+        parallelcluster_raw_statuses=False,
+        parallelcluster_version="",
     )
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from deploylog.dialects.escape.errors import INVALID_JSON
-from deploylog.errors import InvalidInput
+from deploylog.errors import InvalidEvent, InvalidInput
 from deploylog.events import Event, NewEvent
 from deploylog.filters import AnyOf, Filter
 from deploylog.scope import ROOT, Scope, scope, segments
@@ -48,7 +48,10 @@ EVENT_TYPES: dict[str, str] = {
     "TEAM_SERVICE_ACCOUNT_CREATED": "team.service_account.created",
 }
 
-_THEIRS = {ours: theirs for theirs, ours in EVENT_TYPES.items()}
+#: The made-up event of a test of a subscription has a name of ours.
+_THEIRS = {ours: theirs for theirs, ours in EVENT_TYPES.items()} | {
+    "subscription.test": "SUBSCRIPTION_TEST"
+}
 
 SHOWN = Filter(all_of=(AnyOf(field="type", values=tuple(EVENT_TYPES.values())),))
 
@@ -207,7 +210,12 @@ def render_events(events: Sequence[Event]) -> bytes:
 
 
 def render_delivery(event: Event) -> bytes:
-    """One event for a receiver who is in no group: it is not told who may see it."""
+    """One event for a receiver who is in no group: it is not told who may see it.
+
+    Raises InvalidEvent for one that EscapeKit has no form for.
+    """
+    if event.type not in _THEIRS:
+        raise InvalidEvent(f"an event of type {event.type[:64]} has no escape format")
     return msgspec.json.encode(
         msgspec.structs.replace(render_event(event), allowed_groups=(), allowed_roles=())
     )
@@ -230,6 +238,7 @@ def render_event(event: Event) -> EscapeEvent:
         state_environment=state[1],
         state_deployment=state[2],
         timestamp=event.time,
+        # A query finds none that has no name there; a test of a subscription is one.
         type=_THEIRS[event.type],
         username=event.actor or None,
     )

@@ -29,6 +29,8 @@ from deploylog.dialects.operations import (
     whole_number,
 )
 from deploylog.ingest.cloudevents import CloudEvent
+from deploylog.ingest.notifications import Envelope
+from deploylog.ingest.sns import SnsMessage
 from deploylog.service import NewDeployment
 
 _PROBLEM = Body(help="Problem details (RFC 9457).", media="application/problem+json", type=Problem)
@@ -56,6 +58,12 @@ _IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     help="Names the request: its retry is answered as it was.",
     place="header",
+)
+
+_STACK = (
+    Parameter(name="cluster", help="The cluster that the stack makes."),
+    Parameter(name="image", help="The image that the stack builds."),
+    Parameter(name="group", help="Group that may see it.", schema=repeated()),
 )
 
 OPERATIONS = (
@@ -274,6 +282,34 @@ OPERATIONS = (
         tag="changesets",
         parameters=(_CHANGESET_ID,),
         answers=(Body(help="The changes.", type=Changes),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="ingestEventBridge",
+        method="POST",
+        path="/log/v1/ingest/eventbridge",
+        summary="Record what EventBridge tells of a CloudFormation stack",
+        tag="ingest",
+        parameters=(Parameter(name="project", help="The project.", required=True), *_STACK),
+        request=(Body(help="An event of EventBridge's.", type=Envelope),),
+        answers=(Body(help="Where it is recorded.", status=201, type=Receipts),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="ingestSns",
+        method="POST",
+        path="/log/v1/ingest/sns",
+        summary="Record what a topic of SNS delivers of a CloudFormation stack",
+        tag="ingest",
+        parameters=(
+            Parameter(name="project", help="The project, for a topic that is set without one."),
+            *_STACK,
+        ),
+        request=(Body(help="A message of SNS's.", type=SnsMessage),),
+        answers=(
+            Body(help="Where it is recorded.", status=201, type=Receipts),
+            Body(help="Taken note of, as a subscription.", status=204, media=""),
+        ),
         error=_PROBLEM,
     ),
     *SUBSCRIPTION_OPERATIONS,

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploylog.bodies import BodyLimits, read_body
-from deploylog.dialects.native import wire
+from deploylog.dialects.native import ingest_routes, wire
 from deploylog.dialects.native.subscriptions.routes import routes as subscription_routes
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput
@@ -44,6 +44,7 @@ def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
         ("GET", "/log/v1/changesets/{id}", native.changeset),
         ("GET", "/log/v1/changesets/{id}/changes", native.changes),
         *subscription_routes(parts),
+        *ingest_routes.routes(parts),
     ]
 
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from deploylog.catalogue import Counts, Deployment, Stack
+from deploylog.catalogue import Counts, Deployment, Stack, check_name
 from deploylog.changes import Changeset, Totals
 from deploylog.errors import InvalidEvent, InvalidFilter, InvalidInput, TooLarge, UnsupportedMedia
 from deploylog.events import Event, NewEvent
@@ -24,7 +24,7 @@ from deploylog.ingest.cloudevents import (
     render_event,
 )
 from deploylog.principals import Principal
-from deploylog.scope import Scope, parse_scope
+from deploylog.scope import Scope, parse_scope, scope
 from deploylog.store.base import RequestKey
 from deploylog.times import LATEST, parse_moment, render_time
 
@@ -218,6 +218,34 @@ def parse_append_query(query: str) -> AppendQuery:
     )
     parameters.done()
     return asked
+
+
+class StackQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a stack that somebody tells of belongs."""
+
+    project: str | None
+    scopes: tuple[Scope, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @property
+    def required_project(self) -> str:
+        """The project; raises InvalidInput when none is named."""
+        if self.project is None:
+            raise InvalidInput("project is missing", field="project")
+        return self.project
+
+
+def parse_stack_query(query: str) -> StackQuery:
+    """Read the query of a request that tells of a stack."""
+    parameters = Parameters(query)
+    project = parameters.one("project")
+    if project is not None:
+        check_name("project", project)
+    named = [(word, parameters.one(word)) for word in ("cluster", "image")]
+    groups = tuple(sorted(set(parameters.all("group"))))
+    parameters.done()
+    scopes = tuple(scope(word, name) for word, name in named if name is not None)
+    return StackQuery(project=project, scopes=scopes, groups=groups)
 
 
 def parse_filter(parameters: Parameters, *, now: int) -> Filter:

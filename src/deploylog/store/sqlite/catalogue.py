@@ -230,17 +230,24 @@ class SqliteCatalogue:
         return [row[0] for row in await self._readers.rows(sql, values)]
 
     async def stacks(
-        self, visibility: Visibility, *, project: str | None = None, deleted: bool = False
+        self,
+        visibility: Visibility,
+        *,
+        project: str | None = None,
+        name: str | None = None,
+        deleted: bool = False,
     ) -> list[Stack]:
         """See ``Catalogue``."""
         visible, values = visible_rows(visibility)
         sql = (
             f"SELECT {_STACK} FROM stacks AS c WHERE {visible}"
             " AND (:project IS NULL OR c.project = :project)"
+            " AND (:name IS NULL OR c.name = :name)"
             " AND (:deleted OR c.deleted IS NULL)"
             " ORDER BY c.created DESC, c.id DESC"
         )
-        rows = await self._readers.rows(sql, values | {"project": project, "deleted": deleted})
+        wanted = {"project": project, "name": name, "deleted": deleted}
+        rows = await self._readers.rows(sql, values | wanted)
         return [_stack_of(row) for row in rows]
 
     async def stack(self, project: str, name: str) -> Stack:

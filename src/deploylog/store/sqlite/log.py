@@ -62,6 +62,10 @@ class SqliteLog:
         """See ``EventLog``."""
         return int(await self._value("SELECT floor FROM log"))
 
+    async def token_key(self) -> bytes:
+        """See ``EventLog``."""
+        return bytes(await self._value("SELECT value FROM token_key"))
+
     async def position_before(self, recorded: int) -> int:
         """See ``EventLog``."""
         return await self._readers.run(lambda connection: _position_before(connection, recorded))

@@ -1,12 +1,6 @@
-"""Settings: one table; read once from options, environment and file into a frozen object."""
-
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
+"""The table of settings: name, type, default, and what each is for."""
 
 import msgspec
-
-from deploylog.errors import InvalidSettings
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +134,52 @@ SETTINGS = (
         help="Events on a page for EscapeKit's clients that do not say how many.",
     ),
     Setting(
+        name="cloudformation_project",
+        type=str,
+        default="",
+        help="The only project whose stacks AWS clients are shown; none shows those of all.",
+    ),
+    Setting(
+        name="cloudformation_region",
+        type=str,
+        default="us-east-1",
+        help="Region in the ARNs of stacks that were not collected from CloudFormation.",
+    ),
+    Setting(
+        name="cloudformation_account",
+        type=str,
+        default="000000000000",
+        help="Account in these ARNs, of 12 digits.",
+    ),
+    Setting(
+        name="parallelcluster_regions",
+        type=str,
+        default="af-south-1,ap-east-1,ap-northeast-1,ap-northeast-2,ap-northeast-3,ap-south-1,"
+        "ap-southeast-1,ap-southeast-2,ap-southeast-3,ca-central-1,cn-north-1,cn-northwest-1,"
+        "eu-central-1,eu-north-1,eu-south-1,eu-west-1,eu-west-2,eu-west-3,il-central-1,"
+        "me-central-1,me-south-1,sa-east-1,us-east-1,us-east-2,us-gov-east-1,us-gov-west-1,"
+        "us-west-1,us-west-2",
+        help="Regions, separated by commas, that ParallelCluster's clients may name.",
+    ),
+    Setting(
+        name="parallelcluster_region",
+        type=str,
+        default="us-east-1",
+        help="Region of ParallelCluster's clients that name none; empty, they have to.",
+    ),
+    Setting(
+        name="parallelcluster_raw_statuses",
+        type=bool,
+        default=False,
+        help="Show ParallelCluster's clients CloudFormation's statuses that their API lacks.",
+    ),
+    Setting(
+        name="parallelcluster_version",
+        type=str,
+        default="3.0.0",
+        help="Version of ParallelCluster in the tags of stacks whose own tags are not known.",
+    ),
+    Setting(
         name="secret_key_file",
         type=str,
         default="",
@@ -186,6 +226,12 @@ SETTINGS = (
         type=int,
         default=30,
         help="Seconds that the clocks of the issuer and the service may differ.",
+    ),
+    Setting(
+        name="sns_topics",
+        type=str,
+        default="",
+        help="Topics of SNS that may deliver, separated by commas, each ARN=PROJECT, or ARN alone.",
     ),
     Setting(
         name="signature_stream_seconds",
@@ -266,146 +312,3 @@ SETTINGS = (
         help="What the service says of itself: debug, info, warning or error.",
     ),
 )
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The choices made. Each field is the setting of that name."""
-
-    host: str
-    port: int
-    store: str
-    retention_days: float
-    max_body_bytes: int
-    max_unpacked_bytes: int
-    max_batch_events: int
-    heartbeat_seconds: float
-    rfs_strict: bool
-    unix_socket: str
-    base_paths: str
-    plan_folders: str
-    changeset_days: float
-    bluelink_project: str
-    bluelink_recent_seconds: int
-    bluelink_drift_check: bool
-    escape_secret_file: str
-    escape_upload_groups: str
-    escape_page_size: int
-    secret_key_file: str
-    oidc_issuer: str
-    oidc_audience: str
-    oidc_algorithms: str
-    oidc_groups_claim: str
-    oidc_grants_claim: str
-    oidc_default_grants: str
-    oidc_leeway_seconds: int
-    signature_stream_seconds: int
-    max_requests_per_second: float
-    max_streams: int
-    max_failures_per_minute: int
-    public_url: str
-    delivery_networks: str
-    delivery_ca_file: str
-    delivery_seconds: float
-    delivery_concurrency: int
-    delivery_per_second: float
-    attempt_days: float
-    slack_api_url: str
-    log_level: str
-
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "port": (0, 65535),
-    "retention_days": (0, 36500),
-    "max_body_bytes": (1024, 1 << 30),
-    "max_unpacked_bytes": (1024, 1 << 32),
-    "max_batch_events": (1, 100_000),
-    "heartbeat_seconds": (0.05, 3600),
-    "changeset_days": (0, 36500),
-    "bluelink_recent_seconds": (0, 1 << 31),
-    "escape_page_size": (1, 1000),
-    "oidc_leeway_seconds": (0, 300),
-    "signature_stream_seconds": (300, 86_400),
-    "max_requests_per_second": (0, 1_000_000),
-    "max_streams": (1, 1_000_000),
-    "max_failures_per_minute": (0, 1_000_000),
-    "delivery_seconds": (0.1, 60),
-    "delivery_concurrency": (1, 1000),
-    "delivery_per_second": (0, 1_000_000),
-    "attempt_days": (0, 36500),
-}
-
-_LEVELS = ("debug", "info", "warning", "error")
-
-
-def load_settings(
-    options: Mapping[str, object], *, environ: Mapping[str, str], config: Path | None
-) -> Settings:
-    """Options win over the environment, that over the file, that over the defaults.
-
-    An option that is ``None`` was not given. Raises InvalidSettings, naming the setting.
-    """
-    chosen: dict[str, object] = {setting.name: setting.default for setting in SETTINGS}
-    chosen |= _from_file(config) if config is not None else {}
-    chosen |= {s.name: environ[s.env] for s in SETTINGS if s.env in environ}
-    chosen |= {name: value for name, value in options.items() if value is not None}
-    converted = {setting.name: _convert(setting, chosen[setting.name]) for setting in SETTINGS}
-    settings = msgspec.convert(converted, Settings)
-    _check(settings)
-    return settings
-
-
-def paths_of(text: str) -> tuple[str, ...]:
-    """The paths that a setting lists, without a slash at their end."""
-    return tuple(path.strip().rstrip("/") for path in text.split(",") if path.strip(" /"))
-
-
-def names_of(text: str) -> tuple[str, ...]:
-    """The names that a setting lists."""
-    return tuple(sorted({name.strip() for name in text.split(",") if name.strip()}))
-
-
-def _from_file(path: Path) -> dict[str, object]:
-    try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
-    except OSError as error:
-        raise InvalidSettings(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"{path} is not TOML: {error}") from error
-    unknown = values.keys() - {setting.name for setting in SETTINGS}
-    if unknown:
-        raise InvalidSettings(f"{path}: there is no setting {sorted(unknown)[0]!r}")
-    return values
-
-
-def _convert(setting: Setting, value: object) -> object:
-    try:
-        return msgspec.convert(value, setting.type, strict=False)
-    except msgspec.ValidationError as error:
-        raise InvalidSettings(
-            f"{setting.name} is {value!r}; it must be of type {setting.type.__name__}"
-        ) from error
-
-
-def _check(settings: Settings) -> None:
-    for name, (low, high) in _RANGES.items():
-        if not low <= getattr(settings, name) <= high:
-            raise InvalidSettings(f"{name} must be between {low} and {high}")
-    for name in ("public_url", "slack_api_url"):
-        url = getattr(settings, name)
-        if url and not url.startswith(("http://", "https://")):
-            raise InvalidSettings(f"{name} is {url!r}; it must be an http or https address")
-    for name in ("plan_folders", "base_paths"):
-        for path in paths_of(getattr(settings, name)):
-            if not path.startswith("/") or ".." in path.split("/"):
-                raise InvalidSettings(f"{name}: {path!r} is not an absolute path")
-    if not 1 <= len(settings.bluelink_project) <= 128:
-        raise InvalidSettings("bluelink_project has 1 to 128 characters")
-    if not settings.oidc_issuer and (settings.oidc_audience or settings.oidc_default_grants):
-        raise InvalidSettings("oidc_audience and oidc_default_grants need oidc_issuer")
-    if len(names_of(settings.escape_upload_groups)) > 64:
-        raise InvalidSettings("escape_upload_groups has at most 64 groups")
-    if settings.oidc_issuer and not settings.oidc_audience:
-        raise InvalidSettings("oidc_issuer needs oidc_audience: whom its tokens must be for")
-    if settings.log_level not in _LEVELS:
-        raise InvalidSettings(f"log_level must be one of {', '.join(_LEVELS)}")

@@ -1,0 +1,137 @@
+"""Who is let in: every kind of credential, and how often.
+
+A part of the composition root.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from deploylog.auth import Authenticator, Gate
+from deploylog.auth.apikey import ApiKeys
+from deploylog.auth.huawei import HuaweiScheme
+from deploylog.auth.issuer import Issuer, make_issuer
+from deploylog.auth.open import OpenDoor
+from deploylog.auth.requests import RequestSignatures
+from deploylog.auth.seal import Seal
+from deploylog.auth.secret import SharedSecret, read_secret
+from deploylog.auth.signature import Signatures
+from deploylog.auth.signers import require_opened
+from deploylog.auth.sigv4 import AwsScheme
+from deploylog.auth.token import open_tokens
+from deploylog.auth.topics import Fetch, SnsTopics, parse_topics
+from deploylog.dialects.escape.routes import CREATE_EVENT
+from deploylog.errors import Unavailable
+from deploylog.following import Followers
+from deploylog.rate import Rate
+from deploylog.settings import Settings
+from deploylog.store.base import Store
+from deploylog.telemetry import Metrics
+
+#: Seconds between two looks for credentials whose streams must end.
+WATCH_SECONDS = 0.3
+
+#: Certificates of SNS that are looked for in a second, at most.
+SNS_FETCHES_PER_SECOND = 1.0
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_gate(
+    store: Store,
+    seal: Seal | None,
+    settings: Settings,
+    metrics: Metrics,
+    clock: Callable[[], int],
+) -> AsyncIterator[Gate]:
+    """Who is let in, by every kind of credential; raises OperatorError."""
+    secret = read_secret(settings.escape_secret_file)
+    await require_opened(store.signers, seal)
+    async with AsyncExitStack() as running:
+        kinds: list[Authenticator] = [
+            *_signatures(store, seal, settings, clock),
+            ApiKeys(store.keys, clock=time.monotonic),
+            OpenDoor(store, issuer=settings.oidc_issuer, clock=time.monotonic),
+        ]
+        if secret:
+            kinds.insert(0, SharedSecret(secret, name="escape", path=CREATE_EVENT))
+        if settings.oidc_issuer:
+            tokens = open_tokens(_issuer(settings), clock=clock)
+            kinds.insert(0, await running.enter_async_context(tokens))
+        yield Gate(
+            tuple(kinds),
+            requests=_rate(settings.max_requests_per_second),
+            failures=_rate(settings.max_failures_per_minute / 60, settings.max_failures_per_minute),
+            failed=metrics.refused,
+        )
+
+
+def _signatures(
+    store: Store, seal: Seal | None, settings: Settings, clock: Callable[[], int]
+) -> list[Authenticator]:
+    """Every way to sign."""
+    window = settings.signature_stream_seconds
+    signers, monotonic = store.signers, time.monotonic
+    return [
+        Signatures(signers, seal, clock=clock, monotonic=monotonic, stream_window=window),
+        RequestSignatures(HuaweiScheme(), signers, seal, clock=clock, monotonic=monotonic),
+        RequestSignatures(AwsScheme(), signers, seal, clock=clock, monotonic=monotonic),
+    ]
+
+
+def make_topics(
+    settings: Settings, metrics: Metrics, fetch: Fetch, clock: Callable[[], int]
+) -> SnsTopics:
+    """The topics of SNS that may tell of stacks."""
+    return SnsTopics(
+        parse_topics(settings.sns_topics),
+        fetch,
+        clock=clock,
+        fetches=Rate(SNS_FETCHES_PER_SECOND, burst=10, clock=time.monotonic),
+        failed=metrics.refused,
+    )
+
+
+def _issuer(settings: Settings) -> Issuer:
+    return make_issuer(
+        issuer=settings.oidc_issuer,
+        audience=settings.oidc_audience,
+        algorithms=settings.oidc_algorithms,
+        groups_claim=settings.oidc_groups_claim,
+        grants_claim=settings.oidc_grants_claim,
+        default_grants=settings.oidc_default_grants,
+        leeway=settings.oidc_leeway_seconds,
+    )
+
+
+def _rate(per_second: float, burst: int | None = None) -> Rate:
+    """So many a second, and as many at once, or ``burst``."""
+    return Rate(per_second, burst=burst or max(int(per_second), 1), clock=time.monotonic)
+
+
+@asynccontextmanager
+async def watching(followers: Followers, gate: Gate) -> AsyncIterator[None]:
+    """End the streams of those whose credentials are revoked or have expired."""
+
+    async def look() -> None:
+        for principal in followers.principals:
+            if not await gate.is_valid(principal):
+                followers.end(principal)
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await look()
+            except Unavailable:
+                _LOGGER.exception("cannot look credentials up; trying again")
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(watch())
+        try:
+            yield
+        finally:
+            task.cancel()

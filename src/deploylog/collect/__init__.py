@@ -1,0 +1,1 @@
+"""Collecting: events that have to be fetched from where they happen."""

@@ -1,0 +1,1 @@
+"""The CloudFormation dialect: what reads stacks of AWS CloudFormation's Query API."""

@@ -1,0 +1,150 @@
+"""CloudFormation's one route: every action is a form posted to the root."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deploylog.bodies import read_body
+from deploylog.catalogue import Stack
+from deploylog.dialects.cloudformation import wire
+from deploylog.dialects.cloudformation.document import Value, render_answer
+from deploylog.dialects.cloudformation.errors import QueryError, answer, answer_with_page
+from deploylog.dialects.parts import Endpoint, Parts
+from deploylog.dialects.stackviews.describing import Description, describe
+from deploylog.dialects.stackviews.identity import KINDS, parse_arn
+from deploylog.dialects.stackviews.views import PAGE, StackView
+from deploylog.errors import StackNotFound
+from deploylog.principals import Principal
+
+_Action = Callable[[Principal, wire.Call], Awaitable[dict[str, Value]]]
+
+_PLACE_BYTES = 8
+
+#: Stacks looked at for one answer. Where so many have other statuses, its page is short.
+_MOST = 500
+
+
+def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
+    """Method, path and endpoint of each route."""
+    actions = Actions(parts)
+
+    async def post(request: Request) -> Response:
+        form = await read_body(request, parts.limits)
+        return await actions.answer(request, form or request.scope["query_string"])
+
+    async def get(request: Request) -> Response:
+        if is_open(request):
+            return answer_with_page(request)
+        return await actions.answer(request, request.scope["query_string"])
+
+    return [("POST", "/", post), ("GET", "/", get)]
+
+
+def is_open(request: Request) -> bool:
+    """Whether somebody only opens the address, and is shown to the documentation."""
+    is_read = request.method in ("GET", "HEAD")
+    return is_read and not wire.has_action(request.scope["query_string"])
+
+
+class Actions:
+    """The actions, and what they need."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Take what the composition root gives."""
+        self._views = parts.stack_views
+        self._version = parts.parallelcluster_version
+        self._actions: dict[str, _Action] = {
+            "DescribeStackEvents": self._events,
+            "DescribeStackResource": self._resource,
+            "DescribeStacks": self._stacks,
+            "ListStacks": self._list,
+        }
+
+    async def answer(self, request: Request, form: bytes) -> Response:
+        """Do what the form says."""
+        call = wire.parse_call(form)
+        action = self._actions.get(call.action)
+        if action is None:
+            raise wire.unknown_action(call.action)
+        result = await action(request.state.principal, call)
+        id = str(uuid.uuid4())
+        return answer(render_answer(call.action, result, id), id)
+
+    async def _events(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        token, name = call.next_token, call.require("StackName")
+        view = await self._found(principal, name, f"Stack [{name}] does not exist")
+        page = await self._views.page(principal, view, token)
+        return {
+            "StackEvents": [wire.show_event(event) for event in page.events],
+            "NextToken": page.next_token,
+        }
+
+    async def _resource(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        name, logical_id = call.require("StackName"), call.require("LogicalResourceId")
+        view = await self._found(principal, name, f"Stack '{name}' does not exist")
+        event = await self._views.newest_of(
+            principal,
+            view,
+            lambda event: event.logical_resource_id == logical_id and not event.is_own,
+        )
+        if event is None:
+            message = f"Resource {logical_id} does not exist for stack {name}"
+            raise QueryError("ValidationError", message)
+        return {"StackResourceDetail": wire.show_resource(event)}
+
+    async def _stacks(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        token, name = call.next_token, call.stack_name
+        if name is not None:
+            view = await self._found(principal, name, f"Stack with id {name} does not exist")
+            described, following = [await self._describe(principal, view)], None
+        else:
+            stacks = await self._views.stacks(principal)
+            described, following = await self._page(principal, stacks, token, frozenset())
+        return {
+            "Stacks": [wire.show_stack(stack) for stack in described],
+            "NextToken": following,
+        }
+
+    async def _list(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        token, statuses = call.next_token, call.statuses
+        stacks = await self._views.stacks(principal, deleted=True)
+        described, following = await self._page(principal, stacks, token, statuses)
+        return {
+            "StackSummaries": [wire.show_summary(stack) for stack in described],
+            "NextToken": following,
+        }
+
+    async def _found(self, principal: Principal, name: str, message: str) -> StackView:
+        arn = parse_arn(name)
+        try:
+            if arn is not None:
+                return await self._views.by_arn(principal, arn)
+            return await self._views.by_name(principal, name, *KINDS)
+        except StackNotFound as error:
+            raise QueryError("ValidationError", message) from error
+
+    async def _page(
+        self, principal: Principal, stacks: list[Stack], token: str | None, statuses: frozenset[str]
+    ) -> tuple[list[Description], str | None]:
+        """The stacks from ``token`` on that have one of the statuses, and the next token."""
+        of = f"stacks {','.join(sorted(statuses))}"
+        start = self._views.tokens.parse(of, token) if token is not None else None
+        described: list[Description] = []
+        left = [stack for stack in stacks if start is None or _place(stack) < start]
+        for looked, stack in enumerate(left):
+            if len(described) == PAGE or looked == _MOST:
+                return described, self._views.tokens.render(of, _place(left[looked - 1]))
+            each = await self._describe(principal, await self._views.view(principal, stack))
+            if not statuses or each.status in statuses:
+                described.append(each)
+        return described, None
+
+    async def _describe(self, principal: Principal, view: StackView) -> Description:
+        return await describe(self._views, principal, view, version=self._version)
+
+
+def _place(stack: Stack) -> bytes:
+    """Where a stack stands among all: the newest first, then by id."""
+    return stack.created.to_bytes(_PLACE_BYTES) + stack.id.encode()

@@ -1,0 +1,75 @@
+"""Notices of CloudFormation's: each event that somebody sends finds its stack and deployment."""
+
+import asyncio
+
+from deploylog.errors import InvalidEvent, StackExists
+from deploylog.events import Event, NewEvent
+from deploylog.filters import Filter, any_of
+from deploylog.ingest.cloudformation import StackFrame, StackRecord
+from deploylog.ingest.stack_events import Recorded, time_of
+from deploylog.ingest.stack_operations import LIFECYCLE, operations_of
+from deploylog.principals import Principal
+from deploylog.service import EventService
+from deploylog.stackstatus import SOURCE, StackEvent
+from deploylog.store.base import Query
+from deploylog.times import SECOND
+
+#: How far from an event's time others are looked for that tell of the same, in ns.
+_NEARBY = 10 * SECOND
+
+#: The lifecycle events from which the last operations are known again.
+_LAST = 200
+
+#: The most events about one thing within that time.
+_ALIKE = 200
+
+
+class StackNotices:
+    """Records what is told of stacks, each event once, whoever told it before."""
+
+    def __init__(self, service: EventService) -> None:
+        """Ask ``service`` what is known, and record with it."""
+        self._service = service
+        # Two notices of one operation would both begin it.
+        self._turn = asyncio.Lock()
+
+    async def record(
+        self, principal: Principal, frame: StackFrame, event: StackEvent
+    ) -> list[Event]:
+        """The events as recorded, now or when a collector or another notice told of the same."""
+        principal.require("write", frame.stack_scope)
+        async with self._turn:
+            if known := await self._told(principal, frame, event):
+                return [known]
+            record = StackRecord(frame, operations_of(await self._lifecycle(principal, frame)))
+            return await self._append(principal, record, time_of(event), record.record([event]))
+
+    async def _told(
+        self, principal: Principal, frame: StackFrame, event: StackEvent
+    ) -> Event | None:
+        time = time_of(event)
+        about = (any_of("source", (SOURCE,)), any_of("subject", (event.logical_resource_id,)))
+        near = Filter(all_of=about, since=max(time - _NEARBY, 0), until=time + _NEARBY)
+        query = Query(scope=frame.stack_scope, filter=near, limit=_ALIKE)
+        known = Recorded(await self._service.read_written(principal, query)).find(event)
+        return known if isinstance(known, Event) else None
+
+    async def _lifecycle(self, principal: Principal, frame: StackFrame) -> list[Event]:
+        about = Filter(all_of=(any_of("type", LIFECYCLE),))
+        query = Query(scope=frame.stack_scope, filter=about, limit=_LAST)
+        return await self._service.read_written(principal, query)
+
+    async def _append(
+        self, principal: Principal, record: StackRecord, time: int, events: list[NewEvent]
+    ) -> list[Event]:
+        """Record ``events``, and before them that there is the stack."""
+        # Its name may be another's. If neither is free, the stack itself is there, and the event
+        # that began it is no longer retained.
+        for created in (record.created(time), record.created(time, long=True)):
+            try:
+                return (await self._service.append(principal, [created, *events]))[1:]
+            except StackExists:
+                continue
+            except InvalidEvent as error:
+                raise InvalidEvent(error.message, field=error.field) from error
+        return await self._service.append(principal, events)

@@ -1,0 +1,1 @@
+"""The ParallelCluster dialect: AWS ParallelCluster's stack events of images and clusters."""

@@ -1,0 +1,56 @@
+"""ParallelCluster's two operations, described."""
+
+from deploylog.dialects.operations import Body, Operation, Parameter, path_parameter
+from deploylog.dialects.parallelcluster.routes import CLUSTER_EVENTS, IMAGE_EVENTS
+from deploylog.dialects.parallelcluster.wire import StackEventsPage
+
+
+def _operation(id: str, path: str, summary: str, name: Parameter) -> Operation:
+    return Operation(
+        id=id,
+        method="GET",
+        path=path,
+        summary=summary,
+        tag="parallelcluster",
+        parameters=(
+            name,
+            Parameter(name="region", help="The region, of those that are supported."),
+            Parameter(name="nextToken", help="Where the page begins, from the page before."),
+        ),
+        answers=(Body(help="A page of events, newest first.", type=StackEventsPage),),
+        error=Body(help="message."),
+    )
+
+
+def _options(id: str, path: str, name: Parameter) -> Operation:
+    return Operation(
+        id=id,
+        method="OPTIONS",
+        path=path,
+        summary="Say what the path allows",
+        tag="parallelcluster",
+        parameters=(name,),
+        answers=(Body(help="The header Allow.", media=""),),
+        error=Body(help="message."),
+    )
+
+
+_IMAGE = path_parameter("imageId", "The id of the image.")
+_CLUSTER = path_parameter("clusterName", "The name of the cluster.")
+
+OPERATIONS = (
+    _operation(
+        "getImageStackEvents",
+        IMAGE_EVENTS,
+        "List the events of the stack that builds an image",
+        _IMAGE,
+    ),
+    _options("optionsOfImageStackEvents", IMAGE_EVENTS, _IMAGE),
+    _operation(
+        "getClusterStackEvents",
+        CLUSTER_EVENTS,
+        "List the events of a cluster's stack",
+        _CLUSTER,
+    ),
+    _options("optionsOfClusterStackEvents", CLUSTER_EVENTS, _CLUSTER),
+)

@@ -1,0 +1,1 @@
+"""Stacks of the log as CloudFormation's clients see them."""

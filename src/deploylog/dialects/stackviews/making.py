@@ -1,0 +1,192 @@
+"""Events as CloudFormation tells them: what it said itself, or what it would have said."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from deploylog.catalogue import IDLE, Deployment, place_of
+from deploylog.errors import InvalidInput
+from deploylog.events import Event, Resource
+from deploylog.filters import AnyOf, Filter
+from deploylog.stackstatus import SOURCE, STACK_TYPE, STATUSES, StackEvent, stack_event_of
+from deploylog.times import parse_time, render_time
+
+#: What a deployment does to its stack, in CloudFormation's words.
+Action = Literal["CREATE", "UPDATE", "DELETE"]
+
+#: How the event that begins a deployment, or ends it, ends a status.
+_PHASES = {
+    "deployment.started": "IN_PROGRESS",
+    "deployment.completed": "COMPLETE",
+    "deployment.failed": "FAILED",
+}
+
+#: Progress is told in no event of its own: the start has said it.
+TYPES = (*(type for type in STATUSES if not type.endswith(".progress")), *_PHASES)
+
+#: Of what was collected from CloudFormation, everything that it said.
+COLLECTED = Filter(all_of=(AnyOf(field="source", values=(SOURCE,)),))
+
+#: Of that, what a collector records of a stack itself, and of none that is nested in it.
+LIFECYCLE = Filter(all_of=(*COLLECTED.all_of, AnyOf(field="type", values=tuple(_PHASES))))
+
+#: Of anything else, what has a status in CloudFormation.
+MADE = Filter(all_of=(AnyOf(field="type", values=TYPES),))
+
+_NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9]+")
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}")
+
+_MAX_ID = 255
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """A stack event, and the place in the log of what it tells."""
+
+    position: int
+    #: ns since 1970.
+    time: int
+    event: StackEvent
+
+
+#: What tools call it when a deployment makes a stack, or takes it away.
+_CREATIONS = ("create", "import")
+_DELETIONS = ("destroy", "delete")
+
+
+class _Started(msgspec.Struct):
+    operation: str | None = None
+
+
+def collected(event: Event) -> Told | None:
+    """What CloudFormation said; ``None`` if somebody else wrote this under its name."""
+    said = stack_event_of(event)
+    if said is None:
+        return None
+    try:
+        time = parse_time(said.timestamp)
+    except InvalidInput:
+        time = event.time
+    # Clients that want no fraction, or an offset, are not known; one form is enough.
+    said = msgspec.structs.replace(said, timestamp=render_milliseconds(time))
+    return Told(position=event.position, time=time, event=said)
+
+
+def made(event: Event, *, arn: str, name: str, actions: Mapping[str, Action | None]) -> Told | None:
+    """What CloudFormation would have said of the stack.
+
+    ``actions`` are what deployments did, by id. ``None`` if it would have said nothing.
+    """
+    phase = _PHASES.get(event.type)
+    if phase is not None:
+        return _made_of_stack(event, phase, arn=arn, name=name, actions=actions)
+    status = STATUSES.get(event.type)
+    if status is None:
+        return None
+    return _made_of_resource(event, status, arn=arn, name=name)
+
+
+def _made_of_stack(
+    event: Event, phase: str, *, arn: str, name: str, actions: Mapping[str, Action | None]
+) -> Told | None:
+    id = deployment_of(event)
+    action = _said_action(event) if id is None else actions.get(id, _said_action(event))
+    if action is None:
+        return None
+    told = StackEvent(
+        stack_id=arn,
+        event_id=event.id,
+        stack_name=name,
+        logical_resource_id=name,
+        physical_resource_id=arn,
+        resource_type=STACK_TYPE,
+        timestamp=render_milliseconds(event.time),
+        resource_status=f"{action}_{phase}",
+        resource_status_reason=event.message or None,
+        client_request_token=_token(id),
+    )
+    return Told(position=event.position, time=event.time, event=told)
+
+
+def _made_of_resource(event: Event, status: str, *, arn: str, name: str) -> Told:
+    resource = event.resource
+    logical_id = logical_id_of(resource) if resource is not None else squeeze(event.subject or name)
+    timestamp = render_milliseconds(event.time)
+    told = StackEvent(
+        stack_id=arn,
+        event_id=f"{logical_id}-{status}-{timestamp}",
+        stack_name=name,
+        logical_resource_id=logical_id,
+        physical_resource_id=(resource.id_value if resource else None) or "",
+        resource_type=resource.type if resource else "Custom::Resource",
+        timestamp=timestamp,
+        resource_status=status,
+        resource_status_reason=event.message or None,
+        client_request_token=_token(deployment_of(event)),
+    )
+    return Told(position=event.position, time=event.time, event=told)
+
+
+def deployment_of(event: Event) -> str | None:
+    """The id of the deployment that the event belongs to."""
+    place = place_of(event.scopes)
+    return place.deployment_id if place is not None else None
+
+
+def run_of(event: Event) -> str | None:
+    """The id of the deployment that the event begins or ends."""
+    return deployment_of(event) if event.type in _PHASES else None
+
+
+def action_of(deployment: Deployment, before: Deployment | None) -> Action | None:
+    """What a deployment does to its stack; ``None`` if nothing.
+
+    ``before`` is the one before it that did something.
+    """
+    if deployment.operation in IDLE:
+        return None
+    if deployment.operation in _DELETIONS:
+        return "DELETE"
+    is_gone = before is None or (before.operation in _DELETIONS and before.status == "completed")
+    return "CREATE" if is_gone or deployment.operation in _CREATIONS else "UPDATE"
+
+
+_STATUSES = {"running": "IN_PROGRESS", "completed": "COMPLETE", "failed": "FAILED"}
+
+
+def status_of(deployment: Deployment, action: Action) -> str:
+    """The stack's status after the deployment, or while it runs."""
+    return f"{action}_{_STATUSES[deployment.status]}"
+
+
+def _said_action(event: Event) -> Action | None:
+    """What a deployment does that is of no stack that is shown, as far as its event says."""
+    try:
+        operation = msgspec.json.decode(event.data or b"{}", type=_Started).operation
+    except msgspec.DecodeError:
+        operation = None
+    if operation in IDLE:
+        return None
+    return "DELETE" if operation in _DELETIONS else "CREATE"
+
+
+def logical_id_of(resource: Resource) -> str:
+    """The resource's name, and its key, without what a logical id may not hold."""
+    return squeeze(resource.name + (resource.key or ""))
+
+
+def squeeze(name: str) -> str:
+    """The letters and digits of ``name``; where there are none, an id that stands for it."""
+    letters = _NOT_IN_AN_ID.sub("", name)[:_MAX_ID]
+    return letters or f"x{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
+
+
+def _token(id: str | None) -> str | None:
+    return id if id is not None and _TOKEN.fullmatch(id) else None
+
+
+def render_milliseconds(time: int) -> str:
+    """``2022-03-30T23:26:33.499Z``; digits beyond are cut off."""
+    return f"{render_time(time)[:23]}Z"

@@ -1,0 +1,353 @@
+"""Stack views: where the dialects of AWS find stacks, and their events, page by page."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import msgspec
+
+from deploylog.catalogue import Deployment, Stack
+from deploylog.dialects.stackviews.identity import (
+    KINDS,
+    Arn,
+    Kind,
+    Place,
+    is_stack_of,
+    kinds_of,
+    parse_arn,
+)
+from deploylog.dialects.stackviews.making import (
+    COLLECTED,
+    LIFECYCLE,
+    MADE,
+    Action,
+    Told,
+    collected,
+    made,
+    run_of,
+)
+from deploylog.dialects.stackviews.runs import Runs
+from deploylog.dialects.stackviews.tokens import PageTokens
+from deploylog.errors import CursorExpired, InvalidScope, StackNotFound
+from deploylog.events import Event
+from deploylog.filters import Filter
+from deploylog.principals import Principal
+from deploylog.scope import Scope, scope
+from deploylog.service import EventService
+from deploylog.stackstatus import SOURCE, StackEvent, stack_event_of
+from deploylog.store.base import Query
+from deploylog.times import MILLISECOND
+
+#: Events, and stacks, on a page. CloudFormation's pages of events have as many.
+PAGE = 100
+
+#: Events looked at for one answer. Where more of them have no place in it, its page is short.
+_MOST = 5_000
+
+_POSITION_BYTES = 8
+
+DELETED = "DELETE_COMPLETE"
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
+    """What CloudFormation said last of a stack, of what is looked at, and where it is recorded."""
+
+    event: StackEvent
+    scopes: tuple[Scope, ...]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A scope whose events are shown."""
+
+    scope: Scope
+    #: What CloudFormation said in it, of each stack; where it said nothing, events are made.
+    said: tuple[Collected, ...]
+
+
+class StackView(msgspec.Struct, frozen=True, kw_only=True):
+    """A stack as CloudFormation's clients see it."""
+
+    arn: str
+    name: str
+    #: ``None`` for what was only ever recorded as an image or a cluster.
+    stack: Stack | None
+    parts: tuple[Part, ...]
+    #: ``None`` when it was not collected.
+    collected: Collected | None
+
+    @property
+    def kinds(self) -> set[Kind]:
+        """What it is the stack of, as far as its scopes say."""
+        own = self.stack.scopes if self.stack is not None else ()
+        said = self.collected.scopes if self.collected is not None else ()
+        return kinds_of((*own, *said, *(part.scope for part in self.parts)))
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether its name is free again."""
+        if self.stack is not None:
+            return self.stack.deleted is not None
+        if self.collected is None:
+            return False
+        last = self.collected.event
+        return last.is_own and last.resource_status == DELETED
+
+    def is_in(self, region: str | None) -> bool:
+        """Whether who asks in this region finds it: what was not collected is in every one."""
+        arn = parse_arn(self.arn)
+        return None in (region, self.collected, arn) or (arn is not None and arn.region == region)
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Some events of a stack, newest first."""
+
+    events: list[StackEvent]
+    next_token: str | None
+
+
+class StackViews:
+    """Finds stacks and their events, of those that a principal may see."""
+
+    def __init__(
+        self, service: EventService, *, project: str | None, place: Place, tokens: PageTokens
+    ) -> None:
+        """``project`` is the only one whose stacks are looked at; ``None`` looks at all."""
+        self._service = service
+        self._project = project
+        self._place = place
+        self.tokens = tokens
+
+    # Stacks
+
+    async def by_name(
+        self, principal: Principal, name: str, *kinds: Kind, region: str | None = None
+    ) -> StackView:
+        """The newest stack that has this name, with what was recorded in ``<kind>/<name>``.
+
+        One that was collected is in its own region only. Raises StackNotFound.
+        """
+        async for view in self._named(principal, name, kinds):
+            if view.is_in(region) and not view.is_deleted:
+                return view
+        raise StackNotFound(f"there is no stack {name!r}")
+
+    async def by_arn(self, principal: Principal, arn: Arn) -> StackView:
+        """The stack of this ARN, though it be deleted; raises StackNotFound."""
+        for name in arn.names:
+            async for view in self._named(principal, name, KINDS, deleted=True):
+                if view.arn == arn.text:
+                    return view
+        raise StackNotFound(f"there is no stack {arn.text!r}")
+
+    async def stacks(
+        self, principal: Principal, *, name: str | None = None, deleted: bool = False
+    ) -> list[Stack]:
+        """The stacks of the catalogue, newest first."""
+        return await self._service.stacks(
+            principal, project=self._project, name=name, deleted=deleted
+        )
+
+    async def view(
+        self, principal: Principal, stack: Stack, beside: Sequence[Part] = ()
+    ) -> StackView:
+        """A stack of the catalogue, with what was recorded ``beside`` it."""
+        own = Part(scope=stack.scopes[0], said=())
+        if await self._may_be_collected(principal, stack):
+            own = await self._part(principal, stack.scopes[0], stack.name)
+        said = _of_stack(own.said, stack)
+        return StackView(
+            arn=said.event.stack_id if said is not None else self._place.arn_of(stack),
+            name=said.event.stack_name if said is not None else stack.name,
+            stack=stack,
+            parts=(own, *beside),
+            collected=said,
+        )
+
+    async def _may_be_collected(self, principal: Principal, stack: Stack) -> bool:
+        """Whether to look for what CloudFormation said: where it said nothing, a long look."""
+        last = await self._service.deployments_of(principal, stack, limit=1)
+        return all(deployment.tool in (None, SOURCE) for deployment in last)
+
+    async def _named(
+        self, principal: Principal, name: str, kinds: Sequence[Kind], *, deleted: bool = False
+    ) -> AsyncIterator[StackView]:
+        """The stacks of this name, newest first; last what was recorded without one."""
+        beside = [part for kind in kinds if (part := await self._beside(principal, kind, name))]
+        for stack in await self.stacks(principal, name=name, deleted=deleted):
+            yield await self.view(principal, stack, beside if stack.deleted is None else ())
+        for part in beside:
+            for view in self._views_of(part, name):
+                yield view
+
+    def _views_of(self, part: Part, name: str) -> list[StackView]:
+        if part.said:
+            return [
+                StackView(
+                    arn=said.event.stack_id,
+                    name=said.event.stack_name,
+                    stack=None,
+                    parts=(part,),
+                    collected=said,
+                )
+                for said in part.said
+            ]
+        arn = self._place.arn_in(part.scope, name)
+        return [StackView(arn=arn, name=name, stack=None, parts=(part,), collected=None)]
+
+    async def _beside(self, principal: Principal, kind: Kind, name: str) -> Part | None:
+        """What was recorded as an image or a cluster; ``None`` if nothing that could be shown."""
+        try:
+            path = scope(kind, name)
+        except InvalidScope:
+            return None
+        part = await self._part(principal, path, name)
+        return part if part.said or await self._newest(principal, path, MADE, 1) else None
+
+    async def _part(self, principal: Principal, path: Scope, name: str) -> Part:
+        """The scope, and of which stacks of this name CloudFormation spoke in it lately."""
+        said = _said(await self._newest(principal, path, COLLECTED, PAGE))
+        if said and not _of_name(said, name):
+            # Of late, only stacks that are nested in it may have had something to say.
+            said |= _said(await self._newest(principal, path, LIFECYCLE, PAGE))
+        return Part(scope=path, said=_of_name(said, name) or tuple(said.values()))
+
+    async def _newest(
+        self, principal: Principal, path: Scope, filter: Filter, limit: int
+    ) -> list[Event]:
+        return await self._service.read(principal, Query(scope=path, filter=filter, limit=limit))
+
+    # Events
+
+    async def page(self, principal: Principal, view: StackView, token: str | None) -> Page:
+        """The newest events, or those that ``token`` leads to.
+
+        Which events are on a page, the log's order says; there, they are in the order of time.
+        Raises InvalidCursor or CursorExpired.
+        """
+        last = await self._position(view, token) if token is not None else None
+        told: list[Told] = []
+        looked = 0
+        async for position, each in self._told(principal, view, before=last):
+            if looked >= _MOST or (each is not None and len(told) == PAGE):
+                return Page(events=_ordered(told), next_token=self._token(view, last))
+            if each is not None:
+                told.append(each)
+            last, looked = position, looked + 1
+        return Page(events=_ordered(told), next_token=None)
+
+    async def newest_of(
+        self, principal: Principal, view: StackView, matches: Callable[[StackEvent], bool]
+    ) -> StackEvent | None:
+        """The newest event that matches, if it is not too long ago to be looked for."""
+        looked = 0
+        async for _, each in self._told(principal, view, before=None):
+            if each is not None and matches(each.event):
+                return each.event
+            looked += 1
+            if looked >= _MOST:
+                break
+        return None
+
+    async def begun(self, principal: Principal, view: StackView) -> int:
+        """When the stack was made, or else when the first of its events was (ns)."""
+        if view.stack is not None:
+            return view.stack.created
+        query = Query(scope=view.parts[0].scope, order="oldest", limit=1)
+        return min((event.time for event in await self._service.read(principal, query)), default=0)
+
+    async def deployed(
+        self, principal: Principal, view: StackView
+    ) -> tuple[Deployment, Action] | None:
+        """The last deployment that did something to the stack, and what."""
+        if view.stack is None:
+            return None
+        runs = Runs(self._service, principal, view.stack)
+        last = await runs.last()
+        action = await runs.action(last) if last is not None else None
+        return (last, action) if last is not None and action is not None else None
+
+    async def _told(
+        self, principal: Principal, view: StackView, *, before: int | None
+    ) -> AsyncIterator[tuple[int, Told | None]]:
+        """Every event newest first, with what is told of it, if anything."""
+        while True:
+            read = await self._read(principal, view, before)
+            actions = await self._actions(principal, view, read)
+            for part, event in read:
+                if part.said:
+                    yield event.position, _collected(event, view.arn)
+                else:
+                    told = made(event, arn=view.arn, name=view.name, actions=actions)
+                    yield event.position, told
+            if len(read) <= PAGE:
+                return
+            before = read[-1][1].position
+
+    async def _read(
+        self, principal: Principal, view: StackView, before: int | None
+    ) -> list[tuple[Part, Event]]:
+        """The newest events of all parts, one more than a page holds if there are so many."""
+        found: dict[int, tuple[Part, Event]] = {}
+        for part in reversed(view.parts):
+            filter = COLLECTED if part.said else MADE
+            query = Query(scope=part.scope, filter=filter, before=before, limit=PAGE + 1)
+            events = await self._service.read(principal, query)
+            found |= {event.position: (part, event) for event in events}
+        newest = sorted(found, reverse=True)[: PAGE + 1]
+        return [found[position] for position in newest]
+
+    async def _actions(
+        self, principal: Principal, view: StackView, read: list[tuple[Part, Event]]
+    ) -> dict[str, Action | None]:
+        """What the deployments did that these events begin or end."""
+        if view.stack is None:
+            return {}
+        ids = {run_of(event) for part, event in read if not part.said}
+        runs = Runs(self._service, principal, view.stack)
+        return await runs.actions(id for id in ids if id is not None)
+
+    async def _position(self, view: StackView, token: str) -> int:
+        position = int.from_bytes(self.tokens.parse(_events_of(view), token))
+        if position < await self._service.floor():
+            raise CursorExpired
+        return position
+
+    def _token(self, view: StackView, position: int | None) -> str:
+        return self.tokens.render(_events_of(view), (position or 0).to_bytes(_POSITION_BYTES))
+
+
+def _events_of(view: StackView) -> str:
+    return f"events of {view.arn}"
+
+
+def _ordered(told: list[Told]) -> list[StackEvent]:
+    """Newest first by what clients see of the time, then what was recorded later."""
+    told.sort(key=lambda each: (each.time // MILLISECOND, each.position), reverse=True)
+    return [each.event for each in told]
+
+
+def _collected(event: Event, arn: str) -> Told | None:
+    """What CloudFormation said of this stack, and not of one that is nested in it."""
+    told = collected(event)
+    return told if told is not None and told.event.stack_id == arn else None
+
+
+def _said(events: Sequence[Event]) -> dict[str, Collected]:
+    """What was said last of each stack, by its ARN."""
+    found: dict[str, Collected] = {}
+    for event in events:
+        told = stack_event_of(event)
+        if told is not None and told.stack_id not in found:
+            found[told.stack_id] = Collected(event=told, scopes=event.scopes)
+    return found
+
+
+def _of_name(said: Mapping[str, Collected], name: str) -> tuple[Collected, ...]:
+    """What was said of stacks of this name."""
+    return tuple(each for each in said.values() if each.event.stack_name == name)
+
+
+def _of_stack(said: Sequence[Collected], stack: Stack) -> Collected | None:
+    """What was said of the stack itself; of one that no collector made, what was said last."""
+    for each in said:
+        if is_stack_of(stack, each.event.stack_id):
+            return each
+    return next(iter(said), None)

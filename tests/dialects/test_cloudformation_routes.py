@@ -1,0 +1,394 @@
+"""CloudFormation's actions over a real server."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+
+from deploylog.auth.apikey import make_key
+from deploylog.dialects.cloudformation.document import NAMESPACE
+from deploylog.principals import parse_grant
+from deploylog.store.base import Store
+from factories import now
+from servers import EVENTS, Answer, Local, line, running
+from stacks import ARN, NAME, collected, image_build, image_scope, own_event, stack_event
+
+FORM = "application/x-www-form-urlencoded; charset=utf-8"
+
+
+@pytest.fixture
+async def server(store: Store) -> AsyncIterator[Local]:
+    async with running(store, base_paths="/prod") as server:
+        yield server
+
+
+async def call(server: Local, action: str, *, how: str = "POST", **parameters: str) -> Answer:
+    form = urlencode({"Action": action, "Version": "2010-05-15", **parameters})
+    if how == "GET":
+        return await server.get(f"/?{form}")
+    return await server.post(form, FORM, "/")
+
+
+def told(answer: Answer, member: str) -> list[dict[str, str]]:
+    """The members of a list, each by the names of its parts."""
+    assert answer.status == 200, answer.body
+    assert answer.headers["content-type"].startswith("text/xml")
+    root = ElementTree.fromstring(answer.body)
+    [list] = root.iter(f"{{{NAMESPACE}}}{member}")
+    return [{_name(part): _text(part) for part in each} for each in list]
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.removeprefix(f"{{{NAMESPACE}}}")
+
+
+def _text(element: ElementTree.Element) -> str:
+    if len(element):
+        return "|".join(_text(part) for part in element)
+    return element.text or ""
+
+
+def token(answer: Answer) -> str | None:
+    return ElementTree.fromstring(answer.body).findtext(f".//{{{NAMESPACE}}}NextToken")
+
+
+def refusal(answer: Answer) -> tuple[int, str, str]:
+    root = ElementTree.fromstring(answer.body)
+    assert _name(root) == "ErrorResponse"
+    [error] = root.iter(f"{{{NAMESPACE}}}Error")
+    parts = {_name(part): _text(part) for part in error}
+    assert root.findtext(f"{{{NAMESPACE}}}RequestId") == answer.headers["x-amzn-requestid"]
+    return answer.status, parts["Code"], parts["Message"]
+
+
+async def end(server: Local, opened: Any, type: str) -> None:
+    ended = {"type": type, "source": "terraform", "message": "because"}
+    await server.append([ended], f"{EVENTS}?deployment={opened['id']}")
+
+
+async def statuses(server: Local) -> dict[str, str]:
+    """By name, of the stacks that exist."""
+    stacks = told(await call(server, "DescribeStacks"), "Stacks")
+    return {stack["StackName"]: stack["StackStatus"] for stack in stacks}
+
+
+# The root
+
+
+async def test_a_browser_is_led_to_the_documentation(server: Local):
+    plain = await server.get("/", allow_redirects=False)
+    below = await server.get("/prod/?x=1", allow_redirects=False)
+    head = await server.ask("HEAD", "/", allow_redirects=False)
+
+    assert (plain.status, plain.headers["location"]) == (307, "/docs")
+    assert (below.status, below.headers["location"]) == (307, "/prod/docs")
+    assert head.status == 307
+
+
+async def test_a_browser_needs_no_credentials_but_an_action_does(server: Local):
+    stored, _ = make_key(name="ci", groups=(), grants=[parse_grant("read:/")], now=now())
+    await server.store.keys.add(stored)
+
+    browser = await server.get("/", allow_redirects=False)
+    posted = await call(server, "DescribeStacks")
+    asked = await call(server, "DescribeStacks", how="GET")
+
+    assert browser.status == 307
+    for answer in (posted, asked):
+        assert refusal(answer) == (
+            403,
+            "MissingAuthenticationToken",
+            "Request is missing Authentication Token",
+        )
+
+
+async def test_other_methods_are_refused_in_its_words(server: Local):
+    answer = await server.ask("PUT", "/")
+
+    assert refusal(answer)[:2] == (405, "InvalidAction")
+
+
+@pytest.mark.parametrize("action", ["CreateStack", "describestacks", "Nope"])
+async def test_an_action_that_is_not_there_is_refused(server: Local, action: str):
+    answer = await call(server, action)
+
+    message = f"Could not find operation {action} for version 2010-05-15"
+    assert refusal(answer) == (400, "InvalidAction", message)
+
+
+# DescribeStacks
+
+
+async def test_a_stack_is_described_by_its_name_and_by_its_arn(server: Local):
+    opened = await server.open("web")
+
+    by_name = await call(server, "DescribeStacks", StackName="web")
+    [stack] = told(by_name, "Stacks")
+    by_arn = await call(server, "DescribeStacks", StackName=stack["StackId"], how="GET")
+
+    region = "arn:aws:cloudformation:us-east-1:000000000000"
+    assert stack["StackId"] == f"{region}:stack/web/{opened['stack_id']}"
+    assert told(by_arn, "Stacks") == [stack]
+    assert stack["StackStatus"] == "CREATE_IN_PROGRESS"
+    assert stack["DisableRollback"] == "false"
+    assert (stack["Parameters"], stack["Outputs"]) == ("", "")
+    assert stack["Tags"] == "parallelcluster:version|3.0.0|parallelcluster:cluster-name|web"
+
+
+async def test_the_operator_chooses_what_arns_and_tags_say(store: Store):
+    async with running(
+        store,
+        cloudformation_region="eu-west-1",
+        cloudformation_account="123456789012",
+        parallelcluster_version="3.12.0",
+    ) as server:
+        await server.open("web")
+        [stack] = told(await call(server, "DescribeStacks"), "Stacks")
+
+    assert stack["StackId"].startswith("arn:aws:cloudformation:eu-west-1:123456789012:stack/web/")
+    assert "|3.12.0|" in stack["Tags"]
+
+
+async def test_a_stack_of_an_image_has_its_tag(server: Local):
+    await server.store.log.append(collected(image_build(), beside=(image_scope(),)))
+
+    [stack] = told(await call(server, "DescribeStacks", StackName=NAME), "Stacks")
+
+    assert stack["StackId"] == ARN
+    assert stack["Tags"] == f"parallelcluster:version|3.0.0|parallelcluster:image_id|{NAME}"
+
+
+async def test_a_stack_that_says_its_tags_has_these(server: Local):
+    said = own_event("CREATE_COMPLETE", "2022-03-30T23:26:01.120Z")
+    tagged = [msgspec.structs.replace(said, tags={"k": "v"})]
+    await server.store.log.append(collected(tagged))
+
+    [stack] = told(await call(server, "DescribeStacks"), "Stacks")
+
+    assert stack["Tags"] == "k|v"
+
+
+@pytest.mark.parametrize(
+    ("runs", "status"),
+    [
+        ([], "CREATE_COMPLETE"),
+        ([("apply", "deployment.completed")], "UPDATE_COMPLETE"),
+        ([("apply", "deployment.failed")], "UPDATE_FAILED"),
+        ([("apply", "deployment.completed"), ("plan", "deployment.failed")], "UPDATE_COMPLETE"),
+        ([("destroy", "deployment.failed")], "DELETE_FAILED"),
+        ([("destroy", "deployment.completed")], "DELETE_COMPLETE"),
+        ([("destroy", "deployment.completed"), ("apply", "deployment.failed")], "CREATE_FAILED"),
+        ([("apply", "")], "UPDATE_IN_PROGRESS"),
+    ],
+)
+async def test_the_status_is_that_of_the_last_run_that_did_something(
+    server: Local, runs: list[tuple[str, str]], status: str
+):
+    for operation, ending in [("apply", "deployment.completed"), *runs]:
+        opened = await server.open("web", operation=operation)
+        if ending:
+            await end(server, opened, ending)
+
+    assert await statuses(server) == {"web": status}
+
+
+async def test_a_stack_that_was_only_planned_is_in_review(server: Local):
+    await server.open("web", operation="plan")
+
+    assert await statuses(server) == {"web": "REVIEW_IN_PROGRESS"}
+
+
+async def test_a_collected_stack_has_the_status_that_it_said(server: Local):
+    await server.store.log.append(collected(image_build()))
+
+    assert await statuses(server) == {NAME: "ROLLBACK_COMPLETE"}
+
+
+async def test_a_deleted_stack_is_described_by_its_arn_only(server: Local):
+    await server.open("web")
+    [stack] = told(await call(server, "DescribeStacks"), "Stacks")
+    await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
+    await server.open("web")
+
+    by_arn = told(await call(server, "DescribeStacks", StackName=stack["StackId"]), "Stacks")
+    by_name = told(await call(server, "DescribeStacks", StackName="web"), "Stacks")
+
+    assert [each["StackId"] for each in by_arn] == [stack["StackId"]]
+    assert by_arn[0]["StackStatus"] == "DELETE_COMPLETE"
+    assert by_arn[0]["DeletionTime"]
+    assert by_name[0]["StackId"] != stack["StackId"]
+    assert len(await statuses(server)) == 1
+
+
+async def test_a_collected_stack_of_a_name_that_was_taken_is_found_by_its_arn(server: Local):
+    other = ARN[:-1] + "7"
+    events = [own_event("CREATE_COMPLETE", "2022-03-30T23:26:01.120Z", arn=other)]
+    name = f"{NAME}/{other.rpartition('/')[2]}"
+    await server.store.log.append(collected(image_build()))
+    await server.store.log.append(collected(events, arn=other, name=name))
+
+    [stack] = told(await call(server, "DescribeStacks", StackName=other), "Stacks")
+
+    assert (stack["StackId"], stack["StackName"]) == (other, NAME)
+
+
+async def test_what_was_recorded_as_a_cluster_is_described(server: Local):
+    await server.append([line("deployment.started", scopes="cluster/hpc")])
+
+    [stack] = told(await call(server, "DescribeStacks", StackName="hpc"), "Stacks")
+    [again] = told(await call(server, "DescribeStacks", StackName=stack["StackId"]), "Stacks")
+
+    assert stack == again
+    assert stack["StackStatus"] == "CREATE_IN_PROGRESS"
+    assert stack["Tags"].endswith("parallelcluster:cluster-name|hpc")
+
+
+@pytest.mark.parametrize("name", ["nope", "arn:aws:x", f"{ARN}x", "a/b", "%"])
+async def test_a_stack_that_is_not_there_is_refused_in_each_actions_words(server: Local, name: str):
+    stacks = await call(server, "DescribeStacks", StackName=name)
+    events = await call(server, "DescribeStackEvents", StackName=name)
+    resource = await call(server, "DescribeStackResource", StackName=name, LogicalResourceId="A")
+
+    said = [refusal(answer) for answer in (stacks, events, resource)]
+    assert said == [
+        (400, "ValidationError", f"Stack with id {name} does not exist"),
+        (400, "ValidationError", f"Stack [{name}] does not exist"),
+        (400, "ValidationError", f"Stack '{name}' does not exist"),
+    ]
+
+
+async def test_stacks_come_in_pages(server: Local):
+    for number in range(101):
+        await server.open(f"stack-{number}")
+
+    first = await call(server, "DescribeStacks")
+    following = token(first)
+    assert following is not None
+    second = await call(server, "DescribeStacks", NextToken=following)
+    elsewhere = await call(
+        server, "ListStacks", NextToken=following, **{"StackStatusFilter.member.1": "DELETE_FAILED"}
+    )
+
+    names = [stack["StackName"] for answer in (first, second) for stack in told(answer, "Stacks")]
+    assert names == [f"stack-{number}" for number in reversed(range(101))]
+    assert token(second) is None
+    assert refusal(elsewhere)[1] == "ValidationError"
+
+
+# DescribeStackEvents
+
+
+async def test_events_come_in_pages(server: Local):
+    role = "AWS::IAM::Role"
+    time = "2022-03-30T23:26:01.000Z"
+    events = [stack_event("CREATE_COMPLETE", f"R{n}", role, time) for n in range(101)]
+    await server.store.log.append(collected(events))
+
+    first = await call(server, "DescribeStackEvents", StackName=ARN)
+    following = token(first)
+    assert following is not None
+    second = await call(server, "DescribeStackEvents", StackName=NAME, NextToken=following)
+    bad = await call(server, "DescribeStackEvents", StackName=NAME, NextToken=following + "A")
+
+    assert len(told(first, "StackEvents")) == 100
+    assert [each["LogicalResourceId"] for each in told(second, "StackEvents")] == ["R0"]
+    assert token(second) is None
+    assert refusal(bad) == (400, "ValidationError", "nextToken is not valid")
+
+
+async def test_an_event_says_what_cloudformation_said(server: Local):
+    await server.store.log.append(collected(image_build()))
+
+    events = told(await call(server, "DescribeStackEvents", StackName=NAME), "StackEvents")
+
+    [failed] = [event for event in events if event["ResourceStatus"] == "CREATE_FAILED"]
+    assert (
+        failed["ResourceStatusReason"]
+        == 'Phase "build" <failed> & stopped\N{REPLACEMENT CHARACTER}[0m'
+    )
+    assert failed["ResourceProperties"].startswith('{"ImageRecipeArn"')
+    assert events[0]["ResourceStatus"] == "ROLLBACK_COMPLETE"
+    assert {event["StackId"] for event in events} == {ARN}
+
+
+async def test_events_need_a_stack(server: Local):
+    answer = await call(server, "DescribeStackEvents")
+
+    message = "The request must contain the parameter StackName"
+    assert refusal(answer) == (400, "MissingParameter", message)
+
+
+# DescribeStackResource
+
+
+async def test_a_resource_is_what_its_newest_event_says(server: Local):
+    await server.store.log.append(collected(image_build()))
+
+    answer = await call(
+        server, "DescribeStackResource", StackName=NAME, LogicalResourceId="InstanceRole"
+    )
+    missing = await call(server, "DescribeStackResource", StackName=NAME, LogicalResourceId="Nope")
+    itself = await call(server, "DescribeStackResource", StackName=NAME, LogicalResourceId=NAME)
+
+    assert answer.status == 200
+    document = answer.body.decode()
+    assert "<ResourceStatus>DELETE_COMPLETE</ResourceStatus>" in document
+    assert "<LastUpdatedTimestamp>2022-03-30T23:58:40.900Z</LastUpdatedTimestamp>" in document
+    message = "Resource Nope does not exist for stack alinux2-image"
+    assert refusal(missing) == (400, "ValidationError", message)
+    assert refusal(itself)[0] == 400
+
+
+# ListStacks
+
+
+async def test_a_list_has_deleted_stacks_too_and_can_be_filtered(server: Local):
+    for name in ("a", "b", "c"):
+        await server.open(name)
+    await server.ask("DELETE", "/log/v1/stacks?project=acme&name=b")
+
+    everything = told(await call(server, "ListStacks"), "StackSummaries")
+    deleted = await call(server, "ListStacks", **{"StackStatusFilter.member.1": "DELETE_COMPLETE"})
+
+    assert [stack["StackName"] for stack in everything] == ["c", "b", "a"]
+    assert [stack["StackName"] for stack in told(deleted, "StackSummaries")] == ["b"]
+
+
+async def test_where_too_many_are_looked_at_a_list_is_short_and_nothing_is_lost(
+    server: Local, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("deploylog.dialects.cloudformation.routes._MOST", 2)
+    for name in ("a", "b", "c", "d", "e"):
+        await server.open(name)
+    await server.ask("DELETE", "/log/v1/stacks?project=acme&name=a")
+    asked = {"StackStatusFilter.member.1": "DELETE_COMPLETE"}
+
+    answers = [await call(server, "ListStacks", **asked)]
+    while (following := token(answers[-1])) is not None:
+        answers.append(await call(server, "ListStacks", NextToken=following, **asked))
+
+    pages = [[s["StackName"] for s in told(answer, "StackSummaries")] for answer in answers]
+    assert pages == [[], [], ["a"]]
+
+
+# Who may
+
+
+async def test_who_may_not_see_a_stack_is_told_that_there_is_none(server: Local):
+    await server.open("web")
+    await server.append([line("deployment.started", scopes="image/my-image")])
+    stored, key = make_key(name="ci", groups=(), grants=[parse_grant("read:project/b")], now=now())
+    await server.store.keys.add(stored)
+
+    async def ask(**parameters: str) -> Answer:
+        form = urlencode({"Version": "2010-05-15", **parameters})
+        return await server.post(form, FORM, "/", headers={"X-Api-Key": key})
+
+    stacks = await ask(Action="DescribeStacks")
+    named = [await ask(Action="DescribeStacks", StackName=name) for name in ("web", "my-image")]
+
+    assert told(stacks, "Stacks") == []
+    assert [refusal(answer)[1] for answer in named] == ["ValidationError"] * 2

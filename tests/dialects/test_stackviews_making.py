@@ -1,0 +1,269 @@
+"""Events as CloudFormation tells them: the table, the ids, and what is left out."""
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploylog.catalogue import Counts, Deployment
+from deploylog.dialects.stackviews.making import (
+    MADE,
+    Action,
+    action_of,
+    collected,
+    logical_id_of,
+    made,
+    render_milliseconds,
+    squeeze,
+    status_of,
+)
+from deploylog.events import Event, Resource, recorded_event
+from deploylog.stackstatus import STATUSES, TYPES, StackEvent
+from deploylog.times import parse_time
+from factories import event
+from stacks import own_event, recorded, stack_event
+
+OWN = "arn:aws:cloudformation:us-east-1:000000000000:stack/web/00000000-0000-4000-8000-000000000001"
+TIME = parse_time("2022-03-30T23:26:33.499Z")
+RUN = "11111111-2222-4333-8444-555555555555"
+IN_RUN = (f"project/acme/stack/stack-1/deployment/{RUN}",)
+
+#: Section by section what the mapping is to say: ours, and CloudFormation's.
+TABLE = {
+    "resource.create.started": "CREATE_IN_PROGRESS",
+    "resource.create.completed": "CREATE_COMPLETE",
+    "resource.create.failed": "CREATE_FAILED",
+    "resource.update.started": "UPDATE_IN_PROGRESS",
+    "resource.update.completed": "UPDATE_COMPLETE",
+    "resource.update.failed": "UPDATE_FAILED",
+    "resource.delete.started": "DELETE_IN_PROGRESS",
+    "resource.delete.completed": "DELETE_COMPLETE",
+    "resource.delete.failed": "DELETE_FAILED",
+    "resource.delete.skipped": "DELETE_SKIPPED",
+    "resource.import.started": "IMPORT_IN_PROGRESS",
+    "resource.import.completed": "IMPORT_COMPLETE",
+    "resource.import.failed": "IMPORT_FAILED",
+}
+
+
+def tell(
+    type: str = "resource.create.started",
+    *,
+    actions: dict[str, Action | None] | None = None,
+    **fields: Any,
+) -> StackEvent:
+    """What is told of the event."""
+    told = made(event(type=type, time=TIME, **fields), arn=OWN, name="web", actions=actions or {})
+    assert told is not None
+    return told.event
+
+
+def log_event(said: StackEvent) -> Event:
+    """The event that a collector recorded."""
+    new = recorded(msgspec.structs.replace(said, timestamp="2022-03-30T23:26:33.499Z"), ())
+    new = msgspec.structs.replace(new, data=msgspec.Raw(msgspec.json.encode(said)))
+    return recorded_event(new, position=1, id="1", recorded=1)
+
+
+def deployment(operation: str | None = "apply", status: Any = "completed") -> Deployment:
+    return Deployment(
+        id=RUN, project="acme", stack_id="stack-1", stack="web", status=status, started=1,
+        ended=None, tool=None, operation=operation, environment=None, actor=None, message=None,
+        counts=Counts(), scopes=(), groups=(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("ours", "theirs"), TABLE.items())
+def test_the_table_reads_the_same_both_ways(ours: str, theirs: str):
+    assert TYPES[theirs] == ours
+    assert STATUSES[ours] == theirs
+    assert tell(ours).resource_status == theirs
+
+
+@pytest.mark.parametrize("type", [t for t in STATUSES if t.startswith("resource.rollback.")])
+def test_a_rollback_is_told_as_a_deletion(type: str):
+    asked = MADE.matches(event(type=type))
+
+    assert tell(type).resource_status.startswith("DELETE_")
+    assert asked == (not type.endswith(".progress"))
+
+
+@pytest.mark.parametrize(
+    "type",
+    [
+        "deployment.log",
+        "deployment.error",
+        "deployment.summary",
+        "deployment.drift",
+        "resource.read.completed",
+        "resource.create.progress",
+        "resource.create.skipped",
+        "stack.created",
+    ],
+)
+def test_what_has_no_counterpart_is_not_asked_for(type: str):
+    assert not MADE.matches(event(type=type))
+
+
+def test_everything_asked_for_is_told():
+    for type in MADE.all_of[0].values:
+        assert tell(type).resource_status
+
+
+def test_a_resource_is_told_whole():
+    resource = Resource(type="aws_vpc", name="main", id_key="id", id_value="vpc-1")
+
+    told = tell(resource=resource, message="main: Creating...", scopes=IN_RUN)
+
+    assert told == StackEvent(
+        stack_id=OWN,
+        event_id="main-CREATE_IN_PROGRESS-2022-03-30T23:26:33.499Z",
+        stack_name="web",
+        logical_resource_id="main",
+        physical_resource_id="vpc-1",
+        resource_type="aws_vpc",
+        timestamp="2022-03-30T23:26:33.499Z",
+        resource_status="CREATE_IN_PROGRESS",
+        resource_status_reason="main: Creating...",
+        client_request_token=RUN,
+    )
+
+
+def test_what_is_not_known_is_left_out_and_a_missing_id_is_empty():
+    told = tell(resource=Resource(type="aws_vpc", name="main"))
+
+    assert told.physical_resource_id == ""
+    assert told.resource_status_reason is None
+    assert told.client_request_token is None
+
+
+@pytest.mark.parametrize(
+    ("type", "status"),
+    [
+        ("deployment.started", "UPDATE_IN_PROGRESS"),
+        ("deployment.completed", "UPDATE_COMPLETE"),
+        ("deployment.failed", "UPDATE_FAILED"),
+    ],
+)
+def test_a_deployment_is_told_as_the_stacks_own_events(type: str, status: str):
+    told = tell(type, scopes=IN_RUN, actions={RUN: "UPDATE"})
+
+    assert told.resource_status == status
+    assert told.is_own
+    assert (told.logical_resource_id, told.physical_resource_id) == ("web", OWN)
+    assert re.fullmatch(r"[0-9a-f-]{36}", told.event_id)
+
+
+def test_a_deployment_that_does_nothing_is_not_told():
+    plan = event(type="deployment.completed", scopes=IN_RUN)
+
+    assert made(plan, arn=OWN, name="web", actions={RUN: None}) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        ({"operation": "destroy"}, "DELETE_IN_PROGRESS"),
+        ({"operation": "apply"}, "CREATE_IN_PROGRESS"),
+        (None, "CREATE_IN_PROGRESS"),
+        ({"operation": 7}, "CREATE_IN_PROGRESS"),
+        ([], "CREATE_IN_PROGRESS"),
+    ],
+)
+def test_outside_of_stacks_a_deployment_says_itself_what_it_does(data: object, status: str):
+    told = tell("deployment.started", scopes=("image/my-image",), data=data)
+
+    assert told.resource_status == status
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "action"),
+    [
+        (deployment(), None, "CREATE"),
+        (deployment(None), None, "CREATE"),
+        (deployment(), deployment(), "UPDATE"),
+        (deployment(), deployment("destroy"), "CREATE"),
+        (deployment(), deployment("destroy", "failed"), "UPDATE"),
+        (deployment("create"), deployment(), "CREATE"),
+        (deployment("destroy"), deployment(), "DELETE"),
+        (deployment("delete"), deployment(), "DELETE"),
+        (deployment("plan"), None, None),
+        (deployment("refresh"), deployment(), None),
+    ],
+)
+def test_what_a_deployment_does_follows_from_what_was_there(
+    now: Deployment, before: Deployment | None, action: Action | None
+):
+    assert action_of(now, before) == action
+
+
+def test_a_status_is_what_is_done_and_how_far():
+    assert status_of(deployment(status="running"), "CREATE") == "CREATE_IN_PROGRESS"
+    assert status_of(deployment(status="completed"), "UPDATE") == "UPDATE_COMPLETE"
+    assert status_of(deployment(status="failed"), "DELETE") == "DELETE_FAILED"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "id"),
+    [
+        ("main", None, "main"),
+        ("my_server", "0", "myserver0"),
+        ("each", "vpc 2", "eachvpc2"),
+        ("a-b.c", "ü", "abc"),
+        ("n" * 400, None, "n" * 255),
+    ],
+)
+def test_a_logical_id_holds_letters_and_digits(name: str, key: str | None, id: str):
+    assert logical_id_of(Resource(type="t", name=name, key=key)) == id
+
+
+@given(st.text())
+def test_every_name_has_a_logical_id(name: str):
+    assert re.fullmatch("[A-Za-z0-9]{1,255}", squeeze(name))
+
+
+def test_names_without_letters_are_told_apart():
+    assert squeeze("网络") != squeeze("子网")
+    assert squeeze("网络") == squeeze("网络")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("2022-03-30T23:26:33.499Z", "2022-03-30T23:26:33.499Z"),
+        ("2022-03-30T23:26:33Z", "2022-03-30T23:26:33.000Z"),
+        ("2022-03-30T23:26:33.499999+00:00", "2022-03-30T23:26:33.499Z"),
+        ("2022-03-31T01:26:33+02:00", "2022-03-30T23:26:33.000Z"),
+    ],
+)
+def test_what_was_collected_is_told_as_it_was_said_but_for_the_form_of_the_time(
+    given: str, shown: str
+):
+    said = stack_event("CREATE_COMPLETE", "Role", "AWS::IAM::Role", given, event_id="e-1")
+
+    told = collected(log_event(said))
+
+    assert told is not None
+    assert told.event.timestamp == shown
+    assert told.event.event_id == "e-1"
+
+
+def test_a_time_that_cannot_be_read_is_that_of_the_event():
+    said = own_event("CREATE_COMPLETE", "yesterday")
+
+    told = collected(log_event(said))
+
+    assert told is not None
+    assert told.event.timestamp == "2022-03-30T23:26:33.499Z"
+
+
+@pytest.mark.parametrize("data", [None, {}, {"StackId": 7}, [], "text"])
+def test_what_others_write_under_cloudformations_name_is_not_told(data: object):
+    assert collected(event(source="cloudformation", data=data)) is None
+
+
+def test_milliseconds_are_cut_off():
+    assert render_milliseconds(TIME + 999_999) == "2022-03-30T23:26:33.499Z"

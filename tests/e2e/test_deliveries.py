@@ -1,0 +1,206 @@
+"""Webhooks end to end: a real service, a real receiver in a process of its own that fails by a
+script, and an hour and more of schedule, by a clock that jumps.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from couriers import JumpingClock
+from deploylog.auth.seal import make_sealing_key
+from deploylog.delivery.signing import make_secret
+from deploylog.store.base import Store
+from receivers import certified
+from servers import Local, Running, running
+from waiting import PATIENCE, until
+
+TESTS = Path(__file__).parent.parent
+
+#: One word a request; then the receiver is well.
+MOODS = [
+    *("ok", "500", "ok", "ok", "429", "ok", "cut", "ok", "reset", "reset", "ok", "hang", "ok"),
+    *("refuse", "ok", "badcert", "ok", "redirect", "ok", "gone", "ok", "500", "cut", "hang", "429"),
+    *("refuse", "ok", *["500"] * 9, "ok", "ok", "badcert", "gone", "ok", "reset", "ok"),
+]
+
+EVENTS = 120
+DEPLOYMENTS = 4
+
+
+class Arrival(msgspec.Struct, rename={"webhook_id": "webhook-id"}):
+    """A request that the receiver accepted."""
+
+    webhook_id: str
+    id: str
+    position: str
+    previous: str | None
+    scopes: str
+
+
+class Hooked:
+    """The receiver's folder."""
+
+    def __init__(self, folder: Path, secret: str) -> None:
+        self.folder = folder
+        self.secret = secret
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{(self.folder / 'port').read_text()}/hook/deep?secret=1"
+
+    @property
+    def arrivals(self) -> list[Arrival]:
+        file = self.folder / "arrivals"
+        lines = file.read_bytes().splitlines() if file.exists() else []
+        return [msgspec.json.decode(line, type=Arrival) for line in lines]
+
+    @property
+    def complaints(self) -> str:
+        file = self.folder / "complaints"
+        return file.read_text() if file.exists() else ""
+
+
+def prepare(folder: Path) -> str:
+    """What the receiver needs; its secret."""
+    folder.mkdir()
+    for name in ("good", "bad"):
+        (folder / name).mkdir()
+        _, certificate = certified(folder / name)
+        key = Path(certificate).with_suffix(".key").read_text()
+        (folder / f"{name}.pem").write_text(Path(certificate).read_text() + key)
+        (folder / f"{name}.crt").write_text(Path(certificate).read_text())
+    secret = make_secret()
+    (folder / "secret").write_text(secret)
+    (folder / "script").write_text(" ".join(MOODS))
+    return secret
+
+
+@asynccontextmanager
+async def receiver(folder: Path) -> AsyncIterator[Hooked]:
+    """The receiver, in a process of its own, with the certificate in ``good.crt``."""
+    secret = prepare(folder)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(TESTS / "hooks.py"), str(folder)
+    )
+    try:
+        await until((folder / "port").exists)
+        yield Hooked(folder, secret)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def subscribe(service: Running, hook: Hooked, order: str) -> str:
+    body = {
+        "name": "ops",
+        "kind": "webhook",
+        "url": hook.url,
+        "secret": hook.secret,
+        "order": order,
+        "filter": {"type": ["resource.*"]},
+        "from": "start",
+    }
+    answer = await service.post(body, "application/json", "/log/v1/subscriptions")
+    assert answer.status == 201, answer.body
+    id: str = answer.json["id"]
+    return id
+
+
+async def append(service: Running) -> list[str]:
+    """The ids of events of some deployments in turn."""
+    opened = [await service.open(f"stack-{number}") for number in range(DEPLOYMENTS)]
+    ids = []
+    for number in range(EVENTS):
+        path = f"/log/v1/events?deployment={opened[number % DEPLOYMENTS]['id']}&source=test"
+        ids += await service.append([{"type": "resource.create.started"}], path)
+    return ids
+
+
+async def keep_resuming(service: Running, id: str) -> None:
+    """Somebody who takes a 410 for a mistake."""
+    while True:
+        state = (await service.get(f"/log/v1/subscriptions/{id}")).json["state"]
+        if state == "disabled":
+            answer = await service.post(
+                b"", "application/json", f"/log/v1/subscriptions/{id}/resume"
+            )
+            assert answer.status == 200, answer.body
+        await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def hooked(
+    store: Store, tmp_path: Path, clock: JumpingClock
+) -> AsyncIterator[tuple[Local, Hooked]]:
+    seal = tmp_path / "seal.key"
+    seal.write_text(make_sealing_key())
+    async with receiver(tmp_path / "receiver") as hook:
+        service = running(
+            store,
+            timing=clock.timing,
+            secret_key_file=str(seal),
+            delivery_networks="127.0.0.0/8",
+            delivery_ca_file=str(hook.folder / "good.crt"),
+            delivery_seconds=0.5,
+        )
+        async with service as running_:
+            yield running_, hook
+
+
+@pytest.mark.parametrize("order", ["strict", "lane"])
+async def test_everything_arrives_whatever_a_receiver_does_for_hours(
+    store: Store, tmp_path: Path, order: str
+):
+    clock = JumpingClock()
+    async with hooked(store, tmp_path, clock) as (service, hook):
+        ids = await append(service)
+        subscription = await subscribe(service, hook, order)
+        resuming = asyncio.create_task(keep_resuming(service, subscription))
+        async with asyncio.timeout(3 * PATIENCE):
+            await until(
+                lambda: len({each.id for each in hook.arrivals}) == EVENTS, seconds=3 * PATIENCE
+            )
+            await until(lambda: _is_done(service, subscription))
+        resuming.cancel()
+        attempts = await store.deliveries.attempts(subscription, limit=1000)
+
+    arrived = hook.arrivals
+    first = list({each.id: each for each in arrived}.values())
+    assert hook.complaints == ""
+    assert clock.passed >= 3600
+    assert all(each.webhook_id == each.id for each in arrived)
+    assert {each.status for each in attempts} >= {200, 307, 410, 429, 500, None}
+    assert {each.result for each in attempts} == {"delivered", "failed"}
+    assert any("certificate" in (each.error or "") for each in attempts)
+    assert {each.id for each in first} == set(ids)
+    if order == "strict":
+        assert [each.id for each in first] == ids
+        assert [each.previous for each in first[1:]] == [each.position for each in first[:-1]]
+
+
+async def _is_done(service: Running, id: str) -> bool:
+    standing = (await service.get(f"/log/v1/subscriptions/{id}")).json
+    return standing["pending"] == 0 and standing["state"] == "active"
+
+
+async def test_nothing_secret_is_told_of_a_receiver_that_fails(store: Store, tmp_path: Path):
+    clock = JumpingClock()
+    async with hooked(store, tmp_path, clock) as (service, hook):
+        id = await subscribe(service, hook, "strict")
+        await append(service)
+        await until(lambda: hook.arrivals)
+        told = [
+            (await service.get(f"/log/v1/subscriptions{path}")).body
+            for path in ("", f"/{id}", f"/{id}/attempts", f"/{id}/parked")
+        ]
+        told.append(json.dumps((await service.get("/log/v1/events?limit=1000")).json).encode())
+
+    for body in told:
+        assert b"deep" not in body
+        assert hook.secret.encode() not in body
