@@ -209,23 +209,6 @@ async def test_a_change_is_heeded(world: World, store: Store):
         await until(lambda: len(world.sender.sent) == 2)
 
 
-async def test_a_change_in_mid_stream_repeats_and_skips_nothing(world: World, store: Store):
-    sub = await world.subscribe()
-    recorded = await store.log.append(new_events(5_000))
-    sent = world.sender.sent
-
-    async with world.delivering() as dispatcher:
-        await until(lambda: len(sent) > 10)
-        await store.subscriptions.change(msgspec.structs.replace(sub, name="another"))
-        dispatcher.changed()
-        await until(lambda: world.seen.gone)
-        so_far = len(sent)
-        await until(lambda: sent[-1][0][0] == recorded[-1].position)
-
-    assert so_far < len(recorded)
-    assert world.sender.positions == [event.position for event in recorded]
-
-
 async def test_one_that_is_deleted_is_delivered_no_more(world: World, store: Store):
     sub = await world.subscribe()
     async with world.delivering():

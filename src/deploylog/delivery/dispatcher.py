@@ -198,7 +198,7 @@ class Dispatcher:
     async def _send_out(self, subscription: Subscription) -> None:
         owner = await self._parts.owner(subscription.owner)
         if owner is None:
-            await self._disable(subscription, _owner_is_gone(subscription))
+            self._disable(subscription, _owner_is_gone(subscription))
             return
         try:
             errand = self._errand(subscription, owner)
@@ -253,7 +253,7 @@ class Dispatcher:
             self._couriers[id].stop()
             self.changed()
 
-    async def _disable(self, subscription: Subscription, why: str) -> None:
+    def _disable(self, subscription: Subscription, why: str) -> None:
         now = self._parts.timing.now()
         self._ledger.tell(notice(subscription, "disabled", why=why, time=now, key=str(now)))
         self._ledger.report(
@@ -266,8 +266,6 @@ class Dispatcher:
                 failing_since=subscription.failing_since,
             )
         )
-        # Or the next look would find it as it was, and tell it again.
-        await self._ledger.written()
 
     # Owners
 

@@ -28,12 +28,12 @@ MOST_RETRY_AFTER = 3600.0
 def delay(tries: int, *, retry_after: float | None, chance: float, is_slack: bool = False) -> int:
     """How long to wait after so many failed attempts, in ns.
 
-    ``retry_after`` is what the receiver asks for, in seconds. Slack takes a message a second, so
-    what it asks for counts alone; another receiver cannot ask for less than the schedule.
+    ``retry_after`` is what the receiver asks for, in seconds; it makes the wait longer, never
+    shorter, but for Slack's: it takes a message a second, and says when it takes the next one.
     ``chance`` is between 0 and 1.
     """
     if is_slack and retry_after is not None:
-        return asked(max(retry_after, 1.0), chance)
+        return max(asked(retry_after, chance), SECOND)
     planned = spread(DELAYS[min(tries, len(DELAYS)) - 1], chance)
     return max(planned, asked(retry_after, chance))
 
