@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import secrets
@@ -12,13 +13,14 @@ import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
 import aiohttp
+from receiver import Receiver, receiving
 from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
@@ -238,10 +240,16 @@ class Demo:
     async def show(self, *, once: bool) -> None:
         """Everything, from first to last."""
         self.screen.heading("The service, with an empty store")
-        async with self._serving() as service, self._tailing():
+        async with (
+            receiving() as receiver,
+            self._serving() as service,
+            self._tailing(),
+        ):
+            await self._subscribe(receiver)
             for step in REAL if self.is_real else RECORDED:
                 await self._release(step)
             await self._show_results()
+            await self._show_webhook(receiver)
             await self._check_password()
             if not once:
                 await self._stay(service)
@@ -249,13 +257,44 @@ class Demo:
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[Process]:
         store = f"sqlite:///{self.home / 'demo.db'}"
-        command = ("deploylog", "serve", "--port", str(free_port()), "--store", store)
+        sealing = await self._sealing_key()
+        command = (
+            "deploylog", "serve", "--port", str(free_port()), "--store", store,
+            "--secret-key-file", str(sealing), "--delivery-networks", "127.0.0.1/32",
+        )  # fmt: skip
         async with self._started("service", command) as service:
             listening = re.compile(r"listening on ([^ ,]+)")
             line = await self.screen.wait_for("service", listening)
             self.server = listening.findall(line)[0]
             self.env["DEPLOYLOG_SERVER"] = self.server
             yield service
+
+    async def _sealing_key(self) -> Path:
+        """What subscriptions are kept encrypted with."""
+        file = self.home / "sealing"
+        self.screen.say(f"$ deploylog keys new-sealing-key > {file}", "bold green")
+        file.touch(mode=0o600)
+        file.write_text(await self._output("deploylog", "keys", "new-sealing-key"))
+        return file
+
+    async def _subscribe(self, receiver: Receiver) -> None:
+        """Have every event posted to the receiver."""
+        command = (
+            "deploylog", "subscriptions", "add", "demo", "--url", receiver.url,
+            "--scope", f"project/{PROJECT}", "--from", "start", "--json",
+        )  # fmt: skip
+        self.screen.say(f"$ {' '.join(command)}", "bold green")
+        receiver.secret = json.loads(await self._output(*command))["secret"]
+
+    async def _output(self, *command: str) -> str:
+        """What a command prints, which is not shown."""
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=self.home, env=self.env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+        )
+        said, complaints = await process.communicate()
+        if process.returncode != 0:
+            raise DemoFailed(f"{' '.join(command)} failed: {complaints.decode()}")
+        return said.decode()
 
     @asynccontextmanager
     async def _tailing(self) -> AsyncIterator[None]:
@@ -334,6 +373,19 @@ class Demo:
         check_deployments(deployments, self.summaries)
         if self.is_real and self.planned != self.summaries:
             raise DemoFailed("what was planned is not what was done")
+
+    async def _show_webhook(self, receiver: Receiver) -> None:
+        """Each event of the log came once, in its order, with a signature that is right."""
+        self.screen.heading("The webhook")
+        async with open_client(self.server) as client:
+            page = await client.events([("scope", f"project/{PROJECT}"), ("order", "oldest"),
+                                        ("limit", "1000")])  # fmt: skip
+        recorded = [json.loads(bytes(event))["id"] for event in page.events]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await receiver.wait_for(recorded[-1])
+        self.screen.table(webhook_table(recorded, receiver))
+        check_webhook(recorded, receiver)
 
     async def _check_password(self) -> None:
         """It is what the configuration marks sensitive: nobody was shown it, nothing keeps it."""
@@ -428,6 +480,26 @@ def counted(deployment: DeploymentState) -> tuple[int, ...]:
     """What Deploylog counted, in the order of Terraform's summary."""
     counts = deployment.counts
     return counts.added, counts.changed, counts.destroyed
+
+
+def webhook_table(recorded: Sequence[str], receiver: Receiver) -> Table:
+    """What was recorded, and what of it came."""
+    table = table_of("recorded", "received", "signed rightly", "in order", "missing", "repeated")
+    ids = receiver.ids
+    table.add_row(
+        str(len(recorded)), str(len(ids) + receiver.forged), str(len(ids)),
+        Text("yes", style="green") if ids == list(recorded) else Text("no", style="bold red"),
+        str(len(set(recorded) - set(ids))), str(len(ids) - len(set(ids))),
+    )  # fmt: skip
+    return table
+
+
+def check_webhook(recorded: Sequence[str], receiver: Receiver) -> None:
+    """All came, once and in order, and nothing else did."""
+    if receiver.forged:
+        raise DemoFailed("a webhook was signed wrongly")
+    if receiver.ids != list(recorded):
+        raise DemoFailed("the receiver did not get each event once, in order")
 
 
 def check_deployments(

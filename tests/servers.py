@@ -5,7 +5,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -238,9 +238,14 @@ def _session(url: str) -> aiohttp.ClientSession:
 
 _PROGRAM = """
 import json, sys
+from importlib import import_module
 from deploylog.server import serve
 from deploylog.settings import load_settings
 
+for name, value in json.loads(sys.argv[2]).items():
+    module, _, constant = name.rpartition(".")
+    assert hasattr(import_module(module), constant), name
+    setattr(import_module(module), constant, value)
 serve(load_settings(json.loads(sys.argv[1]), environ={}, config=None))
 """
 
@@ -264,12 +269,17 @@ class Spawned(Running):
 
 
 @asynccontextmanager
-async def spawned(store_url: str, **options: object) -> AsyncIterator[Spawned]:
-    """The service over the store at ``store_url``, in a process of its own."""
+async def spawned(
+    store_url: str, *, constants: Mapping[str, object] | None = None, **options: object
+) -> AsyncIterator[Spawned]:
+    """The service over the store at ``store_url``, in a process of its own; ``options`` are
+    settings, ``constants`` what modules have there instead, by their whole names.
+    """
     chosen = json.dumps({"port": 0, "store": store_url, **options})
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _PROGRAM, chosen, stderr=asyncio.subprocess.PIPE
-    )
+        sys.executable, "-c", _PROGRAM, chosen, json.dumps(constants or {}),
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     try:
         async with _session(url := await _announced(process)) as http:
             yield Spawned(url, http, process)

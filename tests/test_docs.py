@@ -43,7 +43,9 @@ from deploylog.service import NewDeployment
 from deploylog.settings import load_settings
 from deploylog.settings.table import SETTINGS, Setting
 from deploylog.telemetry import Metrics
+from receivers import receiving
 from servers import spawned
+from waiting import until
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -405,13 +407,13 @@ def _check_options(words: list[str]) -> None:
 class Tour:
     """A shell that walks through the README, beside a service."""
 
-    def __init__(self, url: str, directory: Path) -> None:
-        self._url = url
+    def __init__(self, directory: Path, url: str = "") -> None:
+        #: Where the service listens.
+        self.url = url
         self._directory = directory
         self._environment = {
             "HOME": str(directory),
             "PATH": f"{directory / 'bin'}:{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
-            "DEPLOYLOG_SERVER": url,
         }
         tool = directory / "bin" / "terraform"
         tool.parent.mkdir()
@@ -442,9 +444,9 @@ class Tour:
     def _started(self, text: str) -> Iterator[subprocess.Popen[str]]:
         """A shell that runs the block; it and all that it started end with the context."""
         shell = subprocess.Popen(
-            ["bash", "-c", text.replace(ADDRESS, self._url)],
+            ["bash", "-c", text.replace(ADDRESS, self.url)],
             cwd=self._directory,
-            env=self._environment,
+            env=self._environment | {"DEPLOYLOG_SERVER": self.url},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -470,11 +472,21 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     section = section_of((ROOT / "README.md").read_text(), "Five minutes")
     setup, first, *blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
     assert setup.startswith("make setup")
-    assert first.strip() == "deploylog serve"
+    seal, serve = first.strip().splitlines()
+    assert serve == "deploylog serve --secret-key-file sealing --delivery-networks 127.0.0.1/32"
 
-    run, plan, tail, stream, resume, rfs, wait, keys = blocks
-    async with spawned(f"sqlite:///{tmp_path / 'deploylog.db'}") as service:
-        tour = Tour(service.url, tmp_path)
+    run, plan, tail, stream, resume, rfs, wait, keys, webhook = blocks
+    tour = Tour(tmp_path)
+    tour.run(seal)
+    async with (
+        receiving() as receiver,
+        spawned(
+            f"sqlite:///{tmp_path / 'deploylog.db'}",
+            secret_key_file=str(tmp_path / "sealing"),
+            delivery_networks="127.0.0.1/32",
+        ) as service,
+    ):
+        tour.url = service.url
 
         applied = tour.run(run)
         planned = tour.run(plan)
@@ -484,6 +496,8 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
         listed = json.loads(tour.run(rfs))
         waited = tour.run(wait)
         allowed = tour.run(keys)
+        subscribed = tour.run(keys + webhook.replace("http://127.0.0.1:9000", receiver.url))
+        await until(lambda: any(b'"deployment.completed"' in body for _, body in receiver.requests))
 
     assert "Apply complete! Resources: 9 added" in applied
     assert planned.endswith("Plan: 6 to add, 2 to change, 5 to destroy.\n")
@@ -492,6 +506,9 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     assert [event["event_type"] for event in listed["stack_events"]] == ["CREATION_COMPLETE"] * 3
     assert "completed" in waited
     assert "changeset.completed" in allowed
+    assert "secret: whsec_" in subscribed
+    assert subscribed.count("ops") == 1
+    assert b'"stack.created"' in receiver.requests[0][1]
 
 
 async def test_staging_without_bluelinks_cli_runs(tmp_path: Path):
@@ -504,7 +521,7 @@ async def test_staging_without_bluelinks_cli_runs(tmp_path: Path):
 
     store = f"sqlite:///{tmp_path / 'deploylog.db'}"
     async with spawned(store, plan_folders=str(plans)) as service:
-        tour = Tour(service.url, tmp_path)
+        tour = Tour(tmp_path, service.url)
         id = tour.run(stage.replace("/srv/plans", str(plans))).strip()
         recent, everything, resumed, whole = [tour.run(f"ID={id}\n{text}") for text in rest]
 

@@ -273,6 +273,16 @@ BOT = SLACK | {"aim": Aim(token=TOKEN, channel="#deploys")}
 
 
 @pytest.mark.parametrize(
+    ("asked", "order"),
+    [({}, "strict"), (SLACK, "strict"), (BOT, "lane"), (BOT | {"order": "strict"}, "strict")],
+)
+async def test_a_bot_has_a_lane_for_each_deployment_unless_asked_otherwise(
+    subscribing: Subscribing, asked: dict[str, object], order: str
+):
+    assert (await created(subscribing, **asked)).order == order
+
+
+@pytest.mark.parametrize(
     ("asked", "shown", "signed"),
     [
         ({}, "https://hooks.example.com/…", 1),

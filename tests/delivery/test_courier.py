@@ -184,6 +184,16 @@ async def test_what_a_receiver_asks_for_makes_no_wait_shorter(
     assert clock.passed == pytest.approx(5 + 15 + 60, rel=0.01)
 
 
+async def test_slack_is_tried_again_when_it_says(office: Office, store: Store, clock: JumpingClock):
+    sub = await office.hold(subscription(kind="slack"))
+    await store.log.append(new_events(1))
+    busy = Verdict(result="retry", answer=Answer(status=429, retry_after=1.0), error="429")
+
+    await office.deliver(sub, Scripted(fails(1, busy)), until_sent=2)
+
+    assert 1 <= clock.passed <= 1.3
+
+
 async def test_what_a_receiver_asks_for_counts_while_it_fails_too(
     office: Office, store: Store, clock: JumpingClock
 ):

@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ async def test_the_demo_shows_everything_once(start_demo: StartDemo, temporary: 
     assert "diff │ Plan: 6 to add, 2 to change, 5 to destroy." in said
     assert "s3cr3t" not in said
     assert "CREATION_COMPLETE" in said
+    assert re.search(r"^(\d\d+) +\1 +\1 +yes +0 +0 *$", said, re.MULTILINE)
     assert "…" not in said
     assert names_in(temporary) == []
 
@@ -98,6 +100,23 @@ async def test_the_demo_ends_cleanly_when_interrupted(
     assert demo.returncode == 130, said
     assert "Traceback" not in said
     assert names_in(temporary) == []
+
+
+@pytest.mark.parametrize(
+    ("came", "forged", "is_right"),
+    [("abc", 0, True), ("ab", 0, False), ("acb", 0, False), ("aabc", 0, False), ("abc", 1, False)],
+)
+def test_the_demo_fails_unless_each_event_came_once_and_in_order(
+    monkeypatch: pytest.MonkeyPatch, came: str, forged: int, is_right: bool
+) -> None:
+    monkeypatch.syspath_prepend(DEMO.parent)
+    demo, receiver = import_module("demo"), import_module("receiver").Receiver()
+    receiver.genuine = [(id, "note") for id in came]
+    receiver.forged = forged
+
+    expected = nullcontext() if is_right else pytest.raises(demo.DemoFailed)
+    with expected:
+        demo.check_webhook(list("abc"), receiver)
 
 
 @pytest.fixture

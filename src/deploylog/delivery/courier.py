@@ -313,6 +313,7 @@ class Courier:
             tried.parcel.items[0].tries + 1,
             retry_after=tried.verdict.answer.retry_after,
             chance=chance,
+            is_slack=self.subscription.kind == "slack",
         )
         due = tried.ended + wait
         pending = self._lanes.fail(

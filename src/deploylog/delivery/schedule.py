@@ -25,12 +25,15 @@ PROBE_SECONDS = 900
 MOST_RETRY_AFTER = 3600.0
 
 
-def delay(tries: int, *, retry_after: float | None, chance: float) -> int:
+def delay(tries: int, *, retry_after: float | None, chance: float, is_slack: bool = False) -> int:
     """How long to wait after so many failed attempts, in ns.
 
     ``retry_after`` is what the receiver asks for, in seconds; it makes the wait longer, never
-    shorter. ``chance`` is between 0 and 1.
+    shorter, but for Slack's: it takes a message a second, and says when it takes the next one.
+    ``chance`` is between 0 and 1.
     """
+    if is_slack and retry_after is not None:
+        return max(asked(retry_after, chance), SECOND)
     planned = spread(DELAYS[min(tries, len(DELAYS)) - 1], chance)
     return max(planned, asked(retry_after, chance))
 

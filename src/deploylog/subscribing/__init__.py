@@ -24,7 +24,7 @@ from deploylog.scope import ROOT
 from deploylog.store.base import Backlog, RecordedAttempt, Store
 from deploylog.subscribing.asked import Aim, Change, NewSubscription
 from deploylog.subscribing.formats import only_known
-from deploylog.subscribing.targets import show
+from deploylog.subscribing.targets import show, usual_order
 from deploylog.subscribing.vault import Vault
 from deploylog.subscriptions import Attempt, Format, Owner, Pending, Subscription
 
@@ -110,7 +110,7 @@ class Subscribing:
             kind=new.kind,
             format=new.format,
             filter=filter,
-            order=new.order,
+            order=new.order or usual_order(target),
             state="active",
             reason=None,
             owner=owner,

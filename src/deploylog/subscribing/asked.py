@@ -25,7 +25,8 @@ class NewSubscription(msgspec.Struct, frozen=True, kw_only=True):
     aim: Aim
     format: Format = "cloudevents"
     filter: Filter
-    order: Order = "strict"
+    #: ``None``: what is usual for the target.
+    order: Order | None = None
     #: What signs; drawn when it is not given.
     secret: str | None = None
     #: ``now``, ``start``, or the id of the last event that is not to be delivered.

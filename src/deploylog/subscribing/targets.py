@@ -7,7 +7,7 @@ import msgspec
 
 from deploylog.errors import InvalidSubscription
 from deploylog.subscribing.asked import Aim
-from deploylog.subscriptions import Kind, Target
+from deploylog.subscriptions import Kind, Order, Target
 
 #: Gives the address as it will be used; raises InvalidSubscription for one that will not be.
 CheckUrl = Callable[[str], str]
@@ -34,6 +34,11 @@ def aim_at(kind: Kind, before: Target, aim: Aim, *, check_url: CheckUrl) -> Targ
     if kind == "webhook":
         return _webhook(target, check_url)
     return _slack(target, check_url)
+
+
+def usual_order(target: Target) -> Order:
+    """By lane for a Slack bot, which has a message for each deployment; else strict."""
+    return "lane" if target.token else "strict"
 
 
 def show(kind: Kind, target: Target) -> str:

@@ -62,7 +62,8 @@ class NewBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     format: Format = "cloudevents"
     scopes: tuple[str, ...] = ()
     filter: FilterBody = FilterBody()
-    order: Order = "strict"
+    #: ``lane`` with a bot's token, else ``strict``.
+    order: Order | None = None
     start: str = msgspec.field(name="from", default="now")
 
 
