@@ -28,7 +28,7 @@ from deploylog.subscribing import MAX_SUBSCRIPTIONS, Subscribing
 from deploylog.subscribing.asked import Aim, Change, NewSubscription
 from deploylog.subscribing.vault import MAX_SECRETS, Vault, require_opened
 from deploylog.subscriptions import Attempt, Delivery, Owner, Pending, Subscription
-from factories import attempt, new_event, now, subscription
+from factories import attempt, delivery, new_event, now, subscription
 
 #: An id that nothing has.
 NOBODYS = "5c5ecbb0-6d2c-4f1f-9d0c-0d6f5f6d3c11"
@@ -452,6 +452,19 @@ async def test_one_sees_ones_own_and_those_whose_scopes_one_administers(
     else:
         with pytest.raises(SubscriptionNotFound, match=mine.id):
             await subscribing.get(who, mine.id)
+
+
+async def test_what_receivers_answer_is_the_owners_alone(subscribing: Subscribing, store: Store):
+    mine = await created(subscribing)
+    await store.deliveries.claim("me", now=1, until=2)
+    told = delivery(mine, attempt(1, response="you said: secret"))
+    await store.deliveries.record("me", [told], now=1)
+
+    [own] = await subscribing.attempts(OWNER, mine.id, before=None, limit=9)
+    [others] = await subscribing.attempts(ADMIN, mine.id, before=None, limit=9)
+
+    assert own.response == "you said: secret"
+    assert (others.response, others.status, others.number) == ("", own.status, own.number)
 
 
 async def test_what_one_may_not_see_is_as_what_there_is_not(subscribing: Subscribing):

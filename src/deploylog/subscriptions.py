@@ -39,6 +39,8 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     id: str
     name: str
+    #: Those that it is in; none when it is in all.
+    groups: tuple[str, ...] = ()
 
 
 class SecretTerm(msgspec.Struct, frozen=True, kw_only=True):

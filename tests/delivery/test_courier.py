@@ -25,12 +25,13 @@ from deploylog.hub import Hub
 from deploylog.principals import Visibility
 from deploylog.scope import ROOT, Scope
 from deploylog.store.base import Query, Store
-from deploylog.subscriptions import REDELIVERED
+from deploylog.subscriptions import REDELIVERED, Owner
 from deploylog.times import SECOND
 from factories import new_event, new_events, subscription
 from waiting import until
 
 RESOURCES = Filter(all_of=(any_of("type", ("resource.*",)),))
+NOTICES = Filter(all_of=(any_of("type", ("subscription.*",)),))
 ONE = "project/acme/stack/s/deployment/1"
 TWO = "project/acme/stack/s/deployment/2"
 
@@ -475,3 +476,48 @@ async def test_what_concerns_nobody_moves_the_checkpoint_too(store: Store, clock
             await until(lambda: courier.checkpoint == 7)
 
     assert (await store.subscriptions.get(sub.id)).checkpoint == 7
+
+
+async def test_a_gap_is_told_after_a_restart_too(office: Office, store: Store):
+    sub = await office.hold(subscription(filter=RESOURCES))
+    await store.log.append(new_events(3))
+    await store.log.prune(2**62)
+    courier = office.courier(sub, Scripted(always(OK)))
+    async with office.out(courier):
+        await until(lambda: told(store))
+    [kept] = await store.log.append(new_events(1))
+    sender = Scripted(always(OK))
+
+    await office.deliver(await store.subscriptions.get(sub.id), sender, until_sent=1)
+
+    [(positions, context)] = sender.sent
+    assert positions == (kept.position,)
+    assert context.gap == (0, 3)
+
+
+async def test_a_pause_does_not_count_towards_the_day(
+    office: Office, store: Store, clock: JumpingClock
+):
+    sub = await office.hold(subscription(filter=RESOURCES))
+    [event] = await store.log.append(new_events(1))
+    await office.deliver(sub, Scripted(always(REFUSED)), until_sent=1)
+    clock.now += 2 * 86_400 * SECOND
+    sender = Scripted(fails(3))
+
+    await office.deliver(await store.subscriptions.get(sub.id), sender, until_sent=4)
+
+    assert sender.positions == [event.position] * 4
+    assert await store.deliveries.parked(sub.id) == []
+
+
+async def test_what_the_log_says_of_a_subscription_is_for_its_owners_groups(
+    office: Office, store: Store, clock: JumpingClock
+):
+    owner = Owner(kind="key", id="ann", name="Ann", groups=("ops",))
+    sub = await office.hold(subscription(owner=owner))
+    await store.log.append(new_events(1))
+
+    await office.deliver(sub, Scripted(always(GONE)), until_sent=1)
+
+    [said] = await store.log.read(Query(filter=NOTICES))
+    assert said.groups == ("ops",)

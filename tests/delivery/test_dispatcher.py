@@ -302,3 +302,25 @@ async def test_who_was_overtaken_stops(world: World, store: Store):
         await until(lambda: sub.id in world.seen.gone)
 
     assert await store.deliveries.attempts(sub.id) == []
+
+
+async def test_an_error_of_the_program_ends_no_other_delivery(
+    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    await world.subscribe()
+    broken = [True]
+    list_ = store.subscriptions.list
+
+    async def breaks() -> list[Subscription]:
+        if broken[0]:
+            raise RuntimeError("not foreseen")
+        return await list_()
+
+    monkeypatch.setattr(store.subscriptions, "list", breaks)
+    await store.log.append(new_events(1))
+
+    async with world.delivering() as dispatcher:
+        await until(lambda: not dispatcher._changed.is_set())
+        broken[0] = False
+
+        await until(lambda: len(world.sender.sent) == 1)

@@ -145,6 +145,15 @@ async def test_one_at_a_time_holds_a_subscription(store: Store):
     assert await store.deliveries.claim("other", now=LATER, until=LATER + 1) == [new]
 
 
+async def test_a_lease_of_a_clock_that_was_set_back_holds_nobody_up(store: Store):
+    new = subscription()
+    await store.subscriptions.add(new)
+    ahead = 2 * 3600 * 10**9
+    await store.deliveries.claim("dead", now=ahead, until=ahead + LATER)
+
+    assert await store.deliveries.claim("me", now=NOW, until=LATER) == [new]
+
+
 async def test_who_holds_goes_on_holding(store: Store):
     new = await held(store)
 

@@ -158,7 +158,9 @@ class Courier:
         for event in batch.events:
             self._lanes.add(event, gap=self._gap)
             self._gap = None
-        self._lanes.looked(position)
+        if self._gap is None:
+            # Otherwise, whoever comes after us would not know of the gap.
+            self._lanes.looked(position)
         if not batch.events and self._lanes.checkpoint > self.checkpoint:
             # Nothing for us for a while: whoever comes after us need not look there again.
             self._report()

@@ -147,7 +147,8 @@ class Dispatcher:
             self._changed.clear()
             try:
                 await self._round()
-            except Unavailable:
+            except Exception:
+                # One subscription that cannot be dealt with must not end the service.
                 _LOGGER.exception("cannot look for subscriptions; trying again")
             await self._wait(LOOK_SECONDS)
 
@@ -274,7 +275,7 @@ class Dispatcher:
             await asyncio.sleep(OWNER_SECONDS)
             try:
                 await self._look_at_owners()
-            except Unavailable:
+            except Exception:
                 _LOGGER.exception("cannot look owners up; trying again")
 
     async def _look_at_owners(self) -> None:

@@ -6,6 +6,7 @@ Events of one lane wait for one another. What failed holds up its lane only; wha
 
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from heapq import heappop, heappush
 
 import msgspec
@@ -71,6 +72,15 @@ class _Lane:
     @property
     def is_blocked(self) -> bool:
         return bool(self.queue) and self.queue[0].tries > 0
+
+
+@lru_cache(maxsize=4096)
+def _lane_of(scopes: tuple[Scope, ...]) -> Scope:
+    """The deployment, or the first scope of what is in none."""
+    place = place_of(scopes)
+    if place is None or place.deployment_id is None:
+        return scopes[0]
+    return deployment_scope(place.project, place.stack_id, place.deployment_id)
 
 
 class Lanes:
@@ -221,12 +231,7 @@ class Lanes:
 
     def name_of(self, event: Event) -> Scope:
         """The lane that an event goes into; it is the scope that its events have in common."""
-        if self._order == "strict":
-            return ROOT
-        place = place_of(event.scopes)
-        if place is None or place.deployment_id is None:
-            return event.scopes[0]
-        return deployment_scope(place.project, place.stack_id, place.deployment_id)
+        return ROOT if self._order == "strict" else _lane_of(event.scopes)
 
     def _lane(self, name: str) -> _Lane:
         return self._lanes.setdefault(name, _Lane())

@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from deploylog.errors import StoreUnavailable
 from deploylog.events import NewEvent
 from deploylog.store.base import Deliveries, EventLog
 from deploylog.subscriptions import Delivery
@@ -53,7 +52,7 @@ class Ledger:
         self._come = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        #: How many reports were taken, and how many of them are dealt with.
+        #: How many reports and notices were taken, and how many of them are dealt with.
         self._taken = 0
         self._written = 0
         self._wrote = asyncio.Event()
@@ -70,6 +69,8 @@ class Ledger:
     def tell(self, notice: NewEvent) -> None:
         """Take what the log is to say; it is recorded before the reports that are taken after."""
         self._notices.append(notice)
+        self._taken += 1
+        self._come.set()
 
     async def has_room(self) -> None:
         """Wait while too much is unwritten."""
@@ -81,7 +82,7 @@ class Ledger:
         self._room.set()
 
     async def written(self) -> None:
-        """Wait until every report that was taken so far is on disk."""
+        """Wait until everything that was taken so far is on disk."""
         taken = self._taken
         while self._written < taken:
             self._wrote.clear()
@@ -96,16 +97,17 @@ class Ledger:
             reports, self._reports = self._reports, []
             notices, self._notices = self._notices, []
             self._room.set()
-            if reports:
+            if reports or notices:
                 await self._persist(reports, notices)
-            self._written += len(reports)
+            self._written += len(reports) + len(notices)
             self._wrote.set()
 
     async def _persist(self, reports: list[Delivery], notices: list[NewEvent]) -> None:
         while True:
             try:
                 await self._write(reports, notices)
-            except StoreUnavailable:
+            except Exception:
+                # Whatever it is: a report that is dropped is an event that is sent again.
                 _LOGGER.exception("cannot record deliveries; trying again")
                 await asyncio.sleep(RETRY_SECONDS)
             else:

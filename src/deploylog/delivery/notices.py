@@ -17,7 +17,10 @@ Happening = Literal["failing", "resumed", "disabled", "gap"]
 def notice(
     subscription: Subscription, what: Happening, *, why: str, time: int, key: str
 ) -> NewEvent:
-    """The event; ``time`` in ns, ``key`` tells this time from others that the same happened."""
+    """The event; ``time`` in ns, ``key`` tells this time from others that the same happened.
+
+    It is for the owner's groups: others need not know of the subscription.
+    """
     scopes = [path for path in subscription.filter.scopes if path != ROOT]
     data = {"subscription": subscription.id, "target": subscription.shown, "reason": why}
     return NewEvent(
@@ -27,6 +30,7 @@ def notice(
         time=time,
         producer_id=f"{subscription.id}/{what}/{key}",
         subject=subscription.name,
+        groups=subscription.owner.groups,
         message=f"Subscription {subscription.name} to {subscription.shown}: {what}, {why}",
         data=msgspec.Raw(msgspec.json.encode(data)),
     )

@@ -9,8 +9,10 @@ DELAYS = (5, 15, 60, 300, 900, 1800, 3600)
 #: do not all come back together.
 JITTER = 0.2
 
-#: Seconds after its first attempt after which an event is given up.
+#: Seconds after its first attempt after which an event is given up, and the attempts that it has
+#: had by then: while the subscription was paused, none was made.
 GIVE_UP_SECONDS = 86_400
+LEAST_TRIES = 10
 
 #: Seconds for which a failing event holds up its lane; it holds up a strict order until it is
 #: given up.

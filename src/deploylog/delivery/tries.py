@@ -24,8 +24,12 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_last(self) -> bool:
         """Whether it has been tried for long enough."""
-        first = self.parcel.items[0].first
-        return first is not None and schedule.is_over(first, self.ended, schedule.GIVE_UP_SECONDS)
+        first, tries = self.parcel.items[0].first, self.parcel.items[0].tries + 1
+        return (
+            first is not None
+            and tries >= schedule.LEAST_TRIES
+            and schedule.is_over(first, self.ended, schedule.GIVE_UP_SECONDS)
+        )
 
     def parked(self) -> tuple[Pending, ...]:
         """The events as they are kept once they are given up."""

@@ -216,9 +216,15 @@ class Subscribing:
     async def attempts(
         self, principal: Principal, id: str, *, before: int | None, limit: int
     ) -> list[RecordedAttempt]:
-        """What became of its requests, newest first."""
+        """What became of its requests, newest first.
+
+        What receivers answered is the owner's alone: they may repeat what they were sent.
+        """
         found = await self.get(principal, id)
-        return await self._store.deliveries.attempts(found.id, before=before, limit=limit)
+        attempts = await self._store.deliveries.attempts(found.id, before=before, limit=limit)
+        if _owns(principal, found):
+            return attempts
+        return [msgspec.structs.replace(each, response="") for each in attempts]
 
     async def parked(
         self, principal: Principal, id: str, *, after: int, limit: int
@@ -324,7 +330,8 @@ def owner_of(principal: Principal) -> Owner:
     """The principal as an owner; raises Forbidden when it cannot be one."""
     if principal.kind in _NOT_FOR_OWNERS:
         raise Forbidden("a subscription outlives this credential: subscribe with a key")
-    return Owner(kind=principal.kind, id=principal.id, name=principal.name)
+    groups = tuple(sorted(principal.groups or ()))
+    return Owner(kind=principal.kind, id=principal.id, name=principal.name, groups=groups)
 
 
 def require_room(all_: list[Subscription], owner: Owner, *, more: int) -> None:

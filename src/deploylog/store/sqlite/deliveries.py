@@ -30,9 +30,14 @@ from deploylog.subscriptions import (
 #: Attempts forgotten in one transaction, so that others do not wait long.
 FORGOTTEN_AT_ONCE = 5_000
 
-_CLAIM = (
-    "UPDATE subscriptions SET holder = ?1, held_until = ?2 WHERE holder = ?1 OR held_until <= ?3"
-)
+#: How far ahead a lease may end, in ns: one that ends later was given by a clock that has been set
+#: back since.
+MOST_AHEAD = 3600 * 10**9
+
+_CLAIM = f"""
+UPDATE subscriptions SET holder = ?1, held_until = ?2
+WHERE holder = ?1 OR held_until <= ?3 OR held_until > ?3 + {MOST_AHEAD}
+"""
 
 _HELD = "SELECT number FROM subscriptions WHERE id = ? AND holder = ? AND held_until > ?"
 
