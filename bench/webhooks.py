@@ -100,7 +100,7 @@ async def caught_up(client: Client, ids: Iterable[str]) -> None:
             standing = msgspec.json.decode(answer, type=_Standing)
             if standing.lag == 0 and standing.pending == 0:
                 break
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
 
 
 async def arrivals(client: Client) -> Arrivals:

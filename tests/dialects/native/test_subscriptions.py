@@ -342,7 +342,7 @@ async def test_what_became_of_deliveries_is_told(near: Local):
     async with receiving(REFUSED) as receiver:
         told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
         [event] = await near.append([line()])
-        told = await told_until(near, told["id"], parked=1)
+        told = await told_until(near, told["id"], parked=1, lag=0)
     one = f"{SUBSCRIPTIONS}/{told['id']}"
 
     attempts = (await near.get(f"{one}/attempts")).json

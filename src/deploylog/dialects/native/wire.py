@@ -270,12 +270,16 @@ def events_path(filter: Filter, event: Event) -> str:
 
     The filter has no times. Who knows the last event that came adds ``after``.
     """
+    return f"{_filter_path(filter)}&before={event.id}"
+
+
+@lru_cache(maxsize=1024)
+def _filter_path(filter: Filter) -> str:
     names = {field: name for name, field in FILTERS.items()}
-    pairs = [("scope", str(path)) for path in filter.scopes]
+    pairs = [("order", "oldest"), *(("scope", str(path)) for path in filter.scopes)]
     for condition in filter.all_of:
         patterns = (*condition.values, *(f"{prefix}*" for prefix in condition.prefixes))
         pairs += [(names[condition.field], pattern) for pattern in patterns]
-    pairs += [("order", "oldest"), ("before", event.id)]
     return f"/log/v1/events?{urlencode(pairs, safe='/*')}"
 
 
