@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import msgspec
 import pytest
+from yarl import URL
 
 from deploylog.auth.apikey import make_key
 from deploylog.dialects.cloudformation.document import NAMESPACE
@@ -86,6 +87,16 @@ async def test_a_browser_is_led_to_the_documentation(server: Local):
     assert (plain.status, plain.headers["location"]) == (307, "/docs")
     assert (below.status, below.headers["location"]) == (307, "/prod/docs")
     assert head.status == 307
+
+
+@pytest.mark.parametrize("query", ["a=%C3%A9", "%ff", "Action%ff=1", "Acti%6fn"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_no_query_of_a_stranger_is_a_fault_of_ours(server: Local, method: str, query: str):
+    url = URL(f"{server.url}/?{query}", encoded=True)
+
+    answer = await server.ask(method, url, allow_redirects=False)  # type: ignore[arg-type]
+
+    assert answer.status == (400 if query == "Acti%6fn" else 307)
 
 
 async def test_a_browser_needs_no_credentials_but_an_action_does(server: Local):

@@ -89,8 +89,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_call(form: bytes) -> Call:
     """Read what a form or a query string says; raises QueryError."""
-    text = form.decode("latin-1")
-    parameters = dict(parse_qsl(text, keep_blank_values=True, errors="replace"))
+    parameters = _parse(form)
     action = parameters.get("Action")
     if not action:
         message = "The request is missing an action or a required parameter"
@@ -103,7 +102,12 @@ def parse_call(form: bytes) -> Call:
 
 def has_action(query_string: bytes) -> bool:
     """Whether a query string calls an action."""
-    return any(name == b"Action" for name, _ in parse_qsl(query_string, keep_blank_values=True))
+    return "Action" in _parse(query_string)
+
+
+def _parse(form: bytes) -> dict[str, str]:
+    # Of bytes, parse_qsl takes ASCII only, and raises for any other that is percent-encoded.
+    return dict(parse_qsl(form.decode("latin-1"), keep_blank_values=True, errors="replace"))
 
 
 def unknown_action(action: str, version: str = VERSION) -> QueryError:
