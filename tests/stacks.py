@@ -7,7 +7,7 @@ import msgspec
 
 from deploylog.events import NewEvent, Resource
 from deploylog.scope import Scope, deployment_scope, scope, stack_scope
-from deploylog.stackstatus import SOURCE, TYPES, StackEvent
+from deploylog.stackstatus import SOURCE, TYPES, StackEvent, catalogue_id
 from deploylog.times import parse_time
 
 NAME = "alinux2-image"
@@ -114,7 +114,7 @@ def collected(
 
     ``beside`` are scopes that its events are in, too.
     """
-    id = str(uuid5(NAMESPACE_URL, arn))
+    id = catalogue_id(project, arn)
     name = name or arn.split("/")[1]
     created = NewEvent(
         type="stack.created",

@@ -3,6 +3,8 @@
 Sources: the CloudFormation User Guide, "Stack status codes", and the API Reference, StackEvent.
 """
 
+from uuid import NAMESPACE_URL, uuid5
+
 import msgspec
 
 from deploylog.events import NewEvent
@@ -93,6 +95,12 @@ class StackEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         # A nested stack has no physical id either, in the event that begins it.
         is_unnamed = not self.physical_resource_id and self.logical_resource_id == self.stack_name
         return is_unnamed or self.physical_resource_id == self.stack_id
+
+
+def catalogue_id(project: str, arn: str) -> str:
+    """The catalogue's id of the stack that has this ARN."""
+    # With the project, or who writes another could use the ids up.
+    return str(uuid5(NAMESPACE_URL, f"{project}/{arn}"))
 
 
 def stack_event_of(event: NewEvent) -> StackEvent | None:

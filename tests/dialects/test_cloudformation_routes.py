@@ -15,7 +15,7 @@ from deploylog.principals import parse_grant
 from deploylog.store.base import Store
 from factories import now
 from servers import EVENTS, Answer, Local, line, running
-from stacks import ARN, NAME, collected, image_build, image_scope, own_event, stack_event
+from stacks import ARN, NAME, NESTED, collected, image_build, image_scope, own_event, stack_event
 
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
 
@@ -243,6 +243,23 @@ async def test_a_collected_stack_of_a_name_that_was_taken_is_found_by_its_arn(se
 
     [stack] = told(await call(server, "DescribeStacks", StackName=other), "Stacks")
 
+    assert (stack["StackId"], stack["StackName"]) == (other, NAME)
+
+
+async def test_a_stack_with_the_longer_name_is_not_taken_for_one_nested_in_it(server: Local):
+    other = ARN[:-1] + "7"
+    name = f"{NAME}/{other.rpartition('/')[2]}"
+    await server.store.log.append(collected(image_build()))
+    events = [
+        own_event("CREATE_IN_PROGRESS", "2022-03-30T23:26:01.120Z", arn=other),
+        own_event("CREATE_IN_PROGRESS", "2022-03-30T23:26:21.100Z", arn=NESTED),
+    ]
+    await server.store.log.append(collected(events, arn=other, name=name))
+
+    listed = told(await call(server, "DescribeStacks"), "Stacks")
+    [stack] = told(await call(server, "DescribeStacks", StackName=other), "Stacks")
+
+    assert {each["StackId"] for each in listed} == {ARN, other}
     assert (stack["StackId"], stack["StackName"]) == (other, NAME)
 
 

@@ -10,11 +10,11 @@ from deploylog.client import Client, ClientError, Params
 from deploylog.client.patience import Persistence, persist
 from deploylog.events import NewEvent
 from deploylog.ingest.cloudevents import render_new_event
-from deploylog.ingest.cloudformation import StackFrame, StackRecord, catalogue_id
+from deploylog.ingest.cloudformation import StackFrame, StackRecord
 from deploylog.ingest.stack_events import Recorded, nested_arns, time_of
 from deploylog.ingest.stack_operations import LIFECYCLE, Operation, operations_of
 from deploylog.scope import Scope
-from deploylog.stackstatus import SOURCE, STACK_TYPE, StackEvent, stack_event_of
+from deploylog.stackstatus import SOURCE, STACK_TYPE, StackEvent, catalogue_id, stack_event_of
 from deploylog.times import MILLISECOND, parse_time, render_time
 
 _T = TypeVar("_T")

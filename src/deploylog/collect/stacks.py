@@ -11,10 +11,11 @@ from deploylog.collect.collector import Collector, Pace, StackReader
 from deploylog.collect.logbook import Logbook
 from deploylog.collect.source import CloudFormation, FoundStack, Refusing
 from deploylog.errors import DeploylogError
-from deploylog.ingest.cloudformation import StackFrame, catalogue_id
+from deploylog.ingest.cloudformation import StackFrame
 from deploylog.ingest.stack_events import name_in
 from deploylog.ingest.stack_operations import Operation
 from deploylog.scope import Scope, scope
+from deploylog.stackstatus import catalogue_id
 
 #: Tags of the stacks that AWS ParallelCluster makes, and the scope that each tells.
 _TAGS = {"parallelcluster:image_id": "image", "parallelcluster:cluster-name": "cluster"}

@@ -9,7 +9,6 @@ the User Guide, "Stack status codes".
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Literal
-from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
@@ -25,7 +24,7 @@ from deploylog.events import (
 from deploylog.ingest.stack_events import EVENTBRIDGE_PREFIX, SAME, name_in, time_of
 from deploylog.ingest.stack_operations import Operation, end_operation
 from deploylog.scope import Scope, deployment_scope, stack_scope
-from deploylog.stackstatus import SOURCE, TYPES, StackEvent
+from deploylog.stackstatus import SOURCE, TYPES, StackEvent, catalogue_id
 from deploylog.times import SECOND
 
 #: What the catalogue says that deployments were made with.
@@ -112,12 +111,6 @@ class StackFrame(msgspec.Struct, frozen=True, kw_only=True):
     def long_name(self) -> str:
         """Its name in the catalogue when another stack there has the short one."""
         return f"{self.name[:_LONGEST_NAME]}/{self.arn.rpartition('/')[2][:36]}"
-
-
-def catalogue_id(project: str, arn: str) -> str:
-    """The catalogue's id of the stack that has this ARN."""
-    # With the project, or who writes another could use the ids up.
-    return str(uuid5(NAMESPACE_URL, f"{project}/{arn}"))
 
 
 class StackRecord:

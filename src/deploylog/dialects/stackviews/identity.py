@@ -8,6 +8,7 @@ import msgspec
 
 from deploylog.catalogue import MAX_NAME_LENGTH, Stack
 from deploylog.scope import Scope, segments
+from deploylog.stackstatus import catalogue_id
 
 #: AWS General Reference, Amazon Resource Names; CloudFormation API Reference, Stack.
 _ARN = re.compile(
@@ -76,7 +77,7 @@ def _uuid(text: str) -> str:
 
 def is_stack_of(stack: Stack, arn: str) -> bool:
     """Whether a collector made this stack for the one of CloudFormation that has the ARN."""
-    return stack.id == str(uuid5(NAMESPACE_URL, arn))
+    return stack.id == catalogue_id(stack.project, arn)
 
 
 def kinds_of(scopes: tuple[Scope, ...]) -> set[Kind]:
