@@ -81,6 +81,8 @@ class StackEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     timestamp: str
     resource_status: str
     resource_status_reason: str | None = None
+    #: How far it is within its status, such as ``CONFIGURATION_COMPLETE``.
+    detailed_status: str | None = None
     #: A text that holds JSON.
     resource_properties: str | None = None
     client_request_token: str | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import permutations
 from typing import Any
 
 import msgspec
@@ -250,6 +251,37 @@ def test_what_was_told_in_its_midst_belongs_to_the_operation_that_began_before_i
     assert places[5:] == [deployment_of(amid[0])] * 3
     assert len(set(places)) == 3
     assert [o.status for o in operations_of([*amid, *told])] == ["completed"] * 3
+
+
+@pytest.mark.parametrize("verb", ["CREATE", "UPDATE"])
+@pytest.mark.parametrize("detail", ["CONFIGURATION_COMPLETE", None])
+def test_a_beginning_that_is_told_again_is_no_other_operation(verb: str, detail: str | None):
+    told = record(
+        [
+            own(f"{verb}_IN_PROGRESS", 0),
+            bucket(f"{verb}_IN_PROGRESS", 1),
+            own(f"{verb}_IN_PROGRESS", 20, detailed_status=detail),
+            own(f"{verb}_COMPLETE", 40),
+        ]
+    )
+
+    assert [event.type for event in told if event.subject == "web"] == [
+        "deployment.started", "deployment.log", "deployment.completed",
+    ]  # fmt: skip
+    assert len({deployment_of(event) for event in told}) == 1
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_creation_is_one_however_it_is_told(order: tuple[int, ...]):
+    events = [
+        own("CREATE_IN_PROGRESS", 0),
+        own("CREATE_IN_PROGRESS", 20),
+        own("CREATE_COMPLETE", 40),
+    ]
+
+    told = one_by_one(*(events[place] for place in order))
+
+    assert [o.status for o in operations_of(told)] == ["completed"]
 
 
 def test_operations_that_follow_at_once_are_two():

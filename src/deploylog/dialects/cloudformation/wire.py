@@ -175,6 +175,7 @@ def show_event(event: StackEvent) -> Value:
         "ResourceStatusReason": event.resource_status_reason,
         "ResourceProperties": event.resource_properties,
         "ClientRequestToken": event.client_request_token,
+        "DetailedStatus": event.detailed_status,
     }
 
 
