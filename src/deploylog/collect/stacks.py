@@ -39,7 +39,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     def frame(self, arn: str, tags: dict[str, str]) -> StackFrame:
         """What all events of the stack have in common."""
         return StackFrame(
-            project=self.project, arn=arn, scopes=self._scopes(tags), groups=self.groups
+            project=self.project,
+            arn=arn,
+            scopes=self._scopes(tags),
+            groups=self.groups,
+            tags=tags,
         )
 
     def _scopes(self, tags: dict[str, str]) -> tuple[Scope, ...]:

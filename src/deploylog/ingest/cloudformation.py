@@ -86,6 +86,8 @@ class StackFrame(msgspec.Struct, frozen=True, kw_only=True):
     #: Where they are found, too, such as ``cluster/<name>``.
     scopes: tuple[Scope, ...] = ()
     groups: tuple[str, ...] = ()
+    #: The stack's own, as far as they are known.
+    tags: Mapping[str, str] | None = None
     via: Via | None = None
 
     @property
@@ -329,9 +331,16 @@ class StackRecord:
             of,
             subject=event.logical_resource_id,
             message=_capped(message),
-            data=_data(event, details),
+            data=_data(self._with_tags(event), details),
             resource=self._resource(event),
         )
+
+    def _with_tags(self, event: StackEvent) -> StackEvent:
+        """The event, with the stack's tags if it is the stack's own."""
+        tags = self._frame.tags
+        if not tags or not event.is_own or event.stack_id != self._frame.arn:
+            return event
+        return msgspec.structs.replace(event, tags=dict(tags))
 
     def _resource(self, event: StackEvent) -> Resource:
         id = event.physical_resource_id
