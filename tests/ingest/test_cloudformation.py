@@ -334,9 +334,10 @@ def test_events_of_a_nested_stack_go_into_the_deployment_of_the_outermost():
     assert told[2].resource.address == "web-Nested-X/Queue"
 
 
-def test_a_nested_stack_without_an_id_yet_is_not_the_stack_itself():
+@pytest.mark.parametrize("logical", ["Nested", "web"])
+def test_a_nested_stack_without_an_id_yet_is_not_the_stack_itself(logical: str):
     nested = stack_event(
-        ARN, "Nested", "CREATE_IN_PROGRESS", 1, resource_type=STACK_TYPE, physical_resource_id=""
+        ARN, logical, "CREATE_IN_PROGRESS", 1, resource_type=STACK_TYPE, physical_resource_id=""
     )
 
     _, event = record([own("CREATE_IN_PROGRESS", 0), nested])
