@@ -81,6 +81,8 @@ class StackEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     timestamp: str
     resource_status: str
     resource_status_reason: str | None = None
+    #: How far it is within its status, such as ``CONFIGURATION_COMPLETE``.
+    detailed_status: str | None = None
     #: A text that holds JSON.
     resource_properties: str | None = None
     client_request_token: str | None = None
@@ -90,11 +92,8 @@ class StackEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     @property
     def is_own(self) -> bool:
         """Whether it is about the stack itself, not about a resource in it."""
-        if self.resource_type != STACK_TYPE:
-            return False
-        # A nested stack has no physical id either, in the event that begins it.
-        is_unnamed = not self.physical_resource_id and self.logical_resource_id == self.stack_name
-        return is_unnamed or self.physical_resource_id == self.stack_id
+        # By its id alone: a stack that is nested in it may have its name for a logical id.
+        return (self.resource_type, self.physical_resource_id) == (STACK_TYPE, self.stack_id)
 
 
 def catalogue_id(project: str, arn: str) -> str:

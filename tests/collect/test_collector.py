@@ -8,12 +8,15 @@ from contextlib import suppress
 import pytest
 
 from cloudformation import ScriptedStack, arn_of, own_ids, stack_event
+from deploylog.auth.apikey import make_key
 from deploylog.client import Client, open_client
 from deploylog.client.patience import Backoff, Patience, Persistence
 from deploylog.collect.collector import Pace
 from deploylog.collect.source import Busy, FoundStack, Page, PatientCloudFormation
 from deploylog.collect.stacks import StackCollection, Wanted
+from deploylog.errors import OperatorError
 from deploylog.ingest.stack_operations import Operation
+from deploylog.principals import parse_grant
 from deploylog.stackstatus import STACK_TYPE, StackEvent
 from deploylog.store.base import Store
 from deploylog.times import SECOND
@@ -61,13 +64,15 @@ class Runs:
         #: What happens in each sleep, beside.
         self.beside: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
 
-    async def __call__(self, sleep: Callable[[], None], *, stack: str = "web") -> Operation | None:
+    async def __call__(
+        self, sleep: Callable[[], None], *, stack: str = "web", groups: tuple[str, ...] = ()
+    ) -> Operation | None:
         async def slept(seconds: float) -> None:
             sleep()
             await self.beside()
 
         return await StackCollection(
-            Wanted(stack=stack, project="acme"),
+            Wanted(stack=stack, project="acme", groups=groups),
             PatientCloudFormation(
                 self._told, patience=1e9, say=self.said.append, sleep=slept, jitter=lambda: 0.5
             ),
@@ -135,6 +140,25 @@ async def test_what_appears_after_the_end_though_it_happened_before_is_collected
 
     assert late.event_id in await ids(server)
     assert await counts(server) == [("create", "completed", 2)]
+
+
+async def test_a_key_that_does_not_see_what_it_records_is_refused(server: Local):
+    grants = [parse_grant("read:project/acme"), parse_grant("write:project/acme")]
+    keys = [
+        make_key(name="ci", groups=groups, grants=grants, now=now()) for groups in ((), ("ops",))
+    ]
+    for stored, _ in keys:
+        await server.store.keys.add(stored)
+    (_, outside), (_, within) = keys
+
+    async with open_client(server.url, outside) as client:
+        with pytest.raises(OperatorError, match="--group"):
+            await Runs(Told(creation()), client)(nothing, groups=("ops",))
+    async with open_client(server.url, within) as client:
+        operation = await Runs(Told(creation()), client)(nothing, groups=("ops",))
+
+    assert operation is not None
+    assert (operation.verb, operation.status) == ("create", "completed")
 
 
 async def test_an_operation_that_no_event_tells_yet_is_awaited(server: Local, client: Client):

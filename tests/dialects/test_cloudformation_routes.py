@@ -92,6 +92,16 @@ async def test_a_browser_is_led_to_the_documentation(server: Local):
     assert head.status == 307
 
 
+@pytest.mark.parametrize("query", ["a=%C3%A9", "%ff", "Action%ff=1", "Acti%6fn"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_no_query_of_a_stranger_is_a_fault_of_ours(server: Local, method: str, query: str):
+    url = URL(f"{server.url}/?{query}", encoded=True)
+
+    answer = await server.ask(method, url, allow_redirects=False)  # type: ignore[arg-type]
+
+    assert answer.status == (400 if query == "Acti%6fn" else 307)
+
+
 async def test_a_browser_needs_no_credentials_but_an_action_does(server: Local):
     stored, _ = make_key(name="ci", groups=(), grants=[parse_grant("read:/")], now=now())
     await server.store.keys.add(stored)

@@ -1,11 +1,12 @@
 """What stacks are called."""
 
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
 import pytest
 
 from deploylog.catalogue import Stack
 from deploylog.dialects.stackviews.identity import Place, is_stack_of, kinds_of, parse_arn
+from deploylog.ingest.cloudformation import StackFrame
 from deploylog.scope import Scope, scope
 from stacks import ARN, NAME
 
@@ -65,7 +66,8 @@ def test_a_long_name_leaves_room_for_the_uuid():
 
 
 def test_a_collectors_stack_is_known_by_its_id():
-    assert is_stack_of(stack(str(uuid5(NAMESPACE_URL, f"acme/{ARN}"))), ARN)
+    assert is_stack_of(stack(StackFrame(project="acme", arn=ARN).stack_id), ARN)
+    assert not is_stack_of(stack(StackFrame(project="other", arn=ARN).stack_id), ARN)
     assert not is_stack_of(stack(), ARN)
 
 

@@ -251,8 +251,12 @@ def test_what_was_collected_is_told_as_it_was_said_but_for_the_form_of_the_time(
     assert told.event.event_id == "e-1"
 
 
-def test_a_time_that_cannot_be_read_is_that_of_the_event():
-    said = own_event("CREATE_COMPLETE", "yesterday")
+@pytest.mark.parametrize(
+    "time",
+    ["yesterday", "0001-01-01T00:00:00+23:59", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59"],
+)
+def test_a_time_that_cannot_be_is_that_of_the_event(time: str):
+    said = own_event("CREATE_COMPLETE", time)
 
     told = collected(log_event(said))
 

@@ -473,6 +473,20 @@ async def test_tags_say_which_cluster_or_image_it_is(
     assert counts == [8, 8, 0]
 
 
+async def test_clients_of_cloudformation_see_the_stacks_own_tags(
+    server: Local, aws: ScriptedCloudFormation, collect: Collector
+):
+    tags = {"parallelcluster:version": "3.11.1", "parallelcluster:cluster-name": "hpc", "k": "<v>"}
+    create(aws.stack(**tags))
+    await collect()
+    client = cloudformation(server)
+
+    answer = await asked(lambda: client.describe_stacks(StackName="web"))
+
+    [stack] = answer["Stacks"]
+    assert {tag["Key"]: tag["Value"] for tag in stack["Tags"]} == tags
+
+
 async def test_the_service_may_be_away_for_a_while(
     store: Store, aws: ScriptedCloudFormation, tmp_path: Path
 ):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import permutations
 from typing import Any
 
 import msgspec
@@ -252,6 +253,37 @@ def test_what_was_told_in_its_midst_belongs_to_the_operation_that_began_before_i
     assert [o.status for o in operations_of([*amid, *told])] == ["completed"] * 3
 
 
+@pytest.mark.parametrize("verb", ["CREATE", "UPDATE"])
+@pytest.mark.parametrize("detail", ["CONFIGURATION_COMPLETE", None])
+def test_a_beginning_that_is_told_again_is_no_other_operation(verb: str, detail: str | None):
+    told = record(
+        [
+            own(f"{verb}_IN_PROGRESS", 0),
+            bucket(f"{verb}_IN_PROGRESS", 1),
+            own(f"{verb}_IN_PROGRESS", 20, detailed_status=detail),
+            own(f"{verb}_COMPLETE", 40),
+        ]
+    )
+
+    assert [event.type for event in told if event.subject == "web"] == [
+        "deployment.started", "deployment.log", "deployment.completed",
+    ]  # fmt: skip
+    assert len({deployment_of(event) for event in told}) == 1
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_creation_is_one_however_it_is_told(order: tuple[int, ...]):
+    events = [
+        own("CREATE_IN_PROGRESS", 0),
+        own("CREATE_IN_PROGRESS", 20),
+        own("CREATE_COMPLETE", 40),
+    ]
+
+    told = one_by_one(*(events[place] for place in order))
+
+    assert [o.status for o in operations_of(told)] == ["completed"]
+
+
 def test_operations_that_follow_at_once_are_two():
     told = record(
         [
@@ -320,9 +352,10 @@ def test_tags_are_not_taken_from_an_event():
     assert parse_stack_event(fields).tags is None
 
 
-def test_a_nested_stack_without_an_id_yet_is_not_the_stack_itself():
+@pytest.mark.parametrize("logical", ["Nested", "web"])
+def test_a_nested_stack_without_an_id_yet_is_not_the_stack_itself(logical: str):
     nested = stack_event(
-        ARN, "Nested", "CREATE_IN_PROGRESS", 1, resource_type=STACK_TYPE, physical_resource_id=""
+        ARN, logical, "CREATE_IN_PROGRESS", 1, resource_type=STACK_TYPE, physical_resource_id=""
     )
 
     _, event = record([own("CREATE_IN_PROGRESS", 0), nested])

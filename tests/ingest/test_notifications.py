@@ -178,6 +178,8 @@ HOST = "https://sns.eu-west-1.amazonaws.com"
         (f"{HOST}/?Action=X&x=/a.pem", False),
         (f"{HOST}/a/../b.pem", False),
         (f"{HOST}/a.pem#x", False),
+        (f"{HOST}/a.pem?1", False),
+        (f"{HOST}/a.pem?", False),
         (f"{HOST}/a.pem\n", False),
         ("https://[/a.pem", False),
         ("", False),

@@ -8,7 +8,7 @@ import msgspec
 from deploylog.client import Say, Sleep
 from deploylog.collect.logbook import Logbook
 from deploylog.collect.source import CloudFormation, Missing
-from deploylog.errors import InvalidEvent
+from deploylog.errors import InvalidEvent, OperatorError
 from deploylog.events import NewEvent
 from deploylog.ingest.cloudformation import OPEN_FAILURES, StackFrame, StackRecord
 from deploylog.ingest.stack_events import nested_arns, time_of
@@ -141,6 +141,7 @@ class Collector:
         #: What was read and needs no second look, by id: when it happened.
         self._done: dict[str, int] = {}
         self._held: set[str] = set()
+        self._is_read_back = False
 
     async def run(self) -> Operation | None:
         """Collect until the stack is deleted or, unless it is followed, until nothing is going
@@ -217,12 +218,26 @@ class Collector:
         told = self._tell(record, [event for event in fresh if recorded.find(event) is None])
         if told:
             await self._logbook.append(record, told)
+            await self._require_read_back(record)
         self._record = record
         for event in told:
             self._announce(event)
 
     def _is_own(self, event: StackEvent) -> bool:
         return event.is_own and event.stack_id == self._frame.arn
+
+    async def _require_read_back(self, record: StackRecord) -> None:
+        """Raise OperatorError unless the key sees what it records: to whoever does not, each look
+        would be the first, and what happens would belong to no operation.
+        """
+        if self._is_read_back or record.last is None:
+            return
+        if not await self._logbook.operations():
+            raise OperatorError(
+                f"the key cannot read what it has recorded of {self._frame.name}: it needs to read"
+                " the project, and to be in one of the groups that --group names"
+            )
+        self._is_read_back = True
 
     def _tell(self, record: StackRecord, events: Sequence[StackEvent]) -> list[NewEvent]:
         try:

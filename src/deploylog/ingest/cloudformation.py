@@ -86,7 +86,7 @@ class StackFrame(msgspec.Struct, frozen=True, kw_only=True):
     #: Where they are found, too, such as ``cluster/<name>``.
     scopes: tuple[Scope, ...] = ()
     groups: tuple[str, ...] = ()
-    #: Those of the stack; ``None`` where they are not known.
+    #: The stack's own, as far as they are known.
     tags: dict[str, str] | None = None
     via: Via | None = None
 
@@ -162,7 +162,7 @@ class StackRecord:
         if status == _REVIEW:
             return [self._told("deployment.log", event, time, None)]
         verb = self._verb(status, time)
-        if verb is not None:
+        if verb is not None and not self._is_under_way(event, time, verb):
             return self._begin(event, time, verb, later)
         before, operation = self._at(event, time, verb=_ENDED.get(status))
         end = self._end_type(status, operation)
@@ -182,6 +182,18 @@ class StackRecord:
         last = self._before(time)
         goes_on = last is not None and (last.ended is None or time - last.ended <= NEAR)
         return None if goes_on else "rollback"
+
+    def _is_under_way(self, event: StackEvent, time: int, verb: str) -> bool:
+        """Whether this tells again what goes on: that its resources are configured, say, or that
+        a hook looks at them.
+        """
+        if event.detailed_status is not None:
+            return True
+        # What is sent alone may come before the end of what was before; a stack is created once.
+        if self._frame.via is not None and verb != "create":
+            return False
+        last = self._before(time - SAME - 1)
+        return last is not None and last.ended is None and last.verb == verb
 
     def _end_type(self, status: str, operation: Operation) -> str | None:
         if status in _COMPLETIONS or (status in _ROLLED_BACK and operation.verb == "rollback"):
@@ -232,7 +244,8 @@ class StackRecord:
 
     def _is_it(self, operation: Operation, time: int, verb: str, next_: int | None) -> bool:
         if operation.verb is not None:
-            return operation.verb == verb and abs(operation.started - time) <= SAME
+            is_near = abs(operation.started - time) <= SAME or verb == "create"
+            return operation.verb == verb and is_near
         # Its beginning was not told: it is the last one before what is known of it.
         return operation.started >= time - NEAR and (next_ is None or operation.started < next_)
 

@@ -93,7 +93,8 @@ def is_topic(arn: str) -> bool:
 
 def is_certificate_url(url: str, topic: str) -> bool:
     """Whether SNS publishes its certificates there, in the topic's own region."""
-    path = _path_at_sns(url, topic)
+    # One certificate under many names would push the others out of what is remembered.
+    path = _path_at_sns(url, topic) if "?" not in url else None
     return path is not None and re.fullmatch(r"/[A-Za-z0-9_-]{1,128}\.pem", path) is not None
 
 

@@ -8,7 +8,7 @@ import msgspec
 from deploylog.errors import InvalidEvent, InvalidInput
 from deploylog.events import MAX_NAME_LENGTH, NewEvent
 from deploylog.stackstatus import STACK_TYPE, StackEvent, stack_event_of
-from deploylog.times import SECOND, parse_time
+from deploylog.times import LATEST, SECOND, parse_time
 
 #: How the ids begin that EventBridge's events get here: it knows none of CloudFormation's.
 EVENTBRIDGE_PREFIX = "eventbridge/"
@@ -58,9 +58,13 @@ _REQUIRED = tuple(f.encode_name for f in msgspec.structs.fields(StackEvent) if f
 def time_of(event: StackEvent) -> int:
     """When it happened, in ns; raises InvalidEvent."""
     try:
-        return parse_time(event.timestamp)
+        time = parse_time(event.timestamp)
     except InvalidInput as error:
         raise InvalidEvent(error.message, field="Timestamp") from error
+    # Others are looked for around it before the event itself is checked.
+    if not 0 <= time <= LATEST:
+        raise InvalidEvent("Timestamp lies outside 1970 to 2262", field="Timestamp")
+    return time
 
 
 def nested_arns(events: Iterable[StackEvent]) -> set[str]:

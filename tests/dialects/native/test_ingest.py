@@ -101,6 +101,24 @@ async def test_no_body_is_a_fault_of_ours(server: Local, body: bytes):
         assert (await server.post(body, "application/json", path)).status == 400
 
 
+@pytest.mark.parametrize(
+    ("time", "status"),
+    [
+        ("0001-01-01T00:00:00+23:59", 400),
+        ("1969-12-31T23:59:59Z", 400),
+        ("1970-01-01T00:00:00Z", 201),
+        ("2262-04-11T23:47:16Z", 201),
+        ("2262-04-11T23:47:17Z", 400),
+        ("9999-12-31T23:59:59-23:59", 400),
+    ],
+)
+async def test_a_time_that_no_event_can_have_is_refused(server: Local, time: str, status: int):
+    answer = await tell(server, envelope(ARN, "CREATE_IN_PROGRESS", time=time))
+
+    assert answer.status == status
+    assert status == 201 or answer.json["field"] == "Timestamp"
+
+
 async def test_a_project_is_needed_and_others_are_refused(server: Local, store: Store):
     stored, key = make_key(name="eb", groups=(), grants=[parse_grant("write:project/acme")],
                            now=now())  # fmt: skip

@@ -89,7 +89,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_call(form: bytes) -> Call:
     """Read what a form or a query string says; raises QueryError."""
-    parameters = dict(_pairs(form))
+    parameters = _parse(form)
     action = parameters.get("Action")
     if not action:
         message = "The request is missing an action or a required parameter"
@@ -102,12 +102,12 @@ def parse_call(form: bytes) -> Call:
 
 def has_action(query_string: bytes) -> bool:
     """Whether a query string calls an action."""
-    return any(name == "Action" for name, _ in _pairs(query_string))
+    return "Action" in _parse(query_string)
 
 
-def _pairs(form: bytes) -> list[tuple[str, str]]:
-    # Of bytes, parse_qsl takes nothing that stands for other than ASCII.
-    return parse_qsl(form.decode("latin-1"), keep_blank_values=True, errors="replace")
+def _parse(form: bytes) -> dict[str, str]:
+    # Of bytes, parse_qsl takes ASCII only, and raises for any other that is percent-encoded.
+    return dict(parse_qsl(form.decode("latin-1"), keep_blank_values=True, errors="replace"))
 
 
 def unknown_action(action: str, version: str = VERSION) -> QueryError:
@@ -175,6 +175,7 @@ def show_event(event: StackEvent) -> Value:
         "ResourceStatusReason": event.resource_status_reason,
         "ResourceProperties": event.resource_properties,
         "ClientRequestToken": event.client_request_token,
+        "DetailedStatus": event.detailed_status,
     }
 
 

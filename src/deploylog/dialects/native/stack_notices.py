@@ -12,7 +12,7 @@ from deploylog.principals import Principal
 from deploylog.service import EventService
 from deploylog.stackstatus import SOURCE, StackEvent
 from deploylog.store.base import Query
-from deploylog.times import SECOND
+from deploylog.times import LATEST, SECOND
 
 #: How far from an event's time others are looked for that tell of the same, in ns.
 _NEARBY = 10 * SECOND
@@ -49,7 +49,7 @@ class StackNotices:
     ) -> Event | None:
         time = time_of(event)
         about = (any_of("source", (SOURCE,)), any_of("subject", (event.logical_resource_id,)))
-        near = Filter(all_of=about, since=max(time - _NEARBY, 0), until=time + _NEARBY)
+        near = Filter(all_of=about, since=max(time - _NEARBY, 0), until=min(time + _NEARBY, LATEST))
         query = Query(scope=frame.stack_scope, filter=near, limit=_ALIKE)
         known = Recorded(await self._service.read_written(principal, query)).find(event)
         return known if isinstance(known, Event) else None

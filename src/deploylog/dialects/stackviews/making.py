@@ -12,7 +12,7 @@ from deploylog.errors import InvalidInput
 from deploylog.events import Event, Resource
 from deploylog.filters import AnyOf, Filter
 from deploylog.stackstatus import SOURCE, STACK_TYPE, STATUSES, StackEvent, stack_event_of
-from deploylog.times import parse_time, render_time
+from deploylog.times import LATEST, parse_time, render_time
 
 #: What a deployment does to its stack, in CloudFormation's words.
 Action = Literal["CREATE", "UPDATE", "DELETE"]
@@ -65,13 +65,21 @@ def collected(event: Event) -> Told | None:
     said = stack_event_of(event)
     if said is None:
         return None
-    try:
-        time = parse_time(said.timestamp)
-    except InvalidInput:
+    time = _time_of(said)
+    if time is None:
         time = event.time
     # Clients that want no fraction, or an offset, are not known; one form is enough.
     said = msgspec.structs.replace(said, timestamp=render_milliseconds(time))
     return Told(position=event.position, time=time, event=said)
+
+
+def _time_of(said: StackEvent) -> int | None:
+    """When it says that it happened, if that is a time that an event can have."""
+    try:
+        time = parse_time(said.timestamp)
+    except InvalidInput:
+        return None
+    return time if 0 <= time <= LATEST else None
 
 
 def made(event: Event, *, arn: str, name: str, actions: Mapping[str, Action | None]) -> Told | None:
