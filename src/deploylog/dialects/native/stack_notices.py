@@ -4,7 +4,7 @@ import asyncio
 
 from deploylog.errors import InvalidEvent, StackExists
 from deploylog.events import Event, NewEvent
-from deploylog.filters import Filter, any_of
+from deploylog.filters import AnyOf, Filter, any_of
 from deploylog.ingest.cloudformation import StackFrame, StackRecord
 from deploylog.ingest.stack_events import Recorded, time_of
 from deploylog.ingest.stack_operations import LIFECYCLE, operations_of
@@ -48,7 +48,9 @@ class StackNotices:
         self, principal: Principal, frame: StackFrame, event: StackEvent
     ) -> Event | None:
         time = time_of(event)
-        about = (any_of("source", (SOURCE,)), any_of("subject", (event.logical_resource_id,)))
+        # No pattern: an id may end as one does.
+        subject = AnyOf(field="subject", values=(event.logical_resource_id,))
+        about = (any_of("source", (SOURCE,)), subject)
         near = Filter(all_of=about, since=max(time - _NEARBY, 0), until=min(time + _NEARBY, LATEST))
         query = Query(scope=frame.stack_scope, filter=near, limit=_ALIKE)
         known = Recorded(await self._service.read_written(principal, query)).find(event)

@@ -164,7 +164,7 @@ class StackViews:
     async def _may_be_collected(self, principal: Principal, stack: Stack) -> bool:
         """Whether to look for what CloudFormation said: where it said nothing, a long look."""
         last = await self._service.deployments_of(principal, stack, limit=1)
-        return all(deployment.tool in (None, SOURCE) for deployment in last)
+        return all(deployment.tool == SOURCE for deployment in last)
 
     async def _named(
         self, principal: Principal, name: str, kinds: Sequence[Kind], *, deleted: bool = False
