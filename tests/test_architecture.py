@@ -116,6 +116,7 @@ ALLOWED: dict[str, set[str]] = {
 }  # fmt: skip
 
 
+@cache
 def names() -> list[str]:
     """Every module, below ``deploylog``: ``store.sqlite.log``, or the empty name for the root."""
     paths = [path.relative_to(ROOT).with_suffix("").parts for path in ROOT.rglob("*.py")]
