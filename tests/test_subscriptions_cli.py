@@ -120,6 +120,7 @@ async def test_what_is_secret_is_read_from_files(cli: Cli, store: Store, sealing
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ((), "give --url or --url-file, or of a Slack bot --token-file"),
         (("--url", URL, "--url-file", "-"), "give either --url or --url-file"),
         (("--url-file", "missing"), "cannot read missing: No such file or directory"),
         (("--url-file", "-"), "there is nothing in -"),
@@ -142,8 +143,30 @@ async def test_what_the_service_refuses_is_told_in_one_line(cli: Cli):
     missing = await cli("subscriptions", "show", "x")
 
     assert ended.code == 1
-    assert ended.err == "deploylog: the address is not a public one\n"
-    assert (missing.code, missing.err) == (1, "deploylog: there is no subscription 'x'\n")
+    assert ended.err == (
+        "deploylog: the address is not a public one,"
+        " nor in a network that delivery_networks allows\n"
+    )
+    assert missing.code == 1
+    assert missing.err == "deploylog: there is no subscription with the id 'x'\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("subscriptions", "show"),
+        ("subscriptions", "test"),
+        ("deliveries", "list"),
+        ("wait",),
+    ],
+)
+async def test_an_empty_id_as_of_a_variable_not_set_is_a_usage_error(
+    cli: Cli, command: tuple[str, ...]
+):
+    ended = await cli(*command, "")
+
+    assert ended.code == 2
+    assert "it is empty" in ended.err
 
 
 async def test_a_subscription_is_changed_paused_resumed_and_deleted(cli: Cli, server: Local):

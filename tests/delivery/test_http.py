@@ -33,6 +33,7 @@ from waiting import PATIENCE, until
 NOW = 1_795_000_000 * 10**9
 HERE = parse_networks("127.0.0.0/8")
 BODY = b'{"id": "1"}'
+NOT_PUBLIC = "the address is not a public one, nor in a network that delivery_networks allows"
 
 #: In the address, the headers and the body; in no error.
 SECRET = "hunter2"
@@ -252,7 +253,7 @@ async def test_a_private_address_is_not_called():
     async with receiving() as receiver, posting(networks="") as poster:
         answer = await poster.post(outgoing(receiver.url))
 
-    assert answer == Answer(error="the address is not a public one")
+    assert answer == Answer(error=NOT_PUBLIC)
     assert receiver.connections == 0
 
 
@@ -262,7 +263,7 @@ async def test_a_name_of_a_private_address_is_not_called():
         async with posting(networks="", lookup=resolving("127.0.0.1")) as poster:
             answer = await poster.post(outgoing(f"http://good.example:{port}"))
 
-    assert answer == Answer(error="the address is not a public one")
+    assert answer == Answer(error=NOT_PUBLIC)
     assert receiver.connections == 0
 
 
@@ -277,7 +278,7 @@ async def test_a_name_that_is_rebound_is_not_called_the_second_time():
             second = await poster.post(outgoing(f"http://good.example:{port}"))
 
     assert first.status == 200
-    assert second == Answer(error="the address is not a public one")
+    assert second == Answer(error=NOT_PUBLIC)
 
 
 async def test_the_last_gate_holds_by_itself():
@@ -286,7 +287,7 @@ async def test_the_last_gate_holds_by_itself():
         poster._parsed = URL  # type: ignore[assignment]
         answer = await poster.post(outgoing(receiver.url))
 
-    assert answer == Answer(error="the address is not a public one")
+    assert answer == Answer(error=NOT_PUBLIC)
     assert receiver.connections == 0
 
 

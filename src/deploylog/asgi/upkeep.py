@@ -26,10 +26,12 @@ async def pruning(
         now = clock()
         if settings.retention_days:
             forgotten = await store.log.prune(_days_before(now, settings.retention_days))
-            _LOGGER.info("forgot %d events", forgotten)
+            if forgotten:
+                _LOGGER.info("forgot %d events", forgotten)
         if settings.attempt_days:
             forgotten = await store.deliveries.forget(_days_before(now, settings.attempt_days))
-            _LOGGER.info("forgot %d attempts to deliver", forgotten)
+            if forgotten:
+                _LOGGER.info("forgot %d attempts to deliver", forgotten)
 
     async def go_on() -> None:
         while True:

@@ -15,7 +15,9 @@ _PAGE = 1000
 
 app = typer.Typer(help="List deliveries, or send events again.", no_args_is_help=True)
 
-Subscription = Annotated[str, typer.Argument(help="Id of the subscription.")]
+Subscription = Annotated[
+    str, typer.Argument(help="Id of the subscription.", callback=options.check_name)
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=_PAGE, help="Most to list.")]
 
 

@@ -175,7 +175,9 @@ def _warn(sentence: str) -> None:
 
 
 def wait(
-    deployment: Annotated[str, typer.Argument(help="Id of the deployment.")],
+    deployment: Annotated[
+        str, typer.Argument(help="Id of the deployment.", callback=options.check_name)
+    ],
     *,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait.")] = 3600,
     json: options.Json = False,

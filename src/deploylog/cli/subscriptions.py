@@ -46,7 +46,7 @@ class Order(StrEnum):
     LANE = "lane"
 
 
-Id = Annotated[str, typer.Argument(help="Id of the subscription.")]
+Id = Annotated[str, typer.Argument(help="Id of the subscription.", callback=options.check_name)]
 Url = Annotated[
     str | None,
     typer.Option("--url", help="Address to post to. Others can see a command line."),
@@ -155,6 +155,8 @@ def add(
     key: options.Key = None,
 ) -> None:
     """Subscribe, and print the secret that signs: it is told this once."""
+    if url is None and url_file is None and token_file is None:
+        raise typer.BadParameter("give --url or --url-file, or of a Slack bot --token-file")
     said: Said = {
         "name": name,
         "kind": kind,

@@ -164,7 +164,7 @@ class Subscribing:
             found = await self._store.subscriptions.get(id.lower())
             if _sees(principal, found):
                 return found
-        raise SubscriptionNotFound(f"there is no subscription {id[:64]!r}")
+        raise SubscriptionNotFound(f"there is no subscription with the id {id[:64]!r}")
 
     async def standing(self, subscription: Subscription) -> Standing:
         """How it stands with one that the principal was shown."""

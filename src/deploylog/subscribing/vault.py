@@ -105,7 +105,10 @@ class Vault:
 
     def _required(self) -> Sealing:
         if self._seal is None:
-            raise NoSealingKey
+            raise NoSealingKey(
+                "the service has no sealing key, so it cannot keep secrets: make one with: "
+                "deploylog keys new-sealing-key, and start the service with secret_key_file"
+            )
         return self._seal
 
 

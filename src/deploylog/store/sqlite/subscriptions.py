@@ -134,7 +134,7 @@ def _delete(connection: apsw.Connection, id: str) -> None:
 
 
 def _not_found(id: str) -> SubscriptionNotFound:
-    return SubscriptionNotFound(f"there is no subscription {id[:64]!r}")
+    return SubscriptionNotFound(f"there is no subscription with the id {id[:64]!r}")
 
 
 def _values_of(subscription: Subscription) -> dict[str, SqlValue]:
