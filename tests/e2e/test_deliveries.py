@@ -57,8 +57,10 @@ class Hooked:
     @property
     def arrivals(self) -> list[Arrival]:
         file = self.folder / "arrivals"
-        lines = file.read_bytes().splitlines() if file.exists() else []
-        return [msgspec.json.decode(line, type=Arrival) for line in lines]
+        written = file.read_bytes() if file.exists() else b""
+        # The last line may be half written.
+        whole = written[: written.rfind(b"\n") + 1].splitlines()
+        return [msgspec.json.decode(line, type=Arrival) for line in whole]
 
     @property
     def complaints(self) -> str:
