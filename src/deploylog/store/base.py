@@ -5,6 +5,7 @@ These docstrings are the contract; ``tests/store/test_conformance.py`` is its pr
 is done when it passes.
 """
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
@@ -479,7 +480,14 @@ class Store(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Raise StoreUnavailable unless the store can answer."""
+        """Raise StoreUnavailable unless the store can answer and record.
+
+        It tries both, unless something was recorded a moment ago.
+        """
+        ...
+
+    def owns(self, file: os.stat_result) -> bool:
+        """Whether this is a file of the store, which nothing else in this process may open."""
         ...
 
 
