@@ -48,6 +48,7 @@ PROGRAMS: dict[str, Program] = {
     "keys-add": deploylog("keys", "add", "ci", "--grant", "admin:/"),
     "keys-list": deploylog("keys", "list"),
     "migrate": deploylog("migrate"),
+    "backup": deploylog("backup", "{folder}/backup.db", "--force"),
 }
 
 

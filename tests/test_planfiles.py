@@ -1,5 +1,6 @@
 """Plan files: what lies below the configured folders, and nothing else."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -104,6 +105,7 @@ async def test_a_file_of_the_store_is_never_opened(folder: Path, tmp_path: Path)
                 plans.read(str(folder), name)
 
         reader = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM log')"
-        subprocess.run([sys.executable, "-c", reader, str(file)], check=True)
+        command = [sys.executable, "-c", reader, str(file)]
+        await asyncio.to_thread(subprocess.run, command, check=True)
 
         await store.ready()

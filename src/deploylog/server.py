@@ -186,7 +186,7 @@ class _NotTorn(logging.Filter):
 
 
 class _NotReported(logging.Filter):
-    """Drops a failure that the store has logged: each loop that retries would repeat it for hours."""
+    """Drops a failure that the store has logged: every loop that retries would repeat it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None

@@ -8,8 +8,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from foreign import PROGRAMS, READER, run
+from foreign import PROGRAMS, READER, deploylog, run
 from servers import EVENTS, Running, line, spawned
+from waiting import until
 
 
 @pytest.fixture
@@ -121,3 +122,66 @@ async def test_only_the_owner_can_read_a_new_store(file: Path, url: str):
         modes = {stat.S_IMODE(path.stat().st_mode) for path in file.parent.glob("log.db*")}
 
     assert modes == {0o600}
+
+
+async def test_a_backup_made_while_others_write_is_a_prefix_of_the_log(
+    file: Path, url: str, folder: Path
+):
+    copies = [folder / f"{n}.db" for n in range(3)]
+    async with spawned(url) as server:
+        acknowledged: list[str] = []
+        before: list[int] = []
+
+        async def write() -> None:
+            while True:
+                acknowledged.extend(await server.append([line(message="x" * 500)] * 20))
+
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(write())
+            for copy in copies:
+                await until(lambda: len(acknowledged) > 100 * (len(before) + 1))
+                before.append(len(acknowledged))
+                await run(deploylog("backup", str(copy)), file, folder)
+            writing.cancel()
+        await server.end(signal.SIGKILL)
+
+    for copy, number in zip(copies, before, strict=True):
+        async with spawned(f"sqlite:///{copy}") as restored:
+            found = await read_all(restored)
+        assert len(found) >= number
+        assert found[: len(acknowledged)] == acknowledged[: len(found)]
+
+
+async def read_all(server: Running) -> list[str]:
+    ids: list[str] = []
+    while page := (
+        await server.get(f"{EVENTS}?order=oldest&limit=1000" + (f"&after={ids[-1]}" if ids else ""))
+    ).ids:
+        ids += page
+    return ids
+
+
+async def test_a_restore_waits_for_the_service_to_stop_and_its_readers_get_a_gap(
+    file: Path, url: str, folder: Path
+):
+    restore = deploylog("restore", "{folder}/backup.db", "--force")
+    async with spawned(url) as server:
+        await server.append([line(), line()])
+        await run(PROGRAMS["backup"], file, folder)
+        [seen] = await server.append([line()])
+        with pytest.raises(AssertionError, match="in use"):
+            await run(restore, file, folder)
+        acknowledged = await server.append([line()])
+        await server.end(signal.SIGKILL)
+
+    said = await run(restore, file, folder)
+
+    assert said.startswith("restored 2 events, head 2, schema ")
+    async with spawned(url) as again:
+        assert acknowledged[0] not in (await again.get(EVENTS)).ids
+        [new] = await again.append([line()])
+        async with again.stream(headers={"Last-Event-ID": seen}) as stream:
+            gap = await stream.next()
+            ids = await stream.take(3)
+    assert (gap.event, gap.data["reason"]) == ("gap", "unknown")
+    assert ids[-1] == new

@@ -1,6 +1,7 @@
 """The store's files go, or the disk takes nothing more: nothing is acknowledged, and it is said."""
 
 import asyncio
+import logging
 import os
 import resource
 import shutil
@@ -13,7 +14,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from deploylog.errors import OperatorError
+from deploylog.errors import OperatorError, StoreUnavailable
+from deploylog.server import _NotReported
 from deploylog.store import migrate_store
 from servers import EVENTS, Spawned, line, spawned
 from waiting import until
@@ -68,6 +70,16 @@ def rename_folder(file: Path) -> None:
     file.parent.rename(file.parent.with_name("elsewhere"))
 
 
+def make_folder(parent: Path) -> Path:
+    (folder := parent / "store").mkdir()
+    return folder
+
+
+def size_of(file: Path) -> int:
+    """Of the write-ahead log."""
+    return Path(f"{file}-wal").stat().st_size
+
+
 HARMS = {
     "database deleted": delete(""),
     "write-ahead log deleted": delete("-wal"),
@@ -81,8 +93,7 @@ HARMS = {
 
 @pytest.mark.parametrize("harm", HARMS)
 async def test_nothing_is_acknowledged_once_the_store_s_files_are_gone(harm: str, tmp_path: Path):
-    (folder := tmp_path / "store").mkdir()
-    file = folder / "log.db"
+    file = make_folder(tmp_path) / "log.db"
     async with spawned(f"sqlite:///{file}") as server:
         ids = await server.append([line() for _ in range(20)])
         checkpoint(file)
@@ -106,10 +117,11 @@ async def test_nothing_is_acknowledged_once_the_store_s_files_are_gone(harm: str
 
 async def test_the_store_records_again_when_its_file_is_back(server: Spawned, file: Path):
     first = await server.append([line()])
-    away = file.rename(file.with_name("away"))
+    away = file.with_name("away")
+    os.rename(file, away)
     refused = await server.post(line())
 
-    away.rename(file)
+    os.rename(away, file)
 
     second = await server.append([line()])
     await until(lambda: is_ready(server))
@@ -127,11 +139,11 @@ async def is_ready(server: Spawned) -> bool:
 @contextmanager
 def full_disk(server: Spawned, file: Path) -> Iterator[None]:
     """Let no file of the process grow beyond what the write-ahead log has: the kernel refuses."""
-    _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
-    size = Path(f"{file}-wal").stat().st_size
-    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, hard))
+    soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    limits = (size_of(file), hard)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, limits)
     yield
-    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_full_disk_is_said_once_and_nothing_acknowledged_is_lost(
@@ -155,9 +167,9 @@ async def test_a_full_disk_is_said_once_and_nothing_acknowledged_is_lost(
     assert "disk" in probed[0].json["detail"]
     assert listed == acknowledged[:20]
     assert found == acknowledged
-    told = [line for line in said.splitlines() if " store " in line]
-    assert ["does not record" in told[0], "records again" in told[1]] == [True, True]
-    assert len(told) == 2
+    logged = [line for line in said.splitlines() if " store " in line]
+    assert ["does not record" in logged[0], "records again" in logged[1]] == [True, True]
+    assert len(logged) == 2
     assert said.count("ERROR") == 1
 
 
@@ -177,12 +189,12 @@ async def test_readiness_finds_a_full_disk_before_the_first_append(server: Spawn
 async def test_readiness_writes_a_page_now_and_then_not_for_every_probe(url: str, file: Path):
     async with spawned(url) as server:
         await server.append([line()])
-        before = Path(f"{file}-wal").stat().st_size
+        before = size_of(file)
 
         for _ in range(20):
             assert await is_ready(server)
 
-        assert Path(f"{file}-wal").stat().st_size - before <= 2 * (4096 + 24)
+        assert size_of(file) - before <= 2 * (4096 + 24)
 
 
 @pytest.fixture
@@ -218,3 +230,33 @@ def test_a_store_that_cannot_be_written_is_refused(readable: Path, name: str):
 async def test_a_store_that_cannot_be_created_is_refused():
     with pytest.raises(OperatorError, match="cannot open the store"):
         await asyncio.to_thread(migrate_store, "sqlite:////proc/log.db")
+
+
+async def test_a_write_ahead_log_without_its_database_is_not_replaced(url: str, file: Path):
+    async with spawned(url) as server:
+        await server.append([line()])
+        await server.end(signal.SIGKILL)
+    before = size_of(file)
+    os.rename(file, file.with_name("away"))
+
+    with pytest.raises(OperatorError, match=r"log\.db-wal is there"):
+        await asyncio.to_thread(migrate_store, url)
+
+    assert size_of(file) == before
+    os.rename(file.with_name("away"), file)
+    async with spawned(url) as again:
+        assert len((await again.get(EVENTS)).ids) == 1
+
+
+def test_a_failure_that_the_store_logged_is_not_logged_by_every_loop_that_retries():
+    logged, new = StoreUnavailable(), StoreUnavailable()
+    logged.reported = True
+
+    passed = [_NotReported().filter(failure(error)) for error in (logged, new, ValueError())]
+
+    assert passed == [False, True, True]
+
+
+def failure(error: Exception) -> logging.LogRecord:
+    about = (type(error), error, None)
+    return logging.LogRecord("x", logging.ERROR, "", 0, "trying again", (), about)

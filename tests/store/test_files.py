@@ -32,6 +32,8 @@ sys.addaudithook(watch)
 store_exists(url)
 migrate_store(url)
 asyncio.run(use())
+# Another copy of SQLite, which knows nothing of the other's locks.
+assert "sqlite3" not in sys.modules
 open(sys.argv[1]).close()
 print(len(opened))
 """

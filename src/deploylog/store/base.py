@@ -428,6 +428,24 @@ class Deliveries(Protocol):
         ...
 
 
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store or a backup of it holds."""
+
+    events: int
+    #: The newest position.
+    head: int
+    #: The version of its schema.
+    schema: int
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """How a store was restored."""
+
+    contents: Contents
+    #: Where the store that was there is now; ``None`` when there was none.
+    kept: str | None
+
+
 class CommitObserver(Protocol):
     """Is told how the store is doing."""
 

@@ -17,7 +17,7 @@ from deploylog.store.migrate import Migration, migrate, migrations
 from deploylog.store.sqlite.catalogue import SqliteCatalogue
 from deploylog.store.sqlite.changesets import SqliteChangesets
 from deploylog.store.sqlite.cleanups import SqliteCleanups
-from deploylog.store.sqlite.connection import connect, one_row, one_value, store_errors
+from deploylog.store.sqlite.connection import connect, one_row, one_value, opening, store_errors
 from deploylog.store.sqlite.deliveries import SqliteDeliveries
 from deploylog.store.sqlite.files import StoreFiles
 from deploylog.store.sqlite.keys import SqliteKeys
@@ -75,7 +75,8 @@ async def open_sqlite(
 
     connection = connect(file)
     epoch = _epoch(connection)
-    files = StoreFiles(connection)
+    with opening(file):
+        files = StoreFiles(connection)
     readers = Readers(file)
     writer = Writer(
         connection,

@@ -34,7 +34,7 @@ def connect(path: Path) -> apsw.Connection:
     Raises OperatorError when it cannot be a store.
     """
     with store_errors(), opening(path):
-        connection = apsw_open(path) if path.exists() else create(path)
+        connection = _open_or_create(path)
         if connection.readonly("main"):
             raise OperatorError(f"cannot open the store {path}: it is read-only")
         connection.set_busy_timeout(BUSY_TIMEOUT)
@@ -48,6 +48,21 @@ def connect(path: Path) -> apsw.Connection:
         ):
             connection.execute(f"PRAGMA {pragma}")
         return connection
+
+
+def _open_or_create(path: Path) -> apsw.Connection:
+    # Checked before the database, which is there first when another process creates the store.
+    left = Path(f"{path}-wal")
+    is_left = left.exists()
+    if path.exists():
+        return apsw_open(path)
+    if is_left:
+        # SQLite would delete it, with the newest events of a store whose database is elsewhere.
+        raise OperatorError(
+            f"cannot open the store {path}: it is gone, but {left.name} is there;"
+            " move the store back or restore a backup"
+        )
+    return create(path)
 
 
 def apsw_open(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE) -> apsw.Connection:

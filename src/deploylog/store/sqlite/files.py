@@ -22,34 +22,37 @@ class StoreFiles:
         self.path = connection.filename
         self._paths = (self.path, connection.filename_wal, f"{self.path}-shm")
         self._identities = [_identity(os.stat(path)) for path in self._paths]
-        self._size = 0
+        self._size = os.stat(self.path).st_size
 
     def own(self, file: os.stat_result) -> bool:
         """Whether it is one of them, under any name."""
         return _identity(file) in self._identities
 
     def check(self) -> None:
-        """Raise StoreUnavailable when one of them was deleted, replaced or cut short."""
-        for path, identity in zip(self._paths, self._identities, strict=True):
-            self._check(path, identity)
+        """Raise StoreUnavailable when one was deleted, replaced or cut short; in any thread."""
+        # Read before the file is: another thread may see it grow meanwhile.
+        known = self._size
+        database, *_ = [
+            self._stat(path, identity)
+            for path, identity in zip(self._paths, self._identities, strict=True)
+        ]
+        # Only VACUUM makes a database shrink. A copy over it (cp, rsync --inplace) keeps the
+        # identity of the file, and is mostly shorter: a backup has no free pages.
+        if database.st_size < known:
+            raise self._trouble(self.path, "was overwritten; restart the service")
+        self._size = database.st_size
 
-    def _check(self, path: str, identity: Identity) -> None:
-        name = os.path.basename(path)
+    def _stat(self, path: str, identity: Identity) -> os.stat_result:
         try:
             found = os.stat(path)
         except OSError as error:
-            raise StoreUnavailable(f"the store's file {name} is gone: {error.strerror}") from error
+            raise self._trouble(path, f"is gone: {error.strerror}") from error
         if _identity(found) != identity:
-            raise StoreUnavailable(f"the store's file {name} was replaced; restart the service")
-        if path == self.path:
-            self._check_size(found.st_size, name)
+            raise self._trouble(path, "was replaced; restart the service")
+        return found
 
-    def _check_size(self, size: int, name: str) -> None:
-        # Only VACUUM makes a database shrink. A copy over it (cp, rsync --inplace) keeps the
-        # identity of the file, and is mostly shorter: a backup has no free pages.
-        if size < self._size:
-            raise StoreUnavailable(f"the store's file {name} was overwritten; restart the service")
-        self._size = size
+    def _trouble(self, path: str, what: str) -> StoreUnavailable:
+        return StoreUnavailable(f"the store's file {os.path.basename(path)} {what}")
 
 
 def _identity(file: os.stat_result) -> Identity:
