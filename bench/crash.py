@@ -22,7 +22,7 @@ import random
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,8 +96,11 @@ class Batch(msgspec.Struct, frozen=True):
 class Writer:
     """Posts one batch after the other, and keeps what was acknowledged."""
 
-    def __init__(self, number: int, choice: random.Random) -> None:
+    def __init__(
+        self, number: int, choice: random.Random, *, largest: int = _LARGEST_BATCH
+    ) -> None:
         self._number = number
+        self._largest = largest
         self._choice = choice
         self._batches = 0
         self.receipts: dict[str, Receipt] = {}
@@ -122,7 +125,7 @@ class Writer:
 
     def _next_batch(self) -> Batch:
         self._batches += 1
-        size = self._choice.randint(1, _LARGEST_BATCH)
+        size = self._choice.randint(1, self._largest)
         return Batch(tuple(Place(self._number, self._batches, n, size) for n in range(size)))
 
 
@@ -193,10 +196,18 @@ async def read_log(port: int) -> list[Recorded]:
 class Trial:
     """All rounds on one store."""
 
-    def __init__(self, directory: Path, choice: random.Random) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        choice: random.Random,
+        *,
+        writers: int = _WRITERS,
+        largest: int = _LARGEST_BATCH,
+    ) -> None:
+        """``largest`` is the most events of a batch."""
         self._directory = directory
         self._choice = choice
-        self._writers = [Writer(number, choice) for number in range(_WRITERS)]
+        self._writers = [Writer(number, choice, largest=largest) for number in range(writers)]
         #: Batches sent again after a crash, and those of them that had been recorded before it.
         self.retried = 0
         self.recognised = 0
@@ -206,12 +217,21 @@ class Trial:
         """How many events were acknowledged."""
         return sum(len(writer.receipts) for writer in self._writers)
 
-    async def crash(self) -> Findings:
-        """Start, check what the last crash left, write, and kill."""
+    async def crash(self, beside: Callable[[], Awaitable[None]] | None = None) -> Findings:
+        """Start, check what the last crash left, write, and kill.
+
+        With ``beside``, which takes its time, that is done before, during and after the writing.
+        """
         async with servers.deploylog(self._directory) as server:
             findings = await self._examine(server.port)
+            if beside:
+                await beside()
             writing = [asyncio.create_task(each.write(server.port)) for each in self._writers]
-            await asyncio.sleep(self._choice.uniform(*_LIFETIME_SECONDS))
+            if beside:
+                await beside()
+                await beside()
+            else:
+                await asyncio.sleep(self._choice.uniform(*_LIFETIME_SECONDS))
             server.kill()
             await asyncio.gather(*writing)
         return findings

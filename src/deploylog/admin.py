@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -12,9 +13,16 @@ from deploylog.auth.seal import Seal, make_sealing_key, read_seal, require_seal
 from deploylog.auth.signers import make_pair, make_signer, open_secret
 from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.principals import Grant
-from deploylog.store import migrate_store, open_store
+from deploylog.store import backup_store, migrate_store, open_store, restore_store
 from deploylog.store import store_exists as exists
-from deploylog.store.base import SignerKind, Store, StoredKey, StoredSigner
+from deploylog.store.base import (
+    Contents,
+    Restored,
+    SignerKind,
+    Store,
+    StoredKey,
+    StoredSigner,
+)
 from deploylog.subscriptions import Subscription
 
 _Result = TypeVar("_Result")
@@ -114,6 +122,17 @@ def new_sealing_key() -> str:
 def migrate(store_url: str) -> list[str]:
     """Bring the store to this program's schema; return the names of the steps taken."""
     return migrate_store(store_url)
+
+
+def backup(store_url: str, file: Path, *, force: bool) -> Contents:
+    """Copy the store to a file and verify it; raises OperatorError."""
+    _require_store(store_url)
+    return backup_store(store_url, file, force=force)
+
+
+def restore(store_url: str, file: Path, *, force: bool, keep_ids: bool) -> Restored:
+    """Make the store from a backup; raises OperatorError."""
+    return restore_store(store_url, file, force=force, keep_ids=keep_ids)
 
 
 def store_exists(store_url: str) -> bool:

@@ -197,6 +197,9 @@ class Unavailable(DeploylogError):
 class StoreUnavailable(Unavailable):
     """The store does not answer."""
 
+    #: Whether the store has logged its trouble, so that nobody else need do so.
+    reported = False
+
 
 class Stopping(Unavailable):
     """The service is stopping."""

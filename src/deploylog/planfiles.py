@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 from deploylog.errors import PlanNotFound, TooLarge
@@ -16,8 +16,13 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class PlanFiles:
     """Reads files below some folders, and nothing that is elsewhere."""
 
-    def __init__(self, folders: Sequence[str], *, limit: int) -> None:
-        """``folders`` are absolute; files have at most ``limit`` bytes."""
+    def __init__(
+        self, folders: Sequence[str], *, limit: int, reserved: Callable[[os.stat_result], bool]
+    ) -> None:
+        """``folders`` are absolute; files have at most ``limit`` bytes; those that are
+        ``reserved`` are never opened.
+        """
+        self._reserved = reserved
         self._folders = [PurePosixPath(folder) for folder in folders]
         self._limit = limit
 
@@ -35,37 +40,38 @@ class PlanFiles:
         if not parts or ".." in parts or any("\0" in part for part in parts):
             raise PlanNotFound
         try:
-            content = _read_below(str(folder), parts, self._limit + 1)
+            content = self._read_below(str(folder), parts)
         except OSError as error:
             raise PlanNotFound from error
         if len(content) > self._limit:
             raise TooLarge(f"a plan has at most {self._limit} bytes")
         return content
 
-
-def _read_below(folder: str, parts: Sequence[str], most: int) -> bytes:
-    """Up to ``most`` bytes of the file; raises OSError."""
-    opened = _open_below(folder, parts)
-    try:
-        if not stat.S_ISREG(os.fstat(opened).st_mode):
-            raise OSError(f"{parts[-1]!r} is no file")
-        with os.fdopen(opened, "rb", closefd=False) as reader:
-            return reader.read(most)
-    finally:
-        os.close(opened)
-
-
-def _open_below(folder: str, parts: Sequence[str]) -> int:
-    """A descriptor of the file; raises OSError."""
-    # The configured folder itself may be a link: the operator chose it.
-    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in parts[:-1]:
+    def _read_below(self, folder: str, parts: Sequence[str]) -> bytes:
+        """The file, up to one byte more than it may have; raises OSError."""
+        opened = self._open_below(folder, parts)
         try:
-            below = os.open(part, _FOLDER, dir_fd=at)
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                raise OSError(f"{parts[-1]!r} is no file")
+            with os.fdopen(opened, "rb", closefd=False) as reader:
+                return reader.read(self._limit + 1)
+        finally:
+            os.close(opened)
+
+    def _open_below(self, folder: str, parts: Sequence[str]) -> int:
+        """A descriptor of the file; raises OSError."""
+        # The configured folder itself may be a link: the operator chose it.
+        at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for part in parts[:-1]:
+            try:
+                below = os.open(part, _FOLDER, dir_fd=at)
+            finally:
+                os.close(at)
+            at = below
+        try:
+            # Before it is opened: closing a file of the store would drop SQLite's locks on it.
+            if self._reserved(os.stat(parts[-1], dir_fd=at, follow_symlinks=False)):
+                raise OSError(f"{parts[-1]!r} is the store's")
+            return os.open(parts[-1], _FILE, dir_fd=at)
         finally:
             os.close(at)
-        at = below
-    try:
-        return os.open(parts[-1], _FILE, dir_fd=at)
-    finally:
-        os.close(at)

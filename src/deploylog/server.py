@@ -16,7 +16,7 @@ import uvicorn
 
 from deploylog.asgi import Application, create_app
 from deploylog.auth.open import configured, is_loopback
-from deploylog.errors import InvalidSettings, OperatorError
+from deploylog.errors import InvalidSettings, OperatorError, StoreUnavailable
 from deploylog.settings import Settings, paths_of
 from deploylog.store import open_store
 from deploylog.telemetry import Metrics
@@ -65,6 +65,8 @@ def serve(settings: Settings) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_NotReported())
     sys.setswitchinterval(SWITCH_SECONDS)
     # What is there now stays; and what comes and goes with a request is rarely a cycle.
     gc.freeze()
@@ -181,6 +183,14 @@ class _NotTorn(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "without completing response" not in str(record.msg)
+
+
+class _NotReported(logging.Filter):
+    """Drops a failure that the store has logged: every loop that retries would repeat it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not (isinstance(error, StoreUnavailable) and error.reported)
 
 
 def _tolerate_torn_streams() -> None:

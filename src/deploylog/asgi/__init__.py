@@ -105,6 +105,11 @@ async def create_app(
             service=service,
             staging=staging,
             cleaning=cleaning,
+            plan_files=PlanFiles(
+                paths_of(settings.plan_folders),
+                limit=settings.max_unpacked_bytes,
+                reserved=store.owns,
+            ),
             subscribing=_subscribing(store, vault, gate, dispatcher, clock),
             subscription_sets=SubscriptionSets(
                 store, vault, changed=dispatcher.changed, clock=clock
@@ -131,6 +136,7 @@ def _parts(
     service: EventService,
     staging: Staging,
     cleaning: Cleaning,
+    plan_files: PlanFiles,
     subscribing: Subscribing,
     subscription_sets: SubscriptionSets,
     clock: Callable[[], int],
@@ -141,7 +147,7 @@ def _parts(
         service=service,
         staging=staging,
         cleaning=cleaning,
-        plan_files=PlanFiles(paths_of(settings.plan_folders), limit=settings.max_unpacked_bytes),
+        plan_files=plan_files,
         subscribing=subscribing,
         subscription_sets=subscription_sets,
         topics=topics,

@@ -6,6 +6,7 @@ import sys
 import typer
 
 from deploylog.cli import (
+    backups,
     changesets,
     collect,
     deliveries,
@@ -60,6 +61,8 @@ app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(keys.app, name="keys")
 app.command()(serve.migrate)
+app.command()(backups.backup)
+app.command()(backups.restore)
 app.command()(serve.version)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deploylog.errors import InvalidSettings
-from deploylog.store.base import CommitObserver, OpenStore
+from deploylog.store.base import CommitObserver, Contents, OpenStore, Restored
 
 
 def open_store(url: str, *, observer: CommitObserver) -> OpenStore:
@@ -23,6 +23,27 @@ def migrate_store(url: str) -> list[str]:
     from deploylog.store.sqlite import migrate_file
 
     return migrate_file(_sqlite_path(url))
+
+
+def backup_store(url: str, file: Path, *, force: bool) -> Contents:
+    """Copy the store, which services may use meanwhile, to a file; say what is in it.
+
+    Raises OperatorError when the file exists, unless ``force``.
+    """
+    from deploylog.store.sqlite.backups import backup_file
+
+    return backup_file(_sqlite_path(url), file, force=force)
+
+
+def restore_store(url: str, file: Path, *, force: bool, keep_ids: bool) -> Restored:
+    """Make the store from a backup.
+
+    Raises OperatorError when the store is in use, or when it exists, unless ``force``. Event ids
+    change unless ``keep_ids``.
+    """
+    from deploylog.store.sqlite.backups import restore_file
+
+    return restore_file(file, _sqlite_path(url), force=force, keep_ids=keep_ids)
 
 
 def _sqlite_path(url: str) -> Path:

@@ -5,6 +5,7 @@ These docstrings are the contract; ``tests/store/test_conformance.py`` is its pr
 is done when it passes.
 """
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
@@ -427,6 +428,24 @@ class Deliveries(Protocol):
         ...
 
 
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store or a backup of it holds."""
+
+    events: int
+    #: The newest position.
+    head: int
+    #: The version of its schema.
+    schema: int
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """How a store was restored."""
+
+    contents: Contents
+    #: Where the store that was there is now; ``None`` when there was none.
+    kept: str | None
+
+
 class CommitObserver(Protocol):
     """Is told how the store is doing."""
 
@@ -479,7 +498,14 @@ class Store(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Raise StoreUnavailable unless the store can answer."""
+        """Raise StoreUnavailable unless the store can answer and record.
+
+        It tries both, unless something was recorded a moment ago.
+        """
+        ...
+
+    def owns(self, file: os.stat_result) -> bool:
+        """Whether this is a file of the store, which nothing else in this process may open."""
         ...
 
 

@@ -114,7 +114,7 @@ def parts_of(service: FakeService, *, strict: bool) -> Parts:
         cleaning=cast("Cleaning", None),
         subscribing=cast("Subscribing", None),
         subscription_sets=cast("SubscriptionSets", None),
-        plan_files=PlanFiles((), limit=0),
+        plan_files=PlanFiles((), limit=0, reserved=lambda file: False),
         topics=cast("Topics", None),
         bluelink_project="",
         bluelink_recent_seconds=0,

@@ -1,6 +1,7 @@
 """A store in one SQLite file."""
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,8 +17,9 @@ from deploylog.store.migrate import Migration, migrate, migrations
 from deploylog.store.sqlite.catalogue import SqliteCatalogue
 from deploylog.store.sqlite.changesets import SqliteChangesets
 from deploylog.store.sqlite.cleanups import SqliteCleanups
-from deploylog.store.sqlite.connection import connect, one_row, one_value, store_errors
+from deploylog.store.sqlite.connection import connect, one_row, one_value, opening, store_errors
 from deploylog.store.sqlite.deliveries import SqliteDeliveries
+from deploylog.store.sqlite.files import StoreFiles
 from deploylog.store.sqlite.keys import SqliteKeys
 from deploylog.store.sqlite.log import SqliteLog
 from deploylog.store.sqlite.moved import Moved
@@ -31,8 +33,12 @@ from deploylog.store.sqlite.writer import Writer
 class SqliteStore:
     """The ``Store`` in one SQLite file."""
 
-    def __init__(self, writer: Writer, readers: Readers, *, epoch: int, moved: Moved) -> None:
+    def __init__(
+        self, writer: Writer, readers: Readers, *, files: StoreFiles, epoch: int, moved: Moved
+    ) -> None:
         """``moved`` is told of each commit of this process."""
+        self._writer = writer
+        self._files = files
         self.log = SqliteLog(writer, readers, epoch=epoch, moved=moved)
         self.catalogue = SqliteCatalogue(readers)
         self.changesets = SqliteChangesets(writer, readers)
@@ -45,6 +51,11 @@ class SqliteStore:
     async def ready(self) -> None:
         """See ``Store``."""
         await self.log.head()
+        await self._writer.ready()
+
+    def owns(self, file: os.stat_result) -> bool:
+        """See ``Store``."""
+        return self._files.own(file)
 
 
 @asynccontextmanager
@@ -64,15 +75,18 @@ async def open_sqlite(
 
     connection = connect(file)
     epoch = _epoch(connection)
+    with opening(file):
+        files = StoreFiles(connection)
     readers = Readers(file)
     writer = Writer(
         connection,
         Recorder(connection, epoch=epoch, clock=clock),
+        files=files,
         committed=committed,
         clock=time.perf_counter,
     )
     try:
-        yield SqliteStore(writer, readers, epoch=epoch, moved=moved)
+        yield SqliteStore(writer, readers, files=files, epoch=epoch, moved=moved)
     finally:
         writer.close()
         readers.close()

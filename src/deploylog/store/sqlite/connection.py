@@ -1,12 +1,14 @@
 """Connections: how the file is opened, and the driver's errors turned into ours."""
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ctypes import addressof, c_int
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
+from urllib.parse import quote
 
 import apsw
 
@@ -31,11 +33,13 @@ def connect(path: Path) -> apsw.Connection:
 
     Raises OperatorError when it cannot be a store.
     """
-    with store_errors(), _store_files(path):
-        _make(path)
-        connection = apsw.Connection(str(path), statementcachesize=400)
+    with store_errors(), opening(path):
+        connection = _open_or_create(path)
+        if connection.readonly("main"):
+            raise OperatorError(f"cannot open the store {path}: it is read-only")
         connection.set_busy_timeout(BUSY_TIMEOUT)
         _write_ahead(connection)
+        _check_in_place(connection, path)
         for pragma in (
             "synchronous = FULL",
             "cache_size = -131072",
@@ -46,20 +50,62 @@ def connect(path: Path) -> apsw.Connection:
         return connection
 
 
-def _make(path: Path) -> None:
-    """Make the file, if there is none, so that only its owner can read it."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise OperatorError(f"cannot open the store {path}: {error.strerror}") from error
+def _open_or_create(path: Path) -> apsw.Connection:
+    # Checked before the database, which is there first when another process creates the store.
+    left = Path(f"{path}-wal")
+    is_left = left.exists()
+    if path.exists():
+        return apsw_open(path)
+    if is_left:
+        # SQLite would delete it, with the newest events of a store whose database is elsewhere.
+        raise OperatorError(
+            f"cannot open the store {path}: it is gone, but {left.name} is there;"
+            " move the store back or restore a backup"
+        )
+    return create(path)
+
+
+def apsw_open(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE) -> apsw.Connection:
+    """Open a file that exists."""
+    return apsw.Connection(str(path), flags=flags, statementcachesize=400)
+
+
+def create(path: Path) -> apsw.Connection:
+    """Create the file, readable by its owner only, and open it.
+
+    SQLite creates it. A descriptor of ours must never touch the file: POSIX drops every lock that
+    a process holds on a file when it closes any descriptor of it. Without those locks another
+    program that closes the store takes itself for the last one, and deletes the write-ahead log
+    that this process goes on writing to.
+    """
+    # A temporary file has the mode that is wanted, and SQLite copies it.
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as pattern:
+        address = f"{path.absolute().as_uri()}?modeof={quote(pattern.name)}"
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+        return apsw.Connection(address, flags=flags, statementcachesize=400)
 
 
 @contextmanager
-def _store_files(path: Path) -> Iterator[None]:
+def opening(path: Path) -> Iterator[None]:
+    """Raise as OperatorError what shows that ``path`` cannot be a store."""
     try:
         yield
     except apsw.NotADBError as error:
         raise OperatorError(f"{path} is not a Deploylog store") from error
+    except apsw.CantOpenError as error:
+        reason = "it is a directory" if path.is_dir() else str(error)
+        raise OperatorError(f"cannot open the store {path}: {reason}") from error
+    except OSError as error:
+        raise OperatorError(f"cannot open the store {path}: {error.strerror}") from error
+
+
+def _check_in_place(connection: apsw.Connection, path: Path) -> None:
+    """Raise OperatorError when another file took the place of the one that SQLite has open."""
+    moved = c_int()
+    connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, addressof(moved))
+    if moved.value:
+        connection.close()
+        raise OperatorError(f"cannot open the store {path}: it was replaced meanwhile")
 
 
 def _write_ahead(connection: apsw.Connection) -> None:

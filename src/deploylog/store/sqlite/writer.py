@@ -13,7 +13,9 @@ import apsw
 import msgspec
 
 from deploylog.errors import DeploylogError, Stopping, StoreUnavailable
-from deploylog.store.sqlite.connection import store_errors
+from deploylog.store.sqlite.connection import one_value, store_errors
+from deploylog.store.sqlite.files import StoreFiles
+from deploylog.store.sqlite.health import Health, is_trouble
 from deploylog.store.sqlite.recorder import Append, Entry, Outcome, Recorder
 
 #: Events that one transaction may hold, so that nobody waits long behind a flood.
@@ -44,12 +46,15 @@ class Writer:
         connection: apsw.Connection,
         recorder: Recorder,
         *,
+        files: StoreFiles,
         committed: Callable[[float, int, int], None],
         clock: Callable[[], float],
     ) -> None:
         """``committed`` is told seconds, events and head of each commit; ``clock`` is monotonic."""
         self._connection = connection
         self._recorder = recorder
+        self._files = files
+        self._health = Health(files.path, clock=clock)
         self._committed = committed
         self._clock = clock
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -66,6 +71,20 @@ class Writer:
         """Run ``work`` in the transaction; its result, once it is on disk."""
         result: _Result = await self._submit(work)
         return result
+
+    async def ready(self) -> None:
+        """Raise StoreUnavailable unless a commit reaches the disk, tried now or a moment ago."""
+        if not (self._health.is_proven and self._are_files_there()):
+            await self.call(_write_a_page)
+        if trouble := self._health.trouble:
+            raise StoreUnavailable(trouble)
+
+    def _are_files_there(self) -> bool:
+        try:
+            self._files.check()
+        except StoreUnavailable:
+            return False
+        return True
 
     async def _submit(self, work: Append | Call) -> Any:
         if self._closed:
@@ -105,19 +124,32 @@ class Writer:
         except Exception as error:
             # Nothing of this transaction is recorded.
             failure = self._roll_back() or error
-            if isinstance(error.__cause__, apsw.ConstraintError) and len(jobs) > 1:
-                # One of them does not fit what is stored, and the others are not to suffer.
+            if isinstance(failure, StoreUnavailable) and is_trouble(failure):
+                self._health.failed(failure)
+            elif len(jobs) > 1:
+                # One of them cannot be recorded, and the others must not suffer for it.
                 return [self._commit([job])[0] for job in jobs]
             return [failure] * len(jobs)
         self._committed(self._clock() - start, events, self._recorder.head)
         return outcomes
 
     def _transact(self, jobs: Sequence[_Job]) -> tuple[list[Any], int]:
+        # Nothing is written to a file that is gone; and what was written is acknowledged only if
+        # the file was there afterwards. What is deleted later is lost like all that is in it.
+        self._files.check()
         with store_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes, events = self._work(jobs)
+            written = self._pages_written()
             self._connection.execute("COMMIT")
+        self._files.check()
+        if self._pages_written() > written:
+            self._health.wrote()
         return outcomes, events
+
+    def _pages_written(self) -> int:
+        """A commit that changed nothing writes none, and proves nothing of the disk."""
+        return self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]
 
     def _work(self, jobs: Sequence[_Job]) -> tuple[list[Any], int]:
         """The outcome of each job, and how many events are new."""
@@ -147,6 +179,12 @@ class Writer:
         except StoreUnavailable as error:
             return error
         return None
+
+
+def _write_a_page(connection: apsw.Connection) -> None:
+    """Write a page, and change nothing: an UPDATE that changes nothing writes nothing."""
+    number = one_value(connection, "PRAGMA application_id")
+    connection.execute(f"PRAGMA application_id = {number}")
 
 
 def _answer(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:

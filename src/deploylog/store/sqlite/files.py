@@ -1,0 +1,59 @@
+"""The files of an open store, and whether they are still the ones that their names lead to."""
+
+import os
+
+import apsw
+
+from deploylog.errors import StoreUnavailable
+
+Identity = tuple[int, int]
+
+
+class StoreFiles:
+    """The database, its write-ahead log and its shared memory.
+
+    SQLite keeps them open, so it goes on reading and writing when they are deleted or replaced,
+    and what it writes then is gone when the process ends. No file is opened here: see ``create``
+    in ``connection``.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        """``connection`` has read from the store, so that all three files exist."""
+        self.path = connection.filename
+        self._paths = (self.path, connection.filename_wal, f"{self.path}-shm")
+        self._identities = [_identity(os.stat(path)) for path in self._paths]
+        self._size = os.stat(self.path).st_size
+
+    def own(self, file: os.stat_result) -> bool:
+        """Whether it is one of them, under any name."""
+        return _identity(file) in self._identities
+
+    def check(self) -> None:
+        """Raise StoreUnavailable when one was deleted, replaced or cut short; in any thread."""
+        # Read before the file is: another thread may see it grow meanwhile.
+        known = self._size
+        database, *_ = [
+            self._stat(path, identity)
+            for path, identity in zip(self._paths, self._identities, strict=True)
+        ]
+        # Only VACUUM makes a database shrink. A copy over it (cp, rsync --inplace) keeps the
+        # identity of the file, and is mostly shorter: a backup has no free pages.
+        if database.st_size < known:
+            raise self._trouble(self.path, "was overwritten; restart the service")
+        self._size = database.st_size
+
+    def _stat(self, path: str, identity: Identity) -> os.stat_result:
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            raise self._trouble(path, f"is gone: {error.strerror}") from error
+        if _identity(found) != identity:
+            raise self._trouble(path, "was replaced; restart the service")
+        return found
+
+    def _trouble(self, path: str, what: str) -> StoreUnavailable:
+        return StoreUnavailable(f"the store's file {os.path.basename(path)} {what}")
+
+
+def _identity(file: os.stat_result) -> Identity:
+    return file.st_dev, file.st_ino

@@ -1,0 +1,187 @@
+"""Other programs open the store while the service uses it: nothing acknowledged is lost."""
+
+import asyncio
+import signal
+import stat
+from pathlib import Path
+
+import apsw
+import pytest
+
+from foreign import PROGRAMS, READER, deploylog, run
+from servers import EVENTS, Running, line, spawned
+from waiting import until
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+def url(file: Path) -> str:
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where programs put what they make."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    return folder
+
+
+async def kept(server: Running) -> list[str]:
+    return (await server.get(f"{EVENTS}?limit=1000&order=oldest")).ids
+
+
+def integrity(file: Path) -> str:
+    connection = apsw.Connection(str(file))
+    try:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "keys-add"])
+async def test_what_was_acknowledged_outlives_a_program_that_opened_the_store_and_a_kill(
+    name: str, file: Path, url: str, folder: Path
+):
+    program = PROGRAMS[name]
+    async with spawned(url) as server:
+        await run(program, file, folder)
+        acknowledged = await server.append([line()])
+        await run(program, file, folder)
+        for _ in range(10):
+            acknowledged += await server.append([line() for _ in range(10)])
+        await run(program, file, folder)
+        acknowledged += await server.append([line()])
+        await server.end(signal.SIGKILL)
+
+    async with spawned(url) as again:
+        found = await kept(again)
+
+    assert found == acknowledged
+    assert await asyncio.to_thread(integrity, file) == "ok"
+
+
+async def test_what_was_acknowledged_outlives_every_program_and_an_orderly_stop(
+    file: Path, url: str, folder: Path
+):
+    acknowledged = []
+    async with spawned(url) as server:
+        for name, program in PROGRAMS.items():
+            if name != "keys-add":
+                await run(program, file, folder)
+                acknowledged += await server.append([line(), line()])
+        await server.end()
+
+    async with spawned(url) as again:
+        found = await kept(again)
+
+    assert found == acknowledged
+    assert await asyncio.to_thread(integrity, file) == "ok"
+
+
+async def test_a_key_that_was_added_beside_the_service_leaves_the_store_whole(
+    file: Path, url: str, folder: Path
+):
+    async with spawned(url) as server:
+        before = await server.append([line()])
+        key = (await run(PROGRAMS["keys-add"], file, folder)).strip()
+        bearer = {"Authorization": f"Bearer {key}"}
+        answer = await server.post([line() | {"specversion": "1.0", "id": "1"}],
+            "application/cloudevents-batch+json", headers=bearer)  # fmt: skip
+        await server.end(signal.SIGKILL)
+
+    async with spawned(url) as again:
+        found = (await again.get(f"{EVENTS}?order=oldest", headers=bearer)).ids
+
+    assert answer.status == 201
+    assert found == before + answer.ids
+    assert await asyncio.to_thread(integrity, file) == "ok"
+
+
+async def test_another_program_s_end_leaves_the_write_ahead_log_where_it_is(
+    file: Path, url: str, folder: Path
+):
+    async with spawned(url) as server:
+        await server.append([line()])
+        before = {path.name: path.stat().st_ino for path in file.parent.glob("log.db*")}
+
+        await run(READER, file, folder)
+
+        assert {path.name: path.stat().st_ino for path in file.parent.glob("log.db*")} == before
+        assert set(before) == {"log.db", "log.db-wal", "log.db-shm"}
+
+
+async def test_only_the_owner_can_read_a_new_store(file: Path, url: str):
+    async with spawned(url) as server:
+        await server.append([line()])
+
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in file.parent.glob("log.db*")}
+
+    assert modes == {0o600}
+
+
+async def test_a_backup_made_while_others_write_is_a_prefix_of_the_log(
+    file: Path, url: str, folder: Path
+):
+    copies = [folder / f"{n}.db" for n in range(3)]
+    async with spawned(url) as server:
+        acknowledged: list[str] = []
+        before: list[int] = []
+
+        async def write() -> None:
+            while True:
+                acknowledged.extend(await server.append([line(message="x" * 500)] * 20))
+
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(write())
+            for copy in copies:
+                await until(lambda: len(acknowledged) > 100 * (len(before) + 1))
+                before.append(len(acknowledged))
+                await run(deploylog("backup", str(copy)), file, folder)
+            writing.cancel()
+        await server.end(signal.SIGKILL)
+
+    for copy, number in zip(copies, before, strict=True):
+        async with spawned(f"sqlite:///{copy}") as restored:
+            found = await read_all(restored)
+        assert len(found) >= number
+        assert found[: len(acknowledged)] == acknowledged[: len(found)]
+
+
+async def read_all(server: Running) -> list[str]:
+    ids: list[str] = []
+    while page := (
+        await server.get(f"{EVENTS}?order=oldest&limit=1000" + (f"&after={ids[-1]}" if ids else ""))
+    ).ids:
+        ids += page
+    return ids
+
+
+async def test_a_restore_waits_for_the_service_to_stop_and_its_readers_get_a_gap(
+    file: Path, url: str, folder: Path
+):
+    restore = deploylog("restore", "{folder}/backup.db", "--force")
+    async with spawned(url) as server:
+        await server.append([line(), line()])
+        await run(PROGRAMS["backup"], file, folder)
+        [seen] = await server.append([line()])
+        with pytest.raises(AssertionError, match="in use"):
+            await run(restore, file, folder)
+        acknowledged = await server.append([line()])
+        await server.end(signal.SIGKILL)
+
+    said = await run(restore, file, folder)
+
+    assert said.startswith("restored 2 events, head 2, schema ")
+    async with spawned(url) as again:
+        assert acknowledged[0] not in (await again.get(EVENTS)).ids
+        [new] = await again.append([line()])
+        async with again.stream(headers={"Last-Event-ID": seen}) as stream:
+            gap = await stream.next()
+            ids = await stream.take(3)
+    assert (gap.event, gap.data["reason"]) == ("gap", "unknown")
+    assert ids[-1] == new
