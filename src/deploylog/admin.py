@@ -29,6 +29,9 @@ class _NobodyWatches:
     def committed(self, seconds: float, events: int) -> None:
         """Look away."""
 
+    def damaged(self, reason: str) -> None:
+        """Look away."""
+
 
 def add_key(
     store_url: str, *, name: str, groups: Sequence[str], grants: Sequence[Grant]

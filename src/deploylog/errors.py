@@ -18,6 +18,7 @@ DeploylogError
 ├── NotFound
 │   ├── MethodNotAllowed
 │   ├── EventNotFound
+│   │   └── EventDamaged        it is in the log, and its content is not what was recorded
 │   ├── StackNotFound
 │   ├── DeploymentNotFound
 │   ├── ChangesetNotFound
@@ -140,6 +141,10 @@ class MethodNotAllowed(NotFound):
 
 class EventNotFound(NotFound):
     """There is no such event."""
+
+
+class EventDamaged(EventNotFound):
+    """The event is damaged: the store does not hold what was recorded."""
 
 
 class StackNotFound(NotFound):

@@ -13,6 +13,7 @@ from deploylog.errors import (
     AnswerTooLarge,
     Conflict,
     DeploymentNotFound,
+    EventDamaged,
     EventNotFound,
     Forbidden,
     InvalidCursor,
@@ -131,12 +132,22 @@ class EventService:
         return [event async for page in _pages(self._store.log, query) for event in page]
 
     async def event(self, principal: Principal, id: str) -> Event:
-        """One event; raises EventNotFound when there is none, or none to be seen."""
+        """One event; raises EventNotFound when there is none to be seen, or EventDamaged."""
         position = self.position(id)
-        event = await self._store.log.get(position)
+        try:
+            event = await self._store.log.get(position)
+        except EventDamaged:
+            if await self._shows_damaged(principal, position):
+                raise
+            raise EventNotFound from None
         if event.id != id.lower() or not principal.visibility.shows(event):
             raise EventNotFound
         return event
+
+    async def _shows_damaged(self, principal: Principal, position: int) -> bool:
+        """Whether the principal might see the damaged event there, were it not."""
+        page = await self.read(principal, Query(after=position - 1, before=position + 1, limit=1))
+        return bool(page.damaged)
 
     async def floor(self) -> int:
         """Everything at or below this position is no longer retained."""

@@ -126,7 +126,7 @@ class EventLog(Protocol):
         ...
 
     async def get(self, position: int) -> Event:
-        """The event at ``position``; raises EventNotFound."""
+        """The event at ``position``; raises EventNotFound, or EventDamaged."""
         ...
 
     async def head(self) -> int:
@@ -151,6 +151,13 @@ class EventLog(Protocol):
         """Forget the events recorded before this time (ns); return how many.
 
         Stacks and deployments stay in the catalogue.
+        """
+        ...
+
+    async def add_checksums(self) -> bool:
+        """Give some of the events without a checksum theirs, and return whether some are left.
+
+        Events have none that were recorded before there were any.
         """
         ...
 
@@ -485,6 +492,10 @@ class CommitObserver(Protocol):
 
     def committed(self, seconds: float, events: int) -> None:
         """A transaction with so many events took so long; called in any thread."""
+        ...
+
+    def damaged(self, reason: str) -> None:
+        """A read met a damaged event that none had met before; called in any thread."""
         ...
 
 

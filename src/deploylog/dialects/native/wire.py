@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
+from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -62,6 +63,14 @@ class Receipts(msgspec.Struct, frozen=True):
     events: list[Receipt]
 
 
+class DamagedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that the page lacks, since the store does not hold what was recorded."""
+
+    id: str
+    position: str
+    reason: Literal["checksum", "unreadable"]
+
+
 class EventPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page of events."""
 
@@ -69,6 +78,8 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Where the next page goes on, when there may be one.
     next: str | None = None
     previous: str | None = None
+    #: Events that would be here, were they not damaged.
+    damaged: list[DamagedEvent] = []
 
 
 class DeploymentBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -370,6 +381,11 @@ def render_page(page: Page) -> bytes:
         body["previous"] = page[0].id
     if page.next is not None:
         body["next"] = ids[page.next]
+    if page.damaged:
+        body["damaged"] = [
+            DamagedEvent(id=each.id, position=str(each.position), reason=each.reason)
+            for each in page.damaged
+        ]
     return msgspec.json.encode(body)
 
 

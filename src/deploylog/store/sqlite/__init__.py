@@ -31,9 +31,17 @@ from deploylog.store.sqlite.writer import Writer
 class SqliteStore:
     """The ``Store`` in one SQLite file."""
 
-    def __init__(self, writer: Writer, readers: Readers, *, epoch: int, moved: Moved) -> None:
-        """``moved`` is told of each commit of this process."""
-        self.log = SqliteLog(writer, readers, epoch=epoch, moved=moved)
+    def __init__(
+        self,
+        writer: Writer,
+        readers: Readers,
+        *,
+        epoch: int,
+        moved: Moved,
+        damaged: Callable[[str], None],
+    ) -> None:
+        """``moved`` is told of each commit of this process, ``damaged`` of each damaged event."""
+        self.log = SqliteLog(writer, readers, epoch=epoch, moved=moved, damaged=damaged)
         self.catalogue = SqliteCatalogue(readers)
         self.changesets = SqliteChangesets(writer, readers)
         self.cleanups = SqliteCleanups(writer, readers)
@@ -72,7 +80,7 @@ async def open_sqlite(
         clock=time.perf_counter,
     )
     try:
-        yield SqliteStore(writer, readers, epoch=epoch, moved=moved)
+        yield SqliteStore(writer, readers, epoch=epoch, moved=moved, damaged=observer.damaged)
     finally:
         writer.close()
         readers.close()
@@ -96,7 +104,7 @@ def migrate_file(file: Path) -> list[str]:
             applied = migrate(migrations("sqlite"), version=version, apply=apply)
             if one_row(connection, "SELECT 1 FROM log") is None:
                 epoch = secrets.randbits(EPOCH_BITS)
-                connection.execute("INSERT INTO log VALUES (?, 0, 0, 0)", (epoch,))
+                connection.execute(_NEW_LOG, (epoch,))
             connection.execute("COMMIT")
             return applied
     finally:
@@ -106,3 +114,6 @@ def migrate_file(file: Path) -> list[str]:
 def _epoch(connection: apsw.Connection) -> int:
     with store_errors():
         return int(one_value(connection, "SELECT epoch FROM log"))
+
+
+_NEW_LOG = "INSERT INTO log (epoch, head, floor, recorded) VALUES (?, 0, 0, 0)"

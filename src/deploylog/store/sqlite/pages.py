@@ -9,7 +9,7 @@ from deploylog.cursor import event_id
 from deploylog.events import Event
 from deploylog.store.base import MAX_DAMAGED, PAGE_BYTES, Damaged, Page
 from deploylog.store.sqlite.connection import one_row, one_value
-from deploylog.store.sqlite.rows import COLUMNS, SELECTED, Unreadable, event_of_row, events_of
+from deploylog.store.sqlite.rows import SELECTED, WHOLE, Unreadable, event_of_row, events_of
 
 #: Bytes of an event ``e``, about. SQLite knows the lengths without reading the content.
 SIZE = " + ".join(
@@ -83,9 +83,13 @@ def read_rows(
     text = msgspec.json.encode(positions).decode()
     try:
         return events_of(one_value(connection, _AT_ONCE, (text,)), epoch), []
-    except (Unreadable, UnicodeDecodeError, apsw.SQLError, apsw.CorruptError):
+    except BAD_ROW:
         # One bad row makes the text of all unreadable.
         return _one_by_one(connection, positions, epoch)
+
+
+#: What a read raises when a row, or the page of the file that it is on, is damaged.
+BAD_ROW = (Unreadable, UnicodeDecodeError, apsw.SQLError, apsw.CorruptError)
 
 
 _AT_ONCE = f"""
@@ -116,13 +120,11 @@ def read_row(connection: apsw.Connection, position: int, epoch: int) -> Event | 
     try:
         row = one_row(connection, _ONE, (position,))
         return event_of_row(row, epoch) if row is not None else None
-    except (UnicodeDecodeError, apsw.CorruptError) as error:
+    except (UnicodeDecodeError, apsw.SQLError, apsw.CorruptError) as error:
         raise Unreadable("unreadable") from error
 
 
-_ONE = "SELECT {} FROM events AS e WHERE e.position = ?".format(
-    ", ".join(f'e."{column}"' for column in COLUMNS)
-)
+_ONE = f"SELECT {WHOLE} FROM events AS e WHERE e.position = ?"
 
 
 def _id_of(connection: apsw.Connection, position: int, epoch: int) -> str:
