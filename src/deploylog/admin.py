@@ -12,9 +12,9 @@ from deploylog.auth.seal import Seal, make_sealing_key, read_seal, require_seal
 from deploylog.auth.signers import make_pair, make_signer, open_secret
 from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.principals import Grant
-from deploylog.store import migrate_store, open_store
+from deploylog.store import migrate_store, open_store, verify_store
 from deploylog.store import store_exists as exists
-from deploylog.store.base import SignerKind, Store, StoredKey, StoredSigner
+from deploylog.store.base import Finding, SignerKind, Store, StoredKey, StoredSigner, Verified
 from deploylog.subscriptions import Subscription
 
 _Result = TypeVar("_Result")
@@ -132,6 +132,14 @@ async def _add_signer(store: Store, signer: StoredSigner) -> None:
         await store.signers.add(signer)
     else:
         raise OperatorError(f"there is a key {signer.id} already")
+
+
+def verify(
+    store_url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+) -> Verified:
+    """Name what is wrong in the store, which may be in use."""
+    _require_store(store_url)
+    return verify_store(store_url, found=found, progress=progress)
 
 
 async def _revoke(store: Store, id: str, now: int) -> None:

@@ -16,6 +16,7 @@ from deploylog.cli import (
     serve,
     stacks,
     subscriptions,
+    verify,
 )
 from deploylog.cli.output import discard_stdout
 from deploylog.client import ServerUnreachable, Unanswered
@@ -60,6 +61,7 @@ app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(keys.app, name="keys")
 app.command()(serve.migrate)
+app.command()(verify.verify)
 app.command()(serve.version)
 
 

@@ -1,9 +1,10 @@
 """Where the log is kept."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from deploylog.errors import InvalidSettings
-from deploylog.store.base import CommitObserver, OpenStore
+from deploylog.store.base import CommitObserver, Finding, OpenStore, Verified
 
 
 def open_store(url: str, *, observer: CommitObserver) -> OpenStore:
@@ -23,6 +24,18 @@ def migrate_store(url: str) -> list[str]:
     from deploylog.store.sqlite import migrate_file
 
     return migrate_file(_sqlite_path(url))
+
+
+def verify_store(
+    url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+) -> Verified:
+    """Verify the store at ``url``, beside a running service or without one, and change nothing.
+
+    ``found`` is given what is wrong; ``progress`` events read, and events in all.
+    """
+    from deploylog.store.sqlite.verify import verify_file
+
+    return verify_file(_sqlite_path(url), found=found, progress=progress)
 
 
 def _sqlite_path(url: str) -> Path:

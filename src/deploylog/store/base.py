@@ -487,6 +487,29 @@ class Deliveries(Protocol):
         ...
 
 
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in a store that contradicts what was recorded."""
+
+    #: ``event``, ``posting``, ``deployment``, …
+    part: str
+    #: A position, an id, or whatever else names it.
+    where: str
+    what: str
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verification looked at."""
+
+    events: int
+    #: Events without a checksum: that they can be read is all that is known of them.
+    unchecked: int
+    #: Stacks and deployments that were compared with their events, and those that were not, since
+    #: their first event is no longer retained.
+    compared: int
+    not_compared: int
+    findings: int
+
+
 class CommitObserver(Protocol):
     """Is told how the store is doing."""
 
