@@ -137,6 +137,29 @@ async def test_events_of_old_are_named_as_unchecked_and_not_as_wrong(store: Stor
     assert result.unchecked == 29
 
 
+def lose_page(file: Path) -> None:
+    """Overwrite one that holds events."""
+    connection = apsw.Connection(str(file))
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    sql = "SELECT pageno FROM dbstat WHERE name = 'events' AND pagetype = 'leaf'"
+    (page,) = connection.execute(sql).fetchall()[3]
+    connection.close()
+    content = bytearray(file.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    file.write_bytes(content)
+
+
+async def test_a_page_of_the_file_that_is_lost_is_named(open_again: OpenStoreAgain, file: Path):
+    async with open_again() as store:
+        await store.log.append(new_events(200, message="x" * 500))
+    lose_page(file)
+
+    findings, result = verified(file)
+
+    assert {"file integrity_check", "file content"} <= set(findings)
+    assert result.findings == len(findings)
+
+
 def run(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "deploylog", "verify", "--store", f"sqlite:///{file}"]
     return subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)

@@ -80,6 +80,7 @@ class _Verification:
         self._damaged: set[int] = set()
         self._unchecked = 0
         self._recorded = 0
+        self._compared = 0
         #: What must be there, besides what was found missing.
         self._postings = 0
         self._groups = 0
@@ -90,15 +91,19 @@ class _Verification:
 
     def run(self) -> Verified:
         """Everything, one part after the other."""
-        self._prepare()
-        self._file()
-        self._read_events()
-        self._identities()
-        self._extra("posting", _EXTRA_POSTINGS, "postings", self._postings)
-        self._extra("group", _EXTRA_GROUPS, "event_groups", self._groups)
-        self._requests()
-        compared = self._compare("stack", _STACKS) + self._compare("deployment", _DEPLOYMENTS)
-        self._changesets()
+        for part in (
+            self._prepare,
+            self._file,
+            self._read_events,
+            self._identities,
+            lambda: self._extra("posting", _EXTRA_POSTINGS, "postings", self._postings),
+            lambda: self._extra("group", _EXTRA_GROUPS, "event_groups", self._groups),
+            self._requests,
+            lambda: self._compare("stack", _STACKS),
+            lambda: self._compare("deployment", _DEPLOYMENTS),
+            self._changesets,
+        ):
+            self._survive(part)
         [(stacks, deployments)] = all_rows(
             self._connection,
             "SELECT (SELECT count(*) FROM stacks), (SELECT count(*) FROM deployments)",
@@ -106,10 +111,17 @@ class _Verification:
         return Verified(
             events=self._events,
             unchecked=self._unchecked,
-            compared=compared,
-            not_compared=max(stacks + deployments - compared, 0),
+            compared=self._compared,
+            not_compared=max(stacks + deployments - self._compared, 0),
             findings=self._findings,
         )
+
+    def _survive(self, part: Callable[[], None]) -> None:
+        """Run it; where the file is so broken that it comes to no end, that is a finding."""
+        try:
+            part()
+        except (apsw.CorruptError, apsw.SQLError, UnicodeDecodeError) as error:
+            self._find("file", "content", f"cannot be read to the end: {error}")
 
     def _find(self, part: str, where: object, what: str) -> None:
         self._findings += 1
@@ -253,12 +265,11 @@ class _Verification:
 
     # What is derived from events
 
-    def _compare(self, part: str, sql: str) -> int:
-        """Compare what the events tell with what is kept; how many could be."""
+    def _compare(self, part: str, sql: str) -> None:
+        """Compare what the events tell with what is kept."""
         cursor = self._scratch.execute(sql)
-        compared = 0
         for told in cursor:
-            compared += 1
+            self._compared += 1
             kept = all_rows(self._connection, f"SELECT * FROM ({sql}) WHERE id = ?", (told[0],))
             if not kept:
                 self._find(part, told[0], "is missing")
@@ -269,7 +280,6 @@ class _Verification:
                 self._find(part, told[0], f"does not say what its events do: {', '.join(wrong)}")
         if self._floor == 0 and not self._damaged:
             self._unfounded(part, sql)
-        return compared
 
     def _unfounded(self, part: str, sql: str) -> None:
         for (id,) in self._connection.execute(f"SELECT id FROM ({sql})"):
