@@ -12,6 +12,7 @@ from deploylog.store.base import Store
 from deploylog.telemetry import Metrics
 from factories import new_events
 from servers import EVENTS, Local, running
+from waiting import until
 
 RFS = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
 STACK_EVENTS = "/v1/acme/stacks/web/events"
@@ -162,6 +163,22 @@ async def test_a_damaged_event_is_gone_and_is_a_gap_on_a_stream(
         "oldest": str(position + 1),
         "reason": "damaged",
     }
+
+
+async def test_the_service_gives_events_of_old_their_checksum(store: Store, tmp_path: Path):
+    await store.log.append(new_events(3))
+    connection = apsw.Connection(str(tmp_path / "log.db"))
+    connection.execute("UPDATE events SET checksum = NULL; UPDATE log SET unchecked = head")
+
+    async def is_done() -> bool:
+        return connection.execute("SELECT unchecked FROM log").fetchall() == [(0,)]
+
+    async with running(store):
+        await until(is_done)
+
+    left = connection.execute("SELECT 1 FROM events WHERE checksum IS NULL").fetchall()
+    connection.close()
+    assert left == []
 
 
 def test_a_damaged_event_is_counted():
