@@ -25,11 +25,15 @@ class Commits:
 
     def __init__(self) -> None:
         self.commits = 0
+        self.damages: list[str] = []
         self.events = 0
 
     def committed(self, seconds: float, events: int) -> None:
         self.commits += 1
         self.events += events
+
+    def damaged(self, reason: str) -> None:
+        self.damages.append(reason)
 
 
 def new_event(

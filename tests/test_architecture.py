@@ -247,7 +247,7 @@ def test_nothing_is_imported_for_types_only():
 
 #: Drivers that may be missing.
 LATE = {("store", "open_store"), ("store", "migrate_store"), ("store", "backup_store"),
-        ("store", "restore_store"), ("server", "_event_loop"),
+        ("store", "restore_store"), ("store", "verify_store"), ("server", "_event_loop"),
         ("cli.collect", "_open_cloudformation")}  # fmt: skip
 
 

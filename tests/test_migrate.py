@@ -6,11 +6,14 @@ from pathlib import Path
 import apsw
 import pytest
 
+from deploylog.cursor import event_id
 from deploylog.errors import InvalidSettings, SchemaTooNew, StoreUnavailable
+from deploylog.events import Event, NewEvent, recorded_event
 from deploylog.principals import ALL
 from deploylog.store import migrate_store, open_store
 from deploylog.store.base import Query, RequestKey
 from deploylog.store.migrate import Migration, migrate, migrations
+from deploylog.store.sqlite.rows import COLUMNS, values_of
 from factories import Commits, changeset, new_event, stack_created
 from migrators import migrate_at_once
 
@@ -55,6 +58,31 @@ def test_migrating_again_takes_no_step(tmp_path: Path):
     assert again == []
 
 
+def record_at_first_schema(file: Path, events: list[NewEvent]) -> list[Event]:
+    """What a program of that time left, as far as it is read below."""
+    connection = apsw.Connection(str(file))
+    [(epoch,)] = connection.execute("SELECT epoch FROM log").fetchall()
+    for position, event in enumerate(events, 1):
+        marks = ", ".join("?" * len(COLUMNS))
+        row = (position, position, *values_of(event))
+        connection.execute(f"INSERT INTO events VALUES ({marks})", row)
+    connection.execute("UPDATE log SET head = ?, recorded = ?", (len(events), len(events)))
+    connection.execute(
+        "INSERT INTO stacks VALUES ('stack-1', 'acme', 'web', 1, NULL, ?, '[]')",
+        ('["project/acme/stack/stack-1"]',),
+    )
+    connection.close()
+    return [
+        recorded_event(
+            event,
+            position=at,
+            id=event_id(position=at, recorded=at, epoch=epoch),
+            recorded=at,
+        )
+        for at, event in enumerate(events, 1)
+    ]
+
+
 async def test_a_store_of_the_first_schema_keeps_its_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -62,8 +90,8 @@ async def test_a_store_of_the_first_schema_keeps_its_events(
     first, *later = migrations("sqlite")
     with monkeypatch.context() as patch:
         patch.setattr("deploylog.store.sqlite.migrations", lambda backend: [first])
-        async with open_store(url, observer=Commits()) as store:
-            recorded = await store.log.append([new_event(), stack_created("web")])
+        migrate_store(url)
+    recorded = record_at_first_schema(tmp_path / "log.db", [new_event(), stack_created("web")])
 
     applied = migrate_store(url)
 

@@ -13,15 +13,23 @@ from deploylog.auth.seal import Seal, make_sealing_key, read_seal, require_seal
 from deploylog.auth.signers import make_pair, make_signer, open_secret
 from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.principals import Grant
-from deploylog.store import backup_store, migrate_store, open_store, restore_store
+from deploylog.store import (
+    backup_store,
+    migrate_store,
+    open_store,
+    restore_store,
+    verify_store,
+)
 from deploylog.store import store_exists as exists
 from deploylog.store.base import (
     Contents,
+    Finding,
     Restored,
     SignerKind,
     Store,
     StoredKey,
     StoredSigner,
+    Verified,
 )
 from deploylog.subscriptions import Subscription
 
@@ -35,6 +43,9 @@ class _NobodyWatches:
     """A ``CommitObserver`` that looks away."""
 
     def committed(self, seconds: float, events: int) -> None:
+        """Look away."""
+
+    def damaged(self, reason: str) -> None:
         """Look away."""
 
 
@@ -148,6 +159,14 @@ async def _add_signer(store: Store, signer: StoredSigner) -> None:
         await store.signers.add(signer)
     else:
         raise OperatorError(f"there is a key {signer.id} already")
+
+
+def verify(
+    store_url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+) -> Verified:
+    """Name what is wrong in the store, which may be in use."""
+    _require_store(store_url)
+    return verify_store(store_url, found=found, progress=progress)
 
 
 async def _revoke(store: Store, id: str, now: int) -> None:

@@ -376,5 +376,5 @@ def _ended_operation(event: NewEvent) -> str | None:
 def _data(event: NewEvent, type_: type[_Data]) -> _Data:
     try:
         return msgspec.json.decode(event.data if event.data is not None else b"{}", type=type_)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidEvent(f"{event.type}: data: {error}", field="data") from error

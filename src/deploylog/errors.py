@@ -11,12 +11,14 @@ DeploylogError
 │   ├── RequestReused           an Idempotency-Key came back with another body
 │   ├── PlanNotFound
 │   ├── TooLarge
+│   ├── AnswerTooLarge
 │   └── UnsupportedMedia
 ├── Unauthenticated
 ├── Forbidden
 ├── NotFound
 │   ├── MethodNotAllowed
 │   ├── EventNotFound
+│   │   └── EventDamaged        it is in the log, and its content is not what was recorded
 │   ├── StackNotFound
 │   ├── DeploymentNotFound
 │   ├── ChangesetNotFound
@@ -108,6 +110,10 @@ class TooLarge(InvalidInput):
     """The request is too large."""
 
 
+class AnswerTooLarge(InvalidInput):
+    """The events asked for are too large for one answer: ask for fewer."""
+
+
 class UnsupportedMedia(InvalidInput):
     """The content type or encoding is not supported."""
 
@@ -135,6 +141,10 @@ class MethodNotAllowed(NotFound):
 
 class EventNotFound(NotFound):
     """There is no such event."""
+
+
+class EventDamaged(EventNotFound):
+    """The event is damaged: the store does not hold what was recorded."""
 
 
 class StackNotFound(NotFound):

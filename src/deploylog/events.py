@@ -1,5 +1,8 @@
 """Events: what happened in a deployment, before and after the log has recorded it."""
 
+import re
+from itertools import accumulate
+
 import msgspec
 
 from deploylog.errors import InvalidEvent
@@ -11,6 +14,10 @@ MAX_EXTENSIONS_BYTES = 64 * 1024
 MAX_NAME_LENGTH = 1024
 MAX_SCOPES = 16
 MAX_GROUPS = 64
+
+#: Arrays and objects within each other, of whatever JSON is stored. Python reads some 960, and
+#: fewer where it is called from deeper down.
+MAX_NESTING = 100
 
 #: What the log's own events say they come from.
 SOURCE = "deploylog"
@@ -124,9 +131,33 @@ def check_event(event: NewEvent) -> None:
         raise InvalidEvent(f"message is longer than {MAX_MESSAGE_BYTES} bytes", field="message")
     if event.data is not None and len(bytes(event.data)) > MAX_DATA_BYTES:
         raise InvalidEvent(f"data is longer than {MAX_DATA_BYTES} bytes", field="data")
+    if event.data is not None:
+        check_nesting(bytes(event.data), "data")
     if event.extensions is not None and len(bytes(event.extensions)) > MAX_EXTENSIONS_BYTES:
         raise InvalidEvent(
             f"the other attributes are longer than {MAX_EXTENSIONS_BYTES} bytes", field="extensions"
+        )
+
+
+#: A string of JSON, and then whatever else is neither bracket nor brace.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def is_too_deep(text: bytes) -> bool:
+    """Whether JSON is nested deeper than ``MAX_NESTING``; found without recursion."""
+    if text.count(b"[") + text.count(b"{") <= MAX_NESTING:
+        return False
+    brackets = _STRING.sub(b"", text).translate(None, _OTHERS)
+    return max(accumulate(_STEPS[each] for each in brackets), default=0) > MAX_NESTING
+
+
+def check_nesting(text: bytes, field: str) -> None:
+    """Raise InvalidEvent when JSON is nested too deep to be stored."""
+    if is_too_deep(text):
+        raise InvalidEvent(
+            f"{field} is nested deeper than {MAX_NESTING} arrays and objects", field=field
         )
 
 

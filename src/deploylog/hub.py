@@ -19,7 +19,7 @@ from deploylog.events import Event
 from deploylog.filters import Filter
 from deploylog.principals import Visibility
 from deploylog.scope import Scope, contains
-from deploylog.store.base import EventLog, Query
+from deploylog.store.base import EventLog, Page, Query
 
 #: Seconds before the log is followed again after the store failed.
 RETRY_SECONDS = 1.0
@@ -44,7 +44,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
     after: int
     floor: int
-    reason: Literal["expired", "unknown"]
+    reason: Literal["expired", "unknown", "damaged"]
 
 
 class Batch:
@@ -171,7 +171,7 @@ class Reader:
         """A page of what lies before the view."""
         start, floor = self.position, self._view.floor
         interest = self._view.interest
-        events = await self._hub.log.read(
+        page = await self._hub.log.read(
             Query(
                 scope=interest.scope,
                 filter=interest.filter,
@@ -187,8 +187,9 @@ class Reader:
         if start < retained:
             self.position = retained
             return Batch(gap=Gap(after=start, floor=retained, reason="expired"))
-        self.position = events[-1].position if len(events) == PAGE else floor
-        return Batch(events)
+        end = page.next if page.next is not None else floor
+        batch, self.position = _before_damage(page, end)
+        return batch
 
     async def _wait(self) -> bool:
         """Whether nothing but time made an end to the waiting."""
@@ -199,6 +200,19 @@ class Reader:
         finally:
             self._woken = None
         return self._hub.beats > beats and self.position >= self._hub.head and not self._closed
+
+
+def _before_damage(page: Page, end: int) -> tuple[Batch, int]:
+    """What of the page can be sent before or after its first damaged events, and up to where."""
+    if not page.damaged:
+        return Batch(page), end
+    first = page.damaged[0].position
+    before = [event for event in page if event.position < first]
+    if before:
+        return Batch(before), first - 1
+    good = page[0].position if page else end + 1
+    last = max(each.position for each in page.damaged if each.position < good)
+    return Batch(gap=Gap(after=first - 1, floor=last, reason="damaged")), last
 
 
 class Hub:
@@ -270,12 +284,17 @@ class Hub:
                 view.skip(head)
             self.head = head
             return
-        events = await self.log.read(
+        page = await self.log.read(
             Query(after=self.head, before=head + 1, order="oldest", limit=PAGE)
         )
+        end = page.next if page.next is not None else head
         for view in self._views.values():
-            view.extend(events)
-        self.head = events[-1].position if len(events) == PAGE else head
+            if page.damaged:
+                # Only the store can say who would have seen the damaged ones.
+                view.skip(end)
+            else:
+                view.extend(page)
+        self.head = end
 
     async def _rest(self) -> None:
         """Let the readers be served before they are woken again.

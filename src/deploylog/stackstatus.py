@@ -108,6 +108,6 @@ def stack_event_of(event: NewEvent) -> StackEvent | None:
         return None
     try:
         return msgspec.json.decode(event.data, type=StackEvent)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         # Anybody may write events under this source.
         return None

@@ -36,6 +36,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self._damaged = Counter(
+            "deploylog_damaged_events",
+            "Damaged events that reads have met, each counted once.",
+            ["reason"],
+            registry=self._registry,
+        )
         self._readers = Gauge(
             "deploylog_readers", "Open readers of the live log.", registry=self._registry
         )
@@ -87,6 +93,10 @@ class Metrics:
         """A transaction was committed."""
         self._appended.inc(events)
         self._commit.observe(seconds)
+
+    def damaged(self, reason: str) -> None:
+        """A read met a damaged event for the first time."""
+        self._damaged.labels(reason=reason).inc()
 
     def failed(self, kind: str) -> None:
         """A request was answered with an error of this class."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
+import apsw
 import pytest
 
 from couriers import (
@@ -493,6 +495,47 @@ async def test_a_gap_is_told_after_a_restart_too(office: Office, store: Store):
     [(positions, context)] = sender.sent
     assert positions == (kept.position,)
     assert context.gap == (0, 3)
+
+
+async def test_a_damaged_event_is_stepped_over_and_recorded_as_a_gap(
+    office: Office, store: Store, tmp_path: Path
+):
+    sub = await office.hold(subscription(filter=RESOURCES))
+    events = await store.log.append(new_events(4))
+    connection = apsw.Connection(str(tmp_path / "log.db"))
+    connection.execute("UPDATE events SET message = CAST(x'ff' AS TEXT) WHERE position IN (2, 3)")
+    connection.close()
+    sender = Scripted(always(OK))
+
+    await office.deliver(sub, sender, until_sent=2)
+
+    assert sender.positions == [events[0].position, events[3].position]
+    assert [context.gap for _, context in sender.sent] == [None, (1, 3)]
+    [said] = await store.log.read(Query(filter=NOTICES))
+    assert said.type == "subscription.gap"
+    assert "events up to position 3 are damaged" in (said.message or "")
+
+
+async def test_what_was_pending_and_is_damaged_is_given_up(
+    office: Office, store: Store, tmp_path: Path
+):
+    sub = await office.hold(subscription(filter=RESOURCES))
+    [event] = await store.log.append(new_events(1))
+    await office.deliver(sub, Scripted(always(REFUSED)), until_sent=1)
+    connection = apsw.Connection(str(tmp_path / "log.db"))
+    connection.execute("UPDATE events SET message = 'another' WHERE position = 1")
+    connection.close()
+    [kept] = await store.log.append(new_events(1))
+    sender = Scripted(always(OK))
+
+    await office.deliver(await store.subscriptions.get(sub.id), sender, until_sent=1)
+
+    assert sender.positions == [kept.position]
+    [parked] = await store.deliveries.parked(sub.id)
+    assert (parked.position, parked.error) == (
+        event.position,
+        "The event is damaged: the store does not hold what was recorded.",
+    )
 
 
 async def test_a_pause_does_not_count_towards_the_day(

@@ -13,6 +13,9 @@ from deploylog.times import SECOND
 #: Seconds between two looks for what need not be retained any longer.
 PRUNE_SECONDS = 3600
 
+#: Seconds between two transactions that give events of old their checksum.
+CHECK_SECONDS = 0.02
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -41,12 +44,24 @@ async def pruning(
                 _LOGGER.exception("cannot forget what is old; trying again later")
             await asyncio.sleep(PRUNE_SECONDS)
 
+    async def check() -> None:
+        while True:
+            try:
+                if not await store.log.add_checksums():
+                    return
+            except Unavailable:
+                _LOGGER.exception("cannot add checksums; trying again later")
+                await asyncio.sleep(PRUNE_SECONDS)
+            # Appends need the writer, too.
+            await asyncio.sleep(CHECK_SECONDS)
+
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(go_on())
+        running = [tasks.create_task(go_on()), tasks.create_task(check())]
         try:
             yield
         finally:
-            task.cancel()
+            for task in running:
+                task.cancel()
 
 
 def _days_before(now: int, days: float) -> int:

@@ -17,6 +17,7 @@ from deploylog.cli import (
     serve,
     stacks,
     subscriptions,
+    verify,
 )
 from deploylog.cli.output import discard_stdout
 from deploylog.client import ServerUnreachable, Unanswered
@@ -63,6 +64,7 @@ app.add_typer(keys.app, name="keys")
 app.command()(serve.migrate)
 app.command()(backups.backup)
 app.command()(backups.restore)
+app.command()(verify.verify)
 app.command()(serve.version)
 
 

@@ -171,7 +171,7 @@ _decode_end = msgspec.json.Decoder(_End, float_hook=Decimal).decode
 
 def _show(console: Console, message: Message) -> None:
     if message.event == "gap":
-        say(f"events that came next are no longer retained: {plain(message.data)}")
+        say(f"events that came next cannot be had: {plain(message.data)}")
     elif message.event == "changeset.resource":
         print_lines(console, render_resource(_decode_told(message.data).data))
     elif message.event in CHANGESET_ENDS and (changes := _decode_end(message.data).data):

@@ -108,10 +108,12 @@ async def _pages(
         page = await client.events([*selected, ("limit", str(size)), *cursor])
         for event in page.events:
             yield event
+        for each in page.damaged:
+            _warn(f"the event at position {plain(each.position)} is damaged and left out")
         if page.next is None:
             return
         cursor = [(direction, page.next)]
-        limit -= size
+        limit -= len(page.events)
 
 
 def tail(
@@ -163,7 +165,7 @@ async def _follow(server: str, key: str | None, selected: Params, *, as_json: bo
 
 def _show(console: Console, message: Message, *, as_json: bool) -> None:
     if message.event == "gap":
-        _warn(f"events that came next are no longer retained: {plain(message.data)}")
+        _warn(f"events that came next cannot be had: {plain(message.data)}")
     elif as_json:
         print(message.data, flush=True)
     else:

@@ -104,6 +104,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     position: str
 
 
+class DamagedState(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that a page lacks, since it is damaged."""
+
+    position: str
+
+
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     """Some events, each as the server wrote it."""
 
@@ -111,6 +117,7 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     #: Where the next page goes on from, when there may be one.
     next: str | None = None
     previous: str | None = None
+    damaged: tuple[DamagedState, ...] = ()
 
 
 class LoggedEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -95,7 +95,7 @@ def judge_api(answer: Answer) -> Said:
         return Said(result="retry", error=f"Slack answers {answer.status}")
     try:
         body = msgspec.json.decode(answer.body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Said(result="retry", error="Slack's answer is not one of its API")
     if body.ok:
         return Said(result="delivered", channel=body.channel, ts=body.ts)

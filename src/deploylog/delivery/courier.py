@@ -15,9 +15,9 @@ from deploylog.delivery.senders import Context, Sender
 from deploylog.delivery.timing import Timing
 from deploylog.delivery.tries import Try
 from deploylog.delivery.verdict import Answer, Verdict
-from deploylog.errors import EventNotFound, StoreUnavailable
+from deploylog.errors import EventDamaged, EventNotFound, StoreUnavailable
 from deploylog.events import Event
-from deploylog.hub import Batch, Hub, Interest, Reader
+from deploylog.hub import Batch, Gap, Hub, Interest, Reader
 from deploylog.principals import Visibility
 from deploylog.scope import ROOT
 from deploylog.store.base import Deliveries, Query
@@ -122,6 +122,9 @@ class Courier:
                 return
             try:
                 event = await self._hub.log.get(pending.position)
+            except EventDamaged as error:
+                self._give_up(pending, error.message)
+                continue
             except EventNotFound:
                 self._give_up(pending, "it is no longer retained")
                 continue
@@ -152,9 +155,10 @@ class Courier:
 
     def _add(self, batch: Batch, position: int) -> None:
         if batch.gap is not None:
-            self._gap = (batch.gap.after, batch.gap.floor)
-            why = f"events up to position {batch.gap.floor} are no longer retained"
-            self._tell("gap", why, key=str(batch.gap.floor))
+            # Of two gaps in a row the receiver is told of one, which spans both.
+            after = self._gap[0] if self._gap is not None else batch.gap.after
+            self._gap = (after, batch.gap.floor)
+            self._tell("gap", _why(batch.gap), key=str(batch.gap.floor))
         for event in batch.events:
             self._lanes.add(event, gap=self._gap)
             self._gap = None
@@ -396,3 +400,9 @@ def _first_end(subscription: Subscription, now: int) -> int | None:
     """When the first of the secrets that sign ``now`` ends, in ns."""
     ends = (term.expires for term in subscription.secrets if term.expires is not None)
     return min((end for end in ends if end > now), default=None)
+
+
+def _why(gap: Gap) -> str:
+    if gap.reason == "damaged":
+        return f"events up to position {gap.floor} are damaged"
+    return f"events up to position {gap.floor} are no longer retained"

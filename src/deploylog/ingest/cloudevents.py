@@ -13,7 +13,15 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from deploylog.errors import InvalidEvent, InvalidInput
-from deploylog.events import MAX_DATA_BYTES, MAX_SCOPES, Event, NewEvent, Resource
+from deploylog.events import (
+    MAX_DATA_BYTES,
+    MAX_NESTING,
+    MAX_SCOPES,
+    Event,
+    NewEvent,
+    Resource,
+    check_nesting,
+)
 from deploylog.scope import MAX_LENGTH, Scope, parse_scope
 from deploylog.times import MILLISECOND, parse_time, render_time
 
@@ -119,7 +127,9 @@ def parse_binary(headers: Mapping[str, str], body: bytes, defaults: Defaults) ->
 def _items(body: bytes) -> Sequence[bytes]:
     try:
         return [bytes(item) for item in msgspec.json.decode(body, type=list[msgspec.Raw])]
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidEvent(f"the body is not a JSON array of events: {error}") from error
 
 
@@ -143,9 +153,17 @@ def _parse(body: bytes, defaults: Defaults) -> NewEvent:
         for name, value in unknown.items():
             _check_extension(name, value)
         event = _decode_one(msgspec.json.encode(attributes))
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidEvent(f"not a CloudEvent: {error}", field=_field(error)) from error
     return _to_event(event, unknown, defaults)
+
+
+def _too_deep() -> InvalidEvent:
+    """What is wrong where not even a parser comes to the end: only data may be nested."""
+    message = f"data is nested deeper than {MAX_NESTING} arrays and objects"
+    return InvalidEvent(message, field="data")
 
 
 def _field(error: Exception) -> str | None:
@@ -246,6 +264,7 @@ def _checked_json(data: msgspec.Raw | bytes) -> msgspec.Raw:
     raw = bytes(data)
     if len(raw) > MAX_DATA_BYTES:
         raise InvalidEvent(f"data is longer than {MAX_DATA_BYTES} bytes", field="data")
+    check_nesting(raw, "data")
     try:
         raw.decode()
         msgspec.json.decode(raw)
@@ -265,6 +284,9 @@ def _text(body: bytes) -> str:
 
 
 def _integer(text: str) -> int | str:
+    # Python refuses to read thousands of digits; what is longer is out of range anyway.
+    if len(text) > 19:
+        raise InvalidEvent("elapsedms is too long", field="elapsedms")
     return int(text) if text.isascii() and text.isdigit() else text
 
 

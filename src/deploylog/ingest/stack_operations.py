@@ -52,7 +52,7 @@ class _Said(msgspec.Struct):
 def _verb_in(event: NewEvent) -> str | None:
     try:
         return msgspec.json.decode(event.data or b"{}", type=_Said).operation
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         # Anybody who may write the stack may write such an event.
         return None
 

@@ -1,9 +1,17 @@
 """Where the log is kept."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from deploylog.errors import InvalidSettings
-from deploylog.store.base import CommitObserver, Contents, OpenStore, Restored
+from deploylog.store.base import (
+    CommitObserver,
+    Contents,
+    Finding,
+    OpenStore,
+    Restored,
+    Verified,
+)
 
 
 def open_store(url: str, *, observer: CommitObserver) -> OpenStore:
@@ -44,6 +52,18 @@ def restore_store(url: str, file: Path, *, force: bool, keep_ids: bool) -> Resto
     from deploylog.store.sqlite.backups import restore_file
 
     return restore_file(file, _sqlite_path(url), force=force, keep_ids=keep_ids)
+
+
+def verify_store(
+    url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+) -> Verified:
+    """Verify the store at ``url``, beside a running service or without one, and change nothing.
+
+    ``found`` is given what is wrong; ``progress`` events read, and events in all.
+    """
+    from deploylog.store.sqlite.verify import verify_file
+
+    return verify_file(_sqlite_path(url), found=found, progress=progress)
 
 
 def _sqlite_path(url: str) -> Path:

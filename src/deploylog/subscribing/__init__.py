@@ -11,6 +11,7 @@ from deploylog.cursor import parse_event_id
 from deploylog.errors import (
     Conflict,
     CursorExpired,
+    EventDamaged,
     EventNotFound,
     Forbidden,
     InvalidCursor,
@@ -286,7 +287,11 @@ class Subscribing:
         return cursor.position
 
     async def _event(self, principal: Principal, found: Subscription, id: str) -> Event:
-        event = await self._store.log.get(self._position(id, field="event"))
+        try:
+            event = await self._store.log.get(self._position(id, field="event"))
+        except EventDamaged:
+            # Who may see it is not known.
+            raise EventNotFound from None
         if event.id != id.lower() or not principal.visibility.shows(event):
             raise EventNotFound
         if not _owns(principal, found):

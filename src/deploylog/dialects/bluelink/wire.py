@@ -367,5 +367,6 @@ def _frame(type: str, event: Event, data: Json, forms: Forms = no_forms) -> byte
 
 def render_gap(gap: Gap) -> bytes:
     """That events are missing. The client takes the unknown type for an empty event."""
-    message = f"events up to position {gap.floor} are no longer retained"
+    what = "damaged" if gap.reason == "damaged" else "no longer retained"
+    message = f"events up to position {gap.floor} are {what}"
     return b"event: gap\ndata: %b\n\n" % render_json({"message": message})

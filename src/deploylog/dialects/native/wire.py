@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
+from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -25,7 +26,7 @@ from deploylog.ingest.cloudevents import (
 )
 from deploylog.principals import Principal
 from deploylog.scope import Scope, parse_scope, scope
-from deploylog.store.base import RequestKey
+from deploylog.store.base import Page, RequestKey
 from deploylog.times import LATEST, parse_moment, render_time
 
 ONE = "application/cloudevents+json"
@@ -62,6 +63,14 @@ class Receipts(msgspec.Struct, frozen=True):
     events: list[Receipt]
 
 
+class DamagedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that the page lacks, since the store does not hold what was recorded."""
+
+    id: str
+    position: str
+    reason: Literal["checksum", "unreadable"]
+
+
 class EventPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page of events."""
 
@@ -69,6 +78,8 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Where the next page goes on, when there may be one.
     next: str | None = None
     previous: str | None = None
+    #: Events that would be here, were they not damaged.
+    damaged: list[DamagedEvent] = []
 
 
 class DeploymentBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -362,14 +373,20 @@ def render_receipts(events: Sequence[Event]) -> bytes:
     return msgspec.json.encode(Receipts(receipts))
 
 
-def render_page(events: Sequence[Event], *, full: bool) -> bytes:
-    """A page; ``full`` when there may be more."""
-    page: dict[str, object] = {"events": [render_event(event) for event in events]}
-    if events:
-        page["previous"] = events[0].id
-        if full:
-            page["next"] = events[-1].id
-    return msgspec.json.encode(page)
+def render_page(page: Page) -> bytes:
+    """A page."""
+    body: dict[str, object] = {"events": [render_event(event) for event in page]}
+    ids = {each.position: each.id for each in (*page, *page.damaged)}
+    if page:
+        body["previous"] = page[0].id
+    if page.next is not None:
+        body["next"] = ids[page.next]
+    if page.damaged:
+        body["damaged"] = [
+            DamagedEvent(id=each.id, position=str(each.position), reason=each.reason)
+            for each in page.damaged
+        ]
+    return msgspec.json.encode(body)
 
 
 def render_one(event: Event) -> bytes:

@@ -173,7 +173,7 @@ def _said_action(event: Event) -> Action | None:
     """What a deployment does that is of no stack that is shown, as far as its event says."""
     try:
         operation = msgspec.json.decode(event.data or b"{}", type=_Started).operation
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         operation = None
     if operation in IDLE:
         return None

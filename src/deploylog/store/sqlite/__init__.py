@@ -34,12 +34,19 @@ class SqliteStore:
     """The ``Store`` in one SQLite file."""
 
     def __init__(
-        self, writer: Writer, readers: Readers, *, files: StoreFiles, epoch: int, moved: Moved
+        self,
+        writer: Writer,
+        readers: Readers,
+        *,
+        files: StoreFiles,
+        epoch: int,
+        moved: Moved,
+        damaged: Callable[[str], None],
     ) -> None:
-        """``moved`` is told of each commit of this process."""
+        """``moved`` is told of each commit of this process, ``damaged`` of each damaged event."""
         self._writer = writer
         self._files = files
-        self.log = SqliteLog(writer, readers, epoch=epoch, moved=moved)
+        self.log = SqliteLog(writer, readers, epoch=epoch, moved=moved, damaged=damaged)
         self.catalogue = SqliteCatalogue(readers)
         self.changesets = SqliteChangesets(writer, readers)
         self.cleanups = SqliteCleanups(writer, readers)
@@ -86,7 +93,9 @@ async def open_sqlite(
         clock=time.perf_counter,
     )
     try:
-        yield SqliteStore(writer, readers, files=files, epoch=epoch, moved=moved)
+        yield SqliteStore(
+            writer, readers, files=files, epoch=epoch, moved=moved, damaged=observer.damaged
+        )
     finally:
         writer.close()
         readers.close()
@@ -110,7 +119,7 @@ def migrate_file(file: Path) -> list[str]:
             applied = migrate(migrations("sqlite"), version=version, apply=apply)
             if one_row(connection, "SELECT 1 FROM log") is None:
                 epoch = secrets.randbits(EPOCH_BITS)
-                connection.execute("INSERT INTO log VALUES (?, 0, 0, 0)", (epoch,))
+                connection.execute(_NEW_LOG, (epoch,))
             connection.execute("COMMIT")
             return applied
     finally:
@@ -120,3 +129,6 @@ def migrate_file(file: Path) -> list[str]:
 def _epoch(connection: apsw.Connection) -> int:
     with store_errors():
         return int(one_value(connection, "SELECT epoch FROM log"))
+
+
+_NEW_LOG = "INSERT INTO log (epoch, head, floor, recorded) VALUES (?, 0, 0, 0)"

@@ -92,6 +92,13 @@ class CatalogueWriter:
     def apply(self) -> list[NewEvent]:
         """Bring the tables up to date; what the deployments that ended did to their states."""
         changes, self._changes = self._changes, []
+        told = [self._state_event(id, ended_as) for id, ended_as in self.replay(changes)]
+        return [event for event in told if event is not None]
+
+    def replay(self, changes: Sequence[Change]) -> list[tuple[str, str | None]]:
+        """Apply changes that clash with nothing; the ids of the deployments that they end, and the
+        operation that each end says.
+        """
         counted: dict[tuple[Place, tuple[str, ...]], dict[Count, int]] = {}
         ended: list[tuple[str, str | None]] = []
         for change in changes:
@@ -103,8 +110,7 @@ class CatalogueWriter:
             else:
                 self._apply(change)
         self._count(counted)
-        told = [self._state_event(id, ended_as) for id, ended_as in ended]
-        return [event for event in told if event is not None]
+        return ended
 
     def _count(self, counted: dict[tuple[Place, tuple[str, ...]], dict[Count, int]]) -> None:
         if counted:

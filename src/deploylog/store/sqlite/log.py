@@ -1,19 +1,23 @@
 """The event log in SQLite."""
 
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import apsw
 
-from deploylog.errors import EventNotFound
+from deploylog.errors import EventDamaged, EventNotFound
 from deploylog.events import Event, NewEvent
-from deploylog.store.base import Query, RequestKey
+from deploylog.store.base import PAGE_BYTES, Page, Query, RequestKey
+from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
 from deploylog.store.sqlite.moved import Moved
+from deploylog.store.sqlite.pages import BAD_ROW, SIZE, read_row
 from deploylog.store.sqlite.plan import read_events
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.recorder import SPAN_BITS, Append, draft, event_of
-from deploylog.store.sqlite.rows import SELECTED, events_of
+from deploylog.store.sqlite.rows import WHOLE, Unreadable
 from deploylog.store.sqlite.writer import Writer
 
 #: Seconds between looks for what other processes have committed.
@@ -23,15 +27,35 @@ POLL_SECONDS = 0.05
 PRUNED_AT_ONCE = 2_000
 
 
+#: Events that get a checksum in one transaction.
+CHECKED_AT_ONCE = 500
+
+#: Damaged events that are told apart; of more, none is logged.
+MOST_MET = 10_000
+
+_LOGGER = logging.getLogger(__name__)
+
+
 class SqliteLog:
     """The ``EventLog`` of a SQLite store."""
 
-    def __init__(self, writer: Writer, readers: Readers, *, epoch: int, moved: Moved) -> None:
-        """``moved`` is told of each commit of this process."""
+    def __init__(
+        self,
+        writer: Writer,
+        readers: Readers,
+        *,
+        epoch: int,
+        moved: Moved,
+        damaged: Callable[[str], None],
+    ) -> None:
+        """``moved`` is told of each commit of this process, ``damaged`` of each damaged event."""
         self.epoch = epoch
         self._writer = writer
         self._readers = readers
         self._moved = moved
+        self._damaged = damaged
+        #: Positions of damaged events that were met.
+        self._met: set[int] = set()
 
     async def append(
         self, events: Sequence[NewEvent], *, request: RequestKey | None = None
@@ -40,19 +64,39 @@ class SqliteLog:
         entries = await self._writer.append(Append([draft(event) for event in events], request))
         return [event_of(entry, self.epoch) for entry in entries]
 
-    async def read(self, query: Query) -> list[Event]:
+    async def read(self, query: Query) -> Page:
         """See ``EventLog``."""
-        return await self._readers.run(
+        page = await self._readers.run(
             lambda connection: read_events(connection, query, self.epoch)
         )
+        for each in page.damaged:
+            self._meet(each.position, each.reason)
+        return page
 
     async def get(self, position: int) -> Event:
         """See ``EventLog``."""
-        sql = f"SELECT {SELECTED} FROM events AS e WHERE e.position = ?"
-        text = await self._value(sql, position)
-        for event in events_of(text, self.epoch):
-            return event
-        raise EventNotFound
+        try:
+            event = await self._readers.run(
+                lambda connection: read_row(connection, position, self.epoch)
+            )
+        except Unreadable as error:
+            self._meet(position, error.reason)
+            raise EventDamaged from error
+        if event is None:
+            raise EventNotFound
+        return event
+
+    def _meet(self, position: int, reason: str) -> None:
+        """Say once that an event is damaged, however often it is read."""
+        if position in self._met or len(self._met) >= MOST_MET:
+            return
+        self._met.add(position)
+        self._damaged(reason)
+        _LOGGER.error("the event at position %d is damaged (%s); it is left out", position, reason)
+
+    async def add_checksums(self) -> bool:
+        """See ``EventLog``."""
+        return await self._writer.call(_add_checksums)
 
     async def head(self) -> int:
         """See ``EventLog``."""
@@ -114,6 +158,40 @@ _RECORDED_AT = """
 SELECT position, recorded FROM events WHERE position <= ? AND position > ?
 ORDER BY position DESC LIMIT 1
 """
+
+
+def _add_checksums(connection: apsw.Connection) -> bool:
+    """Begin with the newest: those are read most."""
+    [(unchecked, floor)] = all_rows(connection, "SELECT unchecked, floor FROM log")
+    size, low = 0, floor
+    for position, bytes_ in all_rows(connection, _UNCHECKED, (unchecked, floor)):
+        _add_checksum(connection, position)
+        low, size = position - 1, size + bytes_
+        if size > PAGE_BYTES:
+            break
+    connection.execute("UPDATE log SET unchecked = ?", (low,))
+    return bool(low > floor)
+
+
+_UNCHECKED = f"""
+SELECT e.position, {SIZE} FROM events AS e WHERE e.position <= ? AND e.position > ?
+ORDER BY e.position DESC LIMIT {CHECKED_AT_ONCE}
+"""
+
+
+def _add_checksum(connection: apsw.Connection, position: int) -> None:
+    # A damaged event gets none: that it can be read again would prove nothing.
+    with suppress(*BAD_ROW):
+        read_row(connection, position, 0)
+        row = one_row(
+            connection, f"SELECT {WHOLE} FROM events AS e WHERE position = ?", (position,)
+        )
+        if row is not None and row[-1] is None:
+            checksum = event_checksum(content_checksum(row[2:-1]), *row[:2])
+            connection.execute(_SET_CHECKSUM, (checksum, position))
+
+
+_SET_CHECKSUM = "UPDATE events SET checksum = ? WHERE position = ?"
 
 
 #: The postings of a range of events, found through their scopes.

@@ -14,7 +14,9 @@ from deploylog.events import Event, NewEvent, recorded_event
 from deploylog.scope import Scope, prefixes
 from deploylog.store.base import RequestKey
 from deploylog.store.sqlite.catalogue import CatalogueWriter
+from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, one_row, one_value
+from deploylog.store.sqlite.pages import BAD_ROW, read_rows
 from deploylog.store.sqlite.rows import (
     COLUMNS,
     SELECTED,
@@ -47,12 +49,15 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     #: What tells a retry from another event.
     key: Key | None
     values: Values
+    #: The checksum of the values.
+    checksum: int
     change: Change | None
 
 
 def draft(event: NewEvent) -> Draft:
     """Make ``event`` ready; raises InvalidEvent when the catalogue cannot use it."""
-    return Draft(event, _key_of(event), values_of(event), change_of(event))
+    values = values_of(event)
+    return Draft(event, _key_of(event), values, content_checksum(values), change_of(event))
 
 
 def _key_of(event: NewEvent) -> Key | None:
@@ -125,9 +130,12 @@ class Recorder:
     def _insert(self, new: Sequence[tuple[int, Draft]], recorded: int) -> None:
         if not new:
             return
-        rows = [(position, recorded, *draft.values) for position, draft in new]
+        rows = [
+            (position, recorded, *draft.values, event_checksum(draft.checksum, position, recorded))
+            for position, draft in new
+        ]
         insert = partial(insert_rows, self._connection)
-        insert("INSERT INTO events", len(COLUMNS), list(chain.from_iterable(rows)))
+        insert("INSERT INTO events", len(COLUMNS) + 1, list(chain.from_iterable(rows)))
         insert("INSERT INTO postings", 2, self._postings(new))
         groups = [(g, position) for position, draft in new for g in set(draft.event.groups)]
         insert("INSERT INTO event_groups", 2, list(chain.from_iterable(groups)))
@@ -220,8 +228,7 @@ class _Batch:
         keys = [draft.key[:2] for append in appends for draft in append.drafts if draft.key]
         if not keys:
             return
-        text = one_value(self._connection, _RECALL, (json_text(keys),))
-        for event in events_of(text, self._epoch):
+        for event in self._events(_RECALL, _RECALLED, json_text(keys)):
             if key := _key_of(event):
                 self._known[key] = event
 
@@ -283,12 +290,23 @@ class _Batch:
             return None
         if row[0] != request.fingerprint:
             raise RequestReused
-        text = one_value(self._connection, _RECORDED, (row[1],))
-        entries: dict[int, Entry] = {e.position: e for e in events_of(text, self._epoch)}
+        found = self._events(_RECORDED, _POSITIONS, row[1])
+        entries: dict[int, Entry] = {event.position: event for event in found}
         entries |= {p: Placed(draft.event, p, self.recorded) for p, draft in self.new}
         positions = enumerate(msgspec.json.decode(row[1], type=list[int]))
         # What was forgotten since is missing here, and recorded anew.
         return {place: entries[p] for place, p in positions if p in entries}
+
+    def _events(self, sql: str, positions: str, asked: str) -> list[Event]:
+        """The events of ``sql``, or of ``positions`` if one of them is damaged.
+
+        One that is damaged is as good as never recorded: its retry brings it back.
+        """
+        try:
+            return events_of(one_value(self._connection, sql, (asked,)), self._epoch)
+        except BAD_ROW:
+            found = [row[0] for row in all_rows(self._connection, positions, (asked,))]
+            return read_rows(self._connection, found, self._epoch)[0]
 
     def _remember(self, request: RequestKey, answer: Sequence[Entry]) -> None:
         positions = [entry.position for entry in answer]
@@ -303,13 +321,19 @@ INSERT INTO requests (key, fingerprint, positions, newest) VALUES (?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET positions = excluded.positions, newest = excluded.newest
 """
 
-_RECALL = f"""
-SELECT {SELECTED}
+_OF_KEYS = """
 FROM json_each(?) AS pair
 CROSS JOIN events AS e ON e.producer_id = pair.value ->> 1 AND e.source = pair.value ->> 0
 """
 
-_RECORDED = f"""
-SELECT {SELECTED}
+_RECALL = f"SELECT {SELECTED} {_OF_KEYS}"
+
+_RECALLED = f"SELECT e.position {_OF_KEYS}"
+
+_AT_POSITIONS = """
 FROM json_each(?) AS position CROSS JOIN events AS e ON e.position = position.value
 """
+
+_RECORDED = f"SELECT {SELECTED} {_AT_POSITIONS}"
+
+_POSITIONS = f"SELECT e.position {_AT_POSITIONS}"

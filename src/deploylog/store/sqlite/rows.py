@@ -5,14 +5,19 @@ without the interpreter's lock. Row by row, every row would wait for that lock a
 event loop would slow a reader down a hundred times.
 """
 
+import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
+from typing import Any, Literal
 
 import msgspec
 
 from deploylog.cursor import event_id
+from deploylog.errors import DeploylogError
 from deploylog.events import Event, NewEvent, Resource
 from deploylog.scope import Scope
+from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 
 COLUMNS = (
     "position", "recorded", "time", "source", "producer_id", "type", "subject", "scopes",
@@ -24,6 +29,7 @@ Row = tuple[
     int, int, int, str, str | None, str, str | None, str,
     str | None, str | None, str | None, str | None, str | None, str | None,
     str | None, str | None, int | None, str | None, str | None, str | None,
+    int | None,
 ]  # fmt: skip
 
 Values = tuple[
@@ -32,13 +38,23 @@ Values = tuple[
     str | None, str | None, int | None, str | None, str | None, str | None,
 ]  # fmt: skip
 
+#: The columns of an event ``e`` and its checksum.
+WHOLE = ", ".join(f'e."{column}"' for column in (*COLUMNS, "checksum"))
+
 #: The events of a query as one JSON text.
-SELECTED = "json_group_array(json_array({}))".format(
-    ", ".join(f'e."{column}"' for column in COLUMNS)
-)
+SELECTED = f"json_group_array(json_array({WHOLE}))"
 
 _decode_rows = msgspec.json.Decoder(list[Row]).decode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+class Unreadable(Exception):
+    """A row that does not hold the event that was recorded."""
+
+    def __init__(self, reason: Literal["checksum", "unreadable"]) -> None:
+        """See ``base.Damaged`` for the reasons."""
+        super().__init__(reason)
+        self.reason: Literal["checksum", "unreadable"] = reason
 
 
 def values_of(event: NewEvent) -> Values:
@@ -67,14 +83,41 @@ def values_of(event: NewEvent) -> Values:
 
 
 def events_of(text: str, epoch: int) -> list[Event]:
-    """The events of a JSON text that ``SELECTED`` made."""
-    return [_event_of(row, epoch) for row in _decode_rows(text)]
+    """The events of a JSON text that ``SELECTED`` made; raises Unreadable if one is damaged."""
+    try:
+        return [_event_of(row, epoch) for row in _decode_rows(text)]
+    except _BAD_CONTENT as error:
+        raise Unreadable("unreadable") from error
+
+
+def event_of_row(row: tuple[Any, ...], epoch: int) -> Event:
+    """The event of ``WHOLE``, read as one row; raises Unreadable."""
+    try:
+        return _event_of(msgspec.convert(row, Row), epoch)
+    except _BAD_CONTENT as error:
+        raise Unreadable("unreadable") from error
+
+
+#: What content raises that is not what an append wrote.
+_BAD_CONTENT = (msgspec.ValidationError, ValueError, OverflowError, struct.error, DeploylogError)
+
+
+def _check_json(*texts: str | None) -> None:
+    """Raise ``msgspec.DecodeError`` unless they are JSON."""
+    for text in texts:
+        if text is not None:
+            with suppress(RecursionError):
+                msgspec.json.decode(text)
 
 
 def _event_of(row: Row, epoch: int) -> Event:
     (position, recorded, time, source, producer_id, type_, subject, scopes,
      groups, actor, resource_type, resource_name, resource_key, resource_address,
-     id_key, id_value, elapsed, message, data, extensions) = row  # fmt: skip
+     id_key, id_value, elapsed, message, data, extensions, checksum) = row  # fmt: skip
+    if checksum is None:
+        _check_json(data, extensions)
+    elif checksum != event_checksum(content_checksum(row[2:-1]), position, recorded):
+        raise Unreadable("checksum")
     resource = None
     if resource_type is not None and resource_name is not None:
         resource = Resource(

@@ -1,0 +1,383 @@
+"""Verification: what in a file contradicts what was recorded.
+
+Everything is read in one transaction, so it holds for one moment, also beside a running service.
+What is derived from events is derived once more and compared. Events that are no longer retained
+cannot be asked: what began with one of them is not compared.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from deploylog.catalogue import change_of
+from deploylog.changes import decode_changes
+from deploylog.errors import DeploylogError, OperatorError
+from deploylog.events import Event
+from deploylog.scope import prefixes
+from deploylog.store.base import Finding, Verified
+from deploylog.store.migrate import migrations
+from deploylog.store.sqlite.catalogue import CatalogueWriter
+from deploylog.store.sqlite.connection import BUSY_TIMEOUT, all_rows, one_value, store_errors
+from deploylog.store.sqlite.pages import SIZE, Filling, Match
+from deploylog.store.sqlite.recorder import SPAN_BITS
+from deploylog.store.sqlite.rows import json_text
+
+#: Events read at once.
+_PAGE = 500
+
+#: Findings of one kind that are named where SQL finds them all at once.
+_NAMED = 1_000
+
+
+def verify_file(
+    file: Path, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+) -> Verified:
+    """Verify the store in ``file``; ``progress`` is given events read, and events in all."""
+    with store_errors(), closing(_open(file)) as connection:
+        newest = migrations("sqlite")[-1].number
+        version = one_value(connection, "PRAGMA user_version")
+        if version != newest:
+            raise OperatorError(
+                f"the store has schema version {version}, and this program verifies {newest}:"
+                " run deploylog migrate, or use the program that the service runs"
+            )
+        connection.execute("BEGIN")
+        with closing(apsw.Connection("")) as scratch:
+            return _Verification(connection, scratch, found, progress).run()
+
+
+def _open(file: Path) -> apsw.Connection:
+    try:
+        connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)
+    except apsw.CantOpenError as error:
+        raise OperatorError(f"cannot open the store {file}") from error
+    connection.set_busy_timeout(BUSY_TIMEOUT)
+    return connection
+
+
+class _Verification:
+    """One run."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        scratch: apsw.Connection,
+        found: Callable[[Finding], None],
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """``scratch`` is empty: there the catalogue is made once more."""
+        self._connection = connection
+        self._scratch = scratch
+        self._found = found
+        self._progress = progress
+        self._findings = 0
+        self._events = 0
+        self._damaged: set[int] = set()
+        self._unchecked = 0
+        self._recorded = 0
+        self._compared = 0
+        #: What must be there, besides what was found missing.
+        self._postings = 0
+        self._groups = 0
+        [(self._epoch, self._head, self._floor, self._watermark)] = all_rows(
+            connection, "SELECT epoch, head, floor, unchecked FROM log"
+        )
+        self._catalogue = CatalogueWriter(scratch)
+
+    def run(self) -> Verified:
+        """Everything, one part after the other."""
+        for part in (
+            self._prepare,
+            self._file,
+            self._read_events,
+            self._identities,
+            lambda: self._extra("posting", _EXTRA_POSTINGS, "postings", self._postings),
+            lambda: self._extra("group", _EXTRA_GROUPS, "event_groups", self._groups),
+            self._requests,
+            lambda: self._compare("stack", _STACKS),
+            lambda: self._compare("deployment", _DEPLOYMENTS),
+            self._changesets,
+        ):
+            self._survive(part)
+        [(stacks, deployments)] = all_rows(
+            self._connection,
+            "SELECT (SELECT count(*) FROM stacks), (SELECT count(*) FROM deployments)",
+        )
+        return Verified(
+            events=self._events,
+            unchecked=self._unchecked,
+            compared=self._compared,
+            not_compared=max(stacks + deployments - self._compared, 0),
+            findings=self._findings,
+        )
+
+    def _survive(self, part: Callable[[], None]) -> None:
+        """Run it; where the file is so broken that it comes to no end, that is a finding."""
+        try:
+            part()
+        except (apsw.CorruptError, apsw.SQLError, UnicodeDecodeError) as error:
+            self._find("file", "content", f"cannot be read to the end: {error}")
+
+    def _find(self, part: str, where: object, what: str) -> None:
+        self._findings += 1
+        self._found(Finding(part=part, where=str(where), what=what))
+
+    def _prepare(self) -> None:
+        for step in migrations("sqlite"):
+            self._scratch.execute(step.sql)
+        # Stacks that were made before what is retained are not in it.
+        self._scratch.execute("PRAGMA foreign_keys = OFF; BEGIN")
+        columns = ", ".join(_CHANGESET_COLUMNS)
+        marks = ", ".join("?" * len(_CHANGESET_COLUMNS))
+        for row in self._connection.execute(f"SELECT {columns} FROM changesets"):
+            self._scratch.execute(
+                f"INSERT INTO changesets ({columns}, status) VALUES ({marks}, 'staging')", row
+            )
+
+    # The file
+
+    def _file(self) -> None:
+        for (said,) in self._connection.execute(f"PRAGMA integrity_check({_NAMED})"):
+            if said != "ok":
+                self._find("file", "integrity_check", str(said))
+        for table, row, parent, _ in self._connection.execute("PRAGMA foreign_key_check"):
+            self._find("file", f"{table} {row}", f"refers to nothing in {parent}")
+
+    # Events
+
+    def _read_events(self) -> None:
+        [(total,)] = all_rows(self._connection, "SELECT count(*) FROM events")
+        [(low, high)] = all_rows(
+            self._connection, "SELECT min(position), max(position) FROM events"
+        )
+        if low is not None and low <= self._floor:
+            self._find("log", low, f"events at or below the floor {self._floor} are still there")
+        if high is not None and high > self._head:
+            self._find("log", high, f"there are events beyond the head {self._head}")
+        after: int | None = -1
+        while after is not None:
+            after = self._read_page(after)
+            self._progress(self._events, total)
+
+    def _read_page(self, after: int) -> int | None:
+        """Verify the next events; where to go on."""
+        matches: list[Match] = all_rows(self._connection, _NEXT, (after,))
+        filling = Filling(self._connection, limit=_PAGE, epoch=self._epoch)
+        filling.add(matches)
+        page = filling.page
+        for each in page.damaged:
+            self._damaged.add(each.position)
+            self._find("event", each.position, _DAMAGE[each.reason])
+        self._events += len(page) + len(page.damaged)
+        last = page.next if page.next is not None else matches[-1][0] if matches else after
+        self._checksums(after, last)
+        self._spans(page)
+        self._order(page)
+        self._postings += self._pairs("posting", self._posted(page), _HAS_POSTING)
+        grouped = [(group, e.position) for e in page for group in set(e.groups)]
+        self._groups += self._pairs("group", grouped, _HAS_GROUP)
+        self._replay(page)
+        return last if matches else None
+
+    def _checksums(self, after: int, last: int) -> None:
+        for (position,) in all_rows(self._connection, _WITHOUT_CHECKSUM, (after, last)):
+            self._unchecked += 1
+            if position > self._watermark:
+                self._find("event", position, "has no checksum")
+
+    def _order(self, page: Sequence[Event]) -> None:
+        for event in page:
+            if event.recorded < self._recorded:
+                self._find("event", event.position, "was recorded before the event before it")
+            self._recorded = max(self._recorded, event.recorded)
+
+    def _spans(self, page: Sequence[Event]) -> None:
+        if not page:
+            return
+        blocks = (page[0].position >> SPAN_BITS, page[-1].position >> SPAN_BITS)
+        rows = all_rows(self._connection, _SPANS, blocks)
+        spans = {block: (earliest, latest) for block, earliest, latest in rows}
+        for event in page:
+            earliest, latest = spans.get(event.position >> SPAN_BITS, (1, 0))
+            if not earliest <= event.time <= latest:
+                self._find("span", event.position, "its time is outside the span of its block")
+
+    def _posted(self, page: Sequence[Event]) -> list[tuple[str, int]]:
+        paths = {event.scopes: _paths(event) for event in page}
+        return [(path, event.position) for event in page for path in paths[event.scopes]]
+
+    def _pairs(self, part: str, pairs: Sequence[tuple[str, int]], sql: str) -> int:
+        """How many of the pairs are there; those that are not are found."""
+        text = json_text(pairs)
+        there = all_rows(self._connection, sql, (text,))
+        if len(there) < len(pairs):
+            for value, position in sorted(set(pairs) - set(there), key=lambda pair: pair[1]):
+                self._find(part, position, f"{value!r} does not lead to the event")
+        return len(there)
+
+    def _replay(self, page: Sequence[Event]) -> None:
+        changes = []
+        for event in page:
+            try:
+                change = change_of(event)
+            except DeploylogError as error:
+                self._find("event", event.position, error.message)
+            else:
+                changes += [change] if change is not None else []
+        self._catalogue.replay(changes)
+
+    # What leads to events
+
+    def _identities(self) -> None:
+        for producer_id, source, positions in self._connection.execute(_IDENTITIES):
+            whole = [p for p in msgspec.json.decode(positions) if p not in self._damaged]
+            rows = all_rows(self._connection, _SCOPES_AT, (json_text(whole),))
+            seen: dict[str, int] = {}
+            for position, scopes in rows:
+                if scopes in seen:
+                    what = f"{source} {producer_id!r} is recorded at {seen[scopes]} already"
+                    self._find("identity", position, what)
+                seen.setdefault(scopes, position)
+
+    def _extra(self, part: str, sql: str, table: str, expected: int) -> None:
+        # Counted first: to look at each takes long, and is for nothing where all is well.
+        if one_value(self._connection, f"SELECT count(*) FROM {table}") == expected:
+            return
+        for value, position in self._connection.execute(f"{sql} LIMIT {_NAMED}"):
+            self._find(part, position, f"{value!r} leads there, and is not of the event")
+
+    def _requests(self) -> None:
+        for key, positions, newest in self._connection.execute(
+            "SELECT key, positions, newest FROM requests"
+        ):
+            try:
+                decoded = msgspec.json.decode(positions, type=list[int])
+            except (msgspec.MsgspecError, TypeError):
+                self._find("request", key, "its positions cannot be read")
+                continue
+            if max(decoded, default=0) != newest or newest > self._head:
+                self._find("request", key, "its newest position is wrong")
+
+    # What is derived from events
+
+    def _compare(self, part: str, sql: str) -> None:
+        """Compare what the events tell with what is kept."""
+        cursor = self._scratch.execute(sql)
+        for told in cursor:
+            self._compared += 1
+            kept = all_rows(self._connection, f"SELECT * FROM ({sql}) WHERE id = ?", (told[0],))
+            if not kept:
+                self._find(part, told[0], "is missing")
+                continue
+            names = [each[0] for each in cursor.description]
+            wrong = [n for n, a, b in zip(names, told, kept[0], strict=True) if a != b]
+            if wrong:
+                self._find(part, told[0], f"does not say what its events do: {', '.join(wrong)}")
+        if self._floor == 0 and not self._damaged:
+            self._unfounded(part, sql)
+
+    def _unfounded(self, part: str, sql: str) -> None:
+        for (id,) in self._connection.execute(f"SELECT id FROM ({sql})"):
+            if not all_rows(self._scratch, f"SELECT 1 FROM ({sql}) WHERE id = ?", (id,)):
+                self._find(part, id, "no event tells of it")
+
+    def _changesets(self) -> None:
+        for id, status, ended, document in self._connection.execute(_CHANGESETS):
+            told = all_rows(self._scratch, _TOLD_CHANGESET, (id,))[0]
+            if told[0] != "staging" and told != (status, ended):
+                self._find("changeset", id, f"is {status}, and its events say {told[0]}")
+            elif told[0] == "staging" != status and self._floor == 0 and not self._damaged:
+                self._find("changeset", id, f"is {status}, and no event says so")
+            if not _is_document(document):
+                self._find("changeset", id, "its changes cannot be read")
+
+
+def _paths(event: Event) -> list[str]:
+    return list(dict.fromkeys(path for scope in event.scopes for path in prefixes(scope)))
+
+
+def _is_document(document: Any) -> bool:
+    try:
+        decode_changes(zlib.decompress(document))
+    except (zlib.error, msgspec.MsgspecError, TypeError, ValueError):
+        return False
+    return True
+
+
+_DAMAGE = {
+    "checksum": "its content is not what was recorded: the checksum differs",
+    "unreadable": "its content cannot be read",
+}
+
+_NEXT = f"""
+SELECT e.position, {SIZE} FROM events AS e WHERE e.position > ? ORDER BY e.position LIMIT {_PAGE}
+"""
+
+_WITHOUT_CHECKSUM = """
+SELECT position FROM events WHERE position > ? AND position <= ? AND checksum IS NULL
+"""
+
+_SPANS = "SELECT block, earliest, latest FROM spans WHERE block BETWEEN ? AND ?"
+
+_HAS_POSTING = """
+SELECT s.path, p.position FROM json_each(?) AS pair
+CROSS JOIN scopes AS s ON s.path = pair.value ->> 0
+CROSS JOIN postings AS p ON p.scope_id = s.scope_id AND p.position = pair.value ->> 1
+"""
+
+_HAS_GROUP = """
+SELECT g."group", g.position FROM json_each(?) AS pair
+CROSS JOIN event_groups AS g ON g."group" = pair.value ->> 0 AND g.position = pair.value ->> 1
+"""
+
+_EXTRA_POSTINGS = """
+SELECT coalesce(s.path, p.scope_id), p.position
+FROM postings AS p LEFT JOIN scopes AS s ON s.scope_id = p.scope_id
+    LEFT JOIN events AS e ON e.position = p.position
+WHERE s.path IS NULL OR e.position IS NULL OR (json_valid(e.scopes) AND NOT EXISTS (
+    SELECT 1 FROM json_each(e.scopes) AS own
+    WHERE substr(own.value || '/', 1, length(s.path) + 1) = s.path || '/'
+))
+"""
+
+_EXTRA_GROUPS = """
+SELECT g."group", g.position
+FROM event_groups AS g LEFT JOIN events AS e ON e.position = g.position
+WHERE e.position IS NULL OR e."groups" IS NULL OR (json_valid(e."groups") AND NOT EXISTS (
+    SELECT 1 FROM json_each(e."groups") AS own WHERE own.value = g."group"
+))
+"""
+
+_IDENTITIES = """
+SELECT producer_id, source, json_group_array(position) FROM events
+WHERE producer_id IS NOT NULL GROUP BY producer_id, source HAVING count(*) > 1
+"""
+
+_SCOPES_AT = """
+SELECT e.position, e.scopes FROM json_each(?) AS position
+CROSS JOIN events AS e ON e.position = position.value ORDER BY e.position
+"""
+
+_STACKS = 'SELECT id, project, name, created, deleted, scopes, "groups" FROM stacks'
+
+_DEPLOYMENTS = """
+SELECT id, project, stack_id, status, started, ended, tool, operation, environment, actor, message,
+    added, changed, destroyed, failed, scopes, "groups" FROM deployments
+"""
+
+_CHANGESET_COLUMNS = (
+    "number", "id", "project", "destroy", "location", "tool", "created", "totals", "scopes",
+    '"groups"', "request", "fingerprint",
+)  # fmt: skip
+
+_CHANGESETS = """
+SELECT c.id, c.status, c.ended, d.document
+FROM changesets AS c LEFT JOIN changeset_changes AS d ON d.number = c.number
+"""
+
+_TOLD_CHANGESET = "SELECT status, ended FROM changesets WHERE id = ?"
