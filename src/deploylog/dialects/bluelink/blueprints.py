@@ -139,8 +139,6 @@ def _render_state(change: ResourceChange, instance_id: str) -> Json:
         "instanceId": instance_id,
         "status": CREATED,
         "preciseStatus": PRECISE_CREATED,
-        "lastDeployedTimestamp": 0,
-        "lastDeployAttemptTimestamp": 0,
         "specData": change.before,
         "failureReasons": ["tainted"] if change.reason == "replace_because_tainted" else [],
     }
