@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from deploylog.changes import (
+    SENSITIVE,
     Changes,
     FieldChange,
     OutputChange,
@@ -21,6 +22,9 @@ PRECISE_CREATED = 3
 PRECISE_DESTROYED = 9
 
 _REMOVALS = ("delete", "forget")
+
+#: Attributes that are a resource's labels: as Google Cloud calls them, and as most others do.
+_LABELS = ("labels", "tags")
 
 #: A name of one character is written as a key, as the engine's own rule has it.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]+")
@@ -136,10 +140,13 @@ def _render_state(change: ResourceChange, instance_id: str) -> Json:
         "id": change.id or "",
         "name": change.name,
         "type": change.type,
+        **_render_template(change),
         "instanceId": instance_id,
         "status": CREATED,
         "preciseStatus": PRECISE_CREATED,
         "specData": change.before,
+        **_render_description(change.before),
+        **({"dependsOnResources": list(change.depends_on)} if change.depends_on else {}),
         "failureReasons": ["tainted"] if change.reason == "replace_because_tainted" else [],
     }
 
@@ -148,7 +155,53 @@ def _render_resolved(change: ResourceChange) -> Json | None:
     left_out = change.abridged and change.action not in _REMOVALS
     if change.after is None and not left_out:
         return None
-    return {"type": change.type, "spec": change.after}
+    return {"type": change.type, **_render_description(change.after), "spec": change.after}
+
+
+def _render_template(change: ResourceChange) -> Json:
+    """The name of what the resource is one of many of: its address without index or key."""
+    for suffix in (f"[{change.key}]", f'["{change.key}"]') if change.key is not None else ():
+        if change.address.endswith(suffix):
+            return {"templateName": change.address.removesuffix(suffix)}
+    return {}
+
+
+def _render_description(attributes: object) -> Json:
+    """What a resource's own attributes say of it, in the blueprint's places."""
+    given = attributes if isinstance(attributes, dict) else {}
+    block = given.get("metadata")
+    # Kubernetes' providers have it as a block, which is an array of one.
+    if isinstance(block, list) and len(block) == 1:
+        [block] = block
+    inner = block if isinstance(block, dict) else {}
+    metadata: Json = {
+        "displayName": _text(given.get("display_name")),
+        "annotations": _texts(given.get("annotations")) or _texts(inner.get("annotations")),
+        "labels": _first(
+            [*(_texts(given.get(name)) for name in _LABELS), _texts(inner.get("labels"))]
+        ),
+    }
+    found: Json = {
+        "description": _text(given.get("description")),
+        "metadata": {name: value for name, value in metadata.items() if value},
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _first(found: Iterable[Json]) -> Json:
+    return next((each for each in found if each), {})
+
+
+def _text(value: object) -> str | None:
+    """A text that is told; what stands for another is none."""
+    return value if isinstance(value, str) and value not in ("", SENSITIVE) else None
+
+
+def _texts(value: object) -> Json:
+    """Texts by name; nothing when one of them is something else."""
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        return {}
+    return value
 
 
 # All of them
