@@ -1,6 +1,7 @@
 """Instances: a stack's deployments as Bluelink tells of them, at rest and live."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -148,6 +149,12 @@ class ResourceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 #: An action, and when it started, in ns since 1970.
 Began = tuple[str, int]
+
+
+#: Resources by name, as far as the events tell of them.
+Records = Mapping[str, ResourceRecord]
+
+NO_RECORDS: Records = MappingProxyType({})
 
 
 def fold(
@@ -301,18 +308,25 @@ def _by_id(resources: Iterable[ResourceRecord]) -> dict[str, ResourceRecord]:
 
 
 def _render_record(id: str, record: ResourceRecord, instance_id: str) -> Json:
-    status, precise = record.status
     return {
         "id": id,
         "name": record.name,
         "type": record.type,
         "instanceId": instance_id,
+        **render_state(record),
+    }
+
+
+def render_state(record: ResourceRecord, attributes: object = None) -> Json:
+    """What the events tell of a resource's state, with its attributes."""
+    status, precise = record.status
+    return {
         "status": status,
         "preciseStatus": precise,
         "lastStatusUpdateTimestamp": record.updated,
         **_known(lastDeployedTimestamp=record.deployed),
         "lastDeployAttemptTimestamp": record.attempted,
-        "specData": None,
+        "specData": attributes,
         "failureReasons": list(record.reasons),
         **_resource_durations(record.elapsed),
     }
