@@ -170,6 +170,13 @@ async def test_what_has_no_id_is_known_by_what_it_is(server: Local, store: Store
     assert len(after) == 3
 
 
+@pytest.mark.parametrize("type", ["slack", "SLACK", "Slack"])
+async def test_a_type_is_read_in_any_case(server: Local, type: str):
+    await has_put(server, {"s1": CHAT | {"type": type}})
+
+    assert (await got(server))["s1"]["type"] == "slack"
+
+
 INVALID: list[tuple[object, str | None]] = [
     (b"[", "Invalid JSON"),
     (b"7", "Invalid JSON"),
