@@ -254,10 +254,16 @@ class Spawned(Running):
     """One in a process of its own."""
 
     def __init__(
-        self, url: str, http: aiohttp.ClientSession, process: asyncio.subprocess.Process
+        self,
+        url: str,
+        http: aiohttp.ClientSession,
+        process: asyncio.subprocess.Process,
+        said: str = "",
     ) -> None:
         super().__init__(url, http)
         self.process = process
+        #: What it logged until it listened.
+        self.said = said
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
         """Send the signal; the exit code, and what the process said from then on."""
@@ -281,23 +287,24 @@ async def spawned(
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        async with _session(url := await _announced(process)) as http:
-            yield Spawned(url, http, process)
+        url, said = await _announced(process)
+        async with _session(url) as http:
+            yield Spawned(url, http, process, said)
     finally:
         if process.returncode is None:
             process.kill()
         await process.communicate()
 
 
-async def _announced(process: asyncio.subprocess.Process) -> str:
-    """The address that the process says it listens on."""
+async def _announced(process: asyncio.subprocess.Process) -> tuple[str, str]:
+    """The address that the process says it listens on, and all that it said so far."""
     assert process.stderr is not None
     said = ""
     async with asyncio.timeout(PATIENCE):
         while line := (await process.stderr.readline()).decode():
             said += line
             if "listening on " in line:
-                return line.partition("listening on ")[2].partition(",")[0]
+                return line.partition("listening on ")[2].partition(",")[0], said
     raise AssertionError(f"the service did not start: {said}")
 
 

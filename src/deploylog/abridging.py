@@ -39,7 +39,11 @@ def fit_changes(changes: Changes, limit: int) -> Changes:
 def _shorter_resources(change: ResourceChange) -> Iterator[ResourceChange]:
     replace = msgspec.structs.replace
     change = replace(change, abridged=True)
-    for left_out in ({"before": None}, {"after": None}, {"unchanged": ()}):
+    for left_out in (
+        {"before": None},
+        {"after": None},
+        {"unchanged": (), "depends_on": ()},
+    ):
         change = replace(change, **left_out)
         yield change
     change = replace(

@@ -15,6 +15,7 @@ from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.principals import Grant
 from deploylog.store import (
     backup_store,
+    key_file_of,
     migrate_store,
     open_store,
     restore_store,
@@ -73,7 +74,7 @@ def add_signer(
 
     Raises OperatorError when it cannot be kept, such as without a sealing key.
     """
-    seal = require_seal(read_seal(secret_key_file))
+    seal = _seal(store_url, secret_key_file)
     id, secret = pair or make_pair(kind)
     try:
         signer = make_signer(
@@ -121,7 +122,7 @@ def reseal(store_url: str, secret_key_file: str) -> int:
     keys nobody needs: they are left as they are.
     """
     _require_store(store_url)
-    seal = require_seal(read_seal(secret_key_file))
+    seal = _seal(store_url, secret_key_file)
     return _with_store(store_url, lambda store: _reseal(store, seal))
 
 
@@ -149,6 +150,16 @@ def restore(store_url: str, file: Path, *, force: bool, keep_ids: bool) -> Resto
 def store_exists(store_url: str) -> bool:
     """Whether there is a store already, or a key would be the first thing in a new one."""
     return exists(store_url)
+
+
+def _seal(store_url: str, secret_key_file: str) -> Seal:
+    """The seal that the service would use; raises OperatorError.
+
+    It is not created here: the service might not be able to read a file of this user's.
+    """
+    beside = key_file_of(store_url)
+    file = secret_key_file or (str(beside) if beside.exists() else "")
+    return require_seal(read_seal(file))
 
 
 async def _add_signer(store: Store, signer: StoredSigner) -> None:

@@ -60,6 +60,9 @@ class ResourceChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     create_first: bool = False
     #: Of a creation: whether an object is forgotten under the same address.
     forgets: bool = False
+    #: Addresses of resources, without index or key: what the object depends on by the state, or,
+    #: while there is none, by the configuration.
+    depends_on: tuple[str, ...] = ()
     #: All attributes; ``None`` where there is no object, or where they were left out.
     before: object = None
     after: object = None

@@ -15,10 +15,11 @@ from pathlib import Path
 import uvicorn
 
 from deploylog.asgi import Application, create_app
+from deploylog.asgi.keyfile import with_key_file
 from deploylog.auth.open import configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError, StoreUnavailable
 from deploylog.settings import Settings, paths_of
-from deploylog.store import open_store
+from deploylog.store import key_file_of, open_store
 from deploylog.telemetry import Metrics
 
 #: How long the interpreter lets one thread run while others wait, in seconds. The writer needs
@@ -88,6 +89,7 @@ async def _serve(settings: Settings) -> None:
         _check_address(settings, authenticated=authenticated)
         listener = _listen(settings)
         with _listen_locally(settings) as local:
+            settings = await with_key_file(settings, store, file=key_file_of(settings.store))
             async with create_app(store, settings, metrics) as application:
                 _announce(settings, listener, authenticated=authenticated)
                 _tolerate_torn_streams()
@@ -203,6 +205,8 @@ def _announce(settings: Settings, listener: socket.socket, *, authenticated: boo
     _LOGGER.info("listening on http://%s:%d, store %s", shown, port, settings.store)
     if settings.unix_socket:
         _LOGGER.info("listening on unix socket %s", settings.unix_socket)
+    if not settings.secret_key_file:
+        _LOGGER.warning("no encryption key: the one that sealed the store's secrets is missing")
     for folder in paths_of(settings.plan_folders):
         if not Path(folder).is_dir():
             _LOGGER.warning("plan_folders: there is no folder %s", folder)

@@ -1,11 +1,22 @@
 """The seal: what it opens, and what is said of a bad key."""
 
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from deploylog.auth.seal import Seal, load_seal, make_sealing_key, read_seal, require_seal
+from deploylog.auth.seal import (
+    Seal,
+    create_key_file,
+    load_seal,
+    make_sealing_key,
+    read_seal,
+    require_seal,
+)
 from deploylog.errors import InvalidSettings, OperatorError
+from waiting import PATIENCE
 
 SECRET = "ein Geheimnis: ü"
 
@@ -100,3 +111,30 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | No
 
     assert str(file) in raised.value.message
     assert "\n" not in raised.value.message
+
+
+def test_of_many_that_create_a_key_at_once_one_does_and_all_read_it(tmp_path: Path):
+    file = tmp_path / "log.db.key"
+    at_once = Barrier(8)
+
+    def create(_: int) -> tuple[bool, str]:
+        at_once.wait(PATIENCE)
+        return create_key_file(file), file.read_text()
+
+    with ThreadPoolExecutor(8) as threads:
+        created = list(threads.map(create, range(8)))
+
+    assert sorted(is_new for is_new, _ in created) == [False] * 7 + [True]
+    assert {text for _, text in created} == {file.read_text()}
+    assert load_seal(file.read_text())
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_key_that_cannot_be_created_is_an_error(tmp_path: Path):
+    file = tmp_path / "nowhere" / "log.db.key"
+
+    with pytest.raises(OperatorError, match="secret-key-file") as raised:
+        create_key_file(file)
+
+    assert str(file) in raised.value.message

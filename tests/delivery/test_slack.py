@@ -167,6 +167,18 @@ def test_an_event_is_told_with_what_it_happened_to_and_by_whom():
     assert payload["text"] == "resource.create.failed terraform_data.web: no such zone"
 
 
+def test_an_event_that_says_nothing_has_no_colon():
+    silent = event(type="state.project.created", subject="acme")
+
+    assert event_payload(silent)["text"] == "state.project.created acme"
+
+
+def test_a_failure_that_says_nothing_is_named_in_a_digest():
+    events = [event(n, type="resource.create.failed", resource="web") for n in range(11)]
+
+    assert ':x: `terraform_data.web`"' in shown(digest_payload(events)).replace("\n", '"')
+
+
 def test_nobody_can_be_mentioned():
     payload = event_payload(event(message="<!channel> <@U1> & `code`", actor="<!here>"))
 

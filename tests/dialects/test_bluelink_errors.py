@@ -11,8 +11,8 @@ from deploylog.errors import DeploylogError
 MISSING = FieldProblem(location=".directory", message="missing required value", type="required")
 
 
-def request() -> Request:
-    return Request({"type": "http", "method": "GET", "path": "/", "headers": []})
+def request(path: str = "/") -> Request:
+    return Request({"type": "http", "method": "GET", "path": path, "headers": []})
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,22 @@ async def test_an_error_has_the_engines_body(error: DeploylogError, status: int,
     if body.startswith(b"{"):
         assert answer.headers["content-type"] == "application/json"
     assert ("retry-after" in answer.headers) == (status in (429, 503))
+
+
+@pytest.mark.parametrize(
+    ("error", "body"),
+    [
+        (errors.ChangesetNotFound("gone"), b'{"message":"Not found"}'),
+        (InternalError("the details"), b'{"message":"An unexpected error occurred"}'),
+        (errors.Unauthenticated("the key is odd"), b'{"message":"Unauthorized"}'),
+    ],
+)
+async def test_the_stream_of_a_change_set_answers_in_the_published_words(
+    error: DeploylogError, body: bytes
+):
+    answer = await respond(request("/v1/deployments/changes/x/stream"), error)
+
+    assert answer.body == body
 
 
 async def test_a_substitution_in_an_error_is_as_harmless_as_anywhere():

@@ -68,9 +68,23 @@ def fitted(data: Json, forms: Forms) -> dict[str, Any]:
     assert len(frame) <= MAX_FRAME_BYTES
     assert frame.count(b"\n\n") == 1
     assert b"${" not in frame
-    name, id, told, *end = frame.split(b"\n")
+    name, told, id, *end = frame.split(b"\n")
     assert (name, id, end) == (b"event: x", f"id: {ID}".encode(), [b"", b""])
     return json.loads(told.removeprefix(b"data: "))
+
+
+# The order of its lines
+
+
+def test_a_frame_that_is_cut_short_has_no_id_before_it_has_all_its_data():
+    data: Json = {"resourceName": "a", "timestamp": 1}
+    frame = render_frame("resourceChanges", ID, data)
+
+    cut = [frame[:length].decode().split("\n") for length in range(len(frame))]
+
+    told = [dict(line.split(": ", 1) for line in lines if ": " in line) for lines in cut]
+    assert any("id" in fields for fields in told)
+    assert all(json.loads(fields["data"]) == data for fields in told if "id" in fields)
 
 
 # The limit

@@ -128,7 +128,7 @@ def test_a_summary_tells_when_something_was_deployed_last():
         "status": 15,
         "lastDeployedTimestamp": 20,
     }
-    assert render_summary(STACK, history("apply failed"))["lastDeployedTimestamp"] == 0
+    assert "lastDeployedTimestamp" not in render_summary(STACK, history("apply failed"))
 
 
 # Resources
@@ -176,8 +176,8 @@ def test_the_latest_state_of_each_resource_is_kept():
             reasons=(), elapsed=SECOND,
         ),
         ResourceRecord(
-            name="t.b", id=None, type="t", status=(3, 4), updated=4, attempted=2, deployed=0,
-            reasons=("no",), elapsed=None,
+            name="t.b", id=None, type="t", status=(3, 4), updated=4, attempted=2, deployed=None,
+            reasons=("no",), elapsed=2 * SECOND,
         ),
     ]  # fmt: skip
 
@@ -263,7 +263,7 @@ def test_an_instance_is_told_key_for_key():
                 "lastDeployAttemptTimestamp": 30,
                 "specData": None,
                 "failureReasons": [],
-                "durations": {"totalDuration": 2000.0},
+                "durations": {"totalDuration": 2000.0, "attemptDurations": [2000.0]},
             }
         },
         "links": {},
@@ -279,8 +279,7 @@ def test_an_instance_that_nothing_was_deployed_to_is_told_too():
     state = render_instance(STACK, history(), [], {})
 
     assert (state["status"], state["lastStatusUpdateTimestamp"]) == (19, 5)
-    assert (state["lastDeployedTimestamp"], state["lastDeployAttemptTimestamp"]) == (0, 0)
-    assert "durations" not in state
+    assert not {"lastDeployedTimestamp", "lastDeployAttemptTimestamp", "durations"} & set(state)
 
 
 # Exports
@@ -381,8 +380,35 @@ def test_a_resource_is_told_key_for_key():
         "attempt": 1,
         "canRetry": False,
         "updateTimestamp": 30,
-        "durations": {"totalDuration": 1500.0},
+        "durations": {"totalDuration": 1500.0, "attemptDurations": [1500.0]},
     }
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_took_time_and_does_not_say_so_is_timed_from_its_start(is_known: bool):
+    began = happened("resource.create.started", "a", time=2 * SECOND)
+    again = happened("resource.create.started", "a", id="i-a", time=3 * SECOND)
+    ended = happened("resource.create.completed", "a", id="i-a", time=5 * SECOND)
+    channel = channel_of(history("apply running"), *([began] if is_known else []))
+
+    for each in [again] if is_known else [began, again]:
+        channel.frame(each)
+    live = framed(channel, ended).data
+    state: Any = render_instance(
+        STACK, history("apply running"), fold({}, [began, again, ended]).values(), {}
+    )
+
+    expected = {"totalDuration": 3000.0, "attemptDurations": [3000.0]}
+    assert live["durations"] == state["resources"]["i-a"]["durations"] == expected
+
+
+def test_the_start_of_another_action_times_nothing():
+    began = happened("resource.update.started", "a", time=2 * SECOND)
+    ended = happened("resource.create.completed", "a", id="i-a", time=5 * SECOND)
+
+    [record] = fold({}, [began, ended]).values()
+
+    assert record.elapsed is None
 
 
 def test_a_resource_without_an_id_is_known_by_its_name():
@@ -557,5 +583,5 @@ def test_a_long_message_is_cut_for_the_frame_to_fit(character: str):
         frame = channel.frame(happened(type, "a", message=character * 65_536))
         assert len(frame) <= MAX_FRAME_BYTES
         assert b"${" not in frame
-        [reason] = json.loads(frame.split(b"\n")[2][6:])["failureReasons"]
+        [reason] = json.loads(frame.split(b"\n")[1][6:])["failureReasons"]
         assert reason.endswith("…")

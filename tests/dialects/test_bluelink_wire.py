@@ -117,8 +117,9 @@ def test_an_error_comes_after_an_event_that_says_nothing_in_one_piece():
     assert nothing == b"event: heartbeat\ndata: {}"
     assert rest == b""
     assert error == (
-        b"event: error\nid: 01a1fc46-f892-78da-b64d-c3e9e9b817a3\n"
+        b"event: error\n"
         b'data: {"message":"no","diagnostics":[{"level":1,"message":"no"}],"timestamp":1767225600}'
+        b"\nid: 01a1fc46-f892-78da-b64d-c3e9e9b817a3"
     )
 
 
@@ -319,13 +320,59 @@ def test_the_resource_as_it_is_and_as_it_will_be_is_told():
             "instanceId": STACK,
             "status": 2,
             "preciseStatus": 3,
-            "lastDeployedTimestamp": 0,
-            "lastDeployAttemptTimestamp": 0,
             "specData": {"size": 1},
             "failureReasons": [],
         },
         "resourceWithResolvedSubs": {"type": "t", "spec": {"size": 2}},
     }
+
+
+def test_what_the_plan_says_of_a_resource_is_in_its_places():
+    told = shown(
+        change(
+            key="0",
+            address="t.a[0]",
+            depends_on=("t.b",),
+            before={"description": "old", "tags": {"team": "x"}, "display_name": "A"},
+            after={"description": "new", "labels": {"team": "y"}, "annotations": {"n": "1"}},
+        )
+    )["changes"]["appliedResourceInfo"]
+
+    state, planned = told["currentResourceState"], told["resourceWithResolvedSubs"]
+    assert state["dependsOnResources"] == ["t.b"]
+    assert state["templateName"] == "t.a"
+    assert state["description"] == "old"
+    assert state["metadata"] == {"displayName": "A", "labels": {"team": "x"}}
+    assert planned["description"] == "new"
+    assert planned["metadata"] == {"annotations": {"n": "1"}, "labels": {"team": "y"}}
+
+
+def test_kubernetes_metadata_is_the_resources():
+    block = [{"labels": {"app": "web", "tier": ""}, "annotations": {"a": "b"}, "name": "web"}]
+
+    told = shown(change("create", after={"metadata": block}))["changes"]["appliedResourceInfo"]
+
+    assert told["resourceWithResolvedSubs"]["metadata"] == {
+        "annotations": {"a": "b"},
+        "labels": {"app": "web", "tier": ""},
+    }
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"description": "", "tags": None, "labels": {}, "annotations": [], "metadata": "x"},
+        {"description": "(sensitive value)", "tags": "(sensitive value)", "display_name": 1},
+        {"tags": {"a": 1}, "metadata": [{"labels": {"a": None}}, {}]},
+    ],
+)
+def test_what_is_not_known_of_a_resource_is_left_out(attributes: dict[str, Any]):
+    told = shown(change(before=attributes, after=attributes))["changes"]["appliedResourceInfo"]
+
+    for each in told["currentResourceState"], told["resourceWithResolvedSubs"]:
+        left_out = {"description", "metadata", "dependsOnResources", "templateName", "condition"}
+        assert not left_out & set(each)
 
 
 def test_a_tainted_resource_has_failed():

@@ -18,6 +18,7 @@ from deploylog.subscribing.asked import Aim
 from deploylog.subscribing.sets import Wanted
 from deploylog.subscriptions import Subscription
 from factories import event, new_event, now
+from fake_slack import fake_slack
 from receivers import receiving
 from servers import Answer, Local, running
 
@@ -167,6 +168,13 @@ async def test_what_has_no_id_is_known_by_what_it_is(server: Local, store: Store
     after = await kept(store)
     assert before.items() <= after.items()
     assert len(after) == 3
+
+
+@pytest.mark.parametrize("type", ["slack", "SLACK", "Slack"])
+async def test_a_type_is_read_in_any_case(server: Local, type: str):
+    await has_put(server, {"s1": CHAT | {"type": type}})
+
+    assert (await got(server))["s1"]["type"] == "slack"
 
 
 INVALID: list[tuple[object, str | None]] = [
@@ -333,6 +341,33 @@ async def test_a_receiver_is_told_of_the_projects_events(store: Store, sealing: 
     assert json.loads(body) == {
         name: value for name, value in shown.items() if not name.startswith("allowed_")
     }
+
+
+async def test_a_channel_is_told_in_escapekits_words(store: Store, sealing: str):
+    async with (
+        fake_slack() as slack,
+        running(store, secret_key_file=sealing, delivery_networks="127.0.0.0/8") as server,
+    ):
+        chat = {"type": "slack", "url": slack.webhook_url, "slack_username": "Escape"}
+        await has_put(server, {"s1": chat})
+        created = {
+            "type": "CREATE_STATE_ENVIRONMENT", "state_project": "acme", "state_environment": "ci",
+            "username": "ann",
+        }  # fmt: skip
+        answer = await server.ask("POST", "/internal/create-event", json=created)
+        assert answer.status == 200
+        await server.until(lambda: slack.roots)
+        [member] = (await server.get("/log/v1/subscriptions")).json["subscriptions"]
+        tested = await server.post(
+            b"", "application/json", f"/log/v1/subscriptions/{member['id']}/test"
+        )
+
+    message, test = slack.roots
+    assert tested.json["result"] == "delivered"
+    assert message["text"] == "CREATE_STATE_ENVIRONMENT state/acme/ci"
+    assert "`CREATE_STATE_ENVIRONMENT` `state/acme/ci` by `ann`" in json.dumps(message["blocks"])
+    assert test["text"].startswith("SUBSCRIPTION_TEST s1: ")
+    assert "state.environment" not in json.dumps(slack.roots)
 
 
 def test_a_receiver_is_not_told_who_may_see_the_event():

@@ -191,6 +191,7 @@ TELLS: dict[str, dict[str, Told]] = {
                 "error_code": "RF.10012507",
                 "error_msg": "Policy doesn't allow action to be performed.",
                 "encoded_authorization_message": "any",
+                "details": 1,
             },
         ),
     },

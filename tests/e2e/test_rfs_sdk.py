@@ -53,9 +53,11 @@ def ask(server: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     builder = AosClient.new_builder().with_credentials(credentials)
     client = builder.with_endpoint(server.url).build()
 
-    async def ask(stack_name: str = "web", **parameters: object) -> Any:
+    async def ask(
+        stack_name: str = "web", *, request_id: str | None = None, **parameters: object
+    ) -> Any:
         request = ListStackEventsRequest(
-            client_request_id=str(uuid.uuid4()), stack_name=stack_name, **parameters
+            client_request_id=request_id or str(uuid.uuid4()), stack_name=stack_name, **parameters
         )
         async with asyncio.timeout(PATIENCE):
             return await asyncio.to_thread(client.list_stack_events, request)
@@ -167,6 +169,18 @@ async def test_only_the_fields_that_are_asked_for_come(deployment: Any, ask: Ask
         given = {name for name, value in event.to_dict().items() if value is not None}
         assert given <= {"resource_name", "time", "event_type"}
         assert {"time", "event_type"} <= given
+
+
+async def test_the_type_comes_however_often_it_is_asked_for(deployment: Any, ask: Ask):
+    answer = await ask(field="event_type,resource_name,event_type")
+
+    assert {e.event_type for e in answer.stack_events} > {"CREATION_COMPLETE", "LOG"}
+    assert all(e.time is e.event_message is None for e in answer.stack_events)
+
+
+@pytest.mark.parametrize("id", ["7", "build_7"])
+async def test_a_request_id_need_not_be_a_uuid(deployment: Any, ask: Ask, id: str):
+    assert (await ask(request_id=id)).stack_events
 
 
 async def test_a_stack_id_of_before_is_refused(server: Local, deployment: Any, ask: Ask):

@@ -27,6 +27,7 @@ variable "password" {
 resource "terraform_data" "created" {
   count = var.release == "2" ? 1 : 0
   input = { list = ["a", [var.password]], half = 1.5 }
+  depends_on = [terraform_data.kept]
 }
 resource "terraform_data" "updated" {
   input = { list = ["a", [var.password, var.release]], json = jsonencode({ p = var.password }) }
@@ -43,7 +44,8 @@ resource "terraform_data" "deleted" {
   input = var.password
 }
 resource "terraform_data" "kept" {
-  input = var.password
+  input      = var.password
+  depends_on = [terraform_data.updated]
 }
 module "inner" {
   source   = "./inner"
@@ -170,6 +172,12 @@ def test_the_counts_are_the_plans_own(documents: dict[str, bytes], which: str) -
     assert totals.moved == sum("previous_address" in it for it in resources)
     assert totals.imported == sum("importing" in it["change"] for it in resources)
     assert len(changes.resources) == len(resources) == words.total()
+
+
+def test_what_a_resource_depends_on_is_told(changes: Changes) -> None:
+    assert one(changes, "created[0]").depends_on == ("terraform_data.kept",)
+    assert one(changes, "kept").depends_on == ("terraform_data.updated",)
+    assert one(changes, "updated").depends_on == ()
 
 
 def test_everything_that_can_happen_to_a_resource_is_in_the_plan(changes: Changes) -> None:

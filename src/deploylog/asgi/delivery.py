@@ -8,10 +8,16 @@ from deploylog.auth.seal import Seal
 from deploylog.catalogue import Deployment
 from deploylog.delivery.guard import check_url, parse_networks
 from deploylog.delivery.http import Limits, Poster, open_poster
-from deploylog.delivery.senders import Render, Sender, SlackWebhookSender, WebhookSender
+from deploylog.delivery.senders import (
+    Render,
+    Sender,
+    SlackWebhookSender,
+    TypeNames,
+    WebhookSender,
+)
 from deploylog.delivery.signing import make_secret, parse_secret
 from deploylog.delivery.slackbot import SlackBotSender
-from deploylog.dialects.escape.wire import render_delivery
+from deploylog.dialects.escape.wire import name_type, render_delivery
 from deploylog.dialects.native.wire import events_path, render_one
 from deploylog.errors import DeploymentNotFound
 from deploylog.events import Event
@@ -64,8 +70,10 @@ def make_senders(
             return None
 
     webhook = WebhookSender(poster, _RENDERED, _events_url(settings))
-    slack = SlackWebhookSender(poster)
-    bot = SlackBotSender(poster, settings.slack_api_url, deployment, store.deliveries.message)
+    slack = SlackWebhookSender(poster, _TYPE_NAMES)
+    bot = SlackBotSender(
+        poster, settings.slack_api_url, deployment, store.deliveries.message, _TYPE_NAMES
+    )
 
     def choose(subscription: Subscription, target: Target) -> Sender:
         if subscription.kind == "webhook":
@@ -80,6 +88,10 @@ _RENDERED: dict[Format, Render] = {
     "cloudevents": lambda event: ("application/cloudevents+json", render_one(event)),
     "escape": lambda event: ("application/json", render_delivery(event)),
 }
+
+
+#: What Slack's messages call the types of events.
+_TYPE_NAMES: TypeNames = {"escape": name_type}
 
 
 def _events_url(settings: Settings) -> Callable[[Subscription, Event], str]:

@@ -1,6 +1,9 @@
 """The seal: encrypts the secrets that the store must give back."""
 
+import os
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -33,6 +36,46 @@ class Seal:
 def make_sealing_key() -> str:
     """A new key: 256 random bits."""
     return Fernet.generate_key().decode()
+
+
+def create_key_file(file: Path) -> bool:
+    """Create ``file`` with a new key, on disk and readable by its owner only, before it returns.
+
+    Never overwrites: returns ``False`` when the file exists. Raises OperatorError.
+    """
+    try:
+        return _link_new(file, f"{make_sealing_key()}\n".encode())
+    except OSError as error:
+        raise OperatorError(
+            f"cannot create the encryption key {file}: {error.strerror}; "
+            "name a file that exists with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE"
+        ) from error
+
+
+def _link_new(file: Path, content: bytes) -> bool:
+    # Written under another name first: a process that starts at the same moment, or after a crash,
+    # finds a whole key or none. mkstemp opens with O_EXCL and mode 0600; a link replaces nothing.
+    descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, file)
+            _sync_folder(file.parent)
+            return True
+        return False
+    finally:
+        os.unlink(draft)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_seal(text: str) -> Seal:

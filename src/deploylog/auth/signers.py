@@ -116,8 +116,8 @@ def open_secret(signer: StoredSigner, seal: Seal | None) -> str:
     otherwise = f"if that key is lost: deploylog keys revoke {signer.id}"
     if seal is None:
         raise OperatorError(
-            f"{named} is sealed: start with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE, the "
-            f"file of the key that sealed it; {otherwise}"
+            f"{named} is sealed: put the encryption key back beside the store, or name its file "
+            f"with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE; {otherwise}"
         )
     try:
         return seal.open(signer.sealed)

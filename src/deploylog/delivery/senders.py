@@ -27,6 +27,12 @@ MOST_IN_A_DIGEST = 500
 #: An event's media type, and its bytes; raises InvalidEvent when it has none.
 Render = Callable[[Event], tuple[str, bytes]]
 
+#: An event's type as a format calls it.
+NameType = Callable[[str], str]
+
+#: By the formats that have names of their own for types.
+TypeNames = Mapping[Format, NameType]
+
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a request tells beside its events."""
@@ -61,6 +67,14 @@ class Sender(Protocol):
         Raises nothing but what rendering and the store raise.
         """
         ...
+
+
+def with_type_names(
+    events: Sequence[Event], subscription: Subscription, names: TypeNames
+) -> list[Event]:
+    """The events with their types as the subscription's format calls them."""
+    name = names.get(subscription.format, str)
+    return [msgspec.structs.replace(event, type=name(event.type)) for event in events]
 
 
 class WebhookSender:
@@ -131,9 +145,10 @@ def _place_headers(event: Event, context: Context) -> dict[str, str]:
 class SlackWebhookSender:
     """A message an event; in a storm one for many."""
 
-    def __init__(self, poster: Poster) -> None:
+    def __init__(self, poster: Poster, names: TypeNames | None = None) -> None:
         """Post with ``poster``."""
         self._poster = poster
+        self._names = names or {}
 
     def fold(self, waiting: int) -> int:
         """See ``Sender``."""
@@ -149,6 +164,7 @@ class SlackWebhookSender:
         context: Context,
     ) -> Verdict:
         """See ``Sender``."""
-        body = msgspec.json.encode(with_sender(events_payload(events), target))
+        named = with_type_names(events, subscription, self._names)
+        body = msgspec.json.encode(with_sender(events_payload(named), target))
         outgoing = Outgoing(url=target.url, headers=JSON_HEADERS, body=body)
         return judge_webhook(await self._poster.post(outgoing))

@@ -45,7 +45,7 @@ Block = dict[str, Any]
 def event_payload(event: Event) -> Payload:
     """One event."""
     return _payload(
-        f"{event.type} {_subject(event)}: {_first_line(event)}",
+        ": ".join(filter(None, (f"{event.type} {_subject(event)}", _first_line(event)))),
         [
             _section(_title(event, most=200)),
             *_texts(event.message),
@@ -152,10 +152,15 @@ def _failed(events: Sequence[Event]) -> list[Event]:
 
 def _failures(events: Sequence[Event]) -> list[Block]:
     """Names them; what each says is cut to a line."""
-    lines = [f":x: {code(_subject(e))} {code(_first_line(e), most=300)}" for e in events[:_NAMED]]
+    lines = [_failure(event) for event in events[:_NAMED]]
     lines += _more(len(events) - _NAMED, "failures")
     # Each line is far below a section's limit; together they may not be.
     return [_section(line) for line in lines]
+
+
+def _failure(event: Event) -> str:
+    said = _first_line(event)
+    return " ".join((":x:", code(_subject(event)), *([code(said, most=300)] if said else [])))
 
 
 def _more(number: int, what: str) -> list[str]:

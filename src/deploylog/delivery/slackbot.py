@@ -8,7 +8,13 @@ import msgspec
 from deploylog.catalogue import Deployment, place_of
 from deploylog.delivery.answers import Said, judge_api
 from deploylog.delivery.http import Poster
-from deploylog.delivery.senders import JSON_HEADERS, MOST_IN_A_DIGEST, Context
+from deploylog.delivery.senders import (
+    JSON_HEADERS,
+    MOST_IN_A_DIGEST,
+    Context,
+    TypeNames,
+    with_type_names,
+)
 from deploylog.delivery.slack import Payload, deployment_payload, events_payload
 from deploylog.delivery.verdict import Answer, Outgoing, Verdict
 from deploylog.events import Event
@@ -37,13 +43,19 @@ class SlackBotSender:
     """
 
     def __init__(
-        self, poster: Poster, api_url: str, deployments: Deployments, messages: Messages
+        self,
+        poster: Poster,
+        api_url: str,
+        deployments: Deployments,
+        messages: Messages,
+        names: TypeNames | None = None,
     ) -> None:
         """``api_url`` is that of Slack's methods, ``https://slack.com/api``."""
         self._poster = poster
         self._api_url = api_url.rstrip("/")
         self._deployments = deployments
         self._stored = messages
+        self._names = names or {}
         #: Those that were posted a moment ago: the store may not know of them yet.
         self._posted: dict[tuple[str, Scope], Message] = {}
         #: Events of requests that went wrong later on, which are not to be posted again.
@@ -84,13 +96,16 @@ class SlackBotSender:
         deployment = await self._deployments(subscription, scope) if scope is not None else None
         if scope is None or deployment is None:
             if untold := self._untold(subscription, events):
-                await request.post(events_payload(untold))
+                await request.post(self._payload(subscription, untold))
                 self._remember(subscription, untold)
             return
         message = await self._show(request, subscription, scope, deployment, now)
         if failures := self._untold(subscription, filter(is_failure, events)):
-            await request.reply(message, events_payload(failures))
+            await request.reply(message, self._payload(subscription, failures))
             self._remember(subscription, failures)
+
+    def _payload(self, subscription: Subscription, events: Sequence[Event]) -> Payload:
+        return events_payload(with_type_names(events, subscription, self._names))
 
     async def _show(
         self,

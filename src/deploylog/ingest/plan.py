@@ -17,6 +17,7 @@ from deploylog.changes import (
     Totals,
 )
 from deploylog.errors import InvalidPlan
+from deploylog.ingest.dependencies import Declaration, Dependencies
 from deploylog.ingest.fields import FieldChanges, Replacing, compare_fields
 from deploylog.ingest.mask import Marks, Mask, child_marks, holds_true, is_marked, secrets_of
 from deploylog.ingest.plan_document import (
@@ -51,9 +52,6 @@ _OPENTOFU = "registry.opentofu.org/"
 #: So many characters of an id are told.
 MAX_ID = 1_024
 
-#: The names of modules, from the outermost, and the resource's type and name.
-_Declaration = tuple[tuple[str, ...], str, str]
-
 
 def parse_plan(document: bytes) -> Changes:
     """The changes that a plan would make, without what it says is sensitive.
@@ -71,7 +69,8 @@ class _Reading:
         self._plan = plan
         self._mask = mask
         self._warnings: list[str] = []
-        self._expressions: dict[_Declaration, frozenset[str]] = {}
+        self._dependencies = Dependencies(plan)
+        self._expressions: dict[Declaration, frozenset[str]] = {}
         if plan.configuration:
             self._expressions = dict(_expressions_in(plan.configuration.root_module, ()))
 
@@ -147,10 +146,20 @@ class _Reading:
             reason=planned.action_reason,
             create_first=action == "replace" and _is_create_first(change.actions),
             forgets=action == "create" and "forget" in change.actions,
+            depends_on=self._depends_on(planned),
             before=mask.value(change.before, change.marks),
             after=mask.value(change.after, change.marks),
             **msgspec.structs.asdict(fields),
         )
+
+    def _depends_on(self, planned: PlannedResource) -> tuple[str, ...]:
+        found = self._dependencies.of(
+            planned.address,
+            planned.deposed,
+            _declaration(planned),
+            exists=planned.change.before is not None,
+        )
+        return tuple(map(self._mask.name, found))
 
     def _action(self, planned: PlannedResource) -> Action:
         words = frozenset(planned.change.actions)
@@ -267,7 +276,7 @@ def _totals(resources: Iterable[ResourceChange]) -> Totals:
     return Totals(**counts)
 
 
-def _declaration(planned: PlannedResource) -> _Declaration:
+def _declaration(planned: PlannedResource) -> Declaration:
     """Where the configuration declares the resource, whichever of its instances this is."""
     modules = _MODULE.findall(planned.module_address or "")
     return tuple(modules), planned.type, planned.name
@@ -275,7 +284,7 @@ def _declaration(planned: PlannedResource) -> _Declaration:
 
 def _expressions_in(
     module: ConfiguredModule, names: tuple[str, ...]
-) -> Iterator[tuple[_Declaration, frozenset[str]]]:
+) -> Iterator[tuple[Declaration, frozenset[str]]]:
     """The attributes that are set of each resource, also of those in called modules."""
     for resource in module.resources:
         if resource.mode == "managed":

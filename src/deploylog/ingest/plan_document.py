@@ -90,6 +90,10 @@ class StateOutput(msgspec.Struct, frozen=True, kw_only=True):
 class StateResource(msgspec.Struct, frozen=True, kw_only=True):
     """A resource in a state."""
 
+    address: str = ""
+    deposed_key: str | None = None
+    #: What it depends on, by address in the configuration: without index or key.
+    depends_on: list[Name] = []
     values: dict[str, object] | None = None
     sensitive_values: object = None
 
@@ -141,6 +145,9 @@ class ConfiguredResource(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     mode: str = "managed"
     expressions: dict[str, object] = {}
+    count_expression: object = None
+    for_each_expression: object = None
+    depends_on: list[Name] = []
 
 
 class ModuleCall(msgspec.Struct, frozen=True, kw_only=True):

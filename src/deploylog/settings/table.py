@@ -183,7 +183,8 @@ SETTINGS = (
         name="secret_key_file",
         type=str,
         default="",
-        help="File of the keys that seal stored secrets, one a line; the first one seals.",
+        help="File of the keys that seal stored secrets, one a line; the first one seals. Unset:"
+        " the store's file with .key, created at the first start.",
     ),
     Setting(
         name="oidc_issuer",

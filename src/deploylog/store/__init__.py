@@ -26,6 +26,12 @@ def store_exists(url: str) -> bool:
     return _sqlite_path(url).exists()
 
 
+def key_file_of(url: str) -> Path:
+    """The encryption key that the service creates beside the store, unless another is named."""
+    path = _sqlite_path(url)
+    return path.with_name(f"{path.name}.key")
+
+
 def migrate_store(url: str) -> list[str]:
     """Bring the store to this program's schema; return the names of the steps taken."""
     from deploylog.store.sqlite import migrate_file

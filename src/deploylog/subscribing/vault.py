@@ -133,8 +133,8 @@ def _require_opened(subscription: Subscription, vault: Vault) -> None:
         vault.secrets(subscription)
     except NoSealingKey as error:
         raise OperatorError(
-            f"{named} is sealed: start with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE, the "
-            f"file of the key that sealed it; {otherwise}"
+            f"{named} is sealed: put the encryption key back beside the store, or name its file "
+            f"with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE; {otherwise}"
         ) from error
     except OperatorError as error:
         raise OperatorError(f"{named}: {error.message}; {otherwise}") from error

@@ -121,13 +121,14 @@ async def test_the_parameter_at_fault_is_named() -> None:
     }
 
 
-async def test_a_denial_carries_its_reason_encoded() -> None:
+async def test_a_denial_carries_its_reason_encoded_and_in_words() -> None:
     _, body = await told(Forbidden("alice may not read project/x"))
 
     assert body == {
         "error_code": "RF.10012507",
         "error_msg": "Policy doesn't allow action to be performed.",
         "encoded_authorization_message": base64.b64encode(b"alice may not read project/x").decode(),
+        "details": [{"error_code": "RF.10012507", "error_msg": "alice may not read project/x"}],
     }
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from deploylog.changes import (
+    SENSITIVE,
     Changes,
     FieldChange,
     OutputChange,
@@ -12,6 +13,7 @@ from deploylog.changes import (
     ResourceChange,
 )
 from deploylog.dialects.bluelink.frames import Json
+from deploylog.dialects.bluelink.instances import NO_RECORDS, Records, render_state
 
 #: A ResourceStatus.
 CREATED = 2
@@ -21,6 +23,9 @@ PRECISE_CREATED = 3
 PRECISE_DESTROYED = 9
 
 _REMOVALS = ("delete", "forget")
+
+#: Attributes that are a resource's labels: as Google Cloud calls them, and as most others do.
+_LABELS = ("labels", "tags")
 
 #: A name of one character is written as a key, as the engine's own rule has it.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]+")
@@ -42,13 +47,15 @@ def _render_step(step: str | int) -> str:
 # One resource
 
 
-def render_resource(change: ResourceChange, *, instance_id: str, timestamp: int) -> Json:
-    """A ``resourceChanges`` event."""
+def render_resource(
+    change: ResourceChange, *, instance_id: str, timestamp: int, records: Records = NO_RECORDS
+) -> Json:
+    """A ``resourceChanges`` event; ``records`` is what the log tells of the resources."""
     told: Json = {
         "resourceName": change.name,
         "removed": change.action in _REMOVALS,
         "new": change.action == "create",
-        "changes": render_changes(change, instance_id),
+        "changes": render_changes(change, instance_id, records),
         "resolveOnDeploy": _resolved_resource(change),
         "conditionKnownOnDeploy": False,
     }
@@ -83,11 +90,11 @@ def _render_plan(change: ResourceChange) -> Json:
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
-def render_changes(change: ResourceChange, instance_id: str) -> Json:
+def render_changes(change: ResourceChange, instance_id: str, records: Records = NO_RECORDS) -> Json:
     """``Changes``: a resource's fields, and the resource before and after."""
     removed = change.action in _REMOVALS
     return {
-        "appliedResourceInfo": _render_info(change, instance_id),
+        "appliedResourceInfo": _render_info(change, instance_id, records),
         "mustRecreate": change.action == "replace",
         "modifiedFields": [] if removed else _render_fields(change, change.modified),
         "newFields": [] if removed else _render_fields(change, change.added),
@@ -120,29 +127,39 @@ def _render_fields(change: ResourceChange, fields: Iterable[FieldChange]) -> lis
     ]
 
 
-def _render_info(change: ResourceChange, instance_id: str) -> Json:
+def _render_info(change: ResourceChange, instance_id: str, records: Records) -> Json:
     new = change.action == "create"
     return {
         "resourceId": "" if new else change.id or "",
         "resourceName": change.name,
         "instanceId": instance_id,
-        "currentResourceState": None if new else _render_state(change, instance_id),
+        "currentResourceState": None if new else _render_state(change, instance_id, records),
         "resourceWithResolvedSubs": _render_resolved(change),
     }
 
 
-def _render_state(change: ResourceChange, instance_id: str) -> Json:
+def _render_state(change: ResourceChange, instance_id: str, records: Records) -> Json:
+    # The record is that of the newest object of the address.
+    record = records.get(change.address) if change.deposed is None else None
+    state: Json = {
+        "status": CREATED,
+        "preciseStatus": PRECISE_CREATED,
+        "specData": change.before,
+        "failureReasons": [],
+    }
+    if record is not None:
+        state = render_state(record, change.before)
+    if change.reason == "replace_because_tainted" and not state["failureReasons"]:
+        state["failureReasons"] = ["tainted"]
     return {
         "id": change.id or "",
         "name": change.name,
         "type": change.type,
+        **_render_template(change),
         "instanceId": instance_id,
-        "status": CREATED,
-        "preciseStatus": PRECISE_CREATED,
-        "lastDeployedTimestamp": 0,
-        "lastDeployAttemptTimestamp": 0,
-        "specData": change.before,
-        "failureReasons": ["tainted"] if change.reason == "replace_because_tainted" else [],
+        **state,
+        **_render_description(change.before),
+        **({"dependsOnResources": list(change.depends_on)} if change.depends_on else {}),
     }
 
 
@@ -150,18 +167,64 @@ def _render_resolved(change: ResourceChange) -> Json | None:
     left_out = change.abridged and change.action not in _REMOVALS
     if change.after is None and not left_out:
         return None
-    return {"type": change.type, "spec": change.after}
+    return {"type": change.type, **_render_description(change.after), "spec": change.after}
+
+
+def _render_template(change: ResourceChange) -> Json:
+    """The name of what the resource is one of many of: its address without index or key."""
+    for suffix in (f"[{change.key}]", f'["{change.key}"]') if change.key is not None else ():
+        if change.address.endswith(suffix):
+            return {"templateName": change.address.removesuffix(suffix)}
+    return {}
+
+
+def _render_description(attributes: object) -> Json:
+    """What a resource's own attributes say of it, in the blueprint's places."""
+    given = attributes if isinstance(attributes, dict) else {}
+    block = given.get("metadata")
+    # Kubernetes' providers have it as a block, which is an array of one.
+    if isinstance(block, list) and len(block) == 1:
+        [block] = block
+    inner = block if isinstance(block, dict) else {}
+    metadata: Json = {
+        "displayName": _text(given.get("display_name")),
+        "annotations": _texts(given.get("annotations")) or _texts(inner.get("annotations")),
+        "labels": _first(
+            [*(_texts(given.get(name)) for name in _LABELS), _texts(inner.get("labels"))]
+        ),
+    }
+    found: Json = {
+        "description": _text(given.get("description")),
+        "metadata": {name: value for name, value in metadata.items() if value},
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _first(found: Iterable[Json]) -> Json:
+    return next((each for each in found if each), {})
+
+
+def _text(value: object) -> str | None:
+    """A text that is told; what stands for another is none."""
+    return value if isinstance(value, str) and value not in ("", SENSITIVE) else None
+
+
+def _texts(value: object) -> Json:
+    """Texts by name; nothing when one of them is something else."""
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        return {}
+    return value
 
 
 # All of them
 
 
-def render_blueprint(changes: Changes, instance_id: str) -> Json:
+def render_blueprint(changes: Changes, instance_id: str, records: Records = NO_RECORDS) -> Json:
     """``BlueprintChanges``: everything a plan would change."""
     resources, outputs = changes.resources, changes.outputs
     return {
-        "newResources": _by_name(resources, instance_id, "create"),
-        "resourceChanges": _by_name(resources, instance_id, "update", "replace"),
+        "newResources": _by_name(resources, instance_id, records, "create"),
+        "resourceChanges": _by_name(resources, instance_id, records, "update", "replace"),
         "removedResources": [each.name for each in resources if each.action == "delete"],
         "retainedResources": _retained(resources),
         "removedLinks": [],
@@ -190,9 +253,11 @@ def render_no_blueprint() -> Json:
     return {**dict.fromkeys(blueprint), "metadataChanges": metadata}
 
 
-def _by_name(resources: Iterable[ResourceChange], instance_id: str, *actions: str) -> Json:
+def _by_name(
+    resources: Iterable[ResourceChange], instance_id: str, records: Records, *actions: str
+) -> Json:
     chosen = (each for each in resources if each.action in actions)
-    return {each.name: render_changes(each, instance_id) for each in chosen}
+    return {each.name: render_changes(each, instance_id, records) for each in chosen}
 
 
 def _retained(resources: Iterable[ResourceChange]) -> list[object]:
@@ -234,10 +299,10 @@ def _resolved(changes: Changes) -> list[object]:
 # What stands beside them
 
 
-def render_beside(changes: Changes, instance_id: str) -> Json:
+def render_beside(changes: Changes, instance_id: str, records: Records = NO_RECORDS) -> Json:
     """Drift and warnings, where there are any; the engine's own client ignores them."""
     warnings = render_diagnostics(each for each in changes.problems if each.level == "warning")
-    drift = [_render_drifted(each, instance_id) for each in changes.drift]
+    drift = [_render_drifted(each, instance_id, records) for each in changes.drift]
     beside: Json = {"drift": drift} if drift else {}
     return (
         beside | ({"warnings": warnings} if warnings else {}) | _abridged(abridged=changes.abridged)
@@ -249,11 +314,13 @@ def render_diagnostics(problems: Iterable[PlanProblem]) -> list[object]:
     return [{"level": _LEVELS[each.level], "message": each.message} for each in problems]
 
 
-def render_reconciliation(changes: Changes, instance_id: str) -> Json:
+def render_reconciliation(
+    changes: Changes, instance_id: str, records: Records = NO_RECORDS
+) -> Json:
     """``ReconciliationCheckResult``: what was changed by somebody else."""
     return {
         "instanceId": instance_id,
-        "resources": [_render_drifted(each, instance_id) for each in changes.drift],
+        "resources": [_render_drifted(each, instance_id, records) for each in changes.drift],
         "links": [],
         "hasInterrupted": False,
         "hasDrift": True,
@@ -261,7 +328,7 @@ def render_reconciliation(changes: Changes, instance_id: str) -> Json:
     }
 
 
-def _render_drifted(change: ResourceChange, instance_id: str) -> Json:
+def _render_drifted(change: ResourceChange, instance_id: str, records: Records) -> Json:
     exists = change.action not in _REMOVALS
     return {
         "resourceId": change.id or "",
@@ -272,7 +339,7 @@ def _render_drifted(change: ResourceChange, instance_id: str) -> Json:
         "newStatus": PRECISE_CREATED if exists else PRECISE_DESTROYED,
         "externalState": change.after,
         "persistedState": change.before,
-        "changes": render_changes(change, instance_id),
+        "changes": render_changes(change, instance_id, records),
         "resourceExists": exists,
         "recommendedAction": "accept_external",
     }

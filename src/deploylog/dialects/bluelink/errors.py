@@ -1,6 +1,7 @@
 """What Bluelink's clients are told: one table from our errors to the engine's answers."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -30,6 +31,12 @@ INVALID_FIELDS = "request body input validation failed"
 UNRESOLVED = "the provided blueprint could not be resolved"
 NOT_LOADED = "failed to load the blueprint document specified in the request"
 UNEXPECTED = "an unexpected error occurred"
+
+
+#: What Bluelink publishes for the stream of a change set, by status.
+STREAM_WORDS = {404: "Not found", 500: "An unexpected error occurred"}
+
+_STREAM = re.compile(r"/v1/deployments/changes/[^/]+/stream")
 
 
 class FieldProblem(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,10 +112,17 @@ async def respond(request: Request, error: DeploylogError) -> Response:
     if type(error) is NotFound:
         return _unrouted()
     status, render = next(ANSWERS[base] for base in type(error).__mro__ if base in ANSWERS)
-    body = render_json(render(error))
+    body = render_json(_published(request, status) or render(error))
     if isinstance(error, InvalidFields):
         body += b"\n"
     return Response(body, status, _headers(error), media_type="application/json")
+
+
+def _published(request: Request, status: int) -> object:
+    """The body that Bluelink publishes for this answer, if it publishes one."""
+    if status in STREAM_WORDS and _STREAM.fullmatch(request.scope["path"]):
+        return {"message": STREAM_WORDS[status]}
+    return None
 
 
 def _unrouted() -> Response:

@@ -40,7 +40,9 @@ def render_json(value: object) -> bytes:
 
 def render_frame(type: str, id: str, data: Json) -> bytes:
     """One frame."""
-    return b"event: %b\nid: %b\ndata: %b\n\n" % (type.encode(), id.encode(), render_json(data))
+    # The client parses a frame that is cut short: an id before the data would become its cursor,
+    # and it would miss the event.
+    return b"event: %b\ndata: %b\nid: %b\n\n" % (type.encode(), render_json(data), id.encode())
 
 
 def render_fitting_frame(type: str, id: str, data: Json, forms: Forms) -> bytes:

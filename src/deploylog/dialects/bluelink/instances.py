@@ -1,6 +1,7 @@
 """Instances: a stack's deployments as Bluelink tells of them, at rest and live."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -114,10 +115,10 @@ class History:
         return self.last.status if self.last else NOT_DEPLOYED
 
     @property
-    def deployed_at(self) -> int:
-        """When a deployment completed last, in s since 1970; 0 for never."""
+    def deployed_at(self) -> int | None:
+        """When the last deployment completed, in s since 1970; ``None`` for never."""
         ends = [run.deployment.ended for run in self.runs if run.deployment.status == "completed"]
-        return (ends[-1] or 0) // SECOND if ends else 0
+        return ends[-1] // SECOND if ends and ends[-1] is not None else None
 
 
 def is_idle(deployment: Deployment) -> bool:
@@ -137,9 +138,23 @@ class ResourceRecord(msgspec.Struct, frozen=True, kw_only=True):
     status: tuple[int, int]
     updated: int
     attempted: int
-    deployed: int
+    #: ``None`` if it never was.
+    deployed: int | None
     reasons: tuple[str, ...]
+    #: ns.
     elapsed: int | None
+    #: The action that is under way, and when it started, in ns since 1970.
+    began: "Began | None" = None
+
+
+#: An action, and when it started, in ns since 1970.
+Began = tuple[str, int]
+
+
+#: Resources by name, as far as the events tell of them.
+Records = Mapping[str, ResourceRecord]
+
+NO_RECORDS: Records = MappingProxyType({})
 
 
 def fold(
@@ -172,7 +187,8 @@ def _newest_id(event: Event, known_id: str | None) -> str | None:
 
 def _record(event: Event, name: str, before: ResourceRecord | None) -> ResourceRecord:
     now = event.time // SECOND
-    deployed = before.deployed if before else 0
+    began = before.began if before else None
+    deployed = before.deployed if before else None
     attempted = before.attempted if before else now
     return ResourceRecord(
         name=name,
@@ -183,7 +199,8 @@ def _record(event: Event, name: str, before: ResourceRecord | None) -> ResourceR
         attempted=now if event.phase == "started" else attempted,
         deployed=now if event.phase == "completed" else deployed,
         reasons=_reasons(event),
-        elapsed=event.elapsed,
+        elapsed=_elapsed(event, began),
+        began=_began(event, began),
     )
 
 
@@ -206,9 +223,38 @@ def _reasons(event: NewEvent) -> tuple[str, ...]:
     return (event.message,) if event.phase == "failed" and event.message else ()
 
 
+def _began(event: NewEvent, before: Began | None) -> Began | None:
+    """What is under way after the event; a repeated start starts nothing."""
+    if event.phase != "started":
+        return None
+    is_repeated = before is not None and before[0] == event.action
+    return before if is_repeated else (event.action or "", event.time)
+
+
+def _elapsed(event: NewEvent, began: Began | None) -> int | None:
+    """How long the event's action took (ns): as it says, or from when the action started."""
+    if event.elapsed is not None or event.phase == "started" or began is None:
+        return event.elapsed
+    action, start = began
+    return event.time - start if action == event.action and event.time >= start else None
+
+
 def _durations(elapsed: int | None) -> Json:
     """So long in all; in floating ms, as the engine has it."""
     return {"durations": {"totalDuration": elapsed / MILLISECOND}} if elapsed is not None else {}
+
+
+def _resource_durations(elapsed: int | None) -> Json:
+    """Likewise of a resource, whose one attempt it was."""
+    if elapsed is None:
+        return {}
+    total = elapsed / MILLISECOND
+    return {"durations": {"totalDuration": total, "attemptDurations": [total]}}
+
+
+def _known(**moments: int | None) -> Json:
+    """Those that are known: a client would take 0 for 1970."""
+    return {name: moment for name, moment in moments.items() if moment is not None}
 
 
 # At rest
@@ -220,7 +266,7 @@ def render_summary(stack: Stack, history: History) -> Json:
         "id": stack.id,
         "name": stack.name,
         "status": history.status,
-        "lastDeployedTimestamp": history.deployed_at,
+        **_known(lastDeployedTimestamp=history.deployed_at),
     }
 
 
@@ -237,8 +283,10 @@ def render_instance(
         "name": stack.name,
         "status": history.status,
         "lastStatusUpdateTimestamp": (moment if ended is None else ended) // SECOND,
-        "lastDeployedTimestamp": history.deployed_at,
-        "lastDeployAttemptTimestamp": last.started // SECOND if last else 0,
+        **_known(
+            lastDeployedTimestamp=history.deployed_at,
+            lastDeployAttemptTimestamp=last.started // SECOND if last else None,
+        ),
         "resourceIds": {each.name: id for id, each in by_id.items()},
         "resources": {id: _render_record(id, each, stack.id) for id, each in by_id.items()},
         "links": {},
@@ -260,20 +308,27 @@ def _by_id(resources: Iterable[ResourceRecord]) -> dict[str, ResourceRecord]:
 
 
 def _render_record(id: str, record: ResourceRecord, instance_id: str) -> Json:
-    status, precise = record.status
     return {
         "id": id,
         "name": record.name,
         "type": record.type,
         "instanceId": instance_id,
+        **render_state(record),
+    }
+
+
+def render_state(record: ResourceRecord, attributes: object = None) -> Json:
+    """What the events tell of a resource's state, with its attributes."""
+    status, precise = record.status
+    return {
         "status": status,
         "preciseStatus": precise,
         "lastStatusUpdateTimestamp": record.updated,
-        "lastDeployedTimestamp": record.deployed,
+        **_known(lastDeployedTimestamp=record.deployed),
         "lastDeployAttemptTimestamp": record.attempted,
-        "specData": None,
+        "specData": attributes,
         "failureReasons": list(record.reasons),
-        **_durations(record.elapsed),
+        **_resource_durations(record.elapsed),
     }
 
 
@@ -337,6 +392,7 @@ class Channel:
         runs = (run.deployment for run in history.runs)
         self._running = [each.id for each in runs if each.status == "running"]
         self._ids = {name: each.id for name, each in resources.items()}
+        self._began = {name: each.began for name, each in resources.items()}
 
     @property
     def awaited(self) -> str | None:
@@ -414,6 +470,8 @@ class Channel:
     def _resource(self, event: Event) -> Json:
         status, precise = _resource_status(event)
         name = _resource_name(event)
+        began = self._began.get(name)
+        self._began[name] = _began(event, began)
         return {
             "instanceId": self._instance_id,
             "resourceId": _id_value(event) or name,
@@ -425,7 +483,7 @@ class Channel:
             "attempt": 1,
             "canRetry": False,
             "updateTimestamp": event.time // SECOND,
-            **_durations(event.elapsed),
+            **_resource_durations(_elapsed(event, began)),
         }
 
     def _finish(self, event: Event, kind: Kind, id: str) -> Json:

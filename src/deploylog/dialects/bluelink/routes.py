@@ -36,6 +36,9 @@ PREFIXES = ("/v1/deployments", "/v1/health", "/v1/events", "/v1/validations")
 #: Frames of change sets that are kept for the next reader.
 REMEMBERED_BYTES = 16 << 20
 
+#: Change sets of which that is done by what the log tells of their resources.
+_REMEMBERED_CHANGESETS = 16
+
 HEALTH = "/v1/health"
 CHANGES = "/v1/deployments/changes"
 INSTANCES = "/v1/deployments/instances"
@@ -50,6 +53,10 @@ CLEANUPS: dict[str, CleanupKind] = {
 
 #: Deployments, or events, of one read.
 _PAGE = 1000
+
+#: The newest events of a stack that say in which state its resources are when they are staged.
+#: Older ones are not read: a stream of a change set is opened often, and must be cheap.
+_RECENT_EVENTS = 500
 
 
 def is_open(request: Request) -> bool:
@@ -110,13 +117,9 @@ class Staged:
         self._parts = parts
         self._staging = parts.staging
         self._beginnings = Beginnings(parts)
-        self._frames = EndingFrames(
-            event=Remembered(wire.render_staging_event, most_bytes=REMEMBERED_BYTES),
-            gap=wire.render_gap,
-            is_end=wire.ends_staging,
-            heartbeat=wire.HEARTBEAT,
-            headers=wire.STREAM_HEADERS,
-        )
+        self._remembered = Remembered(wire.render_staging_event, most_bytes=REMEMBERED_BYTES)
+        #: Those of change sets whose resources the log knows, by what it tells the reader of them.
+        self._told: dict[tuple[object, ...], Remembered] = {}
 
     async def stage(self, request: Request) -> Response:
         """Stage a plan file."""
@@ -137,7 +140,8 @@ class Staged:
         with _naming(id):
             changeset = await self._staging.changeset(principal, id)
             changes = await self._staging.changes(principal, id)
-        return _json(await asyncio.to_thread(_render_whole, changeset, changes))
+        records = await self._records(principal, changeset)
+        return _json(await asyncio.to_thread(_render_whole, changeset, changes, records))
 
     async def stream(self, request: Request) -> EventStream:
         """Follow a change set to its end."""
@@ -149,7 +153,43 @@ class Staged:
         follow = self._parts.service.follow(
             principal, scope=changeset.scopes[0], filter=wire.STAGING, start=start
         )
-        return EventStream(follow, self._frames, gap=start.gap, sent=self._parts.sent)
+        frames = EndingFrames(
+            event=self._frames(changeset, await self._records(principal, changeset)),
+            gap=wire.render_gap,
+            is_end=wire.ends_staging,
+            heartbeat=wire.HEARTBEAT,
+            headers=wire.STREAM_HEADERS,
+        )
+        return EventStream(follow, frames, gap=start.gap, sent=self._parts.sent)
+
+    def _frames(self, changeset: Changeset, records: instances.Records) -> Remembered:
+        """The frames of all readers who are told the same."""
+        if not records:
+            return self._remembered
+        key = (changeset.id, *records.values())
+        frames = self._told.pop(key, None) or Remembered(
+            partial(wire.render_staging_event, records=records),
+            most_bytes=REMEMBERED_BYTES // _REMEMBERED_CHANGESETS,
+        )
+        self._told[key] = frames
+        if len(self._told) > _REMEMBERED_CHANGESETS:
+            del self._told[next(iter(self._told))]
+        return frames
+
+    async def _records(self, principal: Principal, changeset: Changeset) -> instances.Records:
+        """What the newest events before the change set tell the principal of its resources."""
+        if changeset.stack_id is None:
+            return instances.NO_RECORDS
+        service = self._parts.service
+        begin = Query(scope=changeset.scopes[0], order="oldest", limit=1)
+        first = await service.read(principal, begin)
+        before = Query(
+            scope=stack_scope(changeset.project, changeset.stack_id),
+            filter=instances.RESOURCES,
+            before=first[0].position if first else None,
+            limit=_RECENT_EVENTS,
+        )
+        return instances.fold({}, reversed(await service.read(principal, before)))
 
     async def _stack(self, principal: Principal, asked: wire.CreateChangeset) -> Stack | None:
         """The stack that the change set is for, if there is one."""
@@ -296,8 +336,8 @@ def _last_id(request: Request) -> str:
     return request.headers.get("last-event-id", "")
 
 
-def _render_whole(changeset: Changeset, changes: bytes) -> bytes:
-    return wire.render_changeset(changeset, decode_changes(changes))
+def _render_whole(changeset: Changeset, changes: bytes, records: instances.Records) -> bytes:
+    return wire.render_changeset(changeset, decode_changes(changes), records)
 
 
 def _json(content: bytes, *, status: int = 200) -> Response:

@@ -30,6 +30,7 @@ from deploylog.dialects.bluelink.frames import (
     shorter_drifts,
     shorter_resources,
 )
+from deploylog.dialects.bluelink.instances import NO_RECORDS, Records
 from deploylog.errors import InvalidInput, PlanNotFound, StackNotFound
 from deploylog.events import Event, NewEvent
 from deploylog.filters import Filter, any_of
@@ -223,11 +224,15 @@ def render_accepted(changeset: Changeset) -> bytes:
     return render_json({"data": {**told, "status": "STARTING"}})
 
 
-def render_changeset(changeset: Changeset, changes: Changes) -> bytes:
-    """A change set with everything it would change, however much that is."""
+def render_changeset(
+    changeset: Changeset, changes: Changes, records: Records = NO_RECORDS
+) -> bytes:
+    """A change set with everything it would change, however much that is; ``records`` is what the
+    log tells of the instance's resources.
+    """
     instance_id = changeset.stack_id or ""
-    told = _render_changeset(changeset, render_blueprint(changes, instance_id))
-    return render_json(told | render_beside(changes, instance_id))
+    told = _render_changeset(changeset, render_blueprint(changes, instance_id, records))
+    return render_json(told | render_beside(changes, instance_id, records))
 
 
 def _render_changeset(changeset: Changeset, changes: Json) -> Json:
@@ -272,39 +277,41 @@ def ends_staging(event: Event) -> bool:
     return event.type in CHANGESET_ENDS
 
 
-def render_staging_event(event: Event) -> bytes:
-    """An event of a change set, as a frame."""
-    return _STAGING[event.type](event)
+def render_staging_event(event: Event, records: Records = NO_RECORDS) -> bytes:
+    """An event of a change set, as a frame; ``records`` as of ``render_changeset``."""
+    return _STAGING[event.type](event, records)
 
 
-def _render_resource(event: Event) -> bytes:
+def _render_resource(event: Event, records: Records) -> bytes:
     change = _decoded(event, _RESOURCE, _nameless(event))
     timestamp = event.time // SECOND
-    data = render_resource(change, instance_id=_instance_id(event), timestamp=timestamp)
+    data = render_resource(
+        change, instance_id=_instance_id(event), timestamp=timestamp, records=records
+    )
     return _frame("resourceChanges", event, data, shorter_resources)
 
 
-def _render_completed(event: Event) -> bytes:
+def _render_completed(event: Event, records: Records) -> bytes:
     changes, instance_id = _decoded(event, _CHANGES, Changes()), _instance_id(event)
     data: Json = {
-        "changes": render_blueprint(changes, instance_id),
+        "changes": render_blueprint(changes, instance_id, records),
         "timestamp": event.time // SECOND,
     }
-    data |= render_beside(changes, instance_id)
+    data |= render_beside(changes, instance_id, records)
     return _frame("changeStagingComplete", event, data, shorter_blueprints)
 
 
-def _render_drift(event: Event) -> bytes:
+def _render_drift(event: Event, records: Records) -> bytes:
     changes = _decoded(event, _CHANGES, Changes())
     data: Json = {
         "message": event.message or "",
-        "reconciliationResult": render_reconciliation(changes, _instance_id(event)),
+        "reconciliationResult": render_reconciliation(changes, _instance_id(event), records),
         "timestamp": event.time // SECOND,
     }
     return _frame("driftDetected", event, data, shorter_drifts)
 
 
-def _render_failed(event: Event) -> bytes:
+def _render_failed(event: Event, records: Records) -> bytes:
     changes = _decoded(event, _CHANGES, Changes())
     told = PlanProblem(level="error", message=event.message or "")
     problems = [each for each in changes.problems if each.level == "error"] or [told]
@@ -323,7 +330,7 @@ def _fewer_diagnostics(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
         yield {**data, "diagnostics": diagnostics[:1]}
 
 
-_STAGING: dict[str, Callable[[Event], bytes]] = {
+_STAGING: dict[str, Callable[[Event, Records], bytes]] = {
     "changeset.resource": _render_resource,
     "changeset.completed": _render_completed,
     "changeset.drift": _render_drift,

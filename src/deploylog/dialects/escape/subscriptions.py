@@ -70,7 +70,8 @@ def _decoded(body: bytes) -> list[object] | dict[str, object]:
 
 def _wanted(entry: object, key: str | None) -> Wanted:
     texts = dict(_texts(entry))
-    kind = _KINDS.get(texts.get("type", ""))
+    # EscapeKit's page writes SLACK as well as "slack".
+    kind = _KINDS.get(texts.get("type", "").lower())
     if kind is None:
         said = texts.get("type", "")[:_SHOWN]
         raise InvalidInput(f"Unknown hook type '{said}'", field="type")

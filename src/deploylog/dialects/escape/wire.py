@@ -221,6 +221,11 @@ def render_delivery(event: Event) -> bytes:
     )
 
 
+def name_type(type: str) -> str:
+    """EscapeKit's name of a type of ours; one that it has no name for stays as it is."""
+    return _THEIRS.get(type, type)
+
+
 def render_event(event: Event) -> EscapeEvent:
     """One event."""
     inventory, state = _names(event, "inventory"), _names(event, "state")

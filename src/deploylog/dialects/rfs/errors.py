@@ -111,13 +111,14 @@ ANSWERS: dict[type[BaseException], tuple[int, str]] = {
 async def respond(request: Request, error: Exception) -> Response:
     """The answer to a request that ended in ``error``."""
     status, code = _answer(error)
-    body = {"error_code": code, "error_msg": _sentence(error, code)}
+    body: dict[str, object] = {"error_code": code, "error_msg": _sentence(error, code)}
     if isinstance(error, Unauthenticated):
         body["error_msg"] = f"{MESSAGES[code]}: {_why(request, error.reason)}"
     if code.startswith("APIGW."):
         body["request_id"] = request_id(request)
     if isinstance(error, Forbidden):
         body["encoded_authorization_message"] = _encoded(error.message)
+        body["details"] = [{"error_code": code, "error_msg": error.message}]
     told = answer(request, msgspec.json.encode(body), status)
     if isinstance(error, TooMany):
         told.headers["Retry-After"] = str(math.ceil(error.retry_after))

@@ -14,7 +14,7 @@ OPERATIONS = (
             path_parameter("stack_name", "The stack's name."),
             Parameter(
                 name="Client-Request-Id",
-                help="Names the request; a UUID.",
+                help="Names the request; a UUID is recommended.",
                 place="header",
                 required=True,
             ),

@@ -80,8 +80,10 @@ _SELECTABLE = {
 }
 
 _PROJECT_ID = re.compile(r"[A-Za-z0-9-]*")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]*")
 _STACK_NAME = re.compile(r"[A-Za-z一-龥][A-Za-z0-9_\-一-龥]{0,127}")
 _ID = re.compile(r"[A-Za-z0-9-]*")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]*")
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 _LIMIT = re.compile(r"[1-9][0-9]{0,2}|1000")
 
@@ -149,13 +151,14 @@ def parse_request(
 def _check_client_request_id(id: str | None) -> None:
     if id is None:
         raise RfsError("RF.10011001", field="Client-Request-Id")
-    _check_length(id, "Client-Request-Id", 36, 128)
-    if not _ID.fullmatch(id):
-        raise RfsError("RF.10011008", field="Client-Request-Id")
+    # RFS recommends a UUID, and takes any other id.
+    _check_length(id, "Client-Request-Id", 1, 128)
+    if not _REQUEST_ID.fullmatch(id):
+        raise RfsError("RF.10011031", field="Client-Request-Id")
 
 
 def _check_path(project_id: str, stack_name: str) -> None:
-    _check_length(project_id, "project_id", 3, 64)
+    _check_length(project_id, "project_id", 1, 64)
     if not _PROJECT_ID.fullmatch(project_id):
         raise RfsError("RF.10011016", field="project_id")
     if not _STACK_NAME.fullmatch(stack_name):
@@ -267,7 +270,8 @@ def parse_fields(text: str) -> frozenset[str] | None:
         return None
     if len(text) > 128:
         raise RfsError("RF.10011005", field="field")
-    keys = [_parse_field(name) for name in text.split(",")]
+    # Naming event_type changes nothing, however often.
+    keys = [key for name in text.split(",") if (key := _parse_field(name)) != "event_type"]
     if len(set(keys)) < len(keys):
         raise RfsError("RF.10011093", field="field")
     return frozenset((*keys, "event_type"))
