@@ -85,6 +85,16 @@ class OutputChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     sensitive: bool = False
 
 
+class Invocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An action that would be invoked."""
+
+    #: Its address.
+    action: str
+    #: The resource whose event invokes it, and the event, such as ``AfterCreate``.
+    resource: str | None = None
+    event: str | None = None
+
+
 class PlanProblem(msgspec.Struct, frozen=True, kw_only=True):
     """Something the plan warns of, or failed by."""
 
@@ -104,6 +114,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     none: int = 0
     imported: int = 0
     moved: int = 0
+    #: Actions.
+    invoke: int = 0
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -120,6 +132,9 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     drift: tuple[ResourceChange, ...] = ()
     #: Addresses of data sources that are read while deploying.
     reads: tuple[str, ...] = ()
+    invocations: tuple[Invocation, ...] = ()
+    #: How many changes and invocations are left for a later plan; each is one of the warnings.
+    deferred: int = 0
     problems: tuple[PlanProblem, ...] = ()
     #: Whether drift is a reason not to deploy.
     stops_on_drift: bool = False
