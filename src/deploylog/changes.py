@@ -114,8 +114,6 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     none: int = 0
     imported: int = 0
     moved: int = 0
-    #: Actions.
-    invoke: int = 0
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,7 +130,9 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     drift: tuple[ResourceChange, ...] = ()
     #: Addresses of data sources that are read while deploying.
     reads: tuple[str, ...] = ()
+    #: The actions that are invoked, and how many: the number stays where they are left out.
     invocations: tuple[Invocation, ...] = ()
+    invoked: int = 0
     #: How many changes and invocations are left for a later plan; each is one of the warnings.
     deferred: int = 0
     problems: tuple[PlanProblem, ...] = ()

@@ -349,7 +349,7 @@ def summary_of(changes: Changes) -> str:
             ("replace", totals.replace),
             ("destroy", totals.delete),
             ("forget", totals.forget),
-            ("invoke", totals.invoke),
+            ("invoke", changes.invoked),
         )
         if number
     ]

@@ -127,8 +127,9 @@ def _left_out() -> Iterator[Text]:
 def render_summary(changes: Changes) -> Text:
     """Terraform's own last line of a plan."""
     has_outputs = any(output.action != "none" for output in changes.outputs)
-    if has_outputs or not _is_nothing(changes.totals):
-        return Text.assemble(("Plan:", "bold"), f" {_counted(changes.totals)}.")
+    if has_outputs or changes.invoked or not _is_nothing(changes.totals):
+        actions = f" Actions: {changes.invoked} to invoke." if changes.invoked else ""
+        return Text.assemble(("Plan:", "bold"), f" {_counted(changes.totals)}.{actions}")
     if changes.deferred:
         return Text.assemble(
             ("No current changes.", "bold green"),
@@ -153,8 +154,7 @@ def _counted(totals: Totals) -> str:
         ("forget", totals.forget),
     ]
     optional = ("import", "forget")
-    resources = ", ".join(f"{n} to {word}" for word, n in counts if n or word not in optional)
-    return resources + (f". Actions: {totals.invoke} to invoke" if totals.invoke else "")
+    return ", ".join(f"{n} to {word}" for word, n in counts if n or word not in optional)
 
 
 def _heading(change: ResourceChange) -> Text:

@@ -88,12 +88,13 @@ class _Reading:
             tool=self._tool(),
             tool_version=self._plan.terraform_version,
             errored=self._plan.errored,
-            totals=_totals(resources, len(invocations)),
+            totals=_totals(resources),
             resources=tuple(sorted(resources, key=lambda it: it.action not in _REMOVALS)),
             outputs=tuple(outputs),
             drift=tuple(drift),
             reads=tuple(self._reads()),
             invocations=tuple(invocations),
+            invoked=len(invocations),
             deferred=len(self._plan.deferred_changes) + len(self._plan.deferred_action_invocations),
             problems=tuple(self._problems()),
         )
@@ -289,8 +290,8 @@ def _instance_failures(check: Check) -> Iterator[str]:
                 yield f"{where}: {problem.message}"
 
 
-def _totals(resources: Iterable[ResourceChange], invocations: int) -> Totals:
-    counts: Counter[str] = Counter(invoke=invocations)
+def _totals(resources: Iterable[ResourceChange]) -> Totals:
+    counts: Counter[str] = Counter()
     for change in resources:
         counts[change.action] += 1
         counts["forget"] += change.forgets
