@@ -92,5 +92,8 @@ class Connector(aiohttp.TCPConnector):
         """``options`` are those of ``TCPConnector``."""
         super().__init__(**options)
         # There is no public way to it; the tests of answers tell when it has gone.
-        factory: partial[ResponseHandler] = partial(Answering, loop=self._loop)
-        self._factory = factory
+        self._factory = partial(_answering, loop=self._loop)
+
+
+def _answering(loop: AbstractEventLoop) -> ResponseHandler:
+    return Answering(loop)
