@@ -77,10 +77,14 @@ class Stream:
         self.last_id: str | None = None
 
     async def block(self) -> Frame | None:
-        """The next block, whatever it is; ``None`` at the end."""
+        """The next block, whatever it is; ``None`` at the end. Lines that need no block of their
+        own, comments and ``retry``, come by themselves.
+        """
         async with asyncio.timeout(PATIENCE):
             raw = b""
             while not raw.endswith(b"\n\n"):
+                if raw.startswith((b":", b"retry:")):
+                    break
                 line = await self.response.content.readline()
                 if not line:
                     assert raw == b"", f"the stream ended within {raw!r}"

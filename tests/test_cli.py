@@ -156,8 +156,40 @@ async def test_input_that_is_no_terraform_output_is_an_error(cli: Cli, server: F
     ended = await cli("ingest", "terraform", stdin=b"hello\n")
 
     assert ended.code == 1
-    assert ended.err.endswith("deploylog: nothing came in that terraform apply -json would say\n")
+    assert ended.err == (
+        "deploylog: nothing came in that terraform apply -json would say; the first line begins"
+        " with 'hello'\n"
+    )
     assert server.opened == []
+
+
+async def test_ingest_reads_what_powershell_makes_of_the_output(
+    cli: Cli, server: FakeServer
+) -> None:
+    ended = await cli("ingest", "terraform", "-q", stdin=APPLY.read_text().encode("utf-16"))
+
+    assert ended.code == 0
+    assert types_of(server)[-1] == "deployment.completed"
+    assert types_of(server).count("resource.create.completed") == 9
+
+
+async def test_ingest_of_a_plan_says_where_plans_belong(cli: Cli, server: FakeServer) -> None:
+    ended = await cli("ingest", "terraform", PLAN)
+
+    assert ended.code == 1
+    assert ended.err == (
+        "deploylog: this is a plan or a state, not a run: give plans to deploylog ingest plan\n"
+    )
+    assert server.opened == []
+
+
+async def test_ingest_reads_lines_behind_a_prefix(cli: Cli, server: FakeServer) -> None:
+    lines = APPLY.read_bytes().splitlines(keepends=True)
+
+    ended = await cli("ingest", "terraform", "-q", stdin=b"".join(b"[web] " + x for x in lines))
+
+    assert ended.code == 0
+    assert types_of(server)[-1] == "deployment.completed"
 
 
 async def test_a_refusal_is_said_and_the_input_is_read_to_its_end(
@@ -308,6 +340,32 @@ async def test_run_asks_for_json_and_can_show_it(cli: Cli, server: FakeServer) -
 
     assert (ended.code, ended.out) == (0, APPLY.read_text())
     assert "['-chdir=x', 'apply', '-json', 'plan.bin']" in ended.err
+
+
+async def test_run_asks_the_tool_behind_a_wrapper_for_json(cli: Cli, server: FakeServer) -> None:
+    cli.tool("aws-vault", "import os\nos.execvp(sys.argv[4], sys.argv[4:])")
+    cli.tool("terraform", f"print(sys.argv[1:], file=sys.stderr)\n{printing(APPLY)}")
+
+    ended = await cli("run", "--", "aws-vault", "exec", "prod", "--", "terraform", "apply")
+
+    assert ended.code == 0
+    assert "['apply', '-json']" in ended.err
+    assert server.opened[0]["operation"] == "apply"
+    assert types_of(server).count("resource.create.completed") == 9
+
+
+async def test_run_warns_when_the_output_tells_of_no_resource(cli: Cli, server: FakeServer) -> None:
+    cli.tool("deploy", "print('a.b: Creating...')")
+
+    ended = await cli("run", "--", "deploy")
+
+    assert ended.code == 0
+    assert (
+        "deploylog: no changes to resources are recorded: this is the text for people: run the"
+        " tool with -json\n"
+    ) in ended.err
+    assert types_of(server) == ["deployment.log", "deployment.completed"]
+    assert server.events[0]["message"] == "The output does not say what was done to any resource"
 
 
 async def test_a_run_does_not_fail_because_its_recording_does(offline: Cli) -> None:
@@ -802,6 +860,33 @@ async def test_a_setting_that_is_wrong_is_a_usage_error(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("command", "changed"),
     [
+        ("aws-vault exec prod -- terraform apply", "aws-vault exec prod -- terraform apply -json"),
+        ("env X=1 terraform apply", "env X=1 terraform apply -json"),
+        ("/usr/bin/env X=1 tofu plan", "/usr/bin/env X=1 tofu plan -json"),
+        (
+            "op run -- terraform apply -auto-approve",
+            "op run -- terraform apply -json -auto-approve",
+        ),
+        ("doppler run -- terraform destroy", "doppler run -- terraform destroy -json"),
+        ("chamber exec x -- terraform apply", "chamber exec x -- terraform apply -json"),
+        ("time terraform apply", "time terraform apply -json"),
+        ("nice -n 10 terraform apply", "nice -n 10 terraform apply -json"),
+        ("sudo -u deploy terraform apply", "sudo -u deploy terraform apply -json"),
+        ("timeout 600 nice terraform apply", "timeout 600 nice terraform apply -json"),
+        ("some-wrapper -- /opt/terraform apply", "some-wrapper -- /opt/terraform apply -json"),
+        ("sudo terragrunt apply", "sudo terragrunt apply -json"),
+        ("terragrunt run-all apply", "terragrunt run-all apply -json"),
+        ("terragrunt run --all -- apply", "terragrunt run --all -- apply -json"),
+        ("terragrunt --working-dir web plan", "terragrunt --working-dir web plan -json"),
+        (
+            "docker run hashicorp/terraform:1.9 plan",
+            "docker run hashicorp/terraform:1.9 plan -json",
+        ),
+        ("op run -- terraform apply -json", "op run -- terraform apply -json"),
+        ("op run -- terraform output", "op run -- terraform output"),
+        ("some-wrapper terraform apply", "some-wrapper terraform apply"),
+        ("make terraform apply", "make terraform apply"),
+        ("sudo make terraform apply", "sudo make terraform apply"),
         ("terraform apply", "terraform apply -json"),
         ("/opt/bin/tofu destroy -auto-approve", "/opt/bin/tofu destroy -json -auto-approve"),
         ("terraform -chdir=a plan -out=b", "terraform -chdir=a plan -json -out=b"),
@@ -818,6 +903,7 @@ def test_json_is_asked_for_where_it_is_understood(command: str, changed: str) ->
 
 def test_the_operation_is_read_off_the_command() -> None:
     assert operation_of(["terraform", "-chdir=a", "destroy"]) == "destroy"
+    assert operation_of(["aws-vault", "exec", "prod", "--", "tofu", "destroy"]) == "destroy"
     assert operation_of(["make", "apply"]) is None
 
 

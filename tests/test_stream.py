@@ -184,7 +184,7 @@ async def test_the_bytes_of_a_frame_are_as_documented(server: Local):
     assert stream.response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert stream.response.headers["Cache-Control"] == "no-store"
     assert opening is not None
-    assert opening.raw == b"retry: 1000\n\n"
+    assert opening.raw == b"retry: 1000\n"
     [shown] = (await server.get(EVENTS)).json["events"]
     assert frame is not None
     id_line, event_line, data_line, *end = frame.raw.split(b"\n")
@@ -201,9 +201,34 @@ async def test_a_silent_stream_shows_that_it_is_alive(store: Store):
 
         beats = [await stream.block() for _ in range(3)]
 
-        assert [beat.raw for beat in beats if beat] == [b":\n\n"] * 3
+        assert [beat.raw for beat in beats if beat] == [b":\n"] * 3
         new = await server.append([line()])
         assert await stream.take(1) == new
+
+
+async def test_every_block_of_a_stream_has_data(store: Store):
+    async with running(store, heartbeat_seconds=0.05) as server, server.stream() as stream:
+        raw = b""
+        for events in range(1, 4):
+            await server.append([line()])
+            # A heartbeat, or two, before the next.
+            while raw.count(b"data: ") < events or not raw.endswith(b"\n:\n"):
+                raw += await stream.response.content.readline()
+
+    assert raw.startswith(b"retry: 1000\n")
+    blocks = raw.rpartition(b"\n\n")[0].split(b"\n\n")
+    assert len(blocks) == 3
+    assert all(b"\ndata: {" in block for block in blocks)
+
+
+async def test_a_gap_at_the_beginning_stands_in_the_first_block(server: Local):
+    await server.append([line()])
+
+    async with server.stream("after=00000000-0000-7000-8000-000000000000") as stream:
+        first = await stream.response.content.readline()
+        second = await stream.response.content.readline()
+
+    assert (first, second) == (b"retry: 1000\n", b"event: gap\n")
 
 
 # What is wanted

@@ -59,6 +59,18 @@ def test_every_way_to_write_a_time_is_read(text: str, ns: int):
 @pytest.mark.parametrize(
     "text",
     [
+        "2016-12-31T23:59:60Z", "2016-12-31t23:59:60.5z", "2017-01-01T01:59:60+02:00",
+        "2016-12-31T18:29:60-05:30",
+    ],
+)  # fmt: skip
+def test_a_leap_second_is_the_last_moment_before_the_next_day(text: str):
+    assert parse_time(text) == parse_time("2017-01-01T00:00:00Z") - 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2016-12-31T22:59:60Z", "2016-12-31T23:59:60+01:00", "2016-12-31T23:59:61Z",
         "", "now", "2026-11-21", "2026-11-21T04:12:26", "2026-11-21T04:12Z",
         "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-01T25:00:00Z",
         "2026-01-01T00:00:00+99:99", "2026-01-01T00:00:00.Z", "٢٠٢٦-01-01T00:00:00Z",

@@ -96,7 +96,9 @@ def _shorter_changes(changes: Changes) -> Iterator[Changes]:
         drift=tuple(_named_only(change) for change in changes.drift),
     )
     yield changes
-    yield replace(changes, resources=(), drift=(), outputs=(), reads=(), problems=())
+    yield replace(
+        changes, resources=(), drift=(), outputs=(), reads=(), invocations=(), problems=()
+    )
 
 
 def _each(changes: Iterable[ResourceChange], steps: int) -> tuple[ResourceChange, ...]:

@@ -88,6 +88,16 @@ class OutputChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     sensitive: bool = False
 
 
+class Invocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An action that would be invoked."""
+
+    #: Its address.
+    action: str
+    #: The resource whose event invokes it, and the event, such as ``AfterCreate``.
+    resource: str | None = None
+    event: str | None = None
+
+
 class PlanProblem(msgspec.Struct, frozen=True, kw_only=True):
     """Something the plan warns of, or failed by."""
 
@@ -123,6 +133,11 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     drift: tuple[ResourceChange, ...] = ()
     #: Addresses of data sources that are read while deploying.
     reads: tuple[str, ...] = ()
+    #: The actions that are invoked, and how many: the number stays where they are left out.
+    invocations: tuple[Invocation, ...] = ()
+    invoked: int = 0
+    #: How many changes and invocations are left for a later plan; each is one of the warnings.
+    deferred: int = 0
     problems: tuple[PlanProblem, ...] = ()
     #: Whether drift is a reason not to deploy.
     stops_on_drift: bool = False

@@ -183,6 +183,11 @@ class Feed:
         """Whether there was anything to record."""
         return self._way is not None
 
+    @property
+    def instead(self) -> str:
+        """What came in place of a tool's lines, in words, while it has not begun."""
+        return self._run.instead
+
     async def take(self, line: bytes) -> None:
         """Send what ``line`` tells; waits while the spool is full, and raises nothing."""
         await self._keep(self._run.feed(line, now=self._timing.now()))

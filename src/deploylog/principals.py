@@ -4,6 +4,7 @@ One rule decides visibility on every surface: a grant covers one of the event's 
 the event's groups are empty, or hold ``*``, or meet the principal's.
 """
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import msgspec
@@ -81,6 +82,16 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         """Raise Forbidden unless a grant gives ``right`` on ``scope``."""
         if not self.may(right, scope):
             raise Forbidden(f"{self.name} may not {_VERBS[right]} {scope or 'the whole log'!s}")
+
+    def require_write(self, scopes: Iterable[Scope]) -> None:
+        """Raise Forbidden unless each scope, or any scope at all if none is named, may be
+        written.
+        """
+        scopes = tuple(scopes)
+        for scope in scopes:
+            self.require("write", scope)
+        if not scopes and all(grant.right == "read" for grant in self.grants):
+            raise Forbidden(f"{self.name} may not write")
 
     @property
     def visibility(self) -> Visibility:

@@ -10,11 +10,15 @@ from starlette.types import Receive, Scope, Send
 from deploylog.events import Event
 from deploylog.hub import Batch, Gap
 
+# A blank line ends a block, and some readers (httpx-sse) give their users every block that has a
+# field, or follows an id, even without data. So neither of these has one: the next event's block
+# takes them in.
+
 #: A comment line: readers ignore it, and proxies see life.
-HEARTBEAT = b":\n\n"
+HEARTBEAT = b":\n"
 
 #: How long a reader waits before it comes back, in milliseconds.
-RETRY = b"retry: 1000\n\n"
+RETRY = b"retry: 1000\n"
 
 Headers = Sequence[tuple[bytes, bytes]]
 

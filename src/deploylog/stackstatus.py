@@ -86,8 +86,21 @@ class StackEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     #: A text that holds JSON.
     resource_properties: str | None = None
     client_request_token: str | None = None
+    #: Of a hook that looks at the stack or resource: which, when, how far it is, and whether its
+    #: failure is one (``FAIL``) or a warning (``WARN``). The status is that of what it looks at.
+    hook_type: str | None = None
+    hook_invocation_point: str | None = None
+    hook_status: str | None = None
+    hook_status_reason: str | None = None
+    hook_failure_mode: str | None = None
     #: Those of the stack, as far as its collector knows them; on the stack's own events.
     tags: dict[str, str] | None = None
+
+    @property
+    def is_failed_hook(self) -> bool:
+        """Whether a hook failed, and what it looked at with it."""
+        has_failed = self.hook_status in ("HOOK_COMPLETE_FAILED", "HOOK_FAILED")
+        return has_failed and self.hook_failure_mode != "WARN"
 
     @property
     def is_own(self) -> bool:

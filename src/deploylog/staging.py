@@ -281,7 +281,7 @@ class Staging:
                 groups=changeset.groups,
                 actor=changeset.actor,
                 resource=_resource(change),
-                message=f"{_named(change.name)} {_WORDS[change.action]}",
+                message=_told(change),
                 data=msgspec.Raw(encode(fit_resource(change, MAX_DATA_BYTES))),
             )
 
@@ -344,15 +344,31 @@ def summary_of(changes: Changes) -> str:
         f"{number} to {word}"
         for word, number in (
             ("import", totals.imported),
+            ("move", totals.moved),
             ("create", totals.create),
             ("update", totals.update),
             ("replace", totals.replace),
             ("destroy", totals.delete),
             ("forget", totals.forget),
+            ("invoke", changes.invoked),
         )
         if number
     ]
-    return ", ".join(parts) or "No changes"
+    nothing = (
+        "No current changes: this plan requires another plan to be applied first"
+        if changes.deferred
+        else "No changes"
+    )
+    return ", ".join(parts) or nothing
+
+
+def _told(change: ResourceChange) -> str:
+    """What happens to the resource, in words."""
+    if change.action == "none" and change.imported:
+        return f"{_named(change.name)} will be imported"
+    if change.action == "none" and change.previous_address:
+        return f"{_named(change.previous_address)} has moved to {_named(change.name)}"
+    return f"{_named(change.name)} {_WORDS[change.action]}"
 
 
 def _named(text: str) -> str:

@@ -25,11 +25,16 @@ _UNITS = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND
 
 
 def parse_time(text: str) -> int:
-    """The ns of an RFC 3339 time; digits beyond ns are cut off. Raises InvalidInput."""
+    """The ns of an RFC 3339 time; digits beyond ns are cut off. Raises InvalidInput.
+
+    A leap second is the last ns before it: it stays behind second 59 and before the next day.
+    """
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise InvalidInput(f"{text[:64]!r} is not an RFC 3339 time with an offset", field="time")
     whole, fraction, offset = match.groups()
+    if whole.endswith(":60"):
+        return _leap_second(whole, offset)
     return _whole_second(whole, offset) + int((fraction or "").ljust(9, "0"))
 
 
@@ -41,6 +46,14 @@ def _whole_second(text: str, offset: str) -> int:
     except ValueError as error:
         raise InvalidInput(f"{text!r} is not a time: {error}", field="time") from error
     return (time - _EPOCH) // timedelta(seconds=1) * SECOND
+
+
+def _leap_second(text: str, offset: str) -> int:
+    end = _whole_second(f"{text[:-2]}59", offset) + SECOND
+    if end % (86_400 * SECOND):
+        message = f"{text!r} is not a time: only a day's last minute in UTC has a second 60"
+        raise InvalidInput(message, field="time")
+    return end - 1
 
 
 def parse_moment(text: str, *, now: int) -> int:

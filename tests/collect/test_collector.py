@@ -57,9 +57,10 @@ class Told:
 class Runs:
     """Collects, with a sleep that does what the test says."""
 
-    def __init__(self, told: Told, client: Client) -> None:
+    def __init__(self, told: Told, client: Client, *, follow: bool = False) -> None:
         self._told = told
         self._client = client
+        self._follow = follow
         self.said: list[str] = []
         #: What happens in each sleep, beside.
         self.beside: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
@@ -84,7 +85,7 @@ class Runs:
                 say=self.said.append,
                 again="trying again",
             ),
-            pace=Pace(interval=1, follow=False, sleep=slept),
+            pace=Pace(interval=1, follow=self._follow, sleep=slept),
             say=self.said.append,
         ).run()
 
@@ -199,6 +200,38 @@ async def test_the_stacks_own_events_tell_its_tags_as_they_are_then(server: Loca
     assert [said[event.event_id] for event in stack.events] == [
         {"team": "a"}, None, {"team": "a"}, {"team": "b"}, None, {"team": "b"},
     ]  # fmt: skip
+
+
+REASON = "web-bucket already exists"
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_create_that_is_cleaned_up_is_a_failure_with_its_reason(
+    server: Local, client: Client, at_once: bool, follow: bool
+):
+    stack = ScriptedStack(arn_of("web"), {})
+    stack.own("CREATE_IN_PROGRESS", 0)
+    following: list[tuple[str, str, str | None]] = [
+        ("Bucket", "CREATE_FAILED", REASON),
+        ("web", "DELETE_IN_PROGRESS", "The following resource(s) failed to create: [Bucket]."),
+        ("web", "DELETE_COMPLETE", None),
+    ]
+
+    def sleep() -> None:
+        if following:
+            logical, status, reason = following.pop(0)
+            stack.add(logical, status, 5 - len(following), resource_status_reason=reason)
+
+    while at_once and following:
+        sleep()
+
+    wanted = stack.arn if follow or at_once else "web"
+    operation = await Runs(Told(stack), client, follow=follow)(sleep, stack=wanted)
+
+    assert operation is not None
+    assert (operation.verb, operation.status, operation.message) == ("create", "failed", REASON)
+    assert await counts(server) == [("create", "failed", 0)]
 
 
 async def test_a_failure_is_the_end_once_nothing_follows_it(server: Local, client: Client):

@@ -99,6 +99,76 @@ async def test_any_status_is_an_answer(code: int):
     assert (answer.status, answer.error) == (code, None)
 
 
+NO_BODY = {
+    "length": b"Content-Length: 5\r\n",
+    "chunked": b"Transfer-Encoding: chunked\r\n",
+    "both": b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    "nonsense": b"content-length : many\r\nX-Y: 1\r\n",
+    "neither": b"X-Y: 1\r\n",
+}
+
+
+@pytest.mark.parametrize("headers", NO_BODY)
+@pytest.mark.parametrize("body", [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n"])
+@pytest.mark.parametrize("code", [204, 304])
+async def test_an_answer_without_a_body_ends_with_its_head(code: int, body: bytes, headers: str):
+    said = b"HTTP/1.1 %d So\r\n%s\r\n%s" % (code, NO_BODY[headers], body)
+    async with receiving(say(said)) as receiver, posting() as poster:
+        answers = [await poster.post(outgoing(receiver.url)) for _ in range(2)]
+
+    assert answers == [Answer(status=code), Answer(status=200, body=b"ok")]
+    # What may still come is not taken for the next answer.
+    is_plain = headers == "neither" and not body
+    assert receiver.connections == (1 if is_plain else 2)
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n" * 20,
+        b"HTTP/1.0 102 Processing\n\n",
+    ],
+)
+@pytest.mark.parametrize("final", [OK, b"HTTP/1.1 204 So\r\nContent-Length: 5\r\n\r\nhello"])
+async def test_an_interim_answer_is_not_the_last(interim: bytes, final: bytes):
+    answer = await answer_of(say(interim + final))
+
+    assert answer in (Answer(status=200, body=b"ok"), Answer(status=204))
+
+
+@pytest.mark.parametrize("more", [b"more", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"])
+async def test_what_follows_a_whole_answer_is_dropped_with_the_connection(more: bytes):
+    async with receiving(say(OK + more)) as receiver, posting() as poster:
+        answers = [await poster.post(outgoing(receiver.url)) for _ in range(2)]
+
+    assert answers == [Answer(status=200, body=b"ok")] * 2
+    assert receiver.connections == 2
+
+
+async def test_an_answer_may_come_a_byte_at_a_time():
+    async def step(receiver: Receiver, streams: tuple[Any, asyncio.StreamWriter]) -> None:
+        for byte in b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 So\r\nContent-Length: 5\r\n\r\n":
+            streams[1].write(bytes([byte]))
+            await streams[1].drain()
+            await asyncio.sleep(0)
+
+    assert await answer_of(step) == Answer(status=204)
+
+
+async def test_an_answer_without_a_length_ends_with_the_connection():
+    answer = await answer_of(say_and_close(b"HTTP/1.1 200 OK\r\n\r\nso"))
+
+    assert answer == Answer(status=200, body=b"so")
+
+
+async def test_what_is_no_answer_is_told_at_once():
+    answer = await answer_of(say(b"SSH-2.0-OpenSSH_9.2\r\n"))
+
+    assert answer.error == "the answer is not valid HTTP, or has too large headers"
+
+
 async def test_a_redirect_is_not_followed():
     async with (
         receiving() as private,

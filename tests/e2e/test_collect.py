@@ -24,6 +24,7 @@ from cloudformation import (
     stack_event,
 )
 from deploylog.auth.apikey import make_key
+from deploylog.ingest.stack_events import parse_stack_event
 from deploylog.principals import parse_grant
 from deploylog.stackstatus import STACK_TYPE
 from deploylog.store.base import Store
@@ -31,6 +32,8 @@ from factories import now
 from servers import Local, running
 from sns import envelope
 from waiting import PATIENCE, until
+
+CASES = Path(__file__).parents[1] / "samples" / "cases"
 
 
 class Collected:
@@ -130,6 +133,34 @@ async def deployments(server: Local) -> list[Any]:
     return (await server.get("/log/v1/deployments?project=acme")).json["deployments"]
 
 
+async def test_the_reason_of_a_hook_is_collected(
+    server: Local, aws: ScriptedCloudFormation, collect: Collector
+):
+    [(arn, told)] = json.loads((CASES / "cfn-hook-failed.json").read_bytes()).items()
+    stack = ScriptedStack(arn, {})
+    stack.events = [parse_stack_event(event) for event in reversed(told["events"])]
+    aws.stacks.append(stack)
+
+    collected = await collect(stack="guarded")
+
+    reason = "Hook failed with message: the rule bucket_is_encrypted failed"
+    assert collected.code == 1
+    assert f"create of guarded failed: {reason}" in collected.err
+    events = await logged(server)
+    assert [event["type"] for event in events].count("resource.create.started") == 1
+    [refused] = [event for event in events if event["type"] == "deployment.error"]
+    assert (refused["message"], refused["data"]["HookStatusReason"]) == (reason, reason)
+    [deployment] = await deployments(server)
+    assert (deployment["status"], deployment["message"]) == ("failed", reason)
+    client = cloudformation(server)
+    shown = await asked(lambda: client.describe_stack_events(StackName="guarded"))
+    pages = shown["StackEvents"]
+    assert [event["HookStatusReason"] for event in pages if "HookStatusReason" in event] == [
+        reason,
+        "Invoking hook",
+    ]
+
+
 def create(stack: ScriptedStack, *, start: float = 0, buckets: int = 3) -> None:
     """A create that goes well."""
     stack.own("CREATE_IN_PROGRESS", start, resource_status_reason="User Initiated")
@@ -219,8 +250,8 @@ async def test_a_failed_operation_is_told_by_the_exit_code(
     [deployment] = await deployments(server)
     types = [event["type"] for event in await logged(server)]
     assert collected.code == 1
-    assert collected.err.endswith("deploylog: create of web failed: ROLLBACK_COMPLETE\n")
-    assert (deployment["status"], deployment["message"]) == ("failed", "ROLLBACK_COMPLETE")
+    assert collected.err.endswith("deploylog: create of web failed: Bucket exists\n")
+    assert (deployment["status"], deployment["message"]) == ("failed", "Bucket exists")
     assert types == [
         "stack.created",
         "deployment.started",

@@ -1,8 +1,11 @@
 """CloudFormation's stack events, and what becomes of them here."""
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,12 +18,17 @@ from deploylog.errors import InvalidEvent
 from deploylog.events import MAX_DATA_BYTES, MAX_MESSAGE_BYTES, NewEvent, check_event
 from deploylog.ingest.cloudformation import StackFrame, StackRecord
 from deploylog.ingest.stack_events import Recorded, name_in, nested_arns, parse_stack_event
-from deploylog.ingest.stack_operations import Operation, operations_of
+from deploylog.ingest.stack_operations import Operation, note_recorded, operations_of
 from deploylog.scope import scope
 from deploylog.stackstatus import STACK_TYPE, TYPES, StackEvent, stack_event_of
 from deploylog.times import parse_time
 
 ARN = arn_of("web")
+
+CASES = Path(__file__).parents[1] / "samples" / "cases"
+
+#: Tells events in some way.
+Tell = Callable[..., list[NewEvent]]
 
 
 def frame(**fields: Any) -> StackFrame:
@@ -209,6 +217,250 @@ def test_a_stack_deleted_while_it_is_created_has_two_ends_however_it_is_told():
     told = one_by_one(CREATED[0], own("DELETE_IN_PROGRESS", 3), own("DELETE_COMPLETE", 4))
 
     assert [o.status for o in operations_of(told)] == ["failed", "completed"]
+
+
+# Failures
+
+
+def messages(told: Sequence[NewEvent], *, type: str = "deployment.failed") -> list[str | None]:
+    return [event.message for event in told if event.type == type]
+
+
+EXISTS = "web-bucket already exists"
+
+FAILED_UPDATE = (
+    own("UPDATE_IN_PROGRESS", 0, resource_status_reason="User Initiated"),
+    stack_event(
+        ARN, "Other", "UPDATE_FAILED", 1, resource_status_reason="Resource update cancelled"
+    ),
+    bucket("UPDATE_FAILED", 1, resource_status_reason=EXISTS),
+    stack_event(ARN, "Third", "UPDATE_FAILED", 2, resource_status_reason="later"),
+    own("UPDATE_ROLLBACK_IN_PROGRESS", 3, resource_status_reason="The following failed: [Bucket]"),
+    own("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", 4),
+    own("UPDATE_ROLLBACK_COMPLETE", 5),
+)
+
+
+def test_an_update_that_failed_says_why_first_of_all():
+    assert messages(record(FAILED_UPDATE)) == [EXISTS]
+
+
+def test_what_failed_in_a_nested_stack_is_why():
+    nested = arn_of("web-nested", 2)
+    embedded = "Embedded stack was not successfully updated"
+
+    told = record(
+        [
+            own("UPDATE_IN_PROGRESS", 0),
+            stack_event(
+                nested, "Queue", "UPDATE_FAILED", 1, resource_status_reason="no such queue"
+            ),
+            stack_event(ARN, "Nested", "UPDATE_FAILED", 2, resource_status_reason=embedded),
+            own("UPDATE_ROLLBACK_COMPLETE", 3),
+        ]
+    )
+
+    assert messages(told) == ["no such queue"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [("Cancelled by alice", "Cancelled by alice"), (None, "UPDATE_ROLLBACK_COMPLETE")],
+)
+def test_without_a_failure_of_a_resource_the_rollback_says_why(reason: str | None, message: str):
+    told = record(
+        [
+            own("UPDATE_IN_PROGRESS", 0),
+            bucket("UPDATE_FAILED", 1, resource_status_reason="Resource update cancelled"),
+            own("UPDATE_ROLLBACK_IN_PROGRESS", 2, resource_status_reason=reason),
+            own("UPDATE_ROLLBACK_COMPLETE", 3),
+        ]
+    )
+
+    assert messages(told) == [message]
+
+
+def test_an_update_that_went_well_after_all_has_no_reason():
+    told = record(
+        [
+            own("UPDATE_IN_PROGRESS", 0),
+            bucket("DELETE_FAILED", 1, resource_status_reason="not empty"),
+            own("UPDATE_COMPLETE", 2),
+        ]
+    )
+
+    assert messages(told, type="deployment.completed") == ["UPDATE_COMPLETE"]
+
+
+# A create that is cleaned up
+
+
+CLEANED = (
+    own("CREATE_IN_PROGRESS", 0, resource_status_reason="User Initiated"),
+    bucket("CREATE_IN_PROGRESS", 1),
+    bucket("CREATE_FAILED", 2, resource_status_reason=EXISTS),
+    own(
+        "DELETE_IN_PROGRESS",
+        3,
+        resource_status_reason="The following resource(s) failed to create: [Bucket]. "
+        "Delete requested by user.",
+    ),
+    bucket("DELETE_COMPLETE", 4),
+    own("DELETE_COMPLETE", 5),
+)
+
+
+def in_order(*events: StackEvent) -> list[NewEvent]:
+    return record(events)
+
+
+def over_looks(*events: StackEvent) -> list[NewEvent]:
+    """What a collector tells that sees one event at each look."""
+    told: list[NewEvent] = []
+    for event in events:
+        operations = operations_of(told)
+        note_recorded(operations, told)
+        told += StackRecord(frame(), operations).record([event])
+    return told
+
+
+def sent_alone(*events: StackEvent) -> list[NewEvent]:
+    told: list[NewEvent] = []
+    for event in events:
+        operations = operations_of(told)
+        note_recorded(operations, told)
+        told += StackRecord(frame(via="sns"), operations).record([event])
+    return told
+
+
+@pytest.mark.parametrize("tell", [in_order, over_looks, sent_alone])
+def test_a_create_that_is_cleaned_up_is_a_failure_with_its_reason(tell: Tell):
+    told = tell(*CLEANED)
+
+    [created] = operations_of(told)
+    assert (created.verb, created.status, created.message) == ("create", "failed", EXISTS)
+    assert [event.type for event in told[-2:]] == ["deployment.failed", "stack.deleted"]
+    assert len({deployment_of(event) for event in told[:-1]}) == 1
+
+
+def test_a_failure_that_a_cleanup_follows_is_not_the_end():
+    told = record([*CLEANED[:3], own("CREATE_FAILED", 2.5), *CLEANED[3:]])
+
+    assert messages(told) == [EXISTS]
+    assert "deployment.started" not in [event.type for event in told[1:]]
+
+
+def test_a_cleanup_that_fails_is_a_failure_too():
+    told = record([*CLEANED[:4], own("DELETE_FAILED", 5, resource_status_reason="not empty")])
+
+    [created] = operations_of(told)
+    assert (created.verb, created.status, created.message) == ("create", "failed", EXISTS)
+
+
+def test_a_deletion_by_hand_after_a_failure_is_a_deployment_of_its_own():
+    by_hand = own("DELETE_IN_PROGRESS", 3, resource_status_reason="User Initiated")
+
+    told = record([*CLEANED[:3], by_hand, *CLEANED[4:]])
+
+    assert [(o.verb, o.status) for o in operations_of(told)] == [
+        ("create", "failed"), ("delete", "completed"),
+    ]  # fmt: skip
+    assert messages(told) == [EXISTS]
+
+
+@pytest.mark.parametrize("tell", [over_looks, sent_alone])
+def test_the_first_reason_is_known_whenever_the_end_is_told(tell: Tell):
+    assert messages(tell(*FAILED_UPDATE)) == [EXISTS]
+
+
+# Hooks
+
+
+def hook(status: str, seconds: float, **fields: str | None) -> StackEvent:
+    return bucket(
+        "CREATE_IN_PROGRESS",
+        seconds,
+        hook_type="Private::Guard::Checks",
+        hook_invocation_point="PRE_PROVISION",
+        hook_status=status,
+        **({"hook_failure_mode": "FAIL"} | fields),
+    )
+
+
+def test_the_events_of_a_hook_are_no_beginnings_and_its_reason_is_told():
+    stacks = json.loads((CASES / "cfn-hook-failed.json").read_bytes())
+    [(arn, stack)] = stacks.items()
+    events = [parse_stack_event(event) for event in reversed(stack["events"])]
+
+    told = StackRecord(StackFrame(project="acme", arn=arn)).record(events)
+
+    assert Counter(event.type for event in told)["resource.create.started"] == 1
+    [refused] = [event for event in told if event.type == "deployment.error"]
+    reason = "Hook failed with message: the rule bucket_is_encrypted failed"
+    assert (refused.message, refused.subject) == (reason, "Bucket")
+    assert told[-1].type == "deployment.failed"
+    assert told[-1].message == reason
+    assert msgspec.json.decode(refused.data or b"")["HookType"] == "Private::Guard::Checks"
+
+
+@pytest.mark.parametrize(
+    ("status", "mode", "expected"),
+    [
+        ("HOOK_IN_PROGRESS", "FAIL", "deployment.log"),
+        ("HOOK_COMPLETE_SUCCEEDED", "FAIL", "deployment.log"),
+        ("HOOK_COMPLETE_FAILED", "FAIL", "deployment.error"),
+        ("HOOK_FAILED", "FAIL", "deployment.error"),
+        ("HOOK_FAILED", None, "deployment.error"),
+        ("HOOK_COMPLETE_FAILED", "WARN", "deployment.log"),
+        ("HOOK_FAILED", "WARN", "deployment.log"),
+    ],
+)
+def test_a_hook_that_fails_is_an_error_unless_it_only_warns(
+    status: str, mode: str | None, expected: str
+):
+    _, told = record([own("CREATE_IN_PROGRESS", 0), hook(status, 1, hook_failure_mode=mode)])
+
+    assert told.type == expected
+    assert told.message == f"Private::Guard::Checks: {status}"
+
+
+@pytest.mark.parametrize("status", ["CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"])
+def test_a_hook_of_the_stack_begins_nothing(status: str):
+    about = {"hook_type": "A::B::C", "hook_status": "HOOK_IN_PROGRESS"}
+
+    told = one_by_one(own(status, 0), own(status, 30, **about), own(status, 60, **about))
+
+    assert [event.type for event in told] == [
+        "deployment.started", "deployment.log", "deployment.log",
+    ]  # fmt: skip
+
+
+def test_a_hook_and_what_it_looks_at_are_told_apart():
+    told = record([own("CREATE_IN_PROGRESS", 0), bucket("CREATE_IN_PROGRESS", 1)])
+
+    assert Recorded(told).find(by_eventbridge(hook("HOOK_IN_PROGRESS", 1))) is None
+
+
+# A beginning that is told again
+
+
+def test_a_beginning_of_the_same_request_is_told_again():
+    told = one_by_one(
+        own("UPDATE_IN_PROGRESS", 0, client_request_token="t"),
+        own("UPDATE_IN_PROGRESS", 30, client_request_token="t"),
+        own("UPDATE_COMPLETE", 60, client_request_token="t"),
+    )
+
+    assert [(o.verb, o.status) for o in operations_of(told)] == [("update", "completed")]
+
+
+def test_a_beginning_of_another_request_is_another():
+    told = one_by_one(
+        own("UPDATE_IN_PROGRESS", 0, client_request_token="t"),
+        own("UPDATE_IN_PROGRESS", 30, client_request_token="u"),
+    )
+
+    assert len(operations_of(told)) == 2
 
 
 def test_a_review_belongs_to_the_stack_alone():

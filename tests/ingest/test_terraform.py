@@ -309,10 +309,10 @@ def test_opentofu_is_the_source_of_its_events_and_of_its_end() -> None:
     line = {"@level": "info", "@message": "OpenTofu 1.9.0", "type": "version", "tofu": "1.9.0"}
     run = new_run()
 
-    [version] = feed(run, [b"noise\n", line])
+    [noise, version] = feed(run, [b"noise\n", line])
     [end] = run.close(now=NOW, exit_code=0)
 
-    assert version.source == end.source == run.tool == "opentofu"
+    assert noise.source == version.source == end.source == run.tool == "opentofu"
     assert run.version == "1.9.0"
 
 
@@ -396,13 +396,14 @@ def test_a_line_gives_its_type(line: dict[str, Any], expected: str) -> None:
         b'{"type":"outputs","@message":"Outputs: 0","outputs":{}}',
     ],
 )
-def test_noise_and_answers_of_other_commands_give_no_event(line: bytes) -> None:
+def test_other_lines_and_answers_of_other_commands_begin_no_run(line: bytes) -> None:
     assert feed(new_run(), [line]) == []
 
 
-def test_noise_counts_as_a_line() -> None:
-    [event] = feed(new_run(), [b"noise\n", new_hook()])
+def test_every_line_counts_and_gives_its_event_the_number() -> None:
+    [noise, event] = feed(new_run(), [b"noise\n", new_hook()])
 
+    assert (noise.type, noise.producer_id, noise.message) == ("deployment.log", "d1/1", "noise")
     assert event.producer_id == "d1/2"
 
 

@@ -155,6 +155,7 @@ def _parts(
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
         limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_unpacked_bytes),
         max_batch_events=settings.max_batch_events,
+        max_requests_per_second=settings.max_requests_per_second,
         rfs_strict=settings.rfs_strict,
         bluelink_project=settings.bluelink_project,
         bluelink_recent_seconds=settings.bluelink_recent_seconds,

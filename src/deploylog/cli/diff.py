@@ -11,6 +11,7 @@ from deploylog.abridging import LONG_BYTES, TOO_LONG
 from deploylog.changes import (
     SENSITIVE,
     Changes,
+    Invocation,
     OutputChange,
     Path,
     PlanProblem,
@@ -106,6 +107,7 @@ def render_resource(change: ResourceChange) -> Iterator[Text]:
 def render_end(changes: Changes) -> Iterator[Text]:
     """What stands below the resources: the summary comes last."""
     yield from _reads(changes.reads)
+    yield from _invocations(changes.invocations)
     yield from _drift(changes.drift)
     yield from _outputs(changes.outputs)
     for problem in changes.problems:
@@ -125,9 +127,15 @@ def _left_out() -> Iterator[Text]:
 def render_summary(changes: Changes) -> Text:
     """Terraform's own last line of a plan."""
     has_outputs = any(output.action != "none" for output in changes.outputs)
-    if not has_outputs and _is_nothing(changes.totals):
-        return Text("No changes.", style="bold green")
-    return Text.assemble(("Plan:", "bold"), f" {_counted(changes.totals)}.")
+    if has_outputs or changes.invoked or not _is_nothing(changes.totals):
+        actions = f" Actions: {changes.invoked} to invoke." if changes.invoked else ""
+        return Text.assemble(("Plan:", "bold"), f" {_counted(changes.totals)}.{actions}")
+    if changes.deferred:
+        return Text.assemble(
+            ("No current changes.", "bold green"),
+            " This plan requires another plan to be applied first.",
+        )
+    return Text("No changes.", style="bold green")
 
 
 def _is_nothing(totals: Totals) -> bool:
@@ -150,17 +158,25 @@ def _counted(totals: Totals) -> str:
 
 
 def _heading(change: ResourceChange) -> Text:
-    words = _planned(change)
-    moved = f"moved from {one_line(change.previous_address)}" if change.previous_address else ""
-    if change.action == "none":
-        words = "will be imported" if change.imported else f"has {moved}"
-    elif moved:
-        words = f"{words} ({moved})"
+    name, previous = one_line(change.name), one_line(change.previous_address or "")
+    if change.action == "none" and not change.imported:
+        return Text(f"{previous} has moved to {name}", style="bold")
+    words = "will be imported" if change.action == "none" else _planned(change)
+    if previous and change.action != "none":
+        words = f"{words} (moved from {previous})"
     if change.forgets:
         words = f"{words} (what is there now will be forgotten)"
     if change.imported:
-        words = f"{words} (imported from {render_value(change.import_id or change.id)})"
-    return Text(f"{one_line(change.name)} {words}", style="bold")
+        words += _import_source(change)
+    return Text(f"{name} {words}", style="bold")
+
+
+def _import_source(change: ResourceChange) -> str:
+    """The id that it is imported by; a provider may know it by an identity instead."""
+    id = change.import_id or change.id
+    if id is not None:
+        return f" (imported from {render_value(id)})"
+    return "" if change.action == "none" else " (imported)"
 
 
 def _planned(change: ResourceChange) -> str:
@@ -345,6 +361,20 @@ def _reads(addresses: Iterable[str]) -> Iterator[Text]:
         for address in addresses
     ]
     yield from [*lines, Text()] if lines else []
+
+
+def _invocations(invocations: Iterable[Invocation]) -> Iterator[Text]:
+    lines = [
+        Text(f"    {one_line(each.action)} will be invoked{_when(each)}") for each in invocations
+    ]
+    yield from [*lines, Text()] if lines else []
+
+
+def _when(invocation: Invocation) -> str:
+    """The event of a resource that invokes it."""
+    if invocation.resource is None:
+        return ""
+    return f" ({one_line(invocation.event or 'event')} of {one_line(invocation.resource)})"
 
 
 def _drift(changes: Iterable[ResourceChange]) -> Iterator[Text]:

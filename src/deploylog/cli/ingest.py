@@ -76,7 +76,7 @@ def _check(feed: Feed) -> None:
     if feed.failure is not None:
         raise feed.failure
     if not feed.has_begun:
-        raise DeploylogError("nothing came in that terraform apply -json would say")
+        raise DeploylogError(feed.instead)
 
 
 class Interruption:

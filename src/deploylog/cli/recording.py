@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 from rich.console import Console
@@ -14,26 +14,40 @@ from deploylog.cli.progress import Progress, shown_progress
 from deploylog.cli.source import LineSplitter, Source
 from deploylog.client import Client
 from deploylog.feed import Feed, Plan, open_feed
+from deploylog.ingest.encodings import Utf8Stream
 
 
 class Recording:
     """A feed, and the output that passes by it."""
 
-    def __init__(self, feed: Feed, output: Output) -> None:
-        """Record in ``feed`` and show in ``output``."""
+    def __init__(self, feed: Feed, output: Output, *, name: str) -> None:
+        """Record in ``feed`` and show in ``output``; ``name`` is the stack's, for people."""
         self.feed = feed
         self._output = output
+        self._name = name
+        self._is_announced = False
+
+    def announce(self) -> None:
+        """Say which deployment this is, once."""
+        if not self._is_announced:
+            say(f"deployment {self.feed.deployment_id} of {self._name}")
+        self._is_announced = True
 
     async def follow(self, source: Source) -> None:
         """Record and show everything that comes."""
-        splitter = LineSplitter()
+        text, splitter = Utf8Stream(), LineSplitter()
         while chunk := await source.read():
-            for line in splitter.split(chunk):
-                await self.feed.take(line)
+            await self._take(splitter.split(text.feed(chunk)))
             await self._output.show(chunk)
-        for line in splitter.last():
-            await self.feed.take(line)
+        await self._take([*splitter.split(text.last()), *splitter.last()])
         await self._output.last()
+
+    async def _take(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            await self.feed.take(line)
+            if self.feed.has_begun:
+                # Until then there may never be such a deployment.
+                self.announce()
 
 
 @asynccontextmanager
@@ -43,12 +57,12 @@ async def open_recording(
     """A recording, with its progress on standard error where that is a terminal."""
     progress = Progress()
     async with open_feed(client, plan, say=say, observe=progress.observe) as feed:
-        say(f"deployment {feed.deployment_id} of {plan.project}/{plan.stack}")
+        name = f"{plan.project}/{plan.stack}"
         if Console(stderr=True).is_interactive:
             with shown_progress(progress, feed) as console:
-                yield Recording(feed, _beside(console, rendering))
+                yield Recording(feed, _beside(console, rendering), name=name)
         else:
-            yield Recording(feed, _alone(rendering))
+            yield Recording(feed, _alone(rendering), name=name)
 
 
 def _alone(rendering: Rendering) -> Output:

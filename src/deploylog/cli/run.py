@@ -27,6 +27,20 @@ _TOOLS = ("terraform", "tofu", "terragrunt")
 _OPERATIONS = ("plan", "apply", "destroy", "refresh")
 _JSON = ("-json", "--json")
 
+#: What runs the command that its arguments end with; others do so behind ``--``.
+_WRAPPERS = frozenset(
+    {
+        "asdf", "aws-vault", "caffeinate", "chamber", "chroot", "chrt", "command", "direnv", "doas",
+        "docker", "doppler", "dotenv", "env", "envchain", "exec", "flock", "infisical", "ionice",
+        "kubectl", "mise", "nice", "nohup", "numactl", "op", "pipenv", "podman", "poetry", "setsid",
+        "sops", "ssh", "stdbuf", "strace", "sudo", "systemd-run", "taskset", "time", "timeout",
+        "uv", "vault-env", "vaultenv", "xvfb-run",
+    }
+)  # fmt: skip
+
+#: What takes such words for names of its own.
+_TASK_RUNNERS = frozenset({"echo", "gmake", "just", "make", "npm", "pnpm", "task", "yarn"})
+
 #: What a shell ends with when there is no such command, or it cannot be run.
 _NOT_FOUND, _NOT_RUNNABLE = 127, 126
 
@@ -55,8 +69,9 @@ def run(
 ) -> None:
     """Run a deployment tool, show what it says, and record it as it happens.
 
-    Adds -json to plan, apply, destroy and refresh of Terraform and OpenTofu. Exits as the tool
-    does, also when the server is down; signals go on to the tool.
+    Adds -json to plan, apply, destroy and refresh of Terraform, OpenTofu and Terragrunt, also
+    behind a wrapper such as aws-vault exec prod --. Warns if the output holds no JSON. Exits as the
+    tool does, also when the server is down; signals go on to the tool.
     """
     plan = Plan(
         project=project, stack=stack, operation=operation_of(command), environment=environment,
@@ -87,10 +102,36 @@ def with_json(command: Sequence[str]) -> list[str]:
 
 
 def _operation_index(command: Sequence[str]) -> int | None:
-    if Path(command[0]).name not in _TOOLS:
-        return None
-    index = next((i for i, word in enumerate(command[1:], 1) if not word.startswith("-")), None)
+    """Where the operation of the tool is, which may stand behind a wrapper."""
+    for index, word in enumerate(command):
+        operation = _operation_after(command, index) if _name(word) in _TOOLS else None
+        if operation is not None and _runs_what_follows(command[:index]):
+            return operation
+    return None
+
+
+def _operation_after(command: Sequence[str], tool: int) -> int | None:
+    words = enumerate(command[tool + 1 :], tool + 1)
+    if _name(command[tool]) == "terragrunt":
+        # Its options may have values, and ``run`` and ``run --all`` may come first.
+        return next((index for index, word in words if word in _OPERATIONS), None)
+    index = next((index for index, word in words if not word.startswith("-")), None)
     return index if index is not None and command[index] in _OPERATIONS else None
+
+
+def _runs_what_follows(before: Sequence[str]) -> bool:
+    """Whether these words run the command behind them."""
+    if not before:
+        return True
+    names = [_name(word) for word in before]
+    if _TASK_RUNNERS.intersection(names):
+        return False
+    return before[-1] == "--" or names[0] in _WRAPPERS
+
+
+def _name(word: str) -> str:
+    """The program's name: that of a file, or of a container's image."""
+    return Path(word).name.partition(":")[0]
 
 
 async def _run(
@@ -103,8 +144,11 @@ async def _run(
     ):
         feed = recording.feed
         with handling(_handlers(process, source, feed)):
+            recording.announce()
             await recording.follow(source)
             code = _shell_code(await process.wait())
+            if not feed.has_begun and feed.failure is None:
+                say(f"no changes to resources are recorded: {feed.instead}")
             await feed.end(exit_code=code)
     return code, feed.failure
 

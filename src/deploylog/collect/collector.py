@@ -7,7 +7,7 @@ import msgspec
 
 from deploylog.client import Say, Sleep
 from deploylog.collect.logbook import Logbook
-from deploylog.collect.source import CloudFormation, Missing
+from deploylog.collect.source import CloudFormation, FoundStack, Missing
 from deploylog.errors import InvalidEvent, OperatorError
 from deploylog.events import NewEvent
 from deploylog.ingest.cloudformation import OPEN_FAILURES, StackFrame, StackRecord
@@ -68,10 +68,9 @@ class StackReader:
         """Read them no more until something happens to them."""
         self._since = {self._arn: self._since[self._arn]}
 
-    async def is_busy(self) -> bool:
-        """Whether something is going on, though no event may tell yet."""
-        found = await self._cloudformation.find(self._arn)
-        return found is not None and found.is_busy
+    async def find(self) -> FoundStack | None:
+        """The stack as it is now, though no event may tell yet."""
+        return await self._cloudformation.find(self._arn)
 
     async def tags(self) -> dict[str, str] | None:
         """The stack's tags, as they are now; ``None`` when CloudFormation has forgotten it."""
@@ -151,10 +150,12 @@ class Collector:
         while True:
             is_news = await self._look()
             # Not at once after the end: what happened before it may appear a little later.
-            if not is_news and not self._is_going_on() and not await self._reader.is_busy():
-                self._reader.forget_nested()
-                if self._is_deleted() or not self._pace.follow:
-                    return self._record.last
+            if not is_news and not self._is_going_on():
+                found = await self._reader.find()
+                if found is None or not found.is_busy:
+                    self._reader.forget_nested()
+                    if not self._pace.follow or self._is_deleted(found):
+                        return self._record.last
             await self._pace.sleep(self._pace.interval)
 
     async def _resume(self) -> None:
@@ -177,9 +178,13 @@ class Collector:
         last = self._record.last
         return bool(self._held) or (last is not None and last.ended is None)
 
-    def _is_deleted(self) -> bool:
+    def _is_deleted(self, found: FoundStack | None) -> bool:
         last = self._record.last
-        return last is not None and (last.verb, last.status) == ("delete", "completed")
+        if last is None:
+            return False
+        # A creation that failed may end with the stack's deletion, too.
+        is_gone = found is not None and found.is_deleted
+        return is_gone or (last.verb, last.status) == ("delete", "completed")
 
     async def _look(self) -> bool:
         """Record what is new; whether there was anything."""

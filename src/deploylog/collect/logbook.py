@@ -12,7 +12,13 @@ from deploylog.events import NewEvent
 from deploylog.ingest.cloudevents import render_new_event
 from deploylog.ingest.cloudformation import StackFrame, StackRecord
 from deploylog.ingest.stack_events import Recorded, nested_arns, time_of
-from deploylog.ingest.stack_operations import LIFECYCLE, Operation, operations_of
+from deploylog.ingest.stack_operations import (
+    LIFECYCLE,
+    TELLING,
+    Operation,
+    note_recorded,
+    operations_of,
+)
 from deploylog.scope import Scope
 from deploylog.stackstatus import SOURCE, STACK_TYPE, StackEvent, catalogue_id, stack_event_of
 from deploylog.times import MILLISECOND, parse_time, render_time
@@ -86,8 +92,17 @@ class Logbook:
     async def operations(self) -> list[Operation]:
         """The last operations of the stack that are recorded, oldest first."""
         async for page in self._pages(type=LIFECYCLE):
-            return operations_of(map(_event, page))
+            operations = operations_of(map(_event, page))
+            await self._note_failures([each for each in operations if each.ended is None])
+            return operations
         return []
+
+    async def _note_failures(self, operations: Sequence[Operation]) -> None:
+        """Let those that go on know what failed in them, for the event that ends them."""
+        if operations:
+            since = (render_time(min(each.started for each in operations)),)
+            pages = self._pages(source=(SOURCE,), type=TELLING, since=since)
+            note_recorded(operations, [_event(told) async for page in pages for told in page])
 
     async def recorded_since(self, time: int) -> Recorded:
         """The events of the stack that happened at ``time`` (ns) or later."""

@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from deploylog.delivery.framing import Connector
 from deploylog.delivery.guard import (
     AddressRefused,
     Guard,
@@ -158,7 +159,7 @@ async def open_poster(
     InvalidSettings when it does not.
     """
     guard = Guard(networks, lookup=lookup)
-    connector = aiohttp.TCPConnector(
+    connector = Connector(
         resolver=guard,
         socket_factory=guard.make_socket,
         ssl=make_tls(ca_file),

@@ -53,6 +53,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     sent: Callable[[int, int], None]
     limits: BodyLimits
     max_batch_events: int
+    #: Most requests a second of each principal; 0 is no limit.
+    max_requests_per_second: float = 0
     #: Whether the RFS dialect refuses parameters it does not know.
     rfs_strict: bool
     #: The project of what Bluelink clients stage for a stack that there is not yet.

@@ -4,11 +4,12 @@
 other is kept in ``extensions`` and comes back as it was.
 """
 
+import base64
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 
@@ -69,6 +70,19 @@ class CloudEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fa
 
 _KNOWN = frozenset(CloudEvent.__struct_fields__)
 
+#: What binary mode tells by the body and its content type.
+_NOT_IN_HEADERS = frozenset({"data", "data_base64", "datacontenttype"})
+
+_QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+#: Types besides ``text/…`` whose data is text.
+_TEXTUAL = re.compile(
+    r"(?:.+\+)?(?:xml|yaml|x-yaml|toml|graphql|javascript|ecmascript|sql|x-sh|ndjson|x-ndjson|jsonl"
+    r"|x-www-form-urlencoded)"
+)
+
 _EXTENSION_NAME = re.compile(r"[a-z0-9]{1,40}")
 
 _decode_one = msgspec.json.Decoder(CloudEvent).decode
@@ -109,19 +123,42 @@ def parse_lines(body: bytes, defaults: Defaults) -> list[NewEvent]:
 def parse_binary(headers: Mapping[str, str], body: bytes, defaults: Defaults) -> NewEvent:
     """Binary mode: attributes in ``ce-`` headers (lower case here), ``body`` is the data."""
     attributes: dict[str, Any] = {
-        name.removeprefix("ce-"): unquote(value)
+        name.removeprefix("ce-"): _header_value(name, value)
         for name, value in headers.items()
         if name.startswith("ce-")
     }
+    for name in _NOT_IN_HEADERS & attributes.keys():
+        raise InvalidEvent(f"ce-{name} is not a header: the body and its type say it", field=name)
     if "elapsedms" in attributes:
         attributes["elapsedms"] = _integer(attributes["elapsedms"])
-    content_type = headers.get("content-type", "application/json")
-    if body and _is_json(content_type):
-        attributes["data"] = _checked_json(body)
-    elif body:
-        attributes["data"] = _text(body)
-        attributes["datacontenttype"] = content_type
+    if body:
+        attributes |= _binary_data(headers.get("content-type"), body)
     return _parse(msgspec.json.encode(attributes), defaults)
+
+
+def _header_value(name: str, text: str) -> str:
+    """An attribute from its header: unquoted, then percent-decoded once."""
+    value = text.encode("latin-1")
+    if quoted := _QUOTED.fullmatch(value):
+        value = _ESCAPED.sub(rb"\1", quoted[1])
+    try:
+        return unquote_to_bytes(value).decode()
+    except UnicodeDecodeError:
+        raise InvalidEvent(f"{name} is not UTF-8", field=name.removeprefix("ce-")) from None
+
+
+def _binary_data(content_type: str | None, body: bytes) -> dict[str, Any]:
+    """The data of binary mode, and its content type."""
+    told = {} if content_type is None else {"datacontenttype": content_type}
+    if content_type is None or _is_json(content_type):
+        return {**told, "data": _checked_json(body)}
+    if _is_text(content_type):
+        try:
+            return {**told, "data": body.decode()}
+        except UnicodeDecodeError:
+            # Whatever it is, its bytes are kept.
+            pass
+    return {**told, "data_base64": base64.b64encode(body).decode()}
 
 
 def _items(body: bytes) -> Sequence[bytes]:
@@ -148,7 +185,7 @@ def _one_by_one(bodies: Sequence[bytes], defaults: Defaults) -> list[NewEvent]:
 
 def _parse(body: bytes, defaults: Defaults) -> NewEvent:
     try:
-        attributes = _decode_attributes(body)
+        attributes = _set_attributes(body)
         unknown = {name: attributes.pop(name) for name in attributes.keys() - _KNOWN}
         for name, value in unknown.items():
             _check_extension(name, value)
@@ -164,6 +201,16 @@ def _too_deep() -> InvalidEvent:
     """What is wrong where not even a parser comes to the end: only data may be nested."""
     message = f"data is nested deeper than {MAX_NESTING} arrays and objects"
     return InvalidEvent(message, field="data")
+
+
+def _set_attributes(body: bytes) -> dict[str, msgspec.Raw]:
+    """The attributes that are set: one that is null is not. Data that is null is data."""
+    attributes = _decode_attributes(body)
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name == "data" or bytes(value) != b"null"
+    }
 
 
 def _field(error: Exception) -> str | None:
@@ -183,7 +230,7 @@ def _check_extension(name: str, value: msgspec.Raw) -> None:
 
 def _strict(event: NewEvent, body: bytes) -> NewEvent:
     """What a single CloudEvent must have, and a line of many may leave out."""
-    attributes = _decode_attributes(body)
+    attributes = _set_attributes(body)
     for name in ("specversion", "id"):
         if name not in attributes:
             raise InvalidEvent(f"a CloudEvent needs {name}", field=name)
@@ -195,6 +242,8 @@ def _to_event(
 ) -> NewEvent:
     if event.specversion not in (None, "1.0"):
         raise InvalidEvent("specversion must be 1.0", field="specversion")
+    if event.data_base64 is not None and event.data is not msgspec.UNSET:
+        raise InvalidEvent("an event has data or data_base64, not both", field="data_base64")
     source = event.source or defaults.source
     if source is None:
         raise InvalidEvent("an event needs a source", field="source")
@@ -250,13 +299,21 @@ def _resource(event: CloudEvent) -> Resource | None:
 
 def _extensions(event: CloudEvent, unknown: dict[str, msgspec.Raw] | None) -> msgspec.Raw | None:
     kept: dict[str, object] = dict(unknown or {})
-    if event.datacontenttype is not None and not _is_json(event.datacontenttype):
+    if event.datacontenttype is not None:
         kept["datacontenttype"] = event.datacontenttype
     if event.dataschema is not None:
         kept["dataschema"] = event.dataschema
     if event.data_base64 is not None:
+        _check_base64(event.data_base64)
         kept["data_base64"] = event.data_base64
     return msgspec.Raw(msgspec.json.encode(kept)) if kept else None
+
+
+def _check_base64(text: str) -> None:
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise InvalidEvent("data_base64 is not Base64", field="data_base64") from error
 
 
 def _checked_json(data: msgspec.Raw | bytes) -> msgspec.Raw:
@@ -276,13 +333,6 @@ def _checked_json(data: msgspec.Raw | bytes) -> msgspec.Raw:
     return msgspec.Raw(raw)
 
 
-def _text(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidEvent("data is neither JSON nor UTF-8 text", field="data") from error
-
-
 def _integer(text: str) -> int | str:
     # Python refuses to read thousands of digits; what is longer is out of range anyway.
     if len(text) > 19:
@@ -291,8 +341,24 @@ def _integer(text: str) -> int | str:
 
 
 def _is_json(content_type: str) -> bool:
-    essence = content_type.partition(";")[0].strip().lower()
-    return essence in ("application/json", "text/json") or essence.endswith("+json")
+    subtype = _essence(content_type).partition("/")[2]
+    return subtype == "json" or subtype.endswith("+json")
+
+
+def _is_text(content_type: str) -> bool:
+    """Whether the data is text, in UTF-8 if it is not said otherwise."""
+    charset = _CHARSET.search(content_type)
+    if charset is not None:
+        return charset[1].lower() in ("utf-8", "utf8", "us-ascii")
+    type_, _, subtype = _essence(content_type).partition("/")
+    return type_ == "text" or _TEXTUAL.fullmatch(subtype) is not None
+
+
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]+)', re.IGNORECASE)
+
+
+def _essence(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def render_event(event: Event) -> dict[str, object]:

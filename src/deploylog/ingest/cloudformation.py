@@ -22,7 +22,7 @@ from deploylog.events import (
     check_event,
 )
 from deploylog.ingest.stack_events import EVENTBRIDGE_PREFIX, SAME, name_in, time_of
-from deploylog.ingest.stack_operations import Operation, end_operation
+from deploylog.ingest.stack_operations import Operation, end_operation, follows_failure, note
 from deploylog.scope import Scope, deployment_scope, stack_scope
 from deploylog.stackstatus import SOURCE, TYPES, StackEvent, catalogue_id
 from deploylog.times import SECOND
@@ -69,6 +69,9 @@ _FAILURES = (
     "UPDATE_ROLLBACK_FAILED",
     "IMPORT_ROLLBACK_FAILED",
 )
+
+#: What ends a stack that is deleted because it could not be created.
+_CLEANED = ("DELETE_COMPLETE", "DELETE_FAILED")
 
 #: A stack that a change set is made for, before it is created.
 _REVIEW = "REVIEW_IN_PROGRESS"
@@ -152,28 +155,62 @@ class StackRecord:
 
     def _record(self, event: StackEvent, later: Iterable[StackEvent]) -> list[NewEvent]:
         time = time_of(event)
+        if event.hook_status is not None and event.resource_status != _REVIEW:
+            return self._hook(event, time)
         if event.is_own and event.stack_id == self._frame.arn:
             return self._own(event, time, later)
         before, operation = self._at(event, time)
+        note(operation, event)
         return [*before, self._about_resource(event, time, operation)]
+
+    def _hook(self, event: StackEvent, time: int) -> list[NewEvent]:
+        """A hook's event has the status of what the hook looks at, which begins nothing."""
+        before, operation = self._at(event, time)
+        note(operation, event)
+        type = "deployment.error" if event.is_failed_hook else "deployment.log"
+        return [*before, self._told(type, event, time, operation)]
 
     def _own(self, event: StackEvent, time: int, later: Iterable[StackEvent]) -> list[NewEvent]:
         status = event.resource_status
         if status == _REVIEW:
             return [self._told("deployment.log", event, time, None)]
+        if cleaned := self._cleaned_up(event, time):
+            return self._clean_up(event, time, cleaned)
         verb = self._verb(status, time)
         if verb is not None and not self._is_under_way(event, time, verb):
             return self._begin(event, time, verb, later)
         before, operation = self._at(event, time, verb=_ENDED.get(status))
         end = self._end_type(status, operation)
+        note(operation, event)
         if end is None or (status in OPEN_FAILURES and self._goes_on(later, time)):
             return [*before, self._told("deployment.log", event, time, operation)]
         verb = operation.verb or _ENDED.get(status)
-        ended = self._told(end, event, time, operation, operation=verb)
+        why = operation.failure if end == "deployment.failed" else None
+        ended = self._told(end, event, time, operation, why=why, operation=verb)
         end_operation(operation, ended)
         left = self._supersede(self._before(operation.started - 1), time)
         gone = [self._deleted(event, time)] if status == "DELETE_COMPLETE" else []
         return [*before, ended, *left, *gone]
+
+    def _cleaned_up(self, event: StackEvent, time: int) -> Operation | None:
+        """The creation that failed, and after which this deletes the stack."""
+        last = self._before(time)
+        if last is None or last.verb != "create" or last.ended is not None:
+            return None
+        if event.resource_status in _CLEANED:
+            return last if last.cleans_up else None
+        return last if follows_failure(event) else None
+
+    def _clean_up(self, event: StackEvent, time: int, created: Operation) -> list[NewEvent]:
+        note(created, event)
+        if event.resource_status not in _CLEANED:
+            return [self._told("deployment.log", event, time, created)]
+        ended = self._told(
+            "deployment.failed", event, time, created, why=created.failure, operation="create"
+        )
+        end_operation(created, ended)
+        is_gone = event.resource_status == "DELETE_COMPLETE"
+        return [ended, *([self._deleted(event, time)] if is_gone else [])]
 
     def _verb(self, status: str, time: int) -> str | None:
         """What begins with this status of the stack, if anything does."""
@@ -189,11 +226,13 @@ class StackRecord:
         """
         if event.detailed_status is not None:
             return True
+        last = self._before(time - SAME - 1)
+        if last is None or last.ended is not None or last.verb != verb:
+            return False
         # What is sent alone may come before the end of what was before; a stack is created once.
         if self._frame.via is not None and verb != "create":
-            return False
-        last = self._before(time - SAME - 1)
-        return last is not None and last.ended is None and last.verb == verb
+            return last.token is not None and last.token == event.client_request_token
+        return True
 
     def _end_type(self, status: str, operation: Operation) -> str | None:
         if status in _COMPLETIONS or (status in _ROLLED_BACK and operation.verb == "rollback"):
@@ -202,10 +241,12 @@ class StackRecord:
         return "deployment.failed" if is_failure else None
 
     def _goes_on(self, later: Iterable[StackEvent], time: int) -> bool:
-        """Whether the stack rolls back what failed."""
+        """Whether the stack rolls back, or is deleted, because something failed."""
         own = (e for e in later if e.is_own and e.stack_id == self._frame.arn)
         following = next(own, None)
-        if following is None or following.resource_status not in _ROLLBACKS:
+        if following is None:
+            return False
+        if following.resource_status not in _ROLLBACKS and not follows_failure(following):
             return False
         return time_of(following) - time <= NEAR
 
@@ -221,6 +262,7 @@ class StackRecord:
             operation = Operation(id=id, verb=verb, started=time)
             self._add(operation)
         operation.verb = verb
+        operation.token = operation.token or event.client_request_token
         operation.started = min(operation.started, time)
         details = {"stack": self._frame.name, "tool": TOOL, "operation": verb}
         return [*before, self._told("deployment.started", event, time, operation, **details)]
@@ -261,7 +303,8 @@ class StackRecord:
             time,
             earlier,
             subject=self._frame.name,
-            message="CloudFormation began another operation before this one ended",
+            message=earlier.failure
+            or "CloudFormation began another operation before this one ended",
             data={"operation": earlier.verb},
         )
         end_operation(earlier, ended)
@@ -321,9 +364,11 @@ class StackRecord:
         event: StackEvent,
         time: int,
         of: Operation | None,
+        *,
+        why: str | None = None,
         **details: str | None,
     ) -> NewEvent:
-        message = event.resource_status_reason or (event.resource_status if event.is_own else None)
+        message = why or _message(event)
         if event.is_own and event.stack_id == self._frame.arn:
             event = msgspec.structs.replace(event, tags=self._frame.tags)
         return self._new(
@@ -391,6 +436,12 @@ class StackRecord:
             data=msgspec.Raw(msgspec.json.encode(data)),
             extensions=_extensions(frame.via),
         )
+
+
+def _message(event: StackEvent) -> str | None:
+    if event.hook_status is not None:
+        return event.hook_status_reason or f"{event.hook_type or 'Hook'}: {event.hook_status}"
+    return event.resource_status_reason or (event.resource_status if event.is_own else None)
 
 
 def _extensions(via: Via | None) -> msgspec.Raw | None:

@@ -224,6 +224,9 @@ def secrets_of(plan: Plan) -> Iterator[object]:
     for change in chain((each.change for each in resources), plan.output_changes.values()):
         for value in change.values:
             yield from _marked_scalars(value, change.marks)
+    later = (each.action_invocation for each in plan.deferred_action_invocations)
+    for action in chain(plan.action_invocations, later):
+        yield from _marked_scalars(action.config_values, (action.config_sensitive,))
     for state in (plan.planned_values, plan.prior_state.values):
         yield from _stated(state)
 

@@ -23,6 +23,7 @@ class StatusDetails(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
     status: str
     status_reason: str | None = None
+    detailed_status: str | None = None
 
 
 class Detail(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
@@ -33,6 +34,7 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     logical_resource_id: str | None = None
     physical_resource_id: str | None = None
     resource_type: str | None = None
+    detailed_status: str | None = None
     client_request_token: str | None = None
 
 
@@ -86,6 +88,7 @@ def _stack_event(envelope: Envelope) -> StackEvent:
         timestamp=envelope.time,
         resource_status=detail.status_details.status,
         resource_status_reason=detail.status_details.status_reason or None,
+        detailed_status=detail.status_details.detailed_status or detail.detailed_status or None,
         client_request_token=detail.client_request_token or None,
     )
 
@@ -111,7 +114,7 @@ def parse_message(message: str) -> StackEvent:
     if message.lstrip().startswith("{"):
         return parse_envelope(message)
     fields = parse_pairs(message)
-    for name in ("ResourceStatusReason", "ResourceProperties", "ClientRequestToken"):
+    for name in _OPTIONAL:
         # A text that is absent is told as one that is empty, or as null.
         if fields.get(name, "").strip() in ("", "null"):
             fields.pop(name, None)
@@ -121,6 +124,12 @@ def parse_message(message: str) -> StackEvent:
     name_in(event.stack_id)
     return event
 
+
+#: What may be absent.
+_OPTIONAL = (
+    "ResourceStatusReason", "ResourceProperties", "ClientRequestToken", "DetailedStatus",
+    "HookType", "HookInvocationPoint", "HookStatus", "HookStatusReason", "HookFailureMode",
+)  # fmt: skip
 
 #: Where a value ends, and the next name follows.
 _BETWEEN = re.compile(r"'\n(?=[A-Z][A-Za-z]{0,63}=')")

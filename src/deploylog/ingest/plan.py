@@ -11,6 +11,7 @@ from deploylog.changes import (
     SENSITIVE,
     Action,
     Changes,
+    Invocation,
     OutputChange,
     PlanProblem,
     ResourceChange,
@@ -77,7 +78,10 @@ class _Reading:
     def changes(self) -> Changes:
         """All of it."""
         resources = self._resources()
-        drift = [change for change in self._drift() if change.action != "none"]
+        drifted = list(self._drift())
+        drift = [change for change in drifted if change.action != "none"]
+        resources += _moves(drifted, besides=resources)
+        invocations = list(self._invocations())
         outputs = list(self._outputs())
         return Changes(
             tool=self._tool(),
@@ -88,6 +92,9 @@ class _Reading:
             outputs=tuple(outputs),
             drift=tuple(drift),
             reads=tuple(self._reads()),
+            invocations=tuple(invocations),
+            invoked=len(invocations),
+            deferred=len(self._plan.deferred_changes) + len(self._plan.deferred_action_invocations),
             problems=tuple(self._problems()),
         )
 
@@ -118,12 +125,22 @@ class _Reading:
     def _drift(self) -> Iterator[ResourceChange]:
         for planned in self._plan.resource_drift:
             if planned.mode == "managed":
-                yield self._resource(planned)
+                yield self._resource(msgspec.structs.replace(planned, address=planned.place))
 
     def _reads(self) -> Iterator[str]:
         for planned in self._plan.resource_changes:
             if planned.mode == "data" and "read" in planned.change.actions:
                 yield self._mask.name(planned.address)
+
+    def _invocations(self) -> Iterator[Invocation]:
+        for planned in self._plan.action_invocations:
+            trigger = planned.lifecycle_action_trigger
+            resource = trigger.triggering_resource_address if trigger else None
+            yield Invocation(
+                action=self._mask.name(planned.address),
+                resource=_if_text(resource, self._mask.name),
+                event=trigger.action_trigger_event if trigger else None,
+            )
 
     def _resource(self, planned: PlannedResource) -> ResourceChange:
         change, mask = planned.change, self._mask
@@ -218,9 +235,25 @@ class _Reading:
         self._warnings.append(f"{_name(planned)}: {message}")
 
     def _deferred(self) -> Iterator[str]:
-        for deferred in self._plan.deferred_changes:
-            reason = f" ({deferred.reason})" if deferred.reason else ""
-            yield f"{_name(deferred.resource_change)}: left for a later plan{reason}"
+        left = [(_name(each.resource_change), each.reason) for each in self._plan.deferred_changes]
+        left += [
+            (each.action_invocation.address, each.reason)
+            for each in self._plan.deferred_action_invocations
+        ]
+        for name, reason in left:
+            yield f"{name}: left for a later plan{f' ({reason})' if reason else ''}"
+
+
+def _moves(
+    drifted: Iterable[ResourceChange], *, besides: Iterable[ResourceChange]
+) -> list[ResourceChange]:
+    """Those that only moved: a refresh-only plan tells of them among the drift."""
+    known = {change.name for change in besides}
+    return [
+        change
+        for change in drifted
+        if change.action == "none" and change.previous_address and change.name not in known
+    ]
 
 
 def _name(planned: PlannedResource) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 
 from deploylog.errors import InvalidPlan
+from deploylog.ingest.encodings import to_utf8
+from deploylog.ingest.plan_text import plans_in
 
 #: How deep arrays and objects may be within each other.
 MAX_DEPTH = 100
@@ -71,6 +73,45 @@ class PlannedResource(msgspec.Struct, frozen=True, kw_only=True):
     provider_name: Name | None = None
     deposed: Name | None = None
     action_reason: str | None = None
+
+
+class DriftedResource(PlannedResource, frozen=True, kw_only=True):
+    """An entry of ``resource_drift``: Terraform 0.15 and 1.0.0 wrote it without an address."""
+
+    address: Name = ""
+
+    @property
+    def place(self) -> str:
+        """The address, made of the other names where it is missing."""
+        if self.address:
+            return self.address
+        module = f"{self.module_address}." if self.module_address else ""
+        mode = "data." if self.mode == "data" else ""
+        index = "" if self.index is None else f"[{msgspec.json.encode(self.index).decode()}]"
+        return f"{module}{mode}{self.type}.{self.name}{index}"
+
+
+class Trigger(msgspec.Struct, frozen=True, kw_only=True):
+    """The event of a resource that invokes an action."""
+
+    triggering_resource_address: Name | None = None
+    action_trigger_event: Name | None = None
+
+
+class Invocation(msgspec.Struct, frozen=True, kw_only=True):
+    """An action that is invoked. Its configuration is read for the secrets in it only."""
+
+    address: Name
+    config_values: object = None
+    config_sensitive: object = None
+    lifecycle_action_trigger: Trigger | None = None
+
+
+class DeferredInvocation(msgspec.Struct, frozen=True, kw_only=True):
+    """An action that is left for a later plan."""
+
+    action_invocation: Invocation
+    reason: str | None = None
 
 
 class Deferred(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,8 +255,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     errored: bool = False
     variables: dict[str, VariableValue] = {}
     resource_changes: Annotated[list[PlannedResource], _AT_MOST] = []
-    resource_drift: Annotated[list[PlannedResource], _AT_MOST] = []
+    resource_drift: Annotated[list[DriftedResource], _AT_MOST] = []
     deferred_changes: Annotated[list[Deferred], _AT_MOST] = []
+    action_invocations: Annotated[list[Invocation], _AT_MOST] = []
+    deferred_action_invocations: Annotated[list[DeferredInvocation], _AT_MOST] = []
     output_changes: dict[str, Change] = {}
     checks: list[Check] = []
     planned_values: StateValues = StateValues()
@@ -243,17 +286,28 @@ _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 
 _NO_JSON = "the plan is not JSON: give the output of `show -json PLANFILE`"
+_BROKEN = (
+    "the plan is not JSON: it is cut off, or other text stands within it: give the whole output"
+    " of `show -json PLANFILE`"
+)
+_FOR_PEOPLE = (
+    "the plan is not JSON but the text for people: give the output of `show -json PLANFILE`"
+)
+_WRAPPED = (
+    "the plan is not JSON: the wrapper of the setup-terraform action changed the output: set"
+    " `terraform_wrapper: false`, and give the output of `show -json PLANFILE`"
+)
 _EMPTY = "there is no plan: nothing came"
 _PACKED = "this is the plan file itself: give the output of `show -json PLANFILE`"
 _STATE = "this is a state, not a plan: give the output of `show -json PLANFILE`"
+_SEVERAL = "these are {number} plans: give one at a time"
 _STREAM = "these are the lines of a run, not a plan: give the output of `show -json PLANFILE`"
 
 
 def read_plan(document: bytes) -> Plan:
     """The plan in ``document``; raises InvalidPlan."""
-    # PowerShell puts a byte order mark before what it pipes.
-    document = document.removeprefix(b"\xef\xbb\xbf")
     try:
+        document = _plan_in(to_utf8(document))
         _check_kind(document)
         _check_depth(document)
         return _PLAN.decode(document)
@@ -265,6 +319,19 @@ def read_plan(document: bytes) -> Plan:
         raise InvalidPlan(_NO_JSON) from None
     except DecimalException:
         raise InvalidPlan("a number is beyond all bounds") from None
+
+
+def _plan_in(text: bytes) -> bytes:
+    """The plan's own JSON, or all of the text if no plan is found; raises InvalidPlan."""
+    try:
+        _KIND.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        plans = plans_in(text)
+    else:
+        return text
+    if len(plans) > 1:
+        raise InvalidPlan(_SEVERAL.format(number=len(plans)))
+    return plans[0] if plans else text
 
 
 def _check_kind(document: bytes) -> None:
@@ -283,10 +350,18 @@ def _check_kind(document: bytes) -> None:
 def _kind_of(document: bytes) -> _Kind:
     try:
         return _KIND.decode(document)
-    except msgspec.ValidationError:
-        raise InvalidPlan("the plan is not a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidPlan(_no_json(document)) from None
+        is_json = _is_json(document)
+        what = "the plan is not a JSON object" if is_json else _no_json(document)
+        raise InvalidPlan(what) from None
+
+
+def _is_json(document: bytes) -> bool:
+    try:
+        msgspec.json.decode(document)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _no_json(document: bytes) -> str:
@@ -296,15 +371,23 @@ def _no_json(document: bytes) -> str:
     # Plan files are zip archives.
     if document.startswith(b"PK"):
         return _PACKED
-    return _STREAM if _is_stream(document) else _NO_JSON
+    return next((what for pattern, what in _LOOKS if pattern.search(document)), _NO_JSON)
 
 
-def _is_stream(document: bytes) -> bool:
-    try:
-        first = _KIND.decode(document.lstrip().partition(b"\n")[0])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
-    return first.level is not msgspec.UNSET
+#: What a text looks like that holds no plan, and what to say of it; the first that fits counts.
+_LOOKS = (
+    (re.compile(rb'^[^\n"]{0,1024}\{"@level"', re.MULTILINE), _STREAM),
+    (re.compile(rb'"format_version"'), _BROKEN),
+    (re.compile(rb"\A\[command\]|^::debug::", re.MULTILINE), _WRAPPED),
+    (
+        re.compile(
+            rb"(?:Terraform|OpenTofu) (?:will perform|used the selected|detected)"
+            rb"|^Plan: [0-9]+ to |^No changes\.",
+            re.MULTILINE,
+        ),
+        _FOR_PEOPLE,
+    ),
+)
 
 
 def _check_version(version: msgspec.Raw | msgspec.UnsetType) -> None:

@@ -85,6 +85,8 @@ def _identity(event: StackEvent) -> tuple[str, ...]:
         event.physical_resource_id,
         event.resource_status,
         event.resource_status_reason or "",
+        event.hook_type or "",
+        event.hook_status or "",
     )
 
 

@@ -18,7 +18,10 @@ from deploylog.events import (
     MAX_NAME_LENGTH,
     NewEvent,
     Resource,
+    is_too_deep,
 )
+from deploylog.ingest.other_lines import OtherLines, Said
+from deploylog.ingest.plan_text import ANSI
 from deploylog.times import SECOND, parse_time
 
 #: The line types about a resource that is acted on, and the phase that each reports.
@@ -32,7 +35,9 @@ _PHASES = {
 _CHANGES = {"planned_change": "deployment.planned", "resource_drift": "deployment.drift"}
 
 #: Lines that report a failure although their level is info.
-_FAILURES = frozenset({"provision_errored", "ephemeral_op_errored"})
+_FAILURES = frozenset(
+    {"provision_errored", "ephemeral_op_errored", "action_errored", "migration_errored"}
+)
 
 #: Answers of other commands, which are no part of a deployment; so is all of ``test_*``.
 _SILENT = frozenset({"resource_address", "workspace_list", "replace_provider"})
@@ -46,6 +51,14 @@ _COUNTED = ("add", "change", "import", "remove", "forget", "action_invocation")
 _HAS_CHANGES = 2
 
 _INT64 = 1 << 63
+
+#: How far into a line its JSON begins behind a prefix, at most, and what it begins with there.
+_LONGEST_PREFIX = 1_024
+_TOOLS_JSON = '{"@'
+
+#: What a prefix has in brackets: the unit that Terragrunt runs, or a time.
+_BRACKETS = re.compile(r"\[([^\]]*)\]")
+_TIME = re.compile(r"[0-9:.,TZ +-]*")
 
 _NOT_IN_A_WORD = re.compile(r"[^a-z0-9_-]+")
 
@@ -61,6 +74,8 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = ""
     is_error: bool = False
     fields: dict[str, object] = {}
+    #: Which of several runs in one output says it: what its prefix has in brackets.
+    unit: str = ""
 
 
 class TerraformRun:
@@ -75,8 +90,11 @@ class TerraformRun:
         self._lines = 0
         self._tool: Literal["terraform", "opentofu"] | None = None
         self._version: str | None = None
-        #: What was started and has not ended, by address and action.
-        self._open: dict[tuple[str, str], Resource | None] = {}
+        #: What was started and has not ended, by unit, address and action.
+        self._open: dict[tuple[str, str, str], Resource | None] = {}
+        self._others = OtherLines()
+        #: When the last line was written that says so.
+        self._time: int | None = None
         self._changing = False
         #: What the last change summary says, and the operation that the summaries name.
         self._summary: str | None = None
@@ -112,15 +130,52 @@ class TerraformRun:
     def _error(self) -> str | None:
         return self._diagnosed or self._errored
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether any line was the tool's own."""
+        return self._tool is not None
+
+    @property
+    def instead(self) -> str:
+        """What came in place of the tool's lines, in words."""
+        return self._others.instead
+
     def feed(self, line: bytes, *, now: int) -> list[NewEvent]:
         """The events of the next line, with its newline or without.
 
-        ``now`` (ns) dates a line that does not say its time. Noise gives no events.
+        ``now`` (ns) dates a line that does not say its time. What is not the tool's own is a
+        ``deployment.log``; before the first line of the tool it gives no event yet.
         """
         self._lines += 1
-        read = _read_line(line, id=str(self._lines), now=now)
-        event = self._read(read) if read else None
-        return [event] if event else []
+        plain = ANSI.sub(b"", line) if b"\x1b" in line else line
+        text = plain.decode("utf-8-sig", errors="replace")
+        fields, unit = _decoded(text)
+        if not _is_the_tools(fields):
+            return self._take_other(text, fields, now=now)
+        read = _read_line(fields, id=str(self._lines), unit=unit, now=now)
+        self._time = read.time
+        event = self._read(read)
+        return [*self._release(read.time), event] if event else []
+
+    def _take_other(self, text: str, fields: dict[str, object], *, now: int) -> list[NewEvent]:
+        said = self._others.take(text, fields, number=self._lines)
+        if said is None:
+            return []
+        if not self.has_begun:
+            self._others.keep(said)
+            return []
+        return [self._other(said, now if self._time is None else self._time)]
+
+    def _release(self, time: int) -> list[NewEvent]:
+        """What came before the tool's line, and was kept."""
+        unended = self._others.end_block(self._lines - 1)
+        kept = [*self._others.release(), *([unended] if unended else [])]
+        return [self._other(said, time) for said in kept]
+
+    def _other(self, said: Said, time: int) -> NewEvent:
+        line = _Line(id=f"{said.number}", time=time, message=said.message)
+        data = _data(module=_name(said.module), level=_name(said.level))
+        return self._event(line, "deployment.log", data=data)
 
     def close(self, *, now: int, exit_code: int | None) -> list[NewEvent]:
         """The events of the stream's end, last the one that ends the deployment.
@@ -128,7 +183,19 @@ class TerraformRun:
         ``exit_code`` is the tool's, or ``None`` when nobody saw it.
         """
         self._completed = self._has_completed(exit_code)
-        return [*self._interruptions(now), self._end(now, exit_code)]
+        return [*self._last_words(now), *self._interruptions(now), self._end(now, exit_code)]
+
+    def _last_words(self, now: int) -> list[NewEvent]:
+        if not self.has_begun:
+            if not self._others.came:
+                return []
+            # Counts of zero would else be taken for what the tool did.
+            message = "The output does not say what was done to any resource"
+            return [
+                self._event(_Line(id="end/unknown", time=now, message=message), "deployment.log")
+            ]
+        rest = self._others.end_block(self._lines)
+        return [self._other(rest, now if self._time is None else self._time)] if rest else []
 
     def _read(self, line: _Line) -> NewEvent | None:
         match line.kind:
@@ -140,6 +207,8 @@ class TerraformRun:
                 return self._read_summary(line)
             case "outputs":
                 return self._read_outputs(line)
+            case "planned_action_invocation":
+                return self._read_invocation(line)
             case kind if kind in _CHANGES:
                 return self._read_change(line, _CHANGES[kind])
             case kind if kind in _PHASES:
@@ -197,6 +266,11 @@ class TerraformRun:
         )
         return self._event(line, type_, resource=_resource(change), data=data)
 
+    def _read_invocation(self, line: _Line) -> NewEvent:
+        invocation = _object(line.fields.get("invocation"))
+        data = _data(action="invoke", **_trigger(invocation.get("lifecycle_trigger")))
+        return self._event(line, "deployment.planned", resource=_action(invocation), data=data)
+
     def _read_apply(self, line: _Line, phase: str) -> NewEvent:
         hook = _object(line.fields.get("hook"))
         action = _word(hook.get("action"))
@@ -204,16 +278,18 @@ class TerraformRun:
         self._changing = self._changing or action != "read"
         if phase == "failed":
             self._errored = self._errored or line.message or "Error"
-        resource = self._track(hook, action, phase)
+        resource = self._track(hook, line.unit, action, phase)
         return self._hook_event(line, f"resource.{action}.{phase}", hook, resource)
 
-    def _track(self, hook: dict[str, object], action: str, phase: str) -> Resource | None:
+    def _track(
+        self, hook: dict[str, object], unit: str, action: str, phase: str
+    ) -> Resource | None:
         """Open or close the resource; what it does not say of its id, its start said."""
         resource = _resource(hook)
         address = _text(_object(hook.get("resource")).get("addr"))
         if address is None:
             return resource
-        slot = (address, action)
+        slot = (unit, address, action)
         if phase == "started":
             self._open[slot] = resource
             return resource
@@ -227,7 +303,7 @@ class TerraformRun:
         type_ = "deployment.error" if failed else "deployment.log"
         hook = _object(line.fields.get("hook"))
         if hook:
-            return self._hook_event(line, type_, hook, _resource(hook))
+            return self._hook_event(line, type_, hook, _resource(hook) or _action(hook))
         return self._event(line, type_, data=_data(type=_name(line.kind) or None))
 
     def _hook_event(
@@ -237,6 +313,7 @@ class TerraformRun:
             hook=_name(line.kind),
             action=_name(hook.get("action")),
             provisioner=_name(hook.get("provisioner")),
+            **_trigger(hook.get("lifecycle")),
         )
         return self._event(line, type_, resource=resource, elapsed=_elapsed(hook), data=data)
 
@@ -250,7 +327,7 @@ class TerraformRun:
                 resource=resource,
                 data=_data(action=action),
             )
-            for k, ((address, action), resource) in enumerate(self._open.items(), 1)
+            for k, ((_, address, action), resource) in enumerate(self._open.items(), 1)
         ]
         last = _Line(id=f"end/{len(events) + 1}", time=now, message=self._interrupted)
         return [*events, self._event(last, "deployment.error")]
@@ -323,32 +400,55 @@ class TerraformRun:
         )
 
 
-def _read_line(line: bytes, *, id: str, now: int) -> _Line | None:
-    """The line, or ``None`` when it is noise, such as what a plugin or a shell prints."""
-    fields = _decoded(line)
-    kind = _text(fields.get("type")) or ""
-    message = _text(fields.get("@message"))
-    if not kind and message is None:
-        return None
+def _read_line(fields: dict[str, object], *, id: str, unit: str, now: int) -> _Line:
+    """The line of the tool that says ``fields``."""
     return _Line(
         id=id,
         time=_time(fields.get("@timestamp"), now=now),
-        message=message,
-        kind=kind,
+        message=_text(fields.get("@message")),
+        kind=_text(fields.get("type")) or "",
         is_error=fields.get("@level") == "error",
         fields=fields,
+        unit=unit,
     )
 
 
-def _decoded(line: bytes) -> dict[str, object]:
-    # PowerShell puts a byte order mark before what it pipes.
-    text = line.decode("utf-8-sig", errors="replace")
-    if not text.startswith("{"):
-        return {}
+def _is_the_tools(fields: dict[str, object]) -> bool:
+    """Whether it is a line of the tool's machine-readable UI: its own log and its providers' are
+    written under other modules.
+    """
+    module = fields.get("@module")
+    if module is not None and not (_text(module) or "").endswith(".ui"):
+        return False
+    if _text(fields.get("@message")) is not None:
+        return True
+    return _text(fields.get("type")) is not None and not fields.keys() & {"message", "msg"}
+
+
+def _decoded(text: str) -> tuple[dict[str, object], str]:
+    """The JSON object in a line, and the unit that the prefix before it names."""
+    stripped = text.strip()
+    start = 0 if stripped.startswith("{") else stripped.find(_TOOLS_JSON, 0, _LONGEST_PREFIX)
+    if start < 0:
+        return {}, ""
+    fields = _object_in(stripped[start:])
+    said = _text(fields.get("msg"))
+    if said is not None and said.startswith(_TOOLS_JSON):
+        # Terragrunt's log in JSON holds what the tool says in a text.
+        return _object_in(said.strip()), _text(fields.get("prefix")) or ""
+    return fields, _unit_of(stripped[:start])
+
+
+def _object_in(text: str) -> dict[str, object]:
     try:
-        return _object(msgspec.json.decode(text))
-    except (msgspec.DecodeError, RecursionError):
+        return _object(msgspec.json.decode(text[: text.rfind("}") + 1]))
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
         return {}
+
+
+def _unit_of(prefix: str) -> str:
+    named = _BRACKETS.findall(prefix)
+    return " ".join(name for name in named if not _TIME.fullmatch(name))
 
 
 def _time(timestamp: object, *, now: int) -> int:
@@ -416,7 +516,7 @@ def _outputs_data(outputs: dict[str, dict[str, object]]) -> msgspec.Raw | None:
             data = _raw({"outputs": candidate})
         except RecursionError:
             continue
-        if len(bytes(data)) <= MAX_DATA_BYTES:
+        if len(bytes(data)) <= MAX_DATA_BYTES and not is_too_deep(bytes(data)):
             return data
     return None
 
@@ -437,6 +537,29 @@ def _resource(of: dict[str, object]) -> Resource | None:
         id_key=id_key if has_id else None,
         id_value=id_value if has_id else None,
     )
+
+
+def _action(of: dict[str, object]) -> Resource | None:
+    """The action that a hook or an invocation is about."""
+    told = _object(of.get("action"))
+    type_, name = _name(told.get("action_type")), _name(told.get("action_name"))
+    if not type_ or not name:
+        return None
+    return Resource(
+        type=type_,
+        name=name,
+        key=_key(told.get("action_key")),
+        address=_name(told.get("addr")),
+    )
+
+
+def _trigger(value: object) -> dict[str, str | None]:
+    """The event that invokes an action, and the resource whose event it is."""
+    trigger = _object(value)
+    return {
+        "trigger": _name(_object(trigger.get("resource")).get("addr")),
+        "event": _name(trigger.get("trigger_event")),
+    }
 
 
 def _with_id(resource: Resource | None, started: Resource | None) -> Resource | None:

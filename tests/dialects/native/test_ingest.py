@@ -79,6 +79,45 @@ async def test_a_stack_that_eventbridge_tells_of_is_a_deployment(server: Local):
     assert [event["via"] for event in await logged(server)] == ["eventbridge"] * 4
 
 
+@pytest.mark.parametrize("place", ["status-details", "detail"])
+async def test_a_beginning_with_a_detailed_status_is_told_again(server: Local, place: str):
+    again = envelope(ARN, "UPDATE_IN_PROGRESS", id="e-2", time="2026-03-01T12:01:00Z")
+    detail = again["detail"] if place == "detail" else again["detail"]["status-details"]
+    detail["detailed-status"] = "CONFIGURATION_COMPLETE"
+    ended = envelope(ARN, "UPDATE_COMPLETE", id="e-3", time="2026-03-01T12:02:00Z")
+
+    for told in (envelope(ARN, "UPDATE_IN_PROGRESS"), again, ended):
+        assert (await tell(server, told)).status == 201
+
+    [deployment] = await deployments(server)
+    assert (deployment["operation"], deployment["status"]) == ("update", "completed")
+    told = [
+        event["data"].get("DetailedStatus")
+        for event in await logged(server, "&type=deployment.log")
+    ]
+    assert told == ["CONFIGURATION_COMPLETE"]
+
+
+async def test_an_update_that_eventbridge_tells_of_says_why_it_failed(server: Local):
+    steps = [
+        (None, "UPDATE_IN_PROGRESS", ""),
+        ("Bucket", "UPDATE_FAILED", "web-bucket already exists"),
+        (
+            None,
+            "UPDATE_ROLLBACK_IN_PROGRESS",
+            "The following resource(s) failed to update: [Bucket].",
+        ),
+        (None, "UPDATE_ROLLBACK_COMPLETE", ""),
+    ]
+    for n, (logical, status, reason) in enumerate(steps):
+        time = f"2026-03-01T12:0{n}:00Z"
+        told = envelope(ARN, status, logical=logical, id=f"e-{n}", reason=reason, time=time)
+        assert (await tell(server, told)).status == 201
+
+    [deployment] = await deployments(server)
+    assert (deployment["status"], deployment["message"]) == ("failed", "web-bucket already exists")
+
+
 async def test_an_envelope_that_comes_again_is_answered_as_it_was(server: Local):
     told = envelope(ARN, "CREATE_IN_PROGRESS")
 

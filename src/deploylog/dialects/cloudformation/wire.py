@@ -176,6 +176,11 @@ def show_event(event: StackEvent) -> Value:
         "ResourceProperties": event.resource_properties,
         "ClientRequestToken": event.client_request_token,
         "DetailedStatus": event.detailed_status,
+        "HookType": event.hook_type,
+        "HookInvocationPoint": event.hook_invocation_point,
+        "HookStatus": event.hook_status,
+        "HookStatusReason": event.hook_status_reason,
+        "HookFailureMode": event.hook_failure_mode,
     }
 
 

@@ -10,6 +10,8 @@ from deploylog.dialects.native.wire import (
     FILTERS,
     MAX_LIMIT,
     MAX_WAIT_SECONDS,
+    REQUEST_ORIGIN,
+    REQUEST_RATE,
     ChangesetBody,
     ChangesetPage,
     DeploymentBody,
@@ -85,6 +87,24 @@ OPERATIONS = (
             Body(media="application/x-ndjson"),
         ),
         answers=(Body(help="Where they are recorded.", status=201, type=Receipts),),
+        error=_PROBLEM,
+    ),
+    Operation(
+        id="agreeToEvents",
+        method="OPTIONS",
+        path="/log/v1/events",
+        summary="Agree to deliveries: the handshake of CloudEvents' web hooks",
+        tag="events",
+        parameters=(
+            Parameter(
+                name=REQUEST_ORIGIN, help="Who wants to deliver.", place="header", required=True
+            ),
+            Parameter(name=REQUEST_RATE, help="How often, a minute.", place="header"),
+            Parameter(name="scope", help="For events without scopes.", schema=repeated()),
+            Parameter(name="deployment", help="The deployment that events without scopes are of."),
+            Parameter(name="source", help="For events without source."),
+        ),
+        answers=(Body(help="Agreed: the headers say to whom, and how often.", media=""),),
         error=_PROBLEM,
     ),
     Operation(

@@ -12,7 +12,7 @@ from deploylog.bodies import BodyLimits, read_body
 from deploylog.dialects.native import ingest_routes, wire
 from deploylog.dialects.native.subscriptions.routes import routes as subscription_routes
 from deploylog.dialects.parts import Endpoint, Parts
-from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput
+from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput, MethodNotAllowed
 from deploylog.ingest.cloudevents import Defaults
 from deploylog.ingest.plan import parse_plan
 from deploylog.principals import ANYBODY, Principal
@@ -29,6 +29,7 @@ def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
     native = Native(parts)
     return [
         ("POST", "/log/v1/events", native.append),
+        ("OPTIONS", "/log/v1/events", native.agree),
         ("GET", "/log/v1/events", native.events),
         ("GET", "/log/v1/events/stream", native.stream),
         ("GET", "/log/v1/events/{id}", native.event),
@@ -59,6 +60,7 @@ class Native:
         self._sent = parts.sent
         self._max_events = parts.max_batch_events
         self._limits: BodyLimits = parts.limits
+        self._max_requests = parts.max_requests_per_second
         self._frames = Frames(event=wire.render_frame, gap=wire.render_gap)
 
     async def append(self, request: Request) -> Response:
@@ -73,6 +75,16 @@ class Native:
         except InvalidEvent as error:
             raise wire.locate(error, request.headers, body) from error
         return _json(wire.render_receipts(recorded), status=201)
+
+    async def agree(self, request: Request) -> Response:
+        """Agree to deliveries: the handshake of CloudEvents' web hooks."""
+        asked = wire.parse_handshake(request.headers)
+        if asked is None:
+            raise MethodNotAllowed(f"{wire.REQUEST_ORIGIN} is missing")
+        defaults = await self._defaults(request)
+        request.state.principal.require_write(defaults.scopes)
+        headers = wire.render_handshake(asked, max_requests_per_second=self._max_requests)
+        return Response(headers=headers)
 
     async def events(self, request: Request) -> Response:
         """List events."""

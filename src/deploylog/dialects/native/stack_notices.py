@@ -7,7 +7,13 @@ from deploylog.events import Event, NewEvent
 from deploylog.filters import AnyOf, Filter, any_of
 from deploylog.ingest.cloudformation import StackFrame, StackRecord
 from deploylog.ingest.stack_events import Recorded, time_of
-from deploylog.ingest.stack_operations import LIFECYCLE, operations_of
+from deploylog.ingest.stack_operations import (
+    LIFECYCLE,
+    TELLING,
+    Operation,
+    note_recorded,
+    operations_of,
+)
 from deploylog.principals import Principal
 from deploylog.service import EventService
 from deploylog.stackstatus import SOURCE, StackEvent
@@ -19,6 +25,9 @@ _NEARBY = 10 * SECOND
 
 #: The lifecycle events from which the last operations are known again.
 _LAST = 200
+
+#: The most events that tell of failures; the first of an operation are enough.
+_FAILURES = 1_000
 
 #: The most events about one thing within that time.
 _ALIKE = 200
@@ -41,7 +50,10 @@ class StackNotices:
         async with self._turn:
             if known := await self._told(principal, frame, event):
                 return [known]
-            record = StackRecord(frame, operations_of(await self._lifecycle(principal, frame)))
+            operations = operations_of(await self._lifecycle(principal, frame))
+            if event.is_own:
+                await self._note_failures(principal, frame, operations)
+            record = StackRecord(frame, operations)
             return await self._append(principal, record, time_of(event), record.record([event]))
 
     async def _told(
@@ -55,6 +67,22 @@ class StackNotices:
         query = Query(scope=frame.stack_scope, filter=near, limit=_ALIKE)
         known = Recorded(await self._service.read_written(principal, query)).find(event)
         return known if isinstance(known, Event) else None
+
+    async def _note_failures(
+        self, principal: Principal, frame: StackFrame, operations: list[Operation]
+    ) -> None:
+        """Let those that go on know what failed in them, for the event that ends them."""
+        going_on = [each for each in operations if each.ended is None]
+        if going_on:
+            about = (any_of("source", (SOURCE,)), any_of("type", TELLING))
+            since = min(each.started for each in going_on)
+            query = Query(
+                scope=frame.stack_scope,
+                filter=Filter(all_of=about, since=since),
+                order="oldest",
+                limit=_FAILURES,
+            )
+            note_recorded(going_on, await self._service.read_written(principal, query))
 
     async def _lifecycle(self, principal: Principal, frame: StackFrame) -> list[Event]:
         about = Filter(all_of=(any_of("type", LIFECYCLE),))

@@ -1,6 +1,7 @@
 """The native API's JSON and query strings; pure."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -32,6 +33,12 @@ from deploylog.times import LATEST, parse_moment, render_time
 ONE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 LINES = ("application/x-ndjson", "application/ndjson")
+
+REQUEST_ORIGIN = "WebHook-Request-Origin"
+REQUEST_RATE = "WebHook-Request-Rate"
+
+_ORIGIN = re.compile(r"[A-Za-z0-9*._:-]{1,255}")
+_RATE = re.compile(r"0*[1-9][0-9]{0,17}")
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
@@ -328,11 +335,43 @@ def parse_events(
         events = [parse_binary(headers, body, defaults)]
     else:
         raise UnsupportedMedia(f"send {ONE}, {BATCH}, {LINES[0]}, or ce- headers")
-    if not events:
+    if not events and media != BATCH:
         raise InvalidInput("there is no event in the body")
     if len(events) > limit:
         raise TooLarge(f"a request has at most {limit} events")
     return events
+
+
+class Handshake(msgspec.Struct, frozen=True):
+    """A sender that asks whether it may deliver (CloudEvents' web hooks, section 4)."""
+
+    origin: str
+
+
+def parse_handshake(headers: Mapping[str, str]) -> Handshake | None:
+    """What a request with OPTIONS asks, if it is a handshake; raises InvalidInput.
+
+    A callback is ignored: the answer grants, or refuses, at once.
+    """
+    origin = headers.get(REQUEST_ORIGIN)
+    if origin is None:
+        return None
+    if not _ORIGIN.fullmatch(origin):
+        raise InvalidInput(f"{REQUEST_ORIGIN} is not a DNS name", field=REQUEST_ORIGIN)
+    rate = headers.get(REQUEST_RATE)
+    if rate is not None and not _RATE.fullmatch(rate):
+        raise InvalidInput(f"{REQUEST_RATE} is not a number above zero", field=REQUEST_RATE)
+    return Handshake(origin)
+
+
+def render_handshake(asked: Handshake, *, max_requests_per_second: float) -> dict[str, str]:
+    """The headers that agree: deliveries may come as often as requests may."""
+    limit = max(int(max_requests_per_second * 60), 1)
+    return {
+        "allow": "GET, HEAD, OPTIONS, POST",
+        "webhook-allowed-origin": asked.origin,
+        "webhook-allowed-rate": str(limit) if max_requests_per_second else "*",
+    }
 
 
 def locate(error: InvalidEvent, headers: Mapping[str, str], body: bytes) -> InvalidEvent:
