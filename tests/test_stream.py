@@ -33,7 +33,13 @@ async def server(store: Store) -> AsyncIterator[Local]:
 
 async def logged(store: Store) -> list[str]:
     """The ids of everything in the log, oldest first."""
-    return [e.id for e in await store.log.read(Query(order="oldest", limit=100_000))]
+    found: list[str] = []
+    after: int | None = 0
+    while after is not None:
+        page = await store.log.read(Query(after=after, order="oldest", limit=100_000))
+        found += [event.id for event in page]
+        after = page.next
+    return found
 
 
 # History and live

@@ -11,6 +11,7 @@ DeploylogError
 │   ├── RequestReused           an Idempotency-Key came back with another body
 │   ├── PlanNotFound
 │   ├── TooLarge
+│   ├── AnswerTooLarge
 │   └── UnsupportedMedia
 ├── Unauthenticated
 ├── Forbidden
@@ -106,6 +107,10 @@ class PlanNotFound(InvalidInput):
 
 class TooLarge(InvalidInput):
     """The request is too large."""
+
+
+class AnswerTooLarge(InvalidInput):
+    """The events asked for are too large for one answer: ask for fewer."""
 
 
 class UnsupportedMedia(InvalidInput):

@@ -171,7 +171,7 @@ class Reader:
         """A page of what lies before the view."""
         start, floor = self.position, self._view.floor
         interest = self._view.interest
-        events = await self._hub.log.read(
+        page = await self._hub.log.read(
             Query(
                 scope=interest.scope,
                 filter=interest.filter,
@@ -187,8 +187,8 @@ class Reader:
         if start < retained:
             self.position = retained
             return Batch(gap=Gap(after=start, floor=retained, reason="expired"))
-        self.position = events[-1].position if len(events) == PAGE else floor
-        return Batch(events)
+        self.position = page.next if page.next is not None else floor
+        return Batch(page)
 
     async def _wait(self) -> bool:
         """Whether nothing but time made an end to the waiting."""
@@ -270,12 +270,12 @@ class Hub:
                 view.skip(head)
             self.head = head
             return
-        events = await self.log.read(
+        page = await self.log.read(
             Query(after=self.head, before=head + 1, order="oldest", limit=PAGE)
         )
         for view in self._views.values():
-            view.extend(events)
-        self.head = events[-1].position if len(events) == PAGE else head
+            view.extend(page)
+        self.head = page.next if page.next is not None else head
 
     async def _rest(self) -> None:
         """Let the readers be served before they are woken again.

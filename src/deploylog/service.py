@@ -1,7 +1,7 @@
 """The service: what every dialect asks for; it authorises, and knows the log's rules."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from uuid import uuid4
 
@@ -10,6 +10,7 @@ import msgspec
 from deploylog.catalogue import Deployment, Stack, check_name, parse_uuid
 from deploylog.cursor import parse_event_id
 from deploylog.errors import (
+    AnswerTooLarge,
     Conflict,
     DeploymentNotFound,
     EventNotFound,
@@ -26,8 +27,14 @@ from deploylog.following import Followers
 from deploylog.hub import Gap, Hub, Interest, Reader
 from deploylog.principals import Principal
 from deploylog.scope import Scope, deployment_scope, scope, stack_scope, state_scope
-from deploylog.store.base import Query, RequestKey, Store
+from deploylog.store.base import EventLog, Page, Query, RequestKey, Store, following
 from deploylog.times import parse_time
+
+#: The most bytes of one answer that has everything asked for, where an API knows no pages.
+ANSWER_BYTES = 128 * 1024 * 1024
+
+#: Events in one read of many.
+_READ = 1_000
 
 #: Open deployments whose scopes are remembered, so that appends need not look them up.
 _REMEMBERED = 10_000
@@ -91,11 +98,28 @@ class EventService:
                 allowed.add(event.scopes)
         return await self._store.log.append(events, request=request)
 
-    async def read(self, principal: Principal, query: Query) -> list[Event]:
+    async def read(self, principal: Principal, query: Query) -> Page:
         """The events of ``query`` that the principal may see."""
         return await self._store.log.read(
             msgspec.structs.replace(query, visibility=principal.visibility)
         )
+
+    async def pages(self, principal: Principal, query: Query) -> AsyncIterator[Page]:
+        """The same, up to the limit of ``query``, in as many pages as it takes."""
+        visible = msgspec.structs.replace(query, visibility=principal.visibility)
+        async for page in _pages(self._store.log, visible):
+            yield page
+
+    async def read_whole(self, principal: Principal, query: Query) -> list[Event]:
+        """The same in one list; raises AnswerTooLarge when they are more than ``ANSWER_BYTES``."""
+        found: list[Event] = []
+        size = 0
+        async for page in self.pages(principal, query):
+            found += page
+            size += page.size
+            if size > ANSWER_BYTES:
+                raise AnswerTooLarge
+        return found
 
     async def read_written(self, principal: Principal, query: Query) -> list[Event]:
         """The events of ``query``, for a producer that must know what was told of its own before.
@@ -104,7 +128,7 @@ class EventService:
         Forbidden.
         """
         principal.require("write", query.scope)
-        return await self._store.log.read(query)
+        return [event async for page in _pages(self._store.log, query) for event in page]
 
     async def event(self, principal: Principal, id: str) -> Event:
         """One event; raises EventNotFound when there is none, or none to be seen."""
@@ -378,6 +402,18 @@ class EventService:
             message=f"{(new.operation or 'deployment').capitalize()} of {new.stack} started",
             data=_raw({name: value for name, value in details.items() if value is not None}),
         )
+
+
+async def _pages(log: EventLog, query: Query) -> AsyncIterator[Page]:
+    wanted = query.limit
+    position: int | None = None
+    while wanted > 0:
+        part = msgspec.structs.replace(query, limit=min(wanted, _READ))
+        page = await log.read(part if position is None else following(part, position))
+        yield page
+        position, wanted = page.next, wanted - len(page)
+        if position is None:
+            return
 
 
 def _require_readable(principal: Principal, path: Scope) -> None:

@@ -155,7 +155,8 @@ class Staging:
             await self._store.changesets.get(changeset.id)
         except ChangesetNotFound:
             query = Query(scope=changeset.scopes[0], limit=1)
-            if await self._store.log.read(query):
+            page = await self._store.log.read(query)
+            if page or page.damaged:
                 raise Conflict(f"the id {changeset.id} is taken") from None
 
     async def changeset(self, principal: Principal, id: str) -> Changeset:

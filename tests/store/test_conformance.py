@@ -6,6 +6,7 @@ A backend is done when it passes.
 import asyncio
 import multiprocessing
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 import msgspec
@@ -30,7 +31,16 @@ from deploylog.hub import Interest
 from deploylog.principals import ALL, Grant, Visibility
 from deploylog.scope import ROOT, Scope, parse_scope
 from deploylog.store import open_store
-from deploylog.store.base import Cleanup, Query, RequestKey, Store, StoredKey, StoredSigner
+from deploylog.store.base import (
+    PAGE_BYTES,
+    Cleanup,
+    Query,
+    RequestKey,
+    Store,
+    StoredKey,
+    StoredSigner,
+    following,
+)
 from factories import (
     Commits,
     OpenStoreAgain,
@@ -237,6 +247,40 @@ async def test_pages_of_both_directions_are_full_and_meet(store: Store):
     assert [e.position for e in older] == positions[14:4:-1]
     assert [e.position for e in oldest] == positions[:10]
     assert [e.position for e in between] == positions[5:8]
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+async def test_a_page_of_large_events_ends_with_the_bytes_and_says_that_there_are_more(
+    store: Store, order: Literal["newest", "oldest"]
+):
+    large = new_events(70, data="x" * 250_000)
+    recorded = await store.log.append(large)
+
+    pages = [await store.log.read(Query(order=order, limit=1000))]
+    while (position := pages[-1].next) is not None:
+        pages.append(await store.log.read(following(Query(order=order, limit=1000), position)))
+
+    assert [len(page) for page in pages] == [33, 33, 4]
+    assert all(page.size <= PAGE_BYTES for page in pages)
+    joined = [event for page in pages for event in page]
+    assert joined == (recorded[::-1] if order == "newest" else recorded)
+
+
+async def test_an_event_larger_than_a_page_is_a_page(store: Store, monkeypatch):
+    monkeypatch.setattr("deploylog.store.sqlite.pages.PAGE_BYTES", 10)
+    first, second = await store.log.append(new_events(2))
+
+    page = await store.log.read(Query(order="oldest"))
+
+    assert (page, page.next) == ([first], first.position)
+    assert await store.log.read(Query(order="oldest", after=page.next)) == [second]
+
+
+async def test_the_last_page_says_that_nothing_is_left(store: Store):
+    await store.log.append(new_events(5))
+
+    assert (await store.log.read(Query(limit=6))).next is None
+    assert (await store.log.read(Query(limit=2))).next == 4
 
 
 async def test_a_filtered_page_is_full_unless_the_end_is_reached(store: Store):

@@ -111,7 +111,7 @@ async def _pages(
         if page.next is None:
             return
         cursor = [(direction, page.next)]
-        limit -= size
+        limit -= len(page.events)
 
 
 def tail(

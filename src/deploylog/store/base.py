@@ -5,7 +5,7 @@ These docstrings are the contract; ``tests/store/test_conformance.py`` is its pr
 is done when it passes.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
@@ -31,6 +31,54 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     before: int | None = None
     order: Literal["newest", "oldest"] = "newest"
     limit: int = 100
+
+
+#: Bytes of events that one read returns, about; it returns at least one event.
+PAGE_BYTES = 8 * 1024 * 1024
+
+#: Damaged events that one read names.
+MAX_DAMAGED = 1_000
+
+
+class Damaged(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that is in the log, and cannot be read as it was recorded."""
+
+    position: int
+    #: Its id, unless the time in it is damaged too; good as a cursor in any case.
+    id: str
+    #: ``checksum``: the content is not the one that was recorded. ``unreadable``: the content is
+    #: not UTF-8 or JSON, or SQLite cannot read it.
+    reason: Literal["checksum", "unreadable"]
+
+
+class Page(list[Event]):
+    """The events of one read, in the order of its query, and where the read ended."""
+
+    def __init__(
+        self,
+        events: Iterable[Event] = (),
+        *,
+        next: int | None = None,
+        damaged: Sequence[Damaged] = (),
+        size: int = 0,
+    ) -> None:
+        """``next`` and ``damaged`` are what a reader must not infer from the events."""
+        super().__init__(events)
+        #: The position to go on from, as the next query's ``after`` or ``before``. ``None`` when
+        #: nothing is left. A page with fewer events than its limit, or none, may have a ``next``;
+        #: and nothing may come after a full one.
+        self.next = next
+        #: The damaged events among them, in the same order. They do not count for the limit.
+        self.damaged = tuple(damaged)
+        #: Bytes that the events take, about.
+        self.size = size
+
+
+def following(query: Query, position: int) -> Query:
+    """``query`` for what comes after ``position`` in its order."""
+    if query.order == "oldest":
+        return msgspec.structs.replace(query, after=position)
+    return msgspec.structs.replace(query, before=position)
 
 
 class RequestKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +116,13 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read(self, query: Query) -> list[Event]:
-        """The events that ``query`` asks for: ``limit`` of them, or all that there are."""
+    async def read(self, query: Query) -> Page:
+        """The first events that ``query`` asks for: ``limit`` of them at most, and fewer when
+        they would take more than ``PAGE_BYTES``.
+
+        Only ``Page.next`` tells whether there are more. A damaged event is named in
+        ``Page.damaged`` and the others come all the same.
+        """
         ...
 
     async def get(self, position: int) -> Event:

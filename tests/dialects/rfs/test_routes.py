@@ -1,7 +1,7 @@
 """The RFS dialect's route: the order of its checks, and paging, over a service of events."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from deploylog.principals import ANYBODY, Principal
 from deploylog.scope import contains, deployment_scope
 from deploylog.service import EventService
 from deploylog.staging import Staging
-from deploylog.store.base import Query
+from deploylog.store.base import Page, Query
 from deploylog.subscribing import Subscribing
 from deploylog.subscribing.sets import SubscriptionSets
 
@@ -63,7 +63,10 @@ class FakeService:
             raise DeploymentNotFound
         return SimpleNamespace(id=id, stack_id=stacks[id])
 
-    async def read(self, principal: Principal, query: Query) -> list[Event]:
+    async def pages(self, principal: Principal, query: Query) -> AsyncIterator[Page]:
+        yield await self.read(principal, query)
+
+    async def read(self, principal: Principal, query: Query) -> Page:
         low = query.after if query.after is not None else 0
         high = query.before if query.before is not None else 1 << 40
         found = [
@@ -74,7 +77,8 @@ class FakeService:
             and any(contains(query.scope, scope) for scope in event.scopes)
         ]
         found.sort(key=lambda event: event.position, reverse=query.order == "newest")
-        return found[: query.limit]
+        page = found[: query.limit]
+        return Page(page, next=page[-1].position if len(page) < len(found) else None)
 
 
 def recorded(position: int, type: str = "deployment.log", deployment: str = FIRST) -> Event:

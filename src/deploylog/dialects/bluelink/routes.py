@@ -1,11 +1,11 @@
 """Bluelink's routes: parse, ask, render."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,7 +23,6 @@ from deploylog.dialects.bluelink.streams import (
 )
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import ChangesetNotFound, CleanupNotFound, StackNotFound
-from deploylog.events import Event
 from deploylog.ingest.plan import parse_plan
 from deploylog.principals import Principal
 from deploylog.scope import stack_scope
@@ -261,16 +260,11 @@ class Deployed:
             filter=instances.RESOURCES,
             before=before,
             order="oldest",
-            limit=_PAGE,
+            limit=sys.maxsize,
         )
-        async for events in self._pages(principal, query):
+        async for events in self._service.pages(principal, query):
             records = instances.fold(records, events)
         return records
-
-    async def _pages(self, principal: Principal, query: Query) -> AsyncIterator[list[Event]]:
-        while events := await self._service.read(principal, query):
-            yield events
-            query = msgspec.structs.replace(query, after=events[-1].position)
 
     async def _exports(
         self, principal: Principal, stack: Stack, history: instances.History

@@ -85,12 +85,12 @@ class Native:
             limit=_limit(parameters),
         )
         parameters.done()
-        events = await self._service.read(request.state.principal, query)
+        page = await self._service.read(request.state.principal, query)
         # Looked up after the read: what is forgotten from now on was in it.
         floor = await self._service.floor()
         if any(cursor is not None and cursor < floor for cursor in (query.after, query.before)):
             raise CursorExpired
-        return _json(wire.render_page(events, full=len(events) == query.limit))
+        return _json(wire.render_page(page))
 
     async def event(self, request: Request) -> Response:
         """Get one event."""

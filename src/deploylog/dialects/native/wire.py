@@ -25,7 +25,7 @@ from deploylog.ingest.cloudevents import (
 )
 from deploylog.principals import Principal
 from deploylog.scope import Scope, parse_scope, scope
-from deploylog.store.base import RequestKey
+from deploylog.store.base import Page, RequestKey
 from deploylog.times import LATEST, parse_moment, render_time
 
 ONE = "application/cloudevents+json"
@@ -362,14 +362,15 @@ def render_receipts(events: Sequence[Event]) -> bytes:
     return msgspec.json.encode(Receipts(receipts))
 
 
-def render_page(events: Sequence[Event], *, full: bool) -> bytes:
-    """A page; ``full`` when there may be more."""
-    page: dict[str, object] = {"events": [render_event(event) for event in events]}
-    if events:
-        page["previous"] = events[0].id
-        if full:
-            page["next"] = events[-1].id
-    return msgspec.json.encode(page)
+def render_page(page: Page) -> bytes:
+    """A page."""
+    body: dict[str, object] = {"events": [render_event(event) for event in page]}
+    ids = {each.position: each.id for each in (*page, *page.damaged)}
+    if page:
+        body["previous"] = page[0].id
+    if page.next is not None:
+        body["next"] = ids[page.next]
+    return msgspec.json.encode(body)
 
 
 def render_one(event: Event) -> bytes:

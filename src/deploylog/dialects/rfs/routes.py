@@ -1,5 +1,7 @@
 """RFS's one route: the events of a stack."""
 
+import sys
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,15 +17,15 @@ from deploylog.dialects.rfs.wire import (
     parse_request,
     render_page,
 )
-from deploylog.errors import CursorExpired, DeploymentNotFound, StackMismatch
+from deploylog.errors import AnswerTooLarge, CursorExpired, DeploymentNotFound, StackMismatch
 from deploylog.events import Event
 from deploylog.principals import Principal
 from deploylog.scope import Scope, deployment_scope, stack_scope
-from deploylog.service import EventService
-from deploylog.store.base import Query
+from deploylog.service import ANSWER_BYTES, EventService
+from deploylog.store.base import Page, Query
 
-#: Events in one read, where a client that cannot page asks for everything.
-CHUNK = 1000
+#: What a client that cannot page asks for.
+_EVERYTHING = sys.maxsize
 
 
 def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
@@ -55,7 +57,7 @@ async def _list(service: EventService, principal: Principal, asked: StackEventsR
     events = await _read(service, principal, _query(scope, asked, bound), asked.limit)
     if bound is not None and bound.position < await service.floor():
         raise CursorExpired
-    return render_page(events, asked, stack.id, bound)
+    return render_page(events, asked, stack.id, bound, following=events.next)
 
 
 async def _stack(service: EventService, principal: Principal, asked: StackEventsRequest) -> Stack:
@@ -78,7 +80,7 @@ async def _scope(
 
 def _query(scope: Scope, asked: StackEventsRequest, bound: Bound | None) -> Query:
     # One more than is shown tells whether there is another page.
-    limit = CHUNK if asked.limit is None else asked.limit + 1
+    limit = _EVERYTHING if asked.limit is None else asked.limit + 1
     if bound is not None and bound.side == "newer":
         return Query(
             scope=scope, filter=asked.filter, after=bound.position, order="oldest", limit=limit
@@ -89,13 +91,16 @@ def _query(scope: Scope, asked: StackEventsRequest, bound: Bound | None) -> Quer
 
 async def _read(
     service: EventService, principal: Principal, query: Query, limit: int | None
-) -> list[Event]:
-    events = await service.read(principal, query)
+) -> Page:
+    """The page that ``query`` asks for; without a ``limit``, everything as one page."""
     if limit is not None:
-        return events
-    chunk = events
-    while len(chunk) == CHUNK:
-        older = msgspec.structs.replace(query, before=chunk[-1].position)
-        chunk = await service.read(principal, older)
-        events += chunk
-    return events
+        return await service.read(principal, query)
+    events: list[Event] = []
+    size = 0
+    async for page in service.pages(principal, query):
+        # What is not shown may be large, and everything has to be in memory.
+        events += [msgspec.structs.replace(e, data=None, extensions=None) for e in page]
+        size += sum(len(event.message or "") for event in page)
+        if size > ANSWER_BYTES:
+            raise AnswerTooLarge
+    return Page(events)

@@ -320,14 +320,25 @@ def _checksum(place: bytes, asked: StackEventsRequest, stack_id: str) -> bytes:
 
 
 def render_page(
-    events: Sequence[Event], asked: StackEventsRequest, stack_id: str, bound: Bound | None
+    events: Sequence[Event],
+    asked: StackEventsRequest,
+    stack_id: str,
+    bound: Bound | None,
+    *,
+    following: int | None = None,
 ) -> bytes:
-    """The answer: ``events`` begin at ``bound``, one more than the limit where there are more."""
+    """The answer: ``events`` begin at ``bound``, one more than the limit where there are more.
+
+    ``following`` is a position where there are more although the limit is not reached.
+    """
     page = events[: asked.limit]
     # By RFS's own resolution; then what was recorded later comes first.
     ordered = sorted(page, key=lambda e: (e.time // SECOND, e.position), reverse=True)
-    more = len(events) > len(page)
-    bounds = _neighbours(page, bound, more=more) if asked.limit is not None else {}
+    positions = [event.position for event in page]
+    if not positions and following is not None:
+        positions = [following]
+    more = len(events) > len(page) or following is not None
+    bounds = _neighbours(positions, bound, more=more) if asked.limit is not None else {}
     markers = {key: render_marker(each, asked, stack_id) for key, each in bounds.items()}
     return msgspec.json.encode(
         {
@@ -337,11 +348,10 @@ def render_page(
     )
 
 
-def _neighbours(page: Sequence[Event], bound: Bound | None, *, more: bool) -> dict[str, Bound]:
+def _neighbours(positions: Sequence[int], bound: Bound | None, *, more: bool) -> dict[str, Bound]:
     """Where the pages beside this one lie, where there are any."""
-    if not page:
+    if not positions:
         return {}
-    positions = [event.position for event in page]
     turned = bound is not None and bound.side == "newer"
     older = turned or more
     newer = more if turned else bound is not None

@@ -212,7 +212,8 @@ class StackViews:
     async def _newest(
         self, principal: Principal, path: Scope, filter: Filter, limit: int
     ) -> list[Event]:
-        return await self._service.read(principal, Query(scope=path, filter=filter, limit=limit))
+        query = Query(scope=path, filter=filter, limit=limit)
+        return await self._service.read_whole(principal, query)
 
     # Events
 
@@ -278,7 +279,7 @@ class StackViews:
     ) -> AsyncIterator[tuple[int, Told | None]]:
         """Every event newest first, with what is told of it, if anything."""
         while True:
-            read = await self._read(principal, view, before)
+            read, following = await self._read(principal, view, before)
             actions = await self._actions(principal, view, read)
             for part, event in read:
                 if part.said:
@@ -286,22 +287,31 @@ class StackViews:
                 else:
                     told = made(event, arn=view.arn, name=view.name, actions=actions)
                     yield event.position, told
-            if len(read) <= PAGE:
+            if following is None:
                 return
-            before = read[-1][1].position
+            before = following
 
     async def _read(
         self, principal: Principal, view: StackView, before: int | None
-    ) -> list[tuple[Part, Event]]:
-        """The newest events of all parts, one more than a page holds if there are so many."""
+    ) -> tuple[list[tuple[Part, Event]], int | None]:
+        """The newest events of all parts, one more than a page holds if there are so many, and
+        the position to go on from.
+        """
         found: dict[int, tuple[Part, Event]] = {}
+        ends: list[int] = []
         for part in reversed(view.parts):
             filter = COLLECTED if part.said else MADE
             query = Query(scope=part.scope, filter=filter, before=before, limit=PAGE + 1)
-            events = await self._service.read(principal, query)
-            found |= {event.position: (part, event) for event in events}
-        newest = sorted(found, reverse=True)[: PAGE + 1]
-        return [found[position] for position in newest]
+            page = await self._service.read(principal, query)
+            found |= {event.position: (part, event) for event in page}
+            ends += [page.next] if page.next is not None else []
+        # Below the end of one part's page, events of the other parts would come too early.
+        end = max(ends, default=None)
+        newest = sorted((p for p in found if end is None or p >= end), reverse=True)
+        read = [found[position] for position in newest[: PAGE + 1]]
+        if len(newest) > PAGE + 1:
+            end = newest[PAGE]
+        return read, end
 
     async def _actions(
         self, principal: Principal, view: StackView, read: list[tuple[Part, Event]]

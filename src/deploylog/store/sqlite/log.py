@@ -7,7 +7,7 @@ import apsw
 
 from deploylog.errors import EventNotFound
 from deploylog.events import Event, NewEvent
-from deploylog.store.base import Query, RequestKey
+from deploylog.store.base import Page, Query, RequestKey
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
 from deploylog.store.sqlite.moved import Moved
 from deploylog.store.sqlite.plan import read_events
@@ -40,7 +40,7 @@ class SqliteLog:
         entries = await self._writer.append(Append([draft(event) for event in events], request))
         return [event_of(entry, self.epoch) for entry in entries]
 
-    async def read(self, query: Query) -> list[Event]:
+    async def read(self, query: Query) -> Page:
         """See ``EventLog``."""
         return await self._readers.run(
             lambda connection: read_events(connection, query, self.epoch)

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sequence
 import apsw
 import msgspec
 
-from deploylog.events import Event
 from deploylog.filters import Filter
 from deploylog.scope import ROOT, Scope, contains
-from deploylog.store.base import Query
+from deploylog.store.base import Page, Query
 from deploylog.store.sqlite.connection import SqlValue, one_row, one_value
+from deploylog.store.sqlite.pages import SIZE, Filling, Match
 from deploylog.store.sqlite.recorder import SPAN_BITS
-from deploylog.store.sqlite.rows import SELECTED, events_of
 from deploylog.store.sqlite.where import (
     Condition,
     Source,
@@ -42,22 +41,21 @@ class Range(msgspec.Struct, frozen=True):
     high: int
 
 
-def read_events(connection: apsw.Connection, query: Query, epoch: int) -> list[Event]:
+def read_events(connection: apsw.Connection, query: Query, epoch: int) -> Page:
     """Answer ``query``."""
     conditions = _conditions(connection, query)
     if conditions is None:
-        return []
+        return Page()
     newest = query.order == "newest"
     ranges = _ranges(connection, query)
     if newest:
         ranges.reverse()
-    found: list[Event] = []
+    filling = Filling(connection, limit=query.limit, epoch=epoch)
     for span in ranges:
-        if len(found) >= query.limit:
+        if filling.is_full:
             break
-        walk = _Walk(connection, conditions, span, newest=newest, epoch=epoch)
-        found += walk.take(query.limit - len(found))
-    return found
+        _Walk(connection, conditions, span, newest=newest).fill(filling)
+    return filling.page
 
 
 def _conditions(connection: apsw.Connection, query: Query) -> list[Condition] | None:
@@ -148,33 +146,33 @@ class _Walk:
         span: Range,
         *,
         newest: bool,
-        epoch: int,
     ) -> None:
         self._connection = connection
         self._span = span
         self._newest = newest
         self._direction = "DESC" if newest else "ASC"
-        self._epoch = epoch
         driver = self._sparsest(conditions)
         self._sources = driver.sources if driver else _EVERY_EVENT
         exact = [c for c in conditions if c is not driver]
         self._check = " AND ".join(["1", *(c.sql for c in exact)])
         self._values = tuple(value for c in exact for value in c.values)
 
-    def take(self, limit: int) -> list[Event]:
-        """The first ``limit`` events that meet every condition."""
-        found: list[Event] = []
-        step = limit
-        while len(found) < limit:
+    def fill(self, filling: Filling) -> None:
+        """Add the events that meet every condition, until the page is full."""
+        step = filling.wanted
+        while not filling.is_full:
             positions = self._positions(self._span, step)
-            found += self._events(positions, limit - len(found))
-            if len(positions) < step:
+            wanted = filling.wanted
+            matches = self._matches(positions, wanted)
+            filling.add(matches)
+            # Damaged events do not count, so a page may not be full with what was asked for.
+            is_cut = len(matches) == wanted
+            if len(positions) < step and not is_cut:
                 break
-            last = positions[-1]
+            last = matches[-1][0] if is_cut else positions[-1]
             low, high = self._span.low, self._span.high
             self._span = Range(low, last) if self._newest else Range(last, high)
             step = min(step * 4, _LARGEST_STEP)
-        return found
 
     def _sparsest(self, conditions: Sequence[Condition]) -> Condition | None:
         driving = [condition for condition in conditions if condition.sources]
@@ -203,19 +201,20 @@ class _Walk:
         text = one_value(self._connection, sql, values)
         return msgspec.json.decode(text, type=list[int])
 
-    def _events(self, positions: Sequence[int], limit: int) -> list[Event]:
+    def _matches(self, positions: Sequence[int], limit: int) -> list[Match]:
         """The first events at these positions that meet the other conditions."""
         # The events come in the order of the array: CROSS JOIN keeps it the outer loop.
         sql = (
-            f"SELECT {SELECTED} FROM (SELECT e.* FROM json_each(?) AS position"
+            f"SELECT json_group_array(json_array(position, size)) FROM"
+            f" (SELECT e.position, {SIZE} AS size FROM json_each(?) AS position"
             f" CROSS JOIN events AS e ON e.position = position.value"
-            f" WHERE {self._check} LIMIT {limit}) AS e"
+            f" WHERE {self._check} LIMIT {limit})"
         )
         text = msgspec.json.encode(positions).decode()
-        rows = one_value(self._connection, sql, (text, *self._values))
-        events = events_of(rows, self._epoch)
-        events.sort(key=lambda event: event.position, reverse=self._newest)
-        return events
+        found = one_value(self._connection, sql, (text, *self._values))
+        matches = msgspec.json.decode(found, type=list[Match])
+        matches.sort(reverse=self._newest)
+        return matches
 
     def _select(self, source: Source) -> str:
         return (

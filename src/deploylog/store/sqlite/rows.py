@@ -7,10 +7,12 @@ event loop would slow a reader down a hundred times.
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any, Literal
 
 import msgspec
 
 from deploylog.cursor import event_id
+from deploylog.errors import DeploylogError
 from deploylog.events import Event, NewEvent, Resource
 from deploylog.scope import Scope
 
@@ -41,6 +43,15 @@ _decode_rows = msgspec.json.Decoder(list[Row]).decode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
+class Unreadable(Exception):
+    """A row that does not hold the event that was recorded."""
+
+    def __init__(self, reason: Literal["checksum", "unreadable"]) -> None:
+        """See ``base.Damaged`` for the reasons."""
+        super().__init__(reason)
+        self.reason: Literal["checksum", "unreadable"] = reason
+
+
 def values_of(event: NewEvent) -> Values:
     """What the row that keeps ``event`` holds after ``position`` and ``recorded``."""
     resource = event.resource
@@ -67,8 +78,32 @@ def values_of(event: NewEvent) -> Values:
 
 
 def events_of(text: str, epoch: int) -> list[Event]:
-    """The events of a JSON text that ``SELECTED`` made."""
-    return [_event_of(row, epoch) for row in _decode_rows(text)]
+    """The events of a JSON text that ``SELECTED`` made; raises Unreadable if one is damaged."""
+    try:
+        return [_event_of(row, epoch) for row in _decode_rows(text)]
+    except _BAD_CONTENT as error:
+        raise Unreadable("unreadable") from error
+
+
+def event_of_row(row: tuple[Any, ...], epoch: int) -> Event:
+    """The event of the ``COLUMNS`` of one row; raises Unreadable."""
+    try:
+        event = _event_of(msgspec.convert(row, Row), epoch)
+        _check_json(event)
+    except _BAD_CONTENT as error:
+        raise Unreadable("unreadable") from error
+    return event
+
+
+#: What content raises that is not what an append wrote.
+_BAD_CONTENT = (msgspec.DecodeError, ValueError, DeploylogError)
+
+
+def _check_json(event: Event) -> None:
+    """Raise ``msgspec.DecodeError`` unless data and extensions are JSON."""
+    for text in (event.data, event.extensions):
+        if text is not None:
+            msgspec.json.decode(text)
 
 
 def _event_of(row: Row, epoch: int) -> Event:
