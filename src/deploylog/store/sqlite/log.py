@@ -42,8 +42,8 @@ class SqliteLog:
 
     async def read(self, query: Query) -> Page:
         """See ``EventLog``."""
-        return await self._readers.run(
-            lambda connection: read_events(connection, query, self.epoch)
+        return await self._readers.of(query.purpose).run(
+            lambda connection: read_events(connection, query, self.epoch), caller=query.caller
         )
 
     async def get(self, position: int) -> Event:
