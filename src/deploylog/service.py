@@ -197,9 +197,7 @@ class EventService:
 
     async def projects(self, principal: Principal) -> list[str]:
         """The projects that the principal may see something of."""
-        return await self._store.catalogue.projects(
-            principal.visibility, caller=principal.identity
-        )
+        return await self._store.catalogue.projects(principal.visibility, caller=principal.identity)
 
     async def stacks(
         self,

@@ -49,6 +49,14 @@ class Shares:
             raise
         return amount
 
+    def take_now(self, caller: str, amount: int = 1) -> int:
+        """The same without waiting: 0 when it is not to be had, or not this caller's turn."""
+        amount = min(amount, self._share)
+        if self._waiting or not self._fits(caller, amount):
+            return 0
+        self._grant(caller, amount)
+        return amount
+
     def give(self, caller: str, amount: int = 1) -> None:
         """Return what ``take`` gave."""
         self._free += amount

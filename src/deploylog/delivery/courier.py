@@ -102,9 +102,7 @@ class Courier:
     async def run(self) -> None:
         """Deliver until stopped, or disabled."""
         await self._restore()
-        with self._hub.reader(
-            self._interest, after=self.checkpoint, caller=self._caller
-        ) as reader:
+        with self._hub.reader(self._interest, after=self.checkpoint, caller=self._caller) as reader:
             feeding = asyncio.create_task(self._feed(reader))
             feeding.add_done_callback(lambda _: self.stop())
             try:

@@ -19,16 +19,15 @@ from deploylog.principals import ALL, Grant, Visibility
 from deploylog.scope import ROOT, Scope
 from deploylog.subscriptions import Attempt, Delivery, Message, Pending, Subscription
 
-
 #: Bytes of events that one read returns, about; it returns at least one event.
 PAGE_BYTES = 8 * 1024 * 1024
 
 #: Seconds that a query may run, where nothing else is set.
 QUERY_SECONDS = 10.0
 
-#: What a read is for. Others wait for a ``lookup``, which is cheap by its nature: a credential, what
-#: an append needs, the live tail. A ``query`` is a request's own, with a deadline. What streams and
-#: deliveries catch up with is in the ``background``, and may take its time.
+#: What a read is for. Others wait for a ``lookup``, which is cheap by its nature: a credential,
+#: what an append needs, the live tail. A ``query`` is a request's own, with a deadline. What
+#: streams and deliveries catch up with is in the ``background``, and may take its time.
 Purpose = Literal["lookup", "query", "background"]
 
 

@@ -129,7 +129,9 @@ class SqliteDeliveries:
     async def pending(self, subscription: str) -> list[Pending]:
         """See ``Deliveries``."""
         sql = f"{_PENDING} WHERE {_OF} AND NOT parked ORDER BY position"
-        return [_pending_of(row) for row in await self._readers.background.rows(sql, (subscription,))]
+        return [
+            _pending_of(row) for row in await self._readers.background.rows(sql, (subscription,))
+        ]
 
     async def parked(self, subscription: str, *, after: int = 0, limit: int = 100) -> list[Pending]:
         """See ``Deliveries``."""
@@ -173,7 +175,9 @@ class SqliteDeliveries:
     async def message(self, subscription: str, deployment: Scope) -> Message | None:
         """See ``Deliveries``."""
         sql = f"SELECT deployment, channel, ts FROM messages WHERE {_OF} AND deployment = ?"
-        for path, channel, ts in await self._readers.background.rows(sql, (subscription, deployment)):
+        for path, channel, ts in await self._readers.background.rows(
+            sql, (subscription, deployment)
+        ):
             return Message(deployment=Scope(path), channel=channel, ts=ts)
         return None
 

@@ -27,9 +27,7 @@ Match = tuple[int, int]
 class Filling:
     """A page while it is being filled."""
 
-    def __init__(
-        self, connection: apsw.Connection, *, limit: int, size: int, epoch: int
-    ) -> None:
+    def __init__(self, connection: apsw.Connection, *, limit: int, size: int, epoch: int) -> None:
         """Read the events with ``connection``."""
         self._connection = connection
         self._limit = limit

@@ -79,9 +79,7 @@ class Pool:
         self._seconds = seconds
         self._jobs: set[_Job] = set()
 
-    async def run(
-        self, read: Callable[[apsw.Connection], _Result], *, caller: str = ""
-    ) -> _Result:
+    async def run(self, read: Callable[[apsw.Connection], _Result], *, caller: str = "") -> _Result:
         """Return what ``read`` returns.
 
         Raises QueryTooExpensive when it takes too long, TooMany or StoreUnavailable when its turn
