@@ -37,7 +37,7 @@ ANSWER_BYTES = 128 * 1024 * 1024
 _READ = 1_000
 
 #: Open deployments whose scopes are remembered, so that appends need not look them up.
-_REMEMBERED = 10_000
+_REMEMBERED = 1_000
 
 _ENDS = Filter(all_of=(any_of("type", ("deployment.completed", "deployment.failed")),))
 
@@ -300,9 +300,12 @@ class EventService:
 
     async def open_deployment_for(self, principal: Principal, id: str) -> Deployment:
         """The deployment whose events the principal is about to append."""
+        # One key for each, however a client spells it.
+        id = id.lower()
         known = self._open.get(id)
         if known is None:
-            known = await self._store.catalogue.deployment(id.lower())
+            known = await self._store.catalogue.deployment(id)
+            known = msgspec.structs.replace(known, message=None)
             if len(self._open) >= _REMEMBERED:
                 self._open.clear()
             self._open[id] = known

@@ -93,13 +93,14 @@ class Pool:
         future.add_done_callback(lambda done: self._done(job, done, caller))
         try:
             async with asyncio.timeout(self._seconds):
-                result: _Result = await asyncio.shield(future)
-                return result
+                await asyncio.wait([future])
         except TimeoutError as error:
             raise QueryTooExpensive from error
         finally:
             if not future.done():
                 _stop(job, future, loop)
+        result: _Result = future.result()
+        return result
 
     async def rows(
         self, sql: str, values: Bindings = (), *, caller: str = ""
