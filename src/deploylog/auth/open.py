@@ -10,7 +10,6 @@ from deploylog.auth.trust import TRUSTED_SECONDS
 from deploylog.principals import ANYBODY, Principal
 from deploylog.store.base import Store
 
-
 #: Characters that the name of this machine has, at most.
 _LONGEST_LOCAL = 512
 

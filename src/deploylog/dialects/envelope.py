@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -138,9 +139,9 @@ async def _answered(endpoint: Endpoint, request: Request) -> ASGIApp | None:
         answering.cancel()
 
 
-async def _until_either(answering: asyncio.Future[ASGIApp], request: Request) -> None:
+async def _until_either(answering: asyncio.Future[Any], request: Request) -> None:
     """Wait until the request is answered, or its client is gone."""
-    gone = asyncio.create_task(_until_gone(request.receive))
+    gone: asyncio.Future[Any] = asyncio.create_task(_until_gone(request.receive))
     try:
         await asyncio.wait([answering, gone], return_when=asyncio.FIRST_COMPLETED)
     finally:

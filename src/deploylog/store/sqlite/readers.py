@@ -163,8 +163,9 @@ class Readers(Pool):
 
     def close(self) -> None:
         """Close every pool."""
-        for pool in (self.queries, self.background, super()):
-            pool.close()
+        self.queries.close()
+        self.background.close()
+        super().close()
 
 
 def _connect(path: Path) -> apsw.Connection:
