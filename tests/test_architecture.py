@@ -46,9 +46,9 @@ ALLOWED: dict[str, set[str]] = {
     # Engine.
     "store.base": CORE,
     "store.migrate": {"errors"},
-    "store.sqlite": {*CORE, "store.base", "store.migrate"},
+    "store.sqlite": {*CORE, "store.base", "store.migrate", "shares"},
     "store": {"errors", "store.base", "store.sqlite"},
-    "hub": {*CORE, "store.base"},
+    "hub": {*CORE, "store.base", "shares"},
     "following": {"errors", "hub", "principals"},
     "service": {*CORE, "store.base", "hub", "following"},
     "abridging": {"changes"},
@@ -57,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "subscribing": {*CORE, "store.base"},
     "planfiles": {"errors"},
     "rate": set(),
+    "shares": set(),
     "auth": {
         "errors", "events", "ingest", "principals", "rate", "scope", "store.base", "times",
     },

@@ -123,7 +123,7 @@ async def test_a_live_stream_shows_what_the_list_shows(
         [view] = hub._views.values()
 
     assert seen == visible
-    assert [e.position for e in view.after(0).events] == visible
+    assert [e.position for e in view.after(0)[0].events] == visible
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)

@@ -243,7 +243,7 @@ def change_of(event: NewEvent) -> Change | None:
     return _deployment_change(event, place, place.deployment_id)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def place_of(scopes: tuple[Scope, ...]) -> Place | None:
     """The stack and deployment that one of these scopes names."""
     for scope in scopes:

@@ -11,6 +11,7 @@ DeploylogError
 │   ├── RequestReused           an Idempotency-Key came back with another body
 │   ├── PlanNotFound
 │   ├── TooLarge
+│   ├── QueryTooExpensive       it ran out of time; a narrower one may not
 │   ├── AnswerTooLarge
 │   └── UnsupportedMedia
 ├── Unauthenticated
@@ -112,6 +113,10 @@ class TooLarge(InvalidInput):
 
 class AnswerTooLarge(InvalidInput):
     """The events asked for are too large for one answer: ask for fewer."""
+
+
+class QueryTooExpensive(InvalidInput):
+    """The query takes too long; narrow it by scope, by time or by fewer values."""
 
 
 class UnsupportedMedia(InvalidInput):

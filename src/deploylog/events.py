@@ -112,6 +112,19 @@ def recorded_event(event: NewEvent, *, position: int, id: str, recorded: int) ->
     )
 
 
+#: Bytes that an event takes beside its texts, about.
+_OTHER_BYTES = 1024
+
+
+def size_of(event: NewEvent) -> int:
+    """Bytes that the event takes in memory, about."""
+    size = _OTHER_BYTES + len(event.message or "")
+    for raw in (event.data, event.extensions):
+        if raw is not None:
+            size += len(bytes(raw))
+    return size + sum(map(len, event.scopes)) + sum(map(len, event.groups))
+
+
 def check_event(event: NewEvent) -> None:
     """Raise InvalidEvent, naming the field, unless ``event`` may be recorded."""
     _check_names(event)

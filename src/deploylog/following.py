@@ -20,7 +20,7 @@ class Followers:
         self._most = most
         #: As each principal was when the stream began: a token says when it ends.
         self._readers: dict[Reader, Principal] = {}
-        self._open: Counter[tuple[str, str]] = Counter()
+        self._open: Counter[str] = Counter()
 
     @property
     def principals(self) -> set[Principal]:
@@ -31,7 +31,7 @@ class Followers:
     def following(self, principal: Principal, reader: Reader) -> Iterator[None]:
         """Count the stream while in the block; raises TooMany."""
         # Whoever has a new token is nobody new.
-        who = (principal.kind, principal.id)
+        who = principal.identity
         if self._open[who] >= self._most:
             message = f"{principal.name} has {self._most} streams open, and may have no more"
             raise TooMany(message, retry_after=RETRY_SECONDS)

@@ -74,6 +74,11 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     #: When that ends, in ns since 1970; ``None`` when somebody has to revoke it.
     expires: int | None = None
 
+    @property
+    def identity(self) -> str:
+        """Tells the principal from all others, whatever token it shows; two kinds may share ids."""
+        return f"{self.kind}:{self.id}"
+
     def may(self, right: Right, scope: Scope) -> bool:
         """Whether a grant gives ``right`` on ``scope``."""
         return any(grant.covers(right, scope) for grant in self.grants)

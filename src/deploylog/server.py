@@ -84,7 +84,9 @@ def _event_loop() -> asyncio.AbstractEventLoop:
 
 async def _serve(settings: Settings) -> None:
     metrics = Metrics()
-    async with open_store(settings.store, observer=metrics) as store:
+    async with open_store(
+        settings.store, observer=metrics, query_seconds=settings.query_timeout_seconds
+    ) as store:
         authenticated = await configured(store, settings.oidc_issuer)
         _check_address(settings, authenticated=authenticated)
         listener = _listen(settings)

@@ -38,7 +38,7 @@ ANSWER_BYTES = 128 * 1024 * 1024
 _READ = 1_000
 
 #: Open deployments whose scopes are remembered, so that appends need not look them up.
-_REMEMBERED = 10_000
+_REMEMBERED = 1_000
 
 _ENDS = Filter(all_of=(any_of("type", ("deployment.completed", "deployment.failed")),))
 
@@ -101,14 +101,11 @@ class EventService:
 
     async def read(self, principal: Principal, query: Query) -> Page:
         """The events of ``query`` that the principal may see."""
-        return await self._store.log.read(
-            msgspec.structs.replace(query, visibility=principal.visibility)
-        )
+        return await self._store.log.read(_asked_by(principal, query))
 
     async def pages(self, principal: Principal, query: Query) -> AsyncIterator[Page]:
         """The same, up to the limit of ``query``, in as many pages as it takes."""
-        visible = msgspec.structs.replace(query, visibility=principal.visibility)
-        async for page in _pages(self._store.log, visible):
+        async for page in _pages(self._store.log, _asked_by(principal, query)):
             yield page
 
     async def read_whole(self, principal: Principal, query: Query) -> list[Event]:
@@ -129,7 +126,8 @@ class EventService:
         Forbidden.
         """
         principal.require("write", query.scope)
-        return [event async for page in _pages(self._store.log, query) for event in page]
+        needed = msgspec.structs.replace(query, purpose="lookup")
+        return [event async for page in _pages(self._store.log, needed) for event in page]
 
     async def event(self, principal: Principal, id: str) -> Event:
         """One event; raises EventNotFound when there is none to be seen, or EventDamaged."""
@@ -169,7 +167,7 @@ class EventService:
         """A reader of what the principal may see, history first, then live; raises TooMany."""
         interest = Interest(scope=scope, filter=filter, visibility=principal.visibility)
         with (
-            self._hub.reader(interest, after=start.after) as reader,
+            self._hub.reader(interest, after=start.after, caller=principal.identity) as reader,
             self._followers.following(principal, reader),
         ):
             yield reader
@@ -210,7 +208,7 @@ class EventService:
 
     async def projects(self, principal: Principal) -> list[str]:
         """The projects that the principal may see something of."""
-        return await self._store.catalogue.projects(principal.visibility)
+        return await self._store.catalogue.projects(principal.visibility, caller=principal.identity)
 
     async def stacks(
         self,
@@ -222,7 +220,11 @@ class EventService:
     ) -> list[Stack]:
         """The stacks that the principal may see, newest first."""
         return await self._store.catalogue.stacks(
-            principal.visibility, project=project, name=name, deleted=deleted
+            principal.visibility,
+            project=project,
+            name=name,
+            deleted=deleted,
+            caller=principal.identity,
         )
 
     async def stack(self, principal: Principal, project: str, name: str) -> Stack:
@@ -252,7 +254,12 @@ class EventService:
         if before is not None:
             before = (await self._cursor_deployment(principal, before)).id
         return await self._store.catalogue.deployments(
-            principal.visibility, project=project, stack_id=stack_id, before=before, limit=limit
+            principal.visibility,
+            project=project,
+            stack_id=stack_id,
+            before=before,
+            limit=limit,
+            caller=principal.identity,
         )
 
     async def deployments_of(
@@ -263,7 +270,11 @@ class EventService:
         However it was shown: the project need not be readable, nor the stack still be there.
         """
         return await self._store.catalogue.deployments(
-            principal.visibility, stack_id=stack.id, before=before, limit=limit
+            principal.visibility,
+            stack_id=stack.id,
+            before=before,
+            limit=limit,
+            caller=principal.identity,
         )
 
     async def _cursor_deployment(self, principal: Principal, id: str) -> Deployment:
@@ -300,9 +311,12 @@ class EventService:
 
     async def open_deployment_for(self, principal: Principal, id: str) -> Deployment:
         """The deployment whose events the principal is about to append."""
+        # One key for each, however a client spells it.
+        id = id.lower()
         known = self._open.get(id)
         if known is None:
-            known = await self._store.catalogue.deployment(id.lower())
+            known = await self._store.catalogue.deployment(id)
+            known = msgspec.structs.replace(known, message=None)
             if len(self._open) >= _REMEMBERED:
                 self._open.clear()
             self._open[id] = known
@@ -413,6 +427,13 @@ class EventService:
             message=f"{(new.operation or 'deployment').capitalize()} of {new.stack} started",
             data=_raw({name: value for name, value in details.items() if value is not None}),
         )
+
+
+def _asked_by(principal: Principal, query: Query) -> Query:
+    """``query`` of what the principal may see, in its share of the readers."""
+    return msgspec.structs.replace(
+        query, visibility=principal.visibility, caller=principal.identity
+    )
 
 
 async def _pages(log: EventLog, query: Query) -> AsyncIterator[Page]:

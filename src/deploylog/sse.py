@@ -20,6 +20,9 @@ HEARTBEAT = b":\n"
 #: How long a reader waits before it comes back, in milliseconds.
 RETRY = b"retry: 1000\n"
 
+#: Seconds that a client may take for the rest, once its stream is to end.
+CLOSING_SECONDS = 0.3
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 HEADERS: Headers = (
@@ -135,6 +138,10 @@ class Followed(Protocol):
         """See ``Reader``."""
         ...
 
+    def when_closed(self, call: Callable[[], None]) -> None:
+        """See ``Reader``."""
+        ...
+
 
 class EventStream:
     """An ASGI response that follows a reader until it ends or the client goes."""
@@ -164,9 +171,25 @@ class EventStream:
             gone = asyncio.create_task(_until_gone(receive))
             gone.add_done_callback(lambda _: reader.close())
             try:
-                await self._send(reader, send)
+                await self._send_until_closed(reader, send)
             finally:
                 gone.cancel()
+
+    async def _send_until_closed(self, reader: Followed, send: Send) -> None:
+        """Send, and not for long once the reader is closed: a client that takes nothing more would
+        hold up the end of the stream for ever.
+        """
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                reader.when_closed(lambda: limit.reschedule(loop.time() + CLOSING_SECONDS))
+                await self._send(reader, send)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        finally:
+            reader.when_closed(_nothing)
 
     @property
     def _start(self) -> dict[str, object]:
@@ -185,13 +208,25 @@ class EventStream:
 
     async def _send_batches(self, reader: Followed, send: Send) -> bool:
         """Whether the stream came to its end."""
-        while (batch := await reader.next()) is not None:
+        while (batch := await self._next(reader, send)) is not None:
             for piece in self._frames.of(batch):
                 await _send_body(send, piece)
             self._sent(len(batch.events), reader.position)
             if self._frames.ends(batch):
                 return True
+            # An idle stream holds a position, not what it sent last.
+            del batch
         return False
+
+    async def _next(self, reader: Followed, send: Send) -> Batch | None:
+        """The next batch, asked for only once the client has taken what was sent before."""
+        # A server that keeps to ASGI's flow control returns when its buffer has room again.
+        await _send_body(send, b"")
+        return await reader.next()
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _send_body(send: Send, body: bytes) -> None:

@@ -154,7 +154,7 @@ class Staging:
         try:
             await self._store.changesets.get(changeset.id)
         except ChangesetNotFound:
-            query = Query(scope=changeset.scopes[0], limit=1)
+            query = Query(scope=changeset.scopes[0], limit=1, purpose="lookup")
             page = await self._store.log.read(query)
             if page or page.damaged:
                 raise Conflict(f"the id {changeset.id} is taken") from None
@@ -187,7 +187,12 @@ class Staging:
         if before is not None:
             before = (await self._cursor(principal, before)).id
         return await self._store.changesets.list(
-            principal.visibility, project=project, stack=stack, before=before, limit=limit
+            principal.visibility,
+            project=project,
+            stack=stack,
+            before=before,
+            limit=limit,
+            caller=principal.identity,
         )
 
     async def _cursor(self, principal: Principal, id: str) -> Changeset:

@@ -67,7 +67,7 @@ async def create_app(
     """The application over ``store``, alive while in the block; ``clock`` gives ns, ``wait`` is how
     deliveries wait for time to pass by it, and ``fetch`` gets what SNS publishes.
     """
-    hub = Hub(store.log)
+    hub = Hub(store.log, memory=settings.max_stream_memory_mib * 1024 * 1024)
     followers = Followers(most=settings.max_streams)
     metrics.watch(readers=lambda: hub.readers, head=lambda: hub.head)
     staging = Staging(store, clock=clock)

@@ -151,8 +151,7 @@ class Gate:
             self._failed()
             raise
         self._remember(credentials)
-        # Two kinds may use the same id.
-        if wait := self._requests.take(f"{principal.kind}:{principal.id}"):
+        if wait := self._requests.take(principal.identity):
             raise TooMany(retry_after=wait)
         return principal
 

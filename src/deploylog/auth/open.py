@@ -10,6 +10,9 @@ from deploylog.auth.trust import TRUSTED_SECONDS
 from deploylog.principals import ANYBODY, Principal
 from deploylog.store.base import Store
 
+#: Characters that the name of this machine has, at most.
+_LONGEST_LOCAL = 512
+
 
 class OpenDoor:
     """Lets everybody in while no authentication is configured."""
@@ -64,7 +67,10 @@ def _is_own(presented: Presented) -> bool:
     headers = presented.headers
     # On a unix socket the client says anything for a host, such as ``unix``.
     host = "localhost" if presented.client is None else headers.get("host")
-    return _is_local(host, headers.get("origin"))
+    origin = headers.get("origin")
+    if len(host or "") + len(origin or "") > _LONGEST_LOCAL:
+        return False
+    return _is_local(host, origin)
 
 
 @lru_cache(maxsize=256)

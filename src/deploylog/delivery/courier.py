@@ -78,6 +78,7 @@ class Courier:
         self._interest = Interest(
             scope=ROOT, filter=self.subscription.filter, visibility=errand.visibility
         )
+        self._caller = f"{self.subscription.owner.kind}:{self.subscription.owner.id}"
         self._stir = asyncio.Event()
         self._room = asyncio.Event()
         self._stopping = False
@@ -101,7 +102,7 @@ class Courier:
     async def run(self) -> None:
         """Deliver until stopped, or disabled."""
         await self._restore()
-        with self._hub.reader(self._interest, after=self.checkpoint) as reader:
+        with self._hub.reader(self._interest, after=self.checkpoint, caller=self._caller) as reader:
             feeding = asyncio.create_task(self._feed(reader))
             feeding.add_done_callback(lambda _: self.stop())
             try:
@@ -274,6 +275,8 @@ class Courier:
                 visibility=self._interest.visibility,
                 before=event.position,
                 limit=1 if lane == ROOT else LOOKED_BACK,
+                purpose="background",
+                caller=self._caller,
             )
         )
         # Below the lane's scope lie those of others.

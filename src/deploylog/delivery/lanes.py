@@ -13,12 +13,15 @@ import msgspec
 
 from deploylog.catalogue import place_of
 from deploylog.delivery import schedule
-from deploylog.events import Event
+from deploylog.events import Event, size_of
 from deploylog.scope import ROOT, Scope, deployment_scope
 from deploylog.subscriptions import REDELIVERED, Order, Pending
 
 #: Events that wait in memory, and that are kept as pending, before no more are read.
 MOST_WAITING = 1_000
+
+#: Bytes of them, about.
+MOST_BYTES = 16 * 1024 * 1024
 
 #: Lanes whose newest event is remembered.
 _REMEMBERED = 10_000
@@ -74,7 +77,7 @@ class _Lane:
         return bool(self.queue) and self.queue[0].tries > 0
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _lane_of(scopes: tuple[Scope, ...]) -> Scope:
     """The deployment, or the first scope of what is in none."""
     place = place_of(scopes)
@@ -98,6 +101,7 @@ class Lanes:
         self._opened: deque[int] = deque()
         self._open: set[int] = set()
         self._kept = 0
+        self._bytes = 0
         self._seen = checkpoint
         self._previous: dict[str, Place] = {}
         self._held: list[Pending] = []
@@ -112,7 +116,8 @@ class Lanes:
     @property
     def has_room(self) -> bool:
         """Whether more may be added."""
-        return len(self._open) < MOST_WAITING and self._kept < MOST_WAITING
+        waits = len(self._open) < MOST_WAITING and self._kept < MOST_WAITING
+        return waits and self._bytes < MOST_BYTES
 
     @property
     def next_due(self) -> int | None:
@@ -128,6 +133,7 @@ class Lanes:
         lane = self._lane(name)
         item = Item(event=event, previous=self._previous.get(name), gap=gap)
         self._remember(name, Place(event.position, event.id))
+        self._bytes += size_of(event)
         self._opened.append(event.position)
         self._open.add(event.position)
         lane.queue.append(item)
@@ -145,6 +151,7 @@ class Lanes:
         lane = self._lane(name)
         lane.queue.append(Item(event=event, tries=pending.tries, first=pending.first, is_kept=True))
         self._kept += 1
+        self._bytes += size_of(event)
         if len(lane.queue) == 1:
             lane.due = pending.due
             self._wait(name, lane)
@@ -188,6 +195,7 @@ class Lanes:
         lane = self._lanes[parcel.lane]
         for item in parcel.items:
             lane.queue.popleft()
+            self._bytes -= size_of(item.event)
             self._open.discard(item.event.position)
         kept = tuple(item.event.position for item in parcel.items if item.is_kept)
         self._kept -= len(kept)

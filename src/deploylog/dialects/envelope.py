@@ -1,12 +1,14 @@
 """The envelope: whatever goes wrong below it, a 401 too, is answered in the dialect's own words."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploylog.auth import Gate, Presented
 from deploylog.bodies import EarlyBody
@@ -33,6 +35,9 @@ def never(request: Request) -> bool:
     """For paths that are not."""
     return False
 
+
+#: Seconds after which a request that is still being answered is watched for the end of its client.
+PATIENCE_SECONDS = 0.05
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -87,8 +92,9 @@ class Envelope:
             if endpoint is None:
                 raise MethodNotAllowed(f"there is no {request.method} {request.url.path[:256]}")
             request = await self._admit(request)
-            response = await endpoint(request)
-            await response(scope, receive, observed)
+            response = await _answered(endpoint, request)
+            if response is not None:
+                await response(scope, receive, observed)
         except Exception as error:
             if begun:
                 raise
@@ -114,6 +120,37 @@ class Envelope:
             error = InternalError()
         self._failed(type(error).__name__)
         return error
+
+
+async def _answered(endpoint: Endpoint, request: Request) -> ASGIApp | None:
+    """The endpoint's response; ``None`` when the client went before a read was answered.
+
+    What a client asked to be written is written all the same.
+    """
+    if request.method not in ("GET", "HEAD"):
+        return await endpoint(request)
+    answering = asyncio.ensure_future(endpoint(request))
+    try:
+        done, _ = await asyncio.wait([answering], timeout=PATIENCE_SECONDS)
+        if not done:
+            await _until_either(answering, request)
+        return await answering if answering.done() else None
+    finally:
+        answering.cancel()
+
+
+async def _until_either(answering: asyncio.Future[Any], request: Request) -> None:
+    """Wait until the request is answered, or its client is gone."""
+    gone: asyncio.Future[Any] = asyncio.create_task(_until_gone(request.receive))
+    try:
+        await asyncio.wait([answering, gone], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _presented(request: Request) -> Presented:

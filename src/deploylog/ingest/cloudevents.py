@@ -270,7 +270,7 @@ def _scopes(text: str) -> tuple[Scope, ...]:
     return _parsed_scopes(text)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _parsed_scopes(text: str) -> tuple[Scope, ...]:
     return tuple(dict.fromkeys(parse_scope(path) for path in text.split()))
 

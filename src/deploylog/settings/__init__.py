@@ -22,6 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_unpacked_bytes: int
     max_batch_events: int
     heartbeat_seconds: float
+    query_timeout_seconds: float
+    max_stream_memory_mib: int
     rfs_strict: bool
     unix_socket: str
     base_paths: str
@@ -71,6 +73,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_unpacked_bytes": (1024, 1 << 32),
     "max_batch_events": (1, 100_000),
     "heartbeat_seconds": (0.05, 3600),
+    "query_timeout_seconds": (0.1, 3600),
+    "max_stream_memory_mib": (8, 1 << 20),
     "changeset_days": (0, 36500),
     "bluelink_recent_seconds": (0, 1 << 31),
     "escape_page_size": (1, 1000),

@@ -67,6 +67,18 @@ SETTINGS = (
         help="Seconds after which a silent stream shows that it is alive.",
     ),
     Setting(
+        name="query_timeout_seconds",
+        type=float,
+        default=10.0,
+        help="Seconds that a query may run, and that it may wait for its turn.",
+    ),
+    Setting(
+        name="max_stream_memory_mib",
+        type=int,
+        default=128,
+        help="MiB for streams: half keep new events for readers, half are frames being sent.",
+    ),
+    Setting(
         name="rfs_strict",
         type=bool,
         default=False,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from deploylog.errors import InvalidSettings
 from deploylog.store.base import (
+    QUERY_SECONDS,
     CommitObserver,
     Contents,
     Finding,
@@ -14,11 +15,13 @@ from deploylog.store.base import (
 )
 
 
-def open_store(url: str, *, observer: CommitObserver) -> OpenStore:
+def open_store(
+    url: str, *, observer: CommitObserver, query_seconds: float = QUERY_SECONDS
+) -> OpenStore:
     """The store at ``url``: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``."""
     from deploylog.store.sqlite import open_sqlite
 
-    return open_sqlite(_sqlite_path(url), observer=observer)
+    return open_sqlite(_sqlite_path(url), observer=observer, query_seconds=query_seconds)
 
 
 def store_exists(url: str) -> bool:

@@ -20,6 +20,17 @@ from deploylog.principals import ALL, Grant, Visibility
 from deploylog.scope import ROOT, Scope
 from deploylog.subscriptions import Attempt, Delivery, Message, Pending, Subscription
 
+#: Bytes of events that one read returns, about; it returns at least one event.
+PAGE_BYTES = 8 * 1024 * 1024
+
+#: Seconds that a query may run, where nothing else is set.
+QUERY_SECONDS = 10.0
+
+#: What a read is for. Others wait for a ``lookup``, which is cheap by its nature: a credential,
+#: what an append needs, the live tail. A ``query`` is a request's own, with a deadline. What
+#: streams and deliveries catch up with is in the ``background``, and may take its time.
+Purpose = Literal["lookup", "query", "background"]
+
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Which events, in which order."""
@@ -32,10 +43,12 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     before: int | None = None
     order: Literal["newest", "oldest"] = "newest"
     limit: int = 100
+    #: Bytes of events, about; the first event is returned whatever its size.
+    bytes: int = PAGE_BYTES
+    purpose: Purpose = "query"
+    #: Whose share of the readers it takes, ``Principal.identity``; empty for the service's own.
+    caller: str = ""
 
-
-#: Bytes of events that one read returns, about; it returns at least one event.
-PAGE_BYTES = 8 * 1024 * 1024
 
 #: Damaged events that one read names.
 MAX_DAMAGED = 1_000
@@ -119,7 +132,7 @@ class EventLog(Protocol):
 
     async def read(self, query: Query) -> Page:
         """The first events that ``query`` asks for: ``limit`` of them at most, and fewer when
-        they would take more than ``PAGE_BYTES``.
+        they would take more than ``Query.bytes``.
 
         Only ``Page.next`` tells whether there are more. A damaged event is named in
         ``Page.damaged`` and the others come all the same.
@@ -168,9 +181,12 @@ class EventLog(Protocol):
 
 
 class Catalogue(Protocol):
-    """Stacks and deployments, as the recorded events tell of them."""
+    """Stacks and deployments, as the recorded events tell of them.
 
-    async def projects(self, visibility: Visibility) -> list[str]:
+    Lists are queries as ``EventLog.read`` has them, ``caller`` is ``Query.caller``.
+    """
+
+    async def projects(self, visibility: Visibility, *, caller: str = "") -> list[str]:
         """The names of the projects that have a visible stack, in order."""
         ...
 
@@ -181,6 +197,7 @@ class Catalogue(Protocol):
         project: str | None = None,
         name: str | None = None,
         deleted: bool = False,
+        caller: str = "",
     ) -> list[Stack]:
         """The visible stacks that exist, or with ``deleted`` all that ever did, newest first."""
         ...
@@ -197,6 +214,7 @@ class Catalogue(Protocol):
         stack_id: str | None = None,
         before: str | None = None,
         limit: int = 100,
+        caller: str = "",
     ) -> list[Deployment]:
         """The visible deployments, last started first, those started before ``before``."""
         ...
@@ -244,6 +262,7 @@ class Changesets(Protocol):
         stack: str | None = None,
         before: str | None = None,
         limit: int = 100,
+        caller: str = "",
     ) -> list[Changeset]:
         """The visible change sets, last added first, those added before ``before``.
 

@@ -127,6 +127,10 @@ class EndReader:
         """See ``Reader``."""
         self._reader.close()
 
+    def when_closed(self, call: Callable[[], None]) -> None:
+        """See ``Reader``."""
+        self._reader.when_closed(call)
+
 
 @contextmanager
 def following(

@@ -225,9 +225,12 @@ class AppendQuery(msgspec.Struct, frozen=True, kw_only=True):
     deployment: str | None
 
 
-@lru_cache(maxsize=1024)
 def parse_append_query(query: str) -> AppendQuery:
     """Read the query of a request to append: a producer sends the same one time and again."""
+    return _known_query(query) if len(query) <= _LONGEST_KNOWN else _append_query(query)
+
+
+def _append_query(query: str) -> AppendQuery:
     parameters = Parameters(query)
     asked = AppendQuery(
         scopes=tuple(parse_scope(path) for path in parameters.all("scope")),
@@ -236,6 +239,12 @@ def parse_append_query(query: str) -> AppendQuery:
     )
     parameters.done()
     return asked
+
+
+#: Characters of a query that is worth remembering.
+_LONGEST_KNOWN = 1024
+
+_known_query = lru_cache(maxsize=1024)(_append_query)
 
 
 class StackQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,7 +300,7 @@ def events_path(filter: Filter, event: Event) -> str:
     return f"{_filter_path(filter)}&before={event.id}"
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _filter_path(filter: Filter) -> str:
     names = {field: name for name, field in FILTERS.items()}
     pairs = [("order", "oldest"), *(("scope", str(path)) for path in filter.scopes)]

@@ -12,7 +12,7 @@ import apsw
 
 from deploylog.cursor import EPOCH_BITS
 from deploylog.errors import OperatorError
-from deploylog.store.base import CommitObserver
+from deploylog.store.base import QUERY_SECONDS, CommitObserver
 from deploylog.store.migrate import Migration, migrate, migrations
 from deploylog.store.sqlite.catalogue import SqliteCatalogue
 from deploylog.store.sqlite.changesets import SqliteChangesets
@@ -70,6 +70,7 @@ async def open_sqlite(
     file: Path,
     *,
     observer: CommitObserver,
+    query_seconds: float = QUERY_SECONDS,
     clock: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[SqliteStore]:
     """The store in ``file``, brought to this program's schema; ``clock`` gives ns."""
@@ -84,7 +85,7 @@ async def open_sqlite(
     epoch = _epoch(connection)
     with opening(file):
         files = StoreFiles(connection)
-    readers = Readers(file)
+    readers = Readers(file, query_seconds=query_seconds)
     writer = Writer(
         connection,
         Recorder(connection, epoch=epoch, clock=clock),

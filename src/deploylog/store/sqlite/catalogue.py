@@ -229,11 +229,12 @@ class SqliteCatalogue:
         """``readers`` is where to read."""
         self._readers = readers
 
-    async def projects(self, visibility: Visibility) -> list[str]:
+    async def projects(self, visibility: Visibility, *, caller: str = "") -> list[str]:
         """See ``Catalogue``."""
         visible, values = visible_rows(visibility)
         sql = f"SELECT DISTINCT project FROM stacks AS c WHERE {visible} ORDER BY project"
-        return [row[0] for row in await self._readers.rows(sql, values)]
+        rows = await self._readers.queries.rows(sql, values, caller=caller)
+        return [row[0] for row in rows]
 
     async def stacks(
         self,
@@ -242,6 +243,7 @@ class SqliteCatalogue:
         project: str | None = None,
         name: str | None = None,
         deleted: bool = False,
+        caller: str = "",
     ) -> list[Stack]:
         """See ``Catalogue``."""
         visible, values = visible_rows(visibility)
@@ -253,7 +255,7 @@ class SqliteCatalogue:
             " ORDER BY c.created DESC, c.id DESC"
         )
         wanted = {"project": project, "name": name, "deleted": deleted}
-        rows = await self._readers.rows(sql, values | wanted)
+        rows = await self._readers.queries.rows(sql, values | wanted, caller=caller)
         return [_stack_of(row) for row in rows]
 
     async def stack(self, project: str, name: str) -> Stack:
@@ -274,11 +276,13 @@ class SqliteCatalogue:
         stack_id: str | None = None,
         before: str | None = None,
         limit: int = 100,
+        caller: str = "",
     ) -> list[Deployment]:
         """See ``Catalogue``."""
         visible, values = visible_rows(visibility)
         wanted = {"project": project, "stack_id": stack_id, "before": before, "limit": limit}
-        rows = await self._readers.rows(_DEPLOYMENTS.format(visible=visible), values | wanted)
+        sql = _DEPLOYMENTS.format(visible=visible)
+        rows = await self._readers.queries.rows(sql, values | wanted, caller=caller)
         return [_deployment_of(row) for row in rows]
 
     async def deployment(self, id: str) -> Deployment:

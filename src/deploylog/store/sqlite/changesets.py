@@ -52,14 +52,14 @@ class SqliteChangesets:
 
     async def changes(self, id: str) -> bytes:
         """See ``Changesets``."""
-        document = await self._readers.run(lambda connection: _document(connection, id))
+        document = await self._readers.background.run(lambda connection: _document(connection, id))
         if document is None:
             raise ChangesetNotFound(f"there is no change set {id!r}")
         return document
 
     async def unfinished(self) -> list[Changeset]:
         """See ``Changesets``."""
-        return [_changeset_of(row) for row in await self._readers.rows(_UNFINISHED)]
+        return [_changeset_of(row) for row in await self._readers.background.rows(_UNFINISHED)]
 
     async def forget(self, created_before: int) -> int:
         """See ``Changesets``."""
@@ -79,11 +79,13 @@ class SqliteChangesets:
         stack: str | None = None,
         before: str | None = None,
         limit: int = 100,
+        caller: str = "",
     ) -> list[Changeset]:
         """See ``Changesets``."""
         visible, values = visible_rows(visibility)
         wanted = {"project": project, "stack": stack, "before": before, "limit": limit}
-        rows = await self._readers.rows(_LISTED.format(visible=visible), values | wanted)
+        sql = _LISTED.format(visible=visible)
+        rows = await self._readers.queries.rows(sql, values | wanted, caller=caller)
         return [_changeset_of(row) for row in rows]
 
 

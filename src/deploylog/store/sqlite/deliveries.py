@@ -129,12 +129,14 @@ class SqliteDeliveries:
     async def pending(self, subscription: str) -> list[Pending]:
         """See ``Deliveries``."""
         sql = f"{_PENDING} WHERE {_OF} AND NOT parked ORDER BY position"
-        return [_pending_of(row) for row in await self._readers.rows(sql, (subscription,))]
+        return [
+            _pending_of(row) for row in await self._readers.background.rows(sql, (subscription,))
+        ]
 
     async def parked(self, subscription: str, *, after: int = 0, limit: int = 100) -> list[Pending]:
         """See ``Deliveries``."""
         sql = f"{_PENDING} WHERE {_OF} AND parked AND position > ? ORDER BY position LIMIT ?"
-        rows = await self._readers.rows(sql, (subscription, after, limit))
+        rows = await self._readers.background.rows(sql, (subscription, after, limit))
         return [_pending_of(row) for row in rows]
 
     async def attempts(
@@ -143,7 +145,7 @@ class SqliteDeliveries:
         """See ``Deliveries``."""
         sql = f"{_ATTEMPTS} WHERE {_OF} AND number < ? ORDER BY number DESC LIMIT ?"
         last = before if before is not None else 2**63 - 1
-        rows = await self._readers.rows(sql, (subscription, last, limit))
+        rows = await self._readers.background.rows(sql, (subscription, last, limit))
         return [_attempt_of(row) for row in rows]
 
     async def redeliver(self, subscription: str, position: int) -> None:
@@ -173,18 +175,20 @@ class SqliteDeliveries:
     async def message(self, subscription: str, deployment: Scope) -> Message | None:
         """See ``Deliveries``."""
         sql = f"SELECT deployment, channel, ts FROM messages WHERE {_OF} AND deployment = ?"
-        for path, channel, ts in await self._readers.rows(sql, (subscription, deployment)):
+        for path, channel, ts in await self._readers.background.rows(
+            sql, (subscription, deployment)
+        ):
             return Message(deployment=Scope(path), channel=channel, ts=ts)
         return None
 
     async def backlog(self, subscription: str) -> Backlog:
         """See ``Deliveries``."""
-        [(pending, parked, due)] = await self._readers.rows(_BACKLOG, (subscription,))
+        [(pending, parked, due)] = await self._readers.background.rows(_BACKLOG, (subscription,))
         return Backlog(pending=pending, parked=parked, due=due)
 
     async def parked_counts(self) -> dict[str, int]:
         """See ``Deliveries``."""
-        return dict(await self._readers.rows(_PARKED_COUNTS))
+        return dict(await self._readers.background.rows(_PARKED_COUNTS))
 
     async def forget(self, started_before: int) -> int:
         """See ``Deliveries``."""

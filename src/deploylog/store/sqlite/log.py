@@ -66,8 +66,8 @@ class SqliteLog:
 
     async def read(self, query: Query) -> Page:
         """See ``EventLog``."""
-        page = await self._readers.run(
-            lambda connection: read_events(connection, query, self.epoch)
+        page = await self._readers.of(query.purpose).run(
+            lambda connection: read_events(connection, query, self.epoch), caller=query.caller
         )
         for each in page.damaged:
             self._meet(each.position, each.reason)

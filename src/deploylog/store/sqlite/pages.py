@@ -27,10 +27,11 @@ Match = tuple[int, int]
 class Filling:
     """A page while it is being filled."""
 
-    def __init__(self, connection: apsw.Connection, *, limit: int, epoch: int) -> None:
+    def __init__(self, connection: apsw.Connection, *, limit: int, size: int, epoch: int) -> None:
         """Read the events with ``connection``."""
         self._connection = connection
         self._limit = limit
+        self._most_bytes = min(size, PAGE_BYTES)
         self._epoch = epoch
         self._events: list[Event] = []
         self._damaged: list[Damaged] = []
@@ -69,7 +70,7 @@ class Filling:
         positions: list[int] = []
         for position, size in matches:
             size += _OTHER_BYTES
-            if self._size and self._size + size > PAGE_BYTES:
+            if self._size and self._size + size > self._most_bytes:
                 break
             self._size += size
             positions.append(position)

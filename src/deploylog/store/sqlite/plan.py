@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import apsw
 import msgspec
 
-from deploylog.filters import Filter
+from deploylog.filters import AnyOf, Filter
 from deploylog.scope import ROOT, Scope, contains
 from deploylog.store.base import Page, Query
 from deploylog.store.sqlite.connection import SqlValue, one_row, one_value
@@ -22,6 +22,8 @@ from deploylog.store.sqlite.where import (
     Source,
     filter_conditions,
     groups_condition,
+    has_index,
+    next_value,
     scopes_condition,
 )
 
@@ -30,6 +32,9 @@ _PROBE = 256
 
 #: Positions looked at in one step: little at first, for the page that is full at once.
 _LARGEST_STEP = 20_000
+
+#: Values that prefixes stand for, above which the prefixes are compared.
+_MOST_SPELLED_OUT = 500
 
 _EVERY_EVENT = (Source(table="events", sql="1", values=()),)
 
@@ -50,7 +55,7 @@ def read_events(connection: apsw.Connection, query: Query, epoch: int) -> Page:
     ranges = _ranges(connection, query)
     if newest:
         ranges.reverse()
-    filling = Filling(connection, limit=query.limit, epoch=epoch)
+    filling = Filling(connection, limit=query.limit, size=query.bytes, epoch=epoch)
     for span in ranges:
         if filling.is_full:
             break
@@ -60,9 +65,10 @@ def read_events(connection: apsw.Connection, query: Query, epoch: int) -> Page:
 
 def _conditions(connection: apsw.Connection, query: Query) -> list[Condition] | None:
     """What must hold; ``None`` when nothing can."""
-    if not all(condition.values or condition.prefixes for condition in query.filter.all_of):
+    filter = _spelled_out(connection, query.filter)
+    if not all(condition.values or condition.prefixes for condition in filter.all_of):
         return None
-    conditions = filter_conditions(query.filter)
+    conditions = filter_conditions(filter)
     if query.visibility.groups is not None:
         conditions.append(groups_condition(query.visibility.groups))
     for scopes in _scopes(query):
@@ -71,6 +77,30 @@ def _conditions(connection: apsw.Connection, query: Query) -> list[Condition] | 
             return None
         conditions.append(scopes_condition(numbers))
     return conditions
+
+
+def _spelled_out(connection: apsw.Connection, filter: Filter) -> Filter:
+    """``filter`` with the values that are in the log instead of prefixes, where they are few.
+
+    To compare each event with hundreds of prefixes takes seconds; to look them up, no time.
+    """
+    conditions = tuple(_with_values(connection, condition) for condition in filter.all_of)
+    return msgspec.structs.replace(filter, all_of=conditions)
+
+
+def _with_values(connection: apsw.Connection, condition: AnyOf) -> AnyOf:
+    if not condition.prefixes or not has_index(condition.field):
+        return condition
+    sql = next_value(condition.field)
+    values = dict.fromkeys(condition.values)
+    for prefix in condition.prefixes:
+        least = prefix
+        while row := one_row(connection, sql, (least, prefix)):
+            values[row[0]] = None
+            if len(values) > _MOST_SPELLED_OUT:
+                return condition
+            least = f"{row[0]}\0"
+    return AnyOf(field=condition.field, values=tuple(values))
 
 
 def _scopes(query: Query) -> Iterator[tuple[Scope, ...]]:

@@ -1,57 +1,195 @@
-"""Readers: a few connections, each used by one thread at a time."""
+"""Readers: pools of connections, each connection used by one thread at a time."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import apsw
 
+from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
+from deploylog.shares import Shares
+from deploylog.store.base import Purpose
 from deploylog.store.sqlite.connection import SqlValue, connect, store_errors
 
-READERS = 4
+#: Connections of each pool. Credentials, appends and the live tail must never wait for a query.
+LOOKUP_READERS = 2
+QUERY_READERS = 4
+BACKGROUND_READERS = 2
+
+#: KiB of the file that each connection caches; the operating system caches the rest.
+CACHE_KIB = 32 * 1024
+
+#: Seconds between two interrupts of a read that goes on: one between two statements has no effect.
+_AGAIN_SECONDS = 0.02
 
 _Result = TypeVar("_Result")
 
 Bindings = Sequence[SqlValue] | Mapping[str, SqlValue]
 
 
-class Readers:
+class _Job:
+    """One read, which another thread may interrupt."""
+
+    def __init__(self, read: Callable[[apsw.Connection], Any]) -> None:
+        self.read = read
+        self._connection: apsw.Connection | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def begin(self, connection: apsw.Connection) -> None:
+        """Use ``connection`` from now on."""
+        with self._lock:
+            if self._stopped:
+                raise StoreUnavailable("the read was stopped")
+            self._connection = connection
+
+    def end(self) -> None:
+        """Leave the connection, which is another job's next."""
+        with self._lock:
+            self._connection = None
+
+    def stop(self) -> None:
+        """Interrupt what runs, and begin nothing."""
+        with self._lock:
+            self._stopped = True
+            if self._connection is not None:
+                self._connection.interrupt()
+
+
+class Pool:
     """Runs reads in threads, each in a transaction of its own, so that it sees one state."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the connections."""
-        self._connections = [connect(path) for _ in range(READERS)]
+    def __init__(self, path: Path, *, size: int, share: int, seconds: float | None) -> None:
+        """Open ``size`` connections, of which a caller uses ``share`` at a time.
+
+        A read may wait ``seconds`` for its turn, and run as long; ``None`` is no limit.
+        """
+        self._connections = [_connect(path) for _ in range(size)]
         self._free: SimpleQueue[apsw.Connection] = SimpleQueue()
         for connection in self._connections:
             self._free.put(connection)
-        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="deploylog-read")
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="deploylog-read")
+        self._turns = Shares(size, share=share)
+        self._seconds = seconds
+        self._jobs: set[_Job] = set()
 
-    async def run(self, read: Callable[[apsw.Connection], _Result]) -> _Result:
-        """What ``read`` returns; the driver's errors raise StoreUnavailable."""
+    async def run(self, read: Callable[[apsw.Connection], _Result], *, caller: str = "") -> _Result:
+        """Return what ``read`` returns.
+
+        Raises QueryTooExpensive when it takes too long, TooMany or StoreUnavailable when its turn
+        does not come, StoreUnavailable for the driver's errors.
+        """
+        await self._take_turn(caller)
+        job = _Job(read)
+        self._jobs.add(job)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._read, read)
+        future = loop.run_in_executor(self._threads, self._read, job)
+        future.add_done_callback(lambda done: self._done(job, done, caller))
+        try:
+            async with asyncio.timeout(self._seconds):
+                await asyncio.wait([future])
+        except TimeoutError as error:
+            raise QueryTooExpensive from error
+        finally:
+            if not future.done():
+                _stop(job, future, loop)
+        result: _Result = future.result()
+        return result
 
-    async def rows(self, sql: str, values: Bindings = ()) -> list[tuple[Any, ...]]:
+    async def rows(
+        self, sql: str, values: Bindings = (), *, caller: str = ""
+    ) -> list[tuple[Any, ...]]:
         """Every row of one select."""
-        return await self.run(lambda connection: connection.execute(sql, values).fetchall())
+        return await self.run(
+            lambda connection: connection.execute(sql, values).fetchall(), caller=caller
+        )
 
-    def _read(self, read: Callable[[apsw.Connection], _Result]) -> _Result:
+    async def _take_turn(self, caller: str) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._turns.take(caller)
+        except TimeoutError as error:
+            if self._turns.is_full(caller):
+                raise TooMany("too many of your queries are running; try again later") from error
+            raise StoreUnavailable("too many queries are running; try again later") from error
+
+    def _done(self, job: _Job, future: asyncio.Future[Any], caller: str) -> None:
+        self._jobs.discard(job)
+        self._turns.give(caller)
+        # Nobody may be left who waits for it.
+        if not future.cancelled():
+            future.exception()
+
+    def _read(self, job: _Job) -> Any:
         connection = self._free.get()
         try:
             with store_errors():
-                connection.execute("BEGIN")
-                try:
-                    return read(connection)
-                finally:
-                    connection.execute("COMMIT")
+                return _in_transaction(connection, job)
         finally:
             self._free.put(connection)
 
     def close(self) -> None:
-        """Let running reads end, then close the connections."""
+        """Stop running reads, then close the connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        while self._free.qsize() < len(self._connections):
+            for job in self._jobs:
+                job.stop()
+            time.sleep(0.001)
         self._threads.shutdown()
         for connection in self._connections:
             connection.close()
+
+
+class Readers(Pool):
+    """The pools: for look-ups that others wait for, and apart from it for what may take long."""
+
+    def __init__(self, path: Path, *, query_seconds: float) -> None:
+        """Let a query wait ``query_seconds`` for its turn, and run as long."""
+        super().__init__(path, size=LOOKUP_READERS, share=LOOKUP_READERS, seconds=None)
+        self.queries = Pool(
+            path, size=QUERY_READERS, share=QUERY_READERS // 2, seconds=query_seconds
+        )
+        self.background = Pool(path, size=BACKGROUND_READERS, share=1, seconds=None)
+
+    def of(self, purpose: Purpose) -> Pool:
+        """The pool for reads of this purpose."""
+        return {"lookup": self, "query": self.queries, "background": self.background}[purpose]
+
+    def close(self) -> None:
+        """Close every pool."""
+        self.queries.close()
+        self.background.close()
+        super().close()
+
+
+def _connect(path: Path) -> apsw.Connection:
+    connection = connect(path)
+    with store_errors():
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection
+
+
+def _in_transaction(connection: apsw.Connection, job: _Job) -> Any:
+    job.begin(connection)
+    try:
+        connection.execute("BEGIN")
+        return job.read(connection)
+    finally:
+        # Before the end of the transaction, which is not to be interrupted.
+        job.end()
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
+def _stop(job: _Job, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Interrupt the read until it ends."""
+    if not future.done():
+        job.stop()
+        with suppress(RuntimeError):
+            loop.call_later(_AGAIN_SECONDS, _stop, job, future, loop)

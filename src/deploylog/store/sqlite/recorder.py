@@ -32,6 +32,9 @@ SPAN_BITS = 10
 #: Scopes to remember the number of; deployments come and go.
 _REMEMBERED_SCOPES = 50_000
 
+#: Characters of them.
+_REMEMBERED_CHARACTERS = 16 * 1024 * 1024
+
 
 #: Source, producer's id and scopes. The scopes are what was authorised: whoever may write one
 #: project can neither use up the ids of another, nor learn which there are.
@@ -178,6 +181,7 @@ class ScopeNumbers:
         self._connection = connection
         self._numbers: dict[Scope, int] = {}
         self._of_scopes: dict[tuple[Scope, ...], tuple[int, ...]] = {}
+        self._characters = 0
 
     def of(self, scopes: tuple[Scope, ...]) -> tuple[int, ...]:
         """The number of every prefix of ``scopes``; new ones get one."""
@@ -185,15 +189,20 @@ class ScopeNumbers:
         if known is None:
             paths = dict.fromkeys(path for scope in scopes for path in prefixes(scope))
             known = tuple(self._number(path) for path in paths)
-            if len(self._of_scopes) >= _REMEMBERED_SCOPES:
+            if (
+                len(self._of_scopes) >= _REMEMBERED_SCOPES
+                or self._characters >= _REMEMBERED_CHARACTERS
+            ):
                 self.clear()
             self._of_scopes[scopes] = known
+            self._characters += sum(map(len, paths))
         return known
 
     def clear(self) -> None:
         """Forget what is remembered; the table knows."""
         self._numbers.clear()
         self._of_scopes.clear()
+        self._characters = 0
 
     def _number(self, path: Scope) -> int:
         number = self._numbers.get(path)

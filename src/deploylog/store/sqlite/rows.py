@@ -44,6 +44,10 @@ WHOLE = ", ".join(f'e."{column}"' for column in (*COLUMNS, "checksum"))
 #: The events of a query as one JSON text.
 SELECTED = f"json_group_array(json_array({WHOLE}))"
 
+#: Characters of scopes or groups that are worth remembering. Clients choose them, so that without
+#: this limit the caches could take hundreds of megabytes.
+_LONGEST_KNOWN = 1024
+
 _decode_rows = msgspec.json.Decoder(list[Row]).decode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -153,9 +157,13 @@ def json_text(values: Iterable[object]) -> str:
     return msgspec.json.encode(tuple(values)).decode()
 
 
-@lru_cache(maxsize=4096)
 def _names_text(names: tuple[str, ...]) -> str:
     """A JSON array, made once: neighbours mostly have the same scopes and groups."""
+    return _known_text(names) if sum(map(len, names)) <= _LONGEST_KNOWN else json_text(names)
+
+
+@lru_cache(maxsize=4096)
+def _known_text(names: tuple[str, ...]) -> str:
     return json_text(names)
 
 
@@ -164,7 +172,13 @@ def names_of(text: str) -> tuple[str, ...]:
     return _decode_names(text)
 
 
-@lru_cache(maxsize=4096)
 def scopes_of(text: str) -> tuple[Scope, ...]:
     """The scopes of a JSON array."""
+    return _known_scopes(text) if len(text) <= _LONGEST_KNOWN else _scopes_of(text)
+
+
+def _scopes_of(text: str) -> tuple[Scope, ...]:
     return tuple(Scope(path) for path in _decode_names(text))
+
+
+_known_scopes = lru_cache(maxsize=4096)(_scopes_of)

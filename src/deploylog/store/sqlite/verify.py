@@ -19,7 +19,7 @@ from deploylog.changes import decode_changes
 from deploylog.errors import DeploylogError, OperatorError
 from deploylog.events import Event
 from deploylog.scope import prefixes
-from deploylog.store.base import Finding, Verified
+from deploylog.store.base import PAGE_BYTES, Finding, Verified
 from deploylog.store.migrate import migrations
 from deploylog.store.sqlite.catalogue import CatalogueWriter
 from deploylog.store.sqlite.connection import BUSY_TIMEOUT, all_rows, one_value, store_errors
@@ -167,7 +167,7 @@ class _Verification:
     def _read_page(self, after: int) -> int | None:
         """Verify the next events; where to go on."""
         matches: list[Match] = all_rows(self._connection, _NEXT, (after,))
-        filling = Filling(self._connection, limit=_PAGE, epoch=self._epoch)
+        filling = Filling(self._connection, limit=_PAGE, size=PAGE_BYTES, epoch=self._epoch)
         filling.add(matches)
         page = filling.page
         for each in page.damaged:

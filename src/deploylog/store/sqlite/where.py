@@ -57,6 +57,22 @@ def filter_conditions(filter: Filter) -> list[Condition]:
     return conditions
 
 
+def has_index(field: Field) -> bool:
+    """Whether an index has the values of the field in order."""
+    return field in _INDEXES
+
+
+def next_value(field: Field) -> str:
+    """Select the least value of the field that is not less than ``?1``, if it starts with ``?2``.
+
+    One step in the index, however many events have the value.
+    """
+    return (
+        f"SELECT {field} FROM events INDEXED BY {_INDEXES[field]} WHERE {field} >= ?1"
+        f" AND substr({field}, 1, length(?2)) = ?2 ORDER BY {field} LIMIT 1"
+    )
+
+
 def _any_of(condition: AnyOf) -> Condition:
     column = condition.field
     values = condition.values

@@ -1,0 +1,1 @@
+"""Attacks within a key's rights, and what a well-behaved client notices of them."""

@@ -1,0 +1,115 @@
+"""Shares: a limited amount of something, which callers take in turn."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Shares:
+    """An amount of which each caller may hold a share, and for which callers wait in turn.
+
+    A caller that asks often waits behind its own requests only: the callers that wait are served
+    round robin, one request each.
+    """
+
+    def __init__(self, total: int, *, share: int) -> None:
+        """Give out ``total``, and no more than ``share`` of it to one caller."""
+        self._free = self._total = total
+        self._share = share
+        self._held: Counter[str] = Counter()
+        #: By caller, in the order of their turns.
+        self._waiting: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
+
+    @property
+    def held(self) -> int:
+        """How much is given out."""
+        return self._total - self._free
+
+    def is_full(self, caller: str) -> bool:
+        """Whether ``caller`` holds all that one caller may."""
+        return self._held[caller] >= self._share
+
+    async def take(self, caller: str, amount: int = 1) -> int:
+        """Wait for ``amount``, and return it for ``give``; more than a share is one share."""
+        amount = min(amount, self._share)
+        if not self._waiting and self._fits(caller, amount):
+            self._grant(caller, amount)
+            return amount
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append((amount, turn))
+        self._serve()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give(caller, amount)
+            else:
+                self._leave(caller, turn)
+            raise
+        return amount
+
+    def take_now(self, caller: str, amount: int = 1) -> int:
+        """The same without waiting: 0 when it is not to be had, or not this caller's turn."""
+        amount = min(amount, self._share)
+        if self._waiting or not self._fits(caller, amount):
+            return 0
+        self._grant(caller, amount)
+        return amount
+
+    def give(self, caller: str, amount: int = 1) -> None:
+        """Return what ``take`` gave."""
+        self._free += amount
+        self._held[caller] -= amount
+        if not self._held[caller]:
+            del self._held[caller]
+        self._serve()
+
+    @asynccontextmanager
+    async def holding(self, caller: str, amount: int = 1) -> AsyncIterator[None]:
+        """Hold ``amount`` while in the block."""
+        taken = await self.take(caller, amount)
+        try:
+            yield
+        finally:
+            self.give(caller, taken)
+
+    def _fits(self, caller: str, amount: int) -> bool:
+        return amount <= self._free and self._held[caller] + amount <= self._share
+
+    def _grant(self, caller: str, amount: int) -> None:
+        self._free -= amount
+        self._held[caller] += amount
+
+    def _serve(self) -> None:
+        """Grant what can be granted, one request of each caller in turn."""
+        is_granted = True
+        while is_granted and self._waiting:
+            is_granted = False
+            for caller in list(self._waiting):
+                amount, turn = self._waiting[caller][0]
+                if self._held[caller] + amount > self._share:
+                    continue
+                if amount > self._free:
+                    # Small requests of others must not keep a large one waiting for ever.
+                    break
+                self._grant(caller, amount)
+                self._next_of(caller)
+                turn.set_result(None)
+                is_granted = True
+
+    def _next_of(self, caller: str) -> None:
+        """Let the caller's next request wait behind every other caller."""
+        requests = self._waiting.pop(caller)
+        requests.popleft()
+        if requests:
+            self._waiting[caller] = requests
+
+    def _leave(self, caller: str, turn: asyncio.Future[None]) -> None:
+        requests = self._waiting.get(caller, deque())
+        left = deque(each for each in requests if each[1] is not turn)
+        if left:
+            self._waiting[caller] = left
+        else:
+            self._waiting.pop(caller, None)
+        self._serve()

@@ -1,0 +1,89 @@
+"""The readers of the SQLite store: pools apart, a deadline, and interrupts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
+from deploylog.store.sqlite.connection import connect
+from deploylog.store.sqlite.readers import QUERY_READERS, Readers
+
+ENDLESS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+
+
+def endless(connection: apsw.Connection) -> None:
+    connection.execute(ENDLESS).fetchall()
+
+
+@pytest.fixture
+async def readers(tmp_path: Path) -> AsyncIterator[Readers]:
+    connect(tmp_path / "log.db").close()
+    readers = Readers(tmp_path / "log.db", query_seconds=0.2)
+    yield readers
+    readers.close()
+
+
+async def test_a_query_that_takes_too_long_is_stopped(readers: Readers):
+    async with asyncio.timeout(10):
+        with pytest.raises(QueryTooExpensive):
+            await readers.queries.run(endless)
+
+        assert await readers.queries.rows("SELECT 1") == [(1,)]
+
+
+async def test_a_lookup_does_not_wait_for_queries(readers: Readers):
+    async with asyncio.timeout(10):
+        queries = [asyncio.create_task(readers.queries.run(endless)) for _ in range(40)]
+        await asyncio.sleep(0)
+
+        assert await readers.rows("SELECT 1") == [(1,)]
+        assert not any(query.done() for query in queries)
+        for query in queries:
+            query.cancel()
+        await asyncio.wait(queries)
+
+
+async def test_a_query_does_not_wait_for_the_crowd_of_another_caller(readers: Readers):
+    async with asyncio.timeout(10):
+        crowd = [asyncio.create_task(readers.queries.run(endless, caller="ann")) for _ in range(40)]
+        await asyncio.sleep(0)
+
+        assert await readers.queries.rows("SELECT 1", caller="bob") == [(1,)]
+        assert not any(query.done() for query in crowd)
+        outcomes = await asyncio.gather(*crowd, return_exceptions=True)
+
+    kinds = {type(outcome) for outcome in outcomes}
+    assert kinds == {QueryTooExpensive, TooMany}
+
+
+async def test_a_query_whose_caller_leaves_is_stopped(tmp_path: Path):
+    connect(tmp_path / "log.db").close()
+    readers = Readers(tmp_path / "log.db", query_seconds=3600)
+    async with asyncio.timeout(10):
+        queries = [
+            asyncio.create_task(readers.queries.run(endless, caller=str(number)))
+            for number in range(QUERY_READERS)
+        ]
+        await asyncio.sleep(0.01)
+        for query in queries:
+            query.cancel()
+        await asyncio.wait(queries)
+
+        assert await readers.queries.rows("SELECT 1") == [(1,)]
+    readers.close()
+
+
+async def test_to_close_stops_what_runs(tmp_path: Path):
+    connect(tmp_path / "log.db").close()
+    readers = Readers(tmp_path / "log.db", query_seconds=3600)
+    query = asyncio.create_task(readers.queries.run(endless))
+    await asyncio.sleep(0.01)
+
+    readers.close()
+
+    async with asyncio.timeout(10):
+        with pytest.raises(StoreUnavailable):
+            await query
