@@ -12,8 +12,11 @@ MAX_NAME_LENGTH = 1024
 MAX_SCOPES = 16
 MAX_GROUPS = 64
 
-#: What the log's own events say they come from.
+#: What the log's own events say they come from. Nobody else's may: see ``is_reserved``.
 SOURCE = "deploylog"
+
+#: What ends a source's first part.
+_PARTS_END = ("", "/", ":", "?", "#")
 
 #: The group that everybody is in.
 EVERYBODY = "*"
@@ -103,6 +106,12 @@ def recorded_event(event: NewEvent, *, position: int, id: str, recorded: int) ->
         id=id,
         recorded=recorded,
     )
+
+
+def is_reserved(source: str) -> bool:
+    """Whether only the log itself may use this source: ``SOURCE`` and all below it, in any case."""
+    length = len(SOURCE)
+    return source[:length].lower() == SOURCE and source[length : length + 1] in _PARTS_END
 
 
 def check_event(event: NewEvent) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 
-from deploylog.catalogue import Deployment, Stack, check_name, parse_uuid
+from deploylog.catalogue import Counts, Deployment, Stack, check_name, parse_uuid, place_of
 from deploylog.cursor import parse_event_id
 from deploylog.errors import (
     Conflict,
@@ -20,7 +20,7 @@ from deploylog.errors import (
     StackExists,
     StackNotFound,
 )
-from deploylog.events import SOURCE, Event, NewEvent, check_event
+from deploylog.events import SOURCE, Event, NewEvent, check_event, is_reserved
 from deploylog.filters import Filter, any_of
 from deploylog.following import Followers
 from deploylog.hub import Gap, Hub, Interest, Reader
@@ -78,7 +78,24 @@ class EventService:
         *,
         request: RequestKey | None = None,
     ) -> list[Event]:
-        """Record all of ``events`` or none; raises Forbidden, or InvalidEvent with its place."""
+        """Record all of ``events`` or none; raises Forbidden, or InvalidEvent with its place.
+
+        None may come from the log's own source.
+        """
+        for line, event in enumerate(events, 1):
+            if is_reserved(event.source) and not _is_lost_run(event):
+                message = f"source {SOURCE!r} is reserved for the log itself"
+                raise InvalidEvent(message, field="source", line=line)
+        return await self._record(principal, events, request=request)
+
+    async def _record(
+        self,
+        principal: Principal,
+        events: Sequence[NewEvent],
+        *,
+        request: RequestKey | None = None,
+    ) -> list[Event]:
+        """Record what the principal may write, whatever its source."""
         allowed: set[tuple[Scope, ...]] = set()
         for line, event in enumerate(events, 1):
             try:
@@ -239,16 +256,30 @@ class EventService:
 
     async def deployment(self, principal: Principal, id: str) -> Deployment:
         """One deployment; raises DeploymentNotFound when there is none, or none to be seen."""
-        found = await self._store.catalogue.deployment(id.lower())
+        found = await self._find(id)
+        if not self.shows(principal, found):
+            raise _no_deployment(id)
+        return found
+
+    def shows(self, principal: Principal, deployment: Deployment) -> bool:
+        """Whether the principal may see the deployment."""
         visibility = principal.visibility
-        if visibility.shows_scopes(found.scopes) and visibility.shows_groups(found.groups):
-            return found
-        raise DeploymentNotFound(f"there is no deployment {id!r}")
+        return visibility.shows_scopes(deployment.scopes) and visibility.shows_groups(
+            deployment.groups
+        )
+
+    async def _find(self, id: str) -> Deployment:
+        """The deployment, whoever may see it; the error is that of one that cannot be seen."""
+        try:
+            return await self._store.catalogue.deployment(id.lower())
+        except DeploymentNotFound:
+            raise _no_deployment(id) from None
 
     async def open_deployment(self, principal: Principal, new: NewDeployment) -> Deployment:
         """Begin a deployment, and its stack if there is none of that name.
 
-        One that exists already under ``new.id`` is returned as it is.
+        One that exists already under ``new.id`` is returned as it is. A principal that cannot see
+        it gets the first answer again if it asks for the same, and Conflict if not.
         """
         id = parse_uuid(new.id) if new.id is not None else str(uuid4())
         _check(new)
@@ -257,28 +288,37 @@ class EventService:
             known = await self._store.catalogue.deployment(id)
         except DeploymentNotFound:
             await self._begin(principal, new, id)
-            return await self._store.catalogue.deployment(id)
+            known = await self._store.catalogue.deployment(id)
         if (known.project, known.stack) != (new.project, new.stack):
             raise Conflict(f"the id {id} is taken")
-        principal.require("write", known.scopes[0])
-        return known
+        if self.shows(principal, known):
+            principal.require("write", known.scopes[0])
+            return known
+        if not _is_same(new, known) or not principal.may("write", known.scopes[0]):
+            raise Conflict(f"the id {id} is taken")
+        return _as_opened(new, known)
 
     async def open_deployment_for(self, principal: Principal, id: str) -> Deployment:
         """The deployment whose events the principal is about to append."""
         known = self._open.get(id)
         if known is None:
-            known = await self._store.catalogue.deployment(id.lower())
+            known = await self._find(id)
             if len(self._open) >= _REMEMBERED:
                 self._open.clear()
             self._open[id] = known
         if not principal.may("write", known.scopes[0]):
-            raise DeploymentNotFound(f"there is no deployment {id!r}")
+            raise _no_deployment(id)
+        if self.shows(principal, known):
+            return known
+        # The refusal of another of its scopes would name it.
+        if not all(principal.may("write", path) for path in known.scopes):
+            raise _no_deployment(id)
         return known
 
     async def delete_stack(self, principal: Principal, project: str, name: str) -> None:
         """Let the name be free again; the events stay."""
         stack = await self.stack(principal, project, name)
-        await self.append(
+        await self._append_own(
             principal,
             [
                 NewEvent(
@@ -336,9 +376,13 @@ class EventService:
         await self._append_own(principal, [self._started(new, id, stack_id)])
 
     async def _append_own(self, principal: Principal, events: Sequence[NewEvent]) -> None:
-        """Append events that the caller did not number."""
+        """Append events of the log's own, which the caller did not number."""
         try:
-            await self.append(principal, events)
+            recorded = await self._record(principal, events)
+            pairs = zip(events, recorded, strict=True)
+            if strayed := [new for new, old in pairs if new.type != old.type]:
+                # Before the source was reserved, another event may have taken the id.
+                await self._record(principal, [_renumbered(event) for event in strayed])
         except InvalidEvent as error:
             raise InvalidEvent(error.message, field=error.field) from error
 
@@ -378,6 +422,44 @@ class EventService:
             message=f"{(new.operation or 'deployment').capitalize()} of {new.stack} started",
             data=_raw({name: value for name, value in details.items() if value is not None}),
         )
+
+
+def _no_deployment(id: str) -> DeploymentNotFound:
+    return DeploymentNotFound(f"there is no deployment {id!r}")
+
+
+def _is_same(new: NewDeployment, known: Deployment) -> bool:
+    """Whether ``known`` is what ``new`` asks for: then its answer tells nothing new."""
+    asked = (new.tool, new.environment, new.actor, tuple(sorted(set(new.groups))))
+    return (
+        asked == (known.tool, known.environment, known.actor, known.groups)
+        # Where the start does not say it, the end does.
+        and new.operation in (None, known.operation)
+        and (new.started is None or parse_time(new.started) == known.started)
+    )
+
+
+def _as_opened(new: NewDeployment, known: Deployment) -> Deployment:
+    """The deployment as it was when it was opened."""
+    return msgspec.structs.replace(
+        known, status="running", ended=None, message=None, counts=Counts(), operation=new.operation
+    )
+
+
+def _is_lost_run(event: NewEvent) -> bool:
+    """Whether it is what recorders up to version 0.1 say of a run whose end nobody saw, in the
+    log's name. The log has no such id of its own.
+    """
+    place = place_of(event.scopes)
+    return (
+        place is not None
+        and (event.source, event.type) == (SOURCE, "deployment.failed")
+        and event.producer_id == f"{place.deployment_id}/lost"
+    )
+
+
+def _renumbered(event: NewEvent) -> NewEvent:
+    return msgspec.structs.replace(event, producer_id=f"{event.producer_id}/{uuid4()}")
 
 
 def _require_readable(principal: Principal, path: Scope) -> None:

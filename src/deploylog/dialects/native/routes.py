@@ -222,6 +222,7 @@ class Native:
             scopes=deployment.scopes,
             groups=deployment.groups,
             actor=deployment.actor,
+            hides_actor=not self._service.shows(principal, deployment),
         )
 
     def _cursor(self, parameters: wire.Parameters, name: str) -> int | None:
