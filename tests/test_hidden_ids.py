@@ -154,6 +154,53 @@ async def test_staging_for_a_hidden_stack_shows_nothing_of_it(world: World, stor
     assert (kept["stack_id"], kept["groups"]) == (hidden_stack, ["ops"])
 
 
+@pytest.mark.parametrize("milliseconds", [-1, 0, 1])
+@pytest.mark.parametrize("place", ["header", "query"])
+async def test_a_cursor_at_a_hidden_event_does_not_show_when_it_was_recorded(
+    world: World, milliseconds: int, place: str
+):
+    await event(world, "first")
+    secret = await event(world, "secret", groups="ops")
+    await event(world, "last")
+    guess = off_by(secret, milliseconds)
+    headers, query = world.writer, "from=now"
+    if place == "header":
+        headers = headers | {"Last-Event-ID": guess}
+    else:
+        query = f"after={guess}"
+
+    async with world.service.stream(query, headers=headers) as stream:
+        frames = [await stream.next() for _ in range(3)]
+
+    gap, *events = frames
+    assert (gap.event, gap.data["reason"]) == ("gap", "unknown")
+    assert [frame.data["subject"] for frame in events] == ["first", "last"]
+
+
+@pytest.mark.parametrize("milliseconds", [-1, 0, 1])
+async def test_a_hidden_event_is_missing_however_well_its_id_is_guessed(
+    world: World, milliseconds: int
+):
+    guess = off_by(await event(world, "secret", groups="ops"), milliseconds)
+
+    answer = await world.service.get(f"{EVENTS}/{guess}", headers=world.writer)
+
+    assert answer.status == 404
+    assert answer.json["detail"] == "There is no such event."
+
+
+def off_by(id: str, milliseconds: int) -> str:
+    """The id of another moment."""
+    return str(uuid.UUID(int=uuid.UUID(id).int + (milliseconds << 80)))
+
+
+async def event(world: World, subject: str, **attributes: str) -> str:
+    body = {"type": "a.b", "source": "x", "scopes": "project/acme", "subject": subject}
+    answer = await world.service.post(json.dumps(body | attributes), headers=world.admin)
+    [id] = answer.ids
+    return str(id)
+
+
 async def stage(world: World, headers: Headers, **query: str) -> Any:
     asked = "&".join(f"{name}={value}" for name, value in query.items())
     body, path = new_plan(), f"{CHANGESETS}?project=acme&{asked}"

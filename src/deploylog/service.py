@@ -168,23 +168,28 @@ class EventService:
         """From what was recorded at that time (ns) or later."""
         return Start(after=await self._store.log.position_before(recorded))
 
-    async def start_after(self, id: str) -> Start:
-        """From what follows the event; an id of another log begins anew, and says so."""
+    async def start_after(self, principal: Principal, id: str) -> Start:
+        """From what follows the event; an id of another log begins anew, and says so.
+
+        So does that of an event which the principal cannot see: it could be guessed, and a good
+        guess must not be told from a bad one.
+        """
         head, floor = await self._store.log.head(), await self._store.log.floor()
         try:
             position = self.position(id)
         except InvalidCursor:
             return Start(after=floor, gap=Gap(after=0, floor=floor, reason="unknown"))
-        if position > head or not await self._is_recorded(id, position):
+        if position > head or not await self._has_seen(principal, id, position):
             return Start(after=floor, gap=Gap(after=position, floor=floor, reason="unknown"))
         return Start(after=position)
 
-    async def _is_recorded(self, id: str, position: int) -> bool:
-        """Whether ``id`` is that of the event there, as far as there is one: a log that was
-        restored from a copy gives positions a second time.
+    async def _has_seen(self, principal: Principal, id: str, position: int) -> bool:
+        """Whether ``id`` is that of the event there, and the principal may see it, as far as there
+        is one: a log that was restored from a copy gives positions a second time.
         """
         try:
-            return (await self._store.log.get(position)).id == id.lower()
+            event = await self._store.log.get(position)
+            return event.id == id.lower() and principal.visibility.shows(event)
         except EventNotFound:
             return True
 

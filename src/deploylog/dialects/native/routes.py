@@ -236,7 +236,7 @@ class Native:
         begin = parameters.one("from") or "now"
         after = request.headers.get("last-event-id") or after
         if after is not None:
-            return await self._service.start_after(after)
+            return await self._service.start_after(request.state.principal, after)
         if begin == "start":
             return await self._service.start_at_beginning()
         if begin == "now":
