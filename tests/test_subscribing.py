@@ -456,8 +456,9 @@ async def test_one_sees_ones_own_and_those_whose_scopes_one_administers(
 
 async def test_what_receivers_answer_is_the_owners_alone(subscribing: Subscribing, store: Store):
     mine = await created(subscribing)
+    [event] = await store.log.append([new_event(scopes=(Scope("project/acme"),))])
     await store.deliveries.claim("me", now=1, until=2)
-    told = delivery(mine, attempt(1, response="you said: secret"))
+    told = delivery(mine, attempt(event.position, response="you said: secret"))
     await store.deliveries.record("me", [told], now=1)
 
     [own] = await subscribing.attempts(OWNER, mine.id, before=None, limit=9)
@@ -465,6 +466,33 @@ async def test_what_receivers_answer_is_the_owners_alone(subscribing: Subscribin
 
     assert own.response == "you said: secret"
     assert (others.response, others.status, others.number) == ("", own.status, own.number)
+
+
+async def test_attempts_and_what_was_given_up_show_others_only_events_that_they_may_see(
+    subscribing: Subscribing, store: Store
+):
+    mine = await created(subscribing)
+    events = await store.log.append(
+        [new_event(scopes=(Scope("project/acme"),), groups=g) for g in (("ops",), (), ("ops",), ())]
+    )
+    for event in events:
+        await given_up(store, mine, event.position)
+    positions = [event.position for event in events]
+
+    async def pages(who: Principal) -> tuple[list[int], list[int]]:
+        """By one at a time, as far as there are any."""
+        attempts, before = [], None
+        while page := await subscribing.attempts(who, mine.id, before=before, limit=1):
+            attempts.append(page[0].position)
+            before = page[0].number
+        parked, after = [], 0
+        while left := await subscribing.parked(who, mine.id, after=after, limit=1):
+            after = left[0].pending.position
+            parked.append(after)
+        return attempts, parked
+
+    assert await pages(OWNER) == (positions[::-1], positions)
+    assert await pages(ADMIN) == (positions[3::-2], positions[1::2])
 
 
 async def test_what_one_may_not_see_is_as_what_there_is_not(subscribing: Subscribing):

@@ -19,8 +19,11 @@ MAX_GROUPS = 64
 #: fewer where it is called from deeper down.
 MAX_NESTING = 100
 
-#: What the log's own events say they come from.
+#: What the log's own events say they come from. Nobody else's may: see ``is_reserved``.
 SOURCE = "deploylog"
+
+#: What ends a source's first part.
+_PARTS_END = ("", "/", ":", "?", "#")
 
 #: The group that everybody is in.
 EVERYBODY = "*"
@@ -123,6 +126,12 @@ def size_of(event: NewEvent) -> int:
         if raw is not None:
             size += len(bytes(raw))
     return size + sum(map(len, event.scopes)) + sum(map(len, event.groups))
+
+
+def is_reserved(source: str) -> bool:
+    """Whether only the log itself may use this source: ``SOURCE`` and all below it, in any case."""
+    length = len(SOURCE)
+    return source[:length].lower() == SOURCE and source[length : length + 1] in _PARTS_END
 
 
 def check_event(event: NewEvent) -> None:

@@ -43,6 +43,9 @@ INTERVAL = 0.02
 
 _ENDS = ("deployment.completed", "deployment.failed")
 
+#: The source of what the recorder itself reports.
+_SOURCE = "deploylog-client"
+
 
 class Undelivered(DeploylogError):
     """The server did not answer for so long that events were left in the spool."""
@@ -373,7 +376,7 @@ def _missing_end(spool: Spool, events: Sequence[bytes], now: int) -> list[bytes]
         render_new_event(
             NewEvent(
                 type="deployment.failed",
-                source="deploylog",
+                source=_SOURCE,
                 scopes=(),
                 time=now,
                 producer_id=f"{spool.heading.opening.id}/lost",

@@ -32,6 +32,9 @@ GARBAGE_THRESHOLD = 20_000
 #: Connections that may wait to be accepted.
 BACKLOG = 4096
 
+#: How long running requests may take after SIGTERM, in seconds.
+GRACE_SECONDS = 5
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -108,7 +111,7 @@ def _configuration(application: Application) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
 
 

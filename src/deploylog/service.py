@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 
-from deploylog.catalogue import Deployment, Stack, check_name, parse_uuid
+from deploylog.catalogue import Counts, Deployment, Stack, check_name, parse_uuid, place_of
 from deploylog.cursor import parse_event_id
 from deploylog.errors import (
     AnswerTooLarge,
@@ -22,7 +22,7 @@ from deploylog.errors import (
     StackExists,
     StackNotFound,
 )
-from deploylog.events import SOURCE, Event, NewEvent, check_event
+from deploylog.events import SOURCE, Event, NewEvent, check_event, is_reserved
 from deploylog.filters import Filter, any_of
 from deploylog.following import Followers
 from deploylog.hub import Gap, Hub, Interest, Reader
@@ -86,7 +86,24 @@ class EventService:
         *,
         request: RequestKey | None = None,
     ) -> list[Event]:
-        """Record all of ``events`` or none; raises Forbidden, or InvalidEvent with its place."""
+        """Record all of ``events`` or none; raises Forbidden, or InvalidEvent with its place.
+
+        None may come from the log's own source.
+        """
+        for line, event in enumerate(events, 1):
+            if is_reserved(event.source) and not _is_lost_run(event):
+                message = f"source {SOURCE!r} is reserved for the log itself"
+                raise InvalidEvent(message, field="source", line=line)
+        return await self._record(principal, events, request=request)
+
+    async def _record(
+        self,
+        principal: Principal,
+        events: Sequence[NewEvent],
+        *,
+        request: RequestKey | None = None,
+    ) -> list[Event]:
+        """Record what the principal may write, whatever its source."""
         allowed: set[tuple[Scope, ...]] = set()
         for line, event in enumerate(events, 1):
             try:
@@ -184,23 +201,28 @@ class EventService:
         """From what was recorded at that time (ns) or later."""
         return Start(after=await self._store.log.position_before(recorded))
 
-    async def start_after(self, id: str) -> Start:
-        """From what follows the event; an id of another log begins anew, and says so."""
+    async def start_after(self, principal: Principal, id: str) -> Start:
+        """From what follows the event; an id of another log begins anew, and says so.
+
+        So does that of an event which the principal cannot see: it could be guessed, and a good
+        guess must not be told from a bad one.
+        """
         head, floor = await self._store.log.head(), await self._store.log.floor()
         try:
             position = self.position(id)
         except InvalidCursor:
             return Start(after=floor, gap=Gap(after=0, floor=floor, reason="unknown"))
-        if position > head or not await self._is_recorded(id, position):
+        if position > head or not await self._has_seen(principal, id, position):
             return Start(after=floor, gap=Gap(after=position, floor=floor, reason="unknown"))
         return Start(after=position)
 
-    async def _is_recorded(self, id: str, position: int) -> bool:
-        """Whether ``id`` is that of the event there, as far as there is one: a log that was
-        restored from a copy gives positions a second time.
+    async def _has_seen(self, principal: Principal, id: str, position: int) -> bool:
+        """Whether ``id`` is that of the event there, and the principal may see it, as far as there
+        is one: a log that was restored from a copy gives positions a second time.
         """
         try:
-            return (await self._store.log.get(position)).id == id.lower()
+            event = await self._store.log.get(position)
+            return event.id == id.lower() and principal.visibility.shows(event)
         except EventNotFound:
             return True
 
@@ -285,16 +307,30 @@ class EventService:
 
     async def deployment(self, principal: Principal, id: str) -> Deployment:
         """One deployment; raises DeploymentNotFound when there is none, or none to be seen."""
-        found = await self._store.catalogue.deployment(id.lower())
+        found = await self._find(id)
+        if not self.shows(principal, found):
+            raise _no_deployment(id)
+        return found
+
+    def shows(self, principal: Principal, deployment: Deployment) -> bool:
+        """Whether the principal may see the deployment."""
         visibility = principal.visibility
-        if visibility.shows_scopes(found.scopes) and visibility.shows_groups(found.groups):
-            return found
-        raise DeploymentNotFound(f"there is no deployment {id!r}")
+        return visibility.shows_scopes(deployment.scopes) and visibility.shows_groups(
+            deployment.groups
+        )
+
+    async def _find(self, id: str) -> Deployment:
+        """The deployment, whoever may see it; the error is that of one that cannot be seen."""
+        try:
+            return await self._store.catalogue.deployment(id.lower())
+        except DeploymentNotFound:
+            raise _no_deployment(id) from None
 
     async def open_deployment(self, principal: Principal, new: NewDeployment) -> Deployment:
         """Begin a deployment, and its stack if there is none of that name.
 
-        One that exists already under ``new.id`` is returned as it is.
+        One that exists already under ``new.id`` is returned as it is. A principal that cannot see
+        it gets the first answer again if it asks for the same, and Conflict if not.
         """
         id = parse_uuid(new.id) if new.id is not None else str(uuid4())
         _check(new)
@@ -303,11 +339,15 @@ class EventService:
             known = await self._store.catalogue.deployment(id)
         except DeploymentNotFound:
             await self._begin(principal, new, id)
-            return await self._store.catalogue.deployment(id)
+            known = await self._store.catalogue.deployment(id)
         if (known.project, known.stack) != (new.project, new.stack):
             raise Conflict(f"the id {id} is taken")
-        principal.require("write", known.scopes[0])
-        return known
+        if self.shows(principal, known):
+            principal.require("write", known.scopes[0])
+            return known
+        if not _is_same(new, known) or not principal.may("write", known.scopes[0]):
+            raise Conflict(f"the id {id} is taken")
+        return _as_opened(new, known)
 
     async def open_deployment_for(self, principal: Principal, id: str) -> Deployment:
         """The deployment whose events the principal is about to append."""
@@ -315,19 +355,24 @@ class EventService:
         id = id.lower()
         known = self._open.get(id)
         if known is None:
-            known = await self._store.catalogue.deployment(id)
+            known = await self._find(id)
             known = msgspec.structs.replace(known, message=None)
             if len(self._open) >= _REMEMBERED:
                 self._open.clear()
             self._open[id] = known
         if not principal.may("write", known.scopes[0]):
-            raise DeploymentNotFound(f"there is no deployment {id!r}")
+            raise _no_deployment(id)
+        if self.shows(principal, known):
+            return known
+        # The refusal of another of its scopes would name it.
+        if not all(principal.may("write", path) for path in known.scopes):
+            raise _no_deployment(id)
         return known
 
     async def delete_stack(self, principal: Principal, project: str, name: str) -> None:
         """Let the name be free again; the events stay."""
         stack = await self.stack(principal, project, name)
-        await self.append(
+        await self._append_own(
             principal,
             [
                 NewEvent(
@@ -385,9 +430,13 @@ class EventService:
         await self._append_own(principal, [self._started(new, id, stack_id)])
 
     async def _append_own(self, principal: Principal, events: Sequence[NewEvent]) -> None:
-        """Append events that the caller did not number."""
+        """Append events of the log's own, which the caller did not number."""
         try:
-            await self.append(principal, events)
+            recorded = await self._record(principal, events)
+            pairs = zip(events, recorded, strict=True)
+            if strayed := [new for new, old in pairs if new.type != old.type]:
+                # Before the source was reserved, another event may have taken the id.
+                await self._record(principal, [_renumbered(event) for event in strayed])
         except InvalidEvent as error:
             raise InvalidEvent(error.message, field=error.field) from error
 
@@ -446,6 +495,44 @@ async def _pages(log: EventLog, query: Query) -> AsyncIterator[Page]:
         position, wanted = page.next, wanted - len(page)
         if position is None:
             return
+
+
+def _no_deployment(id: str) -> DeploymentNotFound:
+    return DeploymentNotFound(f"there is no deployment {id!r}")
+
+
+def _is_same(new: NewDeployment, known: Deployment) -> bool:
+    """Whether ``known`` is what ``new`` asks for: then its answer tells nothing new."""
+    asked = (new.tool, new.environment, new.actor, tuple(sorted(set(new.groups))))
+    return (
+        asked == (known.tool, known.environment, known.actor, known.groups)
+        # Where the start does not say it, the end does.
+        and new.operation in (None, known.operation)
+        and (new.started is None or parse_time(new.started) == known.started)
+    )
+
+
+def _as_opened(new: NewDeployment, known: Deployment) -> Deployment:
+    """The deployment as it was when it was opened."""
+    return msgspec.structs.replace(
+        known, status="running", ended=None, message=None, counts=Counts(), operation=new.operation
+    )
+
+
+def _is_lost_run(event: NewEvent) -> bool:
+    """Whether it is what recorders up to version 0.1 say of a run whose end nobody saw, in the
+    log's name. The log has no such id of its own.
+    """
+    place = place_of(event.scopes)
+    return (
+        place is not None
+        and (event.source, event.type) == (SOURCE, "deployment.failed")
+        and event.producer_id == f"{place.deployment_id}/lost"
+    )
+
+
+def _renumbered(event: NewEvent) -> NewEvent:
+    return msgspec.structs.replace(event, producer_id=f"{event.producer_id}/{uuid4()}")
 
 
 def _require_readable(principal: Principal, path: Scope) -> None:

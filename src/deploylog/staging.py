@@ -147,7 +147,7 @@ class Staging:
             request, since = _own_key(principal, new, document), self._clock() - RETRIED
         stored = await self._store.changesets.add(changeset, document, request=request, since=since)
         self._work_on(stored)
-        return stored
+        return stored if _shows(principal, stored) else _as_staged(new, stored)
 
     async def _require_unused(self, changeset: Changeset) -> None:
         """Raise Conflict if a change set of this id was forgotten, and its events were not."""
@@ -161,10 +161,10 @@ class Staging:
 
     async def changeset(self, principal: Principal, id: str) -> Changeset:
         """One change set; raises ChangesetNotFound when there is none, or none to be seen."""
-        found = await self._store.changesets.get(id.lower())
-        visibility = principal.visibility
-        if visibility.shows_scopes(found.scopes) and visibility.shows_groups(found.groups):
-            return found
+        with suppress(ChangesetNotFound):
+            found = await self._store.changesets.get(id.lower())
+            if _shows(principal, found):
+                return found
         raise ChangesetNotFound(f"there is no change set {id[:64]!r}")
 
     async def changes(self, principal: Principal, id: str) -> bytes:
@@ -339,6 +339,27 @@ def _begun(new: NewChangeset, changes: Changes, place: _Place, *, now: int) -> C
         totals=changes.totals,
         scopes=(changeset_scope(id), Scope(f"{place.path}/{changeset_scope(id)}")),
         groups=tuple(sorted(set(new.groups))) or place.groups,
+    )
+
+
+def _shows(principal: Principal, changeset: Changeset) -> bool:
+    visibility = principal.visibility
+    return visibility.shows_scopes(changeset.scopes) and visibility.shows_groups(changeset.groups)
+
+
+def _as_staged(new: NewChangeset, stored: Changeset) -> Changeset:
+    """The change set as it would begin if there were no stack: for who may not see it, and must
+    not learn from it of the stack.
+    """
+    own = changeset_scope(stored.id)
+    return msgspec.structs.replace(
+        stored,
+        status="staging",
+        ended=None,
+        message=None,
+        stack_id=None,
+        scopes=(own, Scope(f"{scope('project', new.project)}/{own}")),
+        groups=tuple(sorted(set(new.groups))),
     )
 
 

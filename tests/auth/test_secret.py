@@ -10,12 +10,14 @@ from deploylog.scope import ROOT
 from presenting import presented
 
 PATH = "/internal/create-event"
-SECRET = SharedSecret("horse", name="escape", path=PATH)
+SECRET = SharedSecret("horse", name="escape", paths=[PATH, f"/base{PATH}"])
 
 
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/", f"/base{PATH}"])
 async def test_who_shows_it_may_write_everywhere_and_read_nothing(path: str):
-    principal = await SECRET.principal(presented({"authorization": "Bearer horse"}, path=path))
+    shown = {"authorization": "Bearer horse"}
+
+    principal = await SECRET.principal(presented(shown, method="POST", path=path))
 
     assert principal is not None
     assert principal.name == "escape"
@@ -29,6 +31,8 @@ async def test_who_shows_it_may_write_everywhere_and_read_nothing(path: str):
     [
         ("Bearer horse", "/log/v1/events"),
         ("Bearer horse", f"{PATH}/x"),
+        ("Bearer horse", f"/other{PATH}"),
+        ("Bearer horse", f"/api/v1/events/query/inventory{PATH}"),
         ("Bearer Horse", PATH),
         ("Bearer hors", PATH),
         ("Bearer \xff\ud800", PATH),
@@ -38,7 +42,16 @@ async def test_who_shows_it_may_write_everywhere_and_read_nothing(path: str):
     ],
 )
 async def test_elsewhere_and_otherwise_it_opens_nothing(shown: str, path: str):
-    assert await SECRET.principal(presented({"authorization": shown}, path=path)) is None
+    headers = {"authorization": shown}
+
+    assert await SECRET.principal(presented(headers, method="POST", path=path)) is None
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PATCH"])
+async def test_it_opens_no_other_method(method: str):
+    shown = {"authorization": "Bearer horse"}
+
+    assert await SECRET.principal(presented(shown, method=method, path=PATH)) is None
 
 
 def test_it_is_read_from_a_file_without_the_end_of_its_line(tmp_path: Path):

@@ -26,7 +26,7 @@ from deploylog.dialects.escape.routes import CREATE_EVENT
 from deploylog.errors import Unavailable
 from deploylog.following import Followers
 from deploylog.rate import Rate
-from deploylog.settings import Settings
+from deploylog.settings import Settings, paths_of
 from deploylog.store.base import Store
 from deploylog.telemetry import Metrics
 
@@ -57,7 +57,8 @@ async def open_gate(
             OpenDoor(store, issuer=settings.oidc_issuer, clock=time.monotonic),
         ]
         if secret:
-            kinds.insert(0, SharedSecret(secret, name="escape", path=CREATE_EVENT))
+            paths = [f"{base}{CREATE_EVENT}" for base in ("", *paths_of(settings.base_paths))]
+            kinds.insert(0, SharedSecret(secret, name="escape", paths=paths))
         if settings.oidc_issuer:
             tokens = open_tokens(_issuer(settings), clock=clock)
             kinds.insert(0, await running.enter_async_context(tokens))

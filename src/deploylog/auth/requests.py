@@ -38,6 +38,16 @@ _DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 #: The names of headers, in lower case, as SignedHeaders lists them.
 _NAMES = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+(;[a-z0-9!#$%&'*+.^_`|~-]+)*")
 
+#: Headers that change what a request does. ``Content-Type`` does so as well, but only with a body:
+#: see ``require_acting_signed``. What the service only checks or repeats is not here
+#: (``X-Project-Id``, ``Client-Request-Id``), nor is what it ignores (``Accept``, ``X-Language``).
+_ACTING = ("content-encoding", "idempotency-key", "last-event-id")
+_ACTING_PREFIX = "ce-"
+
+#: The type that clients add on their own to a form, after they sign. Only ``POST /`` takes it, and
+#: takes every body for a form, so it changes nothing.
+_FORM = "application/x-www-form-urlencoded"
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -136,6 +146,7 @@ class RequestSignatures:
         body = await presented.body()
         if not _is_one_of(claim.signature, self._scheme.signatures(presented, claim, body, secret)):
             raise Unauthenticated(reason="bad_signature")
+        require_acting_signed(presented, claim, body)
         if presented.method not in _HARMLESS and self._replays.is_replay(claim.signature):
             raise Unauthenticated(reason="expired")
         return principal
@@ -239,6 +250,23 @@ def check_payload(declared: str, body: bytes) -> str:
     if declared != hexadecimal(body):
         raise Unauthenticated(reason="bad_signature")
     return declared
+
+
+def require_acting_signed(presented: Presented, claim: Claim, body: bytes) -> None:
+    """Raise Unauthenticated unless every header that acts is signed: an unsigned one could be
+    added or changed on the way.
+    """
+    sent = {name.decode("latin-1") for name, _ in presented.raw_headers}
+    acting = {name for name in sent if name in _ACTING or name.startswith(_ACTING_PREFIX)}
+    if body and (acting or not _is_form(presented)):
+        acting |= sent & {"content-type"}
+    if not acting <= {*claim.names}:
+        raise malformed()
+
+
+def _is_form(presented: Presented) -> bool:
+    values = [value for name, value in presented.raw_headers if name == b"content-type"]
+    return all(value.partition(b";")[0].strip().lower() == _FORM.encode() for value in values)
 
 
 def _is_one_of(signature: str, good: Iterator[str]) -> bool:

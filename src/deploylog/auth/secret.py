@@ -1,6 +1,7 @@
 """The shared secret: lets services without a key of their own write on a path of their own."""
 
 import hmac
+from collections.abc import Collection
 from pathlib import Path
 
 from deploylog.auth import Presented
@@ -8,21 +9,24 @@ from deploylog.errors import InvalidSettings
 from deploylog.principals import Grant, Principal
 from deploylog.scope import ROOT
 
+#: What its paths are for; another method there may be another API's.
+_METHODS = ("POST", "PUT")
+
 
 class SharedSecret:
-    """Knows whoever shows the secret, on its path only."""
+    """Knows whoever shows the secret in a request that its paths are for, and in no other."""
 
     kind = "secret"
 
-    def __init__(self, secret: str, *, name: str, path: str) -> None:
-        """``name`` is its principal's; ``path`` may stand below a base path."""
+    def __init__(self, secret: str, *, name: str, paths: Collection[str]) -> None:
+        """``name`` is its principal's; ``paths`` are whole, base paths included."""
         self._secret = secret.encode()
-        self._path = path
+        self._paths = frozenset(paths)
         self._principal = Principal(name=name, grants=(Grant("write", ROOT),), kind=self.kind)
 
     async def principal(self, presented: Presented) -> Principal | None:
         """See ``Authenticator``."""
-        if not presented.path.removesuffix("/").endswith(self._path):
+        if presented.method not in _METHODS or presented.path.removesuffix("/") not in self._paths:
             return None
         shown = presented.bearer.encode("utf-8", "surrogatepass")
         return self._principal if hmac.compare_digest(shown, self._secret) else None

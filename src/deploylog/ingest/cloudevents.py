@@ -36,6 +36,12 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...] = ()
     groups: tuple[str, ...] = ()
     actor: str | None = None
+    #: Whether ``actor`` is only for events that are for ``groups``: others must not learn it.
+    hides_actor: bool = False
+
+    def actor_of(self, groups: tuple[str, ...]) -> str | None:
+        """The actor of an event for these groups that names none."""
+        return self.actor if groups == self.groups or not self.hides_actor else None
 
 
 class CloudEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -247,6 +253,7 @@ def _to_event(
     source = event.source or defaults.source
     if source is None:
         raise InvalidEvent("an event needs a source", field="source")
+    groups = _groups(event.groups) if event.groups else defaults.groups
     return NewEvent(
         type=event.type,
         source=source,
@@ -254,8 +261,8 @@ def _to_event(
         time=parse_time(event.time) if event.time is not None else defaults.time,
         producer_id=event.id,
         subject=event.subject,
-        groups=_groups(event.groups) if event.groups else defaults.groups,
-        actor=event.actor if event.actor is not None else defaults.actor,
+        groups=groups,
+        actor=event.actor if event.actor is not None else defaults.actor_of(groups),
         resource=_resource(event),
         elapsed=event.elapsedms * MILLISECOND if event.elapsedms is not None else None,
         message=event.message,

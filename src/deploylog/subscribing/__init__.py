@@ -1,7 +1,7 @@
 """Subscribing: who may be told of what, and who may see and change that."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from uuid import uuid4
 
@@ -219,21 +219,52 @@ class Subscribing:
     ) -> list[RecordedAttempt]:
         """What became of its requests, newest first.
 
-        What receivers answered is the owner's alone: they may repeat what they were sent.
+        Others than the owner see those of events that they may see. What receivers answered is
+        the owner's alone: they may repeat what they were sent.
         """
         found = await self.get(principal, id)
-        attempts = await self._store.deliveries.attempts(found.id, before=before, limit=limit)
+        read = self._store.deliveries.attempts
         if _owns(principal, found):
-            return attempts
-        return [msgspec.structs.replace(each, response="") for each in attempts]
+            return await read(found.id, before=before, limit=limit)
+        shown: list[RecordedAttempt] = []
+        while page := await read(found.id, before=before, limit=limit):
+            visible = await self._visible(principal, [each.position for each in page])
+            shown += [each for each in page if each.position in visible]
+            if len(shown) >= limit:
+                break
+            before = page[-1].number
+        return [msgspec.structs.replace(each, response="") for each in shown[:limit]]
 
     async def parked(
         self, principal: Principal, id: str, *, after: int, limit: int
     ) -> list[Parked]:
-        """What was given up, in the order of the log."""
+        """What was given up, in the order of the log; for others than the owner, of events that
+        they may see.
+        """
         found = await self.get(principal, id)
-        given_up = await self._store.deliveries.parked(found.id, after=after, limit=limit)
-        return [Parked(pending=each, event=await self._id_at(each.position)) for each in given_up]
+        read = self._store.deliveries.parked
+        if _owns(principal, found):
+            shown = await read(found.id, after=after, limit=limit)
+        else:
+            shown = []
+            while page := await read(found.id, after=after, limit=limit):
+                visible = await self._visible(principal, [each.position for each in page])
+                shown += [each for each in page if each.position in visible]
+                if len(shown) >= limit:
+                    break
+                after = page[-1].position
+        return [
+            Parked(pending=each, event=await self._id_at(each.position)) for each in shown[:limit]
+        ]
+
+    async def _visible(self, principal: Principal, positions: Iterable[int]) -> set[int]:
+        """Those whose events the principal may see; what is no longer retained is nobody's."""
+        visible = set()
+        for position in set(positions):
+            with suppress(EventNotFound):
+                if principal.visibility.shows(await self._store.log.get(position)):
+                    visible.add(position)
+        return visible
 
     # Rules
 

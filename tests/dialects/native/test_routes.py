@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from deploylog.auth import CREDENTIAL_HEADERS
 from deploylog.dialects import DIALECTS
+from deploylog.dialects.native.wire import parse_request_key
+from deploylog.principals import Principal
 from deploylog.store.base import Query, Store
 from servers import BATCH, DEPLOYMENTS, EVENTS, LINES, ONE, Answer, Local, event, line, running
 
@@ -433,6 +435,17 @@ async def test_a_key_with_other_parameters_is_refused(server: Local):
     answer = await server.post(bare, LINES, f"{EVENTS}?scope=project/b", headers=headers)
 
     assert_problem(answer, 422, "request-reused")
+
+
+def test_the_keys_of_different_principals_never_meet():
+    owners = [("key", "a", "b/c"), ("key", "a/b", "c"), ("token", "a", "b/c"), ("key", "a/", "b/c")]
+
+    keys = [
+        parse_request_key({"idempotency-key": key}, Principal(name="x", id=id, kind=kind), "", b"")
+        for kind, id, key in owners
+    ]
+
+    assert len({key.key for key in keys if key is not None}) == len(owners)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])

@@ -146,7 +146,7 @@ class Staged:
     async def stream(self, request: Request) -> EventStream:
         """Follow a change set to its end."""
         principal, id = request.state.principal, _changeset_id(request)
-        cursor = await self._beginnings.cursor(_last_id(request))
+        cursor = await self._beginnings.cursor(principal, _last_id(request))
         with _naming(id):
             changeset = await self._staging.changeset(principal, id)
             start = await self._beginnings.of_changeset(principal, changeset, cursor)
@@ -248,7 +248,7 @@ class Deployed:
     async def stream(self, request: Request) -> EventStream:
         """Follow an instance's deployment to its end."""
         principal, stack = request.state.principal, await self._instance(request)
-        cursor = await self._beginnings.cursor(_last_id(request))
+        cursor = await self._beginnings.cursor(principal, _last_id(request))
         now = await self._service.start_now()
         history = await self._history(principal, stack)
         begin = await self._beginnings.of_instance(

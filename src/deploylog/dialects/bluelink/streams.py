@@ -189,7 +189,7 @@ class Beginnings:
         self._clock = parts.clock
         self._recent_seconds = parts.bluelink_recent_seconds
 
-    async def cursor(self, last_id: str) -> Start | None:
+    async def cursor(self, principal: Principal, last_id: str) -> Start | None:
         """The place that the client has come to; ``None`` when it has not begun.
 
         An id that is not of this log is a place in time, and what is no id at all asks for
@@ -197,7 +197,7 @@ class Beginnings:
         """
         if not last_id:
             return None
-        start = await self._service.start_after(last_id)
+        start = await self._service.start_after(principal, last_id)
         if start.gap is None:
             return start
         moment = parse_moment_of_id(last_id)

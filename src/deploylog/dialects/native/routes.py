@@ -234,6 +234,7 @@ class Native:
             scopes=deployment.scopes,
             groups=deployment.groups,
             actor=deployment.actor,
+            hides_actor=not self._service.shows(principal, deployment),
         )
 
     def _cursor(self, parameters: wire.Parameters, name: str) -> int | None:
@@ -247,7 +248,7 @@ class Native:
         begin = parameters.one("from") or "now"
         after = request.headers.get("last-event-id") or after
         if after is not None:
-            return await self._service.start_after(after)
+            return await self._service.start_after(request.state.principal, after)
         if begin == "start":
             return await self._service.start_at_beginning()
         if begin == "now":

@@ -410,9 +410,9 @@ def parse_request_key(
         raise InvalidInput("Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
     attributes = sorted(pair for pair in headers.items() if pair[0].startswith("ce-"))
     asked = msgspec.json.encode([query, _media(headers), attributes])
-    return RequestKey(
-        key=f"{principal.id}/{key}", fingerprint=hashlib.sha256(asked + body).digest()
-    )
+    # Joined with a separator, the keys of two principals could be the same.
+    owned = msgspec.json.encode([principal.kind, principal.id, key]).decode()
+    return RequestKey(key=owned, fingerprint=hashlib.sha256(asked + body).digest())
 
 
 def render_receipts(events: Sequence[Event]) -> bytes:

@@ -1,8 +1,20 @@
 """ParallelCluster's two operations, described."""
 
+from typing import TypedDict
+
 from deploylog.dialects.operations import Body, Operation, Parameter, path_parameter
 from deploylog.dialects.parallelcluster.routes import CLUSTER_EVENTS, IMAGE_EVENTS
 from deploylog.dialects.parallelcluster.wire import StackEventsPage
+
+
+class ParallelClusterError(TypedDict, total=False):
+    """What went wrong; API Gateway spells it with a capital letter when access is denied."""
+
+    message: str
+    Message: str
+
+
+_ERROR = Body(help="message.", type=ParallelClusterError)
 
 
 def _operation(id: str, path: str, summary: str, name: Parameter) -> Operation:
@@ -18,7 +30,7 @@ def _operation(id: str, path: str, summary: str, name: Parameter) -> Operation:
             Parameter(name="nextToken", help="Where the page begins, from the page before."),
         ),
         answers=(Body(help="A page of events, newest first.", type=StackEventsPage),),
-        error=Body(help="message."),
+        error=_ERROR,
     )
 
 
@@ -31,7 +43,7 @@ def _options(id: str, path: str, name: Parameter) -> Operation:
         tag="parallelcluster",
         parameters=(name,),
         answers=(Body(help="The header Allow.", media=""),),
-        error=Body(help="message."),
+        error=_ERROR,
     )
 
 
