@@ -248,6 +248,25 @@ class StackViews:
                 break
         return None
 
+    async def resources(self, principal: Principal, view: StackView) -> list[StackEvent]:
+        """The newest event of each resource, by logical id, if it is not too long ago.
+
+        Those that were deleted are left out, unless the whole stack was.
+        """
+        found: dict[str, StackEvent] = {}
+        looked = 0
+        async for _, each in self._told(principal, view, beyond=None):
+            if each is not None and not each.is_own:
+                found.setdefault(each.logical_resource_id, each)
+            looked += 1
+            if looked >= _MOST:
+                break
+        return [
+            found[id]
+            for id in sorted(found)
+            if view.is_deleted or found[id].resource_status != DELETED
+        ]
+
     async def tags(self, principal: Principal, view: StackView) -> dict[str, str] | None:
         """Its tags, as its collector said them last; ``None`` where none of late did."""
         for part in view.parts if view.collected is not None else ():
