@@ -30,7 +30,7 @@ from deploylog.events import NewEvent
 from deploylog.ingest.cloudevents import render_new_event
 from deploylog.ingest.terraform import TerraformRun
 from deploylog.spool import Batch, Heading, Spool, create_spool
-from deploylog.times import render_time
+from deploylog.times import parse_time, render_time
 
 _T = TypeVar("_T")
 
@@ -150,6 +150,36 @@ class Sender:
         self._backoff.reset()
 
 
+class RunClock:
+    """The time of a run: that of its last line, and from there on as our own clock goes.
+
+    So a run that is read from a record, of another year perhaps, begins and ends in its own time.
+    """
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        """``now`` is our own clock, in ns since 1970."""
+        self._now = now
+        self._ahead = 0
+        self._latest = 0
+        #: The time of the run's first event, or without one that of its beginning here.
+        self.started = now()
+        self._has_begun = False
+
+    def now(self) -> int:
+        """The time in the run, at or after its latest event."""
+        return max(self._now() + self._ahead, self._latest)
+
+    def set(self, events: Sequence[NewEvent]) -> None:
+        """Go by the times of these events, which have just been read."""
+        if not events:
+            return
+        if not self._has_begun:
+            self.started = events[0].time
+            self._has_begun = True
+        self._ahead = events[-1].time - self._now()
+        self._latest = max(self._latest, *(event.time for event in events))
+
+
 class Feed:
     """One run of a tool, line by line; ``open_feed`` makes it."""
 
@@ -174,6 +204,7 @@ class Feed:
         self._observe = observe
         self._timing = timing
         self._run = TerraformRun(deployment_id=self.deployment_id)
+        self._clock = RunClock(timing.now)
         self._way: _Way | None = None
 
     @property
@@ -193,7 +224,9 @@ class Feed:
 
     async def take(self, line: bytes) -> None:
         """Send what ``line`` tells; waits while the spool is full, and raises nothing."""
-        await self._keep(self._run.feed(line, now=self._timing.now()))
+        events = self._run.feed(line, now=self._clock.now())
+        self._clock.set(events)
+        await self._keep(events)
 
     async def _keep(self, events: Sequence[NewEvent]) -> None:
         self._observe(events)
@@ -223,7 +256,7 @@ class Feed:
             environment=plan.environment,
             actor=plan.actor,
             groups=plan.groups,
-            started=render_time(self._timing.now()),
+            started=render_time(self._clock.started),
         )
 
     def _fail(self, error: DeploylogError) -> None:
@@ -237,7 +270,7 @@ class Feed:
         """
         if self.failure is None and (self.has_begun or exit_code is not None):
             try:
-                await self._finish(self._run.close(now=self._timing.now(), exit_code=exit_code))
+                await self._finish(self._run.close(now=self._clock.now(), exit_code=exit_code))
             except DeploylogError as error:
                 self._fail(error)
 
@@ -364,13 +397,15 @@ def _them(count: int) -> str:
     return "it" if count == 1 else "them"
 
 
-class _Typed(msgspec.Struct):
+class _Line(msgspec.Struct):
     type: str
+    time: str
 
 
 def _missing_end(spool: Spool, events: Sequence[bytes], now: int) -> list[bytes]:
     """The end of a run that nobody saw the end of, so that its deployment does not run for ever."""
-    if events and msgspec.json.decode(events[-1], type=_Typed).type in _ENDS:
+    last = msgspec.json.decode(events[-1], type=_Line) if events else None
+    if last is not None and last.type in _ENDS:
         return []
     return [
         render_new_event(
@@ -378,7 +413,9 @@ def _missing_end(spool: Spool, events: Sequence[bytes], now: int) -> list[bytes]
                 type="deployment.failed",
                 source=_SOURCE,
                 scopes=(),
-                time=now,
+                # A record of long ago ends in its own time; of a run whose last line has arrived
+                # nothing is known.
+                time=parse_time(last.time) if last is not None else now,
                 producer_id=f"{spool.heading.opening.id}/lost",
                 message="Deploylog was stopped before it saw the end of the run",
             )

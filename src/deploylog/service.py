@@ -441,11 +441,13 @@ class EventService:
             raise InvalidEvent(error.message, field=error.field) from error
 
     def _created(self, new: NewDeployment, id: str) -> NewEvent:
+        # A record of an earlier run is of a stack that was there when it began.
+        began = parse_time(new.started) if new.started is not None else self._clock()
         return NewEvent(
             type="stack.created",
             source=SOURCE,
             scopes=(stack_scope(new.project, id),),
-            time=self._clock(),
+            time=min(began, self._clock()),
             producer_id=f"{id}/created",
             subject=new.stack,
             actor=new.actor,

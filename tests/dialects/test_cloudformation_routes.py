@@ -460,3 +460,85 @@ async def test_who_may_not_see_a_stack_is_told_that_there_is_none(server: Local)
 
     assert told(stacks, "Stacks") == []
     assert [refusal(answer)[1] for answer in named] == ["ValidationError"] * 2
+
+
+# Other reads
+
+READS = (
+    "DescribeStackEvents",
+    "DescribeEvents",
+    "DescribeStackResources",
+    "ListStackResources",
+    "DescribeStacks",
+    "ListChangeSets",
+    "GetStackPolicy",
+)
+
+
+@pytest.mark.parametrize("action", [*READS, "GetTemplate", "GetTemplateSummary"])
+async def test_a_deleted_stacks_name_is_refused_and_its_arn_answers(server: Local, action: str):
+    await server.open("gone")
+    [stack] = told(await call(server, "DescribeStacks", StackName="gone"), "Stacks")
+    await server.ask("DELETE", "/log/v1/stacks?project=acme&name=gone")
+
+    named = await call(server, action, StackName="gone")
+    by_arn = await call(server, action, StackName=stack["StackId"])
+
+    assert refusal(named)[:2] == (400, "ValidationError")
+    assert refusal(named)[2].endswith("does not exist")
+    if action in READS:
+        assert by_arn.status == 200
+    else:
+        message = f"Template is not available for stack {stack['StackId']}"
+        assert refusal(by_arn) == (400, "ValidationError", message)
+
+
+async def test_the_resources_of_a_stack_are_listed_page_by_page(
+    server: Local, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("deploylog.dialects.cloudformation.routes.PAGE", 2)
+    opened = await server.open("web")
+    events = [
+        line("resource.create.completed", resourcetype="aws_vpc", resourcename=name)
+        for name in ("c", "a", "b", "gone")
+    ]
+    events.append(line("resource.delete.completed", resourcetype="aws_vpc", resourcename="gone"))
+    for each in events:
+        each.pop("scopes")
+    await server.append(events, f"{EVENTS}?deployment={opened['id']}")
+
+    first = await call(server, "ListStackResources", StackName="web")
+    second = await call(server, "ListStackResources", StackName="web", NextToken=token(first) or "")
+
+    pages = [told(answer, "StackResourceSummaries") for answer in (first, second)]
+    ids = [[each["LogicalResourceId"] for each in page] for page in pages]
+    assert ids == [["AwsVpcA", "AwsVpcB"], ["AwsVpcC"]]
+    assert token(second) is None
+
+
+async def test_failed_events_can_be_asked_for(server: Local):
+    await server.store.log.append(collected(image_build()))
+
+    answer = await call(
+        server, "DescribeEvents", StackName=NAME, **{"Filters.FailedEvents": "true"}
+    )
+
+    [event] = told(answer, "OperationEvents")
+    assert event["ResourceStatus"] == "CREATE_FAILED"
+    wrong = await call(server, "DescribeEvents", StackName=NAME, **{"Filters.FailedEvents": "x"})
+    assert refusal(wrong)[:2] == (400, "ValidationError")
+
+
+async def test_there_are_no_change_sets_exports_or_stacks_by_physical_id(server: Local):
+    await server.open("web")
+
+    change_set = await call(server, "DescribeChangeSet", ChangeSetName="c", StackName="web")
+    template = await call(server, "GetTemplate", ChangeSetName="c", StackName="web")
+    imports = await call(server, "ListImports", ExportName="e")
+    physical = await call(server, "DescribeStackResources", PhysicalResourceId="vpc-1")
+
+    assert refusal(change_set) == (404, "ChangeSetNotFound", "ChangeSet [c] does not exist")
+    assert refusal(template)[:2] == (404, "ChangeSetNotFound")
+    assert refusal(imports)[2] == "Export 'e' is not imported by any stack."
+    assert refusal(physical)[2] == "Stack for vpc-1 does not exist"
+    assert told(await call(server, "ListExports"), "Exports") == []

@@ -60,7 +60,7 @@ def resource(
     name: str, type: str = "resource.create.started", **fields: object
 ) -> dict[str, object]:
     """Something happens to a resource."""
-    return line(type, resourcetype="t", resourcename=name, **fields)
+    return line(type, resourcetype="aws_vpc", resourcename=name, **fields)
 
 
 async def pages(server: Local, name: str = NAME) -> list[list[Any]]:
@@ -273,7 +273,7 @@ async def test_a_deleted_stack_is_not_found(server: Local):
 
 async def test_what_is_recorded_of_an_image_needs_no_stack(server: Local):
     made = [
-        line("resource.create.started", scopes="image/my-image", resourcetype="AMI",
+        line("resource.create.started", scopes="image/my-image", resourcetype="AWS::EC2::Image",
              resourcename="root"),
         line("deployment.started", scopes="image/my-image"),
     ]  # fmt: skip
@@ -296,9 +296,9 @@ async def test_what_is_recorded_of_an_image_is_shown_with_its_stack(server: Loca
     image = await server.get(IMAGE.format("web"))
     cluster = await server.get(CLUSTER.format("web"))
 
-    assert sorted(logical_ids(image.json["events"])) == ["first", "second", "web"]
+    assert sorted(logical_ids(image.json["events"])) == ["AwsVpcFirst", "AwsVpcSecond", "web"]
     assert len({event["stackId"] for event in image.json["events"]}) == 1
-    assert sorted(logical_ids(cluster.json["events"])) == ["first", "web"]
+    assert sorted(logical_ids(cluster.json["events"])) == ["AwsVpcFirst", "web"]
 
 
 async def test_an_event_in_both_scopes_is_shown_once(server: Local):
@@ -359,7 +359,8 @@ async def test_repeated_progress_is_one_event(server: Local):
 
     shown = await page(server, "web")
 
-    statuses = [e["resourceStatus"] for e in shown["events"] if e["logicalResourceId"] == "slow"]
+    slow = [e for e in shown["events"] if e["logicalResourceId"] == "AwsVpcSlow"]
+    statuses = [event["resourceStatus"] for event in slow]
     assert sorted(statuses) == ["CREATE_COMPLETE", "CREATE_IN_PROGRESS"]
 
 
@@ -371,8 +372,8 @@ async def test_who_may_not_see_an_event_is_not_shown_it(server: Local):
     shown = await page(server, "web", headers=reader)
     more = await page(server, "web", headers=member)
 
-    assert sorted(logical_ids(shown["events"])) == ["open", "web"]
-    assert sorted(logical_ids(more["events"])) == ["open", "secret", "web"]
+    assert sorted(logical_ids(shown["events"])) == ["AwsVpcOpen", "web"]
+    assert sorted(logical_ids(more["events"])) == ["AwsVpcOpen", "AwsVpcSecret", "web"]
 
 
 # Pages

@@ -13,14 +13,15 @@ from deploylog.dialects.stackviews.making import (
     MADE,
     Action,
     action_of,
+    alphanumeric,
     collected,
     logical_id_of,
     made,
     render_milliseconds,
-    squeeze,
     status_of,
 )
-from deploylog.events import Event, Resource, recorded_event
+from deploylog.errors import InvalidInput
+from deploylog.events import Event, Resource, check_event, recorded_event
 from deploylog.stackstatus import STATUSES, TYPES, StackEvent
 from deploylog.times import parse_time
 from factories import event
@@ -58,12 +59,16 @@ def tell(
     """What is told of the event."""
     told = made(event(type=type, time=TIME, **fields), arn=OWN, name="web", actions=actions or {})
     assert told is not None
-    return told.event
+    return told
 
 
 def log_event(said: StackEvent) -> Event:
-    """The event that a collector recorded."""
-    new = recorded(msgspec.structs.replace(said, timestamp="2022-03-30T23:26:33.499Z"), ())
+    """The event that a collector recorded; its time is another one if the event's cannot be."""
+    try:
+        new = recorded(said, ("image/my-image",))
+        check_event(new)
+    except InvalidInput:
+        new = recorded(msgspec.structs.replace(said, timestamp="2022-03-30T23:26:33.499Z"), ())
     new = msgspec.structs.replace(new, data=msgspec.Raw(msgspec.json.encode(said)))
     return recorded_event(new, position=1, id="1", recorded=1)
 
@@ -116,13 +121,21 @@ def test_everything_asked_for_is_told():
 def test_a_resource_is_told_whole():
     resource = Resource(type="aws_vpc", name="main", id_key="id", id_value="vpc-1")
 
-    told = tell(resource=resource, message="main: Creating...", scopes=IN_RUN)
+    created = event(
+        type="resource.create.started",
+        time=TIME,
+        resource=resource,
+        message="main: Creating...",
+        scopes=IN_RUN,
+    )
+
+    told = made(created, arn=OWN, name="web", actions={})
 
     assert told == StackEvent(
         stack_id=OWN,
-        event_id="main-CREATE_IN_PROGRESS-2022-03-30T23:26:33.499Z",
+        event_id=f"AwsVpcMain-CREATE_IN_PROGRESS-{created.id}",
         stack_name="web",
-        logical_resource_id="main",
+        logical_resource_id="AwsVpcMain",
         physical_resource_id="vpc-1",
         resource_type="aws_vpc",
         timestamp="2022-03-30T23:26:33.499Z",
@@ -207,27 +220,78 @@ def test_a_status_is_what_is_done_and_how_far():
 
 
 @pytest.mark.parametrize(
-    ("name", "key", "id"),
+    ("address", "id"),
     [
-        ("main", None, "main"),
-        ("my_server", "0", "myserver0"),
-        ("each", "vpc 2", "eachvpc2"),
-        ("a-b.c", "ü", "abc"),
-        ("n" * 400, None, "n" * 255),
+        ("aws_instance.web", "AwsInstanceWeb"),
+        ("aws_s3_bucket.logs2", "AwsS3BucketLogs2"),
+        ("aws_instance.web_server", "AwsInstanceWebServerNBZXHOKL"),
+        ("aws_instance.web[0]", "AwsInstanceWeb05JTGKC2E"),
+        ('aws_instance.web["vpc 2"]', "AwsInstanceWebVpc2ZGMLL3KM"),
+        ("module.a.aws_instance.web", "AAwsInstanceWebRIZN6B45"),
+        ('module.a["b"].aws_instance.web', "ABAwsInstanceWebKRAACKL6"),
     ],
 )
-def test_a_logical_id_holds_letters_and_digits(name: str, key: str | None, id: str):
-    assert logical_id_of(Resource(type="t", name=name, key=key)) == id
+def test_a_logical_id_is_readable_and_the_same_each_time(address: str, id: str):
+    resource = Resource(type="aws_instance", name="web", address=address)
+
+    assert logical_id_of(resource) == id
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("module.a.aws_instance.web", "module.b.aws_instance.web"),
+        ("aws_instance.web", "aws_eip.web"),
+        ("aws_eip.association_web", "aws_eip_association.web"),
+        ("aws_instance.web_a", "aws_instance.weba"),
+        ("aws_instance.web_a", "aws_instance.web-a"),
+        ("aws_instance.web0", "aws_instance.web[0]"),
+        ("aws_instance.web[0]", 'aws_instance.web["0"]'),
+        ('aws_instance.web["a b"]', 'aws_instance.web["ab"]'),
+        ('aws_instance.web["网络"]', 'aws_instance.web["子网"]'),
+        (f"aws_instance.{'n' * 300}a", f"aws_instance.{'n' * 300}b"),
+    ],
+)
+def test_different_addresses_have_different_logical_ids(one: str, other: str):
+    ids = {logical_id_of(Resource(type="t", name="n", address=each)) for each in (one, other)}
+
+    assert len(ids) == 2
+
+
+WORDS = st.text("ab_1-", min_size=1, max_size=6)
+
+
+@given(st.lists(st.tuples(WORDS, WORDS, st.none() | WORDS), unique=True, max_size=20))
+def test_logical_ids_are_unique_also_where_no_address_is_known(parts: list[tuple[Any, ...]]):
+    resources = [Resource(type=type, name=name, key=key) for type, name, key in parts]
+
+    ids = {logical_id_of(resource) for resource in resources}
+
+    assert len(ids) == len(resources)
+    assert all(re.fullmatch("[A-Za-z0-9]{1,255}", id) for id in ids)
+
+
+def test_a_name_of_cloudformations_own_types_is_the_logical_id():
+    assert logical_id_of(Resource(type="AWS::EC2::Instance", name="HeadNode")) == "HeadNode"
 
 
 @given(st.text())
 def test_every_name_has_a_logical_id(name: str):
-    assert re.fullmatch("[A-Za-z0-9]{1,255}", squeeze(name))
+    assert re.fullmatch("[A-Za-z0-9]{1,255}", alphanumeric(name))
 
 
-def test_names_without_letters_are_told_apart():
-    assert squeeze("网络") != squeeze("子网")
-    assert squeeze("网络") == squeeze("网络")
+def test_names_that_lose_something_are_told_apart():
+    assert alphanumeric("web") == "web"
+    assert len({alphanumeric(name) for name in ("网络", "子网", "a-b", "a.b", "ab")}) == 5
+    assert alphanumeric("网络") == alphanumeric("网络")
+
+
+def test_events_of_one_resource_at_one_time_have_different_ids():
+    resource = Resource(type="aws_vpc", name="main")
+
+    ids = {tell(resource=resource, position=position).event_id for position in (1, 2, 3)}
+
+    assert len(ids) == 3
 
 
 @pytest.mark.parametrize(
@@ -247,8 +311,8 @@ def test_what_was_collected_is_told_as_it_was_said_but_for_the_form_of_the_time(
     told = collected(log_event(said))
 
     assert told is not None
-    assert told.event.timestamp == shown
-    assert told.event.event_id == "e-1"
+    assert told.timestamp == shown
+    assert told.event_id == "e-1"
 
 
 @pytest.mark.parametrize(
@@ -261,7 +325,7 @@ def test_a_time_that_cannot_be_is_that_of_the_event(time: str):
     told = collected(log_event(said))
 
     assert told is not None
-    assert told.event.timestamp == "2022-03-30T23:26:33.499Z"
+    assert told.timestamp == "2022-03-30T23:26:33.499Z"
 
 
 @pytest.mark.parametrize("data", [None, {}, {"StackId": 7}, [], "text"])

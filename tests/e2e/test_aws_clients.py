@@ -84,7 +84,9 @@ async def test_boto3_describes_a_terraform_run_as_a_stack(server: Local):
     [stack] = (await asked(client.describe_stacks))["Stacks"]
     events = await asked(lambda: client.describe_stack_events(StackName=stack["StackId"]))
     resource = await asked(
-        lambda: client.describe_stack_resource(StackName="web", LogicalResourceId="prov")
+        lambda: client.describe_stack_resource(
+            StackName="web", LogicalResourceId="TerraformDataProv"
+        )
     )
     listed = await asked(lambda: client.list_stacks(StackStatusFilter=["CREATE_COMPLETE"]))
 
@@ -117,7 +119,7 @@ async def test_boto3_knows_the_errors(server: Local):
         "ValidationError",
         "Stack [nope] does not exist",
     )
-    assert (await refused(lambda: client.list_exports()))[:2] == (400, "InvalidAction")
+    assert (await refused(lambda: client.list_types()))[:2] == (400, "InvalidAction")
 
 
 async def test_boto3_may_show_a_key(store: Store):

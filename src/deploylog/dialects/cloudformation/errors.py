@@ -26,10 +26,11 @@ from deploylog.errors import (
 class QueryError(InvalidInput):
     """The request is not valid, for a reason that CloudFormation has a code for."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
         """Say ``message`` under ``code``."""
         super().__init__(message)
         self.code = code
+        self.status = status
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -105,7 +106,7 @@ def _answer(body: bytes, id: str, status: int, headers: dict[str, str]) -> Respo
 
 def _told(error: DeploylogError) -> Told:
     if isinstance(error, QueryError):
-        return Told(400, error.code)
+        return Told(error.status, error.code)
     if isinstance(error, Unauthenticated):
         return REFUSALS[error.reason]
     return next(ANSWERS[base] for base in type(error).__mro__ if base in ANSWERS)

@@ -2,7 +2,22 @@
 
 from deploylog.dialects.operations import Body, Operation, Parameter, one_of
 
-_ACTIONS = ("DescribeStacks", "DescribeStackEvents", "DescribeStackResource", "ListStacks")
+_ACTIONS = (
+    "DescribeStacks",
+    "DescribeStackEvents",
+    "DescribeEvents",
+    "DescribeStackResource",
+    "DescribeStackResources",
+    "ListStackResources",
+    "ListStacks",
+    "ListChangeSets",
+    "DescribeChangeSet",
+    "GetTemplate",
+    "GetTemplateSummary",
+    "GetStackPolicy",
+    "ListExports",
+    "ListImports",
+)
 
 _FORM = Body(
     help="Action, Version, and the action's parameters.",
@@ -32,7 +47,12 @@ OPERATIONS = (
             Parameter(name="Action", help="What to do.", schema=one_of(*_ACTIONS)),
             Parameter(name="Version", help="2010-05-15."),
             Parameter(name="StackName", help="Name or ARN of a stack."),
-            Parameter(name="LogicalResourceId", help="The resource, of DescribeStackResource."),
+            Parameter(name="LogicalResourceId", help="The resource, of DescribeStackResource(s)."),
+            Parameter(name="PhysicalResourceId", help="The resource, of DescribeStackResources."),
+            Parameter(name="OperationId", help="The deployment, of DescribeEvents."),
+            Parameter(name="Filters.FailedEvents", help="true for failures only."),
+            Parameter(name="ChangeSetName", help="A change set; there is none."),
+            Parameter(name="ExportName", help="An export; there is none."),
             Parameter(
                 name="StackStatusFilter.member.1",
                 help="A status, of ListStacks; more are member.2 and so on.",

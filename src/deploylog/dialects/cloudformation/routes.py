@@ -56,9 +56,19 @@ class Actions:
         self._views = parts.stack_views
         self._version = parts.parallelcluster_version
         self._actions: dict[str, _Action] = {
+            "DescribeChangeSet": self._change_set,
+            "DescribeEvents": self._operation_events,
             "DescribeStackEvents": self._events,
             "DescribeStackResource": self._resource,
+            "DescribeStackResources": self._resources,
             "DescribeStacks": self._stacks,
+            "GetStackPolicy": self._policy,
+            "GetTemplate": self._template,
+            "GetTemplateSummary": self._template,
+            "ListChangeSets": self._change_sets,
+            "ListExports": self._exports,
+            "ListImports": self._imports,
+            "ListStackResources": self._resource_summaries,
             "ListStacks": self._list,
         }
 
@@ -93,6 +103,84 @@ class Actions:
             message = f"Resource {logical_id} does not exist for stack {name}"
             raise QueryError("ValidationError", message)
         return {"StackResourceDetail": wire.show_resource(event)}
+
+    async def _operation_events(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        token, failed = call.next_token, call.only_failed
+        if "ChangeSetName" in call.parameters:
+            raise wire.no_change_set(call.require("ChangeSetName"))
+        view = await self._stack(principal, call)
+        page = await self._views.page(principal, view, token)
+        operation = call.parameters.get("OperationId")
+        shown = [
+            wire.show_operation_event(event)
+            for event in page.events
+            if operation in (None, event.client_request_token)
+            and (not failed or event.resource_status.endswith("_FAILED"))
+        ]
+        return {"OperationEvents": shown, "NextToken": page.next_token}
+
+    async def _resources(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        if "StackName" not in call.parameters:
+            # Which stack has it, no index tells.
+            physical_id = call.require("PhysicalResourceId")
+            raise QueryError("ValidationError", f"Stack for {physical_id} does not exist")
+        view = await self._stack(principal, call)
+        found = await self._views.resources(principal, view)
+        logical_id = call.parameters.get("LogicalResourceId")
+        shown = [each for each in found if logical_id in (None, each.logical_resource_id)]
+        if logical_id is not None and not shown:
+            message = f"Resource {logical_id} does not exist for stack {call.require('StackName')}"
+            raise QueryError("ValidationError", message)
+        return {"StackResources": [wire.show_resource_of_stack(each) for each in shown[:PAGE]]}
+
+    async def _resource_summaries(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        token = call.next_token
+        view = await self._stack(principal, call)
+        of = f"resources of {view.arn}"
+        start = self._views.tokens.parse(of, token).decode() if token is not None else ""
+        found = await self._views.resources(principal, view)
+        left = [each for each in found if each.logical_resource_id > start]
+        page = left[:PAGE]
+        following = None
+        if len(left) > len(page):
+            following = self._views.tokens.render(of, page[-1].logical_resource_id.encode())
+        return {
+            "StackResourceSummaries": [wire.show_resource_summary(each) for each in page],
+            "NextToken": following,
+        }
+
+    async def _template(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        """No template is ever recorded: say so, and not that there is no such action."""
+        if "ChangeSetName" in call.parameters:
+            raise wire.no_change_set(call.require("ChangeSetName"))
+        await self._stack(principal, call)
+        name = call.require("StackName")
+        raise QueryError("ValidationError", f"Template is not available for stack {name}")
+
+    async def _policy(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        await self._stack(principal, call)
+        return {}
+
+    async def _change_sets(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        await self._stack(principal, call)
+        return {"Summaries": []}
+
+    async def _change_set(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        name = call.require("ChangeSetName")
+        if "StackName" in call.parameters:
+            await self._stack(principal, call)
+        raise wire.no_change_set(name)
+
+    async def _exports(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        return {"Exports": []}
+
+    async def _imports(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
+        name = call.require("ExportName")
+        raise QueryError("ValidationError", f"Export '{name}' is not imported by any stack.")
+
+    async def _stack(self, principal: Principal, call: wire.Call) -> StackView:
+        name = call.require("StackName")
+        return await self._found(principal, name, f"Stack with id {name} does not exist")
 
     async def _stacks(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
         token, name = call.next_token, call.stack_name

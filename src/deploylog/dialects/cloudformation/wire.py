@@ -75,6 +75,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return token
 
     @property
+    def only_failed(self) -> bool:
+        """Whether to tell of failures only; raises QueryError when it says neither."""
+        asked = self.parameters.get("Filters.FailedEvents", "false")
+        if asked not in ("true", "false"):
+            raise _invalid(asked, "Filters.FailedEvents", "Member must be a boolean")
+        return asked == "true"
+
+    @property
     def statuses(self) -> frozenset[str]:
         """Those that a list is filtered by; empty is no filter. Raises QueryError."""
         asked = [value for name, value in self.parameters.items() if _FILTER.fullmatch(name)]
@@ -184,15 +192,66 @@ def show_event(event: StackEvent) -> Value:
     }
 
 
+def no_change_set(name: str) -> QueryError:
+    """There is none: those of the log are no change sets of CloudFormation."""
+    return QueryError("ChangeSetNotFound", f"ChangeSet [{name}] does not exist", status=404)
+
+
+#: What is done to a stack, from how the status of its own event begins.
+_OPERATIONS = {"CREATE": "CREATE_STACK", "UPDATE": "UPDATE_STACK", "DELETE": "DELETE_STACK"}
+
+
+def show_operation_event(event: StackEvent) -> Value:
+    """CloudFormation's OperationEvent, of the kind that a stack event is."""
+    operation = _OPERATIONS.get(event.resource_status.partition("_")[0]) if event.is_own else None
+    return {
+        "EventId": event.event_id,
+        "StackId": event.stack_id,
+        "OperationId": event.client_request_token,
+        "OperationType": operation,
+        "EventType": "STACK_EVENT",
+        "LogicalResourceId": event.logical_resource_id,
+        "PhysicalResourceId": event.physical_resource_id,
+        "ResourceType": event.resource_type,
+        "Timestamp": event.timestamp,
+        "ResourceStatus": event.resource_status,
+        "ResourceStatusReason": event.resource_status_reason,
+        "ResourceProperties": event.resource_properties,
+        "ClientRequestToken": event.client_request_token,
+        "DetailedStatus": event.detailed_status,
+    }
+
+
 def show_resource(event: StackEvent) -> Value:
     """CloudFormation's StackResourceDetail: what the newest event of a resource says."""
     return {
         "StackId": event.stack_id,
         "StackName": event.stack_name,
+        "LastUpdatedTimestamp": event.timestamp,
+        **_resource(event),
+    }
+
+
+def show_resource_of_stack(event: StackEvent) -> Value:
+    """CloudFormation's StackResource."""
+    return {
+        "StackId": event.stack_id,
+        "StackName": event.stack_name,
+        "Timestamp": event.timestamp,
+        **_resource(event),
+    }
+
+
+def show_resource_summary(event: StackEvent) -> Value:
+    """CloudFormation's StackResourceSummary."""
+    return {"LastUpdatedTimestamp": event.timestamp, **_resource(event)}
+
+
+def _resource(event: StackEvent) -> dict[str, Value]:
+    return {
         "LogicalResourceId": event.logical_resource_id,
         "PhysicalResourceId": event.physical_resource_id,
         "ResourceType": event.resource_type,
-        "LastUpdatedTimestamp": event.timestamp,
         "ResourceStatus": event.resource_status,
         "ResourceStatusReason": event.resource_status_reason,
         "DriftInformation": {"StackResourceDriftStatus": "NOT_CHECKED"},

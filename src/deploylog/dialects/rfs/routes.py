@@ -1,6 +1,7 @@
 """RFS's one route: the events of a stack."""
 
 import sys
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -8,6 +9,7 @@ from starlette.responses import Response
 
 from deploylog.bodies import read_body
 from deploylog.catalogue import Stack
+from deploylog.chronology import Stretch, read_in_time
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.dialects.rfs.errors import answer
 from deploylog.dialects.rfs.wire import (
@@ -22,7 +24,7 @@ from deploylog.events import Event
 from deploylog.principals import Principal
 from deploylog.scope import Scope, deployment_scope, stack_scope
 from deploylog.service import ANSWER_BYTES, EventService
-from deploylog.store.base import Page, Query
+from deploylog.store.base import Query
 
 #: What a client that cannot page asks for.
 _EVERYTHING = sys.maxsize
@@ -54,10 +56,11 @@ async def _list(service: EventService, principal: Principal, asked: StackEventsR
     stack = await _stack(service, principal, asked)
     scope = await _scope(service, principal, asked, stack)
     bound = parse_marker(asked, stack.id)
-    events = await _read(service, principal, _query(scope, asked, bound), asked.limit)
-    if bound is not None and bound.position < await service.floor():
+    found = await _read(service, principal, _query(scope, asked, bound), bound)
+    if bound is not None and bound.moment.position < await service.floor():
         raise CursorExpired
-    return render_page(events, asked, stack.id, bound, following=events.next)
+    more = found.more and len(found.events) <= (asked.limit or 0)
+    return render_page(found.events, asked, stack.id, bound, more=more)
 
 
 async def _stack(service: EventService, principal: Principal, asked: StackEventsRequest) -> Stack:
@@ -81,20 +84,24 @@ async def _scope(
 def _query(scope: Scope, asked: StackEventsRequest, bound: Bound | None) -> Query:
     # One more than is shown tells whether there is another page.
     limit = _EVERYTHING if asked.limit is None else asked.limit + 1
-    if bound is not None and bound.side == "newer":
-        return Query(
-            scope=scope, filter=asked.filter, after=bound.position, order="oldest", limit=limit
-        )
-    before = bound.position if bound is not None else None
-    return Query(scope=scope, filter=asked.filter, before=before, limit=limit)
+    newer = bound is not None and bound.side == "newer"
+    return Query(
+        scope=scope, filter=asked.filter, order="oldest" if newer else "newest", limit=limit
+    )
 
 
 async def _read(
-    service: EventService, principal: Principal, query: Query, limit: int | None
-) -> Page:
-    """The page that ``query`` asks for; without a ``limit``, everything as one page."""
-    if limit is not None:
-        return await service.read(principal, query)
+    service: EventService, principal: Principal, query: Query, bound: Bound | None
+) -> Stretch:
+    """The page of ``query`` at ``bound``; without a limit, everything as one page."""
+    if query.limit == _EVERYTHING:
+        return await _read_everything(service, principal, query)
+    return await read_in_time(
+        partial(service.read, principal), query, beyond=bound.moment if bound else None
+    )
+
+
+async def _read_everything(service: EventService, principal: Principal, query: Query) -> Stretch:
     events: list[Event] = []
     size = 0
     async for page in service.pages(principal, query):
@@ -103,4 +110,4 @@ async def _read(
         size += sum(len(event.message or "") for event in page)
         if size > ANSWER_BYTES:
             raise AnswerTooLarge
-    return Page(events)
+    return Stretch(events=events, more=False)

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from deploylog.chronology import Moment, moment_of
 from deploylog.cursor import POSITION_BITS
 from deploylog.dialects.rfs.errors import RfsError
 from deploylog.errors import Forbidden
@@ -109,10 +110,10 @@ class StackEventsRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """Where a page lies: on which side of which position."""
+    """Where a page lies: on which side of which event, in the order of time."""
 
     side: Literal["older", "newer"]
-    position: int
+    moment: Moment
 
 
 def parse_request(
@@ -289,17 +290,26 @@ def _parse_field(name: str) -> str:
 
 _SIDES: tuple[Literal["older", "newer"], ...] = ("older", "newer")
 
-#: Bytes of a marker: the side and the position, then the checksum. Together they are a multiple
-#: of three, so that base64 needs no padding, which the Terraform provider would not escape.
-_PLACE = 1 + POSITION_BITS // 8
-_CHECKSUM = 12
+#: Bytes of a marker: the side, the time and the position, then the checksum. Together they are a
+#: multiple of three, so that base64 needs no padding, which the Terraform provider would not
+#: escape.
+_TIME = 8
+_PLACE = 1 + _TIME + POSITION_BITS // 8
+_CHECKSUM = 10
 
-_MARKER = re.compile(r"[A-Za-z0-9_-]{24}")
+_MARKER = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 def render_marker(bound: Bound, asked: StackEventsRequest, stack_id: str) -> str:
     """The token that asks for the page at ``bound``, good for the same request only."""
-    place = bytes([_SIDES.index(bound.side)]) + bound.position.to_bytes(POSITION_BITS // 8)
+    moment = bound.moment
+    place = b"".join(
+        (
+            bytes([_SIDES.index(bound.side)]),
+            moment.time.to_bytes(_TIME),
+            moment.position.to_bytes(POSITION_BITS // 8),
+        )
+    )
     return base64.urlsafe_b64encode(place + _checksum(place, asked, stack_id)).decode()
 
 
@@ -313,7 +323,8 @@ def parse_marker(asked: StackEventsRequest, stack_id: str) -> Bound | None:
     place, checksum = token[:_PLACE], token[_PLACE:]
     if checksum != _checksum(place, asked, stack_id) or place[0] >= len(_SIDES):
         raise RfsError("RF.10011038", field="marker")
-    return Bound(_SIDES[place[0]], int.from_bytes(place[1:]))
+    time, position = place[1 : 1 + _TIME], place[1 + _TIME :]
+    return Bound(_SIDES[place[0]], Moment(int.from_bytes(time), int.from_bytes(position)))
 
 
 def _checksum(place: bytes, asked: StackEventsRequest, stack_id: str) -> bytes:
@@ -329,20 +340,16 @@ def render_page(
     stack_id: str,
     bound: Bound | None,
     *,
-    following: int | None = None,
+    more: bool = False,
 ) -> bytes:
     """The answer: ``events`` begin at ``bound``, one more than the limit where there are more.
 
-    ``following`` is a position where there are more although the limit is not reached.
+    ``more`` says that there are more although the limit is not reached.
     """
     page = events[: asked.limit]
-    # By RFS's own resolution; then what was recorded later comes first.
-    ordered = sorted(page, key=lambda e: (e.time // SECOND, e.position), reverse=True)
-    positions = [event.position for event in page]
-    if not positions and following is not None:
-        positions = [following]
-    more = len(events) > len(page) or following is not None
-    bounds = _neighbours(positions, bound, more=more) if asked.limit is not None else {}
+    ordered = sorted(page, key=moment_of, reverse=True)
+    more = more or len(events) > len(page)
+    bounds = _neighbours(ordered, bound, more=more) if asked.limit is not None else {}
     markers = {key: render_marker(each, asked, stack_id) for key, each in bounds.items()}
     return msgspec.json.encode(
         {
@@ -352,16 +359,16 @@ def render_page(
     )
 
 
-def _neighbours(positions: Sequence[int], bound: Bound | None, *, more: bool) -> dict[str, Bound]:
+def _neighbours(ordered: Sequence[Event], bound: Bound | None, *, more: bool) -> dict[str, Bound]:
     """Where the pages beside this one lie, where there are any."""
-    if not positions:
+    if not ordered:
         return {}
     turned = bound is not None and bound.side == "newer"
     older = turned or more
     newer = more if turned else bound is not None
     neighbours = {
-        "next_marker": Bound("older", min(positions)) if older else None,
-        "previous_marker": Bound("newer", max(positions)) if newer else None,
+        "next_marker": Bound("older", moment_of(ordered[-1])) if older else None,
+        "previous_marker": Bound("newer", moment_of(ordered[0])) if newer else None,
     }
     return {key: each for key, each in neighbours.items() if each is not None}
 

@@ -1,5 +1,6 @@
 """Events as CloudFormation tells them: what it said itself, or what it would have said."""
 
+import base64
 import hashlib
 import re
 from collections.abc import Mapping
@@ -8,11 +9,10 @@ from typing import Literal
 import msgspec
 
 from deploylog.catalogue import IDLE, Deployment, place_of
-from deploylog.errors import InvalidInput
 from deploylog.events import Event, Resource
 from deploylog.filters import AnyOf, Filter
 from deploylog.stackstatus import SOURCE, STACK_TYPE, STATUSES, StackEvent, stack_event_of
-from deploylog.times import LATEST, parse_time, render_time
+from deploylog.times import render_time
 
 #: What a deployment does to its stack, in CloudFormation's words.
 Action = Literal["CREATE", "UPDATE", "DELETE"]
@@ -41,14 +41,12 @@ _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}")
 
 _MAX_ID = 255
 
+#: Bytes of a hash in an id, which are eight characters of base 32.
+_HASHED_BYTES = 5
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """A stack event, and the place in the log of what it tells."""
-
-    position: int
-    #: ns since 1970.
-    time: int
-    event: StackEvent
+#: A resource in the root module, without a key, whose name is one word. Words begin with a letter
+#: and the last one is the name, so its id can be read back: no other such address has it.
+_PLAIN = re.compile(r"(?!module[._])[a-z][a-z0-9]+(?:_[a-z][a-z0-9]+)*\.[a-z][a-z0-9]*")
 
 
 #: What tools call it when a deployment makes a stack, or takes it away.
@@ -60,29 +58,19 @@ class _Started(msgspec.Struct):
     operation: str | None = None
 
 
-def collected(event: Event) -> Told | None:
+def collected(event: Event) -> StackEvent | None:
     """What CloudFormation said; ``None`` if somebody else wrote this under its name."""
     said = stack_event_of(event)
     if said is None:
         return None
-    time = _time_of(said)
-    if time is None:
-        time = event.time
-    # Clients that want no fraction, or an offset, are not known; one form is enough.
-    said = msgspec.structs.replace(said, timestamp=render_milliseconds(time))
-    return Told(position=event.position, time=time, event=said)
+    # The time by which the event is listed: a writer may say another one in its data. Clients that
+    # want no fraction, or an offset, are not known; one form is enough.
+    return msgspec.structs.replace(said, timestamp=render_milliseconds(event.time))
 
 
-def _time_of(said: StackEvent) -> int | None:
-    """When it says that it happened, if that is a time that an event can have."""
-    try:
-        time = parse_time(said.timestamp)
-    except InvalidInput:
-        return None
-    return time if 0 <= time <= LATEST else None
-
-
-def made(event: Event, *, arn: str, name: str, actions: Mapping[str, Action | None]) -> Told | None:
+def made(
+    event: Event, *, arn: str, name: str, actions: Mapping[str, Action | None]
+) -> StackEvent | None:
     """What CloudFormation would have said of the stack.
 
     ``actions`` are what deployments did, by id. ``None`` if it would have said nothing.
@@ -98,12 +86,12 @@ def made(event: Event, *, arn: str, name: str, actions: Mapping[str, Action | No
 
 def _made_of_stack(
     event: Event, phase: str, *, arn: str, name: str, actions: Mapping[str, Action | None]
-) -> Told | None:
+) -> StackEvent | None:
     id = deployment_of(event)
     action = _said_action(event) if id is None else actions.get(id, _said_action(event))
     if action is None:
         return None
-    told = StackEvent(
+    return StackEvent(
         stack_id=arn,
         event_id=event.id,
         stack_name=name,
@@ -115,26 +103,25 @@ def _made_of_stack(
         resource_status_reason=event.message or None,
         client_request_token=_token(id),
     )
-    return Told(position=event.position, time=event.time, event=told)
 
 
-def _made_of_resource(event: Event, status: str, *, arn: str, name: str) -> Told:
+def _made_of_resource(event: Event, status: str, *, arn: str, name: str) -> StackEvent:
     resource = event.resource
-    logical_id = logical_id_of(resource) if resource is not None else squeeze(event.subject or name)
-    timestamp = render_milliseconds(event.time)
-    told = StackEvent(
+    logical_id = (
+        logical_id_of(resource) if resource is not None else alphanumeric(event.subject or name)
+    )
+    return StackEvent(
         stack_id=arn,
-        event_id=f"{logical_id}-{status}-{timestamp}",
+        event_id=f"{logical_id}-{status}-{event.id}",
         stack_name=name,
         logical_resource_id=logical_id,
         physical_resource_id=(resource.id_value if resource else None) or "",
         resource_type=resource.type if resource else "Custom::Resource",
-        timestamp=timestamp,
+        timestamp=render_milliseconds(event.time),
         resource_status=status,
         resource_status_reason=event.message or None,
         client_request_token=_token(deployment_of(event)),
     )
-    return Told(position=event.position, time=event.time, event=told)
 
 
 def deployment_of(event: Event) -> str | None:
@@ -181,14 +168,35 @@ def _said_action(event: Event) -> Action | None:
 
 
 def logical_id_of(resource: Resource) -> str:
-    """The resource's name, and its key, without what a logical id may not hold."""
-    return squeeze(resource.name + (resource.key or ""))
+    """The logical id that stands for the resource's whole address, and for that alone.
+
+    ``aws_instance.web`` is ``AwsInstanceWeb``. An address that other addresses could be written
+    as, too, has a hash: ``module.a.aws_instance.web[0]`` is ``AAwsInstanceWeb0`` and eight
+    characters. A name of CloudFormation's own types is a logical id already.
+    """
+    if "::" in resource.type and resource.address is None and resource.key is None:
+        return alphanumeric(resource.name)
+    address = resource.address or _address_of(resource)
+    words = [word for word in _NOT_IN_AN_ID.split(address) if word]
+    readable = "".join(word[0].upper() + word[1:] for word in words if word != "module")
+    return readable if _PLAIN.fullmatch(address) else _hashed(readable, address)
 
 
-def squeeze(name: str) -> str:
-    """The letters and digits of ``name``; where there are none, an id that stands for it."""
-    letters = _NOT_IN_AN_ID.sub("", name)[:_MAX_ID]
-    return letters or f"x{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
+def _address_of(resource: Resource) -> str:
+    address = f"{resource.type}.{resource.name}"
+    return f'{address}["{resource.key}"]' if resource.key is not None else address
+
+
+def alphanumeric(name: str) -> str:
+    """``name`` if it is letters and digits, else those that it has and a hash of all of it."""
+    letters = _NOT_IN_AN_ID.sub("", name)
+    return letters if letters == name and 0 < len(name) <= _MAX_ID else _hashed(letters, name)
+
+
+def _hashed(readable: str, whole: str) -> str:
+    digest = hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=_HASHED_BYTES)
+    hash = base64.b32encode(digest.digest()).decode()
+    return (readable[: _MAX_ID - len(hash)] or "X") + hash
 
 
 def _token(id: str | None) -> str | None:

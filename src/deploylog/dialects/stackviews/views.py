@@ -1,10 +1,12 @@
 """Stack views: where the dialects of AWS find stacks, and their events, page by page."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
 from deploylog.catalogue import Deployment, Stack
+from deploylog.chronology import Moment, moment_of, read_in_time
 from deploylog.dialects.stackviews.identity import (
     KINDS,
     Arn,
@@ -19,7 +21,6 @@ from deploylog.dialects.stackviews.making import (
     LIFECYCLE,
     MADE,
     Action,
-    Told,
     collected,
     made,
     run_of,
@@ -34,7 +35,6 @@ from deploylog.scope import Scope, scope
 from deploylog.service import EventService
 from deploylog.stackstatus import SOURCE, StackEvent, stack_event_of
 from deploylog.store.base import Query
-from deploylog.times import MILLISECOND
 
 #: Events, and stacks, on a page. CloudFormation's pages of events have as many.
 PAGE = 100
@@ -42,7 +42,8 @@ PAGE = 100
 #: Events looked at for one answer. Where more of them have no place in it, its page is short.
 _MOST = 5_000
 
-_POSITION_BYTES = 8
+#: Bytes of a time, and of a position, in a token.
+_NUMBER_BYTES = 8
 
 DELETED = "DELETE_COMPLETE"
 
@@ -220,32 +221,51 @@ class StackViews:
     async def page(self, principal: Principal, view: StackView, token: str | None) -> Page:
         """The newest events, or those that ``token`` leads to.
 
-        Which events are on a page, the log's order says; there, they are in the order of time.
-        Raises InvalidCursor or CursorExpired.
+        They are in the order of time, on a page and over pages joined; of events of one time, the
+        one recorded later comes first. Raises InvalidCursor or CursorExpired.
         """
-        last = await self._position(view, token) if token is not None else None
-        told: list[Told] = []
+        last = await self._moment(view, token) if token is not None else None
+        told: list[StackEvent] = []
         looked = 0
-        async for position, each in self._told(principal, view, before=last):
+        async for moment, each in self._told(principal, view, beyond=last):
             if looked >= _MOST or (each is not None and len(told) == PAGE):
-                return Page(events=_ordered(told), next_token=self._token(view, last))
+                return Page(events=told, next_token=self._token(view, last))
             if each is not None:
                 told.append(each)
-            last, looked = position, looked + 1
-        return Page(events=_ordered(told), next_token=None)
+            last, looked = moment, looked + 1
+        return Page(events=told, next_token=None)
 
     async def newest_of(
         self, principal: Principal, view: StackView, matches: Callable[[StackEvent], bool]
     ) -> StackEvent | None:
         """The newest event that matches, if it is not too long ago to be looked for."""
         looked = 0
-        async for _, each in self._told(principal, view, before=None):
-            if each is not None and matches(each.event):
-                return each.event
+        async for _, each in self._told(principal, view, beyond=None):
+            if each is not None and matches(each):
+                return each
             looked += 1
             if looked >= _MOST:
                 break
         return None
+
+    async def resources(self, principal: Principal, view: StackView) -> list[StackEvent]:
+        """The newest event of each resource, by logical id, if it is not too long ago.
+
+        Those that were deleted are left out, unless the whole stack was.
+        """
+        found: dict[str, StackEvent] = {}
+        looked = 0
+        async for _, each in self._told(principal, view, beyond=None):
+            if each is not None and not each.is_own:
+                found.setdefault(each.logical_resource_id, each)
+            looked += 1
+            if looked >= _MOST:
+                break
+        return [
+            found[id]
+            for id in sorted(found)
+            if view.is_deleted or found[id].resource_status != DELETED
+        ]
 
     async def tags(self, principal: Principal, view: StackView) -> dict[str, str] | None:
         """Its tags, as its collector said them last; ``None`` where none of late did."""
@@ -275,43 +295,41 @@ class StackViews:
         return (last, action) if last is not None and action is not None else None
 
     async def _told(
-        self, principal: Principal, view: StackView, *, before: int | None
-    ) -> AsyncIterator[tuple[int, Told | None]]:
+        self, principal: Principal, view: StackView, *, beyond: Moment | None
+    ) -> AsyncIterator[tuple[Moment, StackEvent | None]]:
         """Every event newest first, with what is told of it, if anything."""
         while True:
-            read, following = await self._read(principal, view, before)
+            read, more = await self._read(principal, view, beyond)
             actions = await self._actions(principal, view, read)
             for part, event in read:
+                beyond = moment_of(event)
                 if part.said:
-                    yield event.position, _collected(event, view.arn)
+                    yield beyond, _collected(event, view.arn)
                 else:
-                    told = made(event, arn=view.arn, name=view.name, actions=actions)
-                    yield event.position, told
-            if following is None:
+                    yield beyond, made(event, arn=view.arn, name=view.name, actions=actions)
+            if not more:
                 return
-            before = following
 
     async def _read(
-        self, principal: Principal, view: StackView, before: int | None
-    ) -> tuple[list[tuple[Part, Event]], int | None]:
+        self, principal: Principal, view: StackView, beyond: Moment | None
+    ) -> tuple[list[tuple[Part, Event]], bool]:
         """The newest events of all parts, one more than a page holds if there are so many, and
-        the position to go on from.
+        whether there may be more.
         """
-        found: dict[int, tuple[Part, Event]] = {}
-        ends: list[int] = []
+        found: dict[Moment, tuple[Part, Event]] = {}
+        ends: list[Moment] = []
         for part in reversed(view.parts):
             filter = COLLECTED if part.said else MADE
-            query = Query(scope=part.scope, filter=filter, before=before, limit=PAGE + 1)
-            page = await self._service.read(principal, query)
-            found |= {event.position: (part, event) for event in page}
-            ends += [page.next] if page.next is not None else []
+            query = Query(scope=part.scope, filter=filter, limit=PAGE + 1)
+            read = partial(self._service.read, principal)
+            stretch = await read_in_time(read, query, beyond=beyond)
+            found |= {moment_of(event): (part, event) for event in stretch.events}
+            ends += [moment_of(stretch.events[-1])] if stretch.more and stretch.events else []
         # Below the end of one part's page, events of the other parts would come too early.
         end = max(ends, default=None)
-        newest = sorted((p for p in found if end is None or p >= end), reverse=True)
-        read = [found[position] for position in newest[: PAGE + 1]]
-        if len(newest) > PAGE + 1:
-            end = newest[PAGE]
-        return read, end
+        newest = sorted((m for m in found if end is None or m >= end), reverse=True)
+        more = end is not None or len(newest) > PAGE + 1
+        return [found[moment] for moment in newest[: PAGE + 1]], more
 
     async def _actions(
         self, principal: Principal, view: StackView, read: list[tuple[Part, Event]]
@@ -323,30 +341,28 @@ class StackViews:
         runs = Runs(self._service, principal, view.stack)
         return await runs.actions(id for id in ids if id is not None)
 
-    async def _position(self, view: StackView, token: str) -> int:
-        position = int.from_bytes(self.tokens.parse(_events_of(view), token))
-        if position < await self._service.floor():
+    async def _moment(self, view: StackView, token: str) -> Moment:
+        place = self.tokens.parse(_events_of(view), token)
+        time, position = place[:_NUMBER_BYTES], place[_NUMBER_BYTES:]
+        moment = Moment(int.from_bytes(time), int.from_bytes(position))
+        if moment.position < await self._service.floor():
             raise CursorExpired
-        return position
+        return moment
 
-    def _token(self, view: StackView, position: int | None) -> str:
-        return self.tokens.render(_events_of(view), (position or 0).to_bytes(_POSITION_BYTES))
+    def _token(self, view: StackView, last: Moment | None) -> str:
+        numbers = (last.time, last.position) if last is not None else (0, 0)
+        place = b"".join(number.to_bytes(_NUMBER_BYTES) for number in numbers)
+        return self.tokens.render(_events_of(view), place)
 
 
 def _events_of(view: StackView) -> str:
     return f"events of {view.arn}"
 
 
-def _ordered(told: list[Told]) -> list[StackEvent]:
-    """Newest first by what clients see of the time, then what was recorded later."""
-    told.sort(key=lambda each: (each.time // MILLISECOND, each.position), reverse=True)
-    return [each.event for each in told]
-
-
-def _collected(event: Event, arn: str) -> Told | None:
+def _collected(event: Event, arn: str) -> StackEvent | None:
     """What CloudFormation said of this stack, and not of one that is nested in it."""
     told = collected(event)
-    return told if told is not None and told.event.stack_id == arn else None
+    return told if told is not None and told.stack_id == arn else None
 
 
 def _said(events: Sequence[Event]) -> dict[str, Collected]:
