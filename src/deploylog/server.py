@@ -15,6 +15,7 @@ from pathlib import Path
 import uvicorn
 
 from deploylog.asgi import Application, create_app
+from deploylog.asgi.connections import Connections, limits_of, raise_file_limit
 from deploylog.auth.open import configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError
 from deploylog.settings import Settings, paths_of
@@ -65,6 +66,7 @@ def serve(settings: Settings) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    raise_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     # What is there now stays; and what comes and goes with a request is rarely a cycle.
     gc.freeze()
@@ -89,19 +91,22 @@ async def _serve(settings: Settings) -> None:
             async with create_app(store, settings, metrics) as application:
                 _announce(settings, listener, authenticated=authenticated)
                 _tolerate_torn_streams()
-                server = Server(_configuration(application), application)
-                await server.serve(sockets=[listener, *local])
+                connections = Connections(limits_of(settings), metrics.turned_away)
+                server = Server(_configuration(application, connections), application)
+                async with connections.watching():
+                    await server.serve(sockets=[listener, *local])
 
 
-def _configuration(application: Application) -> uvicorn.Config:
+def _configuration(application: Application, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         application.asgi,
+        http=connections.protocol(),
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=1,
     )
 
