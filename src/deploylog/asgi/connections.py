@@ -244,6 +244,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._all = connections
         self._limits = connections.limits
+        self._most_head_bytes = connections.limits.header_bytes
+        self._most_headers = connections.limits.headers
         self.address = ""
         #: What is being received: nothing, a request's head, or its body.
         self._receiving: Literal["nothing", "head", "body"] = "nothing"
@@ -310,11 +312,15 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or what follows a body as one."""
         self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes + len(self.url) > self._limits.header_bytes:
+        if self._head_bytes + len(self.url) > self._most_head_bytes:
             raise _Refusal("header_length")
-        if len(self.headers) >= self._limits.headers:
+        if len(self.headers) >= self._most_headers:
             raise _Refusal("header_count")
-        super().on_header(name, value)
+        # As uvicorn does it: another call for each header would cost more than these checks.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: somebody answers it."""
