@@ -7,7 +7,7 @@ PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-webhooks lock clean
+.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-webhooks attack lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -72,6 +72,9 @@ lock: ## Resolve the locked versions anew (needs uv)
 
 crash-webhooks: $(READY) ## Kill the service 20 times while it delivers, and look for what is missing
 	$(BIN)/python -m bench.crashhooks
+
+attack: $(READY) ## Attack the service beside a client that behaves well, and measure what that one sees
+	$(BIN)/python -m bench.attack
 
 clean: ## Remove the virtual environments and caches
 	rm -rf $(VENV) $(PCLUSTER) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ import msgspec
 import uvicorn
 
 from deploylog.asgi import Application, create_app
+from deploylog.asgi.connections import Connections, limits_of
 from deploylog.auth.topics import Fetch, fetch_from_sns
 from deploylog.delivery.timing import Timing
 from deploylog.hub import Hub
@@ -159,10 +160,18 @@ class Running:
 class Local(Running):
     """One in this process: its parts can be looked at."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, store: Store, hub: Hub) -> None:
+    def __init__(
+        self,
+        url: str,
+        http: aiohttp.ClientSession,
+        store: Store,
+        hub: Hub,
+        connections: Connections,
+    ) -> None:
         super().__init__(url, http)
         self.store = store
         self.hub = hub
+        self.connections = connections
 
     async def until(self, fact: Callable[[], bool]) -> None:
         """Wait for the fact."""
@@ -214,14 +223,17 @@ async def running(
     settings = load_settings({"port": 0, **options}, environ={}, config=None)
     listener = _listen(settings)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    alive = create_app(store, settings, Metrics(), clock=timing.now, wait=timing.wait, fetch=fetch)
-    async with alive as application:
+    metrics = Metrics()
+    connections = Connections(limits_of(settings), metrics.turned_away)
+    alive = create_app(store, settings, metrics, clock=timing.now, wait=timing.wait, fetch=fetch)
+    async with alive as application, connections.watching():
         config = uvicorn.Config(
             application.asgi,
+            http=connections.protocol(),
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
-            timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
         )
         server = _Server(config, application)
@@ -230,7 +242,7 @@ async def running(
             async with asyncio.timeout(PATIENCE):
                 await server.up.wait()
             async with _session(url) as http:
-                yield Local(url, http, store, application._hub)
+                yield Local(url, http, store, application._hub, connections)
         finally:
             server.stop.set()
             await serving

@@ -1,5 +1,6 @@
 """Request bodies: read with a bound, unpacked with a bound."""
 
+import asyncio
 import zlib
 
 import msgspec
@@ -12,11 +13,32 @@ from deploylog.errors import InvalidInput, TooLarge, UnsupportedMedia
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
+#: How many times its size a body may unpack to, and the size that any may unpack to. Lines of
+#: events shrink to a fiftieth; zeros shrink to a thousandth.
+_RATIO = 200
+_ANY = 1024 * 1024
+
+#: Bytes unpacked in one step, between which others have their turn.
+_STEP = 256 * 1024
+
+#: Packed bodies up to this size are unpacked at once; a thread costs more.
+_SMALL = 4 * 1024
+
+#: Bytes of a body that is neither events nor a plan: a form, a query, a command.
+DOCUMENT_BYTES = 256 * 1024
+
+
 class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How many bytes a body may have."""
 
     sent: int
     unpacked: int
+    #: Seconds in which it must arrive; ``None`` while it moves.
+    seconds: float | None = None
+
+    def at_most(self, size: int) -> "BodyLimits":
+        """The same for a body that is never longer than ``size``."""
+        return BodyLimits(sent=min(self.sent, size), unpacked=min(self.unpacked, size))
 
 
 class EarlyBody:
@@ -47,9 +69,18 @@ class EarlyBody:
 async def read_body(request: Request, limits: BodyLimits) -> bytes:
     """The body, unpacked; raises TooLarge before it has taken in more than ``limits``."""
     _check_declared(request, limits.sent)
-    body = await _receive(request, limits.sent)
+    try:
+        async with asyncio.timeout(limits.seconds):
+            body = await _receive(request, limits.sent)
+    except TimeoutError as error:
+        raise InvalidInput("the body did not arrive in time") from error
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    return body if encoding == "identity" else _unpack(body, encoding, limits.unpacked)
+    if encoding == "identity":
+        return body
+    most = min(limits.unpacked, max(_RATIO * len(body), _ANY))
+    if len(body) <= _SMALL:
+        return _unpack(body, encoding, most)
+    return await asyncio.to_thread(_unpack, body, encoding, most)
 
 
 def _check_declared(request: Request, limit: int) -> None:
@@ -81,12 +112,19 @@ def _unpack(body: bytes, encoding: str, limit: int) -> bytes:
     if window is None:
         raise UnsupportedMedia(f"content encoding {encoding[:32]!r} is not gzip or deflate")
     unpacker = zlib.decompressobj(window)
+    parts: list[bytes] = []
+    size, rest = 0, body
     try:
-        unpacked = unpacker.decompress(body, limit + 1)
+        while rest and not unpacker.eof:
+            parts.append(unpacker.decompress(rest, _STEP))
+            size += len(parts[-1])
+            if size > limit:
+                raise TooLarge(f"the body unpacks to more than {limit} bytes")
+            if not parts[-1] and unpacker.unconsumed_tail == rest:
+                break
+            rest = unpacker.unconsumed_tail
     except zlib.error as error:
         raise InvalidInput(f"the body is not {encoding}: {error}") from error
-    if len(unpacked) > limit:
-        raise TooLarge(f"the body unpacks to more than {limit} bytes")
     if not unpacker.eof or unpacker.unused_data:
         raise InvalidInput(f"the body is not one whole {encoding} stream")
-    return unpacked
+    return b"".join(parts)

@@ -98,6 +98,14 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         if not scopes and all(grant.right == "read" for grant in self.grants):
             raise Forbidden(f"{self.name} may not write")
 
+    def require_some(self, right: Right) -> None:
+        """Raise Forbidden unless a grant gives ``right`` on anything at all.
+
+        It costs nothing, so a request is refused before its body is read.
+        """
+        if not any(grant.right in (right, "admin") for grant in self.grants):
+            raise Forbidden(f"{self.name} may not {_VERBS[right]} anything")
+
     @property
     def visibility(self) -> Visibility:
         """What this principal may see."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import uvicorn
 
 from deploylog.asgi import Application, create_app
+from deploylog.asgi.connections import Connections, limits_of, raise_file_limit
 from deploylog.asgi.keyfile import with_key_file
 from deploylog.auth.open import configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError, StoreUnavailable
@@ -71,6 +72,7 @@ def serve(settings: Settings) -> None:
     )
     for handler in logging.getLogger().handlers:
         handler.addFilter(_NotReported())
+    raise_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     # What is there now stays; and what comes and goes with a request is rarely a cycle.
     gc.freeze()
@@ -98,19 +100,22 @@ async def _serve(settings: Settings) -> None:
             async with create_app(store, settings, metrics) as application:
                 _announce(settings, listener, authenticated=authenticated)
                 _tolerate_torn_streams()
-                server = Server(_configuration(application), application)
-                await server.serve(sockets=[listener, *local])
+                connections = Connections(limits_of(settings), metrics.turned_away)
+                server = Server(_configuration(application, connections), application)
+                async with connections.watching():
+                    await server.serve(sockets=[listener, *local])
 
 
-def _configuration(application: Application) -> uvicorn.Config:
+def _configuration(application: Application, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         application.asgi,
+        http=connections.protocol(),
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
 

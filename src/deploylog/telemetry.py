@@ -70,6 +70,13 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._refusals = Counter(
+            "deploylog_refusals",
+            "Connections and requests refused before a request was complete.",
+            ["reason"],
+            registry=self._registry,
+        )
+
         self._attempts = Counter(
             "deploylog_delivery_attempts",
             "Attempts to deliver an event, by how they ended.",
@@ -105,6 +112,10 @@ class Metrics:
     def refused(self) -> None:
         """A request showed no valid credential."""
         self._refused.inc()
+
+    def turned_away(self, reason: str) -> None:
+        """A connection or a request was refused before a request was complete."""
+        self._refusals.labels(reason=reason).inc()
 
     def sent(self, events: int, *, lag: int) -> None:
         """A batch goes out to a reader that is ``lag`` positions behind."""

@@ -1,7 +1,10 @@
 """Bluelink Signature v1: what the engine accepts is accepted, and what it refuses is refused."""
 
 import logging
+import tracemalloc
+from typing import ClassVar
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from clocks import Clock, WallClock
 from deploylog.auth.seal import Seal, load_seal, make_sealing_key
 from deploylog.auth.signature import (
+    MOST_NAMES,
     WINDOW,
     Signatures,
     is_fresh,
@@ -106,6 +110,14 @@ def test_what_the_engine_accepts_is_accepted(case: str):
 
 
 REFUSED = {
+    "a header listed twice": shown(header(names="x-tenant bluelink-date x-tenant"), x_tenant="a"),
+    "a header listed twice, in another case": shown(
+        header(names="x-tenant X-Tenant"), x_tenant="a"
+    ),
+    "more headers than any client signs": shown(
+        header(names=" ".join(f"x-{number}" for number in range(MOST_NAMES + 1))),
+        **{f"x_{number}": "a" for number in range(MOST_NAMES + 1)},
+    ),
     "no header": {"bluelink-date": str(DATE)},
     "an empty header": shown(""),
     "no date": {"bluelink-signature-v1": header()},
@@ -373,3 +385,37 @@ async def test_the_secret_is_not_stored_as_it_is(store: Store, seal: Seal):
 
     assert SECRET.encode() not in signer.sealed
     assert SECRET not in repr(await store.signers.list())
+
+
+async def test_a_header_named_40000_times_makes_no_message(seal: Seal, store: Store):
+    names = " ".join(["x-tenant"] * 40_000)
+    headers = shown(header(names=names), x_tenant="a" * 65_536)
+
+    tracemalloc.start()
+    try:
+        signed = parse_signed(headers)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert signed is None
+    assert peak < 8 * 1024 * 1024
+
+
+async def test_under_an_unknown_key_no_header_is_read(signatures: Signatures):
+    class Headers(dict[str, str]):
+        """Says which headers were read."""
+
+        read: ClassVar[set[str]] = set()
+
+        def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+            self.read.add(name)
+            return super().get(name, default)
+
+    headers = Headers(shown(header(id="nobody", names="x-tenant"), x_tenant="a"))
+    asked = msgspec.structs.replace(presented(), headers=headers)
+
+    principal = await signatures.principal(asked)
+
+    assert principal is None
+    assert Headers.read == {"bluelink-signature-v1"}

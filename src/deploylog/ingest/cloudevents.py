@@ -6,14 +6,14 @@ other is kept in ``extensions`` and comes back as it was.
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 import msgspec
 
-from deploylog.errors import InvalidEvent, InvalidInput
+from deploylog.errors import InvalidEvent, InvalidInput, TooLarge
 from deploylog.events import (
     MAX_DATA_BYTES,
     MAX_NESTING,
@@ -25,6 +25,13 @@ from deploylog.events import (
 )
 from deploylog.scope import MAX_LENGTH, Scope, parse_scope
 from deploylog.times import MILLISECOND, parse_time, render_time
+
+#: Bytes that are decoded at once. A decoder in C keeps the interpreter's lock until it is done,
+#: so in a thread, too, a larger piece would hold up everyone.
+STEP_BYTES = 256 * 1024
+
+#: Bytes of one event among many: its data, its other attributes, and room for blanks.
+MAX_EVENT_BYTES = 1024 * 1024
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +105,9 @@ _decode_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def parse_event(body: bytes, defaults: Defaults) -> NewEvent:
-    """One event in structured mode; raises InvalidEvent."""
+    """One event in structured mode; raises InvalidEvent, or TooLarge."""
+    if len(body) > MAX_EVENT_BYTES:
+        raise TooLarge(f"an event is longer than {MAX_EVENT_BYTES} bytes")
     try:
         event = _decode_one(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
@@ -109,25 +118,112 @@ def parse_event(body: bytes, defaults: Defaults) -> NewEvent:
     return _to_event(event, None, defaults)
 
 
-def parse_batch(body: bytes, defaults: Defaults) -> list[NewEvent]:
-    """A JSON array of events; the error's ``line`` is the place in the array, from 1."""
+def parse_batch(body: bytes, defaults: Defaults, *, limit: int) -> list[NewEvent]:
+    """A JSON array of at most ``limit`` events; the error's ``line`` is the place in the array,
+    from 1. Raises TooLarge before it has parsed more.
+    """
+    if len(body) > STEP_BYTES:
+        return _one_by_one(_split(body), defaults, limit)
     try:
         return [_to_event(event, None, defaults) for event in _decode_batch(body)]
     except (msgspec.MsgspecError, InvalidInput, RecursionError, UnicodeDecodeError):
         # Once more, one by one: for the attributes we do not know, and to say which is wrong.
-        return _one_by_one(_items(body), defaults)
+        return _one_by_one(enumerate(_items(body), 1), defaults, limit)
 
 
-def parse_lines(body: bytes, defaults: Defaults) -> list[NewEvent]:
-    """One event a line; blank lines are skipped. The error's ``line`` counts from 1."""
+def parse_lines(body: bytes, defaults: Defaults, *, limit: int) -> list[NewEvent]:
+    """At most ``limit`` events, one a line; blank lines are skipped. The error's ``line`` counts
+    from 1. Raises TooLarge before it has parsed more.
+    """
+    events: list[NewEvent] = []
+    for line, piece in _pieces(body):
+        events += _parse_piece(piece, defaults, line=line, limit=limit)
+        if len(events) > limit:
+            raise _too_many(limit)
+    return events
+
+
+def _parse_piece(body: bytes, defaults: Defaults, *, line: int, limit: int) -> list[NewEvent]:
+    """The events of some lines, the first of which is ``line``."""
     try:
         return [_to_event(event, None, defaults) for event in _decode_lines(body)]
     except (msgspec.MsgspecError, InvalidInput, RecursionError, UnicodeDecodeError):
-        return _one_by_one(body.split(b"\n"), defaults)
+        return _one_by_one(enumerate(body.split(b"\n"), line), defaults, limit)
+
+
+def _pieces(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Whole lines of ``body``, some at a time, and the number of the first."""
+    line, start = 1, 0
+    while len(body) - start > STEP_BYTES:
+        end = body.rfind(b"\n", start, start + STEP_BYTES) + 1
+        if not end:
+            end = body.find(b"\n", start, start + MAX_EVENT_BYTES) + 1 or len(body)
+            if end - start > MAX_EVENT_BYTES:
+                raise _too_long(line)
+        piece = body[start:end]
+        yield line, piece
+        line, start = line + piece.count(b"\n"), end
+    yield line, body[start:]
+
+
+#: From one bracket to the next, strings and all, without a second look at anything.
+_TO_BRACKET = re.compile(
+    rb'[^"{}\[\]]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"{}\[\]]*+)*+([{}\[\]])', re.DOTALL
+)
+_BEGIN = re.compile(rb"\s*+\[\s*+")
+_NEXT = re.compile(rb"\s*+([,\]])\s*+")
+
+
+def _split(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The objects of a large JSON array, each with its place in it; raises InvalidEvent.
+
+    It finds where each ends, and no more: what is in it is for the decoder to judge.
+    """
+    found = _BEGIN.match(body)
+    if found is None or body[found.end() : found.end() + 1] != b"{":
+        raise InvalidEvent("the body is not a JSON array of events")
+    place, start = 1, found.end()
+    while True:
+        end = _end_of_object(body, start, place)
+        yield place, body[start:end]
+        found = _NEXT.match(body, end)
+        if found is None:
+            raise InvalidEvent(f"the body is not a JSON array of events: see after event {place}")
+        if found[1] == b"]":
+            break
+        place, start = place + 1, found.end()
+    if found.end() < len(body):
+        raise InvalidEvent("the body is not a JSON array of events: it goes on after its end")
+
+
+def _end_of_object(body: bytes, start: int, place: int) -> int:
+    """Where the object that begins at ``start`` ends."""
+    if body[start : start + 1] != b"{":
+        raise InvalidEvent(f"line {place}: not a CloudEvent", line=place)
+    depth, position, most = 0, start, min(len(body), start + MAX_EVENT_BYTES)
+    while found := _TO_BRACKET.match(body, position, most):
+        depth += 1 if found[1] in b"{[" else -1
+        position = found.end()
+        if not depth:
+            return position
+    if most < len(body):
+        raise _too_long(place)
+    raise InvalidEvent(f"line {place}: not a CloudEvent: it does not end", line=place)
+
+
+def _too_many(limit: int) -> TooLarge:
+    return TooLarge(f"a request has at most {limit} events")
+
+
+def _too_long(line: int) -> InvalidEvent:
+    message = f"line {line}: an event is longer than {MAX_EVENT_BYTES} bytes"
+    return InvalidEvent(message, line=line)
 
 
 def parse_binary(headers: Mapping[str, str], body: bytes, defaults: Defaults) -> NewEvent:
     """Binary mode: attributes in ``ce-`` headers (lower case here), ``body`` is the data."""
+    if len(body) > MAX_DATA_BYTES:
+        raise InvalidEvent(f"data is longer than {MAX_DATA_BYTES} bytes", field="data")
     attributes: dict[str, Any] = {
         name.removeprefix("ce-"): _header_value(name, value)
         for name, value in headers.items()
@@ -167,7 +263,7 @@ def _binary_data(content_type: str | None, body: bytes) -> dict[str, Any]:
     return {**told, "data_base64": base64.b64encode(body).decode()}
 
 
-def _items(body: bytes) -> Sequence[bytes]:
+def _items(body: bytes) -> list[bytes]:
     try:
         return [bytes(item) for item in msgspec.json.decode(body, type=list[msgspec.Raw])]
     except RecursionError:
@@ -176,11 +272,15 @@ def _items(body: bytes) -> Sequence[bytes]:
         raise InvalidEvent(f"the body is not a JSON array of events: {error}") from error
 
 
-def _one_by_one(bodies: Sequence[bytes], defaults: Defaults) -> list[NewEvent]:
-    events = []
-    for line, body in enumerate(bodies, 1):
+def _one_by_one(
+    bodies: Iterable[tuple[int, bytes]], defaults: Defaults, limit: int
+) -> list[NewEvent]:
+    events: list[NewEvent] = []
+    for line, body in bodies:
         if not body.strip():
             continue
+        if len(events) == limit:
+            raise _too_many(limit)
         try:
             events.append(_parse(body, defaults))
         except InvalidInput as error:

@@ -55,6 +55,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_requests_per_second: float
     max_streams: int
     max_failures_per_minute: int
+    max_connections: int
+    max_connections_per_address: int
+    max_target_bytes: int
+    max_header_bytes: int
+    max_headers: int
+    header_seconds: float
+    body_seconds: float
+    keep_alive_seconds: float
     public_url: str
     delivery_networks: str
     delivery_ca_file: str
@@ -83,6 +91,14 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_requests_per_second": (0, 1_000_000),
     "max_streams": (1, 1_000_000),
     "max_failures_per_minute": (0, 1_000_000),
+    "max_connections": (0, 1_000_000),
+    "max_connections_per_address": (0, 1_000_000),
+    "max_target_bytes": (1024, 1 << 20),
+    "max_header_bytes": (1024, 1 << 20),
+    "max_headers": (16, 10_000),
+    "header_seconds": (0.1, 3600),
+    "body_seconds": (0.1, 3600),
+    "keep_alive_seconds": (0.1, 3600),
     "delivery_seconds": (0.1, 60),
     "delivery_concurrency": (1, 1000),
     "delivery_per_second": (0, 1_000_000),

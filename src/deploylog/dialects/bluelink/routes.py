@@ -9,7 +9,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deploylog.bodies import read_body
+from deploylog.bodies import DOCUMENT_BYTES, read_body
 from deploylog.catalogue import Stack
 from deploylog.changes import Changeset, decode_changes
 from deploylog.dialects.bluelink import instances, wire
@@ -123,8 +123,10 @@ class Staged:
 
     async def stage(self, request: Request) -> Response:
         """Stage a plan file."""
-        asked = wire.parse_create_changeset(await read_body(request, self._parts.limits))
         principal = request.state.principal
+        principal.require_some("write")
+        limits = self._parts.limits.at_most(DOCUMENT_BYTES)
+        asked = wire.parse_create_changeset(await read_body(request, limits))
         stack = await self._stack(principal, asked)
         new = self._new(principal, asked, stack)
         await self._staging.check(principal, new)

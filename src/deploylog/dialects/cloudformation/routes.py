@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deploylog.bodies import read_body
+from deploylog.bodies import DOCUMENT_BYTES, read_body
 from deploylog.catalogue import Stack
 from deploylog.dialects.cloudformation import wire
 from deploylog.dialects.cloudformation.document import Value, render_answer
@@ -31,7 +31,7 @@ def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
     actions = Actions(parts)
 
     async def post(request: Request) -> Response:
-        form = await read_body(request, parts.limits)
+        form = await read_body(request, parts.limits.at_most(DOCUMENT_BYTES))
         return await actions.answer(request, form or request.scope["query_string"])
 
     async def get(request: Request) -> Response:

@@ -12,6 +12,9 @@ from deploylog.dialects.stackviews.making import render_milliseconds
 from deploylog.dialects.stackviews.tokens import MAX_LENGTH
 from deploylog.stackstatus import StackEvent
 
+#: The most parameters of one call.
+MOST_FIELDS = 1000
+
 #: CloudFormation API Reference, StackSummary, StackStatus.
 STACK_STATUSES = (
     "CREATE_IN_PROGRESS",
@@ -114,6 +117,9 @@ def has_action(query_string: bytes) -> bool:
 
 
 def _parse(form: bytes) -> dict[str, str]:
+    if form.count(b"&") >= MOST_FIELDS:
+        message = f"A request has at most {MOST_FIELDS} parameters"
+        raise QueryError("ValidationError", message)
     # Of bytes, parse_qsl takes ASCII only, and raises for any other that is percent-encoded.
     return dict(parse_qsl(form.decode("latin-1"), keep_blank_values=True, errors="replace"))
 

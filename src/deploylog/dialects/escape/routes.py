@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deploylog.bodies import read_body
+from deploylog.bodies import DOCUMENT_BYTES, read_body
 from deploylog.dialects.escape import wire
 from deploylog.dialects.escape.subscriptions import (
     parse_collection,
@@ -19,6 +19,9 @@ from deploylog.scope import Scope
 PREFIXES = ("/api/v1/", "/internal/")
 
 QUERY = "/api/v1/events/query"
+
+#: Bytes of an event's body: its data, its names, and room for blanks.
+_EVENT_BYTES = 1024 * 1024
 
 SUBSCRIPTIONS = "/api/v1/events/subscriptions/project/{project}/"
 
@@ -97,7 +100,9 @@ class Escape:
         collection = parse_collection(request.path_params["project"])
         if collection is None:
             raise InvalidInput("Invalid project name", field="project")
-        wanted = parse_subscriptions(await read_body(request, self._parts.limits))
+        request.state.principal.require_some("write")
+        limits = self._parts.limits.at_most(DOCUMENT_BYTES)
+        wanted = parse_subscriptions(await read_body(request, limits))
         await self._sets.put(request.state.principal, collection, wanted)
         return Response(render_subscriptions([]), media_type="application/json")
 
@@ -106,7 +111,8 @@ class Escape:
         principal = request.state.principal
         if self._parts.escape_has_secret and principal.kind == ANYBODY.kind:
             raise Unauthenticated
-        body = await read_body(request, self._parts.limits)
+        principal.require_some("write")
+        body = await read_body(request, self._parts.limits.at_most(_EVENT_BYTES))
         groups = self._parts.escape_upload_groups
         event = wire.parse_new_event(body, now=self._parts.clock(), upload_groups=groups)
         await self._service.append(principal, [event])

@@ -23,6 +23,9 @@ SNS = "/log/v1/ingest/sns"
 #: More than SNS's largest message, 256 KiB, in its envelope.
 _SNS_BYTES = 1024 * 1024
 
+#: Seconds in which one must arrive: anyone may send it.
+_SNS_SECONDS = 15.0
+
 
 def is_open(request: Request) -> bool:
     """Whether the endpoint itself finds out who asks."""
@@ -45,12 +48,13 @@ class Ingest:
         self._topics = parts.topics
         self._limits = parts.limits
         # Read before anybody has shown a credential.
-        self._sns_limits = BodyLimits(sent=_SNS_BYTES, unpacked=_SNS_BYTES)
+        self._sns_limits = BodyLimits(sent=_SNS_BYTES, unpacked=_SNS_BYTES, seconds=_SNS_SECONDS)
 
     async def eventbridge(self, request: Request) -> Response:
         """Record what EventBridge tells of CloudFormation."""
+        request.state.principal.require_some("write")
         asked = wire.parse_stack_query(_query(request))
-        event = parse_envelope(await read_body(request, self._limits))
+        event = parse_envelope(await read_body(request, self._limits.at_most(_SNS_BYTES)))
         return await self._record(request.state.principal, asked, event)
 
     async def sns(self, request: Request) -> Response:

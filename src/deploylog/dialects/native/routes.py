@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deploylog.bodies import BodyLimits, read_body
+from deploylog.bodies import DOCUMENT_BYTES, BodyLimits, read_body
 from deploylog.dialects.native import ingest_routes, wire
 from deploylog.dialects.native.subscriptions.routes import routes as subscription_routes
 from deploylog.dialects.parts import Endpoint, Parts
@@ -22,6 +22,11 @@ from deploylog.sse import EventStream, Frames
 from deploylog.staging import NewChangeset
 from deploylog.store.base import Query
 from deploylog.times import parse_moment
+
+#: Bytes of a body that is parsed on the event loop; a thread costs more.
+_QUICK_BYTES = 64 * 1024
+
+_Parsed = TypeVar("_Parsed")
 
 
 def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
@@ -66,14 +71,22 @@ class Native:
     async def append(self, request: Request) -> Response:
         """Record events."""
         principal = request.state.principal
+        principal.require_some("write")
         defaults = await self._defaults(request)
         body = await read_body(request, self._limits)
-        events = wire.parse_events(request.headers, body, defaults, limit=self._max_events)
-        key = wire.parse_request_key(request.headers, principal, _query(request), body)
+        events, key = await _off_the_loop(
+            body,
+            lambda: (
+                wire.parse_events(request.headers, body, defaults, limit=self._max_events),
+                wire.parse_request_key(request.headers, principal, _query(request), body),
+            ),
+        )
         try:
             recorded = await self._service.append(principal, events, request=key)
-        except InvalidEvent as error:
-            raise wire.locate(error, request.headers, body) from error
+        except InvalidEvent as refused:
+            error = refused
+            located = await _off_the_loop(body, lambda: wire.locate(error, request.headers, body))
+            raise located from refused
         return _json(wire.render_receipts(recorded), status=201)
 
     async def agree(self, request: Request) -> Response:
@@ -149,7 +162,8 @@ class Native:
 
     async def open_deployment(self, request: Request) -> Response:
         """Open a deployment."""
-        body = await read_body(request, self._limits)
+        request.state.principal.require_some("write")
+        body = await read_body(request, self._limits.at_most(DOCUMENT_BYTES))
         try:
             new = msgspec.json.decode(body, type=NewDeployment)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -186,6 +200,7 @@ class Native:
     async def stage(self, request: Request) -> Response:
         """Stage a plan."""
         principal = request.state.principal
+        principal.require_some("write")
         new = _new_changeset(wire.Parameters(_query(request)), principal)
         await self._staging.check(principal, new)
         body = await read_body(request, self._limits)
@@ -254,6 +269,13 @@ class Native:
         if begin == "now":
             return await self._service.start_now()
         return await self._service.start_at(parse_moment(begin, now=self._clock()))
+
+
+async def _off_the_loop(body: bytes, parse: Callable[[], _Parsed]) -> _Parsed:
+    """What ``parse`` makes of the body, in a thread if that may take long."""
+    if len(body) <= _QUICK_BYTES:
+        return parse()
+    return await asyncio.to_thread(parse)
 
 
 _ORDERS = ("newest", "oldest")

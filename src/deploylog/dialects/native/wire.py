@@ -335,11 +335,11 @@ def parse_events(
     if media == ONE:
         events = [parse_event(body, defaults)]
     elif media == BATCH:
-        events = parse_batch(body, defaults)
+        events = parse_batch(body, defaults, limit=limit)
     elif media in LINES:
         if body.count(b"\n") > 2 * limit:
             raise TooLarge(f"a request has at most {limit} events")
-        events = parse_lines(body, defaults)
+        events = parse_lines(body, defaults, limit=limit)
     elif "ce-specversion" in headers:
         events = [parse_binary(headers, body, defaults)]
     else:

@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deploylog.bodies import read_body
+from deploylog.bodies import DOCUMENT_BYTES, read_body
 from deploylog.catalogue import Stack
 from deploylog.chronology import Stretch, read_in_time
 from deploylog.dialects.parts import Endpoint, Parts
@@ -47,7 +47,7 @@ async def _parse(request: Request, parts: Parts) -> StackEventsRequest:
         stack_name=request.path_params["stack_name"],
         query_string=request.scope["query_string"],
         headers=request.headers,
-        body=await read_body(request, parts.limits),
+        body=await read_body(request, parts.limits.at_most(DOCUMENT_BYTES)),
         strict=parts.rfs_strict,
     )
 

@@ -14,6 +14,9 @@ from deploylog.times import LATEST
 
 ROOT = "/log/v1/subscriptions"
 
+#: Bytes of a body, more than a filter, an address and secrets need.
+_MOST_BYTES = 1024 * 1024
+
 
 def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
     """Method, path and endpoint of each operation."""
@@ -128,7 +131,7 @@ class Subscriptions:
 
     async def _body(self, request: Request) -> bytes:
         _parameters(request).done()
-        return await read_body(request, self._limits)
+        return await read_body(request, self._limits.at_most(_MOST_BYTES))
 
     async def _one(
         self, subscription: Subscription, *, status: int = 200, secret: str | None = None

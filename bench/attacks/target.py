@@ -1,0 +1,66 @@
+"""What an attack may use: an address, a key that may only read, and bytes on connections."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+
+from bench.http1 import HOST
+
+_PIECE = 64 * 1024
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """The service under attack."""
+
+    port: int
+    #: Of a principal that may read everything and write nothing.
+    reader_key: str
+
+    @asynccontextmanager
+    async def connection(
+        self,
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """One connection, closed at the end."""
+        reader, writer = await asyncio.open_connection(HOST, self.port)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
+    async def send(self, pieces: Iterable[bytes]) -> bytes:
+        """Send all that the server takes; what it answers until it closes or falls silent."""
+        received = b""
+        with suppress(ConnectionError):
+            async with self.connection() as (reader, writer):
+                with suppress(ConnectionError):
+                    for piece in pieces:
+                        writer.write(piece)
+                        await writer.drain()
+                received = await reader.read(_PIECE)
+        return received
+
+    def request(self, method: str, path: str, body: bytes, *headers: str) -> bytes:
+        """A request under the key that may only read."""
+        lines = (
+            f"{method} {path} HTTP/1.1",
+            f"Host: {HOST}",
+            f"X-API-Key: {self.reader_key}",
+            f"Content-Length: {len(body)}",
+            *headers,
+        )
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def repeat(target: Target, pieces: list[bytes], *, at_once: int) -> None:
+    """Send the same again and again, so many at once, until cancelled."""
+
+    async def one() -> None:
+        while True:
+            await target.send(pieces)
+            await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(at_once):
+            tasks.create_task(one())
