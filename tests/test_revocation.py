@@ -69,7 +69,7 @@ async def test_the_first_key_ends_the_streams_of_those_who_have_none(store: Stor
 
 
 async def test_somebody_may_have_so_many_streams_open(store: Store):
-    async with running(store, max_streams=2) as service:
+    async with running(store, max_streams_per_principal=2) as service:
         async with service.stream(), service.stream():
             refused = await service.get("/log/v1/events/stream")
         await service.until(lambda: not service.hub.readers)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from deploylog.auth.apikey import make_key
-from deploylog.auth.seal import Seal, make_sealing_key, read_seal, require_seal
+from deploylog.auth.seal import Seal, make_encryption_key, read_seal, require_seal
 from deploylog.auth.signers import make_pair, make_signer, open_secret
 from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.principals import Grant
@@ -52,7 +52,7 @@ def add_signer(
     """Keep a ``pair`` of key id and secret of this kind, or make one; the second part is the
     secret.
 
-    Raises OperatorError when it cannot be kept, such as without a sealing key.
+    Raises OperatorError when it cannot be kept, such as without an encryption key.
     """
     seal = require_seal(read_seal(secret_key_file))
     id, secret = pair or make_pair(kind)
@@ -86,8 +86,8 @@ def revoke_key(store_url: str, id: str) -> None:
     _with_store(store_url, lambda store: _revoke(store, id, time.time_ns()))
 
 
-def drop_subscription(store_url: str, id: str) -> None:
-    """Delete a subscription, such as one whose sealing key is lost.
+def delete_subscription(store_url: str, id: str) -> None:
+    """Delete a subscription, such as one whose encryption key is lost.
 
     Raises SubscriptionNotFound, or OperatorError without a store.
     """
@@ -95,20 +95,20 @@ def drop_subscription(store_url: str, id: str) -> None:
     _with_store(store_url, lambda store: store.subscriptions.delete(id))
 
 
-def reseal(store_url: str, secret_key_file: str) -> int:
-    """Encrypt every stored secret anew, with the first sealing key; return how many.
+def rotate_encryption(store_url: str, secret_key_file: str) -> int:
+    """Re-encrypt every stored secret with the first encryption key; return how many.
 
     Raises OperatorError, before anything is changed, when one cannot be opened. Those of revoked
     keys nobody needs: they are left as they are.
     """
     _require_store(store_url)
     seal = require_seal(read_seal(secret_key_file))
-    return _with_store(store_url, lambda store: _reseal(store, seal))
+    return _with_store(store_url, lambda store: _reencrypt(store, seal))
 
 
-def new_sealing_key() -> str:
-    """A new line for the file of sealing keys."""
-    return make_sealing_key()
+def new_encryption_key() -> str:
+    """A new line for the file of encryption keys."""
+    return make_encryption_key()
 
 
 def migrate(store_url: str) -> list[str]:
@@ -139,18 +139,18 @@ async def _revoke(store: Store, id: str, now: int) -> None:
     await store.keys.revoke(id, now)
 
 
-async def _reseal(store: Store, seal: Seal) -> int:
+async def _reencrypt(store: Store, seal: Seal) -> int:
     signers = [signer for signer in await store.signers.list() if signer.revoked is None]
     secrets = [open_secret(signer, seal) for signer in signers]
-    subscriptions = [_resealed(each, seal) for each in await store.subscriptions.list()]
+    subscriptions = [_reencrypted(each, seal) for each in await store.subscriptions.list()]
     for signer, secret in zip(signers, secrets, strict=True):
-        await store.signers.reseal(signer.kind, signer.id, seal.seal(secret))
+        await store.signers.reencrypt(signer.kind, signer.id, seal.seal(secret))
     for subscription in subscriptions:
         await store.subscriptions.change(subscription)
     return len(signers) + len(subscriptions)
 
 
-def _resealed(subscription: Subscription, seal: Seal) -> Subscription:
+def _reencrypted(subscription: Subscription, seal: Seal) -> Subscription:
     """It with its target and its secrets encrypted anew."""
     return msgspec.structs.replace(
         subscription,

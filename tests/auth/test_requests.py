@@ -17,7 +17,7 @@ from deploylog.auth import Gate, Presented
 from deploylog.auth.huawei import HuaweiScheme
 from deploylog.auth.replays import GRACE_SECONDS
 from deploylog.auth.requests import SAID_AT_ONCE, WINDOW, RequestSignatures, Scheme
-from deploylog.auth.seal import Seal, load_seal, make_sealing_key
+from deploylog.auth.seal import Seal, load_seal, make_encryption_key
 from deploylog.auth.signers import make_signer
 from deploylog.auth.sigv4 import AwsScheme
 from deploylog.auth.trust import TRUSTED_SECONDS
@@ -41,7 +41,7 @@ AWS = "sigv4-1-loopback"
 
 Headers = list[tuple[str, bytes]]
 
-SEAL = load_seal(make_sealing_key())
+SEAL = load_seal(make_encryption_key())
 
 
 class KeptSigners:

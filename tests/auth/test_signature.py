@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clocks import Clock, WallClock
-from deploylog.auth.seal import Seal, load_seal, make_sealing_key
+from deploylog.auth.seal import Seal, load_seal, make_encryption_key
 from deploylog.auth.signature import (
     WINDOW,
     Signatures,
@@ -221,7 +221,7 @@ def test_garbage_is_refused(value: str, date: str):
 
 @pytest.fixture
 def seal() -> Seal:
-    return load_seal(make_sealing_key())
+    return load_seal(make_encryption_key())
 
 
 @pytest.fixture
@@ -338,7 +338,7 @@ async def test_a_secret_that_cannot_be_opened_opens_nothing_and_that_is_said_onc
     store: Store, seal: Seal, clock: WallClock, has_seal: bool, caplog: pytest.LogCaptureFixture
 ):
     await add(store, seal)
-    other = load_seal(make_sealing_key()) if has_seal else None
+    other = load_seal(make_encryption_key()) if has_seal else None
     signatures = Signatures(store.signers, other, clock=clock, monotonic=Clock())
 
     with caplog.at_level(logging.INFO):
@@ -357,7 +357,7 @@ async def test_the_service_does_not_start_with_secrets_that_it_cannot_open(
     await require_opened(store.signers, None)
     await add(store, seal)
     await require_opened(store.signers, seal)
-    other = load_seal(make_sealing_key()) if has_seal else None
+    other = load_seal(make_encryption_key()) if has_seal else None
 
     with pytest.raises(OperatorError) as raised:
         await require_opened(store.signers, other)

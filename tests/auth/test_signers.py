@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from deploylog.auth.seal import Seal, load_seal, make_sealing_key
+from deploylog.auth.seal import Seal, load_seal, make_encryption_key
 from deploylog.auth.signers import make_pair, make_signer, open_secret
 from deploylog.errors import InvalidInput
 from deploylog.store.base import SignerKind
@@ -20,7 +20,7 @@ NOWHERE = ["", "a,b", "a=b", 'a"b', "a b", "ä", "a" * 129, "a\n"]
 
 @pytest.fixture
 def seal() -> Seal:
-    return load_seal(make_sealing_key())
+    return load_seal(make_encryption_key())
 
 
 @pytest.mark.parametrize("kind", FORMS)

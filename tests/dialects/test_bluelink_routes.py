@@ -12,7 +12,7 @@ from deploylog.auth.apikey import make_key
 from deploylog.changes import Changes, ResourceChange, encode_changes
 from deploylog.following import Followers
 from deploylog.ingest.terraform import TerraformRun
-from deploylog.principals import ANYBODY, parse_grant
+from deploylog.principals import ANONYMOUS, parse_grant
 from deploylog.scope import deployment_scope, stack_scope
 from deploylog.service import EventService
 from deploylog.store.base import RequestKey, Store
@@ -537,10 +537,10 @@ async def test_a_stack_may_be_shown_by_any_of_its_scopes(server: Local):
 async def test_deployments_of_a_stack_that_was_deleted_meanwhile(server: Local):
     await recorded(server, "02-apply-create.jsonl", operation="apply")
     service = EventService(server.store, server.hub, followers=Followers(most=1), clock=now)
-    [stack] = await service.stacks(ANYBODY)
-    await service.delete_stack(ANYBODY, "acme", "web")
+    [stack] = await service.stacks(ANONYMOUS)
+    await service.delete_stack(ANONYMOUS, "acme", "web")
 
-    assert len(await service.deployments_of(ANYBODY, stack)) == 1
+    assert len(await service.deployments_of(ANONYMOUS, stack)) == 1
 
 
 async def test_a_change_set_of_others_is_none(server: Local, tmp_path: Path):
@@ -588,7 +588,7 @@ async def test_substitutions_are_escaped_in_every_answer(server: Local):
 
 
 async def test_too_many_streams_are_refused_for_a_while(store: Store):
-    async with running(store, max_streams=1) as server:
+    async with running(store, max_streams_per_principal=1) as server:
         await server.store.log.append([stack_created("web")])
         path = f"{INSTANCES}/web/stream"
         async with server.http.get(path, timeout=aiohttp.ClientTimeout(total=None)) as first:

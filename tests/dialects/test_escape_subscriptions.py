@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploylog.auth.apikey import make_key
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.dialects.escape.subscriptions import parse_collection, parse_subscriptions
 from deploylog.dialects.escape.wire import SHOWN, render_delivery
 from deploylog.errors import InvalidEvent, InvalidInput
@@ -32,7 +32,7 @@ CHAT = {
 @pytest.fixture
 def sealing(tmp_path: Path) -> str:
     file = tmp_path / "sealing"
-    file.write_text(make_sealing_key())
+    file.write_text(make_encryption_key())
     return str(file)
 
 
@@ -134,7 +134,7 @@ async def test_one_of_a_set_is_not_renamed_alone(server: Local, store: Store):
     one = f"/log/v1/subscriptions/{(await kept(store))['s1'].id}"
 
     renamed = await server.ask("PATCH", one, json={"name": "s2"})
-    reordered = await server.ask("PATCH", one, json={"name": "s1", "order": "lane"})
+    reordered = await server.ask("PATCH", one, json={"name": "s1", "order": "per_deployment"})
 
     assert (renamed.status, reordered.status) == (409, 200)
     assert list(await got(server)) == ["s1"]
@@ -314,7 +314,7 @@ async def test_a_receiver_is_told_of_the_projects_events(store: Store, sealing: 
     networks = "127.0.0.0/8"
     async with (
         receiving() as receiver,
-        running(store, secret_key_file=sealing, delivery_networks=networks) as server,
+        running(store, secret_key_file=sealing, delivery_allowed_networks=networks) as server,
     ):
         await has_put(server, {"s1": {"type": "webhook", "url": f"{receiver.url}/escape"}})
         for project in ("other", "acme"):

@@ -243,7 +243,7 @@ async def test_a_plan_that_is_too_deep_is_refused(server: Local, depth: int):
 
 async def test_a_plan_that_is_too_large_is_refused(store: Store, plan: bytes):
     packed = {"Content-Encoding": "gzip"}
-    async with running(store, max_body_bytes=5_000, max_unpacked_bytes=10_000) as server:
+    async with running(store, max_body_bytes=5_000, max_decompressed_bytes=10_000) as server:
         answers = await post(server, plan), await post(server, gzip.compress(plan), **packed)
 
     for answer in answers:

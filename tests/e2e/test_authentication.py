@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploylog.auth.apikey import make_key
-from deploylog.auth.seal import load_seal, make_sealing_key
+from deploylog.auth.seal import load_seal, make_encryption_key
 from deploylog.auth.signature import sign
 from deploylog.auth.signers import make_signer
 from deploylog.principals import parse_grant
@@ -42,7 +42,7 @@ def issuer() -> Iterator[RunningIssuer]:
 
 @pytest.fixture
 def sealing_key() -> str:
-    return make_sealing_key()
+    return make_encryption_key()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.store.base import Store
 from factories import now
 from servers import EVENTS, Answer, Local, line, running
@@ -25,7 +25,7 @@ Pair = tuple[str, str]
 
 @pytest.fixture
 def sealing_key() -> str:
-    return make_sealing_key()
+    return make_encryption_key()
 
 
 @pytest.fixture

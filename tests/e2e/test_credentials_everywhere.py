@@ -22,7 +22,7 @@ import pytest
 
 from deploylog.auth.apikey import make_key
 from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import load_seal, make_sealing_key
+from deploylog.auth.seal import load_seal, make_encryption_key
 from deploylog.auth.signature import sign
 from deploylog.auth.signers import make_signer
 from deploylog.principals import parse_grant
@@ -481,7 +481,7 @@ async def people(
 ) -> People:
     # Importing Huawei Cloud's SDK writes into the home directory.
     monkeypatch.setenv("HOME", str(tmp_path))
-    sealing_key = make_sealing_key()
+    sealing_key = make_encryption_key()
     (tmp_path / "sealing").write_text(sealing_key)
     (tmp_path / "secret").write_text(SECRET)
     return People(store, issuer, sealing_key)

@@ -12,7 +12,7 @@ import pytest
 
 from deploylog.auth.apikey import make_key
 from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.principals import parse_grant
 from deploylog.store.base import Store
 from factories import now
@@ -35,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sealing_key() -> str:
-    return make_sealing_key()
+    return make_encryption_key()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from awsclients import Credentials, asked, cloudformation, pcluster
 from cloudformation import aws_environ, scripted_cloudformation
 from deploylog.auth.apikey import make_key
 from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.delivery.timing import Timing
 from deploylog.principals import parse_grant
 from deploylog.store.base import SignerKind, Store
@@ -55,7 +55,7 @@ ROLES = [
 
 @pytest.fixture
 def sealing_key() -> str:
-    return make_sealing_key()
+    return make_encryption_key()
 
 
 @pytest.fixture

@@ -795,7 +795,7 @@ async def test_a_signer_is_one_of_its_kind_only(store: Store):
     for act in (
         store.signers.get("aws", "huawei"),
         store.signers.revoke("bluelink", "aws", now()),
-        store.signers.reseal("huawei", "aws", b""),
+        store.signers.reencrypt("huawei", "aws", b""),
     ):
         with pytest.raises(KeyNotFound):
             await act
@@ -816,7 +816,7 @@ async def test_a_resealed_signer_has_only_its_secret_changed(store: Store):
     await store.signers.add(other)
     await store.signers.revoke("bluelink", "1", 5)
 
-    await store.signers.reseal("bluelink", "1", b"anew")
+    await store.signers.reencrypt("bluelink", "1", b"anew")
 
     resealed = msgspec.structs.replace(first, revoked=5, sealed=b"anew")
     assert await store.signers.get("bluelink", "1") == resealed
@@ -829,7 +829,7 @@ async def test_an_unknown_signer_is_not_found(store: Store):
     with pytest.raises(KeyNotFound):
         await store.signers.revoke("bluelink", "1", now())
     with pytest.raises(KeyNotFound):
-        await store.signers.reseal("bluelink", "1", b"")
+        await store.signers.reencrypt("bluelink", "1", b"")
 
 
 # Cleanups

@@ -68,14 +68,14 @@ async def create_app(
     deliveries wait for time to pass by it, and ``fetch`` gets what SNS publishes.
     """
     hub = Hub(store.log)
-    followers = Followers(most=settings.max_streams)
+    followers = Followers(most=settings.max_streams_per_principal)
     metrics.watch(readers=lambda: hub.readers, head=lambda: hub.head)
     staging = Staging(store, clock=clock)
     cleaning = Cleaning(
         store,
         clock=clock,
-        event_days=settings.retention_days,
-        changeset_days=settings.changeset_days,
+        event_days=settings.event_retention_days,
+        changeset_retention_days=settings.changeset_retention_days,
     )
     service = EventService(store, hub, followers=followers, clock=clock)
     seal = read_seal(settings.secret_key_file)
@@ -141,13 +141,15 @@ def _parts(
         service=service,
         staging=staging,
         cleaning=cleaning,
-        plan_files=PlanFiles(paths_of(settings.plan_folders), limit=settings.max_unpacked_bytes),
+        plan_files=PlanFiles(
+            paths_of(settings.plan_folders), limit=settings.max_decompressed_bytes
+        ),
         subscribing=subscribing,
         subscription_sets=subscription_sets,
         topics=topics,
         clock=clock,
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
-        limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_unpacked_bytes),
+        limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_decompressed_bytes),
         max_batch_events=settings.max_batch_events,
         rfs_strict=settings.rfs_strict,
         bluelink_project=settings.bluelink_project,

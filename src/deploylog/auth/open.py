@@ -7,14 +7,14 @@ from urllib.parse import urlsplit
 
 from deploylog.auth import Presented
 from deploylog.auth.trust import TRUSTED_SECONDS
-from deploylog.principals import ANYBODY, Principal
+from deploylog.principals import ANONYMOUS, Principal
 from deploylog.store.base import Store
 
 
 class OpenDoor:
     """Lets everybody in while no authentication is configured."""
 
-    kind = ANYBODY.kind
+    kind = ANONYMOUS.kind
 
     def __init__(self, store: Store, *, issuer: str, clock: Callable[[], float]) -> None:
         """``issuer`` is the token issuer, if one is set; ``clock`` is monotonic, in seconds."""
@@ -27,7 +27,7 @@ class OpenDoor:
     async def principal(self, presented: Presented) -> Principal | None:
         """See ``Authenticator``."""
         if await self._is_open() and _is_own(presented):
-            return ANYBODY
+            return ANONYMOUS
         return None
 
     async def is_valid(self, principal: Principal) -> bool:
@@ -36,7 +36,7 @@ class OpenDoor:
 
     async def find(self, id: str) -> Principal | None:
         """See ``Authenticator``."""
-        return ANYBODY if await self._is_open() else None
+        return ANONYMOUS if await self._is_open() else None
 
     async def _is_open(self) -> bool:
         # A door that was locked never opens again, so it need not be looked at again.

@@ -178,27 +178,16 @@ def revoke(
     admin.revoke_key(chosen_store(store, config), id)
 
 
-@app.command()
-def reseal(
+@app.command("rotate-encryption")
+def rotate_encryption(
     *, secret_key_file: SecretKeyFile = None, store: Store = None, config: Config = None
 ) -> None:
-    """Encrypt every stored secret anew, with the first sealing key."""
+    """Re-encrypt every stored secret with the first encryption key."""
     file = chosen_secret_key_file(secret_key_file, config)
-    print(f"resealed {admin.reseal(chosen_store(store, config), file)}")
+    print(f"re-encrypted {admin.rotate_encryption(chosen_store(store, config), file)}")
 
 
-@app.command("drop-subscription")
-def drop_subscription(
-    id: Annotated[str, typer.Argument(help="Id of the subscription, as the service says it.")],
-    *,
-    store: Store = None,
-    config: Config = None,
-) -> None:
-    """Delete a subscription whose sealing key is lost."""
-    admin.drop_subscription(chosen_store(store, config), id)
-
-
-@app.command("new-sealing-key")
-def new_sealing_key() -> None:
-    """Print a new sealing key, for a line of the file of sealing keys."""
-    print(admin.new_sealing_key())
+@app.command("new-encryption-key")
+def new_encryption_key() -> None:
+    """Print a new encryption key, for a line of the file of encryption keys."""
+    print(admin.new_encryption_key())

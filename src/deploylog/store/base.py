@@ -305,7 +305,7 @@ class Signers(Protocol):
         """Let it open nothing from now on; raises KeyNotFound."""
         ...
 
-    async def reseal(self, kind: SignerKind, id: str, sealed: bytes) -> None:
+    async def reencrypt(self, kind: SignerKind, id: str, sealed: bytes) -> None:
         """Keep the same secret, encrypted anew; raises KeyNotFound."""
         ...
 
@@ -357,7 +357,7 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Events that are tried again, and those that were given up.
     pending: int = 0
-    parked: int = 0
+    dead_lettered: int = 0
     #: When the next of them is tried, in ns since 1970.
     due: int | None = None
 
@@ -390,7 +390,9 @@ class Deliveries(Protocol):
         """What is to be tried again, in the order of the log."""
         ...
 
-    async def parked(self, subscription: str, *, after: int = 0, limit: int = 100) -> list[Pending]:
+    async def dead_letters(
+        self, subscription: str, *, after: int = 0, limit: int = 100
+    ) -> list[Pending]:
         """What was given up, in the order of the log, after a position."""
         ...
 
@@ -404,7 +406,7 @@ class Deliveries(Protocol):
         """Let one event be sent again, at once."""
         ...
 
-    async def redeliver_parked(self, subscription: str, since: int) -> int:
+    async def redeliver_dead_lettered(self, subscription: str, since: int) -> int:
         """Let those be sent again, in their order, that were given up and first tried at this time
         (ns) or later; return how many.
         """
@@ -418,7 +420,7 @@ class Deliveries(Protocol):
         """How its deliveries are going."""
         ...
 
-    async def parked_counts(self) -> dict[str, int]:
+    async def dead_letter_counts(self) -> dict[str, int]:
         """How many events were given up, by subscription; those without are left out."""
         ...
 

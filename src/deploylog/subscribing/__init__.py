@@ -35,7 +35,7 @@ MAX_SUBSCRIPTIONS = 100
 MAX_SCOPES = 100
 
 #: Credentials that end by themselves, or that stand for nobody.
-_NOT_FOR_OWNERS = ("token", "secret", "stranger")
+_NOT_FOR_OWNERS = ("token", "secret", "unauthenticated")
 
 #: How often a change is tried that somebody else's gets in the way of.
 _TRIES = 5
@@ -53,7 +53,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     backlog: Backlog
 
 
-class Parked(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """An event that was given up."""
 
     pending: Pending
@@ -97,7 +97,7 @@ class Subscribing:
         """Subscribe; the secret is there if it was drawn, and is told nowhere else.
 
         Raises Forbidden, InvalidSubscription, InvalidCursor, CursorExpired, Conflict when there
-        are ``MAX_SUBSCRIPTIONS``, or NoSealingKey.
+        are ``MAX_SUBSCRIPTIONS``, or NoEncryptionKey.
         """
         owner = owner_of(principal)
         filter = self._filter(principal, new.filter, new.format)
@@ -139,7 +139,7 @@ class Subscribing:
     ) -> tuple[Subscription, str | None]:
         """Sign with another secret, and for ``overlap`` ns with the former ones, too.
 
-        The secret is there if it was drawn. Raises InvalidSubscription, Conflict or NoSealingKey.
+        The secret is there if it was drawn. Raises InvalidSubscription, Conflict, NoEncryptionKey.
         """
         told: str | None = None
 
@@ -206,10 +206,10 @@ class Subscribing:
         await self._store.deliveries.redeliver(found.id, event.position)
         self._tell()
 
-    async def redeliver_parked(self, principal: Principal, id: str, since: int) -> int:
+    async def redeliver_dead_lettered(self, principal: Principal, id: str, since: int) -> int:
         """Send those again that were given up and first tried since then (ns); how many."""
         found = await self.get(principal, id)
-        number = await self._store.deliveries.redeliver_parked(found.id, since)
+        number = await self._store.deliveries.redeliver_dead_lettered(found.id, since)
         self._tell()
         return number
 
@@ -226,13 +226,15 @@ class Subscribing:
             return attempts
         return [msgspec.structs.replace(each, response="") for each in attempts]
 
-    async def parked(
+    async def dead_letters(
         self, principal: Principal, id: str, *, after: int, limit: int
-    ) -> list[Parked]:
+    ) -> list[DeadLetter]:
         """What was given up, in the order of the log."""
         found = await self.get(principal, id)
-        given_up = await self._store.deliveries.parked(found.id, after=after, limit=limit)
-        return [Parked(pending=each, event=await self._id_at(each.position)) for each in given_up]
+        given_up = await self._store.deliveries.dead_letters(found.id, after=after, limit=limit)
+        return [
+            DeadLetter(pending=each, event=await self._id_at(each.position)) for each in given_up
+        ]
 
     # Rules
 

@@ -51,7 +51,7 @@ class SqliteSigners:
         """See ``Signers``."""
         await self._update("revoked = coalesce(revoked, ?)", time, kind, id)
 
-    async def reseal(self, kind: SignerKind, id: str, sealed: bytes) -> None:
+    async def reencrypt(self, kind: SignerKind, id: str, sealed: bytes) -> None:
         """See ``Signers``."""
         await self._update("sealed = ?", sealed, kind, id)
 
