@@ -35,7 +35,7 @@ async def add_key(
     """A key as an owner, and the headers of who has it."""
     granted = [parse_grant(grant) for grant in grants]
     key, secret = make_key(name=name, groups=groups, grants=granted, now=now())
-    await store.keys.add(key)
+    await store.credentials.add(key)
     return Owner(kind="key", id=key.id, name=name), {"Authorization": f"Bearer {secret}"}
 
 

@@ -84,7 +84,9 @@ class Keys:
         header = f'keyId="{id}", headers="bluelink-date", signature="{value}"'
         shown = {"bluelink-signature-v1": header, "bluelink-date": str(DATE)}
         async with open_store(self.store, observer=Commits()) as store:
-            signatures = Signatures(store.signers, seal, clock=WallClock(DATE), monotonic=Clock())
+            signatures = Signatures(
+                store.credentials, seal, clock=WallClock(DATE), monotonic=Clock()
+            )
             return await signatures.principal(presented(shown))
 
     async def opens(self, kind: str, id: str, secret: str) -> bool:
@@ -95,7 +97,11 @@ class Keys:
         scheme = HuaweiScheme() if kind == "huawei" else AwsScheme()
         async with open_store(self.store, observer=Commits()) as store:
             signatures = RequestSignatures(
-                scheme, store.signers, read_seal(str(self.sealing)), clock=now, monotonic=Clock()
+                scheme,
+                store.credentials,
+                read_seal(str(self.sealing)),
+                clock=now,
+                monotonic=Clock(),
             )
             try:
                 return await signatures.principal(presented_raw(headers)) is not None
@@ -105,7 +111,7 @@ class Keys:
     async def opened_by(self, key: str) -> Principal | None:
         """Who has this API key, as the service sees it."""
         async with open_store(self.store, observer=Commits()) as store:
-            keys = ApiKeys(store.keys, clock=Clock())
+            keys = ApiKeys(store.credentials, clock=Clock())
             return await keys.principal(presented({"x-api-key": key}))
 
 

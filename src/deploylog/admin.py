@@ -9,18 +9,15 @@ import msgspec
 
 from deploylog.auth.apikey import make_key
 from deploylog.auth.seal import Seal, make_encryption_key, read_seal, require_seal
-from deploylog.auth.signers import make_pair, make_signer, open_secret
-from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
+from deploylog.auth.signers import make_access_key, make_pair, open_secret
+from deploylog.errors import InvalidInput, OperatorError
 from deploylog.principals import Grant
 from deploylog.store import migrate_store, open_store
 from deploylog.store import store_exists as exists
-from deploylog.store.base import SignerKind, Store, StoredKey, StoredSigner
+from deploylog.store.base import AccessKeyKind, Credential, Store
 from deploylog.subscriptions import Subscription
 
 _Result = TypeVar("_Result")
-
-#: Whatever kind of key.
-Credential = StoredKey | StoredSigner
 
 
 class _NobodyWatches:
@@ -32,23 +29,23 @@ class _NobodyWatches:
 
 def add_key(
     store_url: str, *, name: str, groups: Sequence[str], grants: Sequence[Grant]
-) -> tuple[StoredKey, str]:
+) -> tuple[Credential, str]:
     """Make a key; the second part is the key itself, told this once."""
     key, secret = make_key(name=name, groups=groups, grants=grants, now=time.time_ns())
-    _with_store(store_url, lambda store: store.keys.add(key))
+    _with_store(store_url, lambda store: store.credentials.add(key))
     return key, secret
 
 
-def add_signer(
+def add_access_key(
     store_url: str,
     *,
-    kind: SignerKind,
+    kind: AccessKeyKind,
     pair: tuple[str, str] | None,
     name: str,
     groups: Sequence[str],
     grants: Sequence[Grant],
     secret_key_file: str,
-) -> tuple[StoredSigner, str]:
+) -> tuple[Credential, str]:
     """Keep a ``pair`` of key id and secret of this kind, or make one; the second part is the
     secret.
 
@@ -57,24 +54,20 @@ def add_signer(
     seal = require_seal(read_seal(secret_key_file))
     id, secret = pair or make_pair(kind)
     try:
-        signer = make_signer(
+        access_key = make_access_key(
             kind=kind, id=id, secret=secret, name=name, groups=groups, grants=grants, seal=seal,
             now=time.time_ns(),
         )  # fmt: skip
     except InvalidInput as error:
         raise OperatorError(error.message) from error
-    _with_store(store_url, lambda store: _add_signer(store, signer))
-    return signer, secret
+    _with_store(store_url, lambda store: store.credentials.add(access_key))
+    return access_key, secret
 
 
 def list_credentials(store_url: str) -> list[Credential]:
     """Every key of every kind, oldest first; raises OperatorError when there is no such store."""
     _require_store(store_url)
-
-    async def read(store: Store) -> list[Credential]:
-        return [*await store.keys.list(), *await store.signers.list()]
-
-    return sorted(_with_store(store_url, read), key=lambda credential: credential.created)
+    return _with_store(store_url, lambda store: store.credentials.list())
 
 
 def revoke_key(store_url: str, id: str) -> None:
@@ -83,7 +76,7 @@ def revoke_key(store_url: str, id: str) -> None:
     Raises KeyNotFound, or OperatorError without a store.
     """
     _require_store(store_url)
-    _with_store(store_url, lambda store: _revoke(store, id, time.time_ns()))
+    _with_store(store_url, lambda store: store.credentials.revoke(id, time.time_ns()))
 
 
 def delete_subscription(store_url: str, id: str) -> None:
@@ -121,33 +114,16 @@ def store_exists(store_url: str) -> bool:
     return exists(store_url)
 
 
-async def _add_signer(store: Store, signer: StoredSigner) -> None:
-    """Add it, unless an API key has its id: ``revoke`` could not tell the two apart."""
-    try:
-        await store.keys.get(signer.id)
-    except KeyNotFound:
-        await store.signers.add(signer)
-    else:
-        raise OperatorError(f"there is a key {signer.id} already")
-
-
-async def _revoke(store: Store, id: str, now: int) -> None:
-    for signer in await store.signers.list():
-        if signer.id == id:
-            await store.signers.revoke(signer.kind, id, now)
-            return
-    await store.keys.revoke(id, now)
-
-
 async def _reencrypt(store: Store, seal: Seal) -> int:
-    signers = [signer for signer in await store.signers.list() if signer.revoked is None]
-    secrets = [open_secret(signer, seal) for signer in signers]
+    credentials = await store.credentials.list()
+    access_keys = [each for each in credentials if each.kind != "key" and each.revoked is None]
+    secrets = [open_secret(access_key, seal) for access_key in access_keys]
     subscriptions = [_reencrypted(each, seal) for each in await store.subscriptions.list()]
-    for signer, secret in zip(signers, secrets, strict=True):
-        await store.signers.reencrypt(signer.kind, signer.id, seal.seal(secret))
+    for access_key, secret in zip(access_keys, secrets, strict=True):
+        await store.credentials.replace_secret(access_key.id, seal.seal(secret))
     for subscription in subscriptions:
         await store.subscriptions.change(subscription)
-    return len(signers) + len(subscriptions)
+    return len(access_keys) + len(subscriptions)
 
 
 def _reencrypted(subscription: Subscription, seal: Seal) -> Subscription:

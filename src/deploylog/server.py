@@ -82,7 +82,7 @@ def _event_loop() -> asyncio.AbstractEventLoop:
 async def _serve(settings: Settings) -> None:
     metrics = Metrics()
     async with open_store(settings.store, observer=metrics) as store:
-        authenticated = await configured(store, settings.oidc_issuer)
+        authenticated = await configured(store.credentials, settings.oidc_issuer)
         _check_address(settings, authenticated=authenticated)
         listener = _listen(settings)
         with _listen_locally(settings) as local:

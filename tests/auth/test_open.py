@@ -6,7 +6,7 @@ from clocks import Clock
 from deploylog.auth.apikey import make_key
 from deploylog.auth.open import OpenDoor, configured
 from deploylog.auth.seal import Seal, load_seal, make_encryption_key
-from deploylog.auth.signers import make_signer
+from deploylog.auth.signers import make_access_key
 from deploylog.auth.trust import TRUSTED_SECONDS
 from deploylog.principals import ANONYMOUS
 from deploylog.store.base import Store
@@ -23,17 +23,17 @@ def clock() -> Clock:
 
 @pytest.fixture
 def door(store: Store, clock: Clock) -> OpenDoor:
-    return OpenDoor(store, issuer="", clock=clock)
+    return OpenDoor(store.credentials, issuer="", clock=clock)
 
 
 async def add_key(store: Store) -> None:
-    await store.keys.add(make_key(name="ci", groups=(), grants=(), now=now())[0])
+    await store.credentials.add(make_key(name="ci", groups=(), grants=(), now=now())[0])
 
 
-async def add_signer(store: Store) -> None:
+async def add_access_key(store: Store) -> None:
     seal: Seal = load_seal(make_encryption_key())
-    await store.signers.add(
-        make_signer(
+    await store.credentials.add(
+        make_access_key(
             kind="bluelink",
             id="a",
             secret="b",
@@ -49,12 +49,12 @@ async def add_signer(store: Store) -> None:
 async def test_everybody_is_anybody_while_nothing_is_configured(store: Store, door: OpenDoor):
     assert await door.principal(HERE) is ANONYMOUS
     assert ANONYMOUS.kind == door.kind
-    assert not await configured(store, "")
+    assert not await configured(store.credentials, "")
 
 
-@pytest.mark.parametrize("add", [add_key, add_signer])
+@pytest.mark.parametrize("add", [add_key, add_access_key])
 async def test_the_first_credential_closes_the_door(store: Store, add, clock: Clock):
-    door = OpenDoor(store, issuer="", clock=clock)
+    door = OpenDoor(store.credentials, issuer="", clock=clock)
     before = (await door.principal(HERE), await door.is_valid(ANONYMOUS))
 
     await add(store)
@@ -65,21 +65,21 @@ async def test_the_first_credential_closes_the_door(store: Store, add, clock: Cl
     assert before == (ANONYMOUS, True)
     assert trusted
     assert after == (None, False)
-    assert await configured(store, "")
+    assert await configured(store.credentials, "")
 
 
 async def test_a_token_issuer_closes_the_door(store: Store, clock: Clock):
-    door = OpenDoor(store, issuer="idp.example", clock=clock)
+    door = OpenDoor(store.credentials, issuer="idp.example", clock=clock)
 
     assert await door.principal(HERE) is None
     assert not await door.is_valid(ANONYMOUS)
-    assert await configured(store, "idp.example")
+    assert await configured(store.credentials, "idp.example")
 
 
 async def test_revoking_the_last_key_does_not_open_it(store: Store, door: OpenDoor, clock: Clock):
     key, _ = make_key(name="ci", groups=(), grants=(), now=now())
-    await store.keys.add(key)
-    await store.keys.revoke(key.id, now())
+    await store.credentials.add(key)
+    await store.credentials.revoke(key.id, now())
 
     assert await door.principal(HERE) is None
 

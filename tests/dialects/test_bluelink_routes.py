@@ -61,7 +61,7 @@ async def key_of(store: Store, *grants: str) -> dict[str, str]:
     key, secret = make_key(
         name=unique("key"), groups=(), grants=[parse_grant(grant) for grant in grants], now=now()
     )
-    await store.keys.add(key)
+    await store.credentials.add(key)
     return {"Bluelink-Api-Key": secret}
 
 

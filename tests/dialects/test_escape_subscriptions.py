@@ -52,7 +52,7 @@ async def key(store: Store, name: str, *grants: str) -> dict[str, str]:
     stored, text = make_key(
         name=name, groups=(), grants=[parse_grant(grant) for grant in grants], now=now()
     )
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return {"X-Escape-Token": text}
 
 

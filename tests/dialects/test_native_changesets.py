@@ -276,7 +276,7 @@ async def key(store: Store, *grants: str, groups: tuple[str, ...] = ()) -> dict[
     """The headers of somebody with a new key."""
     parsed = tuple(parse_grant(grant) for grant in grants)
     stored, secret = make_key(name="ci", groups=groups, grants=parsed, now=now())
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return {"Authorization": f"Bearer {secret}"}
 
 

@@ -116,7 +116,7 @@ async def test_a_stream_ends_when_its_key_is_revoked(server: Local, store: Store
     headers = signed_by_botocore(pair, "GET", f"{server.url}{EVENTS}/stream")
 
     async with server.stream(headers=headers) as stream:
-        await store.signers.revoke("aws", pair[0], now())
+        await store.credentials.revoke(pair[0], now())
         while await stream.block() is not None:
             pass
 

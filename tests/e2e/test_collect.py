@@ -514,7 +514,7 @@ async def test_a_key_that_may_write_only_the_project_is_enough_to_write_and_read
     create(aws.stack())
     grants = [parse_grant("read:project/acme"), parse_grant("write:project/acme")]
     stored, key = make_key(name="ci", groups=(), grants=grants, now=now())
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     collect.environ["DEPLOYLOG_KEY"] = key
 
     collected = await collect()

@@ -232,81 +232,48 @@ class Cleanups(Protocol):
         ...
 
 
-class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key as it is kept: never the secret, only its hash."""
+#: An API key, or an access key of the vendor whose way of signing it is used with.
+AccessKeyKind = Literal["bluelink", "huawei", "aws"]
+CredentialKind = Literal["key", "bluelink", "huawei", "aws"]
 
+
+class Credential(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key or an access key, as it is kept. Times in ns since 1970 (UTC)."""
+
+    kind: CredentialKind
+    #: What a request names. No two credentials share one, whatever their kinds.
     id: str
     name: str
-    #: SHA-256 of the secret, which is random and 256 bits long.
-    digest: bytes
+    #: Of an API key, the SHA-256 of its secret, which is random and 256 bits long. Of an access
+    #: key, its secret encrypted: verifying a signature needs it back.
+    secret: bytes
     groups: tuple[str, ...]
     grants: tuple[Grant, ...]
-    #: ns since 1970 (UTC).
     created: int
-    revoked: int | None
+    revoked: int | None = None
 
 
-class Keys(Protocol):
-    """The API keys."""
+class Credentials(Protocol):
+    """API keys and access keys."""
 
-    async def add(self, key: StoredKey) -> None:
-        """Keep a new key."""
+    async def add(self, credential: Credential) -> None:
+        """Keep a new one; raises Conflict when its id is taken, by whatever kind."""
         ...
 
-    async def list(self) -> list[StoredKey]:
-        """Every key, the revoked ones too, oldest first."""
+    async def list(self) -> list[Credential]:
+        """Every one, oldest first, including revoked ones."""
         ...
 
-    async def get(self, id: str) -> StoredKey:
-        """The key; raises KeyNotFound."""
+    async def get(self, kind: CredentialKind, id: str) -> Credential:
+        """The credential of this kind; raises KeyNotFound."""
         ...
 
     async def revoke(self, id: str, time: int) -> None:
-        """Let the key open nothing from now on; raises KeyNotFound."""
+        """Revoke it, at ``time`` unless it is revoked already; raises KeyNotFound."""
         ...
 
-
-#: Whose way of signing it is.
-SignerKind = Literal["bluelink", "huawei", "aws"]
-
-
-class StoredSigner(msgspec.Struct, frozen=True, kw_only=True):
-    """A credential whose owner signs with a secret, which verifying needs back: it is sealed."""
-
-    kind: SignerKind
-    #: What a request names; no two have the same, of whatever kind.
-    id: str
-    name: str
-    #: The secret, encrypted.
-    sealed: bytes
-    groups: tuple[str, ...]
-    grants: tuple[Grant, ...]
-    #: ns since 1970 (UTC).
-    created: int
-    revoked: int | None
-
-
-class Signers(Protocol):
-    """The credentials that sign."""
-
-    async def add(self, signer: StoredSigner) -> None:
-        """Keep a new one; raises Conflict when there is one of this id, of whatever kind."""
-        ...
-
-    async def list(self) -> list[StoredSigner]:
-        """Every one, the revoked ones too, oldest first."""
-        ...
-
-    async def get(self, kind: SignerKind, id: str) -> StoredSigner:
-        """The one; raises KeyNotFound."""
-        ...
-
-    async def revoke(self, kind: SignerKind, id: str, time: int) -> None:
-        """Let it open nothing from now on; raises KeyNotFound."""
-        ...
-
-    async def reencrypt(self, kind: SignerKind, id: str, sealed: bytes) -> None:
-        """Keep the same secret, encrypted anew; raises KeyNotFound."""
+    async def replace_secret(self, id: str, secret: bytes) -> None:
+        """Keep the same secret, encrypted with another key; raises KeyNotFound."""
         ...
 
 
@@ -471,13 +438,8 @@ class Store(Protocol):
         ...
 
     @property
-    def keys(self) -> Keys:
-        """Who may ask, with an API key."""
-        ...
-
-    @property
-    def signers(self) -> Signers:
-        """Who may ask, with a signature."""
+    def credentials(self) -> Credentials:
+        """API keys and access keys."""
         ...
 
     async def ready(self) -> None:

@@ -66,7 +66,7 @@ async def key(
     stored, text = make_key(
         name=name, groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
     )
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return {"Authorization": f"Bearer {text}"}
 
 
