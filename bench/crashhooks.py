@@ -27,7 +27,7 @@ from bench.webhooks import act, arrivals, caught_up, subscribe
 
 _DEPLOYMENTS = 16
 _BATCH = 250
-_CASES = ("strict", "lane")
+_CASES = ("strict", "per_deployment")
 
 
 class _Receipt(msgspec.Struct):

@@ -145,7 +145,12 @@ def _start_deploylog(directory: Path, *, delivers: bool) -> Server:
         key_file = directory / "seal.key"
         if not key_file.exists():
             key_file.write_text(Fernet.generate_key().decode())
-        command += ("--secret-key-file", str(key_file), "--delivery-networks", "127.0.0.0/8")
+        command += (
+            "--secret-key-file",
+            str(key_file),
+            "--delivery-allowed-networks",
+            "127.0.0.0/8",
+        )
         command += ("--delivery-concurrency", "64")
     search = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT / "src"))))
     return _start(command, directory, port, os.environ | {"PYTHONPATH": search})

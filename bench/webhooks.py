@@ -2,7 +2,7 @@
 
 Each run delivers the same number of events to a receiver of ours on this machine:
 
-* ``lane``: one subscription, whose events are of 64 deployments: a lane each;
+* ``per_deployment``: one subscription, whose events are of 64 deployments: a lane each;
 * ``strict``: 64 subscriptions, each in strict order.
 
 The clock runs from the moment when the subscriptions are resumed until the last attempt is on disk.
@@ -112,7 +112,7 @@ async def measure(report: Report, case: str, run: int, events: int, peer: float)
     """One run of ours; ``peer`` is what the bare loop did in the same run."""
     async with servers.sink() as sink, servers.deploylog(delivers=True) as server:
         client = await Client.open(server.port)
-        number = 1 if case == "lane" else _LANES
+        number = 1 if case == "per_deployment" else _LANES
         each = events // number // _LANES * _LANES
         urls = [f"http://{HOST}:{sink.port}/ok/{n}" for n in range(number)]
         ids = [await subscribe(client, url, case) for url in urls]
@@ -253,7 +253,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     report = Report("webhooks")
     for run in range(arguments.runs):
         peer = await bare_rate(arguments.events)
-        for case in ("lane", "strict"):
+        for case in ("per_deployment", "strict"):
             if case in arguments.cases:
                 await measure(report, case, run, arguments.events, peer)
                 if "alertmanager" in arguments.cases:
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--events", type=int, default=19_200, help="deliveries a run")
     parser.add_argument("--seconds", type=int, default=15, help="of pacing, for isolation")
-    cases = ("lane", "strict", "alertmanager", "isolation")
+    cases = ("per_deployment", "strict", "alertmanager", "isolation")
     parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
     try:
         uvloop.run(_run(parser.parse_args()))

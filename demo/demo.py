@@ -260,7 +260,7 @@ class Demo:
         sealing = await self._sealing_key()
         command = (
             "deploylog", "serve", "--port", str(free_port()), "--store", store,
-            "--secret-key-file", str(sealing), "--delivery-networks", "127.0.0.1/32",
+            "--secret-key-file", str(sealing), "--delivery-allowed-networks", "127.0.0.1/32",
         )  # fmt: skip
         async with self._started("service", command) as service:
             listening = re.compile(r"listening on ([^ ,]+)")
@@ -272,9 +272,9 @@ class Demo:
     async def _sealing_key(self) -> Path:
         """What subscriptions are kept encrypted with."""
         file = self.home / "sealing"
-        self.screen.say(f"$ deploylog keys new-sealing-key > {file}", "bold green")
+        self.screen.say(f"$ deploylog keys new-encryption-key > {file}", "bold green")
         file.touch(mode=0o600)
-        file.write_text(await self._output("deploylog", "keys", "new-sealing-key"))
+        file.write_text(await self._output("deploylog", "keys", "new-encryption-key"))
         return file
 
     async def _subscribe(self, receiver: Receiver) -> None:

@@ -55,7 +55,7 @@ Script = Callable[[Sequence[Event], Context], Verdict]
 OK = Verdict(result="delivered", answer=Answer(status=200, body=b"ok"))
 REFUSED = Verdict(result="retry", answer=Answer(error="refused"), error="refused")
 GONE = Verdict(result="disable", answer=Answer(status=410), error="410 Gone")
-PARK = Verdict(result="park", answer=Answer(status=400), error="400 Bad Request")
+PARK = Verdict(result="dead_letter", answer=Answer(status=400), error="400 Bad Request")
 
 
 def fails(times: int, verdict: Verdict = REFUSED) -> Script:

@@ -145,7 +145,7 @@ def subscription(*, id: str | None = None, **fields: object) -> Subscription:
         "order": "strict",
         "state": "active",
         "reason": None,
-        "owner": Owner(kind="anybody", id="", name="anybody"),
+        "owner": Owner(kind="anonymous", id="", name="anonymous"),
         "target": b"sealed",
         "shown": "https://example.com/…",
         "secrets": (),

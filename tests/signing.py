@@ -6,25 +6,25 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from deploylog.auth.seal import load_seal
-from deploylog.auth.signers import make_pair, make_signer
+from deploylog.auth.signers import make_access_key, make_pair
 from deploylog.principals import parse_grant
-from deploylog.store.base import SignerKind, Store
+from deploylog.store.base import AccessKeyKind, Store
 from factories import now
 from servers import Answer
 from waiting import PATIENCE
 
 
 async def keep_pair(
-    store: Store, sealing_key: str, kind: SignerKind, *grants: str
+    store: Store, sealing_key: str, kind: AccessKeyKind, *grants: str
 ) -> tuple[str, str]:
     """A new key id and its secret, which may do everything unless ``grants`` say what."""
     id, secret = make_pair(kind)
     granted = [parse_grant(grant) for grant in grants or ("read:/", "write:/")]
-    signer = make_signer(
+    signer = make_access_key(
         kind=kind, id=id, secret=secret, name="ann", groups=(), grants=granted,
         seal=load_seal(sealing_key), now=now(),
     )  # fmt: skip
-    await store.signers.add(signer)
+    await store.credentials.add(signer)
     return id, secret
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from deploylog.auth.apikey import make_key
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.principals import parse_grant
 from deploylog.store.base import Store
 from deploylog.subscriptions import Owner
@@ -24,7 +24,7 @@ Headers = dict[str, str]
 def sealing_key(directory: Path) -> str:
     """A file with a new one."""
     file = directory / "sealing"
-    file.write_text(make_sealing_key())
+    file.write_text(make_encryption_key())
     file.chmod(0o600)
     return str(file)
 
@@ -35,7 +35,7 @@ async def add_key(
     """A key as an owner, and the headers of who has it."""
     granted = [parse_grant(grant) for grant in grants]
     key, secret = make_key(name=name, groups=groups, grants=granted, now=now())
-    await store.keys.add(key)
+    await store.credentials.add(key)
     return Owner(kind="key", id=key.id, name=name), {"Authorization": f"Bearer {secret}"}
 
 

@@ -28,7 +28,7 @@ async def add(store: Store, *grants: str, groups: tuple[str, ...] = (), name: st
     stored, key = make_key(
         name=name, groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
     )
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return key
 
 
@@ -131,7 +131,7 @@ async def test_a_revoked_key_is_refused_within_a_second(server: Local):
     key = await add(server.store, "admin:/")
     assert (await server.get(EVENTS, headers=bearer(key))).status == 200
 
-    await server.store.keys.revoke(key.split("_")[1], now())
+    await server.store.credentials.revoke(key.split("_")[1], now())
 
     async def the_door_is_closed() -> bool:
         return (await server.get(EVENTS, headers=bearer(key))).status == 401
@@ -144,7 +144,7 @@ async def test_a_revoked_key_is_refused_within_a_second(server: Local):
 async def test_revoking_the_last_key_does_not_open_the_door(server: Local):
     key = await add(server.store, "admin:/")
 
-    await server.store.keys.revoke(key.split("_")[1], now())
+    await server.store.credentials.revoke(key.split("_")[1], now())
 
     assert_unauthenticated(await server.get(EVENTS))
     assert_unauthenticated(await server.get(EVENTS, headers=bearer(key)))

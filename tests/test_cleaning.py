@@ -7,7 +7,7 @@ import pytest
 
 from deploylog.cleaning import Cleaning
 from deploylog.errors import CleanupNotFound, Forbidden, StoreUnavailable
-from deploylog.principals import ANYBODY, Grant, Principal
+from deploylog.principals import ANONYMOUS, Grant, Principal
 from deploylog.scope import parse_scope
 from deploylog.store.base import Cleanup, CleanupKind, RequestKey, Store
 from deploylog.times import SECOND
@@ -33,7 +33,7 @@ def clock() -> Clock:
 
 
 def cleaning_of(store: Store, clock: Clock, *, days: float = 7) -> Cleaning:
-    return Cleaning(store, clock=clock, event_days=days, changeset_days=days)
+    return Cleaning(store, clock=clock, event_days=days, changeset_retention_days=days)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def cleaning(store: Store, clock: Clock) -> AsyncIterator[Cleaning]:
 
 async def ended(cleaning: Cleaning, begun: Cleanup) -> Cleanup:
     async def look() -> Cleanup | None:
-        found = await cleaning.get(ANYBODY, begun.kind, begun.id)
+        found = await cleaning.get(ANONYMOUS, begun.kind, begun.id)
         return found if found.status != "running" else None
 
     return await until(look)  # type: ignore[no-any-return]
@@ -55,7 +55,7 @@ async def test_old_events_are_forgotten(store: Store, clock: Clock, cleaning: Cl
     await store.log.append(new_events(3))
     clock.now += 8 * DAY
 
-    begun = await cleaning.start(ANYBODY, "events")
+    begun = await cleaning.start(ANONYMOUS, "events")
     done = await ended(cleaning, begun)
 
     assert (begun.status, begun.threshold) == ("running", clock.now - 7 * DAY)
@@ -67,7 +67,7 @@ async def test_young_events_stay(store: Store, clock: Clock, cleaning: Cleaning)
     await store.log.append(new_events(3))
     clock.now += 6 * DAY
 
-    done = await ended(cleaning, await cleaning.start(ANYBODY, "events"))
+    done = await ended(cleaning, await cleaning.start(ANONYMOUS, "events"))
 
     assert (done.status, done.forgotten) == ("completed", 0)
 
@@ -78,7 +78,7 @@ async def test_what_is_retained_for_ever_is_not_forgotten(store: Store, clock: C
     cleaning = cleaning_of(store, clock, days=0)
 
     async with cleaning.working():
-        done = await ended(cleaning, await cleaning.start(ANYBODY, "events"))
+        done = await ended(cleaning, await cleaning.start(ANONYMOUS, "events"))
 
     assert (done.threshold, done.forgotten) == (0, 0)
     assert await store.log.floor() == 0
@@ -94,15 +94,15 @@ async def test_old_change_sets_are_forgotten_once_they_have_ended(
         )
     clock.now += 8 * DAY
 
-    done = await ended(cleaning, await cleaning.start(ANYBODY, "changesets"))
+    done = await ended(cleaning, await cleaning.start(ANONYMOUS, "changesets"))
 
     assert done.forgotten == 1
-    assert [c.status for c in await store.changesets.list(ANYBODY.visibility)] == ["staging"]
+    assert [c.status for c in await store.changesets.list(ANONYMOUS.visibility)] == ["staging"]
 
 
 @pytest.mark.parametrize("kind", ["validations", "reconciliation_results"])
 async def test_of_other_kinds_nothing_is_kept(cleaning: Cleaning, kind: CleanupKind):
-    done = await ended(cleaning, await cleaning.start(ANYBODY, kind))
+    done = await ended(cleaning, await cleaning.start(ANONYMOUS, kind))
 
     assert (done.kind, done.status, done.forgotten) == (kind, "completed", 0)
 
@@ -118,11 +118,11 @@ async def test_only_an_administrator_of_everything_may(cleaning: Cleaning):
 
 
 async def test_a_cleanup_is_found_under_its_own_kind(cleaning: Cleaning):
-    begun = await cleaning.start(ANYBODY, "events")
+    begun = await cleaning.start(ANONYMOUS, "events")
 
-    assert (await cleaning.get(ANYBODY, "events", begun.id.upper())).id == begun.id
+    assert (await cleaning.get(ANONYMOUS, "events", begun.id.upper())).id == begun.id
     with pytest.raises(CleanupNotFound):
-        await cleaning.get(ANYBODY, "validations", begun.id)
+        await cleaning.get(ANONYMOUS, "validations", begun.id)
 
 
 async def test_a_cleanup_that_the_store_refuses_has_failed(
@@ -133,7 +133,7 @@ async def test_a_cleanup_that_the_store_refuses_has_failed(
 
     monkeypatch.setattr(store.log, "prune", refuse)
 
-    done = await ended(cleaning, await cleaning.start(ANYBODY, "events"))
+    done = await ended(cleaning, await cleaning.start(ANONYMOUS, "events"))
 
     assert (done.status, done.error) == ("failed", "the disk is full")
 

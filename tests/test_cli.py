@@ -205,7 +205,7 @@ async def test_a_refusal_is_said_and_the_input_is_read_to_its_end(
 
 async def test_who_gives_up_exits_75_and_resume_delivers(cli: Cli, server: FakeServer) -> None:
     await server.stop()
-    gave_up = await cli("ingest", "terraform", APPLY, "--give-up-after", "1")
+    gave_up = await cli("ingest", "terraform", APPLY, "--retry-timeout", "1")
     [spool] = cli.spool.iterdir()
     assert gave_up.code == 75
     assert str(spool) in gave_up.err.splitlines()[-1]
@@ -371,7 +371,7 @@ async def test_run_warns_when_the_output_tells_of_no_resource(cli: Cli, server: 
 async def test_a_run_does_not_fail_because_its_recording_does(offline: Cli) -> None:
     offline.tool("terraform", printing(APPLY))
 
-    ended = await offline("run", "--give-up-after", "1", "terraform", "apply")
+    ended = await offline("run", "--retry-timeout", "1", "terraform", "apply")
 
     assert ended.code == 0
     assert "deploylog: http://127.0.0.1:1 did not answer" in ended.err
@@ -380,7 +380,7 @@ async def test_a_run_does_not_fail_because_its_recording_does(offline: Cli) -> N
 async def test_a_strict_run_fails_when_its_recording_does(offline: Cli) -> None:
     offline.tool("terraform", printing(APPLY))
 
-    ended = await offline("run", "--strict", "--give-up-after", "1", "terraform", "apply")
+    ended = await offline("run", "--strict", "--retry-timeout", "1", "terraform", "apply")
 
     assert ended.code == 75
 
@@ -587,7 +587,7 @@ async def test_an_answer_that_is_lost_stages_nothing_twice(cli: Cli, server: Fak
 
 
 async def test_a_server_that_does_not_answer_is_told_from_a_refusal(offline: Cli) -> None:
-    ended = await offline("ingest", "plan", PLAN, "--give-up-after", "1")
+    ended = await offline("ingest", "plan", PLAN, "--retry-timeout", "1")
 
     assert ended.code == 75
     assert "does not answer (connection refused)" in ended.err.splitlines()[-1]

@@ -473,7 +473,10 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     setup, first, *blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
     assert setup.startswith("make setup")
     seal, serve = first.strip().splitlines()
-    assert serve == "deploylog serve --secret-key-file sealing --delivery-networks 127.0.0.1/32"
+    assert (
+        serve == "deploylog serve --secret-key-file encryption.key"
+        " --delivery-allowed-networks 127.0.0.1/32"
+    )
 
     run, plan, tail, stream, resume, rfs, wait, keys, webhook = blocks
     tour = Tour(tmp_path)
@@ -482,8 +485,8 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
         receiving() as receiver,
         spawned(
             f"sqlite:///{tmp_path / 'deploylog.db'}",
-            secret_key_file=str(tmp_path / "sealing"),
-            delivery_networks="127.0.0.1/32",
+            secret_key_file=str(tmp_path / "encryption.key"),
+            delivery_allowed_networks="127.0.0.1/32",
         ) as service,
     ):
         tour.url = service.url

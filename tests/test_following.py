@@ -6,7 +6,7 @@ import pytest
 from deploylog.errors import TooMany
 from deploylog.following import RETRY_SECONDS, Followers
 from deploylog.hub import Hub, Interest
-from deploylog.principals import ALL, ANYBODY, Principal
+from deploylog.principals import ALL, ANONYMOUS, Principal
 from deploylog.scope import ROOT
 from deploylog.store.base import Query
 
@@ -69,6 +69,6 @@ async def test_ending_ends_the_streams_of_that_principal_only(hub: Hub):
 def test_to_end_the_streams_of_somebody_who_has_none_is_nothing(hub: Hub):
     followers = Followers(most=2)
 
-    followers.end(ANYBODY)
+    followers.end(ANONYMOUS)
 
     assert followers.principals == set()

@@ -163,7 +163,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "/log/v1/deployments": ("limit", "before", "project"),
     "/log/v1/changesets": ("limit", "before", "project"),
     "/log/v1/subscriptions/x/attempts": ("limit", "before"),
-    "/log/v1/subscriptions/x/parked": ("limit", "after"),
+    "/log/v1/subscriptions/x/dead-letters": ("limit", "after"),
     "/api/v1/events/query/": ("page_size", "page_from"),
     "/v1/deployments/instances": ("offset", "limit", "search"),
     "/v1/acme/stacks/web/events": ("limit", "marker", "field", "filter"),

@@ -43,7 +43,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class Keys:
-    """``deploylog keys``, in a process of its own, with a file of sealing keys."""
+    """``deploylog keys``, in a process of its own, with a file of encryption keys."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -51,8 +51,15 @@ class Keys:
         self.store = f"sqlite:///{directory / 'log.db'}"
 
     def __call__(self, *args: str, stdin: str = "", **environ: str) -> Ended:
+        return self.run("keys", *args, stdin=stdin, **environ)
+
+    def delete_subscription(self, id: str) -> Ended:
+        """``deploylog subscriptions delete``, on the store itself."""
+        return self.run("subscriptions", "delete", id, "--store", self.store)
+
+    def run(self, *args: str, stdin: str = "", **environ: str) -> Ended:
         done = subprocess.run(
-            [sys.executable, "-m", "deploylog", "keys", *args],
+            [sys.executable, "-m", "deploylog", *args],
             input=stdin, capture_output=True, text=True, timeout=30, check=False,
             cwd=self.directory,
             env={
@@ -77,7 +84,9 @@ class Keys:
         header = f'keyId="{id}", headers="bluelink-date", signature="{value}"'
         shown = {"bluelink-signature-v1": header, "bluelink-date": str(DATE)}
         async with open_store(self.store, observer=Commits()) as store:
-            signatures = Signatures(store.signers, seal, clock=WallClock(DATE), monotonic=Clock())
+            signatures = Signatures(
+                store.credentials, seal, clock=WallClock(DATE), monotonic=Clock()
+            )
             return await signatures.principal(presented(shown))
 
     async def opens(self, kind: str, id: str, secret: str) -> bool:
@@ -88,7 +97,11 @@ class Keys:
         scheme = HuaweiScheme() if kind == "huawei" else AwsScheme()
         async with open_store(self.store, observer=Commits()) as store:
             signatures = RequestSignatures(
-                scheme, store.signers, read_seal(str(self.sealing)), clock=now, monotonic=Clock()
+                scheme,
+                store.credentials,
+                read_seal(str(self.sealing)),
+                clock=now,
+                monotonic=Clock(),
             )
             try:
                 return await signatures.principal(presented_raw(headers)) is not None
@@ -98,14 +111,14 @@ class Keys:
     async def opened_by(self, key: str) -> Principal | None:
         """Who has this API key, as the service sees it."""
         async with open_store(self.store, observer=Commits()) as store:
-            keys = ApiKeys(store.keys, clock=Clock())
+            keys = ApiKeys(store.credentials, clock=Clock())
             return await keys.principal(presented({"x-api-key": key}))
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
     keys = Keys(tmp_path)
-    keys.seal(keys("new-sealing-key", DEPLOYLOG_SECRET_KEY_FILE="").out)
+    keys.seal(keys("new-encryption-key", DEPLOYLOG_SECRET_KEY_FILE="").out)
     return keys
 
 
@@ -170,8 +183,8 @@ async def test_a_pair_of_each_vendor_is_added_listed_resealed_and_revoked(keys: 
     opened = [await keys.opens(kind, id, secret), await keys.opens(kind, "OLDCLIENT", old)]
 
     rows = [line.split()[:3] for line in keys("list").out.splitlines()[1:]]
-    keys.seal(keys("new-sealing-key").out, keys.sealing.read_text())
-    resealed = keys("reseal")
+    keys.seal(keys("new-encryption-key").out, keys.sealing.read_text())
+    resealed = keys("rotate-encryption")
     keys.seal(keys.sealing.read_text().splitlines()[0])
     still = await keys.opens(kind, id, secret)
     revoked = keys("revoke", id)
@@ -179,7 +192,7 @@ async def test_a_pair_of_each_vendor_is_added_listed_resealed_and_revoked(keys: 
     assert opened == [True, True]
     assert (taken.code, taken.out) == (0, "keyId: OLDCLIENT\n")
     assert rows == [[id, kind, "web"], ["OLDCLIENT", kind, "old"]]
-    assert (resealed.out, still) == ("resealed 2\n", True)
+    assert (resealed.out, still) == ("re-encrypted 2\n", True)
     assert (revoked.code, revoked.out) == (0, "")
     assert not await keys.opens(kind, id, secret)
     assert await keys.opens(kind, "OLDCLIENT", old)
@@ -203,19 +216,19 @@ async def test_keys_of_both_kinds_are_listed_and_revoked(keys: Keys):
 async def test_a_sealing_key_is_replaced(keys: Keys):
     old = keys.sealing.read_text()
     pair = keys("add", "web", *BLUELINK, *GRANT).pair
-    new = keys("new-sealing-key").out
+    new = keys("new-encryption-key").out
 
     keys.seal(new, old)
-    resealed = keys("reseal")
+    resealed = keys("rotate-encryption")
     keys.seal(new)
 
-    assert (resealed.code, resealed.out) == (0, "resealed 1\n")
+    assert (resealed.code, resealed.out) == (0, "re-encrypted 1\n")
     assert load_seal(new)
     assert await keys.signed_by(pair["keyId"], pair["secretKey"]) is not None
 
 
 async def test_what_subscriptions_keep_is_resealed_too(keys: Keys):
-    old, new = keys.sealing.read_text(), keys("new-sealing-key").out
+    old, new = keys.sealing.read_text(), keys("new-encryption-key").out
     seal = load_seal(old)
     kept = subscription(
         target=seal.seal("target"),
@@ -228,12 +241,12 @@ async def test_what_subscriptions_keep_is_resealed_too(keys: Keys):
         await store.subscriptions.add(kept)
 
     keys.seal(new, old)
-    resealed = keys("reseal")
+    resealed = keys("rotate-encryption")
 
     async with open_store(keys.store, observer=Commits()) as store:
         [after] = await store.subscriptions.list()
     opened = load_seal(new)
-    assert resealed.out == "resealed 1\n"
+    assert resealed.out == "re-encrypted 1\n"
     assert opened.open(after.target) == "target"
     assert [opened.open(term.sealed) for term in after.secrets] == ["second", "first"]
     assert [(term.created, term.expires) for term in after.secrets] == [(2, None), (1, 3)]
@@ -244,7 +257,7 @@ async def test_a_subscription_that_nobody_can_open_is_dropped(keys: Keys):
     async with open_store(keys.store, observer=Commits()) as store:
         await store.subscriptions.add(kept)
 
-    dropped, again = keys("drop-subscription", kept.id), keys("drop-subscription", kept.id)
+    dropped, again = (keys.delete_subscription(kept.id) for _ in range(2))
 
     async with open_store(keys.store, observer=Commits()) as store:
         assert await store.subscriptions.list() == []
@@ -256,20 +269,20 @@ async def test_a_subscription_that_nobody_can_open_is_dropped(keys: Keys):
 async def test_nothing_is_resealed_unless_everything_opens(keys: Keys):
     first = keys.sealing.read_text()
     one = keys("add", "one", *BLUELINK, *GRANT).pair
-    second = keys("new-sealing-key").out
+    second = keys("new-encryption-key").out
     keys.seal(second)
     other = keys("add", "other", *BLUELINK, *GRANT).pair
-    third = keys("new-sealing-key").out
+    third = keys("new-encryption-key").out
 
     keys.seal(third, second)
-    failed = keys("reseal")
+    failed = keys("rotate-encryption")
     revoked = keys("revoke", one["keyId"])
-    resealed = keys("reseal")
+    resealed = keys("rotate-encryption")
 
     assert_one_line(failed, one["keyId"])
     assert first.strip() not in failed.err
     assert revoked.code == 0
-    assert resealed.out == "resealed 1\n"
+    assert resealed.out == "re-encrypted 1\n"
     keys.seal(third)
     assert await keys.signed_by(other["keyId"], other["secretKey"]) is not None
 
@@ -277,7 +290,7 @@ async def test_nothing_is_resealed_unless_everything_opens(keys: Keys):
 def test_without_a_sealing_key_no_secret_is_kept(keys: Keys):
     added = keys("add", "web", *BLUELINK, *GRANT, DEPLOYLOG_SECRET_KEY_FILE="")
 
-    assert_one_line(added, "--secret-key-file", "DEPLOYLOG_SECRET_KEY_FILE", "new-sealing-key")
+    assert_one_line(added, "--secret-key-file", "DEPLOYLOG_SECRET_KEY_FILE", "new-encryption-key")
     assert added.out == ""
     assert not (keys.directory / "log.db").exists()
 
@@ -294,7 +307,7 @@ def test_the_sealing_keys_are_named_by_option_or_file_of_settings(keys: Keys):
         assert added.code == 0, added.err
 
 
-def test_an_api_key_needs_no_sealing_key(keys: Keys):
+def test_an_api_key_needs_no_encryption_key(keys: Keys):
     assert keys("add", "ci", *GRANT, DEPLOYLOG_SECRET_KEY_FILE="").code == 0
 
 

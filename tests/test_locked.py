@@ -53,7 +53,7 @@ NAMED = {"Client-Request-Id": "aaaaaaaa-0000-4000-8000-000000000000"}
 @pytest.fixture
 async def service(store: Store) -> AsyncIterator[Local]:
     key, _ = make_key(name="ann", groups=(), grants=[parse_grant("read:/")], now=now())
-    await store.keys.add(key)
+    await store.credentials.add(key)
     async with running(store, max_failures_per_minute=0, base_paths="/prod") as service:
         yield service
 

@@ -103,6 +103,45 @@ async def test_a_store_of_the_first_schema_keeps_its_events(
         assert len(await store.changesets.list(ALL)) == 1
 
 
+_FORMER = """
+INSERT INTO keys VALUES ('k1', 'ci', x'0102', '["ops"]', '[]', 1, NULL);
+INSERT INTO signers VALUES ('aws', 'AKIA1', 'web', x'0304', '[]', '[]', 2, 7);
+INSERT INTO subscriptions VALUES (
+    1, 's1', 'ops', 'slack', 'cloudevents', '{}', 'per_deployment', 'active', NULL,
+    '{"kind":"anybody","id":"","name":"anybody"}', x'00', 'slack #ops', '[]', 1, '', 1, 9, NULL,
+    '', 0
+);
+INSERT INTO pending VALUES (1, 1, 4, 'project/acme', 3, 1, 2, 'gone');
+INSERT INTO attempts VALUES (1, 1, 4, 'e4', 1, 2, 'dead_lettered', 500, 'gone', '', NULL);
+"""
+
+
+async def test_a_store_with_former_words_takes_the_words_of_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / "log.db"
+    former = [step for step in migrations("sqlite") if step.number <= 5]
+    with monkeypatch.context() as patch:
+        patch.setattr("deploylog.store.sqlite.migrations", lambda backend: former)
+        migrate_store(f"sqlite:///{file}")
+    connection = apsw.Connection(str(file))
+    connection.execute(_FORMER)
+    connection.close()
+
+    async with open_store(f"sqlite:///{file}", observer=Commits()) as store:
+        key, access_key = await store.credentials.list()
+        [subscription] = await store.subscriptions.list()
+        [dead] = await store.deliveries.dead_letters("s1")
+        [attempt] = await store.deliveries.attempts("s1")
+
+    assert (key.kind, key.id, key.secret, key.groups) == ("key", "k1", b"\1\2", ("ops",))
+    assert (access_key.kind, access_key.secret, access_key.revoked) == ("aws", b"\3\4", 7)
+    assert subscription.order == "per_deployment"
+    assert (subscription.owner.kind, subscription.owner.name) == ("anonymous", "anonymous")
+    assert (dead.position, dead.dead_lettered, dead.error) == (4, True, "gone")
+    assert attempt.result == "dead_lettered"
+
+
 def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path: Path):
     file = tmp_path / "log.db"
     migrate_store(f"sqlite:///{file}")

@@ -56,7 +56,7 @@ async def service(store: Store, tmp_path: Path) -> AsyncIterator[Local]:
     (tmp_path / "plans" / "plan.json").write_text(json.dumps(new_plan()))
     options: dict[str, object] = {
         "secret_key_file": sealing_key(tmp_path),
-        "delivery_networks": LOOPBACK,
+        "delivery_allowed_networks": LOOPBACK,
         "plan_folders": str(tmp_path / "plans"),
         "parallelcluster_regions": "us-east-1",
     }

@@ -3,7 +3,7 @@
 import pytest
 
 from deploylog.errors import Forbidden, InvalidInput
-from deploylog.principals import ALL, ANYBODY, Grant, Principal, Visibility, parse_grant
+from deploylog.principals import ALL, ANONYMOUS, Grant, Principal, Visibility, parse_grant
 from deploylog.scope import ROOT, Scope
 from factories import new_event
 
@@ -126,5 +126,5 @@ def test_the_order_of_grants_makes_no_other_visibility():
 
 
 def test_anybody_sees_all():
-    assert ANYBODY.visibility == ALL
-    assert ANYBODY.may("admin", ROOT)
+    assert ANONYMOUS.visibility == ALL
+    assert ANONYMOUS.may("admin", ROOT)

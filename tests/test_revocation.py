@@ -7,18 +7,18 @@ from deploylog.asgi.gate import WATCH_SECONDS
 from deploylog.auth.apikey import make_key
 from deploylog.auth.trust import TRUSTED_SECONDS
 from deploylog.principals import parse_grant
-from deploylog.store.base import RequestKey, Store, StoredKey
+from deploylog.store.base import Credential, RequestKey, Store
 from factories import changeset as new_changeset
 from factories import now
 from servers import line, running
 from waiting import PATIENCE
 
 
-async def add_key(store: Store, *grants: str) -> tuple[StoredKey, dict[str, str]]:
+async def add_key(store: Store, *grants: str) -> tuple[Credential, dict[str, str]]:
     """A key, and the headers of who has it."""
     granted = [parse_grant(grant) for grant in grants]
     key, secret = make_key(name="ann", groups=(), grants=granted, now=now())
-    await store.keys.add(key)
+    await store.credentials.add(key)
     return key, {"Authorization": f"Bearer {secret}"}
 
 
@@ -32,7 +32,7 @@ async def test_the_streams_of_a_revoked_key_end_and_others_go_on(store: Store):
 
     async with running(store) as service:
         async with service.stream(headers=hers) as ended, service.stream(headers=his) as kept:
-            await store.keys.revoke(revoked.id, now())
+            await store.credentials.revoke(revoked.id, now())
             while await ended.block() is not None:
                 pass
             _, writer = await add_key(store, "write:/")
@@ -55,7 +55,7 @@ async def test_a_bluelink_stream_is_torn_off_so_that_its_client_comes_back(store
         await store.changesets.add(changeset, b"{}", request=request, since=0)
         path = f"/v1/deployments/changes/{changeset.id}/stream"
         async with service.http.get(path, headers=hers, timeout=timeout) as stream:
-            await store.keys.revoke(revoked.id, now())
+            await store.credentials.revoke(revoked.id, now())
             with pytest.raises(aiohttp.ClientPayloadError):
                 await stream.content.read()
 
@@ -69,7 +69,7 @@ async def test_the_first_key_ends_the_streams_of_those_who_have_none(store: Stor
 
 
 async def test_somebody_may_have_so_many_streams_open(store: Store):
-    async with running(store, max_streams=2) as service:
+    async with running(store, max_streams_per_principal=2) as service:
         async with service.stream(), service.stream():
             refused = await service.get("/log/v1/events/stream")
         await service.until(lambda: not service.hub.readers)

@@ -6,7 +6,7 @@ import pytest
 
 from deploylog.errors import InvalidSettings
 from deploylog.settings import Settings, load_settings
-from deploylog.settings.table import SETTINGS
+from deploylog.settings.table import RENAMED, SETTINGS
 
 
 @pytest.fixture
@@ -65,13 +65,13 @@ def test_a_switch_is_read_from_the_environment(text: str, value: bool):
         ("port", "65536"),
         ("port", ""),
         ("port", "1.5"),
-        ("retention_days", "-1"),
-        ("retention_days", "nan"),
-        ("retention_days", "inf"),
+        ("event_retention_days", "-1"),
+        ("event_retention_days", "nan"),
+        ("event_retention_days", "inf"),
         ("heartbeat_seconds", "0"),
         ("heartbeat_seconds", "nan"),
         ("max_body_bytes", "10"),
-        ("max_unpacked_bytes", "x"),
+        ("max_decompressed_bytes", "x"),
         ("max_batch_events", "0"),
         ("rfs_strict", "perhaps"),
         ("log_level", "loud"),
@@ -83,7 +83,7 @@ def test_a_switch_is_read_from_the_environment(text: str, value: bool):
         ("signature_stream_seconds", "86401"),
         ("max_requests_per_second", "-1"),
         ("max_requests_per_second", "nan"),
-        ("max_streams", "0"),
+        ("max_streams_per_principal", "0"),
         ("max_failures_per_minute", "-1"),
     ],
 )
@@ -136,3 +136,32 @@ def test_settings_cannot_be_changed():
 
     with pytest.raises(AttributeError):
         settings.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("event_retention_days", "use event_retention_days"),
+        ("max_decompressed_bytes", "use max_decompressed_bytes"),
+        ("plan_folder", "did you mean plan_folders?"),
+        ("colour", "'colour'"),
+    ],
+)
+def test_an_unknown_name_in_the_file_is_refused_with_the_right_one(
+    tmp_path: Path, name: str, advice: str
+):
+    file = tmp_path / "deploylog.toml"
+    file.write_text(f"{name} = 1\n", encoding="utf-8")
+
+    with pytest.raises(InvalidSettings) as raised:
+        load_settings({}, environ={}, config=file)
+
+    assert name in raised.value.message
+    assert advice in raised.value.message
+
+
+def test_every_former_name_has_a_successor_and_is_no_setting():
+    names = {setting.name for setting in SETTINGS}
+
+    assert set(RENAMED.values()) <= names
+    assert not set(RENAMED) & names

@@ -27,7 +27,7 @@ from deploylog.errors import (
 )
 from deploylog.events import Event
 from deploylog.hub import Hub
-from deploylog.principals import ANYBODY, Grant, Principal
+from deploylog.principals import ANONYMOUS, Grant, Principal
 from deploylog.scope import parse_scope
 from deploylog.staging import RETRIED, NewChangeset, Staging, summary_of
 from deploylog.store.base import Query, RequestKey, Store
@@ -77,7 +77,7 @@ async def told(store: Store, changeset: Changeset) -> list[Event]:
 
 async def stage(staging: Staging, told: Changes | None = None, **about: Any) -> Changeset:
     new = NewChangeset(**{"project": "acme", **about})
-    return await staging.stage(ANYBODY, new, told or changes())
+    return await staging.stage(ANONYMOUS, new, told or changes())
 
 
 def data(event: Event) -> Any:
@@ -188,9 +188,9 @@ async def test_another_request_is_another_change_set(staging: Staging, differs: 
 
 async def test_another_plan_or_another_principal_is_another_change_set(staging: Staging):
     new = NewChangeset(project="acme")
-    first = await staging.stage(ANYBODY, new, changes())
+    first = await staging.stage(ANONYMOUS, new, changes())
 
-    another_plan = await staging.stage(ANYBODY, new, changes(4))
+    another_plan = await staging.stage(ANONYMOUS, new, changes(4))
     another_principal = await staging.stage(principal("admin:/"), new, changes())
 
     assert len({first.id, another_plan.id, another_principal.id}) == 3
@@ -214,15 +214,15 @@ async def test_a_request_with_a_key_is_known_for_ever(store: Store):
     at = [now()]
     staging = Staging(store, clock=lambda: at[0])
     new, key = NewChangeset(project="acme"), RequestKey(key="ann/1", fingerprint=b"a")
-    first = await staging.stage(ANYBODY, new, changes(), request=key)
+    first = await staging.stage(ANONYMOUS, new, changes(), request=key)
 
     at[0] += 100 * RETRIED
-    again = await staging.stage(ANYBODY, new, changes(), request=key)
+    again = await staging.stage(ANONYMOUS, new, changes(), request=key)
 
     assert again.id == first.id
     other = RequestKey(key="ann/1", fingerprint=b"b")
     with pytest.raises(RequestReused):
-        await staging.stage(ANYBODY, new, changes(), request=other)
+        await staging.stage(ANONYMOUS, new, changes(), request=other)
 
 
 async def test_an_id_is_not_used_for_two(staging: Staging):
@@ -426,7 +426,7 @@ async def test_what_no_event_can_say_is_refused(
         await stage(staging, **about)
 
     assert raised.value.field == field
-    assert await store.changesets.list(ANYBODY.visibility) == []
+    assert await store.changesets.list(ANONYMOUS.visibility) == []
 
 
 async def test_names_too_long_for_an_event_are_told_all_the_same(store: Store, staging: Staging):
@@ -458,7 +458,7 @@ async def test_a_change_too_large_for_an_event_is_abridged_there_and_whole_in_th
     [event, end] = await told(store, changeset)
     assert data(event)["abridged"] is True
     assert len(encode(data(end))) < 1000
-    whole = decode_changes(await staging.changes(ANYBODY, changeset.id))
+    whole = decode_changes(await staging.changes(ANONYMOUS, changeset.id))
     assert whole.resources == (large,)
 
 
@@ -481,7 +481,7 @@ async def test_a_stream_shows_a_change_set_as_it_is_told(hub: Hub, store: Store,
     async def follow(ready: asyncio.Event) -> None:
         start = await service.start_at_beginning()
         scope, filter = parse_scope("changeset"), Query().filter
-        with service.follow(ANYBODY, scope=scope, filter=filter, start=start) as reader:
+        with service.follow(ANONYMOUS, scope=scope, filter=filter, start=start) as reader:
             ready.set()
             while not seen or seen[-1] not in ENDS:
                 batch = await reader.next()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from deploylog.auth.seal import Seal, load_seal, make_sealing_key
+from deploylog.auth.seal import Seal, load_seal, make_encryption_key
 from deploylog.delivery.guard import Networks, check_url
 from deploylog.delivery.signing import make_secret, parse_secret
 from deploylog.dialects.escape.wire import SHOWN
@@ -16,12 +16,12 @@ from deploylog.errors import (
     Forbidden,
     InvalidCursor,
     InvalidSubscription,
-    NoSealingKey,
+    NoEncryptionKey,
     OperatorError,
     SubscriptionNotFound,
 )
 from deploylog.filters import EVERYTHING, Filter, any_of
-from deploylog.principals import ANYBODY, Principal, parse_grant
+from deploylog.principals import ANONYMOUS, Principal, parse_grant
 from deploylog.scope import ROOT, Scope, parse_scope
 from deploylog.store.base import Store
 from deploylog.subscribing import MAX_SUBSCRIPTIONS, Subscribing
@@ -93,7 +93,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def seal() -> Seal:
-    return load_seal(make_sealing_key())
+    return load_seal(make_encryption_key())
 
 
 @pytest.fixture
@@ -158,9 +158,11 @@ async def created(subscribing: Subscribing, who: Principal = OWNER, **how: objec
 
 
 async def given_up(store: Store, subscription: Subscription, position: int) -> None:
-    """The event at the position is parked, and the checkpoint is there."""
+    """The event at the position is dead_lettered, and the checkpoint is there."""
     await store.deliveries.claim("test", now=0, until=1)
-    pending = Pending(position=position, lane="a", tries=3, first=now(), parked=True, error="500")
+    pending = Pending(
+        position=position, lane="a", tries=3, first=now(), dead_lettered=True, error="500"
+    )
     told = Delivery(
         subscription=subscription.id, attempts=(attempt(position),), checkpoint=position,
         pending=(pending,),
@@ -207,7 +209,13 @@ async def test_one_may_subscribe_to_what_one_may_see_something_of(
 
 @pytest.mark.parametrize(
     ("kind", "allowed"),
-    [("key", True), ("bluelink", True), ("token", False), ("secret", False), ("stranger", False)],
+    [
+        ("key", True),
+        ("bluelink", True),
+        ("token", False),
+        ("secret", False),
+        ("unauthenticated", False),
+    ],
 )
 async def test_a_credential_that_ends_or_is_nobodys_cannot_own_a_subscription(
     subscribing: Subscribing, kind: str, allowed: bool
@@ -222,9 +230,9 @@ async def test_a_credential_that_ends_or_is_nobodys_cannot_own_a_subscription(
 
 
 async def test_anybody_may_while_no_authentication_is_configured(subscribing: Subscribing):
-    mine = await created(subscribing, ANYBODY, scopes=())
+    mine = await created(subscribing, ANONYMOUS, scopes=())
 
-    assert mine.owner.kind == "anybody"
+    assert mine.owner.kind == "anonymous"
     assert mine.filter.scopes == ()
 
 
@@ -262,7 +270,7 @@ async def test_without_a_sealing_key_nobody_subscribes(
 ):
     subscribing._vault = vault(None, clock)
 
-    with pytest.raises(NoSealingKey):
+    with pytest.raises(NoEncryptionKey):
         await subscribing.create(OWNER, new())
 
     assert await store.subscriptions.list() == []
@@ -274,7 +282,12 @@ BOT = SLACK | {"aim": Aim(token=TOKEN, channel="#deploys")}
 
 @pytest.mark.parametrize(
     ("asked", "order"),
-    [({}, "strict"), (SLACK, "strict"), (BOT, "lane"), (BOT | {"order": "strict"}, "strict")],
+    [
+        ({}, "strict"),
+        (SLACK, "strict"),
+        (BOT, "per_deployment"),
+        (BOT | {"order": "strict"}, "strict"),
+    ],
 )
 async def test_a_bot_has_a_lane_for_each_deployment_unless_asked_otherwise(
     subscribing: Subscribing, asked: dict[str, object], order: str
@@ -485,11 +498,11 @@ async def test_attempts_and_what_was_given_up_show_others_only_events_that_they_
         while page := await subscribing.attempts(who, mine.id, before=before, limit=1):
             attempts.append(page[0].position)
             before = page[0].number
-        parked, after = [], 0
-        while left := await subscribing.parked(who, mine.id, after=after, limit=1):
+        dead_lettered, after = [], 0
+        while left := await subscribing.dead_lettered(who, mine.id, after=after, limit=1):
             after = left[0].pending.position
-            parked.append(after)
-        return attempts, parked
+            dead_lettered.append(after)
+        return attempts, dead_lettered
 
     assert await pages(OWNER) == (positions[::-1], positions)
     assert await pages(ADMIN) == (positions[3::-2], positions[1::2])
@@ -514,9 +527,9 @@ _ACTIONS: dict[str, dict[str, object]] = {
     "resume": {},
     "delete": {},
     "test": {},
-    "redeliver_parked": {"since": 0},
+    "redeliver_dead_lettered": {"since": 0},
     "attempts": {"before": None, "limit": 1},
-    "parked": {"after": 0, "limit": 1},
+    "dead_letters": {"after": 0, "limit": 1},
 }
 
 
@@ -537,7 +550,7 @@ async def test_only_the_owner_says_what_goes_where(
     for_admin = Forbidden if action in ("change", "rotate_secret") else None
     assert refusal is {"owner": None, "admin": for_admin, "other": SubscriptionNotFound}[who.id]
     # Nothing is resumed that was not paused.
-    silent = refusal is not None or action in ("resume", "test", "attempts", "parked")
+    silent = refusal is not None or action in ("resume", "test", "attempts", "dead_letters")
     assert told.times == (not silent)
 
 
@@ -571,11 +584,13 @@ async def test_scopes_are_changed_only_to_what_one_may_see(subscribing: Subscrib
     with pytest.raises(Forbidden):
         await subscribing.change(OWNER, mine.id, Change(scopes=(Scope("state/acme"),)))
     changed = await subscribing.change(
-        OWNER, mine.id, Change(scopes=(ROOT,), conditions=(any_of("type", ("x",)),), order="lane")
+        OWNER,
+        mine.id,
+        Change(scopes=(ROOT,), conditions=(any_of("type", ("x",)),), order="per_deployment"),
     )
 
     assert changed.filter == Filter(all_of=(any_of("type", ("x",)),))
-    assert changed.order == "lane"
+    assert changed.order == "per_deployment"
 
 
 async def test_a_wrong_change_changes_nothing(subscribing: Subscribing):
@@ -779,15 +794,15 @@ async def test_what_was_given_up_is_listed_and_sent_again(subscribing: Subscribi
     [event] = await store.log.append([new_event()])
     await given_up(store, mine, 1)
     [attempted] = await subscribing.attempts(ADMIN, mine.id, before=None, limit=10)
-    [parked] = await subscribing.parked(ADMIN, mine.id, after=0, limit=10)
+    [dead_lettered] = await subscribing.dead_letters(ADMIN, mine.id, after=0, limit=10)
 
-    later = await subscribing.redeliver_parked(ADMIN, mine.id, now())
-    earlier = await subscribing.redeliver_parked(ADMIN, mine.id, 0)
+    later = await subscribing.redeliver_dead_lettered(ADMIN, mine.id, now())
+    earlier = await subscribing.redeliver_dead_lettered(ADMIN, mine.id, 0)
 
     assert attempted.position == 1
-    assert (parked.event, parked.pending.error) == (event.id, "500")
+    assert (dead_lettered.event, dead_lettered.pending.error) == (event.id, "500")
     assert (later, earlier) == (0, 1)
-    assert await subscribing.parked(ADMIN, mine.id, after=0, limit=10) == []
+    assert await subscribing.dead_letters(ADMIN, mine.id, after=0, limit=10) == []
 
 
 async def test_what_was_given_up_is_listed_though_it_is_forgotten(
@@ -798,9 +813,9 @@ async def test_what_was_given_up_is_listed_though_it_is_forgotten(
     await given_up(store, mine, 1)
     await store.log.prune(now() + HOUR)
 
-    [parked] = await subscribing.parked(OWNER, mine.id, after=0, limit=10)
+    [dead_lettered] = await subscribing.dead_letters(OWNER, mine.id, after=0, limit=10)
 
-    assert (parked.event, parked.pending.position) == (None, 1)
+    assert (dead_lettered.event, dead_lettered.pending.position) == (None, 1)
 
 
 async def test_how_it_stands_is_told(subscribing: Subscribing, store: Store):
@@ -810,7 +825,7 @@ async def test_how_it_stands_is_told(subscribing: Subscribing, store: Store):
 
     standing = await subscribing.standing(await subscribing.get(OWNER, mine.id))
 
-    assert (standing.lag, standing.backlog.parked, standing.backlog.pending) == (2, 1, 0)
+    assert (standing.lag, standing.backlog.dead_lettered, standing.backlog.pending) == (2, 1, 0)
 
 
 async def test_a_test_is_made_of_ones_own(subscribing: Subscribing, receiver: Receiver):
@@ -829,12 +844,12 @@ async def test_the_service_does_not_start_with_subscriptions_that_it_cannot_open
     await require_opened(store.subscriptions, vault(None, clock))
     made, _ = await subscribing.create(OWNER, new())
     await require_opened(store.subscriptions, vault(seal, clock))
-    other = load_seal(make_sealing_key()) if has_seal else None
+    other = load_seal(make_encryption_key()) if has_seal else None
 
     with pytest.raises(OperatorError) as raised:
         await require_opened(store.subscriptions, vault(other, clock))
 
-    assert f"deploylog keys drop-subscription {made.id}" in raised.value.message
+    assert f"deploylog subscriptions delete {made.id} --store" in raised.value.message
     assert "\n" not in raised.value.message
     await store.subscriptions.delete(made.id)
     await require_opened(store.subscriptions, vault(other, clock))

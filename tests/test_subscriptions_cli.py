@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from deploylog.auth.seal import make_sealing_key, read_seal
+from deploylog.auth.seal import make_encryption_key, read_seal
 from deploylog.cli.tables import attempt_table, screen
 from deploylog.client import AttemptState
 from deploylog.store.base import Store
@@ -25,7 +25,7 @@ URL = "https://hooks.example.com/very-secret"
 @pytest.fixture
 def sealing(tmp_path: Path) -> Path:
     file = tmp_path / "sealing"
-    file.write_text(make_sealing_key())
+    file.write_text(make_encryption_key())
     return file
 
 
@@ -54,18 +54,19 @@ async def shown(cli: Cli, id: str) -> dict[str, object]:
 
 
 async def given_up(store: Store, id: str, number: int) -> None:
-    """Wait until so many events are parked, and no more are tried."""
+    """Wait until so many events are dead_lettered, and no more are tried."""
 
     async def is_so() -> bool:
         backlog = await store.deliveries.backlog(id)
-        return (backlog.parked, backlog.pending) == (number, 0)
+        return (backlog.dead_lettered, backlog.pending) == (number, 0)
 
     await until(is_so)
 
 
 async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, server: Local):
     ended = await cli(
-        "subscriptions", "add", "ops", "--url", URL, "--format", "cloudevents", "--order", "lane",
+        "subscriptions", "add", "ops", "--url", URL, "--format", "cloudevents",
+        "--order", "per_deployment",
         "--scope", "project/acme", "--scope", "state/acme", "--type", "deployment.*",
         "--resource-name", "web", "--from", "start",
     )  # fmt: skip
@@ -75,10 +76,10 @@ async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, ser
     listed = await cli("subscriptions")
     again = await cli("subscriptions", "show", id)
     assert (ended.code, ended.err) == (0, "")
-    assert (told["order"], told["scopes"]) == ("lane", ["project/acme", "state/acme"])
+    assert (told["order"], told["scopes"]) == ("per_deployment", ["project/acme", "state/acme"])
     assert told["filter"] == {"type": ["deployment.*"], "resourcename": ["web"]}
     assert re.search(
-        rf"{id} +ops +active +https://hooks.example.com/… +anybody +0 +0 +0", listed.out
+        rf"{id} +ops +active +https://hooks.example.com/… +anonymous +0 +0 +0", listed.out
     )
     assert "target        webhook https://hooks.example.com/…\n" in again.out
     assert "filter        type=deployment.* resourcename=web\n" in again.out
@@ -125,7 +126,7 @@ async def test_what_is_secret_is_read_from_files(cli: Cli, store: Store, sealing
         (("--url-file", "missing"), "cannot read missing: No such file or directory"),
         (("--url-file", "-"), "there is nothing in -"),
         (("--url", URL, "--kind", "sms"), "'sms' is not one of 'webhook', 'slack'."),
-        (("--url", URL, "--order", "x"), "'x' is not one of 'strict', 'lane'."),
+        (("--url", URL, "--order", "x"), "'x' is not one of 'strict', 'per_deployment'."),
     ],
 )
 async def test_what_cannot_be_meant_is_a_usage_error(
@@ -144,8 +145,7 @@ async def test_what_the_service_refuses_is_told_in_one_line(cli: Cli):
 
     assert ended.code == 1
     assert ended.err == (
-        "deploylog: the address is not a public one,"
-        " nor in a network that delivery_networks allows\n"
+        "deploylog: the address is not public, and delivery_allowed_networks does not include it\n"
     )
     assert missing.code == 1
     assert missing.err == "deploylog: there is no subscription with the id 'x'\n"
@@ -174,7 +174,7 @@ async def test_a_subscription_is_changed_paused_resumed_and_deleted(cli: Cli, se
 
     changed = await cli(
         "subscriptions", "change", id, "--name", "all", "--url", "https://other.example/x",
-        "--type", "b", "--order", "lane",
+        "--type", "b", "--order", "per_deployment",
     )  # fmt: skip
     after = await shown(cli, id)
     paused = await cli("subscriptions", "pause", id)
@@ -186,9 +186,9 @@ async def test_a_subscription_is_changed_paused_resumed_and_deleted(cli: Cli, se
 
     assert [e.code for e in (changed, paused, resumed, deleted, left)] == [0] * 5
     assert "name          all\n" in changed.out
-    assert (after["target"], after["order"]) == ("https://other.example/…", "lane")
+    assert (after["target"], after["order"]) == ("https://other.example/…", "per_deployment")
     assert (after["filter"], after["scopes"]) == ({"type": ["b"]}, ["project/acme"])
-    assert "state         paused: paused by anybody\n" in waiting.out
+    assert "state         paused: paused by anonymous\n" in waiting.out
     assert active["state"] == "active"
     assert left.out == ""
 
@@ -211,7 +211,7 @@ async def test_deliveries_are_listed_and_events_sent_again(
     store: Store, sealing: Path, tmp_path: Path
 ):
     networks, refused = "127.0.0.0/8", status(400, body=b"no_text")
-    sealed = {"secret_key_file": str(sealing), "delivery_networks": networks}
+    sealed = {"secret_key_file": str(sealing), "delivery_allowed_networks": networks}
     async with receiving(refused, refused) as receiver, running(store, **sealed) as server:
         cli = Cli(tmp_path, server.url)
         id = await added(cli, "--kind", "slack", "--url", receiver.url)
@@ -220,18 +220,18 @@ async def test_deliveries_are_listed_and_events_sent_again(
 
         table = await cli("deliveries", "list", id, "--limit", "1")
         lines = await cli("deliveries", "list", id, "--before", "2", "--json")
-        parked = await cli("deliveries", "parked", id)
-        later = await cli("deliveries", "parked", id, "--after", "1", "--json")
+        dead_lettered = await cli("deliveries", "dead-letters", id)
+        later = await cli("deliveries", "dead-letters", id, "--after", "1", "--json")
         one = await cli("deliveries", "redeliver", id, "--event", event)
         await given_up(store, id, 1)
         all_ = await cli("deliveries", "redeliver", id, "--since", "-1h")
         await given_up(store, id, 0)
-        left = await cli("deliveries", "parked", id, "--json")
+        left = await cli("deliveries", "dead-letters", id, "--json")
 
     [_, row] = table.out.splitlines()
-    assert re.search(rf"Z +{other} +parked +400 +\d+ +Slack answers 400: no_text", row)
+    assert re.search(rf"Z +{other} +dead_lettered +400 +\d+ +Slack answers 400: no_text", row)
     assert [json.loads(text)["event"] for text in lines.out.splitlines()] == [event]
-    assert re.search(rf"{event} +1 +1 .*Z +Slack answers 400: no_text", parked.out)
+    assert re.search(rf"{event} +1 +1 .*Z +Slack answers 400: no_text", dead_lettered.out)
     assert [json.loads(text)["position"] for text in later.out.splitlines()] == ["2"]
     assert (one.out, all_.out, left.out) == ("redelivering 1\n", "redelivering 1\n", "")
 

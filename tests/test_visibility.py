@@ -11,7 +11,7 @@ from deploylog.errors import DeploymentNotFound, EventNotFound, Forbidden, Stack
 from deploylog.events import NewEvent
 from deploylog.filters import EVERYTHING
 from deploylog.hub import Hub, Reader
-from deploylog.principals import ANYBODY, Principal, parse_grant
+from deploylog.principals import ANONYMOUS, Principal, parse_grant
 from deploylog.scope import ROOT
 from deploylog.service import EventService, NewDeployment, Start
 from deploylog.store.base import Query, Store
@@ -168,7 +168,7 @@ async def test_every_surface_shows_the_same_deployments_and_stacks(
     assert single == visible
     assert waited == visible
 
-    stacks = await service.stacks(ANYBODY)
+    stacks = await service.stacks(ANONYMOUS)
     shown = [s for s in stacks if visibility.shows_scopes(s.scopes)]
     assert [s.id for s in await service.stacks(principal)] == [s.id for s in shown]
     assert await service.projects(principal) == sorted({s.project for s in shown})
@@ -193,7 +193,7 @@ async def _opened(service: EventService, store: Store) -> list[Deployment]:
                 new = NewDeployment(
                     project=project, stack=stack, groups=groups, environment=environment
                 )
-                opened.append(await service.open_deployment(ANYBODY, new))
+                opened.append(await service.open_deployment(ANONYMOUS, new))
     return opened
 
 

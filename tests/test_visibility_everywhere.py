@@ -108,7 +108,7 @@ async def world(
     grants, groups = PRINCIPALS[request.param]
     options = {
         "secret_key_file": sealing_key(tmp_path),
-        "delivery_networks": LOOPBACK,
+        "delivery_allowed_networks": LOOPBACK,
         "slack_api_url": slack.api_url,
     }
     async with running(store, **options) as service:
@@ -164,7 +164,7 @@ async def delivering(world: World, slack: FakeSlack) -> AsyncIterator[dict[str, 
             for format, receiver in receivers.items()
         ]
         to_slack: dict[str, object] = {
-            "kind": "slack", "source": "matrix", "order": "lane", "headers": world.headers
+            "kind": "slack", "source": "matrix", "order": "per_deployment", "headers": world.headers
         }  # fmt: skip
         subscribed += [
             await subscribe(world.service, slack.webhook_url, **to_slack),

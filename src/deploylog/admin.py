@@ -9,9 +9,9 @@ from typing import TypeVar
 import msgspec
 
 from deploylog.auth.apikey import make_key
-from deploylog.auth.seal import Seal, make_sealing_key, read_seal, require_seal
-from deploylog.auth.signers import make_pair, make_signer, open_secret
-from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
+from deploylog.auth.seal import Seal, make_encryption_key, read_seal, require_seal
+from deploylog.auth.signers import make_access_key, make_pair, open_secret
+from deploylog.errors import InvalidInput, OperatorError
 from deploylog.principals import Grant
 from deploylog.store import (
     backup_store,
@@ -23,21 +23,17 @@ from deploylog.store import (
 )
 from deploylog.store import store_exists as exists
 from deploylog.store.base import (
+    AccessKeyKind,
     Contents,
+    Credential,
     Finding,
     Restored,
-    SignerKind,
     Store,
-    StoredKey,
-    StoredSigner,
     Verified,
 )
 from deploylog.subscriptions import Subscription
 
 _Result = TypeVar("_Result")
-
-#: Whatever kind of key.
-Credential = StoredKey | StoredSigner
 
 
 class _NobodyWatches:
@@ -52,49 +48,45 @@ class _NobodyWatches:
 
 def add_key(
     store_url: str, *, name: str, groups: Sequence[str], grants: Sequence[Grant]
-) -> tuple[StoredKey, str]:
+) -> tuple[Credential, str]:
     """Make a key; the second part is the key itself, told this once."""
     key, secret = make_key(name=name, groups=groups, grants=grants, now=time.time_ns())
-    _with_store(store_url, lambda store: store.keys.add(key))
+    _with_store(store_url, lambda store: store.credentials.add(key))
     return key, secret
 
 
-def add_signer(
+def add_access_key(
     store_url: str,
     *,
-    kind: SignerKind,
+    kind: AccessKeyKind,
     pair: tuple[str, str] | None,
     name: str,
     groups: Sequence[str],
     grants: Sequence[Grant],
     secret_key_file: str,
-) -> tuple[StoredSigner, str]:
+) -> tuple[Credential, str]:
     """Keep a ``pair`` of key id and secret of this kind, or make one; the second part is the
     secret.
 
-    Raises OperatorError when it cannot be kept, such as without a sealing key.
+    Raises OperatorError when it cannot be kept, such as without an encryption key.
     """
     seal = _seal(store_url, secret_key_file)
     id, secret = pair or make_pair(kind)
     try:
-        signer = make_signer(
+        access_key = make_access_key(
             kind=kind, id=id, secret=secret, name=name, groups=groups, grants=grants, seal=seal,
             now=time.time_ns(),
         )  # fmt: skip
     except InvalidInput as error:
         raise OperatorError(error.message) from error
-    _with_store(store_url, lambda store: _add_signer(store, signer))
-    return signer, secret
+    _with_store(store_url, lambda store: store.credentials.add(access_key))
+    return access_key, secret
 
 
 def list_credentials(store_url: str) -> list[Credential]:
     """Every key of every kind, oldest first; raises OperatorError when there is no such store."""
     _require_store(store_url)
-
-    async def read(store: Store) -> list[Credential]:
-        return [*await store.keys.list(), *await store.signers.list()]
-
-    return sorted(_with_store(store_url, read), key=lambda credential: credential.created)
+    return _with_store(store_url, lambda store: store.credentials.list())
 
 
 def revoke_key(store_url: str, id: str) -> None:
@@ -103,11 +95,11 @@ def revoke_key(store_url: str, id: str) -> None:
     Raises KeyNotFound, or OperatorError without a store.
     """
     _require_store(store_url)
-    _with_store(store_url, lambda store: _revoke(store, id, time.time_ns()))
+    _with_store(store_url, lambda store: store.credentials.revoke(id, time.time_ns()))
 
 
-def drop_subscription(store_url: str, id: str) -> None:
-    """Delete a subscription, such as one whose sealing key is lost.
+def delete_subscription(store_url: str, id: str) -> None:
+    """Delete a subscription, such as one whose encryption key is lost.
 
     Raises SubscriptionNotFound, or OperatorError without a store.
     """
@@ -115,20 +107,20 @@ def drop_subscription(store_url: str, id: str) -> None:
     _with_store(store_url, lambda store: store.subscriptions.delete(id))
 
 
-def reseal(store_url: str, secret_key_file: str) -> int:
-    """Encrypt every stored secret anew, with the first sealing key; return how many.
+def rotate_encryption(store_url: str, secret_key_file: str) -> int:
+    """Re-encrypt every stored secret with the first encryption key; return how many.
 
     Raises OperatorError, before anything is changed, when one cannot be opened. Those of revoked
     keys nobody needs: they are left as they are.
     """
     _require_store(store_url)
     seal = _seal(store_url, secret_key_file)
-    return _with_store(store_url, lambda store: _reseal(store, seal))
+    return _with_store(store_url, lambda store: _reencrypt(store, seal))
 
 
-def new_sealing_key() -> str:
-    """A new line for the file of sealing keys."""
-    return make_sealing_key()
+def new_encryption_key() -> str:
+    """A new line for the file of encryption keys."""
+    return make_encryption_key()
 
 
 def migrate(store_url: str) -> list[str]:
@@ -162,16 +154,6 @@ def _seal(store_url: str, secret_key_file: str) -> Seal:
     return require_seal(read_seal(file))
 
 
-async def _add_signer(store: Store, signer: StoredSigner) -> None:
-    """Add it, unless an API key has its id: ``revoke`` could not tell the two apart."""
-    try:
-        await store.keys.get(signer.id)
-    except KeyNotFound:
-        await store.signers.add(signer)
-    else:
-        raise OperatorError(f"there is a key {signer.id} already")
-
-
 def verify(
     store_url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
 ) -> Verified:
@@ -180,26 +162,19 @@ def verify(
     return verify_store(store_url, found=found, progress=progress)
 
 
-async def _revoke(store: Store, id: str, now: int) -> None:
-    for signer in await store.signers.list():
-        if signer.id == id:
-            await store.signers.revoke(signer.kind, id, now)
-            return
-    await store.keys.revoke(id, now)
-
-
-async def _reseal(store: Store, seal: Seal) -> int:
-    signers = [signer for signer in await store.signers.list() if signer.revoked is None]
-    secrets = [open_secret(signer, seal) for signer in signers]
-    subscriptions = [_resealed(each, seal) for each in await store.subscriptions.list()]
-    for signer, secret in zip(signers, secrets, strict=True):
-        await store.signers.reseal(signer.kind, signer.id, seal.seal(secret))
+async def _reencrypt(store: Store, seal: Seal) -> int:
+    credentials = await store.credentials.list()
+    access_keys = [each for each in credentials if each.kind != "key" and each.revoked is None]
+    secrets = [open_secret(access_key, seal) for access_key in access_keys]
+    subscriptions = [_reencrypted(each, seal) for each in await store.subscriptions.list()]
+    for access_key, secret in zip(access_keys, secrets, strict=True):
+        await store.credentials.replace_secret(access_key.id, seal.seal(secret))
     for subscription in subscriptions:
         await store.subscriptions.change(subscription)
-    return len(signers) + len(subscriptions)
+    return len(access_keys) + len(subscriptions)
 
 
-def _resealed(subscription: Subscription, seal: Seal) -> Subscription:
+def _reencrypted(subscription: Subscription, seal: Seal) -> Subscription:
     """It with its target and its secrets encrypted anew."""
     return msgspec.structs.replace(
         subscription,

@@ -28,14 +28,14 @@ class Cleaning:
         *,
         clock: Callable[[], int],
         event_days: float,
-        changeset_days: float,
+        changeset_retention_days: float,
     ) -> None:
         """``clock`` gives ns since 1970; 0 days keep everything."""
         self._store = store
         self._clock = clock
         self._days: dict[CleanupKind, float] = {
             "events": event_days,
-            "changesets": changeset_days,
+            "changesets": changeset_retention_days,
         }
         self._tasks: asyncio.TaskGroup | None = None
 

@@ -28,7 +28,7 @@ DeploylogError
 │   └── KeyNotFound
 ├── Conflict
 │   ├── StackExists
-│   ├── NoSealingKey            secrets can only be kept encrypted
+│   ├── NoEncryptionKey            secrets can only be kept encrypted
 │   └── StackMismatch
 ├── CursorExpired               what the cursor points at is no longer retained
 ├── TooMany                     requests, open streams or failed attempts; try again later
@@ -184,8 +184,8 @@ class StackExists(Conflict):
     """A stack of this name exists already."""
 
 
-class NoSealingKey(Conflict):
-    """This service has no sealing key, so it cannot keep secrets: see its secret_key_file."""
+class NoEncryptionKey(Conflict):
+    """This service has no encryption key, so it cannot keep secrets: see its secret_key_file."""
 
 
 class StackMismatch(Conflict):

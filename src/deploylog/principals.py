@@ -114,7 +114,9 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: Who everybody is while no authentication is configured.
-ANYBODY = Principal(name="anybody", groups=None, grants=(Grant("admin", ROOT),), kind="anybody")
+ANONYMOUS = Principal(
+    name="anonymous", groups=None, grants=(Grant("admin", ROOT),), kind="anonymous"
+)
 
 
 def parse_grant(text: str) -> Grant:

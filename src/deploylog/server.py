@@ -92,7 +92,7 @@ async def _serve(settings: Settings) -> None:
     async with open_store(
         settings.store, observer=metrics, query_seconds=settings.query_timeout_seconds
     ) as store:
-        authenticated = await configured(store, settings.oidc_issuer)
+        authenticated = await configured(store.credentials, settings.oidc_issuer)
         _check_address(settings, authenticated=authenticated)
         listener = _listen(settings)
         with _listen_locally(settings) as local:

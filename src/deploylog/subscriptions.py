@@ -14,15 +14,15 @@ Kind = Literal["webhook", "slack"]
 #: What a webhook's body is: a CloudEvent, or an event as EscapeKit's service shows it.
 Format = Literal["cloudevents", "escape"]
 
-#: ``strict`` delivers one event after the other; ``lane`` does so within each deployment.
-Order = Literal["strict", "lane"]
+#: ``strict`` delivers one event after the other; ``per_deployment`` does so within each deployment.
+Order = Literal["strict", "per_deployment"]
 
 #: ``paused`` waits for whoever paused it; ``failing`` was paused because nothing arrives, and goes
 #: on by itself once something does; ``disabled`` waits for somebody to resume it.
 State = Literal["active", "paused", "failing", "disabled"]
 
-#: How an attempt ended: ``failed`` will be tried again, ``parked`` will not.
-Result = Literal["delivered", "failed", "parked"]
+#: How an attempt ended: ``failed`` will be tried again, ``dead_lettered`` will not.
+Result = Literal["delivered", "failed", "dead_lettered"]
 
 #: The lane of what somebody asked to be sent again. No scope begins so, and a lane that is named
 #: for a scope cannot be taken for it.
@@ -79,7 +79,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     collection: str = ""
     #: Rises with every change that its courier must know of.
     version: int = 1
-    #: Everything at or below this position is delivered, parked, or pending.
+    #: Everything at or below this position is delivered, dead_lettered, or pending.
     checkpoint: int
     #: Since when nothing arrived, in ns since 1970; ``None`` while things do.
     failing_since: int | None = None
@@ -111,7 +111,7 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     first: int | None = None
     due: int = 0
     #: Whether it is given up, until somebody asks for it to be sent again.
-    parked: bool = False
+    dead_lettered: bool = False
     error: str | None = None
 
 

@@ -89,8 +89,8 @@ class Metrics:
             ["subscription"],
             registry=self._registry,
         )
-        self._parked = Gauge(
-            "deploylog_deliveries_parked",
+        self._dead_lettered = Gauge(
+            "deploylog_deliveries_dead_lettered",
             "Events that were given up, and that nobody has asked for again.",
             ["subscription"],
             registry=self._registry,
@@ -126,14 +126,14 @@ class Metrics:
         """So many attempts to deliver ended so."""
         self._attempts.labels(result=result).inc(number)
 
-    def delivering(self, subscription: str, *, lag: int, parked: int) -> None:
+    def delivering(self, subscription: str, *, lag: int, dead_lettered: int) -> None:
         """How a subscription's deliveries are going."""
         self._delivery_lag.labels(subscription=subscription).set(lag)
-        self._parked.labels(subscription=subscription).set(parked)
+        self._dead_lettered.labels(subscription=subscription).set(dead_lettered)
 
     def delivered_no_more(self, subscription: str) -> None:
         """This process does not deliver it any longer."""
-        for gauge in (self._delivery_lag, self._parked):
+        for gauge in (self._delivery_lag, self._dead_lettered):
             with suppress(KeyError):
                 gauge.remove(subscription)
 

@@ -21,13 +21,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 def keys(store: Store, clock: Clock) -> ApiKeys:
-    return ApiKeys(store.keys, clock=clock)
+    return ApiKeys(store.credentials, clock=clock)
 
 
 async def add(store: Store) -> str:
     """A new key."""
     stored, key = make_key(name="ci", groups=("ops",), grants=[parse_grant("admin:/")], now=now())
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return key
 
 
@@ -118,7 +118,7 @@ async def test_a_key_is_looked_up_again_once_its_trust_is_over(
     shown = presented({"x-api-key": key})
     known = await keys.principal(shown)
 
-    await store.keys.revoke(id_of(key), now())
+    await store.credentials.revoke(id_of(key), now())
     trusted = await keys.principal(shown)
     clock.go_on(TRUSTED_SECONDS)
     refused = await keys.principal(shown)
@@ -136,7 +136,7 @@ async def test_a_principal_is_valid_until_its_key_is_revoked(
     assert principal is not None
     before = await keys.is_valid(principal)
 
-    await store.keys.revoke(id_of(key), now())
+    await store.credentials.revoke(id_of(key), now())
     clock.go_on(TRUSTED_SECONDS)
 
     assert before
@@ -150,7 +150,7 @@ async def test_a_principal_is_found_by_its_keys_id_until_it_is_revoked(
     shown = await keys.principal(presented({"x-api-key": key}))
 
     found = await keys.find(id_of(key))
-    await store.keys.revoke(id_of(key), now())
+    await store.credentials.revoke(id_of(key), now())
     clock.go_on(TRUSTED_SECONDS)
 
     assert found == shown
@@ -162,7 +162,7 @@ async def test_a_key_that_is_added_is_good_at_once(store: Store, keys: ApiKeys):
     shown = presented({"x-api-key": key})
     before = await keys.principal(shown)
 
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
 
     assert before is None
     assert await keys.principal(shown) is not None
@@ -200,7 +200,7 @@ def test_no_two_keys_are_alike():
     made = [make_key(name="a", groups=(), grants=(), now=1) for _ in range(50)]
 
     assert len({key for _, key in made}) == 50
-    assert len({stored.digest for stored, _ in made}) == 50
+    assert len({stored.secret for stored, _ in made}) == 50
     for stored, key in made:
         assert key.startswith(f"dlk_{stored.id}_")
         assert len(key.rpartition("_")[2]) == 64

@@ -305,7 +305,7 @@ async def test_a_principal_is_valid_as_long_as_its_kind_says(gate: Gate, keys: P
 
     assert before
     assert not await gate.is_valid(ann)
-    assert not await gate.is_valid(Principal(name="ann", id="ann", kind="stranger"))
+    assert not await gate.is_valid(Principal(name="ann", id="ann", kind="unauthenticated"))
 
 
 async def test_no_secret_stays_in_memory(gate: Gate):

@@ -5,10 +5,10 @@ import pytest
 from clocks import Clock
 from deploylog.auth.apikey import make_key
 from deploylog.auth.open import OpenDoor, configured
-from deploylog.auth.seal import Seal, load_seal, make_sealing_key
-from deploylog.auth.signers import make_signer
+from deploylog.auth.seal import Seal, load_seal, make_encryption_key
+from deploylog.auth.signers import make_access_key
 from deploylog.auth.trust import TRUSTED_SECONDS
-from deploylog.principals import ANYBODY
+from deploylog.principals import ANONYMOUS
 from deploylog.store.base import Store
 from factories import now
 from presenting import presented
@@ -23,17 +23,17 @@ def clock() -> Clock:
 
 @pytest.fixture
 def door(store: Store, clock: Clock) -> OpenDoor:
-    return OpenDoor(store, issuer="", clock=clock)
+    return OpenDoor(store.credentials, issuer="", clock=clock)
 
 
 async def add_key(store: Store) -> None:
-    await store.keys.add(make_key(name="ci", groups=(), grants=(), now=now())[0])
+    await store.credentials.add(make_key(name="ci", groups=(), grants=(), now=now())[0])
 
 
-async def add_signer(store: Store) -> None:
-    seal: Seal = load_seal(make_sealing_key())
-    await store.signers.add(
-        make_signer(
+async def add_access_key(store: Store) -> None:
+    seal: Seal = load_seal(make_encryption_key())
+    await store.credentials.add(
+        make_access_key(
             kind="bluelink",
             id="a",
             secret="b",
@@ -47,39 +47,39 @@ async def add_signer(store: Store) -> None:
 
 
 async def test_everybody_is_anybody_while_nothing_is_configured(store: Store, door: OpenDoor):
-    assert await door.principal(HERE) is ANYBODY
-    assert ANYBODY.kind == door.kind
-    assert not await configured(store, "")
+    assert await door.principal(HERE) is ANONYMOUS
+    assert ANONYMOUS.kind == door.kind
+    assert not await configured(store.credentials, "")
 
 
-@pytest.mark.parametrize("add", [add_key, add_signer])
+@pytest.mark.parametrize("add", [add_key, add_access_key])
 async def test_the_first_credential_closes_the_door(store: Store, add, clock: Clock):
-    door = OpenDoor(store, issuer="", clock=clock)
-    before = (await door.principal(HERE), await door.is_valid(ANYBODY))
+    door = OpenDoor(store.credentials, issuer="", clock=clock)
+    before = (await door.principal(HERE), await door.is_valid(ANONYMOUS))
 
     await add(store)
-    trusted = await door.is_valid(ANYBODY)
+    trusted = await door.is_valid(ANONYMOUS)
     clock.go_on(TRUSTED_SECONDS)
-    after = (await door.principal(HERE), await door.is_valid(ANYBODY))
+    after = (await door.principal(HERE), await door.is_valid(ANONYMOUS))
 
-    assert before == (ANYBODY, True)
+    assert before == (ANONYMOUS, True)
     assert trusted
     assert after == (None, False)
-    assert await configured(store, "")
+    assert await configured(store.credentials, "")
 
 
 async def test_a_token_issuer_closes_the_door(store: Store, clock: Clock):
-    door = OpenDoor(store, issuer="idp.example", clock=clock)
+    door = OpenDoor(store.credentials, issuer="idp.example", clock=clock)
 
     assert await door.principal(HERE) is None
-    assert not await door.is_valid(ANYBODY)
-    assert await configured(store, "idp.example")
+    assert not await door.is_valid(ANONYMOUS)
+    assert await configured(store.credentials, "idp.example")
 
 
 async def test_revoking_the_last_key_does_not_open_it(store: Store, door: OpenDoor, clock: Clock):
     key, _ = make_key(name="ci", groups=(), grants=(), now=now())
-    await store.keys.add(key)
-    await store.keys.revoke(key.id, now())
+    await store.credentials.add(key)
+    await store.credentials.revoke(key.id, now())
 
     assert await door.principal(HERE) is None
 
@@ -105,14 +105,14 @@ async def test_a_web_page_is_nobody(door: OpenDoor, headers: dict[str, str]):
     "host", ["localhost", "localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:80"]
 )
 async def test_this_machine_is_anybody_by_each_of_its_names(door: OpenDoor, host: str):
-    assert await door.principal(presented({"host": host, "origin": f"http://{host}"})) is ANYBODY
+    assert await door.principal(presented({"host": host, "origin": f"http://{host}"})) is ANONYMOUS
 
 
 @pytest.mark.parametrize("headers", [{}, {"host": "unix"}, {"host": "docker"}, {"host": "a.b:1"}])
 async def test_whoever_comes_by_a_unix_socket_is_of_this_machine(
     door: OpenDoor, headers: dict[str, str]
 ):
-    assert await door.principal(presented(headers, client=None)) is ANYBODY
+    assert await door.principal(presented(headers, client=None)) is ANONYMOUS
 
 
 async def test_a_web_page_is_nobody_there_either(door: OpenDoor):
@@ -126,5 +126,5 @@ async def test_anybody_is_found_while_the_door_is_open(store: Store, door: OpenD
     await add_key(store)
     clock.go_on(TRUSTED_SECONDS)
 
-    assert before is ANYBODY
+    assert before is ANONYMOUS
     assert await door.find("") is None

@@ -17,14 +17,14 @@ from deploylog.auth import Gate, Presented
 from deploylog.auth.huawei import HuaweiScheme
 from deploylog.auth.replays import GRACE_SECONDS
 from deploylog.auth.requests import SAID_AT_ONCE, WINDOW, RequestSignatures, Scheme
-from deploylog.auth.seal import Seal, load_seal, make_sealing_key
-from deploylog.auth.signers import make_signer
+from deploylog.auth.seal import Seal, load_seal, make_encryption_key
+from deploylog.auth.signers import make_access_key
 from deploylog.auth.sigv4 import AwsScheme
 from deploylog.auth.trust import TRUSTED_SECONDS
 from deploylog.errors import KeyNotFound, Unauthenticated
 from deploylog.principals import Principal, parse_grant
 from deploylog.rate import Rate
-from deploylog.store.base import SignerKind, StoredSigner
+from deploylog.store.base import AccessKeyKind, Credential
 from presenting import presented_raw
 
 #: Of the vendors' own signers, but the last of Huawei's, with when each was signed.
@@ -41,23 +41,23 @@ AWS = "sigv4-1-loopback"
 
 Headers = list[tuple[str, bytes]]
 
-SEAL = load_seal(make_sealing_key())
+SEAL = load_seal(make_encryption_key())
 
 
 class KeptSigners:
     """Signers in memory: what a store's ``get`` says of them."""
 
     def __init__(self, seal: Seal) -> None:
-        self.kept: dict[tuple[str, str], StoredSigner] = {}
+        self.kept: dict[tuple[str, str], Credential] = {}
         self._seal = seal
 
-    def keep(self, kind: SignerKind, id: str, secret: str) -> None:
-        self.kept[kind, id] = make_signer(
+    def keep(self, kind: AccessKeyKind, id: str, secret: str) -> None:
+        self.kept[kind, id] = make_access_key(
             kind=kind, id=id, secret=secret, name="web", groups=("ops",),
             grants=[parse_grant("read:project/acme")], seal=self._seal, now=1,
         )  # fmt: skip
 
-    async def get(self, kind: SignerKind, id: str) -> StoredSigner:
+    async def get(self, kind: AccessKeyKind, id: str) -> Credential:
         if (kind, id) not in self.kept:
             raise KeyNotFound
         return self.kept[kind, id]

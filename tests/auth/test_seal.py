@@ -11,7 +11,7 @@ from deploylog.auth.seal import (
     Seal,
     create_key_file,
     load_seal,
-    make_sealing_key,
+    make_encryption_key,
     read_seal,
     require_seal,
 )
@@ -23,7 +23,7 @@ SECRET = "ein Geheimnis: ü"
 
 @pytest.fixture
 def keys() -> list[str]:
-    return [make_sealing_key() for _ in range(2)]
+    return [make_encryption_key() for _ in range(2)]
 
 
 def test_what_was_sealed_is_opened(keys: list[str]):
@@ -71,7 +71,7 @@ def test_a_bad_key_is_named_by_its_line_and_not_shown(keys: list[str], bad: str)
         load_seal(f"{keys[0]}\n{bad}\n")
 
     said = raised.value.message
-    assert "line 2 is not a sealing key" in said
+    assert "line 2 is not an encryption key" in said
     assert bad not in said
     assert "\n" not in said
     assert raised.value.__cause__ is None
@@ -80,7 +80,7 @@ def test_a_bad_key_is_named_by_its_line_and_not_shown(keys: list[str], bad: str)
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_no_key_at_all_is_an_error(text: str):
-    with pytest.raises(InvalidSettings, match="no sealing key"):
+    with pytest.raises(InvalidSettings, match="no encryption key"):
         load_seal(text)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clocks import Clock, WallClock
-from deploylog.auth.seal import Seal, load_seal, make_sealing_key
+from deploylog.auth.seal import Seal, load_seal, make_encryption_key
 from deploylog.auth.signature import (
     MOST_NAMES,
     WINDOW,
@@ -20,12 +20,12 @@ from deploylog.auth.signature import (
     sign,
     verify,
 )
-from deploylog.auth.signers import make_signer, require_opened
+from deploylog.auth.signers import make_access_key, require_opened
 from deploylog.auth.trust import TRUSTED_SECONDS
 from deploylog.errors import OperatorError
 from deploylog.principals import Grant, Principal, parse_grant
 from deploylog.scope import scope
-from deploylog.store.base import Store, StoredSigner
+from deploylog.store.base import Credential, Store
 from factories import now
 from presenting import presented
 
@@ -233,7 +233,7 @@ def test_garbage_is_refused(value: str, date: str):
 
 @pytest.fixture
 def seal() -> Seal:
-    return load_seal(make_sealing_key())
+    return load_seal(make_encryption_key())
 
 
 @pytest.fixture
@@ -248,15 +248,15 @@ def monotonic() -> Clock:
 
 @pytest.fixture
 def signatures(store: Store, seal: Seal, clock: WallClock, monotonic: Clock) -> Signatures:
-    return Signatures(store.signers, seal, clock=clock, monotonic=monotonic)
+    return Signatures(store.credentials, seal, clock=clock, monotonic=monotonic)
 
 
-async def add(store: Store, seal: Seal, id: str = ID) -> StoredSigner:
-    signer = make_signer(
+async def add(store: Store, seal: Seal, id: str = ID) -> Credential:
+    signer = make_access_key(
         kind="bluelink", id=id, secret=SECRET, name="web", groups=("ops",),
         grants=[parse_grant("read:project/a")], seal=seal, now=now(),
     )  # fmt: skip
-    await store.signers.add(signer)
+    await store.credentials.add(signer)
     return signer
 
 
@@ -293,7 +293,7 @@ async def test_a_revoked_pair_is_refused_once_its_trust_is_over(
     assert principal is not None
     was_valid = await signatures.is_valid(principal)
 
-    await store.signers.revoke("bluelink", ID, now())
+    await store.credentials.revoke(ID, now())
     trusted = await signatures.principal(REQUEST)
     monotonic.go_on(TRUSTED_SECONDS)
 
@@ -329,7 +329,9 @@ async def test_a_stream_may_be_asked_for_with_an_older_signature(
     store: Store, seal: Seal, clock: WallClock, method: str, path: str, late: int, good: bool
 ):
     await add(store, seal)
-    signatures = Signatures(store.signers, seal, clock=clock, monotonic=Clock(), stream_window=3600)
+    signatures = Signatures(
+        store.credentials, seal, clock=clock, monotonic=Clock(), stream_window=3600
+    )
     clock.go_on(late)
 
     principal = await signatures.principal(presented(shown(header()), method=method, path=path))
@@ -339,7 +341,9 @@ async def test_a_stream_may_be_asked_for_with_an_older_signature(
 
 async def test_the_window_of_streams_is_never_shorter(store: Store, seal: Seal, clock: WallClock):
     await add(store, seal)
-    signatures = Signatures(store.signers, seal, clock=clock, monotonic=Clock(), stream_window=1)
+    signatures = Signatures(
+        store.credentials, seal, clock=clock, monotonic=Clock(), stream_window=1
+    )
     clock.go_on(WINDOW)
 
     assert await signatures.principal(presented(shown(header()), path=STREAM)) is not None
@@ -350,8 +354,8 @@ async def test_a_secret_that_cannot_be_opened_opens_nothing_and_that_is_said_onc
     store: Store, seal: Seal, clock: WallClock, has_seal: bool, caplog: pytest.LogCaptureFixture
 ):
     await add(store, seal)
-    other = load_seal(make_sealing_key()) if has_seal else None
-    signatures = Signatures(store.signers, other, clock=clock, monotonic=Clock())
+    other = load_seal(make_encryption_key()) if has_seal else None
+    signatures = Signatures(store.credentials, other, clock=clock, monotonic=Clock())
 
     with caplog.at_level(logging.INFO):
         refused = [await signatures.principal(REQUEST) for _ in range(3)]
@@ -366,25 +370,25 @@ async def test_a_secret_that_cannot_be_opened_opens_nothing_and_that_is_said_onc
 async def test_the_service_does_not_start_with_secrets_that_it_cannot_open(
     store: Store, seal: Seal, has_seal: bool
 ):
-    await require_opened(store.signers, None)
+    await require_opened(store.credentials, None)
     await add(store, seal)
-    await require_opened(store.signers, seal)
-    other = load_seal(make_sealing_key()) if has_seal else None
+    await require_opened(store.credentials, seal)
+    other = load_seal(make_encryption_key()) if has_seal else None
 
     with pytest.raises(OperatorError) as raised:
-        await require_opened(store.signers, other)
+        await require_opened(store.credentials, other)
 
     assert ID in raised.value.message
     assert "\n" not in raised.value.message
-    await store.signers.revoke("bluelink", ID, now())
-    await require_opened(store.signers, other)
+    await store.credentials.revoke(ID, now())
+    await require_opened(store.credentials, other)
 
 
 async def test_the_secret_is_not_stored_as_it_is(store: Store, seal: Seal):
     signer = await add(store, seal)
 
-    assert SECRET.encode() not in signer.sealed
-    assert SECRET not in repr(await store.signers.list())
+    assert SECRET.encode() not in signer.secret
+    assert SECRET not in repr(await store.credentials.list())
 
 
 async def test_a_header_named_40000_times_makes_no_message(seal: Seal, store: Store):

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from deploylog.auth.seal import Seal, load_seal, make_sealing_key
-from deploylog.auth.signers import make_pair, make_signer, open_secret
+from deploylog.auth.seal import Seal, load_seal, make_encryption_key
+from deploylog.auth.signers import make_access_key, make_pair, open_secret
 from deploylog.errors import InvalidInput
-from deploylog.store.base import SignerKind
+from deploylog.store.base import AccessKeyKind
 
-FORMS: dict[SignerKind, tuple[str, str]] = {
+FORMS: dict[AccessKeyKind, tuple[str, str]] = {
     "bluelink": (r"[0-9a-f]{32}", r"[0-9a-f]{64}"),
     "huawei": (r"[A-Z0-9]{20}", r"[A-Za-z0-9]{40}"),
     "aws": (r"AKIA[A-Z2-7]{16}", r"[A-Za-z0-9+/]{40}"),
@@ -20,11 +20,11 @@ NOWHERE = ["", "a,b", "a=b", 'a"b', "a b", "ä", "a" * 129, "a\n"]
 
 @pytest.fixture
 def seal() -> Seal:
-    return load_seal(make_sealing_key())
+    return load_seal(make_encryption_key())
 
 
 @pytest.mark.parametrize("kind", FORMS)
-def test_new_pairs_have_the_vendors_form_and_differ(kind: SignerKind):
+def test_new_pairs_have_the_vendors_form_and_differ(kind: AccessKeyKind):
     pairs = [make_pair(kind) for _ in range(20)]
 
     assert len({id for id, _ in pairs} | {secret for _, secret in pairs}) == 40
@@ -34,16 +34,16 @@ def test_new_pairs_have_the_vendors_form_and_differ(kind: SignerKind):
 
 
 @pytest.mark.parametrize("kind", FORMS)
-def test_a_pair_is_kept_sealed(seal: Seal, kind: SignerKind):
+def test_a_pair_is_kept_sealed(seal: Seal, kind: AccessKeyKind):
     id, secret = make_pair(kind)
 
-    signer = make_signer(
+    signer = make_access_key(
         kind=kind, id=id, secret=secret, name="a", groups=("b", "a", "b"), grants=(), seal=seal,
         now=1,
     )  # fmt: skip
 
     assert (signer.kind, signer.id, signer.groups) == (kind, id, ("a", "b"))
-    assert secret.encode() not in signer.sealed
+    assert secret.encode() not in signer.secret
     assert open_secret(signer, seal) == secret
 
 
@@ -54,12 +54,16 @@ def test_a_pair_is_kept_sealed(seal: Seal, kind: SignerKind):
         *[(kind, id) for kind in ("huawei", "aws") for id in (*NOWHERE, "a/b", "a;b", "a.b")],
     ],
 )
-def test_an_id_that_no_header_could_hold_is_refused(seal: Seal, kind: SignerKind, id: str):
+def test_an_id_that_no_header_could_hold_is_refused(seal: Seal, kind: AccessKeyKind, id: str):
     with pytest.raises(InvalidInput):
-        make_signer(kind=kind, id=id, secret="a", name="a", groups=(), grants=(), seal=seal, now=1)
+        make_access_key(
+            kind=kind, id=id, secret="a", name="a", groups=(), grants=(), seal=seal, now=1
+        )
 
 
 @pytest.mark.parametrize("kind", FORMS)
-def test_a_secret_is_not_empty(seal: Seal, kind: SignerKind):
+def test_a_secret_is_not_empty(seal: Seal, kind: AccessKeyKind):
     with pytest.raises(InvalidInput):
-        make_signer(kind=kind, id="a", secret="", name="a", groups=(), grants=(), seal=seal, now=1)
+        make_access_key(
+            kind=kind, id="a", secret="", name="a", groups=(), grants=(), seal=seal, now=1
+        )

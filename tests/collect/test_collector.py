@@ -149,7 +149,7 @@ async def test_a_key_that_does_not_see_what_it_records_is_refused(server: Local)
         make_key(name="ci", groups=groups, grants=grants, now=now()) for groups in ((), ("ops",))
     ]
     for stored, _ in keys:
-        await server.store.keys.add(stored)
+        await server.store.credentials.add(stored)
     (_, outside), (_, within) = keys
 
     async with open_client(server.url, outside) as client:

@@ -33,8 +33,9 @@ def test_no_answer_is_one_to_try_again():
 @pytest.mark.parametrize(
     ("status", "word", "result"),
     [
-        (200, "ok", "delivered"), (400, "invalid_payload", "park"), (400, "no_text", "park"),
-        (403, "action_prohibited", "park"), (404, "no_service", "disable"),
+        (200, "ok", "delivered"), (400, "invalid_payload", "dead_letter"),
+        (400, "no_text", "dead_letter"),
+        (403, "action_prohibited", "dead_letter"), (404, "no_service", "disable"),
         (404, "channel_not_found", "disable"), (410, "channel_is_archived", "disable"),
         (429, "", "retry"), (500, "rollup_error", "retry"), (503, "", "retry"), (302, "", "retry"),
     ],
@@ -62,8 +63,9 @@ def test_a_word_is_short_and_can_be_shown():
         ("invalid_auth", "disable"), ("account_inactive", "disable"), ("token_revoked", "disable"),
         ("channel_not_found", "disable"), ("is_archived", "disable"), ("not_in_channel", "disable"),
         ("message_not_found", "anew"), ("cant_update_message", "anew"),
-        ("edit_window_closed", "anew"), ("msg_too_long", "park"), ("invalid_blocks", "park"),
-        ("msg_blocks_too_long", "park"),
+        ("edit_window_closed", "anew"), ("msg_too_long", "dead_letter"),
+        ("invalid_blocks", "dead_letter"),
+        ("msg_blocks_too_long", "dead_letter"),
     ],
 )  # fmt: skip
 def test_of_slacks_methods(word: str, result: str):

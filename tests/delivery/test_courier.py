@@ -156,8 +156,11 @@ async def test_what_is_pending_is_not_sent_to_an_owner_who_may_not_see_it(
     await office.deliver(sub, sender, until_sent=1, visibility=nobody)
 
     assert sender.positions == [shown.position]
-    [parked] = await store.deliveries.parked(sub.id)
-    assert (parked.position, parked.error) == (hidden.position, "its owner may not see it")
+    [dead_lettered] = await store.deliveries.dead_letters(sub.id)
+    assert (dead_lettered.position, dead_lettered.error) == (
+        hidden.position,
+        "its owner may not see it",
+    )
 
 
 async def test_an_error_of_the_program_ends_the_courier_so_that_another_can_come(
@@ -221,11 +224,11 @@ async def test_a_day_later_an_event_is_parked_and_the_next_is_tried(
     async with office.out(courier):
         await until(lambda: good.position in sender.positions)
 
-    [parked] = await store.deliveries.parked(sub.id)
-    assert (parked.position, parked.error) == (bad.position, "refused")
+    [dead_lettered] = await store.deliveries.dead_letters(sub.id)
+    assert (dead_lettered.position, dead_lettered.error) == (bad.position, "refused")
     assert 86_400 <= clock.passed <= 86_400 + 3600
     assert sender.positions.count(good.position) == 1
-    assert (await store.deliveries.attempts(sub.id))[1].result == "parked"
+    assert (await store.deliveries.attempts(sub.id))[1].result == "dead_lettered"
 
 
 async def test_what_fails_for_an_hour_is_told_and_so_is_what_heals(
@@ -252,7 +255,7 @@ async def test_while_failing_one_event_at_a_time_is_tried(
     office: Office, store: Store, clock: JumpingClock
 ):
     ill = {"state": "failing", "failing_since": clock.now}
-    sub = await office.hold(subscription(order="lane", filter=RESOURCES, **ill))
+    sub = await office.hold(subscription(order="per_deployment", filter=RESOURCES, **ill))
     await store.log.append([new_event(scopes=(f"image/{number}",)) for number in range(50)])
     sender = Scripted(fails(3))
 
@@ -265,7 +268,7 @@ async def test_while_failing_one_event_at_a_time_is_tried(
 
 
 async def test_a_lane_that_fails_holds_nobody_else_up(office: Office, store: Store):
-    sub = await office.hold(subscription(order="lane"))
+    sub = await office.hold(subscription(order="per_deployment"))
     bad = await store.log.append([new_event(scopes=(ONE,)) for _ in range(3)])
     good = await store.log.append([new_event(scopes=(TWO,)) for _ in range(3)])
     sender = Scripted(refuses([bad[0].position]))
@@ -283,7 +286,7 @@ async def test_a_lane_that_fails_holds_nobody_else_up(office: Office, store: Sto
 async def test_a_lane_goes_on_without_what_holds_it_up_for_long(
     office: Office, store: Store, clock: JumpingClock
 ):
-    sub = await office.hold(subscription(order="lane"))
+    sub = await office.hold(subscription(order="per_deployment"))
     bad, *rest = await store.log.append([new_event(scopes=(ONE,)) for _ in range(3)])
     sender = Scripted(refuses([bad.position]))
 
@@ -297,7 +300,7 @@ async def test_a_lane_goes_on_without_what_holds_it_up_for_long(
 
 
 async def test_what_is_pending_is_taken_up_after_a_restart(office: Office, store: Store):
-    sub = await office.hold(subscription(order="lane"))
+    sub = await office.hold(subscription(order="per_deployment"))
     events = await store.log.append([new_event(scopes=(ONE,)) for _ in range(3)])
     await office.deliver(sub, Scripted(refuses([events[0].position])), until_sent=1)
     again = Scripted(always(OK))
@@ -321,7 +324,7 @@ async def test_what_is_no_longer_retained_is_parked_and_said(office: Office, sto
     positions, context = sender.sent[0]
     assert positions == (kept[0].position,)
     assert context.gap == (1, 3)
-    assert [each.error for each in await store.deliveries.parked(sub.id)] == [
+    assert [each.error for each in await store.deliveries.dead_letters(sub.id)] == [
         "it is no longer retained"
     ]
     assert await told(store) == ["gap"]
@@ -350,8 +353,8 @@ async def test_what_is_never_taken_is_parked_at_once(office: Office, store: Stor
 
     await office.deliver(sub, Scripted(refuses([bad.position], PARK)), until_sent=2)
 
-    [parked] = await store.deliveries.parked(sub.id)
-    assert (parked.position, parked.tries) == (bad.position, 1)
+    [dead_lettered] = await store.deliveries.dead_letters(sub.id)
+    assert (dead_lettered.position, dead_lettered.tries) == (bad.position, 1)
     assert (await store.subscriptions.get(sub.id)).checkpoint == good.position
 
 
@@ -397,7 +400,7 @@ async def test_each_request_knows_the_event_before_it(office: Office, store: Sto
 
 
 async def test_the_event_before_is_one_of_the_same_lane(office: Office, store: Store):
-    sub = await office.hold(subscription(order="lane"))
+    sub = await office.hold(subscription(order="per_deployment"))
     await store.log.append([new_event(scopes=("project/acme",)), new_event(scopes=(ONE,))])
     await office.deliver(sub, Scripted(always(OK)), until_sent=2)
     await store.log.append([new_event(scopes=("project/acme",))])
@@ -447,7 +450,7 @@ async def test_what_another_process_holds_is_not_written(office: Office, store: 
 
 
 async def test_an_event_that_cannot_be_sent_holds_up_only_itself(office: Office, store: Store):
-    sub = await office.hold(subscription(order="lane"))
+    sub = await office.hold(subscription(order="per_deployment"))
     bad, good = await store.log.append(
         [new_event(scopes=("image/1",)), new_event(scopes=("image/2",))]
     )
@@ -531,8 +534,8 @@ async def test_what_was_pending_and_is_damaged_is_given_up(
     await office.deliver(await store.subscriptions.get(sub.id), sender, until_sent=1)
 
     assert sender.positions == [kept.position]
-    [parked] = await store.deliveries.parked(sub.id)
-    assert (parked.position, parked.error) == (
+    [dead_lettered] = await store.deliveries.dead_letters(sub.id)
+    assert (dead_lettered.position, dead_lettered.error) == (
         event.position,
         "The event is damaged: the store does not hold what was recorded.",
     )
@@ -550,7 +553,7 @@ async def test_a_pause_does_not_count_towards_the_day(
     await office.deliver(await store.subscriptions.get(sub.id), sender, until_sent=4)
 
     assert sender.positions == [event.position] * 4
-    assert await store.deliveries.parked(sub.id) == []
+    assert await store.deliveries.dead_letters(sub.id) == []
 
 
 async def test_what_the_log_says_of_a_subscription_is_for_its_owners_groups(

@@ -11,7 +11,7 @@ from couriers import OK, JumpingClock, Scripted, always
 from deploylog.delivery import dispatcher as module
 from deploylog.delivery import ledger
 from deploylog.delivery.dispatcher import Dispatcher, Parts
-from deploylog.errors import NoSealingKey, OperatorError, StoreUnavailable
+from deploylog.errors import NoEncryptionKey, OperatorError, StoreUnavailable
 from deploylog.filters import Filter, any_of
 from deploylog.hub import Hub
 from deploylog.principals import Grant, Principal
@@ -39,7 +39,7 @@ class Seen:
     def attempted(self, result: Result, number: int) -> None:
         self.results += [result] * number
 
-    def delivering(self, subscription: str, *, lag: int, parked: int) -> None:
+    def delivering(self, subscription: str, *, lag: int, dead_lettered: int) -> None:
         self.lags[subscription] = lag
 
     def delivered_no_more(self, subscription: str) -> None:
@@ -59,9 +59,9 @@ class World:
 
     def target(self, subscription: Subscription) -> Target:
         if subscription.target == b"sealed":
-            raise NoSealingKey
+            raise NoEncryptionKey
         if subscription.target == b"foreign":
-            raise OperatorError("none of the sealing keys opens it")
+            raise OperatorError("none of the encryption keys opens it")
         return msgspec.json.decode(subscription.target, type=Target)
 
     def secrets(self, subscription: Subscription) -> tuple[bytes, ...]:

@@ -33,7 +33,7 @@ from waiting import PATIENCE, until
 NOW = 1_795_000_000 * 10**9
 HERE = parse_networks("127.0.0.0/8")
 BODY = b'{"id": "1"}'
-NOT_PUBLIC = "the address is not a public one, nor in a network that delivery_networks allows"
+NOT_PUBLIC = "the address is not public, and delivery_allowed_networks does not include it"
 
 #: In the address, the headers and the body; in no error.
 SECRET = "hunter2"

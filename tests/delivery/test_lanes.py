@@ -20,7 +20,7 @@ ONE = "project/acme/stack/s/deployment/1"
 TWO = "project/acme/stack/s/deployment/2"
 
 
-def lanes(order: Order = "lane", checkpoint: int = 0) -> Lanes:
+def lanes(order: Order = "per_deployment", checkpoint: int = 0) -> Lanes:
     return Lanes(order, checkpoint)
 
 
@@ -206,7 +206,7 @@ def test_hurrying_lets_what_waits_go_at_once():
     assert {positions(take(of))[0], positions(take(of))[0]} == {1, 2}
 
 
-@pytest.mark.parametrize("order", ["strict", "lane"])
+@pytest.mark.parametrize("order", ["strict", "per_deployment"])
 def test_no_more_is_read_than_there_is_room_for(order: Order):
     of = lanes(order)
     number = 0
@@ -248,7 +248,7 @@ class Keeper:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    order=st.sampled_from(["strict", "lane"]),
+    order=st.sampled_from(["strict", "per_deployment"]),
     names=st.lists(st.sampled_from([ONE, TWO, "image/1", "image/2"]), min_size=1, max_size=25),
     seed=st.integers(0, 2**32),
     bad_luck=st.floats(0, 0.7),
@@ -300,7 +300,7 @@ def test_what_lanes_kept_waits_for_one_another_in_strict_order():
 
 
 def test_what_strict_order_kept_holds_up_its_own_lane_only():
-    of = lanes("lane", checkpoint=1)
+    of = lanes("per_deployment", checkpoint=1)
     of.restore(in_lane(ONE, 1)[0], Pending(position=1, lane=ROOT, tries=1, first=0))
     add(of, *in_lane(ONE, 2), *in_lane(TWO, 3))
 

@@ -77,7 +77,7 @@ async def test_an_event_that_has_no_such_format_is_parked(poster: Poster):
         subscription(format="escape"), Target(), (), [event()], context=context()
     )
 
-    assert (verdict.result, verdict.error) == ("park", "it has no escape format")
+    assert (verdict.result, verdict.error) == ("dead_letter", "it has no escape format")
 
 
 async def test_a_webhook_is_signed_and_says_where_its_event_stands(poster: Poster):
@@ -224,7 +224,7 @@ def test_a_storm_begins_with_the_eleventh_event_and_has_an_end(poster: Poster):
     [
         ("no_service", "disable"),
         ("channel_is_archived", "disable"),
-        ("no_text", "park"),
+        ("no_text", "dead_letter"),
         (503, "retry"),
     ],
 )
@@ -463,7 +463,7 @@ async def test_what_is_delivered_can_be_sent_again(bot: Bot, slack: FakeSlack):
         (lambda bot: setattr(bot, "token", "xoxb-old"), "disable"),
         (lambda bot: setattr(bot, "channel", "C0"), "disable"),
         (lambda bot: bot.slack.says.append("is_archived"), "disable"),
-        (lambda bot: bot.slack.says.append("msg_too_long"), "park"),
+        (lambda bot: bot.slack.says.append("msg_too_long"), "dead_letter"),
         (lambda bot: bot.slack.says.append("message_not_found"), "retry"),
         (lambda bot: bot.slack.says.append(500), "retry"),
     ],

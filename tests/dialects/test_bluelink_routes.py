@@ -13,7 +13,7 @@ from deploylog.changes import Changes, ResourceChange, encode_changes
 from deploylog.events import NewEvent, Resource
 from deploylog.following import Followers
 from deploylog.ingest.terraform import TerraformRun
-from deploylog.principals import ANYBODY, parse_grant
+from deploylog.principals import ANONYMOUS, parse_grant
 from deploylog.scope import deployment_scope, stack_scope
 from deploylog.service import EventService
 from deploylog.store.base import RequestKey, Store
@@ -63,7 +63,7 @@ async def key_of(store: Store, *grants: str) -> dict[str, str]:
     key, secret = make_key(
         name=unique("key"), groups=(), grants=[parse_grant(grant) for grant in grants], now=now()
     )
-    await store.keys.add(key)
+    await store.credentials.add(key)
     return {"Bluelink-Api-Key": secret}
 
 
@@ -599,10 +599,10 @@ async def test_who_may_not_see_the_events_is_not_told_the_state(server: Local, t
 async def test_deployments_of_a_stack_that_was_deleted_meanwhile(server: Local):
     await recorded(server, "02-apply-create.jsonl", operation="apply")
     service = EventService(server.store, server.hub, followers=Followers(most=1), clock=now)
-    [stack] = await service.stacks(ANYBODY)
-    await service.delete_stack(ANYBODY, "acme", "web")
+    [stack] = await service.stacks(ANONYMOUS)
+    await service.delete_stack(ANONYMOUS, "acme", "web")
 
-    assert len(await service.deployments_of(ANYBODY, stack)) == 1
+    assert len(await service.deployments_of(ANONYMOUS, stack)) == 1
 
 
 async def test_a_change_set_of_others_is_none(server: Local, tmp_path: Path):
@@ -650,7 +650,7 @@ async def test_substitutions_are_escaped_in_every_answer(server: Local):
 
 
 async def test_too_many_streams_are_refused_for_a_while(store: Store):
-    async with running(store, max_streams=1) as server:
+    async with running(store, max_streams_per_principal=1) as server:
         await server.store.log.append([stack_created("web")])
         path = f"{INSTANCES}/web/stream"
         async with server.http.get(path, timeout=aiohttp.ClientTimeout(total=None)) as first:

@@ -253,13 +253,13 @@ async def test_a_stream_that_has_not_come_to_its_end_is_torn_off_when_the_servic
 
 async def test_a_stream_is_torn_off_when_the_credential_is_revoked(server: Local):
     key, secret = make_key(name="ci", groups=(), grants=[parse_grant("admin:/")], now=now())
-    await server.store.keys.add(key)
+    await server.store.credentials.add(key)
     change_set = await begun(server.store)
 
     async with following(server, stream_of(change_set), key=secret) as stream:
         [id] = await tell(server.store, change_set, 1)
         assert await ids_of(stream, 1) == [id]
-        await server.store.keys.revoke(key.id, now())
+        await server.store.credentials.revoke(key.id, now())
         with pytest.raises(aiohttp.ClientPayloadError):
             await stream.block()
 
@@ -604,7 +604,7 @@ UNSEEN = ("finish", None)
 async def outsider(store: Store) -> str:
     """The key of somebody who is in no group."""
     key, secret = make_key(name="x", groups=(), grants=[parse_grant("read:/")], now=now())
-    await store.keys.add(key)
+    await store.credentials.add(key)
     return secret
 
 

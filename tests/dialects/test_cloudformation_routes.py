@@ -104,7 +104,7 @@ async def test_no_query_of_a_stranger_is_a_fault_of_ours(server: Local, method: 
 
 async def test_a_browser_needs_no_credentials_but_an_action_does(server: Local):
     stored, _ = make_key(name="ci", groups=(), grants=[parse_grant("read:/")], now=now())
-    await server.store.keys.add(stored)
+    await server.store.credentials.add(stored)
 
     browser = await server.get("/", allow_redirects=False)
     posted = await call(server, "DescribeStacks")
@@ -449,7 +449,7 @@ async def test_who_may_not_see_a_stack_is_told_that_there_is_none(server: Local)
     await server.open("web")
     await server.append([line("deployment.started", scopes="image/my-image")])
     stored, key = make_key(name="ci", groups=(), grants=[parse_grant("read:project/b")], now=now())
-    await server.store.keys.add(stored)
+    await server.store.credentials.add(stored)
 
     async def ask(**parameters: str) -> Answer:
         form = urlencode({"Version": "2010-05-15", **parameters})

@@ -44,7 +44,7 @@ async def add(store: Store, *grants: str, groups: tuple[str, ...] = ()) -> str:
     stored, key = make_key(
         name="ci", groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
     )
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return key
 
 

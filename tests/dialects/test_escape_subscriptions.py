@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploylog.auth.apikey import make_key
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.dialects.escape.subscriptions import parse_collection, parse_subscriptions
 from deploylog.dialects.escape.wire import SHOWN, render_delivery
 from deploylog.errors import InvalidEvent, InvalidInput
@@ -33,7 +33,7 @@ CHAT = {
 @pytest.fixture
 def sealing(tmp_path: Path) -> str:
     file = tmp_path / "sealing"
-    file.write_text(make_sealing_key())
+    file.write_text(make_encryption_key())
     return str(file)
 
 
@@ -53,7 +53,7 @@ async def key(store: Store, name: str, *grants: str) -> dict[str, str]:
     stored, text = make_key(
         name=name, groups=(), grants=[parse_grant(grant) for grant in grants], now=now()
     )
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return {"X-Escape-Token": text}
 
 
@@ -135,7 +135,7 @@ async def test_one_of_a_set_is_not_renamed_alone(server: Local, store: Store):
     one = f"/log/v1/subscriptions/{(await kept(store))['s1'].id}"
 
     renamed = await server.ask("PATCH", one, json={"name": "s2"})
-    reordered = await server.ask("PATCH", one, json={"name": "s1", "order": "lane"})
+    reordered = await server.ask("PATCH", one, json={"name": "s1", "order": "per_deployment"})
 
     assert (renamed.status, reordered.status) == (409, 200)
     assert list(await got(server)) == ["s1"]
@@ -322,7 +322,7 @@ async def test_a_receiver_is_told_of_the_projects_events(store: Store, sealing: 
     networks = "127.0.0.0/8"
     async with (
         receiving() as receiver,
-        running(store, secret_key_file=sealing, delivery_networks=networks) as server,
+        running(store, secret_key_file=sealing, delivery_allowed_networks=networks) as server,
     ):
         await has_put(server, {"s1": {"type": "webhook", "url": f"{receiver.url}/escape"}})
         for project in ("other", "acme"):
@@ -346,7 +346,7 @@ async def test_a_receiver_is_told_of_the_projects_events(store: Store, sealing: 
 async def test_a_channel_is_told_in_escapekits_words(store: Store, sealing: str):
     async with (
         fake_slack() as slack,
-        running(store, secret_key_file=sealing, delivery_networks="127.0.0.0/8") as server,
+        running(store, secret_key_file=sealing, delivery_allowed_networks="127.0.0.0/8") as server,
     ):
         chat = {"type": "slack", "url": slack.webhook_url, "slack_username": "Escape"}
         await has_put(server, {"s1": chat})

@@ -243,7 +243,7 @@ async def test_a_plan_that_is_too_deep_is_refused(server: Local, depth: int):
 
 async def test_a_plan_that_is_too_large_is_refused(store: Store, plan: bytes):
     packed = {"Content-Encoding": "gzip"}
-    async with running(store, max_body_bytes=5_000, max_unpacked_bytes=10_000) as server:
+    async with running(store, max_body_bytes=5_000, max_decompressed_bytes=10_000) as server:
         answers = await post(server, plan), await post(server, gzip.compress(plan), **packed)
 
     for answer in answers:
@@ -276,7 +276,7 @@ async def key(store: Store, *grants: str, groups: tuple[str, ...] = ()) -> dict[
     """The headers of somebody with a new key."""
     parsed = tuple(parse_grant(grant) for grant in grants)
     stored, secret = make_key(name="ci", groups=groups, grants=parsed, now=now())
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return {"Authorization": f"Bearer {secret}"}
 
 

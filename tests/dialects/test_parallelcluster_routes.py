@@ -33,7 +33,7 @@ async def add_key(store: Store, *grants: str, groups: tuple[str, ...] = ()) -> d
     stored, key = make_key(
         name="ci", groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
     )
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return {"X-Api-Key": key}
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deploylog.auth.apikey import make_key
-from deploylog.auth.seal import load_seal, make_sealing_key
+from deploylog.auth.seal import load_seal, make_encryption_key
 from deploylog.auth.signature import sign
-from deploylog.auth.signers import make_signer
+from deploylog.auth.signers import make_access_key
 from deploylog.principals import parse_grant
 from deploylog.store.base import Store
 from deploylog.times import SECOND
@@ -42,7 +42,7 @@ def issuer() -> Iterator[RunningIssuer]:
 
 @pytest.fixture
 def sealing_key() -> str:
-    return make_sealing_key()
+    return make_encryption_key()
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ async def token(issuer: RunningIssuer, **claims: object) -> Headers:
 async def key(store: Store, *grants: str) -> str:
     granted = [parse_grant(grant) for grant in grants or ("read:/", "write:/")]
     stored, secret = make_key(name="ann", groups=(), grants=granted, now=now())
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return secret
 
 
@@ -93,11 +93,11 @@ async def pair(store: Store, sealing_key: str) -> tuple[str, str]:
     id, secret = secrets.token_hex(16), secrets.token_hex(32)
     seal = load_seal(sealing_key)
     grants = [parse_grant("read:/")]
-    signer = make_signer(
+    signer = make_access_key(
         kind="bluelink", id=id, secret=secret, name="ann", groups=(), grants=grants, seal=seal,
         now=now(),
     )  # fmt: skip
-    await store.signers.add(signer)
+    await store.credentials.add(signer)
     return id, secret
 
 
@@ -227,7 +227,7 @@ async def test_a_key_that_is_added_or_revoked_counts_without_a_restart(
     headers = {"Bluelink-Api-Key": secret}
     assert (await service.get("/v1/deployments/instances", headers=headers)).status == 200
 
-    await store.keys.revoke(secret.split("_")[1], now())
+    await store.credentials.revoke(secret.split("_")[1], now())
 
     async def refused() -> bool:
         return (await service.get("/v1/deployments/instances", headers=headers)).status == 401

@@ -129,7 +129,7 @@ async def test_boto3_may_show_a_key(store: Store):
     async with running(store) as server:
         await server.open("web")
         await server.open("hidden", project="beta")
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
 
     async with running(store) as server:
         named = cloudformation(server, Credentials(headers={"X-Api-Key": key}))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.store.base import Store
 from factories import now
 from servers import EVENTS, Answer, Local, line, running
@@ -25,7 +25,7 @@ Pair = tuple[str, str]
 
 @pytest.fixture
 def sealing_key() -> str:
-    return make_sealing_key()
+    return make_encryption_key()
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ async def test_a_stream_ends_when_its_key_is_revoked(server: Local, store: Store
     headers = signed_by_botocore(pair, "GET", f"{server.url}{EVENTS}/stream")
 
     async with server.stream(headers=headers) as stream:
-        await store.signers.revoke("aws", pair[0], now())
+        await store.credentials.revoke(pair[0], now())
         while await stream.block() is not None:
             pass
 

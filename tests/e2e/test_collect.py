@@ -545,7 +545,7 @@ async def test_a_key_that_may_write_only_the_project_is_enough_to_write_and_read
     create(aws.stack())
     grants = [parse_grant("read:project/acme"), parse_grant("write:project/acme")]
     stored, key = make_key(name="ci", groups=(), grants=grants, now=now())
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     collect.environ["DEPLOYLOG_KEY"] = key
 
     collected = await collect()
@@ -571,7 +571,7 @@ async def test_what_is_not_there_is_one_plain_line(collect: Collector, args: Any
 async def test_an_aws_that_does_not_answer_is_one_plain_line(server: Local, tmp_path: Path):
     collect = Collector(server.url, "http://127.0.0.1:1", tmp_path)
 
-    collected = await collect("--give-up-after", "1")
+    collected = await collect("--retry-timeout", "1")
 
     first, last = collected.err.splitlines()
     assert collected.code == os.EX_TEMPFAIL

@@ -22,11 +22,11 @@ import pytest
 
 from deploylog.auth.apikey import make_key
 from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import load_seal, make_sealing_key
+from deploylog.auth.seal import load_seal, make_encryption_key
 from deploylog.auth.signature import sign
-from deploylog.auth.signers import make_signer
+from deploylog.auth.signers import make_access_key
 from deploylog.principals import parse_grant
-from deploylog.store.base import SignerKind, Store
+from deploylog.store.base import AccessKeyKind, Store
 from factories import now
 from issuer import RunningIssuer, running_issuer
 from servers import DEPLOYMENTS, Answer, Local, running
@@ -332,22 +332,22 @@ class People:
         grants = [parse_grant(grant) for grant in granted(case)]
         stored, key = make_key(name="ann", groups=(), grants=grants, now=now())
         if case != "unknown":
-            await self._store.keys.add(stored)
+            await self._store.credentials.add(stored)
         if case == "revoked":
-            await self._store.keys.revoke(stored.id, now())
+            await self._store.credentials.revoke(stored.id, now())
         return key[:-8] + "00000000" if case == "wrong" else key
 
-    async def pair(self, kind: SignerKind, case: str) -> tuple[str, str]:
+    async def pair(self, kind: AccessKeyKind, case: str) -> tuple[str, str]:
         id, secret = secrets.token_hex(16), secrets.token_hex(32)
         grants = [parse_grant(grant) for grant in granted(case)]
-        signer = make_signer(
+        signer = make_access_key(
             kind=kind, id=id, secret=secret, name="ann", groups=(), grants=grants,
             seal=self._seal, now=now(),
         )  # fmt: skip
         if case != "unknown":
-            await self._store.signers.add(signer)
+            await self._store.credentials.add(signer)
         if case == "revoked":
-            await self._store.signers.revoke(kind, id, now())
+            await self._store.credentials.revoke(id, now())
         return id, secret[::-1] if case == "wrong" else secret
 
     async def token(self, case: str) -> str:
@@ -482,7 +482,7 @@ async def people(
 ) -> People:
     # Importing Huawei Cloud's SDK writes into the home directory.
     monkeypatch.setenv("HOME", str(tmp_path))
-    sealing_key = make_sealing_key()
+    sealing_key = make_encryption_key()
     (tmp_path / "sealing").write_text(sealing_key)
     (tmp_path / "secret").write_text(SECRET)
     return People(store, issuer, sealing_key)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from couriers import JumpingClock
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.delivery.signing import make_secret
 from deploylog.store.base import Store
 from receivers import certified
@@ -141,13 +141,13 @@ async def hooked(
     store: Store, tmp_path: Path, clock: JumpingClock
 ) -> AsyncIterator[tuple[Local, Hooked]]:
     seal = tmp_path / "seal.key"
-    seal.write_text(make_sealing_key())
+    seal.write_text(make_encryption_key())
     async with receiver(tmp_path / "receiver") as hook:
         service = running(
             store,
             timing=clock.timing,
             secret_key_file=str(seal),
-            delivery_networks="127.0.0.0/8",
+            delivery_allowed_networks="127.0.0.0/8",
             delivery_ca_file=str(hook.folder / "good.crt"),
             delivery_seconds=0.5,
         )
@@ -155,7 +155,7 @@ async def hooked(
             yield running_, hook
 
 
-@pytest.mark.parametrize("order", ["strict", "lane"])
+@pytest.mark.parametrize("order", ["strict", "per_deployment"])
 async def test_everything_arrives_whatever_a_receiver_does_for_hours(
     store: Store, tmp_path: Path, order: str
 ):
@@ -199,7 +199,7 @@ async def test_nothing_secret_is_told_of_a_receiver_that_fails(store: Store, tmp
         await until(lambda: hook.arrivals)
         told = [
             (await service.get(f"/log/v1/subscriptions{path}")).body
-            for path in ("", f"/{id}", f"/{id}/attempts", f"/{id}/parked")
+            for path in ("", f"/{id}", f"/{id}/attempts", f"/{id}/dead-letters")
         ]
         told.append(json.dumps((await service.get("/log/v1/events?limit=1000")).json).encode())
 

@@ -75,7 +75,7 @@ class World(msgspec.Struct):
 
 @pytest.fixture
 async def world(store_url: str, tmp_path: Path) -> AsyncIterator[World]:
-    options = {"secret_key_file": sealing_key(tmp_path), "delivery_networks": LOOPBACK}
+    options = {"secret_key_file": sealing_key(tmp_path), "delivery_allowed_networks": LOOPBACK}
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(receiving())
         services = [

@@ -109,7 +109,7 @@ async def test_a_lost_key_is_not_replaced(url: str, key: KeyFile):
 
 async def test_no_key_is_created_where_one_is_named(url: str, key: KeyFile, tmp_path: Path):
     keys = Keys(tmp_path)
-    keys.seal(keys("new-sealing-key").out)
+    keys.seal(keys("new-encryption-key").out)
 
     async with spawned(url, secret_key_file=str(keys.sealing)) as service:
         assert await put(service) == 200
@@ -132,7 +132,7 @@ async def test_a_store_with_only_revoked_secrets_gets_no_other_key(
     url: str, key: KeyFile, tmp_path: Path
 ):
     keys = Keys(tmp_path)
-    keys.seal(keys("new-sealing-key").out)
+    keys.seal(keys("new-encryption-key").out)
     pair = keys("add", "web", "--kind", "bluelink", "--grant", "admin:/").pair
     keys("revoke", pair["keyId"])
     admin = {"X-Escape-Token": keys("add", "admin", "--grant", "admin:/").out.strip()}
@@ -154,7 +154,7 @@ async def test_keys_add_seals_with_the_key_of_the_service(url: str, key: KeyFile
         "add", "web", "--kind", "bluelink", "--grant", "read:project/acme",
         DEPLOYLOG_SECRET_KEY_FILE="",
     )  # fmt: skip
-    resealed = keys("reseal", DEPLOYLOG_SECRET_KEY_FILE="")
+    resealed = keys("rotate-encryption", DEPLOYLOG_SECRET_KEY_FILE="")
 
     assert (added.code, resealed.out) == (0, "resealed 1\n")
     keys.seal(key.text)

@@ -12,7 +12,7 @@ import pytest
 
 from deploylog.auth.apikey import make_key
 from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.principals import parse_grant
 from deploylog.store.base import Store
 from factories import now
@@ -35,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sealing_key() -> str:
-    return make_sealing_key()
+    return make_encryption_key()
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ async def test_what_is_wrong_with_a_signature_is_said(ask: Ask, pair: Pair):
 
 async def test_a_token_that_is_preset_opens_whatever_signs(store: Store, ask: Ask, pair: Pair):
     stored, key = make_key(name="ci", groups=(), grants=[parse_grant("read:/")], now=now())
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
 
     answer = await ask(("ak", "sk"), preset={"X-Auth-Token": key})
 
@@ -221,7 +221,7 @@ async def test_a_stream_ends_when_its_key_is_revoked(server: Local, store: Store
     headers = signed_by_huawei(pair, "GET", f"{server.url}{EVENTS}/stream")
 
     async with server.stream(headers=headers) as stream:
-        await store.signers.revoke("huawei", pair[0], now())
+        await store.credentials.revoke(pair[0], now())
         while await stream.block() is not None:
             pass
     again = await server.get(EVENTS, headers=signed_by_huawei(pair, "GET", server.url + EVENTS))

@@ -18,7 +18,7 @@ SLOW = "/log/v1/events?" + "&".join(f"subject=never-{number}.*" for number in ra
 
 async def add_key(store: Store, grant: str) -> tuple[str, dict[str, str]]:
     key, secret = make_key(name="ann", groups=(), grants=[parse_grant(grant)], now=now())
-    await store.keys.add(key)
+    await store.credentials.add(key)
     return key.id, {"Authorization": f"Bearer {secret}"}
 
 
@@ -35,7 +35,7 @@ async def test_slow_queries_hold_up_neither_an_append_nor_a_revocation(
         queries = [asyncio.create_task(service.get(SLOW, headers=attacker)) for _ in range(QUERIES)]
         await asyncio.wait(queries, return_when=asyncio.FIRST_COMPLETED)
         appended = await service.post(line(), headers=writer)
-        await store.keys.revoke(id, now())
+        await store.credentials.revoke(id, now())
         while await stream.block() is not None:
             pass
         answered = sum(query.done() for query in queries)
@@ -73,7 +73,7 @@ async def test_a_stream_whose_client_reads_nothing_ends_when_its_key_is_revoked(
         request += "".join(f"{name}: {value}\r\n" for name, value in revoked.items())
         writer.write(request.encode() + b"\r\n")
         await service.until(lambda: service.hub.readers == 1)
-        await store.keys.revoke(id, now())
+        await store.credentials.revoke(id, now())
 
         await service.until(lambda: not service.hub.readers)
         writer.transport.abort()

@@ -65,7 +65,7 @@ class World(msgspec.Struct):
 async def world(store: Store, store_url: str, tmp_path: Path) -> AsyncIterator[World]:
     ann, anns = await add_key(store, "read:project/acme", name="ann")
     _, operators = await add_key(store, "admin:/", name="operator")
-    options = {"secret_key_file": sealing_key(tmp_path), "delivery_networks": LOOPBACK}
+    options = {"secret_key_file": sealing_key(tmp_path), "delivery_allowed_networks": LOOPBACK}
     async with spawned(store_url, **options) as service:
         yield World(service, store, ann.id, anns, operators)
 
@@ -81,7 +81,7 @@ async def test_deliveries_end_soon_after_the_owners_key(world: World):
         await world.record("before")
         await caught_up(world.service, hers, headers=world.operators)
 
-        await world.store.keys.revoke(world.ann, now())
+        await world.store.credentials.revoke(world.ann, now())
         revoked = time.monotonic()
         await until(lambda: _is_disabled(world, hers))
         took = time.monotonic() - revoked
@@ -105,7 +105,7 @@ async def test_deliveries_end_soon_after_the_owners_key(world: World):
 async def test_what_is_recorded_a_second_after_the_revocation_is_not_delivered(world: World):
     async with receiving() as anns:
         hers = await world.subscribe(anns, world.anns)
-        await world.store.keys.revoke(world.ann, now())
+        await world.store.credentials.revoke(world.ann, now())
         revoked = time.monotonic()
 
         recorded = []
@@ -124,7 +124,7 @@ async def test_nobody_but_the_owner_can_let_it_go_on_and_an_operator_can_delete_
     async with receiving() as anns:
         hers = await world.subscribe(anns, world.anns)
         path = f"{SUBSCRIPTIONS}/{hers}"
-        await world.store.keys.revoke(world.ann, now())
+        await world.store.credentials.revoke(world.ann, now())
         await until(lambda: _is_disabled(world, hers))
 
         await world.record("after")

@@ -250,7 +250,7 @@ async def test_old_events_are_forgotten_when_the_settings_say_so(url: str):
         await server.append([line(), line()])
         await server.end()
 
-    async with spawned(url, retention_days=1e-9) as again:
+    async with spawned(url, event_retention_days=1e-9) as again:
 
         async def nothing_is_left() -> bool:
             return not (await again.get(EVENTS)).ids

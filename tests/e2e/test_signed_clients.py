@@ -19,10 +19,10 @@ from awsclients import Credentials, asked, cloudformation, pcluster
 from cloudformation import aws_environ, scripted_cloudformation
 from deploylog.auth.apikey import make_key
 from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.delivery.timing import Timing
 from deploylog.principals import parse_grant
-from deploylog.store.base import SignerKind, Store
+from deploylog.store.base import AccessKeyKind, Store
 from deploylog.times import SECOND
 from factories import now
 from servers import Answer, Local, running
@@ -55,7 +55,7 @@ ROLES = [
 
 @pytest.fixture
 def sealing_key() -> str:
-    return make_sealing_key()
+    return make_encryption_key()
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def options(tmp_path: Path, sealing_key: str) -> dict[str, object]:
 def keep(store: Store, sealing_key: str) -> Keep:
     """Stores a pair of a kind, with grants."""
 
-    async def keep(kind: SignerKind, *grants: str) -> Pair:
+    async def keep(kind: AccessKeyKind, *grants: str) -> Pair:
         return await keep_pair(store, sealing_key, kind, *grants)
 
     return keep
@@ -502,5 +502,5 @@ async def test_a_stack_that_is_collected_is_the_same_to_every_client_that_signs(
 async def keep_key(store: Store, *grants: str) -> str:
     granted = [parse_grant(grant) for grant in grants]
     stored, key = make_key(name="collector", groups=(), grants=granted, now=now())
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return key

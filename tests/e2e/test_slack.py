@@ -33,7 +33,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 def options(tmp_path: Path, slack: FakeSlack) -> dict[str, object]:
     return {
         "secret_key_file": sealing_key(tmp_path),
-        "delivery_networks": LOOPBACK,
+        "delivery_allowed_networks": LOOPBACK,
         "slack_api_url": slack.api_url,
     }
 
@@ -47,7 +47,7 @@ def calls(slack: FakeSlack, method: str) -> list[dict[str, Any]]:
     return [payload for name, payload in slack.requests if name == method]
 
 
-@pytest.mark.parametrize("order", ["lane", "strict"])
+@pytest.mark.parametrize("order", ["per_deployment", "strict"])
 async def test_each_run_is_one_message_with_its_failures_in_the_thread(
     store_url: str, tmp_path: Path, slack: FakeSlack, options: dict[str, object], order: str
 ):
@@ -121,7 +121,7 @@ async def test_a_storm_is_a_few_messages_and_nothing_is_lost(
     assert sum(map(events_in, slack.messages.values())) == 300
     assert 2 <= len(slack.messages) <= 8
     assert results.count("delivered") == 300
-    assert stands["parked"] == 0
+    assert stands["dead_lettered"] == 0
     # Slack said to wait, and was heeded: no message was refused more than once.
     assert limited
     assert len(slack.requests) < 2 * len(slack.messages)

@@ -45,7 +45,7 @@ async def answers(service: Spawned, ids: list[str]) -> bytes:
     said = []
     for id in ids:
         one = f"{SUBSCRIPTIONS}/{id}"
-        said += [await service.get(one + rest) for rest in ("", "/attempts", "/parked")]
+        said += [await service.get(one + rest) for rest in ("", "/attempts", "/dead-letters")]
         for what in ("/test", "/pause", "/resume"):
             said.append(await service.post(b"", "application/json", one + what))
         said.append(await service.ask("PATCH", one, json={"name": "other"}))
@@ -67,7 +67,7 @@ async def printed(cli: Cli, id: str) -> str:
     for command in (
         "subscriptions", "subscriptions --json", f"subscriptions show {id}",
         f"subscriptions show {id} --json", f"subscriptions test {id}", f"deliveries list {id}",
-        f"deliveries list {id} --json", f"deliveries parked {id}",
+        f"deliveries list {id} --json", f"deliveries dead_lettered {id}",
     ):  # fmt: skip
         ended = await cli(*command.split())
         said += ended.out + ended.err
@@ -82,7 +82,7 @@ def kept_in(folder: Path) -> bytes:
 async def test_targets_and_secrets_are_nowhere(store_url: str, tmp_path: Path):
     options: dict[str, Any] = {
         "secret_key_file": sealing_key(tmp_path),
-        "delivery_networks": LOOPBACK,
+        "delivery_allowed_networks": LOOPBACK,
         "log_level": "debug",
     }
     async with (

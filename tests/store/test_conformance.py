@@ -34,11 +34,10 @@ from deploylog.store import open_store
 from deploylog.store.base import (
     PAGE_BYTES,
     Cleanup,
+    Credential,
     Query,
     RequestKey,
     Store,
-    StoredKey,
-    StoredSigner,
     following,
 )
 from factories import (
@@ -748,132 +747,99 @@ async def test_an_unknown_deployment_is_not_found(store: Store):
         await store.catalogue.deployment("nope")
 
 
-# Keys
+# Credentials
+
+KINDS = ("key", "bluelink", "huawei", "aws")
 
 
-def _key(id: str) -> StoredKey:
-    return StoredKey(
+def _credential(id: str, **fields: object) -> Credential:
+    return Credential(
         id=id,
         name=unique("name"),
-        digest=bytes(32),
+        secret=b"\x00secret",
         groups=("ops",),
         grants=(Grant("read", Scope("project/acme")),),
-        created=now(),
-        revoked=None,
-    )
-
-
-async def test_a_key_is_kept_until_it_is_revoked(store: Store):
-    first, second = _key("1"), _key("2")
-    await store.keys.add(first)
-    await store.keys.add(second)
-
-    await store.keys.revoke("1", 5)
-    await store.keys.revoke("1", 9)
-
-    assert [key.id for key in await store.keys.list()] == ["1", "2"]
-    assert (await store.keys.get("1")).revoked == 5
-    assert await store.keys.get("2") == second
-
-
-async def test_an_unknown_key_is_not_found(store: Store):
-    with pytest.raises(KeyNotFound):
-        await store.keys.get("1")
-    with pytest.raises(KeyNotFound):
-        await store.keys.revoke("1", now())
-
-
-# Signers
-
-
-def _signer(id: str, **fields: object) -> StoredSigner:
-    return StoredSigner(
-        id=id,
-        name=unique("name"),
-        sealed=b"\x00sealed",
-        groups=("ops",),
-        grants=(Grant("read", Scope("project/acme")),),
-        revoked=None,
         **({"kind": "bluelink", "created": now()} | fields),  # type: ignore[arg-type]
     )
 
 
-async def test_a_signer_is_kept_until_it_is_revoked(open_again: OpenStoreAgain):
-    first, second = _signer("z"), _signer("a")
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_credential_is_kept_until_it_is_revoked(open_again: OpenStoreAgain, kind: str):
+    first, second = _credential("z", kind=kind), _credential("a", kind=kind)
     async with open_again() as store:
-        await store.signers.add(first)
-        await store.signers.add(second)
-        await store.signers.revoke("bluelink", "z", 5)
-        await store.signers.revoke("bluelink", "z", 9)
+        await store.credentials.add(first)
+        await store.credentials.add(second)
+        await store.credentials.revoke("z", 5)
+        await store.credentials.revoke("z", 9)
     async with open_again() as store:
-        assert await store.signers.list() == [msgspec.structs.replace(first, revoked=5), second]
-        assert (await store.signers.get("bluelink", "z")).revoked == 5
-        assert await store.signers.get("bluelink", "a") == second
+        assert await store.credentials.list() == [msgspec.structs.replace(first, revoked=5), second]
+        assert (await store.credentials.get(first.kind, "z")).revoked == 5
+        assert await store.credentials.get(second.kind, "a") == second
 
 
-async def test_signers_are_listed_oldest_first(store: Store):
-    for id, created in (("a", 3), ("b", 1), ("c", 2)):
-        await store.signers.add(_signer(id, created=created))
+async def test_credentials_are_listed_oldest_first(store: Store):
+    for id, created, kind in (("a", 3, "key"), ("b", 1, "aws"), ("c", 2, "key")):
+        await store.credentials.add(_credential(id, created=created, kind=kind))
 
-    assert [signer.id for signer in await store.signers.list()] == ["b", "c", "a"]
-
-
-async def test_a_signer_of_an_id_that_there_is_is_refused(store: Store):
-    first = _signer("1")
-    await store.signers.add(first)
-
-    for kind in ("bluelink", "huawei", "aws"):
-        with pytest.raises(Conflict, match="bluelink key '1'"):
-            await store.signers.add(_signer("1", kind=kind))
-
-    assert await store.signers.list() == [first]
+    assert [each.id for each in await store.credentials.list()] == ["b", "c", "a"]
 
 
-async def test_a_signer_is_one_of_its_kind_only(store: Store):
-    kept = [_signer(kind, kind=kind, created=n) for n, kind in enumerate(("huawei", "aws"))]
-    for signer in kept:
-        await store.signers.add(signer)
+@pytest.mark.parametrize("taken", KINDS)
+async def test_an_id_that_is_taken_is_refused_whatever_the_kind(store: Store, taken: str):
+    first = _credential("1", kind=taken)
+    await store.credentials.add(first)
 
-    assert await store.signers.list() == kept
-    assert await store.signers.get("aws", "aws") == kept[1]
-    for act in (
-        store.signers.get("aws", "huawei"),
-        store.signers.revoke("bluelink", "aws", now()),
-        store.signers.reseal("huawei", "aws", b""),
-    ):
+    for kind in KINDS:
+        with pytest.raises(Conflict, match=f"key '1', of kind {taken}"):
+            await store.credentials.add(_credential("1", kind=kind))
+
+    assert await store.credentials.list() == [first]
+
+
+async def test_a_credential_is_one_of_its_kind_only(store: Store):
+    kept = [_credential(kind, kind=kind, created=n) for n, kind in enumerate(KINDS)]
+    for each in kept:
+        await store.credentials.add(each)
+
+    assert await store.credentials.list() == kept
+    assert await store.credentials.get("aws", "aws") == kept[3]
+    for kind, id in (("aws", "huawei"), ("key", "aws"), ("bluelink", "key")):
         with pytest.raises(KeyNotFound):
-            await act
+            await store.credentials.get(kind, id)  # type: ignore[arg-type]
 
 
-async def test_of_signers_of_one_id_at_once_one_wins(store: Store):
+async def test_of_credentials_of_one_id_at_once_one_wins(store: Store):
     answers = await asyncio.gather(
-        *(store.signers.add(_signer("1")) for _ in range(8)), return_exceptions=True
+        *(store.credentials.add(_credential("1", kind=KINDS[n % 4])) for n in range(8)),
+        return_exceptions=True,
     )
 
     assert sum(answer is None for answer in answers) == 1
     assert sum(isinstance(answer, Conflict) for answer in answers) == 7
 
 
-async def test_a_resealed_signer_has_only_its_secret_changed(store: Store):
-    first, other = _signer("1"), _signer("2")
-    await store.signers.add(first)
-    await store.signers.add(other)
-    await store.signers.revoke("bluelink", "1", 5)
+async def test_a_reencrypted_credential_has_only_its_secret_changed(store: Store):
+    first, other = _credential("1"), _credential("2")
+    await store.credentials.add(first)
+    await store.credentials.add(other)
+    await store.credentials.revoke("1", 5)
 
-    await store.signers.reseal("bluelink", "1", b"anew")
+    await store.credentials.replace_secret("1", b"new")
 
-    resealed = msgspec.structs.replace(first, revoked=5, sealed=b"anew")
-    assert await store.signers.get("bluelink", "1") == resealed
-    assert await store.signers.get("bluelink", "2") == other
+    changed = msgspec.structs.replace(first, revoked=5, secret=b"new")
+    assert await store.credentials.get("bluelink", "1") == changed
+    assert await store.credentials.get("bluelink", "2") == other
 
 
-async def test_an_unknown_signer_is_not_found(store: Store):
+async def test_an_unknown_credential_is_not_found(store: Store):
     with pytest.raises(KeyNotFound):
-        await store.signers.get("bluelink", "1")
+        await store.credentials.get("key", "1")
     with pytest.raises(KeyNotFound):
-        await store.signers.revoke("bluelink", "1", now())
+        await store.credentials.get("bluelink", "1")
     with pytest.raises(KeyNotFound):
-        await store.signers.reseal("bluelink", "1", b"")
+        await store.credentials.revoke("1", now())
+    with pytest.raises(KeyNotFound):
+        await store.credentials.replace_secret("1", b"")
 
 
 # Cleanups

@@ -24,7 +24,7 @@ async def use():
     async with open_store(url, observer=Commits()) as store:
         await store.log.append([new_event()])
         await store.ready()
-        await store.keys.list()
+        await store.credentials.list()
         await store.log.prune(time.time_ns())
         assert store.owns(Path(sys.argv[1]).stat())
 

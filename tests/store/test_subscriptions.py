@@ -240,21 +240,21 @@ async def test_what_is_pending_stays_until_it_is_settled(store: Store):
 
 async def test_what_is_parked_is_listed_and_can_be_sent_again(store: Store):
     new = await held(store)
-    parked = [
-        Pending(position=p, lane="", tries=9, first=p * 10, parked=True, error="no")
+    dead_lettered = [
+        Pending(position=p, lane="", tries=9, first=p * 10, dead_lettered=True, error="no")
         for p in (1, 2, 3)
     ]
-    await store.deliveries.record("me", [delivery(new, pending=tuple(parked))], now=NOW)
-    assert await store.deliveries.parked(new.id, limit=2) == parked[:2]
-    assert await store.deliveries.parked(new.id, after=2) == parked[2:]
+    await store.deliveries.record("me", [delivery(new, pending=tuple(dead_lettered))], now=NOW)
+    assert await store.deliveries.dead_letters(new.id, limit=2) == dead_lettered[:2]
+    assert await store.deliveries.dead_letters(new.id, after=2) == dead_lettered[2:]
     assert await store.deliveries.pending(new.id) == []
 
-    assert await store.deliveries.redeliver_parked(new.id, 20) == 2
+    assert await store.deliveries.redeliver_dead_lettered(new.id, 20) == 2
 
     assert await store.deliveries.pending(new.id) == [
         Pending(position=p, lane=REDELIVERED, error="no") for p in (2, 3)
     ]
-    assert await store.deliveries.parked(new.id) == parked[:1]
+    assert await store.deliveries.dead_letters(new.id) == dead_lettered[:1]
     assert (await store.subscriptions.get(new.id)).version == 2
 
 

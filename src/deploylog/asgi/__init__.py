@@ -68,14 +68,14 @@ async def create_app(
     deliveries wait for time to pass by it, and ``fetch`` gets what SNS publishes.
     """
     hub = Hub(store.log, memory=settings.max_stream_memory_mib * 1024 * 1024)
-    followers = Followers(most=settings.max_streams)
+    followers = Followers(most=settings.max_streams_per_principal)
     metrics.watch(readers=lambda: hub.readers, head=lambda: hub.head)
     staging = Staging(store, clock=clock)
     cleaning = Cleaning(
         store,
         clock=clock,
-        event_days=settings.retention_days,
-        changeset_days=settings.changeset_days,
+        event_days=settings.event_retention_days,
+        changeset_retention_days=settings.changeset_retention_days,
     )
     service = EventService(store, hub, followers=followers, clock=clock)
     seal = read_seal(settings.secret_key_file)
@@ -107,7 +107,7 @@ async def create_app(
             cleaning=cleaning,
             plan_files=PlanFiles(
                 paths_of(settings.plan_folders),
-                limit=settings.max_unpacked_bytes,
+                limit=settings.max_decompressed_bytes,
                 reserved=store.owns,
             ),
             subscribing=_subscribing(store, vault, gate, dispatcher, clock),
@@ -153,7 +153,7 @@ def _parts(
         topics=topics,
         clock=clock,
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
-        limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_unpacked_bytes),
+        limits=BodyLimits(sent=settings.max_body_bytes, unpacked=settings.max_decompressed_bytes),
         max_batch_events=settings.max_batch_events,
         max_requests_per_second=settings.max_requests_per_second,
         rfs_strict=settings.rfs_strict,

@@ -31,7 +31,7 @@ from deploylog.subscriptions import Format, Subscription, Target
 
 def make_vault(seal: Seal | None, settings: Settings, clock: Callable[[], int]) -> Vault:
     """What keeps the secrets of subscriptions; ``clock`` gives ns."""
-    networks = parse_networks(settings.delivery_networks)
+    networks = parse_networks(settings.delivery_allowed_networks)
     return Vault(
         seal,
         check_url=lambda text: check_url(text, networks),
@@ -51,7 +51,7 @@ def make_poster(
         concurrency=settings.delivery_concurrency,
         per_second=settings.delivery_per_second,
     )
-    networks = parse_networks(settings.delivery_networks)
+    networks = parse_networks(settings.delivery_allowed_networks)
     return open_poster(networks, limits, ca_file=settings.delivery_ca_file, clock=clock)
 
 

@@ -49,12 +49,12 @@ async def open_gate(
 ) -> AsyncIterator[Gate]:
     """Who is let in, by every kind of credential; raises OperatorError."""
     secret = read_secret(settings.escape_secret_file)
-    await require_opened(store.signers, seal)
+    await require_opened(store.credentials, seal)
     async with AsyncExitStack() as running:
         kinds: list[Authenticator] = [
             *_signatures(store, seal, settings, clock),
-            ApiKeys(store.keys, clock=time.monotonic),
-            OpenDoor(store, issuer=settings.oidc_issuer, clock=time.monotonic),
+            ApiKeys(store.credentials, clock=time.monotonic),
+            OpenDoor(store.credentials, issuer=settings.oidc_issuer, clock=time.monotonic),
         ]
         if secret:
             paths = [f"{base}{CREATE_EVENT}" for base in ("", *paths_of(settings.base_paths))]
@@ -75,11 +75,11 @@ def _signatures(
 ) -> list[Authenticator]:
     """Every way to sign."""
     window = settings.signature_stream_seconds
-    signers, monotonic = store.signers, time.monotonic
+    credentials, monotonic = store.credentials, time.monotonic
     return [
-        Signatures(signers, seal, clock=clock, monotonic=monotonic, stream_window=window),
-        RequestSignatures(HuaweiScheme(), signers, seal, clock=clock, monotonic=monotonic),
-        RequestSignatures(AwsScheme(), signers, seal, clock=clock, monotonic=monotonic),
+        Signatures(credentials, seal, clock=clock, monotonic=monotonic, stream_window=window),
+        RequestSignatures(HuaweiScheme(), credentials, seal, clock=clock, monotonic=monotonic),
+        RequestSignatures(AwsScheme(), credentials, seal, clock=clock, monotonic=monotonic),
     ]
 
 

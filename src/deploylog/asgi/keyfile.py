@@ -22,7 +22,7 @@ async def with_key_file(settings: Settings, store: Store, *, file: Path) -> Sett
         return settings
     if not await asyncio.to_thread(file.exists):
         # A new key would open none of what is there, and hide that the right one is missing.
-        if await store.signers.list() or await store.subscriptions.list():
+        if await store.credentials.list() or await store.subscriptions.list():
             return settings
         if create_key_file(file):
             _LOGGER.info("created the encryption key %s: back it up, apart from the store", file)

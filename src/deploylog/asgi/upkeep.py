@@ -27,12 +27,14 @@ async def pruning(
 
     async def prune() -> None:
         now = clock()
-        if settings.retention_days:
-            forgotten = await store.log.prune(_days_before(now, settings.retention_days))
+        if settings.event_retention_days:
+            forgotten = await store.log.prune(_days_before(now, settings.event_retention_days))
             if forgotten:
                 _LOGGER.info("forgot %d events", forgotten)
-        if settings.attempt_days:
-            forgotten = await store.deliveries.forget(_days_before(now, settings.attempt_days))
+        if settings.attempt_retention_days:
+            forgotten = await store.deliveries.forget(
+                _days_before(now, settings.attempt_retention_days)
+            )
             if forgotten:
                 _LOGGER.info("forgot %d attempts to deliver", forgotten)
 

@@ -12,7 +12,7 @@ from deploylog.auth import Presented
 from deploylog.auth.trust import Trust
 from deploylog.errors import KeyNotFound
 from deploylog.principals import Grant, Principal
-from deploylog.store.base import Keys, StoredKey
+from deploylog.store.base import Credential, Credentials
 
 PREFIX = "dlk"
 
@@ -27,17 +27,17 @@ _Known = tuple[Principal, bytes]
 
 def make_key(
     *, name: str, groups: Sequence[str], grants: Sequence[Grant], now: int
-) -> tuple[StoredKey, str]:
+) -> tuple[Credential, str]:
     """A new key as it is stored, and as its owner is told it, once; ``now`` in ns."""
     id, secret = secrets.token_hex(8), secrets.token_hex(32)
-    stored = StoredKey(
+    stored = Credential(
+        kind="key",
         id=id,
         name=name,
-        digest=_digest(secret),
+        secret=_digest(secret),
         groups=tuple(sorted(set(groups))),
         grants=tuple(grants),
         created=now,
-        revoked=None,
     )
     return stored, f"{PREFIX}_{id}_{secret}"
 
@@ -47,9 +47,9 @@ class ApiKeys:
 
     kind = "key"
 
-    def __init__(self, keys: Keys, *, clock: Callable[[], float]) -> None:
+    def __init__(self, credentials: Credentials, *, clock: Callable[[], float]) -> None:
         """``clock`` is monotonic, in seconds."""
-        self._keys = keys
+        self._credentials = credentials
         self._known = Trust(self._look_up, clock=clock)
 
     async def principal(self, presented: Presented) -> Principal | None:
@@ -72,12 +72,12 @@ class ApiKeys:
     async def _look_up(self, id: str) -> _Known | None:
         """The principal of a key that is not revoked, and the digest of its secret."""
         try:
-            key = await self._keys.get(id)
+            key = await self._credentials.get("key", id)
         except KeyNotFound:
             return None
-        return None if key.revoked is not None else (self._principal(key), key.digest)
+        return None if key.revoked is not None else (self._principal(key), key.secret)
 
-    def _principal(self, key: StoredKey) -> Principal:
+    def _principal(self, key: Credential) -> Principal:
         return Principal(
             name=key.name,
             id=key.id,

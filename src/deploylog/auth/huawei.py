@@ -25,7 +25,7 @@ from deploylog.auth.requests import (
     signed_values,
 )
 from deploylog.errors import Unauthenticated
-from deploylog.store.base import SignerKind
+from deploylog.store.base import AccessKeyKind
 
 ALGORITHM = "SDK-HMAC-SHA256"
 
@@ -47,7 +47,7 @@ _AUTHORIZATION = re.compile(
 class HuaweiScheme:
     """See ``Scheme``."""
 
-    kind: SignerKind = "huawei"
+    kind: AccessKeyKind = "huawei"
 
     def parse(self, presented: Presented) -> Claim | None:
         """See ``Scheme``. Only ``X-Sdk-Date`` must be signed: some clients sign no host."""

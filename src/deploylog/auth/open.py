@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from deploylog.auth import Presented
 from deploylog.auth.trust import TRUSTED_SECONDS
-from deploylog.principals import ANYBODY, Principal
-from deploylog.store.base import Store
+from deploylog.principals import ANONYMOUS, Principal
+from deploylog.store.base import Credentials
 
 #: Characters that the name of this machine has, at most.
 _LONGEST_LOCAL = 512
@@ -17,11 +17,13 @@ _LONGEST_LOCAL = 512
 class OpenDoor:
     """Lets everybody in while no authentication is configured."""
 
-    kind = ANYBODY.kind
+    kind = ANONYMOUS.kind
 
-    def __init__(self, store: Store, *, issuer: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, credentials: Credentials, *, issuer: str, clock: Callable[[], float]
+    ) -> None:
         """``issuer`` is the token issuer, if one is set; ``clock`` is monotonic, in seconds."""
-        self._store = store
+        self._credentials = credentials
         self._issuer = issuer
         self._clock = clock
         self._locked = False
@@ -30,7 +32,7 @@ class OpenDoor:
     async def principal(self, presented: Presented) -> Principal | None:
         """See ``Authenticator``."""
         if await self._is_open() and _is_own(presented):
-            return ANYBODY
+            return ANONYMOUS
         return None
 
     async def is_valid(self, principal: Principal) -> bool:
@@ -39,23 +41,23 @@ class OpenDoor:
 
     async def find(self, id: str) -> Principal | None:
         """See ``Authenticator``."""
-        return ANYBODY if await self._is_open() else None
+        return ANONYMOUS if await self._is_open() else None
 
     async def _is_open(self) -> bool:
         # A door that was locked never opens again, so it need not be looked at again.
         if not self._locked and self._clock() >= self._until:
             looked = self._clock()
-            self._locked = await configured(self._store, self._issuer)
+            self._locked = await configured(self._credentials, self._issuer)
             self._until = looked + TRUSTED_SECONDS
         return not self._locked
 
 
-async def configured(store: Store, issuer: str) -> bool:
+async def configured(credentials: Credentials, issuer: str) -> bool:
     """Whether authentication is configured: a credential was ever added, or ``issuer`` is set.
 
     Revoking the last credential does not open the door again.
     """
-    return bool(issuer or await store.keys.list() or await store.signers.list())
+    return bool(issuer or await credentials.list())
 
 
 def _is_own(presented: Presented) -> bool:

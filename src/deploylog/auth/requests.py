@@ -21,7 +21,7 @@ from deploylog.auth.signers import KnownSigners
 from deploylog.errors import Unauthenticated
 from deploylog.principals import Principal
 from deploylog.rate import Rate
-from deploylog.store.base import SignerKind, Signers
+from deploylog.store.base import AccessKeyKind, Credentials
 from deploylog.times import SECOND
 
 #: Seconds that a date may be from now, either way.
@@ -74,7 +74,7 @@ class Scheme(Protocol):
     """One way of signing a whole request."""
 
     #: Whose keys it is used with.
-    kind: SignerKind
+    kind: AccessKeyKind
 
     def parse(self, presented: Presented) -> Claim | None:
         """What the request says; ``None`` when it is not signed this way.
@@ -100,7 +100,7 @@ class RequestSignatures:
     def __init__(
         self,
         scheme: Scheme,
-        signers: Signers,
+        credentials: Credentials,
         seal: Seal | None,
         *,
         clock: Callable[[], int],
@@ -109,7 +109,7 @@ class RequestSignatures:
         """Without ``seal`` no signature is good. ``clock`` gives ns, ``monotonic`` seconds."""
         self.kind: str = scheme.kind
         self._scheme = scheme
-        self._known = KnownSigners(scheme.kind, signers, seal, clock=monotonic)
+        self._known = KnownSigners(scheme.kind, credentials, seal, clock=monotonic)
         self._clock = clock
         # One that is dated early is good for twice as long.
         self._replays = Replays(lifetime=2 * WINDOW, clock=monotonic)

@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from deploylog.errors import InvalidSettings, OperatorError
 
-_MAKE_ONE = "make one with: deploylog keys new-sealing-key"
+_MAKE_ONE = "make one with: deploylog keys new-encryption-key"
 
 
 class Seal:
@@ -30,10 +30,10 @@ class Seal:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
             # The cause would say nothing more.
-            raise OperatorError("none of the sealing keys opens a stored secret") from None
+            raise OperatorError("none of the encryption keys opens a stored secret") from None
 
 
-def make_sealing_key() -> str:
+def make_encryption_key() -> str:
     """A new key: 256 random bits."""
     return Fernet.generate_key().decode()
 
@@ -44,7 +44,7 @@ def create_key_file(file: Path) -> bool:
     Never overwrites: returns ``False`` when the file exists. Raises OperatorError.
     """
     try:
-        return _link_new(file, f"{make_sealing_key()}\n".encode())
+        return _link_new(file, f"{make_encryption_key()}\n".encode())
     except OSError as error:
         raise OperatorError(
             f"cannot create the encryption key {file}: {error.strerror}; "
@@ -83,7 +83,7 @@ def load_seal(text: str) -> Seal:
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     keys = [_fernet(number, line) for number, line in lines if line]
     if not keys:
-        raise InvalidSettings(f"there is no sealing key in the file: {_MAKE_ONE}")
+        raise InvalidSettings(f"there is no encryption key in the file: {_MAKE_ONE}")
     return Seal(keys)
 
 
@@ -96,7 +96,7 @@ def read_seal(path: str) -> Seal | None:
     except OSError as error:
         raise InvalidSettings(f"cannot read secret_key_file {path}: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise InvalidSettings(f"secret_key_file {path} holds no sealing keys") from None
+        raise InvalidSettings(f"secret_key_file {path} holds no encryption keys") from None
     except InvalidSettings as error:
         raise InvalidSettings(f"secret_key_file {path}: {error.message}") from error
 
@@ -105,7 +105,7 @@ def require_seal(seal: Seal | None) -> Seal:
     """The seal; raises OperatorError, which says how to get one."""
     if seal is None:
         raise OperatorError(
-            "secrets are stored encrypted only, and there is no sealing key: "
+            "secrets are stored encrypted only, and there is no encryption key: "
             f"{_MAKE_ONE}, and name its file with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE"
         )
     return seal
@@ -116,4 +116,4 @@ def _fernet(number: int, line: str) -> Fernet:
         return Fernet(line)
     except ValueError:
         # The cause may show the key.
-        raise InvalidSettings(f"line {number} is not a sealing key: {_MAKE_ONE}") from None
+        raise InvalidSettings(f"line {number} is not an encryption key: {_MAKE_ONE}") from None

@@ -16,7 +16,7 @@ from deploylog.auth import Presented
 from deploylog.auth.seal import Seal
 from deploylog.auth.signers import KnownSigners
 from deploylog.principals import Principal
-from deploylog.store.base import Signers
+from deploylog.store.base import Credentials
 from deploylog.times import SECOND
 
 SIGNATURE_HEADER = "bluelink-signature-v1"
@@ -98,7 +98,7 @@ class Signatures:
 
     def __init__(
         self,
-        signers: Signers,
+        credentials: Credentials,
         seal: Seal | None,
         *,
         clock: Callable[[], int],
@@ -110,7 +110,7 @@ class Signatures:
         A stream may be asked for with a signature that is ``stream_window`` seconds old: a
         client that reconnects sends its first one again.
         """
-        self._known = KnownSigners("bluelink", signers, seal, clock=monotonic)
+        self._known = KnownSigners("bluelink", credentials, seal, clock=monotonic)
         self._clock = clock
         self._stream_window = max(stream_window, WINDOW)
 

@@ -11,7 +11,7 @@ from deploylog.auth.seal import Seal
 from deploylog.auth.trust import Trust
 from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.principals import Grant, Principal
-from deploylog.store.base import SignerKind, Signers, StoredSigner
+from deploylog.store.base import AccessKeyKind, Credential, Credentials
 
 #: Bluelink's key id stands quoted in a header, between commas and equal signs.
 _BLUELINK_ID = re.compile(r"[!#-+\--<>-~]{1,128}")
@@ -26,7 +26,7 @@ _Known = tuple[Principal, str]
 _LOGGER = logging.getLogger(__name__)
 
 
-def make_pair(kind: SignerKind) -> tuple[str, str]:
+def make_pair(kind: AccessKeyKind) -> tuple[str, str]:
     """A new key id and its secret, as long and of such letters as the vendor's own."""
     if kind == "huawei":
         return _drawn(_CAPITALS, 20), _drawn(string.ascii_letters + string.digits, 40)
@@ -36,9 +36,9 @@ def make_pair(kind: SignerKind) -> tuple[str, str]:
     return secrets.token_hex(16), secrets.token_hex(32)
 
 
-def make_signer(
+def make_access_key(
     *,
-    kind: SignerKind,
+    kind: AccessKeyKind,
     id: str,
     secret: str,
     name: str,
@@ -46,20 +46,19 @@ def make_signer(
     grants: Sequence[Grant],
     seal: Seal,
     now: int,
-) -> StoredSigner:
+) -> Credential:
     """A key pair as it is stored; ``now`` in ns. Raises InvalidInput."""
     _check_id(kind, id)
     if not secret:
         raise InvalidInput("the secret is empty")
-    return StoredSigner(
+    return Credential(
         kind=kind,
         id=id,
         name=name,
-        sealed=seal.seal(secret),
+        secret=seal.seal(secret),
         groups=tuple(sorted(set(groups))),
         grants=tuple(grants),
         created=now,
-        revoked=None,
     )
 
 
@@ -68,15 +67,15 @@ class KnownSigners:
 
     def __init__(
         self,
-        kind: SignerKind,
-        signers: Signers,
+        kind: AccessKeyKind,
+        credentials: Credentials,
         seal: Seal | None,
         *,
         clock: Callable[[], float],
     ) -> None:
         """Without ``seal`` none is known. ``clock`` is monotonic, in seconds."""
         self._kind = kind
-        self._signers = signers
+        self._credentials = credentials
         self._seal = seal
         self._known = Trust(self._look_up, clock=clock)
         self._told: set[str] = set()
@@ -87,13 +86,13 @@ class KnownSigners:
 
     async def _look_up(self, id: str) -> _Known | None:
         try:
-            signer = await self._signers.get(self._kind, id)
+            signer = await self._credentials.get(self._kind, id)
         except KeyNotFound:
             return None
         secret = self._open(signer) if signer.revoked is None else None
         return None if secret is None else (_principal(signer), secret)
 
-    def _open(self, signer: StoredSigner) -> str | None:
+    def _open(self, signer: Credential) -> str | None:
         try:
             return open_secret(signer, self._seal)
         except OperatorError as error:
@@ -103,14 +102,14 @@ class KnownSigners:
             return None
 
 
-async def require_opened(signers: Signers, seal: Seal | None) -> None:
+async def require_opened(credentials: Credentials, seal: Seal | None) -> None:
     """Raise OperatorError unless every stored secret that is not revoked can be opened."""
-    for signer in await signers.list():
-        if signer.revoked is None:
+    for signer in await credentials.list():
+        if signer.kind != "key" and signer.revoked is None:
             open_secret(signer, seal)
 
 
-def open_secret(signer: StoredSigner, seal: Seal | None) -> str:
+def open_secret(signer: Credential, seal: Seal | None) -> str:
     """Its secret; raises OperatorError, which names it."""
     named = f"{signer.kind} key {signer.id}"
     otherwise = f"if that key is lost: deploylog keys revoke {signer.id}"
@@ -120,12 +119,12 @@ def open_secret(signer: StoredSigner, seal: Seal | None) -> str:
             f"with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE; {otherwise}"
         )
     try:
-        return seal.open(signer.sealed)
+        return seal.open(signer.secret)
     except OperatorError as error:
         raise OperatorError(f"{named}: {error.message}; {otherwise}") from error
 
 
-def _check_id(kind: SignerKind, id: str) -> None:
+def _check_id(kind: AccessKeyKind, id: str) -> None:
     if kind == "bluelink" and not _BLUELINK_ID.fullmatch(id):
         raise InvalidInput('a key id has 1 to 128 visible characters, and no comma, "=" or quote')
     if kind != "bluelink" and not _BARE_ID.fullmatch(id):
@@ -136,7 +135,7 @@ def _drawn(letters: str, number: int) -> str:
     return "".join(secrets.choice(letters) for _ in range(number))
 
 
-def _principal(signer: StoredSigner) -> Principal:
+def _principal(signer: Credential) -> Principal:
     return Principal(
         name=signer.name,
         id=signer.id,

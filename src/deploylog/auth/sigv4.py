@@ -23,7 +23,7 @@ from deploylog.auth.requests import (
     parse_names,
     signed_values,
 )
-from deploylog.store.base import SignerKind
+from deploylog.store.base import AccessKeyKind
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 
@@ -46,7 +46,7 @@ _AUTHORIZATION = re.compile(
 class AwsScheme:
     """See ``Scheme``."""
 
-    kind: SignerKind = "aws"
+    kind: AccessKeyKind = "aws"
 
     def parse(self, presented: Presented) -> Claim | None:
         """See ``Scheme``. Host and date must be signed, and the scope be of the same day."""

@@ -20,6 +20,7 @@ from deploylog.cli import (
     verify,
 )
 from deploylog.cli.output import discard_stdout
+from deploylog.cli.variables import check_variables
 from deploylog.client import ServerUnreachable, Unanswered
 from deploylog.collect.source import Busy
 from deploylog.errors import DeploylogError, OperatorError
@@ -71,6 +72,7 @@ app.command()(serve.version)
 def main() -> None:
     """Run the command; an error of ours is one plain line."""
     try:
+        check_variables(os.environ, typer.main.get_group(app))
         app()
     except DeploylogError as error:
         print(f"deploylog: {error.message}", file=sys.stderr)

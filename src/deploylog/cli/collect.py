@@ -59,11 +59,11 @@ def cloudformation(
     interval: Annotated[
         float, typer.Option("--interval", min=0.1, help="Seconds between two looks.")
     ] = 5.0,
-    give_up_after: Annotated[
+    retry_timeout: Annotated[
         float,
         typer.Option(
-            "--give-up-after",
-            envvar="DEPLOYLOG_GIVE_UP_AFTER",
+            "--retry-timeout",
+            envvar="DEPLOYLOG_RETRY_TIMEOUT",
             min=1,
             help="Seconds to try on when the server or AWS does not answer; with --follow, no end.",
         ),
@@ -83,7 +83,7 @@ def cloudformation(
     )  # fmt: skip
     _check(wanted)
     source = _open_cloudformation(region or _region_in(stack))
-    patience = math.inf if follow else give_up_after
+    patience = math.inf if follow else retry_timeout
     pace = Pace(interval=interval, follow=follow, sleep=asyncio.sleep)
     _end(stack, asyncio.run(_collect(server, key, wanted, source, patience, pace)))
 

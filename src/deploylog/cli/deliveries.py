@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from deploylog.cli import options
-from deploylog.cli.tables import attempt_table, parked_table, print_json_lines, screen
-from deploylog.client import AttemptPage, Params, ParkedPage, Said, open_client
+from deploylog.cli.tables import attempt_table, dead_letter_table, print_json_lines, screen
+from deploylog.client import AttemptPage, DeadLetterPage, Params, Said, open_client
 from deploylog.errors import OperatorError
 
 #: The most of one page.
@@ -48,7 +48,7 @@ async def _attempts(server: str, key: str | None, id: str, selected: Params) -> 
 
 
 @app.command()
-def parked(
+def dead_letters(
     subscription: Subscription,
     *,
     limit: Limit = 20,
@@ -61,16 +61,16 @@ def parked(
 ) -> None:
     """List events that were given up, in the order of the log."""
     selected = options.params(limit=limit, after=after)
-    found = asyncio.run(_parked(server, key, subscription, selected)).parked
+    found = asyncio.run(_dead_letters(server, key, subscription, selected)).dead_letters
     if json:
         print_json_lines(found)
     else:
-        parked_table(found).print(screen())
+        dead_letter_table(found).print(screen())
 
 
-async def _parked(server: str, key: str | None, id: str, selected: Params) -> ParkedPage:
+async def _dead_letters(server: str, key: str | None, id: str, selected: Params) -> DeadLetterPage:
     async with open_client(server, key) as client:
-        return await client.subscriptions.parked(id, selected)
+        return await client.subscriptions.dead_letters(id, selected)
 
 
 @app.command()
@@ -83,7 +83,8 @@ def redeliver(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", help="All parked that were first tried since: RFC 3339, or -15m, -2h, -7d."
+            "--since",
+            help="Every dead letter first tried since: RFC 3339, or -15m, -2h, -7d.",
         ),
     ] = None,
     server: options.Server = options.DEFAULT_SERVER,

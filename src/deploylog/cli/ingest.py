@@ -36,7 +36,7 @@ def terraform(
     actor: options.Actor,
     group: options.Groups = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not pass the input on.")] = False,
-    give_up_after: options.GiveUpAfter = options.DEFAULT_PATIENCE,
+    retry_timeout: options.RetryTimeout = options.DEFAULT_PATIENCE,
     spool: options.SpoolDirectory,
     spool_bytes: options.SpoolBytes = options.DEFAULT_SPOOL_BYTES,
     server: options.Server = options.DEFAULT_SERVER,
@@ -50,7 +50,7 @@ def terraform(
     """
     run = Plan(
         project=project, stack=stack, operation=operation, environment=environment, actor=actor,
-        groups=tuple(group or ()), directory=spool, limit=spool_bytes, patience=give_up_after,
+        groups=tuple(group or ()), directory=spool, limit=spool_bytes, patience=retry_timeout,
     )  # fmt: skip
     asyncio.run(_ingest(server, key, run, file, quiet=quiet))
 
@@ -107,13 +107,13 @@ class Interruption:
 @app.command("resume")
 def resume_(
     *,
-    give_up_after: options.GiveUpAfter = options.DEFAULT_PATIENCE,
+    retry_timeout: options.RetryTimeout = options.DEFAULT_PATIENCE,
     spool: options.SpoolDirectory,
     server: options.Server = options.DEFAULT_SERVER,
     key: options.Key = None,
 ) -> None:
     """Send what earlier runs could not send to this server."""
-    failure = asyncio.run(_resume(server, key, spool, give_up_after))
+    failure = asyncio.run(_resume(server, key, spool, retry_timeout))
     if failure is not None:
         raise failure
 

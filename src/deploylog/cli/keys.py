@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from deploylog import admin
-from deploylog.admin import Credential
 from deploylog.cli.listing import Column, Listing
 from deploylog.cli.options import check_name, choice_of
 from deploylog.cli.serve import (
@@ -22,7 +21,7 @@ from deploylog.cli.serve import (
 from deploylog.cli.tables import plain, render_moment, screen
 from deploylog.errors import InvalidInput, OperatorError
 from deploylog.principals import Grant, parse_grant
-from deploylog.store.base import SignerKind, StoredSigner
+from deploylog.store.base import AccessKeyKind, Credential
 from deploylog.times import SECOND
 
 #: Secrets shorter than this, in characters, can be guessed by who overheard one request.
@@ -40,7 +39,7 @@ class Kind(StrEnum):
     AWS = "aws"
 
 
-_SIGNERS: dict[Kind, SignerKind] = {
+_SIGNERS: dict[Kind, AccessKeyKind] = {
     Kind.BLUELINK: "bluelink",
     Kind.HUAWEI: "huawei",
     Kind.AWS: "aws",
@@ -89,7 +88,7 @@ def add(
         _, key = admin.add_key(url, name=name, groups=groups, grants=grants)
     else:
         sealing = chosen_secret_key_file(secret_key_file, config)
-        signer, secret = admin.add_signer(
+        signer, secret = admin.add_access_key(
             url, kind=_SIGNERS[kind], pair=pair, name=name, groups=groups, grants=grants,
             secret_key_file=sealing,
         )  # fmt: skip
@@ -156,7 +155,7 @@ def list_(*, store: Store = None, config: Config = None) -> None:
 
 
 def _row(credential: Credential) -> tuple[str, ...]:
-    kind = credential.kind if isinstance(credential, StoredSigner) else Kind.KEY.value
+    kind = credential.kind
     grants = " ".join(f"{grant.right}:{grant.scope or '/'}" for grant in credential.grants)
     groups = plain(" ".join(credential.groups))
     created, revoked = map(_moment, (credential.created, credential.revoked))
@@ -178,27 +177,16 @@ def revoke(
     admin.revoke_key(chosen_store(store, config), id)
 
 
-@app.command()
-def reseal(
+@app.command("rotate-encryption")
+def rotate_encryption(
     *, secret_key_file: SecretKeyFile = None, store: Store = None, config: Config = None
 ) -> None:
-    """Encrypt every stored secret anew, with the first sealing key."""
+    """Re-encrypt every stored secret with the first encryption key."""
     file = chosen_secret_key_file(secret_key_file, config)
-    print(f"resealed {admin.reseal(chosen_store(store, config), file)}")
+    print(f"re-encrypted {admin.rotate_encryption(chosen_store(store, config), file)}")
 
 
-@app.command("drop-subscription")
-def drop_subscription(
-    id: Annotated[str, typer.Argument(help="Id of the subscription, as the service says it.")],
-    *,
-    store: Store = None,
-    config: Config = None,
-) -> None:
-    """Delete a subscription whose sealing key is lost."""
-    admin.drop_subscription(chosen_store(store, config), id)
-
-
-@app.command("new-sealing-key")
-def new_sealing_key() -> None:
-    """Print a new sealing key, for a line of the file of sealing keys."""
-    print(admin.new_sealing_key())
+@app.command("new-encryption-key")
+def new_encryption_key() -> None:
+    """Print a new encryption key, for a line of the file of encryption keys."""
+    print(admin.new_encryption_key())

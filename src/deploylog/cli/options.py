@@ -168,11 +168,11 @@ SpoolBytes = Annotated[
         help="Most bytes to wait there; beyond that the tool waits, and nothing is dropped.",
     ),
 ]
-GiveUpAfter = Annotated[
+RetryTimeout = Annotated[
     float,
     typer.Option(
-        "--give-up-after",
-        envvar="DEPLOYLOG_GIVE_UP_AFTER",
+        "--retry-timeout",
+        envvar="DEPLOYLOG_RETRY_TIMEOUT",
         min=1,
         help="Seconds to try on once the output has ended and the server does not answer.",
     ),

@@ -64,11 +64,11 @@ def plan(
     json: Annotated[
         bool, typer.Option("--json", help="Print the events as they come, in JSON, one a line.")
     ] = False,
-    give_up_after: Annotated[
+    retry_timeout: Annotated[
         float,
         typer.Option(
-            "--give-up-after",
-            envvar="DEPLOYLOG_GIVE_UP_AFTER",
+            "--retry-timeout",
+            envvar="DEPLOYLOG_RETRY_TIMEOUT",
             min=1,
             help="Seconds to try on while the server does not answer.",
         ),
@@ -87,7 +87,7 @@ def plan(
         actor=actor, group=group,
     )  # fmt: skip
     view = _while_read(_view(quiet=quiet, as_json=json))
-    asyncio.run(_stage(server, key, file, params, give_up_after, view))
+    asyncio.run(_stage(server, key, file, params, retry_timeout, view))
 
 
 async def _stage(

@@ -61,7 +61,7 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail, too, when not everything could be recorded.")
     ] = False,
-    give_up_after: options.GiveUpAfter = options.DEFAULT_PATIENCE,
+    retry_timeout: options.RetryTimeout = options.DEFAULT_PATIENCE,
     spool: options.SpoolDirectory,
     spool_bytes: options.SpoolBytes = options.DEFAULT_SPOOL_BYTES,
     server: options.Server = options.DEFAULT_SERVER,
@@ -76,7 +76,7 @@ def run(
     plan = Plan(
         project=project, stack=stack, operation=operation_of(command), environment=environment,
         actor=actor, groups=tuple(group or ()),
-        directory=spool, limit=spool_bytes, patience=give_up_after,
+        directory=spool, limit=spool_bytes, patience=retry_timeout,
     )  # fmt: skip
     rendering = AsItCame() if json_output else InLines(render_line)
     code, failure = asyncio.run(_run(server, key, plan, with_json(command), rendering))

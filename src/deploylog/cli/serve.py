@@ -82,6 +82,6 @@ def chosen_store(store: str | None, config: Path | None) -> str:
 
 
 def chosen_secret_key_file(path: str | None, config: Path | None) -> str:
-    """The file of sealing keys that ``serve`` would use."""
+    """The file of encryption keys that ``serve`` would use."""
     settings = load_settings({"secret_key_file": path}, environ=os.environ, config=config)
     return settings.secret_key_file

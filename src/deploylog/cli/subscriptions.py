@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from deploylog import admin
 from deploylog.cli import options
 from deploylog.cli.tables import (
     print_json_lines,
@@ -43,7 +44,7 @@ class Order(StrEnum):
     """Which events wait for which."""
 
     STRICT = "strict"
-    LANE = "lane"
+    PER_DEPLOYMENT = "per_deployment"
 
 
 Id = Annotated[str, typer.Argument(help="Id of the subscription.", callback=options.check_name)]
@@ -252,10 +253,24 @@ def resume(
 
 @app.command()
 def delete(
-    id: Id, *, server: options.Server = options.DEFAULT_SERVER, key: options.Key = None
+    id: Id,
+    *,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            help="Delete it in this store, without the service: for one that keeps the service"
+            " from starting because its encryption key is lost.",
+        ),
+    ] = None,
+    server: options.Server = options.DEFAULT_SERVER,
+    key: options.Key = None,
 ) -> None:
-    """Forget a subscription, and what became of its deliveries."""
-    _run(server, key, lambda calls: calls.delete(id))
+    """Delete a subscription and the record of its deliveries."""
+    if store is not None:
+        admin.delete_subscription(store, id)
+    else:
+        _run(server, key, lambda calls: calls.delete(id))
 
 
 @app.command("rotate-secret")

@@ -13,9 +13,9 @@ from deploylog.cli.listing import Column, Listing
 from deploylog.client import (
     AttemptState,
     ChangesetState,
+    DeadLetterState,
     DeploymentState,
     LoggedEvent,
-    ParkedState,
     StackState,
     SubscriptionState,
 )
@@ -36,7 +36,7 @@ _STYLES = {
     "delivered": "green",
     "failing": "bold red",
     "disabled": "bold red",
-    "parked": "bold red",
+    "dead_lettered": "bold red",
     "paused": "yellow",
 }
 
@@ -175,12 +175,12 @@ def subscription_table(subscriptions: Iterable[SubscriptionState]) -> Listing:
         Column(name="OWNER", rank=7, wraps=True),
         Column(name="LAG", rank=4),
         Column(name="PENDING", rank=6),
-        Column(name="PARKED", rank=5),
+        Column(name="DEAD LETTERS", rank=5),
     )
     for one in subscriptions:
         listing.add(
             one.id, plain(one.name), _styled(one.state), plain(one.target), plain(one.owner),
-            str(one.lag), str(one.pending), str(one.parked),
+            str(one.lag), str(one.pending), str(one.dead_lettered),
         )  # fmt: skip
     return listing
 
@@ -204,7 +204,7 @@ def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
         "checkpoint": f"{one.checkpoint}, {one.lag} behind",
         "pending": str(one.pending),
         "next try": render_moment(one.next_try),
-        "parked": str(one.parked),
+        "dead_lettered": str(one.dead_lettered),
         "signed": ", ".join(secrets),
     }
     for name, value in shown.items():
@@ -236,7 +236,7 @@ def attempt_table(attempts: Iterable[AttemptState]) -> Listing:
     return listing
 
 
-def parked_table(parked: Iterable[ParkedState]) -> Listing:
+def dead_letter_table(dead_lettered: Iterable[DeadLetterState]) -> Listing:
     """Events that were given up, one a row."""
     listing = Listing(
         Column(name="EVENT", rank=0),
@@ -245,7 +245,7 @@ def parked_table(parked: Iterable[ParkedState]) -> Listing:
         Column(name="FIRST TRY", rank=2),
         Column(name="ERROR", rank=1, wraps=True),
     )
-    for one in parked:
+    for one in dead_lettered:
         listing.add(
             plain(one.event), one.position, str(one.tries), render_moment(one.first_try),
             plain(one.error),

@@ -42,7 +42,7 @@ class SubscriptionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     lag: int
     failing_since: datetime | None
     pending: int
-    parked: int
+    dead_lettered: int
     next_try: datetime | None
     secrets: tuple[SecretState, ...]
     #: Told once, to who had it drawn.
@@ -71,7 +71,7 @@ class AttemptPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
 
 
-class ParkedState(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetterState(msgspec.Struct, frozen=True, kw_only=True):
     """An event that was given up."""
 
     event: str | None
@@ -81,10 +81,10 @@ class ParkedState(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class ParkedPage(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
     """Some events that were given up, in the order of the log."""
 
-    parked: tuple[ParkedState, ...]
+    dead_letters: tuple[DeadLetterState, ...]
     #: Where the next page goes on from (``after=``), when there may be one.
     next: str | None = None
 
@@ -162,9 +162,9 @@ class SubscriptionCalls:
         """One page of what became of its requests."""
         return await self._call("GET", f"{_one(id)}/attempts", AttemptPage, params=params)
 
-    async def parked(self, id: str, params: Params) -> ParkedPage:
+    async def dead_letters(self, id: str, params: Params) -> DeadLetterPage:
         """One page of what was given up."""
-        return await self._call("GET", f"{_one(id)}/parked", ParkedPage, params=params)
+        return await self._call("GET", f"{_one(id)}/dead-letters", DeadLetterPage, params=params)
 
 
 def _one(id: str) -> str:

@@ -29,7 +29,7 @@ _GONE = frozenset(
 )  # fmt: skip
 
 #: Of what was posted: it will not be taken another time, either.
-_PARKING = frozenset(
+_DEAD_LETTERING = frozenset(
     {
         "invalid_arguments", "invalid_attachments", "invalid_blocks", "invalid_blocks_format",
         "markdown_text_conflict", "msg_blocks_too_long", "msg_too_long", "no_text",
@@ -41,7 +41,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     """What one of Slack's methods said."""
 
     #: ``anew``: the message that was to be edited, or the thread, is not there; post another.
-    result: Literal["delivered", "retry", "park", "disable", "anew"]
+    result: Literal["delivered", "retry", "dead_letter", "disable", "anew"]
     error: str | None = None
     #: Slack's names of the channel and of the message.
     channel: str = ""
@@ -83,7 +83,7 @@ def judge_webhook(answer: Answer) -> Verdict:
     if status in (404, 410):
         return Verdict(result="disable", answer=answer, error=error)
     if 400 <= status < 500 and status not in (408, 429):
-        return Verdict(result="park", answer=answer, error=error)
+        return Verdict(result="dead_letter", answer=answer, error=error)
     return Verdict(result="retry", answer=answer, error=error)
 
 
@@ -102,12 +102,12 @@ def judge_api(answer: Answer) -> Said:
     return Said(result=_meaning(body.error), error=f"Slack says {_shown(body.error) or 'no'}")
 
 
-def _meaning(word: str) -> Literal["retry", "park", "disable", "anew"]:
+def _meaning(word: str) -> Literal["retry", "dead_letter", "disable", "anew"]:
     if word in _DISABLING:
         return "disable"
     if word in _GONE:
         return "anew"
-    return "park" if word in _PARKING else "retry"
+    return "dead_letter" if word in _DEAD_LETTERING else "retry"
 
 
 def _word(body: bytes) -> str:

@@ -136,7 +136,7 @@ class Courier:
                 self._give_up(pending, "its owner may not see it")
 
     def _give_up(self, pending: Pending, why: str) -> None:
-        self._report(pending=(msgspec.structs.replace(pending, parked=True, error=why),))
+        self._report(pending=(msgspec.structs.replace(pending, dead_lettered=True, error=why),))
 
     async def _feed(self, reader: Reader) -> None:
         """Read what comes, as far as there is room for it."""
@@ -292,8 +292,8 @@ class Courier:
             self._delivered(tried)
         elif verdict.result == "disable":
             self._disabled(tried)
-        elif verdict.result == "park" or tried.is_last:
-            self._parked(tried)
+        elif verdict.result == "dead_letter" or tried.is_last:
+            self._dead_lettered(tried)
         else:
             self._failed(tried)
         if self._lanes.has_room:
@@ -308,13 +308,13 @@ class Courier:
         else:
             self._report(tried, "delivered", settled=settled)
 
-    def _parked(self, tried: Try) -> None:
+    def _dead_lettered(self, tried: Try) -> None:
         """Given up, until somebody asks for it to be sent again."""
-        parked = tried.parked()
+        dead_lettered = tried.dead_lettered()
         self._lanes.finish(tried.parcel)
         if tried.verdict.result == "retry":
             self._fails(tried, self._timing.chance())
-        self._report(tried, "parked", pending=parked)
+        self._report(tried, "dead_lettered", pending=dead_lettered)
 
     def _failed(self, tried: Try) -> None:
         chance = self._timing.chance()

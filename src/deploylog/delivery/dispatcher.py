@@ -16,7 +16,7 @@ from deploylog.delivery.notices import notice
 from deploylog.delivery.rehearsal import rehearse
 from deploylog.delivery.senders import Sender
 from deploylog.delivery.timing import Timing
-from deploylog.errors import Conflict, NoSealingKey, OperatorError, Unavailable
+from deploylog.errors import Conflict, NoEncryptionKey, OperatorError, Unavailable
 from deploylog.hub import Hub
 from deploylog.principals import Principal
 from deploylog.store.base import Store
@@ -45,7 +45,7 @@ class Observer(Protocol):
         """So many attempts ended so."""
         ...
 
-    def delivering(self, subscription: str, *, lag: int, parked: int) -> None:
+    def delivering(self, subscription: str, *, lag: int, dead_lettered: int) -> None:
         """So many positions lie before the head, and so many events were given up."""
         ...
 
@@ -107,7 +107,7 @@ class Dispatcher:
             raise Conflict(_owner_is_gone(subscription))
         try:
             errand = self._errand(subscription, owner)
-        except (OperatorError, NoSealingKey) as error:
+        except (OperatorError, NoEncryptionKey) as error:
             raise Conflict(error.message) from error
         return await rehearse(errand, clock=self._parts.timing.now)
 
@@ -203,7 +203,7 @@ class Dispatcher:
             return
         try:
             errand = self._errand(subscription, owner)
-        except (OperatorError, NoSealingKey) as error:
+        except (OperatorError, NoEncryptionKey) as error:
             # Another process sealed it with a key that this one was not given: to disable it
             # would outlast that mistake.
             if subscription.id not in self._left:
@@ -294,10 +294,10 @@ class Dispatcher:
     async def _measure(self) -> None:
         if not self._couriers:
             return
-        parked = await self._store.deliveries.parked_counts()
+        dead_lettered = await self._store.deliveries.dead_letter_counts()
         for id, courier in self._couriers.items():
             lag = max(self._hub.head - courier.checkpoint, 0)
-            self._parts.observer.delivering(id, lag=lag, parked=parked.get(id, 0))
+            self._parts.observer.delivering(id, lag=lag, dead_lettered=dead_lettered.get(id, 0))
 
 
 def _delivered_of(held: Iterable[Subscription]) -> dict[str, Subscription]:

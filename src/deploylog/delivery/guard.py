@@ -184,7 +184,7 @@ def _check_host(host: str, networks: Networks) -> None:
     address = literal_address(host)
     if address is not None:
         if not networks.may_reach(address):
-            raise _wrong("is not a public one, nor in a network that delivery_networks allows")
+            raise _wrong("is not public, and delivery_allowed_networks does not include it")
         return
     if len(host) > 253 or not _NAME.fullmatch(host):
         raise _wrong("has no valid host name")
@@ -193,7 +193,7 @@ def _check_host(host: str, networks: Networks) -> None:
         # Such as 2130706433, 0x7f.1 or 0177.0.0.1, which resolvers take for an address.
         raise _wrong("has a host that is a number, or an address in another spelling")
     if labels[-1] == "localhost" and not any(networks.may_reach(each) for each in _LOOPBACK):
-        raise _wrong("is not a public one, nor in a network that delivery_networks allows")
+        raise _wrong("is not public, and delivery_allowed_networks does not include it")
 
 
 def _wrong(what: str) -> InvalidSubscription:

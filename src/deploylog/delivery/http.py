@@ -242,7 +242,7 @@ def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> str:
 def _no_connection(cause: OSError) -> str:
     match cause:
         case AddressRefused():
-            return "the address is not a public one, nor in a network that delivery_networks allows"
+            return "the address is not public, and delivery_allowed_networks does not include it"
         case LookupTooLong():
             return "the name server does not answer"
         case socket.gaierror():

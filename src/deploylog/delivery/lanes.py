@@ -214,7 +214,7 @@ class Lanes:
             name = self._set_aside(parcel, lane, due)
         else:
             self._free(name, lane, due=due)
-            if self._order == "lane":
+            if self._order == "per_deployment":
                 self._hold(name, list(lane.queue)[len(parcel.items) :])
         for item in parcel.items:
             self._keep(item)

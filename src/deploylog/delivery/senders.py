@@ -113,7 +113,7 @@ class WebhookSender:
             media_type, body = self._render[subscription.format](event)
         except InvalidEvent as error:
             # It was kept while the subscription had another format.
-            return Verdict(result="park", answer=Answer(), error=error.message)
+            return Verdict(result="dead_letter", answer=Answer(), error=error.message)
         headers = {
             "content-type": media_type,
             "user-agent": USER_AGENT,

@@ -31,12 +31,12 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
             and schedule.is_over(first, self.ended, schedule.GIVE_UP_SECONDS)
         )
 
-    def parked(self) -> tuple[Pending, ...]:
+    def dead_lettered(self) -> tuple[Pending, ...]:
         """The events as they are kept once they are given up."""
         return tuple(
             msgspec.structs.replace(
                 pending_of(item, self.parcel.lane, due=0, error=self.error),
-                parked=True,
+                dead_lettered=True,
                 tries=item.tries + 1,
                 first=item.first if item.first is not None else self.began,
             )

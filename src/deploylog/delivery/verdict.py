@@ -31,11 +31,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be done with the events of a request.
 
-    ``delivered``: they arrived. ``retry``: by the schedule. ``park``: these will never be taken.
-    ``disable``: the receiver wants no more, ever.
+    ``delivered``: they arrived. ``retry``: by the schedule. ``dead_letter``: these will never be
+    taken. ``disable``: the receiver wants no more, ever.
     """
 
-    result: Literal["delivered", "retry", "park", "disable"]
+    result: Literal["delivered", "retry", "dead_letter", "disable"]
     answer: Answer
     #: What is wrong, in words; ``None`` when nothing is.
     error: str | None = None

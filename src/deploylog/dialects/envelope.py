@@ -23,7 +23,7 @@ Respond = Callable[[Request, DeploylogError], Awaitable[Response]]
 IsOpen = Callable[[Request], bool]
 
 #: Who asks without credentials: somebody who may do nothing.
-STRANGER = Principal(name="anybody", kind="stranger")
+UNAUTHENTICATED = Principal(name="anonymous", kind="unauthenticated")
 
 
 def always(request: Request) -> bool:
@@ -104,7 +104,7 @@ class Envelope:
     async def _admit(self, request: Request) -> Request:
         """The request as its endpoint gets it: with the principal, and its body still unread."""
         if self._is_open(request):
-            request.state.principal = STRANGER
+            request.state.principal = UNAUTHENTICATED
             return request
         presented = _presented(request)
         if presented.signs_whole:

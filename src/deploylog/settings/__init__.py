@@ -1,14 +1,15 @@
 """Settings: one table; read once from options, environment and file into a frozen object."""
 
+import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
 
 from deploylog.errors import InvalidSettings
-from deploylog.settings.table import SETTINGS, Setting
+from deploylog.settings.table import RENAMED, SETTINGS, Setting
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,9 +18,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     store: str
-    retention_days: float
+    event_retention_days: float
     max_body_bytes: int
-    max_unpacked_bytes: int
+    max_decompressed_bytes: int
     max_batch_events: int
     heartbeat_seconds: float
     query_timeout_seconds: float
@@ -28,7 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     unix_socket: str
     base_paths: str
     plan_folders: str
-    changeset_days: float
+    changeset_retention_days: float
     bluelink_project: str
     bluelink_recent_seconds: int
     bluelink_drift_check: bool
@@ -53,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sns_topics: str
     signature_stream_seconds: int
     max_requests_per_second: float
-    max_streams: int
+    max_streams_per_principal: int
     max_failures_per_minute: int
     max_connections: int
     max_connections_per_address: int
@@ -64,32 +65,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_seconds: float
     keep_alive_seconds: float
     public_url: str
-    delivery_networks: str
+    delivery_allowed_networks: str
     delivery_ca_file: str
     delivery_seconds: float
     delivery_concurrency: int
     delivery_per_second: float
-    attempt_days: float
+    attempt_retention_days: float
     slack_api_url: str
     log_level: str
 
 
 _RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65535),
-    "retention_days": (0, 36500),
+    "event_retention_days": (0, 36500),
     "max_body_bytes": (1024, 1 << 30),
-    "max_unpacked_bytes": (1024, 1 << 32),
+    "max_decompressed_bytes": (1024, 1 << 32),
     "max_batch_events": (1, 100_000),
     "heartbeat_seconds": (0.05, 3600),
     "query_timeout_seconds": (0.1, 3600),
     "max_stream_memory_mib": (8, 1 << 20),
-    "changeset_days": (0, 36500),
+    "changeset_retention_days": (0, 36500),
     "bluelink_recent_seconds": (0, 1 << 31),
     "escape_page_size": (1, 1000),
     "oidc_leeway_seconds": (0, 300),
     "signature_stream_seconds": (300, 86_400),
     "max_requests_per_second": (0, 1_000_000),
-    "max_streams": (1, 1_000_000),
+    "max_streams_per_principal": (1, 1_000_000),
     "max_failures_per_minute": (0, 1_000_000),
     "max_connections": (0, 1_000_000),
     "max_connections_per_address": (0, 1_000_000),
@@ -102,7 +103,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "delivery_seconds": (0.1, 60),
     "delivery_concurrency": (1, 1000),
     "delivery_per_second": (0, 1_000_000),
-    "attempt_days": (0, 36500),
+    "attempt_retention_days": (0, 36500),
 }
 
 _REGION = re.compile("[a-z0-9-]+")
@@ -117,7 +118,8 @@ def load_settings(
 ) -> Settings:
     """Options win over the environment, that over the file, that over the defaults.
 
-    An option that is ``None`` was not given. Raises InvalidSettings, naming the setting.
+    An option that is ``None`` was not given. Raises InvalidSettings, naming the setting. A name
+    in the file that is not a setting's is refused, and the right one is named if it is known.
     """
     chosen: dict[str, object] = {setting.name: setting.default for setting in SETTINGS}
     chosen |= _from_file(config) if config is not None else {}
@@ -147,10 +149,18 @@ def _from_file(path: Path) -> dict[str, object]:
         raise InvalidSettings(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{path} is not TOML: {error}") from error
-    unknown = values.keys() - {setting.name for setting in SETTINGS}
-    if unknown:
-        raise InvalidSettings(f"{path}: there is no setting {sorted(unknown)[0]!r}")
+    known = {setting.name for setting in SETTINGS}
+    for name in sorted(values.keys() - known):
+        raise InvalidSettings(f"{path}: unknown setting {name!r}{_instead(name, known)}")
     return values
+
+
+def _instead(name: str, known: Collection[str]) -> str:
+    """Which name to use, if one is known."""
+    if name in RENAMED:
+        return f": use {RENAMED[name]}"
+    near = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def _convert(setting: Setting, value: object) -> object:

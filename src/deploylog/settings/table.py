@@ -22,6 +22,16 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         return f"--{self.name.replace('_', '-')}"
 
 
+#: Former names of settings.
+RENAMED = {
+    "event_retention_days": "event_retention_days",
+    "changeset_retention_days": "changeset_retention_days",
+    "attempt_retention_days": "attempt_retention_days",
+    "delivery_allowed_networks": "delivery_allowed_networks",
+    "max_streams_per_principal": "max_streams_per_principal",
+    "max_decompressed_bytes": "max_decompressed_bytes",
+}
+
 SETTINGS = (
     Setting(
         name="host",
@@ -37,7 +47,7 @@ SETTINGS = (
         help="Where the log is kept: sqlite:///PATH.",
     ),
     Setting(
-        name="retention_days",
+        name="event_retention_days",
         type=float,
         default=0.0,
         help="Days that events are retained; 0 retains them for ever.",
@@ -49,7 +59,7 @@ SETTINGS = (
         help="Largest request body, as sent.",
     ),
     Setting(
-        name="max_unpacked_bytes",
+        name="max_decompressed_bytes",
         type=int,
         default=32 * 1024 * 1024,
         help="Largest request body after it was unpacked.",
@@ -103,7 +113,7 @@ SETTINGS = (
         help="Absolute folders, separated by commas, below which clients may name plan files.",
     ),
     Setting(
-        name="changeset_days",
+        name="changeset_retention_days",
         type=float,
         default=0.0,
         help="Days that a cleanup leaves change sets for; 0 leaves them for ever.",
@@ -259,7 +269,7 @@ SETTINGS = (
         help="Most requests a second of each principal; 0 is no limit.",
     ),
     Setting(
-        name="max_streams",
+        name="max_streams_per_principal",
         type=int,
         default=2_000,
         help="Most open streams of each principal.",
@@ -325,7 +335,7 @@ SETTINGS = (
         help="Address that receivers of webhooks reach the service by; the one it listens on.",
     ),
     Setting(
-        name="delivery_networks",
+        name="delivery_allowed_networks",
         type=str,
         default="",
         help="Private networks, separated by commas, that webhooks may reach, as 10.1.0.0/16.",
@@ -355,7 +365,7 @@ SETTINGS = (
         help="Requests to one receiver in a second; 0 is no limit.",
     ),
     Setting(
-        name="attempt_days",
+        name="attempt_retention_days",
         type=float,
         default=30.0,
         help="Days that attempts to deliver are kept; 0 keeps them for ever.",

@@ -312,81 +312,48 @@ class Cleanups(Protocol):
         ...
 
 
-class StoredKey(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key as it is kept: never the secret, only its hash."""
+#: An API key, or an access key of the vendor whose way of signing it is used with.
+AccessKeyKind = Literal["bluelink", "huawei", "aws"]
+CredentialKind = Literal["key", "bluelink", "huawei", "aws"]
 
+
+class Credential(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key or an access key, as it is kept. Times in ns since 1970 (UTC)."""
+
+    kind: CredentialKind
+    #: What a request names. No two credentials share one, whatever their kinds.
     id: str
     name: str
-    #: SHA-256 of the secret, which is random and 256 bits long.
-    digest: bytes
+    #: Of an API key, the SHA-256 of its secret, which is random and 256 bits long. Of an access
+    #: key, its secret encrypted: verifying a signature needs it back.
+    secret: bytes
     groups: tuple[str, ...]
     grants: tuple[Grant, ...]
-    #: ns since 1970 (UTC).
     created: int
-    revoked: int | None
+    revoked: int | None = None
 
 
-class Keys(Protocol):
-    """The API keys."""
+class Credentials(Protocol):
+    """API keys and access keys."""
 
-    async def add(self, key: StoredKey) -> None:
-        """Keep a new key."""
+    async def add(self, credential: Credential) -> None:
+        """Keep a new one; raises Conflict when its id is taken, by whatever kind."""
         ...
 
-    async def list(self) -> list[StoredKey]:
-        """Every key, the revoked ones too, oldest first."""
+    async def list(self) -> list[Credential]:
+        """Every one, oldest first, including revoked ones."""
         ...
 
-    async def get(self, id: str) -> StoredKey:
-        """The key; raises KeyNotFound."""
+    async def get(self, kind: CredentialKind, id: str) -> Credential:
+        """The credential of this kind; raises KeyNotFound."""
         ...
 
     async def revoke(self, id: str, time: int) -> None:
-        """Let the key open nothing from now on; raises KeyNotFound."""
+        """Revoke it, at ``time`` unless it is revoked already; raises KeyNotFound."""
         ...
 
-
-#: Whose way of signing it is.
-SignerKind = Literal["bluelink", "huawei", "aws"]
-
-
-class StoredSigner(msgspec.Struct, frozen=True, kw_only=True):
-    """A credential whose owner signs with a secret, which verifying needs back: it is sealed."""
-
-    kind: SignerKind
-    #: What a request names; no two have the same, of whatever kind.
-    id: str
-    name: str
-    #: The secret, encrypted.
-    sealed: bytes
-    groups: tuple[str, ...]
-    grants: tuple[Grant, ...]
-    #: ns since 1970 (UTC).
-    created: int
-    revoked: int | None
-
-
-class Signers(Protocol):
-    """The credentials that sign."""
-
-    async def add(self, signer: StoredSigner) -> None:
-        """Keep a new one; raises Conflict when there is one of this id, of whatever kind."""
-        ...
-
-    async def list(self) -> list[StoredSigner]:
-        """Every one, the revoked ones too, oldest first."""
-        ...
-
-    async def get(self, kind: SignerKind, id: str) -> StoredSigner:
-        """The one; raises KeyNotFound."""
-        ...
-
-    async def revoke(self, kind: SignerKind, id: str, time: int) -> None:
-        """Let it open nothing from now on; raises KeyNotFound."""
-        ...
-
-    async def reseal(self, kind: SignerKind, id: str, sealed: bytes) -> None:
-        """Keep the same secret, encrypted anew; raises KeyNotFound."""
+    async def replace_secret(self, id: str, secret: bytes) -> None:
+        """Keep the same secret, encrypted with another key; raises KeyNotFound."""
         ...
 
 
@@ -437,7 +404,7 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Events that are tried again, and those that were given up.
     pending: int = 0
-    parked: int = 0
+    dead_lettered: int = 0
     #: When the next of them is tried, in ns since 1970.
     due: int | None = None
 
@@ -470,7 +437,9 @@ class Deliveries(Protocol):
         """What is to be tried again, in the order of the log."""
         ...
 
-    async def parked(self, subscription: str, *, after: int = 0, limit: int = 100) -> list[Pending]:
+    async def dead_letters(
+        self, subscription: str, *, after: int = 0, limit: int = 100
+    ) -> list[Pending]:
         """What was given up, in the order of the log, after a position."""
         ...
 
@@ -484,7 +453,7 @@ class Deliveries(Protocol):
         """Let one event be sent again, at once."""
         ...
 
-    async def redeliver_parked(self, subscription: str, since: int) -> int:
+    async def redeliver_dead_lettered(self, subscription: str, since: int) -> int:
         """Let those be sent again, in their order, that were given up and first tried at this time
         (ns) or later; return how many.
         """
@@ -498,7 +467,7 @@ class Deliveries(Protocol):
         """How its deliveries are going."""
         ...
 
-    async def parked_counts(self) -> dict[str, int]:
+    async def dead_letter_counts(self) -> dict[str, int]:
         """How many events were given up, by subscription; those without are left out."""
         ...
 
@@ -594,13 +563,8 @@ class Store(Protocol):
         ...
 
     @property
-    def keys(self) -> Keys:
-        """Who may ask, with an API key."""
-        ...
-
-    @property
-    def signers(self) -> Signers:
-        """Who may ask, with a signature."""
+    def credentials(self) -> Credentials:
+        """API keys and access keys."""
         ...
 
     async def ready(self) -> None:

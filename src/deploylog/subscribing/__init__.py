@@ -36,7 +36,7 @@ MAX_SUBSCRIPTIONS = 100
 MAX_SCOPES = 100
 
 #: Credentials that end by themselves, or that stand for nobody.
-_NOT_FOR_OWNERS = ("token", "secret", "stranger")
+_NOT_FOR_OWNERS = ("token", "secret", "unauthenticated")
 
 #: How often a change is tried that somebody else's gets in the way of.
 _TRIES = 5
@@ -54,7 +54,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     backlog: Backlog
 
 
-class Parked(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """An event that was given up."""
 
     pending: Pending
@@ -98,7 +98,7 @@ class Subscribing:
         """Subscribe; the secret is there if it was drawn, and is told nowhere else.
 
         Raises Forbidden, InvalidSubscription, InvalidCursor, CursorExpired, Conflict when there
-        are ``MAX_SUBSCRIPTIONS``, or NoSealingKey.
+        are ``MAX_SUBSCRIPTIONS``, or NoEncryptionKey.
         """
         owner = owner_of(principal)
         filter = self._filter(principal, new.filter, new.format)
@@ -140,7 +140,7 @@ class Subscribing:
     ) -> tuple[Subscription, str | None]:
         """Sign with another secret, and for ``overlap`` ns with the former ones, too.
 
-        The secret is there if it was drawn. Raises InvalidSubscription, Conflict or NoSealingKey.
+        The secret is there if it was drawn. Raises InvalidSubscription, Conflict, NoEncryptionKey.
         """
         told: str | None = None
 
@@ -207,10 +207,10 @@ class Subscribing:
         await self._store.deliveries.redeliver(found.id, event.position)
         self._tell()
 
-    async def redeliver_parked(self, principal: Principal, id: str, since: int) -> int:
+    async def redeliver_dead_lettered(self, principal: Principal, id: str, since: int) -> int:
         """Send those again that were given up and first tried since then (ns); how many."""
         found = await self.get(principal, id)
-        number = await self._store.deliveries.redeliver_parked(found.id, since)
+        number = await self._store.deliveries.redeliver_dead_lettered(found.id, since)
         self._tell()
         return number
 
@@ -235,14 +235,14 @@ class Subscribing:
             before = page[-1].number
         return [msgspec.structs.replace(each, response="") for each in shown[:limit]]
 
-    async def parked(
+    async def dead_letters(
         self, principal: Principal, id: str, *, after: int, limit: int
-    ) -> list[Parked]:
+    ) -> list[DeadLetter]:
         """What was given up, in the order of the log; for others than the owner, of events that
         they may see.
         """
         found = await self.get(principal, id)
-        read = self._store.deliveries.parked
+        read = self._store.deliveries.dead_letters
         if _owns(principal, found):
             shown = await read(found.id, after=after, limit=limit)
         else:
@@ -254,7 +254,8 @@ class Subscribing:
                     break
                 after = page[-1].position
         return [
-            Parked(pending=each, event=await self._id_at(each.position)) for each in shown[:limit]
+            DeadLetter(pending=each, event=await self._id_at(each.position))
+            for each in shown[:limit]
         ]
 
     async def _visible(self, principal: Principal, positions: Iterable[int]) -> set[int]:

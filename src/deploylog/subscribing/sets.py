@@ -85,7 +85,7 @@ class SubscriptionSets:
         """Let the set hold these and no others.
 
         What is there already, and the same, stays as it is; what differs is the principal's
-        from then on. Raises Forbidden, InvalidSubscription, Conflict or NoSealingKey.
+        from then on. Raises Forbidden, InvalidSubscription, Conflict or NoEncryptionKey.
         """
         _require(principal, "write", collection)
         _check(wanted)

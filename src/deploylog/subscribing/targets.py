@@ -38,7 +38,7 @@ def aim_at(kind: Kind, before: Target, aim: Aim, *, check_url: CheckUrl) -> Targ
 
 def usual_order(target: Target) -> Order:
     """By lane for a Slack bot, which has a message for each deployment; else strict."""
-    return "lane" if target.token else "strict"
+    return "per_deployment" if target.token else "strict"
 
 
 def show(kind: Kind, target: Target) -> str:

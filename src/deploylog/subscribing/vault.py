@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from deploylog.errors import Conflict, InvalidSubscription, NoSealingKey, OperatorError
+from deploylog.errors import Conflict, InvalidSubscription, NoEncryptionKey, OperatorError
 from deploylog.store.base import Subscriptions
 from deploylog.subscribing.asked import Aim
 from deploylog.subscribing.targets import CheckUrl, aim_at
@@ -28,7 +28,7 @@ class Sealing(Protocol):
 
 
 class Vault:
-    """Seals targets and secrets, and raises NoSealingKey where it would need a seal."""
+    """Seals targets and secrets, and raises NoEncryptionKey where it would need a seal."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Vault:
         return self._target(subscription.target)
 
     def secrets(self, subscription: Subscription) -> tuple[bytes, ...]:
-        """The secrets that sign now, the newest first; raises OperatorError, or NoSealingKey."""
+        """The secrets that sign now, the newest first; raises OperatorError, or NoEncryptionKey."""
         now = self._clock()
         return tuple(
             self._parse_secret(self._required().open(term.sealed))
@@ -105,9 +105,9 @@ class Vault:
 
     def _required(self) -> Sealing:
         if self._seal is None:
-            raise NoSealingKey(
-                "the service has no sealing key, so it cannot keep secrets: make one with: "
-                "deploylog keys new-sealing-key, and start the service with secret_key_file"
+            raise NoEncryptionKey(
+                "the service has no encryption key, so it cannot keep secrets: make one with: "
+                "deploylog keys new-encryption-key, and start the service with secret_key_file"
             )
         return self._seal
 
@@ -127,11 +127,11 @@ async def require_opened(subscriptions: Subscriptions, vault: Vault) -> None:
 
 def _require_opened(subscription: Subscription, vault: Vault) -> None:
     named = f"subscription {subscription.id}"
-    otherwise = f"if that key is lost: deploylog keys drop-subscription {subscription.id}"
+    otherwise = f"if that key is lost: deploylog subscriptions delete {subscription.id} --store …"
     try:
         vault.target(subscription)
         vault.secrets(subscription)
-    except NoSealingKey as error:
+    except NoEncryptionKey as error:
         raise OperatorError(
             f"{named} is sealed: put the encryption key back beside the store, or name its file "
             f"with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE; {otherwise}"

@@ -161,7 +161,7 @@ async def test_a_time_that_no_event_can_have_is_refused(server: Local, time: str
 async def test_a_project_is_needed_and_others_are_refused(server: Local, store: Store):
     stored, key = make_key(name="eb", groups=(), grants=[parse_grant("write:project/acme")],
                            now=now())  # fmt: skip
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     headers = {"x-api-key": key}
     told = envelope(ARN, "CREATE_IN_PROGRESS")
 
@@ -176,7 +176,7 @@ async def test_a_project_is_needed_and_others_are_refused(server: Local, store: 
 
 async def test_a_stranger_tells_nothing(server: Local, store: Store):
     stored, _ = make_key(name="x", groups=(), grants=[parse_grant("admin:/")], now=now())
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
 
     answer = await tell(server, envelope(ARN, "CREATE_IN_PROGRESS"))
 

@@ -40,7 +40,7 @@ async def send(server: Local, body: bytes, type: str) -> Answer:
 async def key_of(store: Store, grant: str) -> dict[str, str]:
     """The header of a new key with this grant."""
     stored, key = make_key(name="one", groups=(), grants=[parse_grant(grant)], now=now())
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return {"X-API-Key": key}
 
 

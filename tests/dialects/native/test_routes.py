@@ -317,7 +317,7 @@ async def test_an_unknown_parameter_of_an_append_is_named_and_nothing_recorded(s
 @pytest.fixture
 async def narrow(store: Store) -> AsyncIterator[Local]:
     """A server that takes little."""
-    limits = {"max_body_bytes": 20_000, "max_unpacked_bytes": 40_000, "max_batch_events": 10}
+    limits = {"max_body_bytes": 20_000, "max_decompressed_bytes": 40_000, "max_batch_events": 10}
     async with running(store, **limits) as server:
         yield server
 

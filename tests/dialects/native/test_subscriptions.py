@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploylog.auth.apikey import make_key
-from deploylog.auth.seal import make_sealing_key
+from deploylog.auth.seal import make_encryption_key
 from deploylog.delivery.signing import make_secret
 from deploylog.principals import parse_grant
 from deploylog.store.base import Store
@@ -35,7 +35,7 @@ BOT = {"name": "bot", "kind": "slack", "token": TOKEN, "channel": "#deploys"}
 @pytest.fixture
 def sealing(tmp_path: Path) -> str:
     file = tmp_path / "sealing"
-    file.write_text(make_sealing_key())
+    file.write_text(make_encryption_key())
     return str(file)
 
 
@@ -49,7 +49,9 @@ async def server(store: Store, sealing: str) -> AsyncIterator[Local]:
 async def near(store: Store, sealing: str) -> AsyncIterator[Local]:
     """A service that may call receivers of this machine."""
     networks = "127.0.0.0/8"
-    async with running(store, secret_key_file=sealing, delivery_networks=networks) as server:
+    async with running(
+        store, secret_key_file=sealing, delivery_allowed_networks=networks
+    ) as server:
         yield server
 
 
@@ -64,7 +66,7 @@ async def key(
     stored, text = make_key(
         name=name, groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
     )
-    await store.keys.add(stored)
+    await store.credentials.add(stored)
     return {"Authorization": f"Bearer {text}"}
 
 
@@ -103,7 +105,7 @@ async def told_until(server: Running, id: str, **what: object) -> Any:
 async def test_a_subscription_is_answered_with_all_that_may_be_told(server: Local):
     [_, last] = await server.append([line(), line()])
     body = WEBHOOK | {
-        "format": "escape", "order": "lane", "from": last,
+        "format": "escape", "order": "per_deployment", "from": last,
         "scopes": ["project/acme/", "state/a b"],
         "filter": {"type": ["state.deployment.*"], "actor": ["ann", "bob.*"]},
     }  # fmt: skip
@@ -124,9 +126,10 @@ async def test_a_subscription_is_answered_with_all_that_may_be_told(server: Loca
     assert told == {
         "id": told["id"], "name": "ops", "kind": "webhook", "format": "escape",
         "target": "https://hooks.example.com:8443/…", "scopes": ["project/acme", "state/a%20b"],
-        "filter": {"actor": ["ann", "bob.*"]}, "order": "lane", "state": "active", "reason": None,
-        "owner": "anybody", "checkpoint": "2", "lag": 0, "failing_since": None, "pending": 0,
-        "parked": 0, "next_try": None,
+        "filter": {"actor": ["ann", "bob.*"]}, "order": "per_deployment", "state": "active",
+        "reason": None,
+        "owner": "anonymous", "checkpoint": "2", "lag": 0, "failing_since": None, "pending": 0,
+        "dead_lettered": 0, "next_try": None,
     }  # fmt: skip
 
 
@@ -209,7 +212,7 @@ async def test_no_operation_takes_a_parameter_that_it_does_not_know(server: Loca
         await server.ask("PATCH", f"{one}?x=1", data=b"{}"),
         await server.ask("DELETE", f"{one}?x=1"),
         await server.get(f"{one}/attempts?x=1"),
-        await server.get(f"{one}/parked?x=1"),
+        await server.get(f"{one}/dead-letters?x=1"),
         *[await act(server, told["id"], f"{what}?x=1") for what in ("pause", "resume", "test")],
     ]
 
@@ -223,7 +226,7 @@ async def test_without_a_sealing_key_there_are_no_subscriptions(store: Store):
         answer = await create(server, WEBHOOK)
         listed = await server.get(SUBSCRIPTIONS)
 
-    assert_problem(answer, 409, "no-sealing-key")
+    assert_problem(answer, 409, "no-encryption-key")
     assert "secret_key_file" in answer.json["detail"]
     assert listed.json == {"subscriptions": []}
 
@@ -266,7 +269,8 @@ async def test_one_may_not_subscribe_to_what_one_may_not_see(server: Local, stor
 async def test_a_change_is_answered_with_what_it_is_now(server: Local):
     told = await created(server)
     body = {
-        "name": "all", "url": "http://other.example/x", "order": "lane", "scopes": ["project/b"],
+        "name": "all", "url": "http://other.example/x", "order": "per_deployment",
+        "scopes": ["project/b"],
         "filter": {"type": ["x.*"]},
     }  # fmt: skip
 
@@ -297,7 +301,7 @@ async def test_a_subscription_waits_goes_on_and_ends(server: Local):
     resumed = (await act(server, told["id"], "resume")).json
     deleted = await server.ask("DELETE", one)
 
-    assert (paused["state"], paused["reason"]) == ("paused", "paused by anybody")
+    assert (paused["state"], paused["reason"]) == ("paused", "paused by anonymous")
     assert (resumed["state"], resumed["reason"]) == ("active", None)
     assert (deleted.status, deleted.body) == (204, b"")
     assert_problem(await server.get(one), 404, "subscription-not-found")
@@ -342,18 +346,18 @@ async def test_what_became_of_deliveries_is_told(near: Local):
     async with receiving(REFUSED) as receiver:
         told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
         [event] = await near.append([line()])
-        told = await told_until(near, told["id"], parked=1, lag=0)
+        told = await told_until(near, told["id"], dead_lettered=1, lag=0)
     one = f"{SUBSCRIPTIONS}/{told['id']}"
 
     attempts = (await near.get(f"{one}/attempts")).json
-    parked = (await near.get(f"{one}/parked")).json
+    dead_letters = (await near.get(f"{one}/dead-letters")).json
 
     assert (told["checkpoint"], told["lag"], told["pending"]) == ("1", 0, 0)
-    [attempted], [given_up] = attempts["attempts"], parked["parked"]
+    [attempted], [given_up] = attempts["attempts"], dead_letters["dead_letters"]
     assert attempted.pop("started").endswith("Z")
     assert 0 <= attempted.pop("latency_ms") < 20_000
     assert attempted == {
-        "event": event, "position": "1", "result": "parked", "status": 400,
+        "event": event, "position": "1", "result": "dead_lettered", "status": 400,
         "error": "Slack answers 400: invalid_payload", "response": "invalid_payload",
         "next_try": None,
     }  # fmt: skip
@@ -363,14 +367,14 @@ async def test_what_became_of_deliveries_is_told(near: Local):
     }  # fmt: skip
 
 
-async def test_attempts_and_parked_events_are_paged(near: Local):
+async def test_attempts_and_dead_letters_are_paged(near: Local):
     async with receiving(REFUSED, REFUSED, REFUSED) as receiver:
         told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
         await near.append([line() for _ in range(3)])
-        await told_until(near, told["id"], parked=3)
+        await told_until(near, told["id"], dead_lettered=3)
 
-    for what, name, order in (("attempts", "before", "321"), ("parked", "after", "123")):
-        path = f"{SUBSCRIPTIONS}/{told['id']}/{what}?limit=2"
+    for what, name, order in (("attempts", "before", "321"), ("dead_letters", "after", "123")):
+        path = f"{SUBSCRIPTIONS}/{told['id']}/{what.replace('_', '-')}?limit=2"
         first = (await near.get(path)).json
         second = (await near.get(f"{path}&{name}={first['next']}")).json
         assert [each["position"] for each in first[what] + second[what]] == list(order)
@@ -381,13 +385,13 @@ async def test_an_event_is_sent_again(near: Local):
     async with receiving(REFUSED, REFUSED) as receiver:
         told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
         [first, _] = await near.append([line(), line()])
-        await told_until(near, told["id"], parked=2)
+        await told_until(near, told["id"], dead_lettered=2)
 
         one = await act(near, told["id"], "redeliver", {"event": first})
-        await told_until(near, told["id"], parked=1, pending=0)
+        await told_until(near, told["id"], dead_lettered=1, pending=0)
         later = await act(near, told["id"], "redeliver", {"since": "2100-01-01T00:00:00Z"})
         all_ = await act(near, told["id"], "redeliver", {"since": "-1h"})
-        await told_until(near, told["id"], parked=0, pending=0)
+        await told_until(near, told["id"], dead_lettered=0, pending=0)
 
     assert [answer.status for answer in (one, later, all_)] == [202] * 3
     assert [answer.json["events"] for answer in (one, later, all_)] == [1, 0, 1]
@@ -440,7 +444,7 @@ async def test_there_is_nothing_of_what_there_is_not(server: Local, id: str):
         await server.ask("PATCH", one, data=b"{}"),
         await server.ask("DELETE", one),
         await server.get(f"{one}/attempts"),
-        await server.get(f"{one}/parked"),
+        await server.get(f"{one}/dead-letters"),
         *[await act(server, id, what) for what in ("pause", "resume", "rotate-secret", "test")],
         await act(server, id, "redeliver", {"since": "-1h"}),
     ]
@@ -467,7 +471,7 @@ async def test_a_secret_is_nowhere_but_in_the_one_answer(tmp_path: Path, sealing
         for each in (told, given, bot):
             one = f"{SUBSCRIPTIONS}/{each['id']}"
             said.append((await service.ask("PATCH", one, json={"name": "x"})).body)
-            paths = (one, f"{one}/attempts", f"{one}/parked")
+            paths = (one, f"{one}/attempts", f"{one}/dead-letters")
             said += [(await service.get(path)).body for path in paths]
             said += [(await act(service, each["id"], what)).body for what in ("pause", "resume")]
         paths = (SUBSCRIPTIONS, "/log/v1/events", "/metrics")

@@ -22,7 +22,7 @@ from deploylog.dialects.stackviews.views import StackViews
 from deploylog.errors import DeploylogError, DeploymentNotFound, Forbidden, StackNotFound
 from deploylog.events import Event
 from deploylog.planfiles import PlanFiles
-from deploylog.principals import ANYBODY, Principal
+from deploylog.principals import ANONYMOUS, Principal
 from deploylog.scope import contains, deployment_scope
 from deploylog.service import EventService
 from deploylog.staging import Staging
@@ -101,7 +101,7 @@ class Authenticated:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["principal"] = ANYBODY
+        scope.setdefault("state", {})["principal"] = ANONYMOUS
         await self.app(scope, receive, send)
 
 

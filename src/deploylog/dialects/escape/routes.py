@@ -12,7 +12,7 @@ from deploylog.dialects.escape.subscriptions import (
 )
 from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import InvalidInput, Unauthenticated
-from deploylog.principals import ANYBODY
+from deploylog.principals import ANONYMOUS
 from deploylog.scope import Scope
 
 #: The paths below which EscapeKit answers what nobody knows.
@@ -109,7 +109,7 @@ class Escape:
     async def create(self, request: Request) -> Response:
         """Record an event."""
         principal = request.state.principal
-        if self._parts.escape_has_secret and principal.kind == ANYBODY.kind:
+        if self._parts.escape_has_secret and principal.kind == ANONYMOUS.kind:
             raise Unauthenticated
         principal.require_some("write")
         body = await read_body(request, self._parts.limits.at_most(_EVENT_BYTES))

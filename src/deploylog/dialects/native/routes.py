@@ -15,7 +15,7 @@ from deploylog.dialects.parts import Endpoint, Parts
 from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput, MethodNotAllowed
 from deploylog.ingest.cloudevents import Defaults
 from deploylog.ingest.plan import parse_plan
-from deploylog.principals import ANYBODY, Principal
+from deploylog.principals import ANONYMOUS, Principal
 from deploylog.scope import ROOT
 from deploylog.service import NewDeployment, Start
 from deploylog.sse import EventStream, Frames
@@ -297,7 +297,7 @@ def _new_changeset(parameters: wire.Parameters, principal: Principal) -> NewChan
         id=parameters.one("id"),
         location=parameters.one("location") or "",
         destroy=parameters.choice("destroy", ("false", "true")) == "true",
-        actor=parameters.one("actor") or (None if principal == ANYBODY else principal.name),
+        actor=parameters.one("actor") or (None if principal == ANONYMOUS else principal.name),
         groups=parameters.all("group"),
     )
     parameters.done()

@@ -18,14 +18,13 @@ from deploylog.store.sqlite.catalogue import SqliteCatalogue
 from deploylog.store.sqlite.changesets import SqliteChangesets
 from deploylog.store.sqlite.cleanups import SqliteCleanups
 from deploylog.store.sqlite.connection import connect, one_row, one_value, opening, store_errors
+from deploylog.store.sqlite.credentials import SqliteCredentials
 from deploylog.store.sqlite.deliveries import SqliteDeliveries
 from deploylog.store.sqlite.files import StoreFiles
-from deploylog.store.sqlite.keys import SqliteKeys
 from deploylog.store.sqlite.log import SqliteLog
 from deploylog.store.sqlite.moved import Moved
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.recorder import Recorder
-from deploylog.store.sqlite.signers import SqliteSigners
 from deploylog.store.sqlite.subscriptions import SqliteSubscriptions
 from deploylog.store.sqlite.writer import Writer
 
@@ -52,8 +51,7 @@ class SqliteStore:
         self.cleanups = SqliteCleanups(writer, readers)
         self.subscriptions = SqliteSubscriptions(writer, readers)
         self.deliveries = SqliteDeliveries(writer, readers)
-        self.keys = SqliteKeys(writer, readers)
-        self.signers = SqliteSigners(writer, readers)
+        self.credentials = SqliteCredentials(writer, readers)
 
     async def ready(self) -> None:
         """See ``Store``."""

@@ -53,14 +53,14 @@ WHERE number = ? AND state IN ('active', 'failing')
 """
 
 _PEND = """
-INSERT INTO pending (subscription, position, lane, tries, first, due, parked, error)
+INSERT INTO pending (subscription, position, lane, tries, first, due, dead_lettered, error)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (subscription, position) DO UPDATE SET
     lane = excluded.lane, tries = excluded.tries, first = excluded.first, due = excluded.due,
-    parked = excluded.parked, error = excluded.error
+    dead_lettered = excluded.dead_lettered, error = excluded.error
 """
 
-_PENDING = "SELECT position, lane, tries, first, due, parked, error FROM pending"
+_PENDING = "SELECT position, lane, tries, first, due, dead_lettered, error FROM pending"
 
 _OF = "subscription = (SELECT number FROM subscriptions WHERE id = ?)"
 
@@ -75,20 +75,20 @@ _INSERT_ATTEMPTS = (
 _ATTEMPT_COLUMNS = 10
 
 _BACKLOG = f"""
-SELECT count(*) FILTER (WHERE NOT parked), count(*) FILTER (WHERE parked),
-    min(due) FILTER (WHERE NOT parked)
+SELECT count(*) FILTER (WHERE NOT dead_lettered), count(*) FILTER (WHERE dead_lettered),
+    min(due) FILTER (WHERE NOT dead_lettered)
 FROM pending WHERE {_OF}
 """
 
-_PARKED_COUNTS = """
-SELECT s.id, count(*) FROM pending INDEXED BY pending_parked
+_DEAD_LETTER_COUNTS = """
+SELECT s.id, count(*) FROM pending INDEXED BY pending_dead_lettered
 JOIN subscriptions AS s ON s.number = subscription
-WHERE parked GROUP BY subscription
+WHERE dead_lettered GROUP BY subscription
 """
 
 _AGAIN = f"""
-UPDATE pending SET parked = 0, tries = 0, first = NULL, due = 0, lane = '{REDELIVERED}'
-WHERE subscription = ? AND parked AND first >= ?
+UPDATE pending SET dead_lettered = 0, tries = 0, first = NULL, due = 0, lane = '{REDELIVERED}'
+WHERE subscription = ? AND dead_lettered AND first >= ?
 """
 
 #: The first that stays; times rise with numbers, but for what was under way at once.
@@ -128,14 +128,16 @@ class SqliteDeliveries:
 
     async def pending(self, subscription: str) -> list[Pending]:
         """See ``Deliveries``."""
-        sql = f"{_PENDING} WHERE {_OF} AND NOT parked ORDER BY position"
+        sql = f"{_PENDING} WHERE {_OF} AND NOT dead_lettered ORDER BY position"
         return [
             _pending_of(row) for row in await self._readers.background.rows(sql, (subscription,))
         ]
 
-    async def parked(self, subscription: str, *, after: int = 0, limit: int = 100) -> list[Pending]:
+    async def dead_letters(
+        self, subscription: str, *, after: int = 0, limit: int = 100
+    ) -> list[Pending]:
         """See ``Deliveries``."""
-        sql = f"{_PENDING} WHERE {_OF} AND parked AND position > ? ORDER BY position LIMIT ?"
+        sql = f"{_PENDING} WHERE {_OF} AND dead_lettered AND position > ? ORDER BY position LIMIT ?"
         rows = await self._readers.background.rows(sql, (subscription, after, limit))
         return [_pending_of(row) for row in rows]
 
@@ -159,7 +161,7 @@ class SqliteDeliveries:
 
         await self._writer.call(redeliver)
 
-    async def redeliver_parked(self, subscription: str, since: int) -> int:
+    async def redeliver_dead_lettered(self, subscription: str, since: int) -> int:
         """See ``Deliveries``."""
 
         def redeliver(connection: apsw.Connection) -> int:
@@ -183,12 +185,14 @@ class SqliteDeliveries:
 
     async def backlog(self, subscription: str) -> Backlog:
         """See ``Deliveries``."""
-        [(pending, parked, due)] = await self._readers.background.rows(_BACKLOG, (subscription,))
-        return Backlog(pending=pending, parked=parked, due=due)
+        [(pending, dead_lettered, due)] = await self._readers.background.rows(
+            _BACKLOG, (subscription,)
+        )
+        return Backlog(pending=pending, dead_lettered=dead_lettered, due=due)
 
-    async def parked_counts(self) -> dict[str, int]:
+    async def dead_letter_counts(self) -> dict[str, int]:
         """See ``Deliveries``."""
-        return dict(await self._readers.background.rows(_PARKED_COUNTS))
+        return dict(await self._readers.background.rows(_DEAD_LETTER_COUNTS))
 
     async def forget(self, started_before: int) -> int:
         """See ``Deliveries``."""
@@ -273,20 +277,20 @@ def _pending_row(number: int, pending: Pending) -> tuple[SqlValue, ...]:
         pending.tries,
         pending.first,
         pending.due,
-        pending.parked,
+        pending.dead_lettered,
         pending.error,
     )
 
 
 def _pending_of(row: tuple[Any, ...]) -> Pending:
-    position, lane, tries, first, due, parked, error = row
+    position, lane, tries, first, due, dead_lettered, error = row
     return Pending(
         position=position,
         lane=lane,
         tries=tries,
         first=first,
         due=due,
-        parked=bool(parked),
+        dead_lettered=bool(dead_lettered),
         error=error,
     )
 

@@ -5,8 +5,8 @@ from deploylog.dialects.native.subscriptions.wire import (
     AttemptBody,
     AttemptPage,
     ChangeBody,
+    DeadLetterPage,
     NewBody,
-    ParkedPage,
     RedeliverBody,
     Redelivered,
     RotateBody,
@@ -128,12 +128,12 @@ OPERATIONS = (
     _operation(
         "listParked",
         "GET",
-        f"{_ONE}/parked",
+        f"{_ONE}/dead-letters",
         "List events that were given up, in the order of the log",
         parameters=(
             Parameter(name="after", help="Only events after this position."),
             _LIMIT,
         ),
-        answer=Body(help="A page of events.", type=ParkedPage),
+        answer=Body(help="A page of events.", type=DeadLetterPage),
     ),
 )

@@ -34,7 +34,7 @@ def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
         ("POST", f"{one}/test", native.test),
         ("POST", f"{one}/redeliver", native.redeliver),
         ("GET", f"{one}/attempts", native.attempts),
-        ("GET", f"{one}/parked", native.parked),
+        ("GET", f"{one}/dead-letters", native.dead_letters),
     ]
 
 
@@ -110,7 +110,7 @@ class Subscriptions:
         if isinstance(asked, str):
             await self._subscribing.redeliver(*_asked(request), asked)
         else:
-            events = await self._subscribing.redeliver_parked(*_asked(request), asked)
+            events = await self._subscribing.redeliver_dead_lettered(*_asked(request), asked)
         return _answer(wire.Redelivered(events=events), status=202)
 
     async def attempts(self, request: Request) -> Response:
@@ -121,13 +121,13 @@ class Subscriptions:
         found = await self._subscribing.attempts(*_asked(request), before=before, limit=limit)
         return _answer(wire.render_attempts(found, limit=limit))
 
-    async def parked(self, request: Request) -> Response:
+    async def dead_letters(self, request: Request) -> Response:
         """List what was given up."""
         parameters = _parameters(request)
         after, limit = _place(parameters, "after", 0), _limit(parameters)
         parameters.done()
-        found = await self._subscribing.parked(*_asked(request), after=after, limit=limit)
-        return _answer(wire.render_parked(found, limit=limit))
+        found = await self._subscribing.dead_letters(*_asked(request), after=after, limit=limit)
+        return _answer(wire.render_dead_letters(found, limit=limit))
 
     async def _body(self, request: Request) -> bytes:
         _parameters(request).done()

@@ -11,7 +11,7 @@ from deploylog.errors import InvalidFilter, InvalidInput, InvalidSubscription
 from deploylog.filters import AnyOf, Filter, any_of
 from deploylog.scope import Scope, parse_scope
 from deploylog.store.base import RecordedAttempt
-from deploylog.subscribing import Parked, Standing
+from deploylog.subscribing import DeadLetter, Standing
 from deploylog.subscribing.asked import Aim, Change, NewSubscription
 from deploylog.subscriptions import (
     Attempt,
@@ -62,7 +62,7 @@ class NewBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     format: Format = "cloudevents"
     scopes: tuple[str, ...] = ()
     filter: FilterBody = FilterBody()
-    #: ``lane`` with a bot's token, else ``strict``.
+    #: ``per_deployment`` with a bot's token, else ``strict``.
     order: Order | None = None
     start: str = msgspec.field(name="from", default="now")
 
@@ -91,7 +91,7 @@ class RotateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class RedeliverBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One event, or all parked ones that were first tried since a time."""
+    """One event, or all dead letters that were first tried since a time."""
 
     event: str | None = None
     since: str | None = None
@@ -121,13 +121,13 @@ class SubscriptionBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     #: The owner's name.
     owner: str
     created: str
-    #: A position: everything at or below it is delivered, parked, or pending.
+    #: A position: everything at or below it is delivered, dead-lettered or pending.
     checkpoint: str
     #: Events of the log after the checkpoint.
     lag: int
     failing_since: str | None
     pending: int
-    parked: int
+    dead_lettered: int
     next_try: str | None
     secrets: list[SecretBody]
     #: Once: in the answer to the request that had it drawn.
@@ -162,7 +162,7 @@ class AttemptPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     next: str | None = None
 
 
-class ParkedBody(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetterBody(msgspec.Struct, frozen=True, kw_only=True):
     """An event that was given up."""
 
     #: Its id; nothing when it is no longer retained.
@@ -173,10 +173,10 @@ class ParkedBody(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
 
 
-class ParkedPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A page of parked events, in the order of the log."""
+class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A page of dead letters, in the order of the log."""
 
-    parked: list[ParkedBody]
+    dead_letters: list[DeadLetterBody]
     next: str | None = None
 
 
@@ -309,7 +309,7 @@ def render_subscription(standing: Standing, *, secret: str | None = None) -> Sub
         lag=standing.lag,
         failing_since=_time(subscription.failing_since),
         pending=backlog.pending,
-        parked=backlog.parked,
+        dead_lettered=backlog.dead_lettered,
         next_try=_time(backlog.due),
         secrets=[_secret(term) for term in subscription.secrets],
         secret=secret,
@@ -339,21 +339,21 @@ def render_attempt(attempt: Attempt) -> AttemptBody:
     )
 
 
-def render_parked(parked: Sequence[Parked], *, limit: int) -> ParkedPage:
+def render_dead_letters(dead_letters: Sequence[DeadLetter], *, limit: int) -> DeadLetterPage:
     """A page of what was given up."""
-    return ParkedPage(
-        parked=[_parked(each) for each in parked],
-        next=str(parked[-1].pending.position) if len(parked) == limit else None,
+    return DeadLetterPage(
+        dead_letters=[_dead_letter(each) for each in dead_letters],
+        next=str(dead_letters[-1].pending.position) if len(dead_letters) == limit else None,
     )
 
 
-def _parked(parked: Parked) -> ParkedBody:
-    return ParkedBody(
-        event=parked.event,
-        position=str(parked.pending.position),
-        tries=parked.pending.tries,
-        first_try=_time(parked.pending.first),
-        error=parked.pending.error,
+def _dead_letter(dead_letter: DeadLetter) -> DeadLetterBody:
+    return DeadLetterBody(
+        event=dead_letter.event,
+        position=str(dead_letter.pending.position),
+        tries=dead_letter.pending.tries,
+        first_try=_time(dead_letter.pending.first),
+        error=dead_letter.pending.error,
     )
 
 
