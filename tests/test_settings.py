@@ -141,8 +141,8 @@ def test_settings_cannot_be_changed():
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("event_retention_days", "use event_retention_days"),
-        ("max_decompressed_bytes", "use max_decompressed_bytes"),
+        ("retention_days", "use event_retention_days"),
+        ("max_unpacked_bytes", "use max_decompressed_bytes"),
         ("plan_folder", "did you mean plan_folders?"),
         ("colour", "'colour'"),
     ],

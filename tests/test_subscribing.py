@@ -499,7 +499,7 @@ async def test_attempts_and_what_was_given_up_show_others_only_events_that_they_
             attempts.append(page[0].position)
             before = page[0].number
         dead_lettered, after = [], 0
-        while left := await subscribing.dead_lettered(who, mine.id, after=after, limit=1):
+        while left := await subscribing.dead_letters(who, mine.id, after=after, limit=1):
             after = left[0].pending.position
             dead_lettered.append(after)
         return attempts, dead_lettered

@@ -156,6 +156,6 @@ async def test_keys_add_seals_with_the_key_of_the_service(url: str, key: KeyFile
     )  # fmt: skip
     resealed = keys("rotate-encryption", DEPLOYLOG_SECRET_KEY_FILE="")
 
-    assert (added.code, resealed.out) == (0, "resealed 1\n")
+    assert (added.code, resealed.out) == (0, "re-encrypted 1\n")
     keys.seal(key.text)
     assert await keys.signed_by(added.pair["keyId"], added.pair["secretKey"]) is not None

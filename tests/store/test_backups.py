@@ -18,6 +18,7 @@ from deploylog.errors import InvalidCursor, OperatorError, SchemaTooNew
 from deploylog.events import Event
 from deploylog.following import Followers
 from deploylog.hub import Hub
+from deploylog.principals import ANONYMOUS
 from deploylog.service import EventService
 from deploylog.store import backup_store, migrate_store, open_store, restore_store
 from deploylog.store.base import Contents, Query
@@ -261,7 +262,7 @@ async def test_no_cursor_of_the_log_that_was_stands_for_an_event_of_the_restored
     async with open_store(url, observer=Commits()) as store:
         [given_again] = await store.log.append(new_events(1))
         service = EventService(store, Hub(store.log), followers=Followers(most=1), clock=now)
-        start = await service.start_after(lost.id)
+        start = await service.start_after(ANONYMOUS, lost.id)
         with pytest.raises(InvalidCursor):
             service.position(lost.id)
         assert await store.log.token_key() != token_key

@@ -24,12 +24,12 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 #: Former names of settings.
 RENAMED = {
-    "event_retention_days": "event_retention_days",
-    "changeset_retention_days": "changeset_retention_days",
-    "attempt_retention_days": "attempt_retention_days",
-    "delivery_allowed_networks": "delivery_allowed_networks",
-    "max_streams_per_principal": "max_streams_per_principal",
-    "max_decompressed_bytes": "max_decompressed_bytes",
+    "retention_days": "event_retention_days",
+    "changeset_days": "changeset_retention_days",
+    "attempt_days": "attempt_retention_days",
+    "delivery_networks": "delivery_allowed_networks",
+    "max_streams": "max_streams_per_principal",
+    "max_unpacked_bytes": "max_decompressed_bytes",
 }
 
 SETTINGS = (
