@@ -1,20 +1,22 @@
-"""The attacks, each one coroutine that takes a ``Target``: add yours to ``ATTACKS``."""
+"""The attacks: add yours to ``ATTACKS``."""
 
-from collections.abc import Awaitable, Callable
+from bench.attacks import edge, readers
+from bench.attacks.target import Attack, Target
 
-from bench.attacks import edge
-from bench.attacks.target import Target
-
-Attack = Callable[[Target], Awaitable[None]]
+__all__ = ["ATTACKS", "Attack", "Target"]
 
 ATTACKS: tuple[Attack, ...] = (
-    edge.signature_names,
-    edge.header_lines,
-    edge.long_header,
-    edge.silent_connections,
-    edge.slow_bodies,
-    edge.malformed_requests,
-    edge.form_fields,
-    edge.batch_of_numbers,
-    edge.escape_subscriptions,
+    Attack(edge.signature_names),
+    Attack(edge.header_lines),
+    Attack(edge.long_header),
+    Attack(edge.silent_connections),
+    Attack(edge.slow_bodies),
+    Attack(edge.malformed_requests),
+    Attack(edge.form_fields),
+    Attack(edge.batch_of_numbers),
+    Attack(edge.escape_subscriptions),
+    Attack(readers.slow_filters, prepare=readers.many_events),
+    Attack(readers.unread_streams, prepare=readers.many_events),
+    Attack(readers.unread_large_streams, prepare=readers.large_events),
+    Attack(readers.large_view),
 )

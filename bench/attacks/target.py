@@ -1,12 +1,12 @@
 """What an attack may use: an address, a key that may only read, and bytes on connections."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
-from bench.http1 import HOST
+from bench.http1 import HOST, Client
 
 _PIECE = 64 * 1024
 
@@ -17,6 +17,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     #: Of a principal that may read everything and write nothing.
     reader_key: str
+    #: Of a principal that may only write, for events that an attack needs.
+    writer_key: str
 
     @asynccontextmanager
     async def connection(
@@ -43,14 +45,50 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     def request(self, method: str, path: str, body: bytes, *headers: str) -> bytes:
         """A request under the key that may only read."""
+        return _request(self.reader_key, method, path, body, *headers)
+
+    async def append(self, number: int, *, batch: int, size: int) -> None:
+        """Record so many events, each with data of this size."""
+        event = {"source": "attack", "scopes": "project/attacked", "subject": "web"}
         lines = (
-            f"{method} {path} HTTP/1.1",
-            f"Host: {HOST}",
-            f"X-API-Key: {self.reader_key}",
-            f"Content-Length: {len(body)}",
-            *headers,
+            msgspec.json.encode({**event, "type": f"load.test.{n % 50}", "data": "x" * size})
+            for n in range(batch)
         )
-        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+        media = "Content-Type: application/x-ndjson"
+        path = "/log/v1/events"
+        request = _request(self.writer_key, "POST", path, b"\n".join(lines), media)
+        client = await Client.open(self.port)
+        for _ in range(number // batch):
+            await client.expect(201, request)
+        client.close()
+
+
+def _request(key: str, method: str, path: str, body: bytes, *headers: str) -> bytes:
+    lines = (
+        f"{method} {path} HTTP/1.1",
+        f"Host: {HOST}",
+        f"X-API-Key: {key}",
+        f"Content-Length: {len(body)}",
+        *headers,
+    )
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def nothing(target: Target) -> None:
+    """Prepare nothing."""
+
+
+class Attack(msgspec.Struct, frozen=True):
+    """An attack, which goes on until it is cancelled."""
+
+    run: Callable[[Target], Awaitable[None]]
+    #: What happens before the attack, and before anything is measured.
+    prepare: Callable[[Target], Awaitable[None]] = nothing
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.run.__name__
 
 
 async def repeat(target: Target, pieces: list[bytes], *, at_once: int) -> None:

@@ -69,11 +69,7 @@ class EarlyBody:
 async def read_body(request: Request, limits: BodyLimits) -> bytes:
     """The body, unpacked; raises TooLarge before it has taken in more than ``limits``."""
     _check_declared(request, limits.sent)
-    try:
-        async with asyncio.timeout(limits.seconds):
-            body = await _receive(request, limits.sent)
-    except TimeoutError as error:
-        raise InvalidInput("the body did not arrive in time") from error
+    body = await _receive_in(request, limits)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding == "identity":
         return body
@@ -81,6 +77,16 @@ async def read_body(request: Request, limits: BodyLimits) -> bytes:
     if len(body) <= _SMALL:
         return _unpack(body, encoding, most)
     return await asyncio.to_thread(_unpack, body, encoding, most)
+
+
+async def _receive_in(request: Request, limits: BodyLimits) -> bytes:
+    if limits.seconds is None:
+        return await _receive(request, limits.sent)
+    try:
+        async with asyncio.timeout(limits.seconds):
+            return await _receive(request, limits.sent)
+    except TimeoutError as error:
+        raise InvalidInput("the body did not arrive in time") from error
 
 
 def _check_declared(request: Request, limit: int) -> None:

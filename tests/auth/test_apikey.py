@@ -1,5 +1,6 @@
 """API keys: which headers hold them, how they are made, and how long they are trusted."""
 
+import asyncio
 import base64
 
 import pytest
@@ -204,3 +205,46 @@ def test_no_two_keys_are_alike():
     for stored, key in made:
         assert key.startswith(f"dlk_{stored.id}_")
         assert len(key.rpartition("_")[2]) == 64
+
+
+async def test_requests_that_show_the_same_credential_share_one_look():
+    looks: list[str] = []
+    may_answer = asyncio.Event()
+
+    async def look_up(id: str) -> str:
+        looks.append(id)
+        await may_answer.wait()
+        return id
+
+    trust = Trust(look_up, clock=Clock())
+    asking = [asyncio.create_task(trust.get("a")) for _ in range(64)]
+    await asyncio.sleep(0)
+
+    asking[0].cancel()
+    may_answer.set()
+    found = await asyncio.gather(*asking[1:])
+
+    assert (set(found), looks) == ({"a"}, ["a"])
+
+
+async def test_a_look_that_takes_too_long_is_not_shared():
+    looks: list[str] = []
+    may_answer = asyncio.Event()
+
+    async def look_up(id: str) -> str:
+        looks.append(id)
+        await may_answer.wait()
+        return id
+
+    clock = Clock()
+    trust = Trust(look_up, clock=clock)
+    slow = asyncio.create_task(trust.get("a"))
+    await asyncio.sleep(0)
+
+    clock.go_on(TRUSTED_SECONDS)
+    later = asyncio.create_task(trust.get("a"))
+    await asyncio.sleep(0)
+    may_answer.set()
+    await asyncio.gather(slow, later)
+
+    assert looks == ["a", "a"]

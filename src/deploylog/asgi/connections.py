@@ -305,7 +305,7 @@ class Connection(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Some of the target."""
-        super().on_url(url)
+        self.url += url
         if len(self.url) > self._limits.target_bytes:
             raise _Refusal("target_length")
 
@@ -351,9 +351,13 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The next request is answered, or awaited."""
-        super().on_response_complete()
-        # The sweep does it for all: a timer ends with the first byte of what may be no request.
-        self._unset_keepalive_if_required()
+        # As uvicorn does it, without a timer for each response: the sweep does it for all, and a
+        # timer ends with the first byte of what may be no request.
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
         if self.cycle.response_complete:
             self._since = self.loop.time()
             self._all.idle(self)

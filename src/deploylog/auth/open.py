@@ -6,7 +6,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from deploylog.auth import Presented
-from deploylog.auth.trust import TRUSTED_SECONDS
+from deploylog.auth.trust import Trust
 from deploylog.principals import ANONYMOUS, Principal
 from deploylog.store.base import Credentials
 
@@ -25,9 +25,8 @@ class OpenDoor:
         """``issuer`` is the token issuer, if one is set; ``clock`` is monotonic, in seconds."""
         self._credentials = credentials
         self._issuer = issuer
-        self._clock = clock
         self._locked = False
-        self._until = clock()
+        self._known = Trust(self._look, clock=clock)
 
     async def principal(self, presented: Presented) -> Principal | None:
         """See ``Authenticator``."""
@@ -45,11 +44,11 @@ class OpenDoor:
 
     async def _is_open(self) -> bool:
         # A door that was locked never opens again, so it need not be looked at again.
-        if not self._locked and self._clock() >= self._until:
-            looked = self._clock()
-            self._locked = await configured(self._credentials, self._issuer)
-            self._until = looked + TRUSTED_SECONDS
-        return not self._locked
+        return not self._locked and await self._known.get("") is not None
+
+    async def _look(self, _: str) -> Principal | None:
+        self._locked = await configured(self._credentials, self._issuer)
+        return None if self._locked else ANONYMOUS
 
 
 async def configured(credentials: Credentials, issuer: str) -> bool:

@@ -39,6 +39,9 @@ def never(request: Request) -> bool:
 #: Seconds after which a request that is still being answered is watched for the end of its client.
 PATIENCE_SECONDS = 0.05
 
+#: Methods whose answer nobody needs when the client is gone.
+_READS = frozenset({"GET", "HEAD"})
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -92,7 +95,12 @@ class Envelope:
             if endpoint is None:
                 raise MethodNotAllowed(f"there is no {request.method} {request.url.path[:256]}")
             request = await self._admit(request)
-            response = await _answered(endpoint, request)
+            response: ASGIApp | None
+            if request.method in _READS:
+                response = await _answered(endpoint, request)
+            else:
+                # What a client asked to be written is written, also when the client goes.
+                response = await endpoint(request)
             if response is not None:
                 await response(scope, receive, observed)
         except Exception as error:
@@ -123,12 +131,7 @@ class Envelope:
 
 
 async def _answered(endpoint: Endpoint, request: Request) -> ASGIApp | None:
-    """The endpoint's response; ``None`` when the client went before a read was answered.
-
-    What a client asked to be written is written all the same.
-    """
-    if request.method not in ("GET", "HEAD"):
-        return await endpoint(request)
+    """The endpoint's response; ``None`` when the client went before it was there."""
     answering = asyncio.ensure_future(endpoint(request))
     try:
         done, _ = await asyncio.wait([answering], timeout=PATIENCE_SECONDS)
