@@ -436,7 +436,7 @@ class Hub:
         self._move(end)
 
     def _move(self, head: int) -> None:
-        # Together: a batch that was shared in between would end at one head and count for the other.
+        # Together: a batch shared in between would end at one head, and count for the other.
         self.shared.clear()
         self.head = head
 
