@@ -989,3 +989,21 @@ async def test_an_event_that_does_not_fit_ends_the_page_wherever_the_search_meet
         found += [event.position for event in page]
 
     assert found == list(wanted)[:: 1 if order == "oldest" else -1]
+
+
+async def test_a_prefix_finds_its_values_and_none_beside_them(store: Store):
+    types = ["app", "app.", "app.a", "app.b.c", "app/a", "apq", "b.a", "zz"]
+    await store.log.append([new_event(type) for type in types])
+    await store.log.append([new_event(f"many.n{number}") for number in range(600)])
+
+    async def found(*prefixes: str) -> list[str]:
+        query = Query(
+            filter=Filter(all_of=(any_of("type", prefixes),)), order="oldest", limit=1_000
+        )
+        return [event.type for event in await store.log.read(query)]
+
+    assert await found("app.*") == ["app.", "app.a", "app.b.c"]
+    assert await found("app.*", "zz") == ["app.", "app.a", "app.b.c", "zz"]
+    assert await found("none.*") == []
+    # Too many to be looked up one by one.
+    assert len(await found("many.*", "b.*")) == 601
