@@ -103,7 +103,7 @@ async def test_a_query_ends_when_its_client_goes(tmp_path: Path, monkeypatch: py
         endless(connection)
 
     async with (
-        open_sqlite(tmp_path / "log.db", observer=Commits(), query_seconds=600) as store,
+        open_sqlite(tmp_path / "log.db", observer=Commits(), query_seconds=30) as store,
         running(store) as server,
     ):
         monkeypatch.setattr("deploylog.store.sqlite.log.read_events", read_for_ever)
