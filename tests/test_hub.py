@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,9 @@ from deploylog.filters import EVERYTHING, Filter, any_of
 from deploylog.hub import KEPT, PAGE, Batch, Gap, Hub, Interest, Reader
 from deploylog.principals import ALL, Visibility
 from deploylog.scope import ROOT, Scope
-from deploylog.store.base import Query, Store
-from factories import event, new_event, new_events, now
+from deploylog.store.base import Page, Query, Store
+from deploylog.store.sqlite import open_sqlite
+from factories import Commits, event, new_event, new_events, now
 from waiting import until
 
 
@@ -277,3 +279,46 @@ async def test_many_readers_of_one_log_agree_with_it(store: Store, hub: Hub):
     everything = [e.position for e in await store.log.read(Query(order="oldest", limit=1000))]
     for after, seen in zip(range(0, 300, 10), answers[1:], strict=True):
         assert seen == [position for position in everything if position > after]
+
+
+async def test_a_batch_that_was_shared_while_the_hub_reads_hides_nothing_from_others(
+    store: Store, hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    reads, may_read, read = asyncio.Event(), asyncio.Event(), store.log.read
+
+    async def read_later(query: Query) -> Page:
+        reads.set()
+        await may_read.wait()
+        return await read(query)
+
+    with hub.reader(interest(), after=0) as one, hub.reader(interest(), after=0) as other:
+        await store.log.append(new_events(2))
+        await until_head(hub, 2)
+        monkeypatch.setattr(store.log, "read", read_later)
+        await store.log.append(new_events(2))
+        async with asyncio.timeout(10):
+            await reads.wait()
+
+        assert await positions(one, 2) == [1, 2]
+        may_read.set()
+        await until_head(hub, 4)
+
+        assert await positions(other, 4) == [1, 2, 3, 4]
+
+
+async def test_a_commit_that_failed_hides_no_later_event_from_a_reader(tmp_path: Path):
+    async with open_sqlite(tmp_path / "log.db", observer=Commits()) as store:
+        hub = Hub(store.log)
+        async with hub.following(heartbeat=60):
+            with hub.reader(interest(), after=0) as reader:
+                connection = store.log._writer._connection
+                connection.set_commit_hook(lambda: True)
+                with pytest.raises(StoreUnavailable):
+                    await store.log.append(new_events(5))
+                connection.set_commit_hook(None)
+                # A commit without events tells the newest position, too.
+                await store.deliveries.claim("somebody", now=1, until=2)
+
+                await store.log.append(new_events(4))
+
+                assert await positions(reader, 4) == [1, 2, 3, 4]

@@ -81,3 +81,21 @@ async def test_a_request_that_is_cancelled_as_it_is_served_gives_back():
         await served
 
     assert shares.held == 0
+
+
+async def test_a_request_that_was_just_cancelled_is_not_served():
+    shares = Shares(1, share=1)
+    await shares.take("ann")
+    cancelled = asyncio.create_task(shares.take("bob"))
+    behind = asyncio.create_task(shares.take("eve"))
+    await asyncio.sleep(0)
+
+    cancelled.cancel()
+    shares.give("ann")
+
+    async with asyncio.timeout(10):
+        assert await behind == 1
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    shares.give("eve")
+    assert shares.held == 0

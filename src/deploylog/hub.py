@@ -420,10 +420,9 @@ class Hub:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _advance(self, head: int) -> None:
-        self.shared.clear()
         if not self._views or head - self.head > KEPT:
             self._skip(head)
-            self.head = head
+            self._move(head)
             return
         page = await self.log.read(
             Query(after=self.head, before=head + 1, order="oldest", limit=PAGE, purpose="lookup")
@@ -434,7 +433,12 @@ class Hub:
             self._skip(end)
         else:
             self._keep(page)
-        self.head = end
+        self._move(end)
+
+    def _move(self, head: int) -> None:
+        # Together: a batch shared in between would end at one head, and count for the other.
+        self.shared.clear()
+        self.head = head
 
     def _skip(self, head: int) -> None:
         """Let whoever wants the events up to ``head`` read the log."""

@@ -164,6 +164,11 @@ class EventService:
         page = await self.read(principal, Query(after=position - 1, before=position + 1, limit=1))
         return bool(page.damaged)
 
+    @property
+    def epoch(self) -> int:
+        """Of the log: a position is good for one log only, and a restored one is another."""
+        return self._store.log.epoch
+
     async def floor(self) -> int:
         """Everything at or below this position is no longer retained."""
         return await self._store.log.floor()

@@ -87,6 +87,8 @@ class Shares:
         while is_granted and self._waiting:
             is_granted = False
             for caller in list(self._waiting):
+                if not self._is_waiting(caller):
+                    continue
                 amount, turn = self._waiting[caller][0]
                 if self._held[caller] + amount > self._share:
                     continue
@@ -97,6 +99,19 @@ class Shares:
                 self._next_of(caller)
                 turn.set_result(None)
                 is_granted = True
+
+    def _is_waiting(self, caller: str) -> bool:
+        """Whether a request of the caller waits.
+
+        A request that is cancelled leaves in the next turn of the event loop; until then it must
+        not be granted anything.
+        """
+        requests = self._waiting[caller]
+        while requests and requests[0][1].cancelled():
+            requests.popleft()
+        if not requests:
+            del self._waiting[caller]
+        return bool(requests)
 
     def _next_of(self, caller: str) -> None:
         """Let the caller's next request wait behind every other caller."""

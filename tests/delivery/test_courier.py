@@ -54,6 +54,22 @@ async def told(store: Store, *types: str) -> list[str]:
     return [event.type.partition(".")[2] for event in await store.log.read(query)]
 
 
+async def test_a_receiver_that_is_down_does_not_hold_the_room_of_its_owners_streams(
+    store: Store, clock: JumpingClock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("deploylog.delivery.lanes.MOST_BYTES", 100_000)
+    hub = Hub(store.log, memory=2 * 1024 * 1024)
+    office = Office(store, hub, clock)
+    sub = await office.hold(subscription(filter=RESOURCES))
+    await store.log.append(new_events(3, message="x" * 200_000))
+    sender = Scripted(always(REFUSED))
+
+    async with hub.following(heartbeat=60), office.out(office.courier(sub, sender)):
+        await until(lambda: sender.sent)
+
+        assert hub.sending.held == 0
+
+
 async def test_events_are_delivered_in_order_and_written_down(office: Office, store: Store):
     sub = await office.hold(subscription())
     events = await store.log.append(new_events(30))

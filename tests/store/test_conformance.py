@@ -928,3 +928,48 @@ async def test_two_logs_have_different_epochs(tmp_path: Path, commits: Commits):
             epochs.add(store.log.epoch)
 
     assert len(epochs) == 2
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+async def test_an_event_that_does_not_fit_ends_the_page_wherever_the_search_meets_it(
+    store: Store, order: Literal["newest", "oldest"]
+):
+    # The search looks at more and more positions in a step; the large one begins a step.
+    wanted, large = range(50, 4_001, 50), {50, 550, 3_450, 4_000}
+    events = [
+        new_event("a", subject="wanted" if n in wanted else "other", message="x" * 40_000)
+        if n in large
+        else new_event("a", subject="wanted" if n in wanted else "other")
+        for n in range(1, 4_001)
+    ]
+    await store.log.append(events)
+    query = Query(
+        filter=Filter(all_of=(any_of("subject", ("wanted",)),)),
+        order=order, limit=500, bytes=64 * 1024,
+    )  # fmt: skip
+
+    page = await store.log.read(query)
+    found = [event.position for event in page]
+    while page.next is not None:
+        page = await store.log.read(following(query, page.next))
+        found += [event.position for event in page]
+
+    assert found == list(wanted)[:: 1 if order == "oldest" else -1]
+
+
+async def test_a_prefix_finds_its_values_and_none_beside_them(store: Store):
+    types = ["app", "app.", "app.a", "app.b.c", "app/a", "apq", "b.a", "zz"]
+    await store.log.append([new_event(type) for type in types])
+    await store.log.append([new_event(f"many.n{number}") for number in range(600)])
+
+    async def found(*prefixes: str) -> list[str]:
+        query = Query(
+            filter=Filter(all_of=(any_of("type", prefixes),)), order="oldest", limit=1_000
+        )
+        return [event.type for event in await store.log.read(query)]
+
+    assert await found("app.*") == ["app.", "app.a", "app.b.c"]
+    assert await found("app.*", "zz") == ["app.", "app.a", "app.b.c", "zz"]
+    assert await found("none.*") == []
+    # Too many to be looked up one by one.
+    assert len(await found("many.*", "b.*")) == 601

@@ -240,3 +240,15 @@ async def test_an_event_without_a_checksum_is_served_if_it_can_be_read(store: St
 
     assert page == [*events[:3], *events[4:]]
     assert [(each.position, each.reason) for each in page.damaged] == [(4, "unreadable")]
+
+
+async def test_a_filter_by_prefix_passes_a_type_that_is_not_text(store: Store, file: Path):
+    await filled(store, 3)
+    damage(file, "type = CAST(x'7265736f757263652eff' AS TEXT)", "position = 2")
+
+    page = await store.log.read(
+        Query(filter=Filter(all_of=(any_of("type", ("resource.*",)),)), order="oldest")
+    )
+
+    assert [event.position for event in page] == [1, 3]
+    assert [each.position for each in page.damaged] == [2]

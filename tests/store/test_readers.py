@@ -1,6 +1,7 @@
 """The readers of the SQLite store: pools apart, a deadline, and interrupts."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,8 +9,13 @@ import apsw
 import pytest
 
 from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
+from deploylog.store.base import Query
+from deploylog.store.sqlite import open_sqlite
 from deploylog.store.sqlite.connection import connect
 from deploylog.store.sqlite.readers import QUERY_READERS, Readers
+from factories import Commits
+from servers import EVENTS, running
+from waiting import until
 
 ENDLESS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 
@@ -87,3 +93,25 @@ async def test_to_close_stops_what_runs(tmp_path: Path):
     async with asyncio.timeout(10):
         with pytest.raises(StoreUnavailable):
             await query
+
+
+async def test_a_query_ends_when_its_client_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    begun = threading.Event()
+
+    def read_for_ever(connection: apsw.Connection, query: Query, epoch: int) -> None:
+        begun.set()
+        endless(connection)
+
+    async with (
+        open_sqlite(tmp_path / "log.db", observer=Commits(), query_seconds=30) as store,
+        running(store) as server,
+    ):
+        monkeypatch.setattr("deploylog.store.sqlite.log.read_events", read_for_ever)
+        turns = store.log._readers.queries._turns
+
+        asking = asyncio.create_task(server.get(EVENTS))
+        await until(begun.is_set)
+        assert turns.held == 1
+        asking.cancel()
+
+        await until(lambda: turns.held == 0)

@@ -150,6 +150,8 @@ class Courier:
             if batch is None:
                 return
             self._add(batch, reader.position)
+            # The lanes count their own bytes; others must not wait until there is room in them.
+            reader.release()
             while not self._lanes.has_room:
                 self._room.clear()
                 await self._room.wait()

@@ -44,8 +44,9 @@ EVENTS = f"/v1/{PROJECT}/stacks/web/events"
 class FakeService:
     """A stack ``web`` of project ``acme``, its two deployments, and another stack's."""
 
-    def __init__(self, events: Iterable[Event] = ()) -> None:
+    def __init__(self, events: Iterable[Event] = (), *, epoch: int = 1) -> None:
         self.events = list(events)
+        self.epoch = epoch
 
     async def floor(self) -> int:
         return 0
@@ -316,3 +317,16 @@ async def test_another_project_in_the_header_is_denied_before_the_stack_is_looke
 
     assert (status, body["error_code"]) == (403, "RF.10012507")
     assert body["encoded_authorization_message"]
+
+
+async def test_a_marker_of_the_log_before_it_was_restored_is_refused() -> None:
+    events = [recorded(1), recorded(2), recorded(3)]
+    _, body, _ = await get(FakeService(events, epoch=1), f"{EVENTS}?limit=1")
+    marker = body["page_info"]["next_marker"]
+
+    status, body, _ = await get(FakeService(events, epoch=2), f"{EVENTS}?limit=1&marker={marker}")
+
+    assert (status, body["error_code"]) == (400, "RF.10011038")
+    assert await messages(FakeService(events, epoch=1), f"{EVENTS}?limit=1&marker={marker}") == [
+        "2"
+    ]

@@ -42,7 +42,7 @@ def routes(parts: Parts) -> list[tuple[str, str, Endpoint]]:
 
 
 async def _parse(request: Request, parts: Parts) -> StackEventsRequest:
-    return parse_request(
+    asked = parse_request(
         project_id=request.path_params["project_id"],
         stack_name=request.path_params["stack_name"],
         query_string=request.scope["query_string"],
@@ -50,6 +50,7 @@ async def _parse(request: Request, parts: Parts) -> StackEventsRequest:
         body=await read_body(request, parts.limits.at_most(DOCUMENT_BYTES)),
         strict=parts.rfs_strict,
     )
+    return msgspec.structs.replace(asked, epoch=parts.service.epoch)
 
 
 async def _list(service: EventService, principal: Principal, asked: StackEventsRequest) -> bytes:

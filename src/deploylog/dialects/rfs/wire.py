@@ -105,6 +105,8 @@ class StackEventsRequest(msgspec.Struct, frozen=True, kw_only=True):
     #: The keys to show, or ``None`` for all.
     fields: frozenset[str] | None
     marker: str | None
+    #: Of the log, ``EventLog.epoch``: a marker is only good for the same log.
+    epoch: int = 0
     #: Events on a page, or ``None`` for everything in one answer.
     limit: int | None
 
@@ -331,7 +333,9 @@ def _checksum(place: bytes, asked: StackEventsRequest, stack_id: str) -> bytes:
     # Not a secret: a marker shows nothing that its request does not. It only tells a marker of
     # another request, which would skip or repeat events.
     parameters = msgspec.json.encode([stack_id, asked.deployment_id, asked.filter_text])
-    return hashlib.blake2b(place + parameters, digest_size=_CHECKSUM).digest()
+    # Nor of a log that was restored since, which gives its positions to other events.
+    log = asked.epoch.to_bytes(hashlib.blake2b.SALT_SIZE)
+    return hashlib.blake2b(place + parameters, digest_size=_CHECKSUM, salt=log).digest()
 
 
 def render_page(

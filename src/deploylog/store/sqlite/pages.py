@@ -36,6 +36,7 @@ class Filling:
         self._events: list[Event] = []
         self._damaged: list[Damaged] = []
         self._size = 0
+        self._last: int | None = None
         self._next: int | None = None
 
     @property
@@ -57,13 +58,17 @@ class Filling:
         """The next events, in order, until the page is full."""
         positions = self._fitting(matches)
         if not positions:
+            if matches:
+                # The page is full: not even the first of them fits.
+                self._next = self._last
             return
+        self._last = positions[-1]
         events, damaged = read_rows(self._connection, positions, self._epoch)
         self._events += events
         self._damaged += damaged
         is_cut = len(positions) < len(matches)
         if is_cut or self.wanted <= 0 or len(self._damaged) >= MAX_DAMAGED:
-            self._next = positions[-1]
+            self._next = self._last
 
     def _fitting(self, matches: Sequence[Match]) -> list[int]:
         """The positions of those that fit; the first of a page always does."""

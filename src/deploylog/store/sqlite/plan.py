@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import apsw
 import msgspec
 
-from deploylog.filters import AnyOf, Filter
+from deploylog.filters import AnyOf, Field, Filter
 from deploylog.scope import ROOT, Scope, contains
 from deploylog.store.base import Page, Query
 from deploylog.store.sqlite.connection import SqlValue, one_row, one_value
@@ -91,16 +91,25 @@ def _spelled_out(connection: apsw.Connection, filter: Filter) -> Filter:
 def _with_values(connection: apsw.Connection, condition: AnyOf) -> AnyOf:
     if not condition.prefixes or not has_index(condition.field):
         return condition
-    sql = next_value(condition.field)
     values = dict.fromkeys(condition.values)
-    for prefix in condition.prefixes:
-        least = prefix
-        while row := one_row(connection, sql, (least, prefix)):
-            values[row[0]] = None
-            if len(values) > _MOST_SPELLED_OUT:
-                return condition
-            least = f"{row[0]}\0"
+    try:
+        for prefix in condition.prefixes:
+            for value in _values_below(connection, condition.field, prefix):
+                values[value] = None
+                if len(values) > _MOST_SPELLED_OUT:
+                    return condition
+    except UnicodeDecodeError:
+        # A damaged event; it is named when it is read.
+        return condition
     return AnyOf(field=condition.field, values=tuple(values))
+
+
+def _values_below(connection: apsw.Connection, field: Field, prefix: str) -> Iterator[str]:
+    """The values in the log that start with ``prefix``, in order."""
+    sql, least = next_value(field), prefix
+    while (row := one_row(connection, sql, (least,))) and str(row[0]).startswith(prefix):
+        yield row[0]
+        least = f"{row[0]}\0"
 
 
 def _scopes(query: Query) -> Iterator[tuple[Scope, ...]]:

@@ -110,7 +110,7 @@ class Recorder:
         self._epoch = epoch
         self._clock = clock
         self._scopes = ScopeNumbers(connection)
-        #: The newest position this recorder has given.
+        #: The newest position this recorder has given, ahead of the log within a transaction.
         self.head = 0
 
     def record(self, appends: Sequence[Append]) -> tuple[list[Outcome], int]:
@@ -126,9 +126,10 @@ class Recorder:
         self.head = batch.head
         return outcomes, len(batch.new)
 
-    def forget_numbers(self) -> None:
-        """The transaction was rolled back: the scope numbers it gave are void."""
+    def roll_back(self, head: int) -> None:
+        """The transaction was rolled back: what it gave is void, and ``head`` is the newest."""
         self._scopes.clear()
+        self.head = head
 
     def _insert(self, new: Sequence[tuple[int, Draft]], recorded: int) -> None:
         if not new:

@@ -63,13 +63,13 @@ def has_index(field: Field) -> bool:
 
 
 def next_value(field: Field) -> str:
-    """Select the least value of the field that is not less than ``?1``, if it starts with ``?2``.
+    """Select the least value of the field that is not less than ``?1``.
 
-    One step in the index, however many events have the value.
+    One step in the index, however many events have the value, or come after it.
     """
     return (
         f"SELECT {field} FROM events INDEXED BY {_INDEXES[field]} WHERE {field} >= ?1"
-        f" AND substr({field}, 1, length(?2)) = ?2 ORDER BY {field} LIMIT 1"
+        f" ORDER BY {field} LIMIT 1"
     )
 
 

@@ -118,12 +118,12 @@ class Writer:
         return jobs
 
     def _commit(self, jobs: Sequence[_Job]) -> list[Outcome | Any]:
-        start = self._clock()
+        start, head = self._clock(), self._recorder.head
         try:
             outcomes, events = self._transact(jobs)
         except Exception as error:
             # Nothing of this transaction is recorded.
-            failure = self._roll_back() or error
+            failure = self._roll_back(head) or error
             if isinstance(failure, StoreUnavailable) and is_trouble(failure):
                 self._health.failed(failure)
             elif len(jobs) > 1:
@@ -169,9 +169,11 @@ class Writer:
         except DeploylogError as error:
             return error
 
-    def _roll_back(self) -> StoreUnavailable | None:
-        """Undo the transaction; what is wrong if even that does not work."""
-        self._recorder.forget_numbers()
+    def _roll_back(self, head: int) -> StoreUnavailable | None:
+        """Undo the transaction, before which ``head`` was the newest position; what is wrong if
+        even that does not work.
+        """
+        self._recorder.roll_back(head)
         try:
             with store_errors():
                 if self._connection.in_transaction:

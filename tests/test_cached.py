@@ -1,0 +1,55 @@
+"""Caches of what clients send are limited: a long text is not kept, and answered the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from deploylog.auth import open as open_gate
+from deploylog.dialects.native import wire
+from deploylog.store.sqlite import rows
+
+LONG = "project/" + "/".join(["a" * 100] * 30)
+
+#: The cache, and calls of what uses it: with a short text, and with a long one.
+CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
+    "append queries": (
+        wire._known_query,
+        lambda: wire.parse_append_query("source=short"),
+        lambda: wire.parse_append_query("source=" + "s" * 2_000),
+    ),
+    "scopes that are read": (
+        rows._known_scopes,
+        lambda: rows.scopes_of('["project/short"]'),
+        lambda: rows.scopes_of(f'["{LONG}"]'),
+    ),
+    "scopes and groups that are written": (
+        rows._known_text,
+        lambda: rows._names_text(("short",)),
+        lambda: rows._names_text((LONG,)),
+    ),
+    "hosts and origins": (
+        open_gate._is_local,
+        lambda: open_gate._is_own(presented("localhost")),
+        lambda: open_gate._is_own(presented("h" * 5_000)),
+    ),
+}
+
+
+def presented(host: str) -> Any:
+    class Shown:
+        client = "127.0.0.1"
+        headers = {"host": host}
+
+    return Shown()
+
+
+@pytest.mark.parametrize("case", CACHES)
+def test_a_long_text_is_not_remembered(case: str):
+    cache, short, long = CACHES[case]
+    cache.cache_clear()
+
+    long()
+    assert cache.cache_info().currsize == 0
+    short()
+    assert cache.cache_info().currsize == 1
