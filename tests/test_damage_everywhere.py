@@ -109,7 +109,9 @@ async def cloudformation(server: Local) -> list[str]:
     form = "Action=DescribeStackEvents&Version=2010-05-15&StackName=web"
     answer = await server.post(form, "application/x-www-form-urlencoded", "/")
     assert answer.status == 200, answer.body
-    found = re.findall("<LogicalResourceId>name([0-9]+)<", answer.body.decode())
+    found = re.findall(
+        "<LogicalResourceId>TerraformDataName([0-9]+)[A-Z2-7]{8}<", answer.body.decode()
+    )
     return [f"name-{number}" for number in reversed(found)]
 
 
