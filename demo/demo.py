@@ -25,8 +25,8 @@ from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
-from deploylog.changes import encode_changes
 from deploylog.client import DeploymentState, open_client
+from deploylog.deployments.changeset import encode_changes
 from deploylog.errors import DeploylogError
 
 HERE = Path(__file__).resolve().parent

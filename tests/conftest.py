@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from deploylog.following import Followers
-from deploylog.hub import Hub
-from deploylog.service import EventService
+from deploylog.deployments.service import DeploymentService
+from deploylog.events.hub import Hub
+from deploylog.events.service import EventService
+from deploylog.events.streams import OpenStreams
 from deploylog.store import open_store
-from deploylog.store.base import Store
-from factories import Commits, OpenStoreAgain, now
+from deploylog.store.contract import Store
+from support.factories import Commits, OpenStoreAgain, now
 
 
 @pytest.fixture(params=["sqlite"])
@@ -45,4 +46,9 @@ async def hub(store: Store) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 def service(store: Store, hub: Hub) -> EventService:
-    return EventService(store, hub, followers=Followers(most=100), clock=now)
+    return EventService(store.log, hub, followers=OpenStreams(most=100))
+
+
+@pytest.fixture
+def deployments(store: Store, service: EventService) -> DeploymentService:
+    return DeploymentService(service, store.catalogue, clock=now)

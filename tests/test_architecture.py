@@ -11,116 +11,44 @@ import deploylog
 
 ROOT = Path(deploylog.__file__).parent
 
-#: Of modules in a folder, the part that the picture shows.
-DIALECTS = (
-    "dialects.native",
-    "dialects.rfs",
-    "dialects.bluelink",
-    "dialects.escape",
-    "dialects.parallelcluster",
-    "dialects.cloudformation",
-)
-PARTS = ("store.base", "store.migrate", "store.sqlite", *DIALECTS)
-
-CORE = {
-    "errors", "events", "scope", "filters", "principals", "catalogue", "changes", "cursor",
-    "times", "stackstatus", "subscriptions",
-}  # fmt: skip
-DIALECT = {"dialects.operations", "dialects.parts"}
-
-#: Each part, and the others of ours that it may import. Its own modules it may import anyway.
+#: Each room, and the others that it may import. The root holds the version.
 ALLOWED: dict[str, set[str]] = {
-    # Core: it imports nothing of ours but itself.
     "": set(),
     "errors": set(),
-    "times": {"errors"},
-    "scope": {"errors"},
-    "cursor": {"errors"},
-    "events": {"errors", "scope"},
-    "filters": {"events", "scope"},
-    "principals": {"errors", "events", "scope"},
-    "changes": {"scope"},
-    "stackstatus": {"events"},
-    "subscriptions": {"filters", "scope"},
-    "catalogue": {"changes", "errors", "events", "scope"},
-    # Engine.
-    "store.base": CORE,
-    "store.migrate": {"errors"},
-    "store.sqlite": {*CORE, "store.base", "store.migrate", "shares"},
-    "store": {"errors", "store.base", "store.sqlite"},
-    "hub": {*CORE, "store.base", "shares"},
-    "chronology": {"events", "store.base", "times"},
-    "following": {"errors", "hub", "principals"},
-    "service": {*CORE, "store.base", "hub", "following"},
-    "abridging": {"changes"},
-    "staging": {*CORE, "store.base", "abridging"},
-    "cleaning": {*CORE, "store.base"},
-    "subscribing": {*CORE, "store.base"},
-    "planfiles": {"errors"},
-    "rate": set(),
-    "shares": set(),
-    "auth": {
-        "errors", "events", "ingest", "principals", "rate", "scope", "store.base", "times",
-    },
-    # Ways in.
-    "ingest": CORE,
-    # Ways out.
-    "sse": {"events", "hub"},
-    "delivery": {"", *CORE, "store.base", "hub", "rate"},
-    "bodies": {"errors"},
-    "dialects.stackviews": {*CORE, "chronology", "service", "store.base"},
-    "dialects.parts": {
-        "bodies", "cleaning", "dialects.stackviews", "ingest", "planfiles", "principals",
-        "service", "staging", "subscribing",
-    },
-    "dialects.operations": set(),
-    "dialects.envelope": {"auth", "bodies", "errors", "principals", "dialects.parts"},
-    "dialects.native": {
-        *CORE, *DIALECT, "service", "staging", "subscribing", "hub", "store.base", "sse", "bodies",
-        "ingest",
-    },
-    "dialects.bluelink": {
-        *CORE, *DIALECT, "service", "staging", "cleaning", "planfiles", "hub", "store.base", "sse",
-        "bodies", "ingest", "abridging",
-    },
-    "dialects.rfs": {*CORE, *DIALECT, "chronology", "service", "store.base", "bodies"},
-    "dialects.escape": {*CORE, *DIALECT, "store.base", "bodies", "subscribing"},
-    "dialects.parallelcluster": {*CORE, *DIALECT, "dialects.stackviews"},
-    "dialects.cloudformation": {*CORE, *DIALECT, "dialects.stackviews", "bodies"},
-    "dialects": {
-        *DIALECT, "auth", "errors", "dialects.envelope", "dialects.native", "dialects.rfs",
-        "dialects.bluelink", "dialects.escape", "dialects.parallelcluster",
-        "dialects.cloudformation",
-    },
-    "openapi": {"", "dialects", "dialects.operations", "dialects.native"},
-    # Edges.
-    "settings": {"errors"},
-    "telemetry": set(),
-    "asgi": {
-        *CORE, "store.base", "hub", "service", "auth", "dialects", "dialects.parts",
-        "dialects.escape", "dialects.native", "dialects.stackviews", "bodies", "openapi",
-        "settings", "telemetry", "basepaths", "cleaning", "following", "planfiles", "rate",
-        "staging", "subscribing", "delivery",
-    },
-    "basepaths": set(),
-    "server": {"asgi", "auth", "errors", "settings", "store", "telemetry"},
-    "admin": {"auth", "errors", "principals", "store", "store.base", "subscriptions"},
-    # The other side: HTTP only.
-    "client": {"catalogue", "changes", "errors", "times"},
-    "spool": {"client", "errors"},
-    "feed": {*CORE, "client", "ingest", "spool"},
-    "collect": {*CORE, "client", "ingest"},
-    "cli": {
-        "", *CORE, "abridging", "admin", "client", "collect", "feed", "ingest", "server",
-        "settings", "spool", "store.base",
-    },
+    "events": {"errors"},
+    "deployments": {"errors", "events"},
+    "ingest": {"errors", "events", "deployments"},
+    "auth": {"errors", "events", "ingest"},
+    "subscriptions": {"", "errors", "events", "deployments", "auth"},
+    "store": {"errors", "events", "deployments", "subscriptions", "auth"},
+    "api": {"", "errors", "events", "deployments", "subscriptions", "auth", "ingest"},
+    "server": {"errors", "events", "deployments", "subscriptions", "auth", "store", "api"},
+    "client": {"errors", "events", "deployments", "ingest"},
+    "cli": {"", "errors", "events", "deployments", "auth", "ingest", "store", "server", "client"},
     "__main__": {"cli"},
-}  # fmt: skip
+}
+
+#: The published APIs. What those of AWS share is beside them, in ``api.aws.stacks``.
+APIS = (
+    "api.native",
+    "api.rfs",
+    "api.bluelink",
+    "api.escape",
+    "api.aws.parallelcluster",
+    "api.aws.cloudformation",
+)
+
+#: What the rooms are about: values and their rules, without input or output.
+WORDS = (
+    "errors", "events.event", "events.scope", "events.filters", "events.access", "events.ids",
+    "events.times", "deployments.catalog", "deployments.projection", "deployments.changeset",
+    "deployments.truncation", "subscriptions.subscription",
+)  # fmt: skip
 
 
 @cache
 def names() -> list[str]:
-    """Every module, below ``deploylog``: ``store.sqlite.log``, or the empty name for the root."""
+    """Every module, below ``deploylog``: ``store.sqlite.append``, or the empty name of the root."""
     paths = [path.relative_to(ROOT).with_suffix("").parts for path in ROOT.rglob("*.py")]
     return sorted(".".join(p for p in parts if p != "__init__") for parts in paths)
 
@@ -132,8 +60,13 @@ def tree_of(name: str) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
-    """The full names of what is imported, as far as a module goes."""
+@cache
+def imported(name: str) -> frozenset[str]:
+    """The full names of what a module imports, as far as a module goes."""
+    return frozenset(_imported(tree_of(name)))
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -146,99 +79,117 @@ def imported(tree: ast.AST) -> Iterator[str]:
                 yield str(node.module)
 
 
-def part_of(name: str) -> str:
-    """The part of the picture that a module of ours is in."""
-    for part in (*PARTS, *(part for part in ALLOWED if "." in part)):
-        if name == part or name.startswith(f"{part}."):
-            return part
+def ours(name: str) -> set[str]:
+    """The modules of ours that a module imports."""
+    return {
+        each.removeprefix("deploylog").removeprefix(".")
+        for each in imported(name)
+        if each.partition(".")[0] == "deploylog"
+    }
+
+
+def room_of(name: str) -> str:
     return name.partition(".")[0]
 
 
-def ours(name: str) -> set[str]:
-    """The parts that a module imports, other than its own."""
-    parts = {
-        part_of(each.removeprefix("deploylog").removeprefix("."))
-        for each in imported(tree_of(name))
-        if each.partition(".")[0] == "deploylog"
-    }
-    return parts - {part_of(name)}
+def rooms(name: str) -> set[str]:
+    """The rooms that a module imports from, other than its own."""
+    return {room_of(each) for each in ours(name)} - {room_of(name)}
+
+
+def is_in(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def packages(name: str) -> set[str]:
+    """The packages that a module imports from, ours and others."""
+    return {each.partition(".")[0] for each in imported(name)}
 
 
 @pytest.mark.parametrize("name", names())
 def test_a_module_imports_only_what_the_picture_allows(name: str):
-    assert ours(name) <= ALLOWED[part_of(name)]
+    assert rooms(name) <= ALLOWED[room_of(name)]
 
 
-def test_no_part_of_the_picture_is_stale():
-    there = {part_of(name) for name in names()}
-    used = {part for name in names() for part in ours(name)}
+def test_every_room_has_a_row_and_every_arrow_is_used():
+    drawn = {room: set().union(*(rooms(n) for n in names() if room_of(n) == room))
+             for room in {room_of(name) for name in names()}}  # fmt: skip
 
-    assert set(ALLOWED) == there
-    assert used <= there
+    assert drawn == ALLOWED
 
 
-def test_the_parts_make_no_circle():
-    allowed = {part: set(others) for part, others in ALLOWED.items()}
-    while leaves := {part for part, others in allowed.items() if not others & allowed.keys()}:
-        allowed = {part: others for part, others in allowed.items() if part not in leaves}
+def test_there_are_at_most_twelve_rooms():
+    assert len(set(ALLOWED) - {"", "__main__"}) <= 12
+
+
+def test_the_rooms_make_no_circle():
+    allowed = {room: set(others) for room, others in ALLOWED.items()}
+    while leaves := {room for room, others in allowed.items() if not others & allowed.keys()}:
+        allowed = {room: others for room, others in allowed.items() if room not in leaves}
 
     assert allowed == {}
 
 
-def test_only_open_store_names_an_implementation():
+def test_services_take_contracts_and_never_the_store():
     for name in names():
-        if part_of(name) not in ("store", "store.sqlite"):
-            assert "store.sqlite" not in ours(name), name
+        if room_of(name) not in ("store", "server", "cli"):
+            assert "store" not in rooms(name), name
 
 
-def test_dialects_know_neither_stores_nor_each_other():
+def test_only_the_store_names_an_implementation():
     for name in names():
-        part = part_of(name)
-        if part in DIALECTS:
-            others = {*DIALECTS, "store", "store.sqlite"} - {part}
-            assert not ours(name) & others, name
+        if room_of(name) != "store":
+            assert not any(is_in(each, "store.sqlite") for each in ours(name)), name
 
 
-def _outside(name: str) -> set[str]:
-    return {each.partition(".")[0] for each in imported(tree_of(name))}
+def test_apis_do_not_know_each_other():
+    for name in names():
+        own = next((api for api in APIS if is_in(name, api)), None)
+        if own is not None:
+            others = [api for api in APIS if api != own]
+            assert not any(is_in(each, api) for each in ours(name) for api in others), name
 
 
 def test_ingest_is_pure():
     impure = {"starlette", "asyncio", "aiohttp", "os", "socket", "pathlib", "time", "random"}
 
     for name in names():
-        if part_of(name) == "ingest":
-            assert not _outside(name) & impure, name
+        if room_of(name) == "ingest":
+            assert not packages(name) & impure, name
 
 
-#: The modules of a dialect that see requests or ask the service; its others are pure.
-IMPURE = {"errors", "ingest_routes", "operations", "routes", "stack_notices", "streams"}
+#: The modules of an API that see requests or ask a service; its others are pure.
+IMPURE = {"errors", "operations", "plan_files", "resume", "routes", "stack_recorder"}
 
 
 def test_wire_modules_are_pure():
-    """Those beside ``wire``, too, that a large dialect keeps what it says in."""
-    modules = {name for name in names() if part_of(name) in DIALECTS} - set(DIALECTS)
-    pure = {name for name in modules if name.rpartition(".")[2] not in IMPURE}
+    """Those beside ``wire``, too, that a large API keeps what it says in."""
+    modules = {n for n in names() for api in APIS if is_in(n, api) and n != api}
+    packaged = {name for name in modules if (ROOT.joinpath(*name.split("."))).is_dir()}
+    pure = {n for n in modules - packaged if n.rpartition(".")[2] not in IMPURE}
+    services = {
+        "events.service",
+        "deployments.service",
+        "api.http.event_stream",
+        "api.http.body",
+    }
 
-    assert pure >= {f"{dialect}.wire" for dialect in DIALECTS}
+    assert pure >= {f"{api}.wire" for api in APIS}
     for name in pure:
-        assert not _outside(name) & {"starlette", "asyncio", "os", "time", "socket"}, name
-        assert not ours(name) & {"service", "store", "store.sqlite", "sse", "bodies"}, name
+        assert not packages(name) & {"starlette", "asyncio", "os", "time", "socket"}, name
+        assert not ours(name) & services, name
 
 
-def test_the_core_needs_only_msgspec():
-    for name in CORE:
-        strangers = _outside(name) & {"starlette", "asyncio", "apsw", "aiohttp", "typer", "rich"}
-        assert not strangers, name
+def test_the_words_need_only_msgspec():
+    for name in WORDS:
+        strangers = {"starlette", "asyncio", "apsw", "aiohttp", "typer", "rich"}
+        assert not packages(name) & strangers, name
 
 
 def test_the_web_framework_stays_at_the_edge():
-    edge = {"asgi", "sse", "bodies", "dialects", "dialects.parts", "dialects.envelope",
-            "basepaths", *DIALECTS}  # fmt: skip
-
     for name in names():
-        if "starlette" in _outside(name):
-            assert part_of(name) in edge, name
+        if "starlette" in packages(name):
+            assert room_of(name) in ("api", "server"), name
 
 
 def test_nothing_is_imported_for_types_only():
@@ -249,7 +200,7 @@ def test_nothing_is_imported_for_types_only():
 
 #: Drivers that may be missing.
 LATE = {("store", "open_store"), ("store", "migrate_store"), ("store", "backup_store"),
-        ("store", "restore_store"), ("store", "verify_store"), ("server", "_event_loop"),
+        ("store", "restore_store"), ("store", "verify_store"), ("server.serve", "_event_loop"),
         ("cli.collect", "_open_cloudformation")}  # fmt: skip
 
 
@@ -268,7 +219,7 @@ def test_nothing_is_imported_late_but_optional_drivers():
 
 def test_the_environment_is_read_in_one_place():
     for name in names():
-        if part_of(name) in ("cli", "settings"):
+        if room_of(name) == "cli" or is_in(name, "server.settings"):
             continue
         for node in ast.walk(tree_of(name)):
             if isinstance(node, ast.Attribute):
@@ -281,7 +232,7 @@ def test_every_module_is_named_for_a_thing():
     for name in names():
         last = name.rpartition(".")[2]
         assert last not in ("utils", "util", "helpers", "common", "misc", "shared"), name
-        assert not last.startswith("base_"), name
+        assert not last.startswith("base_") or last == "base_paths", name
 
 
 def test_every_module_says_in_one_sentence_what_it_holds():
@@ -291,13 +242,18 @@ def test_every_module_says_in_one_sentence_what_it_holds():
         assert docstring.split("\n\n")[0].rstrip().endswith((".", ":")), name
 
 
-def test_the_root_stays_small():
-    assert len(list(ROOT.glob("*.py"))) <= 32
+def test_the_root_holds_nothing_but_errors():
+    files = {path.name for path in ROOT.glob("*.py")}
+
+    assert files == {"__init__.py", "__main__.py", "errors.py"}
 
 
-def test_dialects_have_the_same_files():
-    folders = [path for path in (ROOT / "dialects").iterdir() if (path / "wire.py").exists()]
+def test_apis_have_the_same_files():
+    for api in APIS:
+        files = {path.name for path in ROOT.joinpath(*api.split(".")).glob("*.py")}
+        assert files >= {"__init__.py", "errors.py", "operations.py", "routes.py", "wire.py"}, api
 
-    for folder in folders:
-        files = {path.name for path in folder.glob("*.py")}
-        assert files >= {"__init__.py", "errors.py", "operations.py", "routes.py", "wire.py"}
+
+def test_a_noun_keeps_its_contract():
+    for room in ("events", "deployments", "subscriptions", "auth"):
+        assert f"{room}.store" in names()

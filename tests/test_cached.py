@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from deploylog.auth import open as open_gate
-from deploylog.dialects.native import wire
+from deploylog.api.native import wire
+from deploylog.auth import anonymous as open_gate
 from deploylog.store.sqlite import rows
 
 LONG = "project/" + "/".join(["a" * 100] * 30)

@@ -22,30 +22,30 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import deploylog
 from deploylog import errors
-from deploylog.auth.signature import is_fresh, parse_signed, verify
+from deploylog.api import APIS
+from deploylog.api.aws.cloudformation.errors import ANSWERS as CLOUDFORMATION_ANSWERS
+from deploylog.api.aws.cloudformation.errors import REFUSALS as CLOUDFORMATION_REFUSALS
+from deploylog.api.aws.parallelcluster.errors import ANSWERS as PARALLELCLUSTER_ANSWERS
+from deploylog.api.aws.parallelcluster.errors import REFUSALS as GATEWAY_REFUSALS
+from deploylog.api.aws.stacks.stack_events import TYPES
+from deploylog.api.escape.wire import EVENT_TYPES as ESCAPE_TYPES
+from deploylog.api.http.endpoint import InternalError
+from deploylog.api.native.errors import STATUSES, render_problem
+from deploylog.api.rfs.errors import ANSWERS, MESSAGES
+from deploylog.api.rfs.wire import EVENT_TYPES
+from deploylog.auth.bluelink import is_fresh, parse_signed, verify
 from deploylog.cli import app
-from deploylog.delivery.signing import make_secret, parse_secret, signature_headers
-from deploylog.dialects import DIALECTS
-from deploylog.dialects.cloudformation.errors import ANSWERS as CLOUDFORMATION_ANSWERS
-from deploylog.dialects.cloudformation.errors import REFUSALS as CLOUDFORMATION_REFUSALS
-from deploylog.dialects.envelope import InternalError
-from deploylog.dialects.escape.wire import EVENT_TYPES as ESCAPE_TYPES
-from deploylog.dialects.native.errors import STATUSES, render_problem
-from deploylog.dialects.parallelcluster.errors import ANSWERS as PARALLELCLUSTER_ANSWERS
-from deploylog.dialects.parallelcluster.errors import REFUSALS as GATEWAY_REFUSALS
-from deploylog.dialects.rfs.errors import ANSWERS, MESSAGES
-from deploylog.dialects.rfs.wire import EVENT_TYPES
-from deploylog.dialects.stackviews.making import TYPES
+from deploylog.deployments.service import NewDeployment
 from deploylog.errors import DeploylogError, OperatorError
-from deploylog.ingest.cloudevents import Defaults, parse_batch, parse_event, parse_lines
-from deploylog.scope import scope
-from deploylog.service import NewDeployment
-from deploylog.settings import load_settings
-from deploylog.settings.table import SETTINGS, Setting
-from deploylog.telemetry import Metrics
-from receivers import receiving
-from servers import spawned
-from waiting import until
+from deploylog.events.cloudevents import Defaults, parse_batch, parse_event, parse_lines
+from deploylog.events.scope import scope
+from deploylog.server.metrics import Metrics
+from deploylog.server.settings import load_settings
+from deploylog.server.settings.table import SETTINGS, Setting
+from deploylog.subscriptions.delivery.signing import make_secret, parse_secret, signature_headers
+from support.receivers import receiving
+from support.servers import spawned
+from support.waiting import until
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -107,12 +107,12 @@ def test_a_setting_is_documented(setting: Setting):
     )
 
 
-OPERATIONS = [operation for dialect in DIALECTS for operation in dialect.operations]
+OPERATIONS = [operation for dialect in APIS for operation in dialect.operations]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_an_operation_and_its_parameters_are_documented(operation):
-    apis = {dialect.operations[0].tag for dialect in DIALECTS if dialect.title != "Native API"}
+    apis = {dialect.operations[0].tag for dialect in APIS if dialect.title != "Native API"}
     page = reference(f"{operation.tag if operation.tag in apis else 'native'}-api")
 
     assert f"{operation.method} {operation.path}" in page
@@ -378,8 +378,8 @@ def test_the_receiver_in_the_example_knows_our_signatures():
 
 def test_the_headers_of_a_webhook_are_documented():
     page = reference("webhooks")
-    source = "".join((ROOT / "src/deploylog/delivery" / f"{name}.py").read_text()
-                     for name in ("senders", "signing"))  # fmt: skip
+    source = "".join((ROOT / "src/deploylog/subscriptions/delivery" / f"{name}.py").read_text()
+                     for name in ("webhook", "signing"))  # fmt: skip
 
     named = set(re.findall(r'"((?:deploylog|webhook)-[a-z-]+)"', source))
 

@@ -9,13 +9,13 @@ from starlette.requests import Request
 
 import deploylog
 from deploylog import errors
-from deploylog.dialects.bluelink.errors import respond as bluelink_respond
-from deploylog.dialects.envelope import Respond
-from deploylog.dialects.escape.errors import respond as escape_respond
-from deploylog.dialects.native.errors import render_problem
-from deploylog.dialects.native.errors import respond as native_respond
-from deploylog.dialects.rfs.errors import MESSAGES
-from deploylog.dialects.rfs.errors import respond as rfs_respond
+from deploylog.api.bluelink.errors import respond as bluelink_respond
+from deploylog.api.escape.errors import respond as escape_respond
+from deploylog.api.http.endpoint import Respond
+from deploylog.api.native.errors import render_problem
+from deploylog.api.native.errors import respond as native_respond
+from deploylog.api.rfs.errors import MESSAGES
+from deploylog.api.rfs.errors import respond as rfs_respond
 from deploylog.errors import DeploylogError, InvalidInput
 
 

@@ -7,9 +7,9 @@ import aiohttp
 import pytest
 
 from deploylog.errors import OperatorError
-from deploylog.server import _remove_abandoned
-from deploylog.store.base import Store
-from servers import running, spawned
+from deploylog.server.serve import _remove_abandoned
+from deploylog.store.contract import Store
+from support.servers import running, spawned
 
 
 async def test_a_unix_socket_is_listened_on_for_this_user_only(store_url: str, tmp_path: Path):

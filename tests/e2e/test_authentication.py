@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from deploylog.auth.apikey import make_key
-from deploylog.auth.seal import load_seal, make_encryption_key
-from deploylog.auth.signature import sign
-from deploylog.auth.signers import make_access_key
-from deploylog.principals import parse_grant
-from deploylog.store.base import Store
-from deploylog.times import SECOND
-from factories import now
-from issuer import RunningIssuer, running_issuer
-from servers import Answer, Local, line, running
-from waiting import until
+from deploylog.auth.access_keys import make_access_key
+from deploylog.auth.api_keys import make_key
+from deploylog.auth.bluelink import sign
+from deploylog.auth.encryption import load_seal, make_encryption_key
+from deploylog.events.access import parse_grant
+from deploylog.events.times import SECOND
+from deploylog.store.contract import Store
+from support.factories import now
+from support.issuer import RunningIssuer, running_issuer
+from support.servers import Answer, Local, line, running
+from support.waiting import until
 
 AUDIENCE = "deploylog"
 

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from awsclients import Credentials, asked, cloudformation, pcluster
-from deploylog.auth.apikey import make_key
-from deploylog.ingest.cloudevents import render_new_event
-from deploylog.ingest.terraform import TerraformRun
-from deploylog.principals import parse_grant
-from deploylog.store.base import Store
-from factories import now
-from servers import EVENTS, LINES, Local, running
-from stacks import ARN, NAME, collected, image_build, image_scope, stack_event
+from deploylog.auth.api_keys import make_key
+from deploylog.events.access import parse_grant
+from deploylog.events.cloudevents import render_new_event
+from deploylog.ingest.terraform.run import TerraformRun
+from deploylog.store.contract import Store
+from support.awsclients import Credentials, asked, cloudformation, pcluster
+from support.factories import now
+from support.paths import SAMPLES
+from support.servers import EVENTS, LINES, Local, running
+from support.stacks import ARN, NAME, collected, image_build, image_scope, stack_event
 
-SAMPLE = Path(__file__).parents[1] / "samples" / "02-apply-create.jsonl"
+SAMPLE = SAMPLES / "02-apply-create.jsonl"
 
 
 @pytest.fixture

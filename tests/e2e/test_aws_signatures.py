@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import make_encryption_key
-from deploylog.store.base import Store
-from factories import now
-from servers import EVENTS, Answer, Local, line, running
-from signing import keep_pair, send, signed_by_botocore
-from waiting import PATIENCE
+from deploylog.auth.encryption import make_encryption_key
+from deploylog.auth.request_signing import WINDOW
+from deploylog.store.contract import Store
+from support.factories import now
+from support.paths import ROOT
+from support.servers import EVENTS, Answer, Local, line, running
+from support.signing import keep_pair, send, signed_by_botocore
+from support.waiting import PATIENCE
 
 Pair = tuple[str, str]
 
@@ -139,7 +140,7 @@ async def test_an_idempotent_request_may_be_tried_again_with_the_same_signature(
 
 
 async def test_the_example_in_the_documentation_runs(server: Local, pair: Pair, tmp_path: Path):
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "authenticate.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "authenticate.md").read_text()
     [example] = [text for text in page.split("```") if "SigV4Auth(" in text]
     program = example.removeprefix("python\n").replace("http://127.0.0.1:8325", server.url)
     environment = {

@@ -13,8 +13,13 @@ from typing import Any
 import boto3
 import pytest
 
-from awsclients import asked, cloudformation
-from cloudformation import (
+from deploylog.auth.api_keys import make_key
+from deploylog.events.access import parse_grant
+from deploylog.ingest.cloudformation.parsing import parse_stack_event
+from deploylog.ingest.cloudformation.stack_event import STACK_TYPE
+from deploylog.store.contract import Store
+from support.awsclients import asked, cloudformation
+from support.cloudformation import (
     ScriptedCloudFormation,
     ScriptedStack,
     arn_of,
@@ -23,17 +28,13 @@ from cloudformation import (
     scripted_cloudformation,
     stack_event,
 )
-from deploylog.auth.apikey import make_key
-from deploylog.ingest.stack_events import parse_stack_event
-from deploylog.principals import parse_grant
-from deploylog.stackstatus import STACK_TYPE
-from deploylog.store.base import Store
-from factories import now
-from servers import Local, running
-from sns import envelope
-from waiting import PATIENCE, until
+from support.factories import now
+from support.paths import SAMPLES
+from support.servers import Local, running
+from support.sns import envelope
+from support.waiting import PATIENCE, until
 
-CASES = Path(__file__).parents[1] / "samples" / "cases"
+CASES = SAMPLES / "cases"
 
 
 class Collected:

@@ -20,17 +20,18 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from deploylog.auth.apikey import make_key
-from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import load_seal, make_encryption_key
-from deploylog.auth.signature import sign
-from deploylog.auth.signers import make_access_key
-from deploylog.principals import parse_grant
-from deploylog.store.base import AccessKeyKind, Store
-from factories import now
-from issuer import RunningIssuer, running_issuer
-from servers import DEPLOYMENTS, Answer, Local, running
-from signing import send, signed_by_botocore, signed_by_huawei
+from deploylog.auth.access_keys import make_access_key
+from deploylog.auth.api_keys import make_key
+from deploylog.auth.bluelink import sign
+from deploylog.auth.encryption import load_seal, make_encryption_key
+from deploylog.auth.request_signing import WINDOW
+from deploylog.auth.store import AccessKeyKind
+from deploylog.events.access import parse_grant
+from deploylog.store.contract import Store
+from support.factories import now
+from support.issuer import RunningIssuer, running_issuer
+from support.servers import DEPLOYMENTS, Answer, Local, running
+from support.signing import send, signed_by_botocore, signed_by_huawei
 
 SECRET = "correct-horse"
 AUDIENCE = "deploylog"

@@ -12,15 +12,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from couriers import JumpingClock
-from deploylog.auth.seal import make_encryption_key
-from deploylog.delivery.signing import make_secret
-from deploylog.store.base import Store
-from receivers import certified
-from servers import Local, Running, running
-from waiting import PATIENCE, until
-
-TESTS = Path(__file__).parent.parent
+from deploylog.auth.encryption import make_encryption_key
+from deploylog.store.contract import Store
+from deploylog.subscriptions.delivery.signing import make_secret
+from support.couriers import JumpingClock
+from support.paths import TESTS
+from support.receivers import certified
+from support.servers import Local, Running, running
+from support.waiting import PATIENCE, until
 
 #: One word a request; then the receiver is well.
 MOODS = [
@@ -88,7 +87,7 @@ async def receiver(folder: Path) -> AsyncIterator[Hooked]:
     """The receiver, in a process of its own, with the certificate in ``good.crt``."""
     secret = prepare(folder)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(TESTS / "hooks.py"), str(folder)
+        sys.executable, str(TESTS / "support" / "hooks.py"), str(folder)
     )
     try:
         await until((folder / "port").exists)

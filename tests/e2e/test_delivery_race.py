@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from receivers import Receiver, receiving
-from servers import EVENTS, Spawned, line, spawned
-from subscribers import LOOPBACK, caught_up, headers_of, sealing_key, standing, subscribe
-from waiting import until
+from support.receivers import Receiver, receiving
+from support.servers import EVENTS, Spawned, line, spawned
+from support.subscribers import LOOPBACK, caught_up, headers_of, sealing_key, standing, subscribe
+from support.waiting import until
 
 SUBSCRIPTIONS = 10
 
@@ -24,9 +24,9 @@ EVENTS_EACH = 10
 
 #: Seconds; a holder that is killed is followed after the lease.
 CONSTANTS = {
-    "deploylog.delivery.dispatcher.LEASE_SECONDS": 3,
-    "deploylog.delivery.dispatcher.MARGIN_SECONDS": 1,
-    "deploylog.delivery.dispatcher.LOOK_SECONDS": 0.2,
+    "deploylog.subscriptions.delivery.dispatcher.LEASE_SECONDS": 3,
+    "deploylog.subscriptions.delivery.dispatcher.MARGIN_SECONDS": 1,
+    "deploylog.subscriptions.delivery.dispatcher.LOOK_SECONDS": 0.2,
 }
 
 

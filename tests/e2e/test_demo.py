@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from servers import PATIENCE
+from support.paths import ROOT
+from support.servers import PATIENCE
 
-DEMO = Path(__file__).parents[2] / "demo" / "demo.py"
+DEMO = ROOT / "demo" / "demo.py"
 
 StartDemo = Callable[..., AbstractAsyncContextManager[Process]]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from servers import Spawned, spawned
-from test_keys_cli import Keys
-from waiting import PATIENCE
+from cli.test_keys import Keys
+from support.servers import Spawned, spawned
+from support.waiting import PATIENCE
 
 PATH = "/api/v1/events/subscriptions/project/acme/"
 WANTED = {"s1": {"id": "s1", "type": "webhook", "url": "https://hooks.example.com/secret"}}

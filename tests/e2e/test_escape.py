@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from deploylog.store.base import Store
-from servers import PATIENCE, Local, running
+from deploylog.store.contract import Store
+from support.paths import ROOT
+from support.servers import PATIENCE, Local, running
 
-TERRAFORM = Path(__file__).parents[2] / "demo" / "terraform"
+TERRAFORM = ROOT / "demo" / "terraform"
 
 QUERY = "/api/v1/events/query/project/acme/prod/deployment/?deployment=web"
 

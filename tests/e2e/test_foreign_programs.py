@@ -8,9 +8,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from foreign import PROGRAMS, READER, deploylog, run
-from servers import EVENTS, Running, line, spawned
-from waiting import until
+from support.foreign import PROGRAMS, READER, deploylog, run
+from support.servers import EVENTS, Running, line, spawned
+from support.waiting import until
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from deploylog.auth.apikey import make_key
-from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import make_encryption_key
-from deploylog.principals import parse_grant
-from deploylog.store.base import Store
-from factories import now
-from servers import DEPLOYMENTS, EVENTS, LINES, Answer, Local, line, running
-from signing import keep_pair, send, signed_by_huawei
-from waiting import PATIENCE
+from deploylog.auth.api_keys import make_key
+from deploylog.auth.encryption import make_encryption_key
+from deploylog.auth.request_signing import WINDOW
+from deploylog.events.access import parse_grant
+from deploylog.store.contract import Store
+from support.factories import now
+from support.servers import DEPLOYMENTS, EVENTS, LINES, Answer, Local, line, running
+from support.signing import keep_pair, send, signed_by_huawei
+from support.waiting import PATIENCE
 
 CHINESE = "测试-stack_1"
 BODY_LIMIT = 10_000

@@ -4,11 +4,11 @@ import asyncio
 
 import msgspec
 
-from deploylog.auth.apikey import make_key
-from deploylog.principals import parse_grant
-from deploylog.store.base import Store
-from factories import new_events, now
-from servers import STREAM, line, running, spawned
+from deploylog.auth.api_keys import make_key
+from deploylog.events.access import parse_grant
+from deploylog.store.contract import Store
+from support.factories import new_events, now
+from support.servers import STREAM, line, running, spawned
 
 EVENTS, QUERIES = 20_000, 400
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from awsclients import asked, cloudformation
-from deploylog.store.base import Store
-from servers import EVENTS, Local, line, running
+from deploylog.store.contract import Store
+from support.awsclients import asked, cloudformation
+from support.servers import EVENTS, Local, line, running
 
 REQUEST = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
 

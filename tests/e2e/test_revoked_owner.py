@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from deploylog.store.base import Store
-from factories import now
-from receivers import Receiver, receiving
-from servers import EVENTS, Spawned, line, spawned
-from subscribers import (
+from deploylog.store.contract import Store
+from support.factories import now
+from support.receivers import Receiver, receiving
+from support.servers import EVENTS, Spawned, line, spawned
+from support.subscribers import (
     LOOPBACK,
     SUBSCRIPTIONS,
     Headers,
@@ -24,7 +24,7 @@ from subscribers import (
     standing,
     subscribe,
 )
-from waiting import PATIENCE, until
+from support.waiting import PATIENCE, until
 
 #: Seconds within which deliveries end, and what a busy machine may add.
 SOON = 1.0

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from deploylog.dialects.rfs.wire import EVENT_TYPES
-from deploylog.ingest.cloudevents import render_new_event
-from deploylog.ingest.terraform import TerraformRun
-from deploylog.store.base import Query, Store
-from factories import now
-from servers import EVENTS, LINES, Local, running
-from waiting import PATIENCE
+from deploylog.api.rfs.wire import EVENT_TYPES
+from deploylog.events.cloudevents import render_new_event
+from deploylog.events.store import Query
+from deploylog.ingest.terraform.run import TerraformRun
+from deploylog.store.contract import Store
+from support.factories import now
+from support.paths import SAMPLES
+from support.servers import EVENTS, LINES, Local, running
+from support.waiting import PATIENCE
 
-[SAMPLE] = (Path(__file__).parents[1] / "samples").glob("04*.jsonl")
+[SAMPLE] = (SAMPLES).glob("04*.jsonl")
 
 Ask = Callable[..., Any]
 

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from plans import Json, new_change, new_plan, new_resource
-from servers import Running, spawned
-from waiting import until
+from support.plans import Json, new_change, new_plan, new_resource
+from support.servers import Running, spawned
+from support.waiting import until
 
 #: With what JSON, URLs and terminals write otherwise.
 SECRET = 'planted "s3cret" <value>/${x}'

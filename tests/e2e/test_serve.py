@@ -13,10 +13,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from deploylog.admin import add_key
-from deploylog.principals import parse_grant
-from servers import EVENTS, Spawned, line, spawned
-from waiting import PATIENCE, until
+from deploylog.events.access import parse_grant
+from deploylog.server.admin import add_key
+from support.servers import EVENTS, Spawned, line, spawned
+from support.waiting import PATIENCE, until
 
 
 @pytest.fixture

@@ -15,20 +15,22 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from awsclients import Credentials, asked, cloudformation, pcluster
-from cloudformation import aws_environ, scripted_cloudformation
-from deploylog.auth.apikey import make_key
-from deploylog.auth.requests import WINDOW
-from deploylog.auth.seal import make_encryption_key
-from deploylog.delivery.timing import Timing
-from deploylog.principals import parse_grant
-from deploylog.store.base import AccessKeyKind, Store
-from deploylog.times import SECOND
-from factories import now
-from servers import Answer, Local, running
-from signing import keep_pair, send, signed_by_botocore
-from stacks import ARN, NAME, collected, image_build, image_scope, own_event, stack_event
-from waiting import PATIENCE
+from deploylog.auth.api_keys import make_key
+from deploylog.auth.encryption import make_encryption_key
+from deploylog.auth.request_signing import WINDOW
+from deploylog.auth.store import AccessKeyKind
+from deploylog.events.access import parse_grant
+from deploylog.events.times import SECOND
+from deploylog.store.contract import Store
+from deploylog.subscriptions.delivery.clock import Clock
+from support.awsclients import Credentials, asked, cloudformation, pcluster
+from support.cloudformation import aws_environ, scripted_cloudformation
+from support.factories import now
+from support.paths import ROOT
+from support.servers import Answer, Local, running
+from support.signing import keep_pair, send, signed_by_botocore
+from support.stacks import ARN, NAME, collected, image_build, image_scope, own_event, stack_event
+from support.waiting import PATIENCE
 
 Pair = tuple[str, str]
 Keep = Callable[..., Any]
@@ -231,7 +233,7 @@ async def failed(said: Any) -> Any:
 async def test_pcluster_is_told_that_its_clock_is_wrong(
     store: Store, options: dict[str, object], tmp_path: Path, pair: Pair
 ):
-    late = Timing(now=lambda: now() + TOO_MUCH * SECOND)
+    late = Clock(now=lambda: now() + TOO_MUCH * SECOND)
     async with running(store, timing=late, **options) as server:
         code, said = await pcluster(server, tmp_path, *IMAGE_EVENTS, credentials=shown(pair))
 
@@ -388,7 +390,7 @@ async def listed(server: Local, aksk: Pair, *, stack: str = NAME, **how: Any) ->
 
 # What the documentation says
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "read-with-boto3-and-pcluster.md"
+PAGE = ROOT / "docs" / "how-to" / "read-with-boto3-and-pcluster.md"
 
 
 async def test_the_documented_program_reads_with_a_pair(

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from awsclients import Credentials, asked, cloudformation
-from deploylog.auth.seal import make_encryption_key
-from deploylog.store.base import Query, Store
-from servers import EVENTS, LINES, ONE, STREAM, Answer, Local, running
-from signing import keep_pair, send, signed_by_botocore, signed_by_huawei
-from waiting import PATIENCE
+from deploylog.auth.encryption import make_encryption_key
+from deploylog.events.store import Query
+from deploylog.store.contract import Store
+from support.awsclients import Credentials, asked, cloudformation
+from support.servers import EVENTS, LINES, ONE, STREAM, Answer, Local, running
+from support.signing import keep_pair, send, signed_by_botocore, signed_by_huawei
+from support.waiting import PATIENCE
 
 BODY = b'{"type":"a.b","source":"x","scopes":"project/acme"}'
 BINARY = {

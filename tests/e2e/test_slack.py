@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from fake_slack import CHANNEL, TOKEN, FakeSlack, fake_slack
-from servers import DEPLOYMENTS, Running, line, spawned
-from subscribers import LOOPBACK, caught_up, sealing_key, standing, subscribe
-from test_cli import APPLY, FAILING, Cli
-from waiting import PATIENCE, until
+from cli.test_cli import APPLY, FAILING, Cli
+from support.fake_slack import CHANNEL, TOKEN, FakeSlack, fake_slack
+from support.servers import DEPLOYMENTS, Running, line, spawned
+from support.subscribers import LOOPBACK, caught_up, sealing_key, standing, subscribe
+from support.waiting import PATIENCE, until
 
 BOT: dict[str, object] = {
     "kind": "slack", "token": TOKEN, "channel": CHANNEL, "scopes": ["project/acme"],

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import aiohttp
 
-from deploylog.store.base import Store
-from factories import plan_document, unique
-from servers import Running, parse_frame, running, spawned
-from waiting import PATIENCE, until
+from deploylog.store.contract import Store
+from support.factories import plan_document, unique
+from support.servers import Running, parse_frame, running, spawned
+from support.waiting import PATIENCE, until
 
 CHANGESETS = "/log/v1/changesets"
 STAGED = "/v1/deployments/changes"

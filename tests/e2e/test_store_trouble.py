@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from deploylog.errors import OperatorError, StoreUnavailable
-from deploylog.server import _NotReported
+from deploylog.server.serve import _NotReported
 from deploylog.store import migrate_store
-from servers import EVENTS, Spawned, line, spawned
-from waiting import until
+from support.servers import EVENTS, Spawned, line, spawned
+from support.waiting import until
 
 #: Trouble is over this many seconds after the last failure.
 SOON = {"deploylog.store.sqlite.health.PROVEN_SECONDS": 0.2}

@@ -4,12 +4,12 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from fake_slack import fake_slack
-from receivers import receiving, reset, status
-from servers import EVENTS, Spawned, line, spawned
-from subscribers import LOOPBACK, SUBSCRIPTIONS, sealing_key, standing, subscribe
-from test_cli import Cli
-from waiting import until
+from cli.test_cli import Cli
+from support.fake_slack import fake_slack
+from support.receivers import receiving, reset, status
+from support.servers import EVENTS, Spawned, line, spawned
+from support.subscribers import LOOPBACK, SUBSCRIPTIONS, sealing_key, standing, subscribe
+from support.waiting import until
 
 PATH = "planted-path"
 TOKEN = "xoxb-planted-token"

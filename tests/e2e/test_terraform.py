@@ -14,10 +14,11 @@ from uuid import uuid4
 
 import pytest
 
-from deploylog.store.base import Store
-from servers import DEPLOYMENTS, EVENTS, PATIENCE, Frame, Local, Stream, running
+from deploylog.store.contract import Store
+from support.paths import ROOT
+from support.servers import DEPLOYMENTS, EVENTS, PATIENCE, Frame, Local, Stream, running
 
-DEMO = Path(__file__).parents[2] / "demo"
+DEMO = ROOT / "demo"
 SCOPE = "project/acme"
 
 # `gated` is being created until somebody opens the gate, however long that takes.

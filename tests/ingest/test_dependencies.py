@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from deploylog.ingest.dependencies import MAX_OF_ONE
-from plans import Json, new_plan, new_resource, parse, parse_one
+from deploylog.ingest.terraform.dependencies import MAX_OF_ONE
+from support.plans import Json, new_plan, new_resource, parse, parse_one
 
 VPC = {"address": "aws_vpc.main", "mode": "managed", "type": "aws_vpc", "name": "main"}
 SUBNET = {"address": "aws_subnet.a", "mode": "managed", "type": "aws_subnet", "name": "a"}

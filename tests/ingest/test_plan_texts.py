@@ -1,18 +1,24 @@
 """Plans as people send them: by other versions, from shells, from CI systems, behind wrappers."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from deploylog.changes import Changes, Invocation, PlanProblem, Totals, encode_changes
-from deploylog.cli.diff import render_changes
+from deploylog.cli.terminal.diff import render_changes
+from deploylog.deployments.changeset import (
+    ChangeCounts,
+    Changes,
+    Diagnostic,
+    Invocation,
+    encode_changes,
+)
+from deploylog.deployments.staging import summary_of
 from deploylog.errors import InvalidPlan
-from deploylog.ingest.plan import parse_plan
-from deploylog.staging import summary_of
-from plans import Json, new_plan, new_resource, parse
+from deploylog.ingest.terraform.plan import parse_plan
+from support.paths import SAMPLES
+from support.plans import Json, new_plan, new_resource, parse
 
-CASES = Path(__file__).parents[1] / "samples" / "cases"
+CASES = SAMPLES / "cases"
 
 PLAN = new_plan(new_resource("create", address="terraform_data.a", after={"text": "ä [1] {x}"}))
 ONE_LINE = json.dumps(PLAN, ensure_ascii=False)
@@ -36,7 +42,7 @@ def test_drift_without_an_address_is_named_by_type_and_name() -> None:
     assert [(drift.name, drift.action) for drift in changes.drift] == [
         ("acme_rule.every_hour", "update")
     ]
-    assert changes.totals == Totals(create=1)
+    assert changes.totals == ChangeCounts(create=1)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +76,7 @@ def test_a_refresh_only_plan_shows_the_moves() -> None:
     changes = case("plan-refresh-only-moved.json")
 
     assert "    terraform_data.old has moved to terraform_data.new" in shown(changes)
-    assert changes.totals == Totals(none=1, moved=1)
+    assert changes.totals == ChangeCounts(none=1, moved=1)
     assert changes.drift == ()
     assert summary_of(changes) == "1 to move"
 
@@ -78,14 +84,14 @@ def test_a_refresh_only_plan_shows_the_moves() -> None:
 def test_a_move_that_is_a_change_too_is_counted_once() -> None:
     moved = new_resource("no-op", previous_address="a.old")
 
-    assert parse(new_plan(moved, resource_drift=[moved])).totals == Totals(none=1, moved=1)
+    assert parse(new_plan(moved, resource_drift=[moved])).totals == ChangeCounts(none=1, moved=1)
 
 
 def test_an_import_by_identity_names_no_id() -> None:
     changes = case("plan-import-by-identity.json")
 
     assert shown(changes)[0] == " <= acme_user.u will be imported"
-    assert changes.totals == Totals(none=1, imported=1)
+    assert changes.totals == ChangeCounts(none=1, imported=1)
 
 
 def test_an_import_by_identity_with_a_change_names_no_id() -> None:
@@ -138,7 +144,7 @@ def test_actions_are_counted_and_shown_without_their_configuration() -> None:
         Invocation(action="action.acme_notify.ops", resource="a.b", event="AfterCreate"),
         Invocation(action="action.acme_notify.ops"),
     )
-    assert (changes.totals, changes.invoked) == (Totals(create=1), 2)
+    assert (changes.totals, changes.invoked) == (ChangeCounts(create=1), 2)
     assert shown(changes)[-4:] == [
         "    action.acme_notify.ops will be invoked (AfterCreate of a.b)",
         "    action.acme_notify.ops will be invoked",
@@ -169,7 +175,7 @@ def test_deferred_actions_are_warnings() -> None:
     changes = parse(new_plan(deferred_action_invocations=[deferred]))
 
     message = "action.acme_notify.ops: left for a later plan (deferred_prereq)"
-    assert changes.problems == (PlanProblem(level="warning", message=message),)
+    assert changes.problems == (Diagnostic(level="warning", message=message),)
     assert shown(changes)[-1].startswith("No current changes.")
 
 
@@ -183,7 +189,7 @@ def test_a_plan_from_a_wrapper_or_a_shell_is_read(name: str) -> None:
     changes = case(name)
 
     assert [change.address for change in changes.resources] == ["terraform_data.a"]
-    assert changes.totals == Totals(create=1)
+    assert changes.totals == ChangeCounts(create=1)
 
 
 @pytest.mark.parametrize("mark", ["", "\N{ZERO WIDTH NO-BREAK SPACE}"])

@@ -2,19 +2,18 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from deploylog.events import NewEvent
-from deploylog.ingest.other_lines import KEPT
-from deploylog.ingest.terraform import TerraformRun
-from deploylog.times import parse_time
+from deploylog.events.event import NewEvent
+from deploylog.events.times import parse_time
+from deploylog.ingest.terraform.other_lines import KEPT
+from deploylog.ingest.terraform.run import TerraformRun
+from support.paths import SAMPLES
 
-CASES = Path(__file__).parents[1] / "samples" / "cases"
-SAMPLES = Path(__file__).parents[1] / "samples"
+CASES = SAMPLES / "cases"
 
 NOW = parse_time("2026-11-28T12:00:00Z")
 

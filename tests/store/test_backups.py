@@ -13,18 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from deploylog.cursor import parse_event_id
 from deploylog.errors import InvalidCursor, OperatorError, SchemaTooNew
-from deploylog.events import Event
-from deploylog.following import Followers
-from deploylog.hub import Hub
-from deploylog.principals import ANONYMOUS
-from deploylog.service import EventService
+from deploylog.events.access import ANONYMOUS
+from deploylog.events.event import Event
+from deploylog.events.hub import Hub
+from deploylog.events.ids import parse_event_id
+from deploylog.events.service import EventService
+from deploylog.events.store import Query
+from deploylog.events.streams import OpenStreams
 from deploylog.store import backup_store, migrate_store, open_store, restore_store
-from deploylog.store.base import Contents, Query
-from deploylog.store.migrate import migrations
-from factories import Commits, new_events, now
-from waiting import until
+from deploylog.store.contract import Contents
+from deploylog.store.migrations import migrations
+from support.factories import Commits, new_events
+from support.waiting import until
 
 
 @pytest.fixture
@@ -261,7 +262,7 @@ async def test_no_cursor_of_the_log_that_was_stands_for_an_event_of_the_restored
 
     async with open_store(url, observer=Commits()) as store:
         [given_again] = await store.log.append(new_events(1))
-        service = EventService(store, Hub(store.log), followers=Followers(most=1), clock=now)
+        service = EventService(store.log, Hub(store.log), followers=OpenStreams(most=1))
         start = await service.start_after(ANONYMOUS, lost.id)
         with pytest.raises(InvalidCursor):
             service.position(lost.id)

@@ -7,20 +7,21 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from deploylog.catalogue import CHANGESET_ENDS
-from deploylog.changes import Changeset, Totals
+from deploylog.deployments.changeset import ChangeCounts, Changeset
+from deploylog.deployments.projection import CHANGESET_ENDS
 from deploylog.errors import ChangesetNotFound, Conflict, DeploylogError, RequestReused
-from deploylog.events import NewEvent
-from deploylog.principals import ALL, Visibility
-from deploylog.scope import ROOT, Scope, changeset_scope
-from deploylog.store.base import Query, RequestKey, Store
-from factories import Commits, OpenStoreAgain, changeset, new_event, new_events, unique
-from waiting import until
-from writers import add_changesets
+from deploylog.events.access import ALL, Visibility
+from deploylog.events.event import NewEvent
+from deploylog.events.scope import ROOT, Scope, changeset_scope
+from deploylog.events.store import IdempotencyKey, Query
+from deploylog.store.contract import Store
+from support.factories import Commits, OpenStoreAgain, changeset, new_event, new_events, unique
+from support.waiting import until
+from support.writers import add_changesets
 
 
-def request(key: str = "", fingerprint: bytes = b"f") -> RequestKey:
-    return RequestKey(key=key or unique("request"), fingerprint=fingerprint)
+def request(key: str = "", fingerprint: bytes = b"f") -> IdempotencyKey:
+    return IdempotencyKey(key=key or unique("request"), fingerprint=fingerprint)
 
 
 async def add(store: Store, new: Changeset, changes: bytes = b"{}") -> Changeset:
@@ -43,7 +44,7 @@ async def test_an_added_change_set_comes_back_as_it_was(store: Store):
         tool="tofu",
         tool_version="1.10",
         actor="alice",
-        totals=Totals(create=1, update=2, replace=3, delete=4, forget=5, none=6, imported=7),
+        totals=ChangeCounts(create=1, update=2, replace=3, delete=4, forget=5, none=6, imported=7),
         groups=("ops", "web"),
     )
 

@@ -1,4 +1,4 @@
-"""What every store must do: the docstrings of ``deploylog.store.base``, one by one.
+"""What every store must do: the docstrings of each room's ``store.py``, one by one.
 
 A backend is done when it passes.
 """
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deploylog.auth.store import Credential
 from deploylog.errors import (
     CleanupNotFound,
     Conflict,
@@ -25,22 +26,16 @@ from deploylog.errors import (
     StackExists,
     StackNotFound,
 )
-from deploylog.events import Event, NewEvent
-from deploylog.filters import FIELDS, AnyOf, Filter, any_of
-from deploylog.hub import Interest
-from deploylog.principals import ALL, Grant, Visibility
-from deploylog.scope import ROOT, Scope, parse_scope
+from deploylog.events.access import ALL, Grant, Visibility
+from deploylog.events.event import Event, NewEvent
+from deploylog.events.filters import FIELDS, AnyOf, Filter, any_of
+from deploylog.events.hub import StreamFilter
+from deploylog.events.retention import Cleanup
+from deploylog.events.scope import ROOT, Scope, parse_scope
+from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Query, following
 from deploylog.store import open_store
-from deploylog.store.base import (
-    PAGE_BYTES,
-    Cleanup,
-    Credential,
-    Query,
-    RequestKey,
-    Store,
-    following,
-)
-from factories import (
+from deploylog.store.contract import Store
+from support.factories import (
     Commits,
     OpenStoreAgain,
     deployment_event,
@@ -50,7 +45,7 @@ from factories import (
     stack_created,
     unique,
 )
-from writers import write_numbers
+from support.writers import write_numbers
 
 # Appending
 
@@ -189,7 +184,7 @@ async def test_what_was_acknowledged_is_there_after_reopening(open_again: OpenSt
 
 
 async def test_a_request_that_comes_again_is_answered_as_before(store: Store):
-    request = RequestKey(key="k", fingerprint=b"1")
+    request = IdempotencyKey(key="k", fingerprint=b"1")
     first = await store.log.append([new_event(), new_event()], request=request)
 
     again = await store.log.append([new_event(), new_event()], request=request)
@@ -199,16 +194,16 @@ async def test_a_request_that_comes_again_is_answered_as_before(store: Store):
 
 
 async def test_a_request_key_used_for_something_else_is_refused(store: Store):
-    await store.log.append([new_event()], request=RequestKey(key="k", fingerprint=b"1"))
+    await store.log.append([new_event()], request=IdempotencyKey(key="k", fingerprint=b"1"))
 
     with pytest.raises(RequestReused):
-        await store.log.append([new_event()], request=RequestKey(key="k", fingerprint=b"2"))
+        await store.log.append([new_event()], request=IdempotencyKey(key="k", fingerprint=b"2"))
 
     assert len(await store.log.read(Query())) == 1
 
 
 async def test_the_same_request_at_the_same_moment_is_recorded_once(store: Store):
-    request = RequestKey(key="k", fingerprint=b"1")
+    request = IdempotencyKey(key="k", fingerprint=b"1")
 
     answers = await asyncio.gather(
         *(store.log.append([new_event(), new_event()], request=request) for _ in range(5))
@@ -396,7 +391,7 @@ def test_a_store_and_memory_agree_on_what_a_query_finds(
     interests = data.draw(
         st.lists(
             st.builds(
-                Interest,
+                StreamFilter,
                 scope=_scopes.map(Scope) | st.just(ROOT),
                 filter=_filters,
                 visibility=_visibilities,

@@ -10,16 +10,17 @@ import apsw
 import pytest
 
 from deploylog.errors import EventDamaged, EventNotFound
-from deploylog.events import Event
-from deploylog.filters import EVERYTHING, Filter, any_of
-from deploylog.hub import Hub, Interest, Reader
-from deploylog.principals import ALL, Visibility
-from deploylog.scope import ROOT, Scope
-from deploylog.store.base import Query, Store, following
+from deploylog.events.access import ALL, Visibility
+from deploylog.events.event import Event
+from deploylog.events.filters import EVERYTHING, Filter, any_of
+from deploylog.events.hub import Hub, Reader, StreamFilter
+from deploylog.events.scope import ROOT, Scope
+from deploylog.events.store import Query, following
+from deploylog.store.contract import Store
 from deploylog.store.sqlite import SqliteStore, open_sqlite
-from factories import Commits, new_event, new_events
+from support.factories import Commits, new_event, new_events
 
-EVERYTHING_THERE_IS = Interest(scope=ROOT, filter=EVERYTHING, visibility=ALL)
+EVERYTHING_THERE_IS = StreamFilter(scope=ROOT, filter=EVERYTHING, visibility=ALL)
 
 #: What happens to a row, and the reason that a reader is given.
 DAMAGES = {
@@ -215,7 +216,7 @@ async def test_a_live_reader_is_told_of_a_damaged_event_in_its_place(store: Stor
 async def test_events_of_old_get_their_checksum_and_damage_gets_none(
     store: Store, file: Path, monkeypatch
 ):
-    monkeypatch.setattr("deploylog.store.sqlite.log.CHECKED_AT_ONCE", 4)
+    monkeypatch.setattr("deploylog.store.sqlite.events.CHECKED_AT_ONCE", 4)
     events = await filled(store)
     damage(file, "checksum = NULL", "1")
     damage(file, "message = CAST(x'ff' AS TEXT)", "position = 4")

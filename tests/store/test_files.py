@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[2])
 from deploylog.store import migrate_store, open_store, store_exists
-from factories import Commits, new_event
+from support.factories import Commits, new_event
 
 url = f"sqlite:///{sys.argv[1]}"
 opened = []

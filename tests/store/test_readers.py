@@ -9,13 +9,13 @@ import apsw
 import pytest
 
 from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
-from deploylog.store.base import Query
+from deploylog.events.store import Query
 from deploylog.store.sqlite import open_sqlite
 from deploylog.store.sqlite.connection import connect
 from deploylog.store.sqlite.readers import QUERY_READERS, Readers
-from factories import Commits
-from servers import EVENTS, running
-from waiting import until
+from support.factories import Commits
+from support.servers import EVENTS, running
+from support.waiting import until
 
 ENDLESS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
 
@@ -106,7 +106,7 @@ async def test_a_query_ends_when_its_client_goes(tmp_path: Path, monkeypatch: py
         open_sqlite(tmp_path / "log.db", observer=Commits(), query_seconds=30) as store,
         running(store) as server,
     ):
-        monkeypatch.setattr("deploylog.store.sqlite.log.read_events", read_for_ever)
+        monkeypatch.setattr("deploylog.store.sqlite.events.read_events", read_for_ever)
         turns = store.log._readers.queries._turns
 
         asking = asyncio.create_task(server.get(EVENTS))

@@ -2,11 +2,12 @@
 
 import asyncio
 
-from deploylog.store.base import RequestKey, Store
-from factories import new_event, new_events, now
-from waiting import until
+from deploylog.events.store import IdempotencyKey
+from deploylog.store.contract import Store
+from support.factories import new_event, new_events, now
+from support.waiting import until
 
-KEY = RequestKey(key="k", fingerprint=b"f")
+KEY = IdempotencyKey(key="k", fingerprint=b"f")
 
 
 async def test_a_retry_whose_older_events_are_forgotten_harms_nobody(store: Store):

@@ -7,11 +7,12 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from deploylog.events import Event, NewEvent
-from deploylog.filters import Filter, any_of
-from deploylog.scope import deployment_scope, state_scope
-from deploylog.store.base import Query, RequestKey, Store
-from factories import OpenStoreAgain, new_event, now, stack_created, unique
+from deploylog.events.event import Event, NewEvent
+from deploylog.events.filters import Filter, any_of
+from deploylog.events.scope import deployment_scope, state_scope
+from deploylog.events.store import IdempotencyKey, Query
+from deploylog.store.contract import Store
+from support.factories import OpenStoreAgain, new_event, now, stack_created, unique
 
 STATE = state_scope("acme", "prod", "web")
 
@@ -140,7 +141,7 @@ async def test_only_the_first_end_counts(stored: Store):
 async def test_a_retry_tells_nothing_more_and_gets_the_same_answer(stored: Store):
     run = Run()
     events = [run.started(), run.changed(), run.ended()]
-    request = RequestKey(key="k", fingerprint=b"f")
+    request = IdempotencyKey(key="k", fingerprint=b"f")
 
     first = await stored.log.append(events, request=request)
     retried = [

@@ -6,19 +6,20 @@ from itertools import chain
 import pytest
 
 from deploylog.errors import Conflict, SubscriptionNotFound
-from deploylog.filters import Filter, any_of
-from deploylog.scope import Scope
-from deploylog.store.base import Backlog, Store
-from deploylog.subscriptions import REDELIVERED, Message, Pending, SecretTerm
-from factories import OpenStoreAgain, attempt, delivery, subscription
+from deploylog.events.filters import Filter, any_of
+from deploylog.events.scope import Scope
+from deploylog.store.contract import Store
+from deploylog.subscriptions.store import Backlog
+from deploylog.subscriptions.subscription import REDELIVERED, Message, Pending, SigningSecret
+from support.factories import OpenStoreAgain, attempt, delivery, subscription
 
 NOW = 1_000
 LATER = 2_000
 
 FILTER = Filter(all_of=(any_of("type", ("resource.*", "build.added")),), scopes=(Scope("a/b"),))
 SECRETS = (
-    SecretTerm(sealed=b"\x00\xffnew", created=2),
-    SecretTerm(sealed=b"o", created=1, expires=9),
+    SigningSecret(sealed=b"\x00\xffnew", created=2),
+    SigningSecret(sealed=b"o", created=1, expires=9),
 )
 
 

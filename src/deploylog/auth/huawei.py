@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote, unquote_to_bytes
 
-from deploylog.auth import Presented
-from deploylog.auth.requests import (
+from deploylog.auth.authentication import RequestCredentials
+from deploylog.auth.request_signing import (
     Claim,
     canonical_request,
     check_payload,
@@ -24,8 +24,8 @@ from deploylog.auth.requests import (
     parse_names,
     signed_values,
 )
+from deploylog.auth.store import AccessKeyKind
 from deploylog.errors import Unauthenticated
-from deploylog.store.base import AccessKeyKind
 
 ALGORITHM = "SDK-HMAC-SHA256"
 
@@ -49,7 +49,7 @@ class HuaweiScheme:
 
     kind: AccessKeyKind = "huawei"
 
-    def parse(self, presented: Presented) -> Claim | None:
+    def parse(self, presented: RequestCredentials) -> Claim | None:
         """See ``Scheme``. Only ``X-Sdk-Date`` must be signed: some clients sign no host."""
         shown = presented.headers.get("authorization", "")
         if not shown.startswith(_OTHERS):
@@ -68,9 +68,8 @@ class HuaweiScheme:
         )
 
     def signatures(
-        self, presented: Presented, claim: Claim, body: bytes, secret: str
+        self, presented: RequestCredentials, claim: Claim, body: bytes, secret: str
     ) -> Iterator[str]:
-        """See ``Scheme``."""
         values = [value.strip() for value in signed_values(presented, claim.names)]
         request = canonical_request(
             presented,
@@ -95,7 +94,7 @@ def _query(query: str) -> str:
     return joined(encoded_pair(*pair) for pair in sorted(decoded_pairs(query)))
 
 
-def _payload(presented: Presented, claim: Claim, body: bytes) -> str:
+def _payload(presented: RequestCredentials, claim: Claim, body: bytes) -> str:
     """The hash that was signed; raises Unauthenticated when the one declared is not the body's.
 
     The SDKs leave a body unsigned that is not JSON, and say so; with none they sign the hash of
@@ -111,7 +110,7 @@ def _payload(presented: Presented, claim: Claim, body: bytes) -> str:
     return declared
 
 
-def _may_be_unsigned(presented: Presented, claim: Claim) -> bool:
+def _may_be_unsigned(presented: RequestCredentials, claim: Claim) -> bool:
     """Whether the body's type is one that is sent so, which nobody could change on the way."""
     media = presented.headers.get("content-type", "").strip().lower()
     return "content-type" in claim.names and not media.startswith(_ALWAYS_SIGNED)

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from deploylog.auth import Presented
-from deploylog.auth.requests import (
+from deploylog.auth.authentication import RequestCredentials
+from deploylog.auth.request_signing import (
     Claim,
     canonical_request,
     check_payload,
@@ -23,7 +23,7 @@ from deploylog.auth.requests import (
     parse_names,
     signed_values,
 )
-from deploylog.store.base import AccessKeyKind
+from deploylog.auth.store import AccessKeyKind
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 
@@ -48,7 +48,7 @@ class AwsScheme:
 
     kind: AccessKeyKind = "aws"
 
-    def parse(self, presented: Presented) -> Claim | None:
+    def parse(self, presented: RequestCredentials) -> Claim | None:
         """See ``Scheme``. Host and date must be signed, and the scope be of the same day."""
         shown = presented.headers.get("authorization", "")
         if not shown.startswith(_OTHERS):
@@ -67,7 +67,7 @@ class AwsScheme:
         )
 
     def signatures(
-        self, presented: Presented, claim: Claim, body: bytes, secret: str
+        self, presented: RequestCredentials, claim: Claim, body: bytes, secret: str
     ) -> Iterator[str]:
         """See ``Scheme``. Some clients sign the query as they send it, others strictly encoded."""
         values = [b" ".join(value.split()) for value in signed_values(presented, claim.names)]
@@ -98,7 +98,7 @@ def _strict(query: str) -> str:
     return joined(sorted(encoded_pair(*pair) for pair in decoded_pairs(query)))
 
 
-def _payload(presented: Presented, body: bytes) -> str:
+def _payload(presented: RequestCredentials, body: bytes) -> str:
     """The body's hash; raises Unauthenticated when another one is declared.
 
     Neither service's clients leave a body unsigned, or sign it in parts.

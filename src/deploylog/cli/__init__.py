@@ -12,19 +12,19 @@ from deploylog.cli import (
     deliveries,
     ingest,
     keys,
-    query,
     run,
     serve,
     stacks,
     subscriptions,
     verify,
 )
-from deploylog.cli.output import discard_stdout
+from deploylog.cli import events as query
+from deploylog.cli.terminal.output import discard_stdout
 from deploylog.cli.variables import check_variables
 from deploylog.client import ServerUnreachable, Unanswered
-from deploylog.collect.source import Busy
+from deploylog.client.collect.cloudformation import Throttled
+from deploylog.client.uploader import Undelivered
 from deploylog.errors import DeploylogError, OperatorError
-from deploylog.feed import Undelivered
 
 #: What the process ends with. The nearest class in an error's ancestry decides.
 EXIT_CODES: dict[type[DeploylogError], int] = {
@@ -33,7 +33,7 @@ EXIT_CODES: dict[type[DeploylogError], int] = {
     Undelivered: os.EX_TEMPFAIL,
     Unanswered: os.EX_TEMPFAIL,
     ServerUnreachable: os.EX_TEMPFAIL,
-    Busy: os.EX_TEMPFAIL,
+    Throttled: os.EX_TEMPFAIL,
 }
 
 app = typer.Typer(

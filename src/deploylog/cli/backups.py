@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from deploylog import admin
 from deploylog.cli.serve import Config, Store, chosen_store
-from deploylog.store.base import Contents
+from deploylog.server import admin
+from deploylog.store.contract import Contents
 
 BackupFile = Annotated[Path, typer.Argument(help="File of the backup.", show_default=False)]
 

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from deploylog.changes import Changes, encode_changes
 from deploylog.cli import options
-from deploylog.cli.diff import render_changes
-from deploylog.cli.tables import changeset_table, print_json_lines, print_lines, screen
+from deploylog.cli.terminal.diff import render_changes
+from deploylog.cli.terminal.formatting import changeset_table, print_json_lines, print_lines, screen
 from deploylog.client import ChangesetState, Params, open_client
+from deploylog.deployments.changeset import Changes, encode_changes
 
 #: The most of one page.
 _PAGE = 1000

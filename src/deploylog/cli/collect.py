@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 
 from deploylog.cli import options
-from deploylog.cli.recording import handling, say
+from deploylog.cli.recording import log_line, signal_handlers
 from deploylog.client import open_client
-from deploylog.client.patience import Backoff, Patience, Persistence
-from deploylog.collect.collector import Pace
-from deploylog.collect.source import CloudFormation, PatientCloudFormation
-from deploylog.collect.stacks import StackCollection, Wanted
+from deploylog.client.collect.cloudformation import CloudFormation, RetryingCloudFormation
+from deploylog.client.collect.collector import PollOptions
+from deploylog.client.collect.stack_lookup import StackCollection, Wanted
+from deploylog.client.retry import Backoff, RetryPolicy, RetryTimeout
 from deploylog.errors import DeploylogError, InvalidEvent, OperatorError
-from deploylog.ingest.stack_events import name_in
-from deploylog.ingest.stack_operations import Operation
+from deploylog.ingest.cloudformation.operations import Operation
+from deploylog.ingest.cloudformation.parsing import name_in
 
 app = typer.Typer(help="Fetch events, and record them.", no_args_is_help=True)
 
@@ -84,7 +84,7 @@ def cloudformation(
     _check(wanted)
     source = _open_cloudformation(region or _region_in(stack))
     patience = math.inf if follow else retry_timeout
-    pace = Pace(interval=interval, follow=follow, sleep=asyncio.sleep)
+    pace = PollOptions(interval=interval, follow=follow, sleep=asyncio.sleep)
     _end(stack, asyncio.run(_collect(server, key, wanted, source, patience, pace)))
 
 
@@ -105,7 +105,7 @@ def _region_in(stack: str) -> str | None:
 def _open_cloudformation(region: str | None) -> CloudFormation:
     """CloudFormation by boto3; raises OperatorError where that is not installed."""
     try:
-        from deploylog.collect.aws import BotoCloudFormation
+        from deploylog.client.collect.boto import BotoCloudFormation
     except ImportError as error:
         raise OperatorError(
             f"this needs boto3, which is not there ({error}): pip install 'deploylog[aws]'"
@@ -119,28 +119,28 @@ async def _collect(
     wanted: Wanted,
     source: CloudFormation,
     patience: float,
-    pace: Pace,
+    pace: PollOptions,
 ) -> Operation | None:
     async with open_client(server, key) as client:
         collection = StackCollection(
             wanted,
-            PatientCloudFormation(
-                source, patience=patience, say=say, sleep=asyncio.sleep, jitter=random.random
+            RetryingCloudFormation(
+                source, patience=patience, say=log_line, sleep=asyncio.sleep, jitter=random.random
             ),
             client,
             persistence=lambda: _persistence(patience),
             pace=pace,
-            say=say,
+            say=log_line,
         )
         return await _until_stopped(collection, follow=pace.follow)
 
 
-def _persistence(seconds: float) -> Persistence:
-    return Persistence(
-        Patience(first=seconds, later=seconds),
+def _persistence(seconds: float) -> RetryPolicy:
+    return RetryPolicy(
+        RetryTimeout(first=seconds, later=seconds),
         Backoff(random.random),
         sleep=asyncio.sleep,
-        say=say,
+        say=log_line,
         again="trying again",
     )
 
@@ -155,19 +155,19 @@ async def _until_stopped(collection: StackCollection, *, follow: bool) -> Operat
         task.cancel()
 
     numbers = (signal.SIGINT, signal.SIGTERM)
-    with handling({number: lambda number=number: stop(number) for number in numbers}):  # type: ignore[misc]
+    with signal_handlers({number: lambda number=number: stop(number) for number in numbers}):  # type: ignore[misc]
         try:
             return await task
         except asyncio.CancelledError:
             if not stopped:
                 raise
-    say("interrupted; what was read is recorded")
+    log_line("interrupted; what was read is recorded")
     raise typer.Exit(0 if follow else 128 + stopped[0])
 
 
 def _end(stack: str, operation: Operation | None) -> None:
     if operation is None:
-        say(f"nothing has happened to {stack} yet")
+        log_line(f"nothing has happened to {stack} yet")
     elif operation.status == "failed":
         told = operation.message or "no reason was told"
         raise DeploylogError(f"{operation.verb or 'deployment'} of {stack} failed: {told}")

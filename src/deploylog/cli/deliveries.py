@@ -6,8 +6,13 @@ from typing import Annotated
 import typer
 
 from deploylog.cli import options
-from deploylog.cli.tables import attempt_table, dead_letter_table, print_json_lines, screen
-from deploylog.client import AttemptPage, DeadLetterPage, Params, Said, open_client
+from deploylog.cli.terminal.formatting import (
+    attempt_table,
+    dead_letter_table,
+    print_json_lines,
+    screen,
+)
+from deploylog.client import AttemptPage, DeadLetterPage, Params, SubscriptionFields, open_client
 from deploylog.errors import OperatorError
 
 #: The most of one page.
@@ -93,10 +98,10 @@ def redeliver(
     """Send an event again, or all that were given up."""
     if (event is None) == (since is None):
         raise OperatorError("give either --event or --since")
-    said: Said = {"event": event, "since": since}
+    said: SubscriptionFields = {"event": event, "since": since}
     print(f"redelivering {asyncio.run(_redeliver(server, key, subscription, said))}")
 
 
-async def _redeliver(server: str, key: str | None, id: str, said: Said) -> int:
+async def _redeliver(server: str, key: str | None, id: str, said: SubscriptionFields) -> int:
     async with open_client(server, key) as client:
         return await client.subscriptions.redeliver(id, said)

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from deploylog.cli import options, plan
-from deploylog.cli.output import AsItCame, Nothing
-from deploylog.cli.recording import handling, open_recording, say
-from deploylog.cli.source import FileSource, Source, open_source
+from deploylog.cli.recording import log_line, open_recording, signal_handlers
+from deploylog.cli.terminal.input import FileSource, Source, open_source
+from deploylog.cli.terminal.output import NoOutput, RawOutput
 from deploylog.client import open_client
+from deploylog.client.recorder import RunOptions, RunRecorder
+from deploylog.client.spool import abandoned_spools
+from deploylog.client.uploader import Undelivered, resume
 from deploylog.errors import DeploylogError
-from deploylog.feed import Feed, Plan, Undelivered, resume
-from deploylog.spool import leftovers
 
 app = typer.Typer(help="Record what a deployment tool says.", no_args_is_help=True)
 app.command()(plan.plan)
@@ -48,15 +49,17 @@ def terraform(
     it did not answer: what is left is sent by deploylog ingest resume. A first Ctrl-C waits for
     the tool, which got one too; the second ends the input.
     """
-    run = Plan(
+    run = RunOptions(
         project=project, stack=stack, operation=operation, environment=environment, actor=actor,
         groups=tuple(group or ()), directory=spool, limit=spool_bytes, patience=retry_timeout,
     )  # fmt: skip
     asyncio.run(_ingest(server, key, run, file, quiet=quiet))
 
 
-async def _ingest(server: str, key: str | None, run: Plan, file: Path, *, quiet: bool) -> None:
-    rendering = Nothing() if quiet else AsItCame()
+async def _ingest(
+    server: str, key: str | None, run: RunOptions, file: Path, *, quiet: bool
+) -> None:
+    rendering = NoOutput() if quiet else RawOutput()
     async with (
         open_source(file, sys.stdin.fileno()) as source,
         open_client(server, key) as client,
@@ -64,7 +67,7 @@ async def _ingest(server: str, key: str | None, run: Plan, file: Path, *, quiet:
     ):
         feed = recording.feed
         interruption = Interruption(source, feed)
-        with handling(
+        with signal_handlers(
             {signal.SIGINT: interruption.interrupt, signal.SIGTERM: interruption.terminate}
         ):
             await recording.follow(source)
@@ -72,7 +75,7 @@ async def _ingest(server: str, key: str | None, run: Plan, file: Path, *, quiet:
     _check(feed)
 
 
-def _check(feed: Feed) -> None:
+def _check(feed: RunRecorder) -> None:
     if feed.failure is not None:
         raise feed.failure
     if not feed.has_begun:
@@ -82,7 +85,7 @@ def _check(feed: Feed) -> None:
 class Interruption:
     """What signals mean: stop reading, then stop sending."""
 
-    def __init__(self, source: Source, feed: Feed) -> None:
+    def __init__(self, source: Source, feed: RunRecorder) -> None:
         """End ``source`` first, then ``feed``."""
         self._source = source
         self._feed = feed
@@ -92,7 +95,7 @@ class Interruption:
         """Ctrl-C: the tool in the pipe got it too, and would die if nobody read its last words."""
         if self._is_patient and not self._source.ended:
             self._is_patient = False
-            say("interrupted; reading on until the tool has ended (again to stop now)")
+            log_line("interrupted; reading on until the tool has ended (again to stop now)")
         else:
             self.terminate()
 
@@ -123,7 +126,7 @@ async def _resume(
 ) -> DeploylogError | None:
     failure: DeploylogError | None = None
     async with open_client(server, key) as client:
-        for spool, events in leftovers(directory):
+        for spool, events in abandoned_spools(directory):
             id, owner = spool.heading.opening.id, spool.heading.server
             if owner != client.server:
                 failure = failure or Undelivered(
@@ -131,10 +134,10 @@ async def _resume(
                 )
                 spool.close()
                 continue
-            failed = await resume(client, spool, events, patience=patience, say=say)
+            failed = await resume(client, spool, events, patience=patience, say=log_line)
             if failed is None:
-                say(f"deployment {id}: everything is recorded")
+                log_line(f"deployment {id}: everything is recorded")
             elif failure is not None:
-                say(failed.message)
+                log_line(failed.message)
             failure = failure or failed
     return failure

@@ -8,21 +8,15 @@ from typing import Annotated
 
 import typer
 
-from deploylog import admin
-from deploylog.cli.listing import Column, Listing
+from deploylog.auth.store import AccessKeyKind, Credential
 from deploylog.cli.options import check_name, choice_of
-from deploylog.cli.serve import (
-    Config,
-    SecretKeyFile,
-    Store,
-    chosen_secret_key_file,
-    chosen_store,
-)
-from deploylog.cli.tables import plain, render_moment, screen
+from deploylog.cli.serve import Config, SecretKeyFile, Store, chosen_secret_key_file, chosen_store
+from deploylog.cli.terminal.formatting import plain, render_moment, screen
+from deploylog.cli.terminal.table import Column, Listing
 from deploylog.errors import InvalidInput, OperatorError
-from deploylog.principals import Grant, parse_grant
-from deploylog.store.base import AccessKeyKind, Credential
-from deploylog.times import SECOND
+from deploylog.events.access import Grant, parse_grant
+from deploylog.events.times import SECOND
+from deploylog.server import admin
 
 #: Secrets shorter than this, in characters, can be guessed by who overheard one request.
 _GUESSABLE = 32

@@ -9,9 +9,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from deploylog.cli.tables import one_line
+from deploylog.cli.terminal.formatting import one_line
 from deploylog.client import Params
-from deploylog.spool import DEFAULT_LIMIT
+from deploylog.client.spool import DEFAULT_LIMIT
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 

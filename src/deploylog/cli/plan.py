@@ -13,14 +13,14 @@ import msgspec
 import typer
 from rich.console import Console
 
-from deploylog.changes import Changes, ResourceChange
 from deploylog.cli import options
-from deploylog.cli.diff import render_end, render_resource
-from deploylog.cli.output import discard_stdout
-from deploylog.cli.recording import say
-from deploylog.cli.source import open_source
-from deploylog.cli.tables import plain, print_lines, screen
+from deploylog.cli.recording import log_line
+from deploylog.cli.terminal.diff import render_end, render_resource
+from deploylog.cli.terminal.formatting import plain, print_lines, screen
+from deploylog.cli.terminal.input import open_source
+from deploylog.cli.terminal.output import discard_stdout
 from deploylog.client import CHANGESET_ENDS, Client, ClientError, Message, Params, open_client
+from deploylog.deployments.changeset import Changes, ResourceChange
 from deploylog.errors import DeploylogError, OperatorError
 
 #: What a plan file begins with, as Terraform and OpenTofu write it.
@@ -95,12 +95,14 @@ async def _stage(
 ) -> None:
     document = await _read(file)
     async with open_client(server, key) as client:
-        staged = await client.stage(document, params, id=str(uuid4()), patience=patience, say=say)
-        say(f"change set {staged.id} of {plain(f'{staged.project}/{staged.stack}')}")
+        staged = await client.stage(
+            document, params, id=str(uuid4()), patience=patience, say=log_line
+        )
+        log_line(f"change set {staged.id} of {plain(f'{staged.project}/{staged.stack}')}")
         try:
             await _follow(client, staged.id, patience, view)
         except asyncio.CancelledError:
-            say(f"interrupted; change set {staged.id} is staged all the same")
+            log_line(f"interrupted; change set {staged.id} is staged all the same")
             raise
 
 
@@ -118,14 +120,16 @@ async def _read(file: Path) -> bytes:
 async def _follow(client: Client, id: str, patience: float, view: View) -> None:
     """Show the change set's events; raises DeploylogError when it ended badly."""
     try:
-        async with aclosing(client.follow_changeset(id, patience=patience, say=say)) as messages:
+        async with aclosing(
+            client.follow_changeset(id, patience=patience, say=log_line)
+        ) as messages:
             async for message in messages:
                 view(message)
                 _check(id, message)
     except ClientError as error:
         if error.status != 404:
             raise
-        say("the key may not read it: what it would change is not shown")
+        log_line("the key may not read it: what it would change is not shown")
 
 
 def _check(id: str, message: Message) -> None:
@@ -171,7 +175,7 @@ _decode_end = msgspec.json.Decoder(_End, float_hook=Decimal).decode
 
 def _show(console: Console, message: Message) -> None:
     if message.event == "gap":
-        say(f"events that came next cannot be had: {plain(message.data)}")
+        log_line(f"events that came next cannot be had: {plain(message.data)}")
     elif message.event == "changeset.resource":
         print_lines(console, render_resource(_decode_told(message.data).data))
     elif message.event in CHANGESET_ENDS and (changes := _decode_end(message.data).data):

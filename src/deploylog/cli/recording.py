@@ -9,18 +9,18 @@ from contextlib import asynccontextmanager, contextmanager
 
 from rich.console import Console
 
-from deploylog.cli.output import AsItCame, InLines, Output, Rendering, write_all
-from deploylog.cli.progress import Progress, shown_progress
-from deploylog.cli.source import LineSplitter, Source
+from deploylog.cli.terminal.input import LineSplitter, Source
+from deploylog.cli.terminal.output import LineOutput, Output, RawOutput, Rendering, write_all
+from deploylog.cli.terminal.progress import Progress, shown_progress
 from deploylog.client import Client
-from deploylog.feed import Feed, Plan, open_feed
-from deploylog.ingest.encodings import Utf8Stream
+from deploylog.client.recorder import RunOptions, RunRecorder, open_feed
+from deploylog.ingest.terraform.encodings import Utf8Stream
 
 
 class Recording:
     """A feed, and the output that passes by it."""
 
-    def __init__(self, feed: Feed, output: Output, *, name: str) -> None:
+    def __init__(self, feed: RunRecorder, output: Output, *, name: str) -> None:
         """Record in ``feed`` and show in ``output``; ``name`` is the stack's, for people."""
         self.feed = feed
         self._output = output
@@ -30,7 +30,7 @@ class Recording:
     def announce(self) -> None:
         """Say which deployment this is, once."""
         if not self._is_announced:
-            say(f"deployment {self.feed.deployment_id} of {self._name}")
+            log_line(f"deployment {self.feed.deployment_id} of {self._name}")
         self._is_announced = True
 
     async def follow(self, source: Source) -> None:
@@ -52,11 +52,11 @@ class Recording:
 
 @asynccontextmanager
 async def open_recording(
-    client: Client, plan: Plan, rendering: Rendering
+    client: Client, plan: RunOptions, rendering: Rendering
 ) -> AsyncIterator[Recording]:
     """A recording, with its progress on standard error where that is a terminal."""
     progress = Progress()
-    async with open_feed(client, plan, say=say, observe=progress.observe) as feed:
+    async with open_feed(client, plan, say=log_line, observe=progress.observe) as feed:
         name = f"{plan.project}/{plan.stack}"
         if Console(stderr=True).is_interactive:
             with shown_progress(progress, feed) as console:
@@ -73,7 +73,7 @@ def _beside(console: Console, rendering: Rendering) -> Output:
     """Output on the same terminal as the progress has to go above it, in whole lines."""
     if not os.isatty(_stdout()):
         return _alone(rendering)
-    whole = InLines(lambda line: line) if isinstance(rendering, AsItCame) else rendering
+    whole = LineOutput(lambda line: line) if isinstance(rendering, RawOutput) else rendering
     return Output(whole, lambda data: console.out(data.decode(errors="replace"), end=""))
 
 
@@ -81,13 +81,13 @@ def _stdout() -> int:
     return sys.stdout.fileno()
 
 
-def say(sentence: str) -> None:
+def log_line(sentence: str) -> None:
     """Tell people, on standard error."""
     print(f"deploylog: {sentence}", file=sys.stderr)
 
 
 @contextmanager
-def handling(handlers: Mapping[signal.Signals, Callable[[], object]]) -> Iterator[None]:
+def signal_handlers(handlers: Mapping[signal.Signals, Callable[[], object]]) -> Iterator[None]:
     """Answer signals so while the block runs."""
     loop = asyncio.get_running_loop()
     for number, handler in handlers.items():

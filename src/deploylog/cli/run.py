@@ -13,12 +13,12 @@ from typing import Annotated
 import typer
 
 from deploylog.cli import options
-from deploylog.cli.output import AsItCame, InLines, Rendering, render_line
-from deploylog.cli.recording import handling, open_recording, say
-from deploylog.cli.source import Source, open_pipe
+from deploylog.cli.recording import log_line, open_recording, signal_handlers
+from deploylog.cli.terminal.input import Source, open_pipe
+from deploylog.cli.terminal.output import LineOutput, RawOutput, Rendering, render_line
 from deploylog.client import open_client
+from deploylog.client.recorder import RunOptions, RunRecorder
 from deploylog.errors import DeploylogError
-from deploylog.feed import Feed, Plan
 
 #: Everything from the command on is the command's.
 CONTEXT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -73,17 +73,17 @@ def run(
     behind a wrapper such as aws-vault exec prod --. Warns if the output holds no JSON. Exits as the
     tool does, also when the server is down; signals go on to the tool.
     """
-    plan = Plan(
+    plan = RunOptions(
         project=project, stack=stack, operation=operation_of(command), environment=environment,
         actor=actor, groups=tuple(group or ()),
         directory=spool, limit=spool_bytes, patience=retry_timeout,
     )  # fmt: skip
-    rendering = AsItCame() if json_output else InLines(render_line)
+    rendering = RawOutput() if json_output else LineOutput(render_line)
     code, failure = asyncio.run(_run(server, key, plan, with_json(command), rendering))
     if failure is not None:
         if strict and code == 0:
             raise failure
-        say(failure.message)
+        log_line(failure.message)
     raise typer.Exit(code)
 
 
@@ -135,7 +135,7 @@ def _name(word: str) -> str:
 
 
 async def _run(
-    server: str, key: str | None, plan: Plan, command: Sequence[str], rendering: Rendering
+    server: str, key: str | None, plan: RunOptions, command: Sequence[str], rendering: Rendering
 ) -> tuple[int, DeploylogError | None]:
     async with (
         open_client(server, key) as client,
@@ -143,12 +143,12 @@ async def _run(
         open_recording(client, plan, rendering) as recording,
     ):
         feed = recording.feed
-        with handling(_handlers(process, source, feed)):
+        with signal_handlers(_handlers(process, source, feed)):
             recording.announce()
             await recording.follow(source)
             code = _shell_code(await process.wait())
             if not feed.has_begun and feed.failure is None:
-                say(f"no changes to resources are recorded: {feed.instead}")
+                log_line(f"no changes to resources are recorded: {feed.instead}")
             await feed.end(exit_code=code)
     return code, feed.failure
 
@@ -167,7 +167,7 @@ async def _started(
                 *command, stdout=its, process_group=None if _on_terminal() else 0
             )
         except OSError as error:
-            say(f"{command[0]}: {(error.strerror or str(error)).lower()}")
+            log_line(f"{command[0]}: {(error.strerror or str(error)).lower()}")
             code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_RUNNABLE
             raise typer.Exit(code) from error
         finally:
@@ -180,7 +180,7 @@ def _on_terminal() -> bool:
 
 
 def _handlers(
-    process: asyncio.subprocess.Process, source: Source, feed: Feed
+    process: asyncio.subprocess.Process, source: Source, feed: RunRecorder
 ) -> dict[signal.Signals, Callable[[], object]]:
     def passer(number: signal.Signals) -> Callable[[], object]:
         return lambda: _pass_on(number, process, source, feed)
@@ -189,7 +189,7 @@ def _handlers(
 
 
 def _pass_on(
-    number: signal.Signals, process: asyncio.subprocess.Process, source: Source, feed: Feed
+    number: signal.Signals, process: asyncio.subprocess.Process, source: Source, feed: RunRecorder
 ) -> None:
     """Give the tool the signal; once it is gone, wait no longer for what it left behind."""
     if process.returncode is not None:

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from deploylog import __version__, admin, server
+from deploylog import __version__
 from deploylog.cli.options import source_of
-from deploylog.settings import load_settings
-from deploylog.settings.table import SETTINGS, Setting
+from deploylog.server import admin
+from deploylog.server import serve as server
+from deploylog.server.settings import load_settings
+from deploylog.server.settings.table import SETTINGS, Setting
 
 _CONFIG_HELP = "TOML file of settings; options and environment win over it."
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from deploylog.cli import options
-from deploylog.cli.tables import print_json_lines, screen, stack_table
+from deploylog.cli.terminal.formatting import print_json_lines, screen, stack_table
 from deploylog.client import Params, StackState, open_client
 
 app = typer.Typer(help="List stacks, or delete one.", invoke_without_command=True)

@@ -9,17 +9,17 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from deploylog import admin
 from deploylog.cli import options
-from deploylog.cli.tables import (
+from deploylog.cli.terminal.formatting import (
     print_json_lines,
     print_lines,
     screen,
     subscription_lines,
     subscription_table,
 )
-from deploylog.client import Said, SubscriptionCalls, SubscriptionState, open_client
+from deploylog.client import SubscriptionCalls, SubscriptionFields, SubscriptionState, open_client
 from deploylog.errors import OperatorError
+from deploylog.server import admin
 
 _T = TypeVar("_T")
 
@@ -158,7 +158,7 @@ def add(
     """Subscribe, and print the secret that signs: it is told this once."""
     if url is None and url_file is None and token_file is None:
         raise typer.BadParameter("give --url or --url-file, or of a Slack bot --token-file")
-    said: Said = {
+    said: SubscriptionFields = {
         "name": name,
         "kind": kind,
         "url": _one_of(url, url_file),
@@ -217,7 +217,7 @@ def change(
     key: options.Key = None,
 ) -> None:
     """Change your subscription: scopes as a whole, and the filter as a whole."""
-    said: Said = {
+    said: SubscriptionFields = {
         "name": name,
         "url": _one_of(url, url_file),
         "token": _read(token_file),
@@ -292,7 +292,7 @@ def rotate_secret(
     key: options.Key = None,
 ) -> None:
     """Sign with another secret, and print it: it is told this once."""
-    said: Said = {"secret": _read(secret_file), "overlap": overlap}
+    said: SubscriptionFields = {"secret": _read(secret_file), "overlap": overlap}
     _print_secret(_run(server, key, lambda calls: calls.rotate_secret(id, said)), json=json)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typer.core import TyperGroup
 
 from deploylog.errors import InvalidSettings
-from deploylog.settings.table import RENAMED, SETTINGS
+from deploylog.server.settings.table import RENAMED, SETTINGS
 
 PREFIX = "DEPLOYLOG_"
 

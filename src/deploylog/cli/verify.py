@@ -6,10 +6,10 @@ from typing import Annotated
 import msgspec
 import typer
 
-from deploylog import admin
 from deploylog.cli.serve import Config, Store, chosen_store
-from deploylog.cli.tables import plain
-from deploylog.store.base import Finding, Verified
+from deploylog.cli.terminal.formatting import plain
+from deploylog.server import admin
+from deploylog.store.contract import Finding, Verified
 
 #: Events between two lines of progress.
 _STEP = 100_000

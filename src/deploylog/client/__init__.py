@@ -10,7 +10,6 @@ from functools import partial
 import aiohttp
 import msgspec
 
-from deploylog.changes import Changes, decode_changes
 from deploylog.client.connection import (
     CONNECT_SECONDS,
     ClientError,
@@ -20,40 +19,41 @@ from deploylog.client.connection import (
     parse,
     segment,
 )
-from deploylog.client.messages import Message, MessageParser
-from deploylog.client.patience import (
-    Backoff,
-    Jitter,
-    Patience,
-    Persistence,
-    Say,
-    Sleep,
-    Unanswered,
-    is_passing,
-    persist,
-)
-from deploylog.client.states import (
+from deploylog.client.models import (
     ChangesetPage,
     ChangesetState,
     DeploymentPage,
     DeploymentState,
     EventPage,
     LoggedEvent,
-    Opening,
+    NewDeployment,
     Params,
     Receipt,
     StackState,
 )
+from deploylog.client.retry import (
+    Backoff,
+    Jitter,
+    RetryPolicy,
+    RetryTimeout,
+    Say,
+    Sleep,
+    Unanswered,
+    is_transient,
+    retry,
+)
+from deploylog.client.sse import Message, MessageParser
 from deploylog.client.subscriptions import (
     AttemptPage,
     AttemptState,
     DeadLetterPage,
     DeadLetterState,
-    Said,
     SubscriptionCalls,
+    SubscriptionFields,
     SubscriptionState,
 )
-from deploylog.client.tailing import ENDLESS, Tail
+from deploylog.client.tail import ENDLESS, Tail
+from deploylog.deployments.changeset import Changes, decode_changes
 from deploylog.errors import OperatorError
 
 __all__ = [
@@ -75,15 +75,15 @@ __all__ = [
     "LoggedEvent",
     "Message",
     "MessageParser",
-    "Opening",
+    "NewDeployment",
     "Params",
     "Receipt",
-    "Said",
     "Say",
     "ServerUnreachable",
     "Sleep",
     "StackState",
     "SubscriptionCalls",
+    "SubscriptionFields",
     "SubscriptionState",
     "Unanswered",
     "open_client",
@@ -188,7 +188,7 @@ class Client:
             async for message in messages:
                 yield message
 
-    async def open_deployment(self, opening: Opening) -> DeploymentState:
+    async def open_deployment(self, opening: NewDeployment) -> DeploymentState:
         """Open a deployment, and its stack if there is none of that name."""
         return await self._call(
             "POST", "/log/v1/deployments", DeploymentState,
@@ -230,7 +230,7 @@ class Client:
             },
         )  # fmt: skip
         with _giving_up(f"change set {id} may not be staged"):
-            return await persist(stage, self._impatient(patience, say))
+            return await retry(stage, self._impatient(patience, say))
 
     async def follow_changeset(
         self, id: str, *, patience: float, say: Say = _silent
@@ -245,7 +245,7 @@ class Client:
         tail = Tail(self._connection, params, after=None, persistence=persistence)
         with _giving_up(f"change set {id} is staged all the same"):
             # The stream of what may not be read is silent for ever.
-            await persist(partial(self.changeset, id), persistence)
+            await retry(partial(self.changeset, id), persistence)
             async with aclosing(tail.messages()) as messages:
                 async for message in messages:
                     yield message
@@ -278,11 +278,11 @@ class Client:
         params = [("project", project), ("name", name)]
         await self._call("DELETE", "/log/v1/stacks", msgspec.Raw, params=params)
 
-    def _impatient(self, seconds: float, say: Say) -> Persistence:
-        return self._persistence(Patience(first=seconds, later=seconds), say, "trying again")
+    def _impatient(self, seconds: float, say: Say) -> RetryPolicy:
+        return self._persistence(RetryTimeout(first=seconds, later=seconds), say, "trying again")
 
-    def _persistence(self, patience: Patience, say: Say, again: str) -> Persistence:
-        return Persistence(patience, Backoff(self._jitter), sleep=self._sleep, say=say, again=again)
+    def _persistence(self, patience: RetryTimeout, say: Say, again: str) -> RetryPolicy:
+        return RetryPolicy(patience, Backoff(self._jitter), sleep=self._sleep, say=say, again=again)
 
 
 @contextmanager
@@ -291,6 +291,6 @@ def _giving_up(consequence: str) -> Iterator[None]:
     try:
         yield
     except (ServerUnreachable, ClientError) as error:
-        if not is_passing(error):
+        if not is_transient(error):
             raise
         raise Unanswered(f"{error.message}; {consequence}") from error

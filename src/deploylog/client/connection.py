@@ -9,7 +9,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from deploylog.client.states import Params
+from deploylog.client.models import Params
 from deploylog.errors import DeploylogError, OperatorError
 
 _T = TypeVar("_T")
@@ -40,7 +40,7 @@ class ClientError(DeploylogError):
         return self.status in (408, 429) or self.status >= 500
 
     @property
-    def blames_the_request(self) -> bool:
+    def is_permanent(self) -> bool:
         """Whether the same request will be refused again; with another key a 401 may not be."""
         return 400 <= self.status < 500 and self.status != 401 and not self.transient
 

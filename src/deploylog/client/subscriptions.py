@@ -7,7 +7,7 @@ import aiohttp
 import msgspec
 
 from deploylog.client.connection import CONNECT_SECONDS, Connection, segment
-from deploylog.client.states import Params
+from deploylog.client.models import Params
 
 _ROOT = "/log/v1/subscriptions"
 _JSON = {"Content-Type": "application/json"}
@@ -98,7 +98,7 @@ class _Redelivered(msgspec.Struct):
 
 
 #: What a request says in its body; what is ``None`` is left out.
-Said = dict[str, Any]
+SubscriptionFields = dict[str, Any]
 
 
 class SubscriptionCalls:
@@ -112,7 +112,7 @@ class SubscriptionCalls:
         """One's own, and those whose scopes one administers."""
         return (await self._call("GET", _ROOT, _Subscriptions)).subscriptions
 
-    async def add(self, said: Said) -> SubscriptionState:
+    async def add(self, said: SubscriptionFields) -> SubscriptionState:
         """Subscribe."""
         return await self._call(
             "POST", _ROOT, SubscriptionState, body=_encoded(said), headers=_JSON
@@ -122,7 +122,7 @@ class SubscriptionCalls:
         """One subscription."""
         return await self._call("GET", _one(id), SubscriptionState)
 
-    async def change(self, id: str, said: Said) -> SubscriptionState:
+    async def change(self, id: str, said: SubscriptionFields) -> SubscriptionState:
         """Let it be different."""
         return await self._call(
             "PATCH", _one(id), SubscriptionState, body=_encoded(said), headers=_JSON
@@ -140,7 +140,7 @@ class SubscriptionCalls:
         """Let it go on."""
         return await self._call("POST", f"{_one(id)}/resume", SubscriptionState)
 
-    async def rotate_secret(self, id: str, said: Said) -> SubscriptionState:
+    async def rotate_secret(self, id: str, said: SubscriptionFields) -> SubscriptionState:
         """Sign with another secret."""
         return await self._call(
             "POST", f"{_one(id)}/rotate-secret", SubscriptionState,
@@ -151,7 +151,7 @@ class SubscriptionCalls:
         """Deliver an event that is none, at once."""
         return await self._call("POST", f"{_one(id)}/test", AttemptState, timeout=_TESTING)
 
-    async def redeliver(self, id: str, said: Said) -> int:
+    async def redeliver(self, id: str, said: SubscriptionFields) -> int:
         """Send one ``event`` again, or those given up ``since`` a time; how many."""
         redelivered = await self._call(
             "POST", f"{_one(id)}/redeliver", _Redelivered, body=_encoded(said), headers=_JSON
@@ -171,5 +171,5 @@ def _one(id: str) -> str:
     return f"{_ROOT}/{segment(id)}"
 
 
-def _encoded(said: Said) -> bytes:
+def _encoded(said: SubscriptionFields) -> bytes:
     return msgspec.json.encode({name: value for name, value in said.items() if value is not None})

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploylog.errors import InvalidSettings
-from deploylog.store.base import (
+from deploylog.store.contract import (
     QUERY_SECONDS,
     CommitObserver,
     Contents,

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import apsw
 
-from deploylog.cursor import EPOCH_BITS
 from deploylog.errors import OperatorError
-from deploylog.store.base import QUERY_SECONDS, CommitObserver
-from deploylog.store.migrate import Migration, migrate, migrations
-from deploylog.store.sqlite.catalogue import SqliteCatalogue
+from deploylog.events.ids import EPOCH_BITS
+from deploylog.store.contract import QUERY_SECONDS, CommitObserver
+from deploylog.store.migrations import Migration, migrate, migrations
+from deploylog.store.sqlite.append import Recorder
 from deploylog.store.sqlite.changesets import SqliteChangesets
 from deploylog.store.sqlite.cleanups import SqliteCleanups
 from deploylog.store.sqlite.connection import connect, one_row, one_value, opening, store_errors
 from deploylog.store.sqlite.credentials import SqliteCredentials
 from deploylog.store.sqlite.deliveries import SqliteDeliveries
+from deploylog.store.sqlite.deployments import SqliteCatalog
+from deploylog.store.sqlite.events import SqliteLog
 from deploylog.store.sqlite.files import StoreFiles
-from deploylog.store.sqlite.log import SqliteLog
-from deploylog.store.sqlite.moved import Moved
+from deploylog.store.sqlite.head_watch import HeadNotifier
 from deploylog.store.sqlite.readers import Readers
-from deploylog.store.sqlite.recorder import Recorder
 from deploylog.store.sqlite.subscriptions import SqliteSubscriptions
 from deploylog.store.sqlite.writer import Writer
 
@@ -39,14 +39,14 @@ class SqliteStore:
         *,
         files: StoreFiles,
         epoch: int,
-        moved: Moved,
+        moved: HeadNotifier,
         damaged: Callable[[str], None],
     ) -> None:
         """``moved`` is told of each commit of this process, ``damaged`` of each damaged event."""
         self._writer = writer
         self._files = files
         self.log = SqliteLog(writer, readers, epoch=epoch, moved=moved, damaged=damaged)
-        self.catalogue = SqliteCatalogue(readers)
+        self.catalogue = SqliteCatalog(readers)
         self.changesets = SqliteChangesets(writer, readers)
         self.cleanups = SqliteCleanups(writer, readers)
         self.subscriptions = SqliteSubscriptions(writer, readers)
@@ -54,12 +54,10 @@ class SqliteStore:
         self.credentials = SqliteCredentials(writer, readers)
 
     async def ready(self) -> None:
-        """See ``Store``."""
         await self.log.head()
         await self._writer.ready()
 
     def owns(self, file: os.stat_result) -> bool:
-        """See ``Store``."""
         return self._files.own(file)
 
 
@@ -73,7 +71,7 @@ async def open_sqlite(
 ) -> AsyncIterator[SqliteStore]:
     """The store in ``file``, brought to this program's schema; ``clock`` gives ns."""
     migrate_file(file)
-    moved = Moved(asyncio.get_running_loop())
+    moved = HeadNotifier(asyncio.get_running_loop())
 
     def committed(seconds: float, events: int, head: int) -> None:
         observer.committed(seconds, events)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import apsw
 
-from deploylog.cursor import EPOCH_BITS
 from deploylog.errors import OperatorError, SchemaTooNew
-from deploylog.store.base import Contents, Restored
-from deploylog.store.migrate import migrations
+from deploylog.events.ids import EPOCH_BITS
+from deploylog.store.contract import Contents, Restored
+from deploylog.store.migrations import migrations
 from deploylog.store.sqlite.connection import (
     BUSY_TIMEOUT,
     apsw_open,

@@ -8,10 +8,10 @@ from typing import Any
 import apsw
 import msgspec
 
-from deploylog.changes import Changeset, Totals
+from deploylog.deployments.changeset import ChangeCounts, Changeset
 from deploylog.errors import ChangesetNotFound, Conflict, RequestReused
-from deploylog.principals import Visibility
-from deploylog.store.base import RequestKey
+from deploylog.events.access import Visibility
+from deploylog.events.store import IdempotencyKey
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.rows import json_text, names_of, scopes_of
@@ -31,9 +31,8 @@ class SqliteChangesets:
         self._readers = readers
 
     async def add(
-        self, changeset: Changeset, changes: bytes, *, request: RequestKey, since: int
+        self, changeset: Changeset, changes: bytes, *, request: IdempotencyKey, since: int
     ) -> Changeset:
-        """See ``Changesets``."""
         document = await asyncio.to_thread(zlib.compress, changes)
 
         def add(connection: apsw.Connection) -> Changeset:
@@ -45,24 +44,20 @@ class SqliteChangesets:
         return await self._writer.call(add)
 
     async def get(self, id: str) -> Changeset:
-        """See ``Changesets``."""
         for row in await self._readers.rows(_BY_ID, (id,)):
             return _changeset_of(row[:-2])
         raise ChangesetNotFound(f"there is no change set {id!r}")
 
     async def changes(self, id: str) -> bytes:
-        """See ``Changesets``."""
         document = await self._readers.background.run(lambda connection: _document(connection, id))
         if document is None:
             raise ChangesetNotFound(f"there is no change set {id!r}")
         return document
 
     async def unfinished(self) -> list[Changeset]:
-        """See ``Changesets``."""
         return [_changeset_of(row) for row in await self._readers.background.rows(_UNFINISHED)]
 
     async def forget(self, created_before: int) -> int:
-        """See ``Changesets``."""
         forgotten = 0
         while portion := await self._writer.call(
             lambda connection: _forget(connection, created_before)
@@ -81,7 +76,6 @@ class SqliteChangesets:
         limit: int = 100,
         caller: str = "",
     ) -> list[Changeset]:
-        """See ``Changesets``."""
         visible, values = visible_rows(visibility)
         wanted = {"project": project, "stack": stack, "before": before, "limit": limit}
         sql = _LISTED.format(visible=visible)
@@ -123,7 +117,7 @@ SELECT {_CHANGESET} FROM changesets AS c WHERE c.status = 'staging' ORDER BY c.n
 
 
 def _earlier(
-    connection: apsw.Connection, id: str, request: RequestKey, since: int
+    connection: apsw.Connection, id: str, request: IdempotencyKey, since: int
 ) -> Changeset | None:
     """What ``request`` has added already; raises RequestReused or Conflict."""
     row = one_row(connection, _BY_REQUEST, (request.key, since))
@@ -146,7 +140,7 @@ INSERT INTO changesets (
 
 
 def _insert(
-    connection: apsw.Connection, changeset: Changeset, document: bytes, request: RequestKey
+    connection: apsw.Connection, changeset: Changeset, document: bytes, request: IdempotencyKey
 ) -> None:
     row = (*_row_of(changeset), request.key, request.fingerprint)
     connection.execute(_INSERT, row)
@@ -218,7 +212,7 @@ def _changeset_of(row: Sequence[Any]) -> Changeset:
         created=created,
         ended=ended,
         message=message,
-        totals=msgspec.json.decode(totals, type=Totals),
+        totals=msgspec.json.decode(totals, type=ChangeCounts),
         scopes=scopes_of(scopes),
         groups=names_of(groups),
     )

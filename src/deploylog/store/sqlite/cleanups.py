@@ -6,7 +6,7 @@ import apsw
 import msgspec
 
 from deploylog.errors import CleanupNotFound
-from deploylog.store.base import Cleanup, CleanupKind
+from deploylog.events.retention import Cleanup
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.writer import Writer
 
@@ -40,7 +40,6 @@ class SqliteCleanups:
         self._readers = readers
 
     async def put(self, cleanup: Cleanup) -> None:
-        """See ``Cleanups``."""
 
         def put(connection: apsw.Connection) -> None:
             connection.execute(_PUT, msgspec.structs.astuple(cleanup))
@@ -48,14 +47,12 @@ class SqliteCleanups:
 
         await self._writer.call(put)
 
-    async def get(self, kind: CleanupKind, id: str) -> Cleanup:
-        """See ``Cleanups``."""
+    async def get(self, kind: str, id: str) -> Cleanup:
         for row in await self._readers.rows(f"{_SELECT} WHERE kind = ? AND id = ?", (kind, id)):
             return _cleanup_of(row)
         raise CleanupNotFound(f"there is no cleanup {id!r} of {kind}")
 
     async def running(self) -> list[Cleanup]:
-        """See ``Cleanups``."""
         rows = await self._readers.rows(f"{_SELECT} WHERE ended IS NULL ORDER BY number")
         return [_cleanup_of(row) for row in rows]
 

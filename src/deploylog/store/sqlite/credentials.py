@@ -5,9 +5,9 @@ from typing import Any
 import apsw
 import msgspec
 
+from deploylog.auth.store import Credential, CredentialKind
 from deploylog.errors import Conflict, KeyNotFound
-from deploylog.principals import Grant
-from deploylog.store.base import Credential, CredentialKind
+from deploylog.events.access import Grant
 from deploylog.store.sqlite.connection import SqlValue, one_row
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.rows import json_text, names_of
@@ -24,7 +24,6 @@ class SqliteCredentials:
         self._readers = readers
 
     async def add(self, credential: Credential) -> None:
-        """See ``Credentials``."""
 
         def add(connection: apsw.Connection) -> None:
             sql = "SELECT kind FROM credentials WHERE id = ?"
@@ -36,22 +35,18 @@ class SqliteCredentials:
         await self._writer.call(add)
 
     async def list(self) -> list[Credential]:
-        """See ``Credentials``."""
         rows = await self._readers.rows(f"{_SELECT} ORDER BY created, kind, id")
         return [_credential_of(row) for row in rows]
 
     async def get(self, kind: CredentialKind, id: str) -> Credential:
-        """See ``Credentials``."""
         for row in await self._readers.rows(f"{_SELECT} WHERE id = ? AND kind = ?", (id, kind)):
             return _credential_of(row)
         raise KeyNotFound(f"there is no {kind} key {id!r}" if kind != "key" else _missing(id))
 
     async def revoke(self, id: str, time: int) -> None:
-        """See ``Credentials``."""
         await self._update("revoked = coalesce(revoked, ?)", time, id)
 
     async def replace_secret(self, id: str, secret: bytes) -> None:
-        """See ``Credentials``."""
         await self._update("secret = ?", secret, id)
 
     async def _update(self, assignment: str, value: SqlValue, id: str) -> None:

@@ -6,19 +6,13 @@ from typing import Any
 
 import apsw
 
-from deploylog.scope import Scope
-from deploylog.store.base import Backlog, RecordedAttempt
-from deploylog.store.sqlite.connection import (
-    SqlValue,
-    all_rows,
-    insert_rows,
-    one_row,
-    one_value,
-)
+from deploylog.events.scope import Scope
+from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, one_row, one_value
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.subscriptions import SELECT, number_of, subscription_of
 from deploylog.store.sqlite.writer import Writer
-from deploylog.subscriptions import (
+from deploylog.subscriptions.store import Backlog, RecordedAttempt
+from deploylog.subscriptions.subscription import (
     REDELIVERED,
     Attempt,
     Delivery,
@@ -104,7 +98,6 @@ class SqliteDeliveries:
         self._readers = readers
 
     async def claim(self, holder: str, *, now: int, until: int) -> list[Subscription]:
-        """See ``Deliveries``."""
 
         def claim(connection: apsw.Connection) -> list[Subscription]:
             connection.execute(_CLAIM, (holder, until, now))
@@ -114,20 +107,17 @@ class SqliteDeliveries:
         return await self._writer.call(claim)
 
     async def release(self, holder: str) -> None:
-        """See ``Deliveries``."""
         sql = "UPDATE subscriptions SET holder = '', held_until = 0 WHERE holder = ?"
         await self._writer.call(lambda connection: all_rows(connection, sql, (holder,)))
 
     async def record(
         self, holder: str, deliveries: Sequence[Delivery], *, now: int
     ) -> frozenset[str]:
-        """See ``Deliveries``."""
         return await self._writer.call(
             lambda connection: _record(connection, holder, deliveries, now)
         )
 
     async def pending(self, subscription: str) -> list[Pending]:
-        """See ``Deliveries``."""
         sql = f"{_PENDING} WHERE {_OF} AND NOT dead_lettered ORDER BY position"
         return [
             _pending_of(row) for row in await self._readers.background.rows(sql, (subscription,))
@@ -136,7 +126,6 @@ class SqliteDeliveries:
     async def dead_letters(
         self, subscription: str, *, after: int = 0, limit: int = 100
     ) -> list[Pending]:
-        """See ``Deliveries``."""
         sql = f"{_PENDING} WHERE {_OF} AND dead_lettered AND position > ? ORDER BY position LIMIT ?"
         rows = await self._readers.background.rows(sql, (subscription, after, limit))
         return [_pending_of(row) for row in rows]
@@ -144,14 +133,12 @@ class SqliteDeliveries:
     async def attempts(
         self, subscription: str, *, before: int | None = None, limit: int = 100
     ) -> list[RecordedAttempt]:
-        """See ``Deliveries``."""
         sql = f"{_ATTEMPTS} WHERE {_OF} AND number < ? ORDER BY number DESC LIMIT ?"
         last = before if before is not None else 2**63 - 1
         rows = await self._readers.background.rows(sql, (subscription, last, limit))
         return [_attempt_of(row) for row in rows]
 
     async def redeliver(self, subscription: str, position: int) -> None:
-        """See ``Deliveries``."""
 
         def redeliver(connection: apsw.Connection) -> None:
             again = Pending(position=position, lane=REDELIVERED)
@@ -162,7 +149,6 @@ class SqliteDeliveries:
         await self._writer.call(redeliver)
 
     async def redeliver_dead_lettered(self, subscription: str, since: int) -> int:
-        """See ``Deliveries``."""
 
         def redeliver(connection: apsw.Connection) -> int:
             number = number_of(connection, subscription)
@@ -175,7 +161,6 @@ class SqliteDeliveries:
         return await self._writer.call(redeliver)
 
     async def message(self, subscription: str, deployment: Scope) -> Message | None:
-        """See ``Deliveries``."""
         sql = f"SELECT deployment, channel, ts FROM messages WHERE {_OF} AND deployment = ?"
         for path, channel, ts in await self._readers.background.rows(
             sql, (subscription, deployment)
@@ -184,18 +169,15 @@ class SqliteDeliveries:
         return None
 
     async def backlog(self, subscription: str) -> Backlog:
-        """See ``Deliveries``."""
         [(pending, dead_lettered, due)] = await self._readers.background.rows(
             _BACKLOG, (subscription,)
         )
         return Backlog(pending=pending, dead_lettered=dead_lettered, due=due)
 
     async def dead_letter_counts(self) -> dict[str, int]:
-        """See ``Deliveries``."""
         return dict(await self._readers.background.rows(_DEAD_LETTER_COUNTS))
 
     async def forget(self, started_before: int) -> int:
-        """See ``Deliveries``."""
         forgotten, more = 0, True
         while more:
             deleted = await self._writer.call(

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import apsw
 import msgspec
 
-from deploylog.cursor import event_id
-from deploylog.events import Event
-from deploylog.store.base import MAX_DAMAGED, PAGE_BYTES, Damaged, Page
+from deploylog.events.event import Event
+from deploylog.events.ids import event_id
+from deploylog.events.store import MAX_DAMAGED, PAGE_BYTES, Damaged, Page
 from deploylog.store.sqlite.connection import one_row, one_value
 from deploylog.store.sqlite.rows import SELECTED, WHOLE, Unreadable, event_of_row, events_of
 

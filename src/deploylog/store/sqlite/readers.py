@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import apsw
 
 from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
-from deploylog.shares import Shares
-from deploylog.store.base import Purpose
+from deploylog.events.shares import Shares
+from deploylog.events.store import Purpose
 from deploylog.store.sqlite.connection import SqlValue, connect, store_errors
 
 #: Connections of each pool. Credentials, appends and the live tail must never wait for a query.

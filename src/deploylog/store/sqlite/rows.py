@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from deploylog.cursor import event_id
 from deploylog.errors import DeploylogError
-from deploylog.events import Event, NewEvent, Resource
-from deploylog.scope import Scope
+from deploylog.events.event import Event, NewEvent, Resource
+from deploylog.events.ids import event_id
+from deploylog.events.scope import Scope
 from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 
 COLUMNS = (

@@ -7,11 +7,11 @@ import apsw
 import msgspec
 
 from deploylog.errors import Conflict, SubscriptionNotFound
-from deploylog.filters import Filter
+from deploylog.events.filters import Filter
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.writer import Writer
-from deploylog.subscriptions import Owner, SecretTerm, Subscription
+from deploylog.subscriptions.subscription import Owner, SigningSecret, Subscription
 
 COLUMNS = (
     "id", "name", "kind", "format", "filter", "order", "state", "reason", "owner", "target",
@@ -52,30 +52,24 @@ class SqliteSubscriptions:
         self._readers = readers
 
     async def add(self, subscription: Subscription) -> None:
-        """See ``Subscriptions``."""
         await self._writer.call(lambda connection: _add(connection, subscription))
 
     async def get(self, id: str) -> Subscription:
-        """See ``Subscriptions``."""
         for row in await self._readers.rows(f"{SELECT} WHERE id = ?", (id,)):
             return subscription_of(row)
         raise _not_found(id)
 
     async def list(self) -> list[Subscription]:
-        """See ``Subscriptions``."""
         rows = await self._readers.rows(f"{SELECT} ORDER BY number")
         return [subscription_of(row) for row in rows]
 
     async def change(self, subscription: Subscription) -> Subscription:
-        """See ``Subscriptions``."""
         return await self._writer.call(lambda connection: _change(connection, subscription))
 
     async def replace(self, collection: str, subscriptions: Sequence[Subscription]) -> None:
-        """See ``Subscriptions``."""
         await self._writer.call(lambda connection: _replace(connection, collection, subscriptions))
 
     async def delete(self, id: str) -> None:
-        """See ``Subscriptions``."""
         await self._writer.call(lambda connection: _delete(connection, id))
 
 
@@ -152,6 +146,6 @@ def subscription_of(row: tuple[Any, ...]) -> Subscription:
         | {
             "filter": msgspec.json.decode(values["filter"], type=Filter),
             "owner": msgspec.json.decode(values["owner"], type=Owner),
-            "secrets": msgspec.json.decode(values["secrets"], type=tuple[SecretTerm, ...]),
+            "secrets": msgspec.json.decode(values["secrets"], type=tuple[SigningSecret, ...]),
         }
     )

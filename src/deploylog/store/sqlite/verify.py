@@ -14,17 +14,18 @@ from typing import Any
 import apsw
 import msgspec
 
-from deploylog.catalogue import change_of
-from deploylog.changes import decode_changes
+from deploylog.deployments.changeset import decode_changes
+from deploylog.deployments.projection import project
 from deploylog.errors import DeploylogError, OperatorError
-from deploylog.events import Event
-from deploylog.scope import prefixes
-from deploylog.store.base import PAGE_BYTES, Finding, Verified
-from deploylog.store.migrate import migrations
-from deploylog.store.sqlite.catalogue import CatalogueWriter
+from deploylog.events.event import Event
+from deploylog.events.scope import prefixes
+from deploylog.events.store import PAGE_BYTES
+from deploylog.store.contract import Finding, Verified
+from deploylog.store.migrations import migrations
+from deploylog.store.sqlite.append import SPAN_BITS
 from deploylog.store.sqlite.connection import BUSY_TIMEOUT, all_rows, one_value, store_errors
+from deploylog.store.sqlite.deployments import CatalogWriter
 from deploylog.store.sqlite.pages import SIZE, Filling, Match
-from deploylog.store.sqlite.recorder import SPAN_BITS
 from deploylog.store.sqlite.rows import json_text
 
 #: Events read at once.
@@ -87,7 +88,7 @@ class _Verification:
         [(self._epoch, self._head, self._floor, self._watermark)] = all_rows(
             connection, "SELECT epoch, head, floor, unchecked FROM log"
         )
-        self._catalogue = CatalogueWriter(scratch)
+        self._catalogue = CatalogWriter(scratch)
 
     def run(self) -> Verified:
         """Everything, one part after the other."""
@@ -224,7 +225,7 @@ class _Verification:
         changes = []
         for event in page:
             try:
-                change = change_of(event)
+                change = project(event)
             except DeploylogError as error:
                 self._find("event", event.position, error.message)
             else:

@@ -1,8 +1,8 @@
 """Visibility as SQL, for what has one row each, with its scopes and groups as JSON arrays."""
 
-from deploylog.events import EVERYBODY
-from deploylog.principals import Visibility
-from deploylog.scope import ROOT
+from deploylog.events.access import Visibility
+from deploylog.events.event import EVERYBODY
+from deploylog.events.scope import ROOT
 from deploylog.store.sqlite.connection import SqlValue
 from deploylog.store.sqlite.rows import json_text
 

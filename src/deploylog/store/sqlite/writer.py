@@ -13,10 +13,10 @@ import apsw
 import msgspec
 
 from deploylog.errors import DeploylogError, Stopping, StoreUnavailable
+from deploylog.store.sqlite.append import Append, Entry, Outcome, Recorder
 from deploylog.store.sqlite.connection import one_value, store_errors
 from deploylog.store.sqlite.files import StoreFiles
 from deploylog.store.sqlite.health import Health, is_trouble
-from deploylog.store.sqlite.recorder import Append, Entry, Outcome, Recorder
 
 #: Events that one transaction may hold, so that nobody waits long behind a flood.
 MAX_EVENTS = 5_000

@@ -1,0 +1,53 @@
+"""Runs: what the deployments of a stack did to it."""
+
+from collections.abc import Iterable
+
+from deploylog.api.aws.stacks.stack_events import Action, action_of
+from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Deployment, Stack
+from deploylog.deployments.service import DeploymentService
+from deploylog.errors import DeploymentNotFound
+from deploylog.events.access import Principal
+
+#: Deployments in one look for one that did something.
+_LOOK = 20
+
+
+class Runs:
+    """The deployments of one stack that a principal may see."""
+
+    def __init__(self, deployments: DeploymentService, principal: Principal, stack: Stack) -> None:
+        """Look at those of ``stack``."""
+        self._deployments = deployments
+        self._principal = principal
+        self._stack = stack
+
+    async def actions(self, ids: Iterable[str]) -> dict[str, Action | None]:
+        """What each of these did; those that are of no such stack are left out."""
+        found = [await self._deployment(id) for id in ids]
+        return {each.id: await self.action(each) for each in found if each is not None}
+
+    async def action(self, deployment: Deployment) -> Action | None:
+        """What it did; ``None`` if nothing."""
+        if deployment.operation in NON_MUTATING_OPERATIONS:
+            return None
+        return action_of(deployment, await self.last(before=deployment.id))
+
+    async def last(self, *, before: str | None = None) -> Deployment | None:
+        """The last, or the last before this one, that did something."""
+        while True:
+            found = await self._deployments.deployments_of(
+                self._principal, self._stack, before=before, limit=_LOOK
+            )
+            for deployment in found:
+                if deployment.operation not in NON_MUTATING_OPERATIONS:
+                    return deployment
+            if len(found) < _LOOK:
+                return None
+            before = found[-1].id
+
+    async def _deployment(self, id: str) -> Deployment | None:
+        try:
+            deployment = await self._deployments.deployment(self._principal, id)
+        except DeploymentNotFound:
+            return None
+        return deployment if deployment.stack_id == self._stack.id else None

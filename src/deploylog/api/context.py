@@ -1,0 +1,83 @@
+"""What the composition root hands to every dialect."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from deploylog.api.aws.stacks.stack_view import StackViews
+from deploylog.api.bluelink.plan_files import PlanFiles
+from deploylog.api.http.body import BodyLimits
+from deploylog.deployments.service import DeploymentService
+from deploylog.deployments.staging import Staging
+from deploylog.events.access import Principal
+from deploylog.events.retention import Retention
+from deploylog.events.service import EventService
+from deploylog.ingest.cloudformation.sns import SnsMessage
+from deploylog.subscriptions.reconcile import SubscriptionGroups
+from deploylog.subscriptions.service import SubscriptionService
+
+Handler = Callable[[Request], Awaitable[ASGIApp]]
+
+
+class Topics(Protocol):
+    """The topics of SNS that are known. All raise Unavailable when SNS does not answer."""
+
+    async def admit(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
+        """Who sent it, and for which project; ``project`` is the one that was asked for.
+
+        Raises Forbidden for a topic or a project that is not its own, or a message that is old,
+        and Unauthenticated for one that SNS has not signed.
+        """
+        ...
+
+    async def confirm(self, message: SnsMessage) -> None:
+        """Confirm the subscription that an admitted message asks for; raises InvalidInput."""
+        ...
+
+
+class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts a dialect may use, and the limits it keeps."""
+
+    service: EventService
+    deployments: DeploymentService
+    staging: Staging
+    cleaning: Retention
+    plan_files: PlanFiles
+    subscribing: SubscriptionService
+    subscription_sets: SubscriptionGroups
+    topics: Topics
+    #: ns since 1970.
+    clock: Callable[[], int]
+    #: Told how many events went out on a stream, and to which position.
+    sent: Callable[[int, int], None]
+    limits: BodyLimits
+    max_batch_events: int
+    #: Most requests a second of each principal; 0 is no limit.
+    max_requests_per_second: float = 0
+    #: Whether the RFS dialect refuses parameters it does not know.
+    rfs_strict: bool
+    #: The project of what Bluelink clients stage for a stack that there is not yet.
+    bluelink_project: str
+    #: How old, in seconds, what a Bluelink stream of something finished begins with may be.
+    bluelink_recent_seconds: int
+    #: Whether drift ends the staging of what a Bluelink client stages, unless it skips that.
+    bluelink_drift_check: bool
+    #: Events on a page for Escape's clients that do not say how many.
+    escape_page_size: int
+    #: The groups that may see what an Inventory says was uploaded.
+    escape_upload_groups: tuple[str, ...]
+    #: Whether Escape's services have a secret, so that nobody creates events without credentials.
+    escape_has_secret: bool
+    #: Where the dialects of AWS find stacks.
+    stack_views: StackViews
+    #: The regions that ParallelCluster's clients may name.
+    parallelcluster_regions: tuple[str, ...]
+    #: That of clients which name none; empty when they have to.
+    parallelcluster_region: str
+    #: Whether ParallelCluster's clients see statuses that the published enum does not have.
+    parallelcluster_raw_statuses: bool
+    #: ParallelCluster's version, where a stack does not say its own.
+    parallelcluster_version: str

@@ -1,0 +1,108 @@
+"""Escape's operations, described."""
+
+from deploylog.api.escape.subscriptions import EscapeSubscription
+from deploylog.api.escape.wire import MAX_PAGE, EscapeEvent
+from deploylog.api.operation import Body, Operation, Parameter, path_parameter
+
+_ERROR = Body(help="A message, or nothing.", media="text/plain")
+
+_SUBSCRIPTIONS = "/api/v1/events/subscriptions/project/{project}/"
+
+_QUERY = "/api/v1/events/query/"
+
+_PAGING = (
+    Parameter(
+        name="page_size",
+        help=f"Most to answer; more than {MAX_PAGE} is {MAX_PAGE}.",
+        schema={"type": "integer", "minimum": 1},
+    ),
+    Parameter(name="page_from", help="Only events whose id is less than this."),
+)
+
+_FILTERS = (
+    Parameter(name="inventory_project", help="Only events of this Inventory project."),
+    Parameter(name="inventory_application", help="Likewise; needs inventory_project."),
+    Parameter(name="inventory_version", help="Likewise; needs inventory_application."),
+    Parameter(name="state_project", help="Likewise; ignored with inventory_project."),
+    Parameter(name="state_environment", help="Likewise; needs state_project."),
+    Parameter(name="state_deployment", help="Likewise; needs state_environment."),
+)
+
+_PATH = {
+    "project": "The project.",
+    "application": "The application.",
+    "version": "The version of the release.",
+    "environment": "The environment.",
+}
+
+
+def _query(id: str, path: str, summary: str, *parameters: Parameter) -> Operation:
+    named = [name for name in _PATH if f"{{{name}}}" in path]
+    return Operation(
+        id=f"escape{id}",
+        method="GET",
+        path=_QUERY + path,
+        summary=summary,
+        tag="escape",
+        parameters=(
+            *(path_parameter(name, _PATH[name]) for name in named),
+            *parameters,
+            *_PAGING,
+        ),
+        answers=(Body(help="A page of events, newest first.", type=list[EscapeEvent]),),
+        error=_ERROR,
+    )
+
+
+def _create(method: str) -> Operation:
+    return Operation(
+        id=f"escapeCreateEvent{method.capitalize()}",
+        method=method,
+        path="/internal/create-event",
+        summary="Record an event, or an Inventory's word of an upload",
+        tag="escape",
+        request=(Body(type=EscapeEvent),),
+        answers=(Body(help="It is on disk.", media=""),),
+        error=_ERROR,
+    )
+
+
+OPERATIONS = (
+    _query("Events", "", "List events", *_FILTERS),
+    _query("Inventory", "inventory/", "List events of the Inventory"),
+    _query("InventoryProject", "inventory/{project}/", "List events of a project there"),
+    _query("Application", "inventory/{project}/{application}/", "List events of an application"),
+    _query("Release", "inventory/{project}/{application}/{version}/", "List events of a release"),
+    _query("State", "project/", "List events of the State service"),
+    _query("StateProject", "project/{project}/", "List events of a project there"),
+    _query("Environment", "project/{project}/{environment}/", "List events of an environment"),
+    _query(
+        "Deployment",
+        "project/{project}/{environment}/deployment",
+        "List events of a deployment",
+        Parameter(name="deployment", help="The deployment's name.", required=True),
+    ),
+    Operation(
+        id="escapeSubscriptions",
+        method="GET",
+        path=_SUBSCRIPTIONS,
+        summary="List the subscriptions of a project, by id",
+        tag="escape",
+        parameters=(path_parameter("project", _PATH["project"]),),
+        answers=(Body(help="The subscriptions.", type=dict[str, EscapeSubscription]),),
+        error=_ERROR,
+    ),
+    Operation(
+        id="escapePutSubscriptions",
+        method="PUT",
+        path=_SUBSCRIPTIONS,
+        summary="Let a project have these subscriptions, and no others",
+        tag="escape",
+        parameters=(path_parameter("project", _PATH["project"]),),
+        request=(Body(type=dict[str, EscapeSubscription]),),
+        answers=(Body(help="Nothing.", type=dict[str, EscapeSubscription]),),
+        error=_ERROR,
+    ),
+    _create("POST"),
+    _create("PUT"),
+)

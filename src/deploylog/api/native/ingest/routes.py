@@ -1,0 +1,95 @@
+"""The native API's endpoints for what others send in forms of their own."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deploylog.api.context import ApiContext, Handler
+from deploylog.api.http.body import BodyLimits, read_body
+from deploylog.api.native import wire
+from deploylog.api.native.ingest.stack_recorder import StackNotices
+from deploylog.events.access import Principal
+from deploylog.ingest.cloudformation.mapping import StackContext, Via
+from deploylog.ingest.cloudformation.notifications import parse_envelope, parse_message
+from deploylog.ingest.cloudformation.parsing import EVENTBRIDGE_PREFIX
+from deploylog.ingest.cloudformation.sns import SnsMessage, parse_sns_message
+from deploylog.ingest.cloudformation.stack_event import StackEvent
+
+EVENTBRIDGE = "/log/v1/ingest/eventbridge"
+
+#: The path that needs no credentials in its headers: SNS sends none, but signs what it sends.
+SNS = "/log/v1/ingest/sns"
+
+
+#: More than SNS's largest message, 256 KiB, in its envelope.
+_SNS_BYTES = 1024 * 1024
+
+#: Seconds in which one must arrive: anyone may send it.
+_SNS_SECONDS = 15.0
+
+
+def is_open(request: Request) -> bool:
+    """Whether the endpoint itself finds out who asks."""
+    path: str = request.scope["path"]
+    return request.method == "POST" and path == SNS
+
+
+def routes(parts: ApiContext) -> list[tuple[str, str, Handler]]:
+    """Method, path and endpoint of each."""
+    ingest = Ingest(parts)
+    return [("POST", EVENTBRIDGE, ingest.eventbridge), ("POST", SNS, ingest.sns)]
+
+
+class Ingest:
+    """The endpoints, and what they need."""
+
+    def __init__(self, parts: ApiContext) -> None:
+        """Take what the composition root gives."""
+        self._notices = StackNotices(parts.service)
+        self._topics = parts.topics
+        self._limits = parts.limits
+        # Read before anybody has shown a credential.
+        self._sns_limits = BodyLimits(
+            sent=_SNS_BYTES, decompressed=_SNS_BYTES, seconds=_SNS_SECONDS
+        )
+
+    async def eventbridge(self, request: Request) -> Response:
+        """Record what EventBridge tells of CloudFormation."""
+        request.state.principal.require_some("write")
+        asked = wire.parse_stack_query(_query(request))
+        event = parse_envelope(await read_body(request, self._limits.at_most(_SNS_BYTES)))
+        return await self._record(request.state.principal, asked, event)
+
+    async def sns(self, request: Request) -> Response:
+        """Take what a topic of SNS delivers."""
+        asked = wire.parse_stack_query(_query(request))
+        message = parse_sns_message(await read_body(request, self._sns_limits))
+        principal, project = await self._topics.admit(message, asked.project)
+        if message.type != "Notification":
+            return await self._subscription(message)
+        asked = wire.StackQuery(project=project, scopes=asked.scopes, groups=asked.groups)
+        return await self._record(principal, asked, parse_message(message.message))
+
+    async def _subscription(self, message: SnsMessage) -> Response:
+        if message.type == "SubscriptionConfirmation":
+            await self._topics.confirm(message)
+        return Response(status_code=204)
+
+    async def _record(
+        self, principal: Principal, asked: wire.StackQuery, event: StackEvent
+    ) -> Response:
+        via: Via = "eventbridge" if event.event_id.startswith(EVENTBRIDGE_PREFIX) else "sns"
+        frame = StackContext(
+            project=asked.required_project,
+            arn=event.stack_id,
+            scopes=asked.scopes,
+            groups=asked.groups,
+            via=via,
+        )
+        recorded = await self._notices.record(principal, frame, event)
+        content = wire.render_receipts(recorded)
+        return Response(content, status_code=201, media_type="application/json")
+
+
+def _query(request: Request) -> str:
+    query: bytes = request.scope["query_string"]
+    return query.decode("latin-1")

@@ -1,0 +1,186 @@
+"""The API's description: OpenAPI 3.1, and a page made of it for people."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from deploylog import __version__
+from deploylog.api import APIS
+from deploylog.api.native.errors import Problem
+from deploylog.api.operation import Body, Operation, Parameter
+
+_REF = "#/components/schemas/{name}"
+
+_SECURITY = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, or a token of the OpenID Connect or OAuth 2 issuer that the"
+        " service is set up with: a JSON Web Token.",
+    },
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "An API key as the password; the user's name is not looked at.",
+    },
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Api-Key",
+        "description": "An API key.",
+    },
+    "bluelinkApiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Bluelink-Api-Key",
+        "description": "An API key, as Bluelink's clients send it.",
+    },
+    "authToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Auth-Token",
+        "description": "An API key or a token, as Huawei Cloud's clients send one.",
+    },
+    "escapeToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Escape-Token",
+        "description": "An API key, as EscapeKit's clients send it.",
+    },
+    "escapeCookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "X-Escape-Token",
+        "description": "The same in a cookie.",
+    },
+    "bluelinkSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Bluelink-Signature-V1",
+        "description": "An HMAC-SHA256 of a key pair over the header Bluelink-Date, which must be"
+        " there too.",
+    },
+    "huaweiSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "A signature of the whole request with a key pair, as Huawei Cloud's clients"
+        " make it: SDK-HMAC-SHA256. The header X-Sdk-Date must be there and signed.",
+    },
+    "awsSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "x-amazon-apigateway-authtype": "awsSigv4",
+        "description": "A signature of the whole request with a key pair, as clients of AWS make"
+        " it: AWS4-HMAC-SHA256, for the service execute-api or cloudformation. The headers Host"
+        " and X-Amz-Date must be signed.",
+    },
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The OpenAPI document; its schemas are made of the types that the code uses."""
+    operations = [operation for dialect in APIS for operation in dialect.operations]
+    types = {body.type for operation in operations for body in operation.bodies if body.type}
+    ordered = sorted(types | {Problem}, key=str)
+    schemas, components = msgspec.json.schema_components(
+        ordered, schema_hook=_schema_of, ref_template=_REF
+    )
+    by_type = dict(zip(ordered, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
+            operation, by_type
+        )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Deploylog",
+            "version": __version__,
+            "description": "The event log of your deployments.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        # Nothing is asked for until authentication is configured.
+        "security": [{}, *({name: []} for name in _SECURITY)],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": _SECURITY,
+        },
+    }
+
+
+@cache
+def render_document() -> bytes:
+    """The document as JSON."""
+    return msgspec.json.encode(document())
+
+
+@cache
+def render_page() -> str:
+    """The document for people: plain HTML, nothing to download."""
+    environment = Environment(
+        loader=PackageLoader("deploylog.api", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    operations = [(dialect.title, dialect.operations) for dialect in APIS]
+    schemas = {
+        name: msgspec.json.format(msgspec.json.encode(schema)).decode()
+        for name, schema in document()["components"]["schemas"].items()
+    }
+    return environment.get_template("docs.html").render(
+        version=__version__, dialects=operations, schemas=schemas
+    )
+
+
+def _schema_of(type_: type) -> dict[str, Any]:
+    """The schema of what msgspec knows none for: ``object`` is any JSON value."""
+    if type_ is object:
+        return {"description": "Any JSON value."}
+    raise NotImplementedError
+
+
+def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "parameters": [_parameter(parameter) for parameter in operation.parameters],
+        "responses": {str(body.status): _response(body, schemas) for body in operation.answers}
+        | {"default": _response(operation.error, schemas)},
+    }
+    if operation.request:
+        described["requestBody"] = {
+            "required": True,
+            "content": {body.media: _media(body, schemas) for body in operation.request},
+        }
+    return described
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.required,
+        "description": parameter.help,
+        "schema": parameter.schema,
+    }
+
+
+def _response(body: Body, schemas: dict[Any, Any]) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": body.help}
+    if body.media:
+        response["content"] = {body.media: _media(body, schemas)}
+    return response
+
+
+def _media(body: Body, schemas: dict[Any, Any]) -> dict[str, Any]:
+    return {"schema": schemas[body.type]} if body.type else {"schema": {"type": "string"}}

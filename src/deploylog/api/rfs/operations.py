@@ -1,0 +1,75 @@
+"""RFS's one operation, described."""
+
+from typing import Required, TypedDict
+
+from deploylog.api.operation import Body, Operation, Parameter, path_parameter, whole_number
+
+
+class RfsStackEvent(TypedDict, total=False):
+    """A stack event: the attributes that it has, or those in ``field``."""
+
+    resource_type: str
+    resource_name: str
+    resource_key: str
+    resource_id_key: str
+    resource_id_value: str
+    time: str
+    event_type: str
+    event_message: str
+    elapsed_seconds: int
+
+
+class RfsPageInfo(TypedDict, total=False):
+    """Where the pages beside this one begin."""
+
+    current_count: Required[int]
+    next_marker: str
+    previous_marker: str
+
+
+class RfsPage(TypedDict):
+    """A page of stack events."""
+
+    stack_events: list[RfsStackEvent]
+    page_info: RfsPageInfo
+
+
+class RfsError(TypedDict, total=False):
+    """What went wrong."""
+
+    error_code: Required[str]
+    error_msg: Required[str]
+    request_id: str
+    encoded_authorization_message: str
+
+
+OPERATIONS = (
+    Operation(
+        id="ListStackEvents",
+        method="GET",
+        path="/v1/{project_id}/stacks/{stack_name}/events",
+        summary="List the events of a stack, newest first",
+        tag="rfs",
+        parameters=(
+            path_parameter("project_id", "The project."),
+            path_parameter("stack_name", "The stack's name."),
+            Parameter(
+                name="Client-Request-Id",
+                help="Names the request; a UUID is recommended.",
+                place="header",
+                required=True,
+            ),
+            Parameter(name="stack_id", help="Must be the id of the stack that has the name now."),
+            Parameter(name="deployment_id", help="Only events of this deployment."),
+            Parameter(
+                name="filter",
+                help="Conditions name==value; comma is AND, bar is OR and binds tighter.",
+            ),
+            Parameter(name="field", help="Attributes to return, separated by commas."),
+            Parameter(name="marker", help="Where the page begins, from page_info."),
+            Parameter(name="limit", help="Most to answer.", schema=whole_number(1, 1000, 100)),
+        ),
+        answers=(Body(help="stack_events and page_info.", type=RfsPage),),
+        error=Body(help="error_code and error_msg.", type=RfsError),
+    ),
+)

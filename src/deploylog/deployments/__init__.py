@@ -1,0 +1,1 @@
+"""Stacks, deployments and change sets, projected from events."""

@@ -1,0 +1,108 @@
+"""Stacks and deployments."""
+
+from functools import lru_cache
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from deploylog.errors import InvalidInput
+from deploylog.events.scope import Scope, segments
+
+Status = Literal["running", "completed", "failed"]
+
+
+class Stack(msgspec.Struct, frozen=True, kw_only=True):
+    """A named set of resources in a project. A stack made anew under an old name has a new id."""
+
+    #: UUID.
+    id: str
+    project: str
+    name: str
+    #: ns since 1970 (UTC).
+    created: int
+    #: ns since 1970 (UTC), or ``None`` while it exists.
+    deleted: int | None
+    scopes: tuple[Scope, ...]
+    groups: tuple[str, ...]
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many resources a deployment touched."""
+
+    added: int = 0
+    changed: int = 0
+    destroyed: int = 0
+    failed: int = 0
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a deployment tool."""
+
+    #: UUID.
+    id: str
+    project: str
+    stack_id: str
+    #: The stack's name.
+    stack: str
+    status: Status
+    #: ns since 1970 (UTC).
+    started: int
+    ended: int | None
+    tool: str | None
+    #: ``apply``, ``destroy``, ``plan``, …
+    operation: str | None
+    environment: str | None
+    actor: str | None
+    #: How it ended, in words.
+    message: str | None
+    counts: Counts
+    scopes: tuple[Scope, ...]
+    groups: tuple[str, ...]
+
+
+class DeploymentRef(msgspec.Struct, frozen=True):
+    """Which stack, and which deployment of it, an event belongs to."""
+
+    project: str
+    stack_id: str
+    deployment_id: str | None
+
+
+#: The longest name of a project, a stack or an environment, in characters.
+MAX_NAME_LENGTH = 128
+
+
+def check_name(field: str, name: str) -> None:
+    """Raise InvalidInput unless a project, a stack or an environment may be called so."""
+    if not 1 <= len(name) <= MAX_NAME_LENGTH:
+        raise InvalidInput(f"{field} has 1 to {MAX_NAME_LENGTH} characters", field=field)
+    if not name.isprintable() or name != name.strip():
+        message = f"{field} has no control characters, and no blanks at its ends"
+        raise InvalidInput(message, field=field)
+
+
+def parse_uuid(text: str) -> str:
+    """The id that ``text`` writes, in the one canonical spelling; raises InvalidInput."""
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        raise InvalidInput(f"{text[:64]!r} is not a UUID", field="id") from error
+
+
+#: Operations that deploy nothing.
+NON_MUTATING_OPERATIONS = ("plan", "refresh")
+
+
+@lru_cache(maxsize=512)
+def deployment_ref(scopes: tuple[Scope, ...]) -> DeploymentRef | None:
+    """The stack and deployment that one of these scopes names."""
+    for scope in scopes:
+        if not scope.startswith("project/"):
+            continue
+        names = segments(scope)
+        if len(names) == 6 and (names[2], names[4]) == ("stack", "deployment"):
+            return DeploymentRef(names[1], names[3], names[5])
+        if len(names) == 4 and names[2] == "stack":
+            return DeploymentRef(names[1], names[3], None)
+    return None

@@ -1,0 +1,290 @@
+"""The catalogue: stacks and deployments, as the events tell of them.
+
+Everything here is derived from events, and kept by the store in the transaction that records
+them: ``stack.created`` and ``stack.deleted`` begin and end a stack, ``deployment.started``
+begins a deployment, ``resource.*.completed`` and ``resource.*.failed`` count, and
+``deployment.completed`` or ``deployment.failed`` end it. ``changeset.completed``,
+``changeset.drift`` and ``changeset.failed`` end a change set. The end of a deployment to an
+environment is told once more, as what became of the state: see ``state_event``.
+"""
+
+from typing import Literal, TypeVar
+
+import msgspec
+
+from deploylog.deployments.catalog import (
+    NON_MUTATING_OPERATIONS,
+    Counts,
+    Deployment,
+    DeploymentRef,
+    Stack,
+    Status,
+    deployment_ref,
+)
+from deploylog.deployments.changeset import Status as ChangesetStatus
+from deploylog.errors import InvalidEvent
+from deploylog.events.event import SOURCE, NewEvent
+from deploylog.events.scope import Scope, segments
+
+Count = Literal["added", "changed", "destroyed", "failed"]
+
+_Data = TypeVar("_Data")
+
+
+class StackCreated(msgspec.Struct, frozen=True):
+    """A stack begins."""
+
+    stack: Stack
+
+
+class StackDeleted(msgspec.Struct, frozen=True):
+    """A stack ends; its name is free again."""
+
+    place: DeploymentRef
+    time: int
+
+
+class DeploymentStarted(msgspec.Struct, frozen=True):
+    """A deployment begins."""
+
+    deployment: Deployment
+
+
+class DeploymentEnded(msgspec.Struct, frozen=True):
+    """A deployment ends. Only the deployment's own ``groups`` may see why."""
+
+    place: DeploymentRef
+    status: Status
+    time: int
+    message: str | None
+    groups: tuple[str, ...]
+    #: What it turned out to be, for when its start did not say.
+    operation: str | None
+
+
+class ResourceCounted(msgspec.Struct, frozen=True):
+    """A resource was added, changed or destroyed, or failed.
+
+    It counts in the deployment of its place that is for the same ``groups``: a count would
+    tell others of what they may not see.
+    """
+
+    place: DeploymentRef
+    count: Count
+    groups: tuple[str, ...]
+
+
+class ChangesetEnded(msgspec.Struct, frozen=True):
+    """A change set is staged, or will not be. What was authorised is its ``scopes``; only the
+    change set's own ``groups`` may see why.
+    """
+
+    id: str
+    scopes: tuple[Scope, ...]
+    status: ChangesetStatus
+    time: int
+    message: str | None
+    groups: tuple[str, ...]
+
+
+class StateDeployed(msgspec.Struct, frozen=True):
+    """Something is deployed in these scopes, each of the form ``state_scope`` gives."""
+
+    scopes: tuple[Scope, ...]
+
+
+Change = (
+    StackCreated
+    | StackDeleted
+    | DeploymentStarted
+    | DeploymentEnded
+    | ResourceCounted
+    | ChangesetEnded
+    | StateDeployed
+)
+
+
+class _StackData(msgspec.Struct):
+    name: str
+
+
+class _DeploymentData(msgspec.Struct):
+    tool: str | None = None
+    operation: str | None = None
+    environment: str | None = None
+
+
+_COUNTED: dict[str, Count] = {
+    "resource.create.completed": "added",
+    "resource.update.completed": "changed",
+    "resource.delete.completed": "destroyed",
+}
+
+
+#: The events that end a change set, and how.
+CHANGESET_ENDS: dict[str, ChangesetStatus] = {
+    "changeset.completed": "staged",
+    "changeset.drift": "drifted",
+    "changeset.failed": "failed",
+}
+
+
+#: The events that say that something is deployed in a state scope.
+_STATE_DEPLOYED = (
+    "state.deployment.created",
+    "state.deployment.updated",
+    "state.deployment.redeployed",
+)
+
+
+def _count(type: str) -> Count | None:
+    """What an event of this type counts as."""
+    if type.endswith(".failed"):
+        return "failed"
+    return _COUNTED.get(type)
+
+
+def project(event: NewEvent) -> Change | None:
+    """What ``event`` changes in the catalogue; raises InvalidEvent when it does not say enough."""
+    subject = event.type.partition(".")[0]
+    if subject == "changeset":
+        return _changeset_change(event)
+    if event.type in _STATE_DEPLOYED:
+        states = states_of(event.scopes)
+        return StateDeployed(states) if states else None
+    count = _count(event.type) if subject == "resource" else None
+    if count is None and subject not in ("stack", "deployment"):
+        return None
+    place = deployment_ref(event.scopes)
+    if place is None:
+        return None
+    if subject == "stack":
+        return _stack_change(event, place)
+    if place.deployment_id is None:
+        return None
+    if count is not None:
+        return ResourceCounted(place, count, event.groups)
+    return _deployment_change(event, place, place.deployment_id)
+
+
+def states_of(scopes: tuple[Scope, ...]) -> tuple[Scope, ...]:
+    """Those that name what is deployed in an environment."""
+    return tuple(path for path in scopes if path.startswith("state/") and path.count("/") == 3)
+
+
+def state_event(deployment: Deployment, *, ended_as: str | None, is_first: bool) -> NewEvent | None:
+    """What the end of ``deployment`` did to the state it deploys to; ``None`` if to none.
+
+    ``ended_as`` is the operation that its end says it was; ``is_first`` whether nothing was
+    deployed there before.
+    """
+    states = states_of(deployment.scopes)
+    if not states or deployment.operation in NON_MUTATING_OPERATIONS or deployment.ended is None:
+        return None
+    is_destroy = "destroy" in (deployment.operation, ended_as)
+    word = "destroy_requested" if is_destroy else _deployed_word(deployment.counts, is_first)
+    names = segments(states[0])[1:]
+    return NewEvent(
+        type=f"state.deployment.{word}",
+        source=SOURCE,
+        scopes=deployment.scopes,
+        time=deployment.ended,
+        producer_id=f"{deployment.id}/state",
+        subject=names[-1],
+        groups=deployment.groups,
+        actor=deployment.actor,
+        message=f"State {'/'.join(names)} {word.replace('_', ' ')}: run {deployment.status}",
+        data=_state_data(deployment),
+    )
+
+
+def _deployed_word(counts: Counts, is_first: bool) -> str:
+    if is_first:
+        return "created"
+    return "updated" if counts.added or counts.changed or counts.destroyed else "redeployed"
+
+
+def _state_data(deployment: Deployment) -> msgspec.Raw:
+    data = {
+        "deployment": deployment.id,
+        "stack": deployment.stack,
+        "status": deployment.status,
+        "counts": deployment.counts,
+    }
+    return msgspec.Raw(msgspec.json.encode(data))
+
+
+def _changeset_change(event: NewEvent) -> Change | None:
+    status = CHANGESET_ENDS.get(event.type)
+    names = segments(event.scopes[0])
+    if status is None or len(names) != 2 or names[0] != "changeset":
+        return None
+    return ChangesetEnded(names[1], event.scopes, status, event.time, event.message, event.groups)
+
+
+def _stack_change(event: NewEvent, place: DeploymentRef) -> Change | None:
+    if event.type == "stack.deleted":
+        return StackDeleted(place, event.time)
+    if event.type != "stack.created":
+        return None
+    return StackCreated(
+        Stack(
+            id=place.stack_id,
+            project=place.project,
+            name=_data(event, _StackData).name,
+            created=event.time,
+            deleted=None,
+            scopes=event.scopes,
+            groups=event.groups,
+        )
+    )
+
+
+def _deployment_change(event: NewEvent, place: DeploymentRef, deployment_id: str) -> Change | None:
+    if event.type == "deployment.completed":
+        return _ended(event, place, "completed")
+    if event.type == "deployment.failed":
+        return _ended(event, place, "failed")
+    if event.type != "deployment.started":
+        return None
+    data = _data(event, _DeploymentData)
+    return DeploymentStarted(
+        Deployment(
+            id=deployment_id,
+            project=place.project,
+            stack_id=place.stack_id,
+            stack="",
+            status="running",
+            started=event.time,
+            ended=None,
+            tool=data.tool,
+            operation=data.operation,
+            environment=data.environment,
+            actor=event.actor,
+            message=None,
+            counts=Counts(),
+            scopes=event.scopes,
+            groups=event.groups,
+        )
+    )
+
+
+def _ended(event: NewEvent, place: DeploymentRef, status: Status) -> DeploymentEnded:
+    return DeploymentEnded(
+        place, status, event.time, event.message, event.groups, _ended_operation(event)
+    )
+
+
+def _ended_operation(event: NewEvent) -> str | None:
+    """The operation, if the event says it; its data may be anything."""
+    try:
+        return _data(event, _DeploymentData).operation
+    except InvalidEvent:
+        return None
+
+
+def _data(event: NewEvent, type_: type[_Data]) -> _Data:
+    try:
+        return msgspec.json.decode(event.data if event.data is not None else b"{}", type=type_)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidEvent(f"{event.type}: data: {error}", field="data") from error

@@ -1,0 +1,134 @@
+"""Abridging: changes made small enough to be sent, the least telling parts left out first."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import msgspec
+
+from deploylog.deployments.changeset import (
+    Changes,
+    FieldChange,
+    OutputChange,
+    ResourceChange,
+    encode,
+)
+
+_Value = TypeVar("_Value")
+
+#: Stands for a value that is too long to be told.
+TOO_LONG = "(left out: too long)"
+
+#: A value is long from so many bytes of JSON.
+LONG_BYTES = 256
+
+
+def fit(value: _Value, forms: Iterator[_Value], fits: Callable[[_Value], bool]) -> _Value:
+    """The first of ``value`` and its shorter and shorter ``forms`` that fits, or the last."""
+    while not fits(value):
+        shorter = next(forms, None)
+        if shorter is None:
+            break
+        value = shorter
+    return value
+
+
+def truncate_resource(change: ResourceChange, limit: int) -> ResourceChange:
+    """``change`` in at most ``limit`` bytes of JSON."""
+    return fit(change, _shorter_resources(change), lambda form: len(encode(form)) <= limit)
+
+
+def truncate_changes(changes: Changes, limit: int) -> Changes:
+    """``changes`` in at most ``limit`` bytes of JSON."""
+    return fit(changes, _shorter_changes(changes), lambda form: len(encode(form)) <= limit)
+
+
+def _shorter_resources(change: ResourceChange) -> Iterator[ResourceChange]:
+    replace = msgspec.structs.replace
+    change = replace(change, truncated=True)
+    for left_out in (
+        {"before": None},
+        {"after": None},
+        {"unchanged": (), "depends_on": ()},
+    ):
+        change = replace(change, **left_out)
+        yield change
+    change = replace(
+        change,
+        added=tuple(truncate_field(field) for field in change.added),
+        modified=tuple(truncate_field(field) for field in change.modified),
+    )
+    yield change
+    longest = max(len(getattr(change, name)) for name in _LISTS)
+    while longest := longest // 2:
+        yield _cut(change, longest)
+    yield _cut(change, 0)
+
+
+_LISTS = ("added", "modified", "removed", "known_on_deploy", "computed")
+
+
+def _cut(change: ResourceChange, longest: int) -> ResourceChange:
+    return msgspec.structs.replace(
+        change, **{name: getattr(change, name)[:longest] for name in _LISTS}
+    )
+
+
+def truncate_field(field: FieldChange) -> FieldChange:
+    """The field without its long values."""
+    return msgspec.structs.replace(
+        field, before=_shorten(field.before), after=_shorten(field.after)
+    )
+
+
+def _shorten(value: object) -> object:
+    return TOO_LONG if len(encode(value)) > LONG_BYTES else value
+
+
+def _shorter_changes(changes: Changes) -> Iterator[Changes]:
+    replace = msgspec.structs.replace
+    changes = replace(changes, truncated=True)
+    for steps in (1, 2, 3, 4):
+        changes = replace(
+            changes,
+            resources=_each(changes.resources, steps),
+            drift=_each(changes.drift, steps),
+        )
+        yield changes
+    changes = replace(changes, outputs=tuple(_shorten_output(o) for o in changes.outputs))
+    yield changes
+    changes = replace(
+        changes,
+        resources=tuple(_named_only(change) for change in changes.resources),
+        drift=tuple(_named_only(change) for change in changes.drift),
+    )
+    yield changes
+    yield replace(
+        changes, resources=(), drift=(), outputs=(), data_sources=(), invocations=(), problems=()
+    )
+
+
+def _each(changes: Iterable[ResourceChange], steps: int) -> tuple[ResourceChange, ...]:
+    """Each of them after so many steps of being made shorter."""
+    shorter = []
+    for change in changes:
+        forms = _shorter_resources(change)
+        for _ in range(steps):
+            change = next(forms, change)
+        shorter.append(change)
+    return tuple(shorter)
+
+
+def _shorten_output(output: OutputChange) -> OutputChange:
+    return msgspec.structs.replace(
+        output, before=_shorten(output.before), after=_shorten(output.after)
+    )
+
+
+def _named_only(change: ResourceChange) -> ResourceChange:
+    return ResourceChange(
+        name=change.name,
+        address=change.address,
+        type=change.type,
+        action=change.action,
+        truncated=True,
+    )

@@ -1,0 +1,1 @@
+"""The log: events, and who may see them."""

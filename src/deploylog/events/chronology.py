@@ -1,0 +1,173 @@
+"""Chronology: pages of events in the order of their time, from a log in the order of positions.
+
+The log's index is by position, and it knows the earliest and latest time of each block of
+positions. So a page is read by position first, and then checked: a second read looks for events
+of the page's span of time elsewhere in the log, and only meets blocks that may hold some. Where
+events arrive in the order of their time, there are none.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import msgspec
+
+from deploylog.events.event import Event
+from deploylog.events.store import Page, Query, following
+from deploylog.events.times import LATEST
+
+#: Reads that follow the positions before the span of time is halved instead. Each needs a longer
+#: run of events that arrived in another order than they happened.
+_FOLLOWED = 8
+
+Read = Callable[[Query], Awaitable[Page]]
+
+
+class Moment(msgspec.Struct, frozen=True, order=True):
+    """An event's place in the order of time; of events of one time, the log's order counts."""
+
+    #: ns since 1970 (UTC).
+    time: int
+    position: int
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """Events in the order of time, and whether there may be more after them."""
+
+    events: list[Event]
+    more: bool
+
+
+def moment_of(event: Event) -> Moment:
+    """The event's place."""
+    return Moment(event.time, event.position)
+
+
+async def read_in_time(read: Read, query: Query, *, beyond: Moment | None = None) -> Stretch:
+    """The first events of ``query`` after ``beyond``, newest or oldest first by their time.
+
+    They are at most ``limit``, and fewer where a page of the log is. Nothing is left out, however
+    the events arrived.
+    """
+    found: Sequence[Event] = ()
+    if beyond is not None:
+        same = await _some(read, _at(query, beyond))
+        if same.next is not None:
+            return Stretch(events=list(same), more=True)
+        found = same
+        query = _after(query, beyond.time)
+    rest = await _Search(read, query, query.limit - len(found)).run()
+    return Stretch(events=[*found, *rest.events], more=rest.more)
+
+
+async def _some(read: Read, query: Query) -> Page:
+    """The first page that has events, or the last one."""
+    page = await read(query)
+    while not page and page.next is not None:
+        page = await read(following(query, page.next))
+    return page
+
+
+class _Search:
+    """One search for the first events in the order of time."""
+
+    def __init__(self, read: Read, query: Query, limit: int) -> None:
+        self._read = read
+        self._query = msgspec.structs.replace(query, limit=limit)
+        self._limit = limit
+        self._newest = query.order == "newest"
+
+    async def run(self) -> Stretch:
+        page = await _some(self._read, self._query)
+        found, edge = list(page), page.next
+        if edge is None or not found:
+            return self._stretch(found, more=False)
+        # A page that is cut by its bytes stays as short.
+        self._limit = len(found)
+        self._pin(found)
+        for _ in range(_FOLLOWED):
+            found = self._ordered(found)
+            earlier = _before(self._query, found[-1].time)
+            page = await self._read(following(earlier, edge))
+            found, edge = [*found, *page], page.next
+            if edge is None:
+                return self._stretch(found, more=True)
+        return await self._halve(self._ordered(found)[-1].time)
+
+    async def _halve(self, far: int) -> Stretch:
+        """Halve the span of time up to ``far``, which holds enough, until one read holds it."""
+        near, last = self._bounds()
+        found: list[Event] = []
+        while len(found) < self._limit:
+            half = abs(far - near) // 2
+            middle = near - half if self._newest else near + half
+            page = await _some(self._read, _between(self._query, near, middle))
+            if page.next is None:
+                found += self._ordered(page)
+                if middle == last:
+                    return self._stretch(found, more=False)
+                # Retention may have taken what was known to be in the span.
+                far = last if middle == far else far
+                near = middle - 1 if self._newest else middle + 1
+            elif near == middle:
+                found += page
+                break
+            else:
+                far = middle
+        return self._stretch(found, more=True)
+
+    def _pin(self, found: list[Event]) -> None:
+        """Leave out what is recorded while the page is looked for."""
+        if found and self._newest and self._query.before is None:
+            before = found[0].position + 1
+            self._query = msgspec.structs.replace(self._query, before=before)
+
+    def _bounds(self) -> tuple[int, int]:
+        """The first and the last time that an event of the query may have, in its order."""
+        since, until = self._query.filter.since, self._query.filter.until
+        low = since if since is not None else 0
+        high = until - 1 if until is not None else LATEST
+        return (high, low) if self._newest else (low, high)
+
+    def _ordered(self, events: Iterable[Event]) -> list[Event]:
+        return sorted(events, key=moment_of, reverse=self._newest)[: self._limit]
+
+    def _stretch(self, found: list[Event], *, more: bool) -> Stretch:
+        kept = self._ordered(found)
+        return Stretch(events=kept, more=more or len(kept) < len(found))
+
+
+def _at(query: Query, moment: Moment) -> Query:
+    """What follows ``moment`` at the same time."""
+    same = _between(query, moment.time, moment.time)
+    return following(same, moment.position)
+
+
+def _after(query: Query, time: int) -> Query:
+    """What happened strictly after ``time``, in the order of the query."""
+    filter = query.filter
+    if query.order == "newest":
+        until = time if filter.until is None else min(time, filter.until)
+        filter = msgspec.structs.replace(filter, until=until)
+    else:
+        since = time + 1 if filter.since is None else max(time + 1, filter.since)
+        filter = msgspec.structs.replace(filter, since=since)
+    return msgspec.structs.replace(query, filter=filter)
+
+
+def _before(query: Query, time: int) -> Query:
+    """What happened strictly before ``time``, in the order of the query."""
+    filter = query.filter
+    if query.order == "newest":
+        since = time + 1 if time < LATEST else LATEST
+        filter = msgspec.structs.replace(filter, since=since)
+    else:
+        filter = msgspec.structs.replace(filter, until=time)
+    return msgspec.structs.replace(query, filter=filter)
+
+
+def _between(query: Query, one: int, other: int) -> Query:
+    """What happened from the one time to the other, both included."""
+    low, high = min(one, other), max(one, other)
+    until = high + 1 if high < LATEST else query.filter.until
+    return msgspec.structs.replace(
+        query, filter=msgspec.structs.replace(query.filter, since=low, until=until)
+    )

@@ -1,0 +1,234 @@
+"""Events: what happened in a deployment, before and after the log has recorded it."""
+
+import re
+from itertools import accumulate
+
+import msgspec
+
+from deploylog.errors import InvalidEvent
+from deploylog.events.scope import Scope
+
+MAX_MESSAGE_BYTES = 64 * 1024
+MAX_DATA_BYTES = 256 * 1024
+MAX_EXTENSIONS_BYTES = 64 * 1024
+MAX_NAME_LENGTH = 1024
+MAX_SCOPES = 16
+MAX_GROUPS = 64
+
+#: Arrays and objects within each other, of whatever JSON is stored. Python reads some 960, and
+#: fewer where it is called from deeper down.
+MAX_NESTING = 100
+
+#: What the log's own events say they come from. Nobody else's may: see ``is_reserved``.
+SOURCE = "deploylog"
+
+#: What ends a source's first part.
+_PARTS_END = ("", "/", ":", "?", "#")
+
+#: The group that everybody is in.
+EVERYBODY = "*"
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a deployment tool acted on."""
+
+    type: str
+    name: str
+    #: The index of a counted resource as a decimal string, or the key of a keyed one.
+    key: str | None = None
+    #: The tool's full name for it, modules and key included.
+    address: str | None = None
+    #: Name and value of the provider's id attribute, once the resource exists.
+    id_key: str | None = None
+    id_value: str | None = None
+
+
+class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An event as its producer says it: ``source``, ``type``, ``subject`` and ``time`` as in
+    CloudEvents 1.0, and what deployments have in common.
+    """
+
+    type: str
+    source: str
+    #: Where it belongs; at least one. It is found under every prefix of each.
+    scopes: tuple[Scope, ...]
+    #: When it happened, in ns since 1970 (UTC).
+    time: int
+    #: The producer's own id; with ``source`` it makes retries idempotent.
+    producer_id: str | None = None
+    subject: str | None = None
+    #: Who may see it, sorted; none means everybody who may read one of its scopes.
+    groups: tuple[str, ...] = ()
+    #: Who did it.
+    actor: str | None = None
+    resource: Resource | None = None
+    #: How long it took, in ns.
+    elapsed: int | None = None
+    message: str | None = None
+    #: Any JSON value.
+    data: msgspec.Raw | None = None
+    #: CloudEvents attributes that have no place above: a JSON object.
+    extensions: msgspec.Raw | None = None
+
+    @property
+    def action(self) -> str | None:
+        """``create``, ``update``, ``delete``, … of an event about a resource."""
+        parts = self.type.split(".")
+        return parts[1] if len(parts) == 3 and parts[0] == "resource" else None
+
+    @property
+    def phase(self) -> str:
+        """``started``, ``progress``, ``completed``, ``failed``, …: the type's last word."""
+        return self.type.rpartition(".")[2]
+
+
+class Event(NewEvent, frozen=True, kw_only=True, gc=False):
+    """An event the log has recorded."""
+
+    #: Place in the total order. Positions rise in commit order; they may have gaps.
+    position: int
+    #: UUIDv7, the public form of the position.
+    id: str
+    #: When the log recorded it, in ns since 1970 (UTC); never falls as positions rise.
+    recorded: int
+
+
+def recorded_event(event: NewEvent, *, position: int, id: str, recorded: int) -> Event:
+    """``event`` with the place that the log gave it."""
+    return Event(
+        type=event.type,
+        source=event.source,
+        scopes=event.scopes,
+        time=event.time,
+        producer_id=event.producer_id,
+        subject=event.subject,
+        groups=event.groups,
+        actor=event.actor,
+        resource=event.resource,
+        elapsed=event.elapsed,
+        message=event.message,
+        data=event.data,
+        extensions=event.extensions,
+        position=position,
+        id=id,
+        recorded=recorded,
+    )
+
+
+#: Bytes that an event takes beside its texts, about.
+_OTHER_BYTES = 1024
+
+
+def size_of(event: NewEvent) -> int:
+    """Bytes that the event takes in memory, about."""
+    size = _OTHER_BYTES + len(event.message or "")
+    for raw in (event.data, event.extensions):
+        if raw is not None:
+            size += len(bytes(raw))
+    return size + sum(map(len, event.scopes)) + sum(map(len, event.groups))
+
+
+def is_reserved(source: str) -> bool:
+    """Whether only the log itself may use this source: ``SOURCE`` and all below it, in any case."""
+    length = len(SOURCE)
+    return source[:length].lower() == SOURCE and source[length : length + 1] in _PARTS_END
+
+
+def check_event(event: NewEvent) -> None:
+    """Raise InvalidEvent, naming the field, unless ``event`` may be recorded."""
+    _check_names(event)
+    if event.producer_id == "":
+        raise InvalidEvent("an id is not empty", field="id")
+    if not event.scopes:
+        raise InvalidEvent("an event needs a scope", field="scopes")
+    if len(event.scopes) > MAX_SCOPES or not all(event.scopes):
+        raise InvalidEvent(f"an event has 1 to {MAX_SCOPES} scopes", field="scopes")
+    if len(event.groups) > MAX_GROUPS or not all(event.groups):
+        raise InvalidEvent(f"an event has at most {MAX_GROUPS} groups", field="groups")
+    if not 0 <= event.time < 1 << 63:
+        raise InvalidEvent("time lies outside 1970 to 2262", field="time")
+    if event.elapsed is not None and not 0 <= event.elapsed < 1 << 63:
+        raise InvalidEvent("elapsed is negative or too long", field="elapsed")
+    if event.message is not None and _too_long(event.message):
+        raise InvalidEvent(f"message is longer than {MAX_MESSAGE_BYTES} bytes", field="message")
+    if event.data is not None and len(bytes(event.data)) > MAX_DATA_BYTES:
+        raise InvalidEvent(f"data is longer than {MAX_DATA_BYTES} bytes", field="data")
+    if event.data is not None:
+        check_nesting(bytes(event.data), "data")
+    if event.extensions is not None and len(bytes(event.extensions)) > MAX_EXTENSIONS_BYTES:
+        raise InvalidEvent(
+            f"the other attributes are longer than {MAX_EXTENSIONS_BYTES} bytes", field="extensions"
+        )
+
+
+#: A string of JSON, and then whatever else is neither bracket nor brace.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def is_too_deep(text: bytes) -> bool:
+    """Whether JSON is nested deeper than ``MAX_NESTING``; found without recursion."""
+    if text.count(b"[") + text.count(b"{") <= MAX_NESTING:
+        return False
+    brackets = _STRING.sub(b"", text).translate(None, _OTHERS)
+    return max(accumulate(_STEPS[each] for each in brackets), default=0) > MAX_NESTING
+
+
+def check_nesting(text: bytes, field: str) -> None:
+    """Raise InvalidEvent when JSON is nested too deep to be stored."""
+    if is_too_deep(text):
+        raise InvalidEvent(
+            f"{field} is nested deeper than {MAX_NESTING} arrays and objects", field=field
+        )
+
+
+def _too_long(message: str) -> bool:
+    """Whether it has more bytes of UTF-8 than it may; few need counting."""
+    return len(message) * 4 > MAX_MESSAGE_BYTES < len(message.encode())
+
+
+def _check_names(event: NewEvent) -> None:
+    for field, text in (("type", event.type), ("source", event.source)):
+        if not text:
+            raise InvalidEvent(f"an event needs a {field}", field=field)
+        # They stand in lines of their own, in headers and on streams.
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise InvalidEvent(f"{field} holds blanks or other than ASCII", field=field)
+    names = _names(event)
+    together = "".join([name for name in names.values() if name])
+    if len(together) > MAX_NAME_LENGTH or "\0" in together:
+        for field, value in names.items():
+            _check_name(field, value or "")
+    if event.message is not None and "\0" in event.message:
+        raise InvalidEvent("message holds a NUL character", field="message")
+
+
+def _names(event: NewEvent) -> dict[str, str | None]:
+    """Every text of an event that is a name, by the field it is in."""
+    names: dict[str, str | None] = {
+        "type": event.type,
+        "source": event.source,
+        "id": event.producer_id,
+        "subject": event.subject,
+        "actor": event.actor,
+    }
+    if event.resource is not None:
+        resource = event.resource
+        names["resource.type"] = resource.type
+        names["resource.name"] = resource.name
+        names["resource.key"] = resource.key
+        names["resource.address"] = resource.address
+        names["resource.id_key"] = resource.id_key
+        names["resource.id_value"] = resource.id_value
+    for number, group in enumerate(event.groups):
+        names[f"groups.{number}"] = group
+    return names
+
+
+def _check_name(field: str, value: str) -> None:
+    if len(value) > MAX_NAME_LENGTH:
+        raise InvalidEvent(f"{field} is longer than {MAX_NAME_LENGTH} characters", field=field)
+    # PostgreSQL cannot store NUL in text, and no name has a use for it.
+    if "\0" in value:
+        raise InvalidEvent(f"{field} holds a NUL character", field=field)

@@ -1,0 +1,84 @@
+"""Filters: an AND of ORs over an event's fields.
+
+A filter has two evaluators: ``matches`` here, for events in memory, and the SQL that
+``deploylog.store.sqlite.where`` makes of it. A property test holds them equal.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import msgspec
+
+from deploylog.events.event import NewEvent
+from deploylog.events.scope import Scope, contains
+
+Field = Literal[
+    "type", "source", "actor", "subject", "resource_type", "resource_name", "resource_key"
+]
+
+FIELDS: tuple[Field, ...] = get_args(Field)
+
+_GETTERS: dict[Field, Callable[[NewEvent], str | None]] = {
+    "type": lambda event: event.type,
+    "source": lambda event: event.source,
+    "actor": lambda event: event.actor,
+    "subject": lambda event: event.subject,
+    "resource_type": lambda event: event.resource.type if event.resource else None,
+    "resource_name": lambda event: event.resource.name if event.resource else None,
+    "resource_key": lambda event: event.resource.key if event.resource else None,
+}
+
+
+class AnyOf(msgspec.Struct, frozen=True, kw_only=True):
+    """The field has one of these values, or starts with one of these prefixes.
+
+    An event without the field never matches.
+    """
+
+    field: Field
+    values: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+
+    def matches(self, event: NewEvent) -> bool:
+        """Whether the event's field is one that is asked for."""
+        value = _GETTERS[self.field](event)
+        if value is None:
+            return False
+        return value in self.values or value.startswith(self.prefixes)
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Every condition holds, and the event happened in ``[since, until)``."""
+
+    all_of: tuple[AnyOf, ...] = ()
+    #: The event is below one of these; none means anywhere.
+    scopes: tuple[Scope, ...] = ()
+    #: ns since 1970, inclusive.
+    since: int | None = None
+    #: ns since 1970, exclusive.
+    until: int | None = None
+
+    def matches(self, event: NewEvent) -> bool:
+        """Whether the event passes."""
+        if self.since is not None and event.time < self.since:
+            return False
+        if self.until is not None and event.time >= self.until:
+            return False
+        return self._covers(event) and all(c.matches(event) for c in self.all_of)
+
+    def _covers(self, event: NewEvent) -> bool:
+        return not self.scopes or any(
+            contains(outer, inner) for outer in self.scopes for inner in event.scopes
+        )
+
+
+EVERYTHING = Filter()
+
+
+def any_of(field: Field, patterns: tuple[str, ...]) -> AnyOf:
+    """The condition that ``patterns`` write: a value each, or ``prefix.*`` for all below it."""
+    return AnyOf(
+        field=field,
+        values=tuple(text for text in patterns if not text.endswith(".*")),
+        prefixes=tuple(text[:-1] for text in patterns if text.endswith(".*")),
+    )

@@ -1,0 +1,227 @@
+"""Events, for principals: append, read, follow."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from deploylog.errors import (
+    AnswerTooLarge,
+    EventDamaged,
+    EventNotFound,
+    InvalidCursor,
+    InvalidEvent,
+)
+from deploylog.events.access import Principal
+from deploylog.events.event import SOURCE, Event, NewEvent, check_event, is_reserved
+from deploylog.events.filters import Filter
+from deploylog.events.hub import Gap, Hub, Reader, StreamFilter
+from deploylog.events.ids import parse_event_id
+from deploylog.events.scope import Scope, segments
+from deploylog.events.store import EventLog, IdempotencyKey, Page, Query, following
+from deploylog.events.streams import OpenStreams
+
+#: The most bytes of one answer that has everything asked for, where an API knows no pages.
+ANSWER_BYTES = 128 * 1024 * 1024
+
+#: Events in one read of many.
+_READ = 1_000
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a stream begins."""
+
+    after: int
+    gap: Gap | None = None
+
+
+class EventService:
+    """Records and answers, for whoever may."""
+
+    def __init__(self, log: EventLog, hub: Hub, *, followers: OpenStreams) -> None:
+        self._log = log
+        self._hub = hub
+        self._followers = followers
+
+    async def append(
+        self,
+        principal: Principal,
+        events: Sequence[NewEvent],
+        *,
+        request: IdempotencyKey | None = None,
+    ) -> list[Event]:
+        """Record all of ``events`` or none; raises Forbidden, or InvalidEvent with its place.
+
+        None may come from the log's own source.
+        """
+        for line, event in enumerate(events, 1):
+            if is_reserved(event.source) and not _is_lost_run(event):
+                message = f"source {SOURCE!r} is reserved for the log itself"
+                raise InvalidEvent(message, field="source", line=line)
+        return await self.record_own(principal, events, request=request)
+
+    async def record_own(
+        self,
+        principal: Principal,
+        events: Sequence[NewEvent],
+        *,
+        request: IdempotencyKey | None = None,
+    ) -> list[Event]:
+        """Record what the principal may write, whatever its source."""
+        allowed: set[tuple[Scope, ...]] = set()
+        for line, event in enumerate(events, 1):
+            try:
+                check_event(event)
+            except InvalidEvent as error:
+                raise InvalidEvent(error.message, field=error.field, line=line) from error
+            if event.scopes not in allowed:
+                for path in event.scopes:
+                    principal.require("write", path)
+                allowed.add(event.scopes)
+        return await self._log.append(events, request=request)
+
+    async def read(self, principal: Principal, query: Query) -> Page:
+        """The events of ``query`` that the principal may see."""
+        return await self._log.read(_asked_by(principal, query))
+
+    async def pages(self, principal: Principal, query: Query) -> AsyncIterator[Page]:
+        """The same, up to the limit of ``query``, in as many pages as it takes."""
+        async for page in _pages(self._log, _asked_by(principal, query)):
+            yield page
+
+    async def read_whole(self, principal: Principal, query: Query) -> list[Event]:
+        """The same in one list; raises AnswerTooLarge when they are more than ``ANSWER_BYTES``."""
+        found: list[Event] = []
+        size = 0
+        async for page in self.pages(principal, query):
+            found += page
+            size += page.size
+            if size > ANSWER_BYTES:
+                raise AnswerTooLarge
+        return found
+
+    async def read_written(self, principal: Principal, query: Query) -> list[Event]:
+        """The events of ``query``, for a producer that must know what was told of its own before.
+
+        Whoever may write the scope may ask, to read or not; what comes is for no answer. Raises
+        Forbidden.
+        """
+        principal.require("write", query.scope)
+        needed = msgspec.structs.replace(query, purpose="lookup")
+        return [event async for page in _pages(self._log, needed) for event in page]
+
+    async def event(self, principal: Principal, id: str) -> Event:
+        """One event; raises EventNotFound when there is none to be seen, or EventDamaged."""
+        position = self.position(id)
+        try:
+            event = await self._log.get(position)
+        except EventDamaged:
+            if await self._shows_damaged(principal, position):
+                raise
+            raise EventNotFound from None
+        if event.id != id.lower() or not principal.visibility.shows(event):
+            raise EventNotFound
+        return event
+
+    async def _shows_damaged(self, principal: Principal, position: int) -> bool:
+        """Whether the principal might see the damaged event there, were it not."""
+        page = await self.read(principal, Query(after=position - 1, before=position + 1, limit=1))
+        return bool(page.damaged)
+
+    @property
+    def epoch(self) -> int:
+        """Of the log: a position is good for one log only, and a restored one is another."""
+        return self._log.epoch
+
+    async def floor(self) -> int:
+        """Everything at or below this position is no longer retained."""
+        return await self._log.floor()
+
+    def position(self, id: str) -> int:
+        """The position that an event id of this log stands for; raises InvalidCursor."""
+        cursor = parse_event_id(id)
+        if cursor.epoch != self._log.epoch:
+            raise InvalidCursor(f"{id!r} is not an event id of this log")
+        return cursor.position
+
+    # Following
+
+    @contextmanager
+    def follow(
+        self, principal: Principal, *, scope: Scope, filter: Filter, start: Start
+    ) -> Iterator[Reader]:
+        """A reader of what the principal may see, history first, then live; raises TooMany."""
+        interest = StreamFilter(scope=scope, filter=filter, visibility=principal.visibility)
+        with (
+            self._hub.reader(interest, after=start.after, caller=principal.identity) as reader,
+            self._followers.following(principal, reader),
+        ):
+            yield reader
+
+    async def start_at_beginning(self) -> Start:
+        """From the oldest event that is retained."""
+        return Start(after=await self._log.floor())
+
+    async def start_now(self) -> Start:
+        """From what is recorded from now on."""
+        return Start(after=await self._log.head())
+
+    async def start_at(self, recorded: int) -> Start:
+        """From what was recorded at that time (ns) or later."""
+        return Start(after=await self._log.position_before(recorded))
+
+    async def start_after(self, principal: Principal, id: str) -> Start:
+        """From what follows the event; an id of another log begins anew, and says so.
+
+        So does that of an event which the principal cannot see: it could be guessed, and a good
+        guess must not be told from a bad one.
+        """
+        head, floor = await self._log.head(), await self._log.floor()
+        try:
+            position = self.position(id)
+        except InvalidCursor:
+            return Start(after=floor, gap=Gap(after=0, floor=floor, reason="unknown"))
+        if position > head or not await self._has_seen(principal, id, position):
+            return Start(after=floor, gap=Gap(after=position, floor=floor, reason="unknown"))
+        return Start(after=position)
+
+    async def _has_seen(self, principal: Principal, id: str, position: int) -> bool:
+        """Whether ``id`` is that of the event there, and the principal may see it, as far as there
+        is one: a log that was restored from a copy gives positions a second time.
+        """
+        try:
+            event = await self._log.get(position)
+            return event.id == id.lower() and principal.visibility.shows(event)
+        except EventNotFound:
+            return True
+
+
+def _asked_by(principal: Principal, query: Query) -> Query:
+    """``query`` of what the principal may see, in its share of the readers."""
+    return msgspec.structs.replace(
+        query, visibility=principal.visibility, caller=principal.identity
+    )
+
+
+async def _pages(log: EventLog, query: Query) -> AsyncIterator[Page]:
+    wanted = query.limit
+    position: int | None = None
+    while wanted > 0:
+        part = msgspec.structs.replace(query, limit=min(wanted, _READ))
+        page = await log.read(part if position is None else following(part, position))
+        yield page
+        position, wanted = page.next, wanted - len(page)
+        if position is None:
+            return
+
+
+def _is_lost_run(event: NewEvent) -> bool:
+    """Whether it is what recorders up to version 0.1 say, in the log's name, of a run whose end
+    nobody saw. The log has no such id of its own.
+    """
+    id, _, end = (event.producer_id or "").rpartition("/")
+    return (
+        end == "lost"
+        and (event.source, event.type) == (SOURCE, "deployment.failed")
+        and any(segments(path)[-2:] == ("deployment", id) for path in event.scopes)
+    )

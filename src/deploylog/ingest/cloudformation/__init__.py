@@ -1,0 +1,1 @@
+"""CloudFormation's events, as events of the log."""

@@ -1,0 +1,134 @@
+"""Operations on a stack: what was begun, and how it ended, known again from recorded events."""
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from deploylog.deployments.catalog import deployment_ref
+from deploylog.events.event import NewEvent
+from deploylog.ingest.cloudformation.stack_event import StackEvent, stack_event_of
+
+#: The types by which operations are known again.
+LIFECYCLE = ("deployment.started", "deployment.completed", "deployment.failed")
+
+
+class Operation(msgspec.Struct, kw_only=True):
+    """A create, update or delete of a stack, as far as it is known."""
+
+    #: UUID: the deployment's.
+    id: str
+    #: ``create``, ``update``, …; ``None`` while its beginning was not told.
+    verb: str | None
+    #: ns since 1970 (UTC).
+    started: int
+    ended: int | None = None
+    status: Literal["running", "completed", "failed"] = "running"
+    message: str | None = None
+    #: The request that it is of, if CloudFormation says so.
+    token: str | None = None
+    #: The reason of its first failure.
+    failure: str | None = None
+    #: Whether the stack is being deleted because it could not be created.
+    cleans_up: bool = False
+
+
+#: The types of the events that tell why an operation failed.
+TELLING = (
+    "resource.create.failed",
+    "resource.update.failed",
+    "resource.delete.failed",
+    "resource.import.failed",
+    "resource.rollback.failed",
+    "deployment.error",
+    "deployment.log",
+)
+
+#: A consequence of another failure, or of somebody's order.
+_CANCELLED = re.compile(r"Resource (?:creation|update|deletion|import) cancelled\.?")
+
+
+def note(operation: Operation, event: StackEvent) -> None:
+    """Remember what ``event`` tells of how the operation goes."""
+    if operation.failure is None:
+        operation.failure = _failure(event)
+    if event.is_stack_itself and follows_failure(event):
+        operation.cleans_up = operation.verb == "create"
+
+
+def follows_failure(event: StackEvent) -> bool:
+    """Whether the stack is being deleted because something failed: the reason tells of that, not
+    of somebody's order.
+    """
+    reason = event.resource_status_reason or ""
+    is_deletion = event.resource_status == "DELETE_IN_PROGRESS"
+    return is_deletion and reason != "User Initiated" and "failed" in reason
+
+
+def _failure(event: StackEvent) -> str | None:
+    """Why something failed, if the event tells it."""
+    if event.hook_status is not None:
+        return event.hook_status_reason if event.is_failed_hook else None
+    status, reason = event.resource_status, event.resource_status_reason
+    # The stack's own events tell which resources failed, not why; but sometimes only they do.
+    has_failed = status.endswith("_FAILED") or (
+        event.is_stack_itself
+        and (follows_failure(event) or status.endswith("ROLLBACK_IN_PROGRESS"))
+    )
+    return reason if has_failed and reason and not _CANCELLED.fullmatch(reason) else None
+
+
+def note_recorded(operations: Iterable[Operation], recorded: Iterable[NewEvent]) -> None:
+    """Remember what recorded events tell of how the operations went."""
+    by_id = {operation.id: operation for operation in operations}
+    for event in sorted(recorded, key=lambda event: event.time):
+        place, said = deployment_ref(event.scopes), stack_event_of(event)
+        operation = by_id.get(place.deployment_id or "") if place is not None else None
+        if operation is not None and said is not None:
+            note(operation, said)
+
+
+def operations_of(lifecycle: Iterable[NewEvent]) -> list[Operation]:
+    """The operations that recorded events tell of, oldest first; others than those of the types
+    in ``LIFECYCLE`` tell of none.
+    """
+    found: dict[str, Operation] = {}
+    # Beginnings first: EventBridge cuts times to the second, and an end may seem to come before.
+    for event in sorted(lifecycle, key=lambda event: (event.type != LIFECYCLE[0], event.time)):
+        place = deployment_ref(event.scopes)
+        if place is None or place.deployment_id is None or event.type not in LIFECYCLE:
+            continue
+        id = place.deployment_id
+        if event.type == "deployment.started":
+            found.setdefault(id, Operation(id=id, verb=_verb_in(event), started=event.time))
+            found[id].verb = found[id].verb or _verb_in(event)
+            found[id].token = found[id].token or _said_in(event).token
+        elif id in found:
+            end_operation(found[id], event)
+    return sorted(found.values(), key=lambda operation: operation.started)
+
+
+class _Said(msgspec.Struct):
+    operation: str | None = None
+    token: str | None = msgspec.field(default=None, name="ClientRequestToken")
+
+
+def _said_in(event: NewEvent) -> _Said:
+    try:
+        return msgspec.json.decode(event.data or b"{}", type=_Said)
+    except (msgspec.DecodeError, RecursionError):
+        # Anybody who may write the stack may write such an event.
+        return _Said()
+
+
+def _verb_in(event: NewEvent) -> str | None:
+    return _said_in(event).operation
+
+
+def end_operation(operation: Operation, event: NewEvent) -> None:
+    """Take note of what ends it, if nothing has yet."""
+    if operation.ended is None:
+        operation.ended = event.time
+        operation.status = "completed" if event.type == "deployment.completed" else "failed"
+        operation.message = event.message

@@ -1,0 +1,140 @@
+"""Who is let in: every kind of credential, and how often.
+
+A part of the composition root.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from deploylog.api.escape.routes import CREATE_EVENT
+from deploylog.auth.access_keys import check_decryptable
+from deploylog.auth.anonymous import AnonymousAccess
+from deploylog.auth.api_keys import ApiKeys
+from deploylog.auth.authentication import Authentication, Authenticator
+from deploylog.auth.bearer import open_tokens
+from deploylog.auth.bluelink import BluelinkSignatures
+from deploylog.auth.encryption import Encryptor
+from deploylog.auth.huawei import HuaweiScheme
+from deploylog.auth.oidc import Issuer, make_issuer
+from deploylog.auth.rate_limit import RateLimiter
+from deploylog.auth.request_signing import RequestSignatures
+from deploylog.auth.shared_secret import SharedSecret, read_secret
+from deploylog.auth.sigv4 import AwsScheme
+from deploylog.auth.sns import Fetch, SnsTopics, parse_topics
+from deploylog.errors import Unavailable
+from deploylog.events.streams import OpenStreams
+from deploylog.server.metrics import Metrics
+from deploylog.server.settings import Settings, paths_of
+from deploylog.store.contract import Store
+
+#: Seconds between two looks for credentials whose streams must end.
+WATCH_SECONDS = 0.3
+
+#: Certificates of SNS that are looked for in a second, at most.
+SNS_FETCHES_PER_SECOND = 1.0
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_authentication(
+    store: Store,
+    seal: Encryptor | None,
+    settings: Settings,
+    metrics: Metrics,
+    clock: Callable[[], int],
+) -> AsyncIterator[Authentication]:
+    """Who is let in, by every kind of credential; raises OperatorError."""
+    secret = read_secret(settings.escape_secret_file)
+    await check_decryptable(store.credentials, seal)
+    async with AsyncExitStack() as running:
+        kinds: list[Authenticator] = [
+            *_signatures(store, seal, settings, clock),
+            ApiKeys(store.credentials, clock=time.monotonic),
+            AnonymousAccess(store.credentials, issuer=settings.oidc_issuer, clock=time.monotonic),
+        ]
+        if secret:
+            paths = [f"{base}{CREATE_EVENT}" for base in ("", *paths_of(settings.base_paths))]
+            kinds.insert(0, SharedSecret(secret, name="escape", paths=paths))
+        if settings.oidc_issuer:
+            tokens = open_tokens(_issuer(settings), clock=clock)
+            kinds.insert(0, await running.enter_async_context(tokens))
+        yield Authentication(
+            tuple(kinds),
+            requests=_rate(settings.max_requests_per_second),
+            failures=_rate(settings.max_failures_per_minute / 60, settings.max_failures_per_minute),
+            failed=metrics.refused,
+        )
+
+
+def _signatures(
+    store: Store, seal: Encryptor | None, settings: Settings, clock: Callable[[], int]
+) -> list[Authenticator]:
+    """Every way to sign."""
+    window = settings.signature_stream_seconds
+    credentials, monotonic = store.credentials, time.monotonic
+    return [
+        BluelinkSignatures(
+            credentials, seal, clock=clock, monotonic=monotonic, stream_window=window
+        ),
+        RequestSignatures(HuaweiScheme(), credentials, seal, clock=clock, monotonic=monotonic),
+        RequestSignatures(AwsScheme(), credentials, seal, clock=clock, monotonic=monotonic),
+    ]
+
+
+def make_topics(
+    settings: Settings, metrics: Metrics, fetch: Fetch, clock: Callable[[], int]
+) -> SnsTopics:
+    """The topics of SNS that may tell of stacks."""
+    return SnsTopics(
+        parse_topics(settings.sns_topics),
+        fetch,
+        clock=clock,
+        fetches=RateLimiter(SNS_FETCHES_PER_SECOND, burst=10, clock=time.monotonic),
+        failed=metrics.refused,
+    )
+
+
+def _issuer(settings: Settings) -> Issuer:
+    return make_issuer(
+        issuer=settings.oidc_issuer,
+        audience=settings.oidc_audience,
+        algorithms=settings.oidc_algorithms,
+        groups_claim=settings.oidc_groups_claim,
+        grants_claim=settings.oidc_grants_claim,
+        default_grants=settings.oidc_default_grants,
+        leeway=settings.oidc_leeway_seconds,
+    )
+
+
+def _rate(per_second: float, burst: int | None = None) -> RateLimiter:
+    """So many a second, and as many at once, or ``burst``."""
+    return RateLimiter(per_second, burst=burst or max(int(per_second), 1), clock=time.monotonic)
+
+
+@asynccontextmanager
+async def enforce_revocation(followers: OpenStreams, gate: Authentication) -> AsyncIterator[None]:
+    """End the streams of those whose credentials are revoked or have expired."""
+
+    async def look() -> None:
+        for principal in followers.principals:
+            if not await gate.is_valid(principal):
+                followers.end(principal)
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await look()
+            except Unavailable:
+                _LOGGER.exception("cannot look credentials up; trying again")
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(watch())
+        try:
+            yield
+        finally:
+            task.cancel()

@@ -1,0 +1,136 @@
+"""Filters and visibility as SQL: the second evaluator of ``Filter`` and ``Visibility``.
+
+Every condition speaks of an event ``e``. Values are always parameters, written ``?``.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from deploylog.events.event import EVERYBODY
+from deploylog.events.filters import AnyOf, Field, Filter
+
+Value = str | int
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of ``table`` that meet ``sql``, which an index keeps in the order of ``position``."""
+
+    table: str
+    sql: str
+    values: tuple[Value, ...]
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """A condition on an event, and where events that meet it can be found in order."""
+
+    sql: str
+    values: tuple[Value, ...]
+    #: Selects that give the ``position`` of every event that may meet it, each in order by
+    #: itself; empty when there is no index that could.
+    sources: tuple[Source, ...] = ()
+
+
+#: More values of a field than this are not worth merging: the condition is then only checked.
+MAX_VALUES = 32
+
+#: Nor are more scopes or groups than this, and SQLite merges 500 at the most.
+MAX_SOURCES = 64
+
+#: Named, because the planner would rather walk through the whole table by position.
+_INDEXES: dict[Field, str] = {
+    "type": "events_type",
+    "source": "events_source",
+    "actor": "events_actor",
+    "resource_type": "events_resource_type",
+    "resource_name": "events_resource_name",
+}
+
+
+def filter_conditions(filter: Filter) -> list[Condition]:
+    """The conditions of a filter, all of which must hold."""
+    conditions = [_any_of(condition) for condition in filter.all_of]
+    if filter.since is not None:
+        conditions.append(Condition(sql="e.time >= ?", values=(filter.since,)))
+    if filter.until is not None:
+        conditions.append(Condition(sql="e.time < ?", values=(filter.until,)))
+    return conditions
+
+
+def has_index(field: Field) -> bool:
+    """Whether an index has the values of the field in order."""
+    return field in _INDEXES
+
+
+def next_value(field: Field) -> str:
+    """Select the least value of the field that is not less than ``?1``.
+
+    One step in the index, however many events have the value, or come after it.
+    """
+    return (
+        f"SELECT {field} FROM events INDEXED BY {_INDEXES[field]} WHERE {field} >= ?1"
+        f" ORDER BY {field} LIMIT 1"
+    )
+
+
+def _any_of(condition: AnyOf) -> Condition:
+    column = condition.field
+    values = condition.values
+    parts = [f"e.{column} IN ({_marks(len(values))})"]
+    bounds: list[Value] = []
+    for prefix in condition.prefixes:
+        parts.append(f"(e.{column} >= ? AND substr(e.{column}, 1, {len(prefix)}) = ?)")
+        bounds += [prefix, prefix]
+    return Condition(
+        sql=f"({' OR '.join(parts)})",
+        values=(*values, *bounds),
+        sources=() if condition.prefixes else _field_sources(condition),
+    )
+
+
+def _field_sources(condition: AnyOf) -> tuple[Source, ...]:
+    index = _INDEXES.get(condition.field)
+    if index is None or len(condition.values) > MAX_VALUES:
+        return ()
+    return tuple(
+        Source(table=f"events INDEXED BY {index}", sql=f"{condition.field} = ?", values=(value,))
+        for value in dict.fromkeys(condition.values)
+    )
+
+
+def scopes_condition(numbers: tuple[int, ...]) -> Condition:
+    """The event lies below one of the scopes that have these numbers."""
+    return Condition(
+        sql="EXISTS (SELECT 1 FROM postings AS p"
+        f" WHERE p.scope_id IN ({_marks(len(numbers))}) AND p.position = e.position)",
+        values=numbers,
+        sources=_mergeable(
+            Source(table="postings", sql="scope_id = ?", values=(number,)) for number in numbers
+        ),
+    )
+
+
+def groups_condition(groups: frozenset[str]) -> Condition:
+    """The event is for everybody, or for one of these groups."""
+    asked = tuple(sorted(groups | {EVERYBODY}))
+    every = Source(table="events INDEXED BY events_public", sql='"groups" IS NULL', values=())
+    return Condition(
+        sql='(e."groups" IS NULL OR EXISTS (SELECT 1 FROM event_groups AS g'
+        f' WHERE g."group" IN ({_marks(len(asked))}) AND g.position = e.position))',
+        values=asked,
+        sources=_mergeable(
+            (
+                every,
+                *(Source(table="event_groups", sql='"group" = ?', values=(g,)) for g in asked),
+            )
+        ),
+    )
+
+
+def _mergeable(sources: Iterable[Source]) -> tuple[Source, ...]:
+    found = tuple(sources)
+    return found if len(found) <= MAX_SOURCES else ()
+
+
+def _marks(number: int) -> str:
+    return ", ".join("?" * number)

@@ -1,0 +1,213 @@
+"""The event log in SQLite."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import apsw
+
+from deploylog.errors import EventDamaged, EventNotFound
+from deploylog.events.event import Event, NewEvent
+from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
+from deploylog.store.sqlite.append import SPAN_BITS, Append, event_of, prepare_event
+from deploylog.store.sqlite.checksums import content_checksum, event_checksum
+from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
+from deploylog.store.sqlite.head_watch import HeadNotifier
+from deploylog.store.sqlite.pages import BAD_ROW, SIZE, read_row
+from deploylog.store.sqlite.query import read_events
+from deploylog.store.sqlite.readers import Readers
+from deploylog.store.sqlite.rows import WHOLE, Unreadable
+from deploylog.store.sqlite.writer import Writer
+
+#: Seconds between looks for what other processes have committed.
+POLL_SECONDS = 0.05
+
+#: Events forgotten in one transaction, so that appends do not wait long.
+PRUNED_AT_ONCE = 2_000
+
+
+#: Events that get a checksum in one transaction.
+CHECKED_AT_ONCE = 500
+
+#: Damaged events that are told apart; of more, none is logged.
+MOST_MET = 10_000
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class SqliteLog:
+    """The ``EventLog`` of a SQLite store."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        readers: Readers,
+        *,
+        epoch: int,
+        moved: HeadNotifier,
+        damaged: Callable[[str], None],
+    ) -> None:
+        """``moved`` is told of each commit of this process, ``damaged`` of each damaged event."""
+        self.epoch = epoch
+        self._writer = writer
+        self._readers = readers
+        self._moved = moved
+        self._damaged = damaged
+        #: Positions of damaged events that were met.
+        self._met: set[int] = set()
+
+    async def append(
+        self, events: Sequence[NewEvent], *, request: IdempotencyKey | None = None
+    ) -> list[Event]:
+        entries = await self._writer.append(
+            Append([prepare_event(event) for event in events], request)
+        )
+        return [event_of(entry, self.epoch) for entry in entries]
+
+    async def read(self, query: Query) -> Page:
+        page = await self._readers.of(query.purpose).run(
+            lambda connection: read_events(connection, query, self.epoch), caller=query.caller
+        )
+        for each in page.damaged:
+            self._meet(each.position, each.reason)
+        return page
+
+    async def get(self, position: int) -> Event:
+        try:
+            event = await self._readers.run(
+                lambda connection: read_row(connection, position, self.epoch)
+            )
+        except Unreadable as error:
+            self._meet(position, error.reason)
+            raise EventDamaged from error
+        if event is None:
+            raise EventNotFound
+        return event
+
+    def _meet(self, position: int, reason: str) -> None:
+        """Say once that an event is damaged, however often it is read."""
+        if position in self._met or len(self._met) >= MOST_MET:
+            return
+        self._met.add(position)
+        self._damaged(reason)
+        _LOGGER.error("the event at position %d is damaged (%s); it is left out", position, reason)
+
+    async def add_checksums(self) -> bool:
+        return await self._writer.call(_add_checksums)
+
+    async def head(self) -> int:
+        return int(await self._value("SELECT head FROM log"))
+
+    async def floor(self) -> int:
+        return int(await self._value("SELECT floor FROM log"))
+
+    async def token_key(self) -> bytes:
+        return bytes(await self._value("SELECT value FROM token_key"))
+
+    async def position_before(self, recorded: int) -> int:
+        return await self._readers.run(lambda connection: _position_before(connection, recorded))
+
+    async def prune(self, recorded_before: int) -> int:
+        end = await self.position_before(recorded_before)
+        forgotten = 0
+        while (floor := await self.floor()) < end:
+            forgotten += await self._writer.call(
+                lambda connection, low=floor: _forget(connection, low, end)  # type: ignore[misc]
+            )
+        return forgotten
+
+    async def changes(self) -> AsyncIterator[int]:
+        with self._moved.watch() as committed:
+            head = await self.head()
+            yield head
+            while True:
+                # What this process commits is told; another's commits are only seen by looking.
+                told = await committed.wait(POLL_SECONDS)
+                newest = committed.head if told else await self.head()
+                if newest > head:
+                    head = newest
+                    yield head
+
+    async def _value(self, sql: str, *values: SqlValue) -> Any:
+        return await self._readers.run(lambda connection: one_value(connection, sql, values))
+
+
+def _position_before(connection: apsw.Connection, recorded: int) -> int:
+    """Halve the log until it is found: times never fall as positions rise."""
+    [(low, high)] = all_rows(connection, "SELECT floor, head FROM log")
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = one_row(connection, _RECORDED_AT, (middle, low))
+        if row is None or row[1] < recorded:
+            low = middle
+        else:
+            high = row[0] - 1
+    return int(low)
+
+
+_RECORDED_AT = """
+SELECT position, recorded FROM events WHERE position <= ? AND position > ?
+ORDER BY position DESC LIMIT 1
+"""
+
+
+def _add_checksums(connection: apsw.Connection) -> bool:
+    """Begin with the newest: those are read most."""
+    [(unchecked, floor)] = all_rows(connection, "SELECT unchecked, floor FROM log")
+    size, low = 0, floor
+    for position, bytes_ in all_rows(connection, _UNCHECKED, (unchecked, floor)):
+        _add_checksum(connection, position)
+        low, size = position - 1, size + bytes_
+        if size > PAGE_BYTES:
+            break
+    connection.execute("UPDATE log SET unchecked = ?", (low,))
+    return bool(low > floor)
+
+
+_UNCHECKED = f"""
+SELECT e.position, {SIZE} FROM events AS e WHERE e.position <= ? AND e.position > ?
+ORDER BY e.position DESC LIMIT {CHECKED_AT_ONCE}
+"""
+
+
+def _add_checksum(connection: apsw.Connection, position: int) -> None:
+    # A damaged event gets none: that it can be read again would prove nothing.
+    with suppress(*BAD_ROW):
+        read_row(connection, position, 0)
+        row = one_row(
+            connection, f"SELECT {WHOLE} FROM events AS e WHERE position = ?", (position,)
+        )
+        if row is not None and row[-1] is None:
+            checksum = event_checksum(content_checksum(row[2:-1]), *row[:2])
+            connection.execute(_SET_CHECKSUM, (checksum, position))
+
+
+_SET_CHECKSUM = "UPDATE events SET checksum = ? WHERE position = ?"
+
+
+#: The postings of a range of events, found through their scopes.
+_POSTED = """
+WITH RECURSIVE path (position, text) AS (
+    SELECT e.position, scope.value FROM events AS e, json_each(e.scopes) AS scope
+    WHERE e.position > ? AND e.position <= ?
+    UNION
+    SELECT position, rtrim(rtrim(text, replace(text, '/', '')), '/') FROM path
+    WHERE instr(text, '/')
+)
+SELECT scopes.scope_id, path.position FROM path JOIN scopes ON scopes.path = path.text
+"""
+
+
+def _forget(connection: apsw.Connection, low: int, end: int) -> int:
+    """Delete the next events up to ``end``, with all that leads to them."""
+    high = min(low + PRUNED_AT_ONCE, end)
+    rows = connection.execute(_POSTED, (low, high)).fetchall()
+    connection.executemany("DELETE FROM postings WHERE scope_id = ? AND position = ?", rows)
+    connection.execute("DELETE FROM event_groups WHERE position > ? AND position <= ?", (low, high))
+    connection.execute("DELETE FROM requests WHERE newest <= ?", (high,))
+    connection.execute("DELETE FROM spans WHERE block < ?", (high >> SPAN_BITS,))
+    connection.execute("DELETE FROM events WHERE position > ? AND position <= ?", (low, high))
+    forgotten = connection.changes()
+    connection.execute("UPDATE log SET floor = ?", (high,))
+    return forgotten

@@ -1,0 +1,1 @@
+"""Who is called when something happens, and every attempt."""

@@ -1,0 +1,165 @@
+"""ParallelCluster's requests and pages."""
+
+import json
+from typing import Any
+
+import pytest
+
+from deploylog.api.aws.parallelcluster.wire import (
+    STATUSES,
+    Asked,
+    parse_request,
+    published,
+    render_page,
+    show,
+)
+from deploylog.errors import InvalidInput
+from deploylog.ingest.cloudformation.stack_event import TYPE_BY_STATUS
+from support.stacks import image_build, own_event, stack_event
+
+#: As the published model has them; a client made from it refuses what is otherwise.
+REQUIRED = {
+    "stackId",
+    "eventId",
+    "stackName",
+    "logicalResourceId",
+    "physicalResourceId",
+    "resourceType",
+    "timestamp",
+    "resourceStatus",
+}
+OPTIONAL = {"resourceStatusReason", "resourceProperties", "clientRequestToken"}
+
+TIME = "2022-03-30T23:26:33.499Z"
+
+
+def ask(query: bytes = b"", *, id: str = "my-image", default_region: str = "us-east-1") -> Asked:
+    regions = ("eu-west-1", "us-east-1")
+    return parse_request(id=id, query_string=query, regions=regions, default_region=default_region)
+
+
+def refusal(query: bytes = b"", **how: str) -> str:
+    with pytest.raises(InvalidInput) as raised:
+        ask(query, **how)
+    return raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("query", "region", "token"),
+    [
+        (b"", "us-east-1", None),
+        (b"region=eu-west-1", "eu-west-1", None),
+        (b"region=", "us-east-1", None),
+        (b"region=mars-1&region=eu-west-1", "eu-west-1", None),
+        (b"region=eu-west-1&region=", "us-east-1", None),
+        (b"nextToken=", "us-east-1", None),
+        (b"nextToken=a&nextToken=b", "us-east-1", "b"),
+        (b"nextToken=a+b%2Bc%2F%3D", "us-east-1", "a b+c/="),
+        (b"Region=mars-1&other=1&&=", "us-east-1", None),
+        (b"nextToken=%ff", "us-east-1", "\N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_a_request_is_read_as_the_published_server_does(
+    query: bytes, region: str, token: str | None
+):
+    assert ask(query) == Asked(id="my-image", region=region, next_token=token)
+
+
+@pytest.mark.parametrize("id", ["a", "1bad", "a_b", "my img", "", "-a", "ab\n", "é1", "it's"])
+def test_an_id_that_breaks_the_pattern_is_refused_in_its_words(id: str):
+    assert refusal(id=id) == f"{id!r} does not match '^[a-zA-Z][a-zA-Z0-9-]+$'"
+
+
+def test_a_long_id_is_only_not_found():
+    assert ask(id="a" * 500).id == "a" * 500
+
+
+def test_a_region_must_be_supported_and_set():
+    assert refusal(b"region=mars-1") == "invalid or unsupported region 'mars-1'"
+    assert refusal(default_region="") == "region needs to be set"
+    assert refusal(b"region=", default_region="") == "region needs to be set"
+
+
+def test_the_id_is_checked_before_the_region():
+    assert refusal(b"region=mars-1", id="1bad").startswith("'1bad' does not match")
+
+
+@pytest.mark.parametrize("event", image_build(), ids=lambda event: event.event_id)
+def test_an_event_is_what_a_generated_client_takes(event: Any):
+    page = json.loads(render_page([event], "token", raw=False))
+
+    [shown] = page["events"]
+    assert page["nextToken"] == "token"
+    assert shown.keys() >= REQUIRED
+    assert shown.keys() <= REQUIRED | OPTIONAL
+    assert all(isinstance(value, str) for value in shown.values())
+    assert shown["resourceStatus"] in STATUSES
+    assert isinstance(json.loads(shown.get("resourceProperties", "{}")), dict)
+
+
+def test_a_page_is_indented_with_its_keys_in_order_and_without_nulls():
+    event = stack_event("CREATE_COMPLETE", "Role", "AWS::IAM::Role", TIME, arn="a/b")
+
+    assert render_page([event], None, raw=False).decode() == (
+        "{\n"
+        '  "events": [\n'
+        "    {\n"
+        f'      "eventId": "Role-CREATE_COMPLETE-{TIME}",\n'
+        '      "logicalResourceId": "Role",\n'
+        '      "physicalResourceId": "",\n'
+        '      "resourceStatus": "CREATE_COMPLETE",\n'
+        '      "resourceType": "AWS::IAM::Role",\n'
+        '      "stackId": "a/b",\n'
+        '      "stackName": "b",\n'
+        f'      "timestamp": "{TIME}"\n'
+        "    }\n"
+        "  ]\n"
+        "}\n"
+    )
+
+
+def test_an_empty_page_has_an_empty_list():
+    assert json.loads(render_page([], None, raw=False)) == {"events": []}
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        *((status, status) for status in STATUSES),
+        ("ROLLBACK_IN_PROGRESS", "DELETE_IN_PROGRESS"),
+        ("ROLLBACK_COMPLETE", "DELETE_COMPLETE"),
+        ("ROLLBACK_FAILED", "DELETE_FAILED"),
+        ("UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_IN_PROGRESS"),
+        ("UPDATE_ROLLBACK_COMPLETE", "UPDATE_COMPLETE"),
+        ("UPDATE_ROLLBACK_FAILED", "UPDATE_FAILED"),
+        ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_IN_PROGRESS"),
+        ("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_IN_PROGRESS"),
+        ("REVIEW_IN_PROGRESS", "CREATE_IN_PROGRESS"),
+        ("EXPORT_FAILED", "UPDATE_FAILED"),
+        ("", "UPDATE_COMPLETE"),
+    ],
+)
+def test_every_status_has_one_of_the_published(said: str, shown: str):
+    assert published(said) == shown
+    assert show(own_event(said, TIME)).resource_status == shown
+
+
+def test_every_status_that_we_know_has_one():
+    assert {published(status) for status in TYPE_BY_STATUS} <= set(STATUSES)
+
+
+def test_the_reason_says_the_status_that_another_stands_for():
+    bare = show(own_event("ROLLBACK_COMPLETE", TIME))
+    told = show(own_event("ROLLBACK_COMPLETE", TIME, resource_status_reason="by user"))
+    plain = show(own_event("CREATE_COMPLETE", TIME, resource_status_reason="by user"))
+
+    assert bare.resource_status_reason == "ROLLBACK_COMPLETE"
+    assert told.resource_status_reason == "ROLLBACK_COMPLETE: by user"
+    assert plain.resource_status_reason == "by user"
+
+
+def test_raw_shows_the_status_as_it_was_said():
+    shown = show(own_event("ROLLBACK_COMPLETE", TIME), raw=True)
+
+    assert shown.resource_status == "ROLLBACK_COMPLETE"
+    assert shown.resource_status_reason is None

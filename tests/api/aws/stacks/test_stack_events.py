@@ -1,0 +1,339 @@
+"""Events as CloudFormation tells them: the table, the ids, and what is left out."""
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploylog.api.aws.stacks.stack_events import (
+    MADE,
+    Action,
+    action_of,
+    alphanumeric,
+    logical_id_of,
+    recorded_stack_event,
+    render_milliseconds,
+    status_of,
+    synthesize_stack_event,
+)
+from deploylog.deployments.catalog import Counts, Deployment
+from deploylog.errors import InvalidInput
+from deploylog.events.event import Event, Resource, check_event, recorded_event
+from deploylog.events.times import parse_time
+from deploylog.ingest.cloudformation.stack_event import STATUS_BY_TYPE, TYPE_BY_STATUS, StackEvent
+from support.factories import event
+from support.stacks import own_event, recorded, stack_event
+
+OWN = "arn:aws:cloudformation:us-east-1:000000000000:stack/web/00000000-0000-4000-8000-000000000001"
+TIME = parse_time("2022-03-30T23:26:33.499Z")
+RUN = "11111111-2222-4333-8444-555555555555"
+IN_RUN = (f"project/acme/stack/stack-1/deployment/{RUN}",)
+
+#: Section by section what the mapping is to say: ours, and CloudFormation's.
+TABLE = {
+    "resource.create.started": "CREATE_IN_PROGRESS",
+    "resource.create.completed": "CREATE_COMPLETE",
+    "resource.create.failed": "CREATE_FAILED",
+    "resource.update.started": "UPDATE_IN_PROGRESS",
+    "resource.update.completed": "UPDATE_COMPLETE",
+    "resource.update.failed": "UPDATE_FAILED",
+    "resource.delete.started": "DELETE_IN_PROGRESS",
+    "resource.delete.completed": "DELETE_COMPLETE",
+    "resource.delete.failed": "DELETE_FAILED",
+    "resource.delete.skipped": "DELETE_SKIPPED",
+    "resource.import.started": "IMPORT_IN_PROGRESS",
+    "resource.import.completed": "IMPORT_COMPLETE",
+    "resource.import.failed": "IMPORT_FAILED",
+}
+
+
+def tell(
+    type: str = "resource.create.started",
+    *,
+    actions: dict[str, Action | None] | None = None,
+    **fields: Any,
+) -> StackEvent:
+    """What is told of the event."""
+    told = synthesize_stack_event(
+        event(type=type, time=TIME, **fields), arn=OWN, name="web", actions=actions or {}
+    )
+    assert told is not None
+    return told
+
+
+def log_event(said: StackEvent) -> Event:
+    """The event that a collector recorded; its time is another one if the event's cannot be."""
+    try:
+        new = recorded(said, ("image/my-image",))
+        check_event(new)
+    except InvalidInput:
+        new = recorded(msgspec.structs.replace(said, timestamp="2022-03-30T23:26:33.499Z"), ())
+    new = msgspec.structs.replace(new, data=msgspec.Raw(msgspec.json.encode(said)))
+    return recorded_event(new, position=1, id="1", recorded=1)
+
+
+def deployment(operation: str | None = "apply", status: Any = "completed") -> Deployment:
+    return Deployment(
+        id=RUN, project="acme", stack_id="stack-1", stack="web", status=status, started=1,
+        ended=None, tool=None, operation=operation, environment=None, actor=None, message=None,
+        counts=Counts(), scopes=(), groups=(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("ours", "theirs"), TABLE.items())
+def test_the_table_reads_the_same_both_ways(ours: str, theirs: str):
+    assert TYPE_BY_STATUS[theirs] == ours
+    assert STATUS_BY_TYPE[ours] == theirs
+    assert tell(ours).resource_status == theirs
+
+
+@pytest.mark.parametrize("type", [t for t in STATUS_BY_TYPE if t.startswith("resource.rollback.")])
+def test_a_rollback_is_told_as_a_deletion(type: str):
+    asked = MADE.matches(event(type=type))
+
+    assert tell(type).resource_status.startswith("DELETE_")
+    assert asked == (not type.endswith(".progress"))
+
+
+@pytest.mark.parametrize(
+    "type",
+    [
+        "deployment.log",
+        "deployment.error",
+        "deployment.summary",
+        "deployment.drift",
+        "resource.read.completed",
+        "resource.create.progress",
+        "resource.create.skipped",
+        "stack.created",
+    ],
+)
+def test_what_has_no_counterpart_is_not_asked_for(type: str):
+    assert not MADE.matches(event(type=type))
+
+
+def test_everything_asked_for_is_told():
+    for type in MADE.all_of[0].values:
+        assert tell(type).resource_status
+
+
+def test_a_resource_is_told_whole():
+    resource = Resource(type="aws_vpc", name="main", id_key="id", id_value="vpc-1")
+
+    created = event(
+        type="resource.create.started",
+        time=TIME,
+        resource=resource,
+        message="main: Creating...",
+        scopes=IN_RUN,
+    )
+
+    told = synthesize_stack_event(created, arn=OWN, name="web", actions={})
+
+    assert told == StackEvent(
+        stack_id=OWN,
+        event_id=f"AwsVpcMain-CREATE_IN_PROGRESS-{created.id}",
+        stack_name="web",
+        logical_resource_id="AwsVpcMain",
+        physical_resource_id="vpc-1",
+        resource_type="aws_vpc",
+        timestamp="2022-03-30T23:26:33.499Z",
+        resource_status="CREATE_IN_PROGRESS",
+        resource_status_reason="main: Creating...",
+        client_request_token=RUN,
+    )
+
+
+def test_what_is_not_known_is_left_out_and_a_missing_id_is_empty():
+    told = tell(resource=Resource(type="aws_vpc", name="main"))
+
+    assert told.physical_resource_id == ""
+    assert told.resource_status_reason is None
+    assert told.client_request_token is None
+
+
+@pytest.mark.parametrize(
+    ("type", "status"),
+    [
+        ("deployment.started", "UPDATE_IN_PROGRESS"),
+        ("deployment.completed", "UPDATE_COMPLETE"),
+        ("deployment.failed", "UPDATE_FAILED"),
+    ],
+)
+def test_a_deployment_is_told_as_the_stacks_own_events(type: str, status: str):
+    told = tell(type, scopes=IN_RUN, actions={RUN: "UPDATE"})
+
+    assert told.resource_status == status
+    assert told.is_stack_itself
+    assert (told.logical_resource_id, told.physical_resource_id) == ("web", OWN)
+    assert re.fullmatch(r"[0-9a-f-]{36}", told.event_id)
+
+
+def test_a_deployment_that_does_nothing_is_not_told():
+    plan = event(type="deployment.completed", scopes=IN_RUN)
+
+    assert synthesize_stack_event(plan, arn=OWN, name="web", actions={RUN: None}) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        ({"operation": "destroy"}, "DELETE_IN_PROGRESS"),
+        ({"operation": "apply"}, "CREATE_IN_PROGRESS"),
+        (None, "CREATE_IN_PROGRESS"),
+        ({"operation": 7}, "CREATE_IN_PROGRESS"),
+        ([], "CREATE_IN_PROGRESS"),
+    ],
+)
+def test_outside_of_stacks_a_deployment_says_itself_what_it_does(data: object, status: str):
+    told = tell("deployment.started", scopes=("image/my-image",), data=data)
+
+    assert told.resource_status == status
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "action"),
+    [
+        (deployment(), None, "CREATE"),
+        (deployment(None), None, "CREATE"),
+        (deployment(), deployment(), "UPDATE"),
+        (deployment(), deployment("destroy"), "CREATE"),
+        (deployment(), deployment("destroy", "failed"), "UPDATE"),
+        (deployment("create"), deployment(), "CREATE"),
+        (deployment("destroy"), deployment(), "DELETE"),
+        (deployment("delete"), deployment(), "DELETE"),
+        (deployment("plan"), None, None),
+        (deployment("refresh"), deployment(), None),
+    ],
+)
+def test_what_a_deployment_does_follows_from_what_was_there(
+    now: Deployment, before: Deployment | None, action: Action | None
+):
+    assert action_of(now, before) == action
+
+
+def test_a_status_is_what_is_done_and_how_far():
+    assert status_of(deployment(status="running"), "CREATE") == "CREATE_IN_PROGRESS"
+    assert status_of(deployment(status="completed"), "UPDATE") == "UPDATE_COMPLETE"
+    assert status_of(deployment(status="failed"), "DELETE") == "DELETE_FAILED"
+
+
+@pytest.mark.parametrize(
+    ("address", "id"),
+    [
+        ("aws_instance.web", "AwsInstanceWeb"),
+        ("aws_s3_bucket.logs2", "AwsS3BucketLogs2"),
+        ("aws_instance.web_server", "AwsInstanceWebServerNBZXHOKL"),
+        ("aws_instance.web[0]", "AwsInstanceWeb05JTGKC2E"),
+        ('aws_instance.web["vpc 2"]', "AwsInstanceWebVpc2ZGMLL3KM"),
+        ("module.a.aws_instance.web", "AAwsInstanceWebRIZN6B45"),
+        ('module.a["b"].aws_instance.web', "ABAwsInstanceWebKRAACKL6"),
+    ],
+)
+def test_a_logical_id_is_readable_and_the_same_each_time(address: str, id: str):
+    resource = Resource(type="aws_instance", name="web", address=address)
+
+    assert logical_id_of(resource) == id
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("module.a.aws_instance.web", "module.b.aws_instance.web"),
+        ("aws_instance.web", "aws_eip.web"),
+        ("aws_eip.association_web", "aws_eip_association.web"),
+        ("aws_instance.web_a", "aws_instance.weba"),
+        ("aws_instance.web_a", "aws_instance.web-a"),
+        ("aws_instance.web0", "aws_instance.web[0]"),
+        ("aws_instance.web[0]", 'aws_instance.web["0"]'),
+        ('aws_instance.web["a b"]', 'aws_instance.web["ab"]'),
+        ('aws_instance.web["网络"]', 'aws_instance.web["子网"]'),
+        (f"aws_instance.{'n' * 300}a", f"aws_instance.{'n' * 300}b"),
+    ],
+)
+def test_different_addresses_have_different_logical_ids(one: str, other: str):
+    ids = {logical_id_of(Resource(type="t", name="n", address=each)) for each in (one, other)}
+
+    assert len(ids) == 2
+
+
+WORDS = st.text("ab_1-", min_size=1, max_size=6)
+
+
+@given(st.lists(st.tuples(WORDS, WORDS, st.none() | WORDS), unique=True, max_size=20))
+def test_logical_ids_are_unique_also_where_no_address_is_known(parts: list[tuple[Any, ...]]):
+    resources = [Resource(type=type, name=name, key=key) for type, name, key in parts]
+
+    ids = {logical_id_of(resource) for resource in resources}
+
+    assert len(ids) == len(resources)
+    assert all(re.fullmatch("[A-Za-z0-9]{1,255}", id) for id in ids)
+
+
+def test_a_name_of_cloudformations_own_types_is_the_logical_id():
+    assert logical_id_of(Resource(type="AWS::EC2::Instance", name="HeadNode")) == "HeadNode"
+
+
+@given(st.text())
+def test_every_name_has_a_logical_id(name: str):
+    assert re.fullmatch("[A-Za-z0-9]{1,255}", alphanumeric(name))
+
+
+def test_names_that_lose_something_are_told_apart():
+    assert alphanumeric("web") == "web"
+    assert len({alphanumeric(name) for name in ("网络", "子网", "a-b", "a.b", "ab")}) == 5
+    assert alphanumeric("网络") == alphanumeric("网络")
+
+
+def test_events_of_one_resource_at_one_time_have_different_ids():
+    resource = Resource(type="aws_vpc", name="main")
+
+    ids = {tell(resource=resource, position=position).event_id for position in (1, 2, 3)}
+
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("2022-03-30T23:26:33.499Z", "2022-03-30T23:26:33.499Z"),
+        ("2022-03-30T23:26:33Z", "2022-03-30T23:26:33.000Z"),
+        ("2022-03-30T23:26:33.499999+00:00", "2022-03-30T23:26:33.499Z"),
+        ("2022-03-31T01:26:33+02:00", "2022-03-30T23:26:33.000Z"),
+    ],
+)
+def test_what_was_collected_is_told_as_it_was_said_but_for_the_form_of_the_time(
+    given: str, shown: str
+):
+    said = stack_event("CREATE_COMPLETE", "Role", "AWS::IAM::Role", given, event_id="e-1")
+
+    told = recorded_stack_event(log_event(said))
+
+    assert told is not None
+    assert told.timestamp == shown
+    assert told.event_id == "e-1"
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["yesterday", "0001-01-01T00:00:00+23:59", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59"],
+)
+def test_a_time_that_cannot_be_is_that_of_the_event(time: str):
+    said = own_event("CREATE_COMPLETE", time)
+
+    told = recorded_stack_event(log_event(said))
+
+    assert told is not None
+    assert told.timestamp == "2022-03-30T23:26:33.499Z"
+
+
+@pytest.mark.parametrize("data", [None, {}, {"StackId": 7}, [], "text"])
+def test_what_others_write_under_cloudformations_name_is_not_told(data: object):
+    assert recorded_stack_event(event(source="cloudformation", data=data)) is None
+
+
+def test_milliseconds_are_cut_off():
+    assert render_milliseconds(TIME + 999_999) == "2022-03-30T23:26:33.499Z"

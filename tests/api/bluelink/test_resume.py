@@ -1,0 +1,756 @@
+"""Bluelink's streams over real sockets: byte for byte, and in every situation a client meets."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from deploylog.auth.api_keys import make_key
+from deploylog.deployments.changeset import (
+    Changes,
+    Changeset,
+    ResourceChange,
+    encode,
+    encode_changes,
+)
+from deploylog.events.access import parse_grant
+from deploylog.events.event import Event, NewEvent, Resource
+from deploylog.events.scope import deployment_scope
+from deploylog.events.store import IdempotencyKey
+from deploylog.events.times import SECOND
+from deploylog.store.contract import Store
+from support.factories import changeset, deployment_event, new_event, now, stack_created, unique
+from support.servers import Frame, Local, Stream, parse_frame, running
+from support.waiting import PATIENCE, until
+
+CHANGES = "/v1/deployments/changes"
+INSTANCES = "/v1/deployments/instances"
+
+#: Before anything in these tests, and after everything.
+LONG_AGO = "00000000-0001-7000-8000-000000000000"
+FAR_AHEAD = "7fffffff-ffff-7fff-bfff-ffffffffffff"
+
+ENDS = {
+    "changeset.completed": "changeStagingComplete",
+    "changeset.drift": "driftDetected",
+    "changeset.failed": "error",
+}
+
+
+@pytest.fixture
+async def server(store: Store) -> AsyncIterator[Local]:
+    async with running(store) as server:
+        yield server
+
+
+async def begun(store: Store, **fields: Any) -> Changeset:
+    """A change set whose events the test tells."""
+    return await store.changesets.add(
+        changeset(**fields),
+        encode_changes(Changes()),
+        request=IdempotencyKey(key=unique(), fingerprint=b""),
+        since=0,
+    )
+
+
+def of(begun: Changeset, type: str, data: object, **fields: Any) -> NewEvent:
+    event = new_event(type, scopes=tuple(begun.scopes), **fields)
+    return msgspec.structs.replace(event, data=msgspec.Raw(encode(data)))
+
+
+async def tell(store: Store, begun: Changeset, number: int) -> list[str]:
+    """Tell of so many resources; the ids of the events."""
+    changes = [
+        ResourceChange(name=f"t.a[{n}]", address=f"t.a[{n}]", type="t", action="create")
+        for n in range(number)
+    ]
+    events = [of(begun, "changeset.resource", change) for change in changes]
+    return [event.id for event in await store.log.append(events)]
+
+
+async def end(store: Store, begun: Changeset, type: str = "changeset.completed") -> str:
+    """End the change set; the id of the event."""
+    [event] = await store.log.append([of(begun, type, Changes(), message="so")])
+    return event.id
+
+
+async def aged(seconds: float) -> None:
+    """Wait until what is recorded so far is so old."""
+    then = now()
+    await until(lambda: now() - then > seconds * SECOND)
+
+
+@asynccontextmanager
+async def following(
+    server: Local, path: str, last_id: str | None = None, *, key: str = ""
+) -> AsyncIterator[Stream]:
+    headers = {} if last_id is None else {"Last-Event-ID": last_id}
+    if key:
+        headers["Bluelink-Api-Key"] = key
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE)
+    async with server.http.get(path, headers=headers, timeout=timeout) as response:
+        assert response.status == 200, await response.read()
+        yield Stream(response)
+
+
+async def ids_of(stream: Stream, number: int) -> list[str | None]:
+    """The ids of the next events that have one."""
+    ids: list[str | None] = []
+    while len(ids) < number:
+        frame = await stream.next()
+        if frame.id is not None:
+            ids.append(frame.id)
+    return ids
+
+
+async def whole(server: Local, path: str, last_id: str | None = None) -> list[Frame]:
+    """Everything up to the clean end."""
+    frames = []
+    async with following(server, path, last_id) as stream:
+        while (frame := await stream.block()) is not None:
+            frames.append(frame)
+    return frames
+
+
+async def whole_ids(server: Local, path: str, last_id: str | None = None) -> list[str]:
+    return [frame.id for frame in await whole(server, path, last_id) if frame.id]
+
+
+def stream_of(begun: Changeset) -> str:
+    return f"{CHANGES}/{begun.id}/stream"
+
+
+# Bytes
+
+
+class Raw:
+    """What comes over a socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def head(self) -> list[bytes]:
+        """The status line and the headers, but for the date and the server's name."""
+        async with asyncio.timeout(PATIENCE):
+            lines = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+        return [each for each in lines if each and not each.startswith((b"date:", b"server:"))]
+
+    async def chunk(self) -> bytes:
+        """The next chunk; empty for the last one."""
+        async with asyncio.timeout(PATIENCE):
+            size = int(await self._reader.readline(), 16)
+            chunk = await self._reader.readexactly(size + 2)
+        assert chunk.endswith(b"\r\n")
+        return chunk[:-2]
+
+    async def rest(self) -> bytes:
+        """Whatever comes until the connection is closed."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._reader.read()
+
+
+@asynccontextmanager
+async def raw(server: Local, path: str, *headers: str) -> AsyncIterator[Raw]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    request = [
+        f"GET {path} HTTP/1.1",
+        "Host: localhost",
+        "Accept: text/event-stream",
+        *headers,
+        "",
+        "",
+    ]
+    writer.write("\r\n".join(request).encode())
+    try:
+        yield Raw(reader, writer)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+HEAD = [
+    b"HTTP/1.1 200 OK",
+    b"content-type: text/event-stream",
+    b"cache-control: no-cache",
+    b"connection: keep-alive",
+    b"transfer-encoding: chunked",
+]
+
+
+async def test_a_stream_is_the_engines_byte_for_byte_but_for_the_place_of_the_id(server: Local):
+    change_set = await begun(server.store)
+    time = 1_767_225_600 * SECOND
+    created = ResourceChange(name="bucket", address="bucket", type="t/x", action="delete")
+    [first, last] = await server.store.log.append(
+        [
+            of(change_set, "changeset.resource", created, time=time),
+            of(change_set, "changeset.completed", Changes(), time=time),
+        ]
+    )
+
+    async with raw(server, f"{stream_of(change_set)}?stream=messages") as connection:
+        head = await connection.head()
+        chunks = [await connection.chunk() for _ in range(3)]
+
+    assert sorted(head) == sorted(HEAD)
+    assert head[0] == HEAD[0]
+    start = (
+        "event: resourceChanges\n"
+        'data: {"resourceName":"bucket","removed":true,"new":false,"changes":'
+    )
+    assert chunks[0].startswith(start.encode())
+    end = f',"removalPolicy":"delete","timestamp":1767225600}}\nid: {first.id}\n\n'
+    assert chunks[0].endswith(end.encode())
+    assert chunks[0].count(b"\n") == 4
+    assert chunks[1].startswith(b'event: changeStagingComplete\ndata: {"changes":{')
+    assert chunks[1].endswith(f'}},"timestamp":1767225600}}\nid: {last.id}\n\n'.encode())
+    assert chunks[2] == b""
+
+
+async def test_the_head_is_sent_at_once_and_then_signs_of_life(store: Store):
+    async with running(store, heartbeat_seconds=0.05) as server:
+        change_set = await begun(store)
+        async with raw(server, stream_of(change_set), "Last-Event-ID: x") as connection:
+            head = await connection.head()
+            beats = [await connection.chunk() for _ in range(3)]
+            await tell(store, change_set, 1)
+            chunk = await connection.chunk()
+            while chunk == b":\n":
+                chunk = await connection.chunk()
+
+    assert sorted(head) == sorted(HEAD)
+    assert beats == [b":\n"] * 3
+    assert chunk.startswith(b"event: resourceChanges\n")
+
+
+async def test_each_frame_is_a_chunk_however_many_there_are(server: Local):
+    change_set = await begun(server.store)
+    ids = await tell(server.store, change_set, 50)
+    ids.append(await end(server.store, change_set, "changeset.failed"))
+
+    async with raw(server, stream_of(change_set)) as connection:
+        await connection.head()
+        chunks = [await connection.chunk() for _ in range(52)]
+
+    assert [parse_frame(chunk).id for chunk in chunks[:-1]] == ids
+    assert [chunk.count(b"\n\n") for chunk in chunks] == [1] * 50 + [2, 0]
+    assert chunks[50].startswith(b"event: heartbeat\ndata: {}\n\nevent: error\n")
+
+
+async def test_a_stream_that_has_not_come_to_its_end_is_torn_off_when_the_service_stops(
+    server: Local,
+):
+    change_set = await begun(server.store)
+    await server.store.log.append([stack_created("web")])
+
+    for path in (stream_of(change_set), f"{INSTANCES}/web/stream"):
+        async with raw(server, path) as connection:
+            await connection.head()
+            await server.until(lambda: server.hub.readers == 1)
+            for reader in list(server.hub._readers):
+                reader.close()
+            assert await connection.rest() == b""
+        await server.until(lambda: server.hub.readers == 0)
+
+
+async def test_a_stream_is_torn_off_when_the_credential_is_revoked(server: Local):
+    key, secret = make_key(name="ci", groups=(), grants=[parse_grant("admin:/")], now=now())
+    await server.store.credentials.add(key)
+    change_set = await begun(server.store)
+
+    async with following(server, stream_of(change_set), key=secret) as stream:
+        [id] = await tell(server.store, change_set, 1)
+        assert await ids_of(stream, 1) == [id]
+        await server.store.credentials.revoke(key.id, now())
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await stream.block()
+
+
+# A change set, in every situation
+
+
+@pytest.mark.parametrize("type", ENDS)
+async def test_a_finished_change_set_is_told_and_ends(server: Local, type: str):
+    change_set = await begun(server.store)
+    ids = [*await tell(server.store, change_set, 3), await end(server.store, change_set, type)]
+
+    frames = await whole(server, stream_of(change_set))
+
+    assert [frame.id for frame in frames if frame.id] == ids
+    assert frames[-1].event == ENDS[type]
+
+
+async def test_what_is_not_recent_is_left_out_but_for_the_end(store: Store):
+    early, late = await begun(store), await begun(store)
+    await tell(store, early, 3)
+    await tell(store, late, 3)
+    early_end = await end(store, early)
+    await aged(1.1)
+    recent = [*await tell(store, late, 2), await end(store, late)]
+
+    async with running(store, bluelink_recent_seconds=1) as server:
+        assert await whole_ids(server, stream_of(early)) == [early_end]
+        assert await whole_ids(server, stream_of(late)) == recent
+
+
+async def test_everything_is_recent_when_it_is_so_chosen(store: Store):
+    change_set = await begun(store)
+    ids = [*await tell(store, change_set, 3), await end(store, change_set)]
+
+    async with running(store, bluelink_recent_seconds=0) as server:
+        assert await whole_ids(server, stream_of(change_set)) == ids
+
+
+async def test_an_unfinished_change_set_is_told_from_its_beginning_then_live(store: Store):
+    async with running(store, bluelink_recent_seconds=1) as server:
+        change_set = await begun(store)
+        ids = await tell(store, change_set, 3)
+        await aged(1.1)
+        async with following(server, stream_of(change_set)) as stream:
+            seen = await ids_of(stream, 3)
+            ids += await tell(store, change_set, 2)
+            seen += await ids_of(stream, 2)
+            ids.append(await end(store, change_set))
+            seen += await ids_of(stream, 1)
+            assert await stream.block() is None
+
+    assert seen == ids
+
+
+async def test_a_change_set_is_resumed_after_any_of_its_events(store: Store):
+    change_set = await begun(store)
+    ids = [*await tell(store, change_set, 6), await end(store, change_set)]
+    await aged(1.1)
+
+    async with running(store, bluelink_recent_seconds=1) as server:
+        path = stream_of(change_set)
+        rests = [await whole_ids(server, path, id) for id in ids]
+
+    assert rests == [*(ids[cut + 1 :] for cut in range(6)), ids[-1:]]
+
+
+async def test_an_unfinished_change_set_is_resumed_after_any_of_its_events(server: Local):
+    change_set = await begun(server.store)
+    ids = await tell(server.store, change_set, 4)
+
+    for cut in range(4):
+        async with following(server, stream_of(change_set), ids[cut]) as stream:
+            assert await ids_of(stream, 3 - cut) == ids[cut + 1 : 4]
+            live = await tell(server.store, change_set, 1)
+            assert (await ids_of(stream, len(ids) - 3))[-1:] == live
+        ids += live
+
+
+async def test_past_the_end_the_end_is_told_again(server: Local):
+    change_set, other = await begun(server.store), await begun(server.store)
+    last = await end(server.store, change_set)
+    [later] = await tell(server.store, other, 1)
+
+    for id in (last, last.upper(), later, FAR_AHEAD):
+        assert await whole_ids(server, stream_of(change_set), id) == [last]
+
+
+async def test_the_id_of_another_channel_is_its_place_in_the_log(server: Local):
+    change_set, other = await begun(server.store), await begun(server.store)
+    await tell(server.store, change_set, 2)
+    [elsewhere] = await tell(server.store, other, 1)
+    rest = [*await tell(server.store, change_set, 2), await end(server.store, change_set)]
+
+    assert await whole_ids(server, stream_of(change_set), elsewhere) == rest
+
+
+async def test_an_id_that_is_not_of_this_log_is_a_place_in_time(store: Store):
+    change_set = await begun(store)
+    early = await tell(store, change_set, 2)
+    await aged(0.01)
+    between = now() // 1_000_000
+    await aged(0.01)
+    late = [*await tell(store, change_set, 2), await end(store, change_set)]
+
+    async with running(store) as server:
+        path = stream_of(change_set)
+        v7 = f"{between:012x}"
+        id = f"{v7[:8]}-{v7[8:]}-7000-8000-000000000000"
+        assert await whole_ids(server, path, id) == late
+        assert await whole_ids(server, path, LONG_AGO) == early + late
+        assert await whole_ids(server, path, FAR_AHEAD) == late[-1:]
+
+
+async def test_a_place_in_the_future_is_now_while_a_change_set_is_not_finished(server: Local):
+    change_set = await begun(server.store)
+    await tell(server.store, change_set, 2)
+
+    async with following(server, stream_of(change_set), FAR_AHEAD) as stream:
+        await server.until(lambda: server.hub.readers == 1)
+        live = await tell(server.store, change_set, 1)
+        assert await ids_of(stream, 1) == live
+
+
+@pytest.mark.parametrize(
+    "id", ["x", "0", "not-a-uuid", "01a1fc46-f892-78da-b64", "\xff", "1" * 1000]
+)
+async def test_what_is_no_id_asks_for_everything(store: Store, id: str):
+    change_set = await begun(store)
+    ids = [*await tell(store, change_set, 2), await end(store, change_set)]
+    await aged(1.1)
+
+    async with running(store, bluelink_recent_seconds=1) as server:
+        assert await whole_ids(server, stream_of(change_set), id) == ids
+        assert await whole_ids(server, stream_of(change_set), "") == ids[-1:]
+
+
+async def test_a_change_set_whose_end_is_forgotten_is_not_there(server: Local):
+    change_set = await begun(server.store)
+    last = await end(server.store, change_set)
+    await aged(0.01)
+    await server.store.log.prune(now())
+
+    for headers in ({}, {"Last-Event-ID": last}, {"Last-Event-ID": "x"}):
+        answer = await server.get(stream_of(change_set), headers=headers)
+        assert answer.status == 404
+        assert answer.json == {"message": "Not found"}
+
+
+async def test_a_forgotten_cursor_is_told_and_the_rest_follows(server: Local):
+    change_set = await begun(server.store)
+    old = await tell(server.store, change_set, 3)
+    await aged(0.01)
+    await server.store.log.prune(now())
+    rest = [*await tell(server.store, change_set, 2), await end(server.store, change_set)]
+
+    gap, *frames = await whole(server, stream_of(change_set), old[0])
+
+    assert (gap.event, gap.id) == ("gap", None)
+    assert gap.raw.startswith(b'event: gap\ndata: {"message":')
+    assert [frame.id for frame in frames] == rest
+
+
+async def test_only_staging_is_told_on_a_change_sets_stream(server: Local):
+    change_set = await begun(server.store)
+    await server.store.log.append([of(change_set, "changeset.child", {}), of(change_set, "x.y", 1)])
+    last = await end(server.store, change_set)
+
+    assert await whole_ids(server, stream_of(change_set)) == [last]
+
+
+async def test_many_clients_see_the_same(server: Local):
+    change_set = await begun(server.store)
+    path = stream_of(change_set)
+    readers = [asyncio.create_task(whole(server, path)) for _ in range(30)]
+    await server.until(lambda: server.hub.readers == 30)
+
+    ids = await tell(server.store, change_set, 100)
+    ids.append(await end(server.store, change_set))
+
+    for seen in await asyncio.gather(*readers):
+        assert [frame.id for frame in seen] == ids
+    await server.until(lambda: server.hub.readers == 0)
+
+
+# An instance, in every situation
+
+WEB = f"{INSTANCES}/web/stream"
+
+
+async def deploy(
+    store: Store, id: str, *types: str, operation: str = "apply", **fields: Any
+) -> list[Event]:
+    """Events of a deployment of the stack ``web``; without ``types``, a whole one."""
+    told = types or ("started", "create", "completed")
+    return list(await store.log.append([_deployed(id, each, operation, fields) for each in told]))
+
+
+def _deployed(id: str, type: str, operation: str, fields: dict[str, Any]) -> NewEvent:
+    scopes = (deployment_scope("acme", "stack-1", id),)
+    if type == "create":
+        return new_event("resource.create.completed", scopes=scopes, resource="a", **fields)
+    data = {"operation": operation} if type == "started" else None
+    return new_event(f"deployment.{type}", scopes=scopes, data=data, **fields)
+
+
+@pytest.fixture
+async def web(server: Local) -> Local:
+    """A server with a stack ``web``."""
+    await server.store.log.append([stack_created("web")])
+    return server
+
+
+def ids(events: Sequence[Event]) -> list[str]:
+    return [event.id for event in events]
+
+
+async def test_a_finished_deployment_is_told_and_ends(web: Local):
+    await deploy(web.store, "1")
+    second = await deploy(web.store, "2")
+
+    frames = await whole(web, WEB)
+
+    assert [frame.id for frame in frames] == ids(second)
+    assert [(frame.event, frame.data["status"]) for frame in frames] == [
+        ("instanceUpdate", 13),
+        ("resource", 2),
+        ("finish", 14),
+    ]
+    assert frames[-1].data["endOfStream"] is True
+    assert await whole_ids(web, f"{INSTANCES}/STACK-1/stream?stream=messages") == ids(second)
+
+
+async def test_of_an_old_deployment_only_the_finish_is_told(store: Store):
+    await store.log.append([stack_created("web")])
+    events = await deploy(store, "1")
+    await aged(1.1)
+
+    async with running(store, bluelink_recent_seconds=1) as server:
+        assert await whole_ids(server, WEB) == ids(events[-1:])
+        assert await whole_ids(server, WEB, "x") == ids(events)
+
+
+async def test_a_running_deployment_is_told_from_its_beginning_then_live(store: Store):
+    await store.log.append([stack_created("web")])
+    await deploy(store, "1")
+    events = await deploy(store, "2", "started", "create")
+    await aged(1.1)
+
+    settings = {"bluelink_recent_seconds": 1}
+    async with running(store, **settings) as server, following(server, WEB) as stream:
+        seen = await ids_of(stream, 2)
+        events += await deploy(store, "2", "failed", message="no")
+        finish = await stream.next()
+        assert await stream.block() is None
+
+    assert [*seen, finish.id] == ids(events)
+    assert (finish.data["status"], finish.data["failureReasons"]) == (15, ["no"])
+
+
+async def test_an_instance_without_deployments_waits_for_one(web: Local):
+    await deploy(web.store, "0", operation="plan")
+
+    async with following(web, WEB) as stream:
+        await web.until(lambda: web.hub.readers == 1)
+        await deploy(web.store, "1", operation="refresh")
+        events = await deploy(web.store, "2")
+        frames = [await stream.next() for _ in range(3)]
+        assert await stream.block() is None
+
+    assert [frame.id for frame in frames] == ids(events)
+    assert [frame.data["status"] for frame in frames] == [0, 2, 2]
+
+
+async def test_an_instance_is_resumed_after_any_event_to_the_next_finish(web: Local):
+    first = await deploy(web.store, "1")
+    await deploy(web.store, "0", operation="plan")
+    second = await deploy(web.store, "2")
+    told = ids(first + second)
+
+    rests = [await whole_ids(web, WEB, id) for id in told]
+
+    assert rests == [told[1:3], told[2:3], told[3:], told[4:], told[5:], told[5:]]
+
+
+async def test_past_the_newest_finish_it_is_told_again_unless_something_runs(web: Local):
+    first = await deploy(web.store, "1")
+    [plan] = await deploy(web.store, "0", "started", operation="plan")
+    await deploy(web.store, "0", "failed", operation="plan")
+
+    for id in (first[-1].id, plan.id, FAR_AHEAD):
+        assert await whole_ids(web, WEB, id) == [first[-1].id]
+    running = await deploy(web.store, "2", "started")
+    async with following(web, WEB, first[-1].id) as stream:
+        assert await ids_of(stream, 1) == ids(running)
+        finish = await deploy(web.store, "2", "completed")
+        assert await ids_of(stream, 1) == ids(finish)
+        assert await stream.block() is None
+
+
+async def test_a_destroy_is_told_as_one(web: Local):
+    await deploy(web.store, "1")
+    await deploy(web.store, "2", operation="destroy")
+
+    frames = await whole(web, WEB)
+
+    assert [frame.data["status"] for frame in frames] == [7, 2, 8]
+
+
+async def test_a_deployment_whose_finish_is_forgotten_is_finished_all_the_same(web: Local):
+    events = await deploy(web.store, "1")
+    await aged(0.01)
+    await web.store.log.prune(now())
+
+    [finish] = await whole(web, WEB)
+    gap, again = await whole(web, WEB, events[0].id)
+
+    assert (finish.event, finish.id, finish.data["status"]) == ("finish", None, 2)
+    assert (gap.event, again.data) == ("gap", finish.data)
+
+
+async def test_a_stack_that_grows_while_it_is_followed_is_followed_on(web: Local):
+    """A cursor while nothing has finished, and two deployments that begin at once."""
+    async with following(web, WEB, LONG_AGO) as stream:
+        await web.until(lambda: web.hub.readers == 1)
+        first = await deploy(web.store, "1", "started")
+        second = await deploy(web.store, "2", "started", "create", "completed")
+        frames = [await stream.next() for _ in range(4)]
+        assert await stream.block() is None
+
+    assert [frame.id for frame in frames] == ids(first + second)
+
+
+# A finish that is for others
+
+OPS = ("ops",)
+
+#: What somebody of no group is told without an event.
+UNSEEN = ("finish", None)
+
+
+async def outsider(store: Store) -> str:
+    """The key of somebody who is in no group."""
+    key, secret = make_key(name="x", groups=(), grants=[parse_grant("read:/")], now=now())
+    await store.credentials.add(key)
+    return secret
+
+
+async def told_to(
+    server: Local, key: str, last_id: str | None = None
+) -> list[tuple[str, str | None, int]]:
+    """What an instance's stream tells, up to the clean end."""
+    told = []
+    async with following(server, WEB, last_id, key=key) as stream:
+        while (frame := await stream.block()) is not None:
+            told.append((frame.event, frame.id, frame.data["status"]))
+    return told
+
+
+async def test_a_finish_that_cannot_be_seen_is_told_without_the_event(web: Local):
+    key = await outsider(web.store)
+    begun = await deploy(web.store, "1", "started", "create")
+    await deploy(web.store, "1", "failed", groups=OPS, message="secret")
+
+    fresh = await told_to(web, key)
+    resumed = [await told_to(web, key, event.id) for event in begun]
+    ahead = await told_to(web, key, FAR_AHEAD)
+
+    [started, created] = begun
+    finish = (*UNSEEN, 3)
+    assert fresh == [
+        ("instanceUpdate", started.id, 0), ("resource", created.id, 2), finish,
+    ]  # fmt: skip
+    assert resumed == [[("resource", created.id, 2), finish], [finish]]
+    assert ahead == [finish]
+
+
+async def test_the_finish_of_an_older_deployment_is_not_told_in_its_place(web: Local):
+    key = await outsider(web.store)
+    first = await deploy(web.store, "1")
+    [started] = await deploy(web.store, "2", "started")
+    await deploy(web.store, "2", "completed", groups=OPS)
+
+    assert await told_to(web, key, first[-1].id) == [
+        ("instanceUpdate", started.id, 13), (*UNSEEN, 14),
+    ]  # fmt: skip
+    assert (await told_to(web, key, first[0].id))[-1] == ("finish", first[-1].id, 2)
+    assert await told_to(web, key, started.id) == [(*UNSEEN, 14)]
+
+
+@pytest.mark.parametrize("last_id", [None, LONG_AGO, FAR_AHEAD])
+async def test_a_finish_that_cannot_be_seen_is_told_live(store: Store, last_id: str | None):
+    await store.log.append([stack_created("web")])
+    key = await outsider(store)
+    await deploy(store, "1", "started", operation="destroy")
+
+    async with (
+        running(store, heartbeat_seconds=0.05) as server,
+        following(server, WEB, last_id, key=key) as stream,
+    ):
+        await server.until(lambda: server.hub.readers == 1)
+        [created] = await deploy(store, "1", "create")
+        while created.id not in await ids_of(stream, 1):
+            pass
+        await deploy(store, "1", "completed", groups=OPS)
+        finish = await stream.next()
+        assert await stream.block() is None
+
+    assert (finish.event, finish.id, finish.data["status"]) == ("finish", None, 8)
+
+
+async def test_a_deployment_that_began_later_finishes_unseen_too(store: Store):
+    await store.log.append([stack_created("web")])
+    key = await outsider(store)
+
+    async with (
+        running(store, heartbeat_seconds=0.05) as server,
+        following(server, WEB, key=key) as stream,
+    ):
+        await server.until(lambda: server.hub.readers == 1)
+        await deploy(store, "0", "started", operation="")
+        await deploy(store, "1", "started")
+        await deploy(store, "1", "completed", groups=OPS)
+        frames = [await stream.next() for _ in range(3)]
+        assert await stream.block() is None
+
+    assert [frame.event for frame in frames] == ["instanceUpdate", "instanceUpdate", "finish"]
+
+
+async def test_a_run_that_turns_out_to_plan_finishes_nothing(store: Store):
+    await store.log.append([stack_created("web")])
+    key = await outsider(store)
+    await store.log.append([deployment_event("deployment.started", id=id) for id in ("1", "2")])
+    planned = {"type": "deployment.completed", "data": {"operation": "plan"}}
+
+    async with (
+        running(store, heartbeat_seconds=0.05) as server,
+        following(server, WEB, key=key) as stream,
+    ):
+        await stream.next()
+        await store.log.append([deployment_event(**planned, id="1")])
+        await store.log.append([deployment_event(**planned, id="2", groups=OPS)])
+        applied = await deploy(store, "3")
+        frames = [await stream.next() for _ in range(3)]
+        assert await stream.block() is None
+
+    assert [frame.id for frame in frames] == ids(applied)
+
+
+# Objects that others take the place of
+
+
+@pytest.mark.parametrize("cut", [None, 0, 1, 2])
+async def test_a_replaced_object_is_not_told_to_be_destroyed(web: Local, cut: int | None):
+    await web.store.log.append([_object("1", "create", "old")])
+    events = [
+        *await deploy(web.store, "2", "started"),
+        *await web.store.log.append([_object("2", "create", "new")]),
+        *await web.store.log.append([_object("2", "delete", "old")]),
+        *await deploy(web.store, "2", "completed"),
+    ]
+
+    seen = await whole_ids(web, WEB, None if cut is None else events[cut].id)
+
+    begin = 0 if cut is None else cut + 1
+    assert seen == ids([each for each in events[begin:] if each.action != "delete"])
+
+
+async def test_what_an_earlier_deployment_left_is_known_when_a_stream_begins(store: Store):
+    await store.log.append([stack_created("web"), _object("1", "create", "new")])
+    await deploy(store, "2", "started")
+    [deposed, gone] = await store.log.append(
+        [_object("2", "delete", "old"), _object("2", "delete", "new")]
+    )
+    await deploy(store, "2", "completed")
+
+    async with running(store, bluelink_recent_seconds=0) as server:
+        seen = await whole_ids(server, WEB)
+
+    assert gone.id in seen
+    assert deposed.id not in seen
+
+
+def _object(deployment: str, action: str, id: str) -> NewEvent:
+    """The resource ``a`` has, or had, an object of this id."""
+    resource = Resource(type="t", name="a", id_key="id", id_value=id)
+    return deployment_event(f"resource.{action}.completed", id=deployment, resource=resource)

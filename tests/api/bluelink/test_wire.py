@@ -1,0 +1,739 @@
+"""Bluelink's words: requests, change sets and staging events, key for key."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from deploylog.api.bluelink.blueprint_changes import render_blueprint, render_path, render_resource
+from deploylog.api.bluelink.errors import InvalidFields
+from deploylog.api.bluelink.truncation import render_json
+from deploylog.api.bluelink.wire import (
+    CreateChangeset,
+    Window,
+    ends_staging,
+    parse_create_changeset,
+    parse_moment_of_id,
+    parse_window,
+    render_accepted,
+    render_changeset,
+    render_cleanup,
+    render_gap,
+    render_staging_event,
+)
+from deploylog.deployments.changeset import (
+    Changes,
+    Diagnostic,
+    FieldChange,
+    OutputChange,
+    ResourceChange,
+    encode,
+)
+from deploylog.errors import InvalidInput, PlanNotFound
+from deploylog.events.event import Event, recorded_event
+from deploylog.events.hub import Gap
+from deploylog.events.retention import Cleanup
+from deploylog.events.times import LATEST, SECOND
+from support.factories import changeset, new_event
+from support.servers import parse_frame
+
+GOLDEN = Path(__file__).parent / "golden"
+
+TIME = 1_767_225_600 * SECOND
+
+STACK = "0d8a4c1e-31f2-4a39-9a1c-7f1f5a1d9c11"
+
+
+def staged(
+    type: str,
+    data: object = None,
+    *,
+    id: str = "01a1fc46-f892-78da-b64d-c3e9e9b817a3",
+    scopes: tuple[str, ...] = ("changeset/1", "project/acme/changeset/1"),
+    **fields: Any,
+) -> Event:
+    """An event of a change set."""
+    new = new_event(type, scopes=scopes, time=TIME, **fields)
+    raw = None if data is None else msgspec.Raw(data if isinstance(data, bytes) else encode(data))
+    return recorded_event(msgspec.structs.replace(new, data=raw), position=1, id=id, recorded=TIME)
+
+
+def change(action: str = "update", **fields: Any) -> ResourceChange:
+    given = {"name": "t.a", "address": "t.a", "type": "t", "action": action, **fields}
+    return ResourceChange(**given)
+
+
+def shown(change: ResourceChange) -> dict[str, Any]:
+    """The event of one resource, as its reader sees it."""
+    frame = parse_frame(render_staging_event(staged("changeset.resource", change)))
+    assert frame.event == "resourceChanges"
+    return frame.data
+
+
+def blueprint(*resources: ResourceChange, **fields: Any) -> dict[str, Any]:
+    """All changes, as their reader sees them."""
+    return json.loads(encode(render_blueprint(Changes(resources=resources, **fields), STACK)))
+
+
+# Frames
+
+
+def test_the_frames_of_the_worked_example_are_the_same_bytes():
+    created = ResourceChange(
+        name="bucket",
+        address="bucket",
+        type="t/x",
+        action="create",
+        after={"name": "b"},
+        added=(FieldChange(path=("name",), after="b"),),
+    )
+    ended = staged("changeset.completed", Changes(), id="01a1fc46-f898-7657-b1b1-4a7b833e08f0")
+
+    frames = [
+        render_staging_event(staged("changeset.resource", created)),
+        render_staging_event(ended),
+    ]
+
+    assert b"".join(frames) == (GOLDEN / "staging.sse").read_bytes()
+
+
+def test_only_the_three_ends_end_a_stream():
+    ends = [
+        type
+        for type in ("resource", "completed", "drift", "failed")
+        if ends_staging(staged(f"changeset.{type}"))
+    ]
+
+    assert ends == ["completed", "drift", "failed"]
+
+
+def test_an_error_comes_after_an_event_that_says_nothing_in_one_piece():
+    frame = render_staging_event(staged("changeset.failed", message="no"))
+
+    nothing, error, rest = frame.split(b"\n\n")
+    assert nothing == b"event: heartbeat\ndata: {}"
+    assert rest == b""
+    assert error == (
+        b"event: error\n"
+        b'data: {"message":"no","diagnostics":[{"level":1,"message":"no"}],"timestamp":1767225600}'
+        b"\nid: 01a1fc46-f892-78da-b64d-c3e9e9b817a3"
+    )
+
+
+def test_an_error_tells_the_errors_of_the_plan():
+    problems = (
+        Diagnostic(level="warning", message="odd"),
+        Diagnostic(level="error", message="first"),
+        Diagnostic(level="error", message="second"),
+    )
+    event = staged("changeset.failed", Changes(problems=problems), message="first")
+
+    error = parse_frame(render_staging_event(event).partition(b"\n\n")[2])
+
+    assert error.data["diagnostics"] == [
+        {"level": 1, "message": "first"},
+        {"level": 1, "message": "second"},
+    ]
+
+
+def test_a_gap_has_no_id():
+    frame = parse_frame(render_gap(Gap(after=1, floor=7, reason="expired")))
+
+    assert (frame.event, frame.id) == ("gap", None)
+    assert "7" in frame.data["message"]
+
+
+@pytest.mark.parametrize("data", [b"{}", b"7", b'{"name":1}', b"[" * 5000 + b"]" * 5000, None])
+@pytest.mark.parametrize("type", ["resource", "completed", "drift", "failed"])
+def test_data_that_is_no_change_is_told_as_far_as_it_is_known(type: str, data: bytes | None):
+    event = staged(f"changeset.{type}", data, subject="t.a", message="so")
+
+    frame = render_staging_event(event)
+
+    assert frame.endswith(b"\n\n")
+    if type == "resource":
+        assert parse_frame(frame).data["resourceName"] == "t.a"
+
+
+# Substitutions
+
+
+@pytest.mark.parametrize(
+    "text", ["${aws:username}", "${", "a${b}c", "$${x}", "\\${x}", '"${x}"', "$", "{", "\\u0024{"]
+)
+def test_no_substitution_stands_in_the_text_and_the_value_is_the_same(text: str):
+    told = render_json({"key": text, text: [text]})
+
+    assert b"${" not in told
+    assert json.loads(told) == {"key": text, text: [text]}
+
+
+def test_substitutions_are_escaped_in_frames_and_change_sets():
+    field = FieldChange(path=("${x}", "policy"), before="${a}", after={"b": "${b}"})
+    changed = change(before={"p": "${a}"}, after={"p": "${b}"}, modified=(field,))
+
+    frame = render_staging_event(staged("changeset.resource", changed))
+    document = render_changeset(changeset(), Changes(resources=(changed,)))
+
+    assert b"${" not in frame
+    assert b"${" not in document
+    assert parse_frame(frame).data["changes"]["modifiedFields"][0]["prevValue"] == "${a}"
+
+
+# Paths
+
+
+@pytest.mark.parametrize(
+    ("path", "rendered"),
+    [
+        ((), "spec"),
+        (("name",), "spec.name"),
+        (("a",), 'spec["a"]'),
+        (("ab", "bc", 0, "x.y"), 'spec.ab.bc[0]["x.y"]'),
+        (("_a", "a-b", "A1"), "spec._a.a-b.A1"),
+        (("1a", "-a", "a b", ""), 'spec["1a"]["-a"]["a b"][""]'),
+        (("ab\n",), 'spec["ab\n"]'),
+        (("ä1",), 'spec["ä1"]'),
+        (('say "x"',), 'spec["say "x""]'),
+        ((0, 10), "spec[0][10]"),
+    ],
+)
+def test_a_path_is_rendered_as_the_engine_renders_it(path: tuple[str | int, ...], rendered: str):
+    assert render_path("spec", path) == rendered
+
+
+# One resource
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"action": "none"}, (False, False, None, False)),
+        ({"action": "create"}, (True, False, None, False)),
+        ({"action": "update"}, (False, False, None, False)),
+        ({"action": "replace"}, (False, False, None, True)),
+        ({"action": "replace", "create_first": True}, (False, False, None, True)),
+        ({"action": "delete"}, (False, True, "delete", False)),
+        ({"action": "forget"}, (False, True, "retain", False)),
+        ({"action": "create", "removes_from_state": True}, (True, False, None, False)),
+        ({"action": "delete", "deposed": "ab"}, (False, True, "delete", False)),
+    ],
+)
+def test_an_action_is_told_by_the_engines_flags(fields: dict[str, Any], told: tuple[Any, ...]):
+    data = shown(change(**fields))
+
+    flags = (data["new"], data["removed"], data.get("removalPolicy"))
+    assert (*flags, data["changes"]["mustRecreate"]) == told
+    assert ("removalPolicy" in data) == data["removed"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "buckets"),
+    [
+        ({"action": "none"}, {}),
+        ({"action": "create"}, {"newResources": ["t.a"]}),
+        ({"action": "update"}, {"resourceChanges": ["t.a"]}),
+        ({"action": "replace"}, {"resourceChanges": ["t.a"]}),
+        ({"action": "delete"}, {"removedResources": ["t.a"]}),
+        ({"action": "forget"}, {"retainedResources": ["t.a"]}),
+        (
+            {"action": "create", "removes_from_state": True},
+            {"newResources": ["t.a"], "retainedResources": ["t.a (forgotten)"]},
+        ),
+        (
+            {"action": "delete", "name": "t.a (deposed ab)"},
+            {"removedResources": ["t.a (deposed ab)"]},
+        ),
+    ],
+)
+def test_an_action_has_its_place_among_all_changes(
+    fields: dict[str, Any], buckets: dict[str, list[str]]
+):
+    told = blueprint(change(**fields))
+
+    resources = ("newResources", "resourceChanges", "removedResources", "retainedResources")
+    assert {kind: list(told[kind]) for kind in resources if told[kind]} == buckets
+
+
+def test_every_kind_of_field_is_told_in_its_list():
+    told = shown(
+        change(
+            added=(FieldChange(path=("added",), after=1),),
+            modified=(FieldChange(path=("size",), before=1, after=2, replaces=True),),
+            removed=(("gone", 0),),
+            unchanged=(("same",),),
+            known_on_deploy=(("later",),),
+            computed=(("later",),),
+        )
+    )
+
+    changes = told["changes"]
+    assert changes["newFields"] == [
+        {"fieldPath": "spec.added", "prevValue": None, "newValue": 1,
+         "mustRecreate": False, "sensitive": False}
+    ]  # fmt: skip
+    assert changes["modifiedFields"] == [
+        {"fieldPath": "spec.size", "prevValue": 1, "newValue": 2,
+         "mustRecreate": True, "sensitive": False}
+    ]  # fmt: skip
+    assert changes["removedFields"] == ["spec.gone[0]"]
+    assert changes["unchangedFields"] == ["spec.same"]
+    assert changes["fieldChangesKnownOnDeploy"] == ["spec.later"]
+    assert changes["computedFields"] == ["spec.later"]
+    assert told["resolveOnDeploy"] == ["resources.t.a.spec.later"]
+
+
+def test_a_field_of_something_new_is_no_reason_to_recreate_it():
+    told = shown(change("create", added=(FieldChange(path=("size",), after=1, replaces=True),)))
+
+    assert told["changes"]["newFields"][0]["mustRecreate"] is False
+
+
+def test_what_is_sensitive_is_said_to_be():
+    field = FieldChange(path=("password",), before="(sensitive value)", after=None, sensitive=True)
+
+    [told] = shown(change(modified=(field,)))["changes"]["modifiedFields"]
+
+    assert (told["sensitive"], told["prevValue"]) == (True, "(sensitive value)")
+
+
+def test_the_resource_as_it_is_and_as_it_will_be_is_told():
+    event = staged(
+        "changeset.resource",
+        change(id="i-1", before={"size": 1}, after={"size": 2}),
+        scopes=("changeset/1", f"project/acme/stack/{STACK}/changeset/1"),
+    )
+
+    info = parse_frame(render_staging_event(event)).data["changes"]["appliedResourceInfo"]
+
+    assert info == {
+        "resourceId": "i-1",
+        "resourceName": "t.a",
+        "instanceId": STACK,
+        "currentResourceState": {
+            "id": "i-1",
+            "name": "t.a",
+            "type": "t",
+            "instanceId": STACK,
+            "status": 2,
+            "preciseStatus": 3,
+            "specData": {"size": 1},
+            "failureReasons": [],
+        },
+        "resourceWithResolvedSubs": {"type": "t", "spec": {"size": 2}},
+    }
+
+
+def test_what_the_plan_says_of_a_resource_is_in_its_places():
+    told = shown(
+        change(
+            key="0",
+            address="t.a[0]",
+            depends_on=("t.b",),
+            before={"description": "old", "tags": {"team": "x"}, "display_name": "A"},
+            after={"description": "new", "labels": {"team": "y"}, "annotations": {"n": "1"}},
+        )
+    )["changes"]["appliedResourceInfo"]
+
+    state, planned = told["currentResourceState"], told["resourceWithResolvedSubs"]
+    assert state["dependsOnResources"] == ["t.b"]
+    assert state["templateName"] == "t.a"
+    assert state["description"] == "old"
+    assert state["metadata"] == {"displayName": "A", "labels": {"team": "x"}}
+    assert planned["description"] == "new"
+    assert planned["metadata"] == {"annotations": {"n": "1"}, "labels": {"team": "y"}}
+
+
+def test_kubernetes_metadata_is_the_resources():
+    block = [{"labels": {"app": "web", "tier": ""}, "annotations": {"a": "b"}, "name": "web"}]
+
+    told = shown(change("create", after={"metadata": block}))["changes"]["appliedResourceInfo"]
+
+    assert told["resourceWithResolvedSubs"]["metadata"] == {
+        "annotations": {"a": "b"},
+        "labels": {"app": "web", "tier": ""},
+    }
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"description": "", "tags": None, "labels": {}, "annotations": [], "metadata": "x"},
+        {"description": "(sensitive value)", "tags": "(sensitive value)", "display_name": 1},
+        {"tags": {"a": 1}, "metadata": [{"labels": {"a": None}}, {}]},
+    ],
+)
+def test_what_is_not_known_of_a_resource_is_left_out(attributes: dict[str, Any]):
+    told = shown(change(before=attributes, after=attributes))["changes"]["appliedResourceInfo"]
+
+    for each in told["currentResourceState"], told["resourceWithResolvedSubs"]:
+        left_out = {"description", "metadata", "dependsOnResources", "templateName", "condition"}
+        assert not left_out & set(each)
+
+
+def test_a_tainted_resource_has_failed():
+    told = shown(change("replace", reason="replace_because_tainted", before={}, after={}))
+
+    state = told["changes"]["appliedResourceInfo"]["currentResourceState"]
+    assert state["failureReasons"] == ["tainted"]
+
+
+@pytest.mark.parametrize("action", ["delete", "forget"])
+def test_of_what_goes_only_its_state_is_told(action: str):
+    told = shown(change(action, before={"size": 1}, removed=(("size",),)))["changes"]
+
+    assert told["appliedResourceInfo"]["currentResourceState"]["specData"] == {"size": 1}
+    assert told["appliedResourceInfo"]["resourceWithResolvedSubs"] is None
+    assert not any(told[name] for name in told if name.endswith(("Fields", "Deploy")))
+
+
+def test_what_something_new_takes_the_place_of_is_not_its_state():
+    told = shown(
+        change("create", removes_from_state=True, id="old", before={"id": "old"}, after={})
+    )
+
+    info = told["changes"]["appliedResourceInfo"]
+    assert (info["resourceId"], info["currentResourceState"]) == ("", None)
+
+
+def test_what_only_a_plan_says_is_told_apart():
+    told = shown(
+        change(
+            "replace",
+            create_first=True,
+            previous_address="t.b",
+            imported=True,
+            import_id="i-1",
+            reason="replace_because_cannot_update",
+            provider="registry/x",
+        )
+    )
+
+    assert told["plan"] == {
+        "previousAddress": "t.b",
+        "import": {"id": "i-1"},
+        "reason": "replace_because_cannot_update",
+        "provider": "registry/x",
+        "order": ["create", "delete"],
+    }
+    assert shown(change("delete", deposed="ab"))["plan"] == {"deposed": "ab"}
+    assert shown(change("create", removes_from_state=True))["plan"] == {"forgets": True}
+    assert "plan" not in shown(change())
+
+
+def test_no_condition_is_told():
+    told = render_resource(change(after={}), instance_id="", timestamp=0)
+
+    assert b'"condition"' not in encode(told)
+
+
+def test_what_the_event_left_out_is_not_said_to_be_absent():
+    abridged = shown(change(truncated=True))
+
+    assert abridged["truncated"] is True
+    resource = abridged["changes"]["appliedResourceInfo"]["resourceWithResolvedSubs"]
+    assert resource == {"type": "t", "spec": None}
+
+
+def test_numbers_keep_their_digits():
+    after = b"[1.10,1e30,2,9007199254740993]"
+    data = b'{"name":"t","address":"t","type":"t","action":"create","after":%b}' % after
+
+    frame = render_staging_event(staged("changeset.resource", data))
+
+    assert b'"spec":[1.10,1E+30,2,9007199254740993]' in frame
+    assert Decimal("1E+30") == 10**30
+
+
+# Everything at once
+
+
+def test_outputs_are_exports():
+    told = blueprint(
+        outputs=(
+            OutputChange(name="new", action="create", after=1),
+            OutputChange(name="later", action="create", known_on_deploy=True),
+            OutputChange(name="other", action="update", before=1, after=2, sensitive=True),
+            OutputChange(name="same", action="none", before=1, after=1),
+            OutputChange(name="gone", action="delete", before=1),
+        )
+    )
+
+    assert told["newExports"] == {
+        "new": {"fieldPath": "outputs.new", "prevValue": None, "newValue": 1,
+                "mustRecreate": False, "sensitive": False},
+        "later": {"fieldPath": "outputs.later", "prevValue": None, "newValue": None,
+                  "mustRecreate": False, "sensitive": False},
+    }  # fmt: skip
+    assert told["exportChanges"]["other"]["sensitive"] is True
+    assert told["unchangedExports"] == ["exports.same"]
+    assert told["removedExports"] == ["exports.gone"]
+    assert told["resolveOnDeploy"] == ["exports.later"]
+
+
+def test_everything_known_on_deploy_is_listed():
+    told = blueprint(
+        change(known_on_deploy=(("id",), ("arn",))),
+        outputs=(OutputChange(name="o", action="update", known_on_deploy=True),),
+        data_sources=("data.x.y",),
+    )
+
+    assert told["resolveOnDeploy"] == [
+        "resources.t.a.spec.id",
+        "resources.t.a.spec.arn",
+        "exports.o",
+        "datasources.data.x.y",
+    ]
+
+
+def test_drift_and_warnings_stand_beside_the_changes():
+    drifted = change(before={"size": 1}, after={"size": 2})
+    changes = Changes(drift=(drifted,), problems=(Diagnostic(level="warning", message="odd"),))
+
+    data = parse_frame(render_staging_event(staged("changeset.completed", changes))).data
+
+    assert data["warnings"] == [{"level": 2, "message": "odd"}]
+    assert [each["resourceName"] for each in data["drift"]] == ["t.a"]
+    whole = json.loads(render_changeset(changeset(), changes))
+    assert (whole["drift"], whole["warnings"]) == (data["drift"], data["warnings"])
+
+
+def test_drift_that_stops_is_a_reconciliation_result():
+    event = staged(
+        "changeset.drift",
+        Changes(
+            drift=(
+                change(id="i-1", before={"size": 1}, after={"size": 2}),
+                change("delete", name="t.b", before={}),
+            )
+        ),
+        message="2 resources were changed outside of deployments",
+    )
+
+    data = parse_frame(render_staging_event(event)).data
+
+    result = data["reconciliationResult"]
+    assert data["message"] == "2 resources were changed outside of deployments"
+    assert (data["timestamp"], result["links"]) == (1767225600, [])
+    flags = (result["hasDrift"], result["hasInterrupted"], result["hasChildIssues"])
+    assert flags == (True, False, False)
+    changed, gone = result["resources"]
+    assert changed.pop("changes")["appliedResourceInfo"]["resourceId"] == "i-1"
+    assert changed == {
+        "resourceId": "i-1",
+        "resourceName": "t.a",
+        "resourceType": "t",
+        "type": "drift",
+        "oldStatus": 3,
+        "newStatus": 3,
+        "externalState": {"size": 2},
+        "persistedState": {"size": 1},
+        "resourceExists": True,
+        "recommendedAction": "accept_external",
+    }
+    assert (gone["resourceExists"], gone["newStatus"]) == (False, 9)
+
+
+# Change sets
+
+
+def test_an_accepted_change_set_is_starting_and_changes_nothing_yet():
+    begun = changeset(id="c", stack_id=STACK, destroy=True, location="file:///a/b", created=TIME)
+
+    [(name, told)] = json.loads(render_accepted(begun)).items()
+
+    assert name == "data"
+    changes = told.pop("changes")
+    assert told == {
+        "id": "c",
+        "instanceId": STACK,
+        "destroy": True,
+        "status": "STARTING",
+        "blueprintLocation": "file:///a/b",
+        "created": 1767225600,
+    }
+    metadata = changes.pop("metadataChanges")
+    assert set(changes.values()) | set(metadata.values()) == {None}
+    assert {*changes, "metadataChanges"} == set(blueprint())
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("staging", "STAGING_CHANGES"),
+        ("staged", "CHANGES_STAGED"),
+        ("drifted", "DRIFT_DETECTED"),
+        ("failed", "FAILED"),
+    ],
+)
+def test_a_change_set_has_the_engines_status(ours: str, theirs: str):
+    told = json.loads(render_changeset(changeset(status=ours), Changes()))
+
+    assert told["status"] == theirs
+    assert "instanceId" not in told
+    assert told["changes"]["newResources"] == {}
+
+
+def test_a_change_set_has_no_limit():
+    fields = tuple(FieldChange(path=(f"f{n}",), after="x" * 1000) for n in range(200))
+
+    told = render_changeset(changeset(), Changes(resources=(change("create", added=fields),)))
+
+    assert len(json.loads(told)["changes"]["newResources"]["t.a"]["newFields"]) == 200
+
+
+def test_a_cleanup_leaves_out_what_is_not_known():
+    running = Cleanup(id="c", kind="changesets", status="running", started=TIME, threshold=SECOND)
+    failed = msgspec.structs.replace(
+        running, status="failed", ended=TIME + SECOND, forgotten=3, error="no"
+    )
+
+    assert render_cleanup(running) == {
+        "id": "c",
+        "cleanupType": "changesets",
+        "status": "running",
+        "startedAt": 1767225600,
+        "itemsDeleted": 0,
+        "thresholdDate": 1,
+    }
+    told = render_cleanup(failed)
+    assert (told["endedAt"], told["itemsDeleted"], told["errorMessage"]) == (1767225601, 3, "no")
+
+
+# Requests
+
+
+def parsed(**fields: object) -> CreateChangeset:
+    return parse_create_changeset(json.dumps({"directory": "/plans", **fields}).encode())
+
+
+def test_what_is_not_said_has_the_engines_defaults():
+    asked = parsed()
+
+    assert (asked.scheme, asked.file) == ("file", "project.blueprint.yml")
+    assert asked.location == "file:///plans/project.blueprint.yml"
+    assert (asked.destroy, asked.skip_drift_check, asked.instance_id) == (False, False, "")
+
+
+def test_names_are_matched_as_go_matches_them():
+    body = b'{"DIRECTORY":"/plans","blueprintfile":"p.json","InstanceNAME":"web","DESTROY":true}'
+
+    asked = parse_create_changeset(body)
+
+    assert (asked.location, asked.instance_name, asked.destroy) == (
+        "file:///plans/p.json", "web", True,
+    )  # fmt: skip
+
+
+def test_null_is_as_absent_and_unknown_fields_are_ignored():
+    asked = parsed(
+        config=None,
+        destroy=None,
+        instanceId=None,
+        fileSourceScheme=None,
+        blueprintLocationMetadata=None,
+        surprise=[1],
+    )
+
+    assert asked == parsed()
+
+
+def test_a_configuration_is_not_kept():
+    asked = parsed(config={"providers": {"aws": {"secretKey": "hunter2"}}})
+
+    assert "hunter2" not in repr(asked)
+    assert asked == parsed()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"[]", b"7", b'"x"', b"\xff", b"[" * 100_000, b'{"directory":"\xff"}',
+        b'{"directory":7}', b'{"destroy":"true"}', b'{"destroy":1}', b'{"skipDriftCheck":"no"}',
+        b'{"instanceId":[]}', b'{"config":"x"}', b'{"config":[]}',
+        b'{"blueprintLocationMetadata":"x"}', b'{"blueprintFile":{}}', b"{} {}",
+    ],
+)  # fmt: skip
+def test_a_body_that_cannot_be_parsed_is_refused(body: bytes):
+    with pytest.raises(InvalidInput, match=r"^failed to parse the request body$"):
+        parse_create_changeset(body)
+
+
+REQUIRED = (".directory", "missing required value", "required")
+ABSOLUTE = (".directory", "the value must be an absolute path", "absolute_path")
+ONE_OF = (
+    ".fileSourceScheme",
+    "the value must be one of the following: file s3 gcs azureblob https",
+    "oneof",
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "problems"),
+    [
+        (b"{}", [REQUIRED]),
+        (b"null", [REQUIRED]),
+        (b'{"directory":""}', [REQUIRED]),
+        (b'{"directory":"plans"}', [ABSOLUTE]),
+        (b'{"directory":"/plans","fileSourceScheme":"ftp"}', [ONE_OF]),
+        (b'{"fileSourceScheme":"FILE"}', [ONE_OF, REQUIRED]),
+        (b'{"fileSourceScheme":"https"}', [REQUIRED]),
+    ],
+)
+def test_fields_that_are_wrong_are_named(body: bytes, problems: list[tuple[str, str, str]]):
+    with pytest.raises(InvalidFields) as caught:
+        parse_create_changeset(body)
+
+    named = [(each.location, each.message, each.type) for each in caught.value.problems]
+    assert named == problems
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"host": ""}, {"host": None}, {"host": 7}])
+def test_a_web_address_needs_a_host(metadata: object):
+    with pytest.raises(InvalidInput, match=r"^missing host in location metadata"):
+        parsed(fileSourceScheme="https", blueprintLocationMetadata=metadata)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gcs", "azureblob", "https"])
+def test_only_files_can_be_resolved(scheme: str):
+    with pytest.raises(PlanNotFound):
+        parsed(fileSourceScheme=scheme, blueprintLocationMetadata={"host": "example.com"})
+
+
+def test_a_window_shows_what_is_asked_for():
+    names = ["web", "Webshop", "api", "web-2"]
+
+    def shown(**query: str) -> tuple[list[str], int]:
+        return parse_window(query).of(names, str)
+
+    assert shown() == (names, 4)
+    assert shown(search="WEB") == (["web", "Webshop", "web-2"], 3)
+    assert shown(search="web", offset="1", limit="1") == (["Webshop"], 3)
+    assert shown(offset="9") == ([], 4)
+
+
+@pytest.mark.parametrize("text", ["-1", "x", "", "1.5", "²", "9" * 5000, " 1"])
+def test_a_number_that_is_none_counts_as_zero(text: str):
+    assert parse_window({"offset": text, "limit": text}) == Window()
+
+
+@pytest.mark.parametrize(
+    ("id", "moment"),
+    [
+        ("01a1fc46-f892-78da-b64d-c3e9e9b817a3", 0x01A1FC46F892 * 1_000_000),
+        ("01A1FC46-F892-78DA-B64D-C3E9E9B817A3", 0x01A1FC46F892 * 1_000_000),
+        ("ffffffff-ffff-4fff-bfff-ffffffffffff", LATEST),
+        ("00000000-0000-0000-0000-000000000000", 0),
+        ("x", None),
+        ("7", None),
+        ("0" * 2000, None),
+        ("01a1fc46-f892-78da-b64d-c3e9e9b817a", None),
+        ("\xff", None),
+    ],
+)
+def test_an_id_begins_with_a_time(id: str, moment: int | None):
+    assert parse_moment_of_id(id) == moment

@@ -1,0 +1,80 @@
+"""Frames: what is remembered of them, and in which pieces they are sent."""
+
+from deploylog.api.http.event_stream import HEADERS, EndingFrames, FrameCache, Frames
+from deploylog.events.event import Event
+from deploylog.events.hub import Batch, Gap
+from support.factories import event
+
+GAP = Gap(after=1, floor=3, reason="expired")
+
+
+def render(event: Event) -> bytes:
+    return f"<{event.position}>".encode()
+
+
+def ending(render_event: object = render) -> EndingFrames:
+    return EndingFrames(
+        event=render_event,  # type: ignore[arg-type]
+        gap=lambda gap: b"<gap>",
+        is_end=lambda event: event.type == "end",
+        heartbeat=b"<beat>",
+        headers=HEADERS,
+    )
+
+
+def test_a_frame_is_rendered_once_while_there_is_room():
+    rendered: list[int] = []
+
+    def counted(event: Event) -> bytes:
+        rendered.append(event.position)
+        return b"x" * 10
+
+    remembered = FrameCache(counted, most_bytes=25)
+    for position in (1, 2, 1, 2, 3, 2, 3, 1):
+        assert remembered(event(position)) == b"x" * 10
+
+    assert rendered == [1, 2, 3, 1]
+
+
+def test_a_frame_that_is_too_large_is_given_all_the_same():
+    remembered = FrameCache(lambda event: b"x" * 100, most_bytes=10)
+
+    assert remembered(event()) == remembered(event()) == b"x" * 100
+
+
+def test_an_endless_stream_sends_a_batch_in_one_piece():
+    frames = Frames(event=render, gap=lambda gap: b"<gap>")
+
+    assert list(frames.of(Batch([event(1), event(2)]))) == [b"<1><2>"]
+    assert list(frames.of(Batch([event(4)], GAP))) == [b"<gap><4>"]
+    assert list(frames.of(Batch())) == [frames.heartbeat]
+    assert not frames.ends(Batch([event(1)]))
+
+
+def test_a_stream_that_ends_sends_each_frame_by_itself_up_to_the_end():
+    frames = ending()
+    batch = Batch([event(1), event(2, type="end"), event(3)])
+
+    assert list(frames.of(batch)) == [b"<1>", b"<2>"]
+    assert frames.ends(batch)
+    assert list(frames.of(Batch([event(4)], GAP))) == [b"<gap>", b"<4>"]
+    assert list(frames.of(Batch())) == [b"<beat>"]
+
+
+def test_what_renders_to_nothing_is_not_sent():
+    frames = ending(lambda event: b"")
+
+    assert list(frames.of(Batch([event(1), event(2)]))) == []
+
+
+def test_a_frame_is_rendered_when_it_is_about_to_be_sent():
+    rendered: list[int] = []
+
+    def counted(event: Event) -> bytes:
+        rendered.append(event.position)
+        return b"x"
+
+    pieces = iter(ending(counted).of(Batch([event(1), event(2)])))
+    next(pieces)
+
+    assert rendered == [1]

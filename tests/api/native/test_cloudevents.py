@@ -1,0 +1,312 @@
+"""CloudEvents 1.0.2 in: the JSON format, the HTTP binding, and the handshake of web hooks."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from deploylog.store.contract import Store
+from support.paths import SAMPLES
+from support.servers import BATCH, EVENTS, LINES, ONE, Answer, Local, event, running
+from support.subscribers import add_key
+
+CASES = SAMPLES / "cases"
+
+AT = f"{EVENTS}?scope=project/acme"
+
+
+def case(name: str) -> bytes:
+    return (CASES / name).read_bytes()
+
+
+async def shown(server: Local) -> Any:
+    """The only event there is."""
+    [event] = (await server.get(EVENTS)).json["events"]
+    return event
+
+
+async def refused(answer: Answer, server: Local, field: str) -> None:
+    assert answer.status == 400, answer.body
+    assert answer.json["field"] == field
+    assert (await server.get(EVENTS)).json["events"] == []
+
+
+def binary(**attributes: str) -> dict[str, str]:
+    known = {"specversion": "1.0", "id": "1", "source": "/ci", "type": "build.completed"}
+    return {f"ce-{name}": value for name, value in (known | attributes).items()}
+
+
+# Null
+
+
+@pytest.mark.parametrize("media", [ONE, BATCH, LINES])
+async def test_an_attribute_that_is_null_is_unset(server: Local, media: str):
+    body = case("ce-null-extension.json")
+
+    answer = await server.post(b"[" + body + b"]" if media == BATCH else body, media, AT)
+
+    assert answer.status == 201
+    assert not {"subject", "traceparent"} & (await shown(server)).keys()
+
+
+@pytest.mark.parametrize("name", ["specversion", "id", "type", "source"])
+async def test_a_required_attribute_that_is_null_is_missing(server: Local, name: str):
+    await refused(await server.post(event(**{name: None}), ONE), server, name)
+
+
+async def test_every_other_attribute_may_be_null(server: Local):
+    names = (
+        "subject", "time", "datacontenttype", "dataschema", "data_base64", "groups", "actor",
+        "message", "elapsedms", "resourcetype", "resourcename", "resourcekey", "extension",
+    )  # fmt: skip
+
+    answer = await server.post(event(**dict.fromkeys(names), data={"a": None}), ONE)
+
+    assert answer.status == 201
+    kept = await shown(server)
+    assert not (set(names) - {"time"}) & kept.keys()
+    assert kept["data"] == {"a": None}
+
+
+async def test_data_that_is_null_is_data(server: Local):
+    await server.post(event(data=None), ONE)
+
+    assert (await shown(server))["data"] is None
+
+
+# Data
+
+
+async def test_a_body_of_bytes_is_kept_as_base64(server: Local):
+    body = case("body.bin")
+
+    answer = await server.post(body, "application/octet-stream", AT, headers=binary())
+
+    kept = await shown(server)
+    assert answer.status == 201
+    assert base64.b64decode(kept["data_base64"]) == body
+    assert kept["datacontenttype"] == "application/octet-stream"
+    assert "data" not in kept
+
+
+@pytest.mark.parametrize(
+    ("media", "body", "member"),
+    [
+        ("application/octet-stream", b"plain", "data_base64"),
+        ("image/png", b"\x89PNG", "data_base64"),
+        ("application/vnd.apache.thrift.binary", b"plain", "data_base64"),
+        ("text/plain", b"\xff\xfe", "data_base64"),
+        ("text/plain; charset=ISO-8859-1", b"gr\xfc\xdf", "data_base64"),
+        ("text/plain; charset=UTF-8", "grüß".encode(), "data"),
+        ("application/xml", b"<much wow='xml'/>", "data"),
+        ("image/svg+xml", b"<svg/>", "data"),
+        ("application/yaml", b"a: 1", "data"),
+        ("application/x-thing; charset=utf-8", b"a: 1", "data"),
+    ],
+)
+async def test_text_is_text_and_all_else_is_bytes(
+    server: Local, media: str, body: bytes, member: str
+):
+    answer = await server.post(body, media, AT, headers=binary())
+
+    kept = await shown(server)
+    assert answer.status == 201
+    assert kept["datacontenttype"] == media
+    expected = body.decode() if member == "data" else base64.b64encode(body).decode()
+    assert kept[member] == expected
+    assert len({"data", "data_base64"} & kept.keys()) == 1
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "text/json",
+        "model/gltf+json",
+        "example/json",
+    ],
+)
+async def test_the_media_type_of_json_comes_back_as_sent(server: Local, media: str):
+    await server.post(b'{"n":1}', media, AT, headers=binary())
+
+    kept = await shown(server)
+    assert (kept["datacontenttype"], kept["data"]) == (media, {"n": 1})
+
+
+async def test_a_vendors_media_type_comes_back_as_sent(server: Local):
+    answer = await server.post(case("ce-vendor-json.json"), ONE, AT)
+
+    kept = await shown(server)
+    assert answer.status == 201
+    assert kept["datacontenttype"] == "application/vnd.acme.build.v2+json"
+    assert kept["data"] == {"n": 1}
+
+
+async def test_a_string_of_json_is_not_parsed_again(server: Local):
+    await server.post(event(data='{"n":1}', datacontenttype="application/json"), ONE)
+
+    assert (await shown(server))["data"] == '{"n":1}'
+
+
+@pytest.mark.parametrize("media", [ONE, BATCH, LINES])
+@pytest.mark.parametrize("name", ["ce-data-base64-bad.json", "ce-data-and-base64.json"])
+async def test_base64_that_is_none_or_beside_data_is_refused(server: Local, name: str, media: str):
+    body = case(name)
+
+    answer = await server.post(b"[" + body + b"]" if media == BATCH else body, media, AT)
+
+    await refused(answer, server, "data_base64")
+
+
+@pytest.mark.parametrize("text", ["AAEC AwQ=", "AAECAw", "AAECAw=", "-_==", "ü", "AAE\nCAw=="])
+async def test_only_strict_base64_is_taken(server: Local, text: str):
+    await refused(await server.post(event(data_base64=text), ONE), server, "data_base64")
+
+
+async def test_base64_beside_data_that_is_null_is_refused(server: Local):
+    await refused(
+        await server.post(event(data=None, data_base64="AA=="), ONE), server, "data_base64"
+    )
+
+
+async def test_an_empty_batch_is_taken(server: Local):
+    answer = await server.post([], BATCH)
+
+    assert (answer.status, answer.json) == (201, {"events": []})
+
+
+# Headers
+
+
+@pytest.mark.parametrize(
+    ("sent", "subject"),
+    [
+        (r'"web \"blue\""', 'web "blue"'),
+        (r'"back\\slash"', "back\\slash"),
+        ('"a%20b"', "a b"),
+        ("Euro%20%E2%82%AC%20%f0%9f%98%80", "Euro \u20ac \U0001f600"),
+        ("%2541", "%41"),
+        ("100%", "100%"),
+        ('5" disk', '5" disk'),
+        ('"open', '"open'),
+        ('""', ""),
+        ("%77eb", "web"),
+    ],
+)
+async def test_a_header_is_unquoted_and_decoded_once(server: Local, sent: str, subject: str):
+    answer = await server.post(b"", "text/plain", AT, headers=binary(subject=sent))
+
+    assert answer.status == 201
+    assert (await shown(server))["subject"] == subject
+
+
+@pytest.mark.parametrize("sent", ["%C0%A0", "%ff", "a%ED%A0%80", '"%C0%A0"'])
+async def test_a_header_that_is_not_utf8_is_refused(server: Local, sent: str):
+    answer = await server.post(b"", "text/plain", AT, headers=binary(subject=sent))
+
+    await refused(answer, server, "subject")
+
+
+@pytest.mark.parametrize("name", ["datacontenttype", "data", "data_base64"])
+async def test_what_the_body_says_is_no_header(server: Local, name: str):
+    answer = await server.post(b"{}", "application/json", AT, headers=binary(**{name: "AA=="}))
+
+    await refused(answer, server, name)
+
+
+# Time
+
+
+async def test_a_leap_second_is_taken(server: Local):
+    answer = await server.post(event(time="2016-12-31T23:59:60Z"), ONE)
+
+    assert answer.status == 201
+    assert (await shown(server))["time"] == "2016-12-31T23:59:59.999999999Z"
+
+
+# Web hooks
+
+
+ORIGIN = {"WebHook-Request-Origin": "eventgrid.azure.net"}
+
+
+async def test_a_handshake_is_granted_at_any_rate(server: Local):
+    headers = {**ORIGIN, "WebHook-Request-Rate": "120", "WebHook-Request-Callback": "http://x.y/"}
+
+    answer = await server.ask("OPTIONS", AT, headers=headers)
+
+    assert answer.status == 200
+    assert answer.headers["webhook-allowed-origin"] == "eventgrid.azure.net"
+    assert answer.headers["webhook-allowed-rate"] == "*"
+    assert "POST" in answer.headers["allow"]
+
+
+async def test_a_handshake_grants_the_rate_at_which_requests_are_taken(store: Store):
+    async with running(store, max_requests_per_second=50) as server:
+        answer = await server.ask("OPTIONS", EVENTS, headers=ORIGIN)
+
+    assert answer.headers["webhook-allowed-rate"] == "3000"
+
+
+async def test_options_without_a_handshake_is_no_method(server: Local):
+    assert (await server.ask("OPTIONS", EVENTS)).status == 405
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"WebHook-Request-Origin": "two words"},
+        {"WebHook-Request-Origin": ""},
+        {**ORIGIN, "WebHook-Request-Rate": "0"},
+        {**ORIGIN, "WebHook-Request-Rate": "often"},
+    ],
+)
+async def test_a_handshake_that_is_not_valid_is_refused(server: Local, headers: dict[str, str]):
+    answer = await server.ask("OPTIONS", EVENTS, headers=headers)
+
+    assert answer.status == 400
+    assert "webhook-allowed-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("grants", "path", "status"),
+    [
+        (["read:/"], EVENTS, 403),
+        (["read:/"], AT, 403),
+        (["write:project/other"], AT, 403),
+        (["write:project/other"], EVENTS, 200),
+        (["write:project/acme"], AT, 200),
+        (["admin:/"], AT, 200),
+    ],
+)
+async def test_a_handshake_is_for_who_may_write(
+    server: Local, grants: list[str], path: str, status: int
+):
+    _, key = await add_key(server.store, *grants)
+
+    answer = await server.ask("OPTIONS", path, headers={**ORIGIN, **key})
+
+    assert answer.status == status
+    assert ("webhook-allowed-origin" in answer.headers) == (status == 200)
+
+
+async def test_a_handshake_without_a_credential_is_refused(server: Local):
+    await add_key(server.store, "admin:/")
+
+    answer = await server.ask("OPTIONS", EVENTS, headers=ORIGIN)
+
+    assert answer.status == 401
+    assert "webhook-allowed-origin" not in answer.headers
+
+
+async def test_what_came_in_binary_mode_goes_out_as_one_json_event(server: Local):
+    await server.post(b"\x00\x01", "image/png", AT, headers=binary(subject='"a b"'))
+
+    kept = await shown(server)
+    again = {name: kept[name] for name in kept if name not in ("position", "recordedtime")}
+    answer = await server.post(json.dumps({**again, "id": "2"}), ONE)
+
+    assert answer.status == 201
+    assert (await server.get(f"{EVENTS}/{answer.ids[0]}")).json["data_base64"] == "AAE="

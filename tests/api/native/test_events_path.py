@@ -1,0 +1,40 @@
+"""The path that a receiver reads what it missed at: it asks for what the subscription asks for."""
+
+from urllib.parse import urlsplit
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploylog.api.native.wire import Parameters, events_path, parse_filter
+from deploylog.events.filters import FIELDS, Filter, any_of
+from deploylog.events.scope import scope
+from support.factories import event
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="*\0"), min_size=1, max_size=8)
+scopes = st.lists(names, min_size=1, max_size=3).map(lambda parts: scope(*parts))
+patterns = st.lists(names | names.map(lambda name: f"{name}.*"), min_size=1, max_size=3)
+filters = st.builds(
+    lambda paths, asked: Filter(
+        scopes=tuple(paths),
+        all_of=tuple(any_of(field, tuple(asked[field])) for field in FIELDS if field in asked),
+    ),
+    st.lists(scopes, max_size=3),
+    st.dictionaries(st.sampled_from(FIELDS), patterns, max_size=3),
+)
+
+
+@given(filters)
+def test_the_path_asks_for_what_the_filter_asks_for(filter: Filter):
+    parts = urlsplit(events_path(filter, event(5)))
+
+    parameters = Parameters(parts.query)
+    asked = parse_filter(parameters, now=0)
+
+    assert parts.path == "/log/v1/events"
+    assert parameters.one("order") == "oldest"
+    assert parameters.one("before") == event(5).id
+    parameters.done()
+    assert set(asked.scopes) == set(filter.scopes)
+    assert {c.field: (set(c.values), set(c.prefixes)) for c in asked.all_of} == {
+        c.field: (set(c.values), set(c.prefixes)) for c in filter.all_of
+    }

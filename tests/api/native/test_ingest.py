@@ -1,0 +1,415 @@
+"""EventBridge and SNS at a real server: who may send, and what becomes of it."""
+
+import gzip
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from deploylog.auth.api_keys import make_key
+from deploylog.auth.sns import parse_topics
+from deploylog.errors import InvalidSettings
+from deploylog.events.access import parse_grant
+from deploylog.ingest.cloudformation.stack_event import StackEvent
+from deploylog.store.contract import Store
+from support.cloudformation import arn_of, stack_event
+from support.factories import now
+from support.servers import Answer, Local, running
+from support.sns import (
+    CERTIFICATE,
+    SUBSCRIBE,
+    TOPIC,
+    PlayedSns,
+    envelope,
+    message_text,
+    sns_message,
+)
+
+EVENTBRIDGE = "/log/v1/ingest/eventbridge?project=acme"
+SNS = "/log/v1/ingest/sns"
+ARN = arn_of("web")
+
+
+@pytest.fixture(scope="module")
+def played() -> PlayedSns:
+    return PlayedSns()
+
+
+@pytest.fixture
+def sns(played: PlayedSns) -> PlayedSns:
+    played.fetched, played.is_down = [], False
+    played.certificate = played.certify(days=30)
+    return played
+
+
+@pytest.fixture
+async def server(store: Store, sns: PlayedSns) -> AsyncIterator[Local]:
+    async with running(store, fetch=sns.fetch, sns_topics=f"{TOPIC}=acme") as server:
+        yield server
+
+
+async def tell(server: Local, told: dict[str, Any], **how: Any) -> Answer:
+    return await server.post(told, "application/json", EVENTBRIDGE, **how)
+
+
+async def deliver(server: Local, body: bytes, query: str = "") -> Answer:
+    return await server.post(body, "text/plain; charset=UTF-8", f"{SNS}{query}")
+
+
+async def notify(server: Local, sns: PlayedSns, event: StackEvent) -> Answer:
+    return await deliver(server, sns.sign(sns_message(message_text(event))))
+
+
+async def logged(server: Local, query: str = "") -> list[Any]:
+    page = await server.get(f"/log/v1/events?source=cloudformation&order=oldest{query}")
+    return list(page.json["events"])
+
+
+async def deployments(server: Local) -> list[Any]:
+    return list((await server.get("/log/v1/deployments?project=acme")).json["deployments"])
+
+
+# EventBridge
+
+
+async def test_a_stack_that_eventbridge_tells_of_is_a_deployment(server: Local):
+    for number, (logical, status) in enumerate(
+        [(None, "CREATE_IN_PROGRESS"), ("Bucket", "CREATE_COMPLETE"), (None, "CREATE_COMPLETE")]
+    ):
+        told = envelope(ARN, status, logical=logical, id=f"e-{number}")
+        assert (await tell(server, told)).status == 201
+
+    [deployment] = await deployments(server)
+    assert (deployment["status"], deployment["operation"]) == ("completed", "create")
+    assert (deployment["stack"], deployment["counts"]["added"]) == ("web", 1)
+    assert [event["via"] for event in await logged(server)] == ["eventbridge"] * 4
+
+
+@pytest.mark.parametrize("place", ["status-details", "detail"])
+async def test_a_beginning_with_a_detailed_status_is_told_again(server: Local, place: str):
+    again = envelope(ARN, "UPDATE_IN_PROGRESS", id="e-2", time="2026-03-01T12:01:00Z")
+    detail = again["detail"] if place == "detail" else again["detail"]["status-details"]
+    detail["detailed-status"] = "CONFIGURATION_COMPLETE"
+    ended = envelope(ARN, "UPDATE_COMPLETE", id="e-3", time="2026-03-01T12:02:00Z")
+
+    for told in (envelope(ARN, "UPDATE_IN_PROGRESS"), again, ended):
+        assert (await tell(server, told)).status == 201
+
+    [deployment] = await deployments(server)
+    assert (deployment["operation"], deployment["status"]) == ("update", "completed")
+    told = [
+        event["data"].get("DetailedStatus")
+        for event in await logged(server, "&type=deployment.log")
+    ]
+    assert told == ["CONFIGURATION_COMPLETE"]
+
+
+async def test_an_update_that_eventbridge_tells_of_says_why_it_failed(server: Local):
+    steps = [
+        (None, "UPDATE_IN_PROGRESS", ""),
+        ("Bucket", "UPDATE_FAILED", "web-bucket already exists"),
+        (
+            None,
+            "UPDATE_ROLLBACK_IN_PROGRESS",
+            "The following resource(s) failed to update: [Bucket].",
+        ),
+        (None, "UPDATE_ROLLBACK_COMPLETE", ""),
+    ]
+    for n, (logical, status, reason) in enumerate(steps):
+        time = f"2026-03-01T12:0{n}:00Z"
+        told = envelope(ARN, status, logical=logical, id=f"e-{n}", reason=reason, time=time)
+        assert (await tell(server, told)).status == 201
+
+    [deployment] = await deployments(server)
+    assert (deployment["status"], deployment["message"]) == ("failed", "web-bucket already exists")
+
+
+async def test_an_envelope_that_comes_again_is_answered_as_it_was(server: Local):
+    told = envelope(ARN, "CREATE_IN_PROGRESS")
+
+    first, again = [await tell(server, told) for _ in range(2)]
+
+    assert first.status == again.status == 201
+    assert first.json == again.json
+
+
+async def test_an_envelope_that_is_wrong_is_a_problem_that_names_the_field(server: Local):
+    answer = await tell(server, envelope("web", "CREATE_COMPLETE"))
+
+    assert (answer.status, answer.json["field"]) == (400, "StackId")
+    assert answer.json["type"] == "urn:deploylog:problem:invalid-event"
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 100_000, b"{}", b"null"])
+async def test_no_body_is_a_fault_of_ours(server: Local, body: bytes):
+    for path in (EVENTBRIDGE, SNS):
+        assert (await server.post(body, "application/json", path)).status == 400
+
+
+@pytest.mark.parametrize(
+    ("time", "status"),
+    [
+        ("0001-01-01T00:00:00+23:59", 400),
+        ("1969-12-31T23:59:59Z", 400),
+        ("1970-01-01T00:00:00Z", 201),
+        ("2262-04-11T23:47:16Z", 201),
+        ("2262-04-11T23:47:17Z", 400),
+        ("9999-12-31T23:59:59-23:59", 400),
+    ],
+)
+async def test_a_time_that_no_event_can_have_is_refused(server: Local, time: str, status: int):
+    answer = await tell(server, envelope(ARN, "CREATE_IN_PROGRESS", time=time))
+
+    assert answer.status == status
+    assert status == 201 or answer.json["field"] == "Timestamp"
+
+
+async def test_a_project_is_needed_and_others_are_refused(server: Local, store: Store):
+    stored, key = make_key(name="eb", groups=(), grants=[parse_grant("write:project/acme")],
+                           now=now())  # fmt: skip
+    await store.credentials.add(stored)
+    headers = {"x-api-key": key}
+    told = envelope(ARN, "CREATE_IN_PROGRESS")
+
+    answers = [
+        await server.post(told, "application/json", f"/log/v1/ingest/eventbridge{query}",
+                          headers=headers)
+        for query in ("", "?project=other", "?project=acme", "?project=acme&cluster=hpc")
+    ]  # fmt: skip
+
+    assert [answer.status for answer in answers] == [400, 403, 201, 201]
+
+
+async def test_a_stranger_tells_nothing(server: Local, store: Store):
+    stored, _ = make_key(name="x", groups=(), grants=[parse_grant("admin:/")], now=now())
+    await store.credentials.add(stored)
+
+    answer = await tell(server, envelope(ARN, "CREATE_IN_PROGRESS"))
+
+    assert answer.status == 401
+
+
+# SNS
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+async def test_what_a_topic_delivers_is_recorded(server: Local, sns: PlayedSns, version: str):
+    told = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0)
+
+    answer = await deliver(
+        server, sns.sign(sns_message(message_text(told), SignatureVersion=version))
+    )
+
+    _, event = await logged(server)
+    assert answer.status == 201
+    assert (event["producerid"], event["via"]) == (told.event_id, "sns")
+    assert event["time"] == "2026-03-01T12:00:00.000000Z"
+
+
+async def test_a_message_that_comes_again_is_recorded_once(server: Local, sns: PlayedSns):
+    told = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0)
+
+    first, again = [await notify(server, sns, told) for _ in range(2)]
+
+    assert first.json == again.json
+    assert sns.fetched == [CERTIFICATE]
+
+
+async def test_what_eventbridge_and_sns_both_tell_is_recorded_once(server: Local, sns: PlayedSns):
+    told = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0.7, client_request_token="token-1")
+
+    by_eventbridge = await tell(server, envelope(ARN, "CREATE_IN_PROGRESS"))
+    by_sns = await notify(server, sns, told)
+
+    assert by_eventbridge.json == by_sns.json
+    assert len(await deployments(server)) == 1
+
+
+async def test_eventbridges_events_may_come_by_a_topic(server: Local, sns: PlayedSns):
+    told = json.dumps(envelope(ARN, "CREATE_IN_PROGRESS"))
+
+    answer = await deliver(server, sns.sign(sns_message(told)))
+
+    assert answer.status == 201
+    assert (await logged(server))[1]["via"] == "eventbridge"
+
+
+async def test_notices_that_come_in_another_order_are_one_deployment(server: Local, sns: PlayedSns):
+    told = [
+        stack_event(ARN, "web", "UPDATE_COMPLETE", 3),
+        stack_event(ARN, "Bucket", "UPDATE_COMPLETE", 2),
+        stack_event(ARN, "Bucket", "UPDATE_IN_PROGRESS", 1),
+        stack_event(ARN, "web", "UPDATE_IN_PROGRESS", 0),
+    ]
+
+    for event in told:
+        await notify(server, sns, event)
+
+    [deployment] = await deployments(server)
+    assert (deployment["status"], deployment["counts"]["changed"]) == ("completed", 1)
+
+
+async def test_a_stack_of_a_name_that_is_taken_gets_a_longer_one(server: Local, sns: PlayedSns):
+    other = arn_of("web", region="us-east-1", number=7)
+
+    for arn in (ARN, other):
+        await notify(server, sns, stack_event(arn, "web", "CREATE_IN_PROGRESS", 0))
+
+    assert sorted(each["stack"] for each in await deployments(server)) == [
+        "web", f"web/{other.rpartition('/')[2]}",
+    ]  # fmt: skip
+
+
+async def test_a_deletion_that_is_told_frees_the_name(server: Local, sns: PlayedSns):
+    for status in ("DELETE_IN_PROGRESS", "DELETE_COMPLETE"):
+        await notify(server, sns, stack_event(ARN, "web", status, 1))
+
+    assert (await server.get("/log/v1/stacks?project=acme")).json["stacks"] == []
+
+
+async def test_a_subscription_of_a_known_topic_is_confirmed(server: Local, sns: PlayedSns):
+    asked = sns_message("x", Type="SubscriptionConfirmation", Token="token", SubscribeURL=SUBSCRIBE)
+
+    answer = await deliver(server, sns.sign(asked))
+
+    assert answer.status == 204
+    assert sns.fetched == [CERTIFICATE, SUBSCRIBE]
+
+
+@pytest.mark.parametrize(
+    ("url", "fetched"),
+    [("https://evil.org/", [CERTIFICATE]), (f"{SUBSCRIBE}x", [CERTIFICATE, f"{SUBSCRIBE}x"])],
+)
+async def test_nothing_else_is_confirmed(
+    server: Local, sns: PlayedSns, url: str, fetched: list[str]
+):
+    asked = sns_message("x", Type="SubscriptionConfirmation", Token="token", SubscribeURL=url)
+
+    answer = await deliver(server, sns.sign(asked))
+
+    assert (answer.status, answer.json["field"]) == (400, "SubscribeURL")
+    assert sns.fetched == fetched
+
+
+async def test_the_end_of_a_subscription_is_taken_note_of(server: Local, sns: PlayedSns):
+    told = sns_message("x", Type="UnsubscribeConfirmation", Token="t", SubscribeURL=SUBSCRIBE)
+
+    answer = await deliver(server, sns.sign(told))
+
+    assert (answer.status, sns.fetched) == (204, [CERTIFICATE])
+
+
+async def test_an_unknown_topic_is_refused_before_anything_is_fetched(
+    server: Local, sns: PlayedSns
+):
+    told = sns_message("x", TopicArn=f"{TOPIC}2", Type="SubscriptionConfirmation",
+                       Token="t", SubscribeURL=SUBSCRIBE)  # fmt: skip
+
+    answer = await deliver(server, sns.sign(told))
+
+    assert (answer.status, sns.fetched) == (403, [])
+
+
+async def test_a_signature_that_is_wrong_opens_nothing(server: Local, sns: PlayedSns):
+    told = json.loads(sns.sign(sns_message("x")))
+
+    answers = [
+        await deliver(server, json.dumps(told | change).encode())
+        for change in (
+            {"Message": "y"},
+            {"MessageId": "m-2"},
+            {"SignatureVersion": "2"},
+            {"Signature": ""},
+            {"SigningCertURL": "https://evil.org/a.pem"},
+            {"SigningCertURL": "https://sns.eu-west-1.amazonaws.com/none.pem"},
+            {"Subject": "added"},
+        )
+    ]
+
+    assert [answer.status for answer in answers] == [401] * 7
+    assert await logged(server) == []
+
+
+@pytest.mark.parametrize("hours", [-1.1, 0.2])
+async def test_a_message_of_another_time_is_refused(server: Local, sns: PlayedSns, hours: float):
+    time = (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
+
+    answer = await deliver(server, sns.sign(sns_message("x", Timestamp=time)))
+
+    assert answer.status == 403
+
+
+async def test_a_certificate_that_has_ended_proves_nothing(server: Local, sns: PlayedSns):
+    sns.certificate = sns.certify(days=-1)
+
+    assert (await deliver(server, sns.sign(sns_message("x")))).status == 401
+
+
+async def test_sns_is_asked_to_try_again_while_its_certificate_cannot_be_had(
+    server: Local, sns: PlayedSns
+):
+    sns.is_down = True
+    down = await notify(server, sns, stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0))
+    sns.is_down = False
+
+    up = await notify(server, sns, stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0))
+
+    assert [down.status, up.status] == [503, 201]
+    assert down.headers["retry-after"] == "1"
+
+
+async def test_names_of_certificates_are_not_tried_without_end(server: Local, sns: PlayedSns):
+    answers = [
+        await deliver(
+            server,
+            sns.sign(sns_message("x", SigningCertURL=CERTIFICATE.replace("0a1b2c", str(number)))),
+        )
+        for number in range(15)
+    ]
+
+    assert {answer.status for answer in answers} == {401, 429}
+    assert len(sns.fetched) < 15
+    refused = sum(answer.status == 401 for answer in answers)
+    metrics = (await server.get("/metrics")).body.decode()
+    assert f"deploylog_failed_attempts_total {float(refused)}" in metrics
+
+
+async def test_a_body_that_nobody_has_answered_for_is_bounded(server: Local):
+    headers = {"Content-Encoding": "gzip"}
+    body = gzip.compress(b" " * (1024 * 1024 + 1))
+
+    assert (await server.post(body, "text/plain", SNS, headers=headers)).status == 413
+
+
+async def test_a_topic_writes_its_own_project_only(store: Store, sns: PlayedSns):
+    free = TOPIC.replace("stacks", "free")
+    told = message_text(stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0))
+    async with running(store, fetch=sns.fetch, sns_topics=f"{TOPIC}=acme, {free}") as server:
+        own = sns.sign(sns_message(told))
+        any_ = sns.sign(sns_message(told, TopicArn=free))
+        answers = [
+            (await deliver(server, body, query)).status
+            for body, query in (
+                (own, "?project=other"),
+                (own, "?project=acme"),
+                (any_, ""),
+                (any_, "?project=other"),
+                (own, "?cluster=hpc"),
+            )
+        ]
+
+    assert answers == [403, 201, 400, 201, 201]
+
+
+async def test_a_notification_of_something_else_is_refused_by_field(server: Local, sns: PlayedSns):
+    answer = await deliver(server, sns.sign(sns_message("hello")))
+
+    assert (answer.status, answer.json["field"]) == (400, "Message")
+
+
+@pytest.mark.parametrize("topics", ["web", f"{TOPIC}=", f"{TOPIC}=acme,x"])
+def test_topics_that_are_wrong_are_said(topics: str):
+    with pytest.raises(InvalidSettings):
+        parse_topics(topics)

@@ -1,0 +1,210 @@
+"""Large bodies: refused before they cost anything, or taken without holding up the others."""
+
+import asyncio
+import gzip
+import io
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploylog.api.http.body import DOCUMENT_BYTES
+from deploylog.auth.api_keys import make_key
+from deploylog.errors import InvalidInput
+from deploylog.events import cloudevents
+from deploylog.events.access import parse_grant
+from deploylog.events.cloudevents import MAX_EVENT_BYTES, STEP_BYTES, Defaults, parse_batch
+from deploylog.events.scope import parse_scope
+from deploylog.store.contract import Store
+from support.factories import now
+from support.servers import BATCH, EVENTS, LINES, ONE, Answer, Local, event, line
+
+WRITES = {
+    "events": ("POST", EVENTS),
+    "a deployment": ("POST", "/log/v1/deployments"),
+    "a change set": ("POST", "/log/v1/changesets?project=acme"),
+    "an event of EventBridge": ("POST", "/log/v1/ingest/eventbridge?project=acme"),
+    "a plan of Bluelink": ("POST", "/v1/deployments/changes"),
+    "an event of Escape": ("POST", "/internal/create-event"),
+    "subscriptions of Escape": ("PUT", "/api/v1/events/subscriptions/project/acme/"),
+}
+
+
+async def send(server: Local, body: bytes, type: str) -> Answer:
+    """Post a large body."""
+    return await server.ask("POST", EVENTS, data=io.BytesIO(body), headers={"Content-Type": type})
+
+
+async def key_of(store: Store, grant: str) -> dict[str, str]:
+    """The header of a new key with this grant."""
+    stored, key = make_key(name="one", groups=(), grants=[parse_grant(grant)], now=now())
+    await store.credentials.add(stored)
+    return {"X-API-Key": key}
+
+
+@pytest.mark.parametrize("case", WRITES)
+async def test_who_may_not_write_is_refused_before_the_body_is_read(
+    store: Store, server: Local, case: str
+):
+    method, path = WRITES[case]
+    key = await key_of(store, "read:/")
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with server.http.request(method, path, data=never(), headers=key) as response:
+        status = response.status
+
+    assert status == 403
+
+
+LIMITED = {
+    "a form": ("POST", "/", {"Content-Type": "application/x-www-form-urlencoded"}),
+    "a list of RFS": ("GET", "/v1/p/stacks/s/events", {"Client-Request-Id": "a" * 36}),
+    "a subscription": ("POST", "/log/v1/subscriptions", {}),
+    "a deployment": ("POST", "/log/v1/deployments", {}),
+    "a plan of Bluelink": ("POST", "/v1/deployments/changes", {}),
+    "subscriptions of Escape": ("PUT", "/api/v1/events/subscriptions/project/acme/", {}),
+    "an event of Escape": ("POST", "/internal/create-event", {}),
+}
+
+
+@pytest.mark.parametrize("case", LIMITED)
+async def test_a_document_is_smaller_than_a_batch(server: Local, case: str):
+    method, path, headers = LIMITED[case]
+    body = gzip.compress(b" " * (4 * 1024 * 1024))
+
+    answer = await server.ask(
+        method, path, data=body, headers={**headers, "Content-Encoding": "gzip"}
+    )
+
+    assert 400 <= answer.status < 500
+    assert b"unpacks to more than" in answer.body or b"long" in answer.body.lower()
+
+
+async def test_a_form_has_a_bounded_number_of_fields(server: Local):
+    form = b"&".join(b"a=b" for _ in range(DOCUMENT_BYTES // 4 - 10))
+
+    answer = await server.post(form, "application/x-www-form-urlencoded", "/")
+
+    assert answer.status == 400
+    assert b"at most 1000 parameters" in answer.body
+
+
+async def test_a_body_unpacks_to_at_most_200_times_its_size(server: Local):
+    body = gzip.compress(b" " * (16 * 1024 * 1024))
+    assert 5_000 < len(body) < 20_000
+
+    answer = await server.post(body, LINES, headers={"Content-Encoding": "gzip"})
+
+    assert answer.status == 413
+    assert f"more than {200 * len(body)} bytes".encode() in answer.body
+
+
+async def test_a_small_body_that_shrinks_well_is_taken(server: Local):
+    events = [line(message="again")] * 4_000
+    packed = gzip.compress("\n".join(map(json.dumps, events)).encode())
+
+    answer = await server.post(packed, LINES, headers={"Content-Encoding": "gzip"})
+
+    assert answer.status == 201
+
+
+BOMBS = {
+    "numbers": b"[" + b"0," * 2_000_000 + b"0]",
+    "empty objects": b"[" + b"{}," * 1_000_000 + b"{}]",
+    "arrays in arrays": b"[" + b"[]," * 1_000_000 + b"[]]",
+    "one object of many": b'[{"type":"a","data":[' + b"0," * 2_000_000 + b"0]}]",
+    "a text without an end": b'[{"type":"' + b"a" * 3_000_000,
+    "events": b"[" + b'{"type":"a"},' * 300_000 + b'{"type":"a"}]',
+    "no array": b" " * 3_000_000,
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+async def test_of_a_bomb_little_is_parsed(
+    server: Local, case: str, monkeypatch: pytest.MonkeyPatch
+):
+    parsed: list[int] = []
+    to_event = cloudevents._parse
+    monkeypatch.setattr(
+        cloudevents, "_parse", lambda *given: (parsed.append(1), to_event(*given))[1]
+    )
+
+    answer = await send(server, BOMBS[case], BATCH)
+
+    assert answer.status in (400, 413), answer.body
+    assert len(parsed) <= 5_000
+
+
+@pytest.mark.parametrize("type", [ONE, BATCH, LINES])
+async def test_one_event_is_bounded_before_it_is_parsed(server: Local, type: str):
+    large = json.dumps(event(data="a" * (MAX_EVENT_BYTES + STEP_BYTES)))
+
+    answer = await send(server, (f"[{large}]" if type == BATCH else large).encode(), type)
+
+    assert answer.status in (400, 413)
+    assert b"longer than" in answer.body
+
+
+@pytest.mark.parametrize("type", [BATCH, LINES])
+async def test_a_large_body_is_recorded_in_its_order(server: Local, type: str):
+    events = [
+        line(id=str(n), message='[{"\\' + "a" * 400, data={"a": [n, {}]}, extra="x")
+        for n in range(1_500)
+    ]
+    texts = list(map(json.dumps, events))
+    body = "\n".join(texts) if type == LINES else f" [ {' , '.join(texts)} ] "
+    assert len(body) > 2 * STEP_BYTES
+
+    answer = await server.post(body, type)
+
+    assert answer.status == 201
+    page = (await server.get(f"{EVENTS}?order=oldest&limit=1000")).json
+    assert [each["producerid"] for each in page["events"]] == [str(n) for n in range(1_000)]
+    assert page["events"][7]["data"] == {"a": [7, {}]}
+
+
+@pytest.mark.parametrize("type", [BATCH, LINES])
+async def test_a_large_body_says_which_event_is_wrong(server: Local, type: str):
+    events = [line(message="a" * 400) for _ in range(1_500)]
+    del events[1_233]["type"]
+    texts = list(map(json.dumps, events))
+
+    answer = await server.post("\n".join(texts) if type == LINES else f"[{','.join(texts)}]", type)
+
+    assert (answer.status, answer.json["line"], answer.json["field"]) == (400, 1_234, "type")
+
+
+DEFAULTS = Defaults(time=1, source="a", scopes=(parse_scope("project/acme"),))
+JSON = st.recursive(
+    st.text() | st.integers(0, 9),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(
+    st.lists(st.dictionaries(st.just("data"), JSON, min_size=1), min_size=1),
+    st.sampled_from([None, 1]),
+)
+def test_a_large_array_is_split_as_the_decoder_reads_it(items: list[object], indent: int | None):
+    body = json.dumps([{"type": "a", **each} for each in items], indent=indent).encode()
+
+    split = [json.loads(each) for _, each in cloudevents._split(body)]
+
+    assert split == json.loads(body)
+    assert parse_batch(body, DEFAULTS, limit=1000) == cloudevents._one_by_one(
+        cloudevents._split(body), DEFAULTS, 1000
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[", b"{}", b"[{}", b"[{},", b"[{},]", b"[{}]]", b"[{}] {}", b"[{} {}]", b"[,{}]"],
+)
+def test_what_is_no_array_of_objects_is_not_split(body: bytes):
+    with pytest.raises(InvalidInput):
+        list(cloudevents._split(body))

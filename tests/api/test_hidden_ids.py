@@ -1,0 +1,211 @@
+"""What names something hidden, by id or by name, is answered as if it did not exist."""
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from deploylog.store.contract import Store
+from support.factories import stack_created
+from support.plans import new_plan
+from support.servers import DEPLOYMENTS, EVENTS, LINES, Local, running
+from support.subscribers import Headers, add_key
+
+CHANGESETS = "/log/v1/changesets"
+
+
+class World:
+    """A service, an administrator, and a writer of the project who is in none of its groups."""
+
+    def __init__(self, service: Local, admin: Headers, writer: Headers) -> None:
+        self.service = service
+        self.admin = admin
+        self.writer = writer
+
+    async def open(self, headers: Headers, **fields: object) -> Any:
+        body = {"project": "acme", "stack": "web", "groups": ["ops"], **fields}
+        return await self.service.post(body, "application/json", DEPLOYMENTS, headers=headers)
+
+    async def append(self, headers: Headers, id: str, **attributes: object) -> Any:
+        event = {"type": "deployment.log", "source": "terraform", **attributes}
+        path = f"{EVENTS}?deployment={id}"
+        return await self.service.post(json.dumps(event), LINES, path, headers=headers)
+
+
+@pytest.fixture
+async def world(store: Store) -> AsyncIterator[World]:
+    async with running(store) as service:
+        _, admin = await add_key(store, "admin:/", groups=("ops",), name="admin")
+        _, writer = await add_key(store, "read:/", "write:project/acme", name="writer")
+        yield World(service, admin, writer)
+
+
+async def hidden(world: World, **fields: object) -> str:
+    """A deployment that the writer cannot see, which ended with a message and a count."""
+    opened = await world.open(world.admin, actor="ann", operation="apply", **fields)
+    id: str = opened.json["id"]
+    resource = {"resourcetype": "x", "resourcename": "y"}
+    await world.append(world.admin, id, type="resource.create.completed", **resource)
+    await world.append(world.admin, id, type="deployment.failed", message="a secret reason")
+    return id
+
+
+@pytest.mark.parametrize(
+    "guess",
+    [{}, {"groups": []}, {"actor": "bob"}, {"actor": "ann", "operation": "plan"},
+     {"actor": "ann", "operation": "apply", "groups": ["ops", "dev"]}, {"stack": "other"}],
+)  # fmt: skip
+async def test_the_id_of_a_hidden_deployment_is_only_taken(world: World, guess: dict[str, object]):
+    id = await hidden(world)
+
+    answer = await world.open(world.writer, id=id, **guess)
+
+    assert answer.status == 409
+    assert answer.json["detail"] == f"the id {id} is taken"
+
+
+async def test_an_opener_that_cannot_see_its_deployment_gets_its_first_answer_again(world: World):
+    id, asked = str(uuid.uuid4()), {"actor": "ci", "started": "2026-01-01T00:00:00Z"}
+    first = await world.open(world.writer, id=id, **asked)
+    await world.append(world.admin, id, type="deployment.failed", message="a secret reason")
+
+    again = await world.open(world.writer, id=id, **asked)
+
+    assert (first.status, again.status) == (201, 201)
+    assert again.json == first.json
+    assert (await world.service.get(f"{DEPLOYMENTS}/{id}", headers=world.writer)).status == 404
+
+
+async def test_an_opener_appends_to_a_deployment_that_it_cannot_see(world: World):
+    opened = await world.open(world.writer, actor="ci")
+
+    answer = await world.append(world.writer, opened.json["id"])
+
+    assert answer.status == 201
+
+
+async def test_an_event_for_others_does_not_show_who_runs_a_hidden_deployment(world: World):
+    id = await hidden(world)
+    answer = await world.append(world.writer, id, groups="*")
+    [receipt] = answer.ids
+
+    event = await world.service.get(f"{EVENTS}/{receipt}", headers=world.writer)
+
+    assert event.status == 200
+    assert "actor" not in event.json
+
+
+async def test_a_refusal_does_not_name_the_environment_of_a_hidden_deployment(world: World):
+    id, nobodys = await hidden(world, environment="prod"), str(uuid.uuid4())
+
+    answers = [await world.append(world.writer, each) for each in (id, nobodys)]
+
+    assert [answer.status for answer in answers] == [404, 404]
+    assert answers[0].body.replace(id.encode(), b"") == answers[1].body.replace(
+        nobodys.encode(), b""
+    )
+
+
+@pytest.mark.parametrize("spelled", [str.lower, str.upper])
+async def test_what_is_hidden_is_missing_in_the_same_words(world: World, spelled: Any):
+    hidden_run = await hidden(world)
+    staged = await stage(world, world.admin, group="ops")
+    nobodys = str(uuid.uuid4())
+
+    for known, path in (
+        (hidden_run, f"{DEPLOYMENTS}/{{}}"),
+        (hidden_run, f"{DEPLOYMENTS}/{{}}/wait"),
+        (hidden_run, f"{DEPLOYMENTS}?before={{}}"),
+        (staged.json["id"], f"{CHANGESETS}/{{}}"),
+        (staged.json["id"], f"{CHANGESETS}/{{}}/changes"),
+        (staged.json["id"], f"{CHANGESETS}?before={{}}"),
+        (staged.json["id"], "/v1/deployments/changes/{}"),
+    ):
+        answers = [
+            await world.service.get(path.format(spelled(id)), headers=world.writer)
+            for id in (known, nobodys)
+        ]
+        told = [
+            (answer.status, answer.body.decode().replace(spelled(id), "ID"))
+            for answer, id in zip(answers, (known, nobodys), strict=True)
+        ]
+        assert told[0] == told[1], path
+        assert told[0][0] in (400, 404)
+
+
+async def test_staging_for_a_hidden_stack_shows_nothing_of_it(world: World, store: Store):
+    hidden_stack = str(uuid.uuid4())
+    begun = stack_created("web", id=hidden_stack)
+    await store.log.append([msgspec.structs.replace(begun, groups=("ops",))])
+
+    answers = [await stage(world, world.writer, stack=name) for name in ("web", "nothing")]
+
+    assert [answer.status for answer in answers] == [202, 202]
+    told = [
+        answer.body.decode().replace(answer.json["id"], "ID").replace(name, "NAME")
+        for answer, name in zip(answers, ("web", "nothing"), strict=True)
+    ]
+    assert without_time(told[0]) == without_time(told[1])
+    id = answers[0].json["id"]
+    kept = (await world.service.get(f"{CHANGESETS}/{id}", headers=world.admin)).json
+    assert (kept["stack_id"], kept["groups"]) == (hidden_stack, ["ops"])
+
+
+@pytest.mark.parametrize("milliseconds", [-1, 0, 1])
+@pytest.mark.parametrize("place", ["header", "query"])
+async def test_a_cursor_at_a_hidden_event_does_not_show_when_it_was_recorded(
+    world: World, milliseconds: int, place: str
+):
+    await event(world, "first")
+    secret = await event(world, "secret", groups="ops")
+    await event(world, "last")
+    guess = off_by(secret, milliseconds)
+    headers, query = world.writer, "from=now"
+    if place == "header":
+        headers = headers | {"Last-Event-ID": guess}
+    else:
+        query = f"after={guess}"
+
+    async with world.service.stream(query, headers=headers) as stream:
+        frames = [await stream.next() for _ in range(3)]
+
+    gap, *events = frames
+    assert (gap.event, gap.data["reason"]) == ("gap", "unknown")
+    assert [frame.data["subject"] for frame in events] == ["first", "last"]
+
+
+@pytest.mark.parametrize("milliseconds", [-1, 0, 1])
+async def test_a_hidden_event_is_missing_however_well_its_id_is_guessed(
+    world: World, milliseconds: int
+):
+    guess = off_by(await event(world, "secret", groups="ops"), milliseconds)
+
+    answer = await world.service.get(f"{EVENTS}/{guess}", headers=world.writer)
+
+    assert answer.status == 404
+    assert answer.json["detail"] == "There is no such event."
+
+
+def off_by(id: str, milliseconds: int) -> str:
+    """The id of another moment."""
+    return str(uuid.UUID(int=uuid.UUID(id).int + (milliseconds << 80)))
+
+
+async def event(world: World, subject: str, **attributes: str) -> str:
+    body = {"type": "a.b", "source": "x", "scopes": "project/acme", "subject": subject}
+    answer = await world.service.post(json.dumps(body | attributes), headers=world.admin)
+    [id] = answer.ids
+    return str(id)
+
+
+async def stage(world: World, headers: Headers, **query: str) -> Any:
+    asked = "&".join(f"{name}={value}" for name, value in query.items())
+    body, path = new_plan(), f"{CHANGESETS}?project=acme&{asked}"
+    return await world.service.post(body, "application/json", path, headers=headers)
+
+
+def without_time(text: str) -> Any:
+    return {name: value for name, value in json.loads(text).items() if name != "created"}

@@ -1,0 +1,186 @@
+"""Real answers of every operation fit what the OpenAPI document declares."""
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from deploylog.api import APIS
+from deploylog.api.openapi import document
+from deploylog.events.scope import scope
+from deploylog.store.contract import Store
+from support.plans import new_plan
+from support.receivers import receiving
+from support.servers import ONE, Answer, Local, event, running
+from support.stacks import NAME, collected, image_build, image_scope
+from support.subscribers import LOOPBACK, SUBSCRIPTIONS, sealing_key, subscribe
+
+CHANGESETS = "/log/v1/changesets"
+CHANGES = "/v1/deployments/changes"
+INSTANCES = "/v1/deployments/instances"
+JSON = "application/json"
+JSON_ENDS = ("/json", "+json")
+REQUEST_ID = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
+
+OPERATIONS = {each.id: each for dialect in APIS for each in dialect.operations}
+
+#: Those that answer with JSON when all is well.
+JSON_OPERATIONS = {
+    id
+    for id, each in OPERATIONS.items()
+    if any(body.media.endswith(JSON_ENDS) for body in each.answers)
+}
+
+#: Those that need a message of AWS's: see ``tests/dialects/native/test_ingest.py``.
+ELSEWHERE = {"ingestSns", "ingestEventBridge"}
+
+
+def test_no_json_body_is_declared_as_text():
+    bodies = [
+        (id, body.media)
+        for id, each in OPERATIONS.items()
+        for body in each.bodies
+        if body.media.endswith(JSON_ENDS) and body.type is None
+    ]
+
+    assert bodies == []
+
+
+@pytest.fixture
+async def service(store: Store, tmp_path: Path) -> AsyncIterator[Local]:
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "plan.json").write_text(json.dumps(new_plan()))
+    options: dict[str, object] = {
+        "secret_key_file": sealing_key(tmp_path),
+        "delivery_allowed_networks": LOOPBACK,
+        "plan_folders": str(tmp_path / "plans"),
+        "parallelcluster_regions": "us-east-1",
+    }
+    await store.log.append(collected(image_build(), beside=(image_scope(), scope("cluster", NAME))))
+    async with running(store, **options) as service:
+        yield service
+
+
+async def test_real_answers_fit_the_document(service: Local, tmp_path: Path):
+    seen: dict[str, Answer] = {}
+
+    async def ask(id: str, body: Any = None, type: str = JSON, /, **named: str) -> Any:
+        operation = OPERATIONS[id]
+        path = operation.path
+        names = {name: value for name, value in named.items() if f"{{{name}}}" in path}
+        asked = "&".join(f"{n}={v}" for n, v in named.items() if n not in names)
+        sent = {"data": json.dumps(body)} if body is not None else {}
+        headers = {"Content-Type": type, **REQUEST_ID} if body is not None else REQUEST_ID
+        url = path.format(**names) + (f"?{asked}" if asked else "")
+        seen[id] = answer = await service.ask(operation.method, url, headers=headers, **sent)
+        assert answer.status in {each.status for each in operation.answers}, (id, answer.body)
+        return answer.json if answer.body else None
+
+    async with receiving() as receiver:
+        await walk(service, ask, receiver.url, tmp_path)
+
+    assert set(seen) >= JSON_OPERATIONS - ELSEWHERE
+    for id, answer in seen.items():
+        assert problems(id, answer) == [], id
+
+
+async def test_real_errors_fit_the_document(service: Local):
+    for id, operation in OPERATIONS.items():
+        if not operation.error.media.endswith(JSON_ENDS) or operation.method not in (
+            "GET",
+            "DELETE",
+        ):
+            continue
+        path = operation.path.replace("{", "").replace("}", "")
+        answer = await service.ask(operation.method, f"{path}?limit=x&nextToken=x&offset=x")
+
+        if answer.status >= 400 and answer.body:
+            assert problems(id, answer) == [], id
+
+
+async def walk(service: Local, ask: Any, url: str, tmp_path: Path) -> None:
+    """Ask everything once, in an order in which there is something to answer."""
+    run = await ask("openDeployment", {"project": "acme", "stack": "web", "environment": "prod"})
+    done = event(
+        "resource.create.completed", id=str(uuid.uuid4()), resourcetype="x", resourcename="y",
+        scopes=" ".join(run["scopes"]),
+    )  # fmt: skip
+    [receipt] = (await ask("appendEvents", done, ONE))["events"]
+    await service.post(event("state.project.created", scopes="state/sp/se/web"), ONE)
+    await ask("listEvents")
+    await ask("getEvent", id=receipt["id"])
+    for id in ("listProjects", "listStacks", "listDeployments", "listChangesets"):
+        await ask(id)
+    await ask("getDeployment", id=run["id"])
+    await ask("waitForDeployment", id=run["id"], timeout="0")
+    staged = await ask("stagePlan", new_plan(), project="acme", stack="web")
+    await ask("getChangeset", id=staged["id"])
+    await ask("getChanges", id=staged["id"])
+    await ask("ListStackEvents", project_id="acme", stack_name="web")
+    await ask("bluelinkGetHealth")
+    where = {"fileSourceScheme": "file", "directory": str(tmp_path / "plans")}
+    accepted = await ask("bluelinkCreateChangeset", where | {"blueprintFile": "plan.json"})
+    await ask("bluelinkGetChangeset", id=accepted["data"]["id"])
+    await ask("bluelinkListInstances")
+    await ask("bluelinkGetInstance", id=run["stack_id"])
+    await ask("bluelinkGetExports", id=run["stack_id"])
+    for kind in ("Changesets", "ReconciliationResults", "Events", "Validations"):
+        began = await ask(f"bluelinkCleanUp{kind}")
+        await ask(f"bluelinkGetCleanup{kind}", id=began["data"]["id"])
+    await ask("getImageStackEvents", imageId=NAME, region="us-east-1")
+    await ask("getClusterStackEvents", clusterName=NAME, region="us-east-1")
+    await walk_escape(ask)
+    await walk_subscriptions(service, ask, url, receipt["id"])
+
+
+async def walk_escape(ask: Any) -> None:
+    names = {"project": "sp", "environment": "se", "application": "ia", "version": "1.0"}
+    for id in sorted(JSON_OPERATIONS):
+        operation = OPERATIONS[id]
+        if operation.tag == "escape" and operation.method == "GET":
+            named = {
+                name: value for name, value in names.items() if f"{{{name}}}" in operation.path
+            }
+            if operation.path.endswith("/deployment"):
+                named["deployment"] = "web"
+            await ask(id, **named)
+    await ask("escapePutSubscriptions", {}, project="sp")
+
+
+async def walk_subscriptions(service: Local, ask: Any, url: str, event_id: str) -> None:
+    target = {"name": "ops", "kind": "webhook", "url": url}
+    subscribed = await subscribe(service, url)
+    for id in sorted(JSON_OPERATIONS):
+        operation = OPERATIONS[id]
+        if operation.tag != "subscriptions":
+            continue
+        if operation.path == SUBSCRIPTIONS:
+            await ask(id, target if operation.method == "POST" else None)
+            continue
+        bodies: dict[str, object] = {
+            "redeliver": {"since": "-1h"}, "rotate-secret": {}, "{id}": {"name": "other"},
+        }  # fmt: skip
+        last = operation.path.rpartition("/")[2]
+        body = bodies.get(last) if operation.method != "GET" else None
+        await ask(id, body, id=subscribed["id"])
+
+
+def problems(id: str, answer: Answer) -> list[str]:
+    """What in the answer is not as the document says."""
+    whole = document()
+    operation = OPERATIONS[id]
+    described = whole["paths"][operation.path][operation.method.lower()]["responses"]
+    declared = described.get(str(answer.status), described["default"]).get("content", {})
+    if not declared:
+        return [] if not answer.body else ["there is a body"]
+    [(media, content)] = declared.items()
+    if not media.endswith(JSON_ENDS):
+        return []
+    if answer.headers["content-type"].partition(";")[0] != media:
+        return [answer.headers["content-type"]]
+    schema = {"components": whole["components"], **content["schema"]}
+    return [error.message for error in Draft202012Validator(schema).iter_errors(answer.json)]

@@ -1,0 +1,136 @@
+"""The open door: who is let in while nothing is configured, and what closes it."""
+
+import pytest
+
+from deploylog.auth.access_keys import make_access_key
+from deploylog.auth.anonymous import AnonymousAccess, configured
+from deploylog.auth.api_keys import make_key
+from deploylog.auth.cache import CACHE_TTL
+from deploylog.auth.encryption import Encryptor, load_seal, make_encryption_key
+from deploylog.events.access import ANONYMOUS
+from deploylog.store.contract import Store
+from support.clocks import Clock
+from support.factories import now
+from support.presenting import presented
+
+HERE = presented({"host": "127.0.0.1:8325"})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def door(store: Store, clock: Clock) -> AnonymousAccess:
+    return AnonymousAccess(store.credentials, issuer="", clock=clock)
+
+
+async def add_key(store: Store) -> None:
+    await store.credentials.add(make_key(name="ci", groups=(), grants=(), now=now())[0])
+
+
+async def add_access_key(store: Store) -> None:
+    seal: Encryptor = load_seal(make_encryption_key())
+    await store.credentials.add(
+        make_access_key(
+            kind="bluelink",
+            id="a",
+            secret="b",
+            name="ci",
+            groups=(),
+            grants=(),
+            seal=seal,
+            now=now(),
+        )
+    )
+
+
+async def test_everybody_is_anybody_while_nothing_is_configured(
+    store: Store, door: AnonymousAccess
+):
+    assert await door.principal(HERE) is ANONYMOUS
+    assert ANONYMOUS.kind == door.kind
+    assert not await configured(store.credentials, "")
+
+
+@pytest.mark.parametrize("add", [add_key, add_access_key])
+async def test_the_first_credential_closes_the_door(store: Store, add, clock: Clock):
+    door = AnonymousAccess(store.credentials, issuer="", clock=clock)
+    before = (await door.principal(HERE), await door.is_valid(ANONYMOUS))
+
+    await add(store)
+    trusted = await door.is_valid(ANONYMOUS)
+    clock.go_on(CACHE_TTL)
+    after = (await door.principal(HERE), await door.is_valid(ANONYMOUS))
+
+    assert before == (ANONYMOUS, True)
+    assert trusted
+    assert after == (None, False)
+    assert await configured(store.credentials, "")
+
+
+async def test_a_token_issuer_closes_the_door(store: Store, clock: Clock):
+    door = AnonymousAccess(store.credentials, issuer="idp.example", clock=clock)
+
+    assert await door.principal(HERE) is None
+    assert not await door.is_valid(ANONYMOUS)
+    assert await configured(store.credentials, "idp.example")
+
+
+async def test_revoking_the_last_key_does_not_open_it(
+    store: Store, door: AnonymousAccess, clock: Clock
+):
+    key, _ = make_key(name="ci", groups=(), grants=(), now=now())
+    await store.credentials.add(key)
+    await store.credentials.revoke(key.id, now())
+
+    assert await door.principal(HERE) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"host": "evil.example"},
+        {"host": "127.0.0.1.evil.example:8325"},
+        {"host": "127.0.0.1:8325", "origin": "https://evil.example"},
+        {"host": "127.0.0.1:8325", "origin": "null"},
+        {"host": "["},
+        {"host": "unix"},
+    ],
+)
+async def test_a_web_page_is_nobody(door: AnonymousAccess, headers: dict[str, str]):
+    """A form posts across origins, and a name may be made to point at this machine."""
+    assert await door.principal(presented(headers)) is None
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:80"]
+)
+async def test_this_machine_is_anybody_by_each_of_its_names(door: AnonymousAccess, host: str):
+    assert await door.principal(presented({"host": host, "origin": f"http://{host}"})) is ANONYMOUS
+
+
+@pytest.mark.parametrize("headers", [{}, {"host": "unix"}, {"host": "docker"}, {"host": "a.b:1"}])
+async def test_whoever_comes_by_a_unix_socket_is_of_this_machine(
+    door: AnonymousAccess, headers: dict[str, str]
+):
+    assert await door.principal(presented(headers, client=None)) is ANONYMOUS
+
+
+async def test_a_web_page_is_nobody_there_either(door: AnonymousAccess):
+    headers = {"host": "unix", "origin": "https://evil.example"}
+
+    assert await door.principal(presented(headers, client=None)) is None
+
+
+async def test_anybody_is_found_while_the_door_is_open(
+    store: Store, door: AnonymousAccess, clock: Clock
+):
+    before = await door.find("")
+    await add_key(store)
+    clock.go_on(CACHE_TTL)
+
+    assert before is ANONYMOUS
+    assert await door.find("") is None

@@ -1,0 +1,128 @@
+"""Listings: what a narrow screen leaves out, and what it never cuts."""
+
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from deploylog.cli.terminal.formatting import (
+    changeset_table,
+    deployment_table,
+    event_table,
+    stack_table,
+)
+from deploylog.cli.terminal.table import Column, Listing
+from deploylog.client import ChangesetState, DeploymentState, LoggedEvent, StackState
+from deploylog.deployments.catalog import Counts
+from deploylog.deployments.changeset import ChangeCounts
+
+ID = "0199a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+STATE = {"id": ID, "project": "acme", "stack": "web", "actor": "alice"}
+
+
+def deployments(**fields: object) -> Listing:
+    state = {"stack_id": ID, "status": "completed", "operation": "apply", **STATE, **fields}
+    return deployment_table([
+        DeploymentState(started=NOON, ended=NOON, counts=Counts(added=9), **state)  # type: ignore[arg-type]
+    ])  # fmt: skip
+
+
+def changesets(**fields: object) -> Listing:
+    state = {"status": "staged", "location": "every-action.json", **STATE, **fields}
+    return changeset_table([
+        ChangesetState(
+            destroy=False, tool="terraform", created=NOON, totals=ChangeCounts(create=1), **state  # type: ignore[arg-type]
+        )
+    ])  # fmt: skip
+
+
+def stacks(**fields: object) -> Listing:
+    state = {"project": "acme", "name": "web", **fields}
+    return stack_table([StackState(id=ID, created=NOON, **state)])  # type: ignore[arg-type]
+
+
+LISTINGS = {"deployments": deployments, "changesets": changesets, "stacks": stacks}
+
+
+def shown(listing: Listing, *, width: int, terminal: bool = True) -> list[str]:
+    console = Console(width=width, force_terminal=terminal, color_system=None, highlight=False)
+    with console.capture() as captured:
+        listing.print(console)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_a_row_fits_on_a_terminal_of_80_columns(name: str):
+    header, row = shown(LISTINGS[name](), width=80)
+
+    assert max(len(header), len(row)) <= 80
+    assert {ID, "acme", "web"} <= set(row.split())
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_an_id_is_whole_on_any_terminal(name: str):
+    assert any(ID in line for line in shown(LISTINGS[name](), width=20))
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_what_is_not_for_a_terminal_is_whole(name: str):
+    field = "name" if name == "stacks" else "stack"
+
+    lines = shown(LISTINGS[name](**{field: "x" * 500}), width=80, terminal=False)
+
+    assert len(lines) == 2
+    assert "x" * 500 in lines[1]
+
+
+def test_a_wide_terminal_shows_every_column():
+    header, row = shown(deployments(), width=200)
+
+    assert header.split() == [
+        "DEPLOYMENT", "PROJECT", "STACK", "STATUS", "STARTED", "ENDED", "OPERATION", "ACTOR",
+        "COUNTS",
+    ]  # fmt: skip
+    assert row.count("2026-11-21 12:00:00Z") == 2
+
+
+def test_minor_columns_go_first():
+    listing = Listing(Column(name="A", rank=2), Column(name="ID", rank=0), Column(name="B", rank=1))
+    listing.add("a" * 10, "i" * 10, "b" * 10)
+
+    assert shown(listing, width=22)[1] == f"{'i' * 10}  {'b' * 10}"
+
+
+def test_a_cell_is_broken_between_words():
+    listing = Listing(Column(name="ID", rank=0), Column(name="GRANTS", rank=1, wraps=True))
+    listing.add("i", "read:project/acme write:project/acme")
+
+    assert shown(listing, width=22) == [
+        "ID  GRANTS", "i   read:project/acme", "    write:project/acme"
+    ]  # fmt: skip
+
+
+def test_a_word_without_end_does_not_drive_its_column_out():
+    listing = Listing(Column(name="ID", rank=0), Column(name="SAID", rank=1, wraps=True))
+    listing.add("i", "x" * 100)
+
+    assert shown(listing, width=40)[1] == f"i   {'x' * 36}"
+
+
+def test_a_message_of_an_event_takes_the_lines_it_needs():
+    event = LoggedEvent(
+        id="1", source="s", type="deployment.log", time=NOON, message="many words " * 20
+    )
+
+    lines = shown(event_table([event]), width=80)
+
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines).split()).count("many words") == 20
+
+
+def test_a_style_stays():
+    listing = Listing(Column(name="STATUS", rank=0))
+
+    listing.add(Text("[failed]", style="red"))
+
+    assert shown(listing, width=80) == ["STATUS", "[failed]"]

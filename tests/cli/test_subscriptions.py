@@ -1,0 +1,297 @@
+"""``deploylog subscriptions`` and ``deliveries``, against the real service."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from cli.test_cli import NOWHERE, Cli, Ended
+from deploylog.auth.encryption import make_encryption_key, read_encryptor
+from deploylog.cli.terminal.formatting import attempt_table, screen
+from deploylog.client import AttemptState
+from deploylog.store.contract import Store
+from support.fake_server import FakeServer, fake_server
+from support.receivers import receiving, status
+from support.servers import Local, line, running
+from support.waiting import until
+
+URL = "https://hooks.example.com/very-secret"
+
+
+@pytest.fixture
+def sealing(tmp_path: Path) -> Path:
+    file = tmp_path / "sealing"
+    file.write_text(make_encryption_key())
+    return file
+
+
+@pytest.fixture
+async def server(store: Store, sealing: Path) -> AsyncIterator[Local]:
+    async with running(store, secret_key_file=str(sealing)) as server:
+        yield server
+
+
+@pytest.fixture
+def cli(server: Local, tmp_path: Path) -> Cli:
+    return Cli(tmp_path, server.url)
+
+
+async def added(cli: Cli, *options: str) -> str:
+    """The id of a new subscription."""
+    ended = await cli("subscriptions", "add", "ops", "--json", *(options or ("--url", URL)))
+    assert ended.code == 0, ended.err
+    return str(json.loads(ended.out)["id"])
+
+
+async def shown(cli: Cli, id: str) -> dict[str, object]:
+    ended = await cli("subscriptions", "show", id, "--json")
+    assert ended.code == 0, ended.err
+    return dict(json.loads(ended.out))
+
+
+async def given_up(store: Store, id: str, number: int) -> None:
+    """Wait until so many events are dead_lettered, and no more are tried."""
+
+    async def is_so() -> bool:
+        backlog = await store.deliveries.backlog(id)
+        return (backlog.dead_lettered, backlog.pending) == (number, 0)
+
+    await until(is_so)
+
+
+async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, server: Local):
+    ended = await cli(
+        "subscriptions", "add", "ops", "--url", URL, "--format", "cloudevents",
+        "--order", "per_deployment",
+        "--scope", "project/acme", "--scope", "state/acme", "--type", "deployment.*",
+        "--resource-name", "web", "--from", "start",
+    )  # fmt: skip
+
+    id, secret = re.fullmatch(r"id: (\S+)\nsecret: (whsec_\S+)\n", ended.out).groups()  # type: ignore[union-attr]
+    told = await shown(cli, id)
+    listed = await cli("subscriptions")
+    again = await cli("subscriptions", "show", id)
+    assert (ended.code, ended.err) == (0, "")
+    assert (told["order"], told["scopes"]) == ("per_deployment", ["project/acme", "state/acme"])
+    assert told["filter"] == {"type": ["deployment.*"], "resourcename": ["web"]}
+    assert re.search(
+        rf"{id} +ops +active +https://hooks.example.com/… +anonymous +0 +0 +0", listed.out
+    )
+    assert "target        webhook https://hooks.example.com/…\n" in again.out
+    assert "filter        type=deployment.* resourcename=web\n" in again.out
+    assert "state         active\n" in again.out
+    for output in (listed.out, again.out, json.dumps(told)):
+        assert secret not in output
+        assert "very-secret" not in output
+
+
+async def test_what_is_secret_is_read_from_files(cli: Cli, store: Store, sealing: Path):
+    folder = sealing.parent
+    (folder / "token").write_text("xoxb-1\n")
+    (folder / "own").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+
+    bot = await cli(
+        "subscriptions", "add", "bot", "--kind", "slack", "--token-file", "token", "--channel",
+        "#deploys", "--icon", ":rocket:", "--username", "Log",
+    )  # fmt: skip
+    given = await cli(
+        "subscriptions", "add", "own", "--url-file", "-", "--secret-file", "own",
+        stdin=f"{URL}\n".encode(),
+    )  # fmt: skip
+
+    seal = read_encryptor(str(sealing))
+    assert seal is not None
+    [first, second] = await store.subscriptions.list()
+    assert (bot.code, given.code) == (0, 0), (bot.err, given.err)
+    assert bot.out == f"id: {first.id}\n"
+    assert given.out == f"id: {second.id}\n"
+    assert json.loads(seal.open(first.target)) == {
+        "url": "", "token": "xoxb-1", "channel": "#deploys", "username": "Log",
+        "icon": ":rocket:",
+    }  # fmt: skip
+    assert json.loads(seal.open(second.target))["url"] == URL
+    assert seal.open(second.secrets[0].sealed).startswith("whsec_MfKQ")
+    assert first.shown == "slack #deploys"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "give --url or --url-file, or of a Slack bot --token-file"),
+        (("--url", URL, "--url-file", "-"), "give either --url or --url-file"),
+        (("--url-file", "missing"), "cannot read missing: No such file or directory"),
+        (("--url-file", "-"), "there is nothing in -"),
+        (("--url", URL, "--kind", "sms"), "'sms' is not one of 'webhook', 'slack'."),
+        (("--url", URL, "--order", "x"), "'x' is not one of 'strict', 'per_deployment'."),
+    ],
+)
+async def test_what_cannot_be_meant_is_a_usage_error(
+    cli: Cli, store: Store, options: tuple[str, ...], said: str
+):
+    ended = await cli("subscriptions", "add", "ops", *options)
+
+    assert ended.code == 2
+    assert said in ended.err
+    assert await store.subscriptions.list() == []
+
+
+async def test_what_the_service_refuses_is_told_in_one_line(cli: Cli):
+    ended = await cli("subscriptions", "add", "ops", "--url", "http://10.0.0.1/very-secret")
+    missing = await cli("subscriptions", "show", "x")
+
+    assert ended.code == 1
+    assert ended.err == (
+        "deploylog: the address is not public, and delivery_allowed_networks does not include it\n"
+    )
+    assert missing.code == 1
+    assert missing.err == "deploylog: there is no subscription with the id 'x'\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("subscriptions", "show"),
+        ("subscriptions", "test"),
+        ("deliveries", "list"),
+        ("wait",),
+    ],
+)
+async def test_an_empty_id_as_of_a_variable_not_set_is_a_usage_error(
+    cli: Cli, command: tuple[str, ...]
+):
+    ended = await cli(*command, "")
+
+    assert ended.code == 2
+    assert "it is empty" in ended.err
+
+
+async def test_a_subscription_is_changed_paused_resumed_and_deleted(cli: Cli, server: Local):
+    id = await added(cli, "--url", URL, "--type", "a", "--scope", "project/acme")
+
+    changed = await cli(
+        "subscriptions", "change", id, "--name", "all", "--url", "https://other.example/x",
+        "--type", "b", "--order", "per_deployment",
+    )  # fmt: skip
+    after = await shown(cli, id)
+    paused = await cli("subscriptions", "pause", id)
+    waiting = await cli("subscriptions", "show", id)
+    resumed = await cli("subscriptions", "resume", id)
+    active = await shown(cli, id)
+    deleted = await cli("subscriptions", "delete", id)
+    left = await cli("subscriptions", "list", "--json")
+
+    assert [e.code for e in (changed, paused, resumed, deleted, left)] == [0] * 5
+    assert "name          all\n" in changed.out
+    assert (after["target"], after["order"]) == ("https://other.example/…", "per_deployment")
+    assert (after["filter"], after["scopes"]) == ({"type": ["b"]}, ["project/acme"])
+    assert "state         paused: paused by anonymous\n" in waiting.out
+    assert active["state"] == "active"
+    assert left.out == ""
+
+
+async def test_a_secret_is_replaced_and_printed_once(cli: Cli):
+    id = await added(cli)
+
+    drawn = await cli("subscriptions", "rotate-secret", id, "--overlap", "60")
+    alone = await cli("subscriptions", "rotate-secret", id, "--overlap", "0", "--json")
+    told = await cli("subscriptions", "show", id)
+
+    assert re.fullmatch(rf"id: {id}\nsecret: whsec_\S+\n", drawn.out)
+    assert json.loads(alone.out)["secret"].startswith("whsec_")
+    assert len(json.loads(alone.out)["secrets"]) == 1
+    assert re.search(r"signed +since 2\S+ \S+Z\n", told.out)
+    assert "whsec_" not in told.out
+
+
+async def test_deliveries_are_listed_and_events_sent_again(
+    store: Store, sealing: Path, tmp_path: Path
+):
+    networks, refused = "127.0.0.0/8", status(400, body=b"no_text")
+    sealed = {"secret_key_file": str(sealing), "delivery_allowed_networks": networks}
+    async with receiving(refused, refused) as receiver, running(store, **sealed) as server:
+        cli = Cli(tmp_path, server.url)
+        id = await added(cli, "--kind", "slack", "--url", receiver.url)
+        [event, other] = await server.append([line(), line()])
+        await given_up(store, id, 2)
+
+        table = await cli("deliveries", "list", id, "--limit", "1")
+        lines = await cli("deliveries", "list", id, "--before", "2", "--json")
+        dead_lettered = await cli("deliveries", "dead-letters", id)
+        later = await cli("deliveries", "dead-letters", id, "--after", "1", "--json")
+        one = await cli("deliveries", "redeliver", id, "--event", event)
+        await given_up(store, id, 1)
+        all_ = await cli("deliveries", "redeliver", id, "--since", "-1h")
+        await given_up(store, id, 0)
+        left = await cli("deliveries", "dead-letters", id, "--json")
+
+    [_, row] = table.out.splitlines()
+    assert re.search(rf"Z +{other} +dead_lettered +400 +\d+ +Slack answers 400: no_text", row)
+    assert [json.loads(text)["event"] for text in lines.out.splitlines()] == [event]
+    assert re.search(rf"{event} +1 +1 .*Z +Slack answers 400: no_text", dead_lettered.out)
+    assert [json.loads(text)["position"] for text in later.out.splitlines()] == ["2"]
+    assert (one.out, all_.out, left.out) == ("redelivering 1\n", "redelivering 1\n", "")
+
+
+def test_what_a_receiver_says_does_not_control_the_terminal():
+    attempted = AttemptState(
+        event="e", position="1", started=datetime.now(UTC), latency_ms=1, result="failed",
+        error="no\x1b[2J",
+    )  # fmt: skip
+
+    with (console := screen()).capture() as shown:
+        attempt_table([attempted]).print(console)
+
+    assert "no\ufffd[2J" in shown.get()
+
+
+@pytest.mark.parametrize(
+    ("attempted", "ended"),
+    [
+        ({"result": "delivered", "status": 204}, Ended(0, "delivered: 204 after 12 ms\n", "")),
+        (
+            {"result": "failed", "status": 500},
+            Ended(1, "", "deploylog: not delivered: the receiver answered 500\n"),
+        ),
+        (
+            {"result": "failed", "error": "connection refused"},
+            Ended(1, "", "deploylog: not delivered: connection refused\n"),
+        ),
+    ],
+)
+async def test_a_test_says_how_it_went(tmp_path: Path, attempted: dict[str, object], ended: Ended):
+    async def tested(server: FakeServer, request: web.Request) -> web.Response:
+        assert request.path == "/log/v1/subscriptions/s1/test"
+        fixed = {"event": "e", "position": "0", "started": "2026-11-26T00:00:00Z"}
+        return web.json_response(fixed | {"latency_ms": 12} | attempted)
+
+    async with fake_server() as server:
+        server.script.append(tested)
+
+        assert await Cli(tmp_path, server.url)("subscriptions", "test", "s1") == ended
+
+
+@pytest.mark.parametrize("options", [(), ("--event", "x", "--since", "-1h")])
+async def test_what_is_sent_again_is_said_in_one_way(cli: Cli, options: tuple[str, ...]):
+    ended = await cli("deliveries", "redeliver", "x", *options)
+
+    assert ended.code == 2
+    assert "give either --event or --since" in ended.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("subscriptions",),
+        ("subscriptions", "add", "ops", "--url", URL),
+        ("subscriptions", "test", "x"),
+        ("deliveries", "list", "x"),
+    ],
+)
+async def test_who_gets_no_answer_exits_75(tmp_path: Path, command: tuple[str, ...]):
+    ended = await Cli(tmp_path, NOWHERE)(*command)
+
+    assert ended.code == 75

@@ -1,0 +1,74 @@
+"""Following: how many streams a principal may have, and how they are ended."""
+
+import msgspec
+import pytest
+
+from deploylog.errors import TooMany
+from deploylog.events.access import ALL, ANONYMOUS, Principal
+from deploylog.events.hub import Hub, StreamFilter
+from deploylog.events.scope import ROOT
+from deploylog.events.store import Query
+from deploylog.events.streams import RETRY_SECONDS, OpenStreams
+
+ANN, BOB = Principal(name="ann", id="1"), Principal(name="bob", id="2")
+
+EVERYTHING = StreamFilter(scope=ROOT, filter=Query().filter, visibility=ALL)
+
+
+def test_each_principal_may_have_so_many_at_a_time(hub: Hub):
+    followers = OpenStreams(most=2)
+
+    with (
+        hub.reader(EVERYTHING, after=0) as one,
+        hub.reader(EVERYTHING, after=0) as two,
+        hub.reader(EVERYTHING, after=0) as three,
+    ):
+        with followers.following(ANN, one), followers.following(ANN, two):
+            with followers.following(BOB, three):
+                pass
+            with pytest.raises(TooMany) as raised, followers.following(ANN, three):
+                pass
+        with followers.following(ANN, one):
+            pass
+
+    assert raised.value.retry_after == RETRY_SECONDS
+    assert followers.principals == set()
+
+
+async def test_a_new_token_gives_nobody_more_streams(hub: Hub):
+    followers = OpenStreams(most=1)
+    renewed = msgspec.structs.replace(ANN, expires=1)
+
+    with (
+        hub.reader(EVERYTHING, after=0) as one,
+        hub.reader(EVERYTHING, after=0) as two,
+        followers.following(ANN, one),
+    ):
+        with pytest.raises(TooMany), followers.following(renewed, two):
+            pass
+
+        assert followers.principals == {ANN}
+
+
+async def test_ending_ends_the_streams_of_that_principal_only(hub: Hub):
+    followers = OpenStreams(most=2)
+
+    with (
+        hub.reader(EVERYTHING, after=0) as ann,
+        hub.reader(EVERYTHING, after=0) as bob,
+        followers.following(ANN, ann),
+        followers.following(BOB, bob),
+    ):
+        assert followers.principals == {ANN, BOB}
+        followers.end(ANN)
+
+        assert await ann.next() is None
+        assert not bob._closed
+
+
+def test_to_end_the_streams_of_somebody_who_has_none_is_nothing(hub: Hub):
+    followers = OpenStreams(most=2)
+
+    followers.end(ANONYMOUS)
+
+    assert followers.principals == set()

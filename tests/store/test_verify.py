@@ -1,0 +1,199 @@
+"""``deploylog verify``: whatever is wrong in a store has its line, and what is right has none."""
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from deploylog.store import verify_store
+from deploylog.store.contract import Finding, Store, Verified
+from support.factories import OpenStoreAgain, deployment_event, new_event, new_events, stack_created
+from support.servers import Local, running
+
+SCOPE = "project/acme/stack/stack-1/deployment/deployment-1"
+
+
+@pytest.fixture
+async def server(store: Store) -> AsyncIterator[Local]:
+    async with running(store) as server:
+        yield server
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+async def fill(store: Store) -> None:
+    """A stack with a deployment, resources, releases for groups, and events with ids."""
+    await store.log.append([stack_created()])
+    await store.log.append([deployment_event("deployment.started")])
+    await store.log.append(
+        new_events(20, type="resource.create.completed", scopes=(SCOPE,), resource="web")
+    )
+    await store.log.append([deployment_event("deployment.completed", message="done")])
+    await store.log.append(new_events(5, scopes=("inventory/ip/ia",), groups=("a", "b")))
+    await store.log.append([new_event(scopes=("project/acme", "image/base"))])
+
+
+def execute(file: Path, *statements: str) -> None:
+    connection = apsw.Connection(str(file))
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+def verified(file: Path) -> tuple[list[str], Verified]:
+    findings: list[Finding] = []
+    result = verify_store(f"sqlite:///{file}", found=findings.append, progress=lambda *_: None)
+    return [f"{each.part} {each.where}" for each in findings], result
+
+
+async def test_a_store_in_use_is_in_order(server: Local, store: Store, file: Path):
+    await fill(store)
+
+    findings, result = verified(file)
+
+    assert findings == []
+    assert (result.events, result.unchecked, result.compared) == (29, 0, 2)
+
+
+WRONG = {
+    "content": ("UPDATE events SET message = 'x' WHERE position = 4", "event 4"),
+    "encoding": ("UPDATE events SET message = CAST(x'ff' AS TEXT) WHERE position = 4", "event 4"),
+    "no checksum": ("UPDATE events SET checksum = NULL WHERE position = 4", "event 4"),
+    "a posting too few": ("DELETE FROM postings WHERE position = 4 AND scope_id = 3", "posting 4"),
+    "a posting too many": ("INSERT INTO postings VALUES (1, 28)", "posting 28"),
+    "a posting of nothing": ("INSERT INTO postings VALUES (1, 999)", "posting 999"),
+    "a scope gone": ("DELETE FROM scopes WHERE path = 'image/base'", "posting 29"),
+    "a group too few": ("DELETE FROM event_groups WHERE position = 25", "group 25"),
+    "a group too many": ("INSERT INTO event_groups VALUES ('c', 25)", "group 25"),
+    "a narrow span": ("UPDATE spans SET latest = earliest - 1", "span 1"),
+    "a count": ("UPDATE deployments SET added = 7", "deployment deployment-1"),
+    "a status": ("UPDATE deployments SET status = 'failed'", "deployment deployment-1"),
+    "a deployment gone": ("DELETE FROM deployments", "deployment deployment-1"),
+    "a stack's name": ("UPDATE stacks SET name = 'other'", "stack stack-1"),
+    "a stack of nothing": (
+        "INSERT INTO stacks VALUES ('s', 'acme', 's', 1, NULL, '[]', '[]')",
+        "stack s",
+    ),
+    "a head too low": ("UPDATE log SET head = 20", "log 29"),
+    "a floor too high": ("UPDATE log SET floor = 3", "log 1"),
+    "a request's positions": ("INSERT INTO requests VALUES ('k', x'00', '[', 1)", "request k"),
+    "an index": (
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, '(type)',"
+        " '(source)') WHERE name = 'events_type'; PRAGMA writable_schema = RESET",
+        "file integrity_check",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "expected"), WRONG.values(), ids=WRONG)
+async def test_what_is_wrong_is_named(store: Store, file: Path, statement: str, expected: str):
+    await fill(store)
+    execute(file, statement)
+
+    findings, result = verified(file)
+
+    assert expected in findings
+    assert result.findings == len(findings)
+
+
+async def test_an_event_that_is_recorded_twice_is_named(store: Store, file: Path):
+    await store.log.append(new_events(2))
+    execute(
+        file,
+        "UPDATE events SET producer_id = 'twice', checksum = NULL",
+        "UPDATE log SET unchecked = head",
+    )
+
+    findings, _ = verified(file)
+
+    assert "identity 2" in findings
+
+
+async def test_what_is_no_longer_retained_is_not_compared(store: Store, file: Path):
+    await fill(store)
+    await store.log.prune(2**62)
+    await store.log.append([stack_created("later", id="stack-2")])
+
+    findings, result = verified(file)
+
+    assert findings == []
+    assert (result.events, result.compared, result.not_compared) == (1, 1, 2)
+
+
+async def test_events_of_old_are_named_as_unchecked_and_not_as_wrong(store: Store, file: Path):
+    await fill(store)
+    execute(file, "UPDATE events SET checksum = NULL", "UPDATE log SET unchecked = head")
+
+    findings, result = verified(file)
+
+    assert findings == []
+    assert result.unchecked == 29
+
+
+def lose_page(file: Path) -> None:
+    """Overwrite one that holds events."""
+    connection = apsw.Connection(str(file))
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    sql = "SELECT pageno FROM dbstat WHERE name = 'events' AND pagetype = 'leaf'"
+    (page,) = connection.execute(sql).fetchall()[3]
+    connection.close()
+    content = bytearray(file.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    file.write_bytes(content)
+
+
+async def test_a_page_of_the_file_that_is_lost_is_named(open_again: OpenStoreAgain, file: Path):
+    async with open_again() as store:
+        await store.log.append(new_events(200, message="x" * 500))
+    lose_page(file)
+
+    findings, result = verified(file)
+
+    assert {"file integrity_check", "file content"} <= set(findings)
+    assert result.findings == len(findings)
+
+
+def run(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "deploylog", "verify", "--store", f"sqlite:///{file}"]
+    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
+
+
+async def test_the_command_says_a_line_a_finding_and_its_exit_code(store: Store, file: Path):
+    await fill(store)
+    right = run(file)
+    execute(file, "UPDATE events SET message = 'x' WHERE position = 4")
+
+    wrong, as_json = run(file), run(file, "--json")
+
+    assert (right.returncode, right.stdout) == (
+        0,
+        "29 events verified; 2 stacks and deployments compared with their events; 0 findings\n",
+    )
+    assert wrong.returncode == as_json.returncode == 1
+    assert wrong.stdout.splitlines()[0] == (
+        "event 4: its content is not what was recorded: the checksum differs"
+    )
+    assert json.loads(as_json.stdout.splitlines()[0])["where"] == "4"
+
+
+async def test_a_store_that_nobody_has_open_is_verified(open_again: OpenStoreAgain, file: Path):
+    async with open_again() as store:
+        await fill(store)
+
+    findings, result = verified(file)
+
+    assert (findings, result.events) == ([], 29)
+
+
+def test_a_store_that_is_not_there_is_not_made(file: Path):
+    answer = run(file)
+
+    assert answer.returncode == 2
+    assert not file.exists()
