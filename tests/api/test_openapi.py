@@ -35,7 +35,7 @@ JSON_OPERATIONS = {
     if any(body.media.endswith(JSON_ENDS) for body in each.answers)
 }
 
-#: Those that need a message of AWS's: see ``tests/dialects/native/test_ingest.py``.
+#: Those that need a message of AWS's: see ``tests/api/native/test_ingest.py``.
 ELSEWHERE = {"ingestSns", "ingestEventBridge"}
 
 

@@ -71,7 +71,7 @@ class KnownCertificate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnsTopics:
-    """See ``dialects.parts.Topics``."""
+    """See ``api.context.Topics``."""
 
     def __init__(
         self,

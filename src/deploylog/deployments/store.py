@@ -56,7 +56,7 @@ class Changesets(Protocol):
     """Change sets, and their changes.
 
     Here they begin. The event that ends one ends it here, too, in the same transaction: see
-    ``catalogue.ChangesetEnded``.
+    ``projection.ChangesetEnded``.
     """
 
     async def add(

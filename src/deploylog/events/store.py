@@ -114,7 +114,7 @@ class EventLog(Protocol):
         deployment starts in an unknown stack.
 
         A deployment that ends records one event more, in the same commit and not in the
-        answer: what it did to its state, see ``catalogue.state_event``.
+        answer: what it did to its state, see ``deployments.projection.state_event``.
         """
         ...
 

@@ -1,8 +1,7 @@
-"""What a store is: the log, the catalogue and the change sets kept with it, the subscriptions, and
-the credentials.
+"""What a store is: the contracts of every room together, in one place.
 
-These docstrings are the contract; ``tests/store/test_conformance.py`` is its proof. A backend
-is done when it passes.
+Each room's ``store.py`` has its contract. Their docstrings are binding, and
+``tests/store/test_conformance.py`` is the proof: a backend is done when it passes.
 """
 
 import os
