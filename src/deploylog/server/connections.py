@@ -9,12 +9,18 @@ import resource
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any, Literal, cast
 
 import httptools
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from deploylog.server.settings import Settings
@@ -30,6 +36,9 @@ LINGER_SECONDS = 1.0
 
 #: Requests that one connection may send ahead of the answers.
 MOST_PIPELINED = 256
+
+#: Connections that are weighed before one is evicted.
+_MOST_WEIGHED = 64
 
 #: Bytes of a body that must arrive in each ``body_seconds``.
 LEAST_BYTES = 1024
@@ -219,10 +228,15 @@ class Connections:
             self._report_due = now + REPORT_SECONDS
 
     def _evict(self) -> bool:
-        """Close the connection that has waited longest without a request; whether there was one."""
+        """Close the connection that has waited longest without a request; whether there was one.
+
+        One whose answer is still being read has to wait for its turn: closing it would take long.
+        """
         for waiting in (self._silent, self._idle):
-            if waiting:
-                oldest = next(iter(waiting))
+            for oldest in list(islice(waiting, _MOST_WEIGHED)):
+                if oldest.has_unsent:
+                    waiting[oldest] = waiting.pop(oldest)
+                    continue
                 self.leave(oldest)
                 oldest.end("evicted")
                 return True
@@ -259,7 +273,13 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._discarded = 0
         self._unsent = 0
+        #: Nothing more is parsed: what comes is dropped.
         self._has_ended = False
+        #: What is being answered, which may be before ``cycle``: the last that was received.
+        self._running: RequestResponseCycle | None = None
+        self._keeps_alive = True
+        #: The last answer is sent, and the rest of its request is dropped before we close.
+        self._is_parting = False
 
     # The transport's side
 
@@ -274,7 +294,15 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._all.leave(self)
+        if self._running is not None:
+            # uvicorn informs only the last of several requests.
+            _disconnect(self._running)
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Close, after the answer that is under way."""
+        self._keeps_alive = False
+        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Parse a piece of a request."""
@@ -290,6 +318,8 @@ class Connection(HttpToolsProtocol):
             # It is answered as if nothing else was asked for.
             pass
         except httptools.HttpParserError as error:
+            if self._has_ended:
+                return
             refusal = error.__context__
             self.end(refusal.reason if isinstance(refusal, _Refusal) else "malformed")
             return
@@ -324,9 +354,14 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: somebody answers it."""
-        if len(self.pipeline) >= MOST_PIPELINED:
+        if self._has_ended or len(self.pipeline) >= MOST_PIPELINED:
             raise _Refusal("pipelined")
         super().on_headers_complete()
+        self._keeps_alive = self.cycle.keep_alive
+        if self.expect_100_continue:
+            self._await_expected()
+        if not self.cycle.keep_alive:
+            self.cycle.transport = cast("asyncio.Transport", _Parting(self))
         self._moved = self._has_asked = True
         self._receiving, self._since = "body", self.loop.time()
         self._all.busy(self)
@@ -335,6 +370,8 @@ class Connection(HttpToolsProtocol):
         """A piece of the body, which nobody may want any more."""
         self._moved = True
         self._body_bytes += len(body)
+        if self.expect_100_continue:
+            self._receive_expected()
         if self.cycle.response_complete:
             self._discarded += len(body)
             if self._discarded > self._limits.discarded_bytes:
@@ -345,7 +382,27 @@ class Connection(HttpToolsProtocol):
         """The request is whole."""
         self._moved = True
         self._receiving, self._since = "nothing", self.loop.time()
+        if self.expect_100_continue:
+            self._receive_expected()
         super().on_message_complete()
+        if self._is_parting:
+            self._has_ended = True
+            self.transport.close()
+
+    def _await_expected(self) -> None:
+        """A client that is refused before it sends its body may never send it: what it sends next
+        would be taken for the body, so the refusal has to be the last answer.
+        """
+        self.cycle.keep_alive = False
+        if self.parser.get_http_version() == "1.0":
+            # It does not know of answers that are none.
+            self.cycle.waiting_for_100_continue = False
+
+    def _receive_expected(self) -> None:
+        """The body comes, asked for or not."""
+        self.expect_100_continue = self.cycle.waiting_for_100_continue = False
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = self._keeps_alive
 
     # The answer's side
 
@@ -358,23 +415,22 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
+            if self.pipeline:
+                # What is read ahead of the answers is bounded.
+                self.flow.pause_reading()
+        self._since = self.loop.time()
         if self.cycle.response_complete:
-            self._since = self.loop.time()
             self._all.idle(self)
-        elif self.pipeline:
-            # What is read ahead of the answers is bounded.
-            self.flow.pause_reading()
 
     def check(self, now: float) -> None:
         """End the connection when it waits for its client for too long."""
         if self.transport.is_closing():
             self._check_unsent(now)
+        elif self._running is not None and self._is_answering:
+            self._check_answering(self._running, now)
         elif self._has_ended:
             if now - self._since >= LINGER_SECONDS:
                 self.transport.close()
-        elif self._is_answering:
-            if self._receiving == "body" and not self.cycle.response_started:
-                self._check_body(now)
         elif self._receiving == "body":
             self._check_body(now)
         elif self._receiving == "head" or not self._has_asked:
@@ -384,8 +440,24 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     @property
+    def has_unsent(self) -> bool:
+        """Whether some of an answer is not sent, as its client has not read what was before."""
+        return bool(self.transport.get_write_buffer_size())
+
+    @property
     def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        running = self._running
+        return running is not None and not (running.response_complete or running.disconnected)
+
+    def _check_answering(self, running: RequestResponseCycle, now: float) -> None:
+        """An answer has no limit of time once it has begun: it may be a stream."""
+        if running.response_started:
+            return
+        if self.flow.write_paused:
+            # Nobody reads the answers before it.
+            self._check_unsent(now)
+        elif self._receiving == "body" and not self.pipeline:
+            self._check_body(now)
 
     def _check_body(self, now: float) -> None:
         """A body must move, unless we are the ones who do not read it."""
@@ -397,7 +469,7 @@ class Connection(HttpToolsProtocol):
             self._since, self._body_bytes = now, 0
 
     def _check_unsent(self, now: float) -> None:
-        """What is closed still sends its answer, while its client reads some of it."""
+        """What is not sent has to become less: its client reads some of it."""
         unsent = self.transport.get_write_buffer_size()
         if unsent != self._unsent:
             self._unsent, self._since = unsent, now
@@ -407,22 +479,76 @@ class Connection(HttpToolsProtocol):
     def end(self, reason: Reason) -> None:
         """Refuse what the client sends, answer if it can be answered, and close."""
         self._all.refuse(reason)
+        if self._is_answering and (self._receiving != "body" or self.pipeline):
+            self._end_after_answers()
+            return
         answer = _ANSWERS.get(reason)
         is_silent = self._receiving == "nothing" and reason == "header_timeout"
-        # An answer in the middle of another one would be taken for a part of it.
-        has_begun = self._is_answering and (self.cycle.response_started or bool(self.pipeline))
+        # An answer in the middle of another one would be taken for a part of it, and one after it
+        # for the answer to what is asked next.
+        has_begun = self._receiving == "body" and self.cycle.response_started
         if answer is None or is_silent or has_begun or self._has_ended:
             self.transport.close()
             return
-        if self._is_answering:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        if self._running is not None and self._is_answering:
+            _disconnect(self._running)
         self._has_ended, self._since = True, self.loop.time()
         self.transport.write(_render(*answer))
         if reason.startswith("connections"):
             self.transport.close()
         else:
             self.transport.write_eof()
+
+    def _end_after_answers(self) -> None:
+        """Drop what the client sends from here on, answer what came whole before, and close.
+
+        A refusal would be taken for the answer to a request before the one that is at fault.
+        """
+        if self._receiving == "body":
+            self.pipeline.popleft()
+        last = self.pipeline[0][0] if self.pipeline else self._running
+        assert last is not None
+        last.keep_alive = False
+        last.transport = cast("asyncio.Transport", _Parting(self))
+        self.cycle, self._has_ended = last, True
+
+    def part(self) -> None:
+        """Close, as the last answer was sent, or torn off.
+
+        A client that is still sending would see a reset in place of the answer.
+        """
+        if self.transport.is_closing() or not self.cycle.response_complete:
+            self.transport.close()
+        elif self._has_ended:
+            self._since = self.loop.time()
+            self.transport.write_eof()
+        elif self._receiving == "body":
+            self._is_parting = True
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+
+class _Parting:
+    """The transport, as an answer sees it after which its connection is closed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        self._connection.part()
+
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    """Inform what is answering that its client is gone."""
+    cycle.disconnected = True
+    cycle.message_event.set()
 
 
 def _render(status: int, message: str) -> bytes:
