@@ -337,6 +337,46 @@ async def test_a_refused_upload_on_a_closing_connection_is_no_reset(patient: Loc
     assert head.startswith(b"HTTP/1.1 405 ")
 
 
+@pytest.mark.parametrize("is_split", [True, False])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+async def test_an_offer_of_http_2_leaves_the_body_alone(
+    patient: Local, framing: str, is_split: bool
+):
+    """curl and Java's client offer it with the first request that they send."""
+    body = json_lines(2)
+    framed = {
+        "length": (b"Content-Length: %d" % len(body), body),
+        "chunks": (b"Transfer-Encoding: chunked", b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)),
+    }
+    header, sent = framed[framing]
+    head = (
+        b"POST /log/v1/events HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/x-ndjson\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n" + header + b"\r\n\r\n"
+    )
+    async with connected(patient.port) as peer:
+        if is_split:
+            await peer.send(head)
+            await until(lambda: any(c._receiving == "body" for c in patient.connections._open))
+            await peer.send(sent + GET + b"\r\n")
+        else:
+            await peer.send(head + sent + GET + b"\r\n")
+        statuses = [await peer.status(), await peer.status()]
+
+    assert statuses == [201, 200]
+    assert len((await patient.get(EVENTS)).ids) == 2
+
+
+async def test_requests_behind_an_offer_of_another_protocol_are_answered(patient: Local):
+    offer = GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+    async with connected(patient.port) as peer:
+        await peer.send(offer + GET + b"\r\n" + offer)
+        statuses = [await peer.status() for _ in range(3)]
+
+    assert statuses == [200] * 3
+
+
 async def test_a_stream_ends_with_its_client_though_requests_wait_behind_it(store: Store):
     async with running(store, heartbeat_seconds=0.1) as server:
         async with connected(server.port) as peer:

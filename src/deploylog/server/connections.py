@@ -43,6 +43,9 @@ _MOST_WEIGHED = 64
 #: Bytes of a body that must arrive in each ``body_seconds``.
 LEAST_BYTES = 1024
 
+#: Headers that say where a body ends.
+_FRAMING = (b"content-length", b"transfer-encoding")
+
 #: The most open files that the service asks for, and the most connections that it takes of itself.
 _MOST_FILES = 65_536
 _MOST_CONNECTIONS = 16_384
@@ -278,6 +281,7 @@ class Connection(HttpToolsProtocol):
         #: What is being answered, which may be before ``cycle``: the last that was received.
         self._running: RequestResponseCycle | None = None
         self._keeps_alive = True
+        self._is_reparsing = False
         #: The last answer is sent, and the rest of its request is dropped before we close.
         self._is_parting = False
 
@@ -313,10 +317,7 @@ class Connection(HttpToolsProtocol):
             return
         self._moved = False
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # It is answered as if nothing else was asked for.
-            pass
+            self._feed(data)
         except httptools.HttpParserError as error:
             if self._has_ended:
                 return
@@ -325,22 +326,52 @@ class Connection(HttpToolsProtocol):
             return
         self._unparsed = 0 if self._moved else self._unparsed + len(data)
 
+    def _feed(self, data: bytes) -> None:
+        """Parse it all: a request that asks for another protocol is answered in this one."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                if self._receiving == "body":
+                    self._parse_body()
+
+    def _parse_body(self) -> None:
+        """Make a parser that expects the body of the request whose head is parsed.
+
+        The one that parsed the head skips the body, as it would be in the other protocol. Clients
+        that offer HTTP/2 (``Upgrade: h2c``) send it in this one.
+        """
+        framing = [b"%s: %s\r\n" % header for header in self.headers if header[0] in _FRAMING]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._is_reparsing = True
+        self.parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
+        self._is_reparsing = False
+
     # The parser's side
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._is_reparsing:
+            return
         super().on_message_begin()
         self._receiving, self._since = "head", self.loop.time()
         self._head_bytes = self._body_bytes = self._discarded = 0
 
     def on_url(self, url: bytes) -> None:
         """Some of the target."""
+        if self._is_reparsing:
+            return
         self.url += url
         if len(self.url) > self._limits.target_bytes:
             raise _Refusal("target_length")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or what follows a body as one."""
+        if self._is_reparsing:
+            return
         self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes + len(self.url) > self._most_head_bytes:
             raise _Refusal("header_length")
@@ -354,6 +385,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: somebody answers it."""
+        if self._is_reparsing:
+            return
         if self._has_ended or len(self.pipeline) >= MOST_PIPELINED:
             raise _Refusal("pipelined")
         super().on_headers_complete()
@@ -381,6 +414,8 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._moved = True
+        if self.parser.should_upgrade() and self._has_body:
+            return
         self._receiving, self._since = "nothing", self.loop.time()
         if self.expect_100_continue:
             self._receive_expected()
@@ -388,6 +423,10 @@ class Connection(HttpToolsProtocol):
         if self._is_parting:
             self._has_ended = True
             self.transport.close()
+
+    @property
+    def _has_body(self) -> bool:
+        return any(name in _FRAMING and value != b"0" for name, value in self.headers)
 
     def _await_expected(self) -> None:
         """A client that is refused before it sends its body may never send it: what it sends next
