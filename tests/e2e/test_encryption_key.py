@@ -92,6 +92,18 @@ async def test_a_default_service_keeps_subscriptions(url: str, key: KeyFile):
     assert key.neighbours <= {"log.db", "log.db-wal", "log.db-shm"}
 
 
+async def test_a_key_is_created_though_api_keys_were_added_before(
+    url: str, key: KeyFile, tmp_path: Path
+):
+    admin = {"X-Escape-Token": Keys(tmp_path)("add", "admin", "--grant", "admin:/").out.strip()}
+
+    async with spawned(url) as service:
+        status = await put(service, **admin)
+
+    assert status == 200
+    assert key.exists
+
+
 async def test_a_lost_key_is_not_replaced(url: str, key: KeyFile):
     async with spawned(url) as service:
         assert await put(service) == 200

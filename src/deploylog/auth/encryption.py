@@ -58,6 +58,8 @@ def _link_new(file: Path, content: bytes) -> bool:
     descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:
         with os.fdopen(descriptor, "wb") as opened:
+            # A umask may have taken the owner's rights as well.
+            os.fchmod(descriptor, 0o600)
             opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())

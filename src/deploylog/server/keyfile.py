@@ -22,8 +22,16 @@ async def with_key_file(settings: Settings, store: Store, *, file: Path) -> Sett
         return settings
     if not await asyncio.to_thread(file.exists):
         # A new key would open none of what is there, and hide that the right one is missing.
-        if await store.credentials.list() or await store.subscriptions.list():
+        if await _has_encrypted(store):
             return settings
         if create_key_file(file):
             _LOGGER.info("created the encryption key %s: back it up, apart from the store", file)
     return msgspec.structs.replace(settings, secret_key_file=str(file))
+
+
+async def _has_encrypted(store: Store) -> bool:
+    """Whether the store has a secret that some key encrypted. Those of API keys are hashed."""
+    credentials = await store.credentials.list()
+    if any(credential.kind != "key" for credential in credentials):
+        return True
+    return bool(await store.subscriptions.list())
