@@ -65,6 +65,27 @@ async def test_a_query_does_not_wait_for_the_crowd_of_another_caller(readers: Re
     assert kinds == {QueryTooExpensive, TooMany}
 
 
+async def test_a_caller_whose_queries_end_as_its_next_gives_up_was_still_in_its_own_way(
+    tmp_path: Path,
+):
+    connect(tmp_path / "log.db").close()
+    readers = Readers(tmp_path / "log.db", query_seconds=0)
+    turns = readers.queries._turns
+    while not turns.is_full("ann"):
+        await turns.take("ann")
+    held = turns.held
+    waiting = asyncio.create_task(readers.queries.run(endless, caller="ann"))
+    await asyncio.sleep(0)
+
+    for _ in range(held):
+        turns.give("ann")
+
+    with pytest.raises(TooMany):
+        await waiting
+    assert turns.held == 0
+    readers.close()
+
+
 async def test_a_query_whose_caller_leaves_is_stopped(tmp_path: Path):
     connect(tmp_path / "log.db").close()
     readers = Readers(tmp_path / "log.db", query_seconds=3600)

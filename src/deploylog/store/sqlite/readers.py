@@ -111,11 +111,13 @@ class Pool:
         )
 
     async def _take_turn(self, caller: str) -> None:
+        # Asked before the wait, too: its queries may end in the very moment that this one gives up.
+        was_full = self._turns.is_full(caller)
         try:
             async with asyncio.timeout(self._seconds):
                 await self._turns.take(caller)
         except TimeoutError as error:
-            if self._turns.is_full(caller):
+            if was_full or self._turns.is_full(caller):
                 raise TooMany("too many of your queries are running; try again later") from error
             raise StoreUnavailable("too many queries are running; try again later") from error
 
