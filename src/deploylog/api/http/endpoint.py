@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploylog.api.context import Handler
 from deploylog.api.http.body import ReplayableBody
+from deploylog.api.http.event_stream import wait_for_disconnect
 from deploylog.auth.authentication import Authentication, RequestCredentials
 from deploylog.errors import DeploylogError, MethodNotAllowed
 from deploylog.events.access import Principal
@@ -144,16 +145,11 @@ async def _answered(endpoint: Handler, request: Request) -> ASGIApp | None:
 
 async def _until_either(answering: asyncio.Future[Any], request: Request) -> None:
     """Wait until the request is answered, or its client is gone."""
-    gone: asyncio.Future[Any] = asyncio.create_task(_until_gone(request.receive))
+    gone: asyncio.Future[Any] = asyncio.create_task(wait_for_disconnect(request.receive))
     try:
         await asyncio.wait([answering, gone], return_when=asyncio.FIRST_COMPLETED)
     finally:
         gone.cancel()
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _presented(request: Request) -> RequestCredentials:

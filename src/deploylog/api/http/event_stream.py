@@ -158,7 +158,7 @@ class EventStream:
             return
         with self._follow as reader:
             # Idle streams send nothing for a while: only ``receive`` tells that the client went.
-            gone = asyncio.create_task(_wait_for_disconnect(receive))
+            gone = asyncio.create_task(wait_for_disconnect(receive))
             gone.add_done_callback(lambda _: reader.close())
             try:
                 await self._send_until_closed(reader, send)
@@ -223,6 +223,7 @@ async def _send_body(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def _wait_for_disconnect(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return once the client is gone; what it still sends is dropped."""
     while (await receive())["type"] != "http.disconnect":
         pass
