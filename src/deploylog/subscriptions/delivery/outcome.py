@@ -1,4 +1,4 @@
-"""Verdicts: what an answer, or the lack of one, means for the events of a request."""
+"""Outcomes: what an answer, or the lack of one, means for the events of a request."""
 
 from typing import Literal
 
@@ -41,3 +41,20 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     #: Slack messages that were posted.
     messages: tuple[Message, ...] = ()
+
+
+def classify_receiver_response(answer: Response) -> Outcome:
+    """Of a receiver of webhooks (Standard Webhooks 1.0): 2xx took it, 410 wants no more."""
+    match answer.status:
+        case None:
+            return Outcome(result="retry", answer=answer, error=answer.error)
+        case status if 200 <= status < 300:
+            return Outcome(result="delivered", answer=answer)
+        case 410:
+            return Outcome(result="disable", answer=answer, error="the receiver wants no more: 410")
+        case status if 300 <= status < 400:
+            error = f"the receiver answers {status}; redirects are not followed"
+            return Outcome(result="retry", answer=answer, error=error)
+        case status:
+            error = f"the receiver answers {status}"
+            return Outcome(result="retry", answer=answer, error=error)

@@ -5,10 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from deploylog.errors import InvalidEvent
 from deploylog.events.event import Event
-from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response
+from deploylog.subscriptions.delivery.outcome import (
+    Outcome,
+    Request,
+    Response,
+    classify_receiver_response,
+)
 from deploylog.subscriptions.delivery.sender import USER_AGENT, Context
 from deploylog.subscriptions.delivery.signing import signature_headers
-from deploylog.subscriptions.delivery.slack.responses import judge_receiver
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
 
@@ -58,7 +62,7 @@ class WebhookSender:
             "deploylog-events-url": self._events_url(subscription, event),
             **_place_headers(event, context),
         }
-        return judge_receiver(
+        return classify_receiver_response(
             await self._poster.post(
                 Request(url=target.url, headers=headers, body=body),
                 sign=lambda: signature_headers(event.id, self._clock(), body, secrets),

@@ -4,11 +4,10 @@ import json
 
 import pytest
 
-from deploylog.subscriptions.delivery.outcome import Response
+from deploylog.subscriptions.delivery.outcome import Response, classify_receiver_response
 from deploylog.subscriptions.delivery.slack.responses import (
     classify_api_response,
     classify_webhook_response,
-    judge_receiver,
 )
 
 
@@ -20,7 +19,7 @@ from deploylog.subscriptions.delivery.slack.responses import (
     ],
 )  # fmt: skip
 def test_of_a_receiver_of_webhooks(status: int, result: str):
-    verdict = judge_receiver(Response(status=status))
+    verdict = classify_receiver_response(Response(status=status))
 
     assert verdict.result == result
     assert (verdict.error is None) == (result == "delivered")
@@ -31,7 +30,7 @@ def test_no_answer_is_one_to_try_again():
     silent = Response(error="no connection within 5 s")
 
     for verdict in (
-        judge_receiver(silent),
+        classify_receiver_response(silent),
         classify_webhook_response(silent),
         classify_api_response(silent),
     ):

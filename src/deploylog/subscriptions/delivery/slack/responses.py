@@ -1,4 +1,4 @@
-"""Answers: what each means for the events of a request."""
+"""Slack's answers: what each means for the events of a request."""
 
 from typing import Literal
 
@@ -53,23 +53,6 @@ class _Body(msgspec.Struct):
     error: str = ""
     channel: str = ""
     ts: str = ""
-
-
-def judge_receiver(answer: Response) -> Outcome:
-    """Of a receiver of webhooks (Standard Webhooks 1.0): 2xx took it, 410 wants no more."""
-    match answer.status:
-        case None:
-            return Outcome(result="retry", answer=answer, error=answer.error)
-        case status if 200 <= status < 300:
-            return Outcome(result="delivered", answer=answer)
-        case 410:
-            return Outcome(result="disable", answer=answer, error="the receiver wants no more: 410")
-        case status if 300 <= status < 400:
-            error = f"the receiver answers {status}; redirects are not followed"
-            return Outcome(result="retry", answer=answer, error=error)
-        case status:
-            error = f"the receiver answers {status}"
-            return Outcome(result="retry", answer=answer, error=error)
 
 
 def classify_webhook_response(answer: Response) -> Outcome:
