@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -48,6 +49,10 @@ _NOT_FOR_OWNERS = ("token", "secret", "unauthenticated")
 
 #: How often a change is tried that somebody else's gets in the way of.
 _TRIES = 5
+
+#: What is recorded of deliveries, and where a page of it starts.
+_Row = TypeVar("_Row", RecordedAttempt, Pending)
+_Start = TypeVar("_Start")
 
 #: Whether somebody may do something to a subscription that they see; raises Forbidden.
 _Check = Callable[[Principal, Subscription], None]
@@ -237,17 +242,17 @@ class SubscriptionService:
         the owner's alone: they may repeat what they were sent.
         """
         found = await self.get(principal, id)
-        read = self._deliveries.attempts
+        shown = await self._shown(
+            principal,
+            found,
+            lambda start: self._deliveries.attempts(found.id, before=start, limit=limit),
+            start=before,
+            next=lambda last: last.number,
+            limit=limit,
+        )
         if _owns(principal, found):
-            return await read(found.id, before=before, limit=limit)
-        shown: list[RecordedAttempt] = []
-        while page := await read(found.id, before=before, limit=limit):
-            visible = await self._visible(principal, [each.position for each in page])
-            shown += [each for each in page if each.position in visible]
-            if len(shown) >= limit:
-                break
-            before = page[-1].number
-        return [msgspec.structs.replace(each, response="") for each in shown[:limit]]
+            return shown
+        return [msgspec.structs.replace(each, response="") for each in shown]
 
     async def dead_letters(
         self, principal: Principal, id: str, *, after: int, limit: int
@@ -256,21 +261,40 @@ class SubscriptionService:
         they may see.
         """
         found = await self.get(principal, id)
-        read = self._deliveries.dead_letters
+        shown = await self._shown(
+            principal,
+            found,
+            lambda start: self._deliveries.dead_letters(found.id, after=start, limit=limit),
+            start=after,
+            next=lambda last: last.position,
+            limit=limit,
+        )
+        return [DeadLetter(pending=each, event=await self._id_at(each.position)) for each in shown]
+
+    async def _shown(
+        self,
+        principal: Principal,
+        found: Subscription,
+        read: Callable[[_Start], Awaitable[list[_Row]]],
+        *,
+        start: _Start,
+        next: Callable[[_Row], _Start],
+        limit: int,
+    ) -> list[_Row]:
+        """A page of what is recorded of deliveries: for others than the owner, as many pages of
+        the store as it takes, of events that they may see.
+        """
+        rows = await read(start)
         if _owns(principal, found):
-            shown = await read(found.id, after=after, limit=limit)
-        else:
-            shown = []
-            while page := await read(found.id, after=after, limit=limit):
-                visible = await self._visible(principal, [each.position for each in page])
-                shown += [each for each in page if each.position in visible]
-                if len(shown) >= limit:
-                    break
-                after = page[-1].position
-        return [
-            DeadLetter(pending=each, event=await self._id_at(each.position))
-            for each in shown[:limit]
-        ]
+            return rows
+        shown: list[_Row] = []
+        while rows:
+            visible = await self._visible(principal, [row.position for row in rows])
+            shown += [row for row in rows if row.position in visible]
+            if len(shown) >= limit:
+                break
+            rows = await read(next(rows[-1]))
+        return shown[:limit]
 
     async def _visible(self, principal: Principal, positions: Iterable[int]) -> set[int]:
         """Those whose events the principal may see; what is no longer retained is nobody's."""
