@@ -23,7 +23,14 @@ from deploylog.events.store import PAGE_BYTES
 from deploylog.store.contract import Finding, Verified
 from deploylog.store.migrations import migrations
 from deploylog.store.sqlite.append import SPAN_BITS
-from deploylog.store.sqlite.connection import BUSY_TIMEOUT, all_rows, one_value, store_errors
+from deploylog.store.sqlite.connection import (
+    BUSY_TIMEOUT,
+    all_rows,
+    apsw_open,
+    one_value,
+    opening,
+    store_errors,
+)
 from deploylog.store.sqlite.deployments import CatalogWriter
 from deploylog.store.sqlite.pages import SIZE, Filling, Match
 from deploylog.store.sqlite.rows import json_text
@@ -53,10 +60,8 @@ def verify_file(
 
 
 def _open(file: Path) -> apsw.Connection:
-    try:
-        connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)
-    except apsw.CantOpenError as error:
-        raise OperatorError(f"cannot open the store {file}") from error
+    with opening(file):
+        connection = apsw_open(file, apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(BUSY_TIMEOUT)
     return connection
 
