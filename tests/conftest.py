@@ -21,6 +21,17 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The file of a store in SQLite, for tests of that file itself."""
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+def url(file: Path) -> str:
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
 def commits() -> Commits:
     return Commits()
 

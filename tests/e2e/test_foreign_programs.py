@@ -14,16 +14,6 @@ from support.waiting import until
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "log.db"
-
-
-@pytest.fixture
-def url(file: Path) -> str:
-    return f"sqlite:///{file}"
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where programs put what they make."""
     folder = tmp_path / "made"

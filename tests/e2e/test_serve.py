@@ -20,16 +20,6 @@ from support.waiting import PATIENCE, until
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "log.db"
-
-
-@pytest.fixture
-def url(file: Path) -> str:
-    return f"sqlite:///{file}"
-
-
-@pytest.fixture
 async def server(url: str) -> AsyncIterator[Spawned]:
     async with spawned(url) as server:
         yield server

@@ -27,16 +27,6 @@ NOBODY = 65534
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "log.db"
-
-
-@pytest.fixture
-def url(file: Path) -> str:
-    return f"sqlite:///{file}"
-
-
-@pytest.fixture
 async def server(url: str) -> AsyncIterator[Spawned]:
     async with spawned(url, constants=SOON) as server:
         yield server

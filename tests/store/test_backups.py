@@ -29,16 +29,6 @@ from support.waiting import until
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "log.db"
-
-
-@pytest.fixture
-def url(file: Path) -> str:
-    return f"sqlite:///{file}"
-
-
-@pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """Where the backup is made."""
     (tmp_path / "backups").mkdir()
