@@ -18,7 +18,7 @@ from deploylog.client import (
     Say,
 )
 from deploylog.client.spool import SpoolHeader, create_spool
-from deploylog.client.uploader import Timing, Uploader, _Upload
+from deploylog.client.uploader import Timing, Upload, Uploader
 from deploylog.errors import DeploylogError
 from deploylog.events.cloudevents import render_new_event
 from deploylog.events.event import NewEvent
@@ -97,7 +97,7 @@ class RunRecorder:
         self._timing = timing
         self._run = TerraformRun(deployment_id=self.deployment_id)
         self._clock = RunClock(timing.now)
-        self._way: _Upload | None = None
+        self._way: Upload | None = None
 
     @property
     def waiting(self) -> int:
@@ -129,12 +129,12 @@ class RunRecorder:
         except DeploylogError as error:
             self._fail(error)
 
-    def _begin(self) -> "_Upload":
+    def _begin(self) -> "Upload":
         if self._way is None:
             heading = SpoolHeader(server=self._client.server, opening=self._opening())
             spool = create_spool(self._plan.directory, heading, limit=self._plan.limit)
             sender = Uploader(self._client, spool, say=self._say, timing=self._timing)
-            self._way = _Upload(spool, sender, self._tasks.create_task(sender.run()))
+            self._way = Upload(spool, sender, self._tasks.create_task(sender.run()))
         return self._way
 
     def _opening(self) -> NewDeployment:

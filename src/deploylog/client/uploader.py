@@ -25,20 +25,14 @@ from deploylog.events.times import parse_time
 
 _T = TypeVar("_T")
 
-
 #: The most that one request carries; the service takes more of both.
 MAX_EVENTS = 500
-
-
 MAX_BYTES = 1024 * 1024
-
 
 #: A request begins at most this often, in seconds, so that a busy tool fills them.
 INTERVAL = 0.02
 
-
 _ENDS = ("deployment.completed", "deployment.failed")
-
 
 #: The source of what the recorder itself reports.
 _SOURCE = "deploylog-client"
@@ -131,7 +125,7 @@ class Uploader:
         self._backoff.reset()
 
 
-class _Upload:
+class Upload:
     """A spool, and the task that empties it."""
 
     def __init__(self, spool: Spool, sender: Uploader, sending: asyncio.Task[None]) -> None:
@@ -185,7 +179,7 @@ async def resume(
     sender = Uploader(client, spool, say=say, timing=timing)
     spool.end(_missing_end(spool, events, timing.now()))
     async with asyncio.TaskGroup() as tasks:
-        way = _Upload(spool, sender, tasks.create_task(sender.run()))
+        way = Upload(spool, sender, tasks.create_task(sender.run()))
         try:
             failure = await way.arrive(patience)
             return _set_aside(spool, sender) if isinstance(failure, Refused) else failure

@@ -1,4 +1,4 @@
-"""Cleaning: old events and change sets are forgotten when an administrator asks for it."""
+"""Retention: what is old is deleted, on demand and by schedule."""
 
 import asyncio
 import logging
@@ -48,6 +48,12 @@ class Cleanups(Protocol):
         """Those that have not ended."""
         ...
 
+
+#: Seconds between two looks for what need not be retained any longer.
+PRUNE_SECONDS = 3600
+
+#: Seconds between two transactions that give events of old their checksum.
+CHECK_SECONDS = 0.02
 
 _DAY = 86_400 * SECOND
 
@@ -136,15 +142,6 @@ class Retention:
         for cleanup in await self._cleanups.running():
             error = "the service ended before the cleanup did"
             await self._cleanups.put(self._ended(cleanup, error=error))
-
-
-#: Seconds between two looks for what need not be retained any longer.
-PRUNE_SECONDS = 3600
-
-#: Seconds between two transactions that give events of old their checksum.
-CHECK_SECONDS = 0.02
-
-_LOGGER = logging.getLogger(__name__)
 
 
 @asynccontextmanager

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 
 class Shares:
@@ -64,15 +62,6 @@ class Shares:
         if not self._held[caller]:
             del self._held[caller]
         self._serve()
-
-    @asynccontextmanager
-    async def holding(self, caller: str, amount: int = 1) -> AsyncIterator[None]:
-        """Hold ``amount`` while in the block."""
-        taken = await self.take(caller, amount)
-        try:
-            yield
-        finally:
-            self.give(caller, taken)
 
     def _fits(self, caller: str, amount: int) -> bool:
         return amount <= self._free and self._held[caller] + amount <= self._share

@@ -34,8 +34,7 @@ from deploylog.server.metrics import CONTENT_TYPE, Metrics
 from deploylog.server.settings import Settings, names_of, paths_of
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.clock import Clock, Wait, wait_for
-from deploylog.subscriptions.delivery.dispatcher import Dispatcher
-from deploylog.subscriptions.delivery.dispatcher import DispatcherParts as DeliveryParts
+from deploylog.subscriptions.delivery.dispatcher import Dispatcher, DispatcherParts
 from deploylog.subscriptions.reconcile import SubscriptionGroups
 from deploylog.subscriptions.secret_store import SecretStore, check_decryptable
 from deploylog.subscriptions.service import SubscriptionService
@@ -97,7 +96,7 @@ async def create_app(
             store.deliveries,
             store.log,
             hub,
-            DeliveryParts(
+            DispatcherParts(
                 sender=senders,
                 target=vault.target,
                 secrets=vault.secrets,

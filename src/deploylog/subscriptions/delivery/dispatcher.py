@@ -89,10 +89,9 @@ class Dispatcher:
         hub: Hub,
         parts: DispatcherParts,
     ) -> None:
-        """Deliver what ``store`` holds while ``working``."""
+        """Deliver what ``subscriptions`` holds while ``working``."""
         self._subscriptions = subscriptions
         self._deliveries = deliveries
-        self._log = log
         self._hub = hub
         self._parts = parts
         self._holder = str(uuid4())
