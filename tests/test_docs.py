@@ -212,7 +212,7 @@ def test_rfs_event_types_are_documented():
 def test_what_aws_clients_are_told_is_documented():
     gateway = section_of(reference("errors"), "ParallelCluster API")
     query = section_of(reference("errors"), "CloudFormation API")
-    table = section_of(reference("parallelcluster-api"), "Events that are made")
+    table = section_of(reference("parallelcluster-api"), "Synthesized events")
 
     assert all(f"| {status} |" in gateway for status, _ in PARALLELCLUSTER_ANSWERS.values())
     for told in CLOUDFORMATION_ANSWERS.values():
