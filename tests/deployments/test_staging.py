@@ -241,7 +241,7 @@ async def test_the_id_of_a_forgotten_change_set_is_not_used_while_its_events_are
 ):
     first = await stage(staging)
     await told(store, first)
-    await store.changesets.forget(now())
+    await store.changesets.delete_before(now())
 
     with pytest.raises(Conflict):
         await stage(staging, changes(4), id=first.id)

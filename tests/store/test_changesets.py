@@ -405,7 +405,7 @@ async def test_finished_ones_are_forgotten_with_their_changes(store: Store):
     added = [await add(store, changeset(created=created)) for created in range(50)]
     await store.log.append([ending("changeset.completed", each) for each in added])
 
-    forgotten = await store.changesets.forget(45)
+    forgotten = await store.changesets.delete_before(45)
 
     left = await store.changesets.list(ALL)
     assert forgotten == 45
@@ -421,7 +421,7 @@ async def test_finished_ones_are_forgotten_with_their_changes(store: Store):
 async def test_the_unfinished_are_not_forgotten(store: Store):
     old = await add(store, changeset(created=1))
 
-    assert await store.changesets.forget(100) == 0
+    assert await store.changesets.delete_before(100) == 0
 
     assert await store.changesets.unfinished() == [old]
 
@@ -430,7 +430,7 @@ async def test_the_events_of_a_forgotten_one_stay(store: Store):
     old = await add(store, changeset(created=1))
     events = await store.log.append([ending("changeset.completed", old)])
 
-    await store.changesets.forget(100)
+    await store.changesets.delete_before(100)
 
     assert await store.log.read(Query(scope=old.scopes[0])) == events
 
@@ -440,7 +440,7 @@ async def test_forgetting_many_is_not_one_long_commit(store: Store, commits: Com
     await store.log.append([ending("changeset.completed", each) for each in added])
     before = commits.commits
 
-    forgotten = await store.changesets.forget(100)
+    forgotten = await store.changesets.delete_before(100)
 
     assert forgotten == 200
     assert commits.commits - before >= 4
@@ -449,7 +449,7 @@ async def test_forgetting_many_is_not_one_long_commit(store: Store, commits: Com
 async def test_what_is_added_after_all_were_forgotten_is_in_order(store: Store):
     old = await add(store, changeset(created=1))
     await store.log.append([ending("changeset.failed", old)])
-    await store.changesets.forget(100)
+    await store.changesets.delete_before(100)
 
     added = [await add(store, changeset()) for _ in range(3)]
 

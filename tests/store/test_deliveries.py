@@ -7,7 +7,7 @@ import pytest
 
 from deploylog.events.scope import Scope
 from deploylog.store.contract import Store
-from deploylog.subscriptions.store import Backlog
+from deploylog.subscriptions.store import Backlog, DeadLetters, OneEvent
 from deploylog.subscriptions.subscription import REDELIVERED, Message, Pending
 from support.factories import OpenStoreAgain, attempt, delivery, subscription
 from support.holding import LATER, NOW, held
@@ -103,7 +103,7 @@ async def test_what_is_pending_stays_until_it_is_settled(store: Store):
     waiting = [Pending(position=p, lane="l", tries=1, first=5, due=50 + p) for p in (1, 2)]
     await store.deliveries.record("me", [delivery(new, pending=tuple(waiting))], now=NOW)
     assert await store.deliveries.pending(new.id) == waiting
-    assert await store.deliveries.backlog(new.id) == Backlog(pending=2, due=51)
+    assert await store.deliveries.backlogs(new.id) == {new.id: Backlog(pending=2, due=51)}
 
     await store.deliveries.record("me", [delivery(new, settled=(1,))], now=NOW)
 
@@ -121,7 +121,7 @@ async def test_what_is_parked_is_listed_and_can_be_sent_again(store: Store):
     assert await store.deliveries.dead_letters(new.id, after=2) == dead_lettered[2:]
     assert await store.deliveries.pending(new.id) == []
 
-    assert await store.deliveries.redeliver_dead_lettered(new.id, 20) == 2
+    assert await store.deliveries.redeliver(new.id, DeadLetters(20)) == 2
 
     assert await store.deliveries.pending(new.id) == [
         Pending(position=p, lane=REDELIVERED, error="no") for p in (2, 3)
@@ -133,7 +133,7 @@ async def test_what_is_parked_is_listed_and_can_be_sent_again(store: Store):
 async def test_any_event_can_be_sent_again(store: Store):
     new = await held(store)
 
-    await store.deliveries.redeliver(new.id, 5)
+    await store.deliveries.redeliver(new.id, OneEvent(5))
 
     assert await store.deliveries.pending(new.id) == [Pending(position=5, lane=REDELIVERED)]
     assert (await store.subscriptions.get(new.id)).version == 2
@@ -169,9 +169,9 @@ async def test_attempts_are_forgotten_by_age(store: Store):
     old, young = (attempt(p, started=p) for p in (10, 20))
     await store.deliveries.record("me", [delivery(new, old, young)], now=NOW)
 
-    assert await store.deliveries.forget(20) == 1
+    assert await store.deliveries.delete_before(20) == 1
     assert [each.position for each in await store.deliveries.attempts(new.id)] == [20]
-    assert await store.deliveries.forget(100) == 1
+    assert await store.deliveries.delete_before(100) == 1
 
 
 async def test_of_holders_that_claim_at_once_one_holds(open_again: OpenStoreAgain, store: Store):
@@ -187,3 +187,20 @@ async def test_of_holders_that_claim_at_once_one_holds(open_again: OpenStoreAgai
     claimed = await asyncio.gather(*(claim(f"holder-{number}") for number in range(4)))
 
     assert sorted(chain.from_iterable(claimed)) == sorted(each.id for each in added)
+
+
+async def test_backlogs_are_told_apart_and_empty_ones_left_out(store: Store):
+    first, second, _ = [await held(store) for _ in range(3)]
+    waiting = Pending(position=1, lane="l", tries=1, first=5, due=50)
+    dead = Pending(position=2, lane="l", tries=9, first=5, dead_lettered=True)
+    await store.deliveries.record(
+        "me", [delivery(first, pending=(waiting, dead)), delivery(second, pending=(dead,))], now=NOW
+    )
+
+    everything = await store.deliveries.backlogs()
+
+    assert everything == {
+        first.id: Backlog(pending=1, dead_lettered=1, due=50),
+        second.id: Backlog(dead_lettered=1),
+    }
+    assert await store.deliveries.backlogs(second.id) == {second.id: Backlog(dead_lettered=1)}

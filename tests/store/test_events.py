@@ -475,7 +475,7 @@ async def test_a_tailing_reader_misses_nothing_that_many_processes_write(
     seen: list[Event] = []
     try:
         async with asyncio.timeout(60):
-            async for head in store.log.changes():
+            async for head in store.log.heads():
                 after = seen[-1].position if seen else 0
                 seen += await store.log.read(
                     Query(after=after, before=head + 1, order="oldest", limit=10_000)
@@ -494,7 +494,7 @@ async def test_a_tailing_reader_misses_nothing_that_many_processes_write(
 
 
 async def test_a_change_made_here_is_told_at_once(store: Store):
-    changes = store.log.changes()
+    changes = store.log.heads()
     first = await anext(changes)
 
     [event] = await store.log.append([new_event()])

@@ -6,6 +6,7 @@ from deploylog.errors import Conflict, SubscriptionNotFound
 from deploylog.events.filters import Filter, any_of
 from deploylog.events.scope import Scope
 from deploylog.store.contract import Store
+from deploylog.subscriptions.store import OneEvent
 from deploylog.subscriptions.subscription import Message, Pending, SigningSecret
 from support.factories import OpenStoreAgain, attempt, delivery, subscription
 from support.holding import NOW, held
@@ -50,7 +51,7 @@ async def test_what_is_not_there_is_not_found(store: Store):
         store.subscriptions.get("x"),
         store.subscriptions.delete("x"),
         store.subscriptions.change(subscription()),
-        store.deliveries.redeliver("x", 1),
+        store.deliveries.redeliver("x", OneEvent(1)),
     ):
         with pytest.raises(SubscriptionNotFound):
             await use

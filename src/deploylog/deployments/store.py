@@ -98,8 +98,8 @@ class Changesets(Protocol):
         """
         ...
 
-    async def forget(self, created_before: int) -> int:
-        """Forget finished ones that were created before this time (ns); return how many.
+    async def delete_before(self, created: int) -> int:
+        """Delete finished change sets that were created before this time (ns); return how many.
 
         Their events stay as long as others do.
         """

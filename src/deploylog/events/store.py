@@ -139,12 +139,6 @@ class EventLog(Protocol):
         """Everything at or below this position is no longer retained; 0 at first."""
         ...
 
-    async def token_key(self) -> bytes:
-        """Drawn once and never shown: what page tokens are signed with, so that every process of
-        this log, and the next one, knows them.
-        """
-        ...
-
     async def position_before(self, recorded: int) -> int:
         """The newest position recorded before this time (ns), or the floor."""
         ...
@@ -163,6 +157,6 @@ class EventLog(Protocol):
         """
         ...
 
-    def changes(self) -> AsyncIterator[int]:
+    def heads(self) -> AsyncIterator[int]:
         """Yield the head now, and again whenever it has moved, whichever process moved it."""
         ...

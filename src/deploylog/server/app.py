@@ -72,7 +72,7 @@ async def create_app(
     staging = Staging(store.log, store.catalogue, store.changesets, clock=clock)
     cleaning = Retention(
         store.cleanups,
-        delete={"events": store.log.prune, "changesets": store.changesets.forget},
+        delete={"events": store.log.prune, "changesets": store.changesets.delete_before},
         days={
             "events": settings.event_retention_days,
             "changesets": settings.changeset_retention_days,
@@ -123,7 +123,7 @@ async def create_app(
                 store.subscriptions, store.log, vault, changed=dispatcher.changed, clock=clock
             ),
             clock=clock,
-            token_key=await store.log.token_key(),
+            token_key=await store.secret("page-token"),
             topics=make_topics(settings, metrics, fetch, clock),
         )
         await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
@@ -133,7 +133,7 @@ async def create_app(
         await running.enter_async_context(dispatcher.working())
         await running.enter_async_context(
             pruning(
-                {"events": store.log.prune, "attempts": store.deliveries.forget},
+                {"events": store.log.prune, "attempts": store.deliveries.delete_before},
                 days={
                     "events": settings.event_retention_days,
                     "attempts": settings.attempt_retention_days,

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -17,6 +17,9 @@ from deploylog.deployments.store import Catalog, Changesets
 from deploylog.events.retention import Cleanups
 from deploylog.events.store import EventLog
 from deploylog.subscriptions.store import Deliveries, Subscriptions
+
+#: What page tokens are signed with.
+SecretName = Literal["page-token"]
 
 #: Seconds that a query may run, where nothing else is set.
 QUERY_SECONDS = 10.0
@@ -111,6 +114,12 @@ class Store(Protocol):
     @property
     def credentials(self) -> Credentials:
         """API keys and access keys."""
+        ...
+
+    async def secret(self, name: SecretName) -> bytes:
+        """Drawn once with the store and never shown, so that each process of this store has the
+        same.
+        """
         ...
 
     async def ready(self) -> None:

@@ -61,6 +61,22 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     due: int | None = None
 
 
+class OneEvent(msgspec.Struct, frozen=True):
+    """The event at this position, whether it was sent before or not."""
+
+    position: int
+
+
+class DeadLetters(msgspec.Struct, frozen=True):
+    """The dead letters that were first tried at this time (ns) or later."""
+
+    since: int
+
+
+#: Which events to redeliver.
+Selector = OneEvent | DeadLetters
+
+
 class Deliveries(Protocol):
     """What became of the events that subscriptions ask for.
 
@@ -101,13 +117,10 @@ class Deliveries(Protocol):
         """The attempts, newest first, those numbered below ``before``."""
         ...
 
-    async def redeliver(self, subscription: str, position: int) -> None:
-        """Let one event be sent again, at once."""
-        ...
+    async def redeliver(self, subscription: str, selector: Selector) -> int:
+        """Send the selected events again, at once and in their order; return how many.
 
-    async def redeliver_dead_lettered(self, subscription: str, since: int) -> int:
-        """Let those be sent again, in their order, that were given up and first tried at this time
-        (ns) or later; return how many.
+        Raises SubscriptionNotFound.
         """
         ...
 
@@ -115,14 +128,10 @@ class Deliveries(Protocol):
         """The Slack message that stands for a deployment, if one was posted."""
         ...
 
-    async def backlog(self, subscription: str) -> Backlog:
-        """How its deliveries are going."""
+    async def backlogs(self, subscription: str | None = None) -> dict[str, Backlog]:
+        """Backlogs by subscription, or only that of ``subscription``. Empty ones are left out."""
         ...
 
-    async def dead_letter_counts(self) -> dict[str, int]:
-        """How many events were given up, by subscription; those without are left out."""
-        ...
-
-    async def forget(self, started_before: int) -> int:
-        """Forget the attempts that were made before this time (ns); return how many."""
+    async def delete_before(self, started: int) -> int:
+        """Delete the attempts that were made before this time (ns); return how many."""
         ...

@@ -12,7 +12,7 @@ import apsw
 
 from deploylog.errors import OperatorError
 from deploylog.events.ids import EPOCH_BITS
-from deploylog.store.contract import QUERY_SECONDS, CommitObserver
+from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
 from deploylog.store.migrations import Migration, migrate, migrations
 from deploylog.store.sqlite.append import Recorder
 from deploylog.store.sqlite.changesets import SqliteChangesets
@@ -44,6 +44,7 @@ class SqliteStore:
     ) -> None:
         """``moved`` is told of each commit of this process, ``damaged`` of each damaged event."""
         self._writer = writer
+        self._readers = readers
         self._files = files
         self.log = SqliteLog(writer, readers, epoch=epoch, moved=moved, damaged=damaged)
         self.catalogue = SqliteCatalog(readers)
@@ -52,6 +53,10 @@ class SqliteStore:
         self.subscriptions = SqliteSubscriptions(writer, readers)
         self.deliveries = SqliteDeliveries(writer, readers)
         self.credentials = SqliteCredentials(writer, readers)
+
+    async def secret(self, name: SecretName) -> bytes:
+        [(value,)] = await self._readers.rows(_SECRETS[name])
+        return bytes(value)
 
     async def ready(self) -> None:
         await self.log.head()
@@ -127,5 +132,7 @@ def _epoch(connection: apsw.Connection) -> int:
     with store_errors():
         return int(one_value(connection, "SELECT epoch FROM log"))
 
+
+_SECRETS: dict[SecretName, str] = {"page-token": "SELECT value FROM token_key"}
 
 _NEW_LOG = "INSERT INTO log (epoch, head, floor, recorded) VALUES (?, 0, 0, 0)"

@@ -103,9 +103,6 @@ class SqliteLog:
     async def floor(self) -> int:
         return int(await self._value("SELECT floor FROM log"))
 
-    async def token_key(self) -> bytes:
-        return bytes(await self._value("SELECT value FROM token_key"))
-
     async def position_before(self, recorded: int) -> int:
         return await self._readers.run(lambda connection: _position_before(connection, recorded))
 
@@ -118,7 +115,7 @@ class SqliteLog:
             )
         return forgotten
 
-    async def changes(self) -> AsyncIterator[int]:
+    async def heads(self) -> AsyncIterator[int]:
         with self._moved.watch() as committed:
             head = await self.head()
             yield head
