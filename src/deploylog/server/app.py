@@ -69,7 +69,7 @@ async def create_app(
     hub = Hub(store.log, memory=settings.max_stream_memory_mib * 1024 * 1024)
     followers = OpenStreams(most=settings.max_streams_per_principal)
     metrics.watch(readers=lambda: hub.readers, head=lambda: hub.head)
-    staging = Staging(store.log, store.catalogue, store.changesets, clock=clock)
+    staging = Staging(store.log, store.catalog, store.changesets, clock=clock)
     cleaning = Retention(
         store.cleanups,
         delete={"events": store.log.prune, "changesets": store.changesets.delete_before},
@@ -80,7 +80,7 @@ async def create_app(
         clock=clock,
     )
     service = EventService(store.log, hub, followers=followers)
-    deployments = DeploymentService(service, store.catalogue, clock=clock)
+    deployments = DeploymentService(service, store.catalog, clock=clock)
     seal = read_encryptor(settings.secret_key_file)
     vault = make_vault(seal, settings, clock)
 

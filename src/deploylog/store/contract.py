@@ -87,7 +87,7 @@ class Store(Protocol):
         ...
 
     @property
-    def catalogue(self) -> Catalog:
+    def catalog(self) -> Catalog:
         """What they tell of."""
         ...
 

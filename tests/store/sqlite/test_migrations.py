@@ -58,7 +58,7 @@ async def test_a_store_of_the_first_schema_keeps_its_events(
     assert applied == [step.name for step in later]
     async with open_store(url, observer=Commits()) as store:
         assert await store.log.read(Query(order="oldest")) == recorded
-        assert (await store.catalogue.stack("acme", "web")).name == "web"
+        assert (await store.catalog.stack("acme", "web")).name == "web"
         await store.changesets.add(changeset(), b"{}", request=REQUEST, since=0)
         assert len(await store.changesets.list(ALL)) == 1
 

@@ -47,7 +47,7 @@ class SqliteStore:
         self._readers = readers
         self._files = files
         self.log = SqliteLog(writer, readers, epoch=epoch, moved=moved, damaged=damaged)
-        self.catalogue = SqliteCatalog(readers)
+        self.catalog = SqliteCatalog(readers)
         self.changesets = SqliteChangesets(writer, readers)
         self.cleanups = SqliteCleanups(writer, readers)
         self.subscriptions = SqliteSubscriptions(writer, readers)
