@@ -221,7 +221,7 @@ async def test_a_store_is_restored_as_it_was_with_ids_of_another_epoch(
 
     after = await recorded(url)
     assert restored.contents.events == 3
-    assert restored.kept is None
+    assert restored.previous is None
     assert [event.producer_id for event in after] == [event.producer_id for event in before]
     assert [event.position for event in after] == [1, 2, 3]
     epochs = {parse_event_id(event.id).epoch for event in before + after}
@@ -271,8 +271,8 @@ async def test_the_store_that_was_is_kept(url: str, file: Path, copy: Path):
     restored = restore_store(url, copy, force=True, keep_ids=False)
 
     assert len(await recorded(url)) == 3
-    assert restored.kept is not None
-    assert len(await recorded(f"sqlite:///{restored.kept}")) == 6
+    assert restored.previous is not None
+    assert len(await recorded(f"sqlite:///{restored.previous}")) == 6
 
 
 async def test_no_write_ahead_log_of_the_store_that_was_is_played_into_the_restored_one(
@@ -290,7 +290,7 @@ async def test_no_write_ahead_log_of_the_store_that_was_is_played_into_the_resto
     restored = restore_store(url, copy, force=True, keep_ids=True)
 
     assert len(await recorded(url)) == 3
-    assert len(await recorded(f"sqlite:///{restored.kept}")) == 8
+    assert len(await recorded(f"sqlite:///{restored.previous}")) == 8
 
 
 async def test_a_snapshot_with_its_write_ahead_log_can_be_restored(

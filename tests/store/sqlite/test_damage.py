@@ -153,8 +153,8 @@ async def test_a_damaged_event_is_logged_and_counted_once(
             await store.log.read(Query())
 
     assert [record.getMessage() for record in caplog.records] == [
-        "the event at position 5 is damaged (checksum); it is left out",
-        "the event at position 4 is damaged (checksum); it is left out",
+        "the event at position 5 is damaged (checksum); skipping it",
+        "the event at position 4 is damaged (checksum); skipping it",
     ]
     assert observer.damages == ["checksum", "checksum"]
 

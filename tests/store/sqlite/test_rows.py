@@ -24,12 +24,12 @@ LONG = "project/" + "/".join(["a" * 100] * 30)
 #: The cache, and calls of what uses it: with a short text, and with a long one.
 CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
     "scopes that are read": (
-        rows._known_scopes,
+        rows._cached_scopes,
         lambda: rows.scopes_of('["project/short"]'),
         lambda: rows.scopes_of(f'["{LONG}"]'),
     ),
     "scopes and groups that are written": (
-        rows._known_text,
+        rows._cached_text,
         lambda: rows._names_text(("short",)),
         lambda: rows._names_text((LONG,)),
     ),

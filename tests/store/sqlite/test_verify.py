@@ -173,7 +173,7 @@ async def test_the_command_says_a_line_a_finding_and_its_exit_code(store: Store,
     )
     assert wrong.returncode == as_json.returncode == 1
     assert wrong.stdout.splitlines()[0] == (
-        "event 4: its content is not what was recorded: the checksum differs"
+        "event 4: the content differs from what was recorded (checksum mismatch)"
     )
     assert json.loads(as_json.stdout.splitlines()[0])["where"] == "4"
 

@@ -31,18 +31,18 @@ from deploylog.store.sqlite.rows import COLUMNS, SELECTED, Values, events_of, js
 #: Positions in a span of times, as a power of two.
 SPAN_BITS = 10
 
-#: Scopes to remember the number of; deployments come and go.
-_REMEMBERED_SCOPES = 50_000
+#: How many tuples of scopes to cache the numbers of; deployments come and go.
+_MAX_CACHED_SCOPES = 50_000
 
-#: Characters of them.
-_REMEMBERED_CHARACTERS = 16 * 1024 * 1024
+#: How many characters of them.
+_MAX_CACHED_CHARACTERS = 16 * 1024 * 1024
 
 
 class PreparedEvent(Candidate, frozen=True, gc=False):
     """A candidate with its row.
 
     The thread that writes is the busiest one: what needs neither position nor connection is
-    done before it gets the event, and after.
+    done before and after it.
     """
 
     values: Values
@@ -59,17 +59,17 @@ def prepare_event(event: NewEvent) -> PreparedEvent:
 
 
 class Recorder:
-    """Records appends within a transaction that its caller begins and commits."""
+    """Records appends in a transaction that the caller starts and commits."""
 
     def __init__(
         self, connection: apsw.Connection, *, epoch: int, clock: Callable[[], int]
     ) -> None:
-        """``clock`` gives ns since 1970."""
+        """``clock`` returns ns since 1970."""
         self._connection = connection
         self._epoch = epoch
         self._clock = clock
         self._scopes = ScopeNumbers(connection)
-        #: The newest position this recorder has given, ahead of the log within a transaction.
+        #: The newest position that this recorder has assigned; ahead of the log in a transaction.
         self.head = 0
 
     def record(self, appends: Sequence[Append[PreparedEvent]]) -> tuple[list[Outcome], int]:
@@ -95,7 +95,7 @@ class Recorder:
         )
 
     def roll_back(self, head: int) -> None:
-        """The transaction was rolled back: what it gave is void, and ``head`` is the newest."""
+        """Discard what the rolled back transaction assigned; ``head`` is the newest position."""
         self._scopes.clear()
         self.head = head
 
@@ -103,18 +103,23 @@ class Recorder:
         if not new:
             return
         rows = [
-            (position, recorded, *draft.values, event_checksum(draft.checksum, position, recorded))
-            for position, draft in new
+            (
+                position,
+                recorded,
+                *candidate.values,
+                event_checksum(candidate.checksum, position, recorded),
+            )
+            for position, candidate in new
         ]
         insert = partial(insert_rows, self._connection)
         insert("INSERT INTO events", len(COLUMNS) + 1, list(chain.from_iterable(rows)))
         insert("INSERT INTO postings", 2, self._postings(new))
-        groups = [(g, position) for position, draft in new for g in set(draft.event.groups)]
+        groups = [(g, position) for position, candidate in new for g in set(candidate.event.groups)]
         insert("INSERT INTO event_groups", 2, list(chain.from_iterable(groups)))
         self._insert_spans(new)
 
     def _postings(self, new: Sequence[tuple[int, PreparedEvent]]) -> list[SqlValue]:
-        """In the order of the table, so that neighbours land on the same page."""
+        """The rows of postings, in the order of the table: neighbours are on the same page."""
         positions: dict[int, list[int]] = {}
         for scopes, group in groupby(new, _scopes_of):
             together = [position for position, _ in group]
@@ -127,7 +132,7 @@ class Recorder:
 
     def _insert_spans(self, new: Sequence[tuple[int, PreparedEvent]]) -> None:
         for block, group in groupby(new, lambda placed: placed[0] >> SPAN_BITS):
-            times = [draft.event.time for _, draft in group]
+            times = [candidate.event.time for _, candidate in group]
             self._connection.execute(_WIDEN_SPAN, (block, min(times), max(times)))
 
 
@@ -143,24 +148,23 @@ ON CONFLICT (block) DO UPDATE SET
 
 
 class ScopeNumbers:
-    """The numbers that stand for scopes in the postings."""
+    """The numbers of scopes in the postings, cached."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        """``connection`` is the writing one."""
         self._connection = connection
         self._numbers: dict[Scope, int] = {}
         self._of_scopes: dict[tuple[Scope, ...], tuple[int, ...]] = {}
         self._characters = 0
 
     def of(self, scopes: tuple[Scope, ...]) -> tuple[int, ...]:
-        """The number of every prefix of ``scopes``; new ones get one."""
+        """The numbers of all prefixes of ``scopes``; new prefixes get numbers."""
         known = self._of_scopes.get(scopes)
         if known is None:
             paths = dict.fromkeys(path for scope in scopes for path in prefixes(scope))
             known = tuple(self._number(path) for path in paths)
             if (
-                len(self._of_scopes) >= _REMEMBERED_SCOPES
-                or self._characters >= _REMEMBERED_CHARACTERS
+                len(self._of_scopes) >= _MAX_CACHED_SCOPES
+                or self._characters >= _MAX_CACHED_CHARACTERS
             ):
                 self.clear()
             self._of_scopes[scopes] = known
@@ -168,7 +172,7 @@ class ScopeNumbers:
         return known
 
     def clear(self) -> None:
-        """Forget what is remembered; the table knows."""
+        """Empty the cache."""
         self._numbers.clear()
         self._of_scopes.clear()
         self._characters = 0
@@ -176,11 +180,11 @@ class ScopeNumbers:
     def _number(self, path: Scope) -> int:
         number = self._numbers.get(path)
         if number is None:
-            number = self._look_up(path)
+            number = self._insert(path)
             self._numbers[path] = number
         return number
 
-    def _look_up(self, path: Scope) -> int:
+    def _insert(self, path: Scope) -> int:
         self._connection.execute(
             "INSERT INTO scopes (path) VALUES (?) ON CONFLICT (path) DO NOTHING", (path,)
         )
@@ -213,7 +217,7 @@ def _load_requests(connection: apsw.Connection, keys: Sequence[str]) -> list[Rec
 def _load_events(
     connection: apsw.Connection, identities: Sequence[tuple[str, str]], epoch: int
 ) -> list[Event]:
-    """The events of these sources and producer's ids, in one go; damaged ones are left out."""
+    """The events with these sources and producer's ids, without damaged ones."""
     pairs = json_text(identities)
     try:
         return events_of(one_value(connection, _EVENTS, (pairs,)), epoch)

@@ -1,4 +1,4 @@
-"""Change sets in SQLite. The event that ends one is applied where it is recorded."""
+"""Change sets in SQLite. ``deployments`` updates them when an event ends one."""
 
 import asyncio
 import zlib
@@ -26,7 +26,6 @@ class SqliteChangesets:
     """The ``Changesets`` of a SQLite store."""
 
     def __init__(self, writer: Writer, readers: Readers) -> None:
-        """Where to write and to read."""
         self._writer = writer
         self._readers = readers
 
@@ -63,7 +62,7 @@ class SqliteChangesets:
             deleted += portion
         return deleted
 
-    # Last, because from here on ``list`` means this method.
+    # Last, because ``list`` means this method from here on.
     async def list(
         self,
         visibility: Visibility,
@@ -117,7 +116,7 @@ SELECT {_CHANGESET} FROM changesets AS c WHERE c.status = 'staging' ORDER BY c.n
 def _earlier(
     connection: apsw.Connection, id: str, request: IdempotencyKey, since: int
 ) -> Changeset | None:
-    """What ``request`` has added already; raises RequestReused or Conflict."""
+    """The change set that ``request`` has added. Raises RequestReused or Conflict."""
     row = one_row(connection, _BY_REQUEST, (request.key, since))
     if row is not None and row[-1] != request.fingerprint:
         raise RequestReused

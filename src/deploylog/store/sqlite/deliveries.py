@@ -1,4 +1,4 @@
-"""What became of deliveries, in SQLite."""
+"""Deliveries in SQLite."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -21,26 +21,25 @@ from deploylog.subscriptions.subscription import (
     Subscription,
 )
 
-#: Attempts deleted in one transaction, so that others do not wait long.
+#: Attempts deleted in one transaction, so that appends do not wait long.
 DELETED_AT_ONCE = 5_000
 
-#: How far ahead a lease may end, in ns: one that ends later was given by a clock that has been set
-#: back since.
-MOST_AHEAD = 3600 * 10**9
+#: How far ahead a lease may end, in ns: a later end is from a clock that has been set back since.
+MAX_LEASE_AHEAD = 3600 * 10**9
 
 _CLAIM = f"""
 UPDATE subscriptions SET holder = ?1, held_until = ?2
-WHERE holder = ?1 OR held_until <= ?3 OR held_until > ?3 + {MOST_AHEAD}
+WHERE holder = ?1 OR held_until <= ?3 OR held_until > ?3 + {MAX_LEASE_AHEAD}
 """
 
 _HELD = "SELECT number FROM subscriptions WHERE id = ? AND holder = ? AND held_until > ?"
 
-#: A checkpoint never goes back, whatever order the reports come in.
+#: A checkpoint never goes back, in whatever order deliveries are recorded.
 _MOVE = (
     "UPDATE subscriptions SET checkpoint = max(checkpoint, ?), failing_since = ? WHERE number = ?"
 )
 
-#: What its owner or somebody else decided meanwhile counts more.
+#: Not over a state that a principal has set meanwhile.
 _ENTER = """
 UPDATE subscriptions SET state = ?, reason = ?
 WHERE number = ? AND state IN ('active', 'failing')
@@ -81,15 +80,14 @@ UPDATE pending SET dead_lettered = 0, tries = 0, first = NULL, due = 0, lane = '
 WHERE subscription = ? AND dead_lettered AND first >= ?
 """
 
-#: The first that stays; times rise with numbers, but for what was under way at once.
-_STAYS = "SELECT number FROM attempts WHERE started >= ? ORDER BY number LIMIT 1"
+#: The first attempt to retain. Times rise with numbers, except for concurrent attempts.
+_FIRST_RETAINED = "SELECT number FROM attempts WHERE started >= ? ORDER BY number LIMIT 1"
 
 
 class SqliteDeliveries:
     """The ``Deliveries`` of a SQLite store."""
 
     def __init__(self, writer: Writer, readers: Readers) -> None:
-        """Where to write and to read."""
         self._writer = writer
         self._readers = readers
 
@@ -226,13 +224,13 @@ def _redeliver(connection: apsw.Connection, number: int, selector: Selector) -> 
 
 
 def _raise_version(connection: apsw.Connection, number: int) -> None:
-    """Let the worker, which knows the version, find that there is something new for it."""
+    """Raise the version, by which the worker learns that there is something new."""
     sql = "UPDATE subscriptions SET version = version + 1 WHERE number = ?"
     connection.execute(sql, (number,))
 
 
 def _delete(connection: apsw.Connection, started_before: int) -> int:
-    row = one_row(connection, _STAYS, (started_before,))
+    row = one_row(connection, _FIRST_RETAINED, (started_before,))
     newest = one_value(connection, "SELECT coalesce(max(number), 0) FROM attempts")
     end = int(row[0]) if row is not None else int(newest) + 1
     connection.execute(
