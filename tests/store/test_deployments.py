@@ -45,7 +45,7 @@ async def test_stacks_of_a_name_are_those_of_every_project(store: Store):
     assert [stack.id for stack in here] == ["b1"]
 
 
-async def test_a_stack_made_anew_has_its_own_id(store: Store):
+async def test_a_recreated_stack_has_its_own_id(store: Store):
     await store.log.append([stack_created("web", id="stack-1")])
     await store.log.append([new_event("stack.deleted", scopes=("project/acme/stack/stack-1",))])
     await store.log.append([stack_created("web", id="stack-2")])
@@ -181,7 +181,7 @@ async def test_a_deployment_of_one_group_counts_what_is_for_that_group(store: St
         (None, None, None),
     ],
 )
-async def test_the_end_says_what_a_deployment_was_if_its_start_did_not(
+async def test_the_end_names_the_operation_if_the_start_did_not(
     store: Store, begun: object, ended: object, operation: str | None
 ):
     start = deployment_event("deployment.started", data=begun)

@@ -10,7 +10,7 @@ from support.factories import (
 )
 
 
-async def test_a_token_key_is_drawn_once(open_again: OpenStoreAgain):
+async def test_a_secret_is_drawn_once(open_again: OpenStoreAgain):
     async with open_again() as store:
         key = await store.secret("page-token")
     async with open_again() as store:
@@ -18,7 +18,7 @@ async def test_a_token_key_is_drawn_once(open_again: OpenStoreAgain):
     assert len(key) >= 32
 
 
-async def test_two_logs_have_different_token_keys(
+async def test_two_stores_have_different_secrets(
     backend: Backend, tmp_path: Path, commits: Commits
 ):
     keys = set()

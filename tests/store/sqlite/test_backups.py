@@ -116,7 +116,7 @@ async def test_a_backup_replaces_nothing_unless_forced(url: str, copy: Path):
     assert len(await recorded(f"sqlite:///{copy}")) == 3
 
 
-async def test_a_file_left_beside_never_becomes_part_of_a_backup(url: str, copy: Path):
+async def test_an_old_file_beside_never_becomes_part_of_a_backup(url: str, copy: Path):
     await record(url)
     put(copy.with_name("copy.db-wal"), "of another file")
 
@@ -159,9 +159,9 @@ async def ended(*arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "deploylog", *arguments, stderr=asyncio.subprocess.PIPE
     )
-    _, said = await process.communicate()
+    _, output = await process.communicate()
     assert process.returncode == 2
-    return said.decode()
+    return output.decode()
 
 
 async def test_a_damaged_store_makes_no_backup(url: str, file: Path, copy: Path):
@@ -229,7 +229,7 @@ async def test_a_store_is_restored_as_it_was_with_ids_of_another_epoch(
     assert mode_of(file) == 0o600
 
 
-async def test_ids_are_kept_when_asked(url: str, file: Path, copy: Path):
+async def test_ids_are_retained_on_request(url: str, file: Path, copy: Path):
     before = await record(url)
     backup_store(url, copy, force=False)
     remove(file)
@@ -261,7 +261,7 @@ async def test_no_cursor_of_the_log_that_was_stands_for_an_event_of_the_restored
     assert (start.after, start.gap.reason if start.gap else None) == (0, "unknown")
 
 
-async def test_the_store_that_was_is_kept(url: str, file: Path, copy: Path):
+async def test_the_previous_store_is_renamed(url: str, file: Path, copy: Path):
     await record(url)
     backup_store(url, copy, force=False)
     await record(url)

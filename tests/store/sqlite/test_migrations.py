@@ -102,7 +102,7 @@ async def test_a_store_with_former_words_takes_the_words_of_today(
     assert attempt.result == "dead_lettered"
 
 
-def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path: Path):
+def test_a_newer_file_is_refused_and_unchanged(tmp_path: Path):
     file = tmp_path / "log.db"
     migrate_store(f"sqlite:///{file}")
     connection = apsw.Connection(str(file))

@@ -70,7 +70,7 @@ _documents = st.dictionaries(st.sampled_from(_NAMES), _json, max_size=6)
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(documents=st.lists(st.tuples(_documents, st.booleans()), min_size=1, max_size=5))
-def test_whatever_json_comes_is_answered(
+def test_any_json_is_answered(
     documents: list[tuple[dict[str, object], bool]], tmp_path_factory: pytest.TempPathFactory
 ):
     """Bodies drawn from the attributes we know, with any values, straight into the parsers."""
