@@ -14,6 +14,7 @@ from deploylog.deployments.catalog import (
     check_name,
     parse_uuid,
 )
+from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
 from deploylog.deployments.store import Catalog
 from deploylog.errors import (
     Conflict,
@@ -35,7 +36,7 @@ from deploylog.events.times import parse_time
 #: Open deployments whose scopes are remembered, so that appends need not look them up.
 _REMEMBERED = 1_000
 
-_ENDS = Filter(all_of=(any_of("type", ("deployment.completed", "deployment.failed")),))
+_ENDS = Filter(all_of=(any_of("type", tuple(DEPLOYMENT_ENDS)),))
 
 
 class NewDeployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -303,7 +304,7 @@ class DeploymentService:
             "environment": new.environment,
         }
         return NewEvent(
-            type="deployment.started",
+            type=DEPLOYMENT_STARTED,
             source=SOURCE,
             scopes=tuple(scopes),
             time=started,
