@@ -27,6 +27,7 @@ from deploylog.errors import (
     StackNotFound,
 )
 from deploylog.events.access import Principal
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import SOURCE, NewEvent
 from deploylog.events.filters import Filter, any_of
 from deploylog.events.scope import Scope, deployment_scope, scope, stack_scope, state_scope
@@ -63,7 +64,7 @@ class DeploymentService:
         self._events = events
         self._catalog = catalog
         self._clock = clock
-        self._open: dict[str, Deployment] = {}
+        self._open: BoundedMap[str, Deployment] = BoundedMap(_REMEMBERED)
 
     async def projects(self, principal: Principal) -> list[str]:
         """The projects that the principal may see something of."""
@@ -194,9 +195,7 @@ class DeploymentService:
         if known is None:
             known = await self._find(id)
             known = msgspec.structs.replace(known, message=None)
-            if len(self._open) >= _REMEMBERED:
-                self._open.clear()
-            self._open[id] = known
+            self._open.put(id, known)
         if not principal.may("write", known.scopes[0]):
             raise _no_deployment(id)
         if self.shows(principal, known):
