@@ -61,7 +61,7 @@ def principal(*grants: str, groups: frozenset[str] | None = None) -> Principal:
 @pytest.fixture
 async def staging(store: Store) -> AsyncIterator[Staging]:
     staging = Staging(store.log, store.catalogue, store.changesets, clock=now)
-    async with staging.working():
+    async with staging.running():
         yield staging
 
 
@@ -262,7 +262,7 @@ async def test_another_process_goes_on_where_one_was_killed(store: Store, told_b
     if events:
         await store.log.append(events)
 
-    async with Staging(store.log, store.catalogue, store.changesets, clock=now).working():
+    async with Staging(store.log, store.catalogue, store.changesets, clock=now).running():
         whole = await told(store, changeset)
 
     assert [event.subject for event in whole[:-1]] == [f"t.a[{n}]" for n in range(50)]
@@ -275,8 +275,8 @@ async def test_two_that_take_it_up_together_tell_it_once(store: Store):
     )
 
     async with (
-        Staging(store.log, store.catalogue, store.changesets, clock=now).working(),
-        Staging(store.log, store.catalogue, store.changesets, clock=now).working(),
+        Staging(store.log, store.catalogue, store.changesets, clock=now).running(),
+        Staging(store.log, store.catalogue, store.changesets, clock=now).running(),
     ):
         whole = await told(store, changeset)
 
@@ -293,7 +293,7 @@ async def test_what_cannot_be_told_fails_with_an_end_event(
         return b"not what was stored"
 
     monkeypatch.setattr(store.changesets, "changes", broken)
-    async with Staging(store.log, store.catalogue, store.changesets, clock=now).working():
+    async with Staging(store.log, store.catalogue, store.changesets, clock=now).running():
         [end] = await told(store, changeset)
 
     assert end.type == "changeset.failed"
@@ -313,7 +313,7 @@ async def test_what_cannot_even_fail_does_not_end_the_service(
     async def refuse(events: object) -> list[Event]:
         raise RuntimeError("no more")
 
-    async with Staging(store.log, store.catalogue, store.changesets, clock=now).working():
+    async with Staging(store.log, store.catalogue, store.changesets, clock=now).running():
         monkeypatch.setattr(store.changesets, "changes", broken)
         monkeypatch.setattr(store.log, "append", refuse)
         await until(lambda: asked)
@@ -334,7 +334,7 @@ async def test_a_store_that_is_away_for_a_while_only_delays_it(
         return await read(id)
 
     monkeypatch.setattr(store.changesets, "changes", flaky)
-    async with Staging(store.log, store.catalogue, store.changesets, clock=now).working():
+    async with Staging(store.log, store.catalogue, store.changesets, clock=now).running():
         whole = await told(store, changeset)
 
     assert whole[-1].type == "changeset.completed"
@@ -343,10 +343,10 @@ async def test_a_store_that_is_away_for_a_while_only_delays_it(
 async def test_what_another_process_left_is_taken_up_while_running(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("deploylog.deployments.staging.LOOK_SECONDS", 0.001)
-    monkeypatch.setattr("deploylog.deployments.staging.ABANDONED", 0)
+    monkeypatch.setattr("deploylog.deployments.staging.SCAN_SECONDS", 0.001)
+    monkeypatch.setattr("deploylog.deployments.staging.ABANDONED_AFTER", 0)
 
-    async with Staging(store.log, store.catalogue, store.changesets, clock=now).working():
+    async with Staging(store.log, store.catalogue, store.changesets, clock=now).running():
         changeset = await stage(Staging(store.log, store.catalogue, store.changesets, clock=now))
         whole = await told(store, changeset)
 
@@ -485,7 +485,7 @@ async def test_a_stream_shows_a_change_set_as_it_is_told(hub: Hub, store: Store,
     seen: list[str] = []
 
     async def follow(ready: asyncio.Event) -> None:
-        start = await service.start_at_beginning()
+        start = await service.start_at_oldest()
         scope, filter = parse_scope("changeset"), Query().filter
         with service.follow(ANONYMOUS, scope=scope, filter=filter, start=start) as reader:
             ready.set()
@@ -498,7 +498,7 @@ async def test_a_stream_shows_a_change_set_as_it_is_told(hub: Hub, store: Store,
         tasks.create_task(follow(ready))
         await ready.wait()
         staging = Staging(store.log, store.catalogue, store.changesets, clock=now)
-        async with staging.working():
+        async with staging.running():
             await stage(staging, changes(45))
             await until(lambda: seen and seen[-1] in ENDS)
 

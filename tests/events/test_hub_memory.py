@@ -63,16 +63,16 @@ async def test_a_large_event_waits_for_room_and_comes(store: Store):
     async with hub.following(heartbeat=60):
         await store.log.append(large_events(1, size=200_000))
         await until(lambda: hub.head == 1)
-        taken = await hub.sending.take("ann", MEMORY)
+        taken = await hub.sending.acquire("ann", MEMORY)
         with hub.reader(WANTED, after=0, caller="ann") as reader:
             waiting = asyncio.create_task(reader.next())
             await until(lambda: hub.sending._waiting)
             assert reader.position == 0
-            hub.sending.give("ann", taken)
+            hub.sending.release("ann", taken)
             async with asyncio.timeout(20):
                 batch = await waiting
 
             assert batch is not None
             assert [event.position for event in batch.events] == [1]
-            assert hub.sending.held
-        assert not hub.sending.held
+            assert hub.sending.in_use
+        assert not hub.sending.in_use

@@ -48,7 +48,7 @@ def cleaning_of(store: Store, clock: Clock, *, days: float = 7) -> Retention:
 @pytest.fixture
 async def cleaning(store: Store, clock: Clock) -> AsyncIterator[Retention]:
     cleaning = cleaning_of(store, clock)
-    async with cleaning.working():
+    async with cleaning.running():
         yield cleaning
 
 
@@ -68,7 +68,7 @@ async def test_old_events_are_forgotten(store: Store, clock: Clock, cleaning: Re
     done = await ended(cleaning, begun)
 
     assert (begun.status, begun.threshold) == ("running", clock.now - 7 * DAY)
-    assert (done.status, done.forgotten, done.ended) == ("completed", 3, clock.now)
+    assert (done.status, done.deleted, done.ended) == ("completed", 3, clock.now)
     assert await store.log.floor() == 3
 
 
@@ -78,7 +78,7 @@ async def test_young_events_stay(store: Store, clock: Clock, cleaning: Retention
 
     done = await ended(cleaning, await cleaning.start(ANONYMOUS, "events"))
 
-    assert (done.status, done.forgotten) == ("completed", 0)
+    assert (done.status, done.deleted) == ("completed", 0)
 
 
 async def test_what_is_retained_for_ever_is_not_forgotten(store: Store, clock: Clock):
@@ -86,10 +86,10 @@ async def test_what_is_retained_for_ever_is_not_forgotten(store: Store, clock: C
     clock.now += 10_000 * DAY
     cleaning = cleaning_of(store, clock, days=0)
 
-    async with cleaning.working():
+    async with cleaning.running():
         done = await ended(cleaning, await cleaning.start(ANONYMOUS, "events"))
 
-    assert (done.threshold, done.forgotten) == (0, 0)
+    assert (done.threshold, done.deleted) == (0, 0)
     assert await store.log.floor() == 0
 
 
@@ -105,7 +105,7 @@ async def test_old_change_sets_are_forgotten_once_they_have_ended(
 
     done = await ended(cleaning, await cleaning.start(ANONYMOUS, "changesets"))
 
-    assert done.forgotten == 1
+    assert done.deleted == 1
     assert [c.status for c in await store.changesets.list(ANONYMOUS.visibility)] == ["staging"]
 
 
@@ -113,7 +113,7 @@ async def test_old_change_sets_are_forgotten_once_they_have_ended(
 async def test_of_other_kinds_nothing_is_kept(cleaning: Retention, kind: str):
     done = await ended(cleaning, await cleaning.start(ANONYMOUS, kind))
 
-    assert (done.kind, done.status, done.forgotten) == (kind, "completed", 0)
+    assert (done.kind, done.status, done.deleted) == (kind, "completed", 0)
 
 
 async def test_only_an_administrator_of_everything_may(cleaning: Retention):
@@ -151,7 +151,7 @@ async def test_a_cleanup_that_a_crash_ended_has_failed(store: Store, clock: Cloc
     left = Cleanup(id="c1", kind="events", status="running", started=clock.now, threshold=0)
     await store.cleanups.put(left)
 
-    async with cleaning_of(store, clock).working():
+    async with cleaning_of(store, clock).running():
         found = await store.cleanups.get("events", "c1")
 
     assert (found.status, found.ended) == ("failed", clock.now)

@@ -860,7 +860,7 @@ async def test_a_cleanup_is_kept_instead_of_what_was_under_its_id(store: Store):
     await store.cleanups.put(begun)
     await store.cleanups.put(other)
     ended = msgspec.structs.replace(
-        begun, status="failed", ended=begun.started + 1, forgotten=3, error="ünï"
+        begun, status="failed", ended=begun.started + 1, deleted=3, error="ünï"
     )
 
     await store.cleanups.put(ended)

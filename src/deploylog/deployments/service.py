@@ -268,11 +268,11 @@ class DeploymentService:
     async def _append_own(self, principal: Principal, events: Sequence[NewEvent]) -> None:
         """Append events of the log's own, which the caller did not number."""
         try:
-            recorded = await self._events.record_own(principal, events)
+            recorded = await self._events.append_any(principal, events)
             pairs = zip(events, recorded, strict=True)
             if strayed := [new for new, old in pairs if new.type != old.type]:
                 # Before the source was reserved, another event may have taken the id.
-                await self._events.record_own(principal, [_renumbered(event) for event in strayed])
+                await self._events.append_any(principal, [_renumbered(event) for event in strayed])
         except InvalidEvent as error:
             raise InvalidEvent(error.message, field=error.field) from error
 
@@ -344,7 +344,7 @@ def _renumbered(event: NewEvent) -> NewEvent:
 
 def _require_readable(principal: Principal, path: Scope) -> None:
     """Raise Forbidden unless something in ``path`` may be read."""
-    if not principal.visibility.meets(path):
+    if not principal.visibility.overlaps(path):
         raise Forbidden(f"{principal.name} may not read {path}")
 
 

@@ -53,8 +53,8 @@ DEDUP_WINDOW = 120 * SECOND
 
 #: Seconds between two looks for change sets that nobody works on, and the age from which one
 #: is: the process that began it has ended.
-LOOK_SECONDS = 30.0
-ABANDONED = 60 * SECOND
+SCAN_SECONDS = 30.0
+ABANDONED_AFTER = 60 * SECOND
 
 #: Seconds before a store that did not answer is tried again.
 RETRY_SECONDS = 1.0
@@ -119,7 +119,7 @@ class Staging:
         self._working: dict[str, asyncio.Task[None]] = {}
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Work while in the block, first on what an earlier process left behind."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
@@ -228,7 +228,7 @@ class Staging:
     # Telling
 
     async def _look_after(self, age: int) -> None:
-        """Take up what nobody works on: at first everything, later what is ``ABANDONED``."""
+        """Take up what nobody works on: at first everything, later what is ``ABANDONED_AFTER``."""
         while True:
             try:
                 for changeset in await self._changesets.unfinished():
@@ -236,8 +236,8 @@ class Staging:
                         self._work_on(changeset)
             except Unavailable:
                 _LOGGER.exception("cannot look for unfinished change sets; trying again later")
-            age = ABANDONED
-            await asyncio.sleep(LOOK_SECONDS)
+            age = ABANDONED_AFTER
+            await asyncio.sleep(SCAN_SECONDS)
 
     def _work_on(self, changeset: Changeset) -> None:
         if self._tasks is None or changeset.status != "staging" or changeset.id in self._working:

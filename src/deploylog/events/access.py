@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import msgspec
 
 from deploylog.errors import Forbidden, InvalidInput
-from deploylog.events.event import EVERYBODY, NewEvent
+from deploylog.events.event import PUBLIC_GROUP, NewEvent
 from deploylog.events.scope import ROOT, Scope, contains, parse_scope
 
 Right = Literal["read", "write", "admin"]
@@ -42,7 +42,7 @@ class Visibility(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the event is visible."""
         return self.shows_groups(event.groups) and self.shows_scopes(event.scopes)
 
-    def meets(self, scope: Scope) -> bool:
+    def overlaps(self, scope: Scope) -> bool:
         """Whether there may be something below ``scope`` that is visible."""
         return any(contains(each, scope) or contains(scope, each) for each in self.scopes)
 
@@ -54,7 +54,7 @@ class Visibility(msgspec.Struct, frozen=True, kw_only=True):
         """Whether something that is for these groups is visible."""
         if not groups or self.groups is None:
             return True
-        return EVERYBODY in groups or not self.groups.isdisjoint(groups)
+        return PUBLIC_GROUP in groups or not self.groups.isdisjoint(groups)
 
 
 ALL = Visibility(scopes=(ROOT,), groups=None)
@@ -98,7 +98,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         if not scopes and all(grant.right == "read" for grant in self.grants):
             raise Forbidden(f"{self.name} may not write")
 
-    def require_some(self, right: Right) -> None:
+    def require_anywhere(self, right: Right) -> None:
         """Raise Forbidden unless a grant gives ``right`` on anything at all.
 
         It costs nothing, so a request is refused before its body is read.

@@ -26,7 +26,7 @@ SOURCE = "deploylog"
 _PARTS_END = ("", "/", ":", "?", "#")
 
 #: The group that everybody is in.
-EVERYBODY = "*"
+PUBLIC_GROUP = "*"
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):

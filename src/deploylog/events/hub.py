@@ -21,9 +21,9 @@ from deploylog.errors import StoreUnavailable
 from deploylog.events.access import Visibility
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event, size_of
+from deploylog.events.fair_semaphore import FairSemaphore
 from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope, contains
-from deploylog.events.shares import Shares
 from deploylog.events.store import EventLog, Page, Query
 
 #: Seconds before the log is followed again after the store failed.
@@ -217,7 +217,7 @@ class Reader:
         self._caller = caller
         self._woken: asyncio.Future[None] | None = None
         self._closed = False
-        self._when_closed: Callable[[], None] = _nothing
+        self._on_close: Callable[[], None] = _nothing
         self._window = _FIRST_WINDOW
         #: Bytes of large events under way, for which the last batch has room.
         self._held = 0
@@ -245,7 +245,7 @@ class Reader:
                 # Nothing is kept while waiting: it is read again.
                 self.position, size = start, batch.size
                 del batch
-                self._held = await self._hub.sending.take(self._caller, size)
+                self._held = await self._hub.sending.acquire(self._caller, size)
             elif batch.events or batch.gap or self._hub.beats > beats:
                 return batch
         return None
@@ -254,24 +254,24 @@ class Reader:
         """Whether a batch of this size may be sent now; a small one always may."""
         if size <= BATCH_BYTES or self._held:
             return True
-        self._held = self._hub.sending.take_now(self._caller, size)
+        self._held = self._hub.sending.try_acquire(self._caller, size)
         return bool(self._held)
 
     def release(self) -> None:
         """Let others have the room of the last batch."""
         if self._held:
-            self._hub.sending.give(self._caller, self._held)
+            self._hub.sending.release(self._caller, self._held)
             self._held = 0
 
     def close(self) -> None:
         """End: ``next`` gives ``None``, at once if it is waiting."""
         self._closed = True
         self.wake()
-        self._when_closed()
+        self._on_close()
 
-    def when_closed(self, call: Callable[[], None]) -> None:
+    def on_close(self, call: Callable[[], None]) -> None:
         """Call this, instead of what was given before, when the reader is closed."""
-        self._when_closed = call
+        self._on_close = call
 
     def wake(self) -> None:
         """Let ``next`` look again."""
@@ -352,7 +352,8 @@ class Hub:
         self._kept = _Kept(_KEPT_EIGHTHS * eighth)
         self.shared = _Shared(_SHARED_EIGHTHS * eighth)
         #: The large events that are being sent.
-        self.sending = Shares(_SENDING_EIGHTHS * eighth, share=_SENDING_EIGHTHS * eighth // 2)
+        sending = _SENDING_EIGHTHS * eighth
+        self.sending = FairSemaphore(sending, share=sending // 2)
         self.head = 0
         #: How often everybody was woken for a sign of life.
         self.beats = 0

@@ -29,7 +29,7 @@ class Cleanup(msgspec.Struct, frozen=True, kw_only=True):
     ended: int | None = None
     #: What is older than this is forgotten.
     threshold: int
-    forgotten: int = 0
+    deleted: int = 0
     error: str | None = None
 
 
@@ -81,7 +81,7 @@ class Retention:
         self._tasks: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Work while in the block; what an earlier process did not end has failed."""
         await self._fail_unended()
         async with asyncio.TaskGroup() as tasks:
@@ -113,8 +113,8 @@ class Retention:
 
     async def _run(self, cleanup: Cleanup) -> None:
         try:
-            forgotten = await self._forget(cleanup)
-            ended = self._ended(cleanup, forgotten=forgotten)
+            deleted = await self._delete_old(cleanup)
+            ended = self._ended(cleanup, deleted=deleted)
         except Exception as error:
             _LOGGER.exception("cleanup %s failed", cleanup.id)
             message = error.message if isinstance(error, Unavailable) else None
@@ -124,17 +124,17 @@ class Retention:
         except DeploylogError:
             _LOGGER.exception("cannot keep the end of cleanup %s", cleanup.id)
 
-    async def _forget(self, cleanup: Cleanup) -> int:
+    async def _delete_old(self, cleanup: Cleanup) -> int:
         """Delete what is old; how many. Of a kind that is not stored there is nothing to delete."""
         delete = self._delete.get(cleanup.kind)
         return await delete(cleanup.threshold) if delete is not None else 0
 
-    def _ended(self, cleanup: Cleanup, *, forgotten: int = 0, error: str | None = None) -> Cleanup:
+    def _ended(self, cleanup: Cleanup, *, deleted: int = 0, error: str | None = None) -> Cleanup:
         return msgspec.structs.replace(
             cleanup,
             status="completed" if error is None else "failed",
             ended=self._clock(),
-            forgotten=forgotten,
+            deleted=deleted,
             error=error,
         )
 

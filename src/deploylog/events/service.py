@@ -25,7 +25,7 @@ from deploylog.events.store import EventLog, IdempotencyKey, Page, Query, follow
 from deploylog.events.streams import OpenStreams
 
 #: The most bytes of one answer that has everything asked for, where an API knows no pages.
-ANSWER_BYTES = 128 * 1024 * 1024
+RESPONSE_BYTES = 128 * 1024 * 1024
 
 #: Events in one read of many.
 _READ = 1_000
@@ -41,10 +41,10 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 class EventService:
     """Records and answers, for whoever may."""
 
-    def __init__(self, log: EventLog, hub: Hub, *, followers: OpenStreams) -> None:
+    def __init__(self, log: EventLog, hub: Hub, *, open_streams: OpenStreams) -> None:
         self._log = log
         self._hub = hub
-        self._followers = followers
+        self._open_streams = open_streams
 
     async def append(
         self,
@@ -61,9 +61,9 @@ class EventService:
             if is_reserved(event.source) and not _is_lost_run(event):
                 message = f"source {SOURCE!r} is reserved for the log itself"
                 raise InvalidEvent(message, field="source", line=line)
-        return await self.record_own(principal, events, request=request)
+        return await self.append_any(principal, events, request=request)
 
-    async def record_own(
+    async def append_any(
         self,
         principal: Principal,
         events: Sequence[NewEvent],
@@ -119,18 +119,18 @@ class EventService:
         async for page in _pages(self._log, _asked_by(principal, query)):
             yield page
 
-    async def read_whole(self, principal: Principal, query: Query) -> list[Event]:
-        """The same in one list; raises AnswerTooLarge when they are more than ``ANSWER_BYTES``."""
+    async def read_all(self, principal: Principal, query: Query) -> list[Event]:
+        """The same as one list; raises AnswerTooLarge above ``RESPONSE_BYTES``."""
         found: list[Event] = []
         size = 0
         async for page in self.pages(principal, query):
             found += page
             size += page.size
-            if size > ANSWER_BYTES:
+            if size > RESPONSE_BYTES:
                 raise AnswerTooLarge
         return found
 
-    async def read_written(self, principal: Principal, query: Query) -> list[Event]:
+    async def read_for_writer(self, principal: Principal, query: Query) -> list[Event]:
         """The events of ``query``, for a producer that must know what was told of its own before.
 
         Whoever may write the scope may ask, to read or not; what comes is for no answer. Raises
@@ -184,11 +184,11 @@ class EventService:
         interest = StreamFilter(scope=scope, filter=filter, visibility=principal.visibility)
         with (
             self._hub.reader(interest, after=start.after, caller=principal.identity) as reader,
-            self._followers.following(principal, reader),
+            self._open_streams.track(principal, reader),
         ):
             yield reader
 
-    async def start_at_beginning(self) -> Start:
+    async def start_at_oldest(self) -> Start:
         """From the oldest event that is retained."""
         return Start(after=await self._log.floor())
 

@@ -589,7 +589,7 @@ def test_a_change_set_has_no_limit():
 def test_a_cleanup_leaves_out_what_is_not_known():
     running = Cleanup(id="c", kind="changesets", status="running", started=TIME, threshold=SECOND)
     failed = msgspec.structs.replace(
-        running, status="failed", ended=TIME + SECOND, forgotten=3, error="no"
+        running, status="failed", ended=TIME + SECOND, deleted=3, error="no"
     )
 
     assert render_cleanup(running) == {

@@ -123,7 +123,7 @@ class ChangesetEndpoints:
     async def stage(self, request: Request) -> Response:
         """Stage a plan file."""
         principal = request.state.principal
-        principal.require_some("write")
+        principal.require_anywhere("write")
         limits = self._parts.limits.at_most(DOCUMENT_BYTES)
         asked = wire.parse_create_changeset(await read_body(request, limits))
         stack = await self._stack(principal, asked)

@@ -266,7 +266,7 @@ def render_cleanup(cleanup: Cleanup) -> Json:
         "status": cleanup.status,
         "startedAt": cleanup.started // SECOND,
         **ended,
-        "itemsDeleted": cleanup.forgotten,
+        "itemsDeleted": cleanup.deleted,
         **error,
         "thresholdDate": cleanup.threshold // SECOND,
     }

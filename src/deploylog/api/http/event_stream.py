@@ -127,7 +127,7 @@ class BatchReader(Protocol):
 
     def close(self) -> None: ...
 
-    def when_closed(self, call: Callable[[], None]) -> None: ...
+    def on_close(self, call: Callable[[], None]) -> None: ...
 
 
 class EventStream:
@@ -170,13 +170,13 @@ class EventStream:
         limit = asyncio.timeout(None)
         try:
             async with limit:
-                reader.when_closed(lambda: limit.reschedule(loop.time() + CLOSING_SECONDS))
+                reader.on_close(lambda: limit.reschedule(loop.time() + CLOSING_SECONDS))
                 await self._send(reader, send)
         except TimeoutError:
             if not limit.expired():
                 raise
         finally:
-            reader.when_closed(_nothing)
+            reader.on_close(_nothing)
 
     @property
     def _start(self) -> dict[str, object]:

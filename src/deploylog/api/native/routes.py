@@ -74,7 +74,7 @@ class Native:
     async def append(self, request: Request) -> Response:
         """Record events."""
         principal = request.state.principal
-        principal.require_some("write")
+        principal.require_anywhere("write")
         defaults = await self._defaults(request)
         body = await read_body(request, self._limits)
         events, key = await _off_the_loop(
@@ -161,7 +161,7 @@ class Native:
 
     async def open_deployment(self, request: Request) -> Response:
         """Open a deployment."""
-        request.state.principal.require_some("write")
+        request.state.principal.require_anywhere("write")
         body = await read_body(request, self._limits.at_most(DOCUMENT_BYTES))
         try:
             new = msgspec.json.decode(body, type=NewDeployment)
@@ -199,7 +199,7 @@ class Native:
     async def stage(self, request: Request) -> Response:
         """Stage a plan."""
         principal = request.state.principal
-        principal.require_some("write")
+        principal.require_anywhere("write")
         new = _new_changeset(wire.Parameters(_query(request)), principal)
         await self._staging.check(principal, new)
         body = await read_body(request, self._limits)
@@ -264,7 +264,7 @@ class Native:
         if after is not None:
             return await self._service.start_after(request.state.principal, after)
         if begin == "start":
-            return await self._service.start_at_beginning()
+            return await self._service.start_at_oldest()
         if begin == "now":
             return await self._service.start_now()
         return await self._service.start_at(parse_time_or_ago(begin, now=self._clock()))

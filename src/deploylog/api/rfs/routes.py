@@ -23,7 +23,7 @@ from deploylog.events.access import Principal
 from deploylog.events.chronology import TimePage
 from deploylog.events.event import Event
 from deploylog.events.scope import Scope, deployment_scope, stack_scope
-from deploylog.events.service import ANSWER_BYTES, EventService
+from deploylog.events.service import RESPONSE_BYTES, EventService
 from deploylog.events.store import Query
 
 #: What a client that cannot page asks for.
@@ -111,6 +111,6 @@ async def _read_everything(service: EventService, principal: Principal, query: Q
         # What is not shown may be large, and everything has to be in memory.
         events += [msgspec.structs.replace(e, data=None, extensions=None) for e in page]
         size += sum(len(event.message or "") for event in page)
-        if size > ANSWER_BYTES:
+        if size > RESPONSE_BYTES:
             raise AnswerTooLarge
     return TimePage(events=events, more=False)

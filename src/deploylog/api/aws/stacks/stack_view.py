@@ -214,7 +214,7 @@ class StackViews:
         self, principal: Principal, path: Scope, filter: Filter, limit: int
     ) -> list[Event]:
         query = Query(scope=path, filter=filter, limit=limit)
-        return await self._service.read_whole(principal, query)
+        return await self._service.read_all(principal, query)
 
     # Events
 

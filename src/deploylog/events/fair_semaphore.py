@@ -1,10 +1,10 @@
-"""Shares: a limited amount of something, which callers take in turn."""
+"""A semaphore that serves its callers in turn, each up to its share."""
 
 import asyncio
 from collections import Counter, deque
 
 
-class Shares:
+class FairSemaphore:
     """An amount of which each caller may hold a share, and for which callers wait in turn.
 
     A caller that asks often waits behind its own requests only: the callers that wait are served
@@ -20,7 +20,7 @@ class Shares:
         self._waiting: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
 
     @property
-    def held(self) -> int:
+    def in_use(self) -> int:
         """How much is given out."""
         return self._total - self._free
 
@@ -28,8 +28,8 @@ class Shares:
         """Whether ``caller`` holds all that one caller may."""
         return self._held[caller] >= self._share
 
-    async def take(self, caller: str, amount: int = 1) -> int:
-        """Wait for ``amount``, and return it for ``give``; more than a share is one share."""
+    async def acquire(self, caller: str, amount: int = 1) -> int:
+        """Wait for ``amount``, and return it for ``release``; more than a share is one share."""
         amount = min(amount, self._share)
         if not self._waiting and self._fits(caller, amount):
             self._grant(caller, amount)
@@ -41,13 +41,13 @@ class Shares:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give(caller, amount)
+                self.release(caller, amount)
             else:
                 self._leave(caller, turn)
             raise
         return amount
 
-    def take_now(self, caller: str, amount: int = 1) -> int:
+    def try_acquire(self, caller: str, amount: int = 1) -> int:
         """The same without waiting: 0 when it is not to be had, or not this caller's turn."""
         amount = min(amount, self._share)
         if self._waiting or not self._fits(caller, amount):
@@ -55,8 +55,8 @@ class Shares:
         self._grant(caller, amount)
         return amount
 
-    def give(self, caller: str, amount: int = 1) -> None:
-        """Return what ``take`` gave."""
+    def release(self, caller: str, amount: int = 1) -> None:
+        """Return what ``acquire`` gave."""
         self._free += amount
         self._held[caller] -= amount
         if not self._held[caller]:
