@@ -5,7 +5,8 @@ import pytest
 
 from deploylog.errors import TooMany
 from deploylog.events.access import ALL, ANONYMOUS, Principal
-from deploylog.events.hub import Hub, StreamFilter
+from deploylog.events.hub import Hub
+from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import ROOT
 from deploylog.events.store import Query
 from deploylog.events.streams import RETRY_SECONDS, OpenStreams

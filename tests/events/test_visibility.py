@@ -122,7 +122,7 @@ async def test_a_live_stream_shows_what_the_list_shows(
                 assert batch is not None
                 seen += [e.position for e in batch.events]
         await until(lambda: hub.head >= everything[-1].position)
-        [view] = hub._views.values()
+        [view] = hub._rings.values()
 
     assert seen == visible
     assert [e.position for e in view.after(0)[0].events] == visible

@@ -29,8 +29,8 @@ from deploylog.errors import (
 from deploylog.events.access import ALL, Grant, Visibility
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import FIELDS, AnyOf, Filter, any_of
-from deploylog.events.hub import StreamFilter
 from deploylog.events.retention import Cleanup
+from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import ROOT, Scope, parse_scope
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Query, following
 from deploylog.store import open_store

@@ -15,11 +15,13 @@ from deploylog.errors import (
     InvalidEvent,
 )
 from deploylog.events.access import Principal
+from deploylog.events.batch import Gap
 from deploylog.events.chronology import Moment, TimePage, read_by_time
 from deploylog.events.event import SOURCE, Event, NewEvent, check_event, is_reserved
 from deploylog.events.filters import Filter
-from deploylog.events.hub import Gap, Hub, Reader, StreamFilter
+from deploylog.events.hub import Hub, Reader
 from deploylog.events.ids import parse_event_id
+from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import Scope, segments
 from deploylog.events.store import EventLog, IdempotencyKey, Page, Query, following
 from deploylog.events.streams import OpenStreams
@@ -181,9 +183,9 @@ class EventService:
         self, principal: Principal, *, scope: Scope, filter: Filter, start: Start
     ) -> Iterator[Reader]:
         """A reader of what the principal may see, history first, then live; raises TooMany."""
-        interest = StreamFilter(scope=scope, filter=filter, visibility=principal.visibility)
+        stream_filter = StreamFilter(scope=scope, filter=filter, visibility=principal.visibility)
         with (
-            self._hub.reader(interest, after=start.after, caller=principal.identity) as reader,
+            self._hub.reader(stream_filter, after=start.after, caller=principal.identity) as reader,
             self._open_streams.track(principal, reader),
         ):
             yield reader

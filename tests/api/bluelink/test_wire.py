@@ -33,8 +33,8 @@ from deploylog.deployments.changeset import (
     encode,
 )
 from deploylog.errors import InvalidInput, PlanNotFound
+from deploylog.events.batch import Gap
 from deploylog.events.event import Event, recorded_event
-from deploylog.events.hub import Gap
 from deploylog.events.retention import Cleanup
 from deploylog.events.times import LATEST, SECOND
 from support.factories import changeset, new_event

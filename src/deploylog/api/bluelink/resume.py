@@ -23,8 +23,9 @@ from deploylog.deployments.changeset import Changeset
 from deploylog.deployments.service import DeploymentService
 from deploylog.errors import ChangesetNotFound
 from deploylog.events.access import Principal
+from deploylog.events.batch import Batch
 from deploylog.events.event import Event
-from deploylog.events.hub import Batch, Reader
+from deploylog.events.hub import Reader
 from deploylog.events.scope import Scope, deployment_scope, stack_scope
 from deploylog.events.service import EventService, Start
 from deploylog.events.store import Query

@@ -40,9 +40,9 @@ from deploylog.deployments.changeset import (
 )
 from deploylog.deployments.lifecycle import CHANGESET_ENDS
 from deploylog.errors import InvalidInput, PlanNotFound, StackNotFound
+from deploylog.events.batch import Gap
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import Filter, any_of
-from deploylog.events.hub import Gap
 from deploylog.events.retention import Cleanup
 from deploylog.events.scope import Scope, segments
 from deploylog.events.times import LATEST, MILLISECOND, SECOND

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
+from deploylog.events.batch import Batch, Gap
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event
-from deploylog.events.hub import Batch, Gap
 
 # A blank line ends a block, and some readers (httpx-sse) give their users every block that has a
 # field, or follows an id, even without data. So neither of these has one: the next event's block
