@@ -21,7 +21,7 @@ from support.factories import Commits, event, new_event, new_events, now
 from support.waiting import until
 
 
-def stream_filter(
+def matching(
     scope: Scope = ROOT, filter: Filter = EVERYTHING, visibility: Visibility = ALL
 ) -> StreamFilter:
     return StreamFilter(scope=scope, filter=filter, visibility=visibility)
@@ -47,7 +47,7 @@ async def positions(reader: Reader, number: int) -> list[int]:
 
 
 async def test_readers_with_the_same_filter_share_a_batch(store: Store, hub: Hub):
-    with hub.reader(stream_filter(), after=0) as one, hub.reader(stream_filter(), after=0) as other:
+    with hub.reader(matching(), after=0) as one, hub.reader(matching(), after=0) as other:
         await store.log.append(new_events(3))
 
         first, second = await next_of(one), await next_of(other)
@@ -75,8 +75,8 @@ def test_a_batch_is_rendered_once_for_each_api():
 
 
 async def test_readers_with_different_filters_get_different_batches(store: Store, hub: Hub):
-    of_b = stream_filter(filter=Filter(all_of=(any_of("type", ("b",)),)))
-    with hub.reader(stream_filter(), after=0) as everything, hub.reader(of_b, after=0) as some:
+    of_b = matching(filter=Filter(all_of=(any_of("type", ("b",)),)))
+    with hub.reader(matching(), after=0) as everything, hub.reader(of_b, after=0) as some:
         await store.log.append([new_event("a"), new_event("b"), new_event("a")])
 
         assert await positions(everything, 3) == [1, 2, 3]
@@ -87,7 +87,7 @@ async def test_a_reader_starts_in_the_log_and_continues_in_its_ring(store: Store
     await store.log.append(new_events(PAGE + 10))
     await until_head(hub, PAGE + 10)
 
-    with hub.reader(stream_filter(), after=5) as reader:
+    with hub.reader(matching(), after=5) as reader:
         history = await positions(reader, PAGE + 5)
         await store.log.append(new_events(3))
         live = await positions(reader, 3)
@@ -97,7 +97,7 @@ async def test_a_reader_starts_in_the_log_and_continues_in_its_ring(store: Store
 
 async def test_more_events_than_a_ring_holds_are_read_from_the_log(store: Store, hub: Hub):
     number = RING_SIZE + PAGE
-    with hub.reader(stream_filter(), after=0) as reader:
+    with hub.reader(matching(), after=0) as reader:
         await store.log.append(new_events(number))
         await until_head(hub, number)
 
@@ -106,7 +106,7 @@ async def test_more_events_than_a_ring_holds_are_read_from_the_log(store: Store,
 
 async def test_a_ring_drops_its_oldest_events_and_the_log_has_them(store: Store, hub: Hub):
     rounds, each = 6, RING_SIZE // 4
-    with hub.reader(stream_filter(), after=0) as slow:
+    with hub.reader(matching(), after=0) as slow:
         for number in range(rounds):
             await store.log.append(new_events(each))
             await until_head(hub, (number + 1) * each)
@@ -122,27 +122,27 @@ async def test_a_reader_that_joins_an_old_ring_below_its_floor_reads_the_log(
 ):
     await store.log.append(new_events(10))
     await until_head(hub, 10)
-    with hub.reader(stream_filter(), after=10):
+    with hub.reader(matching(), after=10):
         await store.log.append(new_events(10))
         await until_head(hub, 20)
 
         with (
-            hub.reader(stream_filter(), after=3) as late,
-            hub.reader(stream_filter(), after=15) as later,
+            hub.reader(matching(), after=3) as late,
+            hub.reader(matching(), after=15) as later,
         ):
             assert await positions(late, 17) == list(range(4, 21))
             assert await positions(later, 5) == list(range(16, 21))
 
 
 async def test_a_reader_ahead_of_the_hub_waits_until_it_catches_up(store: Store, hub: Hub):
-    with hub.reader(stream_filter(), after=5) as reader:
+    with hub.reader(matching(), after=5) as reader:
         await store.log.append(new_events(8))
 
         assert await positions(reader, 3) == [6, 7, 8]
 
 
 async def test_events_that_do_not_match_move_the_reader_on_silently(store: Store, hub: Hub):
-    elsewhere = stream_filter(scope=Scope("project/other"))
+    elsewhere = matching(scope=Scope("project/other"))
     with hub.reader(elsewhere, after=0) as reader:
         waiting = asyncio.create_task(next_of(reader))
         await store.log.append(new_events(5))
@@ -157,7 +157,7 @@ async def test_events_that_do_not_match_move_the_reader_on_silently(store: Store
 async def test_a_reader_gets_a_gap_for_events_deleted_before_it_read_them(store: Store, hub: Hub):
     await store.log.append(new_events(PAGE * 2))
     await until_head(hub, PAGE * 2)
-    with hub.reader(stream_filter(), after=0) as reader:
+    with hub.reader(matching(), after=0) as reader:
         *_, last = await positions(reader, PAGE)
         await store.log.prune(now() + 10**12)
         later = await store.log.append(new_events(2))
@@ -173,7 +173,7 @@ async def test_a_reader_gets_a_gap_for_events_deleted_before_it_read_them(store:
 async def test_a_reader_gets_no_gap_for_deleted_events_that_it_has_read(store: Store, hub: Hub):
     await store.log.append(new_events(10))
     await until_head(hub, 10)
-    with hub.reader(stream_filter(), after=0) as reader:
+    with hub.reader(matching(), after=0) as reader:
         await positions(reader, 10)
         await store.log.prune(now() + 10**12)
         await store.log.append(new_events(1))
@@ -185,7 +185,7 @@ async def test_a_reader_gets_no_gap_for_deleted_events_that_it_has_read(store: S
 
 
 async def test_closing_the_hub_ends_every_reader(hub: Hub):
-    with hub.reader(stream_filter(), after=0) as one, hub.reader(stream_filter(), after=0) as other:
+    with hub.reader(matching(), after=0) as one, hub.reader(matching(), after=0) as other:
         waiting = [asyncio.create_task(next_of(reader)) for reader in (one, other)]
         await asyncio.sleep(0)
 
@@ -196,7 +196,7 @@ async def test_closing_the_hub_ends_every_reader(hub: Hub):
 
 
 async def test_closing_one_reader_ends_only_that_one(store: Store, hub: Hub):
-    with hub.reader(stream_filter(), after=0) as one, hub.reader(stream_filter(), after=0) as other:
+    with hub.reader(matching(), after=0) as one, hub.reader(matching(), after=0) as other:
         waiting = asyncio.create_task(next_of(one))
         await asyncio.sleep(0)
 
@@ -208,8 +208,8 @@ async def test_closing_one_reader_ends_only_that_one(store: Store, hub: Hub):
 
 
 async def test_a_ring_is_dropped_with_its_last_reader(hub: Hub):
-    with hub.reader(stream_filter(), after=0):
-        with hub.reader(stream_filter(), after=0):
+    with hub.reader(matching(), after=0):
+        with hub.reader(matching(), after=0):
             assert (hub.readers, len(hub._rings)) == (2, 1)
         assert (hub.readers, len(hub._rings)) == (1, 1)
 
@@ -219,7 +219,7 @@ async def test_a_ring_is_dropped_with_its_last_reader(hub: Hub):
 async def test_a_quiet_log_sends_heartbeats(store: Store):
     hub = Hub(store.log)
     async with hub.following(heartbeat=0.02):
-        with hub.reader(stream_filter(), after=0) as reader:
+        with hub.reader(matching(), after=0) as reader:
             for _ in range(3):
                 batch = await next_of(reader)
                 assert batch is not None
@@ -229,7 +229,7 @@ async def test_a_quiet_log_sends_heartbeats(store: Store):
 async def test_a_heartbeat_replaces_no_event(store: Store):
     hub = Hub(store.log)
     async with hub.following(heartbeat=0.001):
-        with hub.reader(stream_filter(), after=0) as reader:
+        with hub.reader(matching(), after=0) as reader:
             for _ in range(30):
                 await store.log.append(new_events(2))
 
@@ -262,7 +262,7 @@ async def test_a_store_that_fails_for_a_while_loses_nothing(
     store: Store, caplog: pytest.LogCaptureFixture
 ):
     async with failing_at_first(store) as hub:
-        with hub.reader(stream_filter(), after=0) as reader:
+        with hub.reader(matching(), after=0) as reader:
             await store.log.append(new_events(3))
 
             assert await positions(reader, 3) == [1, 2, 3]
@@ -272,7 +272,7 @@ async def test_a_store_that_fails_for_a_while_loses_nothing(
 
 async def test_many_readers_of_one_log_agree_with_it(store: Store, hub: Hub):
     async def read(after: int) -> list[int]:
-        with hub.reader(stream_filter(), after=after) as reader:
+        with hub.reader(matching(), after=after) as reader:
             return await positions(reader, 400 - after)
 
     async def write() -> None:
@@ -296,7 +296,7 @@ async def test_a_batch_shared_while_the_hub_reads_hides_no_event_from_other_read
         await may_read.wait()
         return await read(query)
 
-    with hub.reader(stream_filter(), after=0) as one, hub.reader(stream_filter(), after=0) as other:
+    with hub.reader(matching(), after=0) as one, hub.reader(matching(), after=0) as other:
         await store.log.append(new_events(2))
         await until_head(hub, 2)
         monkeypatch.setattr(store.log, "read", read_later)
@@ -315,7 +315,7 @@ async def test_a_commit_that_failed_hides_no_later_event_from_a_reader(tmp_path:
     async with open_sqlite(tmp_path / "log.db", observer=Commits()) as store:
         hub = Hub(store.log)
         async with hub.following(heartbeat=60):
-            with hub.reader(stream_filter(), after=0) as reader:
+            with hub.reader(matching(), after=0) as reader:
                 connection = store.log._writer._connection
                 connection.set_commit_hook(lambda: True)
                 with pytest.raises(StoreUnavailable):
