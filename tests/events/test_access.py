@@ -78,7 +78,7 @@ def test_a_grant_without_a_scope_says_how_the_whole_log_is_written():
 
 
 def test_a_blank_in_a_grant_says_how_it_is_written():
-    with pytest.raises(InvalidInput, match="a blank in a name is written %20"):
+    with pytest.raises(InvalidInput, match="write a space in a name as %20"):
         parse_grant("read:project/a b")
 
 

@@ -138,7 +138,8 @@ def _field(error: Exception) -> str | None:
 def _check_extension(name: str, value: msgspec.Raw) -> None:
     if not _EXTENSION_NAME.fullmatch(name):
         raise InvalidEvent(
-            f"attribute {name[:64]!r}: names are lower-case letters and digits", field=name[:64]
+            f"attribute {name[:64]!r}: a name may have 1 to 40 lower-case letters and digits",
+            field=name[:64],
         )
     if not isinstance(msgspec.json.decode(value), str | int | bool):
         raise InvalidEvent(f"attribute {name}: must be a string, integer or boolean", field=name)
@@ -149,7 +150,7 @@ def _strict(event: NewEvent, body: bytes) -> NewEvent:
     attributes = _set_attributes(body)
     for name in ("specversion", "id"):
         if name not in attributes:
-            raise InvalidEvent(f"a CloudEvent needs {name}", field=name)
+            raise InvalidEvent(f"a CloudEvent must have {name}", field=name)
     return event
 
 
@@ -160,10 +161,13 @@ def to_event(
     if event.specversion not in (None, "1.0"):
         raise InvalidEvent("specversion must be 1.0", field="specversion")
     if event.data_base64 is not None and event.data is not msgspec.UNSET:
-        raise InvalidEvent("an event has data or data_base64, not both", field="data_base64")
+        raise InvalidEvent("an event may have data or data_base64, not both", field="data_base64")
     source = event.source or defaults.source
     if source is None:
-        raise InvalidEvent("an event needs a source", field="source")
+        raise InvalidEvent(
+            "an event needs a source: set it in the event or as a default of the request",
+            field="source",
+        )
     groups = _groups(event.groups) if event.groups else defaults.groups
     return NewEvent(
         type=event.type,
@@ -202,7 +206,7 @@ def _resource(event: CloudEvent) -> Resource | None:
         return None
     if event.resourcetype is None or event.resourcename is None:
         raise InvalidEvent(
-            "resourcetype and resourcename come together",
+            "resourcetype and resourcename must be given together",
             field="resourcename" if event.resourcename is None else "resourcetype",
         )
     return Resource(

@@ -103,7 +103,7 @@ def _split(body: bytes) -> Iterator[tuple[int, bytes]]:
             break
         place, start = place + 1, found.end()
     if found.end() < len(body):
-        raise InvalidEvent("the body is not a JSON array of events: it goes on after its end")
+        raise InvalidEvent("the body is not a JSON array of events: there is more after its end")
 
 
 def _end_of_object(body: bytes, start: int, place: int) -> int:
@@ -118,11 +118,11 @@ def _end_of_object(body: bytes, start: int, place: int) -> int:
             return position
     if limit < len(body):
         raise _too_long(place)
-    raise InvalidEvent(f"line {place}: not a CloudEvent: it does not end", line=place)
+    raise InvalidEvent(f"line {place}: not a CloudEvent: it is incomplete", line=place)
 
 
 def _too_many(limit: int) -> TooLarge:
-    return TooLarge(f"a request has at most {limit} events")
+    return TooLarge(f"a request may have at most {limit} events: send the rest in another")
 
 
 def _too_long(line: int) -> InvalidEvent:

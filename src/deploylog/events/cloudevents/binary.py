@@ -38,7 +38,8 @@ def parse_binary(headers: Mapping[str, str], body: bytes, defaults: Defaults) ->
         if name.startswith("ce-")
     }
     for name in _NOT_IN_HEADERS & attributes.keys():
-        raise InvalidEvent(f"ce-{name} is not a header: the body and its type say it", field=name)
+        message = f"ce-{name} must not be a header: the body and its Content-Type carry the data"
+        raise InvalidEvent(message, field=name)
     if "elapsedms" in attributes:
         attributes["elapsedms"] = _integer(attributes["elapsedms"])
     if body:
@@ -74,7 +75,7 @@ def _binary_data(content_type: str | None, body: bytes) -> dict[str, Any]:
 def _integer(text: str) -> int | str:
     # Python refuses to read thousands of digits; what is longer is out of range anyway.
     if len(text) > 19:
-        raise InvalidEvent("elapsedms is too long", field="elapsedms")
+        raise InvalidEvent("elapsedms must have at most 19 digits", field="elapsedms")
     return int(text) if text.isascii() and text.isdigit() else text
 
 
