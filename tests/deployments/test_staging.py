@@ -100,7 +100,7 @@ async def test_one_event_a_resource_in_order_then_the_end(store: Store, staging:
     assert data(events[-1])["totals"]["create"] == 50
 
 
-async def test_it_is_stored_before_it_is_answered(store: Store, staging: Staging):
+async def test_it_is_stored_before_the_request_is_answered(store: Store, staging: Staging):
     changeset = await stage(staging)
 
     stored = await store.changesets.get(changeset.id)
@@ -152,7 +152,7 @@ async def test_a_plan_that_failed_ends_as_failed_after_what_it_has(store: Store,
     ("check", "drift", "status"),
     [(True, True, "drifted"), (True, False, "staged"), (False, True, "staged")],
 )
-async def test_drift_ends_it_only_where_that_is_asked_for(
+async def test_drift_ends_it_only_if_the_request_says_so(
     store: Store, staging: Staging, check: bool, drift: bool, status: str
 ):
     drifted = (change("t.b", action="update"),) if drift else ()
@@ -166,7 +166,9 @@ async def test_drift_ends_it_only_where_that_is_asked_for(
 # Retries
 
 
-async def test_the_same_again_soon_is_the_same_change_set(store: Store, staging: Staging):
+async def test_the_same_request_again_soon_returns_the_same_change_set(
+    store: Store, staging: Staging
+):
     first = await stage(staging)
     await emitted(store, first)
 
@@ -199,7 +201,7 @@ async def test_another_plan_or_another_principal_is_another_change_set(staging: 
     assert len({first.id, another_plan.id, another_principal.id}) == 3
 
 
-async def test_the_same_again_later_is_another_change_set(store: Store):
+async def test_the_same_request_again_later_is_another_change_set(store: Store):
     at = [now()]
     staging = staging_of(store, clock=lambda: at[0])
     first = await stage(staging)
@@ -213,7 +215,7 @@ async def test_the_same_again_later_is_another_change_set(store: Store):
     assert too_late.id != first.id
 
 
-async def test_a_request_with_a_key_is_known_for_ever(store: Store):
+async def test_a_request_with_an_idempotency_key_is_known_indefinitely(store: Store):
     at = [now()]
     staging = staging_of(store, clock=lambda: at[0])
     new, key = NewChangeset(project="acme"), IdempotencyKey(key="ann/1", fingerprint=b"a")
@@ -228,7 +230,7 @@ async def test_a_request_with_a_key_is_known_for_ever(store: Store):
         await staging.stage(ANONYMOUS, new, changes(), request=other)
 
 
-async def test_an_id_is_not_used_for_two(staging: Staging):
+async def test_an_id_is_used_once(staging: Staging):
     id = "0B9D3C1E-5B7D-4268-8E61-D0C4A2F97B35"
     first = await stage(staging, id=id)
 

@@ -1,4 +1,4 @@
-"""The fair semaphore: callers take turns, and none holds everything."""
+"""The fair semaphore: callers take turns, each up to its share."""
 
 import asyncio
 
@@ -40,7 +40,7 @@ async def test_callers_that_wait_are_served_in_turn():
     assert served == ["ann", "bob", "ann", "ann"]
 
 
-async def test_a_large_request_is_not_overtaken_for_ever():
+async def test_small_requests_do_not_starve_a_large_one():
     semaphore = FairSemaphore(4, share=4)
     await semaphore.acquire("ann", 2)
     large = asyncio.create_task(semaphore.acquire("bob", 4))
@@ -54,7 +54,7 @@ async def test_a_large_request_is_not_overtaken_for_ever():
     assert await large == 4
 
 
-async def test_a_request_that_is_cancelled_takes_nothing():
+async def test_a_cancelled_request_holds_nothing():
     semaphore = FairSemaphore(1, share=1)
     await semaphore.acquire("ann")
     cancelled = asyncio.create_task(semaphore.acquire("bob"))
@@ -69,7 +69,7 @@ async def test_a_request_that_is_cancelled_takes_nothing():
     assert await semaphore.acquire("eve") == 1
 
 
-async def test_a_request_that_is_cancelled_as_it_is_served_gives_back():
+async def test_a_request_cancelled_while_it_is_served_releases_its_amount():
     semaphore = FairSemaphore(1, share=1)
     await semaphore.acquire("ann")
     served = asyncio.create_task(semaphore.acquire("bob"))

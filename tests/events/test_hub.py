@@ -184,7 +184,7 @@ async def test_a_reader_gets_no_gap_for_deleted_events_that_it_has_read(store: S
     assert (batch.gap, len(batch.events)) == (None, 1)
 
 
-async def test_closing_the_hub_ends_every_reader(hub: Hub):
+async def test_closing_the_hub_closes_every_reader(hub: Hub):
     with hub.reader(matching(), after=0) as one, hub.reader(matching(), after=0) as other:
         waiting = [asyncio.create_task(next_of(reader)) for reader in (one, other)]
         await asyncio.sleep(0)
@@ -195,7 +195,7 @@ async def test_closing_the_hub_ends_every_reader(hub: Hub):
         assert await next_of(one) is None
 
 
-async def test_closing_one_reader_ends_only_that_one(store: Store, hub: Hub):
+async def test_closing_one_reader_closes_only_that_one(store: Store, hub: Hub):
     with hub.reader(matching(), after=0) as one, hub.reader(matching(), after=0) as other:
         waiting = asyncio.create_task(next_of(one))
         await asyncio.sleep(0)

@@ -12,28 +12,20 @@ from deploylog.events.scope import parse_scope
 from deploylog.events.store import IdempotencyKey
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
+from support.clocks import WallClock
 from support.factories import changeset, new_events, now
 from support.waiting import until
 
-DAY = 86_400 * SECOND
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = now()
-
-    def __call__(self) -> int:
-        return self.now
+#: Seconds.
+DAY = 86_400
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> WallClock:
+    return WallClock(now() // SECOND)
 
 
-def retention_of(store: Store, clock: Clock, *, days: float = 7) -> Retention:
+def retention_of(store: Store, clock: WallClock, *, days: float = 7) -> Retention:
     return Retention(
         store.cleanups,
         delete={
@@ -46,7 +38,7 @@ def retention_of(store: Store, clock: Clock, *, days: float = 7) -> Retention:
 
 
 @pytest.fixture
-async def retention(store: Store, clock: Clock) -> AsyncIterator[Retention]:
+async def retention(store: Store, clock: WallClock) -> AsyncIterator[Retention]:
     retention = retention_of(store, clock)
     async with retention.running():
         yield retention
@@ -60,30 +52,30 @@ async def ended(retention: Retention, started: Cleanup) -> Cleanup:
     return await until(read)  # type: ignore[no-any-return]
 
 
-async def test_old_events_are_deleted(store: Store, clock: Clock, retention: Retention):
+async def test_old_events_are_deleted(store: Store, clock: WallClock, retention: Retention):
     await store.log.append(new_events(3))
-    clock.now += 8 * DAY
+    clock.go_on(8 * DAY)
 
     started = await retention.start(ANONYMOUS, "events")
     done = await ended(retention, started)
 
-    assert (started.status, started.threshold) == ("running", clock.now - 7 * DAY)
-    assert (done.status, done.deleted, done.ended) == ("completed", 3, clock.now)
+    assert (started.status, started.threshold) == ("running", clock.ns - 7 * DAY * SECOND)
+    assert (done.status, done.deleted, done.ended) == ("completed", 3, clock.ns)
     assert await store.log.floor() == 3
 
 
-async def test_recent_events_are_retained(store: Store, clock: Clock, retention: Retention):
+async def test_recent_events_are_retained(store: Store, clock: WallClock, retention: Retention):
     await store.log.append(new_events(3))
-    clock.now += 6 * DAY
+    clock.go_on(6 * DAY)
 
     done = await ended(retention, await retention.start(ANONYMOUS, "events"))
 
     assert (done.status, done.deleted) == ("completed", 0)
 
 
-async def test_a_kind_with_0_days_is_retained_indefinitely(store: Store, clock: Clock):
+async def test_a_kind_with_0_days_is_retained_indefinitely(store: Store, clock: WallClock):
     await store.log.append(new_events(3))
-    clock.now += 10_000 * DAY
+    clock.go_on(10_000 * DAY)
     retention = retention_of(store, clock, days=0)
 
     async with retention.running():
@@ -94,14 +86,14 @@ async def test_a_kind_with_0_days_is_retained_indefinitely(store: Store, clock: 
 
 
 async def test_old_change_sets_are_deleted_once_they_have_ended(
-    store: Store, clock: Clock, retention: Retention
+    store: Store, clock: WallClock, retention: Retention
 ):
     for status in ("staged", "staging"):
-        old = msgspec.structs.replace(changeset(), status=status, created=clock.now)
+        old = msgspec.structs.replace(changeset(), status=status, created=clock.ns)
         await store.changesets.add(
             old, b"{}", request=IdempotencyKey(key=status, fingerprint=b""), since=0
         )
-    clock.now += 8 * DAY
+    clock.go_on(8 * DAY)
 
     done = await ended(retention, await retention.start(ANONYMOUS, "changesets"))
 
@@ -147,12 +139,12 @@ async def test_a_cleanup_that_the_store_refuses_has_failed(
     assert (done.status, done.error) == ("failed", "the disk is full")
 
 
-async def test_a_cleanup_interrupted_by_a_crash_has_failed(store: Store, clock: Clock):
-    abandoned = Cleanup(id="c1", kind="events", status="running", started=clock.now, threshold=0)
+async def test_a_cleanup_interrupted_by_a_crash_has_failed(store: Store, clock: WallClock):
+    abandoned = Cleanup(id="c1", kind="events", status="running", started=clock.ns, threshold=0)
     await store.cleanups.put(abandoned)
 
     async with retention_of(store, clock).running():
         found = await store.cleanups.get("events", "c1")
 
-    assert (found.status, found.ended) == ("failed", clock.now)
+    assert (found.status, found.ended) == ("failed", clock.ns)
     assert found.error == "the service stopped before the cleanup finished"

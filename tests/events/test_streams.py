@@ -1,4 +1,4 @@
-"""Following: how many streams a principal may have, and how they are ended."""
+"""Open streams: how many a principal may have, and how they are closed."""
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ ANN, BOB = Principal(name="ann", id="1"), Principal(name="bob", id="2")
 EVERYTHING = StreamFilter(scope=ROOT, filter=Query().filter, visibility=ALL)
 
 
-def test_each_principal_may_have_so_many_at_a_time(hub: Hub):
+def test_the_streams_of_each_principal_are_limited(hub: Hub):
     open_streams = OpenStreams(max_per_principal=2)
 
     with (
@@ -36,7 +36,7 @@ def test_each_principal_may_have_so_many_at_a_time(hub: Hub):
     assert open_streams.principals == set()
 
 
-async def test_a_new_token_gives_nobody_more_streams(hub: Hub):
+async def test_a_new_token_allows_no_more_streams(hub: Hub):
     open_streams = OpenStreams(max_per_principal=1)
     renewed = msgspec.structs.replace(ANN, expires=1)
 
@@ -51,7 +51,7 @@ async def test_a_new_token_gives_nobody_more_streams(hub: Hub):
         assert open_streams.principals == {ANN}
 
 
-async def test_ending_ends_the_streams_of_that_principal_only(hub: Hub):
+async def test_closing_closes_the_streams_of_that_principal_only(hub: Hub):
     open_streams = OpenStreams(max_per_principal=2)
 
     with (
@@ -67,7 +67,7 @@ async def test_ending_ends_the_streams_of_that_principal_only(hub: Hub):
         assert not bob._closed
 
 
-def test_to_end_the_streams_of_somebody_who_has_none_is_nothing(hub: Hub):
+def test_closing_the_streams_of_a_principal_without_any_does_nothing(hub: Hub):
     open_streams = OpenStreams(max_per_principal=2)
 
     open_streams.close(ANONYMOUS)
