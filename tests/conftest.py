@@ -68,7 +68,7 @@ async def hub(store: Store) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 def service(store: Store, hub: Hub) -> EventService:
-    return EventService(store.log, hub, followers=OpenStreams(most=100))
+    return EventService(store.log, hub, open_streams=OpenStreams(max_per_principal=100))
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ async def test_the_id_of_a_hidden_deployment_is_only_taken(world: World, guess: 
     answer = await world.open(world.writer, id=id, **guess)
 
     assert answer.status == 409
-    assert answer.json["detail"] == f"the id {id} is taken"
+    assert answer.json["detail"] == f"the id {id} is already in use: choose another"
 
 
 async def test_an_opener_that_cannot_see_its_deployment_gets_its_first_answer_again(world: World):

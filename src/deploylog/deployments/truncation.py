@@ -1,4 +1,4 @@
-"""Abridging: changes made small enough to be sent, the least telling parts left out first."""
+"""Truncation: changes made small enough to send, the least important parts left out first."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -15,15 +15,15 @@ from deploylog.deployments.changeset import (
 
 _Value = TypeVar("_Value")
 
-#: Stands for a value that is too long to be told.
+#: Replaces a value that is too long.
 TOO_LONG = "(left out: too long)"
 
-#: A value is long from so many bytes of JSON.
+#: A value with more bytes of JSON is long.
 LONG_BYTES = 256
 
 
 def fit(value: _Value, forms: Iterator[_Value], fits: Callable[[_Value], bool]) -> _Value:
-    """The first of ``value`` and its shorter and shorter ``forms`` that fits, or the last."""
+    """The first of ``value`` and its ever shorter ``forms`` that fits, or the last."""
     while not fits(value):
         shorter = next(forms, None)
         if shorter is None:
@@ -33,12 +33,12 @@ def fit(value: _Value, forms: Iterator[_Value], fits: Callable[[_Value], bool]) 
 
 
 def truncate_resource(change: ResourceChange, limit: int) -> ResourceChange:
-    """``change`` in at most ``limit`` bytes of JSON."""
+    """Truncate ``change`` to at most ``limit`` bytes of JSON."""
     return fit(change, _shorter_resources(change), lambda form: len(encode(form)) <= limit)
 
 
 def truncate_changes(changes: Changes, limit: int) -> Changes:
-    """``changes`` in at most ``limit`` bytes of JSON."""
+    """Truncate ``changes`` to at most ``limit`` bytes of JSON."""
     return fit(changes, _shorter_changes(changes), lambda form: len(encode(form)) <= limit)
 
 
@@ -58,18 +58,18 @@ def _shorter_resources(change: ResourceChange) -> Iterator[ResourceChange]:
         modified=tuple(truncate_field(field) for field in change.modified),
     )
     yield change
-    longest = max(len(getattr(change, name)) for name in _LISTS)
-    while longest := longest // 2:
-        yield _cut(change, longest)
+    length = max(len(getattr(change, name)) for name in _LISTS)
+    while length := length // 2:
+        yield _cut(change, length)
     yield _cut(change, 0)
 
 
 _LISTS = ("added", "modified", "removed", "known_on_deploy", "computed")
 
 
-def _cut(change: ResourceChange, longest: int) -> ResourceChange:
+def _cut(change: ResourceChange, length: int) -> ResourceChange:
     return msgspec.structs.replace(
-        change, **{name: getattr(change, name)[:longest] for name in _LISTS}
+        change, **{name: getattr(change, name)[:length] for name in _LISTS}
     )
 
 
@@ -98,8 +98,8 @@ def _shorter_changes(changes: Changes) -> Iterator[Changes]:
     yield changes
     changes = replace(
         changes,
-        resources=tuple(_named_only(change) for change in changes.resources),
-        drift=tuple(_named_only(change) for change in changes.drift),
+        resources=tuple(_name_only(change) for change in changes.resources),
+        drift=tuple(_name_only(change) for change in changes.drift),
     )
     yield changes
     yield replace(
@@ -108,7 +108,7 @@ def _shorter_changes(changes: Changes) -> Iterator[Changes]:
 
 
 def _each(changes: Iterable[ResourceChange], steps: int) -> tuple[ResourceChange, ...]:
-    """Each of them after so many steps of being made shorter."""
+    """Each change after this number of steps of ``_shorter_resources``."""
     shorter = []
     for change in changes:
         forms = _shorter_resources(change)
@@ -124,7 +124,7 @@ def _shorten_output(output: OutputChange) -> OutputChange:
     )
 
 
-def _named_only(change: ResourceChange) -> ResourceChange:
+def _name_only(change: ResourceChange) -> ResourceChange:
     return ResourceChange(
         name=change.name,
         address=change.address,

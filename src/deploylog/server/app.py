@@ -67,7 +67,7 @@ async def create_app(
     deliveries wait for time to pass by it, and ``fetch`` gets what SNS publishes.
     """
     hub = Hub(store.log, memory=settings.max_stream_memory_mib * 1024 * 1024)
-    followers = OpenStreams(most=settings.max_streams_per_principal)
+    open_streams = OpenStreams(max_per_principal=settings.max_streams_per_principal)
     metrics.watch(readers=lambda: hub.readers, head=lambda: hub.head)
     staging = Staging(store.log, store.catalog, store.changesets, clock=clock)
     cleaning = Retention(
@@ -79,7 +79,7 @@ async def create_app(
         },
         clock=clock,
     )
-    service = EventService(store.log, hub, followers=followers)
+    service = EventService(store.log, hub, open_streams=open_streams)
     deployments = DeploymentService(service, store.catalog, clock=clock)
     seal = read_encryptor(settings.secret_key_file)
     vault = make_vault(seal, settings, clock)
@@ -127,9 +127,9 @@ async def create_app(
             topics=make_topics(settings, metrics, fetch, clock),
         )
         await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
-        await running.enter_async_context(enforce_revocation(followers, gate))
-        await running.enter_async_context(cleaning.working())
-        await running.enter_async_context(staging.working())
+        await running.enter_async_context(enforce_revocation(open_streams, gate))
+        await running.enter_async_context(cleaning.running())
+        await running.enter_async_context(staging.running())
         await running.enter_async_context(dispatcher.working())
         await running.enter_async_context(
             pruning(

@@ -116,13 +116,15 @@ def _rate(per_second: float, burst: int | None = None) -> RateLimiter:
 
 
 @asynccontextmanager
-async def enforce_revocation(followers: OpenStreams, gate: Authentication) -> AsyncIterator[None]:
+async def enforce_revocation(
+    open_streams: OpenStreams, gate: Authentication
+) -> AsyncIterator[None]:
     """End the streams of those whose credentials are revoked or have expired."""
 
     async def look() -> None:
-        for principal in followers.principals:
+        for principal in open_streams.principals:
             if not await gate.is_valid(principal):
-                followers.end(principal)
+                open_streams.close(principal)
 
     async def watch() -> None:
         while True:

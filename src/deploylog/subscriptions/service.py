@@ -338,7 +338,7 @@ class SubscriptionService:
         if len(scopes) > MAX_SCOPES:
             raise InvalidSubscription(f"at most {MAX_SCOPES} scopes", field="scopes")
         for path in scopes or (ROOT,):
-            if not principal.visibility.meets(path):
+            if not principal.visibility.overlaps(path):
                 raise Forbidden(f"{principal.name} may not read {path or 'anything'}")
         asked = msgspec.structs.replace(asked, scopes=scopes)
         return (

@@ -600,7 +600,9 @@ async def test_who_may_not_see_the_events_is_not_told_the_state(server: Local, t
 
 async def test_deployments_of_a_stack_that_was_deleted_meanwhile(server: Local):
     await recorded(server, "02-apply-create.jsonl", operation="apply")
-    events = EventService(server.store.log, server.hub, followers=OpenStreams(most=1))
+    events = EventService(
+        server.store.log, server.hub, open_streams=OpenStreams(max_per_principal=1)
+    )
     service = DeploymentService(events, server.store.catalog, clock=now)
     [stack] = await service.stacks(ANONYMOUS)
     await service.delete_stack(ANONYMOUS, "acme", "web")

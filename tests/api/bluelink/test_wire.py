@@ -33,8 +33,8 @@ from deploylog.deployments.changeset import (
     encode,
 )
 from deploylog.errors import InvalidInput, PlanNotFound
+from deploylog.events.batch import Gap
 from deploylog.events.event import Event, recorded_event
-from deploylog.events.hub import Gap
 from deploylog.events.retention import Cleanup
 from deploylog.events.times import LATEST, SECOND
 from support.factories import changeset, new_event
@@ -589,7 +589,7 @@ def test_a_change_set_has_no_limit():
 def test_a_cleanup_leaves_out_what_is_not_known():
     running = Cleanup(id="c", kind="changesets", status="running", started=TIME, threshold=SECOND)
     failed = msgspec.structs.replace(
-        running, status="failed", ended=TIME + SECOND, forgotten=3, error="no"
+        running, status="failed", ended=TIME + SECOND, deleted=3, error="no"
     )
 
     assert render_cleanup(running) == {

@@ -1,8 +1,8 @@
 """Frames: what is remembered of them, and in which pieces they are sent."""
 
 from deploylog.api.http.event_stream import HEADERS, EndingFrames, FrameCache, Frames
+from deploylog.events.batch import Batch, Gap
 from deploylog.events.event import Event
-from deploylog.events.hub import Batch, Gap
 from support.factories import event
 
 GAP = Gap(after=1, floor=3, reason="expired")

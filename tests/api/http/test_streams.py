@@ -468,7 +468,7 @@ async def test_who_goes_is_forgotten(server: Local):
         assert server.hub.readers == 20
 
     await server.until(lambda: server.hub.readers == 0)
-    assert server.hub._views == {}
+    assert server.hub._rings == {}
 
 
 async def test_who_goes_in_the_middle_of_a_send_is_forgotten(server: Local):

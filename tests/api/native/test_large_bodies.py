@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from deploylog.api.http.body import DOCUMENT_BYTES
 from deploylog.auth.api_keys import make_key
 from deploylog.errors import InvalidInput
-from deploylog.events import cloudevents
 from deploylog.events.access import parse_grant
-from deploylog.events.cloudevents import MAX_EVENT_BYTES, STEP_BYTES, Defaults, parse_batch
+from deploylog.events.cloudevents import MAX_EVENT_BYTES, STEP_BYTES, Defaults, batch, parse_batch
 from deploylog.events.scope import parse_scope
 from deploylog.store.contract import Store
 from support.factories import now
@@ -129,9 +128,9 @@ async def test_of_a_bomb_little_is_parsed(
     server: Local, case: str, monkeypatch: pytest.MonkeyPatch
 ):
     parsed: list[int] = []
-    to_event = cloudevents._parse
+    to_event = batch.parse_attributes
     monkeypatch.setattr(
-        cloudevents, "_parse", lambda *given: (parsed.append(1), to_event(*given))[1]
+        batch, "parse_attributes", lambda *given: (parsed.append(1), to_event(*given))[1]
     )
 
     answer = await send(server, BOMBS[case], BATCH)
@@ -193,11 +192,11 @@ JSON = st.recursive(
 def test_a_large_array_is_split_as_the_decoder_reads_it(items: list[object], indent: int | None):
     body = json.dumps([{"type": "a", **each} for each in items], indent=indent).encode()
 
-    split = [json.loads(each) for _, each in cloudevents._split(body)]
+    split = [json.loads(each) for _, each in batch._split(body)]
 
     assert split == json.loads(body)
-    assert parse_batch(body, DEFAULTS, limit=1000) == cloudevents._one_by_one(
-        cloudevents._split(body), DEFAULTS, 1000
+    assert parse_batch(body, DEFAULTS, limit=1000) == batch._one_by_one(
+        batch._split(body), DEFAULTS, 1000
     )
 
 
@@ -207,4 +206,4 @@ def test_a_large_array_is_split_as_the_decoder_reads_it(items: list[object], ind
 )
 def test_what_is_no_array_of_objects_is_not_split(body: bytes):
     with pytest.raises(InvalidInput):
-        list(cloudevents._split(body))
+        list(batch._split(body))

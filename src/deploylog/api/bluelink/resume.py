@@ -23,8 +23,9 @@ from deploylog.deployments.changeset import Changeset
 from deploylog.deployments.service import DeploymentService
 from deploylog.errors import ChangesetNotFound
 from deploylog.events.access import Principal
+from deploylog.events.batch import Batch
 from deploylog.events.event import Event
-from deploylog.events.hub import Batch, Reader
+from deploylog.events.hub import Reader
 from deploylog.events.scope import Scope, deployment_scope, stack_scope
 from deploylog.events.service import EventService, Start
 from deploylog.events.store import Query
@@ -125,8 +126,8 @@ class CompletingReader:
     def close(self) -> None:
         self._reader.close()
 
-    def when_closed(self, call: Callable[[], None]) -> None:
-        self._reader.when_closed(call)
+    def on_close(self, call: Callable[[], None]) -> None:
+        self._reader.on_close(call)
 
 
 @contextmanager
@@ -198,7 +199,7 @@ class ResumePoints:
             return start
         moment = parse_moment_of_id(last_id)
         if moment is None:
-            return await self._service.start_at_beginning()
+            return await self._service.start_at_oldest()
         return await self._service.start_at(moment)
 
     async def of_changeset(
@@ -214,7 +215,7 @@ class ResumePoints:
             return _before(ends[0], cursor or await self._recently())
         if changeset.status != "staging":
             raise ChangesetNotFound
-        return cursor or await self._service.start_at_beginning()
+        return cursor or await self._service.start_at_oldest()
 
     async def of_instance(
         self,
@@ -277,7 +278,7 @@ class ResumePoints:
 
     async def _recently(self) -> Start:
         if not self._recent_seconds:
-            return await self._service.start_at_beginning()
+            return await self._service.start_at_oldest()
         since = self._clock() - self._recent_seconds * SECOND
         # Strictly newer, as the engine has it.
         return await self._service.start_at(max(since + 1, 0))

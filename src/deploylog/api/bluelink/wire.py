@@ -38,11 +38,11 @@ from deploylog.deployments.changeset import (
     Status,
     current_names,
 )
-from deploylog.deployments.projection import CHANGESET_ENDS
+from deploylog.deployments.lifecycle import CHANGESET_ENDS
 from deploylog.errors import InvalidInput, PlanNotFound, StackNotFound
+from deploylog.events.batch import Gap
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import Filter, any_of
-from deploylog.events.hub import Gap
 from deploylog.events.retention import Cleanup
 from deploylog.events.scope import Scope, segments
 from deploylog.events.times import LATEST, MILLISECOND, SECOND
@@ -266,7 +266,7 @@ def render_cleanup(cleanup: Cleanup) -> Json:
         "status": cleanup.status,
         "startedAt": cleanup.started // SECOND,
         **ended,
-        "itemsDeleted": cleanup.forgotten,
+        "itemsDeleted": cleanup.deleted,
         **error,
         "thresholdDate": cleanup.threshold // SECOND,
     }

@@ -85,7 +85,7 @@ class Escape:
         query = wire.parse_query(place, parameters, page_size=self._parts.escape_page_size)
         principal = request.state.principal
         # All that are asked for: an answer with fewer would be taken for the last.
-        found = await self._service.read_whole(principal, query) if query else []
+        found = await self._service.read_all(principal, query) if query else []
         return Response(wire.render_events(found), media_type="application/json")
 
     async def subscriptions(self, request: Request) -> Response:
@@ -100,7 +100,7 @@ class Escape:
         collection = parse_collection(request.path_params["project"])
         if collection is None:
             raise InvalidInput("Invalid project name", field="project")
-        request.state.principal.require_some("write")
+        request.state.principal.require_anywhere("write")
         limits = self._parts.limits.at_most(DOCUMENT_BYTES)
         wanted = parse_subscriptions(await read_body(request, limits))
         await self._sets.put(request.state.principal, collection, wanted)
@@ -111,7 +111,7 @@ class Escape:
         principal = request.state.principal
         if self._parts.escape_has_secret and principal.kind == ANONYMOUS.kind:
             raise Unauthenticated
-        principal.require_some("write")
+        principal.require_anywhere("write")
         body = await read_body(request, self._parts.limits.at_most(_EVENT_BYTES))
         groups = self._parts.escape_upload_groups
         event = wire.parse_new_event(body, now=self._parts.clock(), upload_groups=groups)

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
+from deploylog.events.batch import Batch, Gap
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event
-from deploylog.events.hub import Batch, Gap
 
 # A blank line ends a block, and some readers (httpx-sse) give their users every block that has a
 # field, or follows an id, even without data. So neither of these has one: the next event's block
@@ -39,19 +40,15 @@ class FrameCache:
     def __init__(self, render: Callable[[Event], bytes], *, most_bytes: int) -> None:
         """``render`` gives one event's frame, the same for every reader."""
         self._render = render
-        self._most_bytes = most_bytes
-        self._bytes = 0
-        #: By event id, the oldest first.
-        self._frames: dict[str, bytes] = {}
+        #: By event id.
+        self._frames: BoundedMap[str, bytes] = BoundedMap(most_bytes, weigh=len)
 
     def __call__(self, event: Event) -> bytes:
         """The event's frame."""
         frame = self._frames.get(event.id)
         if frame is None:
-            frame = self._frames[event.id] = self._render(event)
-            self._bytes += len(frame)
-            while self._bytes > self._most_bytes:
-                self._bytes -= len(self._frames.pop(next(iter(self._frames))))
+            frame = self._render(event)
+            self._frames.put(event.id, frame)
         return frame
 
 
@@ -130,7 +127,7 @@ class BatchReader(Protocol):
 
     def close(self) -> None: ...
 
-    def when_closed(self, call: Callable[[], None]) -> None: ...
+    def on_close(self, call: Callable[[], None]) -> None: ...
 
 
 class EventStream:
@@ -173,13 +170,13 @@ class EventStream:
         limit = asyncio.timeout(None)
         try:
             async with limit:
-                reader.when_closed(lambda: limit.reschedule(loop.time() + CLOSING_SECONDS))
+                reader.on_close(lambda: limit.reschedule(loop.time() + CLOSING_SECONDS))
                 await self._send(reader, send)
         except TimeoutError:
             if not limit.expired():
                 raise
         finally:
-            reader.when_closed(_nothing)
+            reader.on_close(_nothing)
 
     @property
     def _start(self) -> dict[str, object]:

@@ -14,6 +14,7 @@ from deploylog.deployments.catalog import Counts, Deployment, Stack, check_name
 from deploylog.deployments.changeset import ChangeCounts, Changeset
 from deploylog.errors import InvalidEvent, InvalidFilter, InvalidInput, TooLarge, UnsupportedMedia
 from deploylog.events.access import Principal
+from deploylog.events.batch import Gap
 from deploylog.events.cloudevents import (
     CloudEvent,
     Defaults,
@@ -25,7 +26,6 @@ from deploylog.events.cloudevents import (
 )
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import Field, Filter, any_of
-from deploylog.events.hub import Gap
 from deploylog.events.scope import Scope, parse_scope, scope
 from deploylog.events.store import IdempotencyKey, Page
 from deploylog.events.times import LATEST, parse_time_or_ago, render_time

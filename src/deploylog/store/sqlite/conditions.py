@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from deploylog.events.event import EVERYBODY
+from deploylog.events.event import PUBLIC_GROUP
 from deploylog.events.filters import AnyOf, Field, Filter
 
 Value = str | int
@@ -112,7 +112,7 @@ def scopes_condition(numbers: tuple[int, ...]) -> Condition:
 
 def groups_condition(groups: frozenset[str]) -> Condition:
     """The event is public, or visible to one of these groups."""
-    asked = tuple(sorted(groups | {EVERYBODY}))
+    asked = tuple(sorted(groups | {PUBLIC_GROUP}))
     every = Source(table="events INDEXED BY events_public", sql='"groups" IS NULL', values=())
     return Condition(
         sql='(e."groups" IS NULL OR EXISTS (SELECT 1 FROM event_groups AS g'

@@ -8,8 +8,10 @@ import msgspec
 
 from deploylog.errors import EventDamaged, EventNotFound, StoreUnavailable
 from deploylog.events.access import Visibility
+from deploylog.events.batch import Batch, Gap
 from deploylog.events.event import Event
-from deploylog.events.hub import Batch, Gap, Hub, Reader, StreamFilter
+from deploylog.events.hub import Hub, Reader
+from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import ROOT
 from deploylog.events.store import Query
 from deploylog.events.times import SECOND

@@ -54,7 +54,7 @@ class Ingest:
 
     async def eventbridge(self, request: Request) -> Response:
         """Record what EventBridge tells of CloudFormation."""
-        request.state.principal.require_some("write")
+        request.state.principal.require_anywhere("write")
         asked = wire.parse_stack_query(_query(request))
         event = parse_envelope(await read_body(request, self._limits.at_most(_SNS_BYTES)))
         return await self._record(request.state.principal, asked, event)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE
 from deploylog.errors import InvalidEvent, StackExists
 from deploylog.events.access import Principal
 from deploylog.events.event import Event, NewEvent
@@ -11,7 +12,6 @@ from deploylog.events.store import Query
 from deploylog.events.times import LATEST, SECOND
 from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
 from deploylog.ingest.cloudformation.operations import (
-    LIFECYCLE,
     TELLING,
     Operation,
     note_recorded,
@@ -65,7 +65,7 @@ class StackNotices:
         about = (any_of("source", (SOURCE,)), subject)
         near = Filter(all_of=about, since=max(time - _NEARBY, 0), until=min(time + _NEARBY, LATEST))
         query = Query(scope=frame.stack_scope, filter=near, limit=_ALIKE)
-        known = Recorded(await self._service.read_written(principal, query)).find(event)
+        known = Recorded(await self._service.read_for_writer(principal, query)).find(event)
         return known if isinstance(known, Event) else None
 
     async def _note_failures(
@@ -82,12 +82,12 @@ class StackNotices:
                 order="oldest",
                 limit=_FAILURES,
             )
-            note_recorded(going_on, await self._service.read_written(principal, query))
+            note_recorded(going_on, await self._service.read_for_writer(principal, query))
 
     async def _lifecycle(self, principal: Principal, frame: StackContext) -> list[Event]:
-        about = Filter(all_of=(any_of("type", LIFECYCLE),))
+        about = Filter(all_of=(any_of("type", DEPLOYMENT_LIFECYCLE),))
         query = Query(scope=frame.stack_scope, filter=about, limit=_LAST)
-        return await self._service.read_written(principal, query)
+        return await self._service.read_for_writer(principal, query)
 
     async def _append(
         self, principal: Principal, record: StackMapper, time: int, events: list[NewEvent]

@@ -1,18 +1,18 @@
-"""Shares: a limited amount of something, which callers take in turn."""
+"""A semaphore that serves its callers in turn, each up to its share."""
 
 import asyncio
 from collections import Counter, deque
 
 
-class Shares:
-    """An amount of which each caller may hold a share, and for which callers wait in turn.
+class FairSemaphore:
+    """A limited amount, of which a caller may hold a share, and for which callers wait in turn.
 
-    A caller that asks often waits behind its own requests only: the callers that wait are served
-    round robin, one request each.
+    A caller with many requests waits behind its own only: waiting callers are served round robin,
+    one request each.
     """
 
     def __init__(self, total: int, *, share: int) -> None:
-        """Give out ``total``, and no more than ``share`` of it to one caller."""
+        """One caller may hold at most ``share`` of ``total``."""
         self._free = self._total = total
         self._share = share
         self._held: Counter[str] = Counter()
@@ -20,16 +20,16 @@ class Shares:
         self._waiting: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
 
     @property
-    def held(self) -> int:
-        """How much is given out."""
+    def in_use(self) -> int:
+        """The amount that callers hold."""
         return self._total - self._free
 
     def is_full(self, caller: str) -> bool:
-        """Whether ``caller`` holds all that one caller may."""
+        """Whether ``caller`` holds its share."""
         return self._held[caller] >= self._share
 
-    async def take(self, caller: str, amount: int = 1) -> int:
-        """Wait for ``amount``, and return it for ``give``; more than a share is one share."""
+    async def acquire(self, caller: str, amount: int = 1) -> int:
+        """Wait for ``amount``, at most a share, and return what to ``release``."""
         amount = min(amount, self._share)
         if not self._waiting and self._fits(caller, amount):
             self._grant(caller, amount)
@@ -41,22 +41,21 @@ class Shares:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give(caller, amount)
+                self.release(caller, amount)
             else:
-                self._leave(caller, turn)
+                self._withdraw(caller, turn)
             raise
         return amount
 
-    def take_now(self, caller: str, amount: int = 1) -> int:
-        """The same without waiting: 0 when it is not to be had, or not this caller's turn."""
+    def try_acquire(self, caller: str, amount: int = 1) -> int:
+        """Acquire without waiting: 0 when there is not enough, or other callers wait."""
         amount = min(amount, self._share)
         if self._waiting or not self._fits(caller, amount):
             return 0
         self._grant(caller, amount)
         return amount
 
-    def give(self, caller: str, amount: int = 1) -> None:
-        """Return what ``take`` gave."""
+    def release(self, caller: str, amount: int = 1) -> None:
         self._free += amount
         self._held[caller] -= amount
         if not self._held[caller]:
@@ -82,18 +81,18 @@ class Shares:
                 if self._held[caller] + amount > self._share:
                     continue
                 if amount > self._free:
-                    # Small requests of others must not keep a large one waiting for ever.
+                    # Small requests of others must not starve a large one.
                     break
                 self._grant(caller, amount)
-                self._next_of(caller)
+                self._rotate(caller)
                 turn.set_result(None)
                 is_granted = True
 
     def _is_waiting(self, caller: str) -> bool:
         """Whether a request of the caller waits.
 
-        A request that is cancelled leaves in the next turn of the event loop; until then it must
-        not be granted anything.
+        A cancelled request leaves in the next iteration of the event loop; until then it must not
+        be granted anything.
         """
         requests = self._waiting[caller]
         while requests and requests[0][1].cancelled():
@@ -102,18 +101,18 @@ class Shares:
             del self._waiting[caller]
         return bool(requests)
 
-    def _next_of(self, caller: str) -> None:
-        """Let the caller's next request wait behind every other caller."""
+    def _rotate(self, caller: str) -> None:
+        """Move the caller's next request behind every other caller."""
         requests = self._waiting.pop(caller)
         requests.popleft()
         if requests:
             self._waiting[caller] = requests
 
-    def _leave(self, caller: str, turn: asyncio.Future[None]) -> None:
+    def _withdraw(self, caller: str, turn: asyncio.Future[None]) -> None:
         requests = self._waiting.get(caller, deque())
-        left = deque(each for each in requests if each[1] is not turn)
-        if left:
-            self._waiting[caller] = left
+        others = deque(each for each in requests if each[1] is not turn)
+        if others:
+            self._waiting[caller] = others
         else:
             self._waiting.pop(caller, None)
         self._serve()
