@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deploylog.api.native import wire
+from deploylog.api.native import query_string
 from deploylog.auth import anonymous as open_gate
 from deploylog.store.sqlite import rows
 
@@ -14,9 +14,9 @@ LONG = "project/" + "/".join(["a" * 100] * 30)
 #: The cache, and calls of what uses it: with a short text, and with a long one.
 CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
     "append queries": (
-        wire._known_query,
-        lambda: wire.parse_append_query("source=short"),
-        lambda: wire.parse_append_query("source=" + "s" * 2_000),
+        query_string._known_query,
+        lambda: query_string.parse_append_query("source=short"),
+        lambda: query_string.parse_append_query("source=" + "s" * 2_000),
     ),
     "scopes that are read": (
         rows._known_scopes,

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploylog.api.native.wire import Parameters, events_path, parse_filter
+from deploylog.api.native.query_string import Parameters, events_path, parse_filter
 from deploylog.events.filters import FIELDS, Filter, any_of
 from deploylog.events.scope import scope
 from support.factories import event

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from deploylog.api.native.wire import FILTERS, check_filter_values
+from deploylog.api.native.query_string import FILTERS, check_filter_values
 from deploylog.errors import InvalidFilter, InvalidInput, InvalidSubscription
 from deploylog.events.filters import AnyOf, Filter, any_of
 from deploylog.events.scope import Scope, parse_scope
