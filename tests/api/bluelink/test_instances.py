@@ -5,16 +5,15 @@ from typing import Any
 
 import pytest
 
+from deploylog.api.bluelink.channel import Channel
 from deploylog.api.bluelink.instances import (
-    Channel,
     History,
-    ResourceRecord,
-    counts,
-    fold,
+    is_mutating_event,
     render_exports,
     render_instance,
     render_summary,
 )
+from deploylog.api.bluelink.resources import ResourceRecord, fold
 from deploylog.api.bluelink.truncation import MAX_FRAME_BYTES
 from deploylog.deployments.catalog import Counts, Deployment, Stack
 from deploylog.events.event import Event, Resource
@@ -431,7 +430,8 @@ def test_deployments_that_do_not_count_are_not_told_and_end_nothing():
             finished = happened(type, of=of)
             assert channel.frame(finished) == b""
             assert not channel.is_end(finished)
-    assert not counts(happened("deployment.completed"), history("plan completed"))
+    plan = history("plan completed")
+    assert not is_mutating_event(happened("deployment.completed"), plan.operations)
 
 
 @pytest.mark.parametrize("operation", ["plan", "refresh"])
@@ -452,7 +452,8 @@ def test_a_deployment_whose_end_says_that_it_deployed_nothing_ends_nothing(
         # What was said first counts, as it does in the catalogue.
         assert bool(channel.frame(finished)) is channel.is_end(finished) is (named == "apply")
         assert (channel.awaited == "new") is (named == "apply")
-        assert counts(finished, History([each.deployment for each in before])) is False
+        known = History([each.deployment for each in before]).operations
+        assert is_mutating_event(finished, known) is False
 
 
 def test_a_known_deployment_may_turn_out_to_deploy_nothing():
@@ -463,7 +464,7 @@ def test_a_known_deployment_may_turn_out_to_deploy_nothing():
     assert channel.frame(finished) == b""
     assert not channel.is_end(finished)
     assert channel.awaited is None
-    assert not counts(finished, unnamed)
+    assert not is_mutating_event(finished, unnamed.operations)
 
 
 def test_the_last_that_began_is_awaited():
@@ -473,7 +474,7 @@ def test_the_last_that_began_is_awaited():
     assert (channel.awaited, waiting.awaited) == ("3", None)
     waiting.frame(happened("deployment.started", of="x"))
     assert waiting.awaited == "x"
-    channel.drop("3")
+    channel.discard("3")
     assert channel.awaited == "1"
 
 

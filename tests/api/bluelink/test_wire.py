@@ -16,7 +16,7 @@ from deploylog.api.bluelink.wire import (
     Window,
     ends_staging,
     parse_create_changeset,
-    parse_moment_of_id,
+    parse_time_of_id,
     parse_window,
     render_accepted,
     render_changeset,
@@ -736,4 +736,4 @@ def test_a_number_that_is_none_counts_as_zero(text: str):
     ],
 )
 def test_an_id_begins_with_a_time(id: str, moment: int | None):
-    assert parse_moment_of_id(id) == moment
+    assert parse_time_of_id(id) == moment

@@ -1,6 +1,6 @@
 """Frames: what is remembered of them, and in which pieces they are sent."""
 
-from deploylog.api.http.event_stream import HEADERS, EndingFrames, FrameCache, Frames
+from deploylog.api.http.event_stream import HEADERS, FrameCache, Frames, TerminatedFrames
 from deploylog.events.event import Event
 from deploylog.events.hub import Batch, Gap
 from support.factories import event
@@ -12,8 +12,8 @@ def render(event: Event) -> bytes:
     return f"<{event.position}>".encode()
 
 
-def ending(render_event: object = render) -> EndingFrames:
-    return EndingFrames(
+def ending(render_event: object = render) -> TerminatedFrames:
+    return TerminatedFrames(
         event=render_event,  # type: ignore[arg-type]
         gap=lambda gap: b"<gap>",
         is_end=lambda event: event.type == "end",
@@ -29,7 +29,7 @@ def test_a_frame_is_rendered_once_while_there_is_room():
         rendered.append(event.position)
         return b"x" * 10
 
-    remembered = FrameCache(counted, most_bytes=25)
+    remembered = FrameCache(counted, max_bytes=25)
     for position in (1, 2, 1, 2, 3, 2, 3, 1):
         assert remembered(event(position)) == b"x" * 10
 
@@ -37,7 +37,7 @@ def test_a_frame_is_rendered_once_while_there_is_room():
 
 
 def test_a_frame_that_is_too_large_is_given_all_the_same():
-    remembered = FrameCache(lambda event: b"x" * 100, most_bytes=10)
+    remembered = FrameCache(lambda event: b"x" * 100, max_bytes=10)
 
     assert remembered(event()) == remembered(event()) == b"x" * 100
 

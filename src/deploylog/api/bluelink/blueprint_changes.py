@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from deploylog.api.bluelink.instances import NO_RECORDS, Records, render_state
+from deploylog.api.bluelink.resources import NO_RECORDS, Records, render_state
 from deploylog.api.bluelink.truncation import Json
 from deploylog.deployments.changeset import (
     SENSITIVE,

@@ -17,7 +17,7 @@ from deploylog.api.bluelink.blueprint_changes import (
     render_resource,
 )
 from deploylog.api.bluelink.errors import PARSE_FAILED, FieldProblem, InvalidFields
-from deploylog.api.bluelink.instances import NO_RECORDS, Records
+from deploylog.api.bluelink.resources import NO_RECORDS, Records
 from deploylog.api.bluelink.truncation import (
     ANYTHING,
     Forms,
@@ -209,7 +209,7 @@ def require_instance(stack: Stack | None, asked: CreateChangeset) -> None:
         raise StackNotFound(f'instance "{named}" not found')
 
 
-def parse_moment_of_id(id: str) -> int | None:
+def parse_time_of_id(id: str) -> int | None:
     """The time (ns) that a UUID of version 7 begins with; ``None`` when ``id`` is no UUID."""
     try:
         milliseconds = uuid.UUID(id).int >> 80

@@ -36,10 +36,10 @@ HEADERS: Headers = (
 class FrameCache:
     """Frames that many readers ask for at different times: rendered once while there is room."""
 
-    def __init__(self, render: Callable[[Event], bytes], *, most_bytes: int) -> None:
+    def __init__(self, render: Callable[[Event], bytes], *, max_bytes: int) -> None:
         """``render`` gives one event's frame, the same for every reader."""
         self._render = render
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._bytes = 0
         #: By event id, the oldest first.
         self._frames: dict[str, bytes] = {}
@@ -50,7 +50,7 @@ class FrameCache:
         if frame is None:
             frame = self._frames[event.id] = self._render(event)
             self._bytes += len(frame)
-            while self._bytes > self._most_bytes:
+            while self._bytes > self._max_bytes:
                 self._bytes -= len(self._frames.pop(next(iter(self._frames))))
         return frame
 
@@ -75,7 +75,7 @@ class Frames:
         self.headers = list(headers)
         #: Whether a stream that did not come to its end is torn off: for clients that take an
         #: orderly end of the response for the end of what they follow.
-        self.tears = False
+        self.aborts_when_incomplete = False
 
     def of(self, batch: Batch) -> Iterable[bytes]:
         """A batch, in the pieces in which it is sent."""
@@ -88,7 +88,7 @@ class Frames:
         return False
 
 
-class EndingFrames(Frames):
+class TerminatedFrames(Frames):
     """How a dialect writes a stream that ends with an event; each frame is sent by itself."""
 
     def __init__(
@@ -103,7 +103,7 @@ class EndingFrames(Frames):
         """``is_end`` tells the event that nothing follows."""
         super().__init__(event=event, gap=gap, heartbeat=heartbeat, opening=b"", headers=headers)
         self._is_end = is_end
-        self.tears = True
+        self.aborts_when_incomplete = True
 
     def of(self, batch: Batch) -> Iterable[bytes]:
         if not (batch.events or batch.gap):
@@ -193,7 +193,7 @@ class EventStream:
             opening += self._frames.gap(self._gap)
         # Even empty: the headers go out with it.
         await _send_body(send, opening)
-        if await self._send_batches(reader, send) or not self._frames.tears:
+        if await self._send_batches(reader, send) or not self._frames.aborts_when_incomplete:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_batches(self, reader: BatchReader, send: Send) -> bool:
