@@ -82,7 +82,7 @@ async def test_a_document_is_smaller_than_a_batch(server: Local, case: str):
     )
 
     assert 400 <= answer.status < 500
-    assert b"unpacks to more than" in answer.body or b"long" in answer.body.lower()
+    assert b"decompresses to more than" in answer.body or b"long" in answer.body.lower()
 
 
 async def test_a_form_has_a_bounded_number_of_fields(server: Local):
