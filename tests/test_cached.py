@@ -14,7 +14,7 @@ LONG = "project/" + "/".join(["a" * 100] * 30)
 #: The cache, and calls of what uses it: with a short text, and with a long one.
 CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
     "append queries": (
-        query_string._known_query,
+        query_string._cached_query,
         lambda: query_string.parse_append_query("source=short"),
         lambda: query_string.parse_append_query("source=" + "s" * 2_000),
     ),

@@ -18,7 +18,7 @@ MAX_LIMIT = 1_000
 MAX_WAIT_SECONDS = 300
 MAX_FILTER_VALUES = 100
 
-#: Query parameter → field of the filter.
+#: Fields of a filter, by query parameter.
 FILTERS: dict[str, Field] = {
     "type": "type",
     "source": "source",
@@ -31,7 +31,7 @@ FILTERS: dict[str, Field] = {
 
 
 class Parameters:
-    """A query string, each parameter taken by name; what is left over is refused."""
+    """A query string whose parameters are taken by name; ``done`` rejects the others."""
 
     def __init__(self, query: str) -> None:
         """Parse ``query``; raises InvalidInput."""
@@ -40,47 +40,47 @@ class Parameters:
             self._values.setdefault(name, []).append(value)
 
     def all(self, name: str) -> tuple[str, ...]:
-        """Every value given, without the empty ones."""
+        """All values of the parameter that are not empty."""
         return tuple(value for value in self._values.pop(name, ()) if value)
 
     def one(self, name: str) -> str | None:
-        """The one value given."""
+        """The parameter's value, if any; raises InvalidInput if it is repeated."""
         values = self.all(name)
         if len(values) > 1:
-            raise InvalidInput(f"{name} is given twice", field=name)
+            raise InvalidInput(f"{name} is repeated", field=name)
         return values[0] if values else None
 
     def required(self, name: str) -> str:
-        """The one value that must be given."""
+        """The parameter's value; raises InvalidInput if it is missing or repeated."""
         value = self.one(name)
         if value is None:
             raise InvalidInput(f"{name} is missing", field=name)
         return value
 
     def integer(self, name: str, *, default: int, low: int, high: int) -> int:
-        """A whole number in a range."""
+        """The parameter as an integer from ``low`` to ``high``; raises InvalidInput."""
         text = self.one(name)
         if text is None:
             return default
         if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
-            raise InvalidInput(f"{name} is a whole number from {low} to {high}", field=name)
+            raise InvalidInput(f"{name} must be an integer from {low} to {high}", field=name)
         return int(text)
 
     def choice(self, name: str, choices: Sequence[str]) -> str:
-        """One of ``choices``, the first when it is not given."""
+        """One of ``choices``, by default the first; raises InvalidInput."""
         text = self.one(name) or choices[0]
         if text not in choices:
-            raise InvalidInput(f"{name} is one of {', '.join(choices)}", field=name)
+            raise InvalidInput(f"{name} must be one of {', '.join(choices)}", field=name)
         return text
 
     def done(self) -> None:
-        """Raise InvalidInput if a parameter is left that nobody asked for."""
+        """Raise InvalidInput if the query string has a parameter that was not taken."""
         for name in self._values:
-            raise InvalidInput(f"there is no parameter {name[:64]!r}", field=name[:64])
+            raise InvalidInput(f"unknown parameter {name[:64]!r}", field=name[:64])
 
 
 class AppendQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request to append says of all its events."""
+    """Defaults for all events of a request to append."""
 
     scopes: tuple[Scope, ...]
     source: str | None
@@ -88,29 +88,29 @@ class AppendQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_append_query(query: str) -> AppendQuery:
-    """Read the query of a request to append: a producer sends the same one time and again."""
-    return _known_query(query) if len(query) <= _LONGEST_KNOWN else _append_query(query)
+    """Parse the query of a request to append; short ones are cached, as producers repeat them."""
+    return _cached_query(query) if len(query) <= _MAX_CACHED_LENGTH else _append_query(query)
 
 
 def _append_query(query: str) -> AppendQuery:
     parameters = Parameters(query)
-    asked = AppendQuery(
+    append = AppendQuery(
         scopes=tuple(parse_scope(path) for path in parameters.all("scope")),
         source=parameters.one("source"),
         deployment=parameters.one("deployment"),
     )
     parameters.done()
-    return asked
+    return append
 
 
-#: Characters of a query that is worth remembering.
-_LONGEST_KNOWN = 1024
+#: Longer queries, in characters, are not cached.
+_MAX_CACHED_LENGTH = 1024
 
-_known_query = lru_cache(maxsize=1024)(_append_query)
+_cached_query = lru_cache(maxsize=1024)(_append_query)
 
 
 class StackQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a stack that somebody tells of belongs."""
+    """The project, scopes and groups under which to record a stack's events."""
 
     project: str | None
     scopes: tuple[Scope, ...] = ()
@@ -118,27 +118,27 @@ class StackQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def required_project(self) -> str:
-        """The project; raises InvalidInput when none is named."""
+        """The project; raises InvalidInput when it is missing."""
         if self.project is None:
             raise InvalidInput("project is missing", field="project")
         return self.project
 
 
 def parse_stack_query(query: str) -> StackQuery:
-    """Read the query of a request that tells of a stack."""
+    """Parse the query of a request that reports a stack's events."""
     parameters = Parameters(query)
     project = parameters.one("project")
     if project is not None:
         check_name("project", project)
-    named = [(word, parameters.one(word)) for word in ("cluster", "image")]
+    names = [(kind, parameters.one(kind)) for kind in ("cluster", "image")]
     groups = tuple(sorted(set(parameters.all("group"))))
     parameters.done()
-    scopes = tuple(scope(word, name) for word, name in named if name is not None)
+    scopes = tuple(scope(kind, name) for kind, name in names if name is not None)
     return StackQuery(project=project, scopes=scopes, groups=groups)
 
 
 def parse_filter(parameters: Parameters, *, now: int) -> Filter:
-    """The filter that the parameters make; values of one are ORed, different ones ANDed."""
+    """The parameters as a filter: values of one parameter are ORed, parameters are ANDed."""
     since, until = parameters.one("since"), parameters.one("until")
     return Filter(
         scopes=tuple(
@@ -149,15 +149,15 @@ def parse_filter(parameters: Parameters, *, now: int) -> Filter:
             for name, field in FILTERS.items()
             if (values := check_filter_values(name, parameters.all(name)))
         ),
-        since=_moment("since", since, now) if since else None,
-        until=_moment("until", until, now) if until else None,
+        since=_time("since", since, now) if since else None,
+        until=_time("until", until, now) if until else None,
     )
 
 
 def events_path(filter: Filter, event: Event) -> str:
-    """The path at which one reads what the filter finds before ``event``, oldest first.
+    """The path that lists the filter's events before ``event``, oldest first.
 
-    The filter has no times. Who knows the last event that came adds ``after``.
+    ``filter`` must have no times. A client adds ``after`` with the last event that it received.
     """
     return f"{_filter_path(filter)}&before={event.id}"
 
@@ -173,17 +173,17 @@ def _filter_path(filter: Filter) -> str:
 
 
 def check_filter_values(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
-    """The values of a field; raises InvalidFilter for what no filter can ask."""
+    """Return ``values``; raises InvalidFilter if a filter cannot have them."""
     if len(values) > MAX_FILTER_VALUES:
-        raise InvalidFilter(f"{name} has more than {MAX_FILTER_VALUES} values", field=name)
+        raise InvalidFilter(f"{name} must have at most {MAX_FILTER_VALUES} values", field=name)
     if name == "type" and any("*" in value.removesuffix(".*") for value in values):
-        raise InvalidFilter("type: a * stands only at the end, as in resource.*", field=name)
+        raise InvalidFilter("type: use * only at the end, as in resource.*", field=name)
     return values
 
 
-def _moment(name: str, text: str, now: int) -> int:
+def _time(name: str, text: str, now: int) -> int:
     try:
-        # No event is older or younger than what a filter can say.
+        # No event lies outside the range of a filter's times.
         return min(max(parse_time_or_ago(text, now=now), 0), LATEST)
     except InvalidInput as error:
         raise InvalidFilter(f"{name}: {error.message}", field=name) from error

@@ -1,4 +1,4 @@
-"""The native API's JSON and query strings; pure."""
+"""The native API's JSON; pure."""
 
 import hashlib
 import re
@@ -51,7 +51,7 @@ class Receipts(msgspec.Struct, frozen=True):
 
 
 class DamagedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that the page lacks, since the store does not hold what was recorded."""
+    """An event that is missing from the page because its stored data is damaged."""
 
     id: str
     position: str
@@ -62,10 +62,10 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page of events."""
 
     events: list[CloudEvent]
-    #: Where the next page goes on, when there may be one.
+    #: The cursor of the next page, when there may be one.
     next: str | None = None
     previous: str | None = None
-    #: Events that would be here, were they not damaged.
+    #: Events that would be on the page if they were not damaged.
     damaged: list[DamagedEvent] = []
 
 
@@ -151,7 +151,7 @@ class ProjectList(msgspec.Struct, frozen=True):
 def parse_events(
     headers: Mapping[str, str], body: bytes, defaults: Defaults, *, limit: int
 ) -> list[NewEvent]:
-    """The events of a request, by its content type; at most ``limit``."""
+    """Parse the events of a request by its content type; raises TooLarge above ``limit``."""
     media = _media(headers)
     if media == ONE:
         events = [parse_event(body, defaults)]
@@ -159,53 +159,53 @@ def parse_events(
         events = parse_batch(body, defaults, limit=limit)
     elif media in LINES:
         if body.count(b"\n") > 2 * limit:
-            raise TooLarge(f"a request has at most {limit} events")
+            raise TooLarge(f"a request must have at most {limit} events")
         events = parse_lines(body, defaults, limit=limit)
     elif "ce-specversion" in headers:
         events = [parse_binary(headers, body, defaults)]
     else:
-        raise UnsupportedMedia(f"send {ONE}, {BATCH}, {LINES[0]}, or ce- headers")
+        raise UnsupportedMedia(f"send {ONE}, {BATCH} or {LINES[0]}, or use ce- headers")
     if not events and media != BATCH:
-        raise InvalidInput("there is no event in the body")
+        raise InvalidInput("the body contains no event")
     if len(events) > limit:
-        raise TooLarge(f"a request has at most {limit} events")
+        raise TooLarge(f"a request must have at most {limit} events")
     return events
 
 
 class Handshake(msgspec.Struct, frozen=True):
-    """A sender that asks whether it may deliver (CloudEvents' web hooks, section 4)."""
+    """A sender's request for permission to deliver (CloudEvents' web hooks, section 4)."""
 
     origin: str
 
 
 def parse_handshake(headers: Mapping[str, str]) -> Handshake | None:
-    """What a request with OPTIONS asks, if it is a handshake; raises InvalidInput.
+    """The handshake of an OPTIONS request, if it is one; raises InvalidInput.
 
-    A callback is ignored: the answer grants, or refuses, at once.
+    A callback URL is ignored: the response grants or denies permission at once.
     """
     origin = headers.get(REQUEST_ORIGIN)
     if origin is None:
         return None
     if not _ORIGIN.fullmatch(origin):
-        raise InvalidInput(f"{REQUEST_ORIGIN} is not a DNS name", field=REQUEST_ORIGIN)
+        raise InvalidInput(f"{REQUEST_ORIGIN} must be a DNS name", field=REQUEST_ORIGIN)
     rate = headers.get(REQUEST_RATE)
     if rate is not None and not _RATE.fullmatch(rate):
-        raise InvalidInput(f"{REQUEST_RATE} is not a number above zero", field=REQUEST_RATE)
+        raise InvalidInput(f"{REQUEST_RATE} must be a number above zero", field=REQUEST_RATE)
     return Handshake(origin)
 
 
-def render_handshake(asked: Handshake, *, max_requests_per_second: float) -> dict[str, str]:
-    """The headers that agree: deliveries may come as often as requests may."""
+def render_handshake(handshake: Handshake, *, max_requests_per_second: float) -> dict[str, str]:
+    """The headers that grant permission, at the rate limit of all requests."""
     limit = max(int(max_requests_per_second * 60), 1)
     return {
         "allow": "GET, HEAD, OPTIONS, POST",
-        "webhook-allowed-origin": asked.origin,
+        "webhook-allowed-origin": handshake.origin,
         "webhook-allowed-rate": str(limit) if max_requests_per_second else "*",
     }
 
 
 def locate(error: InvalidEvent, headers: Mapping[str, str], body: bytes) -> InvalidEvent:
-    """``error``, whose line is the event's place among all, with the line of the body instead."""
+    """``error`` with the body's line number in place of the event's index."""
     media = _media(headers)
     if error.line is None or media not in (*LINES, BATCH):
         return InvalidEvent(error.message, field=error.field)
@@ -223,27 +223,27 @@ def _media(headers: Mapping[str, str]) -> str:
 def parse_request_key(
     headers: Mapping[str, str], principal: Principal, query: str, body: bytes
 ) -> IdempotencyKey | None:
-    """The ``Idempotency-Key``, which is the principal's own."""
+    """The ``Idempotency-Key``, unique to the principal; raises InvalidInput."""
     key = headers.get("idempotency-key")
     if key is None:
         return None
     if not 1 <= len(key) <= 255:
-        raise InvalidInput("Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
+        raise InvalidInput("Idempotency-Key must have 1 to 255 characters", field="Idempotency-Key")
     attributes = sorted(pair for pair in headers.items() if pair[0].startswith("ce-"))
-    asked = msgspec.json.encode([query, _media(headers), attributes])
-    # Joined with a separator, the keys of two principals could be the same.
-    owned = msgspec.json.encode([principal.kind, principal.id, key]).decode()
-    return IdempotencyKey(key=owned, fingerprint=hashlib.sha256(asked + body).digest())
+    request = msgspec.json.encode([query, _media(headers), attributes])
+    # As JSON, since keys of two principals, joined with a separator, could be equal.
+    unique = msgspec.json.encode([principal.kind, principal.id, key]).decode()
+    return IdempotencyKey(key=unique, fingerprint=hashlib.sha256(request + body).digest())
 
 
 def render_receipts(events: Sequence[Event]) -> bytes:
-    """What an append answers."""
+    """The response to an append."""
     receipts = [Receipt(event.id, str(event.position)) for event in events]
     return msgspec.json.encode(Receipts(receipts))
 
 
 def render_page(page: Page) -> bytes:
-    """A page."""
+    """A page of events."""
     body: dict[str, object] = {"events": [render_event(event) for event in page]}
     ids = {each.position: each.id for each in (*page, *page.damaged)}
     if page:
@@ -264,13 +264,13 @@ def render_one(event: Event) -> bytes:
 
 
 def render_frame(event: Event) -> bytes:
-    """One event on a stream."""
+    """One event as a frame of a stream."""
     head = f"id: {event.id}\nevent: {event.type}\ndata: ".encode()
     return head + msgspec.json.encode(render_event(event)) + b"\n\n"
 
 
 def render_gap(gap: Gap) -> bytes:
-    """Word of events that are gone."""
+    """A gap: events that the stream cannot send."""
     body = {"after": str(gap.after), "oldest": str(gap.floor + 1), "reason": gap.reason}
     return b"event: gap\ndata: " + msgspec.json.encode(body) + b"\n\n"
 

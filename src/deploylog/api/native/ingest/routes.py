@@ -6,7 +6,7 @@ from starlette.responses import Response
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.http.body import BodyLimits, read_body
 from deploylog.api.native import query_string, wire
-from deploylog.api.native.ingest.stack_recorder import StackNotices
+from deploylog.api.native.ingest.stack_recorder import StackRecorder
 from deploylog.events.access import Principal
 from deploylog.ingest.cloudformation.mapping import StackContext, Via
 from deploylog.ingest.cloudformation.notifications import parse_envelope, parse_message
@@ -44,7 +44,7 @@ class Ingest:
 
     def __init__(self, parts: ApiContext) -> None:
         """Take what the composition root gives."""
-        self._notices = StackNotices(parts.service)
+        self._recorder = StackRecorder(parts.service)
         self._topics = parts.topics
         self._limits = parts.limits
         # Read before anybody has shown a credential.
@@ -85,7 +85,7 @@ class Ingest:
             groups=asked.groups,
             via=via,
         )
-        recorded = await self._notices.record(principal, frame, event)
+        recorded = await self._recorder.record(principal, frame, event)
         content = wire.render_receipts(recorded)
         return Response(content, status_code=201, media_type="application/json")
 
