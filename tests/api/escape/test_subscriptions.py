@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploylog.api.escape.subscriptions import parse_collection, parse_subscriptions
-from deploylog.api.escape.wire import SHOWN, render_delivery
+from deploylog.api.escape.wire import VISIBLE, render_delivery
 from deploylog.auth.api_keys import make_key
 from deploylog.auth.encryption import make_encryption_key
 from deploylog.errors import InvalidEvent, InvalidInput
@@ -124,7 +124,7 @@ async def test_they_are_ordinary_subscriptions(server: Local, store: Store):
     assert [hook["name"], hook["kind"], chat["kind"]] == ["s1", "webhook", "slack"]
     assert (hook["format"], hook["order"], hook["checkpoint"]) == ("escape", "strict", "1")
     assert hook["scopes"] == ["inventory/acme", "state/acme"]
-    assert hook["filter"] == {"type": list(SHOWN.all_of[0].values)}
+    assert hook["filter"] == {"type": list(VISIBLE.all_of[0].values)}
     assert (hook["target"], hook["secrets"]) == ("https://hooks.example.com/…", [])
     assert (await kept(store))["s1"].collection == "escape:acme"
 
@@ -194,7 +194,7 @@ INVALID: list[tuple[object, str | None]] = [
     ({"s1": CHAT | {"slack_icon": "rocket"}}, None),
     ({"s1": HOOK | {"id": "s2"}}, "'s1' has another id"),
     ({"s1": HOOK | {"id": ["a", "b"]}}, "'id' is not a string"),
-    ({"s1": []}, "A subscription is an object"),
+    ({"s1": []}, "A subscription must be an object"),
     ([HOOK | {"id": "a"}, HOOK | {"id": "a"}], "'a' is there twice"),
     ([HOOK] * 101, "at most 100 subscriptions"),
     ({"x" * 129: HOOK}, None),
