@@ -220,7 +220,7 @@ def _stack_views(
         service,
         deployments,
         project=settings.cloudformation_project or None,
-        place=Account(
+        account=Account(
             region=settings.cloudformation_region, account=settings.cloudformation_account
         ),
         tokens=PageTokens(token_key),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deploylog.api.aws.cloudformation.errors import QueryError
 from deploylog.api.aws.cloudformation.wire import has_action, parse_call
-from deploylog.api.aws.cloudformation.xml import NAMESPACE, render_answer, render_error
+from deploylog.api.aws.cloudformation.xml import NAMESPACE, render_error, render_result
 
 VERSION = b"Version=2010-05-15"
 
@@ -94,7 +94,7 @@ def test_a_query_calls_when_it_names_an_action(query: bytes, expected: bool):
 def test_a_document_has_the_published_form():
     result = {"Stacks": [{"StackName": "a", "Tags": [], "Gone": None}], "NextToken": None}
 
-    assert render_answer("DescribeStacks", result, "id-1").decode() == (
+    assert render_result("DescribeStacks", result, "id-1").decode() == (
         "<?xml version='1.0' encoding='utf-8'?>\n"
         '<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">'
         "<DescribeStacksResult><Stacks><member><StackName>a</StackName><Tags /></member></Stacks>"
@@ -118,7 +118,7 @@ def test_an_error_has_the_published_form():
 
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_every_text_makes_a_document_that_can_be_read(text: str):
-    document = render_answer("A", {"Text": text}, "1")
+    document = render_result("A", {"Text": text}, "1")
 
     [told] = ElementTree.fromstring(document).iter(f"{{{NAMESPACE}}}Text")
     shown = told.text or ""

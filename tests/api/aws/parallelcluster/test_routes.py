@@ -490,7 +490,7 @@ async def test_what_others_write_under_cloudformations_name_takes_no_place(serve
 async def test_where_too_much_is_looked_at_a_page_is_short_and_nothing_is_lost(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("deploylog.api.aws.stacks.stack_view._MOST", 40)
+    monkeypatch.setattr("deploylog.api.aws.stacks.stack_view._MAX_EVENTS_READ", 40)
     await server.store.log.append(collected(roles(150)))
 
     found = await pages(server)

@@ -7,11 +7,11 @@ import pytest
 
 from deploylog.api.aws.parallelcluster.wire import (
     STATUSES,
-    Asked,
+    StackEventsRequest,
     parse_request,
-    published,
+    published_status,
+    render_event,
     render_page,
-    show,
 )
 from deploylog.errors import InvalidInput
 from deploylog.ingest.cloudformation.stack_event import TYPE_BY_STATUS
@@ -33,14 +33,16 @@ OPTIONAL = {"resourceStatusReason", "resourceProperties", "clientRequestToken"}
 TIME = "2022-03-30T23:26:33.499Z"
 
 
-def ask(query: bytes = b"", *, id: str = "my-image", default_region: str = "us-east-1") -> Asked:
+def parse(
+    query: bytes = b"", *, id: str = "my-image", default_region: str = "us-east-1"
+) -> StackEventsRequest:
     regions = ("eu-west-1", "us-east-1")
     return parse_request(id=id, query_string=query, regions=regions, default_region=default_region)
 
 
 def refusal(query: bytes = b"", **how: str) -> str:
     with pytest.raises(InvalidInput) as raised:
-        ask(query, **how)
+        parse(query, **how)
     return raised.value.message
 
 
@@ -62,7 +64,7 @@ def refusal(query: bytes = b"", **how: str) -> str:
 def test_a_request_is_read_as_the_published_server_does(
     query: bytes, region: str, token: str | None
 ):
-    assert ask(query) == Asked(id="my-image", region=region, next_token=token)
+    assert parse(query) == StackEventsRequest(id="my-image", region=region, next_token=token)
 
 
 @pytest.mark.parametrize("id", ["a", "1bad", "a_b", "my img", "", "-a", "ab\n", "é1", "it's"])
@@ -71,7 +73,7 @@ def test_an_id_that_breaks_the_pattern_is_refused_in_its_words(id: str):
 
 
 def test_a_long_id_is_only_not_found():
-    assert ask(id="a" * 500).id == "a" * 500
+    assert parse(id="a" * 500).id == "a" * 500
 
 
 def test_a_region_must_be_supported_and_set():
@@ -140,18 +142,18 @@ def test_an_empty_page_has_an_empty_list():
     ],
 )
 def test_every_status_has_one_of_the_published(said: str, shown: str):
-    assert published(said) == shown
-    assert show(own_event(said, TIME)).resource_status == shown
+    assert published_status(said) == shown
+    assert render_event(own_event(said, TIME)).resource_status == shown
 
 
 def test_every_status_that_we_know_has_one():
-    assert {published(status) for status in TYPE_BY_STATUS} <= set(STATUSES)
+    assert {published_status(status) for status in TYPE_BY_STATUS} <= set(STATUSES)
 
 
 def test_the_reason_says_the_status_that_another_stands_for():
-    bare = show(own_event("ROLLBACK_COMPLETE", TIME))
-    told = show(own_event("ROLLBACK_COMPLETE", TIME, resource_status_reason="by user"))
-    plain = show(own_event("CREATE_COMPLETE", TIME, resource_status_reason="by user"))
+    bare = render_event(own_event("ROLLBACK_COMPLETE", TIME))
+    told = render_event(own_event("ROLLBACK_COMPLETE", TIME, resource_status_reason="by user"))
+    plain = render_event(own_event("CREATE_COMPLETE", TIME, resource_status_reason="by user"))
 
     assert bare.resource_status_reason == "ROLLBACK_COMPLETE"
     assert told.resource_status_reason == "ROLLBACK_COMPLETE: by user"
@@ -159,7 +161,7 @@ def test_the_reason_says_the_status_that_another_stands_for():
 
 
 def test_raw_shows_the_status_as_it_was_said():
-    shown = show(own_event("ROLLBACK_COMPLETE", TIME), raw=True)
+    shown = render_event(own_event("ROLLBACK_COMPLETE", TIME), raw=True)
 
     assert shown.resource_status == "ROLLBACK_COMPLETE"
     assert shown.resource_status_reason is None

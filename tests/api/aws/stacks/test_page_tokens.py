@@ -1,4 +1,4 @@
-"""Tokens: good for what they were given for, and made by nobody else."""
+"""Page tokens: valid for one list of one log, and impossible to forge."""
 
 import pytest
 from hypothesis import given
@@ -10,11 +10,11 @@ from deploylog.errors import InvalidCursor
 TOKENS = PageTokens(b"k" * 32)
 
 
-@given(of=st.text(), place=st.binary(max_size=200))
-def test_a_token_leads_back_to_its_place(of: str, place: bytes):
-    token = TOKENS.render(of, place)
+@given(list_name=st.text(), cursor=st.binary(max_size=200))
+def test_a_token_contains_its_cursor(list_name: str, cursor: bytes):
+    token = TOKENS.render(list_name, cursor)
 
-    assert TOKENS.parse(of, token) == place
+    assert TOKENS.parse(list_name, token) == cursor
     assert token.replace("-", "a").replace("_", "a").isalnum()
     assert len(token) <= MAX_LENGTH
 

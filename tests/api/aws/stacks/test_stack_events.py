@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploylog.api.aws.stacks.stack_events import (
-    MADE,
+    SYNTHESIZED,
     Action,
     action_of,
     alphanumeric,
@@ -92,7 +92,7 @@ def test_the_table_reads_the_same_both_ways(ours: str, theirs: str):
 
 @pytest.mark.parametrize("type", [t for t in STATUS_BY_TYPE if t.startswith("resource.rollback.")])
 def test_a_rollback_is_told_as_a_deletion(type: str):
-    asked = MADE.matches(event(type=type))
+    asked = SYNTHESIZED.matches(event(type=type))
 
     assert tell(type).resource_status.startswith("DELETE_")
     assert asked == (not type.endswith(".progress"))
@@ -112,11 +112,11 @@ def test_a_rollback_is_told_as_a_deletion(type: str):
     ],
 )
 def test_what_has_no_counterpart_is_not_asked_for(type: str):
-    assert not MADE.matches(event(type=type))
+    assert not SYNTHESIZED.matches(event(type=type))
 
 
 def test_everything_asked_for_is_told():
-    for type in MADE.all_of[0].values:
+    for type in SYNTHESIZED.all_of[0].values:
         assert tell(type).resource_status
 
 
