@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from deploylog.api.bluelink.blueprint_changes import (
-    render_beside,
     render_blueprint,
+    render_drift_and_warnings,
     render_reconciliation,
     render_resource,
 )
@@ -59,7 +59,7 @@ def of_all(changes: Changes) -> Json:
     return {
         "changes": render_blueprint(changes, ""),
         "timestamp": 1,
-        **render_beside(changes, ""),
+        **render_drift_and_warnings(changes, ""),
     }
 
 
