@@ -1,12 +1,10 @@
 """Damaged events, and large ones, on every surface: the others come, and pages go on."""
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import apsw
-import pytest
 
 from deploylog.server.metrics import Metrics
 from deploylog.store.contract import Store
@@ -17,12 +15,6 @@ from support.waiting import until
 RFS = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
 STACK_EVENTS = "/v1/acme/stacks/web/events"
 ESCAPE = "/api/v1/events/query/inventory/ip/"
-
-
-@pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
 
 
 class Logged:

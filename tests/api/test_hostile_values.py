@@ -4,7 +4,6 @@ client's fault, and an event that is stored already breaks no page.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import msgspec
@@ -15,18 +14,12 @@ from hypothesis import strategies as st
 from deploylog.events.event import MAX_NESTING, is_too_deep
 from deploylog.store.contract import Store
 from support.factories import deployment_event, new_event, stack_created
-from support.servers import BATCH, EVENTS, LINES, ONE, STREAM, Local, running
+from support.servers import BATCH, EVENTS, LINES, ONE, STREAM, Local
 from support.waiting import PATIENCE
 
 JSON = "application/json"
 RFS = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
 DEPTHS = (MAX_NESTING + 1, 500, 960, 969, 970, 1000, 50_000)
-
-
-@pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
 
 
 def nested(depth: int, kind: str = "[") -> str:

@@ -41,12 +41,6 @@ ENDS = {
 }
 
 
-@pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
-
-
 async def begun(store: Store, **fields: Any) -> Changeset:
     """A change set whose events the test tells."""
     return await store.changesets.add(

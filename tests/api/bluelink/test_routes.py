@@ -1,17 +1,15 @@
 """Bluelink's routes over a server that listens: change sets, instances, cleanups and errors."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from deploylog.auth.api_keys import make_key
 from deploylog.deployments.changeset import Changes, ResourceChange, encode_changes
 from deploylog.deployments.service import DeploymentService
-from deploylog.events.access import ANONYMOUS, parse_grant
+from deploylog.events.access import ANONYMOUS
 from deploylog.events.event import NewEvent, Resource
 from deploylog.events.scope import deployment_scope, stack_scope
 from deploylog.events.service import EventService
@@ -20,6 +18,7 @@ from deploylog.events.streams import OpenStreams
 from deploylog.events.times import SECOND
 from deploylog.ingest.terraform.run import TerraformRun
 from deploylog.store.contract import Store
+from support.api_keys import key_headers
 from support.factories import changeset, new_event, now, plan_document, stack_created, unique
 from support.paths import SAMPLES
 from support.servers import Answer, Local, parse_frame, running
@@ -32,10 +31,9 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
-async def server(store: Store, tmp_path: Path) -> AsyncIterator[Local]:
+def options(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "plan.json").write_text(json.dumps(plan_document(2)))
-    async with running(store, plan_folders=str(tmp_path)) as server:
-        yield server
+    return {"plan_folders": str(tmp_path)}
 
 
 def asked(tmp_path: Path, **fields: object) -> dict[str, object]:
@@ -60,20 +58,11 @@ async def staged(server: Local, body: object) -> Any:
     return await until(ended)
 
 
-async def key_of(store: Store, *grants: str) -> dict[str, str]:
-    """The header of somebody who may so much."""
-    key, secret = make_key(
-        name=unique("key"), groups=(), grants=[parse_grant(grant) for grant in grants], now=now()
-    )
-    await store.credentials.add(key)
-    return {"Bluelink-Api-Key": secret}
-
-
 # Health
 
 
 async def test_health_is_told_to_everybody(server: Local):
-    await key_of(server.store, "admin:/")
+    await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
     answer = await server.get("/v1/health")
 
@@ -216,7 +205,7 @@ async def test_a_plan_with_drift_stops_only_where_drift_is_checked(store: Store,
 
 
 async def test_who_may_not_write_cannot_stage(server: Local, tmp_path: Path):
-    headers = await key_of(server.store, "read:/")
+    headers = await key_headers(server.store, "read:/", header="Bluelink-Api-Key")
 
     answer = await posted(server, asked(tmp_path), headers=headers)
 
@@ -290,7 +279,7 @@ async def test_a_name_that_no_stack_can_have(server: Local, tmp_path: Path):
 
 
 async def test_who_shows_no_valid_credential(server: Local):
-    await key_of(server.store, "admin:/")
+    await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
     for path in (CHANGES + "/x", INSTANCES, CHANGES + "/x/stream", "/v1/events/cleanup/x"):
         answer = await server.get(path)
@@ -329,7 +318,7 @@ async def test_what_there_is_not(server: Local, path: str, message: str):
     ],
 )  # fmt: skip
 async def test_a_path_that_nobody_knows_is_not_asked_for_credentials(server: Local, path: str):
-    await key_of(server.store, "admin:/")
+    await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
     answer = await server.get(path)
 
@@ -350,7 +339,7 @@ async def test_a_path_that_nobody_knows_is_not_asked_for_credentials(server: Loc
 async def test_a_method_that_a_path_has_not_is_answered_with_nothing(
     server: Local, method: str, path: str
 ):
-    await key_of(server.store, "admin:/")
+    await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
     answer = await server.ask(method, path)
 
@@ -391,7 +380,7 @@ async def test_a_cleanup_runs_to_its_end(server: Local, base: str):
 
 
 async def test_only_who_may_do_everything_may_clean_up(server: Local):
-    headers = await key_of(server.store, "admin:project/acme")
+    headers = await key_headers(server.store, "admin:project/acme", header="Bluelink-Api-Key")
 
     assert (await server.ask("POST", "/v1/events/cleanup", headers=headers)).status == 403
 
@@ -517,7 +506,7 @@ async def test_only_what_may_be_seen_is_an_instance(server: Local):
     await server.store.log.append(
         [stack_created("web"), stack_created("x", id="x", project="secret")]
     )
-    headers = await key_of(server.store, "read:project/acme")
+    headers = await key_headers(server.store, "read:project/acme", header="Bluelink-Api-Key")
 
     told = (await server.get(INSTANCES, headers=headers)).json
 
@@ -532,7 +521,7 @@ async def test_a_stack_may_be_shown_by_any_of_its_scopes(server: Local):
     deployment = deployment_scope("acme", "stack-1", "1")
     for scopes in ((deployment, "team/web"), (f"{deployment}2",)):
         await server.store.log.append([new_event("deployment.started", scopes=scopes)])
-    headers = await key_of(server.store, "read:team/web")
+    headers = await key_headers(server.store, "read:team/web", header="Bluelink-Api-Key")
 
     told = (await server.get(INSTANCES, headers=headers)).json
 
@@ -589,7 +578,7 @@ async def test_who_may_not_see_the_events_is_not_told_the_state(server: Local, t
     await server.store.log.append([stack_created("web")])
     await server.store.log.append([_of_resource("completed", 14, groups=("ops",), elapsed=SECOND)])
     id = (await staged(server, asked(tmp_path, instanceName="web")))["id"]
-    headers = await key_of(server.store, "read:project/acme")
+    headers = await key_headers(server.store, "read:project/acme", header="Bluelink-Api-Key")
 
     for path in (f"{CHANGES}/{id}", f"{CHANGES}/{id}/stream"):
         answer = await server.get(path, headers=headers)
@@ -610,7 +599,7 @@ async def test_deployments_of_a_stack_that_was_deleted_meanwhile(server: Local):
 
 async def test_a_change_set_of_others_is_none(server: Local, tmp_path: Path):
     whole = await staged(server, asked(tmp_path))
-    headers = await key_of(server.store, "read:project/other")
+    headers = await key_headers(server.store, "read:project/other", header="Bluelink-Api-Key")
 
     for path in (f"{CHANGES}/{whole['id']}", f"{CHANGES}/{whole['id']}/stream"):
         assert (await server.get(path, headers=headers)).status == 404
@@ -666,10 +655,9 @@ async def test_too_many_streams_are_refused_for_a_while(store: Store):
 
 
 async def test_the_actor_is_who_asked(server: Local, tmp_path: Path):
-    headers = await key_of(server.store, "admin:/")
+    headers = await key_headers(server.store, "admin:/", name="ann", header="Bluelink-Api-Key")
 
     answer = await posted(server, asked(tmp_path), headers=headers)
 
     stored = await server.store.changesets.get(answer.json["data"]["id"])
-    assert stored.actor
-    assert stored.actor.startswith("key-")
+    assert stored.actor == "ann"

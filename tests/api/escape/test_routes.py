@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from deploylog.auth.api_keys import make_key
-from deploylog.events.access import parse_grant
 from deploylog.store.contract import Store
-from support.factories import new_event, now
+from support.api_keys import new_key
+from support.factories import new_event
 from support.servers import LINES, Answer, Local, line, running
 
 QUERY = "/api/v1/events/query"
@@ -25,27 +24,12 @@ UPLOAD = (
 
 
 @pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
-
-
-@pytest.fixture
 async def guarded(store: Store, tmp_path: Path) -> AsyncIterator[Local]:
     """A service with a secret for services."""
     file = tmp_path / "secret"
     file.write_text(f"{SECRET}\n")
     async with running(store, escape_secret_file=str(file)) as server:
         yield server
-
-
-async def add(store: Store, *grants: str, groups: tuple[str, ...] = ()) -> str:
-    """A new key."""
-    stored, key = make_key(
-        name="ci", groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
-    )
-    await store.credentials.add(stored)
-    return key
 
 
 async def create(server: Local, **fields: object) -> None:
@@ -228,7 +212,7 @@ async def test_an_event_shows_to_its_groups(
     await create(server, **created, username="all")
     await create(server, **created, username="open", allowed_roles=["*"])
     await create(server, **created, username="mine", allowed_groups=["my-group", "your-group"])
-    key = await add(server.store, "read:inventory", groups=groups)
+    key = await new_key(server.store, "read:inventory", groups=groups)
 
     shown = await listed(server, "/", headers={"X-Escape-Token": key})
 
@@ -239,7 +223,7 @@ async def test_an_event_shows_to_its_groups(
 
 async def test_a_project_that_nobody_may_see_is_as_empty_as_one_that_is_not(server: Local):
     await create(server, type="CREATE_STATE_PROJECT", state_project="secret")
-    key = await add(server.store, "read:state/other")
+    key = await new_key(server.store, "read:state/other")
 
     for path in ("/project/secret/", "/project/nothing/", "/", "/project/", "/inventory/"):
         answer = await server.get(QUERY + path, headers={"X-Escape-Token": key})
@@ -251,7 +235,7 @@ def basic(password: str) -> str:
 
 
 async def test_a_token_is_shown_in_a_header_in_a_cookie_or_as_a_password(server: Local):
-    key = await add(server.store, "read:/")
+    key = await new_key(server.store, "read:/")
 
     for headers in (
         {"X-Escape-Token": key},
@@ -267,7 +251,7 @@ async def test_a_token_is_shown_in_a_header_in_a_cookie_or_as_a_password(server:
      {"Authorization": basic("x")}, {"Cookie": "X-Escape-Token=x"}],
 )  # fmt: skip
 async def test_without_a_good_token_there_is_only_a_status(server: Local, headers: dict[str, str]):
-    await add(server.store, "read:/")
+    await new_key(server.store, "read:/")
 
     for method, path in (("GET", f"{QUERY}/"), ("POST", CREATE), ("PUT", CREATE)):
         answer = await server.ask(method, path, headers=headers)
@@ -360,7 +344,7 @@ async def test_a_body_beyond_the_limit_is_too_large(store: Store):
 
 
 async def test_with_the_secret_a_service_creates_events_and_nothing_else(guarded: Local):
-    key = await add(guarded.store, "admin:/")
+    key = await new_key(guarded.store, "admin:/")
     shown = {"Authorization": f"Bearer {SECRET}"}
 
     assert (await post_upload(guarded, headers=shown)).status == 200
@@ -375,7 +359,7 @@ async def test_where_there_is_a_secret_nobody_creates_events_without(
     guarded: Local, shown: str | None, has_key: bool
 ):
     if has_key:
-        await add(guarded.store, "admin:/")
+        await new_key(guarded.store, "admin:/")
 
     answer = await post_upload(guarded, headers={"Authorization": shown} if shown else {})
 
@@ -385,8 +369,8 @@ async def test_where_there_is_a_secret_nobody_creates_events_without(
 
 async def test_who_may_write_every_scope_creates_events_with_a_key_of_its_own(guarded: Local):
     both = {"type": "ADD_BUILD", "inventory_project": "ip", "state_project": "sp"}
-    enough = await add(guarded.store, "write:inventory/ip", "write:state/sp")
-    half = await add(guarded.store, "write:inventory/ip", "read:/")
+    enough = await new_key(guarded.store, "write:inventory/ip", "write:state/sp")
+    half = await new_key(guarded.store, "write:inventory/ip", "read:/")
 
     refused = await guarded.ask(
         "POST", CREATE, data=json.dumps(both), headers={"X-Escape-Token": half}

@@ -1,7 +1,6 @@
 """EscapeKit's subscriptions over a real server: put as a whole, read by whom, and delivered how."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,16 @@ import pytest
 
 from deploylog.api.escape.subscriptions import parse_collection, parse_subscriptions
 from deploylog.api.escape.wire import VISIBLE, render_delivery
-from deploylog.auth.api_keys import make_key
-from deploylog.auth.encryption import make_encryption_key
 from deploylog.errors import InvalidEvent, InvalidInput
-from deploylog.events.access import parse_grant
 from deploylog.store.contract import Store
 from deploylog.subscriptions.reconcile import DesiredSubscription
 from deploylog.subscriptions.subscription import EndpointPatch, Subscription
-from support.factories import event, new_event, now
+from support.api_keys import key_headers
+from support.factories import event, new_event
 from support.fake_slack import fake_slack
 from support.receivers import receiving
 from support.servers import Answer, Local, running
+from support.subscribers import sealing_key
 
 ROOT = "/api/v1/events/subscriptions/project"
 HOOK = {"type": "webhook", "url": "https://hooks.example.com/very-secret"}
@@ -30,10 +28,8 @@ CHAT = {
 
 
 @pytest.fixture
-def sealing(tmp_path: Path) -> str:
-    file = tmp_path / "sealing"
-    file.write_text(make_encryption_key())
-    return str(file)
+def key_file(tmp_path: Path) -> str:
+    return sealing_key(tmp_path)
 
 
 def test_an_event_that_escapekit_has_no_form_for_is_refused():
@@ -42,18 +38,8 @@ def test_an_event_that_escapekit_has_no_form_for_is_refused():
 
 
 @pytest.fixture
-async def server(store: Store, sealing: str) -> AsyncIterator[Local]:
-    async with running(store, secret_key_file=sealing) as server:
-        yield server
-
-
-async def key(store: Store, name: str, *grants: str) -> dict[str, str]:
-    """The headers of a new key, as EscapeKit's clients send it."""
-    stored, text = make_key(
-        name=name, groups=(), grants=[parse_grant(grant) for grant in grants], now=now()
-    )
-    await store.credentials.add(stored)
-    return {"X-Escape-Token": text}
+def options(key_file: str) -> dict[str, Any]:
+    return {"secret_key_file": key_file}
 
 
 async def put(server: Local, body: object, project: str = "acme", **how: Any) -> Answer:
@@ -141,8 +127,8 @@ async def test_one_of_a_set_is_not_renamed_alone(server: Local, store: Store):
 
 
 async def test_what_stays_the_same_keeps_all_that_it_has(server: Local, store: Store):
-    owner = await key(store, "owner", "admin:state/acme")
-    other = await key(store, "other", "admin:state/acme")
+    owner = await key_headers(store, "admin:state/acme", name="owner", header="X-Escape-Token")
+    other = await key_headers(store, "admin:state/acme", name="other", header="X-Escape-Token")
     await has_put(server, {"s1": HOOK, "s2": HOOK, "s3": HOOK}, headers=owner)
     before = await kept(store)
 
@@ -251,7 +237,7 @@ def test_only_slack_has_an_icon_and_a_name():
 async def test_one_reads_and_writes_what_one_has_the_project_for(
     server: Local, store: Store, grants: list[str], read: int, written: int
 ):
-    who = await key(store, "who", *grants)
+    who = await key_headers(store, *grants, name="who", header="X-Escape-Token")
 
     answers = [
         await server.get(f"{ROOT}/acme/", headers=who),
@@ -263,8 +249,8 @@ async def test_one_reads_and_writes_what_one_has_the_project_for(
 
 
 async def test_who_may_only_read_sees_no_secret(server: Local, store: Store):
-    reader = await key(store, "reader", "read:state/acme")
-    writer = await key(store, "writer", "admin:state/acme")
+    reader = await key_headers(store, "read:state/acme", name="reader", header="X-Escape-Token")
+    writer = await key_headers(store, "admin:state/acme", name="writer", header="X-Escape-Token")
     await has_put(server, {"s1": HOOK, "s2": CHAT}, headers=writer)
 
     assert (await got(server, headers=writer))["s1"]["url"] == HOOK["url"]
@@ -277,7 +263,7 @@ async def test_who_may_only_read_sees_no_secret(server: Local, store: Store):
 async def test_there_is_nothing_of_a_project_that_cannot_be(
     server: Local, store: Store, project: str
 ):
-    who = await key(store, "who")
+    who = await key_headers(store, name="who", header="X-Escape-Token")
 
     assert await got(server, project, headers=who) == {}
     assert (await put(server, {}, project, headers=who)).status == 400
@@ -286,7 +272,7 @@ async def test_there_is_nothing_of_a_project_that_cannot_be(
 async def test_no_credential_and_no_such_method_are_answered_without_a_body(
     server: Local, store: Store
 ):
-    await key(store, "who", "admin:/")
+    await key_headers(store, "admin:/", name="who", header="X-Escape-Token")
 
     unknown = await server.get(f"{ROOT}/acme/")
     posted = await server.ask("POST", f"{ROOT}/acme/")
@@ -317,11 +303,11 @@ async def test_the_path_is_the_same_without_its_last_slash(server: Local):
 # What is delivered
 
 
-async def test_a_receiver_is_told_of_the_projects_events(store: Store, sealing: str):
+async def test_a_receiver_is_told_of_the_projects_events(store: Store, key_file: str):
     networks = "127.0.0.0/8"
     async with (
         receiving() as receiver,
-        running(store, secret_key_file=sealing, delivery_allowed_networks=networks) as server,
+        running(store, secret_key_file=key_file, delivery_allowed_networks=networks) as server,
     ):
         await has_put(server, {"s1": {"type": "webhook", "url": f"{receiver.url}/escape"}})
         for project in ("other", "acme"):
@@ -342,10 +328,10 @@ async def test_a_receiver_is_told_of_the_projects_events(store: Store, sealing: 
     }
 
 
-async def test_a_channel_is_told_in_escapekits_words(store: Store, sealing: str):
+async def test_a_channel_is_told_in_escapekits_words(store: Store, key_file: str):
     async with (
         fake_slack() as slack,
-        running(store, secret_key_file=sealing, delivery_allowed_networks="127.0.0.0/8") as server,
+        running(store, secret_key_file=key_file, delivery_allowed_networks="127.0.0.0/8") as server,
     ):
         chat = {"type": "slack", "url": slack.webhook_url, "slack_username": "Escape"}
         await has_put(server, {"s1": chat})

@@ -26,12 +26,6 @@ from support.servers import (
 from support.waiting import PATIENCE, until
 
 
-@pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
-
-
 async def logged(store: Store) -> list[str]:
     """The ids of everything in the log, oldest first."""
     found: list[str] = []

@@ -3,20 +3,19 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from deploylog.auth.api_keys import make_key
 from deploylog.deployments.changeset import decode_changes
-from deploylog.events.access import parse_grant
 from deploylog.ingest.terraform.plan import parse_plan
 from deploylog.store.contract import Store
-from support.factories import now, plan_document
+from support.api_keys import key_headers
+from support.factories import plan_document
 from support.paths import SAMPLES
+from support.problems import assert_problem
 from support.servers import Answer, Frame, Local, line, running
 from support.waiting import until
 
@@ -30,12 +29,6 @@ TOTALS = {
     "create": 2, "update": 2, "replace": 4, "delete": 1, "forget": 0, "none": 2, "imported": 0,
     "moved": 0,
 }  # fmt: skip
-
-
-@pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
 
 
 @pytest.fixture
@@ -76,11 +69,6 @@ async def ended(server: Local, id: str) -> Any:
 
 def contents(directory: Path) -> list[bytes]:
     return [file.read_bytes() for file in directory.iterdir()]
-
-
-def assert_problem(answer: Answer, status: int, kind: str, field: str | None = None) -> None:
-    assert (answer.status, answer.json["type"]) == (status, f"urn:deploylog:problem:{kind}")
-    assert answer.json.get("field") == field
 
 
 # Staging
@@ -273,18 +261,13 @@ async def test_a_parameter_that_is_wrong_is_named(
 # Rights
 
 
-async def key(store: Store, *grants: str, groups: tuple[str, ...] = ()) -> dict[str, str]:
-    """The headers of somebody with a new key."""
-    parsed = tuple(parse_grant(grant) for grant in grants)
-    stored, secret = make_key(name="ci", groups=groups, grants=parsed, now=now())
-    await store.credentials.add(stored)
-    return {"Authorization": f"Bearer {secret}"}
-
-
 async def test_who_may_not_write_the_project_may_not_stage(
     store: Store, server: Local, plan: bytes
 ):
-    reader, other = await key(store, "read:project/acme"), await key(store, "write:project/other")
+    reader, other = (
+        await key_headers(store, "read:project/acme"),
+        await key_headers(store, "write:project/other"),
+    )
 
     for headers in (reader, other):
         assert_problem(await post(server, plan, **headers), 403, "forbidden")
@@ -293,8 +276,8 @@ async def test_who_may_not_write_the_project_may_not_stage(
 
 
 async def test_a_change_set_of_another_group_is_not_there(store: Store, server: Local, plan: bytes):
-    mine = await key(store, "admin:project/acme", groups=("ops",))
-    theirs = await key(store, "admin:project/acme", groups=("web",))
+    mine = await key_headers(store, "admin:project/acme", groups=("ops",))
+    theirs = await key_headers(store, "admin:project/acme", groups=("web",))
     id = (await post(server, plan, "project=acme&group=ops", **mine)).json["id"]
 
     for path in (id, f"{id}/changes"):

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,9 +44,8 @@ def sns(played: PlayedSns) -> PlayedSns:
 
 
 @pytest.fixture
-async def server(store: Store, sns: PlayedSns) -> AsyncIterator[Local]:
-    async with running(store, fetch=sns.fetch, sns_topics=f"{TOPIC}=acme") as server:
-        yield server
+def options(sns: PlayedSns) -> dict[str, Any]:
+    return {"fetch": sns.fetch, "sns_topics": f"{TOPIC}=acme"}
 
 
 async def tell(server: Local, told: dict[str, Any], **how: Any) -> Answer:

@@ -11,14 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploylog.api.http.body import DOCUMENT_BYTES
-from deploylog.auth.api_keys import make_key
 from deploylog.errors import InvalidInput
 from deploylog.events import cloudevents
-from deploylog.events.access import parse_grant
 from deploylog.events.cloudevents import MAX_EVENT_BYTES, STEP_BYTES, Defaults, parse_batch
 from deploylog.events.scope import parse_scope
 from deploylog.store.contract import Store
-from support.factories import now
+from support.api_keys import key_headers
 from support.servers import BATCH, EVENTS, LINES, ONE, Answer, Local, event, line
 
 WRITES = {
@@ -37,19 +35,12 @@ async def send(server: Local, body: bytes, type: str) -> Answer:
     return await server.ask("POST", EVENTS, data=io.BytesIO(body), headers={"Content-Type": type})
 
 
-async def key_of(store: Store, grant: str) -> dict[str, str]:
-    """The header of a new key with this grant."""
-    stored, key = make_key(name="one", groups=(), grants=[parse_grant(grant)], now=now())
-    await store.credentials.add(stored)
-    return {"X-API-Key": key}
-
-
 @pytest.mark.parametrize("case", WRITES)
 async def test_who_may_not_write_is_refused_before_the_body_is_read(
     store: Store, server: Local, case: str
 ):
     method, path = WRITES[case]
-    key = await key_of(store, "read:/")
+    key = await key_headers(store, "read:/", header="X-API-Key")
 
     async def never() -> AsyncIterator[bytes]:
         yield b"{"

@@ -19,13 +19,13 @@ from deploylog.auth.authentication import CREDENTIAL_HEADERS
 from deploylog.events.access import Principal
 from deploylog.events.store import Query
 from deploylog.store.contract import Store
+from support.problems import assert_problem
 from support.servers import (
     BATCH,
     DEPLOYMENTS,
     EVENTS,
     LINES,
     ONE,
-    Answer,
     Local,
     event,
     line,
@@ -36,16 +36,6 @@ from support.servers import (
 async def recorded(server: Local) -> list[Any]:
     """Everything in the log, oldest first."""
     return await server.store.log.read(Query(order="oldest", limit=100_000))
-
-
-def assert_problem(answer: Answer, status: int, kind: str) -> None:
-    assert answer.status == status, answer.body
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json
-    assert problem["status"] == status
-    assert problem["type"].rpartition(":")[2].rpartition("/")[2] == kind
-    assert problem["title"]
-    assert problem["detail"]
 
 
 # Appending
@@ -234,7 +224,7 @@ async def test_a_bad_event_is_named_and_nothing_is_recorded(
 
     answer = await server.post(body, type)
 
-    assert_problem(answer, 400, "invalid-event")
+    assert_problem(answer, 400, "invalid-event", field)
     assert (answer.json["line"], answer.json["field"]) == (3, field)
     assert "line 3" in answer.json["detail"]
     assert await recorded(server) == []
@@ -245,7 +235,7 @@ async def test_the_line_is_that_of_the_body_when_there_are_blank_ones(server: Lo
 
     answer = await server.post(body, LINES)
 
-    assert_problem(answer, 400, "invalid-event")
+    assert_problem(answer, 400, "invalid-event", "type")
     assert answer.json["line"] == 4
 
 
@@ -254,7 +244,7 @@ async def test_the_line_is_that_of_the_body_when_the_event_itself_is_at_fault(se
 
     answer = await server.post(body, LINES)
 
-    assert_problem(answer, 400, "invalid-event")
+    assert_problem(answer, 400, "invalid-event", "type")
     assert answer.json["line"] == 4
 
 
@@ -273,7 +263,7 @@ async def test_structured_mode_needs_what_cloudevents_asks_for(server: Local, mi
 
     answer = await server.post(sent, ONE)
 
-    assert_problem(answer, 400, "invalid-event")
+    assert_problem(answer, 400, "invalid-event", missing)
     assert answer.json["field"] == missing
 
 
@@ -311,14 +301,14 @@ async def test_an_unknown_encoding_is_refused(server: Local):
 async def test_an_unknown_parameter_is_named(server: Local, path: str, name: str):
     answer = await server.get(path)
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(answer, 400, "invalid-input", name)
     assert answer.json["field"] == name
 
 
 async def test_an_unknown_parameter_of_an_append_is_named_and_nothing_recorded(server: Local):
     answer = await server.post(event(), ONE, f"{EVENTS}?scopes=a")
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(answer, 400, "invalid-input", "scopes")
     assert answer.json["field"] == "scopes"
     assert await recorded(server) == []
 
@@ -464,7 +454,7 @@ def test_the_keys_of_different_principals_never_meet():
 async def test_a_key_has_1_to_255_characters(server: Local, key: str):
     answer = await server.post([line()], BATCH, headers={"Idempotency-Key": key})
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(answer, 400, "invalid-input", "Idempotency-Key")
 
 
 # Reading
@@ -595,14 +585,14 @@ async def test_a_time_may_be_told_by_how_long_ago_it_was(server: Local):
 async def test_a_limit_out_of_range_is_refused(server: Local, limit: str):
     answer = await server.get(EVENTS, params={"limit": limit})
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(answer, 400, "invalid-input", "limit")
     assert answer.json["field"] == "limit"
 
 
 async def test_a_limit_of_many_digits_is_refused(server: Local):
     answer = await server.get(f"{EVENTS}?limit=000000001{'9' * 5000}")
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(answer, 400, "invalid-input", "limit")
 
 
 @pytest.mark.parametrize("name", ["before", "after"])
@@ -617,7 +607,7 @@ async def test_a_cursor_that_is_no_id_is_refused(server: Local, name: str, id: s
 async def test_a_time_that_is_none_is_refused(server: Local, name: str):
     answer = await server.get(f"{EVENTS}?{name}=yesterday")
 
-    assert_problem(answer, 400, "invalid-filter")
+    assert_problem(answer, 400, "invalid-filter", name)
     assert answer.json["field"] == name
 
 
@@ -807,7 +797,7 @@ async def test_deployments_are_listed_in_pages_last_started_first(server: Local)
 async def test_a_stack_is_nothing_without_its_project(server: Local):
     answer = await server.get(f"{DEPLOYMENTS}?stack=web")
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(answer, 400, "invalid-input", "project")
     assert answer.json["field"] == "project"
 
 
@@ -891,7 +881,7 @@ async def test_a_timeout_out_of_range_is_refused(server: Local, timeout: str):
 
     answer = await server.get(f"{DEPLOYMENTS}/{id}/wait?timeout={timeout}")
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(answer, 400, "invalid-input", "timeout")
 
 
 # Stacks and projects
@@ -987,14 +977,14 @@ async def test_data_of_many_lines_stands_in_one(server: Local, type: str):
 async def test_what_is_too_much_or_nothing_is_named(server: Local, also: Any, field: str):
     answer = await server.post(json.dumps(line(**also)), LINES)
 
-    assert_problem(answer, 400, "invalid-event")
+    assert_problem(answer, 400, "invalid-event", field)
     assert answer.json["field"] == field
 
 
 async def test_a_hundred_values_are_enough_for_a_filter(server: Local):
     query = "&".join(f"type=a{number}.*" for number in range(101))
 
-    assert_problem(await server.get(f"{EVENTS}?{query}"), 400, "invalid-filter")
+    assert_problem(await server.get(f"{EVENTS}?{query}"), 400, "invalid-filter", "type")
 
 
 async def test_a_deployment_that_is_refused_leaves_no_stack(server: Local):
@@ -1015,7 +1005,7 @@ async def test_a_head_of_a_stream_ends(server: Local):
 
 
 async def test_an_unknown_deployment_is_no_cursor(server: Local):
-    assert_problem(await server.get(f"{DEPLOYMENTS}?before=nope"), 400, "invalid-cursor")
+    assert_problem(await server.get(f"{DEPLOYMENTS}?before=nope"), 400, "invalid-cursor", "before")
 
 
 # Around

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from deploylog.auth.api_keys import make_key
-from deploylog.auth.encryption import make_encryption_key
-from deploylog.events.access import parse_grant
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.signing import make_secret
-from support.factories import now
+from support.api_keys import key_headers
+from support.problems import assert_problem
 from support.receivers import receiving, status
 from support.servers import Answer, Local, Running, line, running, spawned
+from support.subscribers import sealing_key
 from support.waiting import until
 
 SUBSCRIPTIONS = "/log/v1/subscriptions"
@@ -33,41 +32,27 @@ BOT = {"name": "bot", "kind": "slack", "token": TOKEN, "channel": "#deploys"}
 
 
 @pytest.fixture
-def sealing(tmp_path: Path) -> str:
-    file = tmp_path / "sealing"
-    file.write_text(make_encryption_key())
-    return str(file)
+def key_file(tmp_path: Path) -> str:
+    return sealing_key(tmp_path)
 
 
 @pytest.fixture
-async def server(store: Store, sealing: str) -> AsyncIterator[Local]:
-    async with running(store, secret_key_file=sealing) as server:
-        yield server
+def options(key_file: str) -> dict[str, Any]:
+    return {"secret_key_file": key_file}
 
 
 @pytest.fixture
-async def near(store: Store, sealing: str) -> AsyncIterator[Local]:
+async def near(store: Store, key_file: str) -> AsyncIterator[Local]:
     """A service that may call receivers of this machine."""
     networks = "127.0.0.0/8"
     async with running(
-        store, secret_key_file=sealing, delivery_allowed_networks=networks
+        store, secret_key_file=key_file, delivery_allowed_networks=networks
     ) as server:
         yield server
 
 
 #: With this answer, Slack has an event given up.
 REFUSED = status(400, body=b"invalid_payload")
-
-
-async def key(
-    store: Store, name: str, *grants: str, groups: tuple[str, ...] = ()
-) -> dict[str, str]:
-    """The headers of a new key."""
-    stored, text = make_key(
-        name=name, groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
-    )
-    await store.credentials.add(stored)
-    return {"Authorization": f"Bearer {text}"}
 
 
 async def create(server: Running, body: object, **how: Any) -> Answer:
@@ -82,11 +67,6 @@ async def created(server: Running, body: object = WEBHOOK, **how: Any) -> Any:
 
 async def act(server: Running, id: str, action: str, body: object = b"", **how: Any) -> Answer:
     return await server.post(body, JSON, f"{SUBSCRIPTIONS}/{id}/{action}", **how)
-
-
-def assert_problem(answer: Answer, status: int, kind: str, field: str | None = None) -> None:
-    assert (answer.status, answer.json["type"]) == (status, f"urn:deploylog:problem:{kind}")
-    assert answer.json.get("field") == field
 
 
 async def told_until(server: Running, id: str, **what: object) -> Any:
@@ -235,9 +215,9 @@ async def test_without_a_sealing_key_there_are_no_subscriptions(store: Store):
 
 
 async def test_each_sees_its_own_and_administrators_see_it_too(server: Local, store: Store):
-    owner = await key(store, "owner", "read:project/acme")
-    other = await key(store, "other", "read:project/acme")
-    admin = await key(store, "admin", "admin:project/acme")
+    owner = await key_headers(store, "read:project/acme", name="owner")
+    other = await key_headers(store, "read:project/acme", name="other")
+    admin = await key_headers(store, "admin:project/acme", name="admin")
     told = await created(server, WEBHOOK | {"scopes": ["project/acme"]}, headers=owner)
     one, rename = f"{SUBSCRIPTIONS}/{told['id']}", {"data": b'{"name": "x"}'}
 
@@ -256,7 +236,7 @@ async def test_each_sees_its_own_and_administrators_see_it_too(server: Local, st
 
 
 async def test_one_may_not_subscribe_to_what_one_may_not_see(server: Local, store: Store):
-    who = await key(store, "ci", "write:project/acme")
+    who = await key_headers(store, "write:project/acme", name="ci")
 
     answer = await create(server, WEBHOOK | {"scopes": ["project/acme"]}, headers=who)
 
@@ -456,10 +436,10 @@ async def test_there_is_nothing_of_what_there_is_not(server: Local, id: str):
 # Secrets
 
 
-async def test_a_secret_is_nowhere_but_in_the_one_answer(tmp_path: Path, sealing: str):
+async def test_a_secret_is_nowhere_but_in_the_one_answer(tmp_path: Path, key_file: str):
     folder = tmp_path / "store"
     folder.mkdir()
-    options = {"secret_key_file": sealing, "log_level": "debug"}
+    options = {"secret_key_file": key_file, "log_level": "debug"}
 
     async with spawned(f"sqlite:///{folder / 'log.db'}", **options) as service:
         told = await created(service)

@@ -1,6 +1,5 @@
 """CloudFormation's actions over a real server."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -29,9 +28,8 @@ FORM = "application/x-www-form-urlencoded; charset=utf-8"
 
 
 @pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store, base_paths="/prod") as server:
-        yield server
+def options() -> dict[str, Any]:
+    return {"base_paths": "/prod"}
 
 
 async def call(server: Local, action: str, *, how: str = "POST", **parameters: str) -> Answer:

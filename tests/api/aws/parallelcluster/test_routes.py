@@ -1,17 +1,16 @@
 """ParallelCluster's routes over a real server: who finds which events, page by page."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from deploylog.auth.api_keys import make_key
-from deploylog.events.access import ALL, parse_grant
+from deploylog.events.access import ALL
 from deploylog.events.event import NewEvent
 from deploylog.events.scope import scope
 from deploylog.ingest.cloudformation.stack_event import StackEvent
 from deploylog.store import open_store
 from deploylog.store.contract import Store
+from support.api_keys import key_headers
 from support.factories import Commits, new_event, now
 from support.servers import EVENTS, Answer, Local, line, running
 from support.stacks import (
@@ -32,18 +31,8 @@ ROLE = "AWS::IAM::Role"
 
 
 @pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store, base_paths="/prod") as server:
-        yield server
-
-
-async def add_key(store: Store, *grants: str, groups: tuple[str, ...] = ()) -> dict[str, str]:
-    """A new key, as a header."""
-    stored, key = make_key(
-        name="ci", groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
-    )
-    await store.credentials.add(stored)
-    return {"X-Api-Key": key}
+def options() -> dict[str, Any]:
+    return {"base_paths": "/prod"}
 
 
 async def page(server: Local, name: str = NAME, query: str = "", **how: Any) -> Any:
@@ -249,8 +238,8 @@ async def test_what_was_not_collected_is_in_every_region(server: Local):
 async def test_the_newest_visible_stack_of_a_name_is_shown(server: Local):
     await server.open("web")
     await server.open("web", project="beta")
-    reader = await add_key(server.store, "read:project/acme")
-    everybody = await add_key(server.store, "read:/")
+    reader = await key_headers(server.store, "read:project/acme", header="X-Api-Key")
+    everybody = await key_headers(server.store, "read:/", header="X-Api-Key")
 
     newest = await page(server, "web", headers=everybody)
     visible = await page(server, "web", headers=reader)
@@ -375,8 +364,10 @@ async def test_repeated_progress_is_one_event(server: Local):
 
 async def test_who_may_not_see_an_event_is_not_shown_it(server: Local):
     await run(server, resource("open"), resource("secret", groups="ops"))
-    reader = await add_key(server.store, "read:project/acme")
-    member = await add_key(server.store, "read:project/acme", groups=("ops",))
+    reader = await key_headers(server.store, "read:project/acme", header="X-Api-Key")
+    member = await key_headers(
+        server.store, "read:project/acme", groups=("ops",), header="X-Api-Key"
+    )
 
     shown = await page(server, "web", headers=reader)
     more = await page(server, "web", headers=member)
@@ -504,7 +495,7 @@ async def test_where_too_much_is_looked_at_a_page_is_short_and_nothing_is_lost(
 
 
 async def test_without_credentials_it_is_refused_as_the_gateway_does(server: Local):
-    await add_key(server.store, "read:/")
+    await key_headers(server.store, "read:/", header="X-Api-Key")
 
     answer = await server.get(IMAGE.format("1bad"))
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from deploylog.events.cloudevents import render_new_event
 from deploylog.events.times import parse_time
 from deploylog.ingest.cloudformation.parsing import parse_stack_event
 from deploylog.ingest.terraform.run import TerraformRun
-from deploylog.store.contract import Store
 from support.paths import SAMPLES
-from support.servers import EVENTS, LINES, Answer, Local, running
+from support.servers import EVENTS, LINES, Answer, Local
 from support.stacks import NAME, collected, image_build, image_scope
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -53,10 +52,9 @@ _KNOWN = re.compile(rf"{RUN}|[0-9a-f]{{8}}-b080-11ec-845e-0e2dc6386985")
 
 
 @pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    # Streams tell of what was long ago, too.
-    async with running(store, bluelink_recent_seconds=0) as server:
-        yield server
+def options() -> dict[str, Any]:
+    # Streams replay old events too.
+    return {"bluelink_recent_seconds": 0}
 
 
 async def record_collected(server: Local) -> str:
