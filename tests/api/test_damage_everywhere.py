@@ -111,9 +111,7 @@ def names(numbers: range, *, without: tuple[int, ...] = ()) -> list[str]:
     return [f"name-{number}" for number in numbers if number not in without]
 
 
-async def test_every_surface_serves_what_is_not_damaged(
-    server: Local, store: Store, tmp_path: Path
-):
+async def test_every_api_serves_the_undamaged_events(server: Local, store: Store, tmp_path: Path):
     logged = await record(server, store, 8)
     # The second, and the last two of a page of four.
     bad = (1, 5, 6)
@@ -132,7 +130,7 @@ async def test_every_surface_serves_what_is_not_damaged(
     assert await cloudformation(server) == good
 
 
-async def test_a_damaged_event_is_gone_and_is_a_gap_on_a_stream(
+async def test_a_damaged_event_is_missing_and_a_gap_on_a_stream(
     server: Local, store: Store, tmp_path: Path
 ):
     logged = await record(server, store, 4)
@@ -159,7 +157,7 @@ async def test_a_damaged_event_is_gone_and_is_a_gap_on_a_stream(
     }
 
 
-async def test_the_service_gives_events_of_old_their_checksum(store: Store, tmp_path: Path):
+async def test_the_service_adds_checksums_to_old_events(store: Store, tmp_path: Path):
     await store.log.append(new_events(3))
     connection = apsw.Connection(str(tmp_path / "log.db"))
     connection.execute("UPDATE events SET checksum = NULL; UPDATE log SET unchecked = head")
@@ -183,7 +181,7 @@ def test_a_damaged_event_is_counted():
     assert b'deploylog_damaged_events_total{reason="checksum"} 1.0' in metrics.render()
 
 
-async def test_every_surface_serves_large_events(server: Local, store: Store):
+async def test_every_api_serves_large_events(server: Local, store: Store):
     logged = await record(server, store, 70, data="x" * 250_000)
     expected = names(range(70))
 

@@ -58,7 +58,9 @@ async def hidden(world: World, **fields: object) -> str:
     [{}, {"groups": []}, {"actor": "bob"}, {"actor": "ann", "operation": "plan"},
      {"actor": "ann", "operation": "apply", "groups": ["ops", "dev"]}, {"stack": "other"}],
 )  # fmt: skip
-async def test_the_id_of_a_hidden_deployment_is_only_taken(world: World, guess: dict[str, object]):
+async def test_the_id_of_a_hidden_deployment_is_reported_as_taken_only(
+    world: World, guess: dict[str, object]
+):
     id = await hidden(world)
 
     answer = await world.open(world.writer, id=id, **guess)
@@ -67,7 +69,7 @@ async def test_the_id_of_a_hidden_deployment_is_only_taken(world: World, guess: 
     assert answer.json["detail"] == f"the id {id} is taken"
 
 
-async def test_an_opener_that_cannot_see_its_deployment_gets_its_first_answer_again(world: World):
+async def test_an_opener_that_cannot_see_its_deployment_gets_its_first_response_again(world: World):
     id, asked = str(uuid.uuid4()), {"actor": "ci", "started": "2026-01-01T00:00:00Z"}
     first = await world.open(world.writer, id=id, **asked)
     await world.append(world.admin, id, type="deployment.failed", message="a secret reason")
@@ -87,7 +89,7 @@ async def test_an_opener_appends_to_a_deployment_that_it_cannot_see(world: World
     assert answer.status == 201
 
 
-async def test_an_event_for_others_does_not_show_who_runs_a_hidden_deployment(world: World):
+async def test_an_event_for_others_does_not_reveal_the_actor_of_a_hidden_deployment(world: World):
     id = await hidden(world)
     answer = await world.append(world.writer, id, groups="*")
     [receipt] = answer.ids
@@ -110,7 +112,7 @@ async def test_a_refusal_does_not_name_the_environment_of_a_hidden_deployment(wo
 
 
 @pytest.mark.parametrize("spelled", [str.lower, str.upper])
-async def test_what_is_hidden_is_missing_in_the_same_words(world: World, spelled: Any):
+async def test_hidden_and_missing_have_the_same_message(world: World, spelled: Any):
     hidden_run = await hidden(world)
     staged = await stage(world, world.admin, group="ops")
     nobodys = str(uuid.uuid4())
@@ -136,7 +138,7 @@ async def test_what_is_hidden_is_missing_in_the_same_words(world: World, spelled
         assert told[0][0] in (400, 404)
 
 
-async def test_staging_for_a_hidden_stack_shows_nothing_of_it(world: World, store: Store):
+async def test_staging_for_a_hidden_stack_reveals_nothing_of_it(world: World, store: Store):
     hidden_stack = str(uuid.uuid4())
     begun = stack_created("web", id=hidden_stack)
     await store.log.append([msgspec.structs.replace(begun, groups=("ops",))])
@@ -156,7 +158,7 @@ async def test_staging_for_a_hidden_stack_shows_nothing_of_it(world: World, stor
 
 @pytest.mark.parametrize("milliseconds", [-1, 0, 1])
 @pytest.mark.parametrize("place", ["header", "query"])
-async def test_a_cursor_at_a_hidden_event_does_not_show_when_it_was_recorded(
+async def test_a_cursor_at_a_hidden_event_does_not_reveal_its_time(
     world: World, milliseconds: int, place: str
 ):
     await event(world, "first")
@@ -178,9 +180,7 @@ async def test_a_cursor_at_a_hidden_event_does_not_show_when_it_was_recorded(
 
 
 @pytest.mark.parametrize("milliseconds", [-1, 0, 1])
-async def test_a_hidden_event_is_missing_however_well_its_id_is_guessed(
-    world: World, milliseconds: int
-):
+async def test_a_hidden_event_is_not_found_by_guessing_its_id(world: World, milliseconds: int):
     guess = off_by(await event(world, "secret", groups="ops"), milliseconds)
 
     answer = await world.service.get(f"{EVENTS}/{guess}", headers=world.writer)

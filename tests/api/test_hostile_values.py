@@ -43,7 +43,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.integers(min_value=0, max_value=130))
-def test_nesting_is_counted_as_a_parser_would(value: object, around: int):
+def test_nesting_is_counted_as_by_a_parser(value: object, around: int):
     for _ in range(around):
         value = [value, "[[[["]
     text = json.dumps(value).encode()
@@ -66,7 +66,7 @@ WAYS: dict[str, tuple[str, str, dict[str, str]]] = {
 
 @pytest.mark.parametrize("kind", ["[", "{"])
 @pytest.mark.parametrize(("type", "form", "headers"), WAYS.values(), ids=WAYS)
-async def test_data_may_be_so_deep_and_no_deeper(
+async def test_the_depth_of_data_is_limited(
     server: Local, type: str, form: str, headers: dict[str, str], kind: str
 ):
     accepted = await server.post(form % nested(MAX_NESTING, kind), type, headers=headers)
@@ -128,7 +128,7 @@ NUMBERS = (
 @pytest.mark.parametrize(
     ("method", "path", "form"), ROUTES, ids=[f"{r[0]} {r[1]} {r[2]}" for r in ROUTES]
 )
-async def test_no_json_is_a_fault_of_the_service(server: Local, method: str, path: str, form: str):
+async def test_no_json_causes_a_server_error(server: Local, method: str, path: str, form: str):
     values = [nested(depth, kind) for depth in DEPTHS for kind in "[{"] + list(NUMBERS)
 
     answers = {
@@ -168,7 +168,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize(
     ("path", "name"), [(path, name) for path, names in PARAMETERS.items() for name in names]
 )
-async def test_no_parameter_is_a_fault_of_the_service(server: Local, path: str, name: str):
+async def test_no_parameter_causes_a_server_error(server: Local, path: str, name: str):
     def query(text: str) -> str:
         return f"{path}?{name}={quote(text, errors='surrogatepass')}"
 
@@ -185,7 +185,7 @@ async def test_no_parameter_is_a_fault_of_the_service(server: Local, path: str, 
 @pytest.mark.parametrize(
     "name", ["ce-elapsedms", "ce-time", "ce-scopes", "ce-groups", "ce-subject", "idempotency-key"]
 )
-async def test_no_header_is_a_fault_of_the_service(server: Local, name: str):
+async def test_no_header_causes_a_server_error(server: Local, name: str):
     texts = [text for text in TEXTS if text.isascii() and text.isprintable()]
 
     answers = {
@@ -195,14 +195,14 @@ async def test_no_header_is_a_fault_of_the_service(server: Local, name: str):
     assert {text: a.body for text, a in answers.items() if a.status >= 500} == {}
 
 
-async def test_an_elapsed_time_of_too_many_digits_is_refused_by_its_name(server: Local):
+async def test_an_elapsed_time_of_too_many_digits_is_refused_by_name(server: Local):
     answer = await server.post("{}", JSON, headers={**BINARY, "ce-elapsedms": "9" * 5000})
 
     assert (answer.status, answer.json["field"]) == (400, "elapsedms")
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-async def test_a_deep_event_that_is_stored_fails_no_page(server: Local, store: Store, depth: int):
+async def test_a_stored_deep_event_fails_no_page(server: Local, store: Store, depth: int):
     """One that was recorded before there was a bound."""
     scope = "project/acme/stack/stack-1/deployment/deployment-1"
     data = f'{{"operation":{nested(depth)},"deep":{nested(depth)}}}'

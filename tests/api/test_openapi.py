@@ -70,7 +70,7 @@ async def service(store: Store, tmp_path: Path, sns: PlayedSns) -> AsyncIterator
         yield service
 
 
-async def test_real_answers_fit_the_document(service: Local, tmp_path: Path, sns: PlayedSns):
+async def test_real_responses_fit_the_document(service: Local, tmp_path: Path, sns: PlayedSns):
     seen: dict[str, Answer] = {}
 
     async def ask(id: str, body: Any = None, type: str = JSON, /, **named: str) -> Any:

@@ -67,7 +67,7 @@ async def test_an_error_has_the_engines_body(error: DeploylogError, status: int,
         (errors.Unauthenticated("the key is odd"), b'{"message":"Unauthorized"}'),
     ],
 )
-async def test_the_stream_of_a_change_set_answers_in_the_published_words(
+async def test_the_stream_of_a_change_set_has_the_published_messages(
     error: DeploylogError, body: bytes
 ):
     answer = await respond(request("/v1/deployments/changes/x/stream"), error)
@@ -75,7 +75,7 @@ async def test_the_stream_of_a_change_set_answers_in_the_published_words(
     assert answer.body == body
 
 
-async def test_a_substitution_in_an_error_is_as_harmless_as_anywhere():
+async def test_a_substitution_in_an_error_is_escaped():
     answer = await respond(request(), errors.StackNotFound('instance "${x}" not found'))
 
     assert answer.body == b'{"message":"instance \\"\\u0024{x}\\" not found"}'

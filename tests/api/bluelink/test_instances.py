@@ -116,11 +116,11 @@ def test_an_instance_has_the_status_of_its_last_deployment(told: list[str], stat
     assert render_summary(STACK, history(*told))["status"] == status
 
 
-def test_a_deployment_that_does_not_say_what_it_does_deploys():
+def test_a_deployment_without_an_operation_deploys():
     assert History([deployment(operation=None)]).status == 2
 
 
-def test_a_summary_tells_when_something_was_deployed_last():
+def test_a_summary_has_the_time_of_the_last_deployment():
     assert render_summary(STACK, history("apply completed", "apply failed")) == {
         "id": "stack-1",
         "name": "web",
@@ -158,7 +158,7 @@ def test_a_resource_has_the_engines_statuses(type: str, status: int, precise: in
     assert live.get("failureReasons") == (["so"] if type.endswith("failed") else None)
 
 
-def test_the_latest_state_of_each_resource_is_kept():
+def test_fold_returns_the_latest_state_of_each_resource():
     records = fold(
         {},
         [
@@ -181,7 +181,7 @@ def test_the_latest_state_of_each_resource_is_kept():
     ]  # fmt: skip
 
 
-def test_reading_page_by_page_is_the_same_as_reading_at_once():
+def test_folding_page_by_page_equals_folding_at_once():
     events = [
         happened(f"resource.{action}.{phase}", name, id=name)
         for name in ("a", "b", "c")
@@ -197,7 +197,7 @@ def test_reading_page_by_page_is_the_same_as_reading_at_once():
     assert list(records) == ["t.c"]
 
 
-def test_the_object_that_another_took_the_place_of_first_does_not_take_it_along():
+def test_deleting_a_replaced_object_leaves_its_replacement():
     records = fold(
         {},
         [
@@ -212,7 +212,7 @@ def test_the_object_that_another_took_the_place_of_first_does_not_take_it_along(
     assert [(each.id, each.status) for each in records.values()] == [("new", (2, 3))]
 
 
-def test_resources_of_the_same_id_are_all_there():
+def test_resources_that_share_an_id_are_all_included():
     records = fold(
         {},
         [
@@ -236,7 +236,7 @@ def test_resources_of_the_same_id_are_all_there():
     }
 
 
-def test_an_instance_is_told_key_for_key():
+def test_an_instance_has_the_engines_keys():
     records = fold({}, [happened("resource.create.completed", "a", id="i-a", elapsed=2 * SECOND)])
 
     state = render_instance(STACK, history("apply completed"), records.values(), {"o": {}})
@@ -274,7 +274,7 @@ def test_an_instance_is_told_key_for_key():
     }
 
 
-def test_an_instance_that_nothing_was_deployed_to_is_told_too():
+def test_an_instance_without_deployments_is_rendered():
     state = render_instance(STACK, history(), [], {})
 
     assert (state["status"], state["lastStatusUpdateTimestamp"]) == (19, 5)
@@ -308,7 +308,7 @@ def test_an_output_is_an_export(output: dict[str, Any], type: str, value: object
 
 
 @pytest.mark.parametrize("data", [None, {}, 7, {"outputs": 7}, {"outputs": {"o": 7}}])
-def test_outputs_that_are_none_are_no_exports(data: object):
+def test_invalid_outputs_are_no_exports(data: object):
     assert render_exports(happened("deployment.outputs", data=data)) == {}
     assert render_exports(None) == {}
 
@@ -324,7 +324,7 @@ def test_outputs_that_are_none_are_no_exports(data: object):
         (["apply completed", "destroy running"], 7, 8, 9),
     ],
 )
-def test_a_deployment_begins_and_finishes(told: list[str], begun: int, completed: int, failed: int):
+def test_a_deployment_starts_and_finishes(told: list[str], begun: int, completed: int, failed: int):
     channel = channel_of(history(*told))
     last = str(len(told))
 
@@ -359,7 +359,7 @@ def test_a_deployment_that_turns_out_to_destroy_finishes_as_destroyed():
     assert [frame.data["status"] for frame in done] == [2, 8]
 
 
-def test_a_resource_is_told_key_for_key():
+def test_a_resource_has_the_engines_keys():
     failed = happened(
         "resource.create.failed", "a", id="i-a", message="no", elapsed=1_500 * MILLISECOND
     )
@@ -384,7 +384,7 @@ def test_a_resource_is_told_key_for_key():
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_what_took_time_and_does_not_say_so_is_timed_from_its_start(is_known: bool):
+def test_an_action_without_a_duration_is_timed_from_its_start(is_known: bool):
     began = happened("resource.create.started", "a", time=2 * SECOND)
     again = happened("resource.create.started", "a", id="i-a", time=3 * SECOND)
     ended = happened("resource.create.completed", "a", id="i-a", time=5 * SECOND)
@@ -401,7 +401,7 @@ def test_what_took_time_and_does_not_say_so_is_timed_from_its_start(is_known: bo
     assert live["durations"] == state["resources"]["i-a"]["durations"] == expected
 
 
-def test_the_start_of_another_action_times_nothing():
+def test_the_start_of_another_action_does_not_time_an_action():
     began = happened("resource.update.started", "a", time=2 * SECOND)
     ended = happened("resource.create.completed", "a", id="i-a", time=5 * SECOND)
 
@@ -410,7 +410,7 @@ def test_the_start_of_another_action_times_nothing():
     assert record.elapsed is None
 
 
-def test_a_resource_without_an_id_is_known_by_its_name():
+def test_a_resource_without_an_id_is_identified_by_its_name():
     channel = channel_of(history("apply running"))
 
     unnamed = framed(channel, happened("resource.create.started", subject="x")).data
@@ -420,7 +420,7 @@ def test_a_resource_without_an_id_is_known_by_its_name():
     assert (named["resourceId"], named["resourceName"]) == ("t.a", "t.a")
 
 
-def test_deployments_that_do_not_count_are_not_told_and_end_nothing():
+def test_non_mutating_deployments_are_left_out_and_end_no_stream():
     channel = channel_of(history("plan running"))
     learned = happened("deployment.started", of="2", data={"operation": "refresh"})
 
@@ -436,7 +436,7 @@ def test_deployments_that_do_not_count_are_not_told_and_end_nothing():
 
 @pytest.mark.parametrize("operation", ["plan", "refresh"])
 @pytest.mark.parametrize("type", ["completed", "failed"])
-def test_a_deployment_whose_end_says_that_it_deployed_nothing_ends_nothing(
+def test_a_deployment_whose_end_names_a_non_mutating_operation_ends_no_stream(
     type: str, operation: str
 ):
     data = {"operation": operation}
@@ -456,7 +456,7 @@ def test_a_deployment_whose_end_says_that_it_deployed_nothing_ends_nothing(
         assert is_mutating_event(finished, known) is False
 
 
-def test_a_known_deployment_may_turn_out_to_deploy_nothing():
+def test_a_known_deployment_may_turn_out_to_be_non_mutating():
     unnamed = History([deployment("1", None, "running")])
     channel = channel_of(unnamed)
     finished = happened("deployment.completed", data={"operation": "plan"})
@@ -467,7 +467,7 @@ def test_a_known_deployment_may_turn_out_to_deploy_nothing():
     assert not is_mutating_event(finished, unnamed.operations)
 
 
-def test_the_last_that_began_is_awaited():
+def test_the_last_deployment_started_is_awaited():
     channel = channel_of(history("apply running", "plan running", "apply running", "apply failed"))
     waiting = channel_of(history("apply completed"))
 
@@ -488,7 +488,7 @@ def test_the_last_that_began_is_awaited():
         (["apply completed"], "destroy", "failed", 9),
     ],
 )
-def test_a_finish_is_made_of_what_the_catalogue_says(
+def test_a_finish_is_rendered_from_the_catalog(
     told: list[str], operation: str | None, status: str, expected: int
 ):
     ended = deployment("new", operation, status, message="not for all")
@@ -522,7 +522,7 @@ def _replaced() -> list[Event]:
 
 
 @pytest.mark.parametrize("begin", range(5))
-def test_the_object_that_another_took_the_place_of_first_is_not_told_to_be_destroyed(begin: int):
+def test_the_delete_of_a_replaced_object_is_left_out(begin: int):
     events = [happened("resource.create.completed", "a", id="old"), *_replaced()]
     channel = channel_of(history("apply running"), *events[: begin + 1])
 
@@ -532,7 +532,7 @@ def test_the_object_that_another_took_the_place_of_first_is_not_told_to_be_destr
     assert statuses == [1, 2][begin:]
 
 
-def test_what_is_deleted_first_is_told_to_be():
+def test_a_delete_before_the_replacement_is_sent():
     channel = channel_of(
         history("apply running"), happened("resource.create.completed", "a", id="old")
     )
@@ -557,7 +557,7 @@ def test_what_is_deleted_first_is_told_to_be():
         (["apply completed", "destroy completed"], "apply", 0),
     ],
 )
-def test_a_deployment_that_begins_later_is_learned(
+def test_a_deployment_that_starts_later_is_tracked(
     told: list[str], operation: str | None, begun: int
 ):
     channel = channel_of(history(*told))
@@ -570,14 +570,14 @@ def test_a_deployment_that_begins_later_is_learned(
 
 
 @pytest.mark.parametrize("data", [None, 7, {"operation": 7}])
-def test_a_start_that_does_not_say_what_it_does_is_one(data: object):
+def test_a_start_without_an_operation_counts(data: object):
     channel = channel_of(history())
 
     assert framed(channel, happened("deployment.started", of="x", data=data)).data["status"] == 0
 
 
 @pytest.mark.parametrize("character", ["x", "漢", "\x01", "${"])
-def test_a_long_message_is_cut_for_the_frame_to_fit(character: str):
+def test_a_long_message_is_truncated_to_fit_the_frame(character: str):
     channel = channel_of(history("apply running"))
 
     for type in ("deployment.failed", "resource.delete.failed"):

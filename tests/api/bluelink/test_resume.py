@@ -176,7 +176,7 @@ HEAD = [
 ]
 
 
-async def test_a_stream_is_the_engines_byte_for_byte_but_for_the_place_of_the_id(server: Local):
+async def test_a_stream_equals_the_engines_but_for_the_position_of_the_id(server: Local):
     change_set = await begun(server.store)
     time = 1_767_225_600 * SECOND
     created = ResourceChange(name="bucket", address="bucket", type="t/x", action="delete")
@@ -206,7 +206,7 @@ async def test_a_stream_is_the_engines_byte_for_byte_but_for_the_place_of_the_id
     assert chunks[2] == b""
 
 
-async def test_the_head_is_sent_at_once_and_then_signs_of_life(store: Store):
+async def test_headers_are_sent_at_once_and_then_heartbeats(store: Store):
     async with running(store, heartbeat_seconds=0.05) as server:
         change_set = await begun(store)
         async with raw(server, stream_of(change_set), "Last-Event-ID: x") as connection:
@@ -222,7 +222,7 @@ async def test_the_head_is_sent_at_once_and_then_signs_of_life(store: Store):
     assert chunk.startswith(b"event: resourceChanges\n")
 
 
-async def test_each_frame_is_a_chunk_however_many_there_are(server: Local):
+async def test_each_frame_is_one_chunk(server: Local):
     change_set = await begun(server.store)
     ids = await tell(server.store, change_set, 50)
     ids.append(await end(server.store, change_set, "changeset.failed"))
@@ -236,7 +236,7 @@ async def test_each_frame_is_a_chunk_however_many_there_are(server: Local):
     assert chunks[50].startswith(b"event: heartbeat\ndata: {}\n\nevent: error\n")
 
 
-async def test_a_stream_that_has_not_come_to_its_end_is_torn_off_when_the_service_stops(
+async def test_an_incomplete_stream_is_aborted_when_the_service_stops(
     server: Local,
 ):
     change_set = await begun(server.store)
@@ -252,7 +252,7 @@ async def test_a_stream_that_has_not_come_to_its_end_is_torn_off_when_the_servic
         await server.until(lambda: server.hub.readers == 0)
 
 
-async def test_a_stream_is_torn_off_when_the_credential_is_revoked(server: Local):
+async def test_a_stream_is_aborted_when_the_credential_is_revoked(server: Local):
     key, secret = make_key(name="ci", groups=(), grants=[parse_grant("admin:/")], now=now())
     await server.store.credentials.add(key)
     change_set = await begun(server.store)
@@ -269,7 +269,7 @@ async def test_a_stream_is_torn_off_when_the_credential_is_revoked(server: Local
 
 
 @pytest.mark.parametrize("type", ENDS)
-async def test_a_finished_change_set_is_told_and_ends(server: Local, type: str):
+async def test_a_finished_change_set_is_streamed_to_its_end(server: Local, type: str):
     change_set = await begun(server.store)
     ids = [*await tell(server.store, change_set, 3), await end(server.store, change_set, type)]
 
@@ -279,7 +279,7 @@ async def test_a_finished_change_set_is_told_and_ends(server: Local, type: str):
     assert frames[-1].event == ENDS[type]
 
 
-async def test_what_is_not_recent_is_left_out_but_for_the_end(store: Store):
+async def test_old_events_are_left_out_except_the_end(store: Store):
     early, late = await begun(store), await begun(store)
     await tell(store, early, 3)
     await tell(store, late, 3)
@@ -292,7 +292,7 @@ async def test_what_is_not_recent_is_left_out_but_for_the_end(store: Store):
         assert await whole_ids(server, stream_of(late)) == recent
 
 
-async def test_everything_is_recent_when_it_is_so_chosen(store: Store):
+async def test_all_events_are_recent_with_a_setting_of_zero(store: Store):
     change_set = await begun(store)
     ids = [*await tell(store, change_set, 3), await end(store, change_set)]
 
@@ -300,7 +300,7 @@ async def test_everything_is_recent_when_it_is_so_chosen(store: Store):
         assert await whole_ids(server, stream_of(change_set)) == ids
 
 
-async def test_an_unfinished_change_set_is_told_from_its_beginning_then_live(store: Store):
+async def test_an_unfinished_change_set_is_streamed_from_its_start_and_then_live(store: Store):
     async with running(store, bluelink_recent_seconds=1) as server:
         change_set = await begun(store)
         ids = await tell(store, change_set, 3)
@@ -340,7 +340,7 @@ async def test_an_unfinished_change_set_is_resumed_after_any_of_its_events(serve
         ids += live
 
 
-async def test_past_the_end_the_end_is_told_again(server: Local):
+async def test_after_the_end_the_end_is_sent_again(server: Local):
     change_set, other = await begun(server.store), await begun(server.store)
     last = await end(server.store, change_set)
     [later] = await tell(server.store, other, 1)
@@ -349,7 +349,7 @@ async def test_past_the_end_the_end_is_told_again(server: Local):
         assert await whole_ids(server, stream_of(change_set), id) == [last]
 
 
-async def test_the_id_of_another_channel_is_its_place_in_the_log(server: Local):
+async def test_the_id_of_another_channel_is_a_position_in_the_log(server: Local):
     change_set, other = await begun(server.store), await begun(server.store)
     await tell(server.store, change_set, 2)
     [elsewhere] = await tell(server.store, other, 1)
@@ -358,7 +358,7 @@ async def test_the_id_of_another_channel_is_its_place_in_the_log(server: Local):
     assert await whole_ids(server, stream_of(change_set), elsewhere) == rest
 
 
-async def test_an_id_that_is_not_of_this_log_is_a_place_in_time(store: Store):
+async def test_an_id_of_another_log_counts_by_its_time(store: Store):
     change_set = await begun(store)
     early = await tell(store, change_set, 2)
     await aged(0.01)
@@ -375,7 +375,7 @@ async def test_an_id_that_is_not_of_this_log_is_a_place_in_time(store: Store):
         assert await whole_ids(server, path, FAR_AHEAD) == late[-1:]
 
 
-async def test_a_place_in_the_future_is_now_while_a_change_set_is_not_finished(server: Local):
+async def test_a_future_time_means_now_for_an_unfinished_change_set(server: Local):
     change_set = await begun(server.store)
     await tell(server.store, change_set, 2)
 
@@ -388,7 +388,7 @@ async def test_a_place_in_the_future_is_now_while_a_change_set_is_not_finished(s
 @pytest.mark.parametrize(
     "id", ["x", "0", "not-a-uuid", "01a1fc46-f892-78da-b64", "\xff", "1" * 1000]
 )
-async def test_what_is_no_id_asks_for_everything(store: Store, id: str):
+async def test_text_that_is_no_id_streams_all_events(store: Store, id: str):
     change_set = await begun(store)
     ids = [*await tell(store, change_set, 2), await end(store, change_set)]
     await aged(1.1)
@@ -398,7 +398,7 @@ async def test_what_is_no_id_asks_for_everything(store: Store, id: str):
         assert await whole_ids(server, stream_of(change_set), "") == ids[-1:]
 
 
-async def test_a_change_set_whose_end_is_forgotten_is_not_there(server: Local):
+async def test_a_change_set_whose_end_is_pruned_is_not_found(server: Local):
     change_set = await begun(server.store)
     last = await end(server.store, change_set)
     await aged(0.01)
@@ -410,7 +410,7 @@ async def test_a_change_set_whose_end_is_forgotten_is_not_there(server: Local):
         assert answer.json == {"message": "Not found"}
 
 
-async def test_a_forgotten_cursor_is_told_and_the_rest_follows(server: Local):
+async def test_a_pruned_cursor_causes_a_gap_and_then_the_rest(server: Local):
     change_set = await begun(server.store)
     old = await tell(server.store, change_set, 3)
     await aged(0.01)
@@ -424,7 +424,7 @@ async def test_a_forgotten_cursor_is_told_and_the_rest_follows(server: Local):
     assert [frame.id for frame in frames] == rest
 
 
-async def test_only_staging_is_told_on_a_change_sets_stream(server: Local):
+async def test_a_change_sets_stream_has_staging_events_only(server: Local):
     change_set = await begun(server.store)
     await server.store.log.append([of(change_set, "changeset.child", {}), of(change_set, "x.y", 1)])
     last = await end(server.store, change_set)
@@ -478,7 +478,7 @@ def ids(events: Sequence[Event]) -> list[str]:
     return [event.id for event in events]
 
 
-async def test_a_finished_deployment_is_told_and_ends(web: Local):
+async def test_a_finished_deployment_is_streamed_to_its_end(web: Local):
     await deploy(web.store, "1")
     second = await deploy(web.store, "2")
 
@@ -494,7 +494,7 @@ async def test_a_finished_deployment_is_told_and_ends(web: Local):
     assert await whole_ids(web, f"{INSTANCES}/STACK-1/stream?stream=messages") == ids(second)
 
 
-async def test_of_an_old_deployment_only_the_finish_is_told(store: Store):
+async def test_only_the_finish_of_an_old_deployment_is_sent(store: Store):
     await store.log.append([stack_created("web")])
     events = await deploy(store, "1")
     await aged(1.1)
@@ -504,7 +504,7 @@ async def test_of_an_old_deployment_only_the_finish_is_told(store: Store):
         assert await whole_ids(server, WEB, "x") == ids(events)
 
 
-async def test_a_running_deployment_is_told_from_its_beginning_then_live(store: Store):
+async def test_a_running_deployment_is_streamed_from_its_start_and_then_live(store: Store):
     await store.log.append([stack_created("web")])
     await deploy(store, "1")
     events = await deploy(store, "2", "started", "create")
@@ -546,7 +546,7 @@ async def test_an_instance_is_resumed_after_any_event_to_the_next_finish(web: Lo
     assert rests == [told[1:3], told[2:3], told[3:], told[4:], told[5:], told[5:]]
 
 
-async def test_past_the_newest_finish_it_is_told_again_unless_something_runs(web: Local):
+async def test_after_the_newest_finish_it_is_sent_again_unless_a_deployment_runs(web: Local):
     first = await deploy(web.store, "1")
     [plan] = await deploy(web.store, "0", "started", operation="plan")
     await deploy(web.store, "0", "failed", operation="plan")
@@ -561,7 +561,7 @@ async def test_past_the_newest_finish_it_is_told_again_unless_something_runs(web
         assert await stream.block() is None
 
 
-async def test_a_destroy_is_told_as_one(web: Local):
+async def test_a_destroy_is_streamed_as_a_destroy(web: Local):
     await deploy(web.store, "1")
     await deploy(web.store, "2", operation="destroy")
 
@@ -570,7 +570,7 @@ async def test_a_destroy_is_told_as_one(web: Local):
     assert [frame.data["status"] for frame in frames] == [7, 2, 8]
 
 
-async def test_a_deployment_whose_finish_is_forgotten_is_finished_all_the_same(web: Local):
+async def test_a_deployment_whose_finish_is_pruned_still_finishes(web: Local):
     events = await deploy(web.store, "1")
     await aged(0.01)
     await web.store.log.prune(now())
@@ -582,7 +582,7 @@ async def test_a_deployment_whose_finish_is_forgotten_is_finished_all_the_same(w
     assert (gap.event, again.data) == ("gap", finish.data)
 
 
-async def test_a_stack_that_grows_while_it_is_followed_is_followed_on(web: Local):
+async def test_a_stream_continues_while_its_stack_grows(web: Local):
     """A cursor while nothing has finished, and two deployments that begin at once."""
     async with following(web, WEB, LONG_AGO) as stream:
         await web.until(lambda: web.hub.readers == 1)
@@ -620,7 +620,7 @@ async def told_to(
     return told
 
 
-async def test_a_finish_that_cannot_be_seen_is_told_without_the_event(web: Local):
+async def test_a_hidden_finish_is_sent_without_its_event(web: Local):
     key = await outsider(web.store)
     begun = await deploy(web.store, "1", "started", "create")
     await deploy(web.store, "1", "failed", groups=OPS, message="secret")
@@ -638,7 +638,7 @@ async def test_a_finish_that_cannot_be_seen_is_told_without_the_event(web: Local
     assert ahead == [finish]
 
 
-async def test_the_finish_of_an_older_deployment_is_not_told_in_its_place(web: Local):
+async def test_the_finish_of_an_older_deployment_is_not_sent_instead(web: Local):
     key = await outsider(web.store)
     first = await deploy(web.store, "1")
     [started] = await deploy(web.store, "2", "started")
@@ -652,7 +652,7 @@ async def test_the_finish_of_an_older_deployment_is_not_told_in_its_place(web: L
 
 
 @pytest.mark.parametrize("last_id", [None, LONG_AGO, FAR_AHEAD])
-async def test_a_finish_that_cannot_be_seen_is_told_live(store: Store, last_id: str | None):
+async def test_a_hidden_finish_is_sent_live(store: Store, last_id: str | None):
     await store.log.append([stack_created("web")])
     key = await outsider(store)
     await deploy(store, "1", "started", operation="destroy")
@@ -672,7 +672,7 @@ async def test_a_finish_that_cannot_be_seen_is_told_live(store: Store, last_id: 
     assert (finish.event, finish.id, finish.data["status"]) == ("finish", None, 8)
 
 
-async def test_a_deployment_that_began_later_finishes_unseen_too(store: Store):
+async def test_a_hidden_finish_of_a_later_deployment_is_sent(store: Store):
     await store.log.append([stack_created("web")])
     key = await outsider(store)
 
@@ -690,7 +690,7 @@ async def test_a_deployment_that_began_later_finishes_unseen_too(store: Store):
     assert [frame.event for frame in frames] == ["instanceUpdate", "instanceUpdate", "finish"]
 
 
-async def test_a_run_that_turns_out_to_plan_finishes_nothing(store: Store):
+async def test_a_run_that_turns_out_to_be_a_plan_finishes_no_stream(store: Store):
     await store.log.append([stack_created("web")])
     key = await outsider(store)
     await store.log.append([deployment_event("deployment.started", id=id) for id in ("1", "2")])
@@ -714,7 +714,7 @@ async def test_a_run_that_turns_out_to_plan_finishes_nothing(store: Store):
 
 
 @pytest.mark.parametrize("cut", [None, 0, 1, 2])
-async def test_a_replaced_object_is_not_told_to_be_destroyed(web: Local, cut: int | None):
+async def test_the_delete_of_a_replaced_object_is_not_streamed(web: Local, cut: int | None):
     await web.store.log.append([_object("1", "create", "old")])
     events = [
         *await deploy(web.store, "2", "started"),
@@ -729,7 +729,7 @@ async def test_a_replaced_object_is_not_told_to_be_destroyed(web: Local, cut: in
     assert seen == ids([each for each in events[begin:] if each.action != "delete"])
 
 
-async def test_what_an_earlier_deployment_left_is_known_when_a_stream_begins(store: Store):
+async def test_a_stream_starts_with_the_state_after_earlier_deployments(store: Store):
     await store.log.append([stack_created("web"), _object("1", "create", "new")])
     await deploy(store, "2", "started")
     [deposed, gone] = await store.log.append(

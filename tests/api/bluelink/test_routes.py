@@ -61,7 +61,7 @@ async def staged(server: Local, body: object) -> Any:
 # Health
 
 
-async def test_health_is_told_to_everybody(server: Local):
+async def test_health_needs_no_credentials(server: Local):
     await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
     answer = await server.get("/v1/health")
@@ -90,7 +90,7 @@ async def test_a_plan_file_is_staged(server: Local, tmp_path: Path):
     ]  # fmt: skip
 
 
-async def test_the_change_set_is_staged_in_the_end(server: Local, tmp_path: Path):
+async def test_the_change_set_is_eventually_staged(server: Local, tmp_path: Path):
     whole = await staged(server, asked(tmp_path, instanceName="web"))
 
     assert (whole["status"], whole["destroy"]) == ("CHANGES_STAGED", False)
@@ -148,7 +148,7 @@ async def test_the_id_wins_over_the_name(server: Local, tmp_path: Path):
     assert (unknown.status, unknown.json) == (404, {"message": 'instance "x" not found'})
 
 
-async def test_an_unknown_id_is_told_only_after_the_plan_was_read(server: Local, tmp_path: Path):
+async def test_an_unknown_id_is_refused_after_the_plan_was_read(server: Local, tmp_path: Path):
     missing = asked(tmp_path, blueprintFile="missing.json", instanceId="x")
 
     answer = await posted(server, missing)
@@ -156,7 +156,7 @@ async def test_an_unknown_id_is_told_only_after_the_plan_was_read(server: Local,
     assert answer.status == 400
 
 
-async def test_of_several_of_a_name_that_of_our_project_is_meant(store: Store, tmp_path: Path):
+async def test_among_stacks_of_one_name_that_of_our_project_is_used(store: Store, tmp_path: Path):
     (tmp_path / "plan.json").write_text(json.dumps(plan_document(1)))
     await store.log.append(
         [
@@ -172,7 +172,7 @@ async def test_of_several_of_a_name_that_of_our_project_is_meant(store: Store, t
 
 
 @pytest.mark.parametrize("named", [{"instanceName": "x"}, {"instanceId": "x"}])
-async def test_what_there_is_not_cannot_be_destroyed(
+async def test_an_unknown_instance_cannot_be_destroyed(
     server: Local, tmp_path: Path, named: dict[str, str]
 ):
     answer = await posted(server, asked(tmp_path, destroy=True, **named))
@@ -181,7 +181,7 @@ async def test_what_there_is_not_cannot_be_destroyed(
     assert answer.body == b'{"message":"instance \\"x\\" not found"}'
 
 
-async def test_a_plan_with_drift_stops_only_where_drift_is_checked(store: Store, tmp_path: Path):
+async def test_drift_stops_a_plan_only_where_drift_is_checked(store: Store, tmp_path: Path):
     change = {"actions": ["update"], "before": {"input": "x"}, "after": {"input": "y"}}
     drifted = plan_document(1)["resource_changes"][0] | {"change": change}  # type: ignore[index]
     plan = plan_document(1, resource_drift=[drifted])
@@ -204,7 +204,7 @@ async def test_a_plan_with_drift_stops_only_where_drift_is_checked(store: Store,
     assert set(statuses.values()) == {"CHANGES_STAGED"}
 
 
-async def test_who_may_not_write_cannot_stage(server: Local, tmp_path: Path):
+async def test_staging_requires_write_access(server: Local, tmp_path: Path):
     headers = await key_headers(server.store, "read:/", header="Bluelink-Api-Key")
 
     answer = await posted(server, asked(tmp_path), headers=headers)
@@ -216,14 +216,14 @@ async def test_who_may_not_write_cannot_stage(server: Local, tmp_path: Path):
 # What is wrong with a request
 
 
-async def test_a_body_that_cannot_be_parsed(server: Local):
+async def test_an_invalid_body_is_refused(server: Local):
     for body in (b"", b"{", b"[]", b'{"destroy":"yes"}'):
         answer = await posted(server, body)
         assert answer.status == 400
         assert answer.body == b'{"message":"failed to parse the request body"}'
 
 
-async def test_a_body_with_wrong_fields_ends_in_a_newline(server: Local):
+async def test_the_error_of_invalid_fields_ends_in_a_newline(server: Local):
     answer = await posted(server, {})
 
     assert (answer.status, answer.headers["content-type"]) == (422, "application/json")
@@ -243,14 +243,14 @@ async def test_a_body_with_wrong_fields_ends_in_a_newline(server: Local):
         {"blueprintFile": ""},
     ],
 )
-async def test_a_plan_that_cannot_be_found(server: Local, tmp_path: Path, fields: dict[str, str]):
+async def test_a_missing_plan_is_not_found(server: Local, tmp_path: Path, fields: dict[str, str]):
     answer = await posted(server, asked(tmp_path, **fields))
 
     assert answer.status == 400
     assert answer.body == b'{"message":"the provided blueprint could not be resolved"}'
 
 
-async def test_a_web_address_without_a_host(server: Local, tmp_path: Path):
+async def test_a_url_without_a_host_is_refused(server: Local, tmp_path: Path):
     answer = await posted(server, asked(tmp_path, fileSourceScheme="https"))
 
     assert answer.status == 400
@@ -258,7 +258,7 @@ async def test_a_web_address_without_a_host(server: Local, tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "resources:\n  a: b\n"])
-async def test_a_file_that_is_no_plan(server: Local, tmp_path: Path, content: str):
+async def test_a_file_that_is_no_plan_is_refused(server: Local, tmp_path: Path, content: str):
     (tmp_path / "plan.json").write_text(content)
 
     answer = await posted(server, asked(tmp_path, instanceName="x", destroy=True))
@@ -271,14 +271,14 @@ async def test_a_file_that_is_no_plan(server: Local, tmp_path: Path, content: st
     assert (diagnostic["level"], bool(diagnostic["message"])) == (1, True)
 
 
-async def test_a_name_that_no_stack_can_have(server: Local, tmp_path: Path):
+async def test_an_invalid_stack_name_is_refused(server: Local, tmp_path: Path):
     answer = await posted(server, asked(tmp_path, instanceName="x" * 129))
 
     assert answer.status == 400
     assert "128" in answer.json["message"]
 
 
-async def test_who_shows_no_valid_credential(server: Local):
+async def test_invalid_credentials_are_refused(server: Local):
     await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
     for path in (CHANGES + "/x", INSTANCES, CHANGES + "/x/stream", "/v1/events/cleanup/x"):
@@ -302,7 +302,7 @@ async def test_who_shows_no_valid_credential(server: Local):
         (f"{INSTANCES}/x/stream", 'blueprint instance "x" not found'),
     ],
 )
-async def test_what_there_is_not(server: Local, path: str, message: str):
+async def test_unknown_ids_are_not_found(server: Local, path: str, message: str):
     answer = await server.get(path)
 
     assert (answer.status, answer.headers["content-type"]) == (404, "application/json")
@@ -317,7 +317,7 @@ async def test_what_there_is_not(server: Local, path: str, message: str):
         f"{INSTANCES}/x/reconciliation/check",
     ],
 )  # fmt: skip
-async def test_a_path_that_nobody_knows_is_not_asked_for_credentials(server: Local, path: str):
+async def test_an_unknown_path_needs_no_credentials(server: Local, path: str):
     await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
     answer = await server.get(path)
@@ -336,9 +336,7 @@ async def test_a_path_that_nobody_knows_is_not_asked_for_credentials(server: Loc
         ("POST", f"{CHANGES}/cleanup/x"),
     ],
 )  # fmt: skip
-async def test_a_method_that_a_path_has_not_is_answered_with_nothing(
-    server: Local, method: str, path: str
-):
+async def test_an_unknown_method_has_an_empty_response(server: Local, method: str, path: str):
     await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
     answer = await server.ask(method, path)
@@ -379,7 +377,7 @@ async def test_a_cleanup_runs_to_its_end(server: Local, base: str):
         assert (await server.get(f"{other}/cleanup/{operation['id']}")).status == 404
 
 
-async def test_only_who_may_do_everything_may_clean_up(server: Local):
+async def test_cleanup_requires_admin_access_to_everything(server: Local):
     headers = await key_headers(server.store, "admin:project/acme", header="Bluelink-Api-Key")
 
     assert (await server.ask("POST", "/v1/events/cleanup", headers=headers)).status == 403
@@ -453,7 +451,7 @@ def _outputs() -> dict[str, Any]:
     return {}
 
 
-async def test_what_a_failed_run_left_is_told(server: Local):
+async def test_an_instance_has_the_resources_of_a_failed_run(server: Local):
     await recorded(server, "05-apply-provisioner-failure.jsonl", operation="apply")
 
     state = (await server.get(f"{INSTANCES}/web")).json
@@ -491,7 +489,7 @@ async def test_instances_are_listed(server: Local):
         ("search=none", [], 0),
     ],
 )
-async def test_a_list_shows_what_is_asked_for(
+async def test_a_list_can_be_searched_and_paged(
     server: Local, query: str, names: list[str], total: int
 ):
     for name in ("a-web", "b", "c-web"):
@@ -502,7 +500,7 @@ async def test_a_list_shows_what_is_asked_for(
     assert ([each["name"] for each in told["instances"]], told["totalCount"]) == (names, total)
 
 
-async def test_only_what_may_be_seen_is_an_instance(server: Local):
+async def test_only_visible_stacks_are_instances(server: Local):
     await server.store.log.append(
         [stack_created("web"), stack_created("x", id="x", project="secret")]
     )
@@ -514,7 +512,7 @@ async def test_only_what_may_be_seen_is_an_instance(server: Local):
     assert (await server.get(f"{INSTANCES}/x", headers=headers)).status == 404
 
 
-async def test_a_stack_may_be_shown_by_any_of_its_scopes(server: Local):
+async def test_a_stack_is_visible_through_any_of_its_scopes(server: Local):
     """Not only by its project, which is not readable then."""
     scopes = (stack_scope("acme", "stack-1"), "team/web")
     await server.store.log.append([new_event("stack.created", scopes=scopes, data={"name": "web"})])
@@ -550,7 +548,7 @@ def _of_resource(phase: str, second: int, **fields: Any) -> NewEvent:
     )
 
 
-async def test_the_log_tells_the_state_of_what_is_staged(server: Local, tmp_path: Path):
+async def test_a_change_set_has_the_recorded_state_of_its_resources(server: Local, tmp_path: Path):
     (tmp_path / "plan.json").write_text(json.dumps(_replaced()))
     await server.store.log.append([stack_created("web")])
     await server.store.log.append([_of_resource("started", 10), _of_resource("completed", 14)])
@@ -573,7 +571,7 @@ async def test_the_log_tells_the_state_of_what_is_staged(server: Local, tmp_path
     assert [frame.get("changes") for frame in frames] == [change, whole["changes"]]
 
 
-async def test_who_may_not_see_the_events_is_not_told_the_state(server: Local, tmp_path: Path):
+async def test_recorded_state_from_hidden_events_is_left_out(server: Local, tmp_path: Path):
     (tmp_path / "plan.json").write_text(json.dumps(_replaced()))
     await server.store.log.append([stack_created("web")])
     await server.store.log.append([_of_resource("completed", 14, groups=("ops",), elapsed=SECOND)])
@@ -587,7 +585,7 @@ async def test_who_may_not_see_the_events_is_not_told_the_state(server: Local, t
         assert b"durations" not in answer.body
 
 
-async def test_deployments_of_a_stack_that_was_deleted_meanwhile(server: Local):
+async def test_a_stack_deleted_meanwhile_has_no_instance(server: Local):
     await recorded(server, "02-apply-create.jsonl", operation="apply")
     events = EventService(server.store.log, server.hub, followers=OpenStreams(most=1))
     service = DeploymentService(events, server.store.catalogue, clock=now)
@@ -597,7 +595,7 @@ async def test_deployments_of_a_stack_that_was_deleted_meanwhile(server: Local):
     assert len(await service.deployments_of(ANONYMOUS, stack)) == 1
 
 
-async def test_a_change_set_of_others_is_none(server: Local, tmp_path: Path):
+async def test_a_hidden_change_set_is_not_found(server: Local, tmp_path: Path):
     whole = await staged(server, asked(tmp_path))
     headers = await key_headers(server.store, "read:project/other", header="Bluelink-Api-Key")
 
@@ -622,7 +620,7 @@ async def test_more_events_than_a_page_are_folded(server: Local):
     assert {each["status"] for each in state["resources"].values()} == {2}
 
 
-async def test_substitutions_are_escaped_in_every_answer(server: Local):
+async def test_substitutions_are_escaped_in_every_response(server: Local):
     change = ResourceChange(
         name="t.a", address="t.a", type="t", action="create", after={"p": "${aws:username}"}
     )
@@ -641,7 +639,7 @@ async def test_substitutions_are_escaped_in_every_answer(server: Local):
         assert b"\\u0024{" in answer.body
 
 
-async def test_too_many_streams_are_refused_for_a_while(store: Store):
+async def test_too_many_streams_are_throttled(store: Store):
     async with running(store, max_streams_per_principal=1) as server:
         await server.store.log.append([stack_created("web")])
         path = f"{INSTANCES}/web/stream"
@@ -654,7 +652,7 @@ async def test_too_many_streams_are_refused_for_a_while(store: Store):
     assert list(answer.json) == ["message"]
 
 
-async def test_the_actor_is_who_asked(server: Local, tmp_path: Path):
+async def test_the_actor_is_the_principal(server: Local, tmp_path: Path):
     headers = await key_headers(server.store, "admin:/", name="ann", header="Bluelink-Api-Key")
 
     answer = await posted(server, asked(tmp_path), headers=headers)

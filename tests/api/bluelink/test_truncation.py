@@ -82,7 +82,7 @@ def fitted(data: Json, forms: Forms) -> dict[str, Any]:
 # The order of its lines
 
 
-def test_a_frame_that_is_cut_short_has_no_id_before_it_has_all_its_data():
+def test_a_frame_has_its_id_after_all_its_data():
     data: Json = {"resourceName": "a", "timestamp": 1}
     frame = render_frame("resourceChanges", ID, data)
 
@@ -98,7 +98,7 @@ def test_a_frame_that_is_cut_short_has_no_id_before_it_has_all_its_data():
 
 @pytest.mark.parametrize("character", CHARACTERS)
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537])
-def test_a_frame_of_the_limit_is_whole_and_a_byte_more_is_not(size: int, character: str):
+def test_a_frame_at_the_limit_is_whole_and_one_byte_longer_is_truncated(size: int, character: str):
     def of(padding: str) -> Json:
         return of_resource(change("create", after={}, unchanged=((padding,), ("b",))))
 
@@ -177,14 +177,14 @@ WHOLE = {
         ),
     ],
 )  # fmt: skip
-def test_parts_of_a_resource_are_left_out_in_order(large: tuple[str, ...], left: dict[str, Any]):
+def test_parts_of_a_resource_are_removed_in_order(large: tuple[str, ...], left: dict[str, Any]):
     told = fitted(of_resource(too_large(*large)), shorter_resources)
 
     assert summary(told) == WHOLE | left
     assert ("truncated" in told) == bool(large)
 
 
-def test_the_engines_order_is_kept_step_by_step():
+def test_each_step_preserves_the_engines_key_order():
     forms = shorter_resources(of_resource(too_large()))
 
     seen = []
@@ -197,7 +197,7 @@ def test_the_engines_order_is_kept_step_by_step():
     assert seen == [["state"], ["has_state"], ["spec"], ["unchanged"], ["has_resource"]]
 
 
-def test_parts_of_all_changes_are_left_out_in_the_same_order():
+def test_parts_of_all_changes_are_removed_in_the_same_order():
     changes = Changes(
         resources=(too_large(), change("create", name="t.b", after={"a": 1}), change("delete")),
         outputs=(OutputChange(name="o", action="create", after="x" * 1_000),),
@@ -288,7 +288,7 @@ def assert_first_that_fits(data: Json, forms: Forms) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_first_form_of_a_resource_that_fits_is_told(seed: int):
+def test_the_first_form_of_a_resource_that_fits_is_sent(seed: int):
     random = Random(seed)
 
     told = of_resource(_change(random, 1, random.choice([100, 300, 3_000])))
@@ -297,7 +297,7 @@ def test_the_first_form_of_a_resource_that_fits_is_told(seed: int):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_first_form_of_all_changes_that_fits_is_told(seed: int):
+def test_the_first_form_of_all_changes_that_fits_is_sent(seed: int):
     changes = _changes(Random(seed))
 
     assert_first_that_fits(of_all(changes), shorter_blueprints)
@@ -315,7 +315,7 @@ def excess_of(data: Json) -> int:
 
 @pytest.mark.parametrize("large", ["before", "after", "unchanged", "values"])
 @pytest.mark.parametrize("forms", [shorter_resources, shorter_blueprints, shorter_drifts])
-def test_what_each_step_saves_is_known_to_the_byte(large: str, forms: Forms):
+def test_the_savings_of_each_step_are_exact(large: str, forms: Forms):
     changed = too_large(large)
     all_changes = Changes(resources=(changed, changed), drift=(changed,))
     rendered = {
@@ -333,7 +333,7 @@ def test_what_each_step_saves_is_known_to_the_byte(large: str, forms: Forms):
         assert size_of(next(forms(data, saved + 1))) < size_of(form)
 
 
-def test_forms_that_are_too_long_are_not_made():
+def test_forms_that_are_too_long_are_not_rendered():
     resources = tuple(change("create", name=f"t.a[{n}]") for n in range(3_000))
     data = of_all(Changes(resources=resources))
 
@@ -347,7 +347,7 @@ def test_forms_that_are_too_long_are_not_made():
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
-def test_one_huge_value_leaves_its_mark(character: str):
+def test_a_huge_value_is_replaced_by_a_marker(character: str):
     huge = character * MEGABYTE
 
     told = fitted(of_resource(change(modified=(field("a", huge, "b"),))), shorter_resources)
@@ -356,7 +356,7 @@ def test_one_huge_value_leaves_its_mark(character: str):
     assert (modified["prevValue"], modified["newValue"]) == (TOO_LONG, "b")
 
 
-def test_of_a_hundred_thousand_fields_the_first_are_told():
+def test_only_the_first_of_a_hundred_thousand_fields_are_sent():
     fields = tuple(field(f"field{n}", after=n) for n in range(100_000))
     known = tuple((f"late{n}",) for n in range(100_000))
 
@@ -371,7 +371,7 @@ def test_of_a_hundred_thousand_fields_the_first_are_told():
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
-def test_huge_names_are_cut(character: str):
+def test_huge_names_are_truncated(character: str):
     huge = character * MEGABYTE
     named = change(name=huge, address=huge, type=huge, id=huge, previous_address=huge)
 
@@ -381,7 +381,7 @@ def test_huge_names_are_cut(character: str):
     assert huge.startswith(told["resourceName"][:-1])
 
 
-def test_a_huge_path_of_one_field_is_left_out():
+def test_a_huge_path_of_one_field_is_removed():
     told = fitted(
         of_resource(change(added=(field("x" * MEGABYTE), field("short")))), shorter_resources
     )
@@ -389,7 +389,7 @@ def test_a_huge_path_of_one_field_is_left_out():
     assert told["changes"]["newFields"] == []
 
 
-def test_of_thousands_of_resources_the_names_are_told():
+def test_only_the_names_of_thousands_of_resources_are_sent():
     resources = tuple(
         change("create", name=f"t.a[{n}]", after={"x": "y" * 100}, added=(field("x", after="y"),))
         for n in range(3_000)
@@ -400,7 +400,7 @@ def test_of_thousands_of_resources_the_names_are_told():
     assert told["changes"]["newResources"] == {f"t.a[{n}]": {} for n in range(3_000)}
 
 
-def test_of_tens_of_thousands_not_even_the_names_are_told():
+def test_even_the_names_of_tens_of_thousands_of_resources_are_removed():
     resources = tuple(
         change(action, name=f"module.m.t.{action}[{n}]")
         for n in range(10_000)
@@ -449,7 +449,7 @@ def test_a_huge_drifted_resource_fits(character: str):
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
-def test_a_huge_error_is_cut_at_its_end(character: str):
+def test_a_huge_error_is_truncated(character: str):
     huge = character * MEGABYTE
     diagnostics = [{"level": 1, "message": huge} for _ in range(50)]
 
@@ -461,7 +461,7 @@ def test_a_huge_error_is_cut_at_its_end(character: str):
     assert len(told["message"]) > 1_000
 
 
-def test_what_has_no_forms_is_cut_too():
+def test_data_without_forms_is_truncated():
     told = fitted({"failureReasons": ["x" * MEGABYTE], "status": 3}, no_forms)
 
     assert told["status"] == 3

@@ -110,7 +110,7 @@ def test_only_the_three_ends_end_a_stream():
     assert ends == ["completed", "drift", "failed"]
 
 
-def test_an_error_comes_after_an_event_that_says_nothing_in_one_piece():
+def test_an_error_follows_an_event_without_effect_in_one_write():
     frame = render_staging_event(staged("changeset.failed", message="no"))
 
     nothing, error, rest = frame.split(b"\n\n")
@@ -123,7 +123,7 @@ def test_an_error_comes_after_an_event_that_says_nothing_in_one_piece():
     )
 
 
-def test_an_error_tells_the_errors_of_the_plan():
+def test_an_error_has_the_plans_errors():
     problems = (
         Diagnostic(level="warning", message="odd"),
         Diagnostic(level="error", message="first"),
@@ -148,7 +148,7 @@ def test_a_gap_has_no_id():
 
 @pytest.mark.parametrize("data", [b"{}", b"7", b'{"name":1}', b"[" * 5000 + b"]" * 5000, None])
 @pytest.mark.parametrize("type", ["resource", "completed", "drift", "failed"])
-def test_data_that_is_no_change_is_told_as_far_as_it_is_known(type: str, data: bytes | None):
+def test_invalid_data_is_rendered_with_what_is_known(type: str, data: bytes | None):
     event = staged(f"changeset.{type}", data, subject="t.a", message="so")
 
     frame = render_staging_event(event)
@@ -164,7 +164,7 @@ def test_data_that_is_no_change_is_told_as_far_as_it_is_known(type: str, data: b
 @pytest.mark.parametrize(
     "text", ["${aws:username}", "${", "a${b}c", "$${x}", "\\${x}", '"${x}"', "$", "{", "\\u0024{"]
 )
-def test_no_substitution_stands_in_the_text_and_the_value_is_the_same(text: str):
+def test_an_escaped_substitution_has_the_same_value(text: str):
     told = render_json({"key": text, text: [text]})
 
     assert b"${" not in told
@@ -222,7 +222,7 @@ def test_a_path_is_rendered_as_the_engine_renders_it(path: tuple[str | int, ...]
         ({"action": "delete", "deposed": "ab"}, (False, True, "delete", False)),
     ],
 )
-def test_an_action_is_told_by_the_engines_flags(fields: dict[str, Any], told: tuple[Any, ...]):
+def test_an_action_sets_the_engines_flags(fields: dict[str, Any], told: tuple[Any, ...]):
     data = shown(change(**fields))
 
     flags = (data["new"], data["removed"], data.get("removalPolicy"))
@@ -249,7 +249,7 @@ def test_an_action_is_told_by_the_engines_flags(fields: dict[str, Any], told: tu
         ),
     ],
 )
-def test_an_action_has_its_place_among_all_changes(
+def test_an_action_determines_the_place_among_all_changes(
     fields: dict[str, Any], buckets: dict[str, list[str]]
 ):
     told = blueprint(change(**fields))
@@ -258,7 +258,7 @@ def test_an_action_has_its_place_among_all_changes(
     assert {kind: list(told[kind]) for kind in resources if told[kind]} == buckets
 
 
-def test_every_kind_of_field_is_told_in_its_list():
+def test_every_kind_of_field_is_in_its_list():
     told = shown(
         change(
             added=(FieldChange(path=("added",), after=1),),
@@ -286,13 +286,13 @@ def test_every_kind_of_field_is_told_in_its_list():
     assert told["resolveOnDeploy"] == ["resources.t.a.spec.later"]
 
 
-def test_a_field_of_something_new_is_no_reason_to_recreate_it():
+def test_a_field_of_a_new_resource_does_not_recreate_it():
     told = shown(change("create", added=(FieldChange(path=("size",), after=1, replaces=True),)))
 
     assert told["changes"]["newFields"][0]["mustRecreate"] is False
 
 
-def test_what_is_sensitive_is_said_to_be():
+def test_sensitive_fields_are_marked():
     field = FieldChange(path=("password",), before="(sensitive value)", after=None, sensitive=True)
 
     [told] = shown(change(modified=(field,)))["changes"]["modifiedFields"]
@@ -300,7 +300,7 @@ def test_what_is_sensitive_is_said_to_be():
     assert (told["sensitive"], told["prevValue"]) == (True, "(sensitive value)")
 
 
-def test_the_resource_as_it_is_and_as_it_will_be_is_told():
+def test_a_change_has_the_resource_before_and_after():
     event = staged(
         "changeset.resource",
         change(id="i-1", before={"size": 1}, after={"size": 2}),
@@ -327,7 +327,7 @@ def test_the_resource_as_it_is_and_as_it_will_be_is_told():
     }
 
 
-def test_what_the_plan_says_of_a_resource_is_in_its_places():
+def test_details_of_the_plan_are_in_the_resources_state():
     told = shown(
         change(
             key="0",
@@ -367,7 +367,7 @@ def test_kubernetes_metadata_is_the_resources():
         {"tags": {"a": 1}, "metadata": [{"labels": {"a": None}}, {}]},
     ],
 )
-def test_what_is_not_known_of_a_resource_is_left_out(attributes: dict[str, Any]):
+def test_unknown_details_of_a_resource_are_left_out(attributes: dict[str, Any]):
     told = shown(change(before=attributes, after=attributes))["changes"]["appliedResourceInfo"]
 
     for each in told["currentResourceState"], told["resourceWithResolvedSubs"]:
@@ -383,7 +383,7 @@ def test_a_tainted_resource_has_failed():
 
 
 @pytest.mark.parametrize("action", ["delete", "forget"])
-def test_of_what_goes_only_its_state_is_told(action: str):
+def test_a_removed_resource_has_its_state_only(action: str):
     told = shown(change(action, before={"size": 1}, removed=(("size",),)))["changes"]
 
     assert told["appliedResourceInfo"]["currentResourceState"]["specData"] == {"size": 1}
@@ -391,7 +391,7 @@ def test_of_what_goes_only_its_state_is_told(action: str):
     assert not any(told[name] for name in told if name.endswith(("Fields", "Deploy")))
 
 
-def test_what_something_new_takes_the_place_of_is_not_its_state():
+def test_a_replaced_object_is_not_the_new_resources_state():
     told = shown(
         change("create", removes_from_state=True, id="old", before={"id": "old"}, after={})
     )
@@ -400,7 +400,7 @@ def test_what_something_new_takes_the_place_of_is_not_its_state():
     assert (info["resourceId"], info["currentResourceState"]) == ("", None)
 
 
-def test_what_only_a_plan_says_is_told_apart():
+def test_details_of_the_plan_are_separate():
     told = shown(
         change(
             "replace",
@@ -425,13 +425,13 @@ def test_what_only_a_plan_says_is_told_apart():
     assert "plan" not in shown(change())
 
 
-def test_no_condition_is_told():
+def test_no_condition_is_rendered():
     told = render_resource(change(after={}), instance_id="", timestamp=0)
 
     assert b'"condition"' not in encode(told)
 
 
-def test_what_the_event_left_out_is_not_said_to_be_absent():
+def test_a_truncated_part_is_not_absent():
     abridged = shown(change(truncated=True))
 
     assert abridged["truncated"] is True
@@ -490,7 +490,7 @@ def test_everything_known_on_deploy_is_listed():
     ]
 
 
-def test_drift_and_warnings_stand_beside_the_changes():
+def test_drift_and_warnings_are_beside_the_changes():
     drifted = change(before={"size": 1}, after={"size": 2})
     changes = Changes(drift=(drifted,), problems=(Diagnostic(level="warning", message="odd"),))
 
@@ -586,7 +586,7 @@ def test_a_change_set_has_no_limit():
     assert len(json.loads(told)["changes"]["newResources"]["t.a"]["newFields"]) == 200
 
 
-def test_a_cleanup_leaves_out_what_is_not_known():
+def test_a_cleanup_leaves_out_unknown_fields():
     running = Cleanup(id="c", kind="changesets", status="running", started=TIME, threshold=SECOND)
     failed = msgspec.structs.replace(
         running, status="failed", ended=TIME + SECOND, forgotten=3, error="no"
@@ -611,7 +611,7 @@ def parsed(**fields: object) -> CreateChangeset:
     return parse_create_changeset(json.dumps({"directory": "/plans", **fields}).encode())
 
 
-def test_what_is_not_said_has_the_engines_defaults():
+def test_missing_fields_have_the_engines_defaults():
     asked = parsed()
 
     assert (asked.scheme, asked.file) == ("file", "project.blueprint.yml")
@@ -629,7 +629,7 @@ def test_names_are_matched_as_go_matches_them():
     )  # fmt: skip
 
 
-def test_null_is_as_absent_and_unknown_fields_are_ignored():
+def test_null_means_absent_and_unknown_fields_are_ignored():
     asked = parsed(
         config=None,
         destroy=None,
@@ -642,7 +642,7 @@ def test_null_is_as_absent_and_unknown_fields_are_ignored():
     assert asked == parsed()
 
 
-def test_a_configuration_is_not_kept():
+def test_a_configuration_is_not_stored():
     asked = parsed(config={"providers": {"aws": {"secretKey": "hunter2"}}})
 
     assert "hunter2" not in repr(asked)
@@ -684,7 +684,7 @@ ONE_OF = (
         (b'{"fileSourceScheme":"https"}', [REQUIRED]),
     ],
 )
-def test_fields_that_are_wrong_are_named(body: bytes, problems: list[tuple[str, str, str]]):
+def test_invalid_fields_are_named(body: bytes, problems: list[tuple[str, str, str]]):
     with pytest.raises(InvalidFields) as caught:
         parse_create_changeset(body)
 
@@ -693,7 +693,7 @@ def test_fields_that_are_wrong_are_named(body: bytes, problems: list[tuple[str, 
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"host": ""}, {"host": None}, {"host": 7}])
-def test_a_web_address_needs_a_host(metadata: object):
+def test_a_url_needs_a_host(metadata: object):
     with pytest.raises(InvalidInput, match=r"^missing host in location metadata"):
         parsed(fileSourceScheme="https", blueprintLocationMetadata=metadata)
 
@@ -704,7 +704,7 @@ def test_only_files_can_be_resolved(scheme: str):
         parsed(fileSourceScheme=scheme, blueprintLocationMetadata={"host": "example.com"})
 
 
-def test_a_window_shows_what_is_asked_for():
+def test_a_window_selects_matching_items():
     names = ["web", "Webshop", "api", "web-2"]
 
     def shown(**query: str) -> tuple[list[str], int]:
@@ -717,7 +717,7 @@ def test_a_window_shows_what_is_asked_for():
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "", "1.5", "²", "9" * 5000, " 1"])
-def test_a_number_that_is_none_counts_as_zero(text: str):
+def test_an_invalid_number_counts_as_zero(text: str):
     assert parse_window({"offset": text, "limit": text}) == Window()
 
 
@@ -735,5 +735,5 @@ def test_a_number_that_is_none_counts_as_zero(text: str):
         ("\xff", None),
     ],
 )
-def test_an_id_begins_with_a_time(id: str, moment: int | None):
+def test_an_id_contains_a_time(id: str, moment: int | None):
     assert parse_time_of_id(id) == moment

@@ -30,7 +30,9 @@ from deploylog.errors import DeploylogError
         (errors.OperatorError("why"), 500, b""),
     ],
 )
-async def test_an_error_has_the_familys_body(error: DeploylogError, status: int, body: bytes):
+async def test_an_error_has_the_body_of_escapes_services(
+    error: DeploylogError, status: int, body: bytes
+):
     request = Request({"type": "http", "method": "GET", "path": "/", "headers": []})
 
     answer = await respond(request, error)

@@ -125,7 +125,7 @@ async def filled(server: Local) -> Local:
         ("/project/sp/?inventory_project=ip", "s se sd both"),
     ],
 )
-async def test_a_query_finds_what_it_asks_for(filled: Local, path: str, expected: str):
+async def test_a_query_finds_matching_events(filled: Local, path: str, expected: str):
     before_query, mark, query = path.partition("?")
     other = before_query.removesuffix("/") if before_query.endswith("/") else f"{before_query}/"
 
@@ -150,7 +150,7 @@ async def ids(server: Local, query: str) -> list[int]:
     return [int(event["id"]) for event in await listed(server, f"/?{query}")]
 
 
-async def test_pages_lead_to_the_end_newest_first(store: Store, server: Local):
+async def test_pages_reach_the_end_newest_first(store: Store, server: Local):
     uploads = [new_event("inventory.release.uploaded", scopes=("inventory/pp",))] * 125
     await store.log.append(uploads)
 
@@ -168,7 +168,7 @@ async def test_pages_lead_to_the_end_newest_first(store: Store, server: Local):
     assert await ids(server, "page_from=99999&page_size=1") == [125]
 
 
-async def test_a_page_is_full_whatever_lies_between(store: Store, server: Local):
+async def test_a_page_is_full_despite_other_events(store: Store, server: Local):
     for _ in range(60):
         shown = new_event("team.created", scopes=("team/ops",))
         await store.log.append([shown, *[new_event("resource.read.started")] * 3])
@@ -186,7 +186,7 @@ async def test_the_page_size_is_a_setting(store: Store):
 
 @pytest.mark.parametrize("query", ["page_size=0", "page_size=-1", "page_size=x", "page_from=abc"])
 @pytest.mark.parametrize("path", ["/", "/inventory/pp/", "/project/IMPOSSIBLE!/"])
-async def test_a_page_that_nobody_can_give_is_refused(server: Local, path: str, query: str):
+async def test_an_impossible_page_is_refused(server: Local, path: str, query: str):
     answer = await server.get(f"{QUERY}{path}?{query}")
 
     assert answer.status == 400
@@ -205,7 +205,7 @@ async def test_a_page_that_nobody_can_give_is_refused(server: Local, path: str, 
         (("other",), ["open", "all"]),
     ],
 )
-async def test_an_event_shows_to_its_groups(
+async def test_an_event_is_visible_to_its_groups(
     server: Local, groups: tuple[str, ...], expected: list[str]
 ):
     created = {"type": "CREATE_INVENTORY_PROJECT", "inventory_project": "test"}
@@ -221,7 +221,7 @@ async def test_an_event_shows_to_its_groups(
     assert mine == [["my-group", "your-group"]][: len(mine)]
 
 
-async def test_a_project_that_nobody_may_see_is_as_empty_as_one_that_is_not(server: Local):
+async def test_a_hidden_project_is_as_empty_as_a_missing_one(server: Local):
     await create(server, type="CREATE_STATE_PROJECT", state_project="secret")
     key = await new_key(server.store, "read:state/other")
 
@@ -234,7 +234,7 @@ def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
 
 
-async def test_a_token_is_shown_in_a_header_in_a_cookie_or_as_a_password(server: Local):
+async def test_a_token_is_accepted_in_a_header_a_cookie_or_as_a_password(server: Local):
     key = await new_key(server.store, "read:/")
 
     for headers in (
@@ -250,7 +250,7 @@ async def test_a_token_is_shown_in_a_header_in_a_cookie_or_as_a_password(server:
     [{}, {"X-Escape-Token": ""}, {"X-Escape-Token": "x"}, {"Authorization": "Basic !"},
      {"Authorization": basic("x")}, {"Cookie": "X-Escape-Token=x"}],
 )  # fmt: skip
-async def test_without_a_good_token_there_is_only_a_status(server: Local, headers: dict[str, str]):
+async def test_without_a_valid_token_there_is_only_a_status(server: Local, headers: dict[str, str]):
     await new_key(server.store, "read:/")
 
     for method, path in (("GET", f"{QUERY}/"), ("POST", CREATE), ("PUT", CREATE)):
@@ -264,7 +264,7 @@ async def test_without_a_good_token_there_is_only_a_status(server: Local, header
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("path", [CREATE, f"{CREATE}/"])
-async def test_an_event_is_created_and_shown(server: Local, method: str, path: str):
+async def test_an_event_is_created_and_listed(server: Local, method: str, path: str):
     fields = {
         "type": "CREATE_INVENTORY_PROJECT",
         "inventory_namespace": "test",
@@ -299,7 +299,7 @@ async def post_upload(server: Local, **how: Any) -> Answer:
     return await server.ask("POST", CREATE, data=UPLOAD, skip_auto_headers=["Content-Type"], **how)
 
 
-async def test_an_inventory_says_an_upload_as_often_as_it_likes(server: Local):
+async def test_an_inventory_may_repeat_an_upload(server: Local):
     answers = [await post_upload(server) for _ in range(3)]
 
     assert [(each.status, each.body) for each in answers] == [(200, b"")] * 3
@@ -309,7 +309,7 @@ async def test_an_inventory_says_an_upload_as_often_as_it_likes(server: Local):
     assert "username" not in told
 
 
-async def test_who_may_see_uploads_is_a_setting(store: Store):
+async def test_the_groups_of_uploads_are_a_setting(store: Store):
     async with running(store, escape_upload_groups="ops, devs") as server:
         await post_upload(server)
 
@@ -326,7 +326,7 @@ async def test_who_may_see_uploads_is_a_setting(store: Store):
      b'{"type":"TEAM_CREATED","data":{"a":"' + b"x" * 300_000 + b'"}}'],
     ids=range(12),
 )  # fmt: skip
-async def test_bad_bodies_are_told_why_in_words(server: Local, body: bytes):
+async def test_an_invalid_body_has_a_message(server: Local, body: bytes):
     answer = await server.ask("POST", CREATE, data=body)
 
     assert answer.status == 400
@@ -355,7 +355,7 @@ async def test_with_the_secret_a_service_creates_events_and_nothing_else(guarded
 
 @pytest.mark.parametrize("shown", [None, "Bearer x", f"Basic {SECRET}", f"Bearer {SECRET}x"])
 @pytest.mark.parametrize("has_key", [False, True])
-async def test_where_there_is_a_secret_nobody_creates_events_without(
+async def test_with_a_secret_no_event_is_created_without_it(
     guarded: Local, shown: str | None, has_key: bool
 ):
     if has_key:
@@ -367,7 +367,7 @@ async def test_where_there_is_a_secret_nobody_creates_events_without(
     assert await guarded.store.log.head() == 0
 
 
-async def test_who_may_write_every_scope_creates_events_with_a_key_of_its_own(guarded: Local):
+async def test_a_key_that_may_write_every_scope_creates_events(guarded: Local):
     both = {"type": "ADD_BUILD", "inventory_project": "ip", "state_project": "sp"}
     enough = await new_key(guarded.store, "write:inventory/ip", "write:state/sp")
     half = await new_key(guarded.store, "write:inventory/ip", "read:/")
@@ -394,7 +394,7 @@ async def test_who_may_write_every_scope_creates_events_with_a_key_of_its_own(gu
         ("POST", f"{QUERY}/", 405, b""),
     ],
 )
-async def test_what_there_is_not_is_said_as_the_family_does(
+async def test_unknown_paths_have_the_error_of_escapes_services(
     server: Local, method: str, path: str, status: int, body: bytes
 ):
     answer = await server.ask(method, path)
@@ -412,7 +412,7 @@ async def record(server: Local, *events: dict[str, object], **fields: object) ->
     await server.append(sent, path=f"/log/v1/events?deployment={opened['id']}")
 
 
-async def test_runs_to_an_environment_are_seen_as_what_they_did_to_the_state(server: Local):
+async def test_runs_to_an_environment_are_listed_as_state_events(server: Local):
     update, end = {"type": "resource.update.completed"}, {"type": "deployment.completed"}
     destroyed = {"type": "deployment.failed", "data": {"operation": "destroy"}}
     await record(server, {"type": "resource.create.completed"}, end, operation="apply")

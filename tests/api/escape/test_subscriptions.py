@@ -32,7 +32,7 @@ def key_file(tmp_path: Path) -> str:
     return sealing_key(tmp_path)
 
 
-def test_an_event_that_escapekit_has_no_form_for_is_refused():
+def test_an_event_without_an_escapekit_form_is_refused():
     with pytest.raises(InvalidEvent, match="has no escape format"):
         render_delivery(event(type="resource.create.started"))
 
@@ -67,7 +67,7 @@ async def kept(store: Store) -> dict[str, Subscription]:
 # What is put
 
 
-async def test_what_is_put_is_what_there_is(server: Local):
+async def test_a_put_replaces_all_subscriptions(server: Local):
     await has_put(server, {"s1": HOOK, "s2": CHAT | {"id": "s2"}})
     first = await got(server)
     await has_put(server, {"s3": HOOK})
@@ -79,7 +79,7 @@ async def test_what_is_put_is_what_there_is(server: Local):
     assert await got(server) == {}
 
 
-async def test_an_array_is_taken_and_ids_are_given(server: Local):
+async def test_an_array_is_accepted_and_gets_ids(server: Local):
     await has_put(server, [HOOK, CHAT | {"id": "s2"}, CHAT | {"id": ["s3"]}, HOOK | {"id": None}])
 
     found = await got(server)
@@ -91,7 +91,7 @@ async def test_an_array_is_taken_and_ids_are_given(server: Local):
     assert await got(server) == found
 
 
-async def test_projects_have_sets_of_their_own(server: Local):
+async def test_each_project_has_its_own_subscriptions(server: Local):
     await has_put(server, {"s1": HOOK}, "acme")
     await has_put(server, {"s1": CHAT}, "other")
     await has_put(server, {}, "acme")
@@ -115,7 +115,7 @@ async def test_they_are_ordinary_subscriptions(server: Local, store: Store):
     assert (await kept(store))["s1"].collection == "escape:acme"
 
 
-async def test_one_of_a_set_is_not_renamed_alone(server: Local, store: Store):
+async def test_a_member_of_a_group_cannot_be_renamed_alone(server: Local, store: Store):
     await has_put(server, {"s1": HOOK})
     one = f"/log/v1/subscriptions/{(await kept(store))['s1'].id}"
 
@@ -126,7 +126,7 @@ async def test_one_of_a_set_is_not_renamed_alone(server: Local, store: Store):
     assert list(await got(server)) == ["s1"]
 
 
-async def test_what_stays_the_same_keeps_all_that_it_has(server: Local, store: Store):
+async def test_an_unchanged_subscription_keeps_its_state(server: Local, store: Store):
     owner = await key_headers(store, "admin:state/acme", name="owner", header="X-Escape-Token")
     other = await key_headers(store, "admin:state/acme", name="other", header="X-Escape-Token")
     await has_put(server, {"s1": HOOK, "s2": HOOK, "s3": HOOK}, headers=owner)
@@ -144,7 +144,7 @@ async def test_what_stays_the_same_keeps_all_that_it_has(server: Local, store: S
     assert after["s2"].shown == "https://other.example/…"
 
 
-async def test_what_has_no_id_is_known_by_what_it_is(server: Local, store: Store):
+async def test_a_subscription_without_an_id_is_matched_by_its_content(server: Local, store: Store):
     await has_put(server, [HOOK, CHAT])
     before = await kept(store)
 
@@ -156,7 +156,7 @@ async def test_what_has_no_id_is_known_by_what_it_is(server: Local, store: Store
 
 
 @pytest.mark.parametrize("type", ["slack", "SLACK", "Slack"])
-async def test_a_type_is_read_in_any_case(server: Local, type: str):
+async def test_a_type_is_case_insensitive(server: Local, type: str):
     await has_put(server, {"s1": CHAT | {"type": type}})
 
     assert (await got(server))["s1"]["type"] == "slack"
@@ -188,7 +188,7 @@ INVALID: list[tuple[object, str | None]] = [
 
 
 @pytest.mark.parametrize(("body", "text"), INVALID)
-async def test_what_is_wrong_is_said_and_changes_nothing(
+async def test_an_invalid_put_has_a_message_and_changes_nothing(
     server: Local, body: object, text: str | None
 ):
     await has_put(server, {"s1": CHAT})
@@ -234,7 +234,7 @@ def test_only_slack_has_an_icon_and_a_name():
         ([], 403, 403),
     ],
 )
-async def test_one_reads_and_writes_what_one_has_the_project_for(
+async def test_access_to_subscriptions_follows_from_access_to_the_project(
     server: Local, store: Store, grants: list[str], read: int, written: int
 ):
     who = await key_headers(store, *grants, name="who", header="X-Escape-Token")
@@ -248,7 +248,7 @@ async def test_one_reads_and_writes_what_one_has_the_project_for(
     assert all(answer.body == b"" for answer in answers if answer.status == 403)
 
 
-async def test_who_may_only_read_sees_no_secret(server: Local, store: Store):
+async def test_read_access_reveals_no_secret(server: Local, store: Store):
     reader = await key_headers(store, "read:state/acme", name="reader", header="X-Escape-Token")
     writer = await key_headers(store, "admin:state/acme", name="writer", header="X-Escape-Token")
     await has_put(server, {"s1": HOOK, "s2": CHAT}, headers=writer)
@@ -260,7 +260,7 @@ async def test_who_may_only_read_sees_no_secret(server: Local, store: Store):
 
 
 @pytest.mark.parametrize("project", ["x", "_x", "a b", "-a", "%C3%A9t%C3%A9"])
-async def test_there_is_nothing_of_a_project_that_cannot_be(
+async def test_an_impossible_project_has_no_subscriptions(
     server: Local, store: Store, project: str
 ):
     who = await key_headers(store, name="who", header="X-Escape-Token")
@@ -269,7 +269,7 @@ async def test_there_is_nothing_of_a_project_that_cannot_be(
     assert (await put(server, {}, project, headers=who)).status == 400
 
 
-async def test_no_credential_and_no_such_method_are_answered_without_a_body(
+async def test_missing_credentials_and_unknown_methods_have_an_empty_body(
     server: Local, store: Store
 ):
     await key_headers(store, "admin:/", name="who", header="X-Escape-Token")
@@ -283,7 +283,7 @@ async def test_no_credential_and_no_such_method_are_answered_without_a_body(
     assert (unrouted.status, unrouted.body) == (404, b"404 page not found\n")
 
 
-async def test_without_a_sealing_key_nothing_is_put(store: Store):
+async def test_without_an_encryption_key_a_put_is_refused(store: Store):
     async with running(store) as server:
         answer = await put(server, {"s1": HOOK})
         found = await got(server)
@@ -303,7 +303,7 @@ async def test_the_path_is_the_same_without_its_last_slash(server: Local):
 # What is delivered
 
 
-async def test_a_receiver_is_told_of_the_projects_events(store: Store, key_file: str):
+async def test_a_receiver_gets_the_projects_events(store: Store, key_file: str):
     networks = "127.0.0.0/8"
     async with (
         receiving() as receiver,
@@ -328,7 +328,7 @@ async def test_a_receiver_is_told_of_the_projects_events(store: Store, key_file:
     }
 
 
-async def test_a_channel_is_told_in_escapekits_words(store: Store, key_file: str):
+async def test_a_channel_gets_events_under_escapekits_names(store: Store, key_file: str):
     async with (
         fake_slack() as slack,
         running(store, secret_key_file=key_file, delivery_allowed_networks="127.0.0.0/8") as server,
@@ -355,7 +355,7 @@ async def test_a_channel_is_told_in_escapekits_words(store: Store, key_file: str
     assert "state.environment" not in json.dumps(slack.roots)
 
 
-def test_a_receiver_is_not_told_who_may_see_the_event():
+def test_a_delivery_leaves_out_the_events_groups():
     delivered = render_delivery(
         event(
             7,
@@ -384,14 +384,14 @@ def test_a_receiver_is_not_told_who_may_see_the_event():
         ("resource.create.completed", ("state/acme",), False),
     ],
 )
-def test_a_project_is_told_of_what_it_has(type: str, scopes: tuple[str, ...], wanted: bool):
+def test_a_projects_subscriptions_get_its_events(type: str, scopes: tuple[str, ...], wanted: bool):
     collection = parse_collection("acme")
 
     assert collection is not None
     assert collection.filter.matches(new_event(type, scopes=scopes)) is wanted
 
 
-def test_what_is_no_project_has_no_set():
+def test_an_invalid_project_has_no_group():
     assert parse_collection("a b") is None
     with pytest.raises(InvalidInput):
         parse_subscriptions(b"null")

@@ -57,11 +57,11 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("query", "scope"), FILTERS)
-def test_a_filter_counts_only_with_those_before_it(query: str, scope: str):
+def test_a_filter_requires_those_before_it(query: str, scope: str):
     assert parse_filters(Parameters(query)) == parse_scope(scope)
 
 
-def test_names_that_no_scope_can_hold_name_nothing():
+def test_names_that_no_scope_can_have_match_nothing():
     assert parse_filters(Parameters("state_project=%00")) is None
     assert parse_filters(Parameters("state_project=" + "a" * 2000)) is None
 
@@ -77,7 +77,7 @@ def test_names_that_no_scope_can_hold_name_nothing():
         (("ab", "cd", "@"), "inventory/ab/cd/@"),
     ],
 )
-def test_names_of_the_inventory_make_a_scope(names: tuple[str, ...], scope: str):
+def test_names_of_the_inventory_are_a_scope(names: tuple[str, ...], scope: str):
     assert parse_inventory(names) == parse_scope(scope)
 
 
@@ -104,7 +104,7 @@ def test_names_that_the_inventory_cannot_have_match_nothing(names: tuple[str, ..
         (("a" * 60_000 + "!",), False), (("ab", "ci", "a" * 60_000 + "!"), False),
     ],
 )  # fmt: skip
-def test_only_names_that_a_state_can_have_make_a_scope(names: tuple[str, ...], is_one: bool):
+def test_only_valid_names_of_state_are_a_scope(names: tuple[str, ...], is_one: bool):
     assert (parse_state(names) is not None) == is_one
 
 
@@ -129,19 +129,19 @@ def page(query: str) -> tuple[int | None, int]:
         ("page_from=" + "9" * 5000, ((1 << 63) - 1, 50)),
     ],
 )
-def test_a_page_is_as_large_as_asked_within_bounds(query: str, expected: tuple[int | None, int]):
+def test_a_page_size_is_limited(query: str, expected: tuple[int | None, int]):
     assert page(query) == expected
 
 
 @pytest.mark.parametrize("value", ["0", "000", "-1", "+1", "1.5", "ten", "1e3", "٣", " 1"])
 @pytest.mark.parametrize("place", [ROOT, None])
-def test_a_page_size_that_is_no_positive_number_is_refused(value: str, place: Any):
+def test_an_invalid_page_size_is_refused(value: str, place: Any):
     with pytest.raises(InvalidInput):
         parse_query(place, Parameters(f"page_size={value}"), page_size=50)
 
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "abc", "0x1", "٣"])
-def test_a_page_from_that_is_no_number_is_refused(value: str):
+def test_an_invalid_page_from_is_refused(value: str):
     with pytest.raises(InvalidInput):
         parse_query(ROOT, Parameters(f"page_from={value}"), page_size=50)
 
@@ -161,7 +161,7 @@ def shown(**fields: object) -> Any:
     return told
 
 
-def test_the_events_of_the_published_page_look_as_they_do_there():
+def test_the_published_events_are_rendered_exactly():
     first = event(
         123,
         type="inventory.project.created",
@@ -191,7 +191,7 @@ def test_no_events_are_an_empty_array():
     assert render_events([]) == b"[]\n"
 
 
-def test_fields_are_read_back_from_the_scopes():
+def test_fields_are_derived_from_the_scopes():
     scopes = ("project/acme", "inventory/p1/app/1.0", "state/sp/ci/a%2Fb%20c")
 
     told = shown(scopes=scopes, type="state.deployment.updated")
@@ -203,11 +203,11 @@ def test_fields_are_read_back_from_the_scopes():
 
 
 @pytest.mark.parametrize("data", [None, {}, [], [1], "{}", 1, True])
-def test_data_that_holds_no_members_is_left_out(data: object):
+def test_data_without_members_is_left_out(data: object):
     assert "data" not in shown(data=data)
 
 
-def test_data_comes_as_it_was_sent():
+def test_data_is_returned_as_sent():
     assert shown(data={"n": 1.50, "big": 1 << 62})["data"] == {"n": 1.5, "big": 1 << 62}
 
 
@@ -236,14 +236,14 @@ def minimal(type: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("type", EVENT_TYPES)
-def test_every_type_is_taken_and_told_again(type: str):
+def test_every_type_is_accepted_and_returned(type: str):
     made = parse(minimal(type))
 
     told = shown(type=made.type, scopes=made.scopes)
     assert {name: told[name] for name in minimal(type)} == minimal(type)
 
 
-def test_there_are_the_published_types_and_the_one_that_was_misprinted():
+def test_all_published_types_exist_and_the_misprinted_one():
     assert len(EVENT_TYPES) == len(set(EVENT_TYPES.values())) == 28
 
 
@@ -278,7 +278,7 @@ def test_there_are_the_published_types_and_the_one_that_was_misprinted():
         ({"type": "ADD_BUILD", "state_project": "sp"}, ["state/sp"]),
     ],
 )
-def test_an_event_belongs_where_its_fields_say(fields: dict[str, object], scopes: list[str]):
+def test_an_events_scopes_follow_from_its_fields(fields: dict[str, object], scopes: list[str]):
     assert list(parse(fields).scopes) == scopes
 
 
@@ -305,11 +305,11 @@ def test_a_timestamp_is_a_number_or_its_digits_or_now(sent: dict[str, object], t
         ({"allowed_groups": []}, ()),
     ],
 )
-def test_groups_and_roles_are_two_names_of_one_thing(sent: dict[str, object], groups: Any):
+def test_groups_and_roles_are_aliases(sent: dict[str, object], groups: Any):
     assert parse(CREATED | sent).groups == groups
 
 
-def test_an_event_keeps_who_did_it_and_its_data_and_nothing_else():
+def test_an_event_stores_only_its_actor_and_data():
     made = parse(CREATED | {"username": "ann", "data": {"a": [1.50]}, "id": "7", "unknown": {}})
 
     assert (made.actor, made.source) == ("ann", "escape")
@@ -317,7 +317,7 @@ def test_an_event_keeps_who_did_it_and_its_data_and_nothing_else():
     assert made.producer_id is None
 
 
-def test_data_stands_in_one_line_with_its_digits():
+def test_data_is_stored_on_one_line_with_exact_digits():
     body = b'{"type": "TEAM_DELETED",\n "data":\n {"a": 1.50,\n "b": 1234567890123456789012 }}'
 
     assert bytes(parse(body).data or b"") == b'{"a":1.50,"b":1234567890123456789012}'
@@ -372,7 +372,7 @@ def test_data_stands_in_one_line_with_its_digits():
         ({"type": "TEAM_CREATED", "data": {"team": 1}}, "team"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_an_event_is_said(body: Any, message: str):
+def test_an_invalid_event_has_a_message(body: Any, message: str):
     with pytest.raises(InvalidInput, match=message):
         parse(body)
 
@@ -385,7 +385,7 @@ UPLOAD = (
 )
 
 
-def test_what_an_inventory_says_of_an_upload_becomes_an_event():
+def test_an_upload_becomes_an_event():
     made = parse(UPLOAD, groups=("devs", "ops"))
 
     assert made.type == "inventory.release.uploaded"
@@ -399,7 +399,7 @@ def test_what_an_inventory_says_of_an_upload_becomes_an_event():
     }
 
 
-def test_the_same_word_of_an_upload_has_the_same_id():
+def test_a_repeated_upload_has_the_same_id():
     other = UPLOAD.replace(b"v1.0", b"v1.1")
 
     assert parse(UPLOAD).producer_id == parse(UPLOAD).producer_id
@@ -414,7 +414,7 @@ def test_the_same_word_of_an_upload_has_the_same_id():
         {"version": 1}, {"version": ""}, {"username": 7},
     ],
 )  # fmt: skip
-def test_another_word_of_an_inventory_is_refused(change: dict[str, object]):
+def test_other_inventory_notifications_are_refused(change: dict[str, object]):
     with pytest.raises(InvalidInput):
         parse(json.loads(UPLOAD) | change)
 
@@ -458,7 +458,7 @@ def test_odd_bytes_are_bad_input(body: bytes):
 
 
 @given(st.text())
-def test_odd_queries_ask_for_something_or_are_refused(query: str):
+def test_odd_queries_are_valid_or_refused(query: str):
     parameters = Parameters(query)
     with suppress(InvalidInput):
         parse_query(parse_filters(parameters), parameters, page_size=50)

@@ -22,7 +22,7 @@ def ending(render_event: object = render) -> TerminatedFrames:
     )
 
 
-def test_a_frame_is_rendered_once_while_there_is_room():
+def test_a_cached_frame_is_rendered_once():
     rendered: list[int] = []
 
     def counted(event: Event) -> bytes:
@@ -36,13 +36,13 @@ def test_a_frame_is_rendered_once_while_there_is_room():
     assert rendered == [1, 2, 3, 1]
 
 
-def test_a_frame_that_is_too_large_is_given_all_the_same():
+def test_a_frame_too_large_for_the_cache_is_still_returned():
     remembered = FrameCache(lambda event: b"x" * 100, max_bytes=10)
 
     assert remembered(event()) == remembered(event()) == b"x" * 100
 
 
-def test_an_endless_stream_sends_a_batch_in_one_piece():
+def test_an_endless_stream_sends_a_batch_in_one_write():
     frames = Frames(event=render, gap=lambda gap: b"<gap>")
 
     assert list(frames.of(Batch([event(1), event(2)]))) == [b"<1><2>"]
@@ -51,7 +51,7 @@ def test_an_endless_stream_sends_a_batch_in_one_piece():
     assert not frames.ends(Batch([event(1)]))
 
 
-def test_a_stream_that_ends_sends_each_frame_by_itself_up_to_the_end():
+def test_a_terminated_stream_sends_each_frame_separately_up_to_the_end():
     frames = ending()
     batch = Batch([event(1), event(2, type="end"), event(3)])
 
@@ -61,13 +61,13 @@ def test_a_stream_that_ends_sends_each_frame_by_itself_up_to_the_end():
     assert list(frames.of(Batch())) == [b"<beat>"]
 
 
-def test_what_renders_to_nothing_is_not_sent():
+def test_an_empty_frame_is_not_sent():
     frames = ending(lambda event: b"")
 
     assert list(frames.of(Batch([event(1), event(2)]))) == []
 
 
-def test_a_frame_is_rendered_when_it_is_about_to_be_sent():
+def test_a_frame_is_rendered_lazily():
     rendered: list[int] = []
 
     def counted(event: Event) -> bytes:

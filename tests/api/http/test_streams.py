@@ -40,7 +40,7 @@ async def logged(store: Store) -> list[str]:
 # History and live
 
 
-async def test_history_goes_over_into_live_while_a_writer_writes(server: Local):
+async def test_history_continues_into_live_events_during_writes(server: Local):
     async def write() -> None:
         for _ in range(100):
             await server.store.log.append(new_events(7))
@@ -54,7 +54,7 @@ async def test_history_goes_over_into_live_while_a_writer_writes(server: Local):
     assert seen == await logged(server.store)
 
 
-async def test_readers_that_begin_at_any_time_see_the_same(server: Local):
+async def test_readers_that_start_at_any_time_see_the_same_events(server: Local):
     async def write() -> None:
         for _ in range(60):
             await server.store.log.append(new_events(5))
@@ -72,7 +72,7 @@ async def test_readers_that_begin_at_any_time_see_the_same(server: Local):
         assert await reader == everything
 
 
-async def test_what_another_process_writes_is_followed_too(server: Local, store_url: str):
+async def test_events_of_another_process_are_streamed(server: Local, store_url: str):
     async with server.stream() as stream, open_store(store_url, observer=Commits()) as other:
         await stream.block()
 
@@ -81,7 +81,7 @@ async def test_what_another_process_writes_is_followed_too(server: Local, store_
         assert await stream.take(1) == [event.id]
 
 
-async def test_a_stream_cut_at_any_event_goes_on_with_the_next(server: Local):
+async def test_a_stream_cut_at_any_event_resumes_with_the_next(server: Local):
     events = await server.store.log.append(new_events(12))
     ids = [event.id for event in events]
 
@@ -95,7 +95,7 @@ async def test_a_stream_cut_at_any_event_goes_on_with_the_next(server: Local):
         ids.append(live)
 
 
-async def test_a_reader_that_is_cut_off_again_and_again_misses_nothing(server: Local):
+async def test_a_reader_that_is_disconnected_repeatedly_misses_nothing(server: Local):
     async def write() -> None:
         for _ in range(200):
             await server.store.log.append(new_events(3))
@@ -122,7 +122,7 @@ async def test_the_header_wins_over_the_parameter(server: Local):
 
 
 @pytest.mark.parametrize("query", ["", "from=now"])
-async def test_from_now_on_is_only_what_is_new(server: Local, query: str):
+async def test_from_now_streams_only_new_events(server: Local, query: str):
     await server.append([line(), line()])
 
     async with server.stream(query) as stream:
@@ -131,7 +131,7 @@ async def test_from_now_on_is_only_what_is_new(server: Local, query: str):
         assert await stream.take(1) == new
 
 
-async def test_from_a_time_is_what_was_recorded_since(server: Local):
+async def test_from_a_time_streams_events_recorded_since(server: Local):
     await server.append([line(time="2026-01-01T00:00:00Z") for _ in range(3)])
     first = (await server.get(EVENTS)).json["events"][0]
     # The clock has to move on for the log to see two times.
@@ -148,7 +148,7 @@ def now_of(shown: dict[str, str]) -> int:
     return int(shown["id"].replace("-", "")[:12], 16) + 1
 
 
-async def test_from_long_ago_is_everything(server: Local):
+async def test_from_long_ago_streams_all_events(server: Local):
     ids = await server.append([line(), line()])
 
     for start in ("-1d", "1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "-999999999d"):
@@ -190,7 +190,7 @@ async def test_the_bytes_of_a_frame_are_as_documented(server: Local):
     assert end == [b"", b""]
 
 
-async def test_a_silent_stream_shows_that_it_is_alive(store: Store):
+async def test_an_idle_stream_sends_heartbeats(store: Store):
     async with running(store, heartbeat_seconds=0.05) as server, server.stream() as stream:
         await stream.block()
 
@@ -216,7 +216,7 @@ async def test_every_block_of_a_stream_has_data(store: Store):
     assert all(b"\ndata: {" in block for block in blocks)
 
 
-async def test_a_gap_at_the_beginning_stands_in_the_first_block(server: Local):
+async def test_an_initial_gap_is_in_the_first_block(server: Local):
     await server.append([line()])
 
     async with server.stream("after=00000000-0000-7000-8000-000000000000") as stream:
@@ -229,7 +229,7 @@ async def test_a_gap_at_the_beginning_stands_in_the_first_block(server: Local):
 # What is wanted
 
 
-async def test_only_what_the_filter_and_scope_say_is_sent(server: Local):
+async def test_only_events_that_match_filter_and_scope_are_sent(server: Local):
     wanted = line("a.b", scopes="project/acme/stack/1", actor="alice")
     others = [
         {**wanted, "type": "a"},
@@ -248,7 +248,7 @@ async def test_only_what_the_filter_and_scope_say_is_sent(server: Local):
     assert seen == [history[4], live[4], live[5]]
 
 
-async def test_time_bounds_hold_on_a_stream_too(server: Local):
+async def test_time_bounds_apply_to_a_stream(server: Local):
     early, late = line(time="2020-01-01T00:00:00Z"), line(time="2030-01-01T00:00:00Z")
     history = await server.append([early, late])
 
@@ -263,7 +263,7 @@ async def test_time_bounds_hold_on_a_stream_too(server: Local):
 # Gaps
 
 
-async def test_a_forgotten_cursor_is_told_and_the_rest_follows(server: Local):
+async def test_a_pruned_cursor_causes_a_gap_and_then_the_rest(server: Local):
     old = await server.store.log.append(new_events(5))
     kept = await _prune_all_but_new(server.store, 3)
 
@@ -282,7 +282,7 @@ async def test_a_forgotten_cursor_is_told_and_the_rest_follows(server: Local):
     assert stream.last_id == kept[-1]
 
 
-async def test_the_last_forgotten_event_is_no_gap(server: Local):
+async def test_the_last_pruned_event_is_no_gap(server: Local):
     old = await server.store.log.append(new_events(5))
     kept = await _prune_all_but_new(server.store, 3)
 
@@ -302,7 +302,7 @@ async def _prune_all_but_new(store: Store, number: int) -> list[str]:
 @pytest.mark.parametrize(
     "id", ["01939c2e-0000-7000-8000-000000000001", "x", "42", "\xff", "", "0" * 2000]
 )
-async def test_a_cursor_of_another_log_is_told_and_everything_follows(server: Local, id: str):
+async def test_a_cursor_of_another_log_causes_a_gap_and_then_all_events(server: Local, id: str):
     ids = await server.append([line() for _ in range(3)])
 
     async with server.stream("from=start", headers={"Last-Event-ID": id}) as stream:
@@ -312,7 +312,7 @@ async def test_a_cursor_of_another_log_is_told_and_everything_follows(server: Lo
         assert await stream.take(3) == ids
 
 
-async def test_a_cursor_beyond_the_head_is_told_and_everything_follows(server: Local):
+async def test_a_cursor_beyond_the_head_causes_a_gap_and_then_all_events(server: Local):
     ids = await server.append([line() for _ in range(3)])
 
     async with server.stream(headers={"Last-Event-ID": f"{ids[-1][:-4]}ffff"}) as stream:
@@ -323,7 +323,7 @@ async def test_a_cursor_beyond_the_head_is_told_and_everything_follows(server: L
     assert rest == ids
 
 
-async def test_what_is_forgotten_while_a_reader_lags_is_told(server: Local):
+async def test_events_pruned_while_a_reader_lags_cause_a_gap(server: Local):
     await server.store.log.append(new_events(3000, message="x" * 2000))
 
     async with slow_reader(server, "from=start") as slow:
@@ -401,9 +401,7 @@ async def slow_reader(server: Local, query: str) -> AsyncIterator[Slow]:
 
 
 @pytest.mark.parametrize("number", [300, 6000])
-async def test_a_reader_that_does_not_read_is_not_cut_and_gets_everything(
-    server: Local, number: int
-):
+async def test_a_stalled_reader_stays_connected_and_gets_all_events(server: Local, number: int):
     """More events than its view keeps, and more bytes than any buffer holds."""
     async with slow_reader(server, "from=start") as slow, server.stream("from=start") as fast:
         for _ in range(number // 300):
@@ -416,7 +414,7 @@ async def test_a_reader_that_does_not_read_is_not_cut_and_gets_everything(
     assert seen == quick == await logged(server.store)
 
 
-async def test_a_reader_that_does_not_read_holds_nobody_else_up(server: Local):
+async def test_a_stalled_reader_does_not_delay_others(server: Local):
     async with slow_reader(server, "from=start"), server.stream() as fast:
         await fast.block()
         await server.store.log.append(new_events(2000, message="x" * 2000))
@@ -427,7 +425,7 @@ async def test_a_reader_that_does_not_read_holds_nobody_else_up(server: Local):
 # Many readers
 
 
-async def test_two_hundred_readers_see_the_same_while_some_come_and_go(server: Local):
+async def test_two_hundred_readers_see_the_same_events_despite_reconnects(server: Local):
     total = 300
 
     async def write() -> None:
@@ -454,7 +452,7 @@ async def test_two_hundred_readers_see_the_same_while_some_come_and_go(server: L
         assert seen == everything
 
 
-async def test_who_goes_is_forgotten(server: Local):
+async def test_a_disconnected_reader_is_released(server: Local):
     async with AsyncExitStack() as open_streams:
         for _ in range(20):
             stream = await open_streams.enter_async_context(server.stream())
@@ -465,7 +463,7 @@ async def test_who_goes_is_forgotten(server: Local):
     assert server.hub._views == {}
 
 
-async def test_who_goes_in_the_middle_of_a_send_is_forgotten(server: Local):
+async def test_a_reader_that_disconnects_during_a_send_is_released(server: Local):
     await server.store.log.append(new_events(3000, message="x" * 2000))
 
     async with slow_reader(server, "from=start"):
@@ -474,7 +472,7 @@ async def test_who_goes_in_the_middle_of_a_send_is_forgotten(server: Local):
     await server.until(lambda: server.hub.readers == 0)
 
 
-async def test_only_asking_for_the_head_of_a_stream_leaves_no_reader(server: Local):
+async def test_a_head_request_leaves_no_reader(server: Local):
     await server.ask("HEAD", STREAM)
 
     await server.until(lambda: server.hub.readers == 0)
@@ -489,7 +487,7 @@ async def test_a_stream_ends_cleanly_when_the_service_stops(store: Store):
         assert await stream.block() is None
 
 
-async def test_a_stream_asked_for_while_the_service_stops_ends_at_once(server: Local):
+async def test_a_stream_opened_while_the_service_stops_ends_at_once(server: Local):
     server.hub.close()
 
     async with server.stream("from=start") as stream:

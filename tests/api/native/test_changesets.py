@@ -74,7 +74,7 @@ def contents(directory: Path) -> list[bytes]:
 # Staging
 
 
-async def test_a_plan_is_answered_with_its_change_set(server: Local, plan: bytes):
+async def test_staging_a_plan_returns_its_change_set(server: Local, plan: bytes):
     await server.open("web")
     id = str(uuid4())
     query = f"project=acme&stack=web&id={id}&location=06.json&destroy=true&actor=alice&group=ops"
@@ -94,7 +94,7 @@ async def test_a_plan_is_answered_with_its_change_set(server: Local, plan: bytes
     }  # fmt: skip
 
 
-async def test_a_change_set_is_told_resource_by_resource_to_its_end(server: Local, plan: bytes):
+async def test_a_change_set_is_streamed_by_resource_to_its_end(server: Local, plan: bytes):
     id = (await staged(server, plan))["id"]
 
     *resources, end = await told(server, id)
@@ -108,7 +108,7 @@ async def test_a_change_set_is_told_resource_by_resource_to_its_end(server: Loca
     assert end.data["message"] == "2 to create, 2 to update, 4 to replace, 1 to destroy"
 
 
-async def test_a_change_set_that_is_told_is_staged(server: Local, plan: bytes):
+async def test_a_streamed_change_set_is_staged(server: Local, plan: bytes):
     id = (await staged(server, plan))["id"]
     await told(server, id)
 
@@ -119,7 +119,7 @@ async def test_a_change_set_that_is_told_is_staged(server: Local, plan: bytes):
     assert found["ended"] >= found["created"]
 
 
-async def test_a_stream_goes_on_after_the_event_it_was_cut_at(server: Local, plan: bytes):
+async def test_a_stream_resumes_after_the_event_it_was_cut_at(server: Local, plan: bytes):
     id = (await staged(server, plan))["id"]
     frames = await told(server, id)
 
@@ -128,13 +128,13 @@ async def test_a_stream_goes_on_after_the_event_it_was_cut_at(server: Local, pla
     assert [frame.id for frame in rest] == [frame.id for frame in frames[5:]]
 
 
-async def test_a_plan_may_be_packed(server: Local, plan: bytes):
+async def test_a_plan_may_be_compressed(server: Local, plan: bytes):
     answer = await post(server, gzip.compress(plan), **{"Content-Encoding": "gzip"})
 
     assert (answer.status, answer.json["totals"]) == (202, TOTALS)
 
 
-async def test_a_plan_that_failed_is_told_as_failed(server: Local):
+async def test_a_failed_plan_is_streamed_as_failed(server: Local):
     id = (await staged(server, plan_document(1, errored=True)))["id"]
 
     *_, end = await told(server, id)
@@ -143,7 +143,7 @@ async def test_a_plan_that_failed_is_told_as_failed(server: Local):
     assert (await ended(server, id))["status"] == "failed"
 
 
-async def test_a_secret_is_in_no_answer_and_not_in_the_store(
+async def test_a_secret_is_in_no_response_and_not_in_the_store(
     server: Local, plan: bytes, tmp_path: Path
 ):
     id = (await staged(server, plan))["id"]
@@ -180,7 +180,7 @@ async def test_another_body_or_query_under_the_same_key_is_refused(server: Local
         assert_problem(answer, 422, "request-reused")
 
 
-async def test_a_retry_without_a_key_is_known_by_its_content(server: Local, plan: bytes):
+async def test_a_retry_without_a_key_is_recognized_by_its_content(server: Local, plan: bytes):
     first, second = await asyncio.gather(staged(server, plan), staged(server, plan))
     other = await staged(server, plan, "project=acme&location=elsewhere")
 
@@ -189,7 +189,7 @@ async def test_a_retry_without_a_key_is_known_by_its_content(server: Local, plan
     assert len(events) == sum(TOTALS.values()) + 1
 
 
-async def test_an_id_is_not_given_to_two_change_sets(server: Local, plan: bytes):
+async def test_two_change_sets_cannot_share_an_id(server: Local, plan: bytes):
     id = uuid4()
     await staged(server, plan, f"project=acme&id={id}")
 
@@ -211,7 +211,7 @@ async def test_an_id_is_not_given_to_two_change_sets(server: Local, plan: bytes)
          "resource_changes[0].address"),
     ],
 )  # fmt: skip
-async def test_what_is_no_plan_is_refused_with_the_field(
+async def test_an_invalid_plan_is_refused_with_the_field(
     server: Local, body: bytes, field: str | None
 ):
     answer = await post(server, body)
@@ -252,16 +252,14 @@ async def test_a_plan_that_is_too_large_is_refused(store: Store, plan: bytes):
         (f"project=acme&location={'x' * 1025}", "location"),
     ],
 )
-async def test_a_parameter_that_is_wrong_is_named(
-    server: Local, plan: bytes, query: str, field: str
-):
+async def test_an_invalid_parameter_is_named(server: Local, plan: bytes, query: str, field: str):
     assert_problem(await post(server, plan, query), 400, "invalid-input", field)
 
 
 # Rights
 
 
-async def test_who_may_not_write_the_project_may_not_stage(
+async def test_staging_requires_write_access_to_the_project(
     store: Store, server: Local, plan: bytes
 ):
     reader, other = (
@@ -275,7 +273,7 @@ async def test_who_may_not_write_the_project_may_not_stage(
         assert_problem(await post(server, b"no plan", **headers), 403, "forbidden")
 
 
-async def test_a_change_set_of_another_group_is_not_there(store: Store, server: Local, plan: bytes):
+async def test_a_change_set_of_another_group_is_not_found(store: Store, server: Local, plan: bytes):
     mine = await key_headers(store, "admin:project/acme", groups=("ops",))
     theirs = await key_headers(store, "admin:project/acme", groups=("web",))
     id = (await post(server, plan, "project=acme&group=ops", **mine)).json["id"]
@@ -291,7 +289,7 @@ async def test_a_change_set_of_another_group_is_not_there(store: Store, server: 
 # Reading
 
 
-async def test_the_changes_are_the_plans_whole(server: Local, plan: bytes):
+async def test_the_changes_are_complete(server: Local, plan: bytes):
     id = (await staged(server, plan))["id"]
 
     answer = await server.get(f"{CHANGESETS}/{id}/changes")
@@ -311,7 +309,7 @@ async def test_numbers_keep_their_digits(server: Local):
 
 
 @pytest.mark.parametrize("path", ["", "/changes"])
-async def test_a_change_set_that_there_is_not_is_not_found(server: Local, path: str):
+async def test_an_unknown_change_set_is_not_found(server: Local, path: str):
     answer = await server.get(f"{CHANGESETS}/{uuid4()}{path}")
 
     assert_problem(answer, 404, "changeset-not-found")
@@ -356,13 +354,13 @@ async def test_change_sets_are_listed_by_project_and_stack(server: Local):
         ("status=staged", 400, "invalid-input", "status"),
     ],
 )
-async def test_a_list_that_cannot_be_given_says_why(
+async def test_an_invalid_list_request_has_a_reason(
     server: Local, query: str, status: int, kind: str, field: str | None
 ):
     assert_problem(await server.get(f"{CHANGESETS}?{query}"), status, kind, field)
 
 
-async def test_a_change_set_without_a_stack_yet_is_found_in_its_project(server: Local):
+async def test_a_change_set_for_a_new_stack_is_found_in_its_project(server: Local):
     body = json.dumps(plan_document(3))
     id = (await staged(server, body, "project=acme&stack=new"))["id"]
     await server.append([line("deployment.log", scopes="project/other")])

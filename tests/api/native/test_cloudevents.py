@@ -78,7 +78,7 @@ async def test_data_that_is_null_is_data(server: Local):
 # Data
 
 
-async def test_a_body_of_bytes_is_kept_as_base64(server: Local):
+async def test_a_body_of_bytes_is_stored_as_base64(server: Local):
     body = case("body.bin")
 
     answer = await server.post(body, "application/octet-stream", AT, headers=binary())
@@ -128,14 +128,14 @@ async def test_text_is_text_and_all_else_is_bytes(
         "example/json",
     ],
 )
-async def test_the_media_type_of_json_comes_back_as_sent(server: Local, media: str):
+async def test_the_media_type_of_json_is_returned_as_sent(server: Local, media: str):
     await server.post(b'{"n":1}', media, AT, headers=binary())
 
     kept = await shown(server)
     assert (kept["datacontenttype"], kept["data"]) == (media, {"n": 1})
 
 
-async def test_a_vendors_media_type_comes_back_as_sent(server: Local):
+async def test_a_vendors_media_type_is_returned_as_sent(server: Local):
     answer = await server.post(case("ce-vendor-json.json"), ONE, AT)
 
     kept = await shown(server)
@@ -152,7 +152,9 @@ async def test_a_string_of_json_is_not_parsed_again(server: Local):
 
 @pytest.mark.parametrize("media", [ONE, BATCH, LINES])
 @pytest.mark.parametrize("name", ["ce-data-base64-bad.json", "ce-data-and-base64.json"])
-async def test_base64_that_is_none_or_beside_data_is_refused(server: Local, name: str, media: str):
+async def test_invalid_base64_or_base64_beside_data_is_refused(
+    server: Local, name: str, media: str
+):
     body = case(name)
 
     answer = await server.post(b"[" + body + b"]" if media == BATCH else body, media, AT)
@@ -161,7 +163,7 @@ async def test_base64_that_is_none_or_beside_data_is_refused(server: Local, name
 
 
 @pytest.mark.parametrize("text", ["AAEC AwQ=", "AAECAw", "AAECAw=", "-_==", "ü", "AAE\nCAw=="])
-async def test_only_strict_base64_is_taken(server: Local, text: str):
+async def test_only_strict_base64_is_accepted(server: Local, text: str):
     await refused(await server.post(event(data_base64=text), ONE), server, "data_base64")
 
 
@@ -171,7 +173,7 @@ async def test_base64_beside_data_that_is_null_is_refused(server: Local):
     )
 
 
-async def test_an_empty_batch_is_taken(server: Local):
+async def test_an_empty_batch_is_accepted(server: Local):
     answer = await server.post([], BATCH)
 
     assert (answer.status, answer.json) == (201, {"events": []})
@@ -210,7 +212,7 @@ async def test_a_header_that_is_not_utf8_is_refused(server: Local, sent: str):
 
 
 @pytest.mark.parametrize("name", ["datacontenttype", "data", "data_base64"])
-async def test_what_the_body_says_is_no_header(server: Local, name: str):
+async def test_attributes_in_the_body_are_no_headers(server: Local, name: str):
     answer = await server.post(b"{}", "application/json", AT, headers=binary(**{name: "AA=="}))
 
     await refused(answer, server, name)
@@ -219,7 +221,7 @@ async def test_what_the_body_says_is_no_header(server: Local, name: str):
 # Time
 
 
-async def test_a_leap_second_is_taken(server: Local):
+async def test_a_leap_second_is_accepted(server: Local):
     answer = await server.post(event(time="2016-12-31T23:59:60Z"), ONE)
 
     assert answer.status == 201
@@ -243,14 +245,14 @@ async def test_a_handshake_is_granted_at_any_rate(server: Local):
     assert "POST" in answer.headers["allow"]
 
 
-async def test_a_handshake_grants_the_rate_at_which_requests_are_taken(store: Store):
+async def test_a_handshake_grants_the_rate_limit_of_requests(store: Store):
     async with running(store, max_requests_per_second=50) as server:
         answer = await server.ask("OPTIONS", EVENTS, headers=ORIGIN)
 
     assert answer.headers["webhook-allowed-rate"] == "3000"
 
 
-async def test_options_without_a_handshake_is_no_method(server: Local):
+async def test_options_without_a_handshake_is_not_allowed(server: Local):
     assert (await server.ask("OPTIONS", EVENTS)).status == 405
 
 
@@ -263,7 +265,7 @@ async def test_options_without_a_handshake_is_no_method(server: Local):
         {**ORIGIN, "WebHook-Request-Rate": "often"},
     ],
 )
-async def test_a_handshake_that_is_not_valid_is_refused(server: Local, headers: dict[str, str]):
+async def test_an_invalid_handshake_is_refused(server: Local, headers: dict[str, str]):
     answer = await server.ask("OPTIONS", EVENTS, headers=headers)
 
     assert answer.status == 400
@@ -281,7 +283,7 @@ async def test_a_handshake_that_is_not_valid_is_refused(server: Local, headers: 
         (["admin:/"], AT, 200),
     ],
 )
-async def test_a_handshake_is_for_who_may_write(
+async def test_a_handshake_requires_write_access(
     server: Local, grants: list[str], path: str, status: int
 ):
     _, key = await add_key(server.store, *grants)
@@ -301,7 +303,7 @@ async def test_a_handshake_without_a_credential_is_refused(server: Local):
     assert "webhook-allowed-origin" not in answer.headers
 
 
-async def test_what_came_in_binary_mode_goes_out_as_one_json_event(server: Local):
+async def test_an_event_sent_in_binary_mode_is_returned_as_json(server: Local):
     await server.post(b"\x00\x01", "image/png", AT, headers=binary(subject='"a b"'))
 
     kept = await shown(server)

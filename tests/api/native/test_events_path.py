@@ -24,7 +24,7 @@ filters = st.builds(
 
 
 @given(filters)
-def test_the_path_asks_for_what_the_filter_asks_for(filter: Filter):
+def test_the_path_is_equivalent_to_the_filter(filter: Filter):
     parts = urlsplit(events_path(filter, event(5)))
 
     parameters = Parameters(parts.query)

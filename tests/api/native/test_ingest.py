@@ -72,7 +72,7 @@ async def deployments(server: Local) -> list[Any]:
 # EventBridge
 
 
-async def test_a_stack_that_eventbridge_tells_of_is_a_deployment(server: Local):
+async def test_eventbridge_events_of_a_stack_are_a_deployment(server: Local):
     for number, (logical, status) in enumerate(
         [(None, "CREATE_IN_PROGRESS"), ("Bucket", "CREATE_COMPLETE"), (None, "CREATE_COMPLETE")]
     ):
@@ -86,7 +86,7 @@ async def test_a_stack_that_eventbridge_tells_of_is_a_deployment(server: Local):
 
 
 @pytest.mark.parametrize("place", ["status-details", "detail"])
-async def test_a_beginning_with_a_detailed_status_is_told_again(server: Local, place: str):
+async def test_a_repeated_start_with_a_detailed_status_is_recorded(server: Local, place: str):
     again = envelope(ARN, "UPDATE_IN_PROGRESS", id="e-2", time="2026-03-01T12:01:00Z")
     detail = again["detail"] if place == "detail" else again["detail"]["status-details"]
     detail["detailed-status"] = "CONFIGURATION_COMPLETE"
@@ -104,7 +104,7 @@ async def test_a_beginning_with_a_detailed_status_is_told_again(server: Local, p
     assert told == ["CONFIGURATION_COMPLETE"]
 
 
-async def test_an_update_that_eventbridge_tells_of_says_why_it_failed(server: Local):
+async def test_a_failed_update_from_eventbridge_has_a_reason(server: Local):
     steps = [
         (None, "UPDATE_IN_PROGRESS", ""),
         ("Bucket", "UPDATE_FAILED", "web-bucket already exists"),
@@ -124,7 +124,7 @@ async def test_an_update_that_eventbridge_tells_of_says_why_it_failed(server: Lo
     assert (deployment["status"], deployment["message"]) == ("failed", "web-bucket already exists")
 
 
-async def test_an_envelope_that_comes_again_is_answered_as_it_was(server: Local):
+async def test_a_repeated_envelope_has_the_same_response(server: Local):
     told = envelope(ARN, "CREATE_IN_PROGRESS")
 
     first, again = [await tell(server, told) for _ in range(2)]
@@ -133,7 +133,7 @@ async def test_an_envelope_that_comes_again_is_answered_as_it_was(server: Local)
     assert first.json == again.json
 
 
-async def test_an_envelope_that_is_wrong_is_a_problem_that_names_the_field(server: Local):
+async def test_an_invalid_envelope_is_a_problem_with_the_field(server: Local):
     answer = await tell(server, envelope("web", "CREATE_COMPLETE"))
 
     assert (answer.status, answer.json["field"]) == (400, "StackId")
@@ -141,7 +141,7 @@ async def test_an_envelope_that_is_wrong_is_a_problem_that_names_the_field(serve
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 100_000, b"{}", b"null"])
-async def test_no_body_is_a_fault_of_ours(server: Local, body: bytes):
+async def test_no_body_causes_a_server_error(server: Local, body: bytes):
     for path in (EVENTBRIDGE, SNS):
         assert (await server.post(body, "application/json", path)).status == 400
 
@@ -157,14 +157,14 @@ async def test_no_body_is_a_fault_of_ours(server: Local, body: bytes):
         ("9999-12-31T23:59:59-23:59", 400),
     ],
 )
-async def test_a_time_that_no_event_can_have_is_refused(server: Local, time: str, status: int):
+async def test_an_impossible_time_is_refused(server: Local, time: str, status: int):
     answer = await tell(server, envelope(ARN, "CREATE_IN_PROGRESS", time=time))
 
     assert answer.status == status
     assert status == 201 or answer.json["field"] == "Timestamp"
 
 
-async def test_a_project_is_needed_and_others_are_refused(server: Local, store: Store):
+async def test_a_project_is_required_and_others_are_refused(server: Local, store: Store):
     stored, key = make_key(name="eb", groups=(), grants=[parse_grant("write:project/acme")],
                            now=now())  # fmt: skip
     await store.credentials.add(stored)
@@ -180,7 +180,7 @@ async def test_a_project_is_needed_and_others_are_refused(server: Local, store: 
     assert [answer.status for answer in answers] == [400, 403, 201, 201]
 
 
-async def test_a_stranger_tells_nothing(server: Local, store: Store):
+async def test_an_unauthenticated_notification_is_refused(server: Local, store: Store):
     stored, _ = make_key(name="x", groups=(), grants=[parse_grant("admin:/")], now=now())
     await store.credentials.add(stored)
 
@@ -193,7 +193,7 @@ async def test_a_stranger_tells_nothing(server: Local, store: Store):
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
-async def test_what_a_topic_delivers_is_recorded(server: Local, sns: PlayedSns, version: str):
+async def test_a_topics_notification_is_recorded(server: Local, sns: PlayedSns, version: str):
     told = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0)
 
     answer = await deliver(
@@ -206,7 +206,7 @@ async def test_what_a_topic_delivers_is_recorded(server: Local, sns: PlayedSns, 
     assert event["time"] == "2026-03-01T12:00:00.000000Z"
 
 
-async def test_a_message_that_comes_again_is_recorded_once(server: Local, sns: PlayedSns):
+async def test_a_repeated_message_is_recorded_once(server: Local, sns: PlayedSns):
     told = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0)
 
     first, again = [await notify(server, sns, told) for _ in range(2)]
@@ -215,7 +215,7 @@ async def test_a_message_that_comes_again_is_recorded_once(server: Local, sns: P
     assert sns.fetched == [CERTIFICATE]
 
 
-async def test_what_eventbridge_and_sns_both_tell_is_recorded_once(server: Local, sns: PlayedSns):
+async def test_an_event_from_eventbridge_and_sns_is_recorded_once(server: Local, sns: PlayedSns):
     told = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0.7, client_request_token="token-1")
 
     by_eventbridge = await tell(server, envelope(ARN, "CREATE_IN_PROGRESS"))
@@ -225,7 +225,7 @@ async def test_what_eventbridge_and_sns_both_tell_is_recorded_once(server: Local
     assert len(await deployments(server)) == 1
 
 
-async def test_eventbridges_events_may_come_by_a_topic(server: Local, sns: PlayedSns):
+async def test_eventbridge_events_may_arrive_through_a_topic(server: Local, sns: PlayedSns):
     told = json.dumps(envelope(ARN, "CREATE_IN_PROGRESS"))
 
     answer = await deliver(server, sns.sign(sns_message(told)))
@@ -234,7 +234,7 @@ async def test_eventbridges_events_may_come_by_a_topic(server: Local, sns: Playe
     assert (await logged(server))[1]["via"] == "eventbridge"
 
 
-async def test_notices_that_come_in_another_order_are_one_deployment(server: Local, sns: PlayedSns):
+async def test_notifications_out_of_order_are_one_deployment(server: Local, sns: PlayedSns):
     told = [
         stack_event(ARN, "web", "UPDATE_COMPLETE", 3),
         stack_event(ARN, "Bucket", "UPDATE_COMPLETE", 2),
@@ -249,7 +249,7 @@ async def test_notices_that_come_in_another_order_are_one_deployment(server: Loc
     assert (deployment["status"], deployment["counts"]["changed"]) == ("completed", 1)
 
 
-async def test_a_stack_of_a_name_that_is_taken_gets_a_longer_one(server: Local, sns: PlayedSns):
+async def test_a_stack_whose_name_is_taken_gets_a_longer_one(server: Local, sns: PlayedSns):
     other = arn_of("web", region="us-east-1", number=7)
 
     for arn in (ARN, other):
@@ -260,7 +260,7 @@ async def test_a_stack_of_a_name_that_is_taken_gets_a_longer_one(server: Local, 
     ]  # fmt: skip
 
 
-async def test_a_deletion_that_is_told_frees_the_name(server: Local, sns: PlayedSns):
+async def test_a_recorded_deletion_frees_the_name(server: Local, sns: PlayedSns):
     for status in ("DELETE_IN_PROGRESS", "DELETE_COMPLETE"):
         await notify(server, sns, stack_event(ARN, "web", status, 1))
 
@@ -291,7 +291,7 @@ async def test_nothing_else_is_confirmed(
     assert sns.fetched == fetched
 
 
-async def test_the_end_of_a_subscription_is_taken_note_of(server: Local, sns: PlayedSns):
+async def test_the_end_of_a_subscription_is_acknowledged(server: Local, sns: PlayedSns):
     told = sns_message("x", Type="UnsubscribeConfirmation", Token="t", SubscribeURL=SUBSCRIBE)
 
     answer = await deliver(server, sns.sign(told))
@@ -310,7 +310,7 @@ async def test_an_unknown_topic_is_refused_before_anything_is_fetched(
     assert (answer.status, sns.fetched) == (403, [])
 
 
-async def test_a_signature_that_is_wrong_opens_nothing(server: Local, sns: PlayedSns):
+async def test_an_invalid_signature_is_refused(server: Local, sns: PlayedSns):
     told = json.loads(sns.sign(sns_message("x")))
 
     answers = [
@@ -339,13 +339,13 @@ async def test_a_message_of_another_time_is_refused(server: Local, sns: PlayedSn
     assert answer.status == 403
 
 
-async def test_a_certificate_that_has_ended_proves_nothing(server: Local, sns: PlayedSns):
+async def test_an_expired_certificate_is_refused(server: Local, sns: PlayedSns):
     sns.certificate = sns.certify(days=-1)
 
     assert (await deliver(server, sns.sign(sns_message("x")))).status == 401
 
 
-async def test_sns_is_asked_to_try_again_while_its_certificate_cannot_be_had(
+async def test_sns_is_asked_to_retry_while_its_certificate_is_unavailable(
     server: Local, sns: PlayedSns
 ):
     sns.is_down = True
@@ -358,7 +358,7 @@ async def test_sns_is_asked_to_try_again_while_its_certificate_cannot_be_had(
     assert down.headers["retry-after"] == "1"
 
 
-async def test_names_of_certificates_are_not_tried_without_end(server: Local, sns: PlayedSns):
+async def test_the_number_of_certificate_fetches_is_limited(server: Local, sns: PlayedSns):
     answers = [
         await deliver(
             server,
@@ -374,7 +374,7 @@ async def test_names_of_certificates_are_not_tried_without_end(server: Local, sn
     assert f"deploylog_failed_attempts_total {float(refused)}" in metrics
 
 
-async def test_a_body_that_nobody_has_answered_for_is_bounded(server: Local):
+async def test_an_unauthenticated_body_is_limited(server: Local):
     headers = {"Content-Encoding": "gzip"}
     body = gzip.compress(b" " * (1024 * 1024 + 1))
 
@@ -408,6 +408,6 @@ async def test_a_notification_of_something_else_is_refused_by_field(server: Loca
 
 
 @pytest.mark.parametrize("topics", ["web", f"{TOPIC}=", f"{TOPIC}=acme,x"])
-def test_topics_that_are_wrong_are_said(topics: str):
+def test_invalid_topics_are_reported(topics: str):
     with pytest.raises(InvalidSettings):
         parse_topics(topics)

@@ -17,7 +17,7 @@ RESERVED = ["deploylog", "Deploylog", "deploylog/x", "deploylog:x", "deploylog?x
 
 
 @pytest.mark.parametrize("source", RESERVED)
-async def test_no_way_in_takes_an_event_from_the_logs_own_source(server: Local, source: str):
+async def test_no_endpoint_accepts_an_event_of_the_logs_own_source(server: Local, source: str):
     one = event(source=source)
     binary = {
         "ce-specversion": "1.0", "ce-id": "1", "ce-source": source, "ce-type": "stack.deleted",
@@ -41,7 +41,7 @@ async def test_no_way_in_takes_an_event_from_the_logs_own_source(server: Local, 
 
 
 @pytest.mark.parametrize("source", ["deploylog-client", "deploylogs", "my/deploylog", "terraform"])
-async def test_sources_that_only_resemble_the_logs_own_are_taken(server: Local, source: str):
+async def test_sources_that_resemble_the_logs_own_are_accepted(server: Local, source: str):
     answer = await server.post(event(source=source), ONE)
 
     assert answer.status == 201
@@ -69,7 +69,7 @@ async def test_a_deployment_is_opened_although_its_event_id_was_forged(server: L
     assert (opened["id"], opened["status"]) == (id, "running")
 
 
-async def test_a_recorder_of_an_earlier_version_still_ends_a_run_that_was_lost(server: Local):
+async def test_a_recorder_of_an_earlier_version_still_ends_a_lost_run(server: Local):
     opened = await server.open("web")
     end = {"type": "deployment.failed", "source": "deploylog", "id": f"{opened['id']}/lost"}
     path = f"{EVENTS}?deployment={opened['id']}"
@@ -84,7 +84,7 @@ async def test_a_recorder_of_an_earlier_version_still_ends_a_run_that_was_lost(s
 @pytest.mark.parametrize(
     "other", [{"type": "deployment.completed"}, {"id": "x/lost"}, {"scopes": "project/acme"}]
 )
-async def test_nothing_else_is_taken_in_that_name(server: Local, other: dict[str, str]):
+async def test_no_other_event_is_accepted_under_that_source(server: Local, other: dict[str, str]):
     opened = await server.open("web")
     end = {"type": "deployment.failed", "source": "deploylog", "id": f"{opened['id']}/lost"}
 

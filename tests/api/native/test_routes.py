@@ -93,7 +93,7 @@ async def test_an_event_is_appended_in_binary_mode(server: Local):
     assert (shown["subject"], shown["elapsedms"], shown["traceparent"]) == ("Grüße", 12, "x")
 
 
-async def test_text_in_binary_mode_comes_back_with_its_content_type(server: Local):
+async def test_text_in_binary_mode_is_returned_with_its_content_type(server: Local):
     headers = {
         "ce-specversion": "1.0",
         "ce-id": "a",
@@ -109,7 +109,7 @@ async def test_text_in_binary_mode_comes_back_with_its_content_type(server: Loca
     assert (shown["data"], shown["datacontenttype"]) == ("grüß dich", "text/plain")
 
 
-async def test_what_the_log_gives_is_ignored_when_sent(server: Local):
+async def test_attributes_that_the_log_assigns_are_ignored_when_sent(server: Local):
     sent = event(position="99", recordedtime="2001-01-01T00:00:00Z", producerid="x")
 
     await server.post(sent, ONE)
@@ -119,7 +119,7 @@ async def test_what_the_log_gives_is_ignored_when_sent(server: Local):
     assert shown["recordedtime"] > "2020"
 
 
-async def test_every_documented_attribute_comes_back(server: Local):
+async def test_every_documented_attribute_is_returned(server: Local):
     sent = event(
         subject="web",
         time="2026-11-21T04:12:26.944050Z",
@@ -151,7 +151,7 @@ async def test_every_documented_attribute_comes_back(server: Local):
 
 @pytest.mark.parametrize("value", ["text", "", 7, -1, True, False, "ünï"])
 @pytest.mark.parametrize("type", [ONE, BATCH, LINES])
-async def test_an_unknown_attribute_is_kept_as_it_was(server: Local, type: str, value: object):
+async def test_an_unknown_attribute_is_stored_unchanged(server: Local, type: str, value: object):
     sent = event(traceparent=value)
 
     answer = await server.post([sent] if type == BATCH else sent, type)
@@ -162,7 +162,7 @@ async def test_an_unknown_attribute_is_kept_as_it_was(server: Local, type: str, 
     assert shown["traceparent"].__class__ is value.__class__
 
 
-async def test_the_parameters_are_for_what_the_events_do_not_say(server: Local):
+async def test_the_parameters_are_defaults_of_the_events(server: Local):
     bare = {"type": "t"}
     full = {"type": "t", "source": "own", "scopes": "project/own"}
 
@@ -173,7 +173,7 @@ async def test_the_parameters_are_for_what_the_events_do_not_say(server: Local):
     assert (second.source, second.scopes) == ("own", ("project/own",))
 
 
-async def test_without_a_time_an_event_has_that_of_its_arrival(server: Local):
+async def test_an_event_without_a_time_has_its_arrival_time(server: Local):
     await server.append([line()])
 
     [kept] = await recorded(server)
@@ -216,7 +216,7 @@ async def test_the_same_source_and_id_are_recorded_once(server: Local):
     ],
 )
 @pytest.mark.parametrize("type", [LINES, BATCH])
-async def test_a_bad_event_is_named_and_nothing_is_recorded(
+async def test_an_invalid_event_is_named_and_nothing_is_recorded(
     server: Local, type: str, third: dict[str, object], field: str
 ):
     events = [line(), line(), third, line()]
@@ -230,7 +230,7 @@ async def test_a_bad_event_is_named_and_nothing_is_recorded(
     assert await recorded(server) == []
 
 
-async def test_the_line_is_that_of_the_body_when_there_are_blank_ones(server: Local):
+async def test_the_line_number_counts_blank_lines(server: Local):
     body = f"{json.dumps(line())}\n\n\n{json.dumps({'source': 's', 'scopes': 'p'})}\n"
 
     answer = await server.post(body, LINES)
@@ -239,7 +239,7 @@ async def test_the_line_is_that_of_the_body_when_there_are_blank_ones(server: Lo
     assert answer.json["line"] == 4
 
 
-async def test_the_line_is_that_of_the_body_when_the_event_itself_is_at_fault(server: Local):
+async def test_the_line_number_of_an_invalid_event_counts_blank_lines(server: Local):
     body = f"{json.dumps(line())}\n\n\n{json.dumps(line(type='two words'))}\n"
 
     answer = await server.post(body, LINES)
@@ -257,7 +257,7 @@ async def test_a_line_that_is_not_json_is_named(server: Local):
 
 
 @pytest.mark.parametrize("missing", ["specversion", "id", "type", "source"])
-async def test_structured_mode_needs_what_cloudevents_asks_for(server: Local, missing: str):
+async def test_structured_mode_requires_the_required_attributes(server: Local, missing: str):
     sent = event()
     del sent[missing]
 
@@ -331,7 +331,7 @@ async def test_a_body_over_the_limit_is_too_large(narrow: Local):
     assert await recorded(narrow) == []
 
 
-async def test_a_body_of_untold_length_over_the_limit_is_too_large(narrow: Local):
+async def test_a_body_of_unknown_length_over_the_limit_is_too_large(narrow: Local):
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(100):
             yield b" " * 1000
@@ -349,7 +349,7 @@ async def test_more_events_than_the_limit_are_too_many(narrow: Local):
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_a_bomb_is_not_unpacked(narrow: Local, encoding: str):
+async def test_a_bomb_is_not_decompressed(narrow: Local, encoding: str):
     nothing = bytes(10_000_000)
     body = gzip.compress(nothing) if encoding == "gzip" else zlib.compress(nothing)
     assert len(body) < 20_000
@@ -359,7 +359,7 @@ async def test_a_bomb_is_not_unpacked(narrow: Local, encoding: str):
     assert_problem(answer, 413, "too-large")
 
 
-async def test_a_body_as_long_as_the_limit_is_taken(narrow: Local):
+async def test_a_body_at_the_limit_is_accepted(narrow: Local):
     body = json.dumps(event()).encode()
 
     packed = gzip.compress(body.ljust(40_000))
@@ -370,7 +370,7 @@ async def test_a_body_as_long_as_the_limit_is_taken(narrow: Local):
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity", "GZIP"])
-async def test_a_packed_body_is_unpacked(server: Local, encoding: str):
+async def test_a_compressed_body_is_decompressed(server: Local, encoding: str):
     body = json.dumps(event()).encode()
     packers = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}
 
@@ -386,7 +386,7 @@ async def test_a_packed_body_is_unpacked(server: Local, encoding: str):
     [lambda b: b[:-1], lambda b: b[:15], lambda b: b + b"x", lambda b: b"", lambda b: b"no gzip"],
     ids=["cut at the end", "cut", "trailing", "empty", "plain"],
 )
-async def test_a_spoilt_packed_body_is_refused(server: Local, spoil: Any):
+async def test_a_corrupt_compressed_body_is_refused(server: Local, spoil: Any):
     body = spoil(gzip.compress(json.dumps(event()).encode()))
 
     answer = await server.post(body, ONE, headers={"Content-Encoding": "gzip"})
@@ -398,7 +398,7 @@ async def test_a_spoilt_packed_body_is_refused(server: Local, spoil: Any):
 # Idempotency-Key
 
 
-async def test_a_retry_under_its_key_gets_the_same_answer(server: Local):
+async def test_a_retry_with_the_same_key_gets_the_same_response(server: Local):
     headers = {"Idempotency-Key": "k"}
     first = await server.post([line(), line()], BATCH, headers=headers)
 
@@ -408,7 +408,7 @@ async def test_a_retry_under_its_key_gets_the_same_answer(server: Local):
     assert len(await recorded(server)) == 2
 
 
-async def test_retries_at_once_are_recorded_once(server: Local):
+async def test_concurrent_retries_are_recorded_once(server: Local):
     headers = {"Idempotency-Key": "k"}
 
     answers = await asyncio.gather(
@@ -439,7 +439,7 @@ async def test_a_key_with_other_parameters_is_refused(server: Local):
     assert_problem(answer, 422, "request-reused")
 
 
-def test_the_keys_of_different_principals_never_meet():
+def test_keys_of_different_principals_never_collide():
     owners = [("key", "a", "b/c"), ("key", "a/b", "c"), ("token", "a", "b/c"), ("key", "a/", "b/c")]
 
     keys = [
@@ -461,7 +461,7 @@ async def test_a_key_has_1_to_255_characters(server: Local, key: str):
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
-async def test_pages_hold_everything_once_while_events_arrive(server: Local, order: str):
+async def test_pages_have_each_event_once_while_events_arrive(server: Local, order: str):
     there = await server.append([line() for _ in range(25)])
     side = "before" if order == "newest" else "after"
 
@@ -485,7 +485,7 @@ async def test_pages_hold_everything_once_while_events_arrive(server: Local, ord
         assert set(there) < set(seen)
 
 
-async def test_previous_leads_to_what_has_arrived_since(server: Local):
+async def test_previous_leads_to_events_that_arrived_since(server: Local):
     await server.append([line() for _ in range(5)])
     page = (await server.get(f"{EVENTS}?limit=3")).json
     new = await server.append([line() for _ in range(7)])
@@ -546,7 +546,7 @@ async def test_an_empty_log_is_an_empty_page(server: Local):
         ("type=", "12345"),
     ],
 )
-async def test_a_filter_finds_what_it_says(server: Local, query: str, subjects: str):
+async def test_a_filter_finds_matching_events(server: Local, query: str, subjects: str):
     def at(day: int) -> str:
         return f"2026-01-0{day}T00:00:00Z"
 
@@ -568,7 +568,7 @@ async def test_a_filter_finds_what_it_says(server: Local, query: str, subjects: 
     assert "".join(e["subject"] for e in answer.json["events"]) == subjects
 
 
-async def test_a_time_may_be_told_by_how_long_ago_it_was(server: Local):
+async def test_a_time_may_be_relative(server: Local):
     now = datetime.now(UTC)
     for minutes in (20, 10):
         time = (now - timedelta(minutes=minutes)).isoformat()
@@ -597,14 +597,14 @@ async def test_a_limit_of_many_digits_is_refused(server: Local):
 
 @pytest.mark.parametrize("name", ["before", "after"])
 @pytest.mark.parametrize("id", ["x", "42", "00000000-0000-4000-8000-000000000001"])
-async def test_a_cursor_that_is_no_id_is_refused(server: Local, name: str, id: str):
+async def test_a_cursor_must_be_an_id(server: Local, name: str, id: str):
     answer = await server.get(f"{EVENTS}?{name}={id}")
 
     assert_problem(answer, 400, "invalid-cursor")
 
 
 @pytest.mark.parametrize("name", ["since", "until"])
-async def test_a_time_that_is_none_is_refused(server: Local, name: str):
+async def test_an_invalid_time_is_refused(server: Local, name: str):
     answer = await server.get(f"{EVENTS}?{name}=yesterday")
 
     assert_problem(answer, 400, "invalid-filter", name)
@@ -613,7 +613,7 @@ async def test_a_time_that_is_none_is_refused(server: Local, name: str):
 
 @pytest.mark.parametrize("name", ["since", "until"])
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "-999999999d"])
-async def test_a_time_far_away_is_a_time(server: Local, name: str, time: str):
+async def test_a_time_far_away_is_valid(server: Local, name: str, time: str):
     ids = await server.append([line()])
 
     answer = await server.get(f"{EVENTS}?{name}={time}")
@@ -624,14 +624,14 @@ async def test_a_time_far_away_is_a_time(server: Local, name: str, time: str):
 
 
 @pytest.mark.parametrize("query", ["order=up", "limit=1&limit=2", "scope=a//b", "scope=a%00"])
-async def test_other_bad_parameters_are_refused(server: Local, query: str):
+async def test_other_invalid_parameters_are_refused(server: Local, query: str):
     answer = await server.get(f"{EVENTS}?{query}")
 
     assert answer.status == 400
     assert answer.json["field"] == query.partition("=")[0]
 
 
-async def test_a_forgotten_cursor_is_gone(server: Local):
+async def test_a_pruned_cursor_is_gone(server: Local):
     [old] = await server.append([line()])
     await server.append([line()])
     kept = await server.append([line()])
@@ -647,7 +647,7 @@ async def test_a_forgotten_cursor_is_gone(server: Local):
 # One event
 
 
-async def test_one_event_is_shown_as_in_the_list(server: Local):
+async def test_one_event_equals_its_entry_in_the_list(server: Local):
     [id] = await server.append([line(subject="web", data={"a": 1})])
 
     answer = await server.get(f"{EVENTS}/{id}")
@@ -656,7 +656,7 @@ async def test_one_event_is_shown_as_in_the_list(server: Local):
     assert (answer.status, answer.json) == (200, listed)
 
 
-async def test_an_event_that_is_not_there_is_not_found(server: Local):
+async def test_an_unknown_event_is_not_found(server: Local):
     [id] = await server.append([line()])
 
     answer = await server.get(f"{EVENTS}/{id[:-1]}{int(id[-1], 16) ^ 1:x}")
@@ -664,7 +664,7 @@ async def test_an_event_that_is_not_there_is_not_found(server: Local):
     assert_problem(answer, 404, "event-not-found")
 
 
-async def test_an_id_of_the_right_place_but_another_time_is_not_found(server: Local):
+async def test_an_id_of_the_right_position_but_another_time_is_not_found(server: Local):
     [id] = await server.append([line()])
 
     answer = await server.get(f"{EVENTS}/00000000{id[8:]}")
@@ -712,7 +712,7 @@ async def test_a_deployment_is_opened_with_its_stack(server: Local):
     assert types == ["deployment.started", "stack.created"]
 
 
-async def test_a_deployment_opened_again_under_its_id_is_the_same(server: Local):
+async def test_opening_a_deployment_again_under_its_id_returns_it(server: Local):
     id = str(uuid.uuid4())
     first = await server.open(id=id)
 
@@ -723,7 +723,7 @@ async def test_a_deployment_opened_again_under_its_id_is_the_same(server: Local)
     assert len(await recorded(server)) == 2
 
 
-async def test_a_deployment_opened_by_many_at_once_is_one(server: Local):
+async def test_concurrent_opens_of_a_deployment_are_one(server: Local):
     id = str(uuid.uuid4())
 
     opened = await asyncio.gather(*(server.open(id=id) for _ in range(10)))
@@ -732,7 +732,7 @@ async def test_a_deployment_opened_by_many_at_once_is_one(server: Local):
     assert len(await recorded(server)) == 2
 
 
-async def test_stacks_opened_by_many_at_once_are_one(server: Local):
+async def test_concurrent_opens_of_a_stack_are_one(server: Local):
     opened = await asyncio.gather(*(server.open() for _ in range(10)))
 
     assert len({each["stack_id"] for each in opened}) == 1
@@ -768,7 +768,7 @@ async def test_an_id_of_another_stack_is_a_conflict(server: Local):
         "x",
     ],
 )
-async def test_a_deployment_that_is_not_valid_is_refused(server: Local, body: object):
+async def test_an_invalid_deployment_is_refused(server: Local, body: object):
     answer = await server.post(json.dumps(body), "application/json", DEPLOYMENTS)
 
     assert answer.status == 400, answer.body
@@ -794,7 +794,7 @@ async def test_deployments_are_listed_in_pages_last_started_first(server: Local)
     assert [each["id"] for each in of_one] == [ids[4], ids[2], ids[0]]
 
 
-async def test_a_stack_is_nothing_without_its_project(server: Local):
+async def test_a_stack_requires_its_project(server: Local):
     answer = await server.get(f"{DEPLOYMENTS}?stack=web")
 
     assert_problem(answer, 400, "invalid-input", "project")
@@ -809,7 +809,7 @@ async def test_an_unknown_deployment_is_not_found(server: Local):
     assert_problem(answer, 404, "deployment-not-found")
 
 
-async def test_events_of_a_deployment_get_what_is_its(server: Local):
+async def test_events_inherit_from_their_deployment(server: Local):
     opened = await server.open(environment="prod", actor="alice", groups=["ops"])
     bare = {"type": "resource.create.completed", "source": "terraform"}
 
@@ -866,7 +866,7 @@ async def test_waiting_for_a_deployment_that_has_ended_does_not_wait(server: Loc
 
 
 @pytest.mark.parametrize("timeout", [0, 1])
-async def test_waiting_in_vain_ends_with_the_deployment_as_it_is(server: Local, timeout: int):
+async def test_waiting_times_out_with_the_running_deployment(server: Local, timeout: int):
     opened = await server.open()
 
     answer = await server.get(f"{DEPLOYMENTS}/{opened['id']}/wait?timeout={timeout}")
@@ -909,7 +909,7 @@ async def test_stacks_are_listed_newest_first(server: Local):
     assert (await server.get("/log/v1/projects")).json == {"projects": ["acme", "other"]}
 
 
-async def test_a_stack_made_anew_is_another(server: Local):
+async def test_a_recreated_stack_is_a_new_one(server: Local):
     first = (await server.open())["stack_id"]
 
     deleted = await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
@@ -925,7 +925,7 @@ async def test_a_stack_made_anew_is_another(server: Local):
     assert [s["id"] for s in (await server.get("/log/v1/stacks")).json["stacks"]] == [second]
 
 
-async def test_the_events_of_a_deleted_stack_stay(server: Local):
+async def test_the_events_of_a_deleted_stack_are_retained(server: Local):
     id = (await server.open())["stack_id"]
 
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
@@ -934,7 +934,7 @@ async def test_the_events_of_a_deleted_stack_stay(server: Local):
     assert [e["type"] for e in shown] == ["stack.deleted", "deployment.started", "stack.created"]
 
 
-async def test_a_stack_that_is_not_there_cannot_be_deleted(server: Local):
+async def test_an_unknown_stack_cannot_be_deleted(server: Local):
     answer = await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
 
     assert_problem(answer, 404, "stack-not-found")
@@ -952,7 +952,7 @@ async def test_a_stack_with_any_name_can_be_deleted(server: Local):
 
 
 @pytest.mark.parametrize("type", ["application/cloudevents+json", LINES])
-async def test_data_of_many_lines_stands_in_one(server: Local, type: str):
+async def test_data_of_many_lines_is_sent_on_one(server: Local, type: str):
     event = json.dumps(line(id="1", specversion="1.0"))[:-1]
     data = '{"a": 1,\r"b": 2}' if type == LINES else '{\n"a": 1,\n\n"b": "x\\ny"}'
 
@@ -974,20 +974,20 @@ async def test_data_of_many_lines_stands_in_one(server: Local, type: str):
         ({"scopes": "project/acme" + " " * 100_000}, "scopes"),
     ],
 )
-async def test_what_is_too_much_or_nothing_is_named(server: Local, also: Any, field: str):
+async def test_oversized_and_empty_values_are_named(server: Local, also: Any, field: str):
     answer = await server.post(json.dumps(line(**also)), LINES)
 
     assert_problem(answer, 400, "invalid-event", field)
     assert answer.json["field"] == field
 
 
-async def test_a_hundred_values_are_enough_for_a_filter(server: Local):
+async def test_a_filter_has_at_most_a_hundred_values(server: Local):
     query = "&".join(f"type=a{number}.*" for number in range(101))
 
     assert_problem(await server.get(f"{EVENTS}?{query}"), 400, "invalid-filter", "type")
 
 
-async def test_a_deployment_that_is_refused_leaves_no_stack(server: Local):
+async def test_a_refused_deployment_leaves_no_stack(server: Local):
     groups = [f"g{number}" for number in range(70)]
     body = json.dumps({"project": "acme", "stack": "ghost", "groups": groups})
 
@@ -997,7 +997,7 @@ async def test_a_deployment_that_is_refused_leaves_no_stack(server: Local):
     assert (await server.get("/log/v1/stacks")).json == {"stacks": []}
 
 
-async def test_a_head_of_a_stream_ends(server: Local):
+async def test_a_head_request_of_a_stream_ends(server: Local):
     async with asyncio.timeout(5):
         answer = await server.ask("HEAD", f"{EVENTS}/stream")
 
@@ -1023,7 +1023,7 @@ async def test_an_unknown_deployment_is_no_cursor(server: Local):
         ("POST", "/healthz"),
     ],
 )
-async def test_what_is_not_there_is_a_problem(server: Local, method: str, path: str):
+async def test_an_unknown_path_is_a_problem(server: Local, method: str, path: str):
     answer = await server.ask(method, path)
 
     assert answer.status in (404, 405)
@@ -1037,7 +1037,7 @@ async def test_an_unknown_path_of_rfs_has_its_envelope(server: Local):
     assert answer.json["error_code"] == "APIGW.0101"
 
 
-async def test_the_service_says_how_it_is(server: Local):
+async def test_the_service_reports_its_health(server: Local):
     await server.append([line()])
 
     for path in ("/healthz", "/readyz"):
@@ -1076,7 +1076,7 @@ class _AnyParts:
         return None
 
 
-async def test_every_header_that_a_credential_may_stand_in_is_described(server: Local):
+async def test_every_header_of_a_credential_is_described(server: Local):
     document = (await server.get("/openapi.json")).json
 
     schemes = document["components"]["securitySchemes"]
@@ -1088,7 +1088,7 @@ async def test_every_header_that_a_credential_may_stand_in_is_described(server: 
     assert document["security"] == [{}, *({name: []} for name in schemes)]
 
 
-async def test_every_reference_of_the_description_leads_somewhere(server: Local):
+async def test_every_reference_of_the_description_resolves(server: Local):
     document = (await server.get("/openapi.json")).json
     found: list[str] = []
 
@@ -1196,7 +1196,7 @@ _documents = st.dictionaries(st.sampled_from(_NAMES), _json, max_size=6)
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(documents=st.lists(st.tuples(_documents, st.booleans()), min_size=1, max_size=5))
-def test_whatever_json_comes_is_answered(
+def test_any_json_is_answered(
     documents: list[tuple[dict[str, object], bool]], tmp_path_factory: pytest.TempPathFactory
 ):
     """Bodies drawn from the attributes we know, with any values, straight into the parsers."""
@@ -1220,7 +1220,7 @@ def test_whatever_json_comes_is_answered(
 
 
 @pytest.mark.parametrize("host", ["[", "[::1", "a b", "\xff", "a:b:c", "x/y?z=1#f", ""])
-async def test_an_odd_host_header_breaks_nothing(server: Local, host: str):
+async def test_an_odd_host_header_causes_no_server_error(server: Local, host: str):
     for target in (f"{EVENTS}?limit=1", "/nowhere", f"{DEPLOYMENTS}?limit=1"):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
@@ -1251,7 +1251,7 @@ async def test_an_odd_host_header_breaks_nothing(server: Local, host: str):
         "/v1/%ff/stacks/%ff/events",
     ],
 )
-async def test_odd_parameters_break_nothing(server: Local, target: str):
+async def test_odd_parameters_cause_no_server_error(server: Local, target: str):
     from yarl import URL
 
     answer = await server.get(URL(server.url + target, encoded=True))  # type: ignore[arg-type]

@@ -82,7 +82,7 @@ async def told_until(server: Running, id: str, **what: object) -> Any:
 # Creating
 
 
-async def test_a_subscription_is_answered_with_all_that_may_be_told(server: Local):
+async def test_creating_a_subscription_returns_all_but_its_secrets(server: Local):
     [_, last] = await server.append([line(), line()])
     body = WEBHOOK | {
         "format": "escape", "order": "per_deployment", "from": last,
@@ -113,7 +113,7 @@ async def test_a_subscription_is_answered_with_all_that_may_be_told(server: Loca
     }  # fmt: skip
 
 
-async def test_what_is_left_out_is_everything_in_strict_order_from_now_on(server: Local):
+async def test_the_defaults_are_all_events_in_strict_order_from_now_on(server: Local):
     await server.append([line()])
 
     told = await created(server)
@@ -122,7 +122,7 @@ async def test_what_is_left_out_is_everything_in_strict_order_from_now_on(server
     assert (told["scopes"], told["filter"]) == ([], {})
 
 
-async def test_a_secret_is_told_once(server: Local):
+async def test_a_secret_is_returned_once(server: Local):
     told = await created(server)
     given = await created(server, WEBHOOK | {"secret": SECRET})
     bot = await created(server, BOT)
@@ -161,7 +161,9 @@ async def test_a_secret_is_told_once(server: Local):
         ({"scope": ["project/acme"]}, "invalid-subscription", "scope"),
     ],
 )
-async def test_a_wrong_field_is_named(server: Local, wrong: dict[str, Any], kind: str, field: str):
+async def test_an_invalid_field_is_named(
+    server: Local, wrong: dict[str, Any], kind: str, field: str
+):
     answer = await create(server, WEBHOOK | wrong)
 
     assert_problem(answer, 400, kind, field)
@@ -177,11 +179,11 @@ async def test_a_missing_field_is_named(server: Local, missing: str):
 
 
 @pytest.mark.parametrize("body", [b"", b"[", b"[]", b"7", b'{"name":"\xff"}', b"[" * 10_000])
-async def test_a_body_that_is_no_object_is_refused(server: Local, body: bytes):
+async def test_a_body_must_be_an_object(server: Local, body: bytes):
     assert_problem(await create(server, body), 400, "invalid-subscription")
 
 
-async def test_no_operation_takes_a_parameter_that_it_does_not_know(server: Local):
+async def test_every_operation_refuses_unknown_parameters(server: Local):
     told = await created(server)
     one = f"{SUBSCRIPTIONS}/{told['id']}"
 
@@ -201,7 +203,7 @@ async def test_no_operation_takes_a_parameter_that_it_does_not_know(server: Loca
     assert (await server.get(one)).json["state"] == "active"
 
 
-async def test_without_a_sealing_key_there_are_no_subscriptions(store: Store):
+async def test_without_an_encryption_key_there_are_no_subscriptions(store: Store):
     async with running(store) as server:
         answer = await create(server, WEBHOOK)
         listed = await server.get(SUBSCRIPTIONS)
@@ -214,7 +216,7 @@ async def test_without_a_sealing_key_there_are_no_subscriptions(store: Store):
 # Who may
 
 
-async def test_each_sees_its_own_and_administrators_see_it_too(server: Local, store: Store):
+async def test_subscriptions_are_visible_to_owner_and_administrators(server: Local, store: Store):
     owner = await key_headers(store, "read:project/acme", name="owner")
     other = await key_headers(store, "read:project/acme", name="other")
     admin = await key_headers(store, "admin:project/acme", name="admin")
@@ -235,7 +237,7 @@ async def test_each_sees_its_own_and_administrators_see_it_too(server: Local, st
     assert (await server.ask("PATCH", one, headers=owner, **rename)).json["name"] == "x"
 
 
-async def test_one_may_not_subscribe_to_what_one_may_not_see(server: Local, store: Store):
+async def test_subscribing_requires_read_access(server: Local, store: Store):
     who = await key_headers(store, "write:project/acme", name="ci")
 
     answer = await create(server, WEBHOOK | {"scopes": ["project/acme"]}, headers=who)
@@ -246,7 +248,7 @@ async def test_one_may_not_subscribe_to_what_one_may_not_see(server: Local, stor
 # Changing
 
 
-async def test_a_change_is_answered_with_what_it_is_now(server: Local):
+async def test_a_change_returns_the_changed_subscription(server: Local):
     told = await created(server)
     body = {
         "name": "all", "url": "http://other.example/x", "order": "per_deployment",
@@ -265,7 +267,7 @@ async def test_a_change_is_answered_with_what_it_is_now(server: Local):
 
 
 @pytest.mark.parametrize("field", ["kind", "secret", "from", "id", "state", "owner"])
-async def test_what_cannot_be_changed_is_named(server: Local, field: str):
+async def test_an_immutable_field_is_named(server: Local, field: str):
     told = await created(server)
 
     answer = await server.ask("PATCH", f"{SUBSCRIPTIONS}/{told['id']}", json={field: "x"})
@@ -273,7 +275,7 @@ async def test_what_cannot_be_changed_is_named(server: Local, field: str):
     assert_problem(answer, 400, "invalid-subscription", field)
 
 
-async def test_a_subscription_waits_goes_on_and_ends(server: Local):
+async def test_a_subscription_is_paused_resumed_and_deleted(server: Local):
     told = await created(server)
     one = f"{SUBSCRIPTIONS}/{told['id']}"
 
@@ -287,7 +289,7 @@ async def test_a_subscription_waits_goes_on_and_ends(server: Local):
     assert_problem(await server.get(one), 404, "subscription-not-found")
 
 
-async def test_a_secret_is_replaced(server: Local):
+async def test_a_secret_is_rotated(server: Local):
     told = await created(server)
 
     drawn = (await act(server, told["id"], "rotate-secret")).json
@@ -311,7 +313,7 @@ async def test_a_secret_is_replaced(server: Local):
         ({"x": 1}, "x"),
     ],
 )
-async def test_a_wrong_replacement_is_refused(server: Local, body: object, field: str):
+async def test_an_invalid_rotation_is_refused(server: Local, body: object, field: str):
     told = await created(server)
 
     answer = await act(server, told["id"], "rotate-secret", body)
@@ -322,7 +324,7 @@ async def test_a_wrong_replacement_is_refused(server: Local, body: object, field
 # Deliveries
 
 
-async def test_what_became_of_deliveries_is_told(near: Local):
+async def test_deliveries_are_listed_with_their_results(near: Local):
     async with receiving(REFUSED) as receiver:
         told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
         [event] = await near.append([line()])
@@ -361,7 +363,7 @@ async def test_attempts_and_dead_letters_are_paged(near: Local):
         assert "next" not in second
 
 
-async def test_an_event_is_sent_again(near: Local):
+async def test_an_event_is_redelivered(near: Local):
     async with receiving(REFUSED, REFUSED) as receiver:
         told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
         [first, _] = await near.append([line(), line()])
@@ -378,7 +380,7 @@ async def test_an_event_is_sent_again(near: Local):
     assert len(receiver.requests) == 4
 
 
-async def test_a_test_is_delivered_at_once(near: Local):
+async def test_a_test_event_is_delivered_at_once(near: Local):
     async with receiving(status(204), status(500, body=b"broken"), status(204)) as receiver:
         told = await created(near, WEBHOOK | {"url": f"{receiver.url}/x"})
         escape = await created(near, WEBHOOK | {"url": f"{receiver.url}/x", "format": "escape"})
@@ -405,7 +407,7 @@ async def test_a_test_is_delivered_at_once(near: Local):
         ({"event": NOBODYS}, 400, "invalid-cursor", "event"),
     ],
 )
-async def test_what_cannot_be_sent_again_is_refused(
+async def test_an_impossible_redelivery_is_refused(
     server: Local, body: object, code: int, kind: str, field: str | None
 ):
     told = await created(server)
@@ -416,7 +418,7 @@ async def test_what_cannot_be_sent_again_is_refused(
 
 
 @pytest.mark.parametrize("id", ["x", "a%20b", NOBODYS, "x" * 1000])
-async def test_there_is_nothing_of_what_there_is_not(server: Local, id: str):
+async def test_an_unknown_subscription_is_not_found(server: Local, id: str):
     one = f"{SUBSCRIPTIONS}/{id}"
 
     answers = [
@@ -436,7 +438,7 @@ async def test_there_is_nothing_of_what_there_is_not(server: Local, id: str):
 # Secrets
 
 
-async def test_a_secret_is_nowhere_but_in_the_one_answer(tmp_path: Path, key_file: str):
+async def test_a_secret_is_only_in_the_one_response(tmp_path: Path, key_file: str):
     folder = tmp_path / "store"
     folder.mkdir()
     options = {"secret_key_file": key_file, "log_level": "debug"}

@@ -88,7 +88,7 @@ async def test_an_error_has_its_status_and_code(error: Exception, status: int, c
 
 
 @pytest.mark.parametrize("kind", list(family(DeploylogError)))
-async def test_every_error_of_ours_has_an_answer(kind: type[DeploylogError]) -> None:
+async def test_every_error_has_a_response(kind: type[DeploylogError]) -> None:
     status, body = await told(kind())
 
     assert (status == 500) == (kind is DeploylogError)
@@ -96,7 +96,7 @@ async def test_every_error_of_ours_has_an_answer(kind: type[DeploylogError]) -> 
     assert body["error_msg"]
 
 
-def test_every_answer_has_a_message() -> None:
+def test_every_response_has_a_message() -> None:
     assert {code for _, code in ANSWERS.values()} <= set(MESSAGES)
 
 
@@ -106,13 +106,13 @@ def test_a_code_of_rfs_is_rf_and_eight_digits(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", MESSAGES)
-async def test_a_code_says_its_message_and_the_parameter(code: str) -> None:
+async def test_a_code_has_its_message_and_the_parameter(code: str) -> None:
     _, body = await told(RfsError(code, field="limit"))
 
     assert body["error_msg"] == f"{MESSAGES[code]} Parameter: limit."
 
 
-async def test_the_parameter_at_fault_is_named() -> None:
+async def test_the_invalid_parameter_is_named() -> None:
     _, body = await told(RfsError("RF.10011005", field="filter"))
 
     assert body == {
@@ -121,7 +121,7 @@ async def test_the_parameter_at_fault_is_named() -> None:
     }
 
 
-async def test_a_denial_carries_its_reason_encoded_and_in_words() -> None:
+async def test_a_denial_has_its_reason_encoded_and_as_text() -> None:
     _, body = await told(Forbidden("alice may not read project/x"))
 
     assert body == {
@@ -151,7 +151,7 @@ TOKEN = {"x-auth-token": "a"}
         ({**SIGNED, **TOKEN}, "expired", "token expires"),
     ],
 )
-async def test_failed_authentication_is_answered_as_the_gateway_does(
+async def test_failed_authentication_has_the_gateways_response(
     headers: dict[str, str], reason: Reason, said: str
 ) -> None:
     response = await respond(request(headers), Unauthenticated(reason=reason))
@@ -163,13 +163,13 @@ async def test_failed_authentication_is_answered_as_the_gateway_does(
     }
 
 
-async def test_what_the_store_said_is_not_told() -> None:
+async def test_a_message_of_the_store_is_not_revealed() -> None:
     _, body = await told(StoreUnavailable("no such file: /var/lib/deploylog.db"))
 
     assert body == {"error_code": "RF.10010001", "error_msg": "Internal Server Error."}
 
 
-async def test_every_answer_has_the_same_headers() -> None:
+async def test_every_response_has_the_same_headers() -> None:
     asked = request({"client-request-id": CLIENT_REQUEST_ID})
 
     answers = [json_response(asked, b"{}"), await respond(asked, StackNotFound())]
@@ -180,7 +180,7 @@ async def test_every_answer_has_the_same_headers() -> None:
         assert each.headers["x-request-id"] == asked.state.request_id
 
 
-async def test_a_client_request_id_is_not_invented() -> None:
+async def test_a_missing_client_request_id_is_not_generated() -> None:
     assert "client-request-id" not in json_response(request(), b"{}").headers
 
 

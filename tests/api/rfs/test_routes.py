@@ -222,7 +222,7 @@ async def test_a_stack_id_is_the_same_in_capitals() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2000, 2001])
-async def test_without_a_limit_everything_comes_in_one_answer(count: int) -> None:
+async def test_without_a_limit_all_events_are_in_one_response(count: int) -> None:
     service = FakeService(recorded(position) for position in range(1, count + 1))
 
     _, body, _ = await get(service)
@@ -233,7 +233,7 @@ async def test_without_a_limit_everything_comes_in_one_answer(count: int) -> Non
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7])
-async def test_pages_lead_to_the_end_and_back_while_events_arrive(limit: int) -> None:
+async def test_pages_go_to_the_end_and_back_while_events_arrive(limit: int) -> None:
     logs = [recorded(position) for position in (1, 3, 5, 7, 9, 11)]
     others = [recorded(position, "deployment.error") for position in (2, 4, 6)]
     service = FakeService(logs + others)
@@ -257,7 +257,7 @@ async def test_pages_lead_to_the_end_and_back_while_events_arrive(limit: int) ->
         last = body["page_info"]
 
 
-async def test_a_marker_without_a_limit_shows_a_hundred() -> None:
+async def test_a_marker_without_a_limit_returns_a_hundred() -> None:
     service = FakeService(recorded(position) for position in range(1, 251))
     _, first, _ = await get(service, f"{EVENTS}?limit=10")
 
@@ -285,7 +285,7 @@ OTHER_STACK = f"/v1/{PROJECT}/stacks/nope/events"
         (f"{EVENTS}?marker=x", 400, "RF.10011038"),
     ],
 )
-async def test_the_first_fault_is_told(target: str, status: int, code: str) -> None:
+async def test_the_first_error_is_returned(target: str, status: int, code: str) -> None:
     answered, body, headers = await get(FakeService(), target)
 
     assert (answered, body["error_code"]) == (status, code)
@@ -312,7 +312,7 @@ async def test_a_request_without_an_id_is_refused() -> None:
     assert (status, body["error_code"]) == (400, "RF.10011001")
 
 
-async def test_another_project_in_the_header_is_denied_before_the_stack_is_looked_up() -> None:
+async def test_another_project_in_the_header_is_denied_before_the_stack_lookup() -> None:
     headers = {"client-request-id": REQUEST_ID, "x-project-id": "other"}
 
     status, body, _ = await get(FakeService(), OTHER_STACK, headers=headers)
@@ -321,7 +321,7 @@ async def test_another_project_in_the_header_is_denied_before_the_stack_is_looke
     assert body["encoded_authorization_message"]
 
 
-async def test_a_marker_of_the_log_before_it_was_restored_is_refused() -> None:
+async def test_a_marker_from_before_a_restore_is_refused() -> None:
     events = [recorded(1), recorded(2), recorded(3)]
     _, body, _ = await get(FakeService(events, epoch=1), f"{EVENTS}?limit=1")
     marker = body["page_info"]["next_marker"]

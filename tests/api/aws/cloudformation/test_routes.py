@@ -85,7 +85,7 @@ async def statuses(server: Local) -> dict[str, str]:
 # The root
 
 
-async def test_a_browser_is_led_to_the_documentation(server: Local):
+async def test_a_browser_is_redirected_to_the_documentation(server: Local):
     plain = await server.get("/", allow_redirects=False)
     below = await server.get("/prod/?x=1", allow_redirects=False)
     odd = await server.get(
@@ -101,7 +101,9 @@ async def test_a_browser_is_led_to_the_documentation(server: Local):
 
 @pytest.mark.parametrize("query", ["a=%C3%A9", "%ff", "Action%ff=1", "Acti%6fn"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_no_query_of_a_stranger_is_a_fault_of_ours(server: Local, method: str, query: str):
+async def test_no_unauthenticated_query_causes_a_server_error(
+    server: Local, method: str, query: str
+):
     url = URL(f"{server.url}/?{query}", encoded=True)
 
     answer = await server.ask(method, url, allow_redirects=False)  # type: ignore[arg-type]
@@ -126,14 +128,14 @@ async def test_a_browser_needs_no_credentials_but_an_action_does(server: Local):
         )
 
 
-async def test_other_methods_are_refused_in_its_words(server: Local):
+async def test_other_methods_are_refused_in_cloudformations_form(server: Local):
     answer = await server.ask("PUT", "/")
 
     assert refusal(answer)[:2] == (405, "InvalidAction")
 
 
 @pytest.mark.parametrize("action", ["CreateStack", "describestacks", "Nope"])
-async def test_an_action_that_is_not_there_is_refused(server: Local, action: str):
+async def test_an_unknown_action_is_refused(server: Local, action: str):
     answer = await call(server, action)
 
     message = f"Could not find operation {action} for version 2010-05-15"
@@ -159,7 +161,7 @@ async def test_a_stack_is_described_by_its_name_and_by_its_arn(server: Local):
     assert stack["Tags"] == "parallelcluster:version|3.0.0|parallelcluster:cluster-name|web"
 
 
-async def test_the_operator_chooses_what_arns_and_tags_say(store: Store):
+async def test_settings_determine_arns_and_tags(store: Store):
     async with running(
         store,
         cloudformation_region="eu-west-1",
@@ -200,7 +202,7 @@ CLUSTER_TAGS = {"parallelcluster:version": "3.12.0", "parallelcluster:cluster-na
         ({}, {"parallelcluster:version": "3.0.0", "parallelcluster:cluster-name": NAME}),
     ],
 )
-async def test_a_collected_stack_has_its_own_tags_and_those_that_pcluster_looks_for(
+async def test_a_recorded_stack_has_its_own_tags_and_those_that_pcluster_needs(
     server: Local, tags: dict[str, str], shown: dict[str, str]
 ):
     await server.store.log.append(collected(image_build(), tags=tags))
@@ -211,7 +213,7 @@ async def test_a_collected_stack_has_its_own_tags_and_those_that_pcluster_looks_
     assert dict(zip(words[::2], words[1::2], strict=True)) == shown
 
 
-async def test_tags_are_the_last_that_a_collector_told(server: Local):
+async def test_tags_are_the_last_ones_recorded(server: Local):
     async def shown(tags: dict[str, str] | None, minute: int) -> str:
         began = own_event("UPDATE_IN_PROGRESS", f"2022-03-30T23:{minute}:01.120Z")
         ended = own_event("UPDATE_COMPLETE", f"2022-03-30T23:{minute}:02.120Z")
@@ -229,7 +231,7 @@ async def test_tags_are_the_last_that_a_collector_told(server: Local):
     assert third == second
 
 
-async def test_tags_of_another_stack_of_the_same_image_are_not_its_own(server: Local):
+async def test_tags_of_another_stack_of_the_same_image_are_not_used(server: Local):
     other = ARN[:-1] + "7"
     again = [own_event("CREATE_IN_PROGRESS", "2022-03-31T01:00:00.000Z", arn=other)]
     beside = (image_scope(),)
@@ -256,7 +258,7 @@ async def test_tags_of_another_stack_of_the_same_image_are_not_its_own(server: L
         ([("apply", "")], "UPDATE_IN_PROGRESS"),
     ],
 )
-async def test_the_status_is_that_of_the_last_run_that_did_something(
+async def test_the_status_is_that_of_the_last_mutating_deployment(
     server: Local, runs: list[tuple[str, str]], status: str
 ):
     for operation, ending in [("apply", "deployment.completed"), *runs]:
@@ -267,13 +269,13 @@ async def test_the_status_is_that_of_the_last_run_that_did_something(
     assert await statuses(server) == {"web": status}
 
 
-async def test_a_stack_that_was_only_planned_is_in_review(server: Local):
+async def test_a_stack_with_plans_only_is_in_review(server: Local):
     await server.open("web", operation="plan")
 
     assert await statuses(server) == {"web": "REVIEW_IN_PROGRESS"}
 
 
-async def test_a_collected_stack_has_the_status_that_it_said(server: Local):
+async def test_a_recorded_stack_has_its_recorded_status(server: Local):
     await server.store.log.append(collected(image_build()))
 
     assert await statuses(server) == {NAME: "ROLLBACK_COMPLETE"}
@@ -295,7 +297,7 @@ async def test_a_deleted_stack_is_described_by_its_arn_only(server: Local):
     assert len(await statuses(server)) == 1
 
 
-async def test_a_collected_stack_of_a_name_that_was_taken_is_found_by_its_arn(server: Local):
+async def test_a_recorded_stack_whose_name_was_taken_is_found_by_its_arn(server: Local):
     other = ARN[:-1] + "7"
     events = [
         own_event("CREATE_IN_PROGRESS", "2022-03-30T23:26:01.120Z", arn=other),
@@ -310,7 +312,7 @@ async def test_a_collected_stack_of_a_name_that_was_taken_is_found_by_its_arn(se
     assert (stack["StackId"], stack["StackName"]) == (other, NAME)
 
 
-async def test_what_was_recorded_as_a_cluster_is_described(server: Local):
+async def test_a_cluster_outside_the_catalog_is_described(server: Local):
     await server.append([line("deployment.started", scopes="cluster/hpc")])
 
     [stack] = told(await call(server, "DescribeStacks", StackName="hpc"), "Stacks")
@@ -322,7 +324,7 @@ async def test_what_was_recorded_as_a_cluster_is_described(server: Local):
 
 
 @pytest.mark.parametrize("name", ["nope", "arn:aws:x", f"{ARN}x", "a/b", "%"])
-async def test_a_stack_that_is_not_there_is_refused_in_each_actions_words(server: Local, name: str):
+async def test_an_unknown_stack_is_refused_with_each_actions_message(server: Local, name: str):
     stacks = await call(server, "DescribeStacks", StackName=name)
     events = await call(server, "DescribeStackEvents", StackName=name)
     resource = await call(server, "DescribeStackResource", StackName=name, LogicalResourceId="A")
@@ -335,7 +337,7 @@ async def test_a_stack_that_is_not_there_is_refused_in_each_actions_words(server
     ]
 
 
-async def test_stacks_come_in_pages(server: Local):
+async def test_stacks_are_paged(server: Local):
     for number in range(101):
         await server.open(f"stack-{number}")
 
@@ -356,7 +358,7 @@ async def test_stacks_come_in_pages(server: Local):
 # DescribeStackEvents
 
 
-async def test_events_come_in_pages(server: Local):
+async def test_events_are_paged(server: Local):
     role = "AWS::IAM::Role"
     time = "2022-03-30T23:26:01.000Z"
     events = [stack_event("CREATE_COMPLETE", f"R{n}", role, time) for n in range(101)]
@@ -374,7 +376,7 @@ async def test_events_come_in_pages(server: Local):
     assert refusal(bad) == (400, "ValidationError", "nextToken is not valid")
 
 
-async def test_an_event_says_what_cloudformation_said(server: Local):
+async def test_a_recorded_event_is_unchanged(server: Local):
     await server.store.log.append(collected(image_build()))
 
     events = told(await call(server, "DescribeStackEvents", StackName=NAME), "StackEvents")
@@ -389,7 +391,7 @@ async def test_an_event_says_what_cloudformation_said(server: Local):
     assert {event["StackId"] for event in events} == {ARN}
 
 
-async def test_events_need_a_stack(server: Local):
+async def test_events_require_a_stack(server: Local):
     answer = await call(server, "DescribeStackEvents")
 
     message = "The request must contain the parameter StackName"
@@ -399,7 +401,7 @@ async def test_events_need_a_stack(server: Local):
 # DescribeStackResource
 
 
-async def test_a_resource_is_what_its_newest_event_says(server: Local):
+async def test_a_resource_has_the_state_of_its_newest_event(server: Local):
     await server.store.log.append(collected(image_build()))
 
     answer = await call(
@@ -420,7 +422,7 @@ async def test_a_resource_is_what_its_newest_event_says(server: Local):
 # ListStacks
 
 
-async def test_a_list_has_deleted_stacks_too_and_can_be_filtered(server: Local):
+async def test_a_list_includes_deleted_stacks_and_can_be_filtered(server: Local):
     for name in ("a", "b", "c"):
         await server.open(name)
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=b")
@@ -432,7 +434,7 @@ async def test_a_list_has_deleted_stacks_too_and_can_be_filtered(server: Local):
     assert [stack["StackName"] for stack in told(deleted, "StackSummaries")] == ["b"]
 
 
-async def test_where_too_many_are_looked_at_a_list_is_short_and_nothing_is_lost(
+async def test_a_list_beyond_the_read_limit_has_a_short_page_and_loses_nothing(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("deploylog.api.aws.cloudformation.routes._MOST", 2)
@@ -452,7 +454,7 @@ async def test_where_too_many_are_looked_at_a_list_is_short_and_nothing_is_lost(
 # Who may
 
 
-async def test_who_may_not_see_a_stack_is_told_that_there_is_none(server: Local):
+async def test_a_hidden_stack_does_not_exist(server: Local):
     await server.open("web")
     await server.append([line("deployment.started", scopes="image/my-image")])
     stored, key = make_key(name="ci", groups=(), grants=[parse_grant("read:project/b")], now=now())
@@ -483,7 +485,7 @@ READS = (
 
 
 @pytest.mark.parametrize("action", [*READS, "GetTemplate", "GetTemplateSummary"])
-async def test_a_deleted_stacks_name_is_refused_and_its_arn_answers(server: Local, action: str):
+async def test_a_deleted_stack_is_found_by_its_arn_but_not_by_its_name(server: Local, action: str):
     await server.open("gone")
     [stack] = told(await call(server, "DescribeStacks", StackName="gone"), "Stacks")
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=gone")
@@ -523,7 +525,7 @@ async def test_the_resources_of_a_stack_are_listed_page_by_page(
     assert token(second) is None
 
 
-async def test_failed_events_can_be_asked_for(server: Local):
+async def test_events_can_be_limited_to_failures(server: Local):
     await server.store.log.append(collected(image_build()))
 
     answer = await call(

@@ -53,7 +53,7 @@ def test_another_version_has_no_such_action(form: bytes, version: str):
     assert refusal(form) == ("InvalidAction", message)
 
 
-def test_a_parameter_that_is_required_is_missed():
+def test_a_missing_required_parameter_is_refused():
     call = parse_call(b"Action=DescribeStackEvents&StackName=&" + VERSION)
 
     with pytest.raises(QueryError, match="must contain the parameter LogicalResourceId") as missing:
@@ -87,7 +87,7 @@ def test_statuses_are_those_of_stacks():
     ("query", "expected"),
     [(b"", False), (b"a=b", False), (b"action=x", False), (b"Action=x", True), (b"Action", True)],
 )
-def test_a_query_calls_when_it_names_an_action(query: bytes, expected: bool):
+def test_a_query_with_an_action_is_a_call(query: bytes, expected: bool):
     assert has_action(query) == expected
 
 
@@ -117,7 +117,7 @@ def test_an_error_has_the_published_form():
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
-def test_every_text_makes_a_document_that_can_be_read(text: str):
+def test_every_text_renders_as_valid_xml(text: str):
     document = render_result("A", {"Text": text}, "1")
 
     [told] = ElementTree.fromstring(document).iter(f"{{{NAMESPACE}}}Text")

@@ -46,7 +46,7 @@ async def test_an_error_has_parallelclusters_envelope(
     assert ("allow" in answer.headers) == (status == 405)
 
 
-async def test_of_rights_the_gateway_speaks_with_a_capital_letter():
+async def test_a_denial_has_the_gateways_capital_message():
     answer = await respond(_request(), errors.Forbidden("ci may not read project/acme"))
 
     text = "User is not authorized to access this resource"
@@ -55,7 +55,7 @@ async def test_of_rights_the_gateway_speaks_with_a_capital_letter():
     assert answer.headers["x-amzn-errortype"] == "AccessDeniedException"
 
 
-async def test_each_answer_has_an_id_of_its_own():
+async def test_each_response_has_its_own_id():
     answers = [await respond(_request(), errors.NotFound()) for _ in range(2)]
 
     assert len({answer.headers["x-amzn-requestid"] for answer in answers}) == 2

@@ -94,7 +94,7 @@ def logical_ids(events: list[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", [IMAGE, CLUSTER, "/prod" + IMAGE, "/prod" + CLUSTER])
-async def test_a_stack_is_an_image_and_a_cluster(server: Local, path: str):
+async def test_a_stack_is_found_as_an_image_and_as_a_cluster(server: Local, path: str):
     await server.store.log.append(collected(image_build()))
 
     answer = await server.get(path.format(NAME))
@@ -150,7 +150,7 @@ async def test_a_stack_is_an_image_and_a_cluster(server: Local, path: str):
         ),
     ],
 )
-async def test_what_is_wrong_is_said_in_parallelclusters_words(
+async def test_errors_have_parallelclusters_messages(
     server: Local, path: str, status: int, text: str | None
 ):
     await server.store.log.append(collected(image_build()))
@@ -171,7 +171,7 @@ async def test_other_methods_are_not_allowed(server: Local, path: str):
         assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
-async def test_head_has_headers_only_and_options_says_what_can_be_done(server: Local):
+async def test_head_returns_headers_only_and_options_lists_methods(server: Local):
     await server.store.log.append(collected(image_build()))
 
     head = await server.ask("HEAD", IMAGE.format(NAME))
@@ -182,7 +182,7 @@ async def test_head_has_headers_only_and_options_says_what_can_be_done(server: L
     assert options.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
-async def test_a_body_is_ignored_though_it_be_no_json(server: Local):
+async def test_a_body_is_ignored_even_if_it_is_not_json(server: Local):
     await server.store.log.append(collected(image_build()))
 
     answer = await server.get(
@@ -192,7 +192,7 @@ async def test_a_body_is_ignored_though_it_be_no_json(server: Local):
     assert answer.status == 200
 
 
-async def test_without_a_default_a_region_has_to_be_named(store: Store):
+async def test_without_a_default_a_region_is_required(store: Store):
     await store.log.append(collected(image_build()))
 
     async with running(store, parallelcluster_region="") as server:
@@ -208,7 +208,7 @@ async def test_without_a_default_a_region_has_to_be_named(store: Store):
 # Which stack
 
 
-async def test_a_collected_stack_is_in_its_own_region_only(server: Local):
+async def test_a_recorded_stack_is_only_in_its_own_region(server: Local):
     other = ARN.replace("us-east-1", "eu-west-1")
     ours = [own_event("CREATE_COMPLETE", "2022-03-30T23:26:01.120Z")]
     theirs = [own_event("UPDATE_COMPLETE", "2022-03-30T23:26:01.120Z", arn=other)]
@@ -225,7 +225,7 @@ async def test_a_collected_stack_is_in_its_own_region_only(server: Local):
     assert nowhere.status == 404
 
 
-async def test_what_was_not_collected_is_in_every_region(server: Local):
+async def test_other_stacks_are_in_every_region(server: Local):
     await server.open("web")
 
     shown = await page(server, "web", "?region=eu-west-1")
@@ -235,7 +235,7 @@ async def test_what_was_not_collected_is_in_every_region(server: Local):
     assert event["physicalResourceId"] == event["stackId"]
 
 
-async def test_the_newest_visible_stack_of_a_name_is_shown(server: Local):
+async def test_the_newest_visible_stack_of_a_name_is_returned(server: Local):
     await server.open("web")
     await server.open("web", project="beta")
     reader = await key_headers(server.store, "read:project/acme", header="X-Api-Key")
@@ -249,7 +249,7 @@ async def test_the_newest_visible_stack_of_a_name_is_shown(server: Local):
     assert visible["events"][0]["stackId"].endswith(stacks["acme"])
 
 
-async def test_one_project_may_be_the_only_one_that_is_shown(store: Store):
+async def test_stacks_can_be_limited_to_one_project(store: Store):
     async with running(store, cloudformation_project="acme") as server:
         await server.open("web")
         await server.open("other", project="beta")
@@ -269,7 +269,7 @@ async def test_a_deleted_stack_is_not_found(server: Local):
     assert (await server.get(IMAGE.format("web"))).status == 404
 
 
-async def test_what_is_recorded_of_an_image_needs_no_stack(server: Local):
+async def test_events_of_an_image_need_no_stack(server: Local):
     made = [
         line("resource.create.started", scopes="image/my-image", resourcetype="AWS::EC2::Image",
              resourcename="root"),
@@ -287,7 +287,7 @@ async def test_what_is_recorded_of_an_image_needs_no_stack(server: Local):
     assert cluster.status == 404
 
 
-async def test_what_is_recorded_of_an_image_is_shown_with_its_stack(server: Local):
+async def test_events_of_an_image_are_merged_with_its_stack(server: Local):
     await run(server, resource("first"))
     await server.append([resource("second", scopes="image/web")])
 
@@ -299,7 +299,7 @@ async def test_what_is_recorded_of_an_image_is_shown_with_its_stack(server: Loca
     assert sorted(logical_ids(cluster.json["events"])) == ["AwsVpcFirst", "web"]
 
 
-async def test_an_event_in_both_scopes_is_shown_once(server: Local):
+async def test_an_event_in_both_scopes_is_returned_once(server: Local):
     await server.store.log.append(collected(image_build(), beside=(image_scope(),)))
 
     answer = await server.get(IMAGE.format(NAME))
@@ -337,7 +337,7 @@ async def test_statuses_may_be_raw(store: Store):
     assert "resourceStatusReason" not in newest
 
 
-async def test_runs_are_told_as_what_they_did(server: Local):
+async def test_deployments_have_their_actions(server: Local):
     for operation in ("plan", "apply", "plan", "apply", "destroy", "apply"):
         await run(server, line("deployment.completed"), operation=operation)
 
@@ -362,7 +362,7 @@ async def test_repeated_progress_is_one_event(server: Local):
     assert sorted(statuses) == ["CREATE_COMPLETE", "CREATE_IN_PROGRESS"]
 
 
-async def test_who_may_not_see_an_event_is_not_shown_it(server: Local):
+async def test_a_hidden_event_is_left_out(server: Local):
     await run(server, resource("open"), resource("secret", groups="ops"))
     reader = await key_headers(server.store, "read:project/acme", header="X-Api-Key")
     member = await key_headers(
@@ -382,7 +382,7 @@ async def test_who_may_not_see_an_event_is_not_shown_it(server: Local):
 @pytest.mark.parametrize(
     ("number", "sizes"), [(100, [100]), (101, [100, 1]), (250, [100, 100, 50])]
 )
-async def test_a_page_holds_a_hundred_and_the_last_has_no_token(
+async def test_a_page_has_a_hundred_events_and_the_last_has_no_token(
     server: Local, number: int, sizes: list[int]
 ):
     await server.store.log.append(collected(roles(number)))
@@ -394,7 +394,7 @@ async def test_a_page_holds_a_hundred_and_the_last_has_no_token(
     assert told == [f"Role{n}" for n in reversed(range(number))]
 
 
-async def test_pages_are_full_also_where_much_has_no_counterpart(server: Local):
+async def test_pages_are_full_even_where_many_events_have_no_stack_event(server: Local):
     other = ("deployment.log", "resource.read.completed", "deployment.error")
     mixed = [each for _ in range(120) for each in (*map(line, other), resource("n"))]
     await run(server, *mixed)
@@ -404,7 +404,7 @@ async def test_pages_are_full_also_where_much_has_no_counterpart(server: Local):
     assert [len(each) for each in found] == [100, 21]
 
 
-async def test_pages_stay_where_they_are_while_events_arrive(server: Local):
+async def test_pages_are_stable_while_events_arrive(server: Local):
     await server.store.log.append(collected(roles(150)))
     first = await page(server)
     late = stack_event("DELETE_COMPLETE", "Late", ROLE, "2023-01-01T00:00:00.000Z")
@@ -418,7 +418,7 @@ async def test_pages_stay_where_they_are_while_events_arrive(server: Local):
     assert "nextToken" not in second
 
 
-async def test_a_token_is_good_for_its_stack_only(server: Local):
+async def test_a_token_is_valid_only_for_its_stack(server: Local):
     other = ARN.replace(NAME, "other")
     await server.store.log.append(collected(roles(101)))
     begun = own_event("CREATE_COMPLETE", "2022-03-30T23:26:01.120Z", arn=other)
@@ -431,7 +431,7 @@ async def test_a_token_is_good_for_its_stack_only(server: Local):
         assert message(answer) == (400, "Bad Request: nextToken is not valid")
 
 
-async def test_a_token_outlives_the_process(store_url: str):
+async def test_a_token_survives_a_restart(store_url: str):
     async with open_store(store_url, observer=Commits()) as store, running(store) as server:
         await store.log.append(collected(roles(101)))
         token = (await page(server))["nextToken"]
@@ -442,7 +442,7 @@ async def test_a_token_outlives_the_process(store_url: str):
     assert logical_ids(second["events"]) == ["Role0"]
 
 
-async def test_a_token_whose_events_are_forgotten_is_refused(server: Local):
+async def test_a_token_below_the_floor_is_refused(server: Local):
     opened = await run(server, *(resource("n") for _ in range(150)))
     token = (await page(server, "web"))["nextToken"]
 
@@ -454,7 +454,7 @@ async def test_a_token_whose_events_are_forgotten_is_refused(server: Local):
     assert message(answer) == (400, text)
 
 
-async def test_events_of_one_millisecond_are_told_last_recorded_first(server: Local):
+async def test_events_of_one_millisecond_are_ordered_last_recorded_first(server: Local):
     time = "2022-03-30T23:26:01.000Z"
     same = [stack_event("CREATE_COMPLETE", f"R{n}", ROLE, time) for n in range(5)]
     await server.store.log.append(collected(same))
@@ -464,7 +464,7 @@ async def test_events_of_one_millisecond_are_told_last_recorded_first(server: Lo
     assert logical_ids(shown["events"]) == ["R4", "R3", "R2", "R1", "R0"]
 
 
-async def test_what_others_write_under_cloudformations_name_takes_no_place(server: Local):
+async def test_other_data_under_cloudformations_source_is_left_out(server: Local):
     events: list[NewEvent] = collected(roles(150))
     forged = [
         new_event("resource.create.started", source="cloudformation", scopes=events[0].scopes,
@@ -478,7 +478,7 @@ async def test_what_others_write_under_cloudformations_name_takes_no_place(serve
     assert [len(each) for each in found] == [100, 50]
 
 
-async def test_where_too_much_is_looked_at_a_page_is_short_and_nothing_is_lost(
+async def test_a_page_beyond_the_read_limit_is_short_and_loses_nothing(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("deploylog.api.aws.stacks.stack_view._MAX_EVENTS_READ", 40)
@@ -494,7 +494,7 @@ async def test_where_too_much_is_looked_at_a_page_is_short_and_nothing_is_lost(
 # Who may
 
 
-async def test_without_credentials_it_is_refused_as_the_gateway_does(server: Local):
+async def test_without_credentials_the_error_is_the_gateways(server: Local):
     await key_headers(server.store, "read:/", header="X-Api-Key")
 
     answer = await server.get(IMAGE.format("1bad"))
@@ -503,7 +503,7 @@ async def test_without_credentials_it_is_refused_as_the_gateway_does(server: Loc
     assert answer.headers["x-amzn-errortype"] == "MissingAuthenticationTokenException"
 
 
-async def test_too_many_requests_are_told_to_wait(store: Store):
+async def test_too_many_requests_are_throttled(store: Store):
     async with running(store, max_requests_per_second=1) as server:
         answers = [await server.get(IMAGE.format("aa")) for _ in range(3)]
 

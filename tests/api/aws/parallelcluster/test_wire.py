@@ -61,22 +61,22 @@ def refusal(query: bytes = b"", **how: str) -> str:
         (b"nextToken=%ff", "us-east-1", "\N{REPLACEMENT CHARACTER}"),
     ],
 )
-def test_a_request_is_read_as_the_published_server_does(
+def test_a_request_is_parsed_as_by_the_published_server(
     query: bytes, region: str, token: str | None
 ):
     assert parse(query) == StackEventsRequest(id="my-image", region=region, next_token=token)
 
 
 @pytest.mark.parametrize("id", ["a", "1bad", "a_b", "my img", "", "-a", "ab\n", "é1", "it's"])
-def test_an_id_that_breaks_the_pattern_is_refused_in_its_words(id: str):
+def test_an_id_that_breaks_the_pattern_has_the_published_message(id: str):
     assert refusal(id=id) == f"{id!r} does not match '^[a-zA-Z][a-zA-Z0-9-]+$'"
 
 
-def test_a_long_id_is_only_not_found():
+def test_a_long_id_is_not_found():
     assert parse(id="a" * 500).id == "a" * 500
 
 
-def test_a_region_must_be_supported_and_set():
+def test_a_region_must_be_given_and_supported():
     assert refusal(b"region=mars-1") == "invalid or unsupported region 'mars-1'"
     assert refusal(default_region="") == "region needs to be set"
     assert refusal(b"region=", default_region="") == "region needs to be set"
@@ -87,7 +87,7 @@ def test_the_id_is_checked_before_the_region():
 
 
 @pytest.mark.parametrize("event", image_build(), ids=lambda event: event.event_id)
-def test_an_event_is_what_a_generated_client_takes(event: Any):
+def test_an_event_is_valid_for_a_generated_client(event: Any):
     page = json.loads(render_page([event], "token", raw=False))
 
     [shown] = page["events"]
@@ -141,16 +141,16 @@ def test_an_empty_page_has_an_empty_list():
         ("", "UPDATE_COMPLETE"),
     ],
 )
-def test_every_status_has_one_of_the_published(said: str, shown: str):
+def test_every_status_maps_to_a_published_one(said: str, shown: str):
     assert published_status(said) == shown
     assert render_event(own_event(said, TIME)).resource_status == shown
 
 
-def test_every_status_that_we_know_has_one():
+def test_every_known_status_maps_to_a_published_one():
     assert {published_status(status) for status in TYPE_BY_STATUS} <= set(STATUSES)
 
 
-def test_the_reason_says_the_status_that_another_stands_for():
+def test_the_reason_names_a_replaced_status():
     bare = render_event(own_event("ROLLBACK_COMPLETE", TIME))
     told = render_event(own_event("ROLLBACK_COMPLETE", TIME, resource_status_reason="by user"))
     plain = render_event(own_event("CREATE_COMPLETE", TIME, resource_status_reason="by user"))
@@ -160,7 +160,7 @@ def test_the_reason_says_the_status_that_another_stands_for():
     assert plain.resource_status_reason == "by user"
 
 
-def test_raw_shows_the_status_as_it_was_said():
+def test_raw_leaves_the_status_unchanged():
     shown = render_event(own_event("ROLLBACK_COMPLETE", TIME), raw=True)
 
     assert shown.resource_status == "ROLLBACK_COMPLETE"

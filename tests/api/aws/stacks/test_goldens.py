@@ -83,7 +83,7 @@ async def record_terraform(server: Local) -> str:
     return "web"
 
 
-async def test_what_failed_in_cloudformation_is_found_through_rfs(server: Local):
+async def test_a_cloudformation_failure_is_found_through_rfs(server: Local):
     await record_collected(server)
     asked = "filter=event_type==CREATION_FAILED,resource_name==ParallelClusterImage"
 
