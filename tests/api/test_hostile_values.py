@@ -55,7 +55,7 @@ LINE = '{"source":"s","type":"t","scopes":"p","data":%s}'
 WHOLE = '{"specversion":"1.0","id":"1",' + LINE[1:]
 BINARY = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-scopes": "p"}
 
-#: Wherever an event's data comes in.
+#: All endpoints that accept an event's data.
 WAYS: dict[str, tuple[str, str, dict[str, str]]] = {
     "structured": (ONE, WHOLE, {}),
     "a batch": (BATCH, f"[{WHOLE}]", {}),
@@ -77,21 +77,22 @@ async def test_the_depth_of_data_is_limited(
     ]
 
     assert accepted.status == 201
-    assert {answer.status for answer in refused} == {400}
+    assert {response.status for response in refused} == {400}
     assert {
-        (answer.json["field"], "deeper than 100" in answer.json["detail"]) for answer in refused
+        (response.json["field"], "deeper than 100" in response.json["detail"])
+        for response in refused
     } == {("data", True)}
 
 
 async def test_a_deep_event_of_escape_is_refused(server: Local):
     body = '{"type":"CREATE_INVENTORY_PROJECT","inventory_project":"p","data":%s}'
 
-    answers = [
+    responses = [
         await server.post(body % nested(depth, "{"), JSON, "/internal/create-event")
         for depth in DEPTHS
     ]
 
-    assert {answer.status for answer in answers} == {400}
+    assert {response.status for response in responses} == {400}
 
 
 #: Routes that take JSON, and where in it a value may be nested.
@@ -131,14 +132,14 @@ NUMBERS = (
 async def test_no_json_causes_a_server_error(server: Local, method: str, path: str, form: str):
     values = [nested(depth, kind) for depth in DEPTHS for kind in "[{"] + list(NUMBERS)
 
-    answers = {
+    responses = {
         value[:20]: await server.ask(
             method, path, data=form % value, headers={"Content-Type": JSON, **RFS}
         )
         for value in values
     }
 
-    assert {text: a.body for text, a in answers.items() if a.status >= 500} == {}
+    assert {text: a.body for text, a in responses.items() if a.status >= 500} == {}
 
 
 TEXTS = (
@@ -174,10 +175,10 @@ async def test_no_parameter_causes_a_server_error(server: Local, path: str, name
 
     wrong = {}
     for text in TEXTS:
-        async with server.http.get(server.url + query(text), headers=RFS) as answer:
+        async with server.http.get(server.url + query(text), headers=RFS) as response:
             # Of a stream, the head is enough.
-            if answer.status >= 500:
-                wrong[text[:20]] = answer.status
+            if response.status >= 500:
+                wrong[text[:20]] = response.status
 
     assert wrong == {}
 
@@ -188,17 +189,17 @@ async def test_no_parameter_causes_a_server_error(server: Local, path: str, name
 async def test_no_header_causes_a_server_error(server: Local, name: str):
     texts = [text for text in TEXTS if text.isascii() and text.isprintable()]
 
-    answers = {
+    responses = {
         text[:20]: await server.post("{}", JSON, headers={**BINARY, name: text}) for text in texts
     }
 
-    assert {text: a.body for text, a in answers.items() if a.status >= 500} == {}
+    assert {text: a.body for text, a in responses.items() if a.status >= 500} == {}
 
 
 async def test_an_elapsed_time_of_too_many_digits_is_refused_by_name(server: Local):
-    answer = await server.post("{}", JSON, headers={**BINARY, "ce-elapsedms": "9" * 5000})
+    response = await server.post("{}", JSON, headers={**BINARY, "ce-elapsedms": "9" * 5000})
 
-    assert (answer.status, answer.json["field"]) == (400, "elapsedms")
+    assert (response.status, response.json["field"]) == (400, "elapsedms")
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -224,7 +225,7 @@ async def test_a_stored_deep_event_fails_no_page(server: Local, store: Store, de
             raw = msgspec.Raw(data.encode())
             await store.log.append([msgspec.structs.replace(event, data=raw)])
 
-    answers = {
+    responses = {
         "native": await server.get(EVENTS),
         "rfs": await server.get("/v1/acme/stacks/web/events", headers=RFS),
         "escape": await server.get("/api/v1/events/query/"),
@@ -236,7 +237,7 @@ async def test_a_stored_deep_event_fails_no_page(server: Local, store: Store, de
     for action in ("DescribeStackEvents", "DescribeStacks", "ListStacks"):
         form = f"Action={action}&Version=2010-05-15"
         form += "" if action == "ListStacks" else "&StackName=web"
-        answers[action] = await server.post(form, "application/x-www-form-urlencoded", "/")
+        responses[action] = await server.post(form, "application/x-www-form-urlencoded", "/")
     ends = b"event: deployment.completed\n"
     followed = b""
     async with (
@@ -246,5 +247,7 @@ async def test_a_stored_deep_event_fails_no_page(server: Local, store: Store, de
         while followed.count(ends) < 3:
             followed += await read.content.read(65536)
 
-    assert {name: a.body for name, a in answers.items() if a.status not in (200, 404)} == {}
-    assert answers["native"].status == answers["rfs"].status == answers["escape"].status == 200
+    assert {name: a.body for name, a in responses.items() if a.status not in (200, 404)} == {}
+    assert (
+        responses["native"].status == responses["rfs"].status == responses["escape"].status == 200
+    )

@@ -1,4 +1,4 @@
-"""Plan files: what lies below the configured folders, and nothing else."""
+"""Plan files: only files below the configured directories are read."""
 
 import asyncio
 import os

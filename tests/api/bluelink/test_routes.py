@@ -36,24 +36,24 @@ def options(tmp_path: Path) -> dict[str, Any]:
     return {"plan_folders": str(tmp_path)}
 
 
-def asked(tmp_path: Path, **fields: object) -> dict[str, object]:
-    """What is asked to be staged."""
+def stage_request(tmp_path: Path, **fields: object) -> dict[str, object]:
+    """A request to stage the plan."""
     return {"directory": str(tmp_path), "blueprintFile": "plan.json", **fields}
 
 
-async def posted(server: Local, body: object, **how: Any) -> Answer:
+async def post_changeset(server: Local, body: object, **how: Any) -> Answer:
     return await server.post(body, "application/json", CHANGES, **how)
 
 
 async def staged(server: Local, body: object) -> Any:
     """The change set, once it is there."""
-    answer = await posted(server, body)
-    assert answer.status == 202, answer.body
-    path = f"{CHANGES}/{answer.json['data']['id']}"
+    response = await post_changeset(server, body)
+    assert response.status == 202, response.body
+    path = f"{CHANGES}/{response.json['data']['id']}"
 
     async def ended() -> Any:
-        told = (await server.get(path)).json
-        return told if told["status"] != "STAGING_CHANGES" else None
+        result = (await server.get(path)).json
+        return result if result["status"] != "STAGING_CHANGES" else None
 
     return await until(ended)
 
@@ -64,11 +64,11 @@ async def staged(server: Local, body: object) -> Any:
 async def test_health_needs_no_credentials(server: Local):
     await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
-    answer = await server.get("/v1/health")
+    response = await server.get("/v1/health")
 
-    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
-    assert list(answer.json) == ["timestamp"]
-    assert abs(answer.json["timestamp"] - now() // 1_000_000_000) < 60
+    assert (response.status, response.headers["content-type"]) == (200, "application/json")
+    assert list(response.json) == ["timestamp"]
+    assert abs(response.json["timestamp"] - now() // 1_000_000_000) < 60
     assert (await server.get("/v1/health?x=1")).status == 401
 
 
@@ -76,14 +76,16 @@ async def test_health_needs_no_credentials(server: Local):
 
 
 async def test_a_plan_file_is_staged(server: Local, tmp_path: Path):
-    answer = await posted(server, asked(tmp_path, config={"providers": {"x": {"key": "s3cr3t"}}}))
+    response = await post_changeset(
+        server, stage_request(tmp_path, config={"providers": {"x": {"key": "s3cr3t"}}})
+    )
 
-    assert (answer.status, answer.headers["content-type"]) == (202, "application/json")
-    told = answer.json["data"]
-    assert (told["status"], told["changes"]["newResources"]) == ("STARTING", None)
-    assert told["blueprintLocation"] == f"file://{tmp_path}/plan.json"
-    assert "lastEventId" not in answer.json
-    got = await server.get(f"{CHANGES}/{told['id']}")
+    assert (response.status, response.headers["content-type"]) == (202, "application/json")
+    result = response.json["data"]
+    assert (result["status"], result["changes"]["newResources"]) == ("STARTING", None)
+    assert result["blueprintLocation"] == f"file://{tmp_path}/plan.json"
+    assert "lastEventId" not in response.json
+    got = await server.get(f"{CHANGES}/{result['id']}")
     assert got.status == 200
     assert list(got.json["changes"]["newResources"]) == [
         "terraform_data.many[0]", "terraform_data.many[1]",
@@ -91,7 +93,7 @@ async def test_a_plan_file_is_staged(server: Local, tmp_path: Path):
 
 
 async def test_the_change_set_is_eventually_staged(server: Local, tmp_path: Path):
-    whole = await staged(server, asked(tmp_path, instanceName="web"))
+    whole = await staged(server, stage_request(tmp_path, instanceName="web"))
 
     assert (whole["status"], whole["destroy"]) == ("CHANGES_STAGED", False)
     assert "instanceId" not in whole
@@ -102,10 +104,10 @@ async def test_the_change_set_is_eventually_staged(server: Local, tmp_path: Path
 
 
 async def test_the_same_request_is_staged_once(server: Local, tmp_path: Path):
-    first = await staged(server, asked(tmp_path))
+    first = await staged(server, stage_request(tmp_path))
 
-    again = await posted(server, asked(tmp_path))
-    other = await posted(server, asked(tmp_path, instanceName="other"))
+    again = await post_changeset(server, stage_request(tmp_path))
+    other = await post_changeset(server, stage_request(tmp_path, instanceName="other"))
 
     assert again.json["data"]["id"] == first["id"]
     assert again.json["data"]["status"] == "STARTING"
@@ -113,7 +115,9 @@ async def test_the_same_request_is_staged_once(server: Local, tmp_path: Path):
 
 
 async def test_no_secret_of_the_configuration_is_stored(server: Local, tmp_path: Path):
-    await staged(server, asked(tmp_path, config={"providers": {"x": {"secretKey": "hunter2"}}}))
+    await staged(
+        server, stage_request(tmp_path, config={"providers": {"x": {"secretKey": "hunter2"}}})
+    )
 
     assert b"hunter2" not in _stored(tmp_path)
 
@@ -129,7 +133,7 @@ async def test_an_instance_is_named_by_id_or_by_name(server: Local, tmp_path: Pa
     await server.store.log.append([stack_created("web", id=NOBODY)])
     value = NOBODY if how == "instanceId" else "web"
 
-    whole = await staged(server, asked(tmp_path, **{how: value}))
+    whole = await staged(server, stage_request(tmp_path, **{how: value}))
 
     assert whole["instanceId"] == NOBODY
     stored = await server.store.changesets.get(whole["id"])
@@ -141,19 +145,21 @@ async def test_the_id_wins_over_the_name(server: Local, tmp_path: Path):
         [stack_created("web", id=NOBODY), stack_created("api", id="other")]
     )
 
-    both = await staged(server, asked(tmp_path, instanceId=NOBODY, instanceName="api"))
-    unknown = await posted(server, asked(tmp_path, instanceId="x", instanceName="api"))
+    both = await staged(server, stage_request(tmp_path, instanceId=NOBODY, instanceName="api"))
+    unknown = await post_changeset(
+        server, stage_request(tmp_path, instanceId="x", instanceName="api")
+    )
 
     assert both["instanceId"] == NOBODY
     assert (unknown.status, unknown.json) == (404, {"message": 'instance "x" not found'})
 
 
 async def test_an_unknown_id_is_refused_after_the_plan_was_read(server: Local, tmp_path: Path):
-    missing = asked(tmp_path, blueprintFile="missing.json", instanceId="x")
+    missing = stage_request(tmp_path, blueprintFile="missing.json", instanceId="x")
 
-    answer = await posted(server, missing)
+    response = await post_changeset(server, missing)
 
-    assert answer.status == 400
+    assert response.status == 400
 
 
 async def test_among_stacks_of_one_name_that_of_our_project_is_used(store: Store, tmp_path: Path):
@@ -175,10 +181,10 @@ async def test_among_stacks_of_one_name_that_of_our_project_is_used(store: Store
 async def test_an_unknown_instance_cannot_be_destroyed(
     server: Local, tmp_path: Path, named: dict[str, str]
 ):
-    answer = await posted(server, asked(tmp_path, destroy=True, **named))
+    response = await post_changeset(server, stage_request(tmp_path, destroy=True, **named))
 
-    assert answer.status == 404
-    assert answer.body == b'{"message":"instance \\"x\\" not found"}'
+    assert response.status == 404
+    assert response.body == b'{"message":"instance \\"x\\" not found"}'
 
 
 async def test_drift_stops_a_plan_only_where_drift_is_checked(store: Store, tmp_path: Path):
@@ -197,7 +203,7 @@ async def test_drift_stops_a_plan_only_where_drift_is_checked(store: Store, tmp_
                 {"instanceName": "web", "skipDriftCheck": True},
                 {"instanceName": "new"},
             ):
-                whole = await staged(server, asked(tmp_path, **fields))
+                whole = await staged(server, stage_request(tmp_path, **fields))
                 statuses[checks, len(fields), fields["instanceName"]] = whole["status"]
 
     assert statuses.pop((True, 1, "web")) == "DRIFT_DETECTED"
@@ -207,27 +213,27 @@ async def test_drift_stops_a_plan_only_where_drift_is_checked(store: Store, tmp_
 async def test_staging_requires_write_access(server: Local, tmp_path: Path):
     headers = await key_headers(server.store, "read:/", header="Bluelink-Api-Key")
 
-    answer = await posted(server, asked(tmp_path), headers=headers)
+    response = await post_changeset(server, stage_request(tmp_path), headers=headers)
 
-    assert answer.status == 403
-    assert list(answer.json) == ["message"]
+    assert response.status == 403
+    assert list(response.json) == ["message"]
 
 
-# What is wrong with a request
+# Invalid requests
 
 
 async def test_an_invalid_body_is_refused(server: Local):
     for body in (b"", b"{", b"[]", b'{"destroy":"yes"}'):
-        answer = await posted(server, body)
-        assert answer.status == 400
-        assert answer.body == b'{"message":"failed to parse the request body"}'
+        response = await post_changeset(server, body)
+        assert response.status == 400
+        assert response.body == b'{"message":"failed to parse the request body"}'
 
 
 async def test_the_error_of_invalid_fields_ends_in_a_newline(server: Local):
-    answer = await posted(server, {})
+    response = await post_changeset(server, {})
 
-    assert (answer.status, answer.headers["content-type"]) == (422, "application/json")
-    assert answer.body == (
+    assert (response.status, response.headers["content-type"]) == (422, "application/json")
+    assert response.body == (
         b'{"message":"request body input validation failed","errors":[{"location":".directory",'
         b'"message":"missing required value","type":"required"}]}\n'
     )
@@ -244,48 +250,48 @@ async def test_the_error_of_invalid_fields_ends_in_a_newline(server: Local):
     ],
 )
 async def test_a_missing_plan_is_not_found(server: Local, tmp_path: Path, fields: dict[str, str]):
-    answer = await posted(server, asked(tmp_path, **fields))
+    response = await post_changeset(server, stage_request(tmp_path, **fields))
 
-    assert answer.status == 400
-    assert answer.body == b'{"message":"the provided blueprint could not be resolved"}'
+    assert response.status == 400
+    assert response.body == b'{"message":"the provided blueprint could not be resolved"}'
 
 
 async def test_a_url_without_a_host_is_refused(server: Local, tmp_path: Path):
-    answer = await posted(server, asked(tmp_path, fileSourceScheme="https"))
+    response = await post_changeset(server, stage_request(tmp_path, fileSourceScheme="https"))
 
-    assert answer.status == 400
-    assert answer.json["message"].startswith("missing host in location metadata")
+    assert response.status == 400
+    assert response.json["message"].startswith("missing host in location metadata")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "resources:\n  a: b\n"])
 async def test_a_file_that_is_no_plan_is_refused(server: Local, tmp_path: Path, content: str):
     (tmp_path / "plan.json").write_text(content)
 
-    answer = await posted(server, asked(tmp_path, instanceName="x", destroy=True))
+    response = await post_changeset(server, stage_request(tmp_path, instanceName="x", destroy=True))
 
-    assert answer.status == 422
-    assert not answer.body.endswith(b"\n")
-    told = answer.json
-    assert told["message"] == "failed to load the blueprint document specified in the request"
-    [diagnostic] = told["validationDiagnostics"]
+    assert response.status == 422
+    assert not response.body.endswith(b"\n")
+    result = response.json
+    assert result["message"] == "failed to load the blueprint document specified in the request"
+    [diagnostic] = result["validationDiagnostics"]
     assert (diagnostic["level"], bool(diagnostic["message"])) == (1, True)
 
 
 async def test_an_invalid_stack_name_is_refused(server: Local, tmp_path: Path):
-    answer = await posted(server, asked(tmp_path, instanceName="x" * 129))
+    response = await post_changeset(server, stage_request(tmp_path, instanceName="x" * 129))
 
-    assert answer.status == 400
-    assert "128" in answer.json["message"]
+    assert response.status == 400
+    assert "128" in response.json["message"]
 
 
 async def test_invalid_credentials_are_refused(server: Local):
     await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
     for path in (CHANGES + "/x", INSTANCES, CHANGES + "/x/stream", "/v1/events/cleanup/x"):
-        answer = await server.get(path)
-        assert answer.status == 401
-        assert answer.body == b'{"message":"Unauthorized"}'
-        assert "www-authenticate" not in answer.headers
+        response = await server.get(path)
+        assert response.status == 401
+        assert response.body == b'{"message":"Unauthorized"}'
+        assert "www-authenticate" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -303,10 +309,10 @@ async def test_invalid_credentials_are_refused(server: Local):
     ],
 )
 async def test_unknown_ids_are_not_found(server: Local, path: str, message: str):
-    answer = await server.get(path)
+    response = await server.get(path)
 
-    assert (answer.status, answer.headers["content-type"]) == (404, "application/json")
-    assert answer.json == {"message": message}
+    assert (response.status, response.headers["content-type"]) == (404, "application/json")
+    assert response.json == {"message": message}
 
 
 @pytest.mark.parametrize(
@@ -320,11 +326,11 @@ async def test_unknown_ids_are_not_found(server: Local, path: str, message: str)
 async def test_an_unknown_path_needs_no_credentials(server: Local, path: str):
     await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
-    answer = await server.get(path)
+    response = await server.get(path)
 
-    assert answer.status == 404
-    assert answer.body == b"404 page not found\n"
-    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert response.status == 404
+    assert response.body == b"404 page not found\n"
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize(
@@ -339,9 +345,9 @@ async def test_an_unknown_path_needs_no_credentials(server: Local, path: str):
 async def test_an_unknown_method_has_an_empty_response(server: Local, method: str, path: str):
     await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
-    answer = await server.ask(method, path)
+    response = await server.ask(method, path)
 
-    assert (answer.status, answer.body) == (405, b"")
+    assert (response.status, response.body) == (405, b"")
 
 
 # Cleanups
@@ -356,10 +362,10 @@ CLEANUPS = {
 
 @pytest.mark.parametrize("base", CLEANUPS)
 async def test_a_cleanup_runs_to_its_end(server: Local, base: str):
-    begun = await server.ask("POST", f"{base}/cleanup")
+    started = await server.ask("POST", f"{base}/cleanup")
 
-    assert begun.status == 202
-    [(name, operation)] = begun.json.items()
+    assert started.status == 202
+    [(name, operation)] = started.json.items()
     assert (name, operation["cleanupType"], operation["status"]) == (
         "data", CLEANUPS[base], "running",
     )  # fmt: skip
@@ -369,9 +375,9 @@ async def test_a_cleanup_runs_to_its_end(server: Local, base: str):
         assert got.status == 200
         return got.json if got.json["status"] != "running" else None
 
-    told = await until(ended)
-    assert (told["status"], told["itemsDeleted"]) == ("completed", 0)
-    assert told["endedAt"] >= told["startedAt"]
+    result = await until(ended)
+    assert (result["status"], result["itemsDeleted"]) == ("completed", 0)
+    assert result["endedAt"] >= result["startedAt"]
     others = [other for other in CLEANUPS if other != base]
     for other in others:
         assert (await server.get(f"{other}/cleanup/{operation['id']}")).status == 404
@@ -386,14 +392,14 @@ async def test_cleanup_requires_admin_access_to_everything(server: Local):
 # Instances
 
 
-async def recorded(server: Local, sample: str, *, stack: str = "web", operation: str) -> str:
+async def record_run(server: Local, sample: str, *, stack: str = "web", operation: str) -> str:
     """A recorded run; the id of its deployment."""
     deployment = await server.open(stack, operation=operation)
     run = TerraformRun(deployment_id=deployment["id"])
     events = [
         event
-        for told in (SAMPLES / sample).read_bytes().splitlines()
-        for event in run.feed(told, now=now())
+        for result in (SAMPLES / sample).read_bytes().splitlines()
+        for event in run.feed(result, now=now())
     ]
     events += run.close(now=now(), exit_code=None)
     stored = await server.store.catalogue.deployment(deployment["id"])
@@ -408,7 +414,7 @@ def _fields(event: Any) -> dict[str, Any]:
 
 
 async def test_a_recorded_run_is_an_instance(server: Local):
-    await recorded(server, "02-apply-create.jsonl", operation="apply")
+    await record_run(server, "02-apply-create.jsonl", operation="apply")
 
     state = (await server.get(f"{INSTANCES}/web")).json
 
@@ -424,9 +430,9 @@ async def test_a_recorded_run_is_an_instance(server: Local):
 
 
 async def test_a_destroyed_instance_has_no_resources_and_no_exports(server: Local):
-    await recorded(server, "02-apply-create.jsonl", operation="apply")
+    await record_run(server, "02-apply-create.jsonl", operation="apply")
     before = (await server.get(f"{INSTANCES}/web/exports")).json
-    await recorded(server, "10-destroy.jsonl", operation="destroy")
+    await record_run(server, "10-destroy.jsonl", operation="destroy")
 
     state = (await server.get(f"{INSTANCES}/web")).json
 
@@ -438,21 +444,23 @@ async def test_a_destroyed_instance_has_no_resources_and_no_exports(server: Loca
 def _outputs() -> dict[str, Any]:
     """The exports, from the sample itself."""
     for line in (SAMPLES / "02-apply-create.jsonl").read_bytes().splitlines():
-        told = json.loads(line)
-        if told["type"] == "outputs" and all("action" not in o for o in told["outputs"].values()):
+        result = json.loads(line)
+        if result["type"] == "outputs" and all(
+            "action" not in o for o in result["outputs"].values()
+        ):
             return {
                 name: {
                     "value": None if output["sensitive"] else output["value"],
                     "type": "string",
                     "field": f"outputs.{name}",
                 }
-                for name, output in told["outputs"].items()
+                for name, output in result["outputs"].items()
             }
     return {}
 
 
 async def test_an_instance_has_the_resources_of_a_failed_run(server: Local):
-    await recorded(server, "05-apply-provisioner-failure.jsonl", operation="apply")
+    await record_run(server, "05-apply-provisioner-failure.jsonl", operation="apply")
 
     state = (await server.get(f"{INSTANCES}/web")).json
 
@@ -464,16 +472,16 @@ async def test_an_instance_has_the_resources_of_a_failed_run(server: Local):
 
 async def test_instances_are_listed(server: Local):
     await server.store.log.append([stack_created("api", id="api")])
-    await recorded(server, "02-apply-create.jsonl", stack="web", operation="apply")
+    await record_run(server, "02-apply-create.jsonl", stack="web", operation="apply")
     await server.open("webshop", operation="apply")
 
-    told = (await server.get(INSTANCES)).json
+    result = (await server.get(INSTANCES)).json
 
-    assert told["totalCount"] == 3
-    assert {each["name"]: each["status"] for each in told["instances"]} == {
+    assert result["totalCount"] == 3
+    assert {each["name"]: each["status"] for each in result["instances"]} == {
         "api": 19, "web": 2, "webshop": 1,
     }  # fmt: skip
-    deployed = {each["name"]: each.get("lastDeployedTimestamp") for each in told["instances"]}
+    deployed = {each["name"]: each.get("lastDeployedTimestamp") for each in result["instances"]}
     assert type(deployed.pop("web")) is int
     assert deployed == {"api": None, "webshop": None}
 
@@ -495,9 +503,9 @@ async def test_a_list_can_be_searched_and_paged(
     for name in ("a-web", "b", "c-web"):
         await server.store.log.append([stack_created(name, id=name)])
 
-    told = (await server.get(f"{INSTANCES}?{query}")).json
+    result = (await server.get(f"{INSTANCES}?{query}")).json
 
-    assert ([each["name"] for each in told["instances"]], told["totalCount"]) == (names, total)
+    assert ([each["name"] for each in result["instances"]], result["totalCount"]) == (names, total)
 
 
 async def test_only_visible_stacks_are_instances(server: Local):
@@ -506,9 +514,9 @@ async def test_only_visible_stacks_are_instances(server: Local):
     )
     headers = await key_headers(server.store, "read:project/acme", header="Bluelink-Api-Key")
 
-    told = (await server.get(INSTANCES, headers=headers)).json
+    result = (await server.get(INSTANCES, headers=headers)).json
 
-    assert [each["name"] for each in told["instances"]] == ["web"]
+    assert [each["name"] for each in result["instances"]] == ["web"]
     assert (await server.get(f"{INSTANCES}/x", headers=headers)).status == 404
 
 
@@ -521,9 +529,9 @@ async def test_a_stack_is_visible_through_any_of_its_scopes(server: Local):
         await server.store.log.append([new_event("deployment.started", scopes=scopes)])
     headers = await key_headers(server.store, "read:team/web", header="Bluelink-Api-Key")
 
-    told = (await server.get(INSTANCES, headers=headers)).json
+    result = (await server.get(INSTANCES, headers=headers)).json
 
-    assert [(each["name"], each["status"]) for each in told["instances"]] == [("web", 1)]
+    assert [(each["name"], each["status"]) for each in result["instances"]] == [("web", 1)]
     assert (await server.get(f"{INSTANCES}/web", headers=headers)).json["version"] == 1
 
 
@@ -552,7 +560,7 @@ async def test_a_change_set_has_the_recorded_state_of_its_resources(server: Loca
     (tmp_path / "plan.json").write_text(json.dumps(_replaced()))
     await server.store.log.append([stack_created("web")])
     await server.store.log.append([_of_resource("started", 10), _of_resource("completed", 14)])
-    id = (await staged(server, asked(tmp_path, instanceName="web")))["id"]
+    id = (await staged(server, stage_request(tmp_path, instanceName="web")))["id"]
     await server.store.log.append([_of_resource("failed", 90, groups=("ops",))])
 
     whole = (await server.get(f"{CHANGES}/{id}")).json
@@ -575,18 +583,18 @@ async def test_recorded_state_from_hidden_events_is_left_out(server: Local, tmp_
     (tmp_path / "plan.json").write_text(json.dumps(_replaced()))
     await server.store.log.append([stack_created("web")])
     await server.store.log.append([_of_resource("completed", 14, groups=("ops",), elapsed=SECOND)])
-    id = (await staged(server, asked(tmp_path, instanceName="web")))["id"]
+    id = (await staged(server, stage_request(tmp_path, instanceName="web")))["id"]
     headers = await key_headers(server.store, "read:project/acme", header="Bluelink-Api-Key")
 
     for path in (f"{CHANGES}/{id}", f"{CHANGES}/{id}/stream"):
-        answer = await server.get(path, headers=headers)
-        assert b'"specData":{"id":"i-1","size":1}' in answer.body
-        assert b"lastDeployedTimestamp" not in answer.body
-        assert b"durations" not in answer.body
+        response = await server.get(path, headers=headers)
+        assert b'"specData":{"id":"i-1","size":1}' in response.body
+        assert b"lastDeployedTimestamp" not in response.body
+        assert b"durations" not in response.body
 
 
 async def test_a_stack_deleted_meanwhile_has_no_instance(server: Local):
-    await recorded(server, "02-apply-create.jsonl", operation="apply")
+    await record_run(server, "02-apply-create.jsonl", operation="apply")
     events = EventService(server.store.log, server.hub, followers=OpenStreams(most=1))
     service = DeploymentService(events, server.store.catalogue, clock=now)
     [stack] = await service.stacks(ANONYMOUS)
@@ -596,7 +604,7 @@ async def test_a_stack_deleted_meanwhile_has_no_instance(server: Local):
 
 
 async def test_a_hidden_change_set_is_not_found(server: Local, tmp_path: Path):
-    whole = await staged(server, asked(tmp_path))
+    whole = await staged(server, stage_request(tmp_path))
     headers = await key_headers(server.store, "read:project/other", header="Bluelink-Api-Key")
 
     for path in (f"{CHANGES}/{whole['id']}", f"{CHANGES}/{whole['id']}/stream"):
@@ -633,10 +641,10 @@ async def test_substitutions_are_escaped_in_every_response(server: Local):
     await server.store.log.append([stack_created("${x}")])
 
     for path in (f"{CHANGES}/{stored.id}", INSTANCES, f"{INSTANCES}/stack-1"):
-        answer = await server.get(path)
-        assert answer.status == 200
-        assert b"${" not in answer.body
-        assert b"\\u0024{" in answer.body
+        response = await server.get(path)
+        assert response.status == 200
+        assert b"${" not in response.body
+        assert b"\\u0024{" in response.body
 
 
 async def test_too_many_streams_are_throttled(store: Store):
@@ -645,17 +653,17 @@ async def test_too_many_streams_are_throttled(store: Store):
         path = f"{INSTANCES}/web/stream"
         async with server.http.get(path, timeout=aiohttp.ClientTimeout(total=None)) as first:
             assert first.status == 200
-            answer = await server.get(path)
+            response = await server.get(path)
 
-    assert answer.status == 429
-    assert int(answer.headers["retry-after"]) >= 1
-    assert list(answer.json) == ["message"]
+    assert response.status == 429
+    assert int(response.headers["retry-after"]) >= 1
+    assert list(response.json) == ["message"]
 
 
 async def test_the_actor_is_the_principal(server: Local, tmp_path: Path):
     headers = await key_headers(server.store, "admin:/", name="ann", header="Bluelink-Api-Key")
 
-    answer = await posted(server, asked(tmp_path), headers=headers)
+    response = await post_changeset(server, stage_request(tmp_path), headers=headers)
 
-    stored = await server.store.changesets.get(answer.json["data"]["id"])
+    stored = await server.store.changesets.get(response.json["data"]["id"])
     assert stored.actor == "ann"

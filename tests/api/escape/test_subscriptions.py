@@ -47,64 +47,64 @@ async def put(server: Local, body: object, project: str = "acme", **how: Any) ->
     return await server.ask("PUT", f"{ROOT}/{project}/", data=data, **how)
 
 
-async def has_put(server: Local, body: object, project: str = "acme", **how: Any) -> None:
-    answer = await put(server, body, project, **how)
-    assert (answer.status, answer.body) == (200, b"{}\n"), answer
+async def put_all(server: Local, body: object, project: str = "acme", **how: Any) -> None:
+    response = await put(server, body, project, **how)
+    assert (response.status, response.body) == (200, b"{}\n"), response
 
 
-async def got(server: Local, project: str = "acme", **how: Any) -> Any:
-    answer = await server.get(f"{ROOT}/{project}/", **how)
-    assert answer.status == 200, answer
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.body.endswith(b"}\n")
-    return answer.json
+async def get_all(server: Local, project: str = "acme", **how: Any) -> Any:
+    response = await server.get(f"{ROOT}/{project}/", **how)
+    assert response.status == 200, response
+    assert response.headers["content-type"] == "application/json"
+    assert response.body.endswith(b"}\n")
+    return response.json
 
 
-async def kept(store: Store) -> dict[str, Subscription]:
+async def stored_subscriptions(store: Store) -> dict[str, Subscription]:
     return {each.name: each for each in await store.subscriptions.list()}
 
 
-# What is put
+# Replacing subscriptions
 
 
 async def test_a_put_replaces_all_subscriptions(server: Local):
-    await has_put(server, {"s1": HOOK, "s2": CHAT | {"id": "s2"}})
-    first = await got(server)
-    await has_put(server, {"s3": HOOK})
-    second = await got(server)
-    await has_put(server, {})
+    await put_all(server, {"s1": HOOK, "s2": CHAT | {"id": "s2"}})
+    first = await get_all(server)
+    await put_all(server, {"s3": HOOK})
+    second = await get_all(server)
+    await put_all(server, {})
 
     assert first == {"s1": HOOK | {"id": "s1"}, "s2": CHAT | {"id": "s2"}}
     assert second == {"s3": HOOK | {"id": "s3"}}
-    assert await got(server) == {}
+    assert await get_all(server) == {}
 
 
 async def test_an_array_is_accepted_and_gets_ids(server: Local):
-    await has_put(server, [HOOK, CHAT | {"id": "s2"}, CHAT | {"id": ["s3"]}, HOOK | {"id": None}])
+    await put_all(server, [HOOK, CHAT | {"id": "s2"}, CHAT | {"id": ["s3"]}, HOOK | {"id": None}])
 
-    found = await got(server)
+    found = await get_all(server)
 
     assert {"s2", "s3"} < found.keys()
     assert len(found) == 4
     assert all(each["id"] == id for id, each in found.items())
-    await has_put(server, list(found.values()))
-    assert await got(server) == found
+    await put_all(server, list(found.values()))
+    assert await get_all(server) == found
 
 
 async def test_each_project_has_its_own_subscriptions(server: Local):
-    await has_put(server, {"s1": HOOK}, "acme")
-    await has_put(server, {"s1": CHAT}, "other")
-    await has_put(server, {}, "acme")
+    await put_all(server, {"s1": HOOK}, "acme")
+    await put_all(server, {"s1": CHAT}, "other")
+    await put_all(server, {}, "acme")
 
-    assert await got(server, "acme") == {}
-    assert list(await got(server, "other")) == ["s1"]
-    assert await got(server, "unknown") == {}
+    assert await get_all(server, "acme") == {}
+    assert list(await get_all(server, "other")) == ["s1"]
+    assert await get_all(server, "unknown") == {}
 
 
 async def test_they_are_ordinary_subscriptions(server: Local, store: Store):
     await server.append([{"type": "x", "source": "t", "scopes": "project/acme"}])
 
-    await has_put(server, {"s1": HOOK, "s2": CHAT})
+    await put_all(server, {"s1": HOOK, "s2": CHAT})
 
     [hook, chat] = (await server.get("/log/v1/subscriptions")).json["subscriptions"]
     assert [hook["name"], hook["kind"], chat["kind"]] == ["s1", "webhook", "slack"]
@@ -112,31 +112,31 @@ async def test_they_are_ordinary_subscriptions(server: Local, store: Store):
     assert hook["scopes"] == ["inventory/acme", "state/acme"]
     assert hook["filter"] == {"type": list(VISIBLE.all_of[0].values)}
     assert (hook["target"], hook["secrets"]) == ("https://hooks.example.com/…", [])
-    assert (await kept(store))["s1"].collection == "escape:acme"
+    assert (await stored_subscriptions(store))["s1"].collection == "escape:acme"
 
 
 async def test_a_member_of_a_group_cannot_be_renamed_alone(server: Local, store: Store):
-    await has_put(server, {"s1": HOOK})
-    one = f"/log/v1/subscriptions/{(await kept(store))['s1'].id}"
+    await put_all(server, {"s1": HOOK})
+    one = f"/log/v1/subscriptions/{(await stored_subscriptions(store))['s1'].id}"
 
     renamed = await server.ask("PATCH", one, json={"name": "s2"})
     reordered = await server.ask("PATCH", one, json={"name": "s1", "order": "per_deployment"})
 
     assert (renamed.status, reordered.status) == (409, 200)
-    assert list(await got(server)) == ["s1"]
+    assert list(await get_all(server)) == ["s1"]
 
 
 async def test_an_unchanged_subscription_keeps_its_state(server: Local, store: Store):
     owner = await key_headers(store, "admin:state/acme", name="owner", header="X-Escape-Token")
     other = await key_headers(store, "admin:state/acme", name="other", header="X-Escape-Token")
-    await has_put(server, {"s1": HOOK, "s2": HOOK, "s3": HOOK}, headers=owner)
-    before = await kept(store)
+    await put_all(server, {"s1": HOOK, "s2": HOOK, "s3": HOOK}, headers=owner)
+    before = await stored_subscriptions(store)
 
     changed = HOOK | {"url": "https://other.example/"}
     spelled = HOOK | {"url": "https://HOOKS.example.com/very-secret", "slack_icon": ""}
-    await has_put(server, {"s1": spelled, "s2": changed, "s4": CHAT}, headers=other)
+    await put_all(server, {"s1": spelled, "s2": changed, "s4": CHAT}, headers=other)
 
-    after = await kept(store)
+    after = await stored_subscriptions(store)
     assert after.keys() == {"s1", "s2", "s4"}
     assert after["s1"] == before["s1"]
     assert [after[name].owner.name for name in ("s1", "s2", "s4")] == ["owner", "other", "other"]
@@ -145,21 +145,21 @@ async def test_an_unchanged_subscription_keeps_its_state(server: Local, store: S
 
 
 async def test_a_subscription_without_an_id_is_matched_by_its_content(server: Local, store: Store):
-    await has_put(server, [HOOK, CHAT])
-    before = await kept(store)
+    await put_all(server, [HOOK, CHAT])
+    before = await stored_subscriptions(store)
 
-    await has_put(server, [CHAT, HOOK, HOOK])
+    await put_all(server, [CHAT, HOOK, HOOK])
 
-    after = await kept(store)
+    after = await stored_subscriptions(store)
     assert before.items() <= after.items()
     assert len(after) == 3
 
 
 @pytest.mark.parametrize("type", ["slack", "SLACK", "Slack"])
 async def test_a_type_is_case_insensitive(server: Local, type: str):
-    await has_put(server, {"s1": CHAT | {"type": type}})
+    await put_all(server, {"s1": CHAT | {"type": type}})
 
-    assert (await got(server))["s1"]["type"] == "slack"
+    assert (await get_all(server))["s1"]["type"] == "slack"
 
 
 INVALID: list[tuple[object, str | None]] = [
@@ -191,15 +191,15 @@ INVALID: list[tuple[object, str | None]] = [
 async def test_an_invalid_put_has_a_message_and_changes_nothing(
     server: Local, body: object, text: str | None
 ):
-    await has_put(server, {"s1": CHAT})
+    await put_all(server, {"s1": CHAT})
 
-    answer = await put(server, body)
+    response = await put(server, body)
 
-    assert answer.status == 400
-    assert answer.headers["content-type"].startswith("text/plain")
-    assert text is None or answer.body.decode() == text
-    assert b"very-secret" not in answer.body
-    assert await got(server) == {"s1": CHAT | {"id": "s1"}}
+    assert response.status == 400
+    assert response.headers["content-type"].startswith("text/plain")
+    assert text is None or response.body.decode() == text
+    assert b"very-secret" not in response.body
+    assert await get_all(server) == {"s1": CHAT | {"id": "s1"}}
 
 
 def test_only_slack_has_an_icon_and_a_name():
@@ -214,7 +214,7 @@ def test_only_slack_has_an_icon_and_a_name():
     ]  # fmt: skip
 
 
-# Who may
+# Access
 
 
 @pytest.mark.parametrize(
@@ -237,24 +237,24 @@ def test_only_slack_has_an_icon_and_a_name():
 async def test_access_to_subscriptions_follows_from_access_to_the_project(
     server: Local, store: Store, grants: list[str], read: int, written: int
 ):
-    who = await key_headers(store, *grants, name="who", header="X-Escape-Token")
+    headers = await key_headers(store, *grants, name="who", header="X-Escape-Token")
 
-    answers = [
-        await server.get(f"{ROOT}/acme/", headers=who),
-        await put(server, {"s1": HOOK}, headers=who),
+    responses = [
+        await server.get(f"{ROOT}/acme/", headers=headers),
+        await put(server, {"s1": HOOK}, headers=headers),
     ]
 
-    assert [answer.status for answer in answers] == [read, written]
-    assert all(answer.body == b"" for answer in answers if answer.status == 403)
+    assert [response.status for response in responses] == [read, written]
+    assert all(response.body == b"" for response in responses if response.status == 403)
 
 
 async def test_read_access_reveals_no_secret(server: Local, store: Store):
     reader = await key_headers(store, "read:state/acme", name="reader", header="X-Escape-Token")
     writer = await key_headers(store, "admin:state/acme", name="writer", header="X-Escape-Token")
-    await has_put(server, {"s1": HOOK, "s2": CHAT}, headers=writer)
+    await put_all(server, {"s1": HOOK, "s2": CHAT}, headers=writer)
 
-    assert (await got(server, headers=writer))["s1"]["url"] == HOOK["url"]
-    seen = await got(server, headers=reader)
+    assert (await get_all(server, headers=writer))["s1"]["url"] == HOOK["url"]
+    seen = await get_all(server, headers=reader)
     assert seen["s1"]["url"] == "https://hooks.example.com/…"
     assert seen["s2"]["url"] == "https://chat.example.com/…"
 
@@ -263,10 +263,10 @@ async def test_read_access_reveals_no_secret(server: Local, store: Store):
 async def test_an_impossible_project_has_no_subscriptions(
     server: Local, store: Store, project: str
 ):
-    who = await key_headers(store, name="who", header="X-Escape-Token")
+    headers = await key_headers(store, name="who", header="X-Escape-Token")
 
-    assert await got(server, project, headers=who) == {}
-    assert (await put(server, {}, project, headers=who)).status == 400
+    assert await get_all(server, project, headers=headers) == {}
+    assert (await put(server, {}, project, headers=headers)).status == 400
 
 
 async def test_missing_credentials_and_unknown_methods_have_an_empty_body(
@@ -285,22 +285,22 @@ async def test_missing_credentials_and_unknown_methods_have_an_empty_body(
 
 async def test_without_an_encryption_key_a_put_is_refused(store: Store):
     async with running(store) as server:
-        answer = await put(server, {"s1": HOOK})
-        found = await got(server)
-        await has_put(server, {})
+        response = await put(server, {"s1": HOOK})
+        found = await get_all(server)
+        await put_all(server, {})
 
-    assert answer.status == 409
-    assert b"secret_key_file" in answer.body
+    assert response.status == 409
+    assert b"secret_key_file" in response.body
     assert found == {}
 
 
 async def test_the_path_is_the_same_without_its_last_slash(server: Local):
-    await has_put(server, {"s1": HOOK})
+    await put_all(server, {"s1": HOOK})
 
-    assert (await server.get(f"{ROOT}/acme")).json == await got(server)
+    assert (await server.get(f"{ROOT}/acme")).json == await get_all(server)
 
 
-# What is delivered
+# Deliveries
 
 
 async def test_a_receiver_gets_the_projects_events(store: Store, key_file: str):
@@ -309,22 +309,22 @@ async def test_a_receiver_gets_the_projects_events(store: Store, key_file: str):
         receiving() as receiver,
         running(store, secret_key_file=key_file, delivery_allowed_networks=networks) as server,
     ):
-        await has_put(server, {"s1": {"type": "webhook", "url": f"{receiver.url}/escape"}})
+        await put_all(server, {"s1": {"type": "webhook", "url": f"{receiver.url}/escape"}})
         for project in ("other", "acme"):
             created = {
                 "type": "CREATE_STATE_ENVIRONMENT", "state_project": project,
                 "state_environment": "ci", "allowed_groups": ["*"], "username": "ann",
             }  # fmt: skip
-            answer = await server.ask("POST", "/internal/create-event", json=created)
-            assert answer.status == 200
+            response = await server.ask("POST", "/internal/create-event", json=created)
+            assert response.status == 200
         await server.until(lambda: receiver.requests)
-        [shown, _] = (await server.get("/api/v1/events/query/")).json
+        [visible, _] = (await server.get("/api/v1/events/query/")).json
 
     [(head, body)] = receiver.requests
     assert head.startswith(b"POST /escape ")
     assert b"application/json" in head
     assert json.loads(body) == {
-        name: value for name, value in shown.items() if not name.startswith("allowed_")
+        name: value for name, value in visible.items() if not name.startswith("allowed_")
     }
 
 
@@ -334,13 +334,13 @@ async def test_a_channel_gets_events_under_escapekits_names(store: Store, key_fi
         running(store, secret_key_file=key_file, delivery_allowed_networks="127.0.0.0/8") as server,
     ):
         chat = {"type": "slack", "url": slack.webhook_url, "slack_username": "Escape"}
-        await has_put(server, {"s1": chat})
+        await put_all(server, {"s1": chat})
         created = {
             "type": "CREATE_STATE_ENVIRONMENT", "state_project": "acme", "state_environment": "ci",
             "username": "ann",
         }  # fmt: skip
-        answer = await server.ask("POST", "/internal/create-event", json=created)
-        assert answer.status == 200
+        response = await server.ask("POST", "/internal/create-event", json=created)
+        assert response.status == 200
         await server.until(lambda: slack.roots)
         [member] = (await server.get("/log/v1/subscriptions")).json["subscriptions"]
         tested = await server.post(

@@ -1,4 +1,4 @@
-"""Escape's wire: which events a query asks for, how they look, and what may be posted."""
+"""Escape's wire format: queries, rendered events, and posted events."""
 
 import json
 from contextlib import suppress
@@ -109,9 +109,9 @@ def test_only_valid_names_of_state_are_a_scope(names: tuple[str, ...], is_one: b
 
 
 def page(query: str) -> tuple[int | None, int]:
-    asked = parse_query(ROOT, Parameters(query), page_size=50)
-    assert asked is not None
-    return asked.before, asked.limit
+    request = parse_query(ROOT, Parameters(query), page_size=50)
+    assert request is not None
+    return request.before, request.limit
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_a_deployment_must_be_named(query: str):
 # Events out
 
 
-def shown(**fields: object) -> Any:
+def rendered(**fields: object) -> Any:
     fields.setdefault("type", "inventory.project.created")
-    [told] = json.loads(render_events([event(**fields)]))  # type: ignore[arg-type]
-    return told
+    [result] = json.loads(render_events([event(**fields)]))  # type: ignore[arg-type]
+    return result
 
 
 def test_the_published_events_are_rendered_exactly():
@@ -194,21 +194,21 @@ def test_no_events_are_an_empty_array():
 def test_fields_are_derived_from_the_scopes():
     scopes = ("project/acme", "inventory/p1/app/1.0", "state/sp/ci/a%2Fb%20c")
 
-    told = shown(scopes=scopes, type="state.deployment.updated")
+    result = rendered(scopes=scopes, type="state.deployment.updated")
 
-    assert told["inventory_project"] == told["inventory_namespace"] == "p1"
-    assert (told["inventory_application"], told["inventory_version"]) == ("app", "1.0")
-    assert (told["state_project"], told["state_environment"]) == ("sp", "ci")
-    assert told["state_deployment"] == "a/b c"
+    assert result["inventory_project"] == result["inventory_namespace"] == "p1"
+    assert (result["inventory_application"], result["inventory_version"]) == ("app", "1.0")
+    assert (result["state_project"], result["state_environment"]) == ("sp", "ci")
+    assert result["state_deployment"] == "a/b c"
 
 
 @pytest.mark.parametrize("data", [None, {}, [], [1], "{}", 1, True])
 def test_data_without_members_is_left_out(data: object):
-    assert "data" not in shown(data=data)
+    assert "data" not in rendered(data=data)
 
 
 def test_data_is_returned_as_sent():
-    assert shown(data={"n": 1.50, "big": 1 << 62})["data"] == {"n": 1.5, "big": 1 << 62}
+    assert rendered(data={"n": 1.50, "big": 1 << 62})["data"] == {"n": 1.5, "big": 1 << 62}
 
 
 # Events in
@@ -216,9 +216,9 @@ def test_data_is_returned_as_sent():
 
 def parse(body: Any, groups: tuple[str, ...] = ("*",)) -> NewEvent:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    made = parse_new_event(text, now=NOW, upload_groups=groups)
-    check_event(made)
-    return made
+    created = parse_new_event(text, now=NOW, upload_groups=groups)
+    check_event(created)
+    return created
 
 
 MINIMAL: dict[str, dict[str, object]] = {
@@ -228,7 +228,7 @@ MINIMAL: dict[str, dict[str, object]] = {
 
 
 def minimal(type: str) -> dict[str, object]:
-    """What an event of the type must have."""
+    """The required fields of an event of the type."""
     inventory = type.startswith(("NEW_INV", "UPLOAD_INV")) or "INVENTORY" in type
     other = type.startswith(("USER_", "TEAM_"))
     fields = {} if other else MINIMAL["inventory" if inventory else "state"]
@@ -237,10 +237,10 @@ def minimal(type: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("type", EVENT_TYPES)
 def test_every_type_is_accepted_and_returned(type: str):
-    made = parse(minimal(type))
+    created = parse(minimal(type))
 
-    told = shown(type=made.type, scopes=made.scopes)
-    assert {name: told[name] for name in minimal(type)} == minimal(type)
+    result = rendered(type=created.type, scopes=created.scopes)
+    assert {name: result[name] for name in minimal(type)} == minimal(type)
 
 
 def test_all_published_types_exist_and_the_misprinted_one():
@@ -310,11 +310,11 @@ def test_groups_and_roles_are_aliases(sent: dict[str, object], groups: Any):
 
 
 def test_an_event_stores_only_its_actor_and_data():
-    made = parse(CREATED | {"username": "ann", "data": {"a": [1.50]}, "id": "7", "unknown": {}})
+    created = parse(CREATED | {"username": "ann", "data": {"a": [1.50]}, "id": "7", "unknown": {}})
 
-    assert (made.actor, made.source) == ("ann", "escape")
-    assert bytes(made.data or b"") == b'{"a":[1.5]}'
-    assert made.producer_id is None
+    assert (created.actor, created.source) == ("ann", "escape")
+    assert bytes(created.data or b"") == b'{"a":[1.5]}'
+    assert created.producer_id is None
 
 
 def test_data_is_stored_on_one_line_with_exact_digits():
@@ -386,12 +386,12 @@ UPLOAD = (
 
 
 def test_an_upload_becomes_an_event():
-    made = parse(UPLOAD, groups=("devs", "ops"))
+    created = parse(UPLOAD, groups=("devs", "ops"))
 
-    assert made.type == "inventory.release.uploaded"
-    assert made.scopes == ("inventory/test/my-app/1.0",)
-    assert (made.groups, made.actor, made.time) == (("devs", "ops"), None, NOW)
-    assert json.loads(bytes(made.data or b"")) == {
+    assert created.type == "inventory.release.uploaded"
+    assert created.scopes == ("inventory/test/my-app/1.0",)
+    assert (created.groups, created.actor, created.time) == (("devs", "ops"), None, NOW)
+    assert json.loads(bytes(created.data or b"")) == {
         "downstream_hooks": [{"url": "http://x"}],
         "project_hooks": {"events": {"url": "http://y"}},
         "release": "test/my-app-v1.0",
@@ -445,10 +445,10 @@ KEYS = st.sampled_from(
 def test_odd_fields_are_bad_input_at_worst(type: str | None, fields: dict[str, Any]):
     body = {**fields, **({"type": type} if type is not None else {})}
     try:
-        made = parse(body)
+        created = parse(body)
     except InvalidInput:
         return
-    assert json.loads(render_events([event(type=made.type, scopes=made.scopes)]))
+    assert json.loads(render_events([event(type=created.type, scopes=created.scopes)]))
 
 
 @given(st.binary() | st.text().map(str.encode))

@@ -1,4 +1,4 @@
-"""Frames: what is remembered of them, and in which pieces they are sent."""
+"""Frames: how they are cached, and in which pieces they are sent."""
 
 from deploylog.api.http.event_stream import HEADERS, FrameCache, Frames, TerminatedFrames
 from deploylog.events.event import Event

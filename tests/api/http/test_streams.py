@@ -26,7 +26,7 @@ from support.servers import (
 from support.waiting import PATIENCE, until
 
 
-async def logged(store: Store) -> list[str]:
+async def all_ids(store: Store) -> list[str]:
     """The ids of everything in the log, oldest first."""
     found: list[str] = []
     after: int | None = 0
@@ -51,7 +51,7 @@ async def test_history_continues_into_live_events_during_writes(server: Local):
         seen = await stream.take(1900)
     await writing
 
-    assert seen == await logged(server.store)
+    assert seen == await all_ids(server.store)
 
 
 async def test_readers_that_start_at_any_time_see_the_same_events(server: Local):
@@ -67,7 +67,7 @@ async def test_readers_that_start_at_any_time_see_the_same_events(server: Local)
     readers = [asyncio.create_task(read(head)) for head in range(0, 300, 15)]
     await write()
 
-    everything = await logged(server.store)
+    everything = await all_ids(server.store)
     for reader in readers:
         assert await reader == everything
 
@@ -109,7 +109,7 @@ async def test_a_reader_that_is_disconnected_repeatedly_misses_nothing(server: L
             seen += await stream.take(min(chance.randint(1, 40), 600 - len(seen)))
     await writing
 
-    assert seen == await logged(server.store)
+    assert seen == await all_ids(server.store)
 
 
 async def test_the_header_wins_over_the_parameter(server: Local):
@@ -143,9 +143,9 @@ async def test_from_a_time_streams_events_recorded_since(server: Local):
         assert await stream.take(1) == later
 
 
-def now_of(shown: dict[str, str]) -> int:
+def now_of(expected: dict[str, str]) -> int:
     """The Unix milliseconds of an event's id."""
-    return int(shown["id"].replace("-", "")[:12], 16) + 1
+    return int(expected["id"].replace("-", "")[:12], 16) + 1
 
 
 async def test_from_long_ago_streams_all_events(server: Local):
@@ -160,10 +160,10 @@ async def test_from_long_ago_streams_all_events(server: Local):
     "query", ["from=yesterday", "scope=a//b", "since=x", "limit=3", "type=a&x"]
 )
 async def test_a_stream_with_a_bad_parameter_is_refused(server: Local, query: str):
-    answer = await server.get(f"{STREAM}?{query}")
+    response = await server.get(f"{STREAM}?{query}")
 
-    assert answer.status == 400
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert response.status == 400
+    assert response.headers["content-type"] == "application/problem+json"
     assert server.hub.readers == 0
 
 
@@ -180,13 +180,13 @@ async def test_the_bytes_of_a_frame_are_as_documented(server: Local):
     assert stream.response.headers["Cache-Control"] == "no-store"
     assert opening is not None
     assert opening.raw == b"retry: 1000\n"
-    [shown] = (await server.get(EVENTS)).json["events"]
+    [visible] = (await server.get(EVENTS)).json["events"]
     assert frame is not None
     id_line, event_line, data_line, *end = frame.raw.split(b"\n")
-    assert id_line == f"id: {shown['id']}".encode()
+    assert id_line == f"id: {visible['id']}".encode()
     assert event_line == b"event: resource.create.started"
     assert data_line.startswith(b"data: {")
-    assert json.loads(data_line[6:]) == shown
+    assert json.loads(data_line[6:]) == visible
     assert end == [b"", b""]
 
 
@@ -226,7 +226,7 @@ async def test_an_initial_gap_is_in_the_first_block(server: Local):
     assert (first, second) == (b"retry: 1000\n", b"event: gap\n")
 
 
-# What is wanted
+# Selection
 
 
 async def test_only_events_that_match_filter_and_scope_are_sent(server: Local):
@@ -265,7 +265,7 @@ async def test_time_bounds_apply_to_a_stream(server: Local):
 
 async def test_a_pruned_cursor_causes_a_gap_and_then_the_rest(server: Local):
     old = await server.store.log.append(new_events(5))
-    kept = await _prune_all_but_new(server.store, 3)
+    stored = await _prune_all_but_new(server.store, 3)
 
     headers = {"Last-Event-ID": old[1].id}
     async with server.stream(headers=headers) as stream:
@@ -278,16 +278,16 @@ async def test_a_pruned_cursor_causes_a_gap_and_then_the_rest(server: Local):
         "oldest": str(old[-1].position + 1),
         "reason": "expired",
     }
-    assert rest == kept
-    assert stream.last_id == kept[-1]
+    assert rest == stored
+    assert stream.last_id == stored[-1]
 
 
 async def test_the_last_pruned_event_is_no_gap(server: Local):
     old = await server.store.log.append(new_events(5))
-    kept = await _prune_all_but_new(server.store, 3)
+    stored = await _prune_all_but_new(server.store, 3)
 
     async with server.stream(f"after={old[-1].id}") as stream:
-        assert await stream.take(3) == kept
+        assert await stream.take(3) == stored
 
 
 async def _prune_all_but_new(store: Store, number: int) -> list[str]:
@@ -327,9 +327,9 @@ async def test_events_pruned_while_a_reader_lags_cause_a_gap(server: Local):
     await server.store.log.append(new_events(3000, message="x" * 2000))
 
     async with slow_reader(server, "from=start") as slow:
-        kept = await _prune_all_but_new(server.store, 4)
+        stored = await _prune_all_but_new(server.store, 4)
         gaps, expected, last = [], 1, ""
-        while last != kept[-1]:
+        while last != stored[-1]:
             frame = await slow.next()
             if frame.event == "gap":
                 gaps.append(frame.data["reason"])
@@ -338,7 +338,7 @@ async def test_events_pruned_while_a_reader_lags_cause_a_gap(server: Local):
                 assert int(frame.data["position"]) == expected
                 expected, last = expected + 1, frame.data["id"]
 
-    # Forgetting goes in steps, so that a reader may run into the next one.
+    # Pruning proceeds in steps, so a reader may meet the next one.
     assert set(gaps) == {"expired"}
 
 
@@ -346,7 +346,7 @@ async def test_events_pruned_while_a_reader_lags_cause_a_gap(server: Local):
 
 
 class Slow:
-    """A reader of the bytes themselves, that reads none until it is asked to."""
+    """A reader of raw bytes that reads only on request."""
 
     def __init__(self, socket_: socket.socket) -> None:
         self._socket = socket_
@@ -383,7 +383,7 @@ class Slow:
 
 @asynccontextmanager
 async def slow_reader(server: Local, query: str) -> AsyncIterator[Slow]:
-    """A reader that has asked for a stream, and has taken nothing of it."""
+    """A reader that has opened a stream and read nothing."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)
@@ -402,7 +402,7 @@ async def slow_reader(server: Local, query: str) -> AsyncIterator[Slow]:
 
 @pytest.mark.parametrize("number", [300, 6000])
 async def test_a_stalled_reader_stays_connected_and_gets_all_events(server: Local, number: int):
-    """More events than its view keeps, and more bytes than any buffer holds."""
+    """More events than the ring holds, and more bytes than any buffer."""
     async with slow_reader(server, "from=start") as slow, server.stream("from=start") as fast:
         for _ in range(number // 300):
             await server.store.log.append(new_events(300, message="x" * 2000))
@@ -411,7 +411,7 @@ async def test_a_stalled_reader_stays_connected_and_gets_all_events(server: Loca
         assert server.hub.readers == 2
         seen = [(await slow.next()).id for _ in range(number)]
 
-    assert seen == quick == await logged(server.store)
+    assert seen == quick == await all_ids(server.store)
 
 
 async def test_a_stalled_reader_does_not_delay_others(server: Local):
@@ -444,11 +444,11 @@ async def test_two_hundred_readers_see_the_same_events_despite_reconnects(server
                 seen += await stream.take(many)
         return seen
 
-    answers = await asyncio.gather(write(), *(read(number) for number in range(200)))
+    responses = await asyncio.gather(write(), *(read(number) for number in range(200)))
 
-    everything = await logged(server.store)
+    everything = await all_ids(server.store)
     assert len(everything) == total
-    for seen in answers[1:]:
+    for seen in responses[1:]:
         assert seen == everything
 
 

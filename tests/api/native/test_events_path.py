@@ -1,4 +1,4 @@
-"""The path that a receiver reads what it missed at: it asks for what the subscription asks for."""
+"""The path at which a receiver reads missed events: equivalent to the subscription's filter."""
 
 from urllib.parse import urlsplit
 
@@ -28,13 +28,13 @@ def test_the_path_is_equivalent_to_the_filter(filter: Filter):
     parts = urlsplit(events_path(filter, event(5)))
 
     parameters = Parameters(parts.query)
-    asked = parse_filter(parameters, now=0)
+    request = parse_filter(parameters, now=0)
 
     assert parts.path == "/log/v1/events"
     assert parameters.one("order") == "oldest"
     assert parameters.one("before") == event(5).id
     parameters.done()
-    assert set(asked.scopes) == set(filter.scopes)
-    assert {c.field: (set(c.values), set(c.prefixes)) for c in asked.all_of} == {
+    assert set(request.scopes) == set(filter.scopes)
+    assert {c.field: (set(c.values), set(c.prefixes)) for c in request.all_of} == {
         c.field: (set(c.values), set(c.prefixes)) for c in filter.all_of
     }

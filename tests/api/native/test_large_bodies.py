@@ -1,4 +1,4 @@
-"""Large bodies: refused before they cost anything, or taken without holding up the others."""
+"""Large bodies: refused early, or accepted without delaying other requests."""
 
 import asyncio
 import gzip
@@ -68,40 +68,40 @@ async def test_a_document_is_smaller_than_a_batch(server: Local, case: str):
     method, path, headers = LIMITED[case]
     body = gzip.compress(b" " * (4 * 1024 * 1024))
 
-    answer = await server.ask(
+    response = await server.ask(
         method, path, data=body, headers={**headers, "Content-Encoding": "gzip"}
     )
 
-    assert 400 <= answer.status < 500
-    assert b"decompresses to more than" in answer.body or b"long" in answer.body.lower()
+    assert 400 <= response.status < 500
+    assert b"decompresses to more than" in response.body or b"long" in response.body.lower()
 
 
 async def test_the_number_of_form_fields_is_limited(server: Local):
     form = b"&".join(b"a=b" for _ in range(DOCUMENT_BYTES // 4 - 10))
 
-    answer = await server.post(form, "application/x-www-form-urlencoded", "/")
+    response = await server.post(form, "application/x-www-form-urlencoded", "/")
 
-    assert answer.status == 400
-    assert b"at most 1000 parameters" in answer.body
+    assert response.status == 400
+    assert b"at most 1000 parameters" in response.body
 
 
 async def test_a_body_decompresses_to_at_most_200_times_its_size(server: Local):
     body = gzip.compress(b" " * (16 * 1024 * 1024))
     assert 5_000 < len(body) < 20_000
 
-    answer = await server.post(body, LINES, headers={"Content-Encoding": "gzip"})
+    response = await server.post(body, LINES, headers={"Content-Encoding": "gzip"})
 
-    assert answer.status == 413
-    assert f"more than {200 * len(body)} bytes".encode() in answer.body
+    assert response.status == 413
+    assert f"more than {200 * len(body)} bytes".encode() in response.body
 
 
 async def test_a_small_body_with_a_high_ratio_is_accepted(server: Local):
     events = [line(message="again")] * 4_000
     packed = gzip.compress("\n".join(map(json.dumps, events)).encode())
 
-    answer = await server.post(packed, LINES, headers={"Content-Encoding": "gzip"})
+    response = await server.post(packed, LINES, headers={"Content-Encoding": "gzip"})
 
-    assert answer.status == 201
+    assert response.status == 201
 
 
 BOMBS = {
@@ -125,9 +125,9 @@ async def test_little_of_a_bomb_is_parsed(
         cloudevents, "_parse", lambda *given: (parsed.append(1), to_event(*given))[1]
     )
 
-    answer = await send(server, BOMBS[case], BATCH)
+    response = await send(server, BOMBS[case], BATCH)
 
-    assert answer.status in (400, 413), answer.body
+    assert response.status in (400, 413), response.body
     assert len(parsed) <= 5_000
 
 
@@ -135,10 +135,10 @@ async def test_little_of_a_bomb_is_parsed(
 async def test_one_event_is_limited_before_it_is_parsed(server: Local, type: str):
     large = json.dumps(event(data="a" * (MAX_EVENT_BYTES + STEP_BYTES)))
 
-    answer = await send(server, (f"[{large}]" if type == BATCH else large).encode(), type)
+    response = await send(server, (f"[{large}]" if type == BATCH else large).encode(), type)
 
-    assert answer.status in (400, 413)
-    assert b"longer than" in answer.body
+    assert response.status in (400, 413)
+    assert b"longer than" in response.body
 
 
 @pytest.mark.parametrize("type", [BATCH, LINES])
@@ -151,9 +151,9 @@ async def test_a_large_body_is_recorded_in_its_order(server: Local, type: str):
     body = "\n".join(texts) if type == LINES else f" [ {' , '.join(texts)} ] "
     assert len(body) > 2 * STEP_BYTES
 
-    answer = await server.post(body, type)
+    response = await server.post(body, type)
 
-    assert answer.status == 201
+    assert response.status == 201
     page = (await server.get(f"{EVENTS}?order=oldest&limit=1000")).json
     assert [each["producerid"] for each in page["events"]] == [str(n) for n in range(1_000)]
     assert page["events"][7]["data"] == {"a": [7, {}]}
@@ -165,9 +165,11 @@ async def test_a_large_body_names_its_invalid_event(server: Local, type: str):
     del events[1_233]["type"]
     texts = list(map(json.dumps, events))
 
-    answer = await server.post("\n".join(texts) if type == LINES else f"[{','.join(texts)}]", type)
+    response = await server.post(
+        "\n".join(texts) if type == LINES else f"[{','.join(texts)}]", type
+    )
 
-    assert (answer.status, answer.json["line"], answer.json["field"]) == (400, 1_234, "type")
+    assert (response.status, response.json["line"], response.json["field"]) == (400, 1_234, "type")
 
 
 DEFAULTS = Defaults(time=1, source="a", scopes=(parse_scope("project/acme"),))

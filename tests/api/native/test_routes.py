@@ -1,4 +1,4 @@
-"""The native API over HTTP, as ``docs/reference/native-api.md`` says it."""
+"""The native API over HTTP, as documented in ``docs/reference/native-api.md``."""
 
 import asyncio
 import gzip
@@ -42,12 +42,12 @@ async def recorded(server: Local) -> list[Any]:
 
 
 async def test_one_event_is_appended_in_structured_mode(server: Local):
-    answer = await server.post(event(id="a"), ONE)
+    response = await server.post(event(id="a"), ONE)
 
-    [kept] = await recorded(server)
-    assert answer.status == 201
-    assert answer.json == {"events": [{"id": kept.id, "position": str(kept.position)}]}
-    assert (kept.producer_id, kept.type, kept.source) == (
+    [stored] = await recorded(server)
+    assert response.status == 201
+    assert response.json == {"events": [{"id": stored.id, "position": str(stored.position)}]}
+    assert (stored.producer_id, stored.type, stored.source) == (
         "a",
         "resource.create.started",
         "terraform",
@@ -55,22 +55,22 @@ async def test_one_event_is_appended_in_structured_mode(server: Local):
 
 
 async def test_a_batch_is_appended_in_its_order(server: Local):
-    answer = await server.post([event(id=str(n)) for n in range(20)], BATCH)
+    response = await server.post([event(id=str(n)) for n in range(20)], BATCH)
 
-    kept = await recorded(server)
-    assert answer.status == 201
-    assert answer.ids == [e.id for e in kept]
-    assert [e.producer_id for e in kept] == [str(n) for n in range(20)]
+    stored = await recorded(server)
+    assert response.status == 201
+    assert response.ids == [e.id for e in stored]
+    assert [e.producer_id for e in stored] == [str(n) for n in range(20)]
 
 
 async def test_lines_need_neither_specversion_nor_id_and_may_be_blank(server: Local):
     body = f"{json.dumps(line(subject='a'))}\n\n   \n{json.dumps(line(subject='b'))}\n"
 
-    answer = await server.post(body, LINES)
+    response = await server.post(body, LINES)
 
-    kept = await recorded(server)
-    assert answer.ids == [e.id for e in kept]
-    assert [(e.subject, e.producer_id) for e in kept] == [("a", None), ("b", None)]
+    stored = await recorded(server)
+    assert response.ids == [e.id for e in stored]
+    assert [(e.subject, e.producer_id) for e in stored] == [("a", None), ("b", None)]
 
 
 async def test_an_event_is_appended_in_binary_mode(server: Local):
@@ -85,12 +85,12 @@ async def test_an_event_is_appended_in_binary_mode(server: Local):
         "ce-traceparent": "x",
     }
 
-    answer = await server.post(b'{"a":[1]}', "application/json", headers=headers)
+    response = await server.post(b'{"a":[1]}', "application/json", headers=headers)
 
-    [shown] = (await server.get(EVENTS)).json["events"]
-    assert answer.status == 201
-    assert shown["data"] == {"a": [1]}
-    assert (shown["subject"], shown["elapsedms"], shown["traceparent"]) == ("Grüße", 12, "x")
+    [visible] = (await server.get(EVENTS)).json["events"]
+    assert response.status == 201
+    assert visible["data"] == {"a": [1]}
+    assert (visible["subject"], visible["elapsedms"], visible["traceparent"]) == ("Grüße", 12, "x")
 
 
 async def test_text_in_binary_mode_is_returned_with_its_content_type(server: Local):
@@ -102,11 +102,11 @@ async def test_text_in_binary_mode_is_returned_with_its_content_type(server: Loc
         "ce-scopes": "p",
     }
 
-    answer = await server.post("grüß dich".encode(), "text/plain", headers=headers)
+    response = await server.post("grüß dich".encode(), "text/plain", headers=headers)
 
-    [shown] = (await server.get(EVENTS)).json["events"]
-    assert answer.status == 201
-    assert (shown["data"], shown["datacontenttype"]) == ("grüß dich", "text/plain")
+    [visible] = (await server.get(EVENTS)).json["events"]
+    assert response.status == 201
+    assert (visible["data"], visible["datacontenttype"]) == ("grüß dich", "text/plain")
 
 
 async def test_attributes_that_the_log_assigns_are_ignored_when_sent(server: Local):
@@ -114,9 +114,9 @@ async def test_attributes_that_the_log_assigns_are_ignored_when_sent(server: Loc
 
     await server.post(sent, ONE)
 
-    [shown] = (await server.get(EVENTS)).json["events"]
-    assert (shown["position"], shown["producerid"]) == ("1", "1")
-    assert shown["recordedtime"] > "2020"
+    [visible] = (await server.get(EVENTS)).json["events"]
+    assert (visible["position"], visible["producerid"]) == ("1", "1")
+    assert visible["recordedtime"] > "2020"
 
 
 async def test_every_documented_attribute_is_returned(server: Local):
@@ -140,13 +140,13 @@ async def test_every_documented_attribute_is_returned(server: Local):
 
     await server.post(sent, ONE)
 
-    [shown] = (await server.get(EVENTS)).json["events"]
+    [visible] = (await server.get(EVENTS)).json["events"]
     given_by_the_log = {"id", "producerid", "position", "recordedtime"}
-    assert {name: shown[name] for name in shown if name not in given_by_the_log} == {
+    assert {name: visible[name] for name in visible if name not in given_by_the_log} == {
         name: value for name, value in sent.items() if name != "id"
     }
-    assert shown["producerid"] == "1"
-    assert uuid.UUID(shown["id"]).version == 7
+    assert visible["producerid"] == "1"
+    assert uuid.UUID(visible["id"]).version == 7
 
 
 @pytest.mark.parametrize("value", ["text", "", 7, -1, True, False, "ünï"])
@@ -154,12 +154,12 @@ async def test_every_documented_attribute_is_returned(server: Local):
 async def test_an_unknown_attribute_is_stored_unchanged(server: Local, type: str, value: object):
     sent = event(traceparent=value)
 
-    answer = await server.post([sent] if type == BATCH else sent, type)
+    response = await server.post([sent] if type == BATCH else sent, type)
 
-    [shown] = (await server.get(EVENTS)).json["events"]
-    assert answer.status == 201
-    assert shown["traceparent"] == value
-    assert shown["traceparent"].__class__ is value.__class__
+    [visible] = (await server.get(EVENTS)).json["events"]
+    assert response.status == 201
+    assert visible["traceparent"] == value
+    assert visible["traceparent"].__class__ is value.__class__
 
 
 async def test_the_parameters_are_defaults_of_the_events(server: Local):
@@ -176,8 +176,8 @@ async def test_the_parameters_are_defaults_of_the_events(server: Local):
 async def test_an_event_without_a_time_has_its_arrival_time(server: Local):
     await server.append([line()])
 
-    [kept] = await recorded(server)
-    assert abs(kept.time - kept.recorded) < 10 * 10**9
+    [stored] = await recorded(server)
+    assert abs(stored.time - stored.recorded) < 10 * 10**9
 
 
 async def test_the_same_source_and_id_are_recorded_once(server: Local):
@@ -189,7 +189,7 @@ async def test_the_same_source_and_id_are_recorded_once(server: Local):
     assert len(await recorded(server)) == 1
 
 
-# What is not taken
+# Rejected requests
 
 
 @pytest.mark.parametrize(
@@ -222,37 +222,37 @@ async def test_an_invalid_event_is_named_and_nothing_is_recorded(
     events = [line(), line(), third, line()]
     body = json.dumps(events) if type == BATCH else "\n".join(map(json.dumps, events))
 
-    answer = await server.post(body, type)
+    response = await server.post(body, type)
 
-    assert_problem(answer, 400, "invalid-event", field)
-    assert (answer.json["line"], answer.json["field"]) == (3, field)
-    assert "line 3" in answer.json["detail"]
+    assert_problem(response, 400, "invalid-event", field)
+    assert (response.json["line"], response.json["field"]) == (3, field)
+    assert "line 3" in response.json["detail"]
     assert await recorded(server) == []
 
 
 async def test_the_line_number_counts_blank_lines(server: Local):
     body = f"{json.dumps(line())}\n\n\n{json.dumps({'source': 's', 'scopes': 'p'})}\n"
 
-    answer = await server.post(body, LINES)
+    response = await server.post(body, LINES)
 
-    assert_problem(answer, 400, "invalid-event", "type")
-    assert answer.json["line"] == 4
+    assert_problem(response, 400, "invalid-event", "type")
+    assert response.json["line"] == 4
 
 
 async def test_the_line_number_of_an_invalid_event_counts_blank_lines(server: Local):
     body = f"{json.dumps(line())}\n\n\n{json.dumps(line(type='two words'))}\n"
 
-    answer = await server.post(body, LINES)
+    response = await server.post(body, LINES)
 
-    assert_problem(answer, 400, "invalid-event", "type")
-    assert answer.json["line"] == 4
+    assert_problem(response, 400, "invalid-event", "type")
+    assert response.json["line"] == 4
 
 
 async def test_a_line_that_is_not_json_is_named(server: Local):
-    answer = await server.post(f"{json.dumps(line())}\n{{'type'}}\n", LINES)
+    response = await server.post(f"{json.dumps(line())}\n{{'type'}}\n", LINES)
 
-    assert_problem(answer, 400, "invalid-event")
-    assert answer.json["line"] == 2
+    assert_problem(response, 400, "invalid-event")
+    assert response.json["line"] == 2
     assert await recorded(server) == []
 
 
@@ -261,31 +261,31 @@ async def test_structured_mode_requires_the_required_attributes(server: Local, m
     sent = event()
     del sent[missing]
 
-    answer = await server.post(sent, ONE)
+    response = await server.post(sent, ONE)
 
-    assert_problem(answer, 400, "invalid-event", missing)
-    assert answer.json["field"] == missing
+    assert_problem(response, 400, "invalid-event", missing)
+    assert response.json["field"] == missing
 
 
 @pytest.mark.parametrize("type", [ONE, BATCH, LINES])
 async def test_an_empty_body_is_refused(server: Local, type: str):
-    answer = await server.post(b"", type)
+    response = await server.post(b"", type)
 
-    assert answer.status == 400
+    assert response.status == 400
 
 
 @pytest.mark.parametrize("type", ["application/json", "text/plain", "", "a/b; c"])
 async def test_another_content_type_is_refused(server: Local, type: str):
-    answer = await server.post(event(), type)
+    response = await server.post(event(), type)
 
-    assert_problem(answer, 415, "unsupported-media")
+    assert_problem(response, 415, "unsupported-media")
     assert await recorded(server) == []
 
 
 async def test_an_unknown_encoding_is_refused(server: Local):
-    answer = await server.post(event(), ONE, headers={"Content-Encoding": "br"})
+    response = await server.post(event(), ONE, headers={"Content-Encoding": "br"})
 
-    assert_problem(answer, 415, "unsupported-media")
+    assert_problem(response, 415, "unsupported-media")
 
 
 @pytest.mark.parametrize(
@@ -299,17 +299,17 @@ async def test_an_unknown_encoding_is_refused(server: Local):
     ],
 )
 async def test_an_unknown_parameter_is_named(server: Local, path: str, name: str):
-    answer = await server.get(path)
+    response = await server.get(path)
 
-    assert_problem(answer, 400, "invalid-input", name)
-    assert answer.json["field"] == name
+    assert_problem(response, 400, "invalid-input", name)
+    assert response.json["field"] == name
 
 
 async def test_an_unknown_parameter_of_an_append_is_named_and_nothing_recorded(server: Local):
-    answer = await server.post(event(), ONE, f"{EVENTS}?scopes=a")
+    response = await server.post(event(), ONE, f"{EVENTS}?scopes=a")
 
-    assert_problem(answer, 400, "invalid-input", "scopes")
-    assert answer.json["field"] == "scopes"
+    assert_problem(response, 400, "invalid-input", "scopes")
+    assert response.json["field"] == "scopes"
     assert await recorded(server) == []
 
 
@@ -325,9 +325,9 @@ async def narrow(store: Store) -> AsyncIterator[Local]:
 
 
 async def test_a_body_over_the_limit_is_too_large(narrow: Local):
-    answer = await narrow.post(event(message="x" * 20_000), ONE)
+    response = await narrow.post(event(message="x" * 20_000), ONE)
 
-    assert_problem(answer, 413, "too-large")
+    assert_problem(response, 413, "too-large")
     assert await recorded(narrow) == []
 
 
@@ -336,15 +336,15 @@ async def test_a_body_of_unknown_length_over_the_limit_is_too_large(narrow: Loca
         for _ in range(100):
             yield b" " * 1000
 
-    answer = await narrow.ask("POST", EVENTS, data=endless(), headers={"Content-Type": ONE})
+    response = await narrow.ask("POST", EVENTS, data=endless(), headers={"Content-Type": ONE})
 
-    assert_problem(answer, 413, "too-large")
+    assert_problem(response, 413, "too-large")
 
 
 async def test_more_events_than_the_limit_are_too_many(narrow: Local):
-    answer = await narrow.post([event(id=str(n)) for n in range(11)], BATCH)
+    response = await narrow.post([event(id=str(n)) for n in range(11)], BATCH)
 
-    assert_problem(answer, 413, "too-large")
+    assert_problem(response, 413, "too-large")
     assert await recorded(narrow) == []
 
 
@@ -354,19 +354,19 @@ async def test_a_bomb_is_not_decompressed(narrow: Local, encoding: str):
     body = gzip.compress(nothing) if encoding == "gzip" else zlib.compress(nothing)
     assert len(body) < 20_000
 
-    answer = await narrow.post(body, LINES, headers={"Content-Encoding": encoding})
+    response = await narrow.post(body, LINES, headers={"Content-Encoding": encoding})
 
-    assert_problem(answer, 413, "too-large")
+    assert_problem(response, 413, "too-large")
 
 
 async def test_a_body_at_the_limit_is_accepted(narrow: Local):
     body = json.dumps(event()).encode()
 
     packed = gzip.compress(body.ljust(40_000))
-    answer = await narrow.post(packed, ONE, headers={"Content-Encoding": "gzip"})
+    response = await narrow.post(packed, ONE, headers={"Content-Encoding": "gzip"})
     plain = await narrow.post(body.ljust(20_000), ONE)
 
-    assert (answer.status, plain.status) == (201, 201)
+    assert (response.status, plain.status) == (201, 201)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity", "GZIP"])
@@ -375,9 +375,9 @@ async def test_a_compressed_body_is_decompressed(server: Local, encoding: str):
     packers = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}
 
     packed = packers[encoding.lower()](body)
-    answer = await server.post(packed, ONE, headers={"Content-Encoding": encoding})
+    response = await server.post(packed, ONE, headers={"Content-Encoding": encoding})
 
-    assert answer.status == 201
+    assert response.status == 201
     assert len(await recorded(server)) == 1
 
 
@@ -389,9 +389,9 @@ async def test_a_compressed_body_is_decompressed(server: Local, encoding: str):
 async def test_a_corrupt_compressed_body_is_refused(server: Local, spoil: Any):
     body = spoil(gzip.compress(json.dumps(event()).encode()))
 
-    answer = await server.post(body, ONE, headers={"Content-Encoding": "gzip"})
+    response = await server.post(body, ONE, headers={"Content-Encoding": "gzip"})
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(response, 400, "invalid-input")
     assert await recorded(server) == []
 
 
@@ -411,11 +411,11 @@ async def test_a_retry_with_the_same_key_gets_the_same_response(server: Local):
 async def test_concurrent_retries_are_recorded_once(server: Local):
     headers = {"Idempotency-Key": "k"}
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(server.post([line(), line()], BATCH, headers=headers) for _ in range(10))
     )
 
-    assert {answer.body for answer in answers} == {answers[0].body}
+    assert {response.body for response in responses} == {responses[0].body}
     assert len(await recorded(server)) == 2
 
 
@@ -423,9 +423,9 @@ async def test_a_key_with_another_body_is_refused(server: Local):
     headers = {"Idempotency-Key": "k"}
     await server.post([line()], BATCH, headers=headers)
 
-    answer = await server.post([line(subject="other")], BATCH, headers=headers)
+    response = await server.post([line(subject="other")], BATCH, headers=headers)
 
-    assert_problem(answer, 422, "request-reused")
+    assert_problem(response, 422, "request-reused")
     assert len(await recorded(server)) == 1
 
 
@@ -434,9 +434,9 @@ async def test_a_key_with_other_parameters_is_refused(server: Local):
     bare = {"type": "t", "source": "s"}
     await server.post(bare, LINES, f"{EVENTS}?scope=project/a", headers=headers)
 
-    answer = await server.post(bare, LINES, f"{EVENTS}?scope=project/b", headers=headers)
+    response = await server.post(bare, LINES, f"{EVENTS}?scope=project/b", headers=headers)
 
-    assert_problem(answer, 422, "request-reused")
+    assert_problem(response, 422, "request-reused")
 
 
 def test_keys_of_different_principals_never_collide():
@@ -452,9 +452,9 @@ def test_keys_of_different_principals_never_collide():
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
 async def test_a_key_has_1_to_255_characters(server: Local, key: str):
-    answer = await server.post([line()], BATCH, headers={"Idempotency-Key": key})
+    response = await server.post([line()], BATCH, headers={"Idempotency-Key": key})
 
-    assert_problem(answer, 400, "invalid-input", "Idempotency-Key")
+    assert_problem(response, 400, "invalid-input", "Idempotency-Key")
 
 
 # Reading
@@ -492,11 +492,11 @@ async def test_previous_leads_to_events_that_arrived_since(server: Local):
 
     newer: list[str] = []
     cursor = page["previous"]
-    while answer := (await server.get(f"{EVENTS}?order=oldest&limit=3&after={cursor}")).json:
-        newer += [e["id"] for e in answer["events"]]
-        if "next" not in answer:
+    while response := (await server.get(f"{EVENTS}?order=oldest&limit=3&after={cursor}")).json:
+        newer += [e["id"] for e in response["events"]]
+        if "next" not in response:
             break
-        cursor = answer["next"]
+        cursor = response["next"]
 
     assert newer == new
 
@@ -562,10 +562,10 @@ async def test_a_filter_finds_matching_events(server: Local, query: str, subject
         ]
     )
 
-    answer = await server.get(f"{EVENTS}?order=oldest&{query}")
+    response = await server.get(f"{EVENTS}?order=oldest&{query}")
 
-    assert answer.status == 200, answer.body
-    assert "".join(e["subject"] for e in answer.json["events"]) == subjects
+    assert response.status == 200, response.body
+    assert "".join(e["subject"] for e in response.json["events"]) == subjects
 
 
 async def test_a_time_may_be_relative(server: Local):
@@ -574,41 +574,41 @@ async def test_a_time_may_be_relative(server: Local):
         time = (now - timedelta(minutes=minutes)).isoformat()
         await server.append([line(subject=str(minutes), time=time)])
 
-    answer = await server.get(f"{EVENTS}?since=-15m&until=-5m")
+    response = await server.get(f"{EVENTS}?since=-15m&until=-5m")
 
-    assert [e["subject"] for e in answer.json["events"]] == ["10"]
+    assert [e["subject"] for e in response.json["events"]] == ["10"]
 
 
 @pytest.mark.parametrize(
     "limit", ["0", "1001", "-1", "x", "1.5", "1e2", "٣", "99999999999", "0" * 8 + "1" + "0" * 7]
 )
 async def test_a_limit_out_of_range_is_refused(server: Local, limit: str):
-    answer = await server.get(EVENTS, params={"limit": limit})
+    response = await server.get(EVENTS, params={"limit": limit})
 
-    assert_problem(answer, 400, "invalid-input", "limit")
-    assert answer.json["field"] == "limit"
+    assert_problem(response, 400, "invalid-input", "limit")
+    assert response.json["field"] == "limit"
 
 
 async def test_a_limit_of_many_digits_is_refused(server: Local):
-    answer = await server.get(f"{EVENTS}?limit=000000001{'9' * 5000}")
+    response = await server.get(f"{EVENTS}?limit=000000001{'9' * 5000}")
 
-    assert_problem(answer, 400, "invalid-input", "limit")
+    assert_problem(response, 400, "invalid-input", "limit")
 
 
 @pytest.mark.parametrize("name", ["before", "after"])
 @pytest.mark.parametrize("id", ["x", "42", "00000000-0000-4000-8000-000000000001"])
 async def test_a_cursor_must_be_an_id(server: Local, name: str, id: str):
-    answer = await server.get(f"{EVENTS}?{name}={id}")
+    response = await server.get(f"{EVENTS}?{name}={id}")
 
-    assert_problem(answer, 400, "invalid-cursor")
+    assert_problem(response, 400, "invalid-cursor")
 
 
 @pytest.mark.parametrize("name", ["since", "until"])
 async def test_an_invalid_time_is_refused(server: Local, name: str):
-    answer = await server.get(f"{EVENTS}?{name}=yesterday")
+    response = await server.get(f"{EVENTS}?{name}=yesterday")
 
-    assert_problem(answer, 400, "invalid-filter", name)
-    assert answer.json["field"] == name
+    assert_problem(response, 400, "invalid-filter", name)
+    assert response.json["field"] == name
 
 
 @pytest.mark.parametrize("name", ["since", "until"])
@@ -616,32 +616,32 @@ async def test_an_invalid_time_is_refused(server: Local, name: str):
 async def test_a_time_far_away_is_valid(server: Local, name: str, time: str):
     ids = await server.append([line()])
 
-    answer = await server.get(f"{EVENTS}?{name}={time}")
+    response = await server.get(f"{EVENTS}?{name}={time}")
 
     everything = (name == "since") != time.startswith("9999")
-    assert answer.status == 200, answer.body
-    assert answer.ids == (ids if everything else [])
+    assert response.status == 200, response.body
+    assert response.ids == (ids if everything else [])
 
 
 @pytest.mark.parametrize("query", ["order=up", "limit=1&limit=2", "scope=a//b", "scope=a%00"])
 async def test_other_invalid_parameters_are_refused(server: Local, query: str):
-    answer = await server.get(f"{EVENTS}?{query}")
+    response = await server.get(f"{EVENTS}?{query}")
 
-    assert answer.status == 400
-    assert answer.json["field"] == query.partition("=")[0]
+    assert response.status == 400
+    assert response.json["field"] == query.partition("=")[0]
 
 
 async def test_a_pruned_cursor_is_gone(server: Local):
     [old] = await server.append([line()])
     await server.append([line()])
-    kept = await server.append([line()])
+    stored = await server.append([line()])
     position = (await server.store.log.read(Query(limit=1)))[0].recorded
     await server.store.log.prune(position)
 
-    answer = await server.get(f"{EVENTS}?after={old}")
+    response = await server.get(f"{EVENTS}?after={old}")
 
-    assert_problem(answer, 410, "cursor-expired")
-    assert (await server.get(EVENTS)).ids == kept
+    assert_problem(response, 410, "cursor-expired")
+    assert (await server.get(EVENTS)).ids == stored
 
 
 # One event
@@ -650,32 +650,32 @@ async def test_a_pruned_cursor_is_gone(server: Local):
 async def test_one_event_equals_its_entry_in_the_list(server: Local):
     [id] = await server.append([line(subject="web", data={"a": 1})])
 
-    answer = await server.get(f"{EVENTS}/{id}")
+    response = await server.get(f"{EVENTS}/{id}")
 
     [listed] = (await server.get(EVENTS)).json["events"]
-    assert (answer.status, answer.json) == (200, listed)
+    assert (response.status, response.json) == (200, listed)
 
 
 async def test_an_unknown_event_is_not_found(server: Local):
     [id] = await server.append([line()])
 
-    answer = await server.get(f"{EVENTS}/{id[:-1]}{int(id[-1], 16) ^ 1:x}")
+    response = await server.get(f"{EVENTS}/{id[:-1]}{int(id[-1], 16) ^ 1:x}")
 
-    assert_problem(answer, 404, "event-not-found")
+    assert_problem(response, 404, "event-not-found")
 
 
 async def test_an_id_of_the_right_position_but_another_time_is_not_found(server: Local):
     [id] = await server.append([line()])
 
-    answer = await server.get(f"{EVENTS}/00000000{id[8:]}")
+    response = await server.get(f"{EVENTS}/00000000{id[8:]}")
 
-    assert_problem(answer, 404, "event-not-found")
+    assert_problem(response, 404, "event-not-found")
 
 
 async def test_an_id_of_another_log_is_refused(server: Local):
-    answer = await server.get(f"{EVENTS}/01939c2e-0000-7000-8000-000000000001")
+    response = await server.get(f"{EVENTS}/01939c2e-0000-7000-8000-000000000001")
 
-    assert_problem(answer, 400, "invalid-cursor")
+    assert_problem(response, 400, "invalid-cursor")
 
 
 # Deployments
@@ -743,9 +743,9 @@ async def test_an_id_of_another_stack_is_a_conflict(server: Local):
     id = (await server.open())["id"]
 
     body = {"id": id, "project": "acme", "stack": "other"}
-    answer = await server.post(body, "application/json", DEPLOYMENTS)
+    response = await server.post(body, "application/json", DEPLOYMENTS)
 
-    assert_problem(answer, 409, "conflict")
+    assert_problem(response, 409, "conflict")
 
 
 @pytest.mark.parametrize(
@@ -769,10 +769,10 @@ async def test_an_id_of_another_stack_is_a_conflict(server: Local):
     ],
 )
 async def test_an_invalid_deployment_is_refused(server: Local, body: object):
-    answer = await server.post(json.dumps(body), "application/json", DEPLOYMENTS)
+    response = await server.post(json.dumps(body), "application/json", DEPLOYMENTS)
 
-    assert answer.status == 400, answer.body
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert response.status == 400, response.body
+    assert response.headers["content-type"] == "application/problem+json"
     assert (await server.get(DEPLOYMENTS)).json["deployments"] == []
 
 
@@ -795,18 +795,18 @@ async def test_deployments_are_listed_in_pages_last_started_first(server: Local)
 
 
 async def test_a_stack_requires_its_project(server: Local):
-    answer = await server.get(f"{DEPLOYMENTS}?stack=web")
+    response = await server.get(f"{DEPLOYMENTS}?stack=web")
 
-    assert_problem(answer, 400, "invalid-input", "project")
-    assert answer.json["field"] == "project"
+    assert_problem(response, 400, "invalid-input", "project")
+    assert response.json["field"] == "project"
 
 
 async def test_an_unknown_deployment_is_not_found(server: Local):
     for path in (f"{DEPLOYMENTS}/x", f"{DEPLOYMENTS}/{uuid.uuid4()}/wait"):
         assert_problem(await server.get(path), 404, "deployment-not-found")
 
-    answer = await server.post(line(), LINES, f"{EVENTS}?deployment={uuid.uuid4()}")
-    assert_problem(answer, 404, "deployment-not-found")
+    response = await server.post(line(), LINES, f"{EVENTS}?deployment={uuid.uuid4()}")
+    assert_problem(response, 404, "deployment-not-found")
 
 
 async def test_events_inherit_from_their_deployment(server: Local):
@@ -835,9 +835,9 @@ async def test_waiting_ends_as_soon_as_the_deployment_does(server: Local, status
     await server.append([end], f"{EVENTS}?deployment={id}")
 
     async with asyncio.timeout(2):
-        answer = await waiting
-    assert (answer.json["status"], answer.json["message"]) == (status, "so")
-    assert answer.json["ended"]
+        response = await waiting
+    assert (response.json["status"], response.json["message"]) == (status, "so")
+    assert response.json["ended"]
     assert server.hub.readers == 0
 
 
@@ -860,18 +860,18 @@ async def test_waiting_for_a_deployment_that_has_ended_does_not_wait(server: Loc
     await server.append([{"type": "deployment.failed", "source": "t"}], f"{EVENTS}?deployment={id}")
 
     async with asyncio.timeout(5):
-        answer = await server.get(f"{DEPLOYMENTS}/{id}/wait?timeout=300")
+        response = await server.get(f"{DEPLOYMENTS}/{id}/wait?timeout=300")
 
-    assert answer.json["status"] == "failed"
+    assert response.json["status"] == "failed"
 
 
 @pytest.mark.parametrize("timeout", [0, 1])
 async def test_waiting_times_out_with_the_running_deployment(server: Local, timeout: int):
     opened = await server.open()
 
-    answer = await server.get(f"{DEPLOYMENTS}/{opened['id']}/wait?timeout={timeout}")
+    response = await server.get(f"{DEPLOYMENTS}/{opened['id']}/wait?timeout={timeout}")
 
-    assert (answer.status, answer.json) == (200, opened)
+    assert (response.status, response.json) == (200, opened)
     assert server.hub.readers == 0
 
 
@@ -879,9 +879,9 @@ async def test_waiting_times_out_with_the_running_deployment(server: Local, time
 async def test_a_timeout_out_of_range_is_refused(server: Local, timeout: str):
     id = (await server.open())["id"]
 
-    answer = await server.get(f"{DEPLOYMENTS}/{id}/wait?timeout={timeout}")
+    response = await server.get(f"{DEPLOYMENTS}/{id}/wait?timeout={timeout}")
 
-    assert_problem(answer, 400, "invalid-input", "timeout")
+    assert_problem(response, 400, "invalid-input", "timeout")
 
 
 # Stacks and projects
@@ -930,25 +930,25 @@ async def test_the_events_of_a_deleted_stack_are_retained(server: Local):
 
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
 
-    shown = (await server.get(f"{EVENTS}?scope=project/acme/stack/{id}")).json["events"]
-    assert [e["type"] for e in shown] == ["stack.deleted", "deployment.started", "stack.created"]
+    visible = (await server.get(f"{EVENTS}?scope=project/acme/stack/{id}")).json["events"]
+    assert [e["type"] for e in visible] == ["stack.deleted", "deployment.started", "stack.created"]
 
 
 async def test_an_unknown_stack_cannot_be_deleted(server: Local):
-    answer = await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
+    response = await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
 
-    assert_problem(answer, 404, "stack-not-found")
+    assert_problem(response, 404, "stack-not-found")
 
 
 async def test_a_stack_with_any_name_can_be_deleted(server: Local):
     await server.open("a/b ü%", project="x/y")
 
-    answer = await server.ask("DELETE", "/log/v1/stacks?project=x%2Fy&name=a%2Fb%20%C3%BC%25")
+    response = await server.ask("DELETE", "/log/v1/stacks?project=x%2Fy&name=a%2Fb%20%C3%BC%25")
 
-    assert answer.status == 204, answer.body
+    assert response.status == 204, response.body
 
 
-# What must not get through
+# Invalid values
 
 
 @pytest.mark.parametrize("type", ["application/cloudevents+json", LINES])
@@ -956,9 +956,9 @@ async def test_data_of_many_lines_is_sent_on_one(server: Local, type: str):
     event = json.dumps(line(id="1", specversion="1.0"))[:-1]
     data = '{"a": 1,\r"b": 2}' if type == LINES else '{\n"a": 1,\n\n"b": "x\\ny"}'
 
-    answer = await server.post(f'{event}, "data": {data}}}', type)
+    response = await server.post(f'{event}, "data": {data}}}', type)
 
-    assert answer.status == 201, answer.body
+    assert response.status == 201, response.body
     page = await server.get(f"{EVENTS}?limit=1")
     assert b"\n" not in page.body
     assert b"\r" not in page.body
@@ -975,10 +975,10 @@ async def test_data_of_many_lines_is_sent_on_one(server: Local, type: str):
     ],
 )
 async def test_oversized_and_empty_values_are_named(server: Local, also: Any, field: str):
-    answer = await server.post(json.dumps(line(**also)), LINES)
+    response = await server.post(json.dumps(line(**also)), LINES)
 
-    assert_problem(answer, 400, "invalid-event", field)
-    assert answer.json["field"] == field
+    assert_problem(response, 400, "invalid-event", field)
+    assert response.json["field"] == field
 
 
 async def test_a_filter_has_at_most_a_hundred_values(server: Local):
@@ -991,17 +991,17 @@ async def test_a_refused_deployment_leaves_no_stack(server: Local):
     groups = [f"g{number}" for number in range(70)]
     body = json.dumps({"project": "acme", "stack": "ghost", "groups": groups})
 
-    answer = await server.ask("POST", DEPLOYMENTS, data=body)
+    response = await server.ask("POST", DEPLOYMENTS, data=body)
 
-    assert answer.status == 400
+    assert response.status == 400
     assert (await server.get("/log/v1/stacks")).json == {"stacks": []}
 
 
 async def test_a_head_request_of_a_stream_ends(server: Local):
     async with asyncio.timeout(5):
-        answer = await server.ask("HEAD", f"{EVENTS}/stream")
+        response = await server.ask("HEAD", f"{EVENTS}/stream")
 
-    assert answer.status == 200
+    assert response.status == 200
 
 
 async def test_an_unknown_deployment_is_no_cursor(server: Local):
@@ -1024,17 +1024,17 @@ async def test_an_unknown_deployment_is_no_cursor(server: Local):
     ],
 )
 async def test_an_unknown_path_is_a_problem(server: Local, method: str, path: str):
-    answer = await server.ask(method, path)
+    response = await server.ask(method, path)
 
-    assert answer.status in (404, 405)
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert response.status in (404, 405)
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_an_unknown_path_of_rfs_has_its_envelope(server: Local):
-    answer = await server.get("/v1/acme/stacks")
+    response = await server.get("/v1/acme/stacks")
 
-    assert answer.status == 404
-    assert answer.json["error_code"] == "APIGW.0101"
+    assert response.status == 404
+    assert response.json["error_code"] == "APIGW.0101"
 
 
 async def test_the_service_reports_its_health(server: Local):
@@ -1070,7 +1070,7 @@ async def test_every_route_is_described_and_every_description_is_a_route(server:
 
 
 class _AnyParts:
-    """Has every part, and none does anything."""
+    """A context whose parts all exist and do nothing."""
 
     def __getattr__(self, name: str) -> object:
         return None
@@ -1165,12 +1165,12 @@ async def test_a_hostile_body_never_breaks_the_server(server: Local, path: str):
             for sent in (body, b"[" + body + b"]"):
                 headers = {"ce-specversion": "1.0", "ce-type": "t", "ce-source": "s"}
                 binary = {**headers, "ce-scopes": "p"} if "/" in type and type != ONE else {}
-                answer = await server.post(sent, type, path, headers=binary)
-                assert answer.status in (201, 400, 413, 415), (name, type, answer.body)
+                response = await server.post(sent, type, path, headers=binary)
+                assert response.status in (201, 400, 413, 415), (name, type, response.body)
 
-    for answer in (await server.get(EVENTS), await server.get(f"{EVENTS}?limit=1000")):
-        assert answer.status == 200
-        json.loads(answer.body)
+    for response in (await server.get(EVENTS), await server.get(f"{EVENTS}?limit=1000")):
+        assert response.status == 200
+        json.loads(response.body)
 
 
 _json = st.recursive(
@@ -1226,11 +1226,11 @@ async def test_an_odd_host_header_causes_no_server_error(server: Local, host: st
         head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         writer.write(head.encode("latin-1"))
         async with asyncio.timeout(5):
-            answer = await reader.read()
+            response = await reader.read()
         writer.close()
         await writer.wait_closed()
 
-        assert int(answer.split()[1]) < 500, answer
+        assert int(response.split()[1]) < 500, response
 
 
 @pytest.mark.parametrize(
@@ -1254,6 +1254,6 @@ async def test_an_odd_host_header_causes_no_server_error(server: Local, host: st
 async def test_odd_parameters_cause_no_server_error(server: Local, target: str):
     from yarl import URL
 
-    answer = await server.get(URL(server.url + target, encoded=True))  # type: ignore[arg-type]
+    response = await server.get(URL(server.url + target, encoded=True))  # type: ignore[arg-type]
 
-    assert answer.status < 500, answer.body
+    assert response.status < 500, response.body

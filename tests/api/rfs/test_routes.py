@@ -1,4 +1,4 @@
-"""The RFS dialect's route: the order of its checks, and paging, over a service of events."""
+"""RFS's route: the order of its checks, and paging, over a service of events."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -97,7 +97,7 @@ def recorded(position: int, type: str = "deployment.log", deployment: str = FIRS
 
 
 class Authenticated:
-    """Everybody is let in."""
+    """Authenticates every request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -158,10 +158,10 @@ async def get(
     body: bytes = b"",
     strict: bool = False,
 ) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """The status, the JSON body and the headers of the answer."""
+    """The status, the JSON body and the headers of the response."""
     path, _, query = target.partition("?")
     sent: list[Any] = []
-    asked = {"client-request-id": REQUEST_ID} if headers is None else headers
+    request = {"client-request-id": REQUEST_ID} if headers is None else headers
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -174,12 +174,12 @@ async def get(
         "method": "GET",
         "path": path,
         "query_string": query.encode(),
-        "headers": [(name.encode(), value.encode()) for name, value in asked.items()],
+        "headers": [(name.encode(), value.encode()) for name, value in request.items()],
     }
     await app_of(parts_of(service, strict=strict))(scope, receive, send)
-    start, answer = sent
+    start, response = sent
     answered = {name.decode(): value.decode() for name, value in start["headers"]}
-    return start["status"], json.loads(answer["body"]), answered
+    return start["status"], json.loads(response["body"]), answered
 
 
 async def messages(service: FakeService, target: str) -> list[str]:
@@ -210,9 +210,9 @@ async def test_the_deployment_may_be_named_in_the_body() -> None:
     service = FakeService([recorded(1), recorded(2, deployment=SECOND)])
     body = msgspec.json.encode({"stack_id": STACK_ID, "deployment_id": SECOND})
 
-    _, answer, _ = await get(service, body=body)
+    _, response, _ = await get(service, body=body)
 
-    assert [event["event_message"] for event in answer["stack_events"]] == ["2"]
+    assert [event["event_message"] for event in response["stack_events"]] == ["2"]
 
 
 async def test_a_stack_id_is_the_same_in_capitals() -> None:
@@ -227,8 +227,8 @@ async def test_without_a_limit_all_events_are_in_one_response(count: int) -> Non
 
     _, body, _ = await get(service)
 
-    shown = [int(event["event_message"]) for event in body["stack_events"]]
-    assert shown == list(range(count, 0, -1))
+    visible = [int(event["event_message"]) for event in body["stack_events"]]
+    assert visible == list(range(count, 0, -1))
     assert body["page_info"] == {"current_count": count}
 
 

@@ -1,4 +1,4 @@
-"""The RFS dialect's translators: request, filter, field selection, markers and pages."""
+"""RFS's wire format: request, filter, field selection, markers and pages."""
 
 import json
 from collections.abc import Sequence
@@ -93,13 +93,13 @@ def page_of(
 
 
 def test_a_plain_request_selects_all_events_of_rfs() -> None:
-    asked = parse()
+    request = parse()
 
-    assert (asked.project_id, asked.stack_name) == (PROJECT, STACK)
-    assert (asked.stack_id, asked.deployment_id) == (None, None)
-    assert (asked.fields, asked.marker, asked.limit) == (None, None, None)
-    [shown] = asked.filter.all_of
-    assert (shown.field, set(shown.values)) == ("type", set(EVENT_TYPES))
+    assert (request.project_id, request.stack_name) == (PROJECT, STACK)
+    assert (request.stack_id, request.deployment_id) == (None, None)
+    assert (request.fields, request.marker, request.limit) == (None, None, None)
+    [visible] = request.filter.all_of
+    assert (visible.field, set(visible.values)) == ("type", set(EVENT_TYPES))
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_a_plain_request_selects_all_events_of_rfs() -> None:
     ],
 )
 def test_a_filter_may_be_percent_encoded_or_raw(query: str) -> None:
-    asked = parse(query)
+    request = parse(query)
 
-    assert asked.filter == parse_filter("event_type==LOG,resource_name==my_hello_world_resource")
+    assert request.filter == parse_filter("event_type==LOG,resource_name==my_hello_world_resource")
 
 
 def test_a_raw_bar_and_an_encoded_one_are_the_same() -> None:
@@ -123,16 +123,16 @@ def test_a_raw_bar_and_an_encoded_one_are_the_same() -> None:
 
 
 def test_a_semicolon_does_not_separate_parameters() -> None:
-    asked = parse("filter=event_type==LOG;limit=5")
+    request = parse("filter=event_type==LOG;limit=5")
 
-    assert asked.limit is None
-    assert asked.filter_text == "event_type==LOG;limit=5"
+    assert request.limit is None
+    assert request.filter_text == "event_type==LOG;limit=5"
 
 
 def test_a_plus_stays_a_plus() -> None:
-    asked = parse("marker=a%20b%2Bc+d%2F~e%3D%3D")
+    request = parse("marker=a%20b%2Bc+d%2F~e%3D%3D")
 
-    assert asked.marker == "a b+c+d/~e=="
+    assert request.marker == "a b+c+d/~e=="
 
 
 def test_empty_values_mean_absent() -> None:
@@ -148,9 +148,9 @@ def test_unknown_parameters_are_ignored_unless_strict() -> None:
 def test_ids_come_from_the_body_where_the_query_has_none() -> None:
     body = msgspec.json.encode({"stack_id": STACK_ID, "deployment_id": DEPLOYMENT_ID})
 
-    asked = parse(f"stack_id={REQUEST_ID}", body=body)
+    request = parse(f"stack_id={REQUEST_ID}", body=body)
 
-    assert (asked.stack_id, asked.deployment_id) == (REQUEST_ID, DEPLOYMENT_ID)
+    assert (request.stack_id, request.deployment_id) == (REQUEST_ID, DEPLOYMENT_ID)
 
 
 @pytest.mark.parametrize(
@@ -441,9 +441,9 @@ WHOLE = {
     ],
 )
 def test_field_selects_keys_and_the_type_always(text: str, keys: set[str]) -> None:
-    shown = render_event(COMPLETE, parse_fields(text))
+    visible = render_event(COMPLETE, parse_fields(text))
 
-    assert shown == {key: value for key, value in WHOLE.items() if key in keys}
+    assert visible == {key: value for key, value in WHOLE.items() if key in keys}
 
 
 @pytest.mark.parametrize(
@@ -497,9 +497,9 @@ def test_time_is_truncated_to_seconds() -> None:
     ("elapsed", "seconds"), [(0, 0), (499_999_999, 0), (500_000_001, 1), (8 * SECOND, 8)]
 )
 def test_elapsed_is_rounded_to_an_integer(elapsed: int, seconds: int) -> None:
-    shown = render_event(recorded(elapsed=elapsed), None)["elapsed_seconds"]
+    visible = render_event(recorded(elapsed=elapsed), None)["elapsed_seconds"]
 
-    assert (shown, type(shown)) == (seconds, int)
+    assert (visible, type(visible)) == (seconds, int)
 
 
 @pytest.mark.parametrize("message", ["Apply required resource success. ", "\n", ""])
@@ -555,10 +555,10 @@ def test_the_published_example_is_rendered_exactly() -> None:
 
 
 def test_a_middle_page_is_stable_after_its_markers_were_issued() -> None:
-    asked = parse(f"deployment_id={DEPLOYMENT_ID}&filter=event_type==LOG&limit=2&field=timestamp")
+    request = parse(f"deployment_id={DEPLOYMENT_ID}&filter=event_type==LOG&limit=2&field=timestamp")
     events = [recorded(position) for position in (5, 4, 3)]
 
-    body = render_page(events, asked, STACK_ID, bound("older", 6))
+    body = render_page(events, request, STACK_ID, bound("older", 6))
 
     golden = (GOLDEN / "page.json").read_bytes()
     assert msgspec.json.format(body, indent=2) == golden.rstrip(b"\n")
@@ -645,8 +645,8 @@ def test_the_first_page_reached_backwards_has_no_previous_marker() -> None:
 def test_a_marker_contains_its_bound(side: Any, time: int, position: int, filter: str) -> None:
     marker = render_marker(Bound(side, Moment(time, position)), parse(filter), STACK_ID)
 
-    asked = parse(f"{filter}&marker={marker}&limit=3&field=timestamp")
-    assert parse_marker(asked, STACK_ID) == Bound(side, Moment(time, position))
+    request = parse(f"{filter}&marker={marker}&limit=3&field=timestamp")
+    assert parse_marker(request, STACK_ID) == Bound(side, Moment(time, position))
     assert set(marker) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
@@ -697,11 +697,11 @@ def read_by(sdk_client: Any, body: bytes) -> Any:
 
 
 def test_the_sdk_reads_every_key(sdk_client: Any) -> None:
-    answer = read_by(sdk_client, render_page([COMPLETE], parse(), STACK_ID, None))
+    response = read_by(sdk_client, render_page([COMPLETE], parse(), STACK_ID, None))
 
-    [event] = answer.stack_events
+    [event] = response.stack_events
     assert event.to_dict() == WHOLE
-    assert answer.page_info.to_dict() == {
+    assert response.page_info.to_dict() == {
         "next_marker": None,
         "previous_marker": None,
         "current_count": 1,
@@ -712,8 +712,8 @@ def test_the_sdk_reads_the_markers(sdk_client: Any) -> None:
     events = [recorded(5), recorded(4), recorded(3)]
     body = render_page(events, parse("limit=2"), STACK_ID, bound("older", 6))
 
-    answer = read_by(sdk_client, body)
+    response = read_by(sdk_client, body)
 
-    assert answer.page_info.next_marker == json.loads(body)["page_info"]["next_marker"]
-    assert answer.page_info.previous_marker == json.loads(body)["page_info"]["previous_marker"]
-    assert answer.stack_events[0].resource_type is None
+    assert response.page_info.next_marker == json.loads(body)["page_info"]["next_marker"]
+    assert response.page_info.previous_marker == json.loads(body)["page_info"]["previous_marker"]
+    assert response.stack_events[0].resource_type is None

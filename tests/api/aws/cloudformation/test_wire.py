@@ -13,7 +13,7 @@ from deploylog.api.aws.cloudformation.xml import NAMESPACE, render_error, render
 VERSION = b"Version=2010-05-15"
 
 
-def refusal(form: bytes) -> tuple[str, str]:
+def parse_error(form: bytes) -> tuple[str, str]:
     with pytest.raises(QueryError) as raised:
         parse_call(form)
     return raised.value.code, raised.value.message
@@ -33,7 +33,7 @@ def test_the_last_of_a_repeated_parameter_counts():
 
 @pytest.mark.parametrize("form", [b"", VERSION, b"Action=&" + VERSION, b"\xff\xfe", b'{"a": 1}'])
 def test_without_an_action_there_is_no_call(form: bytes):
-    assert refusal(form) == (
+    assert parse_error(form) == (
         "MissingAction",
         "The request is missing an action or a required parameter",
     )
@@ -50,7 +50,7 @@ def test_without_an_action_there_is_no_call(form: bytes):
 def test_another_version_has_no_such_action(form: bytes, version: str):
     message = f"Could not find operation DescribeStacks for version {version}"
 
-    assert refusal(form) == ("InvalidAction", message)
+    assert parse_error(form) == ("InvalidAction", message)
 
 
 def test_a_missing_required_parameter_is_refused():
@@ -120,9 +120,9 @@ def test_an_error_has_the_published_form():
 def test_every_text_renders_as_valid_xml(text: str):
     document = render_result("A", {"Text": text}, "1")
 
-    [told] = ElementTree.fromstring(document).iter(f"{{{NAMESPACE}}}Text")
-    shown = told.text or ""
+    [result] = ElementTree.fromstring(document).iter(f"{{{NAMESPACE}}}Text")
+    visible = result.text or ""
     # XML reads both as a line's end.
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    assert len(shown) == len(lines)
-    assert all(a in (b, "\N{REPLACEMENT CHARACTER}") for a, b in zip(shown, lines, strict=True))
+    assert len(visible) == len(lines)
+    assert all(a in (b, "\N{REPLACEMENT CHARACTER}") for a, b in zip(visible, lines, strict=True))

@@ -17,7 +17,7 @@ from deploylog.errors import InvalidInput
 from deploylog.ingest.cloudformation.stack_event import TYPE_BY_STATUS
 from support.stacks import image_build, own_event, stack_event
 
-#: As the published model has them; a client made from it refuses what is otherwise.
+#: From the published model; clients generated from it reject anything else.
 REQUIRED = {
     "stackId",
     "eventId",
@@ -40,7 +40,7 @@ def parse(
     return parse_request(id=id, query_string=query, regions=regions, default_region=default_region)
 
 
-def refusal(query: bytes = b"", **how: str) -> str:
+def parse_error(query: bytes = b"", **how: str) -> str:
     with pytest.raises(InvalidInput) as raised:
         parse(query, **how)
     return raised.value.message
@@ -69,7 +69,7 @@ def test_a_request_is_parsed_as_by_the_published_server(
 
 @pytest.mark.parametrize("id", ["a", "1bad", "a_b", "my img", "", "-a", "ab\n", "é1", "it's"])
 def test_an_id_that_breaks_the_pattern_has_the_published_message(id: str):
-    assert refusal(id=id) == f"{id!r} does not match '^[a-zA-Z][a-zA-Z0-9-]+$'"
+    assert parse_error(id=id) == f"{id!r} does not match '^[a-zA-Z][a-zA-Z0-9-]+$'"
 
 
 def test_a_long_id_is_not_found():
@@ -77,26 +77,26 @@ def test_a_long_id_is_not_found():
 
 
 def test_a_region_must_be_given_and_supported():
-    assert refusal(b"region=mars-1") == "invalid or unsupported region 'mars-1'"
-    assert refusal(default_region="") == "region needs to be set"
-    assert refusal(b"region=", default_region="") == "region needs to be set"
+    assert parse_error(b"region=mars-1") == "invalid or unsupported region 'mars-1'"
+    assert parse_error(default_region="") == "region needs to be set"
+    assert parse_error(b"region=", default_region="") == "region needs to be set"
 
 
 def test_the_id_is_checked_before_the_region():
-    assert refusal(b"region=mars-1", id="1bad").startswith("'1bad' does not match")
+    assert parse_error(b"region=mars-1", id="1bad").startswith("'1bad' does not match")
 
 
 @pytest.mark.parametrize("event", image_build(), ids=lambda event: event.event_id)
 def test_an_event_is_valid_for_a_generated_client(event: Any):
     page = json.loads(render_page([event], "token", raw=False))
 
-    [shown] = page["events"]
+    [visible] = page["events"]
     assert page["nextToken"] == "token"
-    assert shown.keys() >= REQUIRED
-    assert shown.keys() <= REQUIRED | OPTIONAL
-    assert all(isinstance(value, str) for value in shown.values())
-    assert shown["resourceStatus"] in STATUSES
-    assert isinstance(json.loads(shown.get("resourceProperties", "{}")), dict)
+    assert visible.keys() >= REQUIRED
+    assert visible.keys() <= REQUIRED | OPTIONAL
+    assert all(isinstance(value, str) for value in visible.values())
+    assert visible["resourceStatus"] in STATUSES
+    assert isinstance(json.loads(visible.get("resourceProperties", "{}")), dict)
 
 
 def test_a_page_is_indented_with_its_keys_in_order_and_without_nulls():
@@ -125,7 +125,7 @@ def test_an_empty_page_has_an_empty_list():
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("given", "expected"),
     [
         *((status, status) for status in STATUSES),
         ("ROLLBACK_IN_PROGRESS", "DELETE_IN_PROGRESS"),
@@ -141,9 +141,9 @@ def test_an_empty_page_has_an_empty_list():
         ("", "UPDATE_COMPLETE"),
     ],
 )
-def test_every_status_maps_to_a_published_one(said: str, shown: str):
-    assert published_status(said) == shown
-    assert render_event(own_event(said, TIME)).resource_status == shown
+def test_every_status_maps_to_a_published_one(given: str, expected: str):
+    assert published_status(given) == expected
+    assert render_event(own_event(given, TIME)).resource_status == expected
 
 
 def test_every_known_status_maps_to_a_published_one():
@@ -152,16 +152,16 @@ def test_every_known_status_maps_to_a_published_one():
 
 def test_the_reason_names_a_replaced_status():
     bare = render_event(own_event("ROLLBACK_COMPLETE", TIME))
-    told = render_event(own_event("ROLLBACK_COMPLETE", TIME, resource_status_reason="by user"))
+    result = render_event(own_event("ROLLBACK_COMPLETE", TIME, resource_status_reason="by user"))
     plain = render_event(own_event("CREATE_COMPLETE", TIME, resource_status_reason="by user"))
 
     assert bare.resource_status_reason == "ROLLBACK_COMPLETE"
-    assert told.resource_status_reason == "ROLLBACK_COMPLETE: by user"
+    assert result.resource_status_reason == "ROLLBACK_COMPLETE: by user"
     assert plain.resource_status_reason == "by user"
 
 
 def test_raw_leaves_the_status_unchanged():
-    shown = render_event(own_event("ROLLBACK_COMPLETE", TIME), raw=True)
+    visible = render_event(own_event("ROLLBACK_COMPLETE", TIME), raw=True)
 
-    assert shown.resource_status == "ROLLBACK_COMPLETE"
-    assert shown.resource_status_reason is None
+    assert visible.resource_status == "ROLLBACK_COMPLETE"
+    assert visible.resource_status_reason is None

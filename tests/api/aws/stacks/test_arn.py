@@ -1,4 +1,4 @@
-"""What stacks are called."""
+"""ARNs of stacks."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""Events as CloudFormation tells them: the table, the ids, and what is left out."""
+"""CloudFormation's stack events: the table, the ids, and events that are left out."""
 
 import re
 from typing import Any
@@ -32,7 +32,7 @@ TIME = parse_time("2022-03-30T23:26:33.499Z")
 RUN = "11111111-2222-4333-8444-555555555555"
 IN_RUN = (f"project/acme/stack/stack-1/deployment/{RUN}",)
 
-#: Section by section what the mapping is to say: ours, and CloudFormation's.
+#: The expected mapping, section by section: our type, and CloudFormation's status.
 TABLE = {
     "resource.create.started": "CREATE_IN_PROGRESS",
     "resource.create.completed": "CREATE_COMPLETE",
@@ -50,18 +50,18 @@ TABLE = {
 }
 
 
-def tell(
+def synthesize(
     type: str = "resource.create.started",
     *,
     actions: dict[str, Action | None] | None = None,
     **fields: Any,
 ) -> StackEvent:
-    """What is told of the event."""
-    told = synthesize_stack_event(
+    """The stack event of a new event."""
+    result = synthesize_stack_event(
         event(type=type, time=TIME, **fields), arn=OWN, name="web", actions=actions or {}
     )
-    assert told is not None
-    return told
+    assert result is not None
+    return result
 
 
 def log_event(said: StackEvent) -> Event:
@@ -87,15 +87,15 @@ def deployment(operation: str | None = "apply", status: Any = "completed") -> De
 def test_the_tables_of_statuses_are_inverse(ours: str, theirs: str):
     assert TYPE_BY_STATUS[theirs] == ours
     assert STATUS_BY_TYPE[ours] == theirs
-    assert tell(ours).resource_status == theirs
+    assert synthesize(ours).resource_status == theirs
 
 
 @pytest.mark.parametrize("type", [t for t in STATUS_BY_TYPE if t.startswith("resource.rollback.")])
 def test_a_rollback_becomes_a_deletion(type: str):
-    asked = SYNTHESIZED.matches(event(type=type))
+    request = SYNTHESIZED.matches(event(type=type))
 
-    assert tell(type).resource_status.startswith("DELETE_")
-    assert asked == (not type.endswith(".progress"))
+    assert synthesize(type).resource_status.startswith("DELETE_")
+    assert request == (not type.endswith(".progress"))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_the_filter_excludes_types_without_a_stack_event(type: str):
 
 def test_every_type_in_the_filter_has_a_stack_event():
     for type in SYNTHESIZED.all_of[0].values:
-        assert tell(type).resource_status
+        assert synthesize(type).resource_status
 
 
 def test_a_resource_event_is_complete():
@@ -131,9 +131,9 @@ def test_a_resource_event_is_complete():
         scopes=IN_RUN,
     )
 
-    told = synthesize_stack_event(created, arn=OWN, name="web", actions={})
+    result = synthesize_stack_event(created, arn=OWN, name="web", actions={})
 
-    assert told == StackEvent(
+    assert result == StackEvent(
         stack_id=OWN,
         event_id=f"AwsVpcMain-CREATE_IN_PROGRESS-{created.id}",
         stack_name="web",
@@ -148,11 +148,11 @@ def test_a_resource_event_is_complete():
 
 
 def test_unknown_fields_are_left_out_and_a_missing_id_is_empty():
-    told = tell(resource=Resource(type="aws_vpc", name="main"))
+    result = synthesize(resource=Resource(type="aws_vpc", name="main"))
 
-    assert told.physical_resource_id == ""
-    assert told.resource_status_reason is None
-    assert told.client_request_token is None
+    assert result.physical_resource_id == ""
+    assert result.resource_status_reason is None
+    assert result.client_request_token is None
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_unknown_fields_are_left_out_and_a_missing_id_is_empty():
     ],
 )
 def test_a_deployment_becomes_events_of_the_stack_itself(type: str, status: str):
-    told = tell(type, scopes=IN_RUN, actions={RUN: "UPDATE"})
+    result = synthesize(type, scopes=IN_RUN, actions={RUN: "UPDATE"})
 
-    assert told.resource_status == status
-    assert told.is_stack_itself
-    assert (told.logical_resource_id, told.physical_resource_id) == ("web", OWN)
-    assert re.fullmatch(r"[0-9a-f-]{36}", told.event_id)
+    assert result.resource_status == status
+    assert result.is_stack_itself
+    assert (result.logical_resource_id, result.physical_resource_id) == ("web", OWN)
+    assert re.fullmatch(r"[0-9a-f-]{36}", result.event_id)
 
 
 def test_a_non_mutating_deployment_has_no_stack_events():
@@ -189,9 +189,9 @@ def test_a_non_mutating_deployment_has_no_stack_events():
     ],
 )
 def test_outside_the_catalog_the_event_determines_the_action(data: object, status: str):
-    told = tell("deployment.started", scopes=("image/my-image",), data=data)
+    result = synthesize("deployment.started", scopes=("image/my-image",), data=data)
 
-    assert told.resource_status == status
+    assert result.resource_status == status
 
 
 @pytest.mark.parametrize(
@@ -291,13 +291,13 @@ def test_names_that_lose_characters_stay_distinct():
 def test_events_of_one_resource_at_one_time_have_different_ids():
     resource = Resource(type="aws_vpc", name="main")
 
-    ids = {tell(resource=resource, position=position).event_id for position in (1, 2, 3)}
+    ids = {synthesize(resource=resource, position=position).event_id for position in (1, 2, 3)}
 
     assert len(ids) == 3
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("given", "expected"),
     [
         ("2022-03-30T23:26:33.499Z", "2022-03-30T23:26:33.499Z"),
         ("2022-03-30T23:26:33Z", "2022-03-30T23:26:33.000Z"),
@@ -305,14 +305,14 @@ def test_events_of_one_resource_at_one_time_have_different_ids():
         ("2022-03-31T01:26:33+02:00", "2022-03-30T23:26:33.000Z"),
     ],
 )
-def test_a_recorded_event_differs_only_in_the_form_of_its_time(given: str, shown: str):
-    said = stack_event("CREATE_COMPLETE", "Role", "AWS::IAM::Role", given, event_id="e-1")
+def test_a_recorded_event_differs_only_in_the_form_of_its_time(given: str, expected: str):
+    message = stack_event("CREATE_COMPLETE", "Role", "AWS::IAM::Role", given, event_id="e-1")
 
-    told = recorded_stack_event(log_event(said))
+    result = recorded_stack_event(log_event(message))
 
-    assert told is not None
-    assert told.timestamp == shown
-    assert told.event_id == "e-1"
+    assert result is not None
+    assert result.timestamp == expected
+    assert result.event_id == "e-1"
 
 
 @pytest.mark.parametrize(
@@ -320,12 +320,12 @@ def test_a_recorded_event_differs_only_in_the_form_of_its_time(given: str, shown
     ["yesterday", "0001-01-01T00:00:00+23:59", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59"],
 )
 def test_an_invalid_time_is_replaced_by_the_events(time: str):
-    said = own_event("CREATE_COMPLETE", time)
+    message = own_event("CREATE_COMPLETE", time)
 
-    told = recorded_stack_event(log_event(said))
+    result = recorded_stack_event(log_event(message))
 
-    assert told is not None
-    assert told.timestamp == "2022-03-30T23:26:33.499Z"
+    assert result is not None
+    assert result.timestamp == "2022-03-30T23:26:33.499Z"
 
 
 @pytest.mark.parametrize("data", [None, {}, {"StackId": 7}, [], "text"])
