@@ -75,12 +75,10 @@ class History:
 
     @property
     def last(self) -> Run | None:
-        """The newest run."""
         return self.runs[-1] if self.runs else None
 
     @property
     def status(self) -> int:
-        """The instance's status."""
         return self.last.status if self.last else NOT_DEPLOYED
 
     @property

@@ -99,7 +99,6 @@ class CreateChangeset(
 
     @property
     def scheme(self) -> str:
-        """The plan's source."""
         return self.file_source_scheme or "file"
 
     @property

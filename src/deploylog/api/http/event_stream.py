@@ -45,7 +45,6 @@ class FrameCache:
         self._frames: dict[str, bytes] = {}
 
     def __call__(self, event: Event) -> bytes:
-        """The event's frame."""
         frame = self._frames.get(event.id)
         if frame is None:
             frame = self._frames[event.id] = self._render(event)
