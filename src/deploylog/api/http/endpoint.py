@@ -93,7 +93,9 @@ class Endpoint:
         try:
             endpoint = self._endpoints.get(request.method)
             if endpoint is None:
-                raise MethodNotAllowed(f"there is no {request.method} {request.url.path[:256]}")
+                raise MethodNotAllowed(
+                    f"{request.method} is not allowed at {request.url.path[:256]}"
+                )
             request = await self._authenticate(request)
             response: ASGIApp | None
             if request.method in _READS:
