@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from deploylog.api.escape.wire import SHOWN
+from deploylog.api.escape.wire import VISIBLE
 from deploylog.auth.encryption import Encryptor, load_seal, make_encryption_key
 from deploylog.errors import (
     Conflict,
@@ -145,7 +145,7 @@ def subscribing(
         store.deliveries,
         store.log,
         vault(seal, clock),
-        formats={"escape": SHOWN},
+        formats={"escape": VISIBLE},
         owner=find,
         test=receiver.test,
         changed=told,
@@ -396,7 +396,7 @@ async def test_escapes_format_asks_for_types_that_it_has_only(subscribing: Subsc
     )
 
     [types] = everything.filter.all_of
-    assert types == SHOWN.all_of[0]
+    assert types == VISIBLE.all_of[0]
     assert all(value.startswith("state.") for value in some.filter.all_of[0].values)
     assert some.filter.all_of[1] == any_of("actor", ("ann",))
 

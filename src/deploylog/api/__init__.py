@@ -108,7 +108,7 @@ def mount(parts: ApiContext, *, gate: Authentication, failed: Callable[[str], No
             Endpoint(
                 endpoints,
                 respond=dialect.respond,
-                gate=gate,
+                authentication=gate,
                 is_open=dialect.is_open,
                 answers_head=dialect.answers_head,
                 body_limit=parts.limits.sent,
@@ -131,7 +131,7 @@ def mount_open(
             Endpoint(
                 {"GET": endpoint},
                 respond=native_errors.respond,
-                gate=gate,
+                authentication=gate,
                 is_open=always,
                 answers_head=True,
                 body_limit=0,

@@ -1,4 +1,4 @@
-"""Truncation: changes made small enough to send, the least important parts left out first."""
+"""Truncation: shorten changes to fit a size limit, least informative parts first."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -15,21 +15,33 @@ from deploylog.deployments.changeset import (
 
 _Value = TypeVar("_Value")
 
-#: Replaces a value that is too long.
+#: Replaces a long value.
 TOO_LONG = "(left out: too long)"
 
-#: A value with more bytes of JSON is long.
+#: A longer value, in bytes of JSON, is replaced.
 LONG_BYTES = 256
 
 
 def fit(value: _Value, forms: Iterator[_Value], fits: Callable[[_Value], bool]) -> _Value:
-    """The first of ``value`` and its ever shorter ``forms`` that fits, or the last."""
+    """The first that fits of ``value`` and its ever shorter ``forms``, or else the last."""
     while not fits(value):
         shorter = next(forms, None)
         if shorter is None:
             break
         value = shorter
     return value
+
+
+def halvings(length: int) -> Iterator[int]:
+    """Half of ``length``, half of that, and so on to 0."""
+    while length := length // 2:
+        yield length
+    yield 0
+
+
+def shorten(value: object, render: Callable[[object], bytes] = encode) -> object:
+    """``value``, or ``TOO_LONG`` if its JSON, as ``render`` writes it, is too long."""
+    return TOO_LONG if len(render(value)) > LONG_BYTES else value
 
 
 def truncate_resource(change: ResourceChange, limit: int) -> ResourceChange:
@@ -45,12 +57,12 @@ def truncate_changes(changes: Changes, limit: int) -> Changes:
 def _shorter_resources(change: ResourceChange) -> Iterator[ResourceChange]:
     replace = msgspec.structs.replace
     change = replace(change, truncated=True)
-    for left_out in (
+    for removed in (
         {"before": None},
         {"after": None},
         {"unchanged": (), "depends_on": ()},
     ):
-        change = replace(change, **left_out)
+        change = replace(change, **removed)
         yield change
     change = replace(
         change,
@@ -58,10 +70,8 @@ def _shorter_resources(change: ResourceChange) -> Iterator[ResourceChange]:
         modified=tuple(truncate_field(field) for field in change.modified),
     )
     yield change
-    length = max(len(getattr(change, name)) for name in _LISTS)
-    while length := length // 2:
+    for length in halvings(max(len(getattr(change, name)) for name in _LISTS)):
         yield _cut(change, length)
-    yield _cut(change, 0)
 
 
 _LISTS = ("added", "modified", "removed", "known_on_deploy", "computed")
@@ -75,13 +85,7 @@ def _cut(change: ResourceChange, length: int) -> ResourceChange:
 
 def truncate_field(field: FieldChange) -> FieldChange:
     """The field without its long values."""
-    return msgspec.structs.replace(
-        field, before=_shorten(field.before), after=_shorten(field.after)
-    )
-
-
-def _shorten(value: object) -> object:
-    return TOO_LONG if len(encode(value)) > LONG_BYTES else value
+    return msgspec.structs.replace(field, before=shorten(field.before), after=shorten(field.after))
 
 
 def _shorter_changes(changes: Changes) -> Iterator[Changes]:
@@ -108,7 +112,7 @@ def _shorter_changes(changes: Changes) -> Iterator[Changes]:
 
 
 def _each(changes: Iterable[ResourceChange], steps: int) -> tuple[ResourceChange, ...]:
-    """Each change after this number of steps of ``_shorter_resources``."""
+    """Each change after its first ``steps`` truncation steps."""
     shorter = []
     for change in changes:
         forms = _shorter_resources(change)
@@ -120,7 +124,7 @@ def _each(changes: Iterable[ResourceChange], steps: int) -> tuple[ResourceChange
 
 def _shorten_output(output: OutputChange) -> OutputChange:
     return msgspec.structs.replace(
-        output, before=_shorten(output.before), after=_shorten(output.after)
+        output, before=shorten(output.before), after=shorten(output.after)
     )
 
 

@@ -15,7 +15,7 @@ from deploylog.api.aws.stacks.page_tokens import PageTokens
 from deploylog.api.aws.stacks.stack_view import StackViews
 from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.context import ApiContext, Handler
-from deploylog.api.escape.wire import SHOWN
+from deploylog.api.escape.wire import VISIBLE
 from deploylog.api.http.body import BodyLimits
 from deploylog.api.openapi import render_document, render_page
 from deploylog.auth.authentication import Authentication
@@ -205,7 +205,7 @@ def _subscribing(
         store.deliveries,
         store.log,
         vault,
-        formats={"escape": SHOWN},
+        formats={"escape": VISIBLE},
         owner=lambda owner: gate.find(owner.kind, owner.id),
         test=dispatcher.test,
         changed=dispatcher.changed,
@@ -220,7 +220,7 @@ def _stack_views(
         service,
         deployments,
         project=settings.cloudformation_project or None,
-        place=Account(
+        account=Account(
             region=settings.cloudformation_region, account=settings.cloudformation_account
         ),
         tokens=PageTokens(token_key),

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from deploylog.api.escape.wire import name_type, render_delivery
-from deploylog.api.native.wire import events_path, render_one
+from deploylog.api.native.query_string import events_path
+from deploylog.api.native.wire import render_one
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import Encryptor
 from deploylog.deployments.catalog import Deployment

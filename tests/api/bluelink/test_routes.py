@@ -1,17 +1,15 @@
 """Bluelink's routes over a server that listens: change sets, instances, cleanups and errors."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from deploylog.auth.api_keys import make_key
 from deploylog.deployments.changeset import Changes, ResourceChange, encode_changes
 from deploylog.deployments.service import DeploymentService
-from deploylog.events.access import ANONYMOUS, parse_grant
+from deploylog.events.access import ANONYMOUS
 from deploylog.events.event import NewEvent, Resource
 from deploylog.events.scope import deployment_scope, stack_scope
 from deploylog.events.service import EventService
@@ -20,6 +18,7 @@ from deploylog.events.streams import OpenStreams
 from deploylog.events.times import SECOND
 from deploylog.ingest.terraform.run import TerraformRun
 from deploylog.store.contract import Store
+from support.api_keys import key_headers
 from support.factories import changeset, new_event, now, plan_document, stack_created, unique
 from support.paths import SAMPLES
 from support.servers import Answer, Local, parse_frame, running
@@ -32,54 +31,44 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
-async def server(store: Store, tmp_path: Path) -> AsyncIterator[Local]:
+def options(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "plan.json").write_text(json.dumps(plan_document(2)))
-    async with running(store, plan_folders=str(tmp_path)) as server:
-        yield server
+    return {"plan_folders": str(tmp_path)}
 
 
-def asked(tmp_path: Path, **fields: object) -> dict[str, object]:
-    """What is asked to be staged."""
+def stage_request(tmp_path: Path, **fields: object) -> dict[str, object]:
+    """A request to stage the plan."""
     return {"directory": str(tmp_path), "blueprintFile": "plan.json", **fields}
 
 
-async def posted(server: Local, body: object, **how: Any) -> Answer:
+async def post_changeset(server: Local, body: object, **how: Any) -> Answer:
     return await server.post(body, "application/json", CHANGES, **how)
 
 
 async def staged(server: Local, body: object) -> Any:
     """The change set, once it is there."""
-    answer = await posted(server, body)
-    assert answer.status == 202, answer.body
-    path = f"{CHANGES}/{answer.json['data']['id']}"
+    response = await post_changeset(server, body)
+    assert response.status == 202, response.body
+    path = f"{CHANGES}/{response.json['data']['id']}"
 
     async def ended() -> Any:
-        told = (await server.get(path)).json
-        return told if told["status"] != "STAGING_CHANGES" else None
+        result = (await server.get(path)).json
+        return result if result["status"] != "STAGING_CHANGES" else None
 
     return await until(ended)
-
-
-async def key_of(store: Store, *grants: str) -> dict[str, str]:
-    """The header of somebody who may so much."""
-    key, secret = make_key(
-        name=unique("key"), groups=(), grants=[parse_grant(grant) for grant in grants], now=now()
-    )
-    await store.credentials.add(key)
-    return {"Bluelink-Api-Key": secret}
 
 
 # Health
 
 
-async def test_health_is_told_to_everybody(server: Local):
-    await key_of(server.store, "admin:/")
+async def test_health_needs_no_credentials(server: Local):
+    await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
-    answer = await server.get("/v1/health")
+    response = await server.get("/v1/health")
 
-    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
-    assert list(answer.json) == ["timestamp"]
-    assert abs(answer.json["timestamp"] - now() // 1_000_000_000) < 60
+    assert (response.status, response.headers["content-type"]) == (200, "application/json")
+    assert list(response.json) == ["timestamp"]
+    assert abs(response.json["timestamp"] - now() // 1_000_000_000) < 60
     assert (await server.get("/v1/health?x=1")).status == 401
 
 
@@ -87,22 +76,24 @@ async def test_health_is_told_to_everybody(server: Local):
 
 
 async def test_a_plan_file_is_staged(server: Local, tmp_path: Path):
-    answer = await posted(server, asked(tmp_path, config={"providers": {"x": {"key": "s3cr3t"}}}))
+    response = await post_changeset(
+        server, stage_request(tmp_path, config={"providers": {"x": {"key": "s3cr3t"}}})
+    )
 
-    assert (answer.status, answer.headers["content-type"]) == (202, "application/json")
-    told = answer.json["data"]
-    assert (told["status"], told["changes"]["newResources"]) == ("STARTING", None)
-    assert told["blueprintLocation"] == f"file://{tmp_path}/plan.json"
-    assert "lastEventId" not in answer.json
-    got = await server.get(f"{CHANGES}/{told['id']}")
+    assert (response.status, response.headers["content-type"]) == (202, "application/json")
+    result = response.json["data"]
+    assert (result["status"], result["changes"]["newResources"]) == ("STARTING", None)
+    assert result["blueprintLocation"] == f"file://{tmp_path}/plan.json"
+    assert "lastEventId" not in response.json
+    got = await server.get(f"{CHANGES}/{result['id']}")
     assert got.status == 200
     assert list(got.json["changes"]["newResources"]) == [
         "terraform_data.many[0]", "terraform_data.many[1]",
     ]  # fmt: skip
 
 
-async def test_the_change_set_is_staged_in_the_end(server: Local, tmp_path: Path):
-    whole = await staged(server, asked(tmp_path, instanceName="web"))
+async def test_the_change_set_is_eventually_staged(server: Local, tmp_path: Path):
+    whole = await staged(server, stage_request(tmp_path, instanceName="web"))
 
     assert (whole["status"], whole["destroy"]) == ("CHANGES_STAGED", False)
     assert "instanceId" not in whole
@@ -113,10 +104,10 @@ async def test_the_change_set_is_staged_in_the_end(server: Local, tmp_path: Path
 
 
 async def test_the_same_request_is_staged_once(server: Local, tmp_path: Path):
-    first = await staged(server, asked(tmp_path))
+    first = await staged(server, stage_request(tmp_path))
 
-    again = await posted(server, asked(tmp_path))
-    other = await posted(server, asked(tmp_path, instanceName="other"))
+    again = await post_changeset(server, stage_request(tmp_path))
+    other = await post_changeset(server, stage_request(tmp_path, instanceName="other"))
 
     assert again.json["data"]["id"] == first["id"]
     assert again.json["data"]["status"] == "STARTING"
@@ -124,7 +115,9 @@ async def test_the_same_request_is_staged_once(server: Local, tmp_path: Path):
 
 
 async def test_no_secret_of_the_configuration_is_stored(server: Local, tmp_path: Path):
-    await staged(server, asked(tmp_path, config={"providers": {"x": {"secretKey": "hunter2"}}}))
+    await staged(
+        server, stage_request(tmp_path, config={"providers": {"x": {"secretKey": "hunter2"}}})
+    )
 
     assert b"hunter2" not in _stored(tmp_path)
 
@@ -140,7 +133,7 @@ async def test_an_instance_is_named_by_id_or_by_name(server: Local, tmp_path: Pa
     await server.store.log.append([stack_created("web", id=NOBODY)])
     value = NOBODY if how == "instanceId" else "web"
 
-    whole = await staged(server, asked(tmp_path, **{how: value}))
+    whole = await staged(server, stage_request(tmp_path, **{how: value}))
 
     assert whole["instanceId"] == NOBODY
     stored = await server.store.changesets.get(whole["id"])
@@ -152,22 +145,24 @@ async def test_the_id_wins_over_the_name(server: Local, tmp_path: Path):
         [stack_created("web", id=NOBODY), stack_created("api", id="other")]
     )
 
-    both = await staged(server, asked(tmp_path, instanceId=NOBODY, instanceName="api"))
-    unknown = await posted(server, asked(tmp_path, instanceId="x", instanceName="api"))
+    both = await staged(server, stage_request(tmp_path, instanceId=NOBODY, instanceName="api"))
+    unknown = await post_changeset(
+        server, stage_request(tmp_path, instanceId="x", instanceName="api")
+    )
 
     assert both["instanceId"] == NOBODY
     assert (unknown.status, unknown.json) == (404, {"message": 'instance "x" not found'})
 
 
-async def test_an_unknown_id_is_told_only_after_the_plan_was_read(server: Local, tmp_path: Path):
-    missing = asked(tmp_path, blueprintFile="missing.json", instanceId="x")
+async def test_an_unknown_id_is_refused_after_the_plan_was_read(server: Local, tmp_path: Path):
+    missing = stage_request(tmp_path, blueprintFile="missing.json", instanceId="x")
 
-    answer = await posted(server, missing)
+    response = await post_changeset(server, missing)
 
-    assert answer.status == 400
+    assert response.status == 400
 
 
-async def test_of_several_of_a_name_that_of_our_project_is_meant(store: Store, tmp_path: Path):
+async def test_among_stacks_of_one_name_that_of_our_project_is_used(store: Store, tmp_path: Path):
     (tmp_path / "plan.json").write_text(json.dumps(plan_document(1)))
     await store.log.append(
         [
@@ -183,16 +178,16 @@ async def test_of_several_of_a_name_that_of_our_project_is_meant(store: Store, t
 
 
 @pytest.mark.parametrize("named", [{"instanceName": "x"}, {"instanceId": "x"}])
-async def test_what_there_is_not_cannot_be_destroyed(
+async def test_an_unknown_instance_cannot_be_destroyed(
     server: Local, tmp_path: Path, named: dict[str, str]
 ):
-    answer = await posted(server, asked(tmp_path, destroy=True, **named))
+    response = await post_changeset(server, stage_request(tmp_path, destroy=True, **named))
 
-    assert answer.status == 404
-    assert answer.body == b'{"message":"instance \\"x\\" not found"}'
+    assert response.status == 404
+    assert response.body == b'{"message":"instance \\"x\\" not found"}'
 
 
-async def test_a_plan_with_drift_stops_only_where_drift_is_checked(store: Store, tmp_path: Path):
+async def test_drift_stops_a_plan_only_where_drift_is_checked(store: Store, tmp_path: Path):
     change = {"actions": ["update"], "before": {"input": "x"}, "after": {"input": "y"}}
     drifted = plan_document(1)["resource_changes"][0] | {"change": change}  # type: ignore[index]
     plan = plan_document(1, resource_drift=[drifted])
@@ -208,37 +203,37 @@ async def test_a_plan_with_drift_stops_only_where_drift_is_checked(store: Store,
                 {"instanceName": "web", "skipDriftCheck": True},
                 {"instanceName": "new"},
             ):
-                whole = await staged(server, asked(tmp_path, **fields))
+                whole = await staged(server, stage_request(tmp_path, **fields))
                 statuses[checks, len(fields), fields["instanceName"]] = whole["status"]
 
     assert statuses.pop((True, 1, "web")) == "DRIFT_DETECTED"
     assert set(statuses.values()) == {"CHANGES_STAGED"}
 
 
-async def test_who_may_not_write_cannot_stage(server: Local, tmp_path: Path):
-    headers = await key_of(server.store, "read:/")
+async def test_staging_requires_write_access(server: Local, tmp_path: Path):
+    headers = await key_headers(server.store, "read:/", header="Bluelink-Api-Key")
 
-    answer = await posted(server, asked(tmp_path), headers=headers)
+    response = await post_changeset(server, stage_request(tmp_path), headers=headers)
 
-    assert answer.status == 403
-    assert list(answer.json) == ["message"]
-
-
-# What is wrong with a request
+    assert response.status == 403
+    assert list(response.json) == ["message"]
 
 
-async def test_a_body_that_cannot_be_parsed(server: Local):
+# Invalid requests
+
+
+async def test_an_invalid_body_is_refused(server: Local):
     for body in (b"", b"{", b"[]", b'{"destroy":"yes"}'):
-        answer = await posted(server, body)
-        assert answer.status == 400
-        assert answer.body == b'{"message":"failed to parse the request body"}'
+        response = await post_changeset(server, body)
+        assert response.status == 400
+        assert response.body == b'{"message":"failed to parse the request body"}'
 
 
-async def test_a_body_with_wrong_fields_ends_in_a_newline(server: Local):
-    answer = await posted(server, {})
+async def test_the_error_of_invalid_fields_ends_in_a_newline(server: Local):
+    response = await post_changeset(server, {})
 
-    assert (answer.status, answer.headers["content-type"]) == (422, "application/json")
-    assert answer.body == (
+    assert (response.status, response.headers["content-type"]) == (422, "application/json")
+    assert response.body == (
         b'{"message":"request body input validation failed","errors":[{"location":".directory",'
         b'"message":"missing required value","type":"required"}]}\n'
     )
@@ -254,49 +249,49 @@ async def test_a_body_with_wrong_fields_ends_in_a_newline(server: Local):
         {"blueprintFile": ""},
     ],
 )
-async def test_a_plan_that_cannot_be_found(server: Local, tmp_path: Path, fields: dict[str, str]):
-    answer = await posted(server, asked(tmp_path, **fields))
+async def test_a_missing_plan_is_not_found(server: Local, tmp_path: Path, fields: dict[str, str]):
+    response = await post_changeset(server, stage_request(tmp_path, **fields))
 
-    assert answer.status == 400
-    assert answer.body == b'{"message":"the provided blueprint could not be resolved"}'
+    assert response.status == 400
+    assert response.body == b'{"message":"the provided blueprint could not be resolved"}'
 
 
-async def test_a_web_address_without_a_host(server: Local, tmp_path: Path):
-    answer = await posted(server, asked(tmp_path, fileSourceScheme="https"))
+async def test_a_url_without_a_host_is_refused(server: Local, tmp_path: Path):
+    response = await post_changeset(server, stage_request(tmp_path, fileSourceScheme="https"))
 
-    assert answer.status == 400
-    assert answer.json["message"].startswith("missing host in location metadata")
+    assert response.status == 400
+    assert response.json["message"].startswith("missing host in location metadata")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "resources:\n  a: b\n"])
-async def test_a_file_that_is_no_plan(server: Local, tmp_path: Path, content: str):
+async def test_a_file_that_is_no_plan_is_refused(server: Local, tmp_path: Path, content: str):
     (tmp_path / "plan.json").write_text(content)
 
-    answer = await posted(server, asked(tmp_path, instanceName="x", destroy=True))
+    response = await post_changeset(server, stage_request(tmp_path, instanceName="x", destroy=True))
 
-    assert answer.status == 422
-    assert not answer.body.endswith(b"\n")
-    told = answer.json
-    assert told["message"] == "failed to load the blueprint document specified in the request"
-    [diagnostic] = told["validationDiagnostics"]
+    assert response.status == 422
+    assert not response.body.endswith(b"\n")
+    result = response.json
+    assert result["message"] == "failed to load the blueprint document specified in the request"
+    [diagnostic] = result["validationDiagnostics"]
     assert (diagnostic["level"], bool(diagnostic["message"])) == (1, True)
 
 
-async def test_a_name_that_no_stack_can_have(server: Local, tmp_path: Path):
-    answer = await posted(server, asked(tmp_path, instanceName="x" * 129))
+async def test_an_invalid_stack_name_is_refused(server: Local, tmp_path: Path):
+    response = await post_changeset(server, stage_request(tmp_path, instanceName="x" * 129))
 
-    assert answer.status == 400
-    assert "128" in answer.json["message"]
+    assert response.status == 400
+    assert "128" in response.json["message"]
 
 
-async def test_who_shows_no_valid_credential(server: Local):
-    await key_of(server.store, "admin:/")
+async def test_invalid_credentials_are_refused(server: Local):
+    await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
     for path in (CHANGES + "/x", INSTANCES, CHANGES + "/x/stream", "/v1/events/cleanup/x"):
-        answer = await server.get(path)
-        assert answer.status == 401
-        assert answer.body == b'{"message":"Unauthorized"}'
-        assert "www-authenticate" not in answer.headers
+        response = await server.get(path)
+        assert response.status == 401
+        assert response.body == b'{"message":"Unauthorized"}'
+        assert "www-authenticate" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -313,11 +308,11 @@ async def test_who_shows_no_valid_credential(server: Local):
         (f"{INSTANCES}/x/stream", 'blueprint instance "x" not found'),
     ],
 )
-async def test_what_there_is_not(server: Local, path: str, message: str):
-    answer = await server.get(path)
+async def test_unknown_ids_are_not_found(server: Local, path: str, message: str):
+    response = await server.get(path)
 
-    assert (answer.status, answer.headers["content-type"]) == (404, "application/json")
-    assert answer.json == {"message": message}
+    assert (response.status, response.headers["content-type"]) == (404, "application/json")
+    assert response.json == {"message": message}
 
 
 @pytest.mark.parametrize(
@@ -328,14 +323,14 @@ async def test_what_there_is_not(server: Local, path: str, message: str):
         f"{INSTANCES}/x/reconciliation/check",
     ],
 )  # fmt: skip
-async def test_a_path_that_nobody_knows_is_not_asked_for_credentials(server: Local, path: str):
-    await key_of(server.store, "admin:/")
+async def test_an_unknown_path_needs_no_credentials(server: Local, path: str):
+    await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
-    answer = await server.get(path)
+    response = await server.get(path)
 
-    assert answer.status == 404
-    assert answer.body == b"404 page not found\n"
-    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert response.status == 404
+    assert response.body == b"404 page not found\n"
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize(
@@ -347,14 +342,12 @@ async def test_a_path_that_nobody_knows_is_not_asked_for_credentials(server: Loc
         ("POST", f"{CHANGES}/cleanup/x"),
     ],
 )  # fmt: skip
-async def test_a_method_that_a_path_has_not_is_answered_with_nothing(
-    server: Local, method: str, path: str
-):
-    await key_of(server.store, "admin:/")
+async def test_an_unknown_method_has_an_empty_response(server: Local, method: str, path: str):
+    await key_headers(server.store, "admin:/", header="Bluelink-Api-Key")
 
-    answer = await server.ask(method, path)
+    response = await server.ask(method, path)
 
-    assert (answer.status, answer.body) == (405, b"")
+    assert (response.status, response.body) == (405, b"")
 
 
 # Cleanups
@@ -369,10 +362,10 @@ CLEANUPS = {
 
 @pytest.mark.parametrize("base", CLEANUPS)
 async def test_a_cleanup_runs_to_its_end(server: Local, base: str):
-    begun = await server.ask("POST", f"{base}/cleanup")
+    started = await server.ask("POST", f"{base}/cleanup")
 
-    assert begun.status == 202
-    [(name, operation)] = begun.json.items()
+    assert started.status == 202
+    [(name, operation)] = started.json.items()
     assert (name, operation["cleanupType"], operation["status"]) == (
         "data", CLEANUPS[base], "running",
     )  # fmt: skip
@@ -382,16 +375,16 @@ async def test_a_cleanup_runs_to_its_end(server: Local, base: str):
         assert got.status == 200
         return got.json if got.json["status"] != "running" else None
 
-    told = await until(ended)
-    assert (told["status"], told["itemsDeleted"]) == ("completed", 0)
-    assert told["endedAt"] >= told["startedAt"]
+    result = await until(ended)
+    assert (result["status"], result["itemsDeleted"]) == ("completed", 0)
+    assert result["endedAt"] >= result["startedAt"]
     others = [other for other in CLEANUPS if other != base]
     for other in others:
         assert (await server.get(f"{other}/cleanup/{operation['id']}")).status == 404
 
 
-async def test_only_who_may_do_everything_may_clean_up(server: Local):
-    headers = await key_of(server.store, "admin:project/acme")
+async def test_cleanup_requires_admin_access_to_everything(server: Local):
+    headers = await key_headers(server.store, "admin:project/acme", header="Bluelink-Api-Key")
 
     assert (await server.ask("POST", "/v1/events/cleanup", headers=headers)).status == 403
 
@@ -399,14 +392,14 @@ async def test_only_who_may_do_everything_may_clean_up(server: Local):
 # Instances
 
 
-async def recorded(server: Local, sample: str, *, stack: str = "web", operation: str) -> str:
+async def record_run(server: Local, sample: str, *, stack: str = "web", operation: str) -> str:
     """A recorded run; the id of its deployment."""
     deployment = await server.open(stack, operation=operation)
     run = TerraformRun(deployment_id=deployment["id"])
     events = [
         event
-        for told in (SAMPLES / sample).read_bytes().splitlines()
-        for event in run.feed(told, now=now())
+        for result in (SAMPLES / sample).read_bytes().splitlines()
+        for event in run.feed(result, now=now())
     ]
     events += run.close(now=now(), exit_code=None)
     stored = await server.store.catalog.deployment(deployment["id"])
@@ -421,7 +414,7 @@ def _fields(event: Any) -> dict[str, Any]:
 
 
 async def test_a_recorded_run_is_an_instance(server: Local):
-    await recorded(server, "02-apply-create.jsonl", operation="apply")
+    await record_run(server, "02-apply-create.jsonl", operation="apply")
 
     state = (await server.get(f"{INSTANCES}/web")).json
 
@@ -437,9 +430,9 @@ async def test_a_recorded_run_is_an_instance(server: Local):
 
 
 async def test_a_destroyed_instance_has_no_resources_and_no_exports(server: Local):
-    await recorded(server, "02-apply-create.jsonl", operation="apply")
+    await record_run(server, "02-apply-create.jsonl", operation="apply")
     before = (await server.get(f"{INSTANCES}/web/exports")).json
-    await recorded(server, "10-destroy.jsonl", operation="destroy")
+    await record_run(server, "10-destroy.jsonl", operation="destroy")
 
     state = (await server.get(f"{INSTANCES}/web")).json
 
@@ -451,21 +444,23 @@ async def test_a_destroyed_instance_has_no_resources_and_no_exports(server: Loca
 def _outputs() -> dict[str, Any]:
     """The exports, from the sample itself."""
     for line in (SAMPLES / "02-apply-create.jsonl").read_bytes().splitlines():
-        told = json.loads(line)
-        if told["type"] == "outputs" and all("action" not in o for o in told["outputs"].values()):
+        result = json.loads(line)
+        if result["type"] == "outputs" and all(
+            "action" not in o for o in result["outputs"].values()
+        ):
             return {
                 name: {
                     "value": None if output["sensitive"] else output["value"],
                     "type": "string",
                     "field": f"outputs.{name}",
                 }
-                for name, output in told["outputs"].items()
+                for name, output in result["outputs"].items()
             }
     return {}
 
 
-async def test_what_a_failed_run_left_is_told(server: Local):
-    await recorded(server, "05-apply-provisioner-failure.jsonl", operation="apply")
+async def test_an_instance_has_the_resources_of_a_failed_run(server: Local):
+    await record_run(server, "05-apply-provisioner-failure.jsonl", operation="apply")
 
     state = (await server.get(f"{INSTANCES}/web")).json
 
@@ -477,16 +472,16 @@ async def test_what_a_failed_run_left_is_told(server: Local):
 
 async def test_instances_are_listed(server: Local):
     await server.store.log.append([stack_created("api", id="api")])
-    await recorded(server, "02-apply-create.jsonl", stack="web", operation="apply")
+    await record_run(server, "02-apply-create.jsonl", stack="web", operation="apply")
     await server.open("webshop", operation="apply")
 
-    told = (await server.get(INSTANCES)).json
+    result = (await server.get(INSTANCES)).json
 
-    assert told["totalCount"] == 3
-    assert {each["name"]: each["status"] for each in told["instances"]} == {
+    assert result["totalCount"] == 3
+    assert {each["name"]: each["status"] for each in result["instances"]} == {
         "api": 19, "web": 2, "webshop": 1,
     }  # fmt: skip
-    deployed = {each["name"]: each.get("lastDeployedTimestamp") for each in told["instances"]}
+    deployed = {each["name"]: each.get("lastDeployedTimestamp") for each in result["instances"]}
     assert type(deployed.pop("web")) is int
     assert deployed == {"api": None, "webshop": None}
 
@@ -502,41 +497,41 @@ async def test_instances_are_listed(server: Local):
         ("search=none", [], 0),
     ],
 )
-async def test_a_list_shows_what_is_asked_for(
+async def test_a_list_can_be_searched_and_paged(
     server: Local, query: str, names: list[str], total: int
 ):
     for name in ("a-web", "b", "c-web"):
         await server.store.log.append([stack_created(name, id=name)])
 
-    told = (await server.get(f"{INSTANCES}?{query}")).json
+    result = (await server.get(f"{INSTANCES}?{query}")).json
 
-    assert ([each["name"] for each in told["instances"]], told["totalCount"]) == (names, total)
+    assert ([each["name"] for each in result["instances"]], result["totalCount"]) == (names, total)
 
 
-async def test_only_what_may_be_seen_is_an_instance(server: Local):
+async def test_only_visible_stacks_are_instances(server: Local):
     await server.store.log.append(
         [stack_created("web"), stack_created("x", id="x", project="secret")]
     )
-    headers = await key_of(server.store, "read:project/acme")
+    headers = await key_headers(server.store, "read:project/acme", header="Bluelink-Api-Key")
 
-    told = (await server.get(INSTANCES, headers=headers)).json
+    result = (await server.get(INSTANCES, headers=headers)).json
 
-    assert [each["name"] for each in told["instances"]] == ["web"]
+    assert [each["name"] for each in result["instances"]] == ["web"]
     assert (await server.get(f"{INSTANCES}/x", headers=headers)).status == 404
 
 
-async def test_a_stack_may_be_shown_by_any_of_its_scopes(server: Local):
+async def test_a_stack_is_visible_through_any_of_its_scopes(server: Local):
     """Not only by its project, which is not readable then."""
     scopes = (stack_scope("acme", "stack-1"), "team/web")
     await server.store.log.append([new_event("stack.created", scopes=scopes, data={"name": "web"})])
     deployment = deployment_scope("acme", "stack-1", "1")
     for scopes in ((deployment, "team/web"), (f"{deployment}2",)):
         await server.store.log.append([new_event("deployment.started", scopes=scopes)])
-    headers = await key_of(server.store, "read:team/web")
+    headers = await key_headers(server.store, "read:team/web", header="Bluelink-Api-Key")
 
-    told = (await server.get(INSTANCES, headers=headers)).json
+    result = (await server.get(INSTANCES, headers=headers)).json
 
-    assert [(each["name"], each["status"]) for each in told["instances"]] == [("web", 1)]
+    assert [(each["name"], each["status"]) for each in result["instances"]] == [("web", 1)]
     assert (await server.get(f"{INSTANCES}/web", headers=headers)).json["version"] == 1
 
 
@@ -561,11 +556,11 @@ def _of_resource(phase: str, second: int, **fields: Any) -> NewEvent:
     )
 
 
-async def test_the_log_tells_the_state_of_what_is_staged(server: Local, tmp_path: Path):
+async def test_a_change_set_has_the_recorded_state_of_its_resources(server: Local, tmp_path: Path):
     (tmp_path / "plan.json").write_text(json.dumps(_replaced()))
     await server.store.log.append([stack_created("web")])
     await server.store.log.append([_of_resource("started", 10), _of_resource("completed", 14)])
-    id = (await staged(server, asked(tmp_path, instanceName="web")))["id"]
+    id = (await staged(server, stage_request(tmp_path, instanceName="web")))["id"]
     await server.store.log.append([_of_resource("failed", 90, groups=("ops",))])
 
     whole = (await server.get(f"{CHANGES}/{id}")).json
@@ -584,25 +579,23 @@ async def test_the_log_tells_the_state_of_what_is_staged(server: Local, tmp_path
     assert [frame.get("changes") for frame in frames] == [change, whole["changes"]]
 
 
-async def test_who_may_not_see_the_events_is_not_told_the_state(server: Local, tmp_path: Path):
+async def test_recorded_state_from_hidden_events_is_left_out(server: Local, tmp_path: Path):
     (tmp_path / "plan.json").write_text(json.dumps(_replaced()))
     await server.store.log.append([stack_created("web")])
     await server.store.log.append([_of_resource("completed", 14, groups=("ops",), elapsed=SECOND)])
-    id = (await staged(server, asked(tmp_path, instanceName="web")))["id"]
-    headers = await key_of(server.store, "read:project/acme")
+    id = (await staged(server, stage_request(tmp_path, instanceName="web")))["id"]
+    headers = await key_headers(server.store, "read:project/acme", header="Bluelink-Api-Key")
 
     for path in (f"{CHANGES}/{id}", f"{CHANGES}/{id}/stream"):
-        answer = await server.get(path, headers=headers)
-        assert b'"specData":{"id":"i-1","size":1}' in answer.body
-        assert b"lastDeployedTimestamp" not in answer.body
-        assert b"durations" not in answer.body
+        response = await server.get(path, headers=headers)
+        assert b'"specData":{"id":"i-1","size":1}' in response.body
+        assert b"lastDeployedTimestamp" not in response.body
+        assert b"durations" not in response.body
 
 
-async def test_deployments_of_a_stack_that_was_deleted_meanwhile(server: Local):
-    await recorded(server, "02-apply-create.jsonl", operation="apply")
-    events = EventService(
-        server.store.log, server.hub, open_streams=OpenStreams(max_per_principal=1)
-    )
+async def test_a_stack_deleted_meanwhile_has_no_instance(server: Local):
+    await record_run(server, "02-apply-create.jsonl", operation="apply")
+    events = EventService(server.store.log, server.hub, followers=OpenStreams(most=1))
     service = DeploymentService(events, server.store.catalog, clock=now)
     [stack] = await service.stacks(ANONYMOUS)
     await service.delete_stack(ANONYMOUS, "acme", "web")
@@ -610,9 +603,9 @@ async def test_deployments_of_a_stack_that_was_deleted_meanwhile(server: Local):
     assert len(await service.deployments_of(ANONYMOUS, stack)) == 1
 
 
-async def test_a_change_set_of_others_is_none(server: Local, tmp_path: Path):
-    whole = await staged(server, asked(tmp_path))
-    headers = await key_of(server.store, "read:project/other")
+async def test_a_hidden_change_set_is_not_found(server: Local, tmp_path: Path):
+    whole = await staged(server, stage_request(tmp_path))
+    headers = await key_headers(server.store, "read:project/other", header="Bluelink-Api-Key")
 
     for path in (f"{CHANGES}/{whole['id']}", f"{CHANGES}/{whole['id']}/stream"):
         assert (await server.get(path, headers=headers)).status == 404
@@ -635,7 +628,7 @@ async def test_more_events_than_a_page_are_folded(server: Local):
     assert {each["status"] for each in state["resources"].values()} == {2}
 
 
-async def test_substitutions_are_escaped_in_every_answer(server: Local):
+async def test_substitutions_are_escaped_in_every_response(server: Local):
     change = ResourceChange(
         name="t.a", address="t.a", type="t", action="create", after={"p": "${aws:username}"}
     )
@@ -648,30 +641,29 @@ async def test_substitutions_are_escaped_in_every_answer(server: Local):
     await server.store.log.append([stack_created("${x}")])
 
     for path in (f"{CHANGES}/{stored.id}", INSTANCES, f"{INSTANCES}/stack-1"):
-        answer = await server.get(path)
-        assert answer.status == 200
-        assert b"${" not in answer.body
-        assert b"\\u0024{" in answer.body
+        response = await server.get(path)
+        assert response.status == 200
+        assert b"${" not in response.body
+        assert b"\\u0024{" in response.body
 
 
-async def test_too_many_streams_are_refused_for_a_while(store: Store):
+async def test_too_many_streams_are_throttled(store: Store):
     async with running(store, max_streams_per_principal=1) as server:
         await server.store.log.append([stack_created("web")])
         path = f"{INSTANCES}/web/stream"
         async with server.http.get(path, timeout=aiohttp.ClientTimeout(total=None)) as first:
             assert first.status == 200
-            answer = await server.get(path)
+            response = await server.get(path)
 
-    assert answer.status == 429
-    assert int(answer.headers["retry-after"]) >= 1
-    assert list(answer.json) == ["message"]
+    assert response.status == 429
+    assert int(response.headers["retry-after"]) >= 1
+    assert list(response.json) == ["message"]
 
 
-async def test_the_actor_is_who_asked(server: Local, tmp_path: Path):
-    headers = await key_of(server.store, "admin:/")
+async def test_the_actor_is_the_principal(server: Local, tmp_path: Path):
+    headers = await key_headers(server.store, "admin:/", name="ann", header="Bluelink-Api-Key")
 
-    answer = await posted(server, asked(tmp_path), headers=headers)
+    response = await post_changeset(server, stage_request(tmp_path), headers=headers)
 
-    stored = await server.store.changesets.get(answer.json["data"]["id"])
-    assert stored.actor
-    assert stored.actor.startswith("key-")
+    stored = await server.store.changesets.get(response.json["data"]["id"])
+    assert stored.actor == "ann"

@@ -1,4 +1,4 @@
-"""Escape's routes over a real server: what is asked for, by whom, and what is posted."""
+"""Escape's routes over a real server: queries, access, and posted events."""
 
 import base64
 import json
@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from deploylog.auth.api_keys import make_key
-from deploylog.events.access import parse_grant
 from deploylog.store.contract import Store
-from support.factories import new_event, now
+from support.api_keys import new_key
+from support.factories import new_event
 from support.servers import LINES, Answer, Local, line, running
 
 QUERY = "/api/v1/events/query"
@@ -25,12 +24,6 @@ UPLOAD = (
 
 
 @pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
-
-
-@pytest.fixture
 async def guarded(store: Store, tmp_path: Path) -> AsyncIterator[Local]:
     """A service with a secret for services."""
     file = tmp_path / "secret"
@@ -39,26 +32,17 @@ async def guarded(store: Store, tmp_path: Path) -> AsyncIterator[Local]:
         yield server
 
 
-async def add(store: Store, *grants: str, groups: tuple[str, ...] = ()) -> str:
-    """A new key."""
-    stored, key = make_key(
-        name="ci", groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
-    )
-    await store.credentials.add(stored)
-    return key
-
-
 async def create(server: Local, **fields: object) -> None:
-    answer = await server.ask("POST", CREATE, data=json.dumps(fields))
-    assert (answer.status, answer.body) == (200, b""), answer
+    response = await server.ask("POST", CREATE, data=json.dumps(fields))
+    assert (response.status, response.body) == (200, b""), response
 
 
 async def listed(server: Local, path: str = "/", **how: Any) -> list[Any]:
-    answer = await server.get(QUERY + path, **how)
-    assert answer.status == 200, answer
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.body.endswith(b"]\n")
-    return list(answer.json)
+    response = await server.get(QUERY + path, **how)
+    assert response.status == 200, response
+    assert response.headers["content-type"] == "application/json"
+    assert response.body.endswith(b"]\n")
+    return list(response.json)
 
 
 def users(events: list[Any]) -> list[str]:
@@ -68,7 +52,7 @@ def users(events: list[Any]) -> list[str]:
 INVENTORY = {"type": "UPLOAD_INVENTORY_APPLICATION"}
 STATE = {"type": "UPDATE_STATE_DEPLOYMENT"}
 
-#: By their user name, so that a row of a table tells which it expects.
+#: By user name, so that a row of a table can name the events it expects.
 EVENTS: dict[str, dict[str, object]] = {
     "i": INVENTORY | {"inventory_project": "ip"},
     "ia": INVENTORY | {"inventory_project": "ip", "inventory_application": "ia"},
@@ -141,7 +125,7 @@ async def filled(server: Local) -> Local:
         ("/project/sp/?inventory_project=ip", "s se sd both"),
     ],
 )
-async def test_a_query_finds_what_it_asks_for(filled: Local, path: str, expected: str):
+async def test_a_query_finds_matching_events(filled: Local, path: str, expected: str):
     before_query, mark, query = path.partition("?")
     other = before_query.removesuffix("/") if before_query.endswith("/") else f"{before_query}/"
 
@@ -153,10 +137,10 @@ async def test_a_query_finds_what_it_asks_for(filled: Local, path: str, expected
 @pytest.mark.parametrize("query", ["", "?deployment="])
 async def test_the_deployment_must_be_named(server: Local, query: str):
     for slash in ("", "/"):
-        answer = await server.get(f"{QUERY}/project/sp/se/deployment{slash}{query}")
+        response = await server.get(f"{QUERY}/project/sp/se/deployment{slash}{query}")
 
-        assert (answer.status, answer.body) == (400, b"Missing 'deployment' parameter")
-        assert answer.headers["content-type"].startswith("text/plain")
+        assert (response.status, response.body) == (400, b"Missing 'deployment' parameter")
+        assert response.headers["content-type"].startswith("text/plain")
 
 
 # Pages
@@ -166,7 +150,7 @@ async def ids(server: Local, query: str) -> list[int]:
     return [int(event["id"]) for event in await listed(server, f"/?{query}")]
 
 
-async def test_pages_lead_to_the_end_newest_first(store: Store, server: Local):
+async def test_pages_reach_the_end_newest_first(store: Store, server: Local):
     uploads = [new_event("inventory.release.uploaded", scopes=("inventory/pp",))] * 125
     await store.log.append(uploads)
 
@@ -184,10 +168,10 @@ async def test_pages_lead_to_the_end_newest_first(store: Store, server: Local):
     assert await ids(server, "page_from=99999&page_size=1") == [125]
 
 
-async def test_a_page_is_full_whatever_lies_between(store: Store, server: Local):
+async def test_a_page_is_full_despite_other_events(store: Store, server: Local):
     for _ in range(60):
-        shown = new_event("team.created", scopes=("team/ops",))
-        await store.log.append([shown, *[new_event("resource.read.started")] * 3])
+        visible = new_event("team.created", scopes=("team/ops",))
+        await store.log.append([visible, *[new_event("resource.read.started")] * 3])
 
     assert len(await ids(server, "")) == 50
 
@@ -202,15 +186,15 @@ async def test_the_page_size_is_a_setting(store: Store):
 
 @pytest.mark.parametrize("query", ["page_size=0", "page_size=-1", "page_size=x", "page_from=abc"])
 @pytest.mark.parametrize("path", ["/", "/inventory/pp/", "/project/IMPOSSIBLE!/"])
-async def test_a_page_that_nobody_can_give_is_refused(server: Local, path: str, query: str):
-    answer = await server.get(f"{QUERY}{path}?{query}")
+async def test_an_impossible_page_is_refused(server: Local, path: str, query: str):
+    response = await server.get(f"{QUERY}{path}?{query}")
 
-    assert answer.status == 400
-    assert answer.headers["content-type"].startswith("text/plain")
-    assert query.partition("=")[0].encode() in answer.body
+    assert response.status == 400
+    assert response.headers["content-type"].startswith("text/plain")
+    assert query.partition("=")[0].encode() in response.body
 
 
-# Who sees what
+# Access
 
 
 @pytest.mark.parametrize(
@@ -221,37 +205,37 @@ async def test_a_page_that_nobody_can_give_is_refused(server: Local, path: str, 
         (("other",), ["open", "all"]),
     ],
 )
-async def test_an_event_shows_to_its_groups(
+async def test_an_event_is_visible_to_its_groups(
     server: Local, groups: tuple[str, ...], expected: list[str]
 ):
     created = {"type": "CREATE_INVENTORY_PROJECT", "inventory_project": "test"}
     await create(server, **created, username="all")
     await create(server, **created, username="open", allowed_roles=["*"])
     await create(server, **created, username="mine", allowed_groups=["my-group", "your-group"])
-    key = await add(server.store, "read:inventory", groups=groups)
+    key = await new_key(server.store, "read:inventory", groups=groups)
 
-    shown = await listed(server, "/", headers={"X-Escape-Token": key})
+    visible = await listed(server, "/", headers={"X-Escape-Token": key})
 
-    assert users(shown) == expected
-    mine = [event["allowed_groups"] for event in shown if event["username"] == "mine"]
+    assert users(visible) == expected
+    mine = [event["allowed_groups"] for event in visible if event["username"] == "mine"]
     assert mine == [["my-group", "your-group"]][: len(mine)]
 
 
-async def test_a_project_that_nobody_may_see_is_as_empty_as_one_that_is_not(server: Local):
+async def test_a_hidden_project_is_as_empty_as_a_missing_one(server: Local):
     await create(server, type="CREATE_STATE_PROJECT", state_project="secret")
-    key = await add(server.store, "read:state/other")
+    key = await new_key(server.store, "read:state/other")
 
     for path in ("/project/secret/", "/project/nothing/", "/", "/project/", "/inventory/"):
-        answer = await server.get(QUERY + path, headers={"X-Escape-Token": key})
-        assert (answer.status, answer.body) == (200, b"[]\n")
+        response = await server.get(QUERY + path, headers={"X-Escape-Token": key})
+        assert (response.status, response.body) == (200, b"[]\n")
 
 
 def basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"anybody:{password}".encode()).decode()
 
 
-async def test_a_token_is_shown_in_a_header_in_a_cookie_or_as_a_password(server: Local):
-    key = await add(server.store, "read:/")
+async def test_a_token_is_accepted_in_a_header_a_cookie_or_as_a_password(server: Local):
+    key = await new_key(server.store, "read:/")
 
     for headers in (
         {"X-Escape-Token": key},
@@ -266,21 +250,21 @@ async def test_a_token_is_shown_in_a_header_in_a_cookie_or_as_a_password(server:
     [{}, {"X-Escape-Token": ""}, {"X-Escape-Token": "x"}, {"Authorization": "Basic !"},
      {"Authorization": basic("x")}, {"Cookie": "X-Escape-Token=x"}],
 )  # fmt: skip
-async def test_without_a_good_token_there_is_only_a_status(server: Local, headers: dict[str, str]):
-    await add(server.store, "read:/")
+async def test_without_a_valid_token_there_is_only_a_status(server: Local, headers: dict[str, str]):
+    await new_key(server.store, "read:/")
 
     for method, path in (("GET", f"{QUERY}/"), ("POST", CREATE), ("PUT", CREATE)):
-        answer = await server.ask(method, path, headers=headers)
-        assert (answer.status, answer.body) == (401, b"")
-        assert "content-type" not in answer.headers
+        response = await server.ask(method, path, headers=headers)
+        assert (response.status, response.body) == (401, b"")
+        assert "content-type" not in response.headers
 
 
-# What is posted
+# Posted events
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("path", [CREATE, f"{CREATE}/"])
-async def test_an_event_is_created_and_shown(server: Local, method: str, path: str):
+async def test_an_event_is_created_and_listed(server: Local, method: str, path: str):
     fields = {
         "type": "CREATE_INVENTORY_PROJECT",
         "inventory_namespace": "test",
@@ -292,9 +276,9 @@ async def test_an_event_is_created_and_shown(server: Local, method: str, path: s
         "unknown": [],
     }
 
-    answer = await server.ask(method, path, data=json.dumps(fields))
+    response = await server.ask(method, path, data=json.dumps(fields))
 
-    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "0")
+    assert (response.status, response.body, response.headers["content-length"]) == (200, b"", "0")
     assert await listed(server) == [
         {
             "id": "1",
@@ -315,23 +299,23 @@ async def post_upload(server: Local, **how: Any) -> Answer:
     return await server.ask("POST", CREATE, data=UPLOAD, skip_auto_headers=["Content-Type"], **how)
 
 
-async def test_an_inventory_says_an_upload_as_often_as_it_likes(server: Local):
-    answers = [await post_upload(server) for _ in range(3)]
+async def test_an_inventory_may_repeat_an_upload(server: Local):
+    responses = [await post_upload(server) for _ in range(3)]
 
-    assert [(each.status, each.body) for each in answers] == [(200, b"")] * 3
-    [told] = await listed(server, "/inventory/test/my-app/v1.0/")
-    assert told["type"] == "UPLOAD_INVENTORY_APPLICATION"
-    assert (told["inventory_version"], told["allowed_groups"]) == ("1.0", ["*"])
-    assert "username" not in told
+    assert [(each.status, each.body) for each in responses] == [(200, b"")] * 3
+    [result] = await listed(server, "/inventory/test/my-app/v1.0/")
+    assert result["type"] == "UPLOAD_INVENTORY_APPLICATION"
+    assert (result["inventory_version"], result["allowed_groups"]) == ("1.0", ["*"])
+    assert "username" not in result
 
 
-async def test_who_may_see_uploads_is_a_setting(store: Store):
+async def test_the_groups_of_uploads_are_a_setting(store: Store):
     async with running(store, escape_upload_groups="ops, devs") as server:
         await post_upload(server)
 
-        [told] = await listed(server)
+        [result] = await listed(server)
 
-    assert told["allowed_groups"] == ["devs", "ops"]
+    assert result["allowed_groups"] == ["devs", "ops"]
 
 
 @pytest.mark.parametrize(
@@ -342,51 +326,51 @@ async def test_who_may_see_uploads_is_a_setting(store: Store):
      b'{"type":"TEAM_CREATED","data":{"a":"' + b"x" * 300_000 + b'"}}'],
     ids=range(12),
 )  # fmt: skip
-async def test_bad_bodies_are_told_why_in_words(server: Local, body: bytes):
-    answer = await server.ask("POST", CREATE, data=body)
+async def test_an_invalid_body_has_a_message(server: Local, body: bytes):
+    response = await server.ask("POST", CREATE, data=body)
 
-    assert answer.status == 400
-    assert answer.headers["content-type"].startswith("text/plain")
-    assert answer.body
+    assert response.status == 400
+    assert response.headers["content-type"].startswith("text/plain")
+    assert response.body
     assert await listed(server) == []
 
 
 async def test_a_body_beyond_the_limit_is_too_large(store: Store):
     async with running(store, max_body_bytes=1024) as server:
-        answer = await server.ask("POST", CREATE, data=b" " * 2000)
+        response = await server.ask("POST", CREATE, data=b" " * 2000)
 
-    assert answer.status == 413
-    assert answer.headers["content-type"].startswith("text/plain")
+    assert response.status == 413
+    assert response.headers["content-type"].startswith("text/plain")
 
 
 async def test_with_the_secret_a_service_creates_events_and_nothing_else(guarded: Local):
-    key = await add(guarded.store, "admin:/")
-    shown = {"Authorization": f"Bearer {SECRET}"}
+    key = await new_key(guarded.store, "admin:/")
+    visible = {"Authorization": f"Bearer {SECRET}"}
 
-    assert (await post_upload(guarded, headers=shown)).status == 200
-    assert (await guarded.get(f"{QUERY}/", headers=shown)).status == 401
-    assert (await guarded.post(line(), LINES, headers=shown)).status == 401
+    assert (await post_upload(guarded, headers=visible)).status == 200
+    assert (await guarded.get(f"{QUERY}/", headers=visible)).status == 401
+    assert (await guarded.post(line(), LINES, headers=visible)).status == 401
     assert len(await listed(guarded, headers={"X-Escape-Token": key})) == 1
 
 
-@pytest.mark.parametrize("shown", [None, "Bearer x", f"Basic {SECRET}", f"Bearer {SECRET}x"])
+@pytest.mark.parametrize("expected", [None, "Bearer x", f"Basic {SECRET}", f"Bearer {SECRET}x"])
 @pytest.mark.parametrize("has_key", [False, True])
-async def test_where_there_is_a_secret_nobody_creates_events_without(
-    guarded: Local, shown: str | None, has_key: bool
+async def test_with_a_secret_no_event_is_created_without_it(
+    guarded: Local, expected: str | None, has_key: bool
 ):
     if has_key:
-        await add(guarded.store, "admin:/")
+        await new_key(guarded.store, "admin:/")
 
-    answer = await post_upload(guarded, headers={"Authorization": shown} if shown else {})
+    response = await post_upload(guarded, headers={"Authorization": expected} if expected else {})
 
-    assert (answer.status, answer.body) == (401, b"")
+    assert (response.status, response.body) == (401, b"")
     assert await guarded.store.log.head() == 0
 
 
-async def test_who_may_write_every_scope_creates_events_with_a_key_of_its_own(guarded: Local):
+async def test_a_key_that_may_write_every_scope_creates_events(guarded: Local):
     both = {"type": "ADD_BUILD", "inventory_project": "ip", "state_project": "sp"}
-    enough = await add(guarded.store, "write:inventory/ip", "write:state/sp")
-    half = await add(guarded.store, "write:inventory/ip", "read:/")
+    enough = await new_key(guarded.store, "write:inventory/ip", "write:state/sp")
+    half = await new_key(guarded.store, "write:inventory/ip", "read:/")
 
     refused = await guarded.ask(
         "POST", CREATE, data=json.dumps(both), headers={"X-Escape-Token": half}
@@ -410,12 +394,12 @@ async def test_who_may_write_every_scope_creates_events_with_a_key_of_its_own(gu
         ("POST", f"{QUERY}/", 405, b""),
     ],
 )
-async def test_what_there_is_not_is_said_as_the_family_does(
+async def test_unknown_paths_have_the_error_of_escapes_services(
     server: Local, method: str, path: str, status: int, body: bytes
 ):
-    answer = await server.ask(method, path)
+    response = await server.ask(method, path)
 
-    assert (answer.status, answer.body) == (status, body)
+    assert (response.status, response.body) == (status, body)
 
 
 # Recorded runs
@@ -428,7 +412,7 @@ async def record(server: Local, *events: dict[str, object], **fields: object) ->
     await server.append(sent, path=f"/log/v1/events?deployment={opened['id']}")
 
 
-async def test_runs_to_an_environment_are_seen_as_what_they_did_to_the_state(server: Local):
+async def test_runs_to_an_environment_are_listed_as_state_events(server: Local):
     update, end = {"type": "resource.update.completed"}, {"type": "deployment.completed"}
     destroyed = {"type": "deployment.failed", "data": {"operation": "destroy"}}
     await record(server, {"type": "resource.create.completed"}, end, operation="apply")
@@ -437,17 +421,17 @@ async def test_runs_to_an_environment_are_seen_as_what_they_did_to_the_state(ser
     await record(server, end, operation="plan")
     await record(server, destroyed)
 
-    shown = await listed(server, "/project/acme/prod/deployment?deployment=web")
+    visible = await listed(server, "/project/acme/prod/deployment?deployment=web")
 
-    assert [event["type"] for event in shown] == [
+    assert [event["type"] for event in visible] == [
         "DESTROY_REQUESTED", "REDEPLOY_STATE_DEPLOYMENT", "UPDATE_STATE_DEPLOYMENT",
         "CREATE_STATE_DEPLOYMENT",
     ]  # fmt: skip
-    assert {(e["state_project"], e["state_environment"], e["state_deployment"]) for e in shown} == {
-        ("acme", "prod", "web")
-    }
-    assert {event["username"] for event in shown} == {"ann"}
-    assert [event.get("allowed_groups") for event in shown] == [None, None, ["ops"], None]
-    assert shown[0]["data"]["status"] == "failed"
-    assert shown[3]["data"]["counts"] == {"added": 1, "changed": 0, "destroyed": 0, "failed": 0}
-    assert await listed(server, "/project/acme/") == shown
+    assert {
+        (e["state_project"], e["state_environment"], e["state_deployment"]) for e in visible
+    } == {("acme", "prod", "web")}
+    assert {event["username"] for event in visible} == {"ann"}
+    assert [event.get("allowed_groups") for event in visible] == [None, None, ["ops"], None]
+    assert visible[0]["data"]["status"] == "failed"
+    assert visible[3]["data"]["counts"] == {"added": 1, "changed": 0, "destroyed": 0, "failed": 0}
+    assert await listed(server, "/project/acme/") == visible

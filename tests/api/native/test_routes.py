@@ -1,4 +1,4 @@
-"""The native API over HTTP, as ``docs/reference/native-api.md`` says it."""
+"""The native API over HTTP, as documented in ``docs/reference/native-api.md``."""
 
 import asyncio
 import gzip
@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deploylog.api import APIS
 from deploylog.api.native.wire import parse_request_key
@@ -17,13 +19,13 @@ from deploylog.auth.authentication import CREDENTIAL_HEADERS
 from deploylog.events.access import Principal
 from deploylog.events.store import Query
 from deploylog.store.contract import Store
+from support.problems import assert_problem
 from support.servers import (
     BATCH,
     DEPLOYMENTS,
     EVENTS,
     LINES,
     ONE,
-    Answer,
     Local,
     event,
     line,
@@ -36,26 +38,16 @@ async def recorded(server: Local) -> list[Any]:
     return await server.store.log.read(Query(order="oldest", limit=100_000))
 
 
-def assert_problem(answer: Answer, status: int, kind: str) -> None:
-    assert answer.status == status, answer.body
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json
-    assert problem["status"] == status
-    assert problem["type"].rpartition(":")[2].rpartition("/")[2] == kind
-    assert problem["title"]
-    assert problem["detail"]
-
-
 # Appending
 
 
 async def test_one_event_is_appended_in_structured_mode(server: Local):
-    answer = await server.post(event(id="a"), ONE)
+    response = await server.post(event(id="a"), ONE)
 
-    [kept] = await recorded(server)
-    assert answer.status == 201
-    assert answer.json == {"events": [{"id": kept.id, "position": str(kept.position)}]}
-    assert (kept.producer_id, kept.type, kept.source) == (
+    [stored] = await recorded(server)
+    assert response.status == 201
+    assert response.json == {"events": [{"id": stored.id, "position": str(stored.position)}]}
+    assert (stored.producer_id, stored.type, stored.source) == (
         "a",
         "resource.create.started",
         "terraform",
@@ -63,22 +55,22 @@ async def test_one_event_is_appended_in_structured_mode(server: Local):
 
 
 async def test_a_batch_is_appended_in_its_order(server: Local):
-    answer = await server.post([event(id=str(n)) for n in range(20)], BATCH)
+    response = await server.post([event(id=str(n)) for n in range(20)], BATCH)
 
-    kept = await recorded(server)
-    assert answer.status == 201
-    assert answer.ids == [e.id for e in kept]
-    assert [e.producer_id for e in kept] == [str(n) for n in range(20)]
+    stored = await recorded(server)
+    assert response.status == 201
+    assert response.ids == [e.id for e in stored]
+    assert [e.producer_id for e in stored] == [str(n) for n in range(20)]
 
 
 async def test_lines_need_neither_specversion_nor_id_and_may_be_blank(server: Local):
     body = f"{json.dumps(line(subject='a'))}\n\n   \n{json.dumps(line(subject='b'))}\n"
 
-    answer = await server.post(body, LINES)
+    response = await server.post(body, LINES)
 
-    kept = await recorded(server)
-    assert answer.ids == [e.id for e in kept]
-    assert [(e.subject, e.producer_id) for e in kept] == [("a", None), ("b", None)]
+    stored = await recorded(server)
+    assert response.ids == [e.id for e in stored]
+    assert [(e.subject, e.producer_id) for e in stored] == [("a", None), ("b", None)]
 
 
 async def test_an_event_is_appended_in_binary_mode(server: Local):
@@ -93,15 +85,15 @@ async def test_an_event_is_appended_in_binary_mode(server: Local):
         "ce-traceparent": "x",
     }
 
-    answer = await server.post(b'{"a":[1]}', "application/json", headers=headers)
+    response = await server.post(b'{"a":[1]}', "application/json", headers=headers)
 
-    [shown] = (await server.get(EVENTS)).json["events"]
-    assert answer.status == 201
-    assert shown["data"] == {"a": [1]}
-    assert (shown["subject"], shown["elapsedms"], shown["traceparent"]) == ("Grüße", 12, "x")
+    [visible] = (await server.get(EVENTS)).json["events"]
+    assert response.status == 201
+    assert visible["data"] == {"a": [1]}
+    assert (visible["subject"], visible["elapsedms"], visible["traceparent"]) == ("Grüße", 12, "x")
 
 
-async def test_text_in_binary_mode_comes_back_with_its_content_type(server: Local):
+async def test_text_in_binary_mode_is_returned_with_its_content_type(server: Local):
     headers = {
         "ce-specversion": "1.0",
         "ce-id": "a",
@@ -110,24 +102,24 @@ async def test_text_in_binary_mode_comes_back_with_its_content_type(server: Loca
         "ce-scopes": "p",
     }
 
-    answer = await server.post("grüß dich".encode(), "text/plain", headers=headers)
+    response = await server.post("grüß dich".encode(), "text/plain", headers=headers)
 
-    [shown] = (await server.get(EVENTS)).json["events"]
-    assert answer.status == 201
-    assert (shown["data"], shown["datacontenttype"]) == ("grüß dich", "text/plain")
+    [visible] = (await server.get(EVENTS)).json["events"]
+    assert response.status == 201
+    assert (visible["data"], visible["datacontenttype"]) == ("grüß dich", "text/plain")
 
 
-async def test_what_the_log_gives_is_ignored_when_sent(server: Local):
+async def test_attributes_that_the_log_assigns_are_ignored_when_sent(server: Local):
     sent = event(position="99", recordedtime="2001-01-01T00:00:00Z", producerid="x")
 
     await server.post(sent, ONE)
 
-    [shown] = (await server.get(EVENTS)).json["events"]
-    assert (shown["position"], shown["producerid"]) == ("1", "1")
-    assert shown["recordedtime"] > "2020"
+    [visible] = (await server.get(EVENTS)).json["events"]
+    assert (visible["position"], visible["producerid"]) == ("1", "1")
+    assert visible["recordedtime"] > "2020"
 
 
-async def test_every_documented_attribute_comes_back(server: Local):
+async def test_every_documented_attribute_is_returned(server: Local):
     sent = event(
         subject="web",
         time="2026-11-21T04:12:26.944050Z",
@@ -148,29 +140,29 @@ async def test_every_documented_attribute_comes_back(server: Local):
 
     await server.post(sent, ONE)
 
-    [shown] = (await server.get(EVENTS)).json["events"]
+    [visible] = (await server.get(EVENTS)).json["events"]
     given_by_the_log = {"id", "producerid", "position", "recordedtime"}
-    assert {name: shown[name] for name in shown if name not in given_by_the_log} == {
+    assert {name: visible[name] for name in visible if name not in given_by_the_log} == {
         name: value for name, value in sent.items() if name != "id"
     }
-    assert shown["producerid"] == "1"
-    assert uuid.UUID(shown["id"]).version == 7
+    assert visible["producerid"] == "1"
+    assert uuid.UUID(visible["id"]).version == 7
 
 
 @pytest.mark.parametrize("value", ["text", "", 7, -1, True, False, "ünï"])
 @pytest.mark.parametrize("type", [ONE, BATCH, LINES])
-async def test_an_unknown_attribute_is_kept_as_it_was(server: Local, type: str, value: object):
+async def test_an_unknown_attribute_is_stored_unchanged(server: Local, type: str, value: object):
     sent = event(traceparent=value)
 
-    answer = await server.post([sent] if type == BATCH else sent, type)
+    response = await server.post([sent] if type == BATCH else sent, type)
 
-    [shown] = (await server.get(EVENTS)).json["events"]
-    assert answer.status == 201
-    assert shown["traceparent"] == value
-    assert shown["traceparent"].__class__ is value.__class__
+    [visible] = (await server.get(EVENTS)).json["events"]
+    assert response.status == 201
+    assert visible["traceparent"] == value
+    assert visible["traceparent"].__class__ is value.__class__
 
 
-async def test_the_parameters_are_for_what_the_events_do_not_say(server: Local):
+async def test_the_parameters_are_defaults_of_the_events(server: Local):
     bare = {"type": "t"}
     full = {"type": "t", "source": "own", "scopes": "project/own"}
 
@@ -181,11 +173,11 @@ async def test_the_parameters_are_for_what_the_events_do_not_say(server: Local):
     assert (second.source, second.scopes) == ("own", ("project/own",))
 
 
-async def test_without_a_time_an_event_has_that_of_its_arrival(server: Local):
+async def test_an_event_without_a_time_has_its_arrival_time(server: Local):
     await server.append([line()])
 
-    [kept] = await recorded(server)
-    assert abs(kept.time - kept.recorded) < 10 * 10**9
+    [stored] = await recorded(server)
+    assert abs(stored.time - stored.recorded) < 10 * 10**9
 
 
 async def test_the_same_source_and_id_are_recorded_once(server: Local):
@@ -197,7 +189,7 @@ async def test_the_same_source_and_id_are_recorded_once(server: Local):
     assert len(await recorded(server)) == 1
 
 
-# What is not taken
+# Rejected requests
 
 
 @pytest.mark.parametrize(
@@ -224,76 +216,76 @@ async def test_the_same_source_and_id_are_recorded_once(server: Local):
     ],
 )
 @pytest.mark.parametrize("type", [LINES, BATCH])
-async def test_a_bad_event_is_named_and_nothing_is_recorded(
+async def test_an_invalid_event_is_named_and_nothing_is_recorded(
     server: Local, type: str, third: dict[str, object], field: str
 ):
     events = [line(), line(), third, line()]
     body = json.dumps(events) if type == BATCH else "\n".join(map(json.dumps, events))
 
-    answer = await server.post(body, type)
+    response = await server.post(body, type)
 
-    assert_problem(answer, 400, "invalid-event")
-    assert (answer.json["line"], answer.json["field"]) == (3, field)
-    assert "line 3" in answer.json["detail"]
+    assert_problem(response, 400, "invalid-event", field)
+    assert (response.json["line"], response.json["field"]) == (3, field)
+    assert "line 3" in response.json["detail"]
     assert await recorded(server) == []
 
 
-async def test_the_line_is_that_of_the_body_when_there_are_blank_ones(server: Local):
+async def test_the_line_number_counts_blank_lines(server: Local):
     body = f"{json.dumps(line())}\n\n\n{json.dumps({'source': 's', 'scopes': 'p'})}\n"
 
-    answer = await server.post(body, LINES)
+    response = await server.post(body, LINES)
 
-    assert_problem(answer, 400, "invalid-event")
-    assert answer.json["line"] == 4
+    assert_problem(response, 400, "invalid-event", "type")
+    assert response.json["line"] == 4
 
 
-async def test_the_line_is_that_of_the_body_when_the_event_itself_is_at_fault(server: Local):
+async def test_the_line_number_of_an_invalid_event_counts_blank_lines(server: Local):
     body = f"{json.dumps(line())}\n\n\n{json.dumps(line(type='two words'))}\n"
 
-    answer = await server.post(body, LINES)
+    response = await server.post(body, LINES)
 
-    assert_problem(answer, 400, "invalid-event")
-    assert answer.json["line"] == 4
+    assert_problem(response, 400, "invalid-event", "type")
+    assert response.json["line"] == 4
 
 
 async def test_a_line_that_is_not_json_is_named(server: Local):
-    answer = await server.post(f"{json.dumps(line())}\n{{'type'}}\n", LINES)
+    response = await server.post(f"{json.dumps(line())}\n{{'type'}}\n", LINES)
 
-    assert_problem(answer, 400, "invalid-event")
-    assert answer.json["line"] == 2
+    assert_problem(response, 400, "invalid-event")
+    assert response.json["line"] == 2
     assert await recorded(server) == []
 
 
 @pytest.mark.parametrize("missing", ["specversion", "id", "type", "source"])
-async def test_structured_mode_needs_what_cloudevents_asks_for(server: Local, missing: str):
+async def test_structured_mode_requires_the_required_attributes(server: Local, missing: str):
     sent = event()
     del sent[missing]
 
-    answer = await server.post(sent, ONE)
+    response = await server.post(sent, ONE)
 
-    assert_problem(answer, 400, "invalid-event")
-    assert answer.json["field"] == missing
+    assert_problem(response, 400, "invalid-event", missing)
+    assert response.json["field"] == missing
 
 
 @pytest.mark.parametrize("type", [ONE, BATCH, LINES])
 async def test_an_empty_body_is_refused(server: Local, type: str):
-    answer = await server.post(b"", type)
+    response = await server.post(b"", type)
 
-    assert answer.status == 400
+    assert response.status == 400
 
 
 @pytest.mark.parametrize("type", ["application/json", "text/plain", "", "a/b; c"])
 async def test_another_content_type_is_refused(server: Local, type: str):
-    answer = await server.post(event(), type)
+    response = await server.post(event(), type)
 
-    assert_problem(answer, 415, "unsupported-media")
+    assert_problem(response, 415, "unsupported-media")
     assert await recorded(server) == []
 
 
 async def test_an_unknown_encoding_is_refused(server: Local):
-    answer = await server.post(event(), ONE, headers={"Content-Encoding": "br"})
+    response = await server.post(event(), ONE, headers={"Content-Encoding": "br"})
 
-    assert_problem(answer, 415, "unsupported-media")
+    assert_problem(response, 415, "unsupported-media")
 
 
 @pytest.mark.parametrize(
@@ -307,17 +299,17 @@ async def test_an_unknown_encoding_is_refused(server: Local):
     ],
 )
 async def test_an_unknown_parameter_is_named(server: Local, path: str, name: str):
-    answer = await server.get(path)
+    response = await server.get(path)
 
-    assert_problem(answer, 400, "invalid-input")
-    assert answer.json["field"] == name
+    assert_problem(response, 400, "invalid-input", name)
+    assert response.json["field"] == name
 
 
 async def test_an_unknown_parameter_of_an_append_is_named_and_nothing_recorded(server: Local):
-    answer = await server.post(event(), ONE, f"{EVENTS}?scopes=a")
+    response = await server.post(event(), ONE, f"{EVENTS}?scopes=a")
 
-    assert_problem(answer, 400, "invalid-input")
-    assert answer.json["field"] == "scopes"
+    assert_problem(response, 400, "invalid-input", "scopes")
+    assert response.json["field"] == "scopes"
     assert await recorded(server) == []
 
 
@@ -333,59 +325,59 @@ async def narrow(store: Store) -> AsyncIterator[Local]:
 
 
 async def test_a_body_over_the_limit_is_too_large(narrow: Local):
-    answer = await narrow.post(event(message="x" * 20_000), ONE)
+    response = await narrow.post(event(message="x" * 20_000), ONE)
 
-    assert_problem(answer, 413, "too-large")
+    assert_problem(response, 413, "too-large")
     assert await recorded(narrow) == []
 
 
-async def test_a_body_of_untold_length_over_the_limit_is_too_large(narrow: Local):
+async def test_a_body_of_unknown_length_over_the_limit_is_too_large(narrow: Local):
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(100):
             yield b" " * 1000
 
-    answer = await narrow.ask("POST", EVENTS, data=endless(), headers={"Content-Type": ONE})
+    response = await narrow.ask("POST", EVENTS, data=endless(), headers={"Content-Type": ONE})
 
-    assert_problem(answer, 413, "too-large")
+    assert_problem(response, 413, "too-large")
 
 
 async def test_more_events_than_the_limit_are_too_many(narrow: Local):
-    answer = await narrow.post([event(id=str(n)) for n in range(11)], BATCH)
+    response = await narrow.post([event(id=str(n)) for n in range(11)], BATCH)
 
-    assert_problem(answer, 413, "too-large")
+    assert_problem(response, 413, "too-large")
     assert await recorded(narrow) == []
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_a_bomb_is_not_unpacked(narrow: Local, encoding: str):
+async def test_a_bomb_is_not_decompressed(narrow: Local, encoding: str):
     nothing = bytes(10_000_000)
     body = gzip.compress(nothing) if encoding == "gzip" else zlib.compress(nothing)
     assert len(body) < 20_000
 
-    answer = await narrow.post(body, LINES, headers={"Content-Encoding": encoding})
+    response = await narrow.post(body, LINES, headers={"Content-Encoding": encoding})
 
-    assert_problem(answer, 413, "too-large")
+    assert_problem(response, 413, "too-large")
 
 
-async def test_a_body_as_long_as_the_limit_is_taken(narrow: Local):
+async def test_a_body_at_the_limit_is_accepted(narrow: Local):
     body = json.dumps(event()).encode()
 
     packed = gzip.compress(body.ljust(40_000))
-    answer = await narrow.post(packed, ONE, headers={"Content-Encoding": "gzip"})
+    response = await narrow.post(packed, ONE, headers={"Content-Encoding": "gzip"})
     plain = await narrow.post(body.ljust(20_000), ONE)
 
-    assert (answer.status, plain.status) == (201, 201)
+    assert (response.status, plain.status) == (201, 201)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity", "GZIP"])
-async def test_a_packed_body_is_unpacked(server: Local, encoding: str):
+async def test_a_compressed_body_is_decompressed(server: Local, encoding: str):
     body = json.dumps(event()).encode()
     packers = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}
 
     packed = packers[encoding.lower()](body)
-    answer = await server.post(packed, ONE, headers={"Content-Encoding": encoding})
+    response = await server.post(packed, ONE, headers={"Content-Encoding": encoding})
 
-    assert answer.status == 201
+    assert response.status == 201
     assert len(await recorded(server)) == 1
 
 
@@ -394,19 +386,19 @@ async def test_a_packed_body_is_unpacked(server: Local, encoding: str):
     [lambda b: b[:-1], lambda b: b[:15], lambda b: b + b"x", lambda b: b"", lambda b: b"no gzip"],
     ids=["cut at the end", "cut", "trailing", "empty", "plain"],
 )
-async def test_a_spoilt_packed_body_is_refused(server: Local, spoil: Any):
+async def test_a_corrupt_compressed_body_is_refused(server: Local, spoil: Any):
     body = spoil(gzip.compress(json.dumps(event()).encode()))
 
-    answer = await server.post(body, ONE, headers={"Content-Encoding": "gzip"})
+    response = await server.post(body, ONE, headers={"Content-Encoding": "gzip"})
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(response, 400, "invalid-input")
     assert await recorded(server) == []
 
 
 # Idempotency-Key
 
 
-async def test_a_retry_under_its_key_gets_the_same_answer(server: Local):
+async def test_a_retry_with_the_same_key_gets_the_same_response(server: Local):
     headers = {"Idempotency-Key": "k"}
     first = await server.post([line(), line()], BATCH, headers=headers)
 
@@ -416,14 +408,14 @@ async def test_a_retry_under_its_key_gets_the_same_answer(server: Local):
     assert len(await recorded(server)) == 2
 
 
-async def test_retries_at_once_are_recorded_once(server: Local):
+async def test_concurrent_retries_are_recorded_once(server: Local):
     headers = {"Idempotency-Key": "k"}
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(server.post([line(), line()], BATCH, headers=headers) for _ in range(10))
     )
 
-    assert {answer.body for answer in answers} == {answers[0].body}
+    assert {response.body for response in responses} == {responses[0].body}
     assert len(await recorded(server)) == 2
 
 
@@ -431,9 +423,9 @@ async def test_a_key_with_another_body_is_refused(server: Local):
     headers = {"Idempotency-Key": "k"}
     await server.post([line()], BATCH, headers=headers)
 
-    answer = await server.post([line(subject="other")], BATCH, headers=headers)
+    response = await server.post([line(subject="other")], BATCH, headers=headers)
 
-    assert_problem(answer, 422, "request-reused")
+    assert_problem(response, 422, "request-reused")
     assert len(await recorded(server)) == 1
 
 
@@ -442,12 +434,12 @@ async def test_a_key_with_other_parameters_is_refused(server: Local):
     bare = {"type": "t", "source": "s"}
     await server.post(bare, LINES, f"{EVENTS}?scope=project/a", headers=headers)
 
-    answer = await server.post(bare, LINES, f"{EVENTS}?scope=project/b", headers=headers)
+    response = await server.post(bare, LINES, f"{EVENTS}?scope=project/b", headers=headers)
 
-    assert_problem(answer, 422, "request-reused")
+    assert_problem(response, 422, "request-reused")
 
 
-def test_the_keys_of_different_principals_never_meet():
+def test_keys_of_different_principals_never_collide():
     owners = [("key", "a", "b/c"), ("key", "a/b", "c"), ("token", "a", "b/c"), ("key", "a/", "b/c")]
 
     keys = [
@@ -460,16 +452,16 @@ def test_the_keys_of_different_principals_never_meet():
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
 async def test_a_key_has_1_to_255_characters(server: Local, key: str):
-    answer = await server.post([line()], BATCH, headers={"Idempotency-Key": key})
+    response = await server.post([line()], BATCH, headers={"Idempotency-Key": key})
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(response, 400, "invalid-input", "Idempotency-Key")
 
 
 # Reading
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
-async def test_pages_hold_everything_once_while_events_arrive(server: Local, order: str):
+async def test_pages_have_each_event_once_while_events_arrive(server: Local, order: str):
     there = await server.append([line() for _ in range(25)])
     side = "before" if order == "newest" else "after"
 
@@ -493,18 +485,18 @@ async def test_pages_hold_everything_once_while_events_arrive(server: Local, ord
         assert set(there) < set(seen)
 
 
-async def test_previous_leads_to_what_has_arrived_since(server: Local):
+async def test_previous_leads_to_events_that_arrived_since(server: Local):
     await server.append([line() for _ in range(5)])
     page = (await server.get(f"{EVENTS}?limit=3")).json
     new = await server.append([line() for _ in range(7)])
 
     newer: list[str] = []
     cursor = page["previous"]
-    while answer := (await server.get(f"{EVENTS}?order=oldest&limit=3&after={cursor}")).json:
-        newer += [e["id"] for e in answer["events"]]
-        if "next" not in answer:
+    while response := (await server.get(f"{EVENTS}?order=oldest&limit=3&after={cursor}")).json:
+        newer += [e["id"] for e in response["events"]]
+        if "next" not in response:
             break
-        cursor = answer["next"]
+        cursor = response["next"]
 
     assert newer == new
 
@@ -554,7 +546,7 @@ async def test_an_empty_log_is_an_empty_page(server: Local):
         ("type=", "12345"),
     ],
 )
-async def test_a_filter_finds_what_it_says(server: Local, query: str, subjects: str):
+async def test_a_filter_finds_matching_events(server: Local, query: str, subjects: str):
     def at(day: int) -> str:
         return f"2026-01-0{day}T00:00:00Z"
 
@@ -570,120 +562,120 @@ async def test_a_filter_finds_what_it_says(server: Local, query: str, subjects: 
         ]
     )
 
-    answer = await server.get(f"{EVENTS}?order=oldest&{query}")
+    response = await server.get(f"{EVENTS}?order=oldest&{query}")
 
-    assert answer.status == 200, answer.body
-    assert "".join(e["subject"] for e in answer.json["events"]) == subjects
+    assert response.status == 200, response.body
+    assert "".join(e["subject"] for e in response.json["events"]) == subjects
 
 
-async def test_a_time_may_be_told_by_how_long_ago_it_was(server: Local):
+async def test_a_time_may_be_relative(server: Local):
     now = datetime.now(UTC)
     for minutes in (20, 10):
         time = (now - timedelta(minutes=minutes)).isoformat()
         await server.append([line(subject=str(minutes), time=time)])
 
-    answer = await server.get(f"{EVENTS}?since=-15m&until=-5m")
+    response = await server.get(f"{EVENTS}?since=-15m&until=-5m")
 
-    assert [e["subject"] for e in answer.json["events"]] == ["10"]
+    assert [e["subject"] for e in response.json["events"]] == ["10"]
 
 
 @pytest.mark.parametrize(
     "limit", ["0", "1001", "-1", "x", "1.5", "1e2", "٣", "99999999999", "0" * 8 + "1" + "0" * 7]
 )
 async def test_a_limit_out_of_range_is_refused(server: Local, limit: str):
-    answer = await server.get(EVENTS, params={"limit": limit})
+    response = await server.get(EVENTS, params={"limit": limit})
 
-    assert_problem(answer, 400, "invalid-input")
-    assert answer.json["field"] == "limit"
+    assert_problem(response, 400, "invalid-input", "limit")
+    assert response.json["field"] == "limit"
 
 
 async def test_a_limit_of_many_digits_is_refused(server: Local):
-    answer = await server.get(f"{EVENTS}?limit=000000001{'9' * 5000}")
+    response = await server.get(f"{EVENTS}?limit=000000001{'9' * 5000}")
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(response, 400, "invalid-input", "limit")
 
 
 @pytest.mark.parametrize("name", ["before", "after"])
 @pytest.mark.parametrize("id", ["x", "42", "00000000-0000-4000-8000-000000000001"])
-async def test_a_cursor_that_is_no_id_is_refused(server: Local, name: str, id: str):
-    answer = await server.get(f"{EVENTS}?{name}={id}")
+async def test_a_cursor_must_be_an_id(server: Local, name: str, id: str):
+    response = await server.get(f"{EVENTS}?{name}={id}")
 
-    assert_problem(answer, 400, "invalid-cursor")
+    assert_problem(response, 400, "invalid-cursor")
 
 
 @pytest.mark.parametrize("name", ["since", "until"])
-async def test_a_time_that_is_none_is_refused(server: Local, name: str):
-    answer = await server.get(f"{EVENTS}?{name}=yesterday")
+async def test_an_invalid_time_is_refused(server: Local, name: str):
+    response = await server.get(f"{EVENTS}?{name}=yesterday")
 
-    assert_problem(answer, 400, "invalid-filter")
-    assert answer.json["field"] == name
+    assert_problem(response, 400, "invalid-filter", name)
+    assert response.json["field"] == name
 
 
 @pytest.mark.parametrize("name", ["since", "until"])
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "-999999999d"])
-async def test_a_time_far_away_is_a_time(server: Local, name: str, time: str):
+async def test_a_time_far_away_is_valid(server: Local, name: str, time: str):
     ids = await server.append([line()])
 
-    answer = await server.get(f"{EVENTS}?{name}={time}")
+    response = await server.get(f"{EVENTS}?{name}={time}")
 
     everything = (name == "since") != time.startswith("9999")
-    assert answer.status == 200, answer.body
-    assert answer.ids == (ids if everything else [])
+    assert response.status == 200, response.body
+    assert response.ids == (ids if everything else [])
 
 
 @pytest.mark.parametrize("query", ["order=up", "limit=1&limit=2", "scope=a//b", "scope=a%00"])
-async def test_other_bad_parameters_are_refused(server: Local, query: str):
-    answer = await server.get(f"{EVENTS}?{query}")
+async def test_other_invalid_parameters_are_refused(server: Local, query: str):
+    response = await server.get(f"{EVENTS}?{query}")
 
-    assert answer.status == 400
-    assert answer.json["field"] == query.partition("=")[0]
+    assert response.status == 400
+    assert response.json["field"] == query.partition("=")[0]
 
 
-async def test_a_forgotten_cursor_is_gone(server: Local):
+async def test_a_pruned_cursor_is_gone(server: Local):
     [old] = await server.append([line()])
     await server.append([line()])
-    kept = await server.append([line()])
+    stored = await server.append([line()])
     position = (await server.store.log.read(Query(limit=1)))[0].recorded
     await server.store.log.prune(position)
 
-    answer = await server.get(f"{EVENTS}?after={old}")
+    response = await server.get(f"{EVENTS}?after={old}")
 
-    assert_problem(answer, 410, "cursor-expired")
-    assert (await server.get(EVENTS)).ids == kept
+    assert_problem(response, 410, "cursor-expired")
+    assert (await server.get(EVENTS)).ids == stored
 
 
 # One event
 
 
-async def test_one_event_is_shown_as_in_the_list(server: Local):
+async def test_one_event_equals_its_entry_in_the_list(server: Local):
     [id] = await server.append([line(subject="web", data={"a": 1})])
 
-    answer = await server.get(f"{EVENTS}/{id}")
+    response = await server.get(f"{EVENTS}/{id}")
 
     [listed] = (await server.get(EVENTS)).json["events"]
-    assert (answer.status, answer.json) == (200, listed)
+    assert (response.status, response.json) == (200, listed)
 
 
-async def test_an_event_that_is_not_there_is_not_found(server: Local):
+async def test_an_unknown_event_is_not_found(server: Local):
     [id] = await server.append([line()])
 
-    answer = await server.get(f"{EVENTS}/{id[:-1]}{int(id[-1], 16) ^ 1:x}")
+    response = await server.get(f"{EVENTS}/{id[:-1]}{int(id[-1], 16) ^ 1:x}")
 
-    assert_problem(answer, 404, "event-not-found")
+    assert_problem(response, 404, "event-not-found")
 
 
-async def test_an_id_of_the_right_place_but_another_time_is_not_found(server: Local):
+async def test_an_id_of_the_right_position_but_another_time_is_not_found(server: Local):
     [id] = await server.append([line()])
 
-    answer = await server.get(f"{EVENTS}/00000000{id[8:]}")
+    response = await server.get(f"{EVENTS}/00000000{id[8:]}")
 
-    assert_problem(answer, 404, "event-not-found")
+    assert_problem(response, 404, "event-not-found")
 
 
 async def test_an_id_of_another_log_is_refused(server: Local):
-    answer = await server.get(f"{EVENTS}/01939c2e-0000-7000-8000-000000000001")
+    response = await server.get(f"{EVENTS}/01939c2e-0000-7000-8000-000000000001")
 
-    assert_problem(answer, 400, "invalid-cursor")
+    assert_problem(response, 400, "invalid-cursor")
 
 
 # Deployments
@@ -720,7 +712,7 @@ async def test_a_deployment_is_opened_with_its_stack(server: Local):
     assert types == ["deployment.started", "stack.created"]
 
 
-async def test_a_deployment_opened_again_under_its_id_is_the_same(server: Local):
+async def test_opening_a_deployment_again_under_its_id_returns_it(server: Local):
     id = str(uuid.uuid4())
     first = await server.open(id=id)
 
@@ -731,7 +723,7 @@ async def test_a_deployment_opened_again_under_its_id_is_the_same(server: Local)
     assert len(await recorded(server)) == 2
 
 
-async def test_a_deployment_opened_by_many_at_once_is_one(server: Local):
+async def test_concurrent_opens_of_a_deployment_are_one(server: Local):
     id = str(uuid.uuid4())
 
     opened = await asyncio.gather(*(server.open(id=id) for _ in range(10)))
@@ -740,7 +732,7 @@ async def test_a_deployment_opened_by_many_at_once_is_one(server: Local):
     assert len(await recorded(server)) == 2
 
 
-async def test_stacks_opened_by_many_at_once_are_one(server: Local):
+async def test_concurrent_opens_of_a_stack_are_one(server: Local):
     opened = await asyncio.gather(*(server.open() for _ in range(10)))
 
     assert len({each["stack_id"] for each in opened}) == 1
@@ -751,9 +743,9 @@ async def test_an_id_of_another_stack_is_a_conflict(server: Local):
     id = (await server.open())["id"]
 
     body = {"id": id, "project": "acme", "stack": "other"}
-    answer = await server.post(body, "application/json", DEPLOYMENTS)
+    response = await server.post(body, "application/json", DEPLOYMENTS)
 
-    assert_problem(answer, 409, "conflict")
+    assert_problem(response, 409, "conflict")
 
 
 @pytest.mark.parametrize(
@@ -776,11 +768,11 @@ async def test_an_id_of_another_stack_is_a_conflict(server: Local):
         "x",
     ],
 )
-async def test_a_deployment_that_is_not_valid_is_refused(server: Local, body: object):
-    answer = await server.post(json.dumps(body), "application/json", DEPLOYMENTS)
+async def test_an_invalid_deployment_is_refused(server: Local, body: object):
+    response = await server.post(json.dumps(body), "application/json", DEPLOYMENTS)
 
-    assert answer.status == 400, answer.body
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert response.status == 400, response.body
+    assert response.headers["content-type"] == "application/problem+json"
     assert (await server.get(DEPLOYMENTS)).json["deployments"] == []
 
 
@@ -802,22 +794,22 @@ async def test_deployments_are_listed_in_pages_last_started_first(server: Local)
     assert [each["id"] for each in of_one] == [ids[4], ids[2], ids[0]]
 
 
-async def test_a_stack_is_nothing_without_its_project(server: Local):
-    answer = await server.get(f"{DEPLOYMENTS}?stack=web")
+async def test_a_stack_requires_its_project(server: Local):
+    response = await server.get(f"{DEPLOYMENTS}?stack=web")
 
-    assert_problem(answer, 400, "invalid-input")
-    assert answer.json["field"] == "project"
+    assert_problem(response, 400, "invalid-input", "project")
+    assert response.json["field"] == "project"
 
 
 async def test_an_unknown_deployment_is_not_found(server: Local):
     for path in (f"{DEPLOYMENTS}/x", f"{DEPLOYMENTS}/{uuid.uuid4()}/wait"):
         assert_problem(await server.get(path), 404, "deployment-not-found")
 
-    answer = await server.post(line(), LINES, f"{EVENTS}?deployment={uuid.uuid4()}")
-    assert_problem(answer, 404, "deployment-not-found")
+    response = await server.post(line(), LINES, f"{EVENTS}?deployment={uuid.uuid4()}")
+    assert_problem(response, 404, "deployment-not-found")
 
 
-async def test_events_of_a_deployment_get_what_is_its(server: Local):
+async def test_events_inherit_from_their_deployment(server: Local):
     opened = await server.open(environment="prod", actor="alice", groups=["ops"])
     bare = {"type": "resource.create.completed", "source": "terraform"}
 
@@ -843,9 +835,9 @@ async def test_waiting_ends_as_soon_as_the_deployment_does(server: Local, status
     await server.append([end], f"{EVENTS}?deployment={id}")
 
     async with asyncio.timeout(2):
-        answer = await waiting
-    assert (answer.json["status"], answer.json["message"]) == (status, "so")
-    assert answer.json["ended"]
+        response = await waiting
+    assert (response.json["status"], response.json["message"]) == (status, "so")
+    assert response.json["ended"]
     assert server.hub.readers == 0
 
 
@@ -868,18 +860,18 @@ async def test_waiting_for_a_deployment_that_has_ended_does_not_wait(server: Loc
     await server.append([{"type": "deployment.failed", "source": "t"}], f"{EVENTS}?deployment={id}")
 
     async with asyncio.timeout(5):
-        answer = await server.get(f"{DEPLOYMENTS}/{id}/wait?timeout=300")
+        response = await server.get(f"{DEPLOYMENTS}/{id}/wait?timeout=300")
 
-    assert answer.json["status"] == "failed"
+    assert response.json["status"] == "failed"
 
 
 @pytest.mark.parametrize("timeout", [0, 1])
-async def test_waiting_in_vain_ends_with_the_deployment_as_it_is(server: Local, timeout: int):
+async def test_waiting_times_out_with_the_running_deployment(server: Local, timeout: int):
     opened = await server.open()
 
-    answer = await server.get(f"{DEPLOYMENTS}/{opened['id']}/wait?timeout={timeout}")
+    response = await server.get(f"{DEPLOYMENTS}/{opened['id']}/wait?timeout={timeout}")
 
-    assert (answer.status, answer.json) == (200, opened)
+    assert (response.status, response.json) == (200, opened)
     assert server.hub.readers == 0
 
 
@@ -887,9 +879,9 @@ async def test_waiting_in_vain_ends_with_the_deployment_as_it_is(server: Local, 
 async def test_a_timeout_out_of_range_is_refused(server: Local, timeout: str):
     id = (await server.open())["id"]
 
-    answer = await server.get(f"{DEPLOYMENTS}/{id}/wait?timeout={timeout}")
+    response = await server.get(f"{DEPLOYMENTS}/{id}/wait?timeout={timeout}")
 
-    assert_problem(answer, 400, "invalid-input")
+    assert_problem(response, 400, "invalid-input", "timeout")
 
 
 # Stacks and projects
@@ -917,7 +909,7 @@ async def test_stacks_are_listed_newest_first(server: Local):
     assert (await server.get("/log/v1/projects")).json == {"projects": ["acme", "other"]}
 
 
-async def test_a_stack_made_anew_is_another(server: Local):
+async def test_a_recreated_stack_is_a_new_one(server: Local):
     first = (await server.open())["stack_id"]
 
     deleted = await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
@@ -933,40 +925,40 @@ async def test_a_stack_made_anew_is_another(server: Local):
     assert [s["id"] for s in (await server.get("/log/v1/stacks")).json["stacks"]] == [second]
 
 
-async def test_the_events_of_a_deleted_stack_stay(server: Local):
+async def test_the_events_of_a_deleted_stack_are_retained(server: Local):
     id = (await server.open())["stack_id"]
 
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
 
-    shown = (await server.get(f"{EVENTS}?scope=project/acme/stack/{id}")).json["events"]
-    assert [e["type"] for e in shown] == ["stack.deleted", "deployment.started", "stack.created"]
+    visible = (await server.get(f"{EVENTS}?scope=project/acme/stack/{id}")).json["events"]
+    assert [e["type"] for e in visible] == ["stack.deleted", "deployment.started", "stack.created"]
 
 
-async def test_a_stack_that_is_not_there_cannot_be_deleted(server: Local):
-    answer = await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
+async def test_an_unknown_stack_cannot_be_deleted(server: Local):
+    response = await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
 
-    assert_problem(answer, 404, "stack-not-found")
+    assert_problem(response, 404, "stack-not-found")
 
 
 async def test_a_stack_with_any_name_can_be_deleted(server: Local):
     await server.open("a/b ü%", project="x/y")
 
-    answer = await server.ask("DELETE", "/log/v1/stacks?project=x%2Fy&name=a%2Fb%20%C3%BC%25")
+    response = await server.ask("DELETE", "/log/v1/stacks?project=x%2Fy&name=a%2Fb%20%C3%BC%25")
 
-    assert answer.status == 204, answer.body
+    assert response.status == 204, response.body
 
 
-# What must not get through
+# Invalid values
 
 
 @pytest.mark.parametrize("type", ["application/cloudevents+json", LINES])
-async def test_data_of_many_lines_stands_in_one(server: Local, type: str):
+async def test_data_of_many_lines_is_sent_on_one(server: Local, type: str):
     event = json.dumps(line(id="1", specversion="1.0"))[:-1]
     data = '{"a": 1,\r"b": 2}' if type == LINES else '{\n"a": 1,\n\n"b": "x\\ny"}'
 
-    answer = await server.post(f'{event}, "data": {data}}}', type)
+    response = await server.post(f'{event}, "data": {data}}}', type)
 
-    assert answer.status == 201, answer.body
+    assert response.status == 201, response.body
     page = await server.get(f"{EVENTS}?limit=1")
     assert b"\n" not in page.body
     assert b"\r" not in page.body
@@ -982,38 +974,38 @@ async def test_data_of_many_lines_stands_in_one(server: Local, type: str):
         ({"scopes": "project/acme" + " " * 100_000}, "scopes"),
     ],
 )
-async def test_what_is_too_much_or_nothing_is_named(server: Local, also: Any, field: str):
-    answer = await server.post(json.dumps(line(**also)), LINES)
+async def test_oversized_and_empty_values_are_named(server: Local, also: Any, field: str):
+    response = await server.post(json.dumps(line(**also)), LINES)
 
-    assert_problem(answer, 400, "invalid-event")
-    assert answer.json["field"] == field
+    assert_problem(response, 400, "invalid-event", field)
+    assert response.json["field"] == field
 
 
-async def test_a_hundred_values_are_enough_for_a_filter(server: Local):
+async def test_a_filter_has_at_most_a_hundred_values(server: Local):
     query = "&".join(f"type=a{number}.*" for number in range(101))
 
-    assert_problem(await server.get(f"{EVENTS}?{query}"), 400, "invalid-filter")
+    assert_problem(await server.get(f"{EVENTS}?{query}"), 400, "invalid-filter", "type")
 
 
-async def test_a_deployment_that_is_refused_leaves_no_stack(server: Local):
+async def test_a_refused_deployment_leaves_no_stack(server: Local):
     groups = [f"g{number}" for number in range(70)]
     body = json.dumps({"project": "acme", "stack": "ghost", "groups": groups})
 
-    answer = await server.ask("POST", DEPLOYMENTS, data=body)
+    response = await server.ask("POST", DEPLOYMENTS, data=body)
 
-    assert answer.status == 400
+    assert response.status == 400
     assert (await server.get("/log/v1/stacks")).json == {"stacks": []}
 
 
-async def test_a_head_of_a_stream_ends(server: Local):
+async def test_a_head_request_of_a_stream_ends(server: Local):
     async with asyncio.timeout(5):
-        answer = await server.ask("HEAD", f"{EVENTS}/stream")
+        response = await server.ask("HEAD", f"{EVENTS}/stream")
 
-    assert answer.status == 200
+    assert response.status == 200
 
 
 async def test_an_unknown_deployment_is_no_cursor(server: Local):
-    assert_problem(await server.get(f"{DEPLOYMENTS}?before=nope"), 400, "invalid-cursor")
+    assert_problem(await server.get(f"{DEPLOYMENTS}?before=nope"), 400, "invalid-cursor", "before")
 
 
 # Around
@@ -1031,21 +1023,21 @@ async def test_an_unknown_deployment_is_no_cursor(server: Local):
         ("POST", "/healthz"),
     ],
 )
-async def test_what_is_not_there_is_a_problem(server: Local, method: str, path: str):
-    answer = await server.ask(method, path)
+async def test_an_unknown_path_is_a_problem(server: Local, method: str, path: str):
+    response = await server.ask(method, path)
 
-    assert answer.status in (404, 405)
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert response.status in (404, 405)
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_an_unknown_path_of_rfs_has_its_envelope(server: Local):
-    answer = await server.get("/v1/acme/stacks")
+    response = await server.get("/v1/acme/stacks")
 
-    assert answer.status == 404
-    assert answer.json["error_code"] == "APIGW.0101"
+    assert response.status == 404
+    assert response.json["error_code"] == "APIGW.0101"
 
 
-async def test_the_service_says_how_it_is(server: Local):
+async def test_the_service_reports_its_health(server: Local):
     await server.append([line()])
 
     for path in ("/healthz", "/readyz"):
@@ -1078,13 +1070,13 @@ async def test_every_route_is_described_and_every_description_is_a_route(server:
 
 
 class _AnyParts:
-    """Has every part, and none does anything."""
+    """A context whose parts all exist and do nothing."""
 
     def __getattr__(self, name: str) -> object:
         return None
 
 
-async def test_every_header_that_a_credential_may_stand_in_is_described(server: Local):
+async def test_every_header_of_a_credential_is_described(server: Local):
     document = (await server.get("/openapi.json")).json
 
     schemes = document["components"]["securitySchemes"]
@@ -1096,7 +1088,7 @@ async def test_every_header_that_a_credential_may_stand_in_is_described(server: 
     assert document["security"] == [{}, *({name: []} for name in schemes)]
 
 
-async def test_every_reference_of_the_description_leads_somewhere(server: Local):
+async def test_every_reference_of_the_description_resolves(server: Local):
     document = (await server.get("/openapi.json")).json
     found: list[str] = []
 
@@ -1173,26 +1165,72 @@ async def test_a_hostile_body_never_breaks_the_server(server: Local, path: str):
             for sent in (body, b"[" + body + b"]"):
                 headers = {"ce-specversion": "1.0", "ce-type": "t", "ce-source": "s"}
                 binary = {**headers, "ce-scopes": "p"} if "/" in type and type != ONE else {}
-                answer = await server.post(sent, type, path, headers=binary)
-                assert answer.status in (201, 400, 413, 415), (name, type, answer.body)
+                response = await server.post(sent, type, path, headers=binary)
+                assert response.status in (201, 400, 413, 415), (name, type, response.body)
 
-    for answer in (await server.get(EVENTS), await server.get(f"{EVENTS}?limit=1000")):
-        assert answer.status == 200
-        json.loads(answer.body)
+    for response in (await server.get(EVENTS), await server.get(f"{EVENTS}?limit=1000")):
+        assert response.status == 200
+        json.loads(response.body)
+
+
+_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec=None, categories=None), max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+_NAMES = [
+    "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema",
+    "data", "data_base64", "scopes", "groups", "actor", "message", "elapsedms", "resourcetype",
+    "resourcename", "resourcekey", "position", "project", "stack", "environment", "traceparent",
+]  # fmt: skip
+_documents = st.dictionaries(st.sampled_from(_NAMES), _json, max_size=6)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(documents=st.lists(st.tuples(_documents, st.booleans()), min_size=1, max_size=5))
+def test_any_json_is_answered(
+    documents: list[tuple[dict[str, object], bool]], tmp_path_factory: pytest.TempPathFactory
+):
+    """Bodies drawn from the attributes we know, with any values, straight into the parsers."""
+    from deploylog.api.native.wire import parse_events
+    from deploylog.errors import InvalidInput
+    from deploylog.events.cloudevents import Defaults
+    from deploylog.events.event import check_event
+    from deploylog.store.sqlite.append import prepare_event
+
+    base = {"type": "t", "source": "s", "scopes": "p", "specversion": "1.0", "id": "1"}
+    sent = [{**base, **document} if valid else document for document, valid in documents]
+    body = json.dumps(sent).encode()
+
+    for type, content in ((BATCH, body), (LINES, b"\n".join(json.dumps(s).encode() for s in sent))):
+        try:
+            for event in parse_events({"content-type": type}, content, Defaults(time=1), limit=100):
+                check_event(event)
+                prepare_event(event)
+        except InvalidInput:
+            pass
 
 
 @pytest.mark.parametrize("host", ["[", "[::1", "a b", "\xff", "a:b:c", "x/y?z=1#f", ""])
-async def test_an_odd_host_header_breaks_nothing(server: Local, host: str):
+async def test_an_odd_host_header_causes_no_server_error(server: Local, host: str):
     for target in (f"{EVENTS}?limit=1", "/nowhere", f"{DEPLOYMENTS}?limit=1"):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         writer.write(head.encode("latin-1"))
         async with asyncio.timeout(5):
-            answer = await reader.read()
+            response = await reader.read()
         writer.close()
         await writer.wait_closed()
 
-        assert int(answer.split()[1]) < 500, answer
+        assert int(response.split()[1]) < 500, response
 
 
 @pytest.mark.parametrize(
@@ -1213,9 +1251,9 @@ async def test_an_odd_host_header_breaks_nothing(server: Local, host: str):
         "/v1/%ff/stacks/%ff/events",
     ],
 )
-async def test_odd_parameters_break_nothing(server: Local, target: str):
+async def test_odd_parameters_cause_no_server_error(server: Local, target: str):
     from yarl import URL
 
-    answer = await server.get(URL(server.url + target, encoded=True))  # type: ignore[arg-type]
+    response = await server.get(URL(server.url + target, encoded=True))  # type: ignore[arg-type]
 
-    assert answer.status < 500, answer.body
+    assert response.status < 500, response.body

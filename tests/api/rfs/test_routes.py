@@ -1,4 +1,4 @@
-"""The RFS dialect's route: the order of its checks, and paging, over a service of events."""
+"""RFS's route: the order of its checks, and paging, over a service of events."""
 
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -104,7 +104,7 @@ def recorded(position: int, type: str = "deployment.log", deployment: str = FIRS
 
 
 class Authenticated:
-    """Everybody is let in."""
+    """Authenticates every request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -165,10 +165,10 @@ async def get(
     body: bytes = b"",
     strict: bool = False,
 ) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """The status, the JSON body and the headers of the answer."""
+    """The status, the JSON body and the headers of the response."""
     path, _, query = target.partition("?")
     sent: list[Any] = []
-    asked = {"client-request-id": REQUEST_ID} if headers is None else headers
+    request = {"client-request-id": REQUEST_ID} if headers is None else headers
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -181,12 +181,12 @@ async def get(
         "method": "GET",
         "path": path,
         "query_string": query.encode(),
-        "headers": [(name.encode(), value.encode()) for name, value in asked.items()],
+        "headers": [(name.encode(), value.encode()) for name, value in request.items()],
     }
     await app_of(parts_of(service, strict=strict))(scope, receive, send)
-    start, answer = sent
+    start, response = sent
     answered = {name.decode(): value.decode() for name, value in start["headers"]}
-    return start["status"], json.loads(answer["body"]), answered
+    return start["status"], json.loads(response["body"]), answered
 
 
 async def messages(service: FakeService, target: str) -> list[str]:
@@ -217,9 +217,9 @@ async def test_the_deployment_may_be_named_in_the_body() -> None:
     service = FakeService([recorded(1), recorded(2, deployment=SECOND)])
     body = msgspec.json.encode({"stack_id": STACK_ID, "deployment_id": SECOND})
 
-    _, answer, _ = await get(service, body=body)
+    _, response, _ = await get(service, body=body)
 
-    assert [event["event_message"] for event in answer["stack_events"]] == ["2"]
+    assert [event["event_message"] for event in response["stack_events"]] == ["2"]
 
 
 async def test_a_stack_id_is_the_same_in_capitals() -> None:
@@ -229,18 +229,18 @@ async def test_a_stack_id_is_the_same_in_capitals() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2000, 2001])
-async def test_without_a_limit_everything_comes_in_one_answer(count: int) -> None:
+async def test_without_a_limit_all_events_are_in_one_response(count: int) -> None:
     service = FakeService(recorded(position) for position in range(1, count + 1))
 
     _, body, _ = await get(service)
 
-    shown = [int(event["event_message"]) for event in body["stack_events"]]
-    assert shown == list(range(count, 0, -1))
+    visible = [int(event["event_message"]) for event in body["stack_events"]]
+    assert visible == list(range(count, 0, -1))
     assert body["page_info"] == {"current_count": count}
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7])
-async def test_pages_lead_to_the_end_and_back_while_events_arrive(limit: int) -> None:
+async def test_pages_go_to_the_end_and_back_while_events_arrive(limit: int) -> None:
     logs = [recorded(position) for position in (1, 3, 5, 7, 9, 11)]
     others = [recorded(position, "deployment.error") for position in (2, 4, 6)]
     service = FakeService(logs + others)
@@ -264,7 +264,7 @@ async def test_pages_lead_to_the_end_and_back_while_events_arrive(limit: int) ->
         last = body["page_info"]
 
 
-async def test_a_marker_without_a_limit_shows_a_hundred() -> None:
+async def test_a_marker_without_a_limit_returns_a_hundred() -> None:
     service = FakeService(recorded(position) for position in range(1, 251))
     _, first, _ = await get(service, f"{EVENTS}?limit=10")
 
@@ -292,7 +292,7 @@ OTHER_STACK = f"/v1/{PROJECT}/stacks/nope/events"
         (f"{EVENTS}?marker=x", 400, "RF.10011038"),
     ],
 )
-async def test_the_first_fault_is_told(target: str, status: int, code: str) -> None:
+async def test_the_first_error_is_returned(target: str, status: int, code: str) -> None:
     answered, body, headers = await get(FakeService(), target)
 
     assert (answered, body["error_code"]) == (status, code)
@@ -319,7 +319,7 @@ async def test_a_request_without_an_id_is_refused() -> None:
     assert (status, body["error_code"]) == (400, "RF.10011001")
 
 
-async def test_another_project_in_the_header_is_denied_before_the_stack_is_looked_up() -> None:
+async def test_another_project_in_the_header_is_denied_before_the_stack_lookup() -> None:
     headers = {"client-request-id": REQUEST_ID, "x-project-id": "other"}
 
     status, body, _ = await get(FakeService(), OTHER_STACK, headers=headers)
@@ -328,7 +328,7 @@ async def test_another_project_in_the_header_is_denied_before_the_stack_is_looke
     assert body["encoded_authorization_message"]
 
 
-async def test_a_marker_of_the_log_before_it_was_restored_is_refused() -> None:
+async def test_a_marker_from_before_a_restore_is_refused() -> None:
     events = [recorded(1), recorded(2), recorded(3)]
     _, body, _ = await get(FakeService(events, epoch=1), f"{EVENTS}?limit=1")
     marker = body["page_info"]["next_marker"]

@@ -10,17 +10,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploylog.api.bluelink import instances, wire
+from deploylog.api.bluelink.channel import CHANNEL, Channel
+from deploylog.api.bluelink.resources import (
+    NO_RECORDS,
+    RESOURCES,
+    Records,
+    ResourceRecord,
+    fold,
+)
 from deploylog.api.bluelink.resume import (
-    Beginning,
     CompletionFinder,
     InstanceFrames,
+    ResumePoint,
     ResumePoints,
-    following,
+    completing,
 )
 from deploylog.api.bluelink.truncation import Json, render_json
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.http.body import DOCUMENT_BYTES, read_body
-from deploylog.api.http.event_stream import EndingFrames, EventStream, FrameCache
+from deploylog.api.http.event_stream import EventStream, FrameCache, TerminatedFrames
 from deploylog.deployments.catalog import Stack
 from deploylog.deployments.changeset import Changeset, decode_changes
 from deploylog.deployments.staging import NewChangeset
@@ -116,7 +124,7 @@ class ChangesetEndpoints:
         self._parts = parts
         self._staging = parts.staging
         self._beginnings = ResumePoints(parts)
-        self._remembered = FrameCache(wire.render_staging_event, most_bytes=REMEMBERED_BYTES)
+        self._remembered = FrameCache(wire.render_staging_event, max_bytes=REMEMBERED_BYTES)
         #: Those of change sets whose resources the log knows, by what it tells the reader of them.
         self._told: BoundedMap[tuple[object, ...], FrameCache] = BoundedMap(_REMEMBERED_CHANGESETS)
 
@@ -154,7 +162,7 @@ class ChangesetEndpoints:
         follow = self._parts.service.follow(
             principal, scope=changeset.scopes[0], filter=wire.STAGING, start=start
         )
-        frames = EndingFrames(
+        frames = TerminatedFrames(
             event=self._frames(changeset, await self._records(principal, changeset)),
             gap=wire.render_gap,
             is_end=wire.ends_staging,
@@ -163,32 +171,32 @@ class ChangesetEndpoints:
         )
         return EventStream(follow, frames, gap=start.gap, sent=self._parts.sent)
 
-    def _frames(self, changeset: Changeset, records: instances.Records) -> FrameCache:
+    def _frames(self, changeset: Changeset, records: Records) -> FrameCache:
         """The frames of all readers who are told the same."""
         if not records:
             return self._remembered
         key = (changeset.id, *records.values())
         frames = self._told.get(key) or FrameCache(
             partial(wire.render_staging_event, records=records),
-            most_bytes=REMEMBERED_BYTES // _REMEMBERED_CHANGESETS,
+            max_bytes=REMEMBERED_BYTES // _REMEMBERED_CHANGESETS,
         )
         self._told.put(key, frames)
         return frames
 
-    async def _records(self, principal: Principal, changeset: Changeset) -> instances.Records:
+    async def _records(self, principal: Principal, changeset: Changeset) -> Records:
         """What the newest events before the change set tell the principal of its resources."""
         if changeset.stack_id is None:
-            return instances.NO_RECORDS
+            return NO_RECORDS
         service = self._parts.service
         begin = Query(scope=changeset.scopes[0], order="oldest", limit=1)
         first = await service.read(principal, begin)
         before = Query(
             scope=stack_scope(changeset.project, changeset.stack_id),
-            filter=instances.RESOURCES,
+            filter=RESOURCES,
             before=first[0].position if first else None,
             limit=_RECENT_EVENTS,
         )
-        return instances.fold({}, reversed(await service.read(principal, before)))
+        return fold({}, reversed(await service.read(principal, before)))
 
     async def _stack(self, principal: Principal, asked: wire.CreateChangeset) -> Stack | None:
         """The stack that the change set is for, if there is one."""
@@ -255,17 +263,15 @@ class InstanceEndpoints:
             principal, stack, history, cursor=cursor, now=now
         )
         resources = await self._resources(principal, stack, before=begin.start.after + 1)
-        return self._follow(principal, begin, instances.Channel(stack.id, history, resources))
+        return self._follow(principal, begin, Channel(stack.id, history, resources))
 
-    def _follow(
-        self, principal: Principal, begin: Beginning, channel: instances.Channel
-    ) -> EventStream:
+    def _follow(self, principal: Principal, begin: ResumePoint, channel: Channel) -> EventStream:
         endings = CompletionFinder(self._service, self._deployments, principal, begin.scope)
         follow = self._service.follow(
-            principal, scope=begin.scope, filter=instances.CHANNEL, start=begin.start
+            principal, scope=begin.scope, filter=CHANNEL, start=begin.start
         )
         return EventStream(
-            following(follow, begin.end, partial(endings.look, channel)),
+            completing(follow, begin.end, partial(endings.poll, channel)),
             InstanceFrames(channel),
             gap=begin.start.gap,
             sent=self._parts.sent,
@@ -294,18 +300,18 @@ class InstanceEndpoints:
 
     async def _resources(
         self, principal: Principal, stack: Stack, *, before: int | None = None
-    ) -> dict[str, instances.ResourceRecord]:
+    ) -> dict[str, ResourceRecord]:
         """What the events before that position left."""
-        records: dict[str, instances.ResourceRecord] = {}
+        records: dict[str, ResourceRecord] = {}
         query = Query(
             scope=stack_scope(stack.project, stack.id),
-            filter=instances.RESOURCES,
+            filter=RESOURCES,
             before=before,
             order="oldest",
             limit=sys.maxsize,
         )
         async for events in self._service.pages(principal, query):
-            records = instances.fold(records, events)
+            records = fold(records, events)
         return records
 
     async def _exports(
@@ -338,7 +344,7 @@ def _last_id(request: Request) -> str:
     return request.headers.get("last-event-id", "")
 
 
-def _render_whole(changeset: Changeset, changes: bytes, records: instances.Records) -> bytes:
+def _render_whole(changeset: Changeset, changes: bytes, records: Records) -> bytes:
     return wire.render_changeset(changeset, decode_changes(changes), records)
 
 

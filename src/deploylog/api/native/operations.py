@@ -1,12 +1,14 @@
 """The native API's operations, described."""
 
 from deploylog.api.native.errors import Problem
-from deploylog.api.native.subscriptions.operations import OPERATIONS as SUBSCRIPTION_OPERATIONS
-from deploylog.api.native.wire import (
+from deploylog.api.native.query_string import (
     DEFAULT_LIMIT,
     FILTERS,
     MAX_LIMIT,
     MAX_WAIT_SECONDS,
+)
+from deploylog.api.native.subscriptions.operations import OPERATIONS as SUBSCRIPTION_OPERATIONS
+from deploylog.api.native.wire import (
     REQUEST_ORIGIN,
     REQUEST_RATE,
     ChangesetBody,

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.http.body import DOCUMENT_BYTES, BodyLimits, read_body
 from deploylog.api.http.event_stream import EventStream, Frames
-from deploylog.api.native import wire
+from deploylog.api.native import query_string, wire
 from deploylog.api.native.ingest import routes as ingest_routes
 from deploylog.api.native.subscriptions.routes import routes as subscription_routes
 from deploylog.deployments.service import NewDeployment
@@ -104,9 +104,9 @@ class Native:
 
     async def events(self, request: Request) -> Response:
         """List events."""
-        parameters = wire.Parameters(_query(request))
+        parameters = query_string.Parameters(_query(request))
         query = Query(
-            filter=wire.parse_filter(parameters, now=self._clock()),
+            filter=query_string.parse_filter(parameters, now=self._clock()),
             order="oldest" if parameters.choice("order", _ORDERS) == "oldest" else "newest",
             after=self._cursor(parameters, "after"),
             before=self._cursor(parameters, "before"),
@@ -123,8 +123,8 @@ class Native:
 
     async def stream(self, request: Request) -> EventStream:
         """Follow events."""
-        parameters = wire.Parameters(_query(request))
-        filter = wire.parse_filter(parameters, now=self._clock())
+        parameters = query_string.Parameters(_query(request))
+        filter = query_string.parse_filter(parameters, now=self._clock())
         start = await self._start(request, parameters)
         parameters.done()
         return EventStream(
@@ -136,13 +136,13 @@ class Native:
 
     async def projects(self, request: Request) -> Response:
         """List projects."""
-        wire.Parameters(_query(request)).done()
+        query_string.Parameters(_query(request)).done()
         projects = await self._deployments.projects(request.state.principal)
         return _json(wire.ProjectList(projects))
 
     async def stacks(self, request: Request) -> Response:
         """List stacks."""
-        parameters = wire.Parameters(_query(request))
+        parameters = query_string.Parameters(_query(request))
         project = parameters.one("project")
         deleted = parameters.choice("deleted", ("false", "true")) == "true"
         parameters.done()
@@ -153,7 +153,7 @@ class Native:
 
     async def delete_stack(self, request: Request) -> Response:
         """Free a stack's name."""
-        parameters = wire.Parameters(_query(request))
+        parameters = query_string.Parameters(_query(request))
         project, name = parameters.required("project"), parameters.required("name")
         parameters.done()
         await self._deployments.delete_stack(request.state.principal, project, name)
@@ -172,7 +172,7 @@ class Native:
 
     async def deployments(self, request: Request) -> Response:
         """List deployments."""
-        parameters = wire.Parameters(_query(request))
+        parameters = query_string.Parameters(_query(request))
         project, stack = parameters.one("project"), parameters.one("stack")
         before, limit = parameters.one("before"), _limit(parameters)
         parameters.done()
@@ -188,8 +188,10 @@ class Native:
 
     async def wait(self, request: Request) -> Response:
         """Wait for a deployment's end."""
-        parameters = wire.Parameters(_query(request))
-        timeout = parameters.integer("timeout", default=60, low=0, high=wire.MAX_WAIT_SECONDS)
+        parameters = query_string.Parameters(_query(request))
+        timeout = parameters.integer(
+            "timeout", default=60, low=0, high=query_string.MAX_WAIT_SECONDS
+        )
         parameters.done()
         deployment = await self._deployments.wait(
             request.state.principal, request.path_params["id"], timeout=timeout
@@ -200,7 +202,7 @@ class Native:
         """Stage a plan."""
         principal = request.state.principal
         principal.require_anywhere("write")
-        new = _new_changeset(wire.Parameters(_query(request)), principal)
+        new = _new_changeset(query_string.Parameters(_query(request)), principal)
         await self._staging.check(principal, new)
         body = await read_body(request, self._limits)
         key = wire.parse_request_key(request.headers, principal, _query(request), body)
@@ -213,7 +215,7 @@ class Native:
 
     async def changesets(self, request: Request) -> Response:
         """List change sets."""
-        parameters = wire.Parameters(_query(request))
+        parameters = query_string.Parameters(_query(request))
         project, stack = parameters.one("project"), parameters.one("stack")
         before, limit = parameters.one("before"), _limit(parameters)
         parameters.done()
@@ -237,7 +239,7 @@ class Native:
 
     async def _defaults(self, request: Request) -> Defaults:
         now = self._clock()
-        given = wire.parse_append_query(_query(request))
+        given = query_string.parse_append_query(_query(request))
         if given.deployment is None:
             return Defaults(time=now, source=given.source, scopes=given.scopes)
         principal = request.state.principal
@@ -251,13 +253,13 @@ class Native:
             hides_actor=not self._deployments.shows(principal, deployment),
         )
 
-    def _cursor(self, parameters: wire.Parameters, name: str) -> int | None:
+    def _cursor(self, parameters: query_string.Parameters, name: str) -> int | None:
         id = parameters.one(name)
         if id is None:
             return None
         return self._service.position(id)
 
-    async def _start(self, request: Request, parameters: wire.Parameters) -> Start:
+    async def _start(self, request: Request, parameters: query_string.Parameters) -> Start:
         after = parameters.one("after")
         begin = parameters.one("from") or "now"
         after = request.headers.get("last-event-id") or after
@@ -285,11 +287,13 @@ def _query(request: Request) -> str:
     return query.decode("latin-1")
 
 
-def _limit(parameters: wire.Parameters) -> int:
-    return parameters.integer("limit", default=wire.DEFAULT_LIMIT, low=1, high=wire.MAX_LIMIT)
+def _limit(parameters: query_string.Parameters) -> int:
+    return parameters.integer(
+        "limit", default=query_string.DEFAULT_LIMIT, low=1, high=query_string.MAX_LIMIT
+    )
 
 
-def _new_changeset(parameters: wire.Parameters, principal: Principal) -> NewChangeset:
+def _new_changeset(parameters: query_string.Parameters, principal: Principal) -> NewChangeset:
     new = NewChangeset(
         project=parameters.required("project"),
         stack=parameters.one("stack"),

@@ -1,6 +1,5 @@
 """CloudFormation's actions over a real server."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -29,9 +28,8 @@ FORM = "application/x-www-form-urlencoded; charset=utf-8"
 
 
 @pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store, base_paths="/prod") as server:
-        yield server
+def options() -> dict[str, Any]:
+    return {"base_paths": "/prod"}
 
 
 async def call(server: Local, action: str, *, how: str = "POST", **parameters: str) -> Answer:
@@ -41,11 +39,11 @@ async def call(server: Local, action: str, *, how: str = "POST", **parameters: s
     return await server.post(form, FORM, "/")
 
 
-def told(answer: Answer, member: str) -> list[dict[str, str]]:
+def members(response: Answer, member: str) -> list[dict[str, str]]:
     """The members of a list, each by the names of its parts."""
-    assert answer.status == 200, answer.body
-    assert answer.headers["content-type"].startswith("text/xml")
-    root = ElementTree.fromstring(answer.body)
+    assert response.status == 200, response.body
+    assert response.headers["content-type"].startswith("text/xml")
+    root = ElementTree.fromstring(response.body)
     [list] = root.iter(f"{{{NAMESPACE}}}{member}")
     return [{_name(part): _text(part) for part in each} for each in list]
 
@@ -60,17 +58,17 @@ def _text(element: ElementTree.Element) -> str:
     return element.text or ""
 
 
-def token(answer: Answer) -> str | None:
-    return ElementTree.fromstring(answer.body).findtext(f".//{{{NAMESPACE}}}NextToken")
+def token(response: Answer) -> str | None:
+    return ElementTree.fromstring(response.body).findtext(f".//{{{NAMESPACE}}}NextToken")
 
 
-def refusal(answer: Answer) -> tuple[int, str, str]:
-    root = ElementTree.fromstring(answer.body)
+def error_of(response: Answer) -> tuple[int, str, str]:
+    root = ElementTree.fromstring(response.body)
     assert _name(root) == "ErrorResponse"
     [error] = root.iter(f"{{{NAMESPACE}}}Error")
     parts = {_name(part): _text(part) for part in error}
-    assert root.findtext(f"{{{NAMESPACE}}}RequestId") == answer.headers["x-amzn-requestid"]
-    return answer.status, parts["Code"], parts["Message"]
+    assert root.findtext(f"{{{NAMESPACE}}}RequestId") == response.headers["x-amzn-requestid"]
+    return response.status, parts["Code"], parts["Message"]
 
 
 async def end(server: Local, opened: Any, type: str) -> None:
@@ -80,14 +78,14 @@ async def end(server: Local, opened: Any, type: str) -> None:
 
 async def statuses(server: Local) -> dict[str, str]:
     """By name, of the stacks that exist."""
-    stacks = told(await call(server, "DescribeStacks"), "Stacks")
+    stacks = members(await call(server, "DescribeStacks"), "Stacks")
     return {stack["StackName"]: stack["StackStatus"] for stack in stacks}
 
 
 # The root
 
 
-async def test_a_browser_is_led_to_the_documentation(server: Local):
+async def test_a_browser_is_redirected_to_the_documentation(server: Local):
     plain = await server.get("/", allow_redirects=False)
     below = await server.get("/prod/?x=1", allow_redirects=False)
     odd = await server.get(
@@ -103,12 +101,14 @@ async def test_a_browser_is_led_to_the_documentation(server: Local):
 
 @pytest.mark.parametrize("query", ["a=%C3%A9", "%ff", "Action%ff=1", "Acti%6fn"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_no_query_of_a_stranger_is_a_fault_of_ours(server: Local, method: str, query: str):
+async def test_no_unauthenticated_query_causes_a_server_error(
+    server: Local, method: str, query: str
+):
     url = URL(f"{server.url}/?{query}", encoded=True)
 
-    answer = await server.ask(method, url, allow_redirects=False)  # type: ignore[arg-type]
+    response = await server.ask(method, url, allow_redirects=False)  # type: ignore[arg-type]
 
-    assert answer.status == (400 if query == "Acti%6fn" else 307)
+    assert response.status == (400 if query == "Acti%6fn" else 307)
 
 
 async def test_a_browser_needs_no_credentials_but_an_action_does(server: Local):
@@ -117,29 +117,29 @@ async def test_a_browser_needs_no_credentials_but_an_action_does(server: Local):
 
     browser = await server.get("/", allow_redirects=False)
     posted = await call(server, "DescribeStacks")
-    asked = await call(server, "DescribeStacks", how="GET")
+    request = await call(server, "DescribeStacks", how="GET")
 
     assert browser.status == 307
-    for answer in (posted, asked):
-        assert refusal(answer) == (
+    for response in (posted, request):
+        assert error_of(response) == (
             403,
             "MissingAuthenticationToken",
             "Request is missing Authentication Token",
         )
 
 
-async def test_other_methods_are_refused_in_its_words(server: Local):
-    answer = await server.ask("PUT", "/")
+async def test_other_methods_are_refused_in_cloudformations_form(server: Local):
+    response = await server.ask("PUT", "/")
 
-    assert refusal(answer)[:2] == (405, "InvalidAction")
+    assert error_of(response)[:2] == (405, "InvalidAction")
 
 
 @pytest.mark.parametrize("action", ["CreateStack", "describestacks", "Nope"])
-async def test_an_action_that_is_not_there_is_refused(server: Local, action: str):
-    answer = await call(server, action)
+async def test_an_unknown_action_is_refused(server: Local, action: str):
+    response = await call(server, action)
 
     message = f"Could not find operation {action} for version 2010-05-15"
-    assert refusal(answer) == (400, "InvalidAction", message)
+    assert error_of(response) == (400, "InvalidAction", message)
 
 
 # DescribeStacks
@@ -149,19 +149,19 @@ async def test_a_stack_is_described_by_its_name_and_by_its_arn(server: Local):
     opened = await server.open("web")
 
     by_name = await call(server, "DescribeStacks", StackName="web")
-    [stack] = told(by_name, "Stacks")
+    [stack] = members(by_name, "Stacks")
     by_arn = await call(server, "DescribeStacks", StackName=stack["StackId"], how="GET")
 
     region = "arn:aws:cloudformation:us-east-1:000000000000"
     assert stack["StackId"] == f"{region}:stack/web/{opened['stack_id']}"
-    assert told(by_arn, "Stacks") == [stack]
+    assert members(by_arn, "Stacks") == [stack]
     assert stack["StackStatus"] == "CREATE_IN_PROGRESS"
     assert stack["DisableRollback"] == "false"
     assert (stack["Parameters"], stack["Outputs"]) == ("", "")
     assert stack["Tags"] == "parallelcluster:version|3.0.0|parallelcluster:cluster-name|web"
 
 
-async def test_the_operator_chooses_what_arns_and_tags_say(store: Store):
+async def test_settings_determine_arns_and_tags(store: Store):
     async with running(
         store,
         cloudformation_region="eu-west-1",
@@ -169,7 +169,7 @@ async def test_the_operator_chooses_what_arns_and_tags_say(store: Store):
         parallelcluster_version="3.12.0",
     ) as server:
         await server.open("web")
-        [stack] = told(await call(server, "DescribeStacks"), "Stacks")
+        [stack] = members(await call(server, "DescribeStacks"), "Stacks")
 
     assert stack["StackId"].startswith("arn:aws:cloudformation:eu-west-1:123456789012:stack/web/")
     assert "|3.12.0|" in stack["Tags"]
@@ -178,7 +178,7 @@ async def test_the_operator_chooses_what_arns_and_tags_say(store: Store):
 async def test_a_stack_of_an_image_has_its_tag(server: Local):
     await server.store.log.append(collected(image_build(), beside=(image_scope(),)))
 
-    [stack] = told(await call(server, "DescribeStacks", StackName=NAME), "Stacks")
+    [stack] = members(await call(server, "DescribeStacks", StackName=NAME), "Stacks")
 
     assert stack["StackId"] == ARN
     assert stack["Tags"] == f"parallelcluster:version|3.0.0|parallelcluster:image_id|{NAME}"
@@ -188,7 +188,7 @@ CLUSTER_TAGS = {"parallelcluster:version": "3.12.0", "parallelcluster:cluster-na
 
 
 @pytest.mark.parametrize(
-    ("tags", "shown"),
+    ("tags", "expected"),
     [
         (CLUSTER_TAGS, CLUSTER_TAGS),
         (
@@ -202,36 +202,36 @@ CLUSTER_TAGS = {"parallelcluster:version": "3.12.0", "parallelcluster:cluster-na
         ({}, {"parallelcluster:version": "3.0.0", "parallelcluster:cluster-name": NAME}),
     ],
 )
-async def test_a_collected_stack_has_its_own_tags_and_those_that_pcluster_looks_for(
-    server: Local, tags: dict[str, str], shown: dict[str, str]
+async def test_a_recorded_stack_has_its_own_tags_and_those_that_pcluster_needs(
+    server: Local, tags: dict[str, str], expected: dict[str, str]
 ):
     await server.store.log.append(collected(image_build(), tags=tags))
 
-    [stack] = told(await call(server, "DescribeStacks"), "Stacks")
+    [stack] = members(await call(server, "DescribeStacks"), "Stacks")
 
     words = stack["Tags"].split("|")
-    assert dict(zip(words[::2], words[1::2], strict=True)) == shown
+    assert dict(zip(words[::2], words[1::2], strict=True)) == expected
 
 
-async def test_tags_are_the_last_that_a_collector_told(server: Local):
-    async def shown(tags: dict[str, str] | None, minute: int) -> str:
-        began = own_event("UPDATE_IN_PROGRESS", f"2022-03-30T23:{minute}:01.120Z")
+async def test_tags_are_the_last_ones_recorded(server: Local):
+    async def visible(tags: dict[str, str] | None, minute: int) -> str:
+        start = own_event("UPDATE_IN_PROGRESS", f"2022-03-30T23:{minute}:01.120Z")
         ended = own_event("UPDATE_COMPLETE", f"2022-03-30T23:{minute}:02.120Z")
-        await server.store.log.append(collected([began, ended], tags=tags))
-        [stack] = told(await call(server, "DescribeStacks", StackName=NAME), "Stacks")
+        await server.store.log.append(collected([start, ended], tags=tags))
+        [stack] = members(await call(server, "DescribeStacks", StackName=NAME), "Stacks")
         return str(stack["Tags"])
 
-    first = await shown({**CLUSTER_TAGS, "k": "1"}, 10)
-    second = await shown({**CLUSTER_TAGS, "k": "2"}, 20)
-    # SNS and EventBridge tell no tags.
-    third = await shown(None, 30)
+    first = await visible({**CLUSTER_TAGS, "k": "1"}, 10)
+    second = await visible({**CLUSTER_TAGS, "k": "2"}, 20)
+    # Notifications of SNS and EventBridge have no tags.
+    third = await visible(None, 30)
 
     assert "k|1" in first
     assert "k|2" in second
     assert third == second
 
 
-async def test_tags_of_another_stack_of_the_same_image_are_not_its_own(server: Local):
+async def test_tags_of_another_stack_of_the_same_image_are_not_used(server: Local):
     other = ARN[:-1] + "7"
     again = [own_event("CREATE_IN_PROGRESS", "2022-03-31T01:00:00.000Z", arn=other)]
     beside = (image_scope(),)
@@ -240,7 +240,7 @@ async def test_tags_of_another_stack_of_the_same_image_are_not_its_own(server: L
         collected(again, arn=other, long=True, beside=beside, tags=CLUSTER_TAGS)
     )
 
-    [stack] = told(await call(server, "DescribeStacks", StackName=ARN), "Stacks")
+    [stack] = members(await call(server, "DescribeStacks", StackName=ARN), "Stacks")
 
     assert stack["Tags"] == f"parallelcluster:version|3.0.0|parallelcluster:image_id|{NAME}"
 
@@ -258,7 +258,7 @@ async def test_tags_of_another_stack_of_the_same_image_are_not_its_own(server: L
         ([("apply", "")], "UPDATE_IN_PROGRESS"),
     ],
 )
-async def test_the_status_is_that_of_the_last_run_that_did_something(
+async def test_the_status_is_that_of_the_last_mutating_deployment(
     server: Local, runs: list[tuple[str, str]], status: str
 ):
     for operation, ending in [("apply", "deployment.completed"), *runs]:
@@ -269,13 +269,13 @@ async def test_the_status_is_that_of_the_last_run_that_did_something(
     assert await statuses(server) == {"web": status}
 
 
-async def test_a_stack_that_was_only_planned_is_in_review(server: Local):
+async def test_a_stack_with_plans_only_is_in_review(server: Local):
     await server.open("web", operation="plan")
 
     assert await statuses(server) == {"web": "REVIEW_IN_PROGRESS"}
 
 
-async def test_a_collected_stack_has_the_status_that_it_said(server: Local):
+async def test_a_recorded_stack_has_its_recorded_status(server: Local):
     await server.store.log.append(collected(image_build()))
 
     assert await statuses(server) == {NAME: "ROLLBACK_COMPLETE"}
@@ -283,12 +283,12 @@ async def test_a_collected_stack_has_the_status_that_it_said(server: Local):
 
 async def test_a_deleted_stack_is_described_by_its_arn_only(server: Local):
     await server.open("web")
-    [stack] = told(await call(server, "DescribeStacks"), "Stacks")
+    [stack] = members(await call(server, "DescribeStacks"), "Stacks")
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
     await server.open("web")
 
-    by_arn = told(await call(server, "DescribeStacks", StackName=stack["StackId"]), "Stacks")
-    by_name = told(await call(server, "DescribeStacks", StackName="web"), "Stacks")
+    by_arn = members(await call(server, "DescribeStacks", StackName=stack["StackId"]), "Stacks")
+    by_name = members(await call(server, "DescribeStacks", StackName="web"), "Stacks")
 
     assert [each["StackId"] for each in by_arn] == [stack["StackId"]]
     assert by_arn[0]["StackStatus"] == "DELETE_COMPLETE"
@@ -297,26 +297,26 @@ async def test_a_deleted_stack_is_described_by_its_arn_only(server: Local):
     assert len(await statuses(server)) == 1
 
 
-async def test_a_collected_stack_of_a_name_that_was_taken_is_found_by_its_arn(server: Local):
+async def test_a_recorded_stack_whose_name_was_taken_is_found_by_its_arn(server: Local):
     other = ARN[:-1] + "7"
     events = [
         own_event("CREATE_IN_PROGRESS", "2022-03-30T23:26:01.120Z", arn=other),
-        # What was said last was said of one that is nested in it.
+        # The newest event belongs to a nested stack.
         own_event("CREATE_IN_PROGRESS", "2022-03-30T23:26:02.120Z", arn=NESTED),
     ]
     await server.store.log.append(collected(image_build()))
     await server.store.log.append(collected(events, arn=other, long=True))
 
-    [stack] = told(await call(server, "DescribeStacks", StackName=other), "Stacks")
+    [stack] = members(await call(server, "DescribeStacks", StackName=other), "Stacks")
 
     assert (stack["StackId"], stack["StackName"]) == (other, NAME)
 
 
-async def test_what_was_recorded_as_a_cluster_is_described(server: Local):
+async def test_a_cluster_outside_the_catalog_is_described(server: Local):
     await server.append([line("deployment.started", scopes="cluster/hpc")])
 
-    [stack] = told(await call(server, "DescribeStacks", StackName="hpc"), "Stacks")
-    [again] = told(await call(server, "DescribeStacks", StackName=stack["StackId"]), "Stacks")
+    [stack] = members(await call(server, "DescribeStacks", StackName="hpc"), "Stacks")
+    [again] = members(await call(server, "DescribeStacks", StackName=stack["StackId"]), "Stacks")
 
     assert stack == again
     assert stack["StackStatus"] == "CREATE_IN_PROGRESS"
@@ -324,20 +324,20 @@ async def test_what_was_recorded_as_a_cluster_is_described(server: Local):
 
 
 @pytest.mark.parametrize("name", ["nope", "arn:aws:x", f"{ARN}x", "a/b", "%"])
-async def test_a_stack_that_is_not_there_is_refused_in_each_actions_words(server: Local, name: str):
+async def test_an_unknown_stack_is_refused_with_each_actions_message(server: Local, name: str):
     stacks = await call(server, "DescribeStacks", StackName=name)
     events = await call(server, "DescribeStackEvents", StackName=name)
     resource = await call(server, "DescribeStackResource", StackName=name, LogicalResourceId="A")
 
-    said = [refusal(answer) for answer in (stacks, events, resource)]
-    assert said == [
+    recorded = [error_of(response) for response in (stacks, events, resource)]
+    assert recorded == [
         (400, "ValidationError", f"Stack with id {name} does not exist"),
         (400, "ValidationError", f"Stack [{name}] does not exist"),
         (400, "ValidationError", f"Stack '{name}' does not exist"),
     ]
 
 
-async def test_stacks_come_in_pages(server: Local):
+async def test_stacks_are_paged(server: Local):
     for number in range(101):
         await server.open(f"stack-{number}")
 
@@ -349,16 +349,18 @@ async def test_stacks_come_in_pages(server: Local):
         server, "ListStacks", NextToken=following, **{"StackStatusFilter.member.1": "DELETE_FAILED"}
     )
 
-    names = [stack["StackName"] for answer in (first, second) for stack in told(answer, "Stacks")]
+    names = [
+        stack["StackName"] for response in (first, second) for stack in members(response, "Stacks")
+    ]
     assert names == [f"stack-{number}" for number in reversed(range(101))]
     assert token(second) is None
-    assert refusal(elsewhere)[1] == "ValidationError"
+    assert error_of(elsewhere)[1] == "ValidationError"
 
 
 # DescribeStackEvents
 
 
-async def test_events_come_in_pages(server: Local):
+async def test_events_are_paged(server: Local):
     role = "AWS::IAM::Role"
     time = "2022-03-30T23:26:01.000Z"
     events = [stack_event("CREATE_COMPLETE", f"R{n}", role, time) for n in range(101)]
@@ -370,16 +372,16 @@ async def test_events_come_in_pages(server: Local):
     second = await call(server, "DescribeStackEvents", StackName=NAME, NextToken=following)
     bad = await call(server, "DescribeStackEvents", StackName=NAME, NextToken=following + "A")
 
-    assert len(told(first, "StackEvents")) == 100
-    assert [each["LogicalResourceId"] for each in told(second, "StackEvents")] == ["R0"]
+    assert len(members(first, "StackEvents")) == 100
+    assert [each["LogicalResourceId"] for each in members(second, "StackEvents")] == ["R0"]
     assert token(second) is None
-    assert refusal(bad) == (400, "ValidationError", "nextToken is not valid")
+    assert error_of(bad) == (400, "ValidationError", "nextToken is not valid")
 
 
-async def test_an_event_says_what_cloudformation_said(server: Local):
+async def test_a_recorded_event_is_unchanged(server: Local):
     await server.store.log.append(collected(image_build()))
 
-    events = told(await call(server, "DescribeStackEvents", StackName=NAME), "StackEvents")
+    events = members(await call(server, "DescribeStackEvents", StackName=NAME), "StackEvents")
 
     [failed] = [event for event in events if event["ResourceStatus"] == "CREATE_FAILED"]
     assert (
@@ -391,70 +393,72 @@ async def test_an_event_says_what_cloudformation_said(server: Local):
     assert {event["StackId"] for event in events} == {ARN}
 
 
-async def test_events_need_a_stack(server: Local):
-    answer = await call(server, "DescribeStackEvents")
+async def test_events_require_a_stack(server: Local):
+    response = await call(server, "DescribeStackEvents")
 
     message = "The request must contain the parameter StackName"
-    assert refusal(answer) == (400, "MissingParameter", message)
+    assert error_of(response) == (400, "MissingParameter", message)
 
 
 # DescribeStackResource
 
 
-async def test_a_resource_is_what_its_newest_event_says(server: Local):
+async def test_a_resource_has_the_state_of_its_newest_event(server: Local):
     await server.store.log.append(collected(image_build()))
 
-    answer = await call(
+    response = await call(
         server, "DescribeStackResource", StackName=NAME, LogicalResourceId="InstanceRole"
     )
     missing = await call(server, "DescribeStackResource", StackName=NAME, LogicalResourceId="Nope")
     itself = await call(server, "DescribeStackResource", StackName=NAME, LogicalResourceId=NAME)
 
-    assert answer.status == 200
-    document = answer.body.decode()
+    assert response.status == 200
+    document = response.body.decode()
     assert "<ResourceStatus>DELETE_COMPLETE</ResourceStatus>" in document
     assert "<LastUpdatedTimestamp>2022-03-30T23:58:40.900Z</LastUpdatedTimestamp>" in document
     message = "Resource Nope does not exist for stack alinux2-image"
-    assert refusal(missing) == (400, "ValidationError", message)
-    assert refusal(itself)[0] == 400
+    assert error_of(missing) == (400, "ValidationError", message)
+    assert error_of(itself)[0] == 400
 
 
 # ListStacks
 
 
-async def test_a_list_has_deleted_stacks_too_and_can_be_filtered(server: Local):
+async def test_a_list_includes_deleted_stacks_and_can_be_filtered(server: Local):
     for name in ("a", "b", "c"):
         await server.open(name)
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=b")
 
-    everything = told(await call(server, "ListStacks"), "StackSummaries")
+    everything = members(await call(server, "ListStacks"), "StackSummaries")
     deleted = await call(server, "ListStacks", **{"StackStatusFilter.member.1": "DELETE_COMPLETE"})
 
     assert [stack["StackName"] for stack in everything] == ["c", "b", "a"]
-    assert [stack["StackName"] for stack in told(deleted, "StackSummaries")] == ["b"]
+    assert [stack["StackName"] for stack in members(deleted, "StackSummaries")] == ["b"]
 
 
-async def test_where_too_many_are_looked_at_a_list_is_short_and_nothing_is_lost(
+async def test_a_list_beyond_the_read_limit_has_a_short_page_and_loses_nothing(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("deploylog.api.aws.cloudformation.routes._MOST", 2)
     for name in ("a", "b", "c", "d", "e"):
         await server.open(name)
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=a")
-    asked = {"StackStatusFilter.member.1": "DELETE_COMPLETE"}
+    request = {"StackStatusFilter.member.1": "DELETE_COMPLETE"}
 
-    answers = [await call(server, "ListStacks", **asked)]
-    while (following := token(answers[-1])) is not None:
-        answers.append(await call(server, "ListStacks", NextToken=following, **asked))
+    responses = [await call(server, "ListStacks", **request)]
+    while (following := token(responses[-1])) is not None:
+        responses.append(await call(server, "ListStacks", NextToken=following, **request))
 
-    pages = [[s["StackName"] for s in told(answer, "StackSummaries")] for answer in answers]
+    pages = [
+        [s["StackName"] for s in members(response, "StackSummaries")] for response in responses
+    ]
     assert pages == [[], [], ["a"]]
 
 
-# Who may
+# Access
 
 
-async def test_who_may_not_see_a_stack_is_told_that_there_is_none(server: Local):
+async def test_a_hidden_stack_does_not_exist(server: Local):
     await server.open("web")
     await server.append([line("deployment.started", scopes="image/my-image")])
     stored, key = make_key(name="ci", groups=(), grants=[parse_grant("read:project/b")], now=now())
@@ -467,8 +471,8 @@ async def test_who_may_not_see_a_stack_is_told_that_there_is_none(server: Local)
     stacks = await ask(Action="DescribeStacks")
     named = [await ask(Action="DescribeStacks", StackName=name) for name in ("web", "my-image")]
 
-    assert told(stacks, "Stacks") == []
-    assert [refusal(answer)[1] for answer in named] == ["ValidationError"] * 2
+    assert members(stacks, "Stacks") == []
+    assert [error_of(response)[1] for response in named] == ["ValidationError"] * 2
 
 
 # Other reads
@@ -485,21 +489,21 @@ READS = (
 
 
 @pytest.mark.parametrize("action", [*READS, "GetTemplate", "GetTemplateSummary"])
-async def test_a_deleted_stacks_name_is_refused_and_its_arn_answers(server: Local, action: str):
+async def test_a_deleted_stack_is_found_by_its_arn_but_not_by_its_name(server: Local, action: str):
     await server.open("gone")
-    [stack] = told(await call(server, "DescribeStacks", StackName="gone"), "Stacks")
+    [stack] = members(await call(server, "DescribeStacks", StackName="gone"), "Stacks")
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=gone")
 
     named = await call(server, action, StackName="gone")
     by_arn = await call(server, action, StackName=stack["StackId"])
 
-    assert refusal(named)[:2] == (400, "ValidationError")
-    assert refusal(named)[2].endswith("does not exist")
+    assert error_of(named)[:2] == (400, "ValidationError")
+    assert error_of(named)[2].endswith("does not exist")
     if action in READS:
         assert by_arn.status == 200
     else:
         message = f"Template is not available for stack {stack['StackId']}"
-        assert refusal(by_arn) == (400, "ValidationError", message)
+        assert error_of(by_arn) == (400, "ValidationError", message)
 
 
 async def test_the_resources_of_a_stack_are_listed_page_by_page(
@@ -519,23 +523,23 @@ async def test_the_resources_of_a_stack_are_listed_page_by_page(
     first = await call(server, "ListStackResources", StackName="web")
     second = await call(server, "ListStackResources", StackName="web", NextToken=token(first) or "")
 
-    pages = [told(answer, "StackResourceSummaries") for answer in (first, second)]
+    pages = [members(response, "StackResourceSummaries") for response in (first, second)]
     ids = [[each["LogicalResourceId"] for each in page] for page in pages]
     assert ids == [["AwsVpcA", "AwsVpcB"], ["AwsVpcC"]]
     assert token(second) is None
 
 
-async def test_failed_events_can_be_asked_for(server: Local):
+async def test_events_can_be_limited_to_failures(server: Local):
     await server.store.log.append(collected(image_build()))
 
-    answer = await call(
+    response = await call(
         server, "DescribeEvents", StackName=NAME, **{"Filters.FailedEvents": "true"}
     )
 
-    [event] = told(answer, "OperationEvents")
+    [event] = members(response, "OperationEvents")
     assert event["ResourceStatus"] == "CREATE_FAILED"
     wrong = await call(server, "DescribeEvents", StackName=NAME, **{"Filters.FailedEvents": "x"})
-    assert refusal(wrong)[:2] == (400, "ValidationError")
+    assert error_of(wrong)[:2] == (400, "ValidationError")
 
 
 async def test_there_are_no_change_sets_exports_or_stacks_by_physical_id(server: Local):
@@ -546,8 +550,8 @@ async def test_there_are_no_change_sets_exports_or_stacks_by_physical_id(server:
     imports = await call(server, "ListImports", ExportName="e")
     physical = await call(server, "DescribeStackResources", PhysicalResourceId="vpc-1")
 
-    assert refusal(change_set) == (404, "ChangeSetNotFound", "ChangeSet [c] does not exist")
-    assert refusal(template)[:2] == (404, "ChangeSetNotFound")
-    assert refusal(imports)[2] == "Export 'e' is not imported by any stack."
-    assert refusal(physical)[2] == "Stack for vpc-1 does not exist"
-    assert told(await call(server, "ListExports"), "Exports") == []
+    assert error_of(change_set) == (404, "ChangeSetNotFound", "ChangeSet [c] does not exist")
+    assert error_of(template)[:2] == (404, "ChangeSetNotFound")
+    assert error_of(imports)[2] == "Export 'e' is not imported by any stack."
+    assert error_of(physical)[2] == "Stack for vpc-1 does not exist"
+    assert members(await call(server, "ListExports"), "Exports") == []

@@ -1,17 +1,16 @@
-"""ParallelCluster's routes over a real server: who finds which events, page by page."""
+"""ParallelCluster's routes over a real server: which events a client finds, page by page."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from deploylog.auth.api_keys import make_key
-from deploylog.events.access import ALL, parse_grant
+from deploylog.events.access import ALL
 from deploylog.events.event import NewEvent
 from deploylog.events.scope import scope
 from deploylog.ingest.cloudformation.stack_event import StackEvent
 from deploylog.store import open_store
 from deploylog.store.contract import Store
+from support.api_keys import key_headers
 from support.factories import Commits, new_event, now
 from support.servers import EVENTS, Answer, Local, line, running
 from support.stacks import (
@@ -32,26 +31,16 @@ ROLE = "AWS::IAM::Role"
 
 
 @pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store, base_paths="/prod") as server:
-        yield server
-
-
-async def add_key(store: Store, *grants: str, groups: tuple[str, ...] = ()) -> dict[str, str]:
-    """A new key, as a header."""
-    stored, key = make_key(
-        name="ci", groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
-    )
-    await store.credentials.add(stored)
-    return {"X-Api-Key": key}
+def options() -> dict[str, Any]:
+    return {"base_paths": "/prod"}
 
 
 async def page(server: Local, name: str = NAME, query: str = "", **how: Any) -> Any:
-    answer = await server.get(CLUSTER.format(name) + query, **how)
-    assert answer.status == 200, answer.body
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.body.endswith(b"}\n")
-    return answer.json
+    response = await server.get(CLUSTER.format(name) + query, **how)
+    assert response.status == 200, response.body
+    assert response.headers["content-type"] == "application/json"
+    assert response.body.endswith(b"}\n")
+    return response.json
 
 
 async def run(
@@ -80,15 +69,15 @@ async def pages(server: Local, name: str = NAME) -> list[list[Any]]:
     return [each["events"] for each in found]
 
 
-def message(answer: Answer) -> tuple[int, str]:
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.body.endswith(b"}\n")
-    assert answer.headers["x-amzn-requestid"]
-    return answer.status, answer.json["message"]
+def message(response: Answer) -> tuple[int, str]:
+    assert response.headers["content-type"] == "application/json"
+    assert response.body.endswith(b"}\n")
+    assert response.headers["x-amzn-requestid"]
+    return response.status, response.json["message"]
 
 
 def roles(number: int) -> list[StackEvent]:
-    """So many events of one stack, of as many milliseconds."""
+    """``number`` events of one stack, one millisecond apart."""
     return [
         stack_event(
             "CREATE_COMPLETE", f"Role{n}", ROLE, f"2022-03-30T23:26:0{n // 1000}.{n % 1000:03}Z"
@@ -101,18 +90,18 @@ def logical_ids(events: list[Any]) -> list[str]:
     return [event["logicalResourceId"] for event in events]
 
 
-# What is asked for
+# Requests
 
 
 @pytest.mark.parametrize("path", [IMAGE, CLUSTER, "/prod" + IMAGE, "/prod" + CLUSTER])
-async def test_a_stack_is_an_image_and_a_cluster(server: Local, path: str):
+async def test_a_stack_is_found_as_an_image_and_as_a_cluster(server: Local, path: str):
     await server.store.log.append(collected(image_build()))
 
-    answer = await server.get(path.format(NAME))
+    response = await server.get(path.format(NAME))
 
-    assert answer.status == 200
-    assert len(answer.json["events"]) == 11
-    assert answer.json["events"][-1]["resourceStatusReason"] == "User Initiated"
+    assert response.status == 200
+    assert len(response.json["events"]) == 11
+    assert response.json["events"][-1]["resourceStatusReason"] == "User Initiated"
 
 
 @pytest.mark.parametrize(
@@ -161,28 +150,28 @@ async def test_a_stack_is_an_image_and_a_cluster(server: Local, path: str):
         ),
     ],
 )
-async def test_what_is_wrong_is_said_in_parallelclusters_words(
+async def test_errors_have_parallelclusters_messages(
     server: Local, path: str, status: int, text: str | None
 ):
     await server.store.log.append(collected(image_build()))
 
-    answer = await server.get(path)
+    response = await server.get(path)
 
-    told = message(answer)
-    assert told[0] == status
-    assert text is None or told[1] == text
+    result = message(response)
+    assert result[0] == status
+    assert text is None or result[1] == text
 
 
 @pytest.mark.parametrize("path", [IMAGE, CLUSTER])
 async def test_other_methods_are_not_allowed(server: Local, path: str):
     for method in ("POST", "PUT", "DELETE", "PATCH"):
-        answer = await server.ask(method, path.format("1bad"))
+        response = await server.ask(method, path.format("1bad"))
 
-        assert message(answer) == (405, "The method is not allowed for the requested URL.")
-        assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+        assert message(response) == (405, "The method is not allowed for the requested URL.")
+        assert response.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
-async def test_head_has_headers_only_and_options_says_what_can_be_done(server: Local):
+async def test_head_returns_headers_only_and_options_lists_methods(server: Local):
     await server.store.log.append(collected(image_build()))
 
     head = await server.ask("HEAD", IMAGE.format(NAME))
@@ -193,17 +182,17 @@ async def test_head_has_headers_only_and_options_says_what_can_be_done(server: L
     assert options.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
-async def test_a_body_is_ignored_though_it_be_no_json(server: Local):
+async def test_a_body_is_ignored_even_if_it_is_not_json(server: Local):
     await server.store.log.append(collected(image_build()))
 
-    answer = await server.get(
+    response = await server.get(
         IMAGE.format(NAME), data=b'{"nextToken": ', headers={"Content-Type": "application/json"}
     )
 
-    assert answer.status == 200
+    assert response.status == 200
 
 
-async def test_without_a_default_a_region_has_to_be_named(store: Store):
+async def test_without_a_default_a_region_is_required(store: Store):
     await store.log.append(collected(image_build()))
 
     async with running(store, parallelcluster_region="") as server:
@@ -219,7 +208,7 @@ async def test_without_a_default_a_region_has_to_be_named(store: Store):
 # Which stack
 
 
-async def test_a_collected_stack_is_in_its_own_region_only(server: Local):
+async def test_a_recorded_stack_is_only_in_its_own_region(server: Local):
     other = ARN.replace("us-east-1", "eu-west-1")
     ours = [own_event("CREATE_COMPLETE", "2022-03-30T23:26:01.120Z")]
     theirs = [own_event("UPDATE_COMPLETE", "2022-03-30T23:26:01.120Z", arn=other)]
@@ -236,23 +225,23 @@ async def test_a_collected_stack_is_in_its_own_region_only(server: Local):
     assert nowhere.status == 404
 
 
-async def test_what_was_not_collected_is_in_every_region(server: Local):
+async def test_other_stacks_are_in_every_region(server: Local):
     await server.open("web")
 
-    shown = await page(server, "web", "?region=eu-west-1")
+    visible = await page(server, "web", "?region=eu-west-1")
 
-    [event] = shown["events"]
+    [event] = visible["events"]
     assert event["stackId"].startswith("arn:aws:cloudformation:us-east-1:000000000000:stack/web/")
     assert event["physicalResourceId"] == event["stackId"]
 
 
-async def test_the_newest_visible_stack_of_a_name_is_shown(server: Local):
+async def test_the_newest_visible_stack_of_a_name_is_returned(server: Local):
     await server.open("web")
     await server.open("web", project="beta")
-    reader = await add_key(server.store, "read:project/acme")
-    everybody = await add_key(server.store, "read:/")
+    reader = await key_headers(server.store, "read:project/acme", header="X-Api-Key")
+    reader_of_all = await key_headers(server.store, "read:/", header="X-Api-Key")
 
-    newest = await page(server, "web", headers=everybody)
+    newest = await page(server, "web", headers=reader_of_all)
     visible = await page(server, "web", headers=reader)
 
     stacks = {stack.project: stack.id for stack in await server.store.catalog.stacks(ALL)}
@@ -260,15 +249,15 @@ async def test_the_newest_visible_stack_of_a_name_is_shown(server: Local):
     assert visible["events"][0]["stackId"].endswith(stacks["acme"])
 
 
-async def test_one_project_may_be_the_only_one_that_is_shown(store: Store):
+async def test_stacks_can_be_limited_to_one_project(store: Store):
     async with running(store, cloudformation_project="acme") as server:
         await server.open("web")
         await server.open("other", project="beta")
 
-        shown = await page(server, "web")
+        visible = await page(server, "web")
         hidden = await server.get(CLUSTER.format("other"))
 
-    assert len(shown["events"]) == 1
+    assert len(visible["events"]) == 1
     assert hidden.status == 404
 
 
@@ -280,13 +269,13 @@ async def test_a_deleted_stack_is_not_found(server: Local):
     assert (await server.get(IMAGE.format("web"))).status == 404
 
 
-async def test_what_is_recorded_of_an_image_needs_no_stack(server: Local):
-    made = [
+async def test_events_of_an_image_need_no_stack(server: Local):
+    created = [
         line("resource.create.started", scopes="image/my-image", resourcetype="AWS::EC2::Image",
              resourcename="root"),
         line("deployment.started", scopes="image/my-image"),
     ]  # fmt: skip
-    await server.append(made)
+    await server.append(created)
 
     image = await server.get(IMAGE.format("my-image"))
     cluster = await server.get(CLUSTER.format("my-image"))
@@ -298,7 +287,7 @@ async def test_what_is_recorded_of_an_image_needs_no_stack(server: Local):
     assert cluster.status == 404
 
 
-async def test_what_is_recorded_of_an_image_is_shown_with_its_stack(server: Local):
+async def test_events_of_an_image_are_merged_with_its_stack(server: Local):
     await run(server, resource("first"))
     await server.append([resource("second", scopes="image/web")])
 
@@ -310,12 +299,12 @@ async def test_what_is_recorded_of_an_image_is_shown_with_its_stack(server: Loca
     assert sorted(logical_ids(cluster.json["events"])) == ["AwsVpcFirst", "web"]
 
 
-async def test_an_event_in_both_scopes_is_shown_once(server: Local):
+async def test_an_event_in_both_scopes_is_returned_once(server: Local):
     await server.store.log.append(collected(image_build(), beside=(image_scope(),)))
 
-    answer = await server.get(IMAGE.format(NAME))
+    response = await server.get(IMAGE.format(NAME))
 
-    assert len(answer.json["events"]) == 11
+    assert len(response.json["events"]) == 11
 
 
 async def test_an_image_whose_stack_was_deleted_is_not_found_until_it_is_built_again(server: Local):
@@ -334,27 +323,27 @@ async def test_an_image_whose_stack_was_deleted_is_not_found_until_it_is_built_a
     assert [event["stackId"] for event in anew.json["events"]] == [again.stack_id]
 
 
-# What is told
+# Events
 
 
 async def test_statuses_may_be_raw(store: Store):
     await store.log.append(collected(image_build()))
 
     async with running(store, parallelcluster_raw_statuses=True) as server:
-        shown = await page(server)
+        visible = await page(server)
 
-    newest = shown["events"][0]
+    newest = visible["events"][0]
     assert newest["resourceStatus"] == "ROLLBACK_COMPLETE"
     assert "resourceStatusReason" not in newest
 
 
-async def test_runs_are_told_as_what_they_did(server: Local):
+async def test_deployments_have_their_actions(server: Local):
     for operation in ("plan", "apply", "plan", "apply", "destroy", "apply"):
         await run(server, line("deployment.completed"), operation=operation)
 
-    shown = await page(server, "web")
+    visible = await page(server, "web")
 
-    statuses = [event["resourceStatus"] for event in reversed(shown["events"])]
+    statuses = [event["resourceStatus"] for event in reversed(visible["events"])]
     assert statuses == [
         f"{action}_{phase}"
         for action in ("CREATE", "UPDATE", "DELETE", "CREATE")
@@ -366,22 +355,24 @@ async def test_repeated_progress_is_one_event(server: Local):
     progress = [resource("slow", "resource.create.progress") for _ in range(5)]
     await run(server, resource("slow"), *progress, resource("slow", "resource.create.completed"))
 
-    shown = await page(server, "web")
+    visible = await page(server, "web")
 
-    slow = [e for e in shown["events"] if e["logicalResourceId"] == "AwsVpcSlow"]
+    slow = [e for e in visible["events"] if e["logicalResourceId"] == "AwsVpcSlow"]
     statuses = [event["resourceStatus"] for event in slow]
     assert sorted(statuses) == ["CREATE_COMPLETE", "CREATE_IN_PROGRESS"]
 
 
-async def test_who_may_not_see_an_event_is_not_shown_it(server: Local):
+async def test_a_hidden_event_is_left_out(server: Local):
     await run(server, resource("open"), resource("secret", groups="ops"))
-    reader = await add_key(server.store, "read:project/acme")
-    member = await add_key(server.store, "read:project/acme", groups=("ops",))
+    reader = await key_headers(server.store, "read:project/acme", header="X-Api-Key")
+    member = await key_headers(
+        server.store, "read:project/acme", groups=("ops",), header="X-Api-Key"
+    )
 
-    shown = await page(server, "web", headers=reader)
+    visible = await page(server, "web", headers=reader)
     more = await page(server, "web", headers=member)
 
-    assert sorted(logical_ids(shown["events"])) == ["AwsVpcOpen", "web"]
+    assert sorted(logical_ids(visible["events"])) == ["AwsVpcOpen", "web"]
     assert sorted(logical_ids(more["events"])) == ["AwsVpcOpen", "AwsVpcSecret", "web"]
 
 
@@ -391,7 +382,7 @@ async def test_who_may_not_see_an_event_is_not_shown_it(server: Local):
 @pytest.mark.parametrize(
     ("number", "sizes"), [(100, [100]), (101, [100, 1]), (250, [100, 100, 50])]
 )
-async def test_a_page_holds_a_hundred_and_the_last_has_no_token(
+async def test_a_page_has_a_hundred_events_and_the_last_has_no_token(
     server: Local, number: int, sizes: list[int]
 ):
     await server.store.log.append(collected(roles(number)))
@@ -399,11 +390,11 @@ async def test_a_page_holds_a_hundred_and_the_last_has_no_token(
     found = await pages(server)
 
     assert [len(each) for each in found] == sizes
-    told = [name for each in found for name in logical_ids(each)]
-    assert told == [f"Role{n}" for n in reversed(range(number))]
+    result = [name for each in found for name in logical_ids(each)]
+    assert result == [f"Role{n}" for n in reversed(range(number))]
 
 
-async def test_pages_are_full_also_where_much_has_no_counterpart(server: Local):
+async def test_pages_are_full_even_where_many_events_have_no_stack_event(server: Local):
     other = ("deployment.log", "resource.read.completed", "deployment.error")
     mixed = [each for _ in range(120) for each in (*map(line, other), resource("n"))]
     await run(server, *mixed)
@@ -413,7 +404,7 @@ async def test_pages_are_full_also_where_much_has_no_counterpart(server: Local):
     assert [len(each) for each in found] == [100, 21]
 
 
-async def test_pages_stay_where_they_are_while_events_arrive(server: Local):
+async def test_pages_are_stable_while_events_arrive(server: Local):
     await server.store.log.append(collected(roles(150)))
     first = await page(server)
     late = stack_event("DELETE_COMPLETE", "Late", ROLE, "2023-01-01T00:00:00.000Z")
@@ -422,25 +413,25 @@ async def test_pages_stay_where_they_are_while_events_arrive(server: Local):
     await server.store.log.append(events)
     second = await page(server, query=f"?nextToken={first['nextToken']}")
 
-    told = logical_ids(first["events"]) + logical_ids(second["events"])
-    assert told == [f"Role{n}" for n in reversed(range(150))]
+    result = logical_ids(first["events"]) + logical_ids(second["events"])
+    assert result == [f"Role{n}" for n in reversed(range(150))]
     assert "nextToken" not in second
 
 
-async def test_a_token_is_good_for_its_stack_only(server: Local):
+async def test_a_token_is_valid_only_for_its_stack(server: Local):
     other = ARN.replace(NAME, "other")
     await server.store.log.append(collected(roles(101)))
-    begun = own_event("CREATE_COMPLETE", "2022-03-30T23:26:01.120Z", arn=other)
-    await server.store.log.append(collected([begun], arn=other))
+    started = own_event("CREATE_COMPLETE", "2022-03-30T23:26:01.120Z", arn=other)
+    await server.store.log.append(collected([started], arn=other))
     token = (await page(server))["nextToken"]
     changed = token[:-1] + ("A" if token[-1] != "A" else "B")
 
-    for name, shown in (("other", token), (NAME, changed), (NAME, token + "A"), (NAME, "%00")):
-        answer = await server.get(CLUSTER.format(name) + f"?nextToken={shown}")
-        assert message(answer) == (400, "Bad Request: nextToken is not valid")
+    for name, visible in (("other", token), (NAME, changed), (NAME, token + "A"), (NAME, "%00")):
+        response = await server.get(CLUSTER.format(name) + f"?nextToken={visible}")
+        assert message(response) == (400, "Bad Request: nextToken is not valid")
 
 
-async def test_a_token_outlives_the_process(store_url: str):
+async def test_a_token_survives_a_restart(store_url: str):
     async with open_store(store_url, observer=Commits()) as store, running(store) as server:
         await store.log.append(collected(roles(101)))
         token = (await page(server))["nextToken"]
@@ -451,29 +442,29 @@ async def test_a_token_outlives_the_process(store_url: str):
     assert logical_ids(second["events"]) == ["Role0"]
 
 
-async def test_a_token_whose_events_are_forgotten_is_refused(server: Local):
+async def test_a_token_below_the_floor_is_refused(server: Local):
     opened = await run(server, *(resource("n") for _ in range(150)))
     token = (await page(server, "web"))["nextToken"]
 
     await server.store.log.prune(now())
     await server.append([line("deployment.completed")], f"{EVENTS}?deployment={opened['id']}")
-    answer = await server.get(CLUSTER.format("web") + f"?nextToken={token}")
+    response = await server.get(CLUSTER.format("web") + f"?nextToken={token}")
 
     text = "Bad Request: The events after this cursor are no longer retained."
-    assert message(answer) == (400, text)
+    assert message(response) == (400, text)
 
 
-async def test_events_of_one_millisecond_are_told_last_recorded_first(server: Local):
+async def test_events_of_one_millisecond_are_ordered_last_recorded_first(server: Local):
     time = "2022-03-30T23:26:01.000Z"
     same = [stack_event("CREATE_COMPLETE", f"R{n}", ROLE, time) for n in range(5)]
     await server.store.log.append(collected(same))
 
-    shown = await page(server)
+    visible = await page(server)
 
-    assert logical_ids(shown["events"]) == ["R4", "R3", "R2", "R1", "R0"]
+    assert logical_ids(visible["events"]) == ["R4", "R3", "R2", "R1", "R0"]
 
 
-async def test_what_others_write_under_cloudformations_name_takes_no_place(server: Local):
+async def test_other_data_under_cloudformations_source_is_left_out(server: Local):
     events: list[NewEvent] = collected(roles(150))
     forged = [
         new_event("resource.create.started", source="cloudformation", scopes=events[0].scopes,
@@ -487,34 +478,34 @@ async def test_what_others_write_under_cloudformations_name_takes_no_place(serve
     assert [len(each) for each in found] == [100, 50]
 
 
-async def test_where_too_much_is_looked_at_a_page_is_short_and_nothing_is_lost(
+async def test_a_page_beyond_the_read_limit_is_short_and_loses_nothing(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("deploylog.api.aws.stacks.stack_view._MOST", 40)
+    monkeypatch.setattr("deploylog.api.aws.stacks.stack_view._MAX_EVENTS_READ", 40)
     await server.store.log.append(collected(roles(150)))
 
     found = await pages(server)
 
     assert [len(each) for each in found] == [40, 40, 40, 30]
-    told = [name for each in found for name in logical_ids(each)]
-    assert told == [f"Role{n}" for n in reversed(range(150))]
+    result = [name for each in found for name in logical_ids(each)]
+    assert result == [f"Role{n}" for n in reversed(range(150))]
 
 
-# Who may
+# Access
 
 
-async def test_without_credentials_it_is_refused_as_the_gateway_does(server: Local):
-    await add_key(server.store, "read:/")
+async def test_without_credentials_the_error_is_the_gateways(server: Local):
+    await key_headers(server.store, "read:/", header="X-Api-Key")
 
-    answer = await server.get(IMAGE.format("1bad"))
+    response = await server.get(IMAGE.format("1bad"))
 
-    assert message(answer) == (403, "Missing Authentication Token")
-    assert answer.headers["x-amzn-errortype"] == "MissingAuthenticationTokenException"
+    assert message(response) == (403, "Missing Authentication Token")
+    assert response.headers["x-amzn-errortype"] == "MissingAuthenticationTokenException"
 
 
-async def test_too_many_requests_are_told_to_wait(store: Store):
+async def test_too_many_requests_are_throttled(store: Store):
     async with running(store, max_requests_per_second=1) as server:
-        answers = [await server.get(IMAGE.format("aa")) for _ in range(3)]
+        responses = [await server.get(IMAGE.format("aa")) for _ in range(3)]
 
-    assert message(answers[-1]) == (429, "Too Many Requests")
-    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert message(responses[-1]) == (429, "Too Many Requests")
+    assert int(responses[-1].headers["retry-after"]) >= 1

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from deploylog.api.aws.cloudformation import wire
 from deploylog.api.aws.cloudformation.errors import QueryError, redirect_to_docs, xml_response
-from deploylog.api.aws.cloudformation.xml import Value, render_answer
+from deploylog.api.aws.cloudformation.xml import Value, render_result
 from deploylog.api.aws.stacks.arn import KINDS, parse_arn
 from deploylog.api.aws.stacks.description import Description, describe
 from deploylog.api.aws.stacks.stack_view import PAGE, StackView
@@ -80,14 +80,14 @@ class Actions:
             raise wire.unknown_action(call.action)
         result = await action(request.state.principal, call)
         id = str(uuid.uuid4())
-        return xml_response(render_answer(call.action, result, id), id)
+        return xml_response(render_result(call.action, result, id), id)
 
     async def _events(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
         token, name = call.next_token, call.require("StackName")
         view = await self._found(principal, name, f"Stack [{name}] does not exist")
         page = await self._views.page(principal, view, token)
         return {
-            "StackEvents": [wire.show_event(event) for event in page.events],
+            "StackEvents": [wire.render_event(event) for event in page.events],
             "NextToken": page.next_token,
         }
 
@@ -102,7 +102,7 @@ class Actions:
         if event is None:
             message = f"Resource {logical_id} does not exist for stack {name}"
             raise QueryError("ValidationError", message)
-        return {"StackResourceDetail": wire.show_resource(event)}
+        return {"StackResourceDetail": wire.render_resource(event)}
 
     async def _operation_events(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
         token, failed = call.next_token, call.only_failed
@@ -112,7 +112,7 @@ class Actions:
         page = await self._views.page(principal, view, token)
         operation = call.parameters.get("OperationId")
         shown = [
-            wire.show_operation_event(event)
+            wire.render_operation_event(event)
             for event in page.events
             if operation in (None, event.client_request_token)
             and (not failed or event.resource_status.endswith("_FAILED"))
@@ -131,7 +131,7 @@ class Actions:
         if logical_id is not None and not shown:
             message = f"Resource {logical_id} does not exist for stack {call.require('StackName')}"
             raise QueryError("ValidationError", message)
-        return {"StackResources": [wire.show_resource_of_stack(each) for each in shown[:PAGE]]}
+        return {"StackResources": [wire.render_stack_resource(each) for each in shown[:PAGE]]}
 
     async def _resource_summaries(self, principal: Principal, call: wire.Call) -> dict[str, Value]:
         token = call.next_token
@@ -145,7 +145,7 @@ class Actions:
         if len(left) > len(page):
             following = self._views.tokens.render(of, page[-1].logical_resource_id.encode())
         return {
-            "StackResourceSummaries": [wire.show_resource_summary(each) for each in page],
+            "StackResourceSummaries": [wire.render_resource_summary(each) for each in page],
             "NextToken": following,
         }
 
@@ -191,7 +191,7 @@ class Actions:
             stacks = await self._views.stacks(principal)
             described, following = await self._page(principal, stacks, token, frozenset())
         return {
-            "Stacks": [wire.show_stack(stack) for stack in described],
+            "Stacks": [wire.render_stack(stack) for stack in described],
             "NextToken": following,
         }
 
@@ -200,7 +200,7 @@ class Actions:
         stacks = await self._views.stacks(principal, deleted=True)
         described, following = await self._page(principal, stacks, token, statuses)
         return {
-            "StackSummaries": [wire.show_summary(stack) for stack in described],
+            "StackSummaries": [wire.render_summary(stack) for stack in described],
             "NextToken": following,
         }
 

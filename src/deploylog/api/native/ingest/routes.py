@@ -5,8 +5,8 @@ from starlette.responses import Response
 
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.http.body import BodyLimits, read_body
-from deploylog.api.native import wire
-from deploylog.api.native.ingest.stack_recorder import StackNotices
+from deploylog.api.native import query_string, wire
+from deploylog.api.native.ingest.stack_recorder import StackRecorder
 from deploylog.events.access import Principal
 from deploylog.ingest.cloudformation.mapping import StackContext, Via
 from deploylog.ingest.cloudformation.notifications import parse_envelope, parse_message
@@ -44,7 +44,7 @@ class Ingest:
 
     def __init__(self, parts: ApiContext) -> None:
         """Take what the composition root gives."""
-        self._notices = StackNotices(parts.service)
+        self._recorder = StackRecorder(parts.service)
         self._topics = parts.topics
         self._limits = parts.limits
         # Read before anybody has shown a credential.
@@ -55,18 +55,18 @@ class Ingest:
     async def eventbridge(self, request: Request) -> Response:
         """Record what EventBridge tells of CloudFormation."""
         request.state.principal.require_anywhere("write")
-        asked = wire.parse_stack_query(_query(request))
+        asked = query_string.parse_stack_query(_query(request))
         event = parse_envelope(await read_body(request, self._limits.at_most(_SNS_BYTES)))
         return await self._record(request.state.principal, asked, event)
 
     async def sns(self, request: Request) -> Response:
         """Take what a topic of SNS delivers."""
-        asked = wire.parse_stack_query(_query(request))
+        asked = query_string.parse_stack_query(_query(request))
         message = parse_sns_message(await read_body(request, self._sns_limits))
         principal, project = await self._topics.admit(message, asked.project)
         if message.type != "Notification":
             return await self._subscription(message)
-        asked = wire.StackQuery(project=project, scopes=asked.scopes, groups=asked.groups)
+        asked = query_string.StackQuery(project=project, scopes=asked.scopes, groups=asked.groups)
         return await self._record(principal, asked, parse_message(message.message))
 
     async def _subscription(self, message: SnsMessage) -> Response:
@@ -75,7 +75,7 @@ class Ingest:
         return Response(status_code=204)
 
     async def _record(
-        self, principal: Principal, asked: wire.StackQuery, event: StackEvent
+        self, principal: Principal, asked: query_string.StackQuery, event: StackEvent
     ) -> Response:
         via: Via = "eventbridge" if event.event_id.startswith(EVENTBRIDGE_PREFIX) else "sns"
         frame = StackContext(
@@ -85,7 +85,7 @@ class Ingest:
             groups=asked.groups,
             via=via,
         )
-        recorded = await self._notices.record(principal, frame, event)
+        recorded = await self._recorder.record(principal, frame, event)
         content = wire.render_receipts(recorded)
         return Response(content, status_code=201, media_type="application/json")
 

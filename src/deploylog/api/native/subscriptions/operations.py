@@ -1,6 +1,7 @@
 """The operations on subscriptions, described."""
 
 from deploylog.api.native.errors import Problem
+from deploylog.api.native.query_string import DEFAULT_LIMIT, MAX_LIMIT
 from deploylog.api.native.subscriptions.wire import (
     AttemptBody,
     AttemptPage,
@@ -13,7 +14,6 @@ from deploylog.api.native.subscriptions.wire import (
     SubscriptionBody,
     SubscriptionList,
 )
-from deploylog.api.native.wire import DEFAULT_LIMIT, MAX_LIMIT
 from deploylog.api.operation import Body, Operation, Parameter, path_parameter, whole_number
 
 _ROOT = "/log/v1/subscriptions"

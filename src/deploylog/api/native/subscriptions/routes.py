@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.http.body import read_body
+from deploylog.api.native.query_string import DEFAULT_LIMIT, MAX_LIMIT, Parameters
 from deploylog.api.native.subscriptions import wire
-from deploylog.api.native.wire import DEFAULT_LIMIT, MAX_LIMIT, Parameters
 from deploylog.events.access import Principal
 from deploylog.events.times import LATEST
 from deploylog.subscriptions.subscription import Subscription
