@@ -1,15 +1,12 @@
 import asyncio
 import json
-import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from deploylog.cli.options import params, spool_directory
@@ -20,70 +17,13 @@ from deploylog.cli.terminal.output import LineOutput, render_line
 from deploylog.cli.terminal.progress import Progress
 from deploylog.client import LoggedEvent
 from deploylog.server.settings.table import SETTINGS
+from support.cli import APPLY, FAILING, NOWHERE, Cli, Result, line_with
 from support.factories import new_event
 from support.fake_server import FakeServer, answer, fake_server, refuse, stage_and_cut_off
 from support.paths import SAMPLES
 
-APPLY = SAMPLES / "02-apply-create.jsonl"
-FAILING = SAMPLES / "05-apply-provisioner-failure.jsonl"
 PLAN = SAMPLES.parent / "fixtures" / "every-action.json"
 DIFF = PLAN.with_suffix(".txt")
-
-NOWHERE = "http://127.0.0.1:1"
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Cli:
-    """The command line, in a process of its own."""
-
-    def __init__(self, directory: Path, server: str) -> None:
-        self.spool = directory / "spool"
-        self._directory = directory
-        self.environ = {
-            "PATH": f"{directory / 'bin'}:{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "HOME": str(directory),
-            "COLUMNS": "200",
-            "DEPLOYLOG_SERVER": server,
-            "DEPLOYLOG_SPOOL": str(self.spool),
-            "DEPLOYLOG_PROJECT": "acme",
-            "DEPLOYLOG_STACK": "web",
-            "DEPLOYLOG_STORE": f"sqlite:///{directory / 'log.db'}",
-        }
-
-    async def __call__(self, *args: str | Path, stdin: bytes = b"") -> Ended:
-        """Run a command to its end."""
-        process = await self.start(*args)
-        async with asyncio.timeout(30):
-            out, err = await process.communicate(stdin)
-        assert process.returncode is not None
-        return Ended(process.returncode, out.decode(), err.decode())
-
-    async def start(self, *args: str | Path) -> asyncio.subprocess.Process:
-        """Start a command, with pipes."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploylog", *map(str, args),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self.environ,
-            cwd=self._directory,
-        )  # fmt: skip
-
-    def tool(self, name: str, script: str) -> Path:
-        """A tool that runs a Python script."""
-        path = self._directory / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!{sys.executable}\nimport signal, sys\n{script}\n")
-        path.chmod(0o755)
-        return path
 
 
 @pytest.fixture
@@ -111,34 +51,24 @@ def types_of(server: FakeServer) -> list[object]:
     return [event["type"] for event in server.events]
 
 
-async def said(stream: asyncio.StreamReader | None, words: str) -> str:
-    """The next line that holds these words."""
-    assert stream is not None
-    async with asyncio.timeout(20):
-        while line := (await stream.readline()).decode():
-            if words in line:
-                return line
-    raise AssertionError(f"nothing said {words!r}")
-
-
 # ingest
 
 
 async def test_ingest_records_what_comes_and_passes_it_on_unchanged(
     cli: Cli, server: FakeServer
 ) -> None:
-    ended = await cli("ingest", "terraform", "--environment", "prod", stdin=APPLY.read_bytes())
+    result = await cli("ingest", "terraform", "--environment", "prod", stdin=APPLY.read_bytes())
 
-    assert (ended.code, ended.out) == (0, APPLY.read_text())
+    assert (result.code, result.out) == (0, APPLY.read_text())
     assert types_of(server)[-1] == "deployment.completed"
     assert server.opened[0]["environment"] == "prod"
     assert list(cli.spool.iterdir()) == []
 
 
 async def test_ingest_reads_a_file_and_keeps_quiet(cli: Cli, server: FakeServer) -> None:
-    ended = await cli("ingest", "terraform", FAILING, "--quiet", "--group", "a", "--group", "b")
+    result = await cli("ingest", "terraform", FAILING, "--quiet", "--group", "a", "--group", "b")
 
-    assert (ended.code, ended.out) == (0, "")
+    assert (result.code, result.out) == (0, "")
     assert types_of(server)[-1] == "deployment.failed"
     assert server.opened[0]["groups"] == ["a", "b"]
 
@@ -146,17 +76,17 @@ async def test_ingest_reads_a_file_and_keeps_quiet(cli: Cli, server: FakeServer)
 async def test_a_tool_that_dies_leaves_a_failed_deployment(cli: Cli, server: FakeServer) -> None:
     half = b"".join(APPLY.read_bytes().splitlines(keepends=True)[:14])
 
-    ended = await cli("ingest", "terraform", stdin=half)
+    result = await cli("ingest", "terraform", stdin=half)
 
-    assert ended.code == 0
+    assert result.code == 0
     assert types_of(server)[-1] == "deployment.failed"
 
 
 async def test_input_that_is_no_terraform_output_is_an_error(cli: Cli, server: FakeServer) -> None:
-    ended = await cli("ingest", "terraform", stdin=b"hello\n")
+    result = await cli("ingest", "terraform", stdin=b"hello\n")
 
-    assert ended.code == 1
-    assert ended.err == (
+    assert result.code == 1
+    assert result.err == (
         "deploylog: nothing came in that terraform apply -json would say; the first line begins"
         " with 'hello'\n"
     )
@@ -166,18 +96,18 @@ async def test_input_that_is_no_terraform_output_is_an_error(cli: Cli, server: F
 async def test_ingest_reads_what_powershell_makes_of_the_output(
     cli: Cli, server: FakeServer
 ) -> None:
-    ended = await cli("ingest", "terraform", "-q", stdin=APPLY.read_text().encode("utf-16"))
+    result = await cli("ingest", "terraform", "-q", stdin=APPLY.read_text().encode("utf-16"))
 
-    assert ended.code == 0
+    assert result.code == 0
     assert types_of(server)[-1] == "deployment.completed"
     assert types_of(server).count("resource.create.completed") == 9
 
 
 async def test_ingest_of_a_plan_says_where_plans_belong(cli: Cli, server: FakeServer) -> None:
-    ended = await cli("ingest", "terraform", PLAN)
+    result = await cli("ingest", "terraform", PLAN)
 
-    assert ended.code == 1
-    assert ended.err == (
+    assert result.code == 1
+    assert result.err == (
         "deploylog: this is a plan or a state, not a run: give plans to deploylog ingest plan\n"
     )
     assert server.opened == []
@@ -186,9 +116,9 @@ async def test_ingest_of_a_plan_says_where_plans_belong(cli: Cli, server: FakeSe
 async def test_ingest_reads_lines_behind_a_prefix(cli: Cli, server: FakeServer) -> None:
     lines = APPLY.read_bytes().splitlines(keepends=True)
 
-    ended = await cli("ingest", "terraform", "-q", stdin=b"".join(b"[web] " + x for x in lines))
+    result = await cli("ingest", "terraform", "-q", stdin=b"".join(b"[web] " + x for x in lines))
 
-    assert ended.code == 0
+    assert result.code == 0
     assert types_of(server)[-1] == "deployment.completed"
 
 
@@ -197,10 +127,10 @@ async def test_a_refusal_is_said_and_the_input_is_read_to_its_end(
 ) -> None:
     server.script.append(refuse(403, "alice may not write project/acme"))
 
-    ended = await cli("ingest", "terraform", stdin=APPLY.read_bytes())
+    result = await cli("ingest", "terraform", stdin=APPLY.read_bytes())
 
-    assert (ended.code, ended.out) == (1, APPLY.read_text())
-    assert "deploylog: alice may not write project/acme" in ended.err
+    assert (result.code, result.out) == (1, APPLY.read_text())
+    assert "deploylog: alice may not write project/acme" in result.err
 
 
 async def test_who_gives_up_exits_75_and_resume_delivers(cli: Cli, server: FakeServer) -> None:
@@ -233,7 +163,7 @@ async def test_a_spool_that_is_refused_for_good_is_set_aside(cli: Cli, server: F
     assert resumed.code == 1
     assert f"it is set aside in {spool.with_suffix('.refused')}" in resumed.err.splitlines()[-1]
     assert list(cli.spool.iterdir()) == [spool.with_suffix(".refused")]
-    assert again == Ended(0, "", "")
+    assert again == Result(0, "", "")
 
 
 async def test_a_spool_that_a_wrong_key_was_shown_for_is_kept(cli: Cli, server: FakeServer) -> None:
@@ -253,7 +183,7 @@ async def test_a_killed_ingest_loses_nothing_that_it_had_read(cli: Cli, server: 
     process = await cli.start("ingest", "terraform")
     assert process.stdin is not None
     process.stdin.write(b"".join(lines[:14]))
-    await said(process.stderr, "trying again")
+    await line_with(process.stderr, "trying again")
     assert process.stdout is not None
     # What was passed on had been kept before.
     await process.stdout.readexactly(len(b"".join(lines[:14])))
@@ -277,7 +207,7 @@ async def test_a_first_interrupt_waits_for_the_tool_and_a_second_ends_the_input(
     await server.until(lambda server: len(server.events) > 10)
 
     process.send_signal(signal.SIGINT)
-    await said(process.stderr, "reading on")
+    await line_with(process.stderr, "reading on")
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(20):
         await process.wait()
@@ -290,7 +220,7 @@ async def test_who_waits_for_room_in_the_spool_can_be_stopped(offline: Cli) -> N
     process = await offline.start("ingest", "terraform", "--spool-bytes", "1000")
     assert process.stdin is not None
     process.stdin.write(APPLY.read_bytes())
-    await said(process.stderr, "trying again")
+    await line_with(process.stderr, "trying again")
 
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
@@ -324,11 +254,11 @@ async def test_a_pipe_that_nobody_reads_does_not_end_the_recording(
 async def test_run_shows_the_tools_words_and_exits_as_it_does(cli: Cli, server: FakeServer) -> None:
     cli.tool("terraform", printing(FAILING, code=1))
 
-    ended = await cli("run", "terraform", "apply", "-auto-approve")
+    result = await cli("run", "terraform", "apply", "-auto-approve")
 
-    assert ended.code == 1
-    assert "terraform_data.failing[0]: Creation errored after 0s\n" in ended.out
-    assert "  on main.tf line 49:\n  Error running command" in ended.out
+    assert result.code == 1
+    assert "terraform_data.failing[0]: Creation errored after 0s\n" in result.out
+    assert "  on main.tf line 49:\n  Error running command" in result.out
     assert types_of(server)[-1] == "deployment.failed"
     assert server.opened[0]["operation"] == "apply"
 
@@ -336,20 +266,20 @@ async def test_run_shows_the_tools_words_and_exits_as_it_does(cli: Cli, server: 
 async def test_run_asks_for_json_and_can_show_it(cli: Cli, server: FakeServer) -> None:
     cli.tool("tofu", f"print(sys.argv[1:], file=sys.stderr)\n{printing(APPLY)}")
 
-    ended = await cli("run", "--json-output", "--", "tofu", "-chdir=x", "apply", "plan.bin")
+    result = await cli("run", "--json-output", "--", "tofu", "-chdir=x", "apply", "plan.bin")
 
-    assert (ended.code, ended.out) == (0, APPLY.read_text())
-    assert "['-chdir=x', 'apply', '-json', 'plan.bin']" in ended.err
+    assert (result.code, result.out) == (0, APPLY.read_text())
+    assert "['-chdir=x', 'apply', '-json', 'plan.bin']" in result.err
 
 
 async def test_run_asks_the_tool_behind_a_wrapper_for_json(cli: Cli, server: FakeServer) -> None:
     cli.tool("aws-vault", "import os\nos.execvp(sys.argv[4], sys.argv[4:])")
     cli.tool("terraform", f"print(sys.argv[1:], file=sys.stderr)\n{printing(APPLY)}")
 
-    ended = await cli("run", "--", "aws-vault", "exec", "prod", "--", "terraform", "apply")
+    result = await cli("run", "--", "aws-vault", "exec", "prod", "--", "terraform", "apply")
 
-    assert ended.code == 0
-    assert "['apply', '-json']" in ended.err
+    assert result.code == 0
+    assert "['apply', '-json']" in result.err
     assert server.opened[0]["operation"] == "apply"
     assert types_of(server).count("resource.create.completed") == 9
 
@@ -357,13 +287,13 @@ async def test_run_asks_the_tool_behind_a_wrapper_for_json(cli: Cli, server: Fak
 async def test_run_warns_when_the_output_tells_of_no_resource(cli: Cli, server: FakeServer) -> None:
     cli.tool("deploy", "print('a.b: Creating...')")
 
-    ended = await cli("run", "--", "deploy")
+    result = await cli("run", "--", "deploy")
 
-    assert ended.code == 0
+    assert result.code == 0
     assert (
         "deploylog: no changes to resources are recorded: this is the text for people: run the"
         " tool with -json\n"
-    ) in ended.err
+    ) in result.err
     assert types_of(server) == ["deployment.log", "deployment.completed"]
     assert server.events[0]["message"] == "The output does not say what was done to any resource"
 
@@ -371,35 +301,35 @@ async def test_run_warns_when_the_output_tells_of_no_resource(cli: Cli, server: 
 async def test_a_run_does_not_fail_because_its_recording_does(offline: Cli) -> None:
     offline.tool("terraform", printing(APPLY))
 
-    ended = await offline("run", "--retry-timeout", "1", "terraform", "apply")
+    result = await offline("run", "--retry-timeout", "1", "terraform", "apply")
 
-    assert ended.code == 0
-    assert "deploylog: http://127.0.0.1:1 did not answer" in ended.err
+    assert result.code == 0
+    assert "deploylog: http://127.0.0.1:1 did not answer" in result.err
 
 
 async def test_a_strict_run_fails_when_its_recording_does(offline: Cli) -> None:
     offline.tool("terraform", printing(APPLY))
 
-    ended = await offline("run", "--strict", "--retry-timeout", "1", "terraform", "apply")
+    result = await offline("run", "--strict", "--retry-timeout", "1", "terraform", "apply")
 
-    assert ended.code == 75
+    assert result.code == 75
 
 
 async def test_a_run_finishes_although_the_server_refuses_it(cli: Cli, server: FakeServer) -> None:
     server.script.extend([answer, refuse(403, "no")])
     cli.tool("terraform", printing(APPLY))
 
-    ended = await cli("run", "terraform", "apply")
+    result = await cli("run", "terraform", "apply")
 
-    assert ended.code == 0
-    assert "Apply complete!" in ended.out
+    assert result.code == 0
+    assert "Apply complete!" in result.out
 
 
 async def test_a_command_that_does_not_exist_is_told_as_a_shell_does(cli: Cli) -> None:
-    ended = await cli("run", "no-such-tool", "apply")
+    result = await cli("run", "no-such-tool", "apply")
 
-    assert ended.code == 127
-    assert ended.err == "deploylog: no-such-tool: no such file or directory\n"
+    assert result.code == 127
+    assert result.err == "deploylog: no-such-tool: no such file or directory\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -449,13 +379,13 @@ async def test_a_resource_is_shown_before_the_next_one_is_told(
     server.streams.append(CREATED)
     process = await cli.start("ingest", "plan", PLAN)
 
-    await said(process.stdout, "+ a.b will be created")
+    await line_with(process.stdout, "+ a.b will be created")
     still_running = process.returncode is None
     server.streams.append(COMPLETED)
     await server.stop()
     await server.start()
 
-    await said(process.stdout, "Plan: 1 to add, 0 to change, 0 to destroy.")
+    await line_with(process.stdout, "Plan: 1 to add, 0 to change, 0 to destroy.")
     async with asyncio.timeout(20):
         await process.communicate()
     assert still_running
@@ -465,13 +395,13 @@ async def test_a_resource_is_shown_before_the_next_one_is_told(
 async def test_a_plan_is_staged_with_what_is_said_of_it(cli: Cli, server: FakeServer) -> None:
     server.streams.append(COMPLETED)
 
-    ended = await cli(
+    result = await cli(
         "ingest", "plan", PLAN, "--destroy", "--actor", "alice", "--group", "a", "--group", "b"
     )
 
     staging = server.requests[0]
-    assert ended.code == 0
-    assert ended.err == f"deploylog: change set {staging.query['id']} of acme/web\n"
+    assert result.code == 0
+    assert result.err == f"deploylog: change set {staging.query['id']} of acme/web\n"
     assert sorted(staging.query.items()) == [
         ("actor", "alice"), ("destroy", "true"), ("group", "a"), ("group", "b"),
         ("id", staging.headers["Idempotency-Key"]), ("location", "every-action.json"),
@@ -484,9 +414,9 @@ async def test_a_plan_is_read_from_a_pipe_and_its_events_printed(
 ) -> None:
     server.streams.append(CREATED + COMPLETED)
 
-    ended = await cli("ingest", "plan", "--json", stdin=PLAN.read_bytes())
+    result = await cli("ingest", "plan", "--json", stdin=PLAN.read_bytes())
 
-    assert [list(json.loads(line)["data"]) for line in ended.out.splitlines()] == [
+    assert [list(json.loads(line)["data"]) for line in result.out.splitlines()] == [
         ["name", "address", "type", "action"],
         ["totals"],
     ]
@@ -497,9 +427,9 @@ async def test_a_plan_is_read_from_a_pipe_and_its_events_printed(
 async def test_a_plan_is_staged_quietly(cli: Cli, server: FakeServer) -> None:
     server.streams.append(CREATED + COMPLETED)
 
-    ended = await cli("ingest", "plan", PLAN, "--quiet")
+    result = await cli("ingest", "plan", PLAN, "--quiet")
 
-    assert (ended.code, ended.out) == (0, "")
+    assert (result.code, result.out) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -517,11 +447,11 @@ async def test_a_change_set_that_ends_badly_fails_the_command(
 ) -> None:
     server.streams.append(CREATED + end)
 
-    ended = await cli("ingest", "plan", PLAN)
+    result = await cli("ingest", "plan", PLAN)
 
-    assert ended.code == 1
-    assert "a.b will be created" in ended.out
-    assert ended.err.endswith(f"{words}\n")
+    assert result.code == 1
+    assert "a.b will be created" in result.out
+    assert result.err.endswith(f"{words}\n")
 
 
 async def test_who_stops_looking_is_told_that_the_staging_goes_on(
@@ -529,7 +459,7 @@ async def test_who_stops_looking_is_told_that_the_staging_goes_on(
 ) -> None:
     server.streams.append(CREATED)
     process = await cli.start("ingest", "plan", PLAN)
-    await said(process.stdout, "+ a.b will be created")
+    await line_with(process.stdout, "+ a.b will be created")
 
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(20):
@@ -560,44 +490,44 @@ async def test_a_diff_that_nobody_reads_does_not_fail_the_staging(
 async def test_a_plan_that_is_refused_fails_the_command(cli: Cli, server: FakeServer) -> None:
     server.script.append(refuse(400, "the plan is not JSON"))
 
-    ended = await cli("ingest", "plan", PLAN)
+    result = await cli("ingest", "plan", PLAN)
 
-    assert ended == Ended(1, "", "deploylog: the plan is not JSON\n")
+    assert result == Result(1, "", "deploylog: the plan is not JSON\n")
 
 
 async def test_who_may_only_write_stages_without_seeing(cli: Cli, server: FakeServer) -> None:
     server.script.extend([answer, refuse(404, "there is no change set")])
 
-    ended = await cli("ingest", "plan", PLAN)
+    result = await cli("ingest", "plan", PLAN)
 
-    assert (ended.code, ended.out) == (0, "")
-    assert ended.err.endswith("the key may not read it: what it would change is not shown\n")
+    assert (result.code, result.out) == (0, "")
+    assert result.err.endswith("the key may not read it: what it would change is not shown\n")
 
 
 async def test_an_answer_that_is_lost_stages_nothing_twice(cli: Cli, server: FakeServer) -> None:
     server.script.extend([stage_and_cut_off, refuse(503)])
     server.streams.append(COMPLETED)
 
-    ended = await cli("ingest", "plan", PLAN)
+    result = await cli("ingest", "plan", PLAN)
 
-    assert ended.code == 0
+    assert result.code == 0
     assert len(server.stagings) == 2
     assert len(server.staged) == 1
-    assert "trying again" in ended.err
+    assert "trying again" in result.err
 
 
 async def test_a_server_that_does_not_answer_is_told_from_a_refusal(offline: Cli) -> None:
-    ended = await offline("ingest", "plan", PLAN, "--retry-timeout", "1")
+    result = await offline("ingest", "plan", PLAN, "--retry-timeout", "1")
 
-    assert ended.code == 75
-    assert "does not answer (connection refused)" in ended.err.splitlines()[-1]
+    assert result.code == 75
+    assert "does not answer (connection refused)" in result.err.splitlines()[-1]
 
 
 async def test_a_plan_file_itself_is_a_usage_error(cli: Cli, server: FakeServer) -> None:
-    ended = await cli("ingest", "plan", stdin=b"PK\x03\x04binary")
+    result = await cli("ingest", "plan", stdin=b"PK\x03\x04binary")
 
-    assert ended.code == 2
-    assert "give the output of terraform show -json" in ended.err
+    assert result.code == 2
+    assert "give the output of terraform show -json" in result.err
     assert server.requests == []
 
 
@@ -625,7 +555,7 @@ async def test_tail_shows_what_happens_until_it_is_interrupted(
     server.streams.append(f"id: e1\ndata: {data}\n\n".encode())
     process = await cli.start("tail", "--type", "resource.*", "--since", "-15m")
 
-    line = await said(process.stdout, "Creating")
+    line = await line_with(process.stdout, "Creating")
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(20):
         await process.wait()
@@ -639,9 +569,9 @@ async def test_tail_shows_what_happens_until_it_is_interrupted(
 
 
 async def test_an_error_is_one_plain_line(offline: Cli) -> None:
-    ended = await offline("events")
+    result = await offline("events")
 
-    assert ended == Ended(
+    assert result == Result(
         75, "", "deploylog: http://127.0.0.1:1 does not answer (connection refused)\n"
     )
 
@@ -650,9 +580,9 @@ async def test_an_error_is_one_plain_line(offline: Cli) -> None:
     "command", ["events", "tail", "changesets", "deployments", "stacks", "projects"]
 )
 async def test_who_gets_no_answer_exits_75(offline: Cli, command: str) -> None:
-    ended = await offline(command)
+    result = await offline(command)
 
-    assert ended.code == 75
+    assert result.code == 75
 
 
 @pytest.mark.parametrize("command", [("run", "true"), ("ingest", "terraform"), ("ingest", "plan")])
@@ -663,10 +593,10 @@ async def test_a_name_that_cannot_be_meant_is_a_usage_error(
 ) -> None:
     group = len(command) - 1 if command[0] == "run" else len(command)
 
-    ended = await cli(*command[:group], option, name, *command[group:])
+    result = await cli(*command[:group], option, name, *command[group:])
 
-    assert ended.code == 2
-    assert f"'{option}'" in ended.err
+    assert result.code == 2
+    assert f"'{option}'" in result.err
     assert server.requests == []
 
 
@@ -677,10 +607,10 @@ async def test_a_name_that_cannot_be_meant_is_a_usage_error(
 async def test_a_word_that_is_no_choice_is_told_with_those_there_are(
     cli: Cli, command: tuple[str, ...]
 ) -> None:
-    ended = await cli(*command)
+    result = await cli(*command)
 
-    assert ended.code == 2
-    assert f"Invalid value for '{command[-2]}': 'foo' is not one of '" in ended.err
+    assert result.code == 2
+    assert f"Invalid value for '{command[-2]}': 'foo' is not one of '" in result.err
 
 
 @pytest.mark.parametrize("command", [("serve",), ("keys", "list"), ("migrate",)])
@@ -690,24 +620,24 @@ async def test_a_file_that_is_no_store_is_a_usage_error(
     junk = tmp_path / "junk.db"
     junk.write_text("not a database, but long enough to be taken for one")
 
-    ended = await cli(*command, "--store", f"sqlite:///{junk}")
+    result = await cli(*command, "--store", f"sqlite:///{junk}")
 
-    assert ended.code == 2
-    assert ended.err.splitlines()[-1] == f"deploylog: {junk} is not a Deploylog store"
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == f"deploylog: {junk} is not a Deploylog store"
 
 
 async def test_a_store_in_no_folder_is_a_usage_error(cli: Cli) -> None:
-    ended = await cli("serve", "--store", "sqlite:////nonexistent/x.db")
+    result = await cli("serve", "--store", "sqlite:////nonexistent/x.db")
 
-    assert ended.code == 2
-    assert ended.err == "deploylog: the store's folder '/nonexistent' does not exist\n"
+    assert result.code == 2
+    assert result.err == "deploylog: the store's folder '/nonexistent' does not exist\n"
 
 
 async def test_what_is_no_address_is_a_usage_error(cli: Cli) -> None:
-    ended = await cli("events", "--server", "localhost")
+    result = await cli("events", "--server", "localhost")
 
-    assert ended.code == 2
-    assert ended.err.startswith("deploylog: 'localhost' is not a server's address")
+    assert result.code == 2
+    assert result.err.startswith("deploylog: 'localhost' is not a server's address")
 
 
 # The real server
@@ -716,7 +646,7 @@ async def test_what_is_no_address_is_a_usage_error(cli: Cli) -> None:
 @asynccontextmanager
 async def served(cli: Cli) -> AsyncIterator[str]:
     process = await cli.start("serve", "--port", "0")
-    line = await said(process.stderr, "listening on")
+    line = await line_with(process.stderr, "listening on")
     try:
         yield re.search(r"http://\S+\d", line)[0]  # type: ignore[index]
     finally:
@@ -781,18 +711,20 @@ async def test_a_plan_that_is_incomplete_fails_the_command(cli: Cli, tmp_path: P
     plan.write_text(json.dumps(json.loads(PLAN.read_text()) | {"errored": True}))
 
     async with served(cli) as url:
-        ended = await cli("ingest", "plan", plan, "--server", url)
+        result = await cli("ingest", "plan", plan, "--server", url)
 
-    assert ended.code == 1
-    assert "terraform_data.secret will be updated in place" in ended.out
-    assert ended.err.splitlines()[-1].endswith("failed: The plan is incomplete because of an error")
+    assert result.code == 1
+    assert "terraform_data.secret will be updated in place" in result.out
+    assert result.err.splitlines()[-1].endswith(
+        "failed: The plan is incomplete because of an error"
+    )
 
 
 async def test_options_before_the_subcommand_are_refused(cli: Cli) -> None:
-    ended = await cli("changesets", "--project", "acme", "show", "1")
+    result = await cli("changesets", "--project", "acme", "show", "1")
 
-    assert ended.code == 2
-    assert "options go after show" in ended.err
+    assert result.code == 2
+    assert "options go after show" in result.err
 
 
 async def test_keys_are_kept_in_the_store(cli: Cli) -> None:
@@ -811,17 +743,17 @@ async def test_keys_are_kept_in_the_store(cli: Cli) -> None:
 
 
 async def test_a_grant_that_is_none_is_a_usage_error(cli: Cli) -> None:
-    ended = await cli("keys", "add", "ci", "--grant", "everything")
+    result = await cli("keys", "add", "ci", "--grant", "everything")
 
-    assert ended.code == 2
-    assert "'everything' is not a grant" in ended.err
+    assert result.code == 2
+    assert "'everything' is not a grant" in result.err
 
 
 async def test_every_setting_is_an_option_of_serve(cli: Cli) -> None:
-    ended = await cli("serve", "--help")
+    result = await cli("serve", "--help")
 
-    assert [s.option for s in SETTINGS if s.option not in ended.out] == []
-    assert [s.env for s in SETTINGS if s.env not in ended.out] == []
+    assert [s.option for s in SETTINGS if s.option not in result.out] == []
+    assert [s.env for s in SETTINGS if s.env not in result.out] == []
 
 
 @pytest.mark.parametrize("command", [("serve",), ("keys", "add"), ("run",), ("ingest", "plan")])
@@ -830,28 +762,28 @@ async def test_help_names_everything_whole_on_a_narrow_terminal(
 ) -> None:
     cli.environ["COLUMNS"] = "80"
 
-    ended = await cli(*command, "--help")
+    result = await cli(*command, "--help")
 
-    assert max(map(len, ended.out.splitlines())) <= 80
-    assert "…" not in ended.out
-    assert "()" not in ended.out
-    assert "False" not in ended.out
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert "…" not in result.out
+    assert "()" not in result.out
+    assert "False" not in result.out
 
 
 async def test_a_default_does_not_win_over_the_file_of_settings(cli: Cli, tmp_path: Path) -> None:
     config = tmp_path / "deploylog.toml"
     config.write_text("port = 70000\n")
 
-    ended = await cli("serve", "--config", config)
+    result = await cli("serve", "--config", config)
 
-    assert ended.err == "deploylog: port must be between 0 and 65535\n"
+    assert result.err == "deploylog: port must be between 0 and 65535\n"
 
 
 async def test_a_setting_that_is_wrong_is_a_usage_error(cli: Cli) -> None:
-    ended = await cli("serve", "--port", "70000")
+    result = await cli("serve", "--port", "70000")
 
-    assert ended.code == 2
-    assert ended.err == "deploylog: port must be between 0 and 65535\n"
+    assert result.code == 2
+    assert result.err == "deploylog: port must be between 0 and 65535\n"
 
 
 # Parts

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from deploylog.auth.api_keys import ApiKeys
@@ -19,6 +18,7 @@ from deploylog.errors import Unauthenticated
 from deploylog.events.access import Principal
 from deploylog.store import open_store
 from deploylog.subscriptions.subscription import SigningSecret
+from support.cli import Result
 from support.clocks import Clock, WallClock
 from support.factories import Commits, now, subscription
 from support.presenting import presented, presented_raw
@@ -30,18 +30,6 @@ BLUELINK = ("--kind", "bluelink")
 DATE = 1767225600
 
 
-class Ended(msgspec.Struct, frozen=True):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def pair(self) -> dict[str, str]:
-        return dict(line.split(": ") for line in self.out.splitlines())
-
-
 class Keys:
     """``deploylog keys``, in a process of its own, with a file of encryption keys."""
 
@@ -50,14 +38,14 @@ class Keys:
         self.sealing = directory / "sealing"
         self.store = f"sqlite:///{directory / 'log.db'}"
 
-    def __call__(self, *args: str, stdin: str = "", **environ: str) -> Ended:
+    def __call__(self, *args: str, stdin: str = "", **environ: str) -> Result:
         return self.run("keys", *args, stdin=stdin, **environ)
 
-    def delete_subscription(self, id: str) -> Ended:
+    def delete_subscription(self, id: str) -> Result:
         """``deploylog subscriptions delete``, on the store itself."""
         return self.run("subscriptions", "delete", id, "--store", self.store)
 
-    def run(self, *args: str, stdin: str = "", **environ: str) -> Ended:
+    def run(self, *args: str, stdin: str = "", **environ: str) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "deploylog", *args],
             input=stdin, capture_output=True, text=True, timeout=30, check=False,
@@ -72,7 +60,7 @@ class Keys:
                 **environ,
             },
         )  # fmt: skip
-        return Ended(done.returncode, done.stdout, done.stderr)
+        return Result(done.returncode, done.stdout, done.stderr)
 
     def seal(self, *texts: str) -> None:
         self.sealing.write_text("".join(texts))
@@ -122,18 +110,18 @@ def keys(tmp_path: Path) -> Keys:
     return keys
 
 
-def assert_one_line(ended: Ended, *said: str) -> None:
-    assert ended.code == 2, ended
-    assert len(ended.err.splitlines()) == 1, ended.err
-    assert ended.err.startswith("deploylog: ")
+def assert_one_line(result: Result, *said: str) -> None:
+    assert result.code == 2, result
+    assert len(result.err.splitlines()) == 1, result.err
+    assert result.err.startswith("deploylog: ")
     for each in said:
-        assert each in ended.err
+        assert each in result.err
 
 
 async def test_a_new_pair_is_told_once_and_opens(keys: Keys):
     added = keys("add", "web", *BLUELINK, *GRANT, "--group", "ops")
 
-    pair = added.pair
+    pair = added.fields
     principal = await keys.signed_by(pair["keyId"], pair["secretKey"])
     assert added.code == 0
     assert list(pair) == ["keyId", "secretKey"]
@@ -173,7 +161,7 @@ async def test_a_short_secret_is_taken_over_with_a_warning(keys: Keys):
 
 @pytest.mark.parametrize("kind", ["huawei", "aws"])
 async def test_a_pair_of_each_vendor_is_added_listed_resealed_and_revoked(keys: Keys, kind: str):
-    made = keys("add", "web", "--kind", kind, *GRANT).pair
+    made = keys("add", "web", "--kind", kind, *GRANT).fields
     id, secret = made["keyId"], made["secretKey"]
     # Base64, which some secrets of AWS are, too.
     old = "an/old+secret/that+a/client+has/long/had"
@@ -200,7 +188,7 @@ async def test_a_pair_of_each_vendor_is_added_listed_resealed_and_revoked(keys: 
 
 async def test_keys_of_both_kinds_are_listed_and_revoked(keys: Keys):
     key = keys("add", "ci", *GRANT).out.strip()
-    pair = keys("add", "web", *BLUELINK, *GRANT).pair
+    pair = keys("add", "web", *BLUELINK, *GRANT).fields
 
     rows = [line.split()[:3] for line in keys("list").out.splitlines()[1:]]
     revoked = [keys("revoke", id) for id in (key.split("_")[1], pair["keyId"])]
@@ -215,7 +203,7 @@ async def test_keys_of_both_kinds_are_listed_and_revoked(keys: Keys):
 
 async def test_a_sealing_key_is_replaced(keys: Keys):
     old = keys.sealing.read_text()
-    pair = keys("add", "web", *BLUELINK, *GRANT).pair
+    pair = keys("add", "web", *BLUELINK, *GRANT).fields
     new = keys("new-encryption-key").out
 
     keys.seal(new, old)
@@ -268,10 +256,10 @@ async def test_a_subscription_that_nobody_can_open_is_dropped(keys: Keys):
 
 async def test_nothing_is_resealed_unless_everything_opens(keys: Keys):
     first = keys.sealing.read_text()
-    one = keys("add", "one", *BLUELINK, *GRANT).pair
+    one = keys("add", "one", *BLUELINK, *GRANT).fields
     second = keys("new-encryption-key").out
     keys.seal(second)
-    other = keys("add", "other", *BLUELINK, *GRANT).pair
+    other = keys("add", "other", *BLUELINK, *GRANT).fields
     third = keys("new-encryption-key").out
 
     keys.seal(third, second)
@@ -355,17 +343,17 @@ def test_a_mistake_is_one_plain_line(keys: Keys, case: str):
     (keys.directory / "binary").write_bytes(b"\xff\xfe")
     (keys.directory / "secret").write_text(secret)
 
-    ended = keys("add", "web", *GRANT, *options, stdin=secret)
+    result = keys("add", "web", *GRANT, *options, stdin=secret)
 
-    assert_one_line(ended, said)
-    assert secret not in ended.err
+    assert_one_line(result, said)
+    assert secret not in result.err
 
 
 def test_an_id_is_given_once(keys: Keys):
     key = keys("add", "ci", *GRANT).out.strip().split("_")[1]
     secret = "a" * 32
 
-    def add(id: str, kind: str) -> Ended:
+    def add(id: str, kind: str) -> Result:
         options = ("--kind", kind, "--id", id, "--secret-file", "-")
         return keys("add", "w", *GRANT, *options, stdin=secret)
 

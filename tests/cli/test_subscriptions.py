@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from cli.test_cli import NOWHERE, Cli, Ended
 from deploylog.auth.encryption import make_encryption_key, read_encryptor
 from deploylog.cli.terminal.formatting import attempt_table, screen
 from deploylog.client import AttemptState
 from deploylog.store.contract import Store
+from support.cli import NOWHERE, Cli, Result
 from support.fake_server import FakeServer, fake_server
 from support.receivers import receiving, status
 from support.servers import Local, line, running
@@ -42,15 +42,15 @@ def cli(server: Local, tmp_path: Path) -> Cli:
 
 async def added(cli: Cli, *options: str) -> str:
     """The id of a new subscription."""
-    ended = await cli("subscriptions", "add", "ops", "--json", *(options or ("--url", URL)))
-    assert ended.code == 0, ended.err
-    return str(json.loads(ended.out)["id"])
+    result = await cli("subscriptions", "add", "ops", "--json", *(options or ("--url", URL)))
+    assert result.code == 0, result.err
+    return str(json.loads(result.out)["id"])
 
 
 async def shown(cli: Cli, id: str) -> dict[str, object]:
-    ended = await cli("subscriptions", "show", id, "--json")
-    assert ended.code == 0, ended.err
-    return dict(json.loads(ended.out))
+    result = await cli("subscriptions", "show", id, "--json")
+    assert result.code == 0, result.err
+    return dict(json.loads(result.out))
 
 
 async def given_up(store: Store, id: str, number: int) -> None:
@@ -64,18 +64,18 @@ async def given_up(store: Store, id: str, number: int) -> None:
 
 
 async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, server: Local):
-    ended = await cli(
+    result = await cli(
         "subscriptions", "add", "ops", "--url", URL, "--format", "cloudevents",
         "--order", "per_deployment",
         "--scope", "project/acme", "--scope", "state/acme", "--type", "deployment.*",
         "--resource-name", "web", "--from", "start",
     )  # fmt: skip
 
-    id, secret = re.fullmatch(r"id: (\S+)\nsecret: (whsec_\S+)\n", ended.out).groups()  # type: ignore[union-attr]
+    id, secret = re.fullmatch(r"id: (\S+)\nsecret: (whsec_\S+)\n", result.out).groups()  # type: ignore[union-attr]
     told = await shown(cli, id)
     listed = await cli("subscriptions")
     again = await cli("subscriptions", "show", id)
-    assert (ended.code, ended.err) == (0, "")
+    assert (result.code, result.err) == (0, "")
     assert (told["order"], told["scopes"]) == ("per_deployment", ["project/acme", "state/acme"])
     assert told["filter"] == {"type": ["deployment.*"], "resourcename": ["web"]}
     assert re.search(
@@ -132,19 +132,19 @@ async def test_what_is_secret_is_read_from_files(cli: Cli, store: Store, sealing
 async def test_what_cannot_be_meant_is_a_usage_error(
     cli: Cli, store: Store, options: tuple[str, ...], said: str
 ):
-    ended = await cli("subscriptions", "add", "ops", *options)
+    result = await cli("subscriptions", "add", "ops", *options)
 
-    assert ended.code == 2
-    assert said in ended.err
+    assert result.code == 2
+    assert said in result.err
     assert await store.subscriptions.list() == []
 
 
 async def test_what_the_service_refuses_is_told_in_one_line(cli: Cli):
-    ended = await cli("subscriptions", "add", "ops", "--url", "http://10.0.0.1/very-secret")
+    result = await cli("subscriptions", "add", "ops", "--url", "http://10.0.0.1/very-secret")
     missing = await cli("subscriptions", "show", "x")
 
-    assert ended.code == 1
-    assert ended.err == (
+    assert result.code == 1
+    assert result.err == (
         "deploylog: the address is not public, and delivery_allowed_networks does not include it\n"
     )
     assert missing.code == 1
@@ -163,10 +163,10 @@ async def test_what_the_service_refuses_is_told_in_one_line(cli: Cli):
 async def test_an_empty_id_as_of_a_variable_not_set_is_a_usage_error(
     cli: Cli, command: tuple[str, ...]
 ):
-    ended = await cli(*command, "")
+    result = await cli(*command, "")
 
-    assert ended.code == 2
-    assert "it is empty" in ended.err
+    assert result.code == 2
+    assert "it is empty" in result.err
 
 
 async def test_a_subscription_is_changed_paused_resumed_and_deleted(cli: Cli, server: Local):
@@ -249,20 +249,22 @@ def test_what_a_receiver_says_does_not_control_the_terminal():
 
 
 @pytest.mark.parametrize(
-    ("attempted", "ended"),
+    ("attempted", "result"),
     [
-        ({"result": "delivered", "status": 204}, Ended(0, "delivered: 204 after 12 ms\n", "")),
+        ({"result": "delivered", "status": 204}, Result(0, "delivered: 204 after 12 ms\n", "")),
         (
             {"result": "failed", "status": 500},
-            Ended(1, "", "deploylog: not delivered: the receiver answered 500\n"),
+            Result(1, "", "deploylog: not delivered: the receiver answered 500\n"),
         ),
         (
             {"result": "failed", "error": "connection refused"},
-            Ended(1, "", "deploylog: not delivered: connection refused\n"),
+            Result(1, "", "deploylog: not delivered: connection refused\n"),
         ),
     ],
 )
-async def test_a_test_says_how_it_went(tmp_path: Path, attempted: dict[str, object], ended: Ended):
+async def test_a_test_says_how_it_went(
+    tmp_path: Path, attempted: dict[str, object], result: Result
+):
     async def tested(server: FakeServer, request: web.Request) -> web.Response:
         assert request.path == "/log/v1/subscriptions/s1/test"
         fixed = {"event": "e", "position": "0", "started": "2026-11-26T00:00:00Z"}
@@ -271,15 +273,15 @@ async def test_a_test_says_how_it_went(tmp_path: Path, attempted: dict[str, obje
     async with fake_server() as server:
         server.script.append(tested)
 
-        assert await Cli(tmp_path, server.url)("subscriptions", "test", "s1") == ended
+        assert await Cli(tmp_path, server.url)("subscriptions", "test", "s1") == result
 
 
 @pytest.mark.parametrize("options", [(), ("--event", "x", "--since", "-1h")])
 async def test_what_is_sent_again_is_said_in_one_way(cli: Cli, options: tuple[str, ...]):
-    ended = await cli("deliveries", "redeliver", "x", *options)
+    result = await cli("deliveries", "redeliver", "x", *options)
 
-    assert ended.code == 2
-    assert "give either --event or --since" in ended.err
+    assert result.code == 2
+    assert "give either --event or --since" in result.err
 
 
 @pytest.mark.parametrize(
@@ -292,6 +294,6 @@ async def test_what_is_sent_again_is_said_in_one_way(cli: Cli, options: tuple[st
     ],
 )
 async def test_who_gets_no_answer_exits_75(tmp_path: Path, command: tuple[str, ...]):
-    ended = await Cli(tmp_path, NOWHERE)(*command)
+    result = await Cli(tmp_path, NOWHERE)(*command)
 
-    assert ended.code == 75
+    assert result.code == 75
