@@ -1,4 +1,4 @@
-"""``deploylog keys``: what an operator adds, lists, revokes and seals anew."""
+"""``deploylog keys``: add, list and revoke keys, and rotate the encryption of secrets."""
 
 import os
 import re
@@ -155,7 +155,7 @@ async def test_a_short_secret_is_taken_over_with_a_warning(keys: Keys):
 
     assert added.code == 0
     assert added.err.startswith("deploylog: warning: the secret ")
-    assert "may be guessed" in added.err
+    assert "can be guessed" in added.err
     assert await keys.signed_by("a", "test-secret_key") is not None
 
 
@@ -328,8 +328,8 @@ MISTAKES = {
     "a bad id of AWS": (("--kind", "aws", "--id", "a/b", "--secret-file", "-"), "key id of aws"),
     "a bad id": ((*BLUELINK, "--id", "a,b", "--secret-file", "-"), "key id"),
     "no such file": ((*BLUELINK, "--id", "a", "--secret-file", "nowhere"), "nowhere"),
-    "an empty file": ((*BLUELINK, "--id", "a", "--secret-file", "empty"), "no secret"),
-    "no text": ((*BLUELINK, "--id", "a", "--secret-file", "binary"), "not text"),
+    "an empty file": ((*BLUELINK, "--id", "a", "--secret-file", "empty"), "empty is empty"),
+    "no text": ((*BLUELINK, "--id", "a", "--secret-file", "binary"), "binary is not UTF-8 text"),
     "no such sealing file": ((*BLUELINK, "--secret-key-file", "nowhere"), "nowhere"),
     "a bad sealing file": ((*BLUELINK, "--secret-key-file", "secret"), "line 1"),
 }

@@ -145,7 +145,7 @@ async def test_a_store_with_only_revoked_secrets_gets_no_other_key(
 ):
     keys = Keys(tmp_path)
     keys.seal(keys("new-encryption-key").out)
-    pair = keys("add", "web", "--kind", "bluelink", "--grant", "admin:/").pair
+    pair = keys("add", "web", "--kind", "bluelink", "--grant", "admin:/").fields
     keys("revoke", pair["keyId"])
     admin = {"X-Escape-Token": keys("add", "admin", "--grant", "admin:/").out.strip()}
 
@@ -170,4 +170,4 @@ async def test_keys_add_seals_with_the_key_of_the_service(url: str, key: KeyFile
 
     assert (added.code, resealed.out) == (0, "re-encrypted 1\n")
     keys.seal(key.text)
-    assert await keys.signed_by(added.pair["keyId"], added.pair["secretKey"]) is not None
+    assert await keys.signed_by(added.fields["keyId"], added.fields["secretKey"]) is not None
