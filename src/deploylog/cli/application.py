@@ -1,4 +1,7 @@
-"""The tree of commands: the module of a command is imported when the command is called."""
+"""The tree of commands: the module of a command is imported when the command is called.
+
+If all were imported at the start, every command would load the HTTP server and the HTTP client.
+"""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module

@@ -18,7 +18,7 @@ _FORMER = {
 }
 
 #: The variables of the options that most commands share. With these alone no command is imported.
-_COMMON = {
+COMMON = {
     f"{PREFIX}{name}"
     for name in ("SERVER", "KEY", "PROJECT", "STACK", "ENVIRONMENT", "ACTOR", "GROUP", "SPOOL")
 }
@@ -32,11 +32,11 @@ _KUBERNETES = re.compile(r"DEPLOYLOG_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_.
 
 def check_variables(environ: Mapping[str, str], commands: TyperGroup) -> None:
     """Raise InvalidSettings for a variable with a former or a misspelt name."""
-    known = {*_COMMON, *(setting.env for setting in SETTINGS)}
+    known = {*COMMON, *(setting.env for setting in SETTINGS)}
     unknown = [name for name in sorted(environ) if _is_ours(name) and name not in known]
     if not unknown:
         return
-    known |= set(_variables_of(commands, PREFIX.rstrip("_")))
+    known |= set(variables_of(commands, PREFIX.rstrip("_")))
     for name in unknown:
         if name not in known:
             _refuse_misspelt(name, known)
@@ -57,7 +57,7 @@ def _refuse_misspelt(name: str, known: set[str]) -> None:
         )
 
 
-def _variables_of(group: TyperGroup, prefix: str) -> Iterator[str]:
+def variables_of(group: TyperGroup, prefix: str) -> Iterator[str]:
     """Yield every variable that an option of a command in ``group`` is read from."""
     for name, command in group.commands.items():
         path = f"{prefix}_{name.upper().replace('-', '_')}"
@@ -67,4 +67,4 @@ def _variables_of(group: TyperGroup, prefix: str) -> Iterator[str]:
             if parameter.name:
                 yield f"{path}_{parameter.name.upper()}"
         if isinstance(command, TyperGroup):
-            yield from _variables_of(command, path)
+            yield from variables_of(command, path)
