@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli.test_cli import APPLY, FAILING, Cli
+from support.cli import APPLY, FAILING, Cli
 from support.fake_slack import CHANNEL, TOKEN, FakeSlack, fake_slack
 from support.servers import DEPLOYMENTS, Running, line, spawned
 from support.subscribers import LOOPBACK, caught_up, sealing_key, standing, subscribe

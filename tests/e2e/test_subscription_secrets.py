@@ -4,7 +4,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from cli.test_cli import Cli
+from support.cli import Cli
 from support.fake_slack import fake_slack
 from support.receivers import receiving, reset, status
 from support.servers import EVENTS, Spawned, line, spawned

@@ -595,7 +595,9 @@ async def test_recorded_state_from_hidden_events_is_left_out(server: Local, tmp_
 
 async def test_a_stack_deleted_meanwhile_has_no_instance(server: Local):
     await record_run(server, "02-apply-create.jsonl", operation="apply")
-    events = EventService(server.store.log, server.hub, followers=OpenStreams(most=1))
+    events = EventService(
+        server.store.log, server.hub, open_streams=OpenStreams(max_per_principal=1)
+    )
     service = DeploymentService(events, server.store.catalog, clock=now)
     [stack] = await service.stacks(ANONYMOUS)
     await service.delete_stack(ANONYMOUS, "acme", "web")

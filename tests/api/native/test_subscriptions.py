@@ -10,6 +10,7 @@ import pytest
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.signing import make_secret
 from support.api_keys import key_headers
+from support.backends import store_url_at
 from support.problems import assert_problem
 from support.receivers import receiving, status
 from support.servers import Answer, Local, Running, line, running, spawned
@@ -453,7 +454,7 @@ async def test_a_secret_is_only_in_the_one_response(tmp_path: Path, key_file: st
     folder.mkdir()
     options = {"secret_key_file": key_file, "log_level": "debug"}
 
-    async with spawned(f"sqlite:///{folder / 'log.db'}", **options) as service:
+    async with spawned(store_url_at(folder / "log.db"), **options) as service:
         result = await created(service)
         drawn = result.pop("secret")
         given = await created(service, WEBHOOK | {"secret": SECRET})
