@@ -12,7 +12,7 @@ def test_a_signature_that_comes_again_at_once_is_no_replay():
     replays = Replays(lifetime=100, clock=clock)
 
     first = replays.is_replay("a")
-    clock.go_on(GRACE_SECONDS)
+    clock.advance(GRACE_SECONDS)
 
     assert (first, replays.is_replay("a")) == (False, False)
 
@@ -24,7 +24,7 @@ def test_one_that_comes_again_later_is_and_stays_one():
 
     seen = []
     for _ in range(2):
-        clock.go_on(GRACE_SECONDS + 1)
+        clock.advance(GRACE_SECONDS + 1)
         seen.append(replays.is_replay("a"))
 
     assert seen == [True, True]
@@ -36,7 +36,7 @@ def test_what_could_not_come_again_is_forgotten():
     replays = Replays(lifetime=100, clock=clock)
     replays.is_replay("a")
 
-    clock.go_on(101)
+    clock.advance(101)
     replays.is_replay("b")
 
     assert list(replays._first) == ["b"]

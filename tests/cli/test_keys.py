@@ -11,7 +11,7 @@ import pytest
 
 from deploylog.auth.api_keys import ApiKeys
 from deploylog.auth.bluelink import BluelinkSignatures, sign
-from deploylog.auth.encryption import load_seal, read_encryptor
+from deploylog.auth.encryption import parse_encryptor, read_encryptor
 from deploylog.auth.huawei import HuaweiScheme
 from deploylog.auth.request_signing import RequestSignatures
 from deploylog.auth.sigv4 import AwsScheme
@@ -223,18 +223,18 @@ async def test_a_sealing_key_is_replaced(keys: Keys):
     keys.seal(new)
 
     assert (resealed.code, resealed.out) == (0, "re-encrypted 1\n")
-    assert load_seal(new)
+    assert parse_encryptor(new)
     assert await keys.signed_by(pair["keyId"], pair["secretKey"]) is not None
 
 
 async def test_what_subscriptions_keep_is_resealed_too(keys: Keys):
     old, new = keys.sealing.read_text(), keys("new-encryption-key").out
-    seal = load_seal(old)
+    seal = parse_encryptor(old)
     kept = subscription(
-        target=seal.seal("target"),
+        target=seal.encrypt("target"),
         secrets=(
-            SigningSecret(sealed=seal.seal("second"), created=2),
-            SigningSecret(sealed=seal.seal("first"), created=1, expires=3),
+            SigningSecret(sealed=seal.encrypt("second"), created=2),
+            SigningSecret(sealed=seal.encrypt("first"), created=1, expires=3),
         ),
     )
     async with open_store(keys.store, observer=Commits()) as store:
@@ -245,10 +245,10 @@ async def test_what_subscriptions_keep_is_resealed_too(keys: Keys):
 
     async with open_store(keys.store, observer=Commits()) as store:
         [after] = await store.subscriptions.list()
-    opened = load_seal(new)
+    opened = parse_encryptor(new)
     assert resealed.out == "re-encrypted 1\n"
-    assert opened.open(after.target) == "target"
-    assert [opened.open(term.sealed) for term in after.secrets] == ["second", "first"]
+    assert opened.decrypt(after.target) == "target"
+    assert [opened.decrypt(term.sealed) for term in after.secrets] == ["second", "first"]
     assert [(term.created, term.expires) for term in after.secrets] == [(2, None), (1, 3)]
 
 

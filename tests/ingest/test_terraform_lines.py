@@ -169,7 +169,7 @@ def test_lines_before_the_first_of_the_tool_are_told_with_it_at_its_time() -> No
     run = TerraformRun(deployment_id="d1")
 
     assert feed(run, b"+ terraform apply", b"second") == []
-    assert not run.has_begun
+    assert not run.has_started
     events = feed(run, VERSION, b"later")
 
     assert [(event.producer_id, event.message, event.time) for event in events] == [
@@ -226,7 +226,7 @@ def test_what_came_instead_of_a_run_is_named(lines: list[bytes], expected: str) 
     run = TerraformRun(deployment_id="d1")
 
     assert feed(run, *lines) == []
-    assert expected in run.instead
+    assert expected in run.unrecognized_input
 
 
 # Prefixes

@@ -119,7 +119,7 @@ def collected(
     in, too.
     """
     record = StackMapper(StackContext(project=project, arn=arn, scopes=beside, tags=tags))
-    return [record.created(time_of(events[0]), long=long), *record.record(events)]
+    return [record.stack_created(time_of(events[0]), long=long), *record.map_events(events)]
 
 
 def recorded(event: StackEvent, scopes: tuple[Scope, ...], arn: str = ARN) -> NewEvent:

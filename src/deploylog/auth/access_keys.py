@@ -26,7 +26,7 @@ _Known = tuple[Principal, str]
 _LOGGER = logging.getLogger(__name__)
 
 
-def make_pair(kind: AccessKeyKind) -> tuple[str, str]:
+def generate_key_pair(kind: AccessKeyKind) -> tuple[str, str]:
     """A new key id and its secret, as long and of such letters as the vendor's own."""
     if kind == "huawei":
         return _drawn(_CAPITALS, 20), _drawn(string.ascii_letters + string.digits, 40)
@@ -44,7 +44,7 @@ def make_access_key(
     name: str,
     groups: Sequence[str],
     grants: Sequence[Grant],
-    seal: Encryptor,
+    encryptor: Encryptor,
     now: int,
 ) -> Credential:
     """A key pair as it is stored; ``now`` in ns. Raises InvalidInput."""
@@ -55,7 +55,7 @@ def make_access_key(
         kind=kind,
         id=id,
         name=name,
-        secret=seal.seal(secret),
+        secret=encryptor.encrypt(secret),
         groups=tuple(sorted(set(groups))),
         grants=tuple(grants),
         created=now,
@@ -119,7 +119,7 @@ def open_secret(signer: Credential, seal: Encryptor | None) -> str:
             f"with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE; {otherwise}"
         )
     try:
-        return seal.open(signer.secret)
+        return seal.decrypt(signer.secret)
     except OperatorError as error:
         raise OperatorError(f"{named}: {error.message}; {otherwise}") from error
 

@@ -44,11 +44,11 @@ class AnonymousAccess:
         return not self._locked and await self._known.get("") is not None
 
     async def _look(self, _: str) -> Principal | None:
-        self._locked = await configured(self._credentials, self._issuer)
+        self._locked = await is_authentication_configured(self._credentials, self._issuer)
         return None if self._locked else ANONYMOUS
 
 
-async def configured(credentials: Credentials, issuer: str) -> bool:
+async def is_authentication_configured(credentials: Credentials, issuer: str) -> bool:
     """Whether authentication is configured: a credential was ever added, or ``issuer`` is set.
 
     Revoking the last credential does not open the door again.

@@ -136,10 +136,10 @@ class Authentication:
         self._failed = failed
         self._good: BoundedMap[bytes, None] = BoundedMap(_REMEMBERED)
 
-    async def admit(self, presented: RequestCredentials) -> Principal:
+    async def authenticate(self, presented: RequestCredentials) -> Principal:
         """Who asks; raises Unauthenticated, whose message tells nothing, or TooMany."""
         address, credentials = _address(presented.client), _fingerprint(presented)
-        wait = self._failures.wait(address)
+        wait = self._failures.delay(address)
         if wait and credentials not in self._good:
             raise TooMany("there were too many failed attempts", retry_after=wait)
         try:
@@ -148,11 +148,11 @@ class Authentication:
             # Of a signature only the key's id is remembered, which others may show, too.
             if not presented.signs:
                 self._good.drop(credentials)
-            self._failures.take(address)
+            self._failures.acquire(address)
             self._failed()
             raise
         self._remember(credentials)
-        if wait := self._requests.take(principal.identity):
+        if wait := self._requests.acquire(principal.identity):
             raise TooMany(retry_after=wait)
         return principal
 

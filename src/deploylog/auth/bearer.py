@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 MOST_CHARACTERS = 16 * 1024
 
 #: Refused tokens of which the log tells at once; then it is one a second.
-SAID_AT_ONCE = 5
+LOG_BURST = 5
 
 #: Claims that a person is called by, the best first.
 _NAMES = ("preferred_username", "email", "sub")
@@ -58,7 +58,7 @@ class BearerTokens:
         self._issuer = issuer
         self._keys = keys
         self._clock = clock
-        self._said = RateLimiter(1, burst=SAID_AT_ONCE, clock=lambda: clock() / SECOND)
+        self._said = RateLimiter(1, burst=LOG_BURST, clock=lambda: clock() / SECOND)
 
     async def principal(self, presented: RequestCredentials) -> Principal | None:
         # Clients of Huawei Cloud have a header of their own for it.
@@ -70,7 +70,7 @@ class BearerTokens:
             return await self._principal(token)
         except InvalidToken as refused:
             # Whoever sets it up must be able to tell; who sent it must not.
-            if not self._said.take(""):
+            if not self._said.acquire(""):
                 _LOGGER.info("a token was refused: %s", refused)
             raise Unauthenticated(reason=refused.reason) from None
 
@@ -93,7 +93,9 @@ class BearerTokens:
 
 
 @asynccontextmanager
-async def open_tokens(issuer: Issuer, *, clock: Callable[[], int]) -> AsyncIterator[BearerTokens]:
+async def open_bearer_tokens(
+    issuer: Issuer, *, clock: Callable[[], int]
+) -> AsyncIterator[BearerTokens]:
     """The tokens of ``issuer``, whose keys are kept fresh in the block; ``clock`` gives ns.
 
     It does not wait for the issuer, which may come up later.

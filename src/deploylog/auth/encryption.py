@@ -20,11 +20,11 @@ class Encryptor:
         """At least one key."""
         self._fernet = MultiFernet(keys)
 
-    def seal(self, secret: str) -> bytes:
+    def encrypt(self, secret: str) -> bytes:
         """The secret, encrypted."""
         return self._fernet.encrypt(secret.encode())
 
-    def open(self, sealed: bytes) -> str:
+    def decrypt(self, sealed: bytes) -> str:
         """The secret again; raises OperatorError when none of the keys sealed it."""
         try:
             return self._fernet.decrypt(sealed).decode()
@@ -80,7 +80,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def load_seal(text: str) -> Encryptor:
+def parse_encryptor(text: str) -> Encryptor:
     """The seal of these keys, one a line; raises InvalidSettings, which does not show them."""
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     keys = [_fernet(number, line) for number, line in lines if line]
@@ -94,7 +94,7 @@ def read_encryptor(path: str) -> Encryptor | None:
     if not path:
         return None
     try:
-        return load_seal(Path(path).read_text(encoding="utf-8"))
+        return parse_encryptor(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidSettings(f"cannot read secret_key_file {path}: {error.strerror}") from error
     except UnicodeDecodeError:
@@ -103,7 +103,7 @@ def read_encryptor(path: str) -> Encryptor | None:
         raise InvalidSettings(f"secret_key_file {path}: {error.message}") from error
 
 
-def require_seal(seal: Encryptor | None) -> Encryptor:
+def require_encryptor(seal: Encryptor | None) -> Encryptor:
     """The seal; raises OperatorError, which says how to get one."""
     if seal is None:
         raise OperatorError(

@@ -17,7 +17,7 @@ class RateLimiter:
         #: When each key would have used up nothing.
         self._rested: dict[str, float] = {}
 
-    def wait(self, key: str) -> float:
+    def delay(self, key: str) -> float:
         """Seconds until the key may; 0.0 when it may now."""
         if not self._interval:
             return 0.0
@@ -25,11 +25,11 @@ class RateLimiter:
         ahead = max(self._rested.get(key, now), now) - now
         return max(ahead - (self._burst - 1) * self._interval, 0.0)
 
-    def take(self, key: str) -> float:
+    def acquire(self, key: str) -> float:
         """Use it once, if the key may now; else seconds until it may."""
         if not self._interval:
             return 0.0
-        wait = self.wait(key)
+        wait = self.delay(key)
         if not wait:
             now = self._clock()
             self._make_room(now)

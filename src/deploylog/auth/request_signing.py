@@ -28,7 +28,7 @@ from deploylog.events.times import SECOND
 WINDOW = 900
 
 #: Refused signatures of which the log tells at once; then it is one a second.
-SAID_AT_ONCE = 5
+LOG_BURST = 5
 
 #: The most headers that a signature may name.
 MOST_NAMES = 64
@@ -113,7 +113,7 @@ class RequestSignatures:
         self._clock = clock
         # One that is dated early is good for twice as long.
         self._replays = Replays(lifetime=2 * WINDOW, clock=monotonic)
-        self._said = RateLimiter(1, burst=SAID_AT_ONCE, clock=monotonic)
+        self._said = RateLimiter(1, burst=LOG_BURST, clock=monotonic)
 
     async def principal(self, presented: RequestCredentials) -> Principal | None:
         if not presented.is_signed_request:
@@ -124,7 +124,7 @@ class RequestSignatures:
         except Unauthenticated as error:
             # Whoever sets it up must be able to tell. A key's id may be a secret, if somebody
             # has mixed the two up.
-            if not self._said.take(""):
+            if not self._said.acquire(""):
                 _LOGGER.info("a signature of kind %s was refused: %s", self.kind, error.reason)
             raise
 

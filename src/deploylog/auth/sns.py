@@ -94,7 +94,7 @@ class SnsTopics:
         self._known: BoundedMap[str, KnownCertificate] = BoundedMap(_REMEMBERED)
         self._turn = asyncio.Lock()
 
-    async def admit(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
+    async def authenticate(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
         topic = message.topic_arn
         own = self._project(topic, project)
         age = (self._clock() - message.time) / SECOND
@@ -145,7 +145,7 @@ class SnsTopics:
 
     async def _look(self, url: str) -> KnownCertificate | None:
         # Names that SNS does not have can be made up without end.
-        if wait := self._fetches.take(""):
+        if wait := self._fetches.acquire(""):
             raise TooMany("there are too many certificates to look for", retry_after=wait)
         answer = await self._fetch(url)
         if answer.status >= 500:

@@ -112,7 +112,7 @@ class RunRecorder:
     @property
     def instead(self) -> str:
         """What came in place of a tool's lines, in words, while it has not begun."""
-        return self._run.instead
+        return self._run.unrecognized_input
 
     async def take(self, line: bytes) -> None:
         """Send what ``line`` tells; waits while the spool is full, and raises nothing."""

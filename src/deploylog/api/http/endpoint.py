@@ -120,7 +120,7 @@ class Endpoint:
             body = ReplayableBody(request, self._body_limit)
             presented = msgspec.structs.replace(presented, body=body.read)
             request = Request(request.scope, body.receive)
-        request.state.principal = await self._gate.admit(presented)
+        request.state.principal = await self._gate.authenticate(presented)
         return request
 
     def _ours(self, error: Exception) -> DeploylogError:

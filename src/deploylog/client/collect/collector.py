@@ -253,7 +253,7 @@ class Collector:
 
     def _tell(self, record: StackMapper, events: Sequence[StackEvent]) -> list[NewEvent]:
         try:
-            return record.record(events)
+            return record.map_events(events)
         except InvalidEvent as error:
             raise InvalidEvent(
                 f"CloudFormation tells what the log cannot hold: {error.message}", field=error.field

@@ -15,12 +15,12 @@ from deploylog.events.scope import Scope
 from deploylog.events.times import MILLISECOND, parse_time, render_time
 from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
 from deploylog.ingest.cloudformation.operations import (
-    TELLING,
+    FAILURE_TYPES,
     Operation,
-    note_recorded,
+    apply_recorded,
     operations_of,
 )
-from deploylog.ingest.cloudformation.parsing import Recorded, nested_arns, time_of
+from deploylog.ingest.cloudformation.parsing import RecordedEvents, nested_arns, time_of
 from deploylog.ingest.cloudformation.stack_event import (
     SOURCE,
     STACK_TYPE,
@@ -107,14 +107,14 @@ class Logbook:
         """Let those that go on know what failed in them, for the event that ends them."""
         if operations:
             since = (render_time(min(each.started for each in operations)),)
-            pages = self._pages(source=(SOURCE,), type=TELLING, since=since)
-            note_recorded(operations, [_event(told) async for page in pages for told in page])
+            pages = self._pages(source=(SOURCE,), type=FAILURE_TYPES, since=since)
+            apply_recorded(operations, [_event(told) async for page in pages for told in page])
 
-    async def recorded_since(self, time: int) -> Recorded:
+    async def recorded_since(self, time: int) -> RecordedEvents:
         """The events of the stack that happened at ``time`` (ns) or later."""
         since = (render_time(max(time, 0)),)
         pages = self._pages(source=(SOURCE,), since=since)
-        return Recorded([_event(told) async for page in pages for told in page])
+        return RecordedEvents([_event(told) async for page in pages for told in page])
 
     async def nested_since(self, time: int) -> set[str]:
         """The ARNs of nested stacks to which something happened at ``time`` (ns) or later."""
@@ -145,7 +145,7 @@ class Logbook:
         time = batch[0].time
         # Its name may be another's: that of another region's, or of one that was not collected
         # to its end. If neither name is free, the stack itself is there, its beginning forgotten.
-        names = [record.created(time), record.created(time, long=True)]
+        names = [record.stack_created(time), record.stack_created(time, long=True)]
         for created in names:
             try:
                 await self._post([created, *batch])

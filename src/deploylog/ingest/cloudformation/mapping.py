@@ -141,7 +141,7 @@ class StackMapper:
         """The operation that began last."""
         return self.operations[-1] if self.operations else None
 
-    def created(self, time: int, *, long: bool = False) -> NewEvent:
+    def stack_created(self, time: int, *, long: bool = False) -> NewEvent:
         """The stack's beginning in the catalogue; ``long`` for a name that is taken."""
         name = self._frame.long_name if long else self._frame.name
         return self._new(
@@ -154,7 +154,7 @@ class StackMapper:
             data={"name": name},
         )
 
-    def record(self, events: Sequence[StackEvent]) -> list[NewEvent]:
+    def map_events(self, events: Sequence[StackEvent]) -> list[NewEvent]:
         """Our events of ``events``, which are oldest first; raises InvalidEvent."""
         told: list[NewEvent] = []
         for place, event in enumerate(events):

@@ -37,7 +37,7 @@ class Operation(msgspec.Struct, kw_only=True):
 
 
 #: The types of the events that tell why an operation failed.
-TELLING = (
+FAILURE_TYPES = (
     "resource.create.failed",
     "resource.update.failed",
     "resource.delete.failed",
@@ -81,7 +81,7 @@ def _failure(event: StackEvent) -> str | None:
     return reason if has_failed and reason and not _CANCELLED.fullmatch(reason) else None
 
 
-def note_recorded(operations: Iterable[Operation], recorded: Iterable[NewEvent]) -> None:
+def apply_recorded(operations: Iterable[Operation], recorded: Iterable[NewEvent]) -> None:
     """Remember what recorded events tell of how the operations went."""
     by_id = {operation.id: operation for operation in operations}
     for event in sorted(recorded, key=lambda event: event.time):

@@ -90,7 +90,7 @@ def _identity(event: StackEvent) -> tuple[str, ...]:
     )
 
 
-class Recorded:
+class RecordedEvents:
     """Events that are recorded already, and which others tell of the same."""
 
     def __init__(self, events: Iterable[NewEvent]) -> None:

@@ -131,12 +131,12 @@ class TerraformRun:
         return self._diagnosed or self._errored
 
     @property
-    def has_begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether any line was the tool's own."""
         return self._tool is not None
 
     @property
-    def instead(self) -> str:
+    def unrecognized_input(self) -> str:
         """What came in place of the tool's lines, in words."""
         return self._others.instead
 
@@ -161,7 +161,7 @@ class TerraformRun:
         said = self._others.take(text, fields, number=self._lines)
         if said is None:
             return []
-        if not self.has_begun:
+        if not self.has_started:
             self._others.keep(said)
             return []
         return [self._other(said, now if self._time is None else self._time)]
@@ -186,7 +186,7 @@ class TerraformRun:
         return [*self._last_words(now), *self._interruptions(now), self._end(now, exit_code)]
 
     def _last_words(self, now: int) -> list[NewEvent]:
-        if not self.has_begun:
+        if not self.has_started:
             if not self._others.came:
                 return []
             # Counts of zero would else be taken for what the tool did.

@@ -63,7 +63,7 @@ class Ingest:
         """Take what a topic of SNS delivers."""
         asked = wire.parse_stack_query(_query(request))
         message = parse_sns_message(await read_body(request, self._sns_limits))
-        principal, project = await self._topics.admit(message, asked.project)
+        principal, project = await self._topics.authenticate(message, asked.project)
         if message.type != "Notification":
             return await self._subscription(message)
         asked = wire.StackQuery(project=project, scopes=asked.scopes, groups=asked.groups)

@@ -12,12 +12,12 @@ from deploylog.events.store import Query
 from deploylog.events.times import LATEST, SECOND
 from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
 from deploylog.ingest.cloudformation.operations import (
-    TELLING,
+    FAILURE_TYPES,
     Operation,
-    note_recorded,
+    apply_recorded,
     operations_of,
 )
-from deploylog.ingest.cloudformation.parsing import Recorded, time_of
+from deploylog.ingest.cloudformation.parsing import RecordedEvents, time_of
 from deploylog.ingest.cloudformation.stack_event import SOURCE, StackEvent
 
 #: How far from an event's time others are looked for that tell of the same, in ns.
@@ -54,7 +54,7 @@ class StackNotices:
             if event.is_stack_itself:
                 await self._note_failures(principal, frame, operations)
             record = StackMapper(frame, operations)
-            return await self._append(principal, record, time_of(event), record.record([event]))
+            return await self._append(principal, record, time_of(event), record.map_events([event]))
 
     async def _told(
         self, principal: Principal, frame: StackContext, event: StackEvent
@@ -65,7 +65,7 @@ class StackNotices:
         about = (any_of("source", (SOURCE,)), subject)
         near = Filter(all_of=about, since=max(time - _NEARBY, 0), until=min(time + _NEARBY, LATEST))
         query = Query(scope=frame.stack_scope, filter=near, limit=_ALIKE)
-        known = Recorded(await self._service.read_written(principal, query)).find(event)
+        known = RecordedEvents(await self._service.read_written(principal, query)).find(event)
         return known if isinstance(known, Event) else None
 
     async def _note_failures(
@@ -74,7 +74,7 @@ class StackNotices:
         """Let those that go on know what failed in them, for the event that ends them."""
         going_on = [each for each in operations if each.ended is None]
         if going_on:
-            about = (any_of("source", (SOURCE,)), any_of("type", TELLING))
+            about = (any_of("source", (SOURCE,)), any_of("type", FAILURE_TYPES))
             since = min(each.started for each in going_on)
             query = Query(
                 scope=frame.stack_scope,
@@ -82,7 +82,7 @@ class StackNotices:
                 order="oldest",
                 limit=_FAILURES,
             )
-            note_recorded(going_on, await self._service.read_written(principal, query))
+            apply_recorded(going_on, await self._service.read_written(principal, query))
 
     async def _lifecycle(self, principal: Principal, frame: StackContext) -> list[Event]:
         about = Filter(all_of=(any_of("type", DEPLOYMENT_LIFECYCLE),))
@@ -95,7 +95,7 @@ class StackNotices:
         """Record ``events``, and before them that there is the stack."""
         # Its name may be another's. If neither is free, the stack itself is there, and the event
         # that began it is no longer retained.
-        for created in (record.created(time), record.created(time, long=True)):
+        for created in (record.stack_created(time), record.stack_created(time, long=True)):
             try:
                 return (await self._service.append(principal, [created, *events]))[1:]
             except StackExists:
