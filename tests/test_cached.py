@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deploylog.api.native import wire
-from deploylog.auth import anonymous as open_gate
+from deploylog.auth import anonymous
 from deploylog.store.sqlite import rows
 
 LONG = "project/" + "/".join(["a" * 100] * 30)
@@ -29,9 +29,9 @@ CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
         lambda: rows._names_text((LONG,)),
     ),
     "hosts and origins": (
-        open_gate._is_local,
-        lambda: open_gate._is_own(presented("localhost")),
-        lambda: open_gate._is_own(presented("h" * 5_000)),
+        anonymous._are_loopback,
+        lambda: anonymous._is_local_request(presented("localhost")),
+        lambda: anonymous._is_local_request(presented("h" * 5_000)),
     ),
 }
 

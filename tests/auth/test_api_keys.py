@@ -6,7 +6,7 @@ import base64
 import pytest
 
 from deploylog.auth.api_keys import ApiKeys, make_key
-from deploylog.auth.cache import _REMEMBERED, CACHE_TTL, TtlCache
+from deploylog.auth.cache import _MAX_ENTRIES, CACHE_TTL, TtlCache
 from deploylog.events.access import Grant, Principal, parse_grant
 from deploylog.events.scope import ROOT
 from deploylog.store.contract import Store
@@ -190,11 +190,11 @@ async def test_credentials_do_not_fill_the_memory():
         return id if int(id) % 2 else None
 
     trust = TtlCache(look_up, clock=Clock())
-    for number in range(4 * _REMEMBERED):
+    for number in range(4 * _MAX_ENTRIES):
         await trust.get(str(number))
 
-    assert len(trust._trusted) <= _REMEMBERED
-    assert "0" not in trust._trusted
+    assert len(trust._cached) <= _MAX_ENTRIES
+    assert "0" not in trust._cached
 
 
 def test_no_two_keys_are_alike():

@@ -319,7 +319,7 @@ async def test_a_principal_is_valid_as_long_as_its_kind_says(gate: Authenticatio
 async def test_no_secret_stays_in_memory(gate: Authentication):
     await gate.authenticate(presented({"x-api-key": "ann"}))
 
-    assert all(b"ann" not in kept for kept in gate._good)
+    assert all(b"ann" not in kept for kept in gate._valid)
 
 
 async def test_a_principal_is_found_by_its_kind_and_id(gate: Authentication, keys: Passwords):

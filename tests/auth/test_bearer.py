@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from deploylog.auth.bearer import (
     LOG_BURST,
-    MOST_CHARACTERS,
+    MAX_TOKEN_LENGTH,
     BearerTokens,
     InvalidToken,
     open_bearer_tokens,
@@ -87,7 +87,7 @@ async def tokens(idp: RunningIssuer, clock: WallClock) -> AsyncIterator[BearerTo
 
 async def ready(tokens: BearerTokens) -> None:
     """Until the issuer was asked for the first time."""
-    await until(lambda: tokens._keys._tried is not None and not tokens._keys._is_fetching())
+    await until(lambda: tokens._keys._attempted is not None and not tokens._keys._is_fetching())
 
 
 def claims(idp: RunningIssuer, **fields: object) -> dict[str, object]:
@@ -341,8 +341,8 @@ async def test_a_token_with_a_changed_part_is_refused(idp: RunningIssuer, tokens
 
 
 async def test_a_huge_token_is_refused_unread(idp: RunningIssuer, tokens: BearerTokens):
-    fits = await token(idp, padding="x" * (MOST_CHARACTERS // 2))
-    huge = await token(idp, padding="x" * MOST_CHARACTERS)
+    fits = await token(idp, padding="x" * (MAX_TOKEN_LENGTH // 2))
+    huge = await token(idp, padding="x" * MAX_TOKEN_LENGTH)
 
     assert await ask(tokens, fits) is not None
     assert await ask(tokens, huge) is None
@@ -671,17 +671,17 @@ async def test_the_log_tells_why_a_token_is_refused_but_not_too_often(
         for _ in range(3 * LOG_BURST):
             assert await ask(tokens, bad) is None
 
-    said = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
-    assert said == ["a token was refused: Audience doesn't match"] * LOG_BURST
+    logged = [record.getMessage() for record in caplog.records if "rejected" in record.getMessage()]
+    assert logged == ["rejected a token: Audience doesn't match"] * LOG_BURST
     assert bad not in caplog.text
 
 
 def test_a_token_outside_its_time_is_refused_with_the_reason():
     issuer = make_issuer(issuer="idp.example", audience="a")
 
-    with pytest.raises(InvalidToken, match="it has expired"):
+    with pytest.raises(InvalidToken, match="the token has expired"):
         principal_of(issuer, exp=NOW - 100)
-    with pytest.raises(InvalidToken, match="its time has not come"):
+    with pytest.raises(InvalidToken, match="the token is not valid yet"):
         principal_of(issuer, nbf=NOW + 100)
 
 

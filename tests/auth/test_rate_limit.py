@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploylog.auth.rate_limit import _REMEMBERED, RateLimiter
+from deploylog.auth.rate_limit import _MAX_KEYS, RateLimiter
 from support.clocks import Clock
 
 
@@ -73,9 +73,9 @@ def test_many_keys_do_not_fill_the_memory():
     clock = Clock()
     rate = RateLimiter(1, burst=1, clock=clock)
 
-    for number in range(3 * _REMEMBERED):
+    for number in range(3 * _MAX_KEYS):
         rate.acquire(str(number))
         clock.advance(0.0001)
 
-    assert len(rate._rested) <= _REMEMBERED
-    assert rate.acquire(str(3 * _REMEMBERED - 1)) > 0
+    assert len(rate._full_at) <= _MAX_KEYS
+    assert rate.acquire(str(3 * _MAX_KEYS - 1)) > 0

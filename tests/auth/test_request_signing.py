@@ -401,7 +401,7 @@ async def test_why_a_signature_was_refused_the_log_says_without_what_it_held(
             await verifier.refusal(shown(vector, method="POST"))
 
     said = {record.getMessage() for record in caplog.records}
-    assert said == {"a signature of kind huawei was refused: bad_signature"}
+    assert said == {"rejected a huawei signature: bad_signature"}
     assert len(caplog.records) == LOG_BURST
 
 

@@ -109,12 +109,12 @@ async def test_what_is_secret_is_read_from_files(cli: Cli, store: Store, sealing
     assert (bot.code, given.code) == (0, 0), (bot.err, given.err)
     assert bot.out == f"id: {first.id}\n"
     assert given.out == f"id: {second.id}\n"
-    assert json.loads(seal.open(first.target)) == {
+    assert json.loads(seal.decrypt(first.target)) == {
         "url": "", "token": "xoxb-1", "channel": "#deploys", "username": "Log",
         "icon": ":rocket:",
     }  # fmt: skip
-    assert json.loads(seal.open(second.target))["url"] == URL
-    assert seal.open(second.secrets[0].sealed).startswith("whsec_MfKQ")
+    assert json.loads(seal.decrypt(second.target))["url"] == URL
+    assert seal.decrypt(second.secrets[0].sealed).startswith("whsec_MfKQ")
     assert first.shown == "slack #deploys"
 
 

@@ -235,7 +235,7 @@ TELLS: dict[str, dict[str, Told]] = {
 
 
 #: What each tells an address that has failed too often, whatever it shows.
-TOO_OFTEN = "there were too many failed attempts"
+TOO_OFTEN = "too many failed attempts"
 WAITING: dict[str, Told] = {
     "native": native(429, "too-many", TOO_OFTEN),
     "RFS": rfs(
