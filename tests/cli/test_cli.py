@@ -157,8 +157,8 @@ async def test_input_that_is_no_terraform_output_is_an_error(cli: Cli, server: F
 
     assert ended.code == 1
     assert ended.err == (
-        "deploylog: nothing came in that terraform apply -json would say; the first line begins"
-        " with 'hello'\n"
+        "deploylog: the input has no line of terraform apply -json; its first line starts with"
+        " 'hello'\n"
     )
     assert server.opened == []
 
@@ -361,7 +361,7 @@ async def test_run_warns_when_the_output_tells_of_no_resource(cli: Cli, server: 
 
     assert ended.code == 0
     assert (
-        "deploylog: no changes to resources are recorded: this is the text for people: run the"
+        "deploylog: no changes to resources are recorded: this is human-readable output: run the"
         " tool with -json\n"
     ) in ended.err
     assert types_of(server) == ["deployment.log", "deployment.completed"]
