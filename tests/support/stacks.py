@@ -8,8 +8,9 @@ import msgspec
 from deploylog.events.event import NewEvent, Resource
 from deploylog.events.scope import Scope, scope
 from deploylog.events.times import parse_time
-from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
+from deploylog.ingest.cloudformation.mapping import StackMapper
 from deploylog.ingest.cloudformation.parsing import time_of
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import SOURCE, TYPE_BY_STATUS, StackEvent
 
 NAME = "alinux2-image"

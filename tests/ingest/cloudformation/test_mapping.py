@@ -16,7 +16,7 @@ from deploylog.errors import InvalidEvent
 from deploylog.events.event import MAX_DATA_BYTES, MAX_MESSAGE_BYTES, NewEvent, check_event
 from deploylog.events.scope import scope
 from deploylog.events.times import parse_time
-from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
+from deploylog.ingest.cloudformation.mapping import StackMapper
 from deploylog.ingest.cloudformation.operations import Operation, apply_recorded, operations_of
 from deploylog.ingest.cloudformation.parsing import (
     RecordedEvents,
@@ -24,6 +24,7 @@ from deploylog.ingest.cloudformation.parsing import (
     nested_arns,
     parse_stack_event,
 )
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import (
     STACK_TYPE,
     TYPE_BY_STATUS,

@@ -13,7 +13,7 @@ from deploylog.events.cloudevents import render_new_event
 from deploylog.events.event import NewEvent
 from deploylog.events.scope import Scope
 from deploylog.events.times import MILLISECOND, parse_time, render_time
-from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
+from deploylog.ingest.cloudformation.mapping import StackMapper
 from deploylog.ingest.cloudformation.operations import (
     FAILURE_TYPES,
     Operation,
@@ -21,6 +21,7 @@ from deploylog.ingest.cloudformation.operations import (
     operations_of,
 )
 from deploylog.ingest.cloudformation.parsing import RecordedEvents, nested_arns, time_of
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import (
     SOURCE,
     STACK_TYPE,

@@ -12,9 +12,9 @@ from deploylog.client.collect.recorded import Logbook
 from deploylog.client.retry import RetryPolicy, retry
 from deploylog.errors import DeploylogError
 from deploylog.events.scope import Scope, scope
-from deploylog.ingest.cloudformation.mapping import StackContext
 from deploylog.ingest.cloudformation.operations import Operation
 from deploylog.ingest.cloudformation.parsing import name_in
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import catalogue_id
 
 #: Tags of the stacks that AWS ParallelCluster makes, and the scope that each tells.

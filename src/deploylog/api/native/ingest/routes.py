@@ -8,9 +8,9 @@ from deploylog.api.http.body import BodyLimits, read_body
 from deploylog.api.native import wire
 from deploylog.api.native.ingest.stack_recorder import StackNotices
 from deploylog.events.access import Principal
-from deploylog.ingest.cloudformation.mapping import StackContext, Via
 from deploylog.ingest.cloudformation.notifications import parse_envelope, parse_message
 from deploylog.ingest.cloudformation.parsing import EVENTBRIDGE_PREFIX
+from deploylog.ingest.cloudformation.rendering import StackContext, Via
 from deploylog.ingest.cloudformation.sns import SnsMessage, parse_sns_message
 from deploylog.ingest.cloudformation.stack_event import StackEvent
 

@@ -10,7 +10,7 @@ from deploylog.events.filters import AnyOf, Filter, any_of
 from deploylog.events.service import EventService
 from deploylog.events.store import Query
 from deploylog.events.times import LATEST, SECOND
-from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
+from deploylog.ingest.cloudformation.mapping import StackMapper
 from deploylog.ingest.cloudformation.operations import (
     FAILURE_TYPES,
     Operation,
@@ -18,6 +18,7 @@ from deploylog.ingest.cloudformation.operations import (
     operations_of,
 )
 from deploylog.ingest.cloudformation.parsing import RecordedEvents, time_of
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import SOURCE, StackEvent
 
 #: How far from an event's time others are looked for that tell of the same, in ns.
