@@ -20,7 +20,7 @@ from deploylog.ingest.cloudformation.operations import (
     follows_failure,
     note,
 )
-from deploylog.ingest.cloudformation.parsing import EVENTBRIDGE_PREFIX, SAME, time_of
+from deploylog.ingest.cloudformation.parsing import EVENTBRIDGE_PREFIX, MATCH_WINDOW, time_of
 from deploylog.ingest.cloudformation.rendering import TOOL, EventRenderer, StackContext
 from deploylog.ingest.cloudformation.stack_event import (
     TYPE_BY_STATUS,
@@ -171,7 +171,7 @@ class StackMapper:
         """
         if event.detailed_status is not None:
             return True
-        last = self._before(time - SAME - 1)
+        last = self._before(time - MATCH_WINDOW - 1)
         if last is None or last.ended is not None or last.verb != verb:
             return False
         # An event sent on its own may arrive before the end of the previous operation; but a stack
@@ -233,7 +233,7 @@ class StackMapper:
 
     def _matches(self, operation: Operation, time: int, verb: str, next_: int | None) -> bool:
         if operation.verb is not None:
-            is_near = abs(operation.started - time) <= SAME or verb == "create"
+            is_near = abs(operation.started - time) <= MATCH_WINDOW or verb == "create"
             return operation.verb == verb and is_near
         # Its start is missing: it is the last one before its first known event.
         return operation.started >= time - PROXIMITY and (
