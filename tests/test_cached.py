@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deploylog.api.native import query_string
-from deploylog.auth import anonymous as open_gate
+from deploylog.auth import anonymous
 
 #: The cache, and calls of what uses it: with a short text, and with a long one.
 CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
@@ -16,9 +16,9 @@ CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
         lambda: query_string.parse_append_query("source=" + "s" * 2_000),
     ),
     "hosts and origins": (
-        open_gate._is_local,
-        lambda: open_gate._is_own(presented("localhost")),
-        lambda: open_gate._is_own(presented("h" * 5_000)),
+        anonymous._are_loopback,
+        lambda: anonymous._is_local_request(presented("localhost")),
+        lambda: anonymous._is_local_request(presented("h" * 5_000)),
     ),
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploylog.auth.encryption import load_seal
+from deploylog.auth.encryption import parse_encryptor
 from deploylog.store import open_store
 from deploylog.subscriptions.subscription import SigningSecret
 from support.cli import Result
@@ -126,18 +126,18 @@ async def test_an_encryption_key_is_replaced(keys: Keys):
     keys.write_encryption_keys(new)
 
     assert (rotated.code, rotated.out) == (0, "re-encrypted 1\n")
-    assert load_seal(new)
+    assert parse_encryptor(new)
     assert await keys.signed_by(pair["keyId"], pair["secretKey"]) is not None
 
 
 async def test_the_secrets_of_subscriptions_are_reencrypted_too(keys: Keys):
     old, new = keys.key_file.read_text(), keys("new-encryption-key").out
-    encryptor = load_seal(old)
+    encryptor = parse_encryptor(old)
     stored = subscription(
-        target=encryptor.seal("target"),
+        target=encryptor.encrypt("target"),
         secrets=(
-            SigningSecret(sealed=encryptor.seal("second"), created=2),
-            SigningSecret(sealed=encryptor.seal("first"), created=1, expires=3),
+            SigningSecret(sealed=encryptor.encrypt("second"), created=2),
+            SigningSecret(sealed=encryptor.encrypt("first"), created=1, expires=3),
         ),
     )
     async with open_store(keys.store, observer=Commits()) as store:
@@ -148,7 +148,7 @@ async def test_the_secrets_of_subscriptions_are_reencrypted_too(keys: Keys):
 
     async with open_store(keys.store, observer=Commits()) as store:
         [after] = await store.subscriptions.list()
-    new_encryptor = load_seal(new)
+    new_encryptor = parse_encryptor(new)
     assert rotated.out == "re-encrypted 1\n"
     assert new_encryptor.open(after.target) == "target"
     assert [new_encryptor.open(secret.sealed) for secret in after.secrets] == ["second", "first"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from deploylog.api.escape.wire import VISIBLE
-from deploylog.auth.encryption import Encryptor, load_seal, make_encryption_key
+from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
 from deploylog.errors import (
     Conflict,
     CursorExpired,
@@ -101,7 +101,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def seal() -> Encryptor:
-    return load_seal(make_encryption_key())
+    return parse_encryptor(make_encryption_key())
 
 
 @pytest.fixture
@@ -266,9 +266,9 @@ async def test_a_target_and_a_secret_are_kept_sealed_only(
     [kept] = await store.subscriptions.list()
     assert kept == subscription
     assert told is not None
-    assert seal.open(kept.secrets[0].sealed) == told
+    assert seal.decrypt(kept.secrets[0].sealed) == told
     assert b"very-secret" not in kept.target
-    assert "very-secret" in seal.open(kept.target)
+    assert "very-secret" in seal.decrypt(kept.target)
     assert kept.shown == "https://hooks.example.com/…"
 
 
@@ -280,7 +280,7 @@ async def test_a_secret_that_is_given_is_not_told(
     subscription, told = await subscribing.create(OWNER, new(secret=secret))
 
     assert told is None
-    assert seal.open(subscription.secrets[0].sealed) == secret
+    assert seal.decrypt(subscription.secrets[0].sealed) == secret
 
 
 async def test_without_a_sealing_key_nobody_subscribes(
@@ -592,7 +592,7 @@ async def test_a_change_leaves_what_it_does_not_name(
         OWNER, mine.id, SubscriptionPatch(aim=EndpointPatch(channel="#other"))
     )
 
-    target = seal.open(changed.target)
+    target = seal.decrypt(changed.target)
     assert (TOKEN in target, "#other" in target) == (True, True)
     assert changed.shown == "slack #other"
     assert (changed.name, changed.filter, changed.order) == (mine.name, mine.filter, mine.order)
@@ -608,7 +608,7 @@ async def test_an_address_takes_the_place_of_a_token(
         OWNER, mine.id, SubscriptionPatch(aim=EndpointPatch(url=URL))
     )
 
-    assert TOKEN not in seal.open(changed.target)
+    assert TOKEN not in seal.decrypt(changed.target)
     assert changed.shown == "https://hooks.example.com/…"
 
 
@@ -708,11 +708,11 @@ async def test_a_replaced_secret_signs_on_for_a_while(
     clock.now += HOUR
     last, _ = await subscribing.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
 
-    assert [seal.open(term.sealed) for term in rotated.secrets] == [second, first]
+    assert [seal.decrypt(term.sealed) for term in rotated.secrets] == [second, first]
     assert [term.expires for term in rotated.secrets] == [None, ends]
-    assert [seal.open(term.sealed) for term in again.secrets] == [third, second, first]
+    assert [seal.decrypt(term.sealed) for term in again.secrets] == [third, second, first]
     assert again.secrets[2].expires == ends
-    assert first not in [seal.open(term.sealed) for term in last.secrets]
+    assert first not in [seal.decrypt(term.sealed) for term in last.secrets]
 
 
 async def test_a_secret_can_end_at_once_and_be_ones_own(
@@ -724,7 +724,7 @@ async def test_a_secret_can_end_at_once_and_be_ones_own(
     rotated, told = await subscribing.rotate_secret(OWNER, mine.id, secret=secret, overlap=0)
 
     assert told is None
-    assert [seal.open(term.sealed) for term in rotated.secrets] == [secret]
+    assert [seal.decrypt(term.sealed) for term in rotated.secrets] == [secret]
 
 
 async def test_there_is_an_end_to_how_many_secrets_sign(subscribing: SubscriptionService):
@@ -890,7 +890,7 @@ async def test_the_service_does_not_start_with_subscriptions_that_it_cannot_open
     await check_decryptable(store.subscriptions, vault(None, clock))
     made, _ = await subscribing.create(OWNER, new())
     await check_decryptable(store.subscriptions, vault(seal, clock))
-    other = load_seal(make_encryption_key()) if has_seal else None
+    other = parse_encryptor(make_encryption_key()) if has_seal else None
 
     with pytest.raises(OperatorError) as raised:
         await check_decryptable(store.subscriptions, vault(other, clock))

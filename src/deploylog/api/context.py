@@ -25,7 +25,7 @@ Handler = Callable[[Request], Awaitable[ASGIApp]]
 class Topics(Protocol):
     """The topics of SNS that are known. All raise Unavailable when SNS does not answer."""
 
-    async def admit(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
+    async def authenticate(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
         """Who sent it, and for which project; ``project`` is the one that was asked for.
 
         Raises Forbidden for a topic or a project that is not its own, or a message that is old,

@@ -109,7 +109,7 @@ class RunRecorder:
     @property
     def input_problem(self) -> str:
         """What is wrong with the input, while no line of it was recognized."""
-        return self._run.instead
+        return self._run.unrecognized_input
 
     async def record(self, line: bytes) -> None:
         """Record the events of ``line``; waits while the spool is full, and raises nothing."""

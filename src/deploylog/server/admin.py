@@ -8,9 +8,14 @@ from typing import TypeVar
 
 import msgspec
 
-from deploylog.auth.access_keys import make_access_key, make_pair, open_secret
+from deploylog.auth.access_keys import generate_key_pair, make_access_key, open_secret
 from deploylog.auth.api_keys import make_key
-from deploylog.auth.encryption import Encryptor, make_encryption_key, read_encryptor, require_seal
+from deploylog.auth.encryption import (
+    Encryptor,
+    make_encryption_key,
+    read_encryptor,
+    require_encryptor,
+)
 from deploylog.auth.store import AccessKeyKind, Credential
 from deploylog.errors import InvalidInput, OperatorError
 from deploylog.events.access import Grant
@@ -64,11 +69,11 @@ def add_access_key(
     Raises OperatorError when it cannot be kept, such as without an encryption key.
     """
     seal = _seal(store_url, secret_key_file)
-    id, secret = pair or make_pair(kind)
+    id, secret = pair or generate_key_pair(kind)
     try:
         access_key = make_access_key(
-            kind=kind, id=id, secret=secret, name=name, groups=groups, grants=grants, seal=seal,
-            now=time.time_ns(),
+            kind=kind, id=id, secret=secret, name=name, groups=groups, grants=grants,
+            encryptor=seal, now=time.time_ns(),
         )  # fmt: skip
     except InvalidInput as error:
         raise OperatorError(error.message) from error
@@ -144,7 +149,7 @@ def _seal(store_url: str, secret_key_file: str) -> Encryptor:
     """
     beside = key_file_of(store_url)
     file = secret_key_file or (str(beside) if beside.exists() else "")
-    return require_seal(read_encryptor(file))
+    return require_encryptor(read_encryptor(file))
 
 
 def verify(
@@ -161,7 +166,7 @@ async def _reencrypt(store: Store, seal: Encryptor) -> int:
     secrets = [open_secret(access_key, seal) for access_key in access_keys]
     subscriptions = [_reencrypted(each, seal) for each in await store.subscriptions.list()]
     for access_key, secret in zip(access_keys, secrets, strict=True):
-        await store.credentials.replace_secret(access_key.id, seal.seal(secret))
+        await store.credentials.replace_secret(access_key.id, seal.encrypt(secret))
     for subscription in subscriptions:
         await store.subscriptions.change(subscription)
     return len(access_keys) + len(subscriptions)
@@ -171,9 +176,9 @@ def _reencrypted(subscription: Subscription, seal: Encryptor) -> Subscription:
     """It with its target and its secrets encrypted anew."""
     return msgspec.structs.replace(
         subscription,
-        target=seal.seal(seal.open(subscription.target)),
+        target=seal.encrypt(seal.decrypt(subscription.target)),
         secrets=tuple(
-            msgspec.structs.replace(term, sealed=seal.seal(seal.open(term.sealed)))
+            msgspec.structs.replace(term, sealed=seal.encrypt(seal.decrypt(term.sealed)))
             for term in subscription.secrets
         ),
     )

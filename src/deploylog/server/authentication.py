@@ -14,7 +14,7 @@ from deploylog.auth.access_keys import check_decryptable
 from deploylog.auth.anonymous import AnonymousAccess
 from deploylog.auth.api_keys import ApiKeys
 from deploylog.auth.authentication import Authentication, Authenticator
-from deploylog.auth.bearer import open_tokens
+from deploylog.auth.bearer import open_bearer_tokens
 from deploylog.auth.bluelink import BluelinkSignatures
 from deploylog.auth.encryption import Encryptor
 from deploylog.auth.huawei import HuaweiScheme
@@ -60,7 +60,7 @@ async def open_authentication(
             paths = [f"{base}{CREATE_EVENT}" for base in ("", *paths_of(settings.base_paths))]
             kinds.insert(0, SharedSecret(secret, name="escape", paths=paths))
         if settings.oidc_issuer:
-            tokens = open_tokens(_issuer(settings), clock=clock)
+            tokens = open_bearer_tokens(_issuer(settings), clock=clock)
             kinds.insert(0, await running.enter_async_context(tokens))
         yield Authentication(
             tuple(kinds),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
-from deploylog.auth.anonymous import configured, is_loopback
+from deploylog.auth.anonymous import is_authentication_configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError, StoreUnavailable
 from deploylog.server.app import Application, create_app
 from deploylog.server.connections import Connections, limits_of, raise_file_limit
@@ -92,7 +92,7 @@ async def _serve(settings: Settings) -> None:
     async with open_store(
         settings.store, observer=metrics, query_seconds=settings.query_timeout_seconds
     ) as store:
-        authenticated = await configured(store.credentials, settings.oidc_issuer)
+        authenticated = await is_authentication_configured(store.credentials, settings.oidc_issuer)
         _check_address(settings, authenticated=authenticated)
         listener = _listen(settings)
         with _listen_locally(settings) as local:

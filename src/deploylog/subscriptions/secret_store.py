@@ -23,11 +23,11 @@ MAX_SECRETS = 5
 class Cipher(Protocol):
     """Encrypts what the store keeps."""
 
-    def seal(self, secret: str) -> bytes:
+    def encrypt(self, secret: str) -> bytes:
         """The secret, encrypted."""
         ...
 
-    def open(self, sealed: bytes) -> str:
+    def decrypt(self, sealed: bytes) -> str:
         """The secret again."""
         ...
 
@@ -58,7 +58,7 @@ class SecretStore:
 
     def seal(self, target: Endpoint) -> bytes:
         """The target as it is kept."""
-        return self._required().seal(msgspec.json.encode(target).decode())
+        return self._required().encrypt(msgspec.json.encode(target).decode())
 
     def target(self, subscription: Subscription) -> Endpoint:
         """Where it delivers to."""
@@ -68,7 +68,7 @@ class SecretStore:
         """The secrets that sign now, the newest first; raises OperatorError, or NoEncryptionKey."""
         now = self._clock()
         return tuple(
-            self._parse_secret(self._required().open(term.sealed))
+            self._parse_secret(self._required().decrypt(term.sealed))
             for term in subscription.secrets
             if term.expires is None or term.expires > now
         )
@@ -102,11 +102,11 @@ class SecretStore:
         )
         if len(kept) >= MAX_SECRETS:
             raise Conflict(f"{MAX_SECRETS} secrets sign already: wait, or let them not overlap")
-        new = SigningSecret(sealed=seal.seal(text), created=now)
+        new = SigningSecret(sealed=seal.encrypt(text), created=now)
         return (new, *kept), text if secret is None else None
 
     def _target(self, sealed: bytes) -> Endpoint:
-        return msgspec.json.decode(self._required().open(sealed), type=Endpoint)
+        return msgspec.json.decode(self._required().decrypt(sealed), type=Endpoint)
 
     def _required(self) -> Cipher:
         if self._seal is None:

@@ -254,7 +254,7 @@ async def test_slack_is_left_alone_as_long_as_it_asks(poster: WebhookTransport):
     async with fake_slack(clock=clock, is_strict=True) as slack:
         first = await incoming(poster, slack, event())
         second = await incoming(poster, slack, event())
-        clock.go_on(1)
+        clock.advance(1)
         third = await incoming(poster, slack, event())
 
     assert [v.result for v in (first, second, third)] == ["delivered", "retry", "delivered"]
@@ -493,7 +493,7 @@ async def test_the_bot_waits_as_long_as_slack_asks(poster: WebhookTransport):
     async with fake_slack(clock=clock, is_strict=True) as slack:
         bot = Bot(poster, slack)
         first = await bot.send(failure(1))
-        clock.go_on(1)
+        clock.advance(1)
         second = await bot.send(failure(1))
 
     assert (first.result, first.answer.retry_after) == ("retry", 1.0)

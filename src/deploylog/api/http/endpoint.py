@@ -121,7 +121,7 @@ class Endpoint:
             body = ReplayableBody(request, self._body_limit)
             credentials = msgspec.structs.replace(credentials, body=body.read)
             request = Request(request.scope, body.receive)
-        request.state.principal = await self._authentication.admit(credentials)
+        request.state.principal = await self._authentication.authenticate(credentials)
         return request
 
     def _to_ours(self, error: Exception) -> DeploylogError:

@@ -12,9 +12,10 @@ from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE
 from deploylog.errors import InvalidEvent, OperatorError
 from deploylog.events.event import NewEvent
 from deploylog.events.times import SECOND
-from deploylog.ingest.cloudformation.mapping import OPEN_FAILURES, StackContext, StackMapper
+from deploylog.ingest.cloudformation.mapping import OPEN_FAILURES, StackMapper
 from deploylog.ingest.cloudformation.operations import Operation
 from deploylog.ingest.cloudformation.parsing import nested_arns, time_of
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import StackEvent
 
 #: How far before the newest event to look for events that appear late, in ns.
@@ -264,7 +265,7 @@ class Collector:
 
 def _map(mapper: StackMapper, events: Sequence[StackEvent]) -> list[NewEvent]:
     try:
-        return mapper.record(events)
+        return mapper.map_events(events)
     except InvalidEvent as error:
         raise InvalidEvent(
             f"CloudFormation returned an event that cannot be recorded: {error.message}",

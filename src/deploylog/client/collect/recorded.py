@@ -14,14 +14,15 @@ from deploylog.events.cloudevents import render_new_event
 from deploylog.events.event import NewEvent
 from deploylog.events.scope import Scope
 from deploylog.events.times import MILLISECOND, parse_time, render_time
-from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
+from deploylog.ingest.cloudformation.mapping import StackMapper
 from deploylog.ingest.cloudformation.operations import (
-    TELLING,
+    FAILURE_TYPES,
     Operation,
-    note_recorded,
+    apply_recorded,
     operations_of,
 )
-from deploylog.ingest.cloudformation.parsing import Recorded, nested_arns, time_of
+from deploylog.ingest.cloudformation.parsing import RecordedEvents, nested_arns, time_of
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import (
     SOURCE,
     STACK_TYPE,
@@ -100,14 +101,14 @@ class RecordedStack:
         """Note what has failed in running operations, for the events that will end them."""
         if running:
             since = (render_time(min(each.started for each in running)),)
-            pages = self._pages(source=(SOURCE,), type=TELLING, since=since)
-            note_recorded(running, [_new_event(event) async for page in pages for event in page])
+            pages = self._pages(source=(SOURCE,), type=FAILURE_TYPES, since=since)
+            apply_recorded(running, [_new_event(event) async for page in pages for event in page])
 
-    async def recorded_since(self, time: int) -> Recorded:
+    async def recorded_since(self, time: int) -> RecordedEvents:
         """Return the stack's events that happened at ``time`` (ns) or later."""
         since = (render_time(max(time, 0)),)
         pages = self._pages(source=(SOURCE,), since=since)
-        return Recorded([_new_event(event) async for page in pages for event in page])
+        return RecordedEvents([_new_event(event) async for page in pages for event in page])
 
     async def nested_since(self, time: int) -> set[str]:
         """Return the ARNs of nested stacks with an event at ``time`` (ns) or later."""
@@ -136,7 +137,7 @@ class RecordedStack:
         time = batch[0].time
         # Another stack may have the name: one of another region, or one that was not collected to
         # its end. If neither name is free, the stack itself exists and its creation was pruned.
-        names = [mapper.created(time), mapper.created(time, long=True)]
+        names = [mapper.stack_created(time), mapper.stack_created(time, long=True)]
         for created in names:
             try:
                 await self._post([created, *batch])

@@ -15,9 +15,9 @@ from deploylog.client.collect.recorded import RecordedStack
 from deploylog.client.retry import RetryPolicy, retry, same_timeout
 from deploylog.errors import DeploylogError
 from deploylog.events.scope import Scope, scope
-from deploylog.ingest.cloudformation.mapping import StackContext
 from deploylog.ingest.cloudformation.operations import Operation
 from deploylog.ingest.cloudformation.parsing import name_in
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import catalogue_id
 
 #: The tags of stacks that AWS ParallelCluster creates, and the kind of scope that each names.

@@ -118,10 +118,10 @@ class WebhookTransport:
 
     async def _take_turn(self, door: _HostLimiter, receiver: str) -> None:
         async with door.turns:
-            wait = self._rate.take(receiver)
+            wait = self._rate.acquire(receiver)
             while wait:
                 await asyncio.sleep(wait)
-                wait = self._rate.take(receiver)
+                wait = self._rate.acquire(receiver)
 
     async def _exchange(
         self, url: URL, outgoing: Request, signature: dict[str, str], most: int

@@ -7,7 +7,7 @@ import pytest
 from deploylog.api.aws.stacks.arn import Account, is_stack_of, kinds_of, parse_arn
 from deploylog.deployments.catalog import Stack
 from deploylog.events.scope import Scope, scope
-from deploylog.ingest.cloudformation.mapping import StackContext
+from deploylog.ingest.cloudformation.rendering import StackContext
 from support.stacks import ARN, NAME
 
 PLACE = Account(region="eu-west-1", account="123456789012")

@@ -8,9 +8,9 @@ from deploylog.api.http.body import BodyLimits, read_body
 from deploylog.api.native import query_string, wire
 from deploylog.api.native.ingest.stack_recorder import StackRecorder
 from deploylog.events.access import Principal
-from deploylog.ingest.cloudformation.mapping import StackContext, Via
 from deploylog.ingest.cloudformation.notifications import parse_envelope, parse_message
 from deploylog.ingest.cloudformation.parsing import EVENTBRIDGE_PREFIX
+from deploylog.ingest.cloudformation.rendering import StackContext, Via
 from deploylog.ingest.cloudformation.sns import SnsMessage, parse_sns_message
 from deploylog.ingest.cloudformation.stack_event import StackEvent
 
@@ -63,7 +63,7 @@ class Ingest:
         """Take what a topic of SNS delivers."""
         asked = query_string.parse_stack_query(_query(request))
         message = parse_sns_message(await read_body(request, self._sns_limits))
-        principal, project = await self._topics.admit(message, asked.project)
+        principal, project = await self._topics.authenticate(message, asked.project)
         if message.type != "Notification":
             return await self._subscription(message)
         asked = query_string.StackQuery(project=project, scopes=asked.scopes, groups=asked.groups)

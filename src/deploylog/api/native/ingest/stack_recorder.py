@@ -10,14 +10,15 @@ from deploylog.events.filters import AnyOf, Filter, any_of
 from deploylog.events.service import EventService
 from deploylog.events.store import Query
 from deploylog.events.times import LATEST, SECOND
-from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
+from deploylog.ingest.cloudformation.mapping import StackMapper
 from deploylog.ingest.cloudformation.operations import (
-    TELLING,
+    FAILURE_TYPES,
     Operation,
-    note_recorded,
+    apply_recorded,
     operations_of,
 )
-from deploylog.ingest.cloudformation.parsing import Recorded, time_of
+from deploylog.ingest.cloudformation.parsing import RecordedEvents, time_of
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import SOURCE, StackEvent
 
 #: Duplicates of an event lie within this time of it, in ns.
@@ -53,7 +54,7 @@ class StackRecorder:
             if event.is_stack_itself:
                 await self._note_failures(principal, frame, operations)
             mapper = StackMapper(frame, operations)
-            return await self._append(principal, mapper, time_of(event), mapper.record([event]))
+            return await self._append(principal, mapper, time_of(event), mapper.map_events([event]))
 
     async def _duplicate(
         self, principal: Principal, frame: StackContext, event: StackEvent
@@ -65,7 +66,7 @@ class StackRecorder:
         since, until = max(time - _DUPLICATE_WINDOW, 0), min(time + _DUPLICATE_WINDOW, LATEST)
         nearby = Filter(all_of=about, since=since, until=until)
         query = Query(scope=frame.stack_scope, filter=nearby, limit=_MAX_DUPLICATES)
-        found = Recorded(await self._service.read_for_writer(principal, query)).find(event)
+        found = RecordedEvents(await self._service.read_for_writer(principal, query)).find(event)
         return found if isinstance(found, Event) else None
 
     async def _note_failures(
@@ -74,7 +75,7 @@ class StackRecorder:
         """Add recorded failures to the running operations, for the event that ends them."""
         running = [each for each in operations if each.ended is None]
         if running:
-            about = (any_of("source", (SOURCE,)), any_of("type", TELLING))
+            about = (any_of("source", (SOURCE,)), any_of("type", FAILURE_TYPES))
             since = min(each.started for each in running)
             query = Query(
                 scope=frame.stack_scope,
@@ -82,7 +83,7 @@ class StackRecorder:
                 order="oldest",
                 limit=_MAX_FAILURES,
             )
-            note_recorded(running, await self._service.read_for_writer(principal, query))
+            apply_recorded(running, await self._service.read_for_writer(principal, query))
 
     async def _lifecycle(self, principal: Principal, frame: StackContext) -> list[Event]:
         about = Filter(all_of=(any_of("type", DEPLOYMENT_LIFECYCLE),))
@@ -95,7 +96,7 @@ class StackRecorder:
         """Record ``events``, preceded by the stack's creation if it is new."""
         # Another stack may have its name. If the long name is taken too, the stack itself has it,
         # and its creation event is no longer retained.
-        for created in (mapper.created(time), mapper.created(time, long=True)):
+        for created in (mapper.stack_created(time), mapper.stack_created(time, long=True)):
             try:
                 return (await self._service.append(principal, [created, *events]))[1:]
             except StackExists:
