@@ -146,9 +146,9 @@ def subscribing(
         store.log,
         vault(seal, clock),
         formats={"escape": SHOWN},
-        owner=find,
-        test=receiver.test,
-        changed=told,
+        find_owner=find,
+        send_test=receiver.test,
+        on_change=told,
         clock=clock,
     )
 
@@ -157,7 +157,7 @@ def new(*, scopes: Sequence[str] = ("project/acme",), **fields: object) -> NewSu
     asked: dict[str, object] = {
         "name": "ops",
         "kind": "webhook",
-        "aim": EndpointPatch(url=URL),
+        "endpoint": EndpointPatch(url=URL),
         "filter": Filter(scopes=tuple(parse_scope(path) for path in scopes)),
     }
     return NewSubscription(**(asked | fields))  # type: ignore[arg-type]
@@ -295,7 +295,7 @@ async def test_without_a_sealing_key_nobody_subscribes(
 
 
 SLACK = {"kind": "slack"}
-BOT = SLACK | {"aim": EndpointPatch(token=TOKEN, channel="#deploys")}
+BOT = SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="#deploys")}
 
 
 @pytest.mark.parametrize(
@@ -317,16 +317,20 @@ async def test_a_bot_has_a_lane_for_each_deployment_unless_asked_otherwise(
     ("asked", "shown", "signed"),
     [
         ({}, "https://hooks.example.com/…", 1),
-        ({"aim": EndpointPatch(url="http://a.example:8080?x=1")}, "http://a.example:8080/…", 1),
         (
-            {"aim": EndpointPatch(url="https://[2606:4700::1]:444/x")},
+            {"endpoint": EndpointPatch(url="http://a.example:8080?x=1")},
+            "http://a.example:8080/…",
+            1,
+        ),
+        (
+            {"endpoint": EndpointPatch(url="https://[2606:4700::1]:444/x")},
             "https://[2606:4700::1]:444/…",
             1,
         ),
         (SLACK, "https://hooks.example.com/…", 0),
         (BOT, "slack #deploys", 0),
         (
-            SLACK | {"aim": EndpointPatch(token=TOKEN, channel="deploys", icon=":rocket:")},
+            SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="deploys", icon=":rocket:")},
             "slack #deploys",
             0,
         ),
@@ -348,26 +352,26 @@ async def test_of_a_target_only_its_beginning_is_shown(
         ({"name": " x"}, "name"),
         ({"name": "a\nb"}, "name"),
         ({"name": "x" * 129}, "name"),
-        ({"aim": EndpointPatch()}, "url"),
-        ({"aim": EndpointPatch(url="")}, "url"),
-        ({"aim": EndpointPatch(url="ftp://example.com/")}, "url"),
-        ({"aim": EndpointPatch(url="http://127.0.0.1/")}, "url"),
-        ({"aim": EndpointPatch(url="http://x/" + "x" * 2048)}, "url"),
-        ({"aim": EndpointPatch(url=URL, token=TOKEN)}, "token"),
-        ({"aim": EndpointPatch(url=URL, channel="#x")}, "channel"),
-        ({"aim": EndpointPatch(url=URL, username="x")}, "username"),
-        ({"aim": EndpointPatch(url=URL, icon=":x:")}, "icon"),
+        ({"endpoint": EndpointPatch()}, "url"),
+        ({"endpoint": EndpointPatch(url="")}, "url"),
+        ({"endpoint": EndpointPatch(url="ftp://example.com/")}, "url"),
+        ({"endpoint": EndpointPatch(url="http://127.0.0.1/")}, "url"),
+        ({"endpoint": EndpointPatch(url="http://x/" + "x" * 2048)}, "url"),
+        ({"endpoint": EndpointPatch(url=URL, token=TOKEN)}, "token"),
+        ({"endpoint": EndpointPatch(url=URL, channel="#x")}, "channel"),
+        ({"endpoint": EndpointPatch(url=URL, username="x")}, "username"),
+        ({"endpoint": EndpointPatch(url=URL, icon=":x:")}, "icon"),
         ({"secret": "short"}, "secret"),
-        (SLACK | {"aim": EndpointPatch()}, "url"),
-        (SLACK | {"aim": EndpointPatch(token=TOKEN)}, "channel"),
-        (SLACK | {"aim": EndpointPatch(url=URL, channel="#x")}, "channel"),
-        (SLACK | {"aim": EndpointPatch(token="a b", channel="#x")}, "token"),
-        (SLACK | {"aim": EndpointPatch(token="x" * 513, channel="#x")}, "token"),
-        (SLACK | {"aim": EndpointPatch(token="é", channel="#x")}, "token"),
-        (SLACK | {"aim": EndpointPatch(token=TOKEN, channel="x" * 81)}, "channel"),
-        (SLACK | {"aim": EndpointPatch(url=URL, icon="rocket")}, "icon"),
-        (SLACK | {"aim": EndpointPatch(url=URL, icon="::")}, "icon"),
-        (SLACK | {"aim": EndpointPatch(url=URL, username="x" * 256)}, "username"),
+        (SLACK | {"endpoint": EndpointPatch()}, "url"),
+        (SLACK | {"endpoint": EndpointPatch(token=TOKEN)}, "channel"),
+        (SLACK | {"endpoint": EndpointPatch(url=URL, channel="#x")}, "channel"),
+        (SLACK | {"endpoint": EndpointPatch(token="a b", channel="#x")}, "token"),
+        (SLACK | {"endpoint": EndpointPatch(token="x" * 513, channel="#x")}, "token"),
+        (SLACK | {"endpoint": EndpointPatch(token="é", channel="#x")}, "token"),
+        (SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="x" * 81)}, "channel"),
+        (SLACK | {"endpoint": EndpointPatch(url=URL, icon="rocket")}, "icon"),
+        (SLACK | {"endpoint": EndpointPatch(url=URL, icon="::")}, "icon"),
+        (SLACK | {"endpoint": EndpointPatch(url=URL, username="x" * 256)}, "username"),
         (SLACK | {"secret": make_secret()}, "secret"),
         ({"scopes": [f"project/acme/{n}" for n in range(101)]}, "scopes"),
         (
@@ -589,7 +593,7 @@ async def test_a_change_leaves_what_it_does_not_name(
     mine = await created(subscribing, **BOT)
 
     changed = await subscribing.change(
-        OWNER, mine.id, SubscriptionPatch(aim=EndpointPatch(channel="#other"))
+        OWNER, mine.id, SubscriptionPatch(endpoint=EndpointPatch(channel="#other"))
     )
 
     target = seal.open(changed.target)
@@ -605,7 +609,7 @@ async def test_an_address_takes_the_place_of_a_token(
     mine = await created(subscribing, **BOT)
 
     changed = await subscribing.change(
-        OWNER, mine.id, SubscriptionPatch(aim=EndpointPatch(url=URL))
+        OWNER, mine.id, SubscriptionPatch(endpoint=EndpointPatch(url=URL))
     )
 
     assert TOKEN not in seal.open(changed.target)
@@ -634,8 +638,8 @@ async def test_a_wrong_change_changes_nothing(subscribing: SubscriptionService):
 
     for change in (
         SubscriptionPatch(name=" "),
-        SubscriptionPatch(aim=EndpointPatch(url="x")),
-        SubscriptionPatch(aim=EndpointPatch(channel="#x")),
+        SubscriptionPatch(endpoint=EndpointPatch(url="x")),
+        SubscriptionPatch(endpoint=EndpointPatch(channel="#x")),
     ):
         with pytest.raises(InvalidSubscription):
             await subscribing.change(OWNER, mine.id, change)
@@ -686,8 +690,8 @@ async def test_resuming_and_another_target_end_what_was_wrong(
         if how == "resume":
             changed = await subscribing.resume(OWNER, mine.id)
         else:
-            aim = EndpointPatch(url="https://other.example/")
-            changed = await subscribing.change(OWNER, mine.id, SubscriptionPatch(aim=aim))
+            endpoint = EndpointPatch(url="https://other.example/")
+            changed = await subscribing.change(OWNER, mine.id, SubscriptionPatch(endpoint=endpoint))
 
         assert (changed.state, changed.reason, changed.failing_since) == ("active", None, None)
 

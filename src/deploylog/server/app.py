@@ -29,7 +29,7 @@ from deploylog.events.service import EventService
 from deploylog.events.streams import OpenStreams
 from deploylog.server.authentication import enforce_revocation, make_topics, open_authentication
 from deploylog.server.base_paths import BasePathMiddleware
-from deploylog.server.delivery import make_poster, make_senders, make_vault
+from deploylog.server.delivery import make_secret_store, make_senders, make_transport
 from deploylog.server.metrics import CONTENT_TYPE, Metrics
 from deploylog.server.settings import Settings, names_of, paths_of
 from deploylog.store.contract import Store
@@ -82,15 +82,15 @@ async def create_app(
     service = EventService(store.log, hub, followers=followers)
     deployments = DeploymentService(service, store.catalogue, clock=clock)
     seal = read_encryptor(settings.secret_key_file)
-    vault = make_vault(seal, settings, clock)
+    secret_store = make_secret_store(seal, settings, clock)
 
     async with AsyncExitStack() as running:
         gate = await running.enter_async_context(
             open_authentication(store, seal, settings, metrics, clock)
         )
-        await check_decryptable(store.subscriptions, vault)
-        poster = await running.enter_async_context(make_poster(settings, clock))
-        senders = make_senders(store, deployments, gate, poster, settings)
+        await check_decryptable(store.subscriptions, secret_store)
+        transport = await running.enter_async_context(make_transport(settings, clock))
+        senders = make_senders(store, deployments, gate, transport, settings)
         dispatcher = Dispatcher(
             store.subscriptions,
             store.deliveries,
@@ -98,11 +98,11 @@ async def create_app(
             hub,
             DispatcherParts(
                 sender=senders,
-                target=vault.target,
-                secrets=vault.secrets,
-                owner=lambda owner: gate.find(owner.kind, owner.id),
+                endpoint=secret_store.endpoint,
+                secrets=secret_store.secrets,
+                find_owner=lambda owner: gate.find(owner.kind, owner.id),
                 observer=metrics,
-                timing=Clock(now=clock, wait=wait),
+                clock=Clock(now=clock, wait=wait),
             ),
         )
         parts = _parts(
@@ -118,9 +118,13 @@ async def create_app(
                 limit=settings.max_decompressed_bytes,
                 reserved=store.owns,
             ),
-            subscribing=_subscribing(store, vault, gate, dispatcher, clock),
-            subscription_sets=SubscriptionGroups(
-                store.subscriptions, store.log, vault, changed=dispatcher.changed, clock=clock
+            subscribing=_subscribing(store, secret_store, gate, dispatcher, clock),
+            subscription_groups=SubscriptionGroups(
+                store.subscriptions,
+                store.log,
+                secret_store,
+                on_change=dispatcher.refresh,
+                clock=clock,
             ),
             clock=clock,
             token_key=await store.log.token_key(),
@@ -130,7 +134,7 @@ async def create_app(
         await running.enter_async_context(enforce_revocation(followers, gate))
         await running.enter_async_context(cleaning.working())
         await running.enter_async_context(staging.working())
-        await running.enter_async_context(dispatcher.working())
+        await running.enter_async_context(dispatcher.running())
         await running.enter_async_context(
             pruning(
                 {"events": store.log.prune, "attempts": store.deliveries.forget},
@@ -157,7 +161,7 @@ def _parts(
     cleaning: Retention,
     plan_files: PlanFiles,
     subscribing: SubscriptionService,
-    subscription_sets: SubscriptionGroups,
+    subscription_groups: SubscriptionGroups,
     clock: Callable[[], int],
     token_key: bytes,
     topics: SnsTopics,
@@ -169,7 +173,7 @@ def _parts(
         cleaning=cleaning,
         plan_files=plan_files,
         subscribing=subscribing,
-        subscription_sets=subscription_sets,
+        subscription_groups=subscription_groups,
         topics=topics,
         clock=clock,
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
@@ -195,7 +199,7 @@ def _parts(
 
 def _subscribing(
     store: Store,
-    vault: SecretStore,
+    secret_store: SecretStore,
     gate: Authentication,
     dispatcher: Dispatcher,
     clock: Callable[[], int],
@@ -204,11 +208,11 @@ def _subscribing(
         store.subscriptions,
         store.deliveries,
         store.log,
-        vault,
+        secret_store,
         formats={"escape": SHOWN},
-        owner=lambda owner: gate.find(owner.kind, owner.id),
-        test=dispatcher.test,
-        changed=dispatcher.changed,
+        find_owner=lambda owner: gate.find(owner.kind, owner.id),
+        send_test=dispatcher.test,
+        on_change=dispatcher.refresh,
         clock=clock,
     )
 

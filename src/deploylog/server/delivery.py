@@ -19,13 +19,15 @@ from deploylog.subscriptions.delivery.sender import Sender, TypeNames
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.delivery.slack.bot import SlackBotSender
 from deploylog.subscriptions.delivery.slack.webhook import SlackWebhookSender
-from deploylog.subscriptions.delivery.transport import Limits, WebhookTransport, open_poster
+from deploylog.subscriptions.delivery.transport import Limits, WebhookTransport, open_transport
 from deploylog.subscriptions.delivery.webhook import Render, WebhookSender
 from deploylog.subscriptions.secret_store import SecretStore
 from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
 
 
-def make_vault(seal: Encryptor | None, settings: Settings, clock: Callable[[], int]) -> SecretStore:
+def make_secret_store(
+    seal: Encryptor | None, settings: Settings, clock: Callable[[], int]
+) -> SecretStore:
     """What keeps the secrets of subscriptions; ``clock`` gives ns."""
     networks = parse_networks(settings.delivery_allowed_networks)
     return SecretStore(
@@ -37,7 +39,7 @@ def make_vault(seal: Encryptor | None, settings: Settings, clock: Callable[[], i
     )
 
 
-def make_poster(
+def make_transport(
     settings: Settings, clock: Callable[[], int]
 ) -> AbstractAsyncContextManager[WebhookTransport]:
     """What sends every request, by one set of limits; ``clock`` gives ns."""
@@ -48,14 +50,14 @@ def make_poster(
         per_second=settings.delivery_per_second,
     )
     networks = parse_networks(settings.delivery_allowed_networks)
-    return open_poster(networks, limits, ca_file=settings.delivery_ca_file, clock=clock)
+    return open_transport(networks, limits, ca_file=settings.delivery_ca_file, clock=clock)
 
 
 def make_senders(
     store: Store,
     deployments: DeploymentService,
     gate: Authentication,
-    poster: WebhookTransport,
+    transport: WebhookTransport,
     settings: Settings,
 ) -> Callable[[Subscription, Endpoint], Sender]:
     """The way to deliver to each kind of target."""
@@ -69,10 +71,10 @@ def make_senders(
         except DeploymentNotFound:
             return None
 
-    webhook = WebhookSender(poster, _RENDERED, _events_url(settings))
-    slack = SlackWebhookSender(poster, _TYPE_NAMES)
+    webhook = WebhookSender(transport, _RENDERED, _events_url(settings))
+    slack = SlackWebhookSender(transport, _TYPE_NAMES)
     bot = SlackBotSender(
-        poster, settings.slack_api_url, deployment, store.deliveries.message, _TYPE_NAMES
+        transport, settings.slack_api_url, deployment, store.deliveries.message, _TYPE_NAMES
     )
 
     def choose(subscription: Subscription, target: Endpoint) -> Sender:

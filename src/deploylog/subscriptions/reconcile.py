@@ -48,7 +48,7 @@ class DesiredSubscription(msgspec.Struct, frozen=True, kw_only=True):
     #: What it is called in the set; ``None`` for one that has no name yet.
     name: str | None
     kind: Kind
-    aim: EndpointPatch
+    endpoint: EndpointPatch
 
 
 class GroupMember(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,16 +69,16 @@ class SubscriptionGroups:
         log: EventLog,
         vault: SecretStore,
         *,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
         clock: Callable[[], int],
     ) -> None:
-        """``changed`` is told that there is something else to deliver; ``clock`` gives ns since
+        """``on_change`` is called when there is something else to deliver; ``clock`` gives ns since
         1970.
         """
         self._subscriptions = subscriptions
         self._log = log
         self._vault = vault
-        self._tell = changed
+        self._notify = on_change
         self._clock = clock
         self._putting = asyncio.Lock()
 
@@ -90,7 +90,7 @@ class SubscriptionGroups:
         whole = _may(principal, "write", collection)
         return [self._member(each, whole=whole) for each in await self._held(collection)]
 
-    async def put(
+    async def replace(
         self,
         principal: Principal,
         collection: SubscriptionGroup,
@@ -113,11 +113,13 @@ class SubscriptionGroups:
                     if not tries_left:
                         raise
                 else:
-                    self._tell()
+                    self._notify()
                     return
 
     def _aimed(self, one: DesiredSubscription) -> GroupMember:
-        return GroupMember(name=one.name, kind=one.kind, target=self._vault.aim(one.kind, one.aim))
+        return GroupMember(
+            name=one.name, kind=one.kind, target=self._vault.patched(one.kind, one.endpoint)
+        )
 
     async def _put(
         self, principal: Principal, collection: SubscriptionGroup, wanted: Sequence[GroupMember]
@@ -144,7 +146,7 @@ class SubscriptionGroups:
         return next((each for each in left.values() if self._is_same(each, one)), None)
 
     def _is_same(self, found: Subscription, one: GroupMember) -> bool:
-        return found.kind == one.kind and self._vault.target(found) == one.target
+        return found.kind == one.kind and self._vault.endpoint(found) == one.target
 
     def _kept(self, principal: Principal, found: Subscription, one: GroupMember) -> Subscription:
         """``found`` as it is, if it is the same, or else the principal's."""
@@ -196,7 +198,7 @@ class SubscriptionGroups:
         ]
 
     def _member(self, subscription: Subscription, *, whole: bool) -> GroupMember:
-        target = self._vault.target(subscription)
+        target = self._vault.endpoint(subscription)
         if not whole:
             target = msgspec.structs.replace(target, url=redact_url(target.url))
         return GroupMember(name=subscription.name, kind=subscription.kind, target=target)

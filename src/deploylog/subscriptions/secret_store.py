@@ -51,16 +51,16 @@ class SecretStore:
         self._parse_secret = parse_secret
         self._clock = clock
 
-    def aim(self, kind: Kind, aim: EndpointPatch, *, before: bytes | None = None) -> Endpoint:
+    def patched(self, kind: Kind, patch: EndpointPatch, *, before: bytes | None = None) -> Endpoint:
         """The target that ``before`` becomes; raises InvalidSubscription, naming the field."""
         old = self._target(before) if before is not None else Endpoint()
-        return apply_patch(kind, old, aim, check_url=self._check_url)
+        return apply_patch(kind, old, patch, check_url=self._check_url)
 
     def seal(self, target: Endpoint) -> bytes:
         """The target as it is kept."""
         return self._required().seal(msgspec.json.encode(target).decode())
 
-    def target(self, subscription: Subscription) -> Endpoint:
+    def endpoint(self, subscription: Subscription) -> Endpoint:
         """Where it delivers to."""
         return self._target(subscription.target)
 
@@ -134,7 +134,7 @@ def _require_opened(subscription: Subscription, vault: SecretStore) -> None:
     named = f"subscription {subscription.id}"
     otherwise = f"if that key is lost: deploylog subscriptions delete {subscription.id} --store …"
     try:
-        vault.target(subscription)
+        vault.endpoint(subscription)
         vault.secrets(subscription)
     except NoEncryptionKey as error:
         raise OperatorError(

@@ -86,23 +86,23 @@ class SubscriptionService:
         vault: SecretStore,
         *,
         formats: Mapping[Format, Filter],
-        owner: Callable[[Owner], Awaitable[Principal | None]],
-        test: Callable[[Subscription], Awaitable[Attempt]],
-        changed: Callable[[], None],
+        find_owner: Callable[[Owner], Awaitable[Principal | None]],
+        send_test: Callable[[Subscription], Awaitable[Attempt]],
+        on_change: Callable[[], None],
         clock: Callable[[], int],
     ) -> None:
-        """``formats`` says which types a format has, where it has not all; ``owner`` who an owner
-        is now, ``None`` when nobody any more; ``test`` delivers an event that is none; ``changed``
-        is told that there is something else to deliver; ``clock`` gives ns since 1970.
+        """``formats`` limits the event types of a format. ``find_owner`` returns the owner's
+        current principal, or ``None`` once its credential is invalid. ``send_test`` delivers a test
+        event. ``on_change`` is called after every change. ``clock`` returns ns since 1970.
         """
         self._subscriptions = subscriptions
         self._deliveries = deliveries
         self._log = log
         self._vault = vault
         self._formats = formats
-        self._owner = owner
-        self._test = test
-        self._tell = changed
+        self._find_owner = find_owner
+        self._send_test = send_test
+        self._notify = on_change
         self._clock = clock
         # Otherwise two requests at once would both be the last that is allowed.
         self._adding = asyncio.Lock()
@@ -120,7 +120,7 @@ class SubscriptionService:
         owner = owner_of(principal)
         filter = self._filter(principal, new.filter, new.format)
         check_subscription_name(new.name)
-        target = self._vault.aim(new.kind, new.aim)
+        target = self._vault.patched(new.kind, new.endpoint)
         secrets, told = self._vault.begin(new.kind, new.secret)
         subscription = Subscription(
             id=str(uuid4()),
@@ -141,7 +141,7 @@ class SubscriptionService:
         async with self._adding:
             require_room(await self._subscriptions.list(), owner, more=1)
             await self._subscriptions.add(subscription)
-        self._tell()
+        self._notify()
         return subscription, told
 
     async def change(
@@ -204,11 +204,11 @@ class SubscriptionService:
         """Forget it, and all that is kept of its deliveries."""
         found = await self.get(principal, id)
         await self._subscriptions.delete(found.id)
-        self._tell()
+        self._notify()
 
     async def test(self, principal: Principal, id: str) -> Attempt:
         """Deliver an event that is none, at once, and say what came of it."""
-        return await self._test(await self.get(principal, id))
+        return await self._send_test(await self.get(principal, id))
 
     async def redeliver(self, principal: Principal, id: str, event_id: str) -> None:
         """Send one event, at once, whether it was sent before or not.
@@ -224,13 +224,13 @@ class SubscriptionService:
         if event.position > found.checkpoint:
             raise Conflict("the subscription has not come to this event yet")
         await self._deliveries.redeliver(found.id, event.position)
-        self._tell()
+        self._notify()
 
     async def redeliver_dead_lettered(self, principal: Principal, id: str, since: int) -> int:
         """Send those again that were given up and first tried since then (ns); how many."""
         found = await self.get(principal, id)
         number = await self._deliveries.redeliver_dead_lettered(found.id, since)
-        self._tell()
+        self._notify()
         return number
 
     async def attempts(
@@ -317,8 +317,8 @@ class SubscriptionService:
         if (asked, format) != (now.filter, now.format):
             filter = self._filter(principal, asked, format)
             now = msgspec.structs.replace(now, filter=filter, format=format)
-        if change.aim != EndpointPatch():
-            target = self._vault.aim(now.kind, change.aim, before=now.target)
+        if change.endpoint != EndpointPatch():
+            target = self._vault.patched(now.kind, change.endpoint, before=now.target)
             now = retargeted(now, self._vault.seal(target), shown=redact(now.kind, target))
         return msgspec.structs.replace(
             now, name=change.name or now.name, order=change.order or now.order
@@ -370,7 +370,7 @@ class SubscriptionService:
             raise EventNotFound
         if not _owns(principal, found):
             # Its receiver is the owner's, who may be in fewer groups.
-            owner = await self._owner(found.owner)
+            owner = await self._find_owner(found.owner)
             if owner is None or not owner.visibility.shows(event):
                 raise EventNotFound
         return event
@@ -400,7 +400,7 @@ class SubscriptionService:
                 if not tries_left:
                     raise
             else:
-                self._tell()
+                self._notify()
                 return kept
         raise AssertionError
 

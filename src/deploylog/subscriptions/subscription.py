@@ -150,7 +150,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...]
     checkpoint: int
     #: Positions that are pending no more, and what is pending now.
-    settled: tuple[int, ...] = ()
+    delivered_positions: tuple[int, ...] = ()
     pending: tuple[Pending, ...] = ()
     messages: tuple[Message, ...] = ()
     #: The state that the subscription is in from now on, and why.
@@ -175,7 +175,7 @@ class NewSubscription(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: Kind
-    aim: EndpointPatch
+    endpoint: EndpointPatch
     format: Format = "cloudevents"
     filter: Filter
     #: ``None``: what is usual for the target.
@@ -190,7 +190,7 @@ class SubscriptionPatch(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be different; ``None`` stays as it is."""
 
     name: str | None = None
-    aim: EndpointPatch = EndpointPatch()
+    endpoint: EndpointPatch = EndpointPatch()
     format: Format | None = None
     scopes: tuple[Scope, ...] | None = None
     conditions: tuple[AnyOf, ...] | None = None

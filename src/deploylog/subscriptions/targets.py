@@ -21,10 +21,10 @@ _SLACK_ONLY = ("token", "channel", "username", "icon")
 
 
 def apply_patch(
-    kind: Kind, before: Endpoint, aim: EndpointPatch, *, check_url: CheckUrl
+    kind: Kind, before: Endpoint, patch: EndpointPatch, *, check_url: CheckUrl
 ) -> Endpoint:
     """The target that ``before`` becomes; raises InvalidSubscription, naming the field."""
-    said = {name: text for name, text in msgspec.structs.asdict(aim).items() if text is not None}
+    said = {name: text for name, text in msgspec.structs.asdict(patch).items() if text is not None}
     if said.get("url") and said.get("token"):
         raise InvalidSubscription("give either url, or token and channel", field="token")
     if said.get("url"):

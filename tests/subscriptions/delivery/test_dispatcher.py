@@ -49,7 +49,7 @@ class Seen:
     def delivering(self, subscription: str, *, lag: int, dead_lettered: int) -> None:
         self.lags[subscription] = lag
 
-    def delivered_no_more(self, subscription: str) -> None:
+    def delivery_stopped(self, subscription: str) -> None:
         self.gone.append(subscription)
 
 
@@ -64,7 +64,7 @@ class World:
         self.seen = Seen()
         self.clock = JumpingClock()
 
-    def target(self, subscription: Subscription) -> Endpoint:
+    def endpoint(self, subscription: Subscription) -> Endpoint:
         if subscription.target == b"sealed":
             raise NoEncryptionKey
         if subscription.target == b"foreign":
@@ -86,12 +86,12 @@ class World:
     def dispatcher(self) -> Dispatcher:
         parts = DispatcherParts(
             sender=self.choose,
-            target=self.target,
+            endpoint=self.endpoint,
             secrets=self.secrets,
-            owner=self.owner,
+            find_owner=self.owner,
             observer=self.seen,
-            timing=self.clock.timing,
-            clock=now,
+            clock=self.clock.timing,
+            lease_clock=now,
         )
         return Dispatcher(
             self.store.subscriptions, self.store.deliveries, self.store.log, self.hub, parts
@@ -100,7 +100,7 @@ class World:
     @asynccontextmanager
     async def delivering(self) -> AsyncIterator[Dispatcher]:
         dispatcher = self.dispatcher()
-        async with dispatcher.working():
+        async with dispatcher.running():
             yield dispatcher
 
     async def subscribe(self, **fields: object) -> Subscription:
@@ -137,7 +137,7 @@ async def test_one_that_is_added_is_delivered_at_once(world: World, store: Store
     await store.log.append(new_events(1))
     async with world.delivering() as dispatcher:
         await world.subscribe()
-        dispatcher.changed()
+        dispatcher.refresh()
 
         await until(lambda: len(world.sender.sent) == 1)
 
@@ -163,7 +163,7 @@ async def test_a_change_sends_nothing_a_second_time(world: World, store: Store):
             await until(lambda least=10 * number: len(world.sender.sent) > least)
             found = await store.subscriptions.get(sub.id)
             await store.subscriptions.change(msgspec.structs.replace(found, name=f"n{number}"))
-            dispatcher.changed()
+            dispatcher.refresh()
 
         await until(lambda: events[-1].position in world.sender.positions)
 
@@ -329,7 +329,7 @@ async def test_an_error_of_the_program_ends_no_other_delivery(
     await store.log.append(new_events(1))
 
     async with world.delivering() as dispatcher:
-        await until(lambda: not dispatcher._changed.is_set())
+        await until(lambda: not dispatcher._refreshed.is_set())
         broken[0] = False
 
         await until(lambda: len(world.sender.sent) == 1)

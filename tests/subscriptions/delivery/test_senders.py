@@ -21,7 +21,7 @@ from deploylog.subscriptions.delivery.sender import Context
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.delivery.slack.bot import SlackBotSender
 from deploylog.subscriptions.delivery.slack.webhook import SlackWebhookSender
-from deploylog.subscriptions.delivery.transport import Limits, WebhookTransport, open_poster
+from deploylog.subscriptions.delivery.transport import Limits, WebhookTransport, open_transport
 from deploylog.subscriptions.delivery.webhook import WebhookSender
 from deploylog.subscriptions.subscription import Endpoint, Message, Owner, Subscription
 from support.clocks import Clock, WallClock
@@ -50,7 +50,7 @@ def context(**fields: Any) -> Context:
 
 @pytest.fixture
 async def poster() -> AsyncIterator[WebhookTransport]:
-    async with open_poster(parse_networks("127.0.0.0/8"), Limits()) as poster:
+    async with open_transport(parse_networks("127.0.0.0/8"), Limits()) as poster:
         yield poster
 
 
@@ -134,7 +134,7 @@ async def test_a_request_that_had_to_wait_is_signed_when_it_is_sent():
     secret, clock = make_secret(), WallClock(int(time.time()) - 3600)
     async with (
         receiving(hang) as receiver,
-        open_poster(parse_networks("127.0.0.0/8"), Limits(concurrency=1)) as poster,
+        open_transport(parse_networks("127.0.0.0/8"), Limits(concurrency=1)) as poster,
     ):
         sender = webhook_sender(poster, clock=clock)
         send = partial(

@@ -17,7 +17,7 @@ from deploylog.subscriptions.delivery.transport import (
     Limits,
     WebhookTransport,
     make_tls,
-    open_poster,
+    open_transport,
     parse_retry_after,
 )
 from support.receivers import (
@@ -55,7 +55,7 @@ async def posting(networks: str = "127.0.0.0/8", **how: Any) -> AsyncIterator[We
     """A poster that may call this machine."""
     options = {name: how.pop(name) for name in ("ca_file", "lookup") if name in how}
     limits = Limits(**how)
-    async with open_poster(
+    async with open_transport(
         parse_networks(networks), limits, clock=lambda: NOW, **options
     ) as poster:
         yield poster

@@ -77,7 +77,7 @@ def _wanted(entry: object, key: str | None) -> DesiredSubscription:
     id = texts.get("id", "")
     if key and id and key != id:
         raise InvalidInput(f"'{key[:_SHOWN]}' has another id", field="id")
-    return DesiredSubscription(name=key or id or None, kind=kind, aim=_aim(kind, texts))
+    return DesiredSubscription(name=key or id or None, kind=kind, endpoint=_endpoint(kind, texts))
 
 
 def _texts(entry: object) -> Iterator[tuple[str, str]]:
@@ -97,7 +97,7 @@ def _texts(entry: object) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _aim(kind: Kind, texts: dict[str, str]) -> EndpointPatch:
+def _endpoint(kind: Kind, texts: dict[str, str]) -> EndpointPatch:
     """Where to; what is for Slack only means nothing to a webhook."""
     url = texts.get("url", "")
     if not url:

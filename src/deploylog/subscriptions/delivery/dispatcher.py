@@ -57,7 +57,7 @@ class Observer(Protocol):
         """So many positions lie before the head, and so many events were given up."""
         ...
 
-    def delivered_no_more(self, subscription: str) -> None:
+    def delivery_stopped(self, subscription: str) -> None:
         """Others deliver it, or nobody does."""
         ...
 
@@ -68,14 +68,14 @@ class DispatcherParts(msgspec.Struct, frozen=True, kw_only=True):
     #: The way to deliver to a target.
     sender: Callable[[Subscription, Endpoint], Sender]
     #: Open what is sealed; they raise DeploylogError when they cannot.
-    target: Callable[[Subscription], Endpoint]
+    endpoint: Callable[[Subscription], Endpoint]
     secrets: Callable[[Subscription], tuple[bytes, ...]]
     #: Who owns a subscription; ``None`` when that principal is good no more. Raises Unavailable.
-    owner: Callable[[Owner], Awaitable[Principal | None]]
+    find_owner: Callable[[Owner], Awaitable[Principal | None]]
     observer: Observer
-    timing: Clock = Clock()
+    clock: Clock = Clock()
     #: ns since 1970, for the lease: never a clock that tests turn.
-    clock: Callable[[], int] = time.time_ns
+    lease_clock: Callable[[], int] = time.time_ns
 
 
 class Dispatcher:
@@ -89,7 +89,7 @@ class Dispatcher:
         hub: Hub,
         parts: DispatcherParts,
     ) -> None:
-        """Deliver what ``subscriptions`` holds while ``working``."""
+        """Deliver what ``subscriptions`` holds while ``running``."""
         self._subscriptions = subscriptions
         self._deliveries = deliveries
         self._hub = hub
@@ -100,35 +100,35 @@ class Dispatcher:
         #: Those that cannot be opened here, which the operator was told.
         self._left: set[str] = set()
         self._until = 0
-        self._changed = asyncio.Event()
+        self._refreshed = asyncio.Event()
         self._ledger = DeliveryRecorder(
             deliveries,
             log,
             holder=self._holder,
             lost=self._lose,
             told=self._observe,
-            clock=parts.clock,
+            clock=parts.lease_clock,
         )
 
-    def changed(self) -> None:
+    def refresh(self) -> None:
         """Look at once: a subscription was added, or changed."""
-        self._changed.set()
+        self._refreshed.set()
 
     async def test(self, subscription: Subscription) -> Attempt:
         """Send a made-up event, whoever delivers the real ones; raises Conflict when it cannot be
         sent at all.
         """
-        owner = await self._parts.owner(subscription.owner)
+        owner = await self._parts.find_owner(subscription.owner)
         if owner is None:
             raise Conflict(_owner_is_gone(subscription))
         try:
             errand = self._errand(subscription, owner)
         except (OperatorError, NoEncryptionKey) as error:
             raise Conflict(error.message) from error
-        return await send_test_event(errand, clock=self._parts.timing.now)
+        return await send_test_event(errand, clock=self._parts.clock.now)
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Deliver while in the block."""
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(self._ledger.write())
@@ -160,7 +160,7 @@ class Dispatcher:
     async def _look(self) -> None:
         while True:
             # Before the round: what changes during it asks for another.
-            self._changed.clear()
+            self._refreshed.clear()
             try:
                 await self._round()
             except Exception:
@@ -171,7 +171,7 @@ class Dispatcher:
     async def _wait(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._changed.wait()
+                await self._refreshed.wait()
         except TimeoutError:
             return
 
@@ -189,7 +189,7 @@ class Dispatcher:
 
     def _stale(self, wanted: Mapping[str, Subscription]) -> list[str]:
         """Couriers that have ended, or were sent out with what is not so any more."""
-        now = self._parts.timing.now()
+        now = self._parts.clock.now()
         return [
             id
             for id, courier in self._couriers.items()
@@ -203,17 +203,17 @@ class Dispatcher:
         """The subscriptions that this process holds from now on."""
         if not await self._subscriptions.list():
             return []
-        now = self._parts.clock()
+        now = self._parts.lease_clock()
         until = now + LEASE_SECONDS * SECOND
         held = await self._deliveries.claim(self._holder, now=now, until=until)
         self._until = until
         return held
 
     def _may_send(self) -> bool:
-        return self._parts.clock() < self._until - MARGIN_SECONDS * SECOND
+        return self._parts.lease_clock() < self._until - MARGIN_SECONDS * SECOND
 
     async def _send_out(self, subscription: Subscription) -> None:
-        owner = await self._parts.owner(subscription.owner)
+        owner = await self._parts.find_owner(subscription.owner)
         if owner is None:
             self._disable(subscription, _owner_is_gone(subscription))
             return
@@ -232,13 +232,13 @@ class Dispatcher:
             deliveries=self._deliveries,
             ledger=self._ledger,
             may_send=self._may_send,
-            timing=self._parts.timing,
+            timing=self._parts.clock,
         )
         self._couriers[subscription.id] = courier
         self._running[subscription.id] = asyncio.create_task(self._run(courier))
 
     def _errand(self, subscription: Subscription, owner: Principal) -> DeliveryJob:
-        target = self._parts.target(subscription)
+        target = self._parts.endpoint(subscription)
         return DeliveryJob(
             subscription=subscription,
             target=target,
@@ -262,16 +262,16 @@ class Dispatcher:
             await asyncio.wait([self._running[id] for id in ids])
         for id in ids:
             del self._couriers[id], self._running[id]
-            self._parts.observer.delivered_no_more(id)
+            self._parts.observer.delivery_stopped(id)
 
     def _lose(self, id: str) -> None:
         """Another process delivers it now."""
         if id in self._couriers:
             self._couriers[id].stop()
-            self.changed()
+            self.refresh()
 
     def _disable(self, subscription: Subscription, why: str) -> None:
-        now = self._parts.timing.now()
+        now = self._parts.clock.now()
         self._ledger.tell(notice(subscription, "disabled", why=why, time=now, key=str(now)))
         self._ledger.report(
             Delivery(
@@ -296,10 +296,10 @@ class Dispatcher:
 
     async def _look_at_owners(self) -> None:
         for courier in list(self._couriers.values()):
-            owner = await self._parts.owner(courier.subscription.owner)
+            owner = await self._parts.find_owner(courier.subscription.owner)
             if owner is None and not courier.is_stopping:
                 courier.disable(_owner_is_gone(courier.subscription))
-                self.changed()
+                self.refresh()
 
     # What is seen of it
 

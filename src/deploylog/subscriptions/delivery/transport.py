@@ -64,7 +64,7 @@ class _HostLimiter:
 
 class WebhookTransport:
     """Posts to receivers. Follows no redirect, keeps no cookie, heeds no proxy of the
-    environment. Made by ``open_poster``.
+    environment. Made by ``open_transport``.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
 
 
 @asynccontextmanager
-async def open_poster(
+async def open_transport(
     networks: Networks,
     limits: Limits,
     *,

@@ -383,7 +383,7 @@ class DeliveryWorker:
                 subscription=self.subscription.id,
                 attempts=tried.attempts(result, due) if tried is not None else (),
                 checkpoint=self.checkpoint,
-                settled=tuple(settled),
+                delivered_positions=tuple(settled),
                 pending=(*pending, *self._lanes.drain_held()),
                 messages=tried.verdict.messages if tried is not None else (),
                 state=state,

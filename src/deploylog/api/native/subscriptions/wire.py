@@ -197,7 +197,7 @@ def parse_new(body: bytes) -> NewSubscription:
     return NewSubscription(
         name=asked.name,
         kind=asked.kind,
-        aim=_aim(asked),
+        endpoint=_endpoint(asked),
         format=asked.format,
         filter=Filter(all_of=_conditions(asked.filter), scopes=_scopes(asked.scopes)),
         order=asked.order,
@@ -211,7 +211,7 @@ def parse_change(body: bytes) -> SubscriptionPatch:
     asked = _decoded(body, ChangeBody)
     return SubscriptionPatch(
         name=asked.name,
-        aim=_aim(asked),
+        endpoint=_endpoint(asked),
         format=asked.format,
         scopes=_scopes(asked.scopes) if asked.scopes is not None else None,
         conditions=_conditions(asked.filter) if asked.filter is not None else None,
@@ -260,7 +260,7 @@ def _wrong(message: str) -> InvalidSubscription:
     return InvalidSubscription(f"{field}: {what}" if field else what, field=field or None)
 
 
-def _aim(asked: NewBody | ChangeBody) -> EndpointPatch:
+def _endpoint(asked: NewBody | ChangeBody) -> EndpointPatch:
     return EndpointPatch(
         url=asked.url,
         token=asked.token,
