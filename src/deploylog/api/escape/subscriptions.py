@@ -115,7 +115,7 @@ def _rendered(member: GroupMember) -> EscapeSubscription:
     return EscapeSubscription(
         id=member.name or "",
         type=member.kind,
-        url=member.target.url,
-        slack_icon=member.target.icon,
-        slack_username=member.target.username,
+        url=member.endpoint.url,
+        slack_icon=member.endpoint.icon,
+        slack_username=member.endpoint.username,
     )

@@ -11,7 +11,8 @@ from deploylog.errors import InvalidFilter, InvalidInput, InvalidSubscription
 from deploylog.events.filters import AnyOf, Filter, any_of
 from deploylog.events.scope import Scope, parse_scope
 from deploylog.events.times import MILLISECOND, SECOND, parse_time_or_ago, render_time
-from deploylog.subscriptions.service import DeadLetter, Standing
+from deploylog.subscriptions.history import DeadLetter
+from deploylog.subscriptions.service import Standing
 from deploylog.subscriptions.store import RecordedAttempt
 from deploylog.subscriptions.subscription import (
     Attempt,
