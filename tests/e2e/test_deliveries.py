@@ -15,11 +15,11 @@ import pytest
 from deploylog.auth.encryption import make_encryption_key
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.signing import make_secret
-from support.couriers import JumpingClock
 from support.paths import TESTS
 from support.receivers import certified
 from support.servers import Local, Running, running
 from support.waiting import PATIENCE, until
+from support.workers import JumpingClock
 
 #: One word a request; then the receiver is well.
 MOODS = [
@@ -144,7 +144,7 @@ async def hooked(
     async with receiver(tmp_path / "receiver") as hook:
         service = running(
             store,
-            timing=clock.timing,
+            clock=clock.clock,
             secret_key_file=str(seal),
             delivery_allowed_networks="127.0.0.0/8",
             delivery_ca_file=str(hook.folder / "good.crt"),

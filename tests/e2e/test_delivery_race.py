@@ -22,12 +22,8 @@ SUBSCRIPTIONS = 10
 REQUESTS = 40
 EVENTS_EACH = 10
 
-#: Seconds; a holder that is killed is followed after the lease.
-CONSTANTS = {
-    "deploylog.subscriptions.delivery.dispatcher.LEASE_SECONDS": 3,
-    "deploylog.subscriptions.delivery.dispatcher.MARGIN_SECONDS": 1,
-    "deploylog.subscriptions.delivery.dispatcher.LOOK_SECONDS": 0.2,
-}
+#: A killed process is replaced once its lease has ended.
+PACING = {"lease_seconds": 3, "margin_seconds": 1, "poll_seconds": 0.2}
 
 
 class World(msgspec.Struct):
@@ -79,7 +75,7 @@ async def world(store_url: str, tmp_path: Path) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(receiving())
         services = [
-            await stack.enter_async_context(spawned(store_url, constants=CONSTANTS, **options))
+            await stack.enter_async_context(spawned(store_url, pacing=PACING, **options))
             for _ in range(2)
         ]
         ids = [

@@ -88,7 +88,7 @@ async def test_deliveries_end_soon_after_the_owners_key(world: World):
         await world.record("after")
         await caught_up(world.service, kept, headers=world.operators)
         told = await world.told()
-        # Ends its couriers: nothing is under way any more.
+        # Stops its workers, so that no request is in flight.
         await world.service.end()
 
     assert took < SOON + BUSY
@@ -98,7 +98,7 @@ async def test_deliveries_end_soon_after_the_owners_key(world: World):
     assert notice["type"] == "subscription.disabled"
     assert notice["subject"] == "ops"
     assert notice["data"]["subscription"] == hers
-    assert notice["data"]["reason"] == "its owner, ann, may not read any more"
+    assert notice["data"]["reason"] == 'owner "ann" no longer has read access'
     assert "project/acme" in notice["scopes"]
 
 

@@ -34,7 +34,12 @@ from deploylog.server.metrics import CONTENT_TYPE, Metrics
 from deploylog.server.settings import Settings, names_of, paths_of
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.clock import Clock, Wait, wait_for
-from deploylog.subscriptions.delivery.dispatcher import Dispatcher, DispatcherParts
+from deploylog.subscriptions.delivery.dispatcher import (
+    DEFAULT_PACING,
+    Dispatcher,
+    DispatcherParts,
+    Pacing,
+)
 from deploylog.subscriptions.reconcile import SubscriptionGroups
 from deploylog.subscriptions.secret_store import SecretStore, check_decryptable
 from deploylog.subscriptions.service import SubscriptionService
@@ -62,9 +67,11 @@ async def create_app(
     clock: Callable[[], int] = time.time_ns,
     wait: Wait = wait_for,
     fetch: Fetch = fetch_from_sns,
+    pacing: Pacing = DEFAULT_PACING,
 ) -> AsyncIterator[Application]:
     """The application over ``store``, alive while in the block; ``clock`` gives ns, ``wait`` is how
-    deliveries wait for time to pass by it, and ``fetch`` gets what SNS publishes.
+    deliveries wait for time to pass by it, ``fetch`` gets what SNS publishes, and ``pacing`` is how
+    often deliveries poll.
     """
     hub = Hub(store.log, memory=settings.max_stream_memory_mib * 1024 * 1024)
     followers = OpenStreams(most=settings.max_streams_per_principal)
@@ -102,6 +109,7 @@ async def create_app(
                 secrets=secret_store.secrets,
                 find_owner=lambda owner: gate.find(owner.kind, owner.id),
                 observer=metrics,
+                pacing=pacing,
                 clock=Clock(now=clock, wait=wait),
             ),
         )

@@ -1,4 +1,4 @@
-"""How subscriptions are delivered: ways out, targets, owners. A part of the composition root."""
+"""The part of the composition root for deliveries: senders, endpoints and owners."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -26,12 +26,12 @@ from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
 
 
 def make_secret_store(
-    seal: Encryptor | None, settings: Settings, clock: Callable[[], int]
+    encryptor: Encryptor | None, settings: Settings, clock: Callable[[], int]
 ) -> SecretStore:
-    """What keeps the secrets of subscriptions; ``clock`` gives ns."""
+    """The secrets of subscriptions; ``clock`` returns ns."""
     networks = parse_networks(settings.delivery_allowed_networks)
     return SecretStore(
-        seal,
+        encryptor,
         check_url=lambda text: check_url(text, networks),
         make_secret=make_secret,
         parse_secret=parse_secret,
@@ -42,7 +42,7 @@ def make_secret_store(
 def make_transport(
     settings: Settings, clock: Callable[[], int]
 ) -> AbstractAsyncContextManager[WebhookTransport]:
-    """What sends every request, by one set of limits; ``clock`` gives ns."""
+    """The transport of all deliveries, which share its limits; ``clock`` returns ns."""
     limits = Limits(
         total=settings.delivery_seconds,
         connect=min(settings.delivery_seconds, Limits().connect),
@@ -56,14 +56,14 @@ def make_transport(
 def make_senders(
     store: Store,
     deployments: DeploymentService,
-    gate: Authentication,
+    authentication: Authentication,
     transport: WebhookTransport,
     settings: Settings,
 ) -> Callable[[Subscription, Endpoint], Sender]:
-    """The way to deliver to each kind of target."""
+    """A function that chooses the sender for an endpoint."""
 
-    async def deployment(subscription: Subscription, path: Scope) -> Deployment | None:
-        owner = await gate.find(subscription.owner.kind, subscription.owner.id)
+    async def find_deployment(subscription: Subscription, path: Scope) -> Deployment | None:
+        owner = await authentication.find(subscription.owner.kind, subscription.owner.id)
         if owner is None:
             return None
         try:
@@ -71,33 +71,33 @@ def make_senders(
         except DeploymentNotFound:
             return None
 
-    webhook = WebhookSender(transport, _RENDERED, _events_url(settings))
+    webhook = WebhookSender(transport, _RENDER, _events_url(settings))
     slack = SlackWebhookSender(transport, _TYPE_NAMES)
     bot = SlackBotSender(
-        transport, settings.slack_api_url, deployment, store.deliveries.message, _TYPE_NAMES
+        transport, settings.slack_api_url, find_deployment, store.deliveries.message, _TYPE_NAMES
     )
 
-    def choose(subscription: Subscription, target: Endpoint) -> Sender:
+    def choose(subscription: Subscription, endpoint: Endpoint) -> Sender:
         if subscription.kind == "webhook":
             return webhook
-        return bot if target.token else slack
+        return bot if endpoint.token else slack
 
     return choose
 
 
-#: What a webhook is sent of an event: its media type, and the body.
-_RENDERED: dict[Format, Render] = {
+#: Renders the body of a webhook, by format.
+_RENDER: dict[Format, Render] = {
     "cloudevents": lambda event: ("application/cloudevents+json", render_one(event)),
     "escape": lambda event: ("application/json", render_delivery(event)),
 }
 
 
-#: What Slack's messages call the types of events.
+#: The names of event types in Slack messages, by format.
 _TYPE_NAMES: TypeNames = {"escape": name_type}
 
 
 def _events_url(settings: Settings) -> Callable[[Subscription, Event], str]:
-    """Where a receiver reads what it missed."""
+    """Returns the URL where a receiver reads what it missed."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = (settings.public_url or f"http://{host}:{settings.port}").rstrip("/")
     return lambda subscription, event: f"{base}{events_path(subscription.filter, event)}"
