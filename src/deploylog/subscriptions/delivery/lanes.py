@@ -12,10 +12,10 @@ from heapq import heappop, heappush
 import msgspec
 
 from deploylog.deployments.catalog import deployment_ref
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event, size_of
 from deploylog.events.scope import ROOT, Scope, deployment_scope
 from deploylog.subscriptions.delivery import retry
-from deploylog.subscriptions.delivery.recent import RecentDict
 from deploylog.subscriptions.subscription import REDELIVERED, Order, Pending
 
 #: Events that wait in memory, and events that are stored as pending, at which the queue is full.
@@ -105,7 +105,7 @@ class DeliveryQueue:
         self._stored = 0
         self._bytes = 0
         self._read_to = checkpoint
-        self._previous = RecentDict[str, EventRef](_MAX_REMEMBERED_LANES)
+        self._previous = BoundedMap[str, EventRef](_MAX_REMEMBERED_LANES)
         self._held: list[Pending] = []
 
     @property
@@ -134,7 +134,7 @@ class DeliveryQueue:
         name = self.name_of(event)
         lane = self._lane(name)
         item = QueuedEvent(event=event, previous=self._previous.get(name), gap=gap)
-        self._previous[name] = EventRef(event.position, event.id)
+        self._previous.put(name, EventRef(event.position, event.id))
         self._bytes += size_of(event)
         self._added.append(event.position)
         self._open.add(event.position)

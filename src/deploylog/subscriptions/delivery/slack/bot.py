@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from deploylog.deployments.catalog import Deployment, deployment_ref
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event
 from deploylog.events.scope import Scope, deployment_scope
 from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response
-from deploylog.subscriptions.delivery.recent import RecentDict
 from deploylog.subscriptions.delivery.sender import (
     JSON_HEADERS,
     Context,
@@ -59,9 +59,9 @@ class SlackBotSender:
         self._find_message = find_message
         self._type_names = type_names or {}
         #: Messages posted lately: the store may not have them yet.
-        self._messages = RecentDict[tuple[str, Scope], Message](_MAX_REMEMBERED)
+        self._messages = BoundedMap[tuple[str, Scope], Message](_MAX_REMEMBERED)
         #: Events posted in requests that failed afterwards, which must not be posted again.
-        self._posted = RecentDict[tuple[str, str], None](_MAX_REMEMBERED)
+        self._posted = BoundedMap[tuple[str, str], None](_MAX_REMEMBERED)
 
     def batch_size(self, waiting: int) -> int:
         """As in ``Sender``: one message shows the deployment after any number of events."""
@@ -83,7 +83,7 @@ class SlackBotSender:
         except _CallFailed as error:
             return calls.outcome(error.outcome)
         for event in events:
-            self._posted.pop((subscription.id, event.id), None)
+            self._posted.drop((subscription.id, event.id))
         return calls.outcome(SlackOutcome(result="delivered"))
 
     async def _post_group(
@@ -127,7 +127,7 @@ class SlackBotSender:
         posted = await calls.post(payload)
         message = Message(deployment=scope, channel=posted.channel, ts=posted.ts)
         calls.messages.append(message)
-        self._messages[subscription.id, scope] = message
+        self._messages.put((subscription.id, scope), message)
         return message
 
     async def _latest_message(self, subscription: Subscription, scope: Scope) -> Message | None:
@@ -143,7 +143,7 @@ class SlackBotSender:
 
     def _remember(self, subscription: Subscription, events: Sequence[Event]) -> None:
         for event in events:
-            self._posted[subscription.id, event.id] = None
+            self._posted.put((subscription.id, event.id), None)
 
 
 class _CallFailed(Exception):
