@@ -1,4 +1,4 @@
-"""The history of deliveries: attempts and dead letters, as far as a principal may see them."""
+"""The history of deliveries: the attempts and dead letters that a principal may see."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress

@@ -10,7 +10,7 @@ from deploylog.subscriptions.subscription import Owner, Subscription
 #: Subscriptions that one owner may have.
 MAX_SUBSCRIPTIONS = 100
 
-#: Kinds of principals whose credential expires, or that are nobody in particular.
+#: Kinds of principals whose credential expires, or is shared.
 _NOT_OWNERS = ("token", "secret", "unauthenticated")
 
 

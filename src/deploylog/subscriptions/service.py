@@ -1,4 +1,4 @@
-"""The service for subscriptions: create, change, test and redeliver, as far as one may."""
+"""The service for subscriptions: create, change, test and redeliver, with permissions."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping

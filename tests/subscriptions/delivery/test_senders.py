@@ -230,7 +230,7 @@ def test_a_digest_has_eleven_to_five_hundred_events(transport: WebhookTransport)
 async def test_the_error_code_of_a_slack_webhook_decides(
     transport: WebhookTransport, slack: FakeSlack, code: str | int, result: str
 ):
-    slack.says = [code]
+    slack.errors = [code]
 
     outcome = await incoming(transport, slack, event())
 
@@ -332,7 +332,7 @@ async def test_the_message_is_edited_before_it_is_stored(bot: Bot, slack: FakeSl
 
 async def test_a_message_in_a_former_channel_is_reposted(bot: Bot, slack: FakeSlack):
     await bot.send(inside(1, "deployment.started"))
-    slack.says.append("channel_not_found")
+    slack.errors.append("channel_not_found")
 
     outcome = await bot.send(inside(2, "resource.create.completed"))
 
@@ -413,7 +413,7 @@ async def test_a_deleted_message_is_reposted(bot: Bot, slack: FakeSlack):
 
 
 async def test_a_failure_is_posted_without_its_thread(bot: Bot, slack: FakeSlack):
-    slack.says = ["", "thread_not_found"]
+    slack.errors = ["", "thread_not_found"]
 
     outcome = await bot.send(failure(1))
 
@@ -424,7 +424,7 @@ async def test_a_failure_is_posted_without_its_thread(bot: Bot, slack: FakeSlack
 async def test_events_posted_before_a_failure_are_not_reposted(bot: Bot, slack: FakeSlack):
     del bot.deployments[OTHER]
     events = (event(1), failure(2), failure(3, scope=OTHER))
-    slack.says = ["", "", "", "ratelimited"]
+    slack.errors = ["", "", "", "ratelimited"]
     first = await bot.send(*events)
 
     second = await bot.send(*events)
@@ -449,10 +449,10 @@ async def test_a_delivered_event_can_be_redelivered(bot: Bot, slack: FakeSlack):
     [
         (lambda bot: setattr(bot, "token", "xoxb-old"), "disable"),
         (lambda bot: setattr(bot, "channel", "C0"), "disable"),
-        (lambda bot: bot.slack.says.append("is_archived"), "disable"),
-        (lambda bot: bot.slack.says.append("msg_too_long"), "dead_letter"),
-        (lambda bot: bot.slack.says.append("message_not_found"), "retry"),
-        (lambda bot: bot.slack.says.append(500), "retry"),
+        (lambda bot: bot.slack.errors.append("is_archived"), "disable"),
+        (lambda bot: bot.slack.errors.append("msg_too_long"), "dead_letter"),
+        (lambda bot: bot.slack.errors.append("message_not_found"), "retry"),
+        (lambda bot: bot.slack.errors.append(500), "retry"),
     ],
 )
 async def test_the_error_code_of_slack_decides(

@@ -23,7 +23,7 @@ TypeNames = Mapping[Format, NameType]
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request says beside its events."""
+    """What a request has beside its events."""
 
     #: ns since 1970.
     now: int
