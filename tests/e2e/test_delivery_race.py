@@ -13,7 +13,14 @@ import pytest
 
 from support.receivers import Receiver, receiving
 from support.servers import EVENTS, Spawned, line, spawned
-from support.subscribers import LOOPBACK, caught_up, headers_of, sealing_key, standing, subscribe
+from support.subscribers import (
+    LOOPBACK,
+    caught_up,
+    encryption_key_file,
+    headers_of,
+    standing,
+    subscribe,
+)
 from support.waiting import until
 
 SUBSCRIPTIONS = 10
@@ -71,7 +78,10 @@ class Processes(msgspec.Struct):
 
 @pytest.fixture
 async def processes(store_url: str, tmp_path: Path) -> AsyncIterator[Processes]:
-    options = {"secret_key_file": sealing_key(tmp_path), "delivery_allowed_networks": LOOPBACK}
+    options = {
+        "secret_key_file": encryption_key_file(tmp_path),
+        "delivery_allowed_networks": LOOPBACK,
+    }
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(receiving())
         services = [

@@ -20,7 +20,7 @@ from support.subscribers import (
     add_key,
     caught_up,
     document,
-    sealing_key,
+    encryption_key_file,
     standing,
     subscribe,
 )
@@ -65,7 +65,10 @@ class World(msgspec.Struct):
 async def world(store: Store, store_url: str, tmp_path: Path) -> AsyncIterator[World]:
     ann, anns = await add_key(store, "read:project/acme", name="ann")
     _, operators = await add_key(store, "admin:/", name="operator")
-    options = {"secret_key_file": sealing_key(tmp_path), "delivery_allowed_networks": LOOPBACK}
+    options = {
+        "secret_key_file": encryption_key_file(tmp_path),
+        "delivery_allowed_networks": LOOPBACK,
+    }
     async with spawned(store_url, **options) as service:
         yield World(service, store, ann.id, anns, operators)
 

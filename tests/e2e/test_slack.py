@@ -12,7 +12,7 @@ import pytest
 from cli.test_cli import APPLY, FAILING, Cli
 from support.fake_slack import CHANNEL, TOKEN, FakeSlack, fake_slack
 from support.servers import DEPLOYMENTS, Running, line, spawned
-from support.subscribers import LOOPBACK, caught_up, sealing_key, standing, subscribe
+from support.subscribers import LOOPBACK, caught_up, encryption_key_file, standing, subscribe
 from support.waiting import PATIENCE, until
 
 BOT: dict[str, object] = {
@@ -32,7 +32,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 @pytest.fixture
 def options(tmp_path: Path, slack: FakeSlack) -> dict[str, object]:
     return {
-        "secret_key_file": sealing_key(tmp_path),
+        "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
         "slack_api_url": slack.api_url,
     }

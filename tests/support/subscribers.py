@@ -21,7 +21,7 @@ LOOPBACK = "127.0.0.1/32"
 Headers = dict[str, str]
 
 
-def sealing_key(directory: Path) -> str:
+def encryption_key_file(directory: Path) -> str:
     """A file with a new encryption key."""
     file = directory / "encryption.key"
     file.write_text(make_encryption_key())
