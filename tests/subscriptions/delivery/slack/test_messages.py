@@ -115,12 +115,12 @@ def test_slack_accepts_the_digest_of_any_events(events: list[Event]):
 def test_slack_accepts_the_message_of_any_deployment(
     name: str, other: str | None, message: str | None, status: Any
 ):
-    begun = deployment(
+    current = deployment(
         stack=name, project=name, actor=other, environment=other, tool=other, operation=other,
         message=message, status=status,
     )  # fmt: skip
 
-    assert_harmless(deployment_payload(begun, now=begun.started + SECOND))
+    assert_harmless(deployment_payload(current, now=current.started + SECOND))
 
 
 @given(NASTY, st.text(max_size=200), st.text(max_size=200))
@@ -262,9 +262,9 @@ def test_a_digest_lists_some_failures_and_counts_the_rest():
     ],
 )
 def test_a_deployment_has_its_current_state(fields: dict[str, Any], icon: str, state: str):
-    begun = deployment(counts=Counts(added=3, failed=1), **fields)
+    current = deployment(counts=Counts(added=3, failed=1), **fields)
 
-    payload = deployment_payload(begun, now=begun.started + 62 * SECOND)
+    payload = deployment_payload(current, now=current.started + 62 * SECOND)
 
     text = visible_text(payload)
     assert f"{icon} *Deployment of* `web` to `production`: {state}" in text
@@ -274,9 +274,9 @@ def test_a_deployment_has_its_current_state(fields: dict[str, Any], icon: str, s
 
 
 def test_unknown_fields_of_a_deployment_are_omitted():
-    begun = deployment(environment=None, actor=None, tool=None, operation=None)
+    current = deployment(environment=None, actor=None, tool=None, operation=None)
 
-    text = visible_text(deployment_payload(begun, now=begun.started))
+    text = visible_text(deployment_payload(current, now=current.started))
 
     assert "to `" not in text
     assert "by" not in text
