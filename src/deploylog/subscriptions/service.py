@@ -25,7 +25,14 @@ from deploylog.subscriptions.filters import checked_filter, patched_filter
 from deploylog.subscriptions.history import DeadLetter, DeliveryHistory
 from deploylog.subscriptions.ownership import can_see, check_capacity, check_owner, owner_of, owns
 from deploylog.subscriptions.secret_store import SecretStore
-from deploylog.subscriptions.store import Backlog, Deliveries, RecordedAttempt, Subscriptions
+from deploylog.subscriptions.store import (
+    Backlog,
+    DeadLetters,
+    Deliveries,
+    OneEvent,
+    RecordedAttempt,
+    Subscriptions,
+)
 from deploylog.subscriptions.subscription import (
     Attempt,
     EndpointPatch,
@@ -173,8 +180,9 @@ class SubscriptionService:
 
     async def standing(self, subscription: Subscription) -> Standing:
         """The progress of a subscription that the principal sees."""
-        backlog = await self._deliveries.backlog(subscription.id)
+        backlogs = await self._deliveries.backlogs(subscription.id)
         lag = max(await self._log.head() - subscription.checkpoint, 0)
+        backlog = backlogs.get(subscription.id, Backlog())
         return Standing(subscription=subscription, lag=lag, backlog=backlog)
 
     async def pause(self, principal: Principal, id: str) -> Subscription:
@@ -211,13 +219,13 @@ class SubscriptionService:
             raise InvalidSubscription(message, field="event")
         if event.position > found.checkpoint:
             raise Conflict("the subscription has not reached this event yet")
-        await self._deliveries.redeliver(found.id, event.position)
+        await self._deliveries.redeliver(found.id, OneEvent(event.position))
         self._notify()
 
     async def redeliver_dead_lettered(self, principal: Principal, id: str, since: int) -> int:
         """Deliver again the dead letters first attempted at ``since`` (ns) or later; how many."""
         found = await self.get(principal, id)
-        number = await self._deliveries.redeliver_dead_lettered(found.id, since)
+        number = await self._deliveries.redeliver(found.id, DeadLetters(since))
         self._notify()
         return number
 

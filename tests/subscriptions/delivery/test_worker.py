@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
-import apsw
 import pytest
 
 from deploylog.events.access import Visibility
@@ -17,7 +15,9 @@ from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.outcome import Outcome, Response
 from deploylog.subscriptions.delivery.sender import Context
+from deploylog.subscriptions.store import OneEvent
 from deploylog.subscriptions.subscription import REDELIVERED, Owner
+from support.backends import Damage
 from support.factories import new_event, new_events, subscription
 from support.waiting import until
 from support.workers import (
@@ -388,7 +388,7 @@ async def test_a_redelivered_event_is_sent_beside_the_rest(harness: WorkerHarnes
     sub = await harness.claim(subscription())
     events = await store.log.append(new_events(2))
     await harness.deliver(sub, Scripted(always(OK)), until_sent=2)
-    await store.deliveries.redeliver(sub.id, events[0].position)
+    await store.deliveries.redeliver(sub.id, OneEvent(events[0].position))
     again = Scripted(always(OK))
     assert (await store.deliveries.pending(sub.id))[0].lane == REDELIVERED
 
@@ -531,13 +531,11 @@ async def test_a_gap_is_reported_after_a_restart(harness: WorkerHarness, store: 
 
 
 async def test_a_damaged_event_is_skipped_and_recorded_as_a_gap(
-    harness: WorkerHarness, store: Store, tmp_path: Path
+    harness: WorkerHarness, store: Store, damage: Damage
 ):
     sub = await harness.claim(subscription(filter=RESOURCES))
     events = await store.log.append(new_events(4))
-    connection = apsw.Connection(str(tmp_path / "log.db"))
-    connection.execute("UPDATE events SET message = CAST(x'ff' AS TEXT) WHERE position IN (2, 3)")
-    connection.close()
+    damage(2, 3)
     sender = Scripted(always(OK))
 
     await harness.deliver(sub, sender, until_sent=2)
@@ -550,14 +548,12 @@ async def test_a_damaged_event_is_skipped_and_recorded_as_a_gap(
 
 
 async def test_a_damaged_pending_event_is_dead_lettered(
-    harness: WorkerHarness, store: Store, tmp_path: Path
+    harness: WorkerHarness, store: Store, damage: Damage
 ):
     sub = await harness.claim(subscription(filter=RESOURCES))
     [event] = await store.log.append(new_events(1))
     await harness.deliver(sub, Scripted(always(REFUSED)), until_sent=1)
-    connection = apsw.Connection(str(tmp_path / "log.db"))
-    connection.execute("UPDATE events SET message = 'another' WHERE position = 1")
-    connection.close()
+    damage(1, reason="checksum")
     [next_event] = await store.log.append(new_events(1))
     sender = Scripted(always(OK))
 

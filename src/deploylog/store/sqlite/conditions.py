@@ -1,6 +1,6 @@
 """Filters and visibility as SQL: the second evaluator of ``Filter`` and ``Visibility``.
 
-Every condition speaks of an event ``e``. Values are always parameters, written ``?``.
+Every condition is on an event ``e``. Values are always parameters, written ``?``.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ Value = str | int
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of ``table`` that meet ``sql``, which an index keeps in the order of ``position``."""
+    """Rows of ``table`` that meet ``sql``; an index has them in the order of ``position``."""
 
     table: str
     sql: str
@@ -31,13 +31,13 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...] = ()
 
 
-#: More values of a field than this are not worth merging: the condition is then only checked.
+#: How many values of a field are merged; with more, the condition is only checked.
 MAX_VALUES = 32
 
-#: Nor are more scopes or groups than this, and SQLite merges 500 at the most.
+#: Likewise for scopes and groups. SQLite merges up to 500.
 MAX_SOURCES = 64
 
-#: Named, because the planner would rather walk through the whole table by position.
+#: Named, because the planner prefers to walk through the whole table by position.
 _INDEXES: dict[Field, str] = {
     "type": "events_type",
     "source": "events_source",
@@ -48,7 +48,7 @@ _INDEXES: dict[Field, str] = {
 
 
 def filter_conditions(filter: Filter) -> list[Condition]:
-    """The conditions of a filter, all of which must hold."""
+    """The conditions of a filter. An event must meet all of them."""
     conditions = [_any_of(condition) for condition in filter.all_of]
     if filter.since is not None:
         conditions.append(Condition(sql="e.time >= ?", values=(filter.since,)))
@@ -63,9 +63,9 @@ def has_index(field: Field) -> bool:
 
 
 def next_value(field: Field) -> str:
-    """Select the least value of the field that is not less than ``?1``.
+    """Select the lowest value of the field that is not below ``?1``.
 
-    One step in the index, however many events have the value, or come after it.
+    One step in the index, however many events have this value or a higher one.
     """
     return (
         f"SELECT {field} FROM events INDEXED BY {_INDEXES[field]} WHERE {field} >= ?1"
@@ -99,7 +99,7 @@ def _field_sources(condition: AnyOf) -> tuple[Source, ...]:
 
 
 def scopes_condition(numbers: tuple[int, ...]) -> Condition:
-    """The event lies below one of the scopes that have these numbers."""
+    """The event is below one of the scopes with these numbers."""
     return Condition(
         sql="EXISTS (SELECT 1 FROM postings AS p"
         f" WHERE p.scope_id IN ({_marks(len(numbers))}) AND p.position = e.position)",
@@ -111,7 +111,7 @@ def scopes_condition(numbers: tuple[int, ...]) -> Condition:
 
 
 def groups_condition(groups: frozenset[str]) -> Condition:
-    """The event is for everybody, or for one of these groups."""
+    """The event is public, or visible to one of these groups."""
     asked = tuple(sorted(groups | {EVERYBODY}))
     every = Source(table="events INDEXED BY events_public", sql='"groups" IS NULL', values=())
     return Condition(

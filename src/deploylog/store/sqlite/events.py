@@ -10,7 +10,8 @@ import apsw
 from deploylog.errors import EventDamaged, EventNotFound
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
-from deploylog.store.sqlite.append import SPAN_BITS, Append, event_of, prepare_event
+from deploylog.store.admission import Append, event_of
+from deploylog.store.sqlite.append import SPAN_BITS, prepare_event
 from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
 from deploylog.store.sqlite.head_watch import HeadNotifier
@@ -20,18 +21,18 @@ from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.rows import WHOLE, Unreadable
 from deploylog.store.sqlite.writer import Writer
 
-#: Seconds between looks for what other processes have committed.
+#: Seconds between polls for commits of other processes.
 POLL_SECONDS = 0.05
 
-#: Events forgotten in one transaction, so that appends do not wait long.
+#: Events pruned in one transaction, so that appends do not wait long.
 PRUNED_AT_ONCE = 2_000
 
 
 #: Events that get a checksum in one transaction.
 CHECKED_AT_ONCE = 500
 
-#: Damaged events that are told apart; of more, none is logged.
-MOST_MET = 10_000
+#: How many damaged events are logged, once each.
+MAX_REPORTED = 10_000
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,17 +46,19 @@ class SqliteLog:
         readers: Readers,
         *,
         epoch: int,
-        moved: HeadNotifier,
+        notifier: HeadNotifier,
         damaged: Callable[[str], None],
     ) -> None:
-        """``moved`` is told of each commit of this process, ``damaged`` of each damaged event."""
+        """``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
+        damaged event.
+        """
         self.epoch = epoch
         self._writer = writer
         self._readers = readers
-        self._moved = moved
+        self._notifier = notifier
         self._damaged = damaged
-        #: Positions of damaged events that were met.
-        self._met: set[int] = set()
+        #: Positions of the damaged events that were reported.
+        self._reported: set[int] = set()
 
     async def append(
         self, events: Sequence[NewEvent], *, request: IdempotencyKey | None = None
@@ -70,7 +73,7 @@ class SqliteLog:
             lambda connection: read_events(connection, query, self.epoch), caller=query.caller
         )
         for each in page.damaged:
-            self._meet(each.position, each.reason)
+            self._report_damage(each.position, each.reason)
         return page
 
     async def get(self, position: int) -> Event:
@@ -79,19 +82,19 @@ class SqliteLog:
                 lambda connection: read_row(connection, position, self.epoch)
             )
         except Unreadable as error:
-            self._meet(position, error.reason)
+            self._report_damage(position, error.reason)
             raise EventDamaged from error
         if event is None:
             raise EventNotFound
         return event
 
-    def _meet(self, position: int, reason: str) -> None:
-        """Say once that an event is damaged, however often it is read."""
-        if position in self._met or len(self._met) >= MOST_MET:
+    def _report_damage(self, position: int, reason: str) -> None:
+        """Report a damaged event once, however often it is read."""
+        if position in self._reported or len(self._reported) >= MAX_REPORTED:
             return
-        self._met.add(position)
+        self._reported.add(position)
         self._damaged(reason)
-        _LOGGER.error("the event at position %d is damaged (%s); it is left out", position, reason)
+        _LOGGER.error("the event at position %d is damaged (%s); skipping it", position, reason)
 
     async def add_checksums(self) -> bool:
         return await self._writer.call(_add_checksums)
@@ -102,29 +105,26 @@ class SqliteLog:
     async def floor(self) -> int:
         return int(await self._value("SELECT floor FROM log"))
 
-    async def token_key(self) -> bytes:
-        return bytes(await self._value("SELECT value FROM token_key"))
-
     async def position_before(self, recorded: int) -> int:
         return await self._readers.run(lambda connection: _position_before(connection, recorded))
 
     async def prune(self, recorded_before: int) -> int:
         end = await self.position_before(recorded_before)
-        forgotten = 0
+        pruned = 0
         while (floor := await self.floor()) < end:
-            forgotten += await self._writer.call(
-                lambda connection, low=floor: _forget(connection, low, end)  # type: ignore[misc]
+            pruned += await self._writer.call(
+                lambda connection, low=floor: _prune(connection, low, end)  # type: ignore[misc]
             )
-        return forgotten
+        return pruned
 
-    async def changes(self) -> AsyncIterator[int]:
-        with self._moved.watch() as committed:
+    async def heads(self) -> AsyncIterator[int]:
+        with self._notifier.watch() as committed:
             head = await self.head()
             yield head
             while True:
-                # What this process commits is told; another's commits are only seen by looking.
-                told = await committed.wait(POLL_SECONDS)
-                newest = committed.head if told else await self.head()
+                # Commits of this process notify; those of others must be polled for.
+                is_own = await committed.wait(POLL_SECONDS)
+                newest = committed.head if is_own else await self.head()
                 if newest > head:
                     head = newest
                     yield head
@@ -134,7 +134,7 @@ class SqliteLog:
 
 
 def _position_before(connection: apsw.Connection, recorded: int) -> int:
-    """Halve the log until it is found: times never fall as positions rise."""
+    """A binary search: times never fall as positions rise."""
     [(low, high)] = all_rows(connection, "SELECT floor, head FROM log")
     while low < high:
         middle = (low + high + 1) // 2
@@ -153,7 +153,7 @@ ORDER BY position DESC LIMIT 1
 
 
 def _add_checksums(connection: apsw.Connection) -> bool:
-    """Begin with the newest: those are read most."""
+    """Start with the newest events, which are read most often."""
     [(unchecked, floor)] = all_rows(connection, "SELECT unchecked, floor FROM log")
     size, low = 0, floor
     for position, bytes_ in all_rows(connection, _UNCHECKED, (unchecked, floor)):
@@ -172,7 +172,7 @@ ORDER BY e.position DESC LIMIT {CHECKED_AT_ONCE}
 
 
 def _add_checksum(connection: apsw.Connection, position: int) -> None:
-    # A damaged event gets none: that it can be read again would prove nothing.
+    # A damaged event gets no checksum: it would prove nothing.
     with suppress(*BAD_ROW):
         read_row(connection, position, 0)
         row = one_row(
@@ -199,8 +199,8 @@ SELECT scopes.scope_id, path.position FROM path JOIN scopes ON scopes.path = pat
 """
 
 
-def _forget(connection: apsw.Connection, low: int, end: int) -> int:
-    """Delete the next events up to ``end``, with all that leads to them."""
+def _prune(connection: apsw.Connection, low: int, end: int) -> int:
+    """Delete the next events up to ``end``, with their postings and requests; return how many."""
     high = min(low + PRUNED_AT_ONCE, end)
     rows = connection.execute(_POSTED, (low, high)).fetchall()
     connection.executemany("DELETE FROM postings WHERE scope_id = ? AND position = ?", rows)
@@ -208,6 +208,6 @@ def _forget(connection: apsw.Connection, low: int, end: int) -> int:
     connection.execute("DELETE FROM requests WHERE newest <= ?", (high,))
     connection.execute("DELETE FROM spans WHERE block < ?", (high >> SPAN_BITS,))
     connection.execute("DELETE FROM events WHERE position > ? AND position <= ?", (low, high))
-    forgotten = connection.changes()
+    pruned = connection.changes()
     connection.execute("UPDATE log SET floor = ?", (high,))
-    return forgotten
+    return pruned

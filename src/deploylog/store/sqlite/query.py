@@ -1,9 +1,9 @@
-"""How a query is answered: from the sparsest list of positions, checking the rest.
+"""Queries: walk the sparsest list of positions, and check the other conditions.
 
 Every condition that has an index gives lists of positions, in order: the postings of a scope,
 the events of a type, of an actor, of a group. The query walks down the list with the fewest
-events nearby, and checks the other conditions on each event it meets. So a selective condition
-in a huge scope does not scan the scope, nor a small scope the events of a common type.
+events nearby, and checks the other conditions on each event there. So a selective condition in a
+huge scope does not scan the scope, nor a small scope the events of a common type.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,14 +27,14 @@ from deploylog.store.sqlite.conditions import (
 from deploylog.store.sqlite.connection import SqlValue, one_row, one_value
 from deploylog.store.sqlite.pages import SIZE, Filling, Match
 
-#: How many entries ahead a list is probed to learn how sparse it is.
+#: How many entries ahead to probe a list to learn how sparse it is.
 _PROBE = 256
 
-#: Positions looked at in one step: little at first, for the page that is full at once.
-_LARGEST_STEP = 20_000
+#: Positions checked in one step, which starts small for a page that is full soon.
+_MAX_STEP = 20_000
 
-#: Values that prefixes stand for, above which the prefixes are compared.
-_MOST_SPELLED_OUT = 500
+#: Values that prefixes expand to; with more, events are compared with the prefixes.
+_MAX_EXPANDED = 500
 
 _EVERY_EVENT = (Source(table="events", sql="1", values=()),)
 
@@ -64,8 +64,8 @@ def read_events(connection: apsw.Connection, query: Query, epoch: int) -> Page:
 
 
 def _conditions(connection: apsw.Connection, query: Query) -> list[Condition] | None:
-    """What must hold; ``None`` when nothing can."""
-    filter = _spelled_out(connection, query.filter)
+    """The conditions on events; ``None`` when no event can meet them."""
+    filter = _with_prefixes_expanded(connection, query.filter)
     if not all(condition.values or condition.prefixes for condition in filter.all_of):
         return None
     conditions = filter_conditions(filter)
@@ -79,10 +79,10 @@ def _conditions(connection: apsw.Connection, query: Query) -> list[Condition] | 
     return conditions
 
 
-def _spelled_out(connection: apsw.Connection, filter: Filter) -> Filter:
-    """``filter`` with the values that are in the log instead of prefixes, where they are few.
+def _with_prefixes_expanded(connection: apsw.Connection, filter: Filter) -> Filter:
+    """``filter`` with prefixes replaced by the values in the log, where they are few.
 
-    To compare each event with hundreds of prefixes takes seconds; to look them up, no time.
+    Comparing each event with hundreds of prefixes takes seconds; looking values up is fast.
     """
     conditions = tuple(_with_values(connection, condition) for condition in filter.all_of)
     return msgspec.structs.replace(filter, all_of=conditions)
@@ -96,24 +96,24 @@ def _with_values(connection: apsw.Connection, condition: AnyOf) -> AnyOf:
         for prefix in condition.prefixes:
             for value in _values_below(connection, condition.field, prefix):
                 values[value] = None
-                if len(values) > _MOST_SPELLED_OUT:
+                if len(values) > _MAX_EXPANDED:
                     return condition
     except UnicodeDecodeError:
-        # A damaged event; it is named when it is read.
+        # A damaged event; it is reported when it is read.
         return condition
     return AnyOf(field=condition.field, values=tuple(values))
 
 
 def _values_below(connection: apsw.Connection, field: Field, prefix: str) -> Iterator[str]:
     """The values in the log that start with ``prefix``, in order."""
-    sql, least = next_value(field), prefix
-    while (row := one_row(connection, sql, (least,))) and str(row[0]).startswith(prefix):
+    sql, low = next_value(field), prefix
+    while (row := one_row(connection, sql, (low,))) and str(row[0]).startswith(prefix):
         yield row[0]
-        least = f"{row[0]}\0"
+        low = f"{row[0]}\0"
 
 
 def _scopes(query: Query) -> Iterator[tuple[Scope, ...]]:
-    """Scopes of which the event must lie below one, time and again."""
+    """Sets of scopes: the event must be below a scope of each set."""
     asked = query.filter.scopes
     if query.scope:
         yield (query.scope,)
@@ -136,7 +136,7 @@ def _numbers(connection: apsw.Connection, scopes: Sequence[Scope]) -> tuple[int,
 
 
 def _ranges(connection: apsw.Connection, query: Query) -> list[Range]:
-    """Where the query's events can be, oldest first."""
+    """Where the events of the query can be, oldest first."""
     head = one_value(connection, "SELECT head FROM log")
     low = query.after if query.after is not None else 0
     high = min(query.before, head + 1) if query.before is not None else head + 1
@@ -149,7 +149,7 @@ def _ranges(connection: apsw.Connection, query: Query) -> list[Range]:
 
 
 def _spans_in(connection: apsw.Connection, filter: Filter, whole: Range) -> list[Range]:
-    """The parts of ``whole`` whose events may have happened in the filter's time."""
+    """The blocks of ``whole`` with events that may be in the time of the filter."""
     rows = connection.execute(
         _SPANS,
         (
@@ -165,7 +165,7 @@ def _spans_in(connection: apsw.Connection, filter: Filter, whole: Range) -> list
         if ranges and ranges[-1].high == low + 1:
             low = ranges.pop().low
         ranges.append(Range(low, high))
-    return [Range(max(part.low, whole.low), min(part.high, whole.high)) for part in ranges]
+    return [Range(max(each.low, whole.low), min(each.high, whole.high)) for each in ranges]
 
 
 _SPANS = """
@@ -176,7 +176,7 @@ ORDER BY block
 
 
 class _Walk:
-    """One way through a range of positions, newest or oldest first."""
+    """A walk through a range of positions, newest or oldest first."""
 
     def __init__(
         self,
@@ -204,14 +204,14 @@ class _Walk:
             wanted = filling.wanted
             matches = self._matches(positions, wanted)
             filling.add(matches)
-            # Damaged events do not count, so a page may not be full with what was asked for.
+            # Damaged events do not count, so the page may have room after all wanted matches.
             is_cut = len(matches) == wanted
             if len(positions) < step and not is_cut:
                 break
             last = matches[-1][0] if is_cut else positions[-1]
             low, high = self._span.low, self._span.high
             self._span = Range(low, last) if self._newest else Range(last, high)
-            step = min(step * 4, _LARGEST_STEP)
+            step = min(step * 4, _MAX_STEP)
 
     def _sparsest(self, conditions: Sequence[Condition]) -> Condition | None:
         driving = [condition for condition in conditions if condition.sources]
@@ -220,7 +220,7 @@ class _Walk:
         return min(driving, key=lambda condition: sum(map(self._density, condition.sources)))
 
     def _density(self, source: Source) -> float:
-        """Entries per position, from where the walk begins."""
+        """Entries per position, from where the walk starts."""
         start, end = (
             (self._span.high, self._span.low) if self._newest else (self._span.low, self._span.high)
         )
@@ -242,7 +242,7 @@ class _Walk:
 
     def _matches(self, positions: Sequence[int], limit: int) -> list[Match]:
         """The first events at these positions that meet the other conditions."""
-        # The events come in the order of the array: CROSS JOIN keeps it the outer loop.
+        # The events are in the order of the array: CROSS JOIN makes it the outer loop.
         sql = (
             f"SELECT json_group_array(json_array(position, size)) FROM"
             f" (SELECT e.position, {SIZE} AS size FROM json_each(?) AS position"

@@ -21,7 +21,7 @@ from deploylog.subscriptions.delivery.recorder import MAX_UNWRITTEN, DeliveryRec
 from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.delivery.status_events import status_event
 from deploylog.subscriptions.delivery.worker import DeliveryJob, DeliveryWorker
-from deploylog.subscriptions.store import Deliveries, Subscriptions
+from deploylog.subscriptions.store import Backlog, Deliveries, Subscriptions
 from deploylog.subscriptions.subscription import (
     Attempt,
     Delivery,
@@ -325,10 +325,11 @@ class Dispatcher:
     async def _measure(self) -> None:
         if not self._workers:
             return
-        dead_lettered = await self._deliveries.dead_letter_counts()
+        backlogs = await self._deliveries.backlogs()
         for id, worker in self._workers.items():
             lag = max(self._hub.head - worker.checkpoint, 0)
-            self._parts.observer.delivering(id, lag=lag, dead_lettered=dead_lettered.get(id, 0))
+            dead_lettered = backlogs.get(id, Backlog()).dead_lettered
+            self._parts.observer.delivering(id, lag=lag, dead_lettered=dead_lettered)
 
 
 def _enabled(held: Iterable[Subscription]) -> dict[str, Subscription]:

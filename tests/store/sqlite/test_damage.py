@@ -19,6 +19,8 @@ from deploylog.events.store import Query, following
 from deploylog.store.contract import Store
 from deploylog.store.sqlite import SqliteStore, open_sqlite
 from support.factories import Commits, new_event, new_events
+from support.servers import running
+from support.waiting import until
 
 EVERYTHING_THERE_IS = StreamFilter(scope=ROOT, filter=EVERYTHING, visibility=ALL)
 
@@ -35,11 +37,6 @@ DAMAGES = {
     "data that is not JSON": ("data = '{\"a\":'", "checksum"),
     "a checksum of another event": ("checksum = checksum + 1", "checksum"),
 }
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "log.db"
 
 
 @pytest.fixture
@@ -100,7 +97,7 @@ async def test_damaged_events_do_not_count_for_the_limit(store: Store, file: Pat
     assert first + second == [e for e in events if e.position not in (3, 4, 7)]
 
 
-async def test_a_page_names_so_many_damaged_events_and_goes_on(
+async def test_a_page_lists_a_limited_number_of_damaged_events_and_continues(
     store: Store, file: Path, monkeypatch
 ):
     monkeypatch.setattr("deploylog.store.sqlite.pages.MAX_DAMAGED", 5)
@@ -116,7 +113,7 @@ async def test_a_page_names_so_many_damaged_events_and_goes_on(
     assert later.damaged
 
 
-async def test_a_filter_and_who_may_see_hold_for_damaged_events(store: Store, file: Path):
+async def test_filter_and_visibility_apply_to_damaged_events(store: Store, file: Path):
     await store.log.append(
         [
             new_event("deployment.log", scopes=("project/acme",)),
@@ -156,8 +153,8 @@ async def test_a_damaged_event_is_logged_and_counted_once(
             await store.log.read(Query())
 
     assert [record.getMessage() for record in caplog.records] == [
-        "the event at position 5 is damaged (checksum); it is left out",
-        "the event at position 4 is damaged (checksum); it is left out",
+        "the event at position 5 is damaged (checksum); skipping it",
+        "the event at position 4 is damaged (checksum); skipping it",
     ]
     assert observer.damages == ["checksum", "checksum"]
 
@@ -189,7 +186,7 @@ async def read_to(reader: Reader, position: int) -> list[object]:
 IN_PLACE = [1, 2, 3, (3, 5, "damaged"), 6, 7, (7, 8, "damaged"), 9]
 
 
-async def test_a_reader_is_told_of_a_damaged_event_in_its_place(store: Store, file: Path):
+async def test_a_reader_gets_a_damaged_event_in_its_place(store: Store, file: Path):
     hub = Hub(store.log)
     await filled(store)
     damage(file, "message = CAST(x'ff' AS TEXT)", "position IN (4, 5, 8)")
@@ -201,7 +198,7 @@ async def test_a_reader_is_told_of_a_damaged_event_in_its_place(store: Store, fi
     assert seen == IN_PLACE
 
 
-async def test_a_live_reader_is_told_of_a_damaged_event_in_its_place(store: Store, file: Path):
+async def test_a_live_reader_gets_a_damaged_event_in_its_place(store: Store, file: Path):
     hub = Hub(store.log)
     with hub.reader(EVERYTHING_THERE_IS, after=0) as reader:
         await filled(store)
@@ -253,3 +250,19 @@ async def test_a_filter_by_prefix_passes_a_type_that_is_not_text(store: Store, f
 
     assert [event.position for event in page] == [1, 3]
     assert [each.position for each in page.damaged] == [2]
+
+
+async def test_the_service_gives_events_of_old_their_checksum(store: Store, file: Path):
+    await store.log.append(new_events(3))
+    connection = apsw.Connection(str(file))
+    connection.execute("UPDATE events SET checksum = NULL; UPDATE log SET unchecked = head")
+
+    async def is_done() -> bool:
+        return connection.execute("SELECT unchecked FROM log").fetchall() == [(0,)]
+
+    async with running(store):
+        await until(is_done)
+
+    left = connection.execute("SELECT 1 FROM events WHERE checksum IS NULL").fetchall()
+    connection.close()
+    assert left == []
