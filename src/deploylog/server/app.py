@@ -29,7 +29,7 @@ from deploylog.events.service import EventService
 from deploylog.events.streams import OpenStreams
 from deploylog.server.authentication import enforce_revocation, make_topics, open_authentication
 from deploylog.server.base_paths import BasePathMiddleware
-from deploylog.server.delivery import make_secret_store, make_senders, make_transport
+from deploylog.server.delivery import make_secret_store, make_senders, open_transport
 from deploylog.server.metrics import CONTENT_TYPE, Metrics
 from deploylog.server.settings import Settings, names_of, paths_of
 from deploylog.store.contract import Store
@@ -96,7 +96,7 @@ async def create_app(
             open_authentication(store, seal, settings, metrics, clock)
         )
         await check_decryptable(store.subscriptions, secret_store)
-        transport = await running.enter_async_context(make_transport(settings, clock))
+        transport = await running.enter_async_context(open_transport(settings, clock))
         senders = make_senders(store, deployments, gate, transport, settings)
         dispatcher = Dispatcher(
             store.subscriptions,

@@ -19,7 +19,11 @@ from deploylog.subscriptions.delivery.sender import Sender, TypeNames
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.delivery.slack.bot import SlackBotSender
 from deploylog.subscriptions.delivery.slack.webhook import SlackWebhookSender
-from deploylog.subscriptions.delivery.transport import Limits, WebhookTransport, open_transport
+from deploylog.subscriptions.delivery.transport import (
+    Limits,
+    WebhookTransport,
+    open_webhook_transport,
+)
 from deploylog.subscriptions.delivery.webhook import Render, WebhookSender
 from deploylog.subscriptions.secret_store import SecretStore
 from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
@@ -39,7 +43,7 @@ def make_secret_store(
     )
 
 
-def make_transport(
+def open_transport(
     settings: Settings, clock: Callable[[], int]
 ) -> AbstractAsyncContextManager[WebhookTransport]:
     """The transport of all deliveries, which share its limits; ``clock`` returns ns."""
@@ -50,7 +54,7 @@ def make_transport(
         per_second=settings.delivery_per_second,
     )
     networks = parse_networks(settings.delivery_allowed_networks)
-    return open_transport(networks, limits, ca_file=settings.delivery_ca_file, clock=clock)
+    return open_webhook_transport(networks, limits, ca_file=settings.delivery_ca_file, clock=clock)
 
 
 def make_senders(

@@ -20,7 +20,11 @@ from deploylog.subscriptions.delivery.sender import Context
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.delivery.slack.bot import SlackBotSender
 from deploylog.subscriptions.delivery.slack.webhook import SlackWebhookSender
-from deploylog.subscriptions.delivery.transport import Limits, WebhookTransport, open_transport
+from deploylog.subscriptions.delivery.transport import (
+    Limits,
+    WebhookTransport,
+    open_webhook_transport,
+)
 from deploylog.subscriptions.delivery.webhook import WebhookSender
 from deploylog.subscriptions.subscription import Endpoint, Message, Subscription
 from support.clocks import Clock, WallClock
@@ -46,7 +50,7 @@ def context(**fields: Any) -> Context:
 
 @pytest.fixture
 async def transport() -> AsyncIterator[WebhookTransport]:
-    async with open_transport(parse_networks("127.0.0.0/8"), Limits()) as transport:
+    async with open_webhook_transport(parse_networks("127.0.0.0/8"), Limits()) as transport:
         yield transport
 
 
@@ -130,7 +134,7 @@ async def test_a_request_is_signed_after_its_wait():
     secret, clock = make_secret(), WallClock(int(time.time()) - 3600)
     async with (
         receiving(hang) as receiver,
-        open_transport(parse_networks("127.0.0.0/8"), Limits(concurrency=1)) as transport,
+        open_webhook_transport(parse_networks("127.0.0.0/8"), Limits(concurrency=1)) as transport,
     ):
         sender = webhook_sender(transport, clock=clock)
         send = partial(

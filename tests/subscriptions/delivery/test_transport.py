@@ -17,7 +17,7 @@ from deploylog.subscriptions.delivery.transport import (
     Limits,
     WebhookTransport,
     make_tls,
-    open_transport,
+    open_webhook_transport,
     parse_retry_after,
 )
 from support.receivers import (
@@ -57,7 +57,7 @@ async def local_transport(
     """A transport that may call this machine."""
     how = {name: options.pop(name) for name in ("ca_file", "lookup") if name in options}
     limits = Limits(**options)
-    async with open_transport(
+    async with open_webhook_transport(
         parse_networks(networks), limits, clock=lambda: NOW, **how
     ) as transport:
         yield transport

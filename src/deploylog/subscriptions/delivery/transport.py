@@ -67,7 +67,7 @@ class _HostLimiter:
 class WebhookTransport:
     """Posts to receivers, without redirects, cookies or proxies of the environment.
 
-    ``open_transport`` opens one.
+    ``open_webhook_transport`` opens one.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
 
 
 @asynccontextmanager
-async def open_transport(
+async def open_webhook_transport(
     networks: Networks,
     limits: Limits,
     *,
