@@ -19,7 +19,7 @@ from support.receivers import receiving
 from support.servers import ONE, Answer, Local, event, running
 from support.sns import TOPIC, PlayedSns, envelope, message_text, sns_message
 from support.stacks import NAME, collected, image_build, image_scope
-from support.subscribers import LOOPBACK, SUBSCRIPTIONS, sealing_key, subscribe
+from support.subscribers import LOOPBACK, SUBSCRIPTIONS, encryption_key_file, subscribe
 
 CHANGESETS = "/log/v1/changesets"
 CHANGES = "/v1/deployments/changes"
@@ -59,7 +59,7 @@ async def service(store: Store, tmp_path: Path, sns: PlayedSns) -> AsyncIterator
     (tmp_path / "plans").mkdir()
     (tmp_path / "plans" / "plan.json").write_text(json.dumps(new_plan()))
     options: dict[str, object] = {
-        "secret_key_file": sealing_key(tmp_path),
+        "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
         "plan_folders": str(tmp_path / "plans"),
         "parallelcluster_regions": "us-east-1",

@@ -230,9 +230,11 @@ async def test_deliveries_are_listed_and_events_redelivered(
         left = await cli("deliveries", "dead-letters", id, "--json")
 
     [_, row] = table.out.splitlines()
-    assert re.search(rf"Z +{other} +dead_lettered +400 +\d+ +Slack answers 400: no_text", row)
+    assert re.search(
+        rf"Z +{other} +dead_lettered +400 +\d+ +Slack responded with 400: no_text", row
+    )
     assert [json.loads(text)["event"] for text in lines.out.splitlines()] == [event]
-    assert re.search(rf"{event} +1 +1 .*Z +Slack answers 400: no_text", dead_lettered.out)
+    assert re.search(rf"{event} +1 +1 .*Z +Slack responded with 400: no_text", dead_lettered.out)
     assert [json.loads(text)["position"] for text in later.out.splitlines()] == ["2"]
     assert (one.out, all_.out, left.out) == ("redelivering 1\n", "redelivering 1\n", "")
 

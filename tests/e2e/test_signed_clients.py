@@ -234,7 +234,7 @@ async def test_pcluster_is_told_that_its_clock_is_wrong(
     store: Store, options: dict[str, object], tmp_path: Path, pair: Pair
 ):
     late = Clock(now=lambda: now() + TOO_MUCH * SECOND)
-    async with running(store, timing=late, **options) as server:
+    async with running(store, clock=late, **options) as server:
         code, said = await pcluster(server, tmp_path, *IMAGE_EVENTS, credentials=shown(pair))
 
     assert code == 1

@@ -21,7 +21,7 @@ from support.subscribers import (
     add_key,
     caught_up,
     document,
-    sealing_key,
+    encryption_key_file,
     subscribe,
 )
 
@@ -115,7 +115,7 @@ async def world(
 ) -> AsyncIterator[World]:
     grants, groups = PRINCIPALS[request.param]
     options = {
-        "secret_key_file": sealing_key(tmp_path),
+        "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
         "slack_api_url": slack.api_url,
     }

@@ -47,7 +47,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     cleaning: Retention
     plan_files: PlanFiles
     subscribing: SubscriptionService
-    subscription_sets: SubscriptionGroups
+    subscription_groups: SubscriptionGroups
     topics: Topics
     #: ns since 1970.
     clock: Callable[[], int]

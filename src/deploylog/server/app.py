@@ -29,12 +29,17 @@ from deploylog.events.service import EventService
 from deploylog.events.streams import OpenStreams
 from deploylog.server.authentication import enforce_revocation, make_topics, open_authentication
 from deploylog.server.base_paths import BasePathMiddleware
-from deploylog.server.delivery import make_poster, make_senders, make_vault
+from deploylog.server.delivery import make_secret_store, make_senders, open_transport
 from deploylog.server.metrics import CONTENT_TYPE, Metrics
 from deploylog.server.settings import Settings, names_of, paths_of
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.clock import Clock, Wait, wait_for
-from deploylog.subscriptions.delivery.dispatcher import Dispatcher, DispatcherParts
+from deploylog.subscriptions.delivery.dispatcher import (
+    DEFAULT_PACING,
+    Dispatcher,
+    DispatcherParts,
+    Pacing,
+)
 from deploylog.subscriptions.reconcile import SubscriptionGroups
 from deploylog.subscriptions.secret_store import SecretStore, check_decryptable
 from deploylog.subscriptions.service import SubscriptionService
@@ -62,9 +67,11 @@ async def create_app(
     clock: Callable[[], int] = time.time_ns,
     wait: Wait = wait_for,
     fetch: Fetch = fetch_from_sns,
+    pacing: Pacing = DEFAULT_PACING,
 ) -> AsyncIterator[Application]:
     """The application over ``store``, alive while in the block; ``clock`` gives ns, ``wait`` is how
-    deliveries wait for time to pass by it, and ``fetch`` gets what SNS publishes.
+    deliveries wait for time to pass by it, ``fetch`` gets what SNS publishes, and ``pacing`` is how
+    often deliveries poll.
     """
     hub = Hub(store.log, memory=settings.max_stream_memory_mib * 1024 * 1024)
     open_streams = OpenStreams(max_per_principal=settings.max_streams_per_principal)
@@ -82,15 +89,15 @@ async def create_app(
     service = EventService(store.log, hub, open_streams=open_streams)
     deployments = DeploymentService(service, store.catalog, clock=clock)
     seal = read_encryptor(settings.secret_key_file)
-    vault = make_vault(seal, settings, clock)
+    secret_store = make_secret_store(seal, settings, clock)
 
     async with AsyncExitStack() as running:
         gate = await running.enter_async_context(
             open_authentication(store, seal, settings, metrics, clock)
         )
-        await check_decryptable(store.subscriptions, vault)
-        poster = await running.enter_async_context(make_poster(settings, clock))
-        senders = make_senders(store, deployments, gate, poster, settings)
+        await check_decryptable(store.subscriptions, secret_store)
+        transport = await running.enter_async_context(open_transport(settings, clock))
+        senders = make_senders(store, deployments, gate, transport, settings)
         dispatcher = Dispatcher(
             store.subscriptions,
             store.deliveries,
@@ -98,11 +105,12 @@ async def create_app(
             hub,
             DispatcherParts(
                 sender=senders,
-                target=vault.target,
-                secrets=vault.secrets,
-                owner=lambda owner: gate.find(owner.kind, owner.id),
+                endpoint=secret_store.endpoint,
+                secrets=secret_store.secrets,
+                find_owner=lambda owner: gate.find(owner.kind, owner.id),
                 observer=metrics,
-                timing=Clock(now=clock, wait=wait),
+                pacing=pacing,
+                clock=Clock(now=clock, wait=wait),
             ),
         )
         parts = _parts(
@@ -118,9 +126,13 @@ async def create_app(
                 limit=settings.max_decompressed_bytes,
                 reserved=store.owns,
             ),
-            subscribing=_subscribing(store, vault, gate, dispatcher, clock),
-            subscription_sets=SubscriptionGroups(
-                store.subscriptions, store.log, vault, changed=dispatcher.changed, clock=clock
+            subscribing=_subscribing(store, secret_store, gate, dispatcher, clock),
+            subscription_groups=SubscriptionGroups(
+                store.subscriptions,
+                store.log,
+                secret_store,
+                on_change=dispatcher.refresh,
+                clock=clock,
             ),
             clock=clock,
             token_key=await store.secret("page-token"),
@@ -130,7 +142,7 @@ async def create_app(
         await running.enter_async_context(enforce_revocation(open_streams, gate))
         await running.enter_async_context(cleaning.running())
         await running.enter_async_context(staging.running())
-        await running.enter_async_context(dispatcher.working())
+        await running.enter_async_context(dispatcher.running())
         await running.enter_async_context(
             pruning(
                 {"events": store.log.prune, "attempts": store.deliveries.delete_before},
@@ -157,7 +169,7 @@ def _parts(
     cleaning: Retention,
     plan_files: PlanFiles,
     subscribing: SubscriptionService,
-    subscription_sets: SubscriptionGroups,
+    subscription_groups: SubscriptionGroups,
     clock: Callable[[], int],
     token_key: bytes,
     topics: SnsTopics,
@@ -169,7 +181,7 @@ def _parts(
         cleaning=cleaning,
         plan_files=plan_files,
         subscribing=subscribing,
-        subscription_sets=subscription_sets,
+        subscription_groups=subscription_groups,
         topics=topics,
         clock=clock,
         sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
@@ -195,7 +207,7 @@ def _parts(
 
 def _subscribing(
     store: Store,
-    vault: SecretStore,
+    secret_store: SecretStore,
     gate: Authentication,
     dispatcher: Dispatcher,
     clock: Callable[[], int],
@@ -204,11 +216,11 @@ def _subscribing(
         store.subscriptions,
         store.deliveries,
         store.log,
-        vault,
+        secret_store,
         formats={"escape": VISIBLE},
-        owner=lambda owner: gate.find(owner.kind, owner.id),
-        test=dispatcher.test,
-        changed=dispatcher.changed,
+        find_owner=lambda owner: gate.find(owner.kind, owner.id),
+        send_test=dispatcher.test,
+        on_change=dispatcher.refresh,
         clock=clock,
     )
 

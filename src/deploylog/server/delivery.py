@@ -1,4 +1,4 @@
-"""How subscriptions are delivered: ways out, targets, owners. A part of the composition root."""
+"""The part of the composition root for deliveries: senders, endpoints and owners."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -20,17 +20,23 @@ from deploylog.subscriptions.delivery.sender import Sender, TypeNames
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.delivery.slack.bot import SlackBotSender
 from deploylog.subscriptions.delivery.slack.webhook import SlackWebhookSender
-from deploylog.subscriptions.delivery.transport import Limits, WebhookTransport, open_poster
+from deploylog.subscriptions.delivery.transport import (
+    Limits,
+    WebhookTransport,
+    open_webhook_transport,
+)
 from deploylog.subscriptions.delivery.webhook import Render, WebhookSender
 from deploylog.subscriptions.secret_store import SecretStore
 from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
 
 
-def make_vault(seal: Encryptor | None, settings: Settings, clock: Callable[[], int]) -> SecretStore:
-    """What keeps the secrets of subscriptions; ``clock`` gives ns."""
+def make_secret_store(
+    encryptor: Encryptor | None, settings: Settings, clock: Callable[[], int]
+) -> SecretStore:
+    """The secrets of subscriptions; ``clock`` returns ns."""
     networks = parse_networks(settings.delivery_allowed_networks)
     return SecretStore(
-        seal,
+        encryptor,
         check_url=lambda text: check_url(text, networks),
         make_secret=make_secret,
         parse_secret=parse_secret,
@@ -38,10 +44,10 @@ def make_vault(seal: Encryptor | None, settings: Settings, clock: Callable[[], i
     )
 
 
-def make_poster(
+def open_transport(
     settings: Settings, clock: Callable[[], int]
 ) -> AbstractAsyncContextManager[WebhookTransport]:
-    """What sends every request, by one set of limits; ``clock`` gives ns."""
+    """The transport of all deliveries, which share its limits; ``clock`` returns ns."""
     limits = Limits(
         total=settings.delivery_seconds,
         connect=min(settings.delivery_seconds, Limits().connect),
@@ -49,20 +55,20 @@ def make_poster(
         per_second=settings.delivery_per_second,
     )
     networks = parse_networks(settings.delivery_allowed_networks)
-    return open_poster(networks, limits, ca_file=settings.delivery_ca_file, clock=clock)
+    return open_webhook_transport(networks, limits, ca_file=settings.delivery_ca_file, clock=clock)
 
 
 def make_senders(
     store: Store,
     deployments: DeploymentService,
-    gate: Authentication,
-    poster: WebhookTransport,
+    authentication: Authentication,
+    transport: WebhookTransport,
     settings: Settings,
 ) -> Callable[[Subscription, Endpoint], Sender]:
-    """The way to deliver to each kind of target."""
+    """A function that chooses the sender for an endpoint."""
 
-    async def deployment(subscription: Subscription, path: Scope) -> Deployment | None:
-        owner = await gate.find(subscription.owner.kind, subscription.owner.id)
+    async def find_deployment(subscription: Subscription, path: Scope) -> Deployment | None:
+        owner = await authentication.find(subscription.owner.kind, subscription.owner.id)
         if owner is None:
             return None
         try:
@@ -70,33 +76,33 @@ def make_senders(
         except DeploymentNotFound:
             return None
 
-    webhook = WebhookSender(poster, _RENDERED, _events_url(settings))
-    slack = SlackWebhookSender(poster, _TYPE_NAMES)
+    webhook = WebhookSender(transport, _RENDER, _events_url(settings))
+    slack = SlackWebhookSender(transport, _TYPE_NAMES)
     bot = SlackBotSender(
-        poster, settings.slack_api_url, deployment, store.deliveries.message, _TYPE_NAMES
+        transport, settings.slack_api_url, find_deployment, store.deliveries.message, _TYPE_NAMES
     )
 
-    def choose(subscription: Subscription, target: Endpoint) -> Sender:
+    def choose(subscription: Subscription, endpoint: Endpoint) -> Sender:
         if subscription.kind == "webhook":
             return webhook
-        return bot if target.token else slack
+        return bot if endpoint.token else slack
 
     return choose
 
 
-#: What a webhook is sent of an event: its media type, and the body.
-_RENDERED: dict[Format, Render] = {
+#: Renders the body of a webhook, by format.
+_RENDER: dict[Format, Render] = {
     "cloudevents": lambda event: ("application/cloudevents+json", render_one(event)),
     "escape": lambda event: ("application/json", render_delivery(event)),
 }
 
 
-#: What Slack's messages call the types of events.
+#: The names of event types in Slack messages, by format.
 _TYPE_NAMES: TypeNames = {"escape": name_type}
 
 
 def _events_url(settings: Settings) -> Callable[[Subscription, Event], str]:
-    """Where a receiver reads what it missed."""
+    """Returns the URL where a receiver reads what it missed."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = (settings.public_url or f"http://{host}:{settings.port}").rstrip("/")
     return lambda subscription, event: f"{base}{events_path(subscription.filter, event)}"

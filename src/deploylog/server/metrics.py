@@ -131,7 +131,7 @@ class Metrics:
         self._delivery_lag.labels(subscription=subscription).set(lag)
         self._dead_lettered.labels(subscription=subscription).set(dead_lettered)
 
-    def delivered_no_more(self, subscription: str) -> None:
+    def delivery_stopped(self, subscription: str) -> None:
         """This process does not deliver it any longer."""
         for gauge in (self._delivery_lag, self._dead_lettered):
             with suppress(KeyError):

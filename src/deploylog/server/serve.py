@@ -22,6 +22,7 @@ from deploylog.server.keyfile import with_key_file
 from deploylog.server.metrics import Metrics
 from deploylog.server.settings import Settings, paths_of
 from deploylog.store import key_file_of, open_store
+from deploylog.subscriptions.delivery.dispatcher import DEFAULT_PACING, Pacing
 
 #: How long the interpreter lets one thread run while others wait, in seconds. The writer needs
 #: its turn between two statements; at Python's 5 ms a busy event loop would starve it.
@@ -63,7 +64,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, pacing: Pacing = DEFAULT_PACING) -> None:
     """Serve until told to stop; raises OperatorError when it cannot."""
     logging.basicConfig(
         level=settings.log_level.upper(),
@@ -78,7 +79,7 @@ def serve(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
     with asyncio.Runner(loop_factory=_event_loop) as runner:
-        runner.run(_serve(settings))
+        runner.run(_serve(settings, pacing))
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:
@@ -87,7 +88,7 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, pacing: Pacing) -> None:
     metrics = Metrics()
     async with open_store(
         settings.store, observer=metrics, query_seconds=settings.query_timeout_seconds
@@ -97,7 +98,7 @@ async def _serve(settings: Settings) -> None:
         listener = _listen(settings)
         with _listen_locally(settings) as local:
             settings = await with_key_file(settings, store, file=key_file_of(settings.store))
-            async with create_app(store, settings, metrics) as application:
+            async with create_app(store, settings, metrics, pacing=pacing) as application:
                 _announce(settings, listener, authenticated=authenticated)
                 _tolerate_torn_streams()
                 connections = Connections(limits_of(settings), metrics.turned_away)

@@ -208,9 +208,9 @@ def test_only_slack_has_an_icon_and_a_name():
     assert parse_subscriptions(body) == [
         DesiredSubscription(
             name="a", kind="slack",
-            aim=EndpointPatch(url=CHAT["url"], username="Escape", icon=":rocket:"),
+            endpoint=EndpointPatch(url=CHAT["url"], username="Escape", icon=":rocket:"),
         ),
-        DesiredSubscription(name="b", kind="webhook", aim=EndpointPatch(url=CHAT["url"])),
+        DesiredSubscription(name="b", kind="webhook", endpoint=EndpointPatch(url=CHAT["url"])),
     ]  # fmt: skip
 
 

@@ -347,12 +347,13 @@ async def test_deliveries_are_listed_with_their_results(local_server: Local):
     assert 0 <= attempted.pop("latency_ms") < 20_000
     assert attempted == {
         "event": event, "position": "1", "result": "dead_lettered", "status": 400,
-        "error": "Slack answers 400: invalid_payload", "response": "invalid_payload",
+        "error": "Slack responded with 400: invalid_payload", "response": "invalid_payload",
         "next_try": None,
     }  # fmt: skip
     assert given_up.pop("first_try").endswith("Z")
     assert given_up == {
-        "event": event, "position": "1", "tries": 1, "error": "Slack answers 400: invalid_payload",
+        "event": event, "position": "1", "tries": 1,
+        "error": "Slack responded with 400: invalid_payload",
     }  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def parts_of(service: FakeService, *, strict: bool) -> ApiContext:
         staging=cast("Staging", None),
         cleaning=cast("Retention", None),
         subscribing=cast("SubscriptionService", None),
-        subscription_sets=cast("SubscriptionGroups", None),
+        subscription_groups=cast("SubscriptionGroups", None),
         plan_files=PlanFiles((), limit=0, reserved=lambda file: False),
         topics=cast("Topics", None),
         bluelink_project="",

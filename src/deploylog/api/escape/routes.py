@@ -56,7 +56,7 @@ class Escape:
         """Take what the composition root gives."""
         self._parts = parts
         self._service = parts.service
-        self._sets = parts.subscription_sets
+        self._groups = parts.subscription_groups
 
     async def everything(self, request: Request) -> Response:
         """Every event, or what the filters say."""
@@ -92,7 +92,7 @@ class Escape:
         """The subscriptions of a project."""
         collection = parse_collection(request.path_params["project"])
         principal = request.state.principal
-        found = await self._sets.members(principal, collection) if collection else []
+        found = await self._groups.members(principal, collection) if collection else []
         return Response(render_subscriptions(found), media_type="application/json")
 
     async def put_subscriptions(self, request: Request) -> Response:
@@ -103,7 +103,7 @@ class Escape:
         request.state.principal.require_anywhere("write")
         limits = self._parts.limits.at_most(DOCUMENT_BYTES)
         wanted = parse_subscriptions(await read_body(request, limits))
-        await self._sets.put(request.state.principal, collection, wanted)
+        await self._groups.replace(request.state.principal, collection, wanted)
         return Response(render_subscriptions([]), media_type="application/json")
 
     async def create(self, request: Request) -> Response:

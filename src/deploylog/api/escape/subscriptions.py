@@ -77,7 +77,9 @@ def _parse_entry(entry: object, key: str | None) -> DesiredSubscription:
     id = texts.get("id", "")
     if key and id and key != id:
         raise InvalidInput(f"'{key[:_MAX_QUOTED]}' has another id", field="id")
-    return DesiredSubscription(name=key or id or None, kind=kind, aim=_parse_endpoint(kind, texts))
+    return DesiredSubscription(
+        name=key or id or None, kind=kind, endpoint=_parse_endpoint(kind, texts)
+    )
 
 
 def _texts(entry: object) -> Iterator[tuple[str, str]]:
@@ -117,7 +119,7 @@ def _render_member(member: GroupMember) -> EscapeSubscription:
     return EscapeSubscription(
         id=member.name or "",
         type=member.kind,
-        url=member.target.url,
-        slack_icon=member.target.icon,
-        slack_username=member.target.username,
+        url=member.endpoint.url,
+        slack_icon=member.endpoint.icon,
+        slack_username=member.endpoint.username,
     )

@@ -11,7 +11,8 @@ from deploylog.errors import InvalidFilter, InvalidInput, InvalidSubscription
 from deploylog.events.filters import AnyOf, Filter, any_of
 from deploylog.events.scope import Scope, parse_scope
 from deploylog.events.times import MILLISECOND, SECOND, parse_time_or_ago, render_time
-from deploylog.subscriptions.service import DeadLetter, Standing
+from deploylog.subscriptions.history import DeadLetter
+from deploylog.subscriptions.service import Standing
 from deploylog.subscriptions.store import RecordedAttempt
 from deploylog.subscriptions.subscription import (
     Attempt,
@@ -197,7 +198,7 @@ def parse_new(body: bytes) -> NewSubscription:
     return NewSubscription(
         name=new.name,
         kind=new.kind,
-        aim=_endpoint_patch(new),
+        endpoint=_endpoint_patch(new),
         format=new.format,
         filter=Filter(all_of=_conditions(new.filter), scopes=_scopes(new.scopes)),
         order=new.order,
@@ -211,7 +212,7 @@ def parse_change(body: bytes) -> SubscriptionPatch:
     change = _decode(body, ChangeBody)
     return SubscriptionPatch(
         name=change.name,
-        aim=_endpoint_patch(change),
+        endpoint=_endpoint_patch(change),
         format=change.format,
         scopes=_scopes(change.scopes) if change.scopes is not None else None,
         conditions=_conditions(change.filter) if change.filter is not None else None,
