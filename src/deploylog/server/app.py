@@ -18,6 +18,7 @@ from deploylog.api.context import ApiContext, Handler
 from deploylog.api.escape.wire import SHOWN
 from deploylog.api.http.body import BodyLimits
 from deploylog.api.openapi import render_document, render_page
+from deploylog.api.settings import names_of, paths_of
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import read_encryptor
 from deploylog.auth.sns import Fetch, SnsTopics, fetch_from_sns
@@ -31,7 +32,7 @@ from deploylog.server.authentication import enforce_revocation, make_topics, ope
 from deploylog.server.base_paths import BasePathMiddleware
 from deploylog.server.delivery import make_poster, make_senders, make_vault
 from deploylog.server.metrics import CONTENT_TYPE, Metrics
-from deploylog.server.settings import Settings, names_of, paths_of
+from deploylog.server.settings import Settings
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.clock import Clock, Wait, wait_for
 from deploylog.subscriptions.delivery.dispatcher import Dispatcher, DispatcherParts

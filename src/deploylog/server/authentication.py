@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from deploylog.api.escape.routes import CREATE_EVENT
+from deploylog.api.settings import paths_of
 from deploylog.auth.access_keys import check_decryptable
 from deploylog.auth.anonymous import AnonymousAccess
 from deploylog.auth.api_keys import ApiKeys
@@ -27,7 +28,7 @@ from deploylog.auth.sns import Fetch, SnsTopics, parse_topics
 from deploylog.errors import Unavailable
 from deploylog.events.streams import OpenStreams
 from deploylog.server.metrics import Metrics
-from deploylog.server.settings import Settings, paths_of
+from deploylog.server.settings import Settings
 from deploylog.store.contract import Store
 
 #: Seconds between two looks for credentials whose streams must end.

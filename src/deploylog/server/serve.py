@@ -14,13 +14,14 @@ from pathlib import Path
 
 import uvicorn
 
+from deploylog.api.settings import paths_of
 from deploylog.auth.anonymous import configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError, StoreUnavailable
 from deploylog.server.app import Application, create_app
 from deploylog.server.connections import Connections, limits_of, raise_file_limit
 from deploylog.server.keyfile import with_key_file
 from deploylog.server.metrics import Metrics
-from deploylog.server.settings import Settings, paths_of
+from deploylog.server.settings import Settings
 from deploylog.store import key_file_of, open_store
 
 #: How long the interpreter lets one thread run while others wait, in seconds. The writer needs
