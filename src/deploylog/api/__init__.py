@@ -1,12 +1,15 @@
 """The published APIs: each a thin view of the log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from deploylog.api import rfs
+from deploylog.api.api import Api, NoSettings
 from deploylog.api.aws.cloudformation import errors as cloudformation_errors
 from deploylog.api.aws.cloudformation import operations as cloudformation_operations
 from deploylog.api.aws.cloudformation import routes as cloudformation_routes
@@ -20,36 +23,43 @@ from deploylog.api.context import ApiContext, Handler
 from deploylog.api.escape import errors as escape_errors
 from deploylog.api.escape import operations as escape_operations
 from deploylog.api.escape import routes as escape_routes
-from deploylog.api.http.endpoint import Endpoint, IsOpen, Respond, always, never
+from deploylog.api.http.endpoint import Endpoint, Respond
 from deploylog.api.native import errors as native_errors
 from deploylog.api.native import operations as native_operations
 from deploylog.api.native import routes as native_routes
 from deploylog.api.native.ingest import routes as native_ingest
-from deploylog.api.operation import Operation
-from deploylog.api.rfs import errors as rfs_errors
-from deploylog.api.rfs import operations as rfs_operations
-from deploylog.api.rfs import routes as rfs_routes
+from deploylog.api.operation import Body, IsOpen, Operation, always, never
 from deploylog.auth.authentication import Authentication
 from deploylog.errors import NotFound
 
 
-class Api(msgspec.Struct, frozen=True, kw_only=True):
-    """A published API: its routes, its errors, and the paths that are its own."""
+class _Routed(msgspec.Struct, frozen=True, kw_only=True):
+    """An API whose routes and operations are apart."""
 
     title: str
     routes: Callable[[ApiContext], list[tuple[str, str, Handler]]]
     respond: Respond
-    #: The paths below which it answers what nobody knows; the longest that fits counts.
     prefixes: tuple[str, ...]
-    operations: tuple[Operation, ...]
+    operations: tuple[Operation[Any], ...]
     is_open: IsOpen = never
     answers_head: bool = True
-    #: Whether each path is the same with a slash at its end and without.
     either_slash: bool = False
+    settings: type[msgspec.Struct] = NoSettings
+    security: Mapping[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    error: Body | None = None
+
+    def handlers(
+        self, context: ApiContext, settings: msgspec.Struct
+    ) -> Iterator[tuple[Operation[Any], Handler]]:
+        described = {(each.method, each.path): each for each in self.operations}
+        for method, path, handler in self.routes(context):
+            operation = described[method, path]
+            yield msgspec.structs.replace(operation, is_open=self.is_open), handler
 
 
-APIS = (
-    Api(
+#: Every published API. Add one here.
+APIS: tuple[Api[Any] | _Routed, ...] = (
+    _Routed(
         title="Native API",
         routes=native_routes.routes,
         respond=native_errors.respond,
@@ -57,14 +67,8 @@ APIS = (
         operations=native_operations.OPERATIONS,
         is_open=native_ingest.is_open,
     ),
-    Api(
-        title="RFS: Huawei Cloud's ListStackEvents",
-        routes=rfs_routes.routes,
-        respond=rfs_errors.respond,
-        prefixes=("/v1/",),
-        operations=rfs_operations.OPERATIONS,
-    ),
-    Api(
+    rfs.API,
+    _Routed(
         title="Bluelink: the Deploy Engine's API",
         routes=bluelink_routes.routes,
         respond=bluelink_errors.respond,
@@ -73,7 +77,7 @@ APIS = (
         is_open=bluelink_routes.is_open,
         answers_head=False,
     ),
-    Api(
+    _Routed(
         title="Escape: EscapeKit's event service",
         routes=escape_routes.routes,
         respond=escape_errors.respond,
@@ -81,14 +85,14 @@ APIS = (
         operations=escape_operations.OPERATIONS,
         either_slash=True,
     ),
-    Api(
+    _Routed(
         title="ParallelCluster: stack events of AWS ParallelCluster",
         routes=parallelcluster_routes.routes,
         respond=parallelcluster_errors.respond,
         prefixes=parallelcluster_routes.PREFIXES,
         operations=parallelcluster_operations.OPERATIONS,
     ),
-    Api(
+    _Routed(
         title="CloudFormation: what reads stacks of AWS CloudFormation",
         routes=cloudformation_routes.routes,
         respond=cloudformation_errors.respond,
@@ -100,31 +104,40 @@ APIS = (
 )
 
 
-def mount(parts: ApiContext, *, gate: Authentication, failed: Callable[[str], None]) -> list[Route]:
-    """Every dialect's paths in one flat list: two of them share a root."""
+def mount(
+    context: ApiContext,
+    settings: Mapping[type[msgspec.Struct], msgspec.Struct],
+    *,
+    gate: Authentication,
+    failed: Callable[[str], None],
+) -> list[Route]:
+    """The paths of every API in one flat list: two APIs share a root.
+
+    ``settings`` has the section of each API; ``failed`` is called with the class of each error.
+    """
     return [
         Route(
             spelling,
             Endpoint(
-                endpoints,
-                respond=dialect.respond,
+                {each.method: handler for each, handler in served},
+                respond=api.respond,
                 gate=gate,
-                is_open=dialect.is_open,
-                answers_head=dialect.answers_head,
-                body_limit=parts.limits.sent,
+                is_open={each.method: each.is_open for each, _ in served},
+                answers_head=api.answers_head,
+                body_limit=context.limits.sent,
                 failed=failed,
             ),
         )
-        for dialect in APIS
-        for path, endpoints in _by_path(dialect.routes(parts)).items()
-        for spelling in _spellings(path, dialect)
+        for api in APIS
+        for path, served in _by_path(api.handlers(context, settings[api.settings])).items()
+        for spelling in _spellings(path, either_slash=api.either_slash)
     ]
 
 
 def mount_open(
-    endpoints: dict[str, Handler], *, gate: Authentication, failed: Callable[[str], None]
+    endpoints: Mapping[str, Handler], *, gate: Authentication, failed: Callable[[str], None]
 ) -> list[Route]:
-    """Paths that anybody may get, with the native API's errors."""
+    """Paths that anyone may get, with the errors of the native API."""
     return [
         Route(
             path,
@@ -132,7 +145,7 @@ def mount_open(
                 {"GET": endpoint},
                 respond=native_errors.respond,
                 gate=gate,
-                is_open=always,
+                is_open={"GET": always},
                 answers_head=True,
                 body_limit=0,
                 failed=failed,
@@ -142,32 +155,35 @@ def mount_open(
     ]
 
 
-def _spellings(path: str, dialect: Api) -> tuple[str, ...]:
-    if not dialect.either_slash:
+def _by_path(
+    served: Iterable[tuple[Operation[Any], Handler]],
+) -> dict[str, list[tuple[Operation[Any], Handler]]]:
+    """The operations of each path. As OpenAPI says, a literal segment wins over a parameter."""
+    paths: dict[str, list[tuple[Operation[Any], Handler]]] = {}
+    for operation, handler in served:
+        paths.setdefault(operation.path, []).append((operation, handler))
+    return {path: paths[path] for path in sorted(paths, key=_parameters)}
+
+
+def _parameters(path: str) -> list[bool]:
+    """Which segments of the path are parameters."""
+    return ["{" in segment for segment in path.split("/")]
+
+
+def _spellings(path: str, *, either_slash: bool) -> tuple[str, ...]:
+    if not either_slash:
         return (path,)
     return (path, path[:-1] if path.endswith("/") else f"{path}/")
 
 
-def _by_path(routes: list[tuple[str, str, Handler]]) -> dict[str, dict[str, Handler]]:
-    paths: dict[str, dict[str, Handler]] = {}
-    for method, path, endpoint in routes:
-        paths.setdefault(path, {})[method] = endpoint
-    return paths
-
-
 async def respond_unrouted(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a path that no dialect has, as the one whose it would be."""
+    """Answer a path that no API has, in the words of the API with the longest prefix of it."""
     request = Request(scope, receive)
     path = request.url.path
-    _, dialect = max(
-        (
-            (len(prefix), dialect)
-            for dialect in APIS
-            for prefix in dialect.prefixes
-            if path.startswith(prefix)
-        ),
+    _, api = max(
+        ((len(prefix), api) for api in APIS for prefix in api.prefixes if path.startswith(prefix)),
         key=lambda found: found[0],
     )
     error = NotFound(f"there is no {request.method} {path[:256]}")
-    response = await dialect.respond(request, error)
+    response = await api.respond(request, error)
     await response(scope, receive, send)

@@ -57,8 +57,6 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_events: int
     #: Most requests a second of each principal; 0 is no limit.
     max_requests_per_second: float = 0
-    #: Whether the RFS dialect refuses parameters it does not know.
-    rfs_strict: bool
     #: The project of what Bluelink clients stage for a stack that there is not yet.
     bluelink_project: str
     #: How old, in seconds, what a Bluelink stream of something finished begins with may be.

@@ -143,7 +143,7 @@ async def create_app(
                 clock=clock,
             )
         )
-        router = _router(parts, store, metrics, gate)
+        router = _router(parts, settings, store, metrics, gate)
         yield Application(BasePathMiddleware(router, paths_of(settings.base_paths)), hub)
 
 
@@ -179,7 +179,6 @@ def _parts(
         ),
         max_batch_events=settings.max_batch_events,
         max_requests_per_second=settings.max_requests_per_second,
-        rfs_strict=settings.rfs_strict,
         bluelink_project=settings.bluelink_project,
         bluelink_recent_seconds=settings.bluelink_recent_seconds,
         bluelink_drift_check=settings.bluelink_drift_check,
@@ -228,10 +227,12 @@ def _stack_views(
     )
 
 
-def _router(parts: ApiContext, store: Store, metrics: Metrics, gate: Authentication) -> ASGIApp:
+def _router(
+    parts: ApiContext, settings: Settings, store: Store, metrics: Metrics, gate: Authentication
+) -> ASGIApp:
     return Router(
         [
-            *mount(parts, gate=gate, failed=metrics.failed),
+            *mount(parts, settings.sections, gate=gate, failed=metrics.failed),
             *mount_open(_own_routes(store, metrics), gate=gate, failed=metrics.failed),
         ],
         redirect_slashes=False,

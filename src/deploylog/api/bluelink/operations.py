@@ -116,7 +116,7 @@ _LAST_EVENT_ID = Parameter(
 _STREAM = (Body(help="A stream that ends with its last event.", media="text/event-stream"),)
 
 
-def _cleanups(name: str, base: str) -> tuple[Operation, Operation]:
+def _cleanups(name: str, base: str) -> tuple[Operation[Any], Operation[Any]]:
     return (
         Operation(
             id=f"bluelinkCleanUp{name}",
@@ -142,7 +142,7 @@ def _cleanups(name: str, base: str) -> tuple[Operation, Operation]:
     )
 
 
-OPERATIONS = (
+OPERATIONS: tuple[Operation[Any], ...] = (
     Operation(
         id="bluelinkGetHealth",
         method="GET",

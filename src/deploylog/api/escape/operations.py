@@ -1,5 +1,7 @@
 """Escape's operations, described."""
 
+from typing import Any
+
 from deploylog.api.escape.subscriptions import EscapeSubscription
 from deploylog.api.escape.wire import MAX_PAGE, EscapeEvent
 from deploylog.api.operation import Body, Operation, Parameter, path_parameter
@@ -36,7 +38,7 @@ _PATH = {
 }
 
 
-def _query(id: str, path: str, summary: str, *parameters: Parameter) -> Operation:
+def _query(id: str, path: str, summary: str, *parameters: Parameter) -> Operation[Any]:
     named = [name for name in _PATH if f"{{{name}}}" in path]
     return Operation(
         id=f"escape{id}",
@@ -54,7 +56,7 @@ def _query(id: str, path: str, summary: str, *parameters: Parameter) -> Operatio
     )
 
 
-def _create(method: str) -> Operation:
+def _create(method: str) -> Operation[Any]:
     return Operation(
         id=f"escapeCreateEvent{method.capitalize()}",
         method=method,
@@ -67,7 +69,7 @@ def _create(method: str) -> Operation:
     )
 
 
-OPERATIONS = (
+OPERATIONS: tuple[Operation[Any], ...] = (
     _query("Events", "", "List events", *_FILTERS),
     _query("Inventory", "inventory/", "List events of the Inventory"),
     _query("InventoryProject", "inventory/{project}/", "List events of a project there"),

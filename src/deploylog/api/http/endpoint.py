@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deploylog.api.context import Handler
 from deploylog.api.http.body import ReplayableBody
 from deploylog.api.http.event_stream import wait_for_disconnect
+from deploylog.api.operation import IsOpen
 from deploylog.auth.authentication import Authentication, RequestCredentials
 from deploylog.errors import DeploylogError, MethodNotAllowed
 from deploylog.events.access import Principal
@@ -20,21 +21,8 @@ from deploylog.events.access import Principal
 #: Gives an error its answer.
 Respond = Callable[[Request, DeploylogError], Awaitable[Response]]
 
-#: Whether a request is answered without credentials.
-IsOpen = Callable[[Request], bool]
-
 #: Who asks without credentials: somebody who may do nothing.
 UNAUTHENTICATED = Principal(name="anonymous", kind="unauthenticated")
-
-
-def always(request: Request) -> bool:
-    """For paths that are open to everybody."""
-    return True
-
-
-def never(request: Request) -> bool:
-    """For paths that are not."""
-    return False
 
 
 #: Seconds after which a request that is still being answered is watched for the end of its client.
@@ -63,21 +51,22 @@ class Endpoint:
         *,
         respond: Respond,
         gate: Authentication,
-        is_open: IsOpen,
+        is_open: Mapping[str, IsOpen],
         answers_head: bool,
         body_limit: int,
         failed: Callable[[str], None],
     ) -> None:
-        """``endpoints`` by method; ``failed`` is told the class of each error.
+        """``endpoints`` and ``is_open`` by method; ``failed`` is told the class of each error.
 
         ``body_limit`` is how many bytes are read of a body whose signature has to be verified.
         """
         self._endpoints = dict(endpoints)
+        self._is_open = dict(is_open)
         if answers_head and "GET" in endpoints:
             self._endpoints["HEAD"] = endpoints["GET"]
+            self._is_open["HEAD"] = is_open["GET"]
         self._respond = respond
         self._gate = gate
-        self._is_open = is_open
         self._body_limit = body_limit
         self._failed = failed
 
@@ -112,7 +101,7 @@ class Endpoint:
 
     async def _admit(self, request: Request) -> Request:
         """The request as its endpoint gets it: with the principal, and its body still unread."""
-        if self._is_open(request):
+        if self._is_open[request.method](request):
             request.state.principal = UNAUTHENTICATED
             return request
         presented = _presented(request)

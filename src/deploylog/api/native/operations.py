@@ -1,5 +1,7 @@
 """The native API's operations, described."""
 
+from typing import Any
+
 from deploylog.api.native.errors import Problem
 from deploylog.api.native.subscriptions.operations import OPERATIONS as SUBSCRIPTION_OPERATIONS
 from deploylog.api.native.wire import (
@@ -66,7 +68,7 @@ _STACK = (
     Parameter(name="group", help="Group that may see it.", schema=repeated()),
 )
 
-OPERATIONS = (
+OPERATIONS: tuple[Operation[Any], ...] = (
     Operation(
         id="appendEvents",
         method="POST",

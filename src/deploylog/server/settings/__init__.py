@@ -5,18 +5,29 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from deploylog.api import APIS
 from deploylog.api.settings import names_of, paths_of
 from deploylog.errors import InvalidSettings
 from deploylog.server.settings.server import ServerSettings
 from deploylog.server.settings.table import RENAMED, SETTINGS, Setting
 
+S = TypeVar("S", bound=msgspec.Struct)
+
 
 class Settings(ServerSettings, frozen=True, kw_only=True):
-    """Every setting of the service."""
+    """The settings of the server, and the section of each API."""
+
+    sections: Mapping[type[msgspec.Struct], msgspec.Struct]
+
+    def section(self, kind: type[S]) -> S:
+        """The settings of the APIs that have sections of this kind."""
+        section = self.sections[kind]
+        assert isinstance(section, kind)
+        return section
 
 
 _REGION = re.compile("[a-z0-9-]+")
@@ -38,10 +49,17 @@ def load_settings(
     chosen |= _from_file(config) if config is not None else {}
     chosen |= {s.name: environ[s.env] for s in SETTINGS if s.env in environ}
     chosen |= {name: value for name, value in options.items() if value is not None}
-    converted = {setting.name: _convert(setting, chosen[setting.name]) for setting in SETTINGS}
-    settings = msgspec.convert(converted, Settings)
+    converted: dict[str, Any] = {
+        setting.name: _convert(setting, chosen[setting.name]) for setting in SETTINGS
+    }
+    own = {name: converted[name] for name in ServerSettings.__struct_fields__}
+    settings = Settings(**own, sections=_sections(converted))
     _check(settings)
     return settings
+
+
+def _sections(values: Mapping[str, object]) -> dict[type[msgspec.Struct], msgspec.Struct]:
+    return {api.settings: msgspec.convert(values, api.settings) for api in APIS}
 
 
 def _from_file(path: Path) -> dict[str, object]:

@@ -54,12 +54,6 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             1 << 20,
         ),
     ] = 128
-    rfs_strict: Annotated[
-        bool,
-        setting(
-            "Refuse query parameters that the RFS API does not know, instead of ignoring them."
-        ),
-    ] = False
     unix_socket: Annotated[
         str,
         setting("Path of a unix socket to listen on, too; only this user may connect."),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from deploylog.api import APIS
 from deploylog.server.settings.server import ServerSettings
 
 
@@ -52,4 +53,11 @@ def settings_of(section: type[msgspec.Struct]) -> Iterator[Setting]:
         )
 
 
-SETTINGS = tuple(settings_of(ServerSettings))
+#: Every setting: the server's, then those of each API. Two APIs may share a setting.
+SETTINGS = tuple(
+    {
+        each.name: each
+        for section in (ServerSettings, *(api.settings for api in APIS))
+        for each in settings_of(section)
+    }.values()
+)

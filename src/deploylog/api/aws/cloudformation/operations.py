@@ -1,5 +1,7 @@
 """CloudFormation's one operation, described."""
 
+from typing import Any
+
 from deploylog.api.operation import Body, Operation, Parameter, one_of
 
 _ACTIONS = (
@@ -26,7 +28,7 @@ _FORM = Body(
 _ANSWER = Body(help="The action's result.", media="text/xml")
 _ERROR = Body(help="Type, Code and Message.", media="text/xml")
 
-OPERATIONS = (
+OPERATIONS: tuple[Operation[Any], ...] = (
     Operation(
         id="cloudformationPost",
         method="POST",

@@ -1,6 +1,6 @@
 """ParallelCluster's two operations, described."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from deploylog.api.aws.parallelcluster.routes import CLUSTER_EVENTS, IMAGE_EVENTS
 from deploylog.api.aws.parallelcluster.wire import StackEventsPage
@@ -17,7 +17,7 @@ class ParallelClusterError(TypedDict, total=False):
 _ERROR = Body(help="message.", type=ParallelClusterError)
 
 
-def _operation(id: str, path: str, summary: str, name: Parameter) -> Operation:
+def _operation(id: str, path: str, summary: str, name: Parameter) -> Operation[Any]:
     return Operation(
         id=id,
         method="GET",
@@ -34,7 +34,7 @@ def _operation(id: str, path: str, summary: str, name: Parameter) -> Operation:
     )
 
 
-def _options(id: str, path: str, name: Parameter) -> Operation:
+def _options(id: str, path: str, name: Parameter) -> Operation[Any]:
     return Operation(
         id=id,
         method="OPTIONS",
@@ -50,7 +50,7 @@ def _options(id: str, path: str, name: Parameter) -> Operation:
 _IMAGE = path_parameter("imageId", "The id of the image.")
 _CLUSTER = path_parameter("clusterName", "The name of the cluster.")
 
-OPERATIONS = (
+OPERATIONS: tuple[Operation[Any], ...] = (
     _operation(
         "getImageStackEvents",
         IMAGE_EVENTS,

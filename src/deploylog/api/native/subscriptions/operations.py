@@ -1,5 +1,7 @@
 """The operations on subscriptions, described."""
 
+from typing import Any
+
 from deploylog.api.native.errors import Problem
 from deploylog.api.native.subscriptions.wire import (
     AttemptBody,
@@ -39,7 +41,7 @@ def _operation(
     answer: Body = _SUBSCRIPTION,
     request: tuple[Body, ...] = (),
     parameters: tuple[Parameter, ...] = (),
-) -> Operation:
+) -> Operation[Any]:
     return Operation(
         id=id,
         method=method,
@@ -53,7 +55,7 @@ def _operation(
     )
 
 
-OPERATIONS = (
+OPERATIONS: tuple[Operation[Any], ...] = (
     _operation(
         "createSubscription",
         "POST",

@@ -17,8 +17,9 @@ from deploylog.api.aws.stacks.stack_view import StackViews
 from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.context import ApiContext, Topics
 from deploylog.api.http.body import BodyLimits
+from deploylog.api.rfs import API
 from deploylog.api.rfs.errors import respond
-from deploylog.api.rfs.routes import routes
+from deploylog.api.rfs.settings import RfsSettings
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.errors import DeploylogError, DeploymentNotFound, Forbidden, StackNotFound
@@ -107,7 +108,7 @@ class Authenticated:
         await self.app(scope, receive, send)
 
 
-def parts_of(service: FakeService, *, strict: bool) -> ApiContext:
+def parts_of(service: FakeService) -> ApiContext:
     return ApiContext(
         service=cast("EventService", service),
         deployments=cast("DeploymentService", service),
@@ -115,7 +116,6 @@ def parts_of(service: FakeService, *, strict: bool) -> ApiContext:
         sent=lambda events, position: None,
         limits=BodyLimits(sent=1000, decompressed=1000),
         max_batch_events=1000,
-        rfs_strict=strict,
         # Nothing of these is RFS's.
         staging=cast("Staging", None),
         cleaning=cast("Retention", None),
@@ -137,15 +137,15 @@ def parts_of(service: FakeService, *, strict: bool) -> ApiContext:
     )
 
 
-def app_of(parts: ApiContext) -> ASGIApp:
+def app_of(parts: ApiContext, *, strict: bool) -> ASGIApp:
     wrapped = [
         Middleware(ExceptionMiddleware, handlers={DeploylogError: respond}),
         Middleware(Authenticated),
     ]
     return Starlette(
         routes=[
-            Route(path, endpoint, methods=[method], middleware=wrapped)
-            for method, path, endpoint in routes(parts)
+            Route(each.path, endpoint, methods=[each.method], middleware=wrapped)
+            for each, endpoint in API.handlers(parts, RfsSettings(rfs_strict=strict))
         ]
     )
 
@@ -176,7 +176,7 @@ async def get(
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in asked.items()],
     }
-    await app_of(parts_of(service, strict=strict))(scope, receive, send)
+    await app_of(parts_of(service), strict=strict)(scope, receive, send)
     start, answer = sent
     answered = {name.decode(): value.decode() for name, value in start["headers"]}
     return start["status"], json.loads(answer["body"]), answered

@@ -1,0 +1,61 @@
+"""A published API as one value, from which its routes, settings and documentation follow."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from deploylog.api.context import ApiContext, Handler
+from deploylog.api.http.endpoint import Respond
+from deploylog.api.operation import Body, Operation
+
+S = TypeVar("S", bound=msgspec.Struct)
+E = TypeVar("E")
+
+
+class NoSettings(msgspec.Struct, frozen=True):
+    """The settings of an API that has none."""
+
+
+class Resource(msgspec.Struct, Generic[S, E], frozen=True, kw_only=True):
+    """Operations whose endpoints are methods of one object."""
+
+    #: Makes the object, once for each application.
+    endpoints: Callable[[ApiContext, S], E]
+    operations: tuple[Operation[E], ...]
+
+
+class Api(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
+    """A published API: what its folder exports and ``APIS`` lists."""
+
+    title: str
+    #: The API answers unknown paths below these; the longest prefix of all APIs wins.
+    prefixes: tuple[str, ...]
+    #: Its section of the settings. Fields have the names of the settings; see ``api.settings``.
+    settings: type[S]
+    resources: tuple[Resource[S, Any], ...]
+    #: Renders an error.
+    respond: Respond
+    #: Documents what ``respond`` renders.
+    error: Body
+    #: The OpenAPI security schemes that its clients use, by name.
+    security: Mapping[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    #: Whether HEAD is answered as GET is.
+    answers_head: bool = True
+    #: Whether each path is the same with and without a trailing slash.
+    either_slash: bool = False
+
+    @property
+    def operations(self) -> tuple[Operation[Any], ...]:
+        """Every operation, in the order of the documentation."""
+        return tuple(each for resource in self.resources for each in resource.operations)
+
+    def handlers(
+        self, context: ApiContext, settings: S
+    ) -> Iterator[tuple[Operation[Any], Handler]]:
+        """Each operation with the endpoint that serves it."""
+        for resource in self.resources:
+            endpoints = resource.endpoints(context, settings)
+            for operation in resource.operations:
+                yield operation, partial(operation.endpoint, endpoints)
