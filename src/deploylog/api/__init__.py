@@ -10,12 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from deploylog.api import rfs
 from deploylog.api.api import Api, NoSettings
-from deploylog.api.aws.cloudformation import errors as cloudformation_errors
-from deploylog.api.aws.cloudformation import operations as cloudformation_operations
-from deploylog.api.aws.cloudformation import routes as cloudformation_routes
-from deploylog.api.aws.parallelcluster import errors as parallelcluster_errors
-from deploylog.api.aws.parallelcluster import operations as parallelcluster_operations
-from deploylog.api.aws.parallelcluster import routes as parallelcluster_routes
+from deploylog.api.aws import cloudformation, parallelcluster
 from deploylog.api.bluelink import errors as bluelink_errors
 from deploylog.api.bluelink import operations as bluelink_operations
 from deploylog.api.bluelink import routes as bluelink_routes
@@ -85,22 +80,8 @@ APIS: tuple[Api[Any] | _Routed, ...] = (
         operations=escape_operations.OPERATIONS,
         either_slash=True,
     ),
-    _Routed(
-        title="ParallelCluster: stack events of AWS ParallelCluster",
-        routes=parallelcluster_routes.routes,
-        respond=parallelcluster_errors.respond,
-        prefixes=parallelcluster_routes.PREFIXES,
-        operations=parallelcluster_operations.OPERATIONS,
-    ),
-    _Routed(
-        title="CloudFormation: what reads stacks of AWS CloudFormation",
-        routes=cloudformation_routes.routes,
-        respond=cloudformation_errors.respond,
-        # The root alone; what is below it is the native API's.
-        prefixes=(),
-        operations=cloudformation_operations.OPERATIONS,
-        is_open=cloudformation_routes.is_open,
-    ),
+    parallelcluster.API,
+    cloudformation.API,
 )
 
 

@@ -7,7 +7,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from deploylog.api.aws.stacks.stack_view import StackViews
 from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.http.body import BodyLimits
 from deploylog.deployments.service import DeploymentService
@@ -69,13 +68,5 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     escape_upload_groups: tuple[str, ...]
     #: Whether Escape's services have a secret, so that nobody creates events without credentials.
     escape_has_secret: bool
-    #: Where the dialects of AWS find stacks.
-    stack_views: StackViews
-    #: The regions that ParallelCluster's clients may name.
-    parallelcluster_regions: tuple[str, ...]
-    #: That of clients which name none; empty when they have to.
-    parallelcluster_region: str
-    #: Whether ParallelCluster's clients see statuses that the published enum does not have.
-    parallelcluster_raw_statuses: bool
-    #: ParallelCluster's version, where a stack does not say its own.
-    parallelcluster_version: str
+    #: Signs the tokens of pages, the same in every process of this log.
+    page_token_key: bytes

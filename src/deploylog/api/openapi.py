@@ -56,15 +56,6 @@ _SECURITY = {
         "description": "An HMAC-SHA256 of a key pair over the header Bluelink-Date, which must be"
         " there too.",
     },
-    "awsSignature": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Authorization",
-        "x-amazon-apigateway-authtype": "awsSigv4",
-        "description": "A signature of the whole request with a key pair, as clients of AWS make"
-        " it: AWS4-HMAC-SHA256, for the service execute-api or cloudformation. The headers Host"
-        " and X-Amz-Date must be signed.",
-    },
 }
 
 

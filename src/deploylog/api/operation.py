@@ -9,6 +9,9 @@ from starlette.types import ASGIApp
 
 E = TypeVar("E")
 
+#: A method that serves an operation.
+Endpoint = Callable[[E, Request], Awaitable[ASGIApp]]
+
 #: Whether a request is answered without credentials.
 IsOpen = Callable[[Request], bool]
 
@@ -51,7 +54,7 @@ class Operation(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     method: str
     path: str
     #: A method of the resource's endpoints.
-    endpoint: Callable[[E, Request], Awaitable[ASGIApp]] = None  # type: ignore[assignment]
+    endpoint: Endpoint[E] = None  # type: ignore[assignment]
     summary: str
     tag: str
     parameters: tuple[Parameter, ...] = ()

@@ -10,9 +10,6 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from deploylog.api import mount, mount_open, respond_unrouted
-from deploylog.api.aws.stacks.arn import Account
-from deploylog.api.aws.stacks.page_tokens import PageTokens
-from deploylog.api.aws.stacks.stack_view import StackViews
 from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.escape.wire import SHOWN
@@ -185,11 +182,7 @@ def _parts(
         escape_page_size=settings.escape_page_size,
         escape_upload_groups=names_of(settings.escape_upload_groups),
         escape_has_secret=bool(settings.escape_secret_file),
-        stack_views=_stack_views(service, deployments, settings, token_key=token_key),
-        parallelcluster_regions=names_of(settings.parallelcluster_regions),
-        parallelcluster_region=settings.parallelcluster_region,
-        parallelcluster_raw_statuses=settings.parallelcluster_raw_statuses,
-        parallelcluster_version=settings.parallelcluster_version,
+        page_token_key=token_key,
     )
 
 
@@ -210,20 +203,6 @@ def _subscribing(
         test=dispatcher.test,
         changed=dispatcher.changed,
         clock=clock,
-    )
-
-
-def _stack_views(
-    service: EventService, deployments: DeploymentService, settings: Settings, *, token_key: bytes
-) -> StackViews:
-    return StackViews(
-        service,
-        deployments,
-        project=settings.cloudformation_project or None,
-        place=Account(
-            region=settings.cloudformation_region, account=settings.cloudformation_account
-        ),
-        tokens=PageTokens(token_key),
     )
 
 

@@ -13,7 +13,6 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploylog.api.aws.stacks.stack_view import StackViews
 from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.context import ApiContext, Topics
 from deploylog.api.http.body import BodyLimits
@@ -129,11 +128,7 @@ def parts_of(service: FakeService) -> ApiContext:
         escape_page_size=1,
         escape_upload_groups=(),
         escape_has_secret=False,
-        stack_views=cast("StackViews", None),
-        parallelcluster_regions=(),
-        parallelcluster_region="",
-        parallelcluster_raw_statuses=False,
-        parallelcluster_version="",
+        page_token_key=b"",
     )
 
 

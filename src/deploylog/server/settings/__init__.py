@@ -1,7 +1,6 @@
 """Settings: one table; read once from options, environment and file into a frozen object."""
 
 import difflib
-import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -29,10 +28,6 @@ class Settings(ServerSettings, frozen=True, kw_only=True):
         assert isinstance(section, kind)
         return section
 
-
-_REGION = re.compile("[a-z0-9-]+")
-_ACCOUNT = re.compile("[0-9]{12}")
-_VERSION = re.compile(r"[0-9]+(\.[0-9]+)*([a-z]+[0-9]*)?")
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -115,19 +110,5 @@ def _check(settings: Settings) -> None:
         raise InvalidSettings("escape_upload_groups has at most 64 groups")
     if settings.oidc_issuer and not settings.oidc_audience:
         raise InvalidSettings("oidc_issuer needs oidc_audience: whom its tokens must be for")
-    _check_aws(settings)
     if settings.log_level not in _LEVELS:
         raise InvalidSettings(f"log_level must be one of {', '.join(_LEVELS)}")
-
-
-def _check_aws(settings: Settings) -> None:
-    """What AWS's clients take as a region, an account or a version."""
-    if not _REGION.fullmatch(settings.cloudformation_region):
-        raise InvalidSettings("cloudformation_region is not a region")
-    if not _ACCOUNT.fullmatch(settings.cloudformation_account):
-        raise InvalidSettings("cloudformation_account has 12 digits")
-    if not _VERSION.fullmatch(settings.parallelcluster_version):
-        raise InvalidSettings("parallelcluster_version is not a version")
-    region = settings.parallelcluster_region
-    if region and region not in names_of(settings.parallelcluster_regions):
-        raise InvalidSettings("parallelcluster_region is not one of parallelcluster_regions")

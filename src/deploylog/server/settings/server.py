@@ -103,40 +103,6 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         setting("Events on a page for EscapeKit's clients that do not say how many.", 1, 1000),
     ] = 50
-    cloudformation_project: Annotated[
-        str,
-        setting("The only project whose stacks AWS clients are shown; none shows those of all."),
-    ] = ""
-    cloudformation_region: Annotated[
-        str,
-        setting("Region in the ARNs of stacks that were not collected from CloudFormation."),
-    ] = "us-east-1"
-    cloudformation_account: Annotated[
-        str,
-        setting("Account in these ARNs, of 12 digits."),
-    ] = "000000000000"
-    parallelcluster_regions: Annotated[
-        str,
-        setting("Regions, separated by commas, that ParallelCluster's clients may name."),
-    ] = (
-        "af-south-1,ap-east-1,ap-northeast-1,ap-northeast-2,ap-northeast-3,ap-south-1,"
-        "ap-southeast-1,ap-southeast-2,ap-southeast-3,ca-central-1,cn-north-1,cn-northwest-1,"
-        "eu-central-1,eu-north-1,eu-south-1,eu-west-1,eu-west-2,eu-west-3,il-central-1,"
-        "me-central-1,me-south-1,sa-east-1,us-east-1,us-east-2,us-gov-east-1,us-gov-west-1,"
-        "us-west-1,us-west-2"
-    )
-    parallelcluster_region: Annotated[
-        str,
-        setting("Region of ParallelCluster's clients that name none; empty, they have to."),
-    ] = "us-east-1"
-    parallelcluster_raw_statuses: Annotated[
-        bool,
-        setting("Show ParallelCluster's clients CloudFormation's statuses that their API lacks."),
-    ] = False
-    parallelcluster_version: Annotated[
-        str,
-        setting("Version of ParallelCluster in the tags of stacks whose own tags are not known."),
-    ] = "3.0.0"
     secret_key_file: Annotated[
         str,
         setting(

@@ -437,7 +437,7 @@ async def test_a_list_has_deleted_stacks_too_and_can_be_filtered(server: Local):
 async def test_where_too_many_are_looked_at_a_list_is_short_and_nothing_is_lost(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("deploylog.api.aws.cloudformation.routes._MOST", 2)
+    monkeypatch.setattr("deploylog.api.aws.cloudformation.endpoints._MOST", 2)
     for name in ("a", "b", "c", "d", "e"):
         await server.open(name)
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=a")
@@ -505,7 +505,7 @@ async def test_a_deleted_stacks_name_is_refused_and_its_arn_answers(server: Loca
 async def test_the_resources_of_a_stack_are_listed_page_by_page(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("deploylog.api.aws.cloudformation.routes.PAGE", 2)
+    monkeypatch.setattr("deploylog.api.aws.cloudformation.endpoints.PAGE", 2)
     opened = await server.open("web")
     events = [
         line("resource.create.completed", resourcetype="aws_vpc", resourcename=name)
