@@ -8,21 +8,19 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploylog.api import rfs
-from deploylog.api.api import Api, NoSettings
+from deploylog.api import escape, rfs
+from deploylog.api.api import Api, DeliveryFormat, NoSettings, no_authenticators
 from deploylog.api.aws import cloudformation, parallelcluster
 from deploylog.api.bluelink import errors as bluelink_errors
 from deploylog.api.bluelink import operations as bluelink_operations
 from deploylog.api.bluelink import routes as bluelink_routes
 from deploylog.api.context import ApiContext, Handler
-from deploylog.api.escape import errors as escape_errors
-from deploylog.api.escape import operations as escape_operations
-from deploylog.api.escape import routes as escape_routes
 from deploylog.api.http.endpoint import Endpoint, Respond
 from deploylog.api.native import errors as native_errors
 from deploylog.api.native import operations as native_operations
 from deploylog.api.native import routes as native_routes
 from deploylog.api.native.ingest import routes as native_ingest
+from deploylog.api.native.wire import render_one
 from deploylog.api.operation import Body, IsOpen, Operation, always, never
 from deploylog.auth.authentication import Authentication
 from deploylog.errors import NotFound
@@ -42,6 +40,8 @@ class _Routed(msgspec.Struct, frozen=True, kw_only=True):
     settings: type[msgspec.Struct] = NoSettings
     security: Mapping[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     error: Body | None = None
+    authenticators: Any = no_authenticators
+    delivery: DeliveryFormat | None = None
 
     def handlers(
         self, context: ApiContext, settings: msgspec.Struct
@@ -61,6 +61,10 @@ APIS: tuple[Api[Any] | _Routed, ...] = (
         prefixes=("/",),
         operations=native_operations.OPERATIONS,
         is_open=native_ingest.is_open,
+        delivery=DeliveryFormat(
+            name="cloudevents",
+            render=lambda event: ("application/cloudevents+json", render_one(event)),
+        ),
     ),
     rfs.API,
     _Routed(
@@ -72,14 +76,7 @@ APIS: tuple[Api[Any] | _Routed, ...] = (
         is_open=bluelink_routes.is_open,
         answers_head=False,
     ),
-    _Routed(
-        title="Escape: EscapeKit's event service",
-        routes=escape_routes.routes,
-        respond=escape_errors.respond,
-        prefixes=escape_routes.PREFIXES,
-        operations=escape_operations.OPERATIONS,
-        either_slash=True,
-    ),
+    escape.API,
     parallelcluster.API,
     cloudformation.API,
 )

@@ -1,6 +1,6 @@
 """A published API as one value, from which its routes, settings and documentation follow."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -9,6 +9,11 @@ import msgspec
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.http.endpoint import Respond
 from deploylog.api.operation import Body, Operation
+from deploylog.auth.authentication import Authenticator
+from deploylog.events.filters import Filter
+from deploylog.subscriptions.delivery.sender import NameType
+from deploylog.subscriptions.delivery.webhook import Render
+from deploylog.subscriptions.subscription import Format
 
 S = TypeVar("S", bound=msgspec.Struct)
 E = TypeVar("E")
@@ -16,6 +21,23 @@ E = TypeVar("E")
 
 class NoSettings(msgspec.Struct, frozen=True):
     """The settings of an API that has none."""
+
+
+def no_authenticators(settings: msgspec.Struct, bases: Sequence[str]) -> Iterable[Authenticator]:
+    """For an API that accepts the credentials that every API does, and no others."""
+    return ()
+
+
+class DeliveryFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """How subscriptions deliver events in the words of an API."""
+
+    name: Format
+    #: Gives the media type and the body of a webhook.
+    render: Render
+    #: Selects the events that have this format; ``None`` selects all.
+    filter: Filter | None = None
+    #: Names the type of an event in messages for people; ``None`` leaves it.
+    name_type: NameType | None = None
 
 
 class Resource(msgspec.Struct, Generic[S, E], frozen=True, kw_only=True):
@@ -41,6 +63,10 @@ class Api(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     error: Body
     #: The OpenAPI security schemes that its clients use, by name.
     security: Mapping[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    #: Makes the authenticators of credentials that only this API accepts, from its settings and
+    #: the base paths; raises InvalidSettings.
+    authenticators: Callable[[S, Sequence[str]], Iterable[Authenticator]] = no_authenticators
+    delivery: DeliveryFormat | None = None
     #: Whether HEAD is answered as GET is.
     answers_head: bool = True
     #: Whether each path is the same with and without a trailing slash.

@@ -62,11 +62,5 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     bluelink_recent_seconds: int
     #: Whether drift ends the staging of what a Bluelink client stages, unless it skips that.
     bluelink_drift_check: bool
-    #: Events on a page for Escape's clients that do not say how many.
-    escape_page_size: int
-    #: The groups that may see what an Inventory says was uploaded.
-    escape_upload_groups: tuple[str, ...]
-    #: Whether Escape's services have a secret, so that nobody creates events without credentials.
-    escape_has_secret: bool
     #: Signs the tokens of pages, the same in every process of this log.
     page_token_key: bytes

@@ -37,18 +37,6 @@ _SECURITY = {
         "name": "Bluelink-Api-Key",
         "description": "An API key, as Bluelink's clients send it.",
     },
-    "escapeToken": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-Escape-Token",
-        "description": "An API key, as EscapeKit's clients send it.",
-    },
-    "escapeCookie": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "X-Escape-Token",
-        "description": "The same in a cookie.",
-    },
     "bluelinkSignature": {
         "type": "apiKey",
         "in": "header",

@@ -9,18 +9,18 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from deploylog.api import mount, mount_open, respond_unrouted
+from deploylog.api import APIS, mount, mount_open, respond_unrouted
 from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.context import ApiContext, Handler
-from deploylog.api.escape.wire import SHOWN
 from deploylog.api.http.body import BodyLimits
 from deploylog.api.openapi import render_document, render_page
-from deploylog.api.settings import names_of, paths_of
+from deploylog.api.settings import paths_of
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import read_encryptor
 from deploylog.auth.sns import Fetch, SnsTopics, fetch_from_sns
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
+from deploylog.events.filters import Filter
 from deploylog.events.hub import Hub
 from deploylog.events.retention import Retention, pruning
 from deploylog.events.service import EventService
@@ -36,6 +36,7 @@ from deploylog.subscriptions.delivery.dispatcher import Dispatcher, DispatcherPa
 from deploylog.subscriptions.reconcile import SubscriptionGroups
 from deploylog.subscriptions.secret_store import SecretStore, check_decryptable
 from deploylog.subscriptions.service import SubscriptionService
+from deploylog.subscriptions.subscription import Format
 
 
 class Application:
@@ -179,9 +180,6 @@ def _parts(
         bluelink_project=settings.bluelink_project,
         bluelink_recent_seconds=settings.bluelink_recent_seconds,
         bluelink_drift_check=settings.bluelink_drift_check,
-        escape_page_size=settings.escape_page_size,
-        escape_upload_groups=names_of(settings.escape_upload_groups),
-        escape_has_secret=bool(settings.escape_secret_file),
         page_token_key=token_key,
     )
 
@@ -198,12 +196,18 @@ def _subscribing(
         store.deliveries,
         store.log,
         vault,
-        formats={"escape": SHOWN},
+        formats=_format_filters(),
         owner=lambda owner: gate.find(owner.kind, owner.id),
         test=dispatcher.test,
         changed=dispatcher.changed,
         clock=clock,
     )
+
+
+def _format_filters() -> dict[Format, Filter]:
+    """The events that each format has, where it has not all."""
+    formats = [api.delivery for api in APIS if api.delivery is not None]
+    return {each.name: each.filter for each in formats if each.filter is not None}
 
 
 def _router(

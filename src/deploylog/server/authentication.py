@@ -6,10 +6,10 @@ A part of the composition root.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from deploylog.api.escape.routes import CREATE_EVENT
+from deploylog.api import APIS
 from deploylog.api.settings import paths_of
 from deploylog.auth.access_keys import check_decryptable
 from deploylog.auth.anonymous import AnonymousAccess
@@ -22,7 +22,6 @@ from deploylog.auth.huawei import HuaweiScheme
 from deploylog.auth.oidc import Issuer, make_issuer
 from deploylog.auth.rate_limit import RateLimiter
 from deploylog.auth.request_signing import RequestSignatures
-from deploylog.auth.shared_secret import SharedSecret, read_secret
 from deploylog.auth.sigv4 import AwsScheme
 from deploylog.auth.sns import Fetch, SnsTopics, parse_topics
 from deploylog.errors import Unavailable
@@ -49,17 +48,15 @@ async def open_authentication(
     clock: Callable[[], int],
 ) -> AsyncIterator[Authentication]:
     """Who is let in, by every kind of credential; raises OperatorError."""
-    secret = read_secret(settings.escape_secret_file)
+    of_apis = list(_of_apis(settings))
     await check_decryptable(store.credentials, seal)
     async with AsyncExitStack() as running:
         kinds: list[Authenticator] = [
+            *of_apis,
             *_signatures(store, seal, settings, clock),
             ApiKeys(store.credentials, clock=time.monotonic),
             AnonymousAccess(store.credentials, issuer=settings.oidc_issuer, clock=time.monotonic),
         ]
-        if secret:
-            paths = [f"{base}{CREATE_EVENT}" for base in ("", *paths_of(settings.base_paths))]
-            kinds.insert(0, SharedSecret(secret, name="escape", paths=paths))
         if settings.oidc_issuer:
             tokens = open_tokens(_issuer(settings), clock=clock)
             kinds.insert(0, await running.enter_async_context(tokens))
@@ -69,6 +66,13 @@ async def open_authentication(
             failures=_rate(settings.max_failures_per_minute / 60, settings.max_failures_per_minute),
             failed=metrics.refused,
         )
+
+
+def _of_apis(settings: Settings) -> Iterator[Authenticator]:
+    """Credentials that only one API accepts."""
+    bases = paths_of(settings.base_paths)
+    for api in APIS:
+        yield from api.authenticators(settings.section(api.settings), bases)
 
 
 def _signatures(

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from deploylog.api.escape.wire import name_type, render_delivery
-from deploylog.api.native.wire import events_path, render_one
+from deploylog.api import APIS
+from deploylog.api.native.wire import events_path
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import Encryptor
 from deploylog.deployments.catalog import Deployment
@@ -15,14 +15,14 @@ from deploylog.events.scope import Scope, segments
 from deploylog.server.settings import Settings
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.egress import check_url, parse_networks
-from deploylog.subscriptions.delivery.sender import Sender, TypeNames
+from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.delivery.slack.bot import SlackBotSender
 from deploylog.subscriptions.delivery.slack.webhook import SlackWebhookSender
 from deploylog.subscriptions.delivery.transport import Limits, WebhookTransport, open_poster
-from deploylog.subscriptions.delivery.webhook import Render, WebhookSender
+from deploylog.subscriptions.delivery.webhook import WebhookSender
 from deploylog.subscriptions.secret_store import SecretStore
-from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
+from deploylog.subscriptions.subscription import Endpoint, Subscription
 
 
 def make_vault(seal: Encryptor | None, settings: Settings, clock: Callable[[], int]) -> SecretStore:
@@ -69,10 +69,13 @@ def make_senders(
         except DeploymentNotFound:
             return None
 
-    webhook = WebhookSender(poster, _RENDERED, _events_url(settings))
-    slack = SlackWebhookSender(poster, _TYPE_NAMES)
+    formats = [api.delivery for api in APIS if api.delivery is not None]
+    rendered = {each.name: each.render for each in formats}
+    type_names = {each.name: each.name_type for each in formats if each.name_type is not None}
+    webhook = WebhookSender(poster, rendered, _events_url(settings))
+    slack = SlackWebhookSender(poster, type_names)
     bot = SlackBotSender(
-        poster, settings.slack_api_url, deployment, store.deliveries.message, _TYPE_NAMES
+        poster, settings.slack_api_url, deployment, store.deliveries.message, type_names
     )
 
     def choose(subscription: Subscription, target: Endpoint) -> Sender:
@@ -81,17 +84,6 @@ def make_senders(
         return bot if target.token else slack
 
     return choose
-
-
-#: What a webhook is sent of an event: its media type, and the body.
-_RENDERED: dict[Format, Render] = {
-    "cloudevents": lambda event: ("application/cloudevents+json", render_one(event)),
-    "escape": lambda event: ("application/json", render_delivery(event)),
-}
-
-
-#: What Slack's messages call the types of events.
-_TYPE_NAMES: TypeNames = {"escape": name_type}
 
 
 def _events_url(settings: Settings) -> Callable[[Subscription, Event], str]:

@@ -125,9 +125,6 @@ def parts_of(service: FakeService) -> ApiContext:
         bluelink_project="",
         bluelink_recent_seconds=0,
         bluelink_drift_check=False,
-        escape_page_size=1,
-        escape_upload_groups=(),
-        escape_has_secret=False,
         page_token_key=b"",
     )
 

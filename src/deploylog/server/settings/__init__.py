@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from deploylog.api import APIS
-from deploylog.api.settings import names_of, paths_of
+from deploylog.api.settings import paths_of
 from deploylog.errors import InvalidSettings
 from deploylog.server.settings.server import ServerSettings
 from deploylog.server.settings.table import RENAMED, SETTINGS, Setting
@@ -106,8 +106,6 @@ def _check(settings: Settings) -> None:
         raise InvalidSettings("bluelink_project has 1 to 128 characters")
     if not settings.oidc_issuer and (settings.oidc_audience or settings.oidc_default_grants):
         raise InvalidSettings("oidc_audience and oidc_default_grants need oidc_issuer")
-    if len(names_of(settings.escape_upload_groups)) > 64:
-        raise InvalidSettings("escape_upload_groups has at most 64 groups")
     if settings.oidc_issuer and not settings.oidc_audience:
         raise InvalidSettings("oidc_issuer needs oidc_audience: whom its tokens must be for")
     if settings.log_level not in _LEVELS:

@@ -91,18 +91,6 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             "End the staging of a plan that shows drift as drift, unless the client skips that."
         ),
     ] = False
-    escape_secret_file: Annotated[
-        str,
-        setting("File of the secret with which EscapeKit's services may create events."),
-    ] = ""
-    escape_upload_groups: Annotated[
-        str,
-        setting("Groups, separated by commas, that may see what an Inventory says was uploaded."),
-    ] = "*"
-    escape_page_size: Annotated[
-        int,
-        setting("Events on a page for EscapeKit's clients that do not say how many.", 1, 1000),
-    ] = 50
     secret_key_file: Annotated[
         str,
         setting(
