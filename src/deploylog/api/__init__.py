@@ -8,12 +8,9 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploylog.api import escape, rfs
-from deploylog.api.api import Api, DeliveryFormat, NoSettings, no_authenticators
+from deploylog.api import bluelink, escape, rfs
+from deploylog.api.api import Api, DeliveryFormat, NoSettings, no_authenticators, no_warnings
 from deploylog.api.aws import cloudformation, parallelcluster
-from deploylog.api.bluelink import errors as bluelink_errors
-from deploylog.api.bluelink import operations as bluelink_operations
-from deploylog.api.bluelink import routes as bluelink_routes
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.http.endpoint import Endpoint, Respond
 from deploylog.api.native import errors as native_errors
@@ -42,6 +39,7 @@ class _Routed(msgspec.Struct, frozen=True, kw_only=True):
     error: Body | None = None
     authenticators: Any = no_authenticators
     delivery: DeliveryFormat | None = None
+    warnings: Any = no_warnings
 
     def handlers(
         self, context: ApiContext, settings: msgspec.Struct
@@ -67,15 +65,7 @@ APIS: tuple[Api[Any] | _Routed, ...] = (
         ),
     ),
     rfs.API,
-    _Routed(
-        title="Bluelink: the Deploy Engine's API",
-        routes=bluelink_routes.routes,
-        respond=bluelink_errors.respond,
-        prefixes=bluelink_routes.PREFIXES,
-        operations=bluelink_operations.OPERATIONS,
-        is_open=bluelink_routes.is_open,
-        answers_head=False,
-    ),
+    bluelink.API,
     escape.API,
     parallelcluster.API,
     cloudformation.API,

@@ -28,6 +28,11 @@ def no_authenticators(settings: msgspec.Struct, bases: Sequence[str]) -> Iterabl
     return ()
 
 
+def no_warnings(settings: msgspec.Struct) -> Iterable[str]:
+    """For an API whose settings cannot be questionable."""
+    return ()
+
+
 class DeliveryFormat(msgspec.Struct, frozen=True, kw_only=True):
     """How subscriptions deliver events in the words of an API."""
 
@@ -67,6 +72,8 @@ class Api(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     #: the base paths; raises InvalidSettings.
     authenticators: Callable[[S, Sequence[str]], Iterable[Authenticator]] = no_authenticators
     delivery: DeliveryFormat | None = None
+    #: What the log says of questionable settings when the service starts.
+    warnings: Callable[[S], Iterable[str]] = no_warnings
     #: Whether HEAD is answered as GET is.
     answers_head: bool = True
     #: Whether each path is the same with and without a trailing slash.

@@ -1,5 +1,6 @@
 """What the composition root hands to every dialect."""
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -7,7 +8,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.http.body import BodyLimits
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
@@ -44,7 +44,6 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     deployments: DeploymentService
     staging: Staging
     cleaning: Retention
-    plan_files: PlanFiles
     subscribing: SubscriptionService
     subscription_sets: SubscriptionGroups
     topics: Topics
@@ -56,11 +55,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_events: int
     #: Most requests a second of each principal; 0 is no limit.
     max_requests_per_second: float = 0
-    #: The project of what Bluelink clients stage for a stack that there is not yet.
-    bluelink_project: str
-    #: How old, in seconds, what a Bluelink stream of something finished begins with may be.
-    bluelink_recent_seconds: int
-    #: Whether drift ends the staging of what a Bluelink client stages, unless it skips that.
-    bluelink_drift_check: bool
+    #: Whether a file is the store's own, which no client may read.
+    reserved: Callable[[os.stat_result], bool]
     #: Signs the tokens of pages, the same in every process of this log.
     page_token_key: bytes

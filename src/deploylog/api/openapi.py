@@ -31,19 +31,6 @@ _SECURITY = {
         "name": "X-Api-Key",
         "description": "An API key.",
     },
-    "bluelinkApiKey": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Bluelink-Api-Key",
-        "description": "An API key, as Bluelink's clients send it.",
-    },
-    "bluelinkSignature": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Bluelink-Signature-V1",
-        "description": "An HMAC-SHA256 of a key pair over the header Bluelink-Date, which must be"
-        " there too.",
-    },
 }
 
 

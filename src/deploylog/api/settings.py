@@ -2,6 +2,8 @@
 
 from msgspec import Meta
 
+from deploylog.errors import InvalidSettings
+
 
 def setting(help: str, low: float | None = None, high: float | None = None) -> Meta:
     """What ``Annotated`` says of a field that is a setting; a range has both of its ends."""
@@ -16,3 +18,10 @@ def names_of(text: str) -> tuple[str, ...]:
 def paths_of(text: str) -> tuple[str, ...]:
     """The paths in a list separated by commas, without a slash at their end."""
     return tuple(path.strip().rstrip("/") for path in text.split(",") if path.strip(" /"))
+
+
+def check_absolute(name: str, text: str) -> None:
+    """Raise InvalidSettings for a path in the setting's list that is not absolute."""
+    for path in paths_of(text):
+        if not path.startswith("/") or ".." in path.split("/"):
+            raise InvalidSettings(f"{name}: {path!r} is not an absolute path")

@@ -1,5 +1,6 @@
 """The composition root: the only part that sees every other."""
 
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +11,6 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from deploylog.api import APIS, mount, mount_open, respond_unrouted
-from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.http.body import BodyLimits
 from deploylog.api.openapi import render_document, render_page
@@ -112,11 +112,7 @@ async def create_app(
             deployments=deployments,
             staging=staging,
             cleaning=cleaning,
-            plan_files=PlanFiles(
-                paths_of(settings.plan_folders),
-                limit=settings.max_decompressed_bytes,
-                reserved=store.owns,
-            ),
+            reserved=store.owns,
             subscribing=_subscribing(store, vault, gate, dispatcher, clock),
             subscription_sets=SubscriptionGroups(
                 store.subscriptions, store.log, vault, changed=dispatcher.changed, clock=clock
@@ -154,7 +150,7 @@ def _parts(
     deployments: DeploymentService,
     staging: Staging,
     cleaning: Retention,
-    plan_files: PlanFiles,
+    reserved: Callable[[os.stat_result], bool],
     subscribing: SubscriptionService,
     subscription_sets: SubscriptionGroups,
     clock: Callable[[], int],
@@ -166,7 +162,7 @@ def _parts(
         deployments=deployments,
         staging=staging,
         cleaning=cleaning,
-        plan_files=plan_files,
+        reserved=reserved,
         subscribing=subscribing,
         subscription_sets=subscription_sets,
         topics=topics,
@@ -177,9 +173,6 @@ def _parts(
         ),
         max_batch_events=settings.max_batch_events,
         max_requests_per_second=settings.max_requests_per_second,
-        bluelink_project=settings.bluelink_project,
-        bluelink_recent_seconds=settings.bluelink_recent_seconds,
-        bluelink_drift_check=settings.bluelink_drift_check,
         page_token_key=token_key,
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
-from deploylog.api.settings import paths_of
+from deploylog.api import APIS
 from deploylog.auth.anonymous import configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError, StoreUnavailable
 from deploylog.server.app import Application, create_app
@@ -218,8 +218,8 @@ def _announce(settings: Settings, listener: socket.socket, *, authenticated: boo
         _LOGGER.info("listening on unix socket %s", settings.unix_socket)
     if not settings.secret_key_file:
         _LOGGER.warning("no encryption key: the one that sealed the store's secrets is missing")
-    for folder in paths_of(settings.plan_folders):
-        if not Path(folder).is_dir():
-            _LOGGER.warning("plan_folders: there is no folder %s", folder)
+    for api in APIS:
+        for warning in api.warnings(settings.section(api.settings)):
+            _LOGGER.warning("%s", warning)
     if not authenticated:
         _LOGGER.warning("no authentication is configured: everything is allowed, on loopback only")

@@ -13,7 +13,6 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.context import ApiContext, Topics
 from deploylog.api.http.body import BodyLimits
 from deploylog.api.rfs import API
@@ -120,11 +119,8 @@ def parts_of(service: FakeService) -> ApiContext:
         cleaning=cast("Retention", None),
         subscribing=cast("SubscriptionService", None),
         subscription_sets=cast("SubscriptionGroups", None),
-        plan_files=PlanFiles((), limit=0, reserved=lambda file: False),
+        reserved=lambda file: False,
         topics=cast("Topics", None),
-        bluelink_project="",
-        bluelink_recent_seconds=0,
-        bluelink_drift_check=False,
         page_token_key=b"",
     )
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 import msgspec
 
 from deploylog.api.bluelink.instances import CHANNEL, FINISHES, Channel, History, counts, is_idle
+from deploylog.api.bluelink.settings import BluelinkSettings
 from deploylog.api.bluelink.wire import (
     HEARTBEAT,
     STAGING_ENDS,
@@ -178,12 +179,12 @@ class Beginning(msgspec.Struct, frozen=True):
 class ResumePoints:
     """Finds where streams begin."""
 
-    def __init__(self, parts: ApiContext) -> None:
+    def __init__(self, context: ApiContext, settings: BluelinkSettings) -> None:
         """Take what the composition root gives."""
-        self._service: EventService = parts.service
-        self._deployments = parts.deployments
-        self._clock = parts.clock
-        self._recent_seconds = parts.bluelink_recent_seconds
+        self._service: EventService = context.service
+        self._deployments = context.deployments
+        self._clock = context.clock
+        self._recent_seconds = settings.bluelink_recent_seconds
 
     async def cursor(self, principal: Principal, last_id: str) -> Start | None:
         """The place that the client has come to; ``None`` when it has not begun.

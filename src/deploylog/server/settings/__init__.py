@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from deploylog.api import APIS
-from deploylog.api.settings import paths_of
+from deploylog.api.settings import check_absolute
 from deploylog.errors import InvalidSettings
 from deploylog.server.settings.server import ServerSettings
 from deploylog.server.settings.table import RENAMED, SETTINGS, Setting
@@ -98,12 +98,7 @@ def _check(settings: Settings) -> None:
         url = getattr(settings, name)
         if url and not url.startswith(("http://", "https://")):
             raise InvalidSettings(f"{name} is {url!r}; it must be an http or https address")
-    for name in ("plan_folders", "base_paths"):
-        for path in paths_of(getattr(settings, name)):
-            if not path.startswith("/") or ".." in path.split("/"):
-                raise InvalidSettings(f"{name}: {path!r} is not an absolute path")
-    if not 1 <= len(settings.bluelink_project) <= 128:
-        raise InvalidSettings("bluelink_project has 1 to 128 characters")
+    check_absolute("base_paths", settings.base_paths)
     if not settings.oidc_issuer and (settings.oidc_audience or settings.oidc_default_grants):
         raise InvalidSettings("oidc_audience and oidc_default_grants need oidc_issuer")
     if settings.oidc_issuer and not settings.oidc_audience:

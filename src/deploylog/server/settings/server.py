@@ -64,33 +64,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             "Paths, separated by commas, that may stand before every other, such as /bluelink."
         ),
     ] = ""
-    plan_folders: Annotated[
-        str,
-        setting("Absolute folders, separated by commas, below which clients may name plan files."),
-    ] = ""
     changeset_retention_days: Annotated[
         float,
         setting("Days that a cleanup leaves change sets for; 0 leaves them for ever.", 0, 36500),
     ] = 0.0
-    bluelink_project: Annotated[
-        str,
-        setting("Project of what Bluelink clients stage for an instance that there is not yet."),
-    ] = "default"
-    bluelink_recent_seconds: Annotated[
-        int,
-        setting(
-            "Age in seconds from which a Bluelink stream of something finished leaves "
-            "events out; 0 leaves none out.",
-            0,
-            1 << 31,
-        ),
-    ] = 300
-    bluelink_drift_check: Annotated[
-        bool,
-        setting(
-            "End the staging of a plan that shows drift as drift, unless the client skips that."
-        ),
-    ] = False
     secret_key_file: Annotated[
         str,
         setting(
