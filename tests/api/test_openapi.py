@@ -31,7 +31,7 @@ REQUEST_ID = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
 OPERATIONS = {each.id: each for api in APIS for each in api.operations}
 
 #: How each of them documents its errors.
-ERRORS = {each.id: each.error or api.error for api in APIS for each in api.operations}
+ERRORS = {each.id: api.error for api in APIS for each in api.operations}
 
 #: Those that answer with JSON when all is well.
 JSON_OPERATIONS = {

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from deploylog.api import APIS
+from deploylog.api.native.settings import NativeSettings
 from deploylog.api.rfs.settings import RfsSettings
 from deploylog.errors import InvalidSettings
 from deploylog.server.settings import load_settings
-from deploylog.server.settings.server import ServerSettings
-from deploylog.server.settings.table import RENAMED, SETTINGS
+from deploylog.server.settings.table import RENAMED, SECTIONS, SETTINGS
 
 
 @pytest.fixture
@@ -38,12 +37,11 @@ def test_options_win_over_environment_over_file_over_defaults(config: Path):
     settings = load_settings({"port": 3, "host": None}, environ=environ, config=config)
 
     assert (settings.port, settings.host, settings.heartbeat_seconds) == (3, "env", 3.0)
-    assert settings.max_batch_events == 5_000
+    assert settings.section(NativeSettings).max_batch_events == 5_000
 
 
 def test_every_setting_has_a_field_and_every_field_a_setting():
-    sections = (ServerSettings, *(api.settings for api in APIS))
-    fields = [name for section in sections for name in section.__struct_fields__]
+    fields = [name for section in SECTIONS for name in section.__struct_fields__]
 
     assert [setting.name for setting in SETTINGS] == list(dict.fromkeys(fields))
 

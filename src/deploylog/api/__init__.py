@@ -1,6 +1,6 @@
 """The published APIs: each a thin view of the log."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -8,62 +8,18 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploylog.api import bluelink, escape, rfs
-from deploylog.api.api import Api, DeliveryFormat, NoSettings, no_authenticators, no_warnings
+from deploylog.api import bluelink, escape, native, rfs
+from deploylog.api.api import Api
 from deploylog.api.aws import cloudformation, parallelcluster
 from deploylog.api.context import ApiContext, Handler
-from deploylog.api.http.endpoint import Endpoint, Respond
-from deploylog.api.native import errors as native_errors
-from deploylog.api.native import operations as native_operations
-from deploylog.api.native import routes as native_routes
-from deploylog.api.native.ingest import routes as native_ingest
-from deploylog.api.native.wire import render_one
-from deploylog.api.operation import Body, IsOpen, Operation, always, never
+from deploylog.api.http.endpoint import Endpoint
+from deploylog.api.operation import Operation, always
 from deploylog.auth.authentication import Authentication
 from deploylog.errors import NotFound
 
-
-class _Routed(msgspec.Struct, frozen=True, kw_only=True):
-    """An API whose routes and operations are apart."""
-
-    title: str
-    routes: Callable[[ApiContext], list[tuple[str, str, Handler]]]
-    respond: Respond
-    prefixes: tuple[str, ...]
-    operations: tuple[Operation[Any], ...]
-    is_open: IsOpen = never
-    answers_head: bool = True
-    either_slash: bool = False
-    settings: type[msgspec.Struct] = NoSettings
-    security: Mapping[str, dict[str, Any]] = msgspec.field(default_factory=dict)
-    error: Body | None = None
-    authenticators: Any = no_authenticators
-    delivery: DeliveryFormat | None = None
-    warnings: Any = no_warnings
-
-    def handlers(
-        self, context: ApiContext, settings: msgspec.Struct
-    ) -> Iterator[tuple[Operation[Any], Handler]]:
-        described = {(each.method, each.path): each for each in self.operations}
-        for method, path, handler in self.routes(context):
-            operation = described[method, path]
-            yield msgspec.structs.replace(operation, is_open=self.is_open), handler
-
-
-#: Every published API. Add one here.
-APIS: tuple[Api[Any] | _Routed, ...] = (
-    _Routed(
-        title="Native API",
-        routes=native_routes.routes,
-        respond=native_errors.respond,
-        prefixes=("/",),
-        operations=native_operations.OPERATIONS,
-        is_open=native_ingest.is_open,
-        delivery=DeliveryFormat(
-            name="cloudevents",
-            render=lambda event: ("application/cloudevents+json", render_one(event)),
-        ),
-    ),
+#: Every published API. To add one, import its folder and list its value here.
+APIS: tuple[Api[Any], ...] = (
+    native.API,
     rfs.API,
     bluelink.API,
     escape.API,
@@ -111,7 +67,7 @@ def mount_open(
             path,
             Endpoint(
                 {"GET": endpoint},
-                respond=native_errors.respond,
+                respond=native.API.respond,
                 gate=gate,
                 is_open={"GET": always},
                 answers_head=True,

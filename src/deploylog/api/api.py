@@ -19,10 +19,6 @@ S = TypeVar("S", bound=msgspec.Struct)
 E = TypeVar("E")
 
 
-class NoSettings(msgspec.Struct, frozen=True):
-    """The settings of an API that has none."""
-
-
 def no_authenticators(settings: msgspec.Struct, bases: Sequence[str]) -> Iterable[Authenticator]:
     """For an API that accepts the credentials that every API does, and no others."""
     return ()

@@ -52,7 +52,6 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     #: Told how many events went out on a stream, and to which position.
     sent: Callable[[int, int], None]
     limits: BodyLimits
-    max_batch_events: int
     #: Most requests a second of each principal; 0 is no limit.
     max_requests_per_second: float = 0
     #: Whether a file is the store's own, which no client may read.

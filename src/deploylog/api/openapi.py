@@ -8,30 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deploylog import __version__
 from deploylog.api import APIS
-from deploylog.api.native.errors import Problem
 from deploylog.api.operation import Body, Operation, Parameter
 
 _REF = "#/components/schemas/{name}"
-
-_SECURITY = {
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key, or a token of the OpenID Connect or OAuth 2 issuer that the"
-        " service is set up with: a JSON Web Token.",
-    },
-    "basic": {
-        "type": "http",
-        "scheme": "basic",
-        "description": "An API key as the password; the user's name is not looked at.",
-    },
-    "apiKey": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-Api-Key",
-        "description": "An API key.",
-    },
-}
 
 
 @cache
@@ -41,10 +20,10 @@ def document() -> dict[str, Any]:
     types = {
         body.type
         for api, operation in operations
-        for body in (*operation.bodies, operation.error or api.error)
-        if body is not None and body.type
+        for body in (*operation.bodies, api.error)
+        if body.type
     }
-    ordered = sorted(types | {Problem}, key=str)
+    ordered = sorted(types, key=str)
     schemas, components = msgspec.json.schema_components(
         ordered, schema_hook=_schema_of, ref_template=_REF
     )
@@ -52,9 +31,9 @@ def document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for api, operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
-            operation, operation.error or api.error, by_type
+            operation, api.error, by_type
         )
-    security = _SECURITY | {name: each for api in APIS for name, each in api.security.items()}
+    security = {name: each for api in APIS for name, each in api.security.items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -107,7 +86,7 @@ def _schema_of(type_: type) -> dict[str, Any]:
     raise NotImplementedError
 
 
-def _operation(operation: Operation[Any], error: Any, schemas: dict[Any, Any]) -> dict[str, Any]:
+def _operation(operation: Operation[Any], error: Body, schemas: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,

@@ -54,14 +54,13 @@ class Operation(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     method: str
     path: str
     #: A method of the resource's endpoints.
-    endpoint: Endpoint[E] = None  # type: ignore[assignment]
+    endpoint: Endpoint[E]
     summary: str
     tag: str
     parameters: tuple[Parameter, ...] = ()
     request: tuple[Body, ...] = ()
     answers: tuple[Body, ...] = ()
     is_open: IsOpen = never
-    error: Body | None = None
 
     @property
     def bodies(self) -> tuple[Body, ...]:

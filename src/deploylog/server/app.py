@@ -171,7 +171,6 @@ def _parts(
         limits=BodyLimits(
             sent=settings.max_body_bytes, decompressed=settings.max_decompressed_bytes
         ),
-        max_batch_events=settings.max_batch_events,
         max_requests_per_second=settings.max_requests_per_second,
         page_token_key=token_key,
     )

@@ -113,7 +113,6 @@ def parts_of(service: FakeService) -> ApiContext:
         clock=lambda: 0,
         sent=lambda events, position: None,
         limits=BodyLimits(sent=1000, decompressed=1000),
-        max_batch_events=1000,
         # Nothing of these is RFS's.
         staging=cast("Staging", None),
         cleaning=cast("Retention", None),

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from deploylog.api.native.paths import EVENTS
 from deploylog.deployments.catalog import Counts, Deployment, Stack, check_name
 from deploylog.deployments.changeset import ChangeCounts, Changeset
 from deploylog.errors import InvalidEvent, InvalidFilter, InvalidInput, TooLarge, UnsupportedMedia
@@ -307,7 +308,7 @@ def _filter_path(filter: Filter) -> str:
     for condition in filter.all_of:
         patterns = (*condition.values, *(f"{prefix}*" for prefix in condition.prefixes))
         pairs += [(names[condition.field], pattern) for pattern in patterns]
-    return f"/log/v1/events?{urlencode(pairs, safe='/*')}"
+    return f"{EVENTS}?{urlencode(pairs, safe='/*')}"
 
 
 def check_filter_values(name: str, values: tuple[str, ...]) -> tuple[str, ...]:

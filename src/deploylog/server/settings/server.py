@@ -34,10 +34,6 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         setting("Largest request body after it was unpacked.", 1024, 1 << 32),
     ] = 32 * 1024 * 1024
-    max_batch_events: Annotated[
-        int,
-        setting("Most events of one request.", 1, 100_000),
-    ] = 5_000
     heartbeat_seconds: Annotated[
         float,
         setting("Seconds after which a silent stream shows that it is alive.", 0.05, 3600),

@@ -53,11 +53,8 @@ def settings_of(section: type[msgspec.Struct]) -> Iterator[Setting]:
         )
 
 
-#: Every setting: the server's, then those of each API. Two APIs may share a setting.
-SETTINGS = tuple(
-    {
-        each.name: each
-        for section in (ServerSettings, *(api.settings for api in APIS))
-        for each in settings_of(section)
-    }.values()
-)
+#: What declares settings: the server, then each API.
+SECTIONS: tuple[type[msgspec.Struct], ...] = (ServerSettings, *(api.settings for api in APIS))
+
+#: Every setting, once: two APIs may share some.
+SETTINGS = tuple({each.name: each for kind in SECTIONS for each in settings_of(kind)}.values())
