@@ -107,12 +107,18 @@ def test_a_setting_is_documented(setting: Setting):
     )
 
 
-OPERATIONS = [operation for dialect in APIS for operation in dialect.operations]
+def test_settings_are_documented_in_the_order_of_their_sections():
+    documented = re.findall(r"^\| `(\w+)` \| `--", reference("settings"), re.MULTILINE)
+
+    assert documented == [setting.name for setting in SETTINGS]
+
+
+OPERATIONS = [operation for api in APIS for operation in api.operations]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_an_operation_and_its_parameters_are_documented(operation):
-    apis = {dialect.operations[0].tag for dialect in APIS if dialect.title != "Native API"}
+    apis = {api.operations[0].tag for api in APIS if api.title != "Native API"}
     page = reference(f"{operation.tag if operation.tag in apis else 'native'}-api")
 
     assert f"{operation.method} {operation.path}" in page

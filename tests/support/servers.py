@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -292,15 +294,21 @@ class Spawned(Running):
 
 @asynccontextmanager
 async def spawned(
-    store_url: str, *, constants: Mapping[str, object] | None = None, **options: object
+    store_url: str,
+    *,
+    constants: Mapping[str, object] | None = None,
+    program: Path | None = None,
+    **options: object,
 ) -> AsyncIterator[Spawned]:
     """The service over the store at ``store_url``, in a process of its own; ``options`` are
-    settings, ``constants`` what modules have there instead, by their whole names.
+    settings, ``constants`` what modules have there instead, by their whole names; ``program`` is
+    the folder to import it from, if it is another one.
     """
     chosen = json.dumps({"port": 0, "store": store_url, **options})
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _PROGRAM, chosen, json.dumps(constants or {}),
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(program)} if program else None,
     )  # fmt: skip
     try:
         url, said = await _announced(process)
