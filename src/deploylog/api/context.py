@@ -1,4 +1,4 @@
-"""What the composition root hands to every dialect."""
+"""What every API may use: the services, the clock, and the limits that all of them share."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -22,13 +22,13 @@ Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 
 class Topics(Protocol):
-    """The topics of SNS that are known. All raise Unavailable when SNS does not answer."""
+    """The known SNS topics. Every method raises Unavailable when SNS does not answer."""
 
     async def admit(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
-        """Who sent it, and for which project; ``project`` is the one that was asked for.
+        """Return the sender and its project; ``project`` is the one that the request names.
 
-        Raises Forbidden for a topic or a project that is not its own, or a message that is old,
-        and Unauthenticated for one that SNS has not signed.
+        Raises Forbidden for an unknown topic, a project of another topic or an old message, and
+        Unauthenticated for a message without a valid signature.
         """
         ...
 
@@ -38,23 +38,23 @@ class Topics(Protocol):
 
 
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts a dialect may use, and the limits it keeps."""
+    """What the server gives to every API. Nothing here belongs to one API alone."""
 
-    service: EventService
+    events: EventService
     deployments: DeploymentService
     staging: Staging
-    cleaning: Retention
-    subscribing: SubscriptionService
-    subscription_sets: SubscriptionGroups
+    retention: Retention
+    subscriptions: SubscriptionService
+    subscription_groups: SubscriptionGroups
     topics: Topics
     #: ns since 1970.
     clock: Callable[[], int]
-    #: Told how many events went out on a stream, and to which position.
+    #: Counts the events that a stream sent, and takes the position of the last one.
     sent: Callable[[int, int], None]
     limits: BodyLimits
-    #: Most requests a second of each principal; 0 is no limit.
+    #: Requests per second of each principal; 0 is no limit.
     max_requests_per_second: float = 0
     #: Whether a file is the store's own, which no client may read.
     reserved: Callable[[os.stat_result], bool]
-    #: Signs the tokens of pages, the same in every process of this log.
+    #: Signs page tokens; the same in every process of this log.
     page_token_key: bytes

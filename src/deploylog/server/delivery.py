@@ -1,4 +1,4 @@
-"""How subscriptions are delivered: ways out, targets, owners. A part of the composition root."""
+"""The delivery of subscriptions that the settings ask for: senders, transport, secrets."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -25,11 +25,13 @@ from deploylog.subscriptions.secret_store import SecretStore
 from deploylog.subscriptions.subscription import Endpoint, Subscription
 
 
-def make_vault(seal: Encryptor | None, settings: Settings, clock: Callable[[], int]) -> SecretStore:
-    """What keeps the secrets of subscriptions; ``clock`` gives ns."""
+def make_secret_store(
+    encryptor: Encryptor | None, settings: Settings, clock: Callable[[], int]
+) -> SecretStore:
+    """Create the store of subscription secrets; ``clock`` gives ns."""
     networks = parse_networks(settings.delivery_allowed_networks)
     return SecretStore(
-        seal,
+        encryptor,
         check_url=lambda text: check_url(text, networks),
         make_secret=make_secret,
         parse_secret=parse_secret,
@@ -37,10 +39,10 @@ def make_vault(seal: Encryptor | None, settings: Settings, clock: Callable[[], i
     )
 
 
-def make_poster(
+def open_transport(
     settings: Settings, clock: Callable[[], int]
 ) -> AbstractAsyncContextManager[WebhookTransport]:
-    """What sends every request, by one set of limits; ``clock`` gives ns."""
+    """Open the transport for all outgoing requests, under one set of limits; ``clock`` gives ns."""
     limits = Limits(
         total=settings.delivery_seconds,
         connect=min(settings.delivery_seconds, Limits().connect),
@@ -54,14 +56,14 @@ def make_poster(
 def make_senders(
     store: Store,
     deployments: DeploymentService,
-    gate: Authentication,
-    poster: WebhookTransport,
+    authentication: Authentication,
+    transport: WebhookTransport,
     settings: Settings,
 ) -> Callable[[Subscription, Endpoint], Sender]:
-    """The way to deliver to each kind of target."""
+    """Create the senders; the result picks the one for a subscription and its endpoint."""
 
     async def deployment(subscription: Subscription, path: Scope) -> Deployment | None:
-        owner = await gate.find(subscription.owner.kind, subscription.owner.id)
+        owner = await authentication.find(subscription.owner.kind, subscription.owner.id)
         if owner is None:
             return None
         try:
@@ -72,10 +74,10 @@ def make_senders(
     formats = [api.delivery for api in APIS if api.delivery is not None]
     rendered = {each.name: each.render for each in formats}
     type_names = {each.name: each.name_type for each in formats if each.name_type is not None}
-    webhook = WebhookSender(poster, rendered, _events_url(settings))
-    slack = SlackWebhookSender(poster, type_names)
+    webhook = WebhookSender(transport, rendered, _events_url(settings))
+    slack = SlackWebhookSender(transport, type_names)
     bot = SlackBotSender(
-        poster, settings.slack_api_url, deployment, store.deliveries.message, type_names
+        transport, settings.slack_api_url, deployment, store.deliveries.message, type_names
     )
 
     def choose(subscription: Subscription, target: Endpoint) -> Sender:
@@ -87,7 +89,7 @@ def make_senders(
 
 
 def _events_url(settings: Settings) -> Callable[[Subscription, Event], str]:
-    """Where a receiver reads what it missed."""
+    """The URL where a receiver reads the events that it missed."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = (settings.public_url or f"http://{host}:{settings.port}").rstrip("/")
     return lambda subscription, event: f"{base}{events_path(subscription.filter, event)}"

@@ -106,25 +106,25 @@ class Authenticated:
         await self.app(scope, receive, send)
 
 
-def parts_of(service: FakeService) -> ApiContext:
+def context_of(service: FakeService) -> ApiContext:
     return ApiContext(
-        service=cast("EventService", service),
+        events=cast("EventService", service),
         deployments=cast("DeploymentService", service),
         clock=lambda: 0,
         sent=lambda events, position: None,
         limits=BodyLimits(sent=1000, decompressed=1000),
         # Nothing of these is RFS's.
         staging=cast("Staging", None),
-        cleaning=cast("Retention", None),
-        subscribing=cast("SubscriptionService", None),
-        subscription_sets=cast("SubscriptionGroups", None),
+        retention=cast("Retention", None),
+        subscriptions=cast("SubscriptionService", None),
+        subscription_groups=cast("SubscriptionGroups", None),
         reserved=lambda file: False,
         topics=cast("Topics", None),
         page_token_key=b"",
     )
 
 
-def app_of(parts: ApiContext, *, strict: bool) -> ASGIApp:
+def app_of(context: ApiContext, *, strict: bool) -> ASGIApp:
     wrapped = [
         Middleware(ExceptionMiddleware, handlers={DeploylogError: respond}),
         Middleware(Authenticated),
@@ -132,7 +132,7 @@ def app_of(parts: ApiContext, *, strict: bool) -> ASGIApp:
     return Starlette(
         routes=[
             Route(each.path, endpoint, methods=[each.method], middleware=wrapped)
-            for each, endpoint in API.handlers(parts, RfsSettings(rfs_strict=strict))
+            for each, endpoint in API.handlers(context, RfsSettings(rfs_strict=strict))
         ]
     )
 
@@ -163,7 +163,7 @@ async def get(
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in asked.items()],
     }
-    await app_of(parts_of(service), strict=strict)(scope, receive, send)
+    await app_of(context_of(service), strict=strict)(scope, receive, send)
     start, answer = sent
     answered = {name.decode(): value.decode() for name, value in start["headers"]}
     return start["status"], json.loads(answer["body"]), answered

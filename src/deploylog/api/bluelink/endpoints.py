@@ -68,7 +68,7 @@ class Cleanups:
 
     def __init__(self, context: ApiContext, settings: BluelinkSettings, *, kind: str) -> None:
         """``kind`` is one that ``events.retention`` knows."""
-        self._retention = context.cleaning
+        self._retention = context.retention
         self._kind = kind
 
     async def start(self, request: Request) -> Response:
@@ -90,7 +90,7 @@ class Changesets:
     """Answers for change sets."""
 
     def __init__(self, context: ApiContext, settings: BluelinkSettings) -> None:
-        self._events = context.service
+        self._events = context.events
         self._deployments = context.deployments
         self._staging = context.staging
         self._sent = context.sent
@@ -200,7 +200,7 @@ class Instances:
     """Answers for instances, which are stacks."""
 
     def __init__(self, context: ApiContext, settings: BluelinkSettings) -> None:
-        self._events = context.service
+        self._events = context.events
         self._deployments = context.deployments
         self._sent = context.sent
         self._project = settings.bluelink_project

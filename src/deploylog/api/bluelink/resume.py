@@ -181,7 +181,7 @@ class ResumePoints:
 
     def __init__(self, context: ApiContext, settings: BluelinkSettings) -> None:
         """Take what the composition root gives."""
-        self._service: EventService = context.service
+        self._service: EventService = context.events
         self._deployments = context.deployments
         self._clock = context.clock
         self._recent_seconds = settings.bluelink_recent_seconds

@@ -25,7 +25,7 @@ class EventQueries:
     """Answers for the pages of events."""
 
     def __init__(self, context: ApiContext, settings: EscapeSettings) -> None:
-        self._events = context.service
+        self._events = context.events
         self._page_size = settings.escape_page_size
 
     async def everything(self, request: Request) -> Response:
@@ -64,7 +64,7 @@ class ProjectSubscriptions:
 
     def __init__(self, context: ApiContext, settings: EscapeSettings) -> None:
         self._limits = context.limits.at_most(DOCUMENT_BYTES)
-        self._groups = context.subscription_sets
+        self._groups = context.subscription_groups
 
     async def list(self, request: Request) -> Response:
         """List the subscriptions of a project."""
@@ -88,7 +88,7 @@ class EventIntake:
     """Records the events of EscapeKit's services."""
 
     def __init__(self, context: ApiContext, settings: EscapeSettings) -> None:
-        self._events = context.service
+        self._events = context.events
         self._clock = context.clock
         self._limits = context.limits.at_most(_EVENT_BYTES)
         self._has_secret = bool(settings.escape_secret_file)

@@ -35,7 +35,7 @@ class Events:
     """Answers for events."""
 
     def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
-        self._events = context.service
+        self._events = context.events
         self._deployments = context.deployments
         self._clock = context.clock
         self._sent = context.sent

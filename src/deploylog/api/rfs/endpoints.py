@@ -36,7 +36,7 @@ class StackEvents:
     """Answers for the events of a stack."""
 
     def __init__(self, context: ApiContext, settings: RfsSettings) -> None:
-        self._events = context.service
+        self._events = context.events
         self._deployments = context.deployments
         self._limits = context.limits.at_most(DOCUMENT_BYTES)
         self._strict = settings.rfs_strict

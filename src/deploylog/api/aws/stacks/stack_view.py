@@ -365,7 +365,7 @@ class StackViews:
 def make_stack_views(context: ApiContext, settings: StackSettings) -> StackViews:
     """Create the stack views of one API."""
     return StackViews(
-        context.service,
+        context.events,
         context.deployments,
         project=settings.cloudformation_project or None,
         place=Account(

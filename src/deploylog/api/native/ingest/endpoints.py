@@ -26,7 +26,7 @@ class Ingest:
     """Records what other services post in forms of their own."""
 
     def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
-        self._notices = StackNotices(context.service)
+        self._notices = StackNotices(context.events)
         self._topics = context.topics
         self._limits = context.limits.at_most(_SNS_BYTES)
         # SNS shows its credential in the body, so the body is read before authentication.

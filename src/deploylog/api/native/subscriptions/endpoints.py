@@ -22,7 +22,7 @@ class Subscriptions:
     """Answers for subscriptions."""
 
     def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
-        self._subscriptions = context.subscribing
+        self._subscriptions = context.subscriptions
         self._limits = context.limits.at_most(_MAX_BYTES)
         self._clock = context.clock
 
