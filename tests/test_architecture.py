@@ -1,6 +1,8 @@
 """The picture of the house, held: who may import whom, and what nobody may do."""
 
 import ast
+import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -148,6 +150,35 @@ def test_apis_do_not_know_each_other():
         if own is not None:
             others = [api for api in APIS if api != own]
             assert not any(is_in(each, api) for each in ours(name) for api in others), name
+
+
+#: Who may name an API: the literal, and the webhooks' link to the events of the log.
+NAMES_APIS = {("api", api) for api in APIS} | {("server.delivery", "api.native")}
+
+
+def test_only_the_literal_names_an_api():
+    naming = {
+        (name, api)
+        for name in names()
+        for api in APIS
+        if not is_in(name, api) and any(is_in(each, api) for each in ours(name))
+    }
+
+    assert naming == NAMES_APIS
+
+
+def test_no_path_of_an_api_is_written_twice():
+    written = Counter(
+        node.value
+        for name in names()
+        if room_of(name) == "api"
+        for node in ast.walk(tree_of(name))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.match(r"/(log|v1|v3|api|internal)/[a-z{].*/", f"{node.value}/")
+    )
+
+    assert [path for path, number in written.items() if number > 1] == []
+    assert len(written) > 10
 
 
 def test_ingest_is_pure():
