@@ -19,13 +19,16 @@ class BluelinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     bluelink_project: Annotated[
         str,
-        setting("Project of what Bluelink clients stage for an instance that there is not yet."),
+        setting(
+            "Project for changes that Bluelink clients stage for an instance that does not "
+            "exist yet."
+        ),
     ] = "default"
     bluelink_recent_seconds: Annotated[
         int,
         setting(
-            "Age in seconds from which a Bluelink stream of something finished leaves "
-            "events out; 0 leaves none out.",
+            "When a finished Bluelink stream is replayed, skip events older than this "
+            "many seconds; 0 replays all.",
             0,
             1 << 31,
         ),
@@ -33,7 +36,7 @@ class BluelinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     bluelink_drift_check: Annotated[
         bool,
         setting(
-            "End the staging of a plan that shows drift as drift, unless the client skips that."
+            "End the staging of a plan with drift as drift, unless the client skips the check."
         ),
     ] = False
 

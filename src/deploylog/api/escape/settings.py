@@ -15,15 +15,15 @@ class EscapeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     escape_secret_file: Annotated[
         str,
-        setting("File of the secret with which EscapeKit's services may create events."),
+        setting("File of the secret that lets EscapeKit's services create events."),
     ] = ""
     escape_upload_groups: Annotated[
         str,
-        setting("Groups, separated by commas, that may see what an Inventory says was uploaded."),
+        setting("Groups, separated by commas, that may see the uploads that an Inventory reports."),
     ] = "*"
     escape_page_size: Annotated[
         int,
-        setting("Events on a page for EscapeKit's clients that do not say how many.", 1, 1000),
+        setting("Events per page for EscapeKit clients that do not ask for a number.", 1, 1000),
     ] = 50
 
     def __post_init__(self) -> None:

@@ -12,5 +12,5 @@ class NativeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     max_batch_events: Annotated[
         int,
-        setting("Most events of one request.", 1, 100_000),
+        setting("Maximum number of events in one request.", 1, 100_000),
     ] = 5_000

@@ -13,6 +13,6 @@ class RfsSettings(msgspec.Struct, frozen=True, kw_only=True):
     rfs_strict: Annotated[
         bool,
         setting(
-            "Refuse query parameters that the RFS API does not know, instead of ignoring them."
+            "Refuse query parameters that the RFS API does not define, instead of ignoring them."
         ),
     ] = False

@@ -1,4 +1,4 @@
-"""Settings: one table; read once from options, environment and file into a frozen object."""
+"""Settings: read once from options, environment and file into a frozen object."""
 
 import difflib
 import tomllib
@@ -35,10 +35,10 @@ _LEVELS = ("debug", "info", "warning", "error")
 def load_settings(
     options: Mapping[str, object], *, environ: Mapping[str, str], config: Path | None
 ) -> Settings:
-    """Options win over the environment, that over the file, that over the defaults.
+    """Load the settings: options win over the environment, then the file, then the defaults.
 
-    An option that is ``None`` was not given. Raises InvalidSettings, naming the setting. A name
-    in the file that is not a setting's is refused, and the right one is named if it is known.
+    An option that is ``None`` is not set. Raises InvalidSettings, which names the setting. An
+    unknown name in the file is an error, which suggests the right name if there is one.
     """
     chosen: dict[str, object] = {setting.name: setting.default for setting in SETTINGS}
     chosen |= _from_file(config) if config is not None else {}
@@ -72,7 +72,7 @@ def _from_file(path: Path) -> dict[str, object]:
 
 
 def _instead(name: str, known: Collection[str]) -> str:
-    """Which name to use, if one is known."""
+    """The name to use instead, if there is one."""
     if name in RENAMED:
         return f": use {RENAMED[name]}"
     near = difflib.get_close_matches(name, known, n=1)

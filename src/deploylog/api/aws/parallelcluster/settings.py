@@ -12,7 +12,7 @@ class ParallelClusterSettings(StackSettings, frozen=True, kw_only=True):
 
     parallelcluster_regions: Annotated[
         str,
-        setting("Regions, separated by commas, that ParallelCluster's clients may name."),
+        setting("Regions, separated by commas, that ParallelCluster clients may name."),
     ] = (
         "af-south-1,ap-east-1,ap-northeast-1,ap-northeast-2,ap-northeast-3,ap-south-1,"
         "ap-southeast-1,ap-southeast-2,ap-southeast-3,ca-central-1,cn-north-1,cn-northwest-1,"
@@ -22,11 +22,11 @@ class ParallelClusterSettings(StackSettings, frozen=True, kw_only=True):
     )
     parallelcluster_region: Annotated[
         str,
-        setting("Region of ParallelCluster's clients that name none; empty, they have to."),
+        setting("Region for ParallelCluster clients that name none. Empty: they must name one."),
     ] = "us-east-1"
     parallelcluster_raw_statuses: Annotated[
         bool,
-        setting("Show ParallelCluster's clients CloudFormation's statuses that their API lacks."),
+        setting("Show ParallelCluster clients CloudFormation statuses that their API lacks."),
     ] = False
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ class StackSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     cloudformation_project: Annotated[
         str,
-        setting("The only project whose stacks AWS clients are shown; none shows those of all."),
+        setting("Only project whose stacks AWS clients see. Empty: stacks of all projects."),
     ] = ""
     cloudformation_region: Annotated[
         str,
@@ -26,11 +26,11 @@ class StackSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "us-east-1"
     cloudformation_account: Annotated[
         str,
-        setting("Account in these ARNs, of 12 digits."),
+        setting("Account in these ARNs, 12 digits."),
     ] = "000000000000"
     parallelcluster_version: Annotated[
         str,
-        setting("Version of ParallelCluster in the tags of stacks whose own tags are not known."),
+        setting("ParallelCluster version in the tags of stacks whose own tags are unknown."),
     ] = "3.0.0"
 
     def __post_init__(self) -> None:
