@@ -108,6 +108,12 @@ def test_a_setting_is_documented(setting: Setting):
     )
 
 
+def test_settings_are_documented_in_the_order_of_their_sections():
+    documented = re.findall(r"^\| `(\w+)` \| `--", reference("settings"), re.MULTILINE)
+
+    assert documented == [setting.name for setting in SETTINGS]
+
+
 OPERATIONS = [operation for api in APIS for operation in api.operations]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from deploylog.api.escape.wire import VISIBLE, VISIBLE
+from deploylog.api.escape.wire import VISIBLE
 from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
 from deploylog.errors import (
     Conflict,

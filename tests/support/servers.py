@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -298,17 +300,19 @@ async def spawned(
     *,
     constants: Mapping[str, object] | None = None,
     pacing: Mapping[str, float] | None = None,
+    program: Path | None = None,
     **options: object,
 ) -> AsyncIterator[Spawned]:
     """The service over the store at ``store_url``, in a process of its own; ``options`` are
-    settings, ``constants`` what modules have there instead, by their whole names, and ``pacing``
-    the fields of ``Pacing``.
+    settings, ``constants`` what modules have there instead, by their whole names, ``pacing`` the
+    fields of ``Pacing``, and ``program`` the folder to import it from, if it is another one.
     """
     chosen = json.dumps({"port": 0, "store": store_url, **options})
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _PROGRAM, chosen, json.dumps(constants or {}),
         json.dumps(pacing or {}),
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(program)} if program else None,
     )  # fmt: skip
     try:
         url, said = await _announced(process)

@@ -1,11 +1,10 @@
-"""The part of the composition root for deliveries: senders, endpoints and owners."""
+"""The delivery of subscriptions that the settings ask for: senders, transport, secrets."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from deploylog.api.escape.wire import name_type, render_delivery
+from deploylog.api import APIS
 from deploylog.api.native.query_string import events_path
-from deploylog.api.native.wire import render_one
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import Encryptor
 from deploylog.deployments.catalog import Deployment
@@ -16,7 +15,7 @@ from deploylog.events.scope import Scope, segments
 from deploylog.server.settings import Settings
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.egress import check_url, parse_networks
-from deploylog.subscriptions.delivery.sender import Sender, TypeNames
+from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.delivery.slack.bot import SlackBotSender
 from deploylog.subscriptions.delivery.slack.webhook import SlackWebhookSender
@@ -25,15 +24,15 @@ from deploylog.subscriptions.delivery.transport import (
     WebhookTransport,
     open_webhook_transport,
 )
-from deploylog.subscriptions.delivery.webhook import Render, WebhookSender
+from deploylog.subscriptions.delivery.webhook import WebhookSender
 from deploylog.subscriptions.secret_store import SecretStore
-from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
+from deploylog.subscriptions.subscription import Endpoint, Subscription
 
 
 def make_secret_store(
     encryptor: Encryptor | None, settings: Settings, clock: Callable[[], int]
 ) -> SecretStore:
-    """The secrets of subscriptions; ``clock`` returns ns."""
+    """Create the store of subscription secrets; ``clock`` gives ns."""
     networks = parse_networks(settings.delivery_allowed_networks)
     return SecretStore(
         encryptor,
@@ -47,7 +46,7 @@ def make_secret_store(
 def open_transport(
     settings: Settings, clock: Callable[[], int]
 ) -> AbstractAsyncContextManager[WebhookTransport]:
-    """The transport of all deliveries, which share its limits; ``clock`` returns ns."""
+    """Open the transport for all outgoing requests, under one set of limits; ``clock`` gives ns."""
     limits = Limits(
         total=settings.delivery_seconds,
         connect=min(settings.delivery_seconds, Limits().connect),
@@ -65,9 +64,9 @@ def make_senders(
     transport: WebhookTransport,
     settings: Settings,
 ) -> Callable[[Subscription, Endpoint], Sender]:
-    """A function that chooses the sender for an endpoint."""
+    """Create the senders; the result picks the one for a subscription and its endpoint."""
 
-    async def find_deployment(subscription: Subscription, path: Scope) -> Deployment | None:
+    async def deployment(subscription: Subscription, path: Scope) -> Deployment | None:
         owner = await authentication.find(subscription.owner.kind, subscription.owner.id)
         if owner is None:
             return None
@@ -76,10 +75,13 @@ def make_senders(
         except DeploymentNotFound:
             return None
 
-    webhook = WebhookSender(transport, _RENDER, _events_url(settings))
-    slack = SlackWebhookSender(transport, _TYPE_NAMES)
+    formats = [api.delivery for api in APIS if api.delivery is not None]
+    rendered = {each.name: each.render for each in formats}
+    type_names = {each.name: each.name_type for each in formats if each.name_type is not None}
+    webhook = WebhookSender(transport, rendered, _events_url(settings))
+    slack = SlackWebhookSender(transport, type_names)
     bot = SlackBotSender(
-        transport, settings.slack_api_url, find_deployment, store.deliveries.message, _TYPE_NAMES
+        transport, settings.slack_api_url, deployment, store.deliveries.message, type_names
     )
 
     def choose(subscription: Subscription, endpoint: Endpoint) -> Sender:
@@ -90,19 +92,8 @@ def make_senders(
     return choose
 
 
-#: Renders the body of a webhook, by format.
-_RENDER: dict[Format, Render] = {
-    "cloudevents": lambda event: ("application/cloudevents+json", render_one(event)),
-    "escape": lambda event: ("application/json", render_delivery(event)),
-}
-
-
-#: The names of event types in Slack messages, by format.
-_TYPE_NAMES: TypeNames = {"escape": name_type}
-
-
 def _events_url(settings: Settings) -> Callable[[Subscription, Event], str]:
-    """Returns the URL where a receiver reads what it missed."""
+    """The URL where a receiver reads the events that it missed."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = (settings.public_url or f"http://{host}:{settings.port}").rstrip("/")
     return lambda subscription, event: f"{base}{events_path(subscription.filter, event)}"

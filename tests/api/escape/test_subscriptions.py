@@ -17,7 +17,7 @@ from support.factories import event, new_event
 from support.fake_slack import fake_slack
 from support.receivers import receiving
 from support.servers import Answer, Local, running
-from support.subscribers import sealing_key
+from support.subscribers import encryption_key_file
 
 ROOT = "/api/v1/events/subscriptions/project"
 HOOK = {"type": "webhook", "url": "https://hooks.example.com/very-secret"}
@@ -29,7 +29,7 @@ CHAT = {
 
 @pytest.fixture
 def key_file(tmp_path: Path) -> str:
-    return sealing_key(tmp_path)
+    return encryption_key_file(tmp_path)
 
 
 def test_an_event_without_an_escapekit_form_is_refused():

@@ -14,7 +14,7 @@ from support.backends import store_url_at
 from support.problems import assert_problem
 from support.receivers import receiving, status
 from support.servers import Answer, Local, Running, line, running, spawned
-from support.subscribers import sealing_key
+from support.subscribers import encryption_key_file
 from support.waiting import until
 
 SUBSCRIPTIONS = "/log/v1/subscriptions"
@@ -34,7 +34,7 @@ BOT = {"name": "bot", "kind": "slack", "token": TOKEN, "channel": "#deploys"}
 
 @pytest.fixture
 def key_file(tmp_path: Path) -> str:
-    return sealing_key(tmp_path)
+    return encryption_key_file(tmp_path)
 
 
 @pytest.fixture

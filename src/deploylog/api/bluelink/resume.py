@@ -11,6 +11,7 @@ import msgspec
 
 from deploylog.api.bluelink.channel import CHANNEL, Channel
 from deploylog.api.bluelink.instances import FINISHES, History, is_mutating, is_mutating_event
+from deploylog.api.bluelink.settings import BluelinkSettings
 from deploylog.api.bluelink.wire import (
     HEARTBEAT,
     STAGING_ENDS,
@@ -182,11 +183,12 @@ class ResumePoint(msgspec.Struct, frozen=True):
 class ResumePoints:
     """Finds where streams start."""
 
-    def __init__(self, parts: ApiContext) -> None:
-        self._service: EventService = parts.service
-        self._deployments = parts.deployments
-        self._clock = parts.clock
-        self._recent_seconds = parts.bluelink_recent_seconds
+    def __init__(self, context: ApiContext, settings: BluelinkSettings) -> None:
+        """Take what the composition root gives."""
+        self._service: EventService = context.events
+        self._deployments = context.deployments
+        self._clock = context.clock
+        self._recent_seconds = settings.bluelink_recent_seconds
 
     async def cursor(self, principal: Principal, last_id: str) -> Start | None:
         """Where to resume after ``last_id``; ``None`` when it is empty.

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deploylog.api.context import Handler
 from deploylog.api.http.body import ReplayableBody
 from deploylog.api.http.event_stream import wait_for_disconnect
+from deploylog.api.operation import IsOpen
 from deploylog.auth.authentication import Authentication, RequestCredentials
 from deploylog.errors import DeploylogError, MethodNotAllowed
 from deploylog.events.access import Principal
@@ -20,21 +21,8 @@ from deploylog.events.access import Principal
 #: Renders an error as the API's response.
 Respond = Callable[[Request, DeploylogError], Awaitable[Response]]
 
-#: Whether a request needs no credentials.
-IsOpen = Callable[[Request], bool]
-
 #: The principal of a request without credentials; it has no rights.
 UNAUTHENTICATED = Principal(name="anonymous", kind="unauthenticated")
-
-
-def always(request: Request) -> bool:
-    """For paths that are open to everyone."""
-    return True
-
-
-def never(request: Request) -> bool:
-    """For paths that always need credentials."""
-    return False
 
 
 #: Seconds that a request may take before it is watched for a disconnect of its client.
@@ -63,21 +51,23 @@ class Endpoint:
         *,
         respond: Respond,
         authentication: Authentication,
-        is_open: IsOpen,
+        is_open: Mapping[str, IsOpen],
         answers_head: bool,
         body_limit: int,
         failed: Callable[[str], None],
     ) -> None:
-        """``endpoints`` by method; ``failed`` is called with the class name of each error.
+        """``endpoints`` and ``is_open`` by method; ``failed`` is called with the class name of each
+        error.
 
         ``body_limit`` is the most bytes read of a body whose signature must be verified.
         """
         self._endpoints = dict(endpoints)
+        self._is_open = dict(is_open)
         if answers_head and "GET" in endpoints:
             self._endpoints["HEAD"] = endpoints["GET"]
+            self._is_open["HEAD"] = is_open["GET"]
         self._respond = respond
         self._authentication = authentication
-        self._is_open = is_open
         self._body_limit = body_limit
         self._failed = failed
 
@@ -113,7 +103,7 @@ class Endpoint:
 
     async def _authenticate(self, request: Request) -> Request:
         """The request for its endpoint: with the principal, and a body that is still unread."""
-        if self._is_open(request):
+        if self._is_open[request.method](request):
             request.state.principal = UNAUTHENTICATED
             return request
         credentials = _credentials(request)

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from deploylog.api.native.paths import EVENTS
 from deploylog.deployments.catalog import check_name
 from deploylog.errors import InvalidFilter, InvalidInput
 from deploylog.events.event import Event
@@ -169,7 +170,7 @@ def _filter_path(filter: Filter) -> str:
     for condition in filter.all_of:
         patterns = (*condition.values, *(f"{prefix}*" for prefix in condition.prefixes))
         pairs += [(names[condition.field], pattern) for pattern in patterns]
-    return f"/log/v1/events?{urlencode(pairs, safe='/*')}"
+    return f"{EVENTS}?{urlencode(pairs, safe='/*')}"
 
 
 def check_filter_values(name: str, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import msgspec
 from deploylog.api.aws.stacks.actions import StackActions
 from deploylog.api.aws.stacks.arn import KINDS, Account, Arn, Kind, is_stack_of, kinds_of, parse_arn
 from deploylog.api.aws.stacks.page_tokens import PageTokens
+from deploylog.api.aws.stacks.settings import StackSettings
 from deploylog.api.aws.stacks.stack_events import (
     LIFECYCLE,
     RECORDED,
@@ -17,6 +18,7 @@ from deploylog.api.aws.stacks.stack_events import (
     recorded_stack_event,
     synthesize_stack_event,
 )
+from deploylog.api.context import ApiContext
 from deploylog.deployments.catalog import Deployment, Stack
 from deploylog.deployments.service import DeploymentService
 from deploylog.errors import InvalidScope, StackNotFound
@@ -364,6 +366,19 @@ class StackViews:
         numbers = (last.time, last.position) if last is not None else (0, 0)
         cursor = b"".join(number.to_bytes(_NUMBER_BYTES) for number in numbers)
         return self.tokens.render(_list_name(view), cursor)
+
+
+def make_stack_views(context: ApiContext, settings: StackSettings) -> StackViews:
+    """Create the stack views of one API."""
+    return StackViews(
+        context.events,
+        context.deployments,
+        project=settings.cloudformation_project or None,
+        account=Account(
+            region=settings.cloudformation_region, account=settings.cloudformation_account
+        ),
+        tokens=PageTokens(context.page_token_key),
+    )
 
 
 def _list_name(view: StackView) -> str:

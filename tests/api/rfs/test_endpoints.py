@@ -14,12 +14,11 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deploylog.api.aws.stacks.stack_view import StackViews
-from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.context import ApiContext, Topics
 from deploylog.api.http.body import BodyLimits
+from deploylog.api.rfs import API
 from deploylog.api.rfs.errors import respond
-from deploylog.api.rfs.routes import routes
+from deploylog.api.rfs.settings import RfsSettings
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.errors import DeploylogError, DeploymentNotFound, Forbidden, StackNotFound
@@ -114,45 +113,33 @@ class Authenticated:
         await self.app(scope, receive, send)
 
 
-def parts_of(service: FakeService, *, strict: bool) -> ApiContext:
+def context_of(service: FakeService) -> ApiContext:
     return ApiContext(
-        service=cast("EventService", service),
+        events=cast("EventService", service),
         deployments=cast("DeploymentService", service),
         clock=lambda: 0,
         sent=lambda events, position: None,
         limits=BodyLimits(sent=1000, decompressed=1000),
-        max_batch_events=1000,
-        rfs_strict=strict,
         # Nothing of these is RFS's.
         staging=cast("Staging", None),
-        cleaning=cast("Retention", None),
-        subscribing=cast("SubscriptionService", None),
+        retention=cast("Retention", None),
+        subscriptions=cast("SubscriptionService", None),
         subscription_groups=cast("SubscriptionGroups", None),
-        plan_files=PlanFiles((), limit=0, reserved=lambda file: False),
+        reserved=lambda file: False,
         topics=cast("Topics", None),
-        bluelink_project="",
-        bluelink_recent_seconds=0,
-        bluelink_drift_check=False,
-        escape_page_size=1,
-        escape_upload_groups=(),
-        escape_has_secret=False,
-        stack_views=cast("StackViews", None),
-        parallelcluster_regions=(),
-        parallelcluster_region="",
-        parallelcluster_raw_statuses=False,
-        parallelcluster_version="",
+        page_token_key=b"",
     )
 
 
-def app_of(parts: ApiContext) -> ASGIApp:
+def app_of(context: ApiContext, *, strict: bool) -> ASGIApp:
     wrapped = [
         Middleware(ExceptionMiddleware, handlers={DeploylogError: respond}),
         Middleware(Authenticated),
     ]
     return Starlette(
         routes=[
-            Route(path, endpoint, methods=[method], middleware=wrapped)
-            for method, path, endpoint in routes(parts)
+            Route(each.path, endpoint, methods=[each.method], middleware=wrapped)
+            for each, endpoint in API.handlers(context, RfsSettings(rfs_strict=strict))
         ]
     )
 
@@ -183,7 +170,7 @@ async def get(
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in request.items()],
     }
-    await app_of(parts_of(service, strict=strict))(scope, receive, send)
+    await app_of(context_of(service), strict=strict)(scope, receive, send)
     start, response = sent
     answered = {name.decode(): value.decode() for name, value in start["headers"]}
     return start["status"], json.loads(response["body"]), answered

@@ -1,12 +1,13 @@
-"""The native API's endpoints for what others send in forms of their own."""
+"""The endpoints for what other services post in forms of their own."""
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deploylog.api.context import ApiContext, Handler
+from deploylog.api.context import ApiContext
 from deploylog.api.http.body import BodyLimits, read_body
 from deploylog.api.native import query_string, wire
 from deploylog.api.native.ingest.stack_recorder import StackRecorder
+from deploylog.api.native.settings import NativeSettings
 from deploylog.events.access import Principal
 from deploylog.ingest.cloudformation.notifications import parse_envelope, parse_message
 from deploylog.ingest.cloudformation.parsing import EVENTBRIDGE_PREFIX
@@ -14,53 +15,34 @@ from deploylog.ingest.cloudformation.rendering import StackContext, Via
 from deploylog.ingest.cloudformation.sns import SnsMessage, parse_sns_message
 from deploylog.ingest.cloudformation.stack_event import StackEvent
 
-EVENTBRIDGE = "/log/v1/ingest/eventbridge"
-
-#: The path that needs no credentials in its headers: SNS sends none, but signs what it sends.
-SNS = "/log/v1/ingest/sns"
-
-
-#: More than SNS's largest message, 256 KiB, in its envelope.
+#: More than the largest SNS message, 256 KiB, in its envelope.
 _SNS_BYTES = 1024 * 1024
 
-#: Seconds in which one must arrive: anyone may send it.
+#: Seconds in which a message must arrive: anyone may send one.
 _SNS_SECONDS = 15.0
 
 
-def is_open(request: Request) -> bool:
-    """Whether the endpoint itself finds out who asks."""
-    path: str = request.scope["path"]
-    return request.method == "POST" and path == SNS
-
-
-def routes(parts: ApiContext) -> list[tuple[str, str, Handler]]:
-    """Method, path and endpoint of each."""
-    ingest = Ingest(parts)
-    return [("POST", EVENTBRIDGE, ingest.eventbridge), ("POST", SNS, ingest.sns)]
-
-
 class Ingest:
-    """The endpoints, and what they need."""
+    """Records what other services post in forms of their own."""
 
-    def __init__(self, parts: ApiContext) -> None:
-        """Take what the composition root gives."""
-        self._recorder = StackRecorder(parts.service)
-        self._topics = parts.topics
-        self._limits = parts.limits
-        # Read before anybody has shown a credential.
+    def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
+        self._recorder = StackRecorder(context.events)
+        self._topics = context.topics
+        self._limits = context.limits.at_most(_SNS_BYTES)
+        # SNS shows its credential in the body, so the body is read before authentication.
         self._sns_limits = BodyLimits(
             sent=_SNS_BYTES, decompressed=_SNS_BYTES, seconds=_SNS_SECONDS
         )
 
     async def eventbridge(self, request: Request) -> Response:
-        """Record what EventBridge tells of CloudFormation."""
+        """Record an event of EventBridge about CloudFormation."""
         request.state.principal.require_anywhere("write")
         asked = query_string.parse_stack_query(_query(request))
-        event = parse_envelope(await read_body(request, self._limits.at_most(_SNS_BYTES)))
+        event = parse_envelope(await read_body(request, self._limits))
         return await self._record(request.state.principal, asked, event)
 
     async def sns(self, request: Request) -> Response:
-        """Take what a topic of SNS delivers."""
+        """Accept a message from an SNS topic."""
         asked = query_string.parse_stack_query(_query(request))
         message = parse_sns_message(await read_body(request, self._sns_limits))
         principal, project = await self._topics.authenticate(message, asked.project)

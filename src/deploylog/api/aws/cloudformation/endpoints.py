@@ -1,4 +1,4 @@
-"""CloudFormation's one route: every action is a form posted to the root."""
+"""The endpoints of the CloudFormation API: every action is a form posted to the root."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -11,8 +11,9 @@ from deploylog.api.aws.cloudformation.errors import QueryError, redirect_to_docs
 from deploylog.api.aws.cloudformation.xml import Value, render_result
 from deploylog.api.aws.stacks.arn import KINDS, parse_arn
 from deploylog.api.aws.stacks.description import Description, describe
-from deploylog.api.aws.stacks.stack_view import PAGE, StackView
-from deploylog.api.context import ApiContext, Handler
+from deploylog.api.aws.stacks.settings import StackSettings
+from deploylog.api.aws.stacks.stack_view import PAGE, StackView, make_stack_views
+from deploylog.api.context import ApiContext
 from deploylog.api.http.body import DOCUMENT_BYTES, read_body
 from deploylog.deployments.catalog import Stack
 from deploylog.errors import StackNotFound
@@ -26,35 +27,18 @@ _PLACE_BYTES = 8
 _MOST = 500
 
 
-def routes(parts: ApiContext) -> list[tuple[str, str, Handler]]:
-    """Method, path and endpoint of each route."""
-    actions = Actions(parts)
-
-    async def post(request: Request) -> Response:
-        form = await read_body(request, parts.limits.at_most(DOCUMENT_BYTES))
-        return await actions.answer(request, form or request.scope["query_string"])
-
-    async def get(request: Request) -> Response:
-        if is_open(request):
-            return redirect_to_docs(request)
-        return await actions.answer(request, request.scope["query_string"])
-
-    return [("POST", "/", post), ("GET", "/", get)]
-
-
-def is_open(request: Request) -> bool:
-    """Whether somebody only opens the address, and is shown to the documentation."""
-    is_read = request.method in ("GET", "HEAD")
-    return is_read and not wire.has_action(request.scope["query_string"])
+def is_bare(request: Request) -> bool:
+    """Whether the request names no action: a browser opened the address."""
+    return not wire.has_action(request.scope["query_string"])
 
 
 class Actions:
-    """The actions, and what they need."""
+    """The actions of the Query API."""
 
-    def __init__(self, parts: ApiContext) -> None:
-        """Take what the composition root gives."""
-        self._views = parts.stack_views
-        self._version = parts.parallelcluster_version
+    def __init__(self, context: ApiContext, settings: StackSettings) -> None:
+        self._limits = context.limits.at_most(DOCUMENT_BYTES)
+        self._views = make_stack_views(context, settings)
+        self._version = settings.parallelcluster_version
         self._actions: dict[str, _Action] = {
             "DescribeChangeSet": self._change_set,
             "DescribeEvents": self._operation_events,
@@ -72,8 +56,18 @@ class Actions:
             "ListStacks": self._list,
         }
 
-    async def answer(self, request: Request, form: bytes) -> Response:
-        """Do what the form says."""
+    async def post(self, request: Request) -> Response:
+        """Run the action in the form, or in the query string of a request without a form."""
+        form = await read_body(request, self._limits)
+        return await self._answer(request, form or request.scope["query_string"])
+
+    async def get(self, request: Request) -> Response:
+        """Run the action in the query string; without one, redirect to the documentation."""
+        if is_bare(request):
+            return redirect_to_docs(request)
+        return await self._answer(request, request.scope["query_string"])
+
+    async def _answer(self, request: Request, form: bytes) -> Response:
         call = wire.parse_call(form)
         action = self._actions.get(call.action)
         if action is None:

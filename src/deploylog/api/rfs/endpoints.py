@@ -1,4 +1,4 @@
-"""RFS's one route: the events of a stack."""
+"""The endpoint of the RFS API: the events of a stack."""
 
 import sys
 
@@ -6,9 +6,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deploylog.api.context import ApiContext, Handler
+from deploylog.api.context import ApiContext
 from deploylog.api.http.body import DOCUMENT_BYTES, read_body
 from deploylog.api.rfs.errors import json_response
+from deploylog.api.rfs.settings import RfsSettings
 from deploylog.api.rfs.wire import (
     Bound,
     StackEventsRequest,
@@ -30,37 +31,38 @@ from deploylog.events.store import Query
 _EVERYTHING = sys.maxsize
 
 
-def routes(parts: ApiContext) -> list[tuple[str, str, Handler]]:
-    """Method, path and endpoint of each route."""
+class StackEvents:
+    """Answers for the events of a stack."""
 
-    async def list_stack_events(request: Request) -> Response:
-        asked = await _parse(request, parts)
-        body = await _list(parts, request.state.principal, asked)
-        return json_response(request, body)
+    def __init__(self, context: ApiContext, settings: RfsSettings) -> None:
+        self._events = context.events
+        self._deployments = context.deployments
+        self._limits = context.limits.at_most(DOCUMENT_BYTES)
+        self._strict = settings.rfs_strict
 
-    return [("GET", "/v1/{project_id}/stacks/{stack_name}/events", list_stack_events)]
+    async def list(self, request: Request) -> Response:
+        """List the events of a stack."""
+        asked = await self._parse(request)
+        return json_response(request, await self._page(request.state.principal, asked))
 
+    async def _parse(self, request: Request) -> StackEventsRequest:
+        asked = parse_request(
+            project_id=request.path_params["project_id"],
+            stack_name=request.path_params["stack_name"],
+            query_string=request.scope["query_string"],
+            headers=request.headers,
+            body=await read_body(request, self._limits),
+            strict=self._strict,
+        )
+        return msgspec.structs.replace(asked, epoch=self._events.epoch)
 
-async def _parse(request: Request, parts: ApiContext) -> StackEventsRequest:
-    asked = parse_request(
-        project_id=request.path_params["project_id"],
-        stack_name=request.path_params["stack_name"],
-        query_string=request.scope["query_string"],
-        headers=request.headers,
-        body=await read_body(request, parts.limits.at_most(DOCUMENT_BYTES)),
-        strict=parts.rfs_strict,
-    )
-    return msgspec.structs.replace(asked, epoch=parts.service.epoch)
-
-
-async def _list(parts: ApiContext, principal: Principal, asked: StackEventsRequest) -> bytes:
-    service = parts.service
-    stack = await _stack(parts.deployments, principal, asked)
-    scope = await _scope(parts.deployments, principal, asked, stack)
-    bound = parse_marker(asked, stack.id)
-    found = await _read(service, principal, _query(scope, asked, bound), bound)
-    more = found.more and len(found.events) <= (asked.limit or 0)
-    return render_page(found.events, asked, stack.id, bound, more=more)
+    async def _page(self, principal: Principal, asked: StackEventsRequest) -> bytes:
+        stack = await _stack(self._deployments, principal, asked)
+        scope = await _scope(self._deployments, principal, asked, stack)
+        bound = parse_marker(asked, stack.id)
+        found = await _read(self._events, principal, _query(scope, asked, bound), bound)
+        more = found.more and len(found.events) <= (asked.limit or 0)
+        return render_page(found.events, asked, stack.id, bound, more=more)
 
 
 async def _stack(
@@ -84,7 +86,7 @@ async def _scope(
 
 
 def _query(scope: Scope, asked: StackEventsRequest, bound: Bound | None) -> Query:
-    # One more than is shown tells whether there is another page.
+    # One more than the page holds shows whether another page follows.
     limit = _EVERYTHING if asked.limit is None else asked.limit + 1
     newer = bound is not None and bound.side == "newer"
     return Query(
@@ -108,7 +110,7 @@ async def _read_everything(service: EventService, principal: Principal, query: Q
     events: list[Event] = []
     size = 0
     async for page in service.pages(principal, query):
-        # What is not shown may be large, and everything has to be in memory.
+        # The page does not show these, and they may be large; the whole list is held in memory.
         events += [msgspec.structs.replace(e, data=None, extensions=None) for e in page]
         size += sum(len(event.message or "") for event in page)
         if size > RESPONSE_BYTES:

@@ -1,4 +1,4 @@
-"""Bluelink's routes: parse, ask, render."""
+"""The endpoints of the Bluelink API: parse, call the service, render."""
 
 import asyncio
 import sys
@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from deploylog.api.bluelink import instances, wire
 from deploylog.api.bluelink.channel import CHANNEL, Channel
+from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.bluelink.resources import (
     NO_RECORDS,
     RESOURCES,
@@ -25,10 +26,12 @@ from deploylog.api.bluelink.resume import (
     ResumePoints,
     completing,
 )
+from deploylog.api.bluelink.settings import BluelinkSettings
 from deploylog.api.bluelink.truncation import Json, render_json
-from deploylog.api.context import ApiContext, Handler
+from deploylog.api.context import ApiContext
 from deploylog.api.http.body import DOCUMENT_BYTES, read_body
 from deploylog.api.http.event_stream import EventStream, FrameCache, TerminatedFrames
+from deploylog.api.settings import paths_of
 from deploylog.deployments.catalog import Stack
 from deploylog.deployments.changeset import Changeset, decode_changes
 from deploylog.deployments.staging import NewChangeset
@@ -39,28 +42,13 @@ from deploylog.events.scope import stack_scope
 from deploylog.events.store import Query
 from deploylog.ingest.terraform.plan import parse_plan
 
-#: The paths below which the engine answers what nobody knows.
-PREFIXES = ("/v1/deployments", "/v1/health", "/v1/events", "/v1/validations")
-
-#: Frames of change sets that are kept for the next reader.
+#: Bytes of rendered frames that are cached for the next reader.
 REMEMBERED_BYTES = 16 << 20
 
-#: Change sets of which that is done by what the log tells of their resources.
+#: Change sets whose frames are cached apart, because the log knows their resources.
 _REMEMBERED_CHANGESETS = 16
 
-HEALTH = "/v1/health"
-CHANGES = "/v1/deployments/changes"
-INSTANCES = "/v1/deployments/instances"
-
-#: What can be cleaned up, and where.
-CLEANUPS: dict[str, str] = {
-    CHANGES: "changesets",
-    "/v1/events": "events",
-    "/v1/validations": "validations",
-    "/v1/deployments/reconciliation-results": "reconciliation_results",
-}
-
-#: Deployments, or events, of one read.
+#: Deployments or events in one read.
 _PAGE = 1000
 
 #: The newest events of a stack that say in which state its resources are when they are staged.
@@ -68,83 +56,84 @@ _PAGE = 1000
 _RECENT_EVENTS = 500
 
 
-def is_open(request: Request) -> bool:
-    """Whether the request needs no credentials: only the bare question for health."""
-    scope = request.scope
-    return (scope["method"], scope["path"], scope["query_string"]) == ("GET", HEALTH, b"")
+def has_no_query(request: Request) -> bool:
+    """Whether the request only asks for health, which needs no credentials."""
+    return not request.scope["query_string"]
 
 
-def routes(parts: ApiContext) -> list[tuple[str, str, Handler]]:
-    """Method, path and endpoint of each route."""
-    staged, deployed = ChangesetEndpoints(parts), InstanceEndpoints(parts)
-    return [
-        ("GET", HEALTH, _health(parts)),
-        ("POST", CHANGES, staged.stage),
-        *(route for base, kind in CLEANUPS.items() for route in _cleanup_routes(parts, base, kind)),
-        # Matched before the change sets are, although "cleanup" is one's id here.
-        ("GET", f"{CHANGES}/cleanup", staged.changeset),
-        ("GET", f"{CHANGES}/{{id}}", staged.changeset),
-        ("GET", f"{CHANGES}/{{id}}/stream", staged.stream),
-        ("GET", INSTANCES, deployed.all_instances),
-        ("GET", f"{INSTANCES}/{{id}}", deployed.instance),
-        ("GET", f"{INSTANCES}/{{id}}/exports", deployed.exports),
-        ("GET", f"{INSTANCES}/{{id}}/stream", deployed.stream),
-    ]
+class Health:
+    """Answers whether the service is up."""
+
+    def __init__(self, context: ApiContext, settings: BluelinkSettings) -> None:
+        self._clock = context.clock
+
+    async def get(self, request: Request) -> Response:
+        """Get the time of the service."""
+        return _json(wire.render_health(self._clock()))
 
 
-def _health(parts: ApiContext) -> Handler:
-    async def health(request: Request) -> Response:
-        return _json(wire.render_health(parts.clock()))
+class Cleanups:
+    """Cleanups of one kind."""
 
-    return health
+    def __init__(self, context: ApiContext, settings: BluelinkSettings, *, kind: str) -> None:
+        """``kind`` is one that ``events.retention`` knows."""
+        self._retention = context.retention
+        self._kind = kind
 
-
-def _cleanup_routes(parts: ApiContext, base: str, kind: str) -> Iterator[tuple[str, str, Handler]]:
-    async def start(request: Request) -> Response:
-        cleanup = await parts.cleaning.start(request.state.principal, kind)
+    async def start(self, request: Request) -> Response:
+        """Start a cleanup."""
+        cleanup = await self._retention.start(request.state.principal, self._kind)
         return _json(render_json({"data": wire.render_cleanup(cleanup)}), status=202)
 
-    async def get(request: Request) -> Response:
+    async def get(self, request: Request) -> Response:
+        """Get a cleanup."""
         id = request.path_params["id"]
         try:
-            cleanup = await parts.cleaning.get(request.state.principal, kind, id)
+            cleanup = await self._retention.get(request.state.principal, self._kind, id)
         except CleanupNotFound as error:
             raise CleanupNotFound(f"cleanup operation with ID {id} not found") from error
         return _json(render_json(wire.render_cleanup(cleanup)))
 
-    yield "POST", f"{base}/cleanup", start
-    yield "GET", f"{base}/cleanup/{{id}}", get
 
+class Changesets:
+    """Answers for change sets."""
 
-class ChangesetEndpoints:
-    """The endpoints of change sets."""
-
-    def __init__(self, parts: ApiContext) -> None:
-        """Take what the composition root gives."""
-        self._parts = parts
-        self._staging = parts.staging
-        self._beginnings = ResumePoints(parts)
-        self._remembered = FrameCache(wire.render_staging_event, max_bytes=REMEMBERED_BYTES)
-        #: Those of change sets whose resources the log knows, by what it tells the reader of them.
-        self._told: BoundedMap[tuple[object, ...], FrameCache] = BoundedMap(_REMEMBERED_CHANGESETS)
+    def __init__(self, context: ApiContext, settings: BluelinkSettings) -> None:
+        self._events = context.events
+        self._deployments = context.deployments
+        self._staging = context.staging
+        self._sent = context.sent
+        self._body_limits = context.limits.at_most(DOCUMENT_BYTES)
+        self._plan_files = PlanFiles(
+            paths_of(settings.plan_folders),
+            limit=context.limits.decompressed,
+            reserved=context.reserved,
+        )
+        self._project = settings.bluelink_project
+        self._drift_check = settings.bluelink_drift_check
+        self._resume_points = ResumePoints(context, settings)
+        self._frames = FrameCache(wire.render_staging_event, max_bytes=REMEMBERED_BYTES)
+        #: For change sets whose resources the log knows, by what the reader may see of them.
+        self._frames_with_records: BoundedMap[tuple[object, ...], FrameCache] = BoundedMap(
+            _REMEMBERED_CHANGESETS
+        )
 
     async def stage(self, request: Request) -> Response:
         """Stage a plan file."""
         principal = request.state.principal
         principal.require_anywhere("write")
-        limits = self._parts.limits.at_most(DOCUMENT_BYTES)
-        asked = wire.parse_create_changeset(await read_body(request, limits))
+        asked = wire.parse_create_changeset(await read_body(request, self._body_limits))
         stack = await self._stack(principal, asked)
         new = self._new(principal, asked, stack)
         await self._staging.check(principal, new)
-        document = await asyncio.to_thread(self._parts.plan_files.read, asked.directory, asked.file)
+        document = await asyncio.to_thread(self._plan_files.read, asked.directory, asked.file)
         changes = await asyncio.to_thread(parse_plan, document)
         wire.require_instance(stack, asked)
         changeset = await self._staging.stage(principal, new, changes)
         return _json(wire.render_accepted(changeset), status=202)
 
-    async def changeset(self, request: Request) -> Response:
-        """One change set, with all its changes."""
+    async def get(self, request: Request) -> Response:
+        """Get a change set with all its changes."""
         principal, id = request.state.principal, _changeset_id(request)
         with _naming(id):
             changeset = await self._staging.changeset(principal, id)
@@ -153,62 +142,61 @@ class ChangesetEndpoints:
         return _json(await asyncio.to_thread(_render_whole, changeset, changes, records))
 
     async def stream(self, request: Request) -> EventStream:
-        """Follow a change set to its end."""
+        """Stream a change set until it is staged."""
         principal, id = request.state.principal, _changeset_id(request)
-        cursor = await self._beginnings.cursor(principal, _last_id(request))
+        cursor = await self._resume_points.cursor(principal, _last_id(request))
         with _naming(id):
             changeset = await self._staging.changeset(principal, id)
-            start = await self._beginnings.of_changeset(principal, changeset, cursor)
-        follow = self._parts.service.follow(
+            start = await self._resume_points.of_changeset(principal, changeset, cursor)
+        follow = self._events.follow(
             principal, scope=changeset.scopes[0], filter=wire.STAGING, start=start
         )
         frames = TerminatedFrames(
-            event=self._frames(changeset, await self._records(principal, changeset)),
+            event=self._frames_of(changeset, await self._records(principal, changeset)),
             gap=wire.render_gap,
             is_end=wire.ends_staging,
             heartbeat=wire.HEARTBEAT,
             headers=wire.STREAM_HEADERS,
         )
-        return EventStream(follow, frames, gap=start.gap, sent=self._parts.sent)
+        return EventStream(follow, frames, gap=start.gap, sent=self._sent)
 
-    def _frames(self, changeset: Changeset, records: Records) -> FrameCache:
-        """The frames of all readers who are told the same."""
+    def _frames_of(self, changeset: Changeset, records: Records) -> FrameCache:
+        """The frames for all readers that see the same."""
         if not records:
-            return self._remembered
+            return self._frames
         key = (changeset.id, *records.values())
-        frames = self._told.get(key) or FrameCache(
+        frames = self._frames_with_records.get(key) or FrameCache(
             partial(wire.render_staging_event, records=records),
             max_bytes=REMEMBERED_BYTES // _REMEMBERED_CHANGESETS,
         )
-        self._told.put(key, frames)
+        self._frames_with_records.put(key, frames)
         return frames
 
     async def _records(self, principal: Principal, changeset: Changeset) -> Records:
-        """What the newest events before the change set tell the principal of its resources."""
+        """What the principal sees of its resources in the newest events before the change set."""
         if changeset.stack_id is None:
             return NO_RECORDS
-        service = self._parts.service
         begin = Query(scope=changeset.scopes[0], order="oldest", limit=1)
-        first = await service.read(principal, begin)
+        first = await self._events.read(principal, begin)
         before = Query(
             scope=stack_scope(changeset.project, changeset.stack_id),
             filter=RESOURCES,
             before=first[0].position if first else None,
             limit=_RECENT_EVENTS,
         )
-        return fold({}, reversed(await service.read(principal, before)))
+        return fold({}, reversed(await self._events.read(principal, before)))
 
     async def _stack(self, principal: Principal, asked: wire.CreateChangeset) -> Stack | None:
-        """The stack that the change set is for, if there is one."""
-        stacks = await self._parts.deployments.stacks(principal)
-        return wire.find_instance(stacks, asked, self._parts.bluelink_project)
+        """The stack that the change set is for, if it exists."""
+        stacks = await self._deployments.stacks(principal)
+        return wire.find_instance(stacks, asked, self._project)
 
     def _new(
         self, principal: Principal, asked: wire.CreateChangeset, stack: Stack | None
     ) -> NewChangeset:
-        checks = self._parts.bluelink_drift_check and not asked.skip_drift_check
+        checks = self._drift_check and not asked.skip_drift_check
         return NewChangeset(
-            project=stack.project if stack else self._parts.bluelink_project,
+            project=stack.project if stack else self._project,
             stack=stack.name if stack else asked.instance_name or None,
             location=asked.location,
             destroy=asked.destroy,
@@ -217,17 +205,17 @@ class ChangesetEndpoints:
         )
 
 
-class InstanceEndpoints:
-    """The endpoints of instances, which are stacks."""
+class Instances:
+    """Answers for instances, which are stacks."""
 
-    def __init__(self, parts: ApiContext) -> None:
-        """Take what the composition root gives."""
-        self._parts = parts
-        self._service = parts.service
-        self._deployments = parts.deployments
-        self._beginnings = ResumePoints(parts)
+    def __init__(self, context: ApiContext, settings: BluelinkSettings) -> None:
+        self._events = context.events
+        self._deployments = context.deployments
+        self._sent = context.sent
+        self._project = settings.bluelink_project
+        self._resume_points = ResumePoints(context, settings)
 
-    async def all_instances(self, request: Request) -> Response:
+    async def list(self, request: Request) -> Response:
         """List instances."""
         principal, window = request.state.principal, wire.parse_window(request.query_params)
         stacks = await self._deployments.stacks(principal)
@@ -238,8 +226,8 @@ class InstanceEndpoints:
         ]
         return _json(render_json({"instances": summaries, "totalCount": total}))
 
-    async def instance(self, request: Request) -> Response:
-        """One instance, with its resources and exports."""
+    async def get(self, request: Request) -> Response:
+        """Get an instance with its resources and exports."""
         principal, stack = request.state.principal, await self._instance(request)
         history = await self._history(principal, stack)
         resources = await self._resources(principal, stack)
@@ -248,33 +236,33 @@ class InstanceEndpoints:
         return _json(render_json(state))
 
     async def exports(self, request: Request) -> Response:
-        """One instance's exports."""
+        """Get an instance's exports."""
         principal, stack = request.state.principal, await self._instance(request)
         history = await self._history(principal, stack)
         return _json(render_json(await self._exports(principal, stack, history)))
 
     async def stream(self, request: Request) -> EventStream:
-        """Follow an instance's deployment to its end."""
+        """Stream an instance's deployment until it finishes."""
         principal, stack = request.state.principal, await self._instance(request)
-        cursor = await self._beginnings.cursor(principal, _last_id(request))
-        now = await self._service.start_now()
+        cursor = await self._resume_points.cursor(principal, _last_id(request))
+        now = await self._events.start_now()
         history = await self._history(principal, stack)
-        begin = await self._beginnings.of_instance(
+        begin = await self._resume_points.of_instance(
             principal, stack, history, cursor=cursor, now=now
         )
         resources = await self._resources(principal, stack, before=begin.start.after + 1)
         return self._follow(principal, begin, Channel(stack.id, history, resources))
 
     def _follow(self, principal: Principal, begin: ResumePoint, channel: Channel) -> EventStream:
-        endings = CompletionFinder(self._service, self._deployments, principal, begin.scope)
-        follow = self._service.follow(
+        endings = CompletionFinder(self._events, self._deployments, principal, begin.scope)
+        follow = self._events.follow(
             principal, scope=begin.scope, filter=CHANNEL, start=begin.start
         )
         return EventStream(
             completing(follow, begin.end, partial(endings.poll, channel)),
             InstanceFrames(channel),
             gap=begin.start.gap,
-            sent=self._parts.sent,
+            sent=self._sent,
         )
 
     async def _instance(self, request: Request) -> Stack:
@@ -282,7 +270,7 @@ class InstanceEndpoints:
         named = request.path_params["id"]
         stacks = await self._deployments.stacks(request.state.principal)
         by_id = wire.find_by_id(stacks, named)
-        found = by_id or wire.find_by_name(stacks, named, self._parts.bluelink_project)
+        found = by_id or wire.find_by_name(stacks, named, self._project)
         if found is None:
             raise StackNotFound(f'blueprint instance "{named}" not found')
         return found
@@ -301,7 +289,7 @@ class InstanceEndpoints:
     async def _resources(
         self, principal: Principal, stack: Stack, *, before: int | None = None
     ) -> dict[str, ResourceRecord]:
-        """What the events before that position left."""
+        """The resources after the events before that position."""
         records: dict[str, ResourceRecord] = {}
         query = Query(
             scope=stack_scope(stack.project, stack.id),
@@ -310,25 +298,25 @@ class InstanceEndpoints:
             order="oldest",
             limit=sys.maxsize,
         )
-        async for events in self._service.pages(principal, query):
+        async for events in self._events.pages(principal, query):
             records = fold(records, events)
         return records
 
     async def _exports(
         self, principal: Principal, stack: Stack, history: instances.History
     ) -> Json:
-        """Nothing when there is nothing deployed."""
+        """The exports; empty when nothing is deployed."""
         if not history.deployed:
             return {}
         scope = stack_scope(stack.project, stack.id)
         query = Query(scope=scope, filter=instances.OUTPUTS, limit=1)
-        told = await self._service.read(principal, query)
-        return instances.render_exports(told[0] if told else None)
+        found = await self._events.read(principal, query)
+        return instances.render_exports(found[0] if found else None)
 
 
 @contextmanager
 def _naming(id: str) -> Iterator[None]:
-    """Let a change set that there is not be named as the engine names it."""
+    """Name a missing change set in the words of the engine."""
     try:
         yield
     except ChangesetNotFound as error:

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploylog.api import APIS
 from deploylog.api.native.wire import parse_request_key
 from deploylog.auth.authentication import CREDENTIAL_HEADERS
 from deploylog.events.access import Principal
 from deploylog.events.store import Query
 from deploylog.store.contract import Store
+from support.mounted import mounted
 from support.problems import assert_problem
 from support.servers import (
     BATCH,
@@ -1057,23 +1057,24 @@ async def test_the_service_describes_itself(server: Local):
         assert path in page.body.decode()
 
 
-async def test_every_route_is_described_and_every_description_is_a_route(server: Local):
+async def test_every_route_is_described_and_every_description_is_a_route(
+    server: Local, store: Store
+):
     described = {
         (method.upper(), path)
         for path, methods in (await server.get("/openapi.json")).json["paths"].items()
         for method in methods
     }
 
-    parts: Any = _AnyParts()
-    routed = {(m, p) for dialect in APIS for m, p, _ in dialect.routes(parts)}
-    assert described == routed
-
-
-class _AnyParts:
-    """A context whose parts all exist and do nothing."""
-
-    def __getattr__(self, name: str) -> object:
-        return None
+    own = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+    routed = {
+        (method, path) for method, path, _ in await mounted(store)
+        if method != "HEAD" and path not in own
+    }  # fmt: skip
+    assert described <= routed
+    # EscapeKit's clients may leave out the slash at the end, or add one.
+    respelled = {(m, path.removesuffix("/")) for m, path in routed}
+    assert respelled == {(m, path.removesuffix("/")) for m, path in described}
 
 
 async def test_every_header_of_a_credential_is_described(server: Local):

@@ -439,7 +439,7 @@ async def test_a_list_includes_deleted_stacks_and_can_be_filtered(server: Local)
 async def test_a_list_beyond_the_read_limit_has_a_short_page_and_loses_nothing(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("deploylog.api.aws.cloudformation.routes._MOST", 2)
+    monkeypatch.setattr("deploylog.api.aws.cloudformation.endpoints._MOST", 2)
     for name in ("a", "b", "c", "d", "e"):
         await server.open(name)
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=a")
@@ -509,7 +509,7 @@ async def test_a_deleted_stack_is_found_by_its_arn_but_not_by_its_name(server: L
 async def test_the_resources_of_a_stack_are_listed_page_by_page(
     server: Local, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("deploylog.api.aws.cloudformation.routes.PAGE", 2)
+    monkeypatch.setattr("deploylog.api.aws.cloudformation.endpoints.PAGE", 2)
     opened = await server.open("web")
     events = [
         line("resource.create.completed", resourcetype="aws_vpc", resourcename=name)

@@ -1,4 +1,4 @@
-"""The native API's endpoints: parse, ask the service, render."""
+"""The endpoints of the native API: parse, call the service, render."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -8,12 +8,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deploylog.api.context import ApiContext, Handler
-from deploylog.api.http.body import DOCUMENT_BYTES, BodyLimits, read_body
+from deploylog.api.context import ApiContext
+from deploylog.api.http.body import DOCUMENT_BYTES, read_body
 from deploylog.api.http.event_stream import EventStream, Frames
 from deploylog.api.native import query_string, wire
-from deploylog.api.native.ingest import routes as ingest_routes
-from deploylog.api.native.subscriptions.routes import routes as subscription_routes
+from deploylog.api.native.paths import CHANGESETS
+from deploylog.api.native.settings import NativeSettings
 from deploylog.deployments.service import NewDeployment
 from deploylog.deployments.staging import NewChangeset
 from deploylog.errors import InvalidEvent, InvalidInput, MethodNotAllowed
@@ -25,50 +25,23 @@ from deploylog.events.store import Query
 from deploylog.events.times import parse_time_or_ago
 from deploylog.ingest.terraform.plan import parse_plan
 
-#: Bytes of a body that is parsed on the event loop; a thread costs more.
-_QUICK_BYTES = 64 * 1024
+#: Bodies of up to this many bytes are parsed on the event loop, where a thread would cost more.
+_SMALL_BYTES = 64 * 1024
 
 _Parsed = TypeVar("_Parsed")
 
 
-def routes(parts: ApiContext) -> list[tuple[str, str, Handler]]:
-    """Method, path and endpoint of each operation."""
-    native = Native(parts)
-    return [
-        ("POST", "/log/v1/events", native.append),
-        ("OPTIONS", "/log/v1/events", native.agree),
-        ("GET", "/log/v1/events", native.events),
-        ("GET", "/log/v1/events/stream", native.stream),
-        ("GET", "/log/v1/events/{id}", native.event),
-        ("GET", "/log/v1/projects", native.projects),
-        ("GET", "/log/v1/stacks", native.stacks),
-        ("DELETE", "/log/v1/stacks", native.delete_stack),
-        ("POST", "/log/v1/deployments", native.open_deployment),
-        ("GET", "/log/v1/deployments", native.deployments),
-        ("GET", "/log/v1/deployments/{id}", native.deployment),
-        ("GET", "/log/v1/deployments/{id}/wait", native.wait),
-        ("POST", "/log/v1/changesets", native.stage),
-        ("GET", "/log/v1/changesets", native.changesets),
-        ("GET", "/log/v1/changesets/{id}", native.changeset),
-        ("GET", "/log/v1/changesets/{id}/changes", native.changes),
-        *subscription_routes(parts),
-        *ingest_routes.routes(parts),
-    ]
+class Events:
+    """Answers for events."""
 
-
-class Native:
-    """The endpoints, and what they need."""
-
-    def __init__(self, parts: ApiContext) -> None:
-        """Take what the composition root gives."""
-        self._service = parts.service
-        self._deployments = parts.deployments
-        self._staging = parts.staging
-        self._clock: Callable[[], int] = parts.clock
-        self._sent = parts.sent
-        self._max_events = parts.max_batch_events
-        self._limits: BodyLimits = parts.limits
-        self._max_requests = parts.max_requests_per_second
+    def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
+        self._events = context.events
+        self._deployments = context.deployments
+        self._clock = context.clock
+        self._sent = context.sent
+        self._limits = context.limits
+        self._max_events = settings.max_batch_events
+        self._max_requests = context.max_requests_per_second
         self._frames = Frames(event=wire.render_frame, gap=wire.render_gap)
 
     async def append(self, request: Request) -> Response:
@@ -77,7 +50,7 @@ class Native:
         principal.require_anywhere("write")
         defaults = await self._defaults(request)
         body = await read_body(request, self._limits)
-        events, key = await _off_the_loop(
+        events, key = await _parse_off_loop(
             body,
             lambda: (
                 wire.parse_events(request.headers, body, defaults, limit=self._max_events),
@@ -85,15 +58,15 @@ class Native:
             ),
         )
         try:
-            recorded = await self._service.append(principal, events, request=key)
-        except InvalidEvent as refused:
-            error = refused
-            located = await _off_the_loop(body, lambda: wire.locate(error, request.headers, body))
-            raise located from refused
+            recorded = await self._events.append(principal, events, request=key)
+        except InvalidEvent as invalid:
+            error = invalid
+            located = await _parse_off_loop(body, lambda: wire.locate(error, request.headers, body))
+            raise located from invalid
         return _json(wire.render_receipts(recorded), status=201)
 
     async def agree(self, request: Request) -> Response:
-        """Agree to deliveries: the handshake of CloudEvents' web hooks."""
+        """Answer the handshake of a CloudEvents webhook."""
         asked = wire.parse_handshake(request.headers)
         if asked is None:
             raise MethodNotAllowed(f"{wire.REQUEST_ORIGIN} is missing")
@@ -102,7 +75,7 @@ class Native:
         headers = wire.render_handshake(asked, max_requests_per_second=self._max_requests)
         return Response(headers=headers)
 
-    async def events(self, request: Request) -> Response:
+    async def list(self, request: Request) -> Response:
         """List events."""
         parameters = query_string.Parameters(_query(request))
         query = Query(
@@ -113,26 +86,67 @@ class Native:
             limit=_limit(parameters),
         )
         parameters.done()
-        page = await self._service.page(request.state.principal, query)
+        page = await self._events.page(request.state.principal, query)
         return _json(wire.render_page(page))
 
-    async def event(self, request: Request) -> Response:
-        """Get one event."""
-        event = await self._service.event(request.state.principal, request.path_params["id"])
+    async def get(self, request: Request) -> Response:
+        """Get an event."""
+        event = await self._events.event(request.state.principal, request.path_params["id"])
         return _json(wire.render_one(event))
 
     async def stream(self, request: Request) -> EventStream:
-        """Follow events."""
+        """Stream events."""
         parameters = query_string.Parameters(_query(request))
         filter = query_string.parse_filter(parameters, now=self._clock())
         start = await self._start(request, parameters)
         parameters.done()
         return EventStream(
-            self._service.follow(request.state.principal, scope=ROOT, filter=filter, start=start),
+            self._events.follow(request.state.principal, scope=ROOT, filter=filter, start=start),
             self._frames,
             gap=start.gap,
             sent=self._sent,
         )
+
+    async def _defaults(self, request: Request) -> Defaults:
+        now = self._clock()
+        given = query_string.parse_append_query(_query(request))
+        if given.deployment is None:
+            return Defaults(time=now, source=given.source, scopes=given.scopes)
+        principal = request.state.principal
+        deployment = await self._deployments.open_deployment_for(principal, given.deployment)
+        return Defaults(
+            time=now,
+            source=given.source,
+            scopes=deployment.scopes,
+            groups=deployment.groups,
+            actor=deployment.actor,
+            hides_actor=not self._deployments.shows(principal, deployment),
+        )
+
+    def _cursor(self, parameters: query_string.Parameters, name: str) -> int | None:
+        id = parameters.one(name)
+        if id is None:
+            return None
+        return self._events.position(id)
+
+    async def _start(self, request: Request, parameters: query_string.Parameters) -> Start:
+        after = parameters.one("after")
+        start = parameters.one("from") or "now"
+        after = request.headers.get("last-event-id") or after
+        if after is not None:
+            return await self._events.start_after(request.state.principal, after)
+        if start == "start":
+            return await self._events.start_at_oldest()
+        if start == "now":
+            return await self._events.start_now()
+        return await self._events.start_at(parse_time_or_ago(start, now=self._clock()))
+
+
+class Catalog:
+    """Answers for projects and stacks."""
+
+    def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
+        self._deployments = context.deployments
 
     async def projects(self, request: Request) -> Response:
         """List projects."""
@@ -159,10 +173,18 @@ class Native:
         await self._deployments.delete_stack(request.state.principal, project, name)
         return Response(status_code=204)
 
-    async def open_deployment(self, request: Request) -> Response:
+
+class Deployments:
+    """Answers for deployments."""
+
+    def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
+        self._deployments = context.deployments
+        self._limits = context.limits.at_most(DOCUMENT_BYTES)
+
+    async def open(self, request: Request) -> Response:
         """Open a deployment."""
         request.state.principal.require_anywhere("write")
-        body = await read_body(request, self._limits.at_most(DOCUMENT_BYTES))
+        body = await read_body(request, self._limits)
         try:
             new = msgspec.json.decode(body, type=NewDeployment)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -170,7 +192,7 @@ class Native:
         deployment = await self._deployments.open_deployment(request.state.principal, new)
         return _json(wire.render_deployment(deployment), status=201)
 
-    async def deployments(self, request: Request) -> Response:
+    async def list(self, request: Request) -> Response:
         """List deployments."""
         parameters = query_string.Parameters(_query(request))
         project, stack = parameters.one("project"), parameters.one("stack")
@@ -181,13 +203,13 @@ class Native:
         )
         return _json(wire.render_deployments(deployments, limit=limit))
 
-    async def deployment(self, request: Request) -> Response:
-        """Get one deployment."""
+    async def get(self, request: Request) -> Response:
+        """Get a deployment."""
         principal, id = request.state.principal, request.path_params["id"]
         return _json(wire.render_deployment(await self._deployments.deployment(principal, id)))
 
     async def wait(self, request: Request) -> Response:
-        """Wait for a deployment's end."""
+        """Wait until a deployment finishes."""
         parameters = query_string.Parameters(_query(request))
         timeout = parameters.integer(
             "timeout", default=60, low=0, high=query_string.MAX_WAIT_SECONDS
@@ -198,6 +220,14 @@ class Native:
         )
         return _json(wire.render_deployment(deployment))
 
+
+class Changesets:
+    """Answers for change sets."""
+
+    def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
+        self._staging = context.staging
+        self._limits = context.limits
+
     async def stage(self, request: Request) -> Response:
         """Stage a plan."""
         principal = request.state.principal
@@ -206,14 +236,14 @@ class Native:
         await self._staging.check(principal, new)
         body = await read_body(request, self._limits)
         key = wire.parse_request_key(request.headers, principal, _query(request), body)
-        # A large plan takes seconds, and others are waiting.
+        # A large plan takes seconds; in a thread it does not block other requests.
         changes = await asyncio.to_thread(parse_plan, body)
         changeset = await self._staging.stage(principal, new, changes, request=key)
         base = request.scope.get("base_path", "")
-        headers = {"location": f"{base}/log/v1/changesets/{changeset.id}"}
+        headers = {"location": f"{base}{CHANGESETS}/{changeset.id}"}
         return _json(wire.render_changeset(changeset), status=202, headers=headers)
 
-    async def changesets(self, request: Request) -> Response:
+    async def list(self, request: Request) -> Response:
         """List change sets."""
         parameters = query_string.Parameters(_query(request))
         project, stack = parameters.one("project"), parameters.one("stack")
@@ -224,57 +254,23 @@ class Native:
         )
         return _json(wire.render_changesets(changesets, limit=limit))
 
-    async def changeset(self, request: Request) -> Response:
-        """Get one change set."""
+    async def get(self, request: Request) -> Response:
+        """Get a change set."""
         changeset = await self._staging.changeset(
             request.state.principal, request.path_params["id"]
         )
         return _json(wire.render_changeset(changeset))
 
     async def changes(self, request: Request) -> Response:
-        """Get what a change set would change."""
+        """Get the changes of a change set."""
         return _json(
             await self._staging.changes(request.state.principal, request.path_params["id"])
         )
 
-    async def _defaults(self, request: Request) -> Defaults:
-        now = self._clock()
-        given = query_string.parse_append_query(_query(request))
-        if given.deployment is None:
-            return Defaults(time=now, source=given.source, scopes=given.scopes)
-        principal = request.state.principal
-        deployment = await self._deployments.open_deployment_for(principal, given.deployment)
-        return Defaults(
-            time=now,
-            source=given.source,
-            scopes=deployment.scopes,
-            groups=deployment.groups,
-            actor=deployment.actor,
-            hides_actor=not self._deployments.shows(principal, deployment),
-        )
 
-    def _cursor(self, parameters: query_string.Parameters, name: str) -> int | None:
-        id = parameters.one(name)
-        if id is None:
-            return None
-        return self._service.position(id)
-
-    async def _start(self, request: Request, parameters: query_string.Parameters) -> Start:
-        after = parameters.one("after")
-        begin = parameters.one("from") or "now"
-        after = request.headers.get("last-event-id") or after
-        if after is not None:
-            return await self._service.start_after(request.state.principal, after)
-        if begin == "start":
-            return await self._service.start_at_oldest()
-        if begin == "now":
-            return await self._service.start_now()
-        return await self._service.start_at(parse_time_or_ago(begin, now=self._clock()))
-
-
-async def _off_the_loop(body: bytes, parse: Callable[[], _Parsed]) -> _Parsed:
-    """What ``parse`` makes of the body, in a thread if that may take long."""
-    if len(body) <= _QUICK_BYTES:
+async def _parse_off_loop(body: bytes, parse: Callable[[], _Parsed]) -> _Parsed:
+    """The result of ``parse``, which runs in a thread when the body is large."""
+    if len(body) <= _SMALL_BYTES:
         return parse()
     return await asyncio.to_thread(parse)
 
