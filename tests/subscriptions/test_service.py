@@ -265,9 +265,9 @@ async def test_an_endpoint_and_a_secret_are_stored_encrypted_only(
     [stored] = await store.subscriptions.list()
     assert stored == subscription
     assert generated is not None
-    assert encryptor.open(stored.secrets[0].sealed) == generated
+    assert encryptor.decrypt(stored.secrets[0].sealed) == generated
     assert b"very-secret" not in stored.target
-    assert "very-secret" in encryptor.open(stored.target)
+    assert "very-secret" in encryptor.decrypt(stored.target)
     assert stored.shown == "https://hooks.example.com/…"
 
 
@@ -279,7 +279,7 @@ async def test_a_secret_that_the_caller_sets_is_not_returned(
     subscription, generated = await subscriptions.create(OWNER, new(secret=secret))
 
     assert generated is None
-    assert encryptor.open(subscription.secrets[0].sealed) == secret
+    assert encryptor.decrypt(subscription.secrets[0].sealed) == secret
 
 
 async def test_subscribing_requires_an_encryption_key(
@@ -599,7 +599,7 @@ async def test_a_patch_leaves_other_fields_as_they_are(
         OWNER, mine.id, SubscriptionPatch(endpoint=EndpointPatch(channel="#other"))
     )
 
-    target = encryptor.open(changed.target)
+    target = encryptor.decrypt(changed.target)
     assert (TOKEN in target, "#other" in target) == (True, True)
     assert changed.shown == "slack #other"
     assert (changed.name, changed.filter, changed.order) == (mine.name, mine.filter, mine.order)
@@ -613,7 +613,7 @@ async def test_a_url_replaces_a_token(subscriptions: SubscriptionService, encryp
         OWNER, mine.id, SubscriptionPatch(endpoint=EndpointPatch(url=URL))
     )
 
-    assert TOKEN not in encryptor.open(changed.target)
+    assert TOKEN not in encryptor.decrypt(changed.target)
     assert changed.shown == "https://hooks.example.com/…"
 
 
@@ -715,11 +715,11 @@ async def test_a_former_secret_signs_during_the_overlap(
     clock.ns += HOUR
     last, _ = await subscriptions.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
 
-    assert [encryptor.open(term.sealed) for term in rotated.secrets] == [second, first]
+    assert [encryptor.decrypt(term.sealed) for term in rotated.secrets] == [second, first]
     assert [term.expires for term in rotated.secrets] == [None, ends]
-    assert [encryptor.open(term.sealed) for term in again.secrets] == [third, second, first]
+    assert [encryptor.decrypt(term.sealed) for term in again.secrets] == [third, second, first]
     assert again.secrets[2].expires == ends
-    assert first not in [encryptor.open(term.sealed) for term in last.secrets]
+    assert first not in [encryptor.decrypt(term.sealed) for term in last.secrets]
 
 
 async def test_a_former_secret_can_expire_at_once_and_the_caller_can_set_the_new_one(
@@ -731,7 +731,7 @@ async def test_a_former_secret_can_expire_at_once_and_the_caller_can_set_the_new
     rotated, generated = await subscriptions.rotate_secret(OWNER, mine.id, secret=secret, overlap=0)
 
     assert generated is None
-    assert [encryptor.open(term.sealed) for term in rotated.secrets] == [secret]
+    assert [encryptor.decrypt(term.sealed) for term in rotated.secrets] == [secret]
 
 
 async def test_the_number_of_active_secrets_is_limited(subscriptions: SubscriptionService):

@@ -67,7 +67,7 @@ async def test_a_receiver_that_is_down_does_not_use_up_the_streams_of_its_owner(
     async with hub.following(heartbeat=60), harness.running(worker):
         await until(lambda: sender.sent)
 
-        assert hub.sending.held == 0
+        assert hub.sending.in_use == 0
 
 
 async def test_events_are_delivered_in_order_and_recorded(harness: WorkerHarness, store: Store):
