@@ -11,24 +11,35 @@ from deploylog.events.service import EventService
 from deploylog.events.streams import OpenStreams
 from deploylog.store import open_store
 from deploylog.store.contract import Store
+from support.backends import BACKENDS, Backend, Damage, Reason, store_url_at
 from support.factories import Commits, OpenStoreAgain, now
 
 
-@pytest.fixture(params=["sqlite"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where an empty store of each backend can be made."""
-    return f"{request.param}:///{tmp_path / 'log.db'}"
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return BACKENDS[request.param]
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """The file of a store in SQLite, for tests of that file itself."""
-    return tmp_path / "log.db"
+def store_url(backend: Backend, tmp_path: Path) -> str:
+    """The URL of a new store of each backend."""
+    return backend.url_at(tmp_path / "log.db")
 
 
 @pytest.fixture
-def url(file: Path) -> str:
-    return f"sqlite:///{file}"
+def damage(backend: Backend, tmp_path: Path) -> Damage:
+    """Damages events of the store at ``store_url``."""
+
+    def damage(*positions: int, reason: Reason = "unreadable") -> None:
+        backend.damage(tmp_path / "log.db", positions, reason)
+
+    return damage
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """The URL of a new store, for tests that are about something else."""
+    return store_url_at(tmp_path / "log.db")
 
 
 @pytest.fixture

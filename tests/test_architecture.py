@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 import deploylog
+import support.backends
+from deploylog.store import BACKENDS
 
 ROOT = Path(deploylog.__file__).parent
+TESTS = Path(__file__).parent
 
 #: Each room, and the others that it may import. The root holds the version.
 ALLOWED: dict[str, set[str]] = {
@@ -142,6 +145,26 @@ def test_only_the_store_names_an_implementation():
             assert not any(is_in(each, "store.sqlite") for each in ours(name)), name
 
 
+#: Who may know that a test runs on SQLite: its own tests, the table of backends, and this page.
+SQLITE_TESTS = ("store/sqlite/", "support/backends.py", "test_architecture.py")
+
+
+def test_other_tests_run_on_any_backend():
+    for path in TESTS.rglob("*.py"):
+        name = path.relative_to(TESTS).as_posix()
+        if name.startswith(SQLITE_TESTS):
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert "sqlite://" not in text, name
+        for module in _imported(ast.parse(text)):
+            assert module.partition(".")[0] not in ("apsw", "sqlite3"), name
+            assert not is_in(module, "deploylog.store.sqlite"), name
+
+
+def test_every_backend_is_tested():
+    assert set(BACKENDS) == set(support.backends.BACKENDS)
+
+
 def test_apis_do_not_know_each_other():
     for name in names():
         own = next((api for api in APIS if is_in(name, api)), None)
@@ -199,8 +222,7 @@ def test_nothing_is_imported_for_types_only():
 
 
 #: Drivers that may be missing.
-LATE = {("store", "open_store"), ("store", "migrate_store"), ("store", "backup_store"),
-        ("store", "restore_store"), ("store", "verify_store"), ("server.serve", "_event_loop"),
+LATE = {("store", "_sqlite"), ("server.serve", "_event_loop"),
         ("cli.collect", "_open_cloudformation")}  # fmt: skip
 
 

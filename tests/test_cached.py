@@ -7,9 +7,6 @@ import pytest
 
 from deploylog.api.native import wire
 from deploylog.auth import anonymous as open_gate
-from deploylog.store.sqlite import rows
-
-LONG = "project/" + "/".join(["a" * 100] * 30)
 
 #: The cache, and calls of what uses it: with a short text, and with a long one.
 CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
@@ -17,16 +14,6 @@ CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
         wire._known_query,
         lambda: wire.parse_append_query("source=short"),
         lambda: wire.parse_append_query("source=" + "s" * 2_000),
-    ),
-    "scopes that are read": (
-        rows._known_scopes,
-        lambda: rows.scopes_of('["project/short"]'),
-        lambda: rows.scopes_of(f'["{LONG}"]'),
-    ),
-    "scopes and groups that are written": (
-        rows._known_text,
-        lambda: rows._names_text(("short",)),
-        lambda: rows._names_text((LONG,)),
     ),
     "hosts and origins": (
         open_gate._is_local,

@@ -43,6 +43,7 @@ from deploylog.server.metrics import Metrics
 from deploylog.server.settings import load_settings
 from deploylog.server.settings.table import SETTINGS, Setting
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret, signature_headers
+from support.backends import store_url_at
 from support.receivers import receiving
 from support.servers import spawned
 from support.waiting import until
@@ -484,7 +485,7 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     async with (
         receiving() as receiver,
         spawned(
-            f"sqlite:///{tmp_path / 'deploylog.db'}",
+            store_url_at(tmp_path / "deploylog.db"),
             secret_key_file=str(tmp_path / "encryption.key"),
             delivery_allowed_networks="127.0.0.1/32",
         ) as service,
@@ -522,7 +523,7 @@ async def test_staging_without_bluelinks_cli_runs(tmp_path: Path):
     plans.mkdir()
     shutil.copy(PLAN, plans / "plan.json")
 
-    store = f"sqlite:///{tmp_path / 'deploylog.db'}"
+    store = store_url_at(tmp_path / "deploylog.db")
     async with spawned(store, plan_folders=str(plans)) as service:
         tour = Tour(tmp_path, service.url)
         id = tour.run(stage.replace("/srv/plans", str(plans))).strip()

@@ -2,17 +2,15 @@
 
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
 from deploylog.server.metrics import Metrics
 from deploylog.store.contract import Store
+from support.backends import Damage
 from support.factories import new_events
 from support.servers import EVENTS, Local, running
-from support.waiting import until
 
 RFS = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
 STACK_EVENTS = "/v1/acme/stacks/web/events"
@@ -52,15 +50,6 @@ async def record(server: Local, store: Store, number: int, **fields: Any) -> Log
         positions.append(event.position)
         await store.log.append(new_events(1, type="inventory.release.uploaded", scopes=scopes))
     return Logged(run["stack_id"], positions)
-
-
-def damage(tmp_path: Path, *positions: int) -> None:
-    connection = apsw.Connection(str(tmp_path / "log.db"))
-    for position in positions:
-        connection.execute(
-            "UPDATE events SET message = CAST(x'ff' AS TEXT) WHERE position = ?", (position,)
-        )
-    connection.close()
 
 
 async def native(server: Local, *, limit: int) -> tuple[list[str], list[str]]:
@@ -120,12 +109,12 @@ def names(numbers: range, *, without: tuple[int, ...] = ()) -> list[str]:
 
 
 async def test_every_surface_serves_what_is_not_damaged(
-    server: Local, store: Store, tmp_path: Path
+    server: Local, store: Store, damage: Damage
 ):
     logged = await record(server, store, 8)
     # The second, and the last two of a page of four.
     bad = (1, 5, 6)
-    damage(tmp_path, *(logged.positions[number] for number in bad))
+    damage(*(logged.positions[number] for number in bad))
     good = names(range(8), without=bad)
 
     for limit in (1, 2, 3, 4, 1000):
@@ -141,11 +130,11 @@ async def test_every_surface_serves_what_is_not_damaged(
 
 
 async def test_a_damaged_event_is_gone_and_is_a_gap_on_a_stream(
-    server: Local, store: Store, tmp_path: Path
+    server: Local, store: Store, damage: Damage
 ):
     logged = await record(server, store, 4)
     events = (await server.get(f"{EVENTS}?type=resource.*&order=oldest")).json["events"]
-    damage(tmp_path, logged.positions[2])
+    damage(logged.positions[2])
 
     answer = await server.get(f"{EVENTS}/{events[2]['id']}")
     async with server.stream("from=start&type=resource.*") as stream:
@@ -165,22 +154,6 @@ async def test_a_damaged_event_is_gone_and_is_a_gap_on_a_stream(
         "oldest": str(position + 1),
         "reason": "damaged",
     }
-
-
-async def test_the_service_gives_events_of_old_their_checksum(store: Store, tmp_path: Path):
-    await store.log.append(new_events(3))
-    connection = apsw.Connection(str(tmp_path / "log.db"))
-    connection.execute("UPDATE events SET checksum = NULL; UPDATE log SET unchecked = head")
-
-    async def is_done() -> bool:
-        return connection.execute("SELECT unchecked FROM log").fetchall() == [(0,)]
-
-    async with running(store):
-        await until(is_done)
-
-    left = connection.execute("SELECT 1 FROM events WHERE checksum IS NULL").fetchall()
-    connection.close()
-    assert left == []
 
 
 def test_a_damaged_event_is_counted():

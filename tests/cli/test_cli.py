@@ -20,6 +20,7 @@ from deploylog.cli.terminal.output import LineOutput, render_line
 from deploylog.cli.terminal.progress import Progress
 from deploylog.client import LoggedEvent
 from deploylog.server.settings.table import SETTINGS
+from support.backends import store_url_at
 from support.factories import new_event
 from support.fake_server import FakeServer, answer, fake_server, refuse, stage_and_cut_off
 from support.paths import SAMPLES
@@ -55,7 +56,7 @@ class Cli:
             "DEPLOYLOG_SPOOL": str(self.spool),
             "DEPLOYLOG_PROJECT": "acme",
             "DEPLOYLOG_STACK": "web",
-            "DEPLOYLOG_STORE": f"sqlite:///{directory / 'log.db'}",
+            "DEPLOYLOG_STORE": store_url_at(directory / "log.db"),
         }
 
     async def __call__(self, *args: str | Path, stdin: bytes = b"") -> Ended:
@@ -690,14 +691,14 @@ async def test_a_file_that_is_no_store_is_a_usage_error(
     junk = tmp_path / "junk.db"
     junk.write_text("not a database, but long enough to be taken for one")
 
-    ended = await cli(*command, "--store", f"sqlite:///{junk}")
+    ended = await cli(*command, "--store", store_url_at(junk))
 
     assert ended.code == 2
     assert ended.err.splitlines()[-1] == f"deploylog: {junk} is not a Deploylog store"
 
 
 async def test_a_store_in_no_folder_is_a_usage_error(cli: Cli) -> None:
-    ended = await cli("serve", "--store", "sqlite:////nonexistent/x.db")
+    ended = await cli("serve", "--store", store_url_at(Path("/nonexistent/x.db")))
 
     assert ended.code == 2
     assert ended.err == "deploylog: the store's folder '/nonexistent' does not exist\n"

@@ -19,6 +19,7 @@ from deploylog.errors import Unauthenticated
 from deploylog.events.access import Principal
 from deploylog.store import open_store
 from deploylog.subscriptions.subscription import SigningSecret
+from support.backends import store_url_at
 from support.clocks import Clock, WallClock
 from support.factories import Commits, now, subscription
 from support.presenting import presented, presented_raw
@@ -48,7 +49,7 @@ class Keys:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.sealing = directory / "sealing"
-        self.store = f"sqlite:///{directory / 'log.db'}"
+        self.store = store_url_at(directory / "log.db")
 
     def __call__(self, *args: str, stdin: str = "", **environ: str) -> Ended:
         return self.run("keys", *args, stdin=stdin, **environ)

@@ -53,11 +53,6 @@ def key(tmp_path: Path) -> KeyFile:
     return KeyFile(tmp_path)
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'log.db'}"
-
-
 def refused(url: str) -> str:
     """The one line of a service that does not start."""
     done = subprocess.run(

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from support.backends import store_url_at
 from support.plans import Json, new_change, new_plan, new_resource
 from support.servers import Running, spawned
 from support.waiting import until
@@ -77,7 +78,7 @@ async def test_a_planted_secret_is_nowhere(tmp_path: Path):
     (folder / "broken.json").write_text(json.dumps(plan())[:-2])
     store_folder = tmp_path / "store"
     store_folder.mkdir()
-    store_url = f"sqlite:///{store_folder / 'log.db'}"
+    store_url = store_url_at(store_folder / "log.db")
 
     async with spawned(store_url, plan_folders=str(folder), log_level="debug") as service:
         said = await answers(service, folder)
@@ -113,7 +114,7 @@ async def test_the_configuration_of_a_request_is_not_kept(tmp_path: Path):
         "config": {"blueprintVariables": {"password": SECRET}},
     }
 
-    async with spawned(f"sqlite:///{tmp_path / 'log.db'}", plan_folders=str(tmp_path)) as service:
+    async with spawned(store_url_at(tmp_path / "log.db"), plan_folders=str(tmp_path)) as service:
         staged = await service.post(body, "application/json", "/v1/deployments/changes")
         id = staged.json["data"]["id"]
 

@@ -4,17 +4,17 @@ import asyncio
 import json
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import apsw
 import pytest
 
 from deploylog.events.access import parse_grant
 from deploylog.server.admin import add_key
+from support.backends import store_url_at
+from support.refusals import assert_one_plain_line, refused
 from support.servers import EVENTS, Spawned, line, spawned
 from support.waiting import PATIENCE, until
 
@@ -23,34 +23,6 @@ from support.waiting import PATIENCE, until
 async def server(url: str) -> AsyncIterator[Spawned]:
     async with spawned(url) as server:
         yield server
-
-
-async def refused(*options: str) -> tuple[int, str]:
-    """The exit code of a service that cannot start, and what it says."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploylog", "serve", *options,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(PATIENCE):
-            out, said = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert out == b""
-    assert process.returncode is not None
-    return process.returncode, said.decode()
-
-
-def assert_one_plain_line(refusal: tuple[int, str], *words: str) -> None:
-    code, said = refusal
-    assert code not in (0, -signal.SIGKILL)
-    assert said.count("\n") == 1, said
-    assert said.endswith("\n")
-    assert "Traceback" not in said
-    for word in words:
-        assert word in said
 
 
 # Stopping
@@ -128,40 +100,13 @@ async def test_a_port_that_is_taken_is_one_plain_line(url: str):
 
 
 async def test_a_folder_that_is_not_there_is_one_plain_line(tmp_path: Path):
-    refusal = await refused("--store", f"sqlite:///{tmp_path}/nowhere/log.db", "--port", "0")
+    refusal = await refused("--store", store_url_at(tmp_path / "nowhere" / "log.db"), "--port", "0")
 
     assert_one_plain_line(refusal, "nowhere")
 
 
 async def test_a_store_of_another_kind_is_one_plain_line():
     assert_one_plain_line(await refused("--store", "mysql://x", "--port", "0"), "mysql://x")
-
-
-@pytest.fixture
-def letter(file: Path) -> bytes:
-    """What the store's file holds, which is no store."""
-    letter = b"This is a letter to my aunt. " * 1000
-    file.write_bytes(letter)
-    return letter
-
-
-async def test_a_file_that_is_no_store_is_one_plain_line(file: Path, url: str, letter: bytes):
-    assert_one_plain_line(await refused("--store", url, "--port", "0"), "store")
-    assert await asyncio.to_thread(file.read_bytes) == letter
-
-
-async def test_a_folder_in_the_file_s_place_is_one_plain_line(tmp_path: Path):
-    url = f"sqlite:///{tmp_path}"
-
-    assert_one_plain_line(await refused("--store", url, "--port", "0"), "store")
-
-
-async def test_a_newer_schema_is_one_plain_line(file: Path, url: str):
-    connection = apsw.Connection(str(file))
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-
-    assert_one_plain_line(await refused("--store", url, "--port", "0"), "99", "newer")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import aiohttp
 
 from deploylog.store.contract import Store
+from support.backends import store_url_at
 from support.factories import plan_document, unique
 from support.servers import Running, parse_frame, running, spawned
 from support.waiting import PATIENCE, until
@@ -64,7 +65,7 @@ def field(frame: bytes, name: bytes) -> str:
 
 
 async def test_a_change_set_that_a_kill_met_ends_after_the_restart(tmp_path: Path):
-    store_url = f"sqlite:///{tmp_path / 'log.db'}"
+    store_url = store_url_at(tmp_path / "log.db")
     chance = random.Random(7)
     staged: list[str] = []
 
@@ -89,7 +90,7 @@ async def test_a_change_set_that_a_kill_met_ends_after_the_restart(tmp_path: Pat
 
 
 async def test_a_kill_between_two_events_leaves_it_staging_until_somebody_goes_on(tmp_path: Path):
-    store_url = f"sqlite:///{tmp_path / 'log.db'}"
+    store_url = store_url_at(tmp_path / "log.db")
 
     async with spawned(store_url) as service:
         id = await stage(service, 4_000)

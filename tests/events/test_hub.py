@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,7 @@ from deploylog.events.hub import PAGE, RING_SIZE, Batch, Gap, Hub, Reader, Strea
 from deploylog.events.scope import ROOT, Scope
 from deploylog.events.store import Page, Query
 from deploylog.store.contract import Store
-from deploylog.store.sqlite import open_sqlite
-from support.factories import Commits, event, new_event, new_events, now
+from support.factories import event, new_event, new_events, now
 from support.waiting import until
 
 
@@ -305,21 +303,3 @@ async def test_a_batch_that_was_shared_while_the_hub_reads_hides_nothing_from_ot
         await until_head(hub, 4)
 
         assert await positions(other, 4) == [1, 2, 3, 4]
-
-
-async def test_a_commit_that_failed_hides_no_later_event_from_a_reader(tmp_path: Path):
-    async with open_sqlite(tmp_path / "log.db", observer=Commits()) as store:
-        hub = Hub(store.log)
-        async with hub.following(heartbeat=60):
-            with hub.reader(interest(), after=0) as reader:
-                connection = store.log._writer._connection
-                connection.set_commit_hook(lambda: True)
-                with pytest.raises(StoreUnavailable):
-                    await store.log.append(new_events(5))
-                connection.set_commit_hook(None)
-                # A commit without events tells the newest position, too.
-                await store.deliveries.claim("somebody", now=1, until=2)
-
-                await store.log.append(new_events(4))
-
-                assert await positions(reader, 4) == [1, 2, 3, 4]

@@ -15,6 +15,7 @@ import pytest
 from deploylog.server.connections import Connections, Limits, limits_of
 from deploylog.server.settings import load_settings
 from deploylog.store.contract import Store
+from support.backends import store_url_at
 from support.servers import EVENTS, LINES, STREAM, Local, line, running, spawned
 from support.waiting import PATIENCE, until
 
@@ -485,7 +486,7 @@ async def test_malformed_requests_are_logged_together(caplog: pytest.LogCaptureF
 
 async def test_with_few_open_files_silent_connections_keep_nobody_out(tmp_path: Path):
     """The service may open 256 files, and 240 connections say nothing."""
-    url = f"sqlite:///{tmp_path / 'log.db'}"
+    url = store_url_at(tmp_path / "log.db")
     program = (sys.executable, "-m", "deploylog", "serve", "--port", "0", "--store", url)
     process = await asyncio.create_subprocess_exec(
         "/bin/sh", "-c", 'ulimit -n 256 && exec "$@"', "sh", *program,
@@ -516,7 +517,7 @@ async def test_with_few_open_files_silent_connections_keep_nobody_out(tmp_path: 
 
 
 async def test_100_mib_of_headers_take_no_memory(tmp_path: Path):
-    async with spawned(f"sqlite:///{tmp_path / 'log.db'}") as server:
+    async with spawned(store_url_at(tmp_path / "log.db")) as server:
         await server.get("/healthz")
         before = peak_of(server.process.pid)
         async with connected(server.port) as many, connected(server.port) as long:

@@ -1,23 +1,20 @@
-"""Migrations: once each, in order, by whoever comes first."""
+"""Migrations: once each, in order, by whichever process comes first."""
 
 import multiprocessing
-from pathlib import Path
 
-import apsw
 import pytest
 
-from deploylog.errors import InvalidSettings, SchemaTooNew, StoreUnavailable
-from deploylog.events.access import ALL
-from deploylog.events.event import Event, NewEvent, recorded_event
-from deploylog.events.ids import event_id
-from deploylog.events.store import IdempotencyKey, Query
+from deploylog.errors import InvalidSettings, SchemaTooNew
+from deploylog.events.store import Query
 from deploylog.store import migrate_store, open_store
 from deploylog.store.migrations import Migration, migrate, migrations
-from deploylog.store.sqlite.rows import COLUMNS, values_of
-from support.factories import Commits, changeset, new_event, stack_created
+from support.backends import BACKENDS
+from support.factories import Commits, new_event
 from support.migrators import migrate_at_once
 
-REQUEST = IdempotencyKey(key="k", fingerprint=b"f")
+
+def step_names(url: str) -> list[str]:
+    return [each.name for each in migrations(url.partition(":")[0])]
 
 
 def step(number: int) -> Migration:
@@ -41,161 +38,35 @@ def test_a_version_that_is_not_known_is_refused():
         migrate([step(1), step(2), step(3)], version=4, apply=lambda step: None)
 
 
-def test_the_steps_are_numbered_from_one_without_gaps():
-    found = migrations("sqlite")
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_steps_are_numbered_from_one_without_gaps(name: str):
+    found = migrations(name)
 
     assert [each.number for each in found] == list(range(1, len(found) + 1))
     assert all(each.sql.strip() for each in found)
 
 
-def test_migrating_again_takes_no_step(tmp_path: Path):
-    url = f"sqlite:///{tmp_path / 'log.db'}"
+def test_migrating_again_takes_no_step(store_url: str):
+    first = migrate_store(store_url)
+    again = migrate_store(store_url)
 
-    first = migrate_store(url)
-    again = migrate_store(url)
-
-    assert first == [each.name for each in migrations("sqlite")]
+    assert first == step_names(store_url)
     assert again == []
 
 
-def record_at_first_schema(file: Path, events: list[NewEvent]) -> list[Event]:
-    """What a program of that time left, as far as it is read below."""
-    connection = apsw.Connection(str(file))
-    [(epoch,)] = connection.execute("SELECT epoch FROM log").fetchall()
-    for position, event in enumerate(events, 1):
-        marks = ", ".join("?" * len(COLUMNS))
-        row = (position, position, *values_of(event))
-        connection.execute(f"INSERT INTO events VALUES ({marks})", row)
-    connection.execute("UPDATE log SET head = ?, recorded = ?", (len(events), len(events)))
-    connection.execute(
-        "INSERT INTO stacks VALUES ('stack-1', 'acme', 'web', 1, NULL, ?, '[]')",
-        ('["project/acme/stack/stack-1"]',),
-    )
-    connection.close()
-    return [
-        recorded_event(
-            event,
-            position=at,
-            id=event_id(position=at, recorded=at, epoch=epoch),
-            recorded=at,
-        )
-        for at, event in enumerate(events, 1)
-    ]
-
-
-async def test_a_store_of_the_first_schema_keeps_its_events(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    url = f"sqlite:///{tmp_path / 'log.db'}"
-    first, *later = migrations("sqlite")
-    with monkeypatch.context() as patch:
-        patch.setattr("deploylog.store.sqlite.migrations", lambda backend: [first])
-        migrate_store(url)
-    recorded = record_at_first_schema(tmp_path / "log.db", [new_event(), stack_created("web")])
-
-    applied = migrate_store(url)
-
-    assert applied == [step.name for step in later]
-    async with open_store(url, observer=Commits()) as store:
-        assert await store.log.read(Query(order="oldest")) == recorded
-        assert (await store.catalogue.stack("acme", "web")).name == "web"
-        await store.changesets.add(changeset(), b"{}", request=REQUEST, since=0)
-        assert len(await store.changesets.list(ALL)) == 1
-
-
-_FORMER = """
-INSERT INTO keys VALUES ('k1', 'ci', x'0102', '["ops"]', '[]', 1, NULL);
-INSERT INTO signers VALUES ('aws', 'AKIA1', 'web', x'0304', '[]', '[]', 2, 7);
-INSERT INTO subscriptions VALUES (
-    1, 's1', 'ops', 'slack', 'cloudevents', '{}', 'per_deployment', 'active', NULL,
-    '{"kind":"anybody","id":"","name":"anybody"}', x'00', 'slack #ops', '[]', 1, '', 1, 9, NULL,
-    '', 0
-);
-INSERT INTO pending VALUES (1, 1, 4, 'project/acme', 3, 1, 2, 'gone');
-INSERT INTO attempts VALUES (1, 1, 4, 'e4', 1, 2, 'dead_lettered', 500, 'gone', '', NULL);
-"""
-
-
-async def test_a_store_with_former_words_takes_the_words_of_today(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    file = tmp_path / "log.db"
-    former = [step for step in migrations("sqlite") if step.number <= 5]
-    with monkeypatch.context() as patch:
-        patch.setattr("deploylog.store.sqlite.migrations", lambda backend: former)
-        migrate_store(f"sqlite:///{file}")
-    connection = apsw.Connection(str(file))
-    connection.execute(_FORMER)
-    connection.close()
-
-    async with open_store(f"sqlite:///{file}", observer=Commits()) as store:
-        key, access_key = await store.credentials.list()
-        [subscription] = await store.subscriptions.list()
-        [dead] = await store.deliveries.dead_letters("s1")
-        [attempt] = await store.deliveries.attempts("s1")
-
-    assert (key.kind, key.id, key.secret, key.groups) == ("key", "k1", b"\1\2", ("ops",))
-    assert (access_key.kind, access_key.secret, access_key.revoked) == ("aws", b"\3\4", 7)
-    assert subscription.order == "per_deployment"
-    assert (subscription.owner.kind, subscription.owner.name) == ("anonymous", "anonymous")
-    assert (dead.position, dead.dead_lettered, dead.error) == (4, True, "gone")
-    assert attempt.result == "dead_lettered"
-
-
-def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path: Path):
-    file = tmp_path / "log.db"
-    migrate_store(f"sqlite:///{file}")
-    connection = apsw.Connection(str(file))
-    connection.execute("PRAGMA user_version = 99")
-
-    with pytest.raises(SchemaTooNew):
-        migrate_store(f"sqlite:///{file}")
-
-    assert connection.execute("PRAGMA user_version").fetchall() == [(99,)]
-    assert connection.execute("SELECT head FROM log").fetchall() == [(0,)]
-    connection.close()
-
-
-async def test_a_newer_file_is_not_opened(tmp_path: Path):
-    file = tmp_path / "log.db"
-    connection = apsw.Connection(str(file))
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-
-    with pytest.raises(SchemaTooNew):
-        async with open_store(f"sqlite:///{file}", observer=Commits()):
-            pass
-
-
-def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    steps = migrations("sqlite")
-    sql = "CREATE TABLE x (a); SELECT nonsense;"
-    steps.append(Migration(number=len(steps) + 1, name="x", sql=sql))
-    monkeypatch.setattr("deploylog.store.sqlite.migrations", lambda backend: steps)
-    file = tmp_path / "log.db"
-
-    with pytest.raises(StoreUnavailable):
-        migrate_store(f"sqlite:///{file}")
-
-    connection = apsw.Connection(str(file))
-    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
-    assert connection.execute("PRAGMA user_version").fetchall() == [(0,)]
-    connection.close()
-
-
-@pytest.mark.parametrize("url", ["", "log.db", "mysql:///x", "sqlite:", "sqlite:///", "sqlite://x"])
+@pytest.mark.parametrize("url", ["", "log.db", ":", "mysql:///x"])
 def test_what_names_no_store_is_refused(url: str):
     with pytest.raises(InvalidSettings):
         migrate_store(url)
 
 
-async def test_processes_that_migrate_at_once_make_one_store(tmp_path: Path):
-    url = f"sqlite:///{tmp_path / 'log.db'}"
+async def test_processes_that_migrate_at_once_make_one_store(store_url: str):
     processes = multiprocessing.get_context("spawn")
     together, answers = processes.Barrier(4), processes.Queue()
 
     running = [
-        processes.Process(target=migrate_at_once, args=(url, together, answers)) for _ in range(4)
+        processes.Process(target=migrate_at_once, args=(store_url, together, answers))
+        for _ in range(4)
     ]
     for process in running:
         process.start()
@@ -203,8 +74,7 @@ async def test_processes_that_migrate_at_once_make_one_store(tmp_path: Path):
     for process in running:
         process.join()
 
-    names = [each.name for each in migrations("sqlite")]
-    assert sorted(said, key=len) == [[], [], [], names]
-    async with open_store(url, observer=Commits()) as store:
+    assert sorted(said, key=len) == [[], [], [], step_names(store_url)]
+    async with open_store(store_url, observer=Commits()) as store:
         await store.log.append([new_event()])
         assert len(await store.log.read(Query())) == 1

@@ -189,13 +189,18 @@ def state_event(deployment: Deployment, *, ended_as: str | None, is_first: bool)
         source=SOURCE,
         scopes=deployment.scopes,
         time=deployment.ended,
-        producer_id=f"{deployment.id}/state",
+        producer_id=state_event_id(deployment.id),
         subject=names[-1],
         groups=deployment.groups,
         actor=deployment.actor,
         message=f"State {'/'.join(names)} {word.replace('_', ' ')}: run {deployment.status}",
         data=_state_data(deployment),
     )
+
+
+def state_event_id(deployment_id: str) -> str:
+    """The producer's id of ``state_event``, known before a deployment ends."""
+    return f"{deployment_id}/state"
 
 
 def _deployed_word(counts: Counts, is_first: bool) -> str:

@@ -1,4 +1,4 @@
-"""Where the log is kept."""
+"""Stores: the backend that a URL names, and what can be done with a store."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from deploylog.errors import InvalidSettings
 from deploylog.store.contract import (
     QUERY_SECONDS,
+    Backend,
     CommitObserver,
     Contents,
     Finding,
@@ -15,52 +16,53 @@ from deploylog.store.contract import (
 )
 
 
+def _sqlite() -> Backend:
+    from deploylog.store.sqlite.backend import SqliteBackend
+
+    return SqliteBackend()
+
+
+#: The backends by the scheme of a store's URL. A driver is imported when a URL asks for it.
+BACKENDS: dict[str, Callable[[], Backend]] = {"sqlite": _sqlite}
+
+
 def open_store(
     url: str, *, observer: CommitObserver, query_seconds: float = QUERY_SECONDS
 ) -> OpenStore:
-    """The store at ``url``: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``."""
-    from deploylog.store.sqlite import open_sqlite
-
-    return open_sqlite(_sqlite_path(url), observer=observer, query_seconds=query_seconds)
+    """The store at ``url``, brought to this program's schema."""
+    return _backend_of(url).open(url, observer=observer, query_seconds=query_seconds)
 
 
 def store_exists(url: str) -> bool:
     """Whether there is a store at ``url`` already."""
-    return _sqlite_path(url).exists()
+    return _backend_of(url).exists(url)
 
 
 def key_file_of(url: str) -> Path:
     """The encryption key that the service creates beside the store, unless another is named."""
-    path = _sqlite_path(url)
-    return path.with_name(f"{path.name}.key")
+    return _backend_of(url).key_file(url)
 
 
 def migrate_store(url: str) -> list[str]:
     """Bring the store to this program's schema; return the names of the steps taken."""
-    from deploylog.store.sqlite import migrate_file
-
-    return migrate_file(_sqlite_path(url))
+    return _backend_of(url).migrate(url)
 
 
 def backup_store(url: str, file: Path, *, force: bool) -> Contents:
-    """Copy the store, which services may use meanwhile, to a file; say what is in it.
+    """Copy the store, which services may use meanwhile, to a file; return what it contains.
 
     Raises OperatorError when the file exists, unless ``force``.
     """
-    from deploylog.store.sqlite.backups import backup_file
-
-    return backup_file(_sqlite_path(url), file, force=force)
+    return _backend_of(url).backup(url, file, force=force)
 
 
 def restore_store(url: str, file: Path, *, force: bool, keep_ids: bool) -> Restored:
-    """Make the store from a backup.
+    """Create the store from a backup.
 
     Raises OperatorError when the store is in use, or when it exists, unless ``force``. Event ids
     change unless ``keep_ids``.
     """
-    from deploylog.store.sqlite.backups import restore_file
-
-    return restore_file(file, _sqlite_path(url), force=force, keep_ids=keep_ids)
+    return _backend_of(url).restore(url, file, force=force, keep_ids=keep_ids)
 
 
 def verify_store(
@@ -68,15 +70,13 @@ def verify_store(
 ) -> Verified:
     """Verify the store at ``url``, beside a running service or without one, and change nothing.
 
-    ``found`` is given what is wrong; ``progress`` events read, and events in all.
+    ``found`` is called with each finding; ``progress`` with the events read, and all events.
     """
-    from deploylog.store.sqlite.verify import verify_file
-
-    return verify_file(_sqlite_path(url), found=found, progress=progress)
+    return _backend_of(url).verify(url, found=found, progress=progress)
 
 
-def _sqlite_path(url: str) -> Path:
-    scheme, separator, path = url.partition(":///")
-    if scheme != "sqlite" or not separator or not path:
-        raise InvalidSettings(f"store {url!r} is not of the form sqlite:///PATH")
-    return Path(path)
+def _backend_of(url: str) -> Backend:
+    backend = BACKENDS.get(url.partition(":")[0])
+    if backend is None:
+        raise InvalidSettings(f"store {url!r} is not the URL of a store, such as sqlite:///PATH")
+    return backend()

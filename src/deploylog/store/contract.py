@@ -1,11 +1,13 @@
 """What a store is: the contracts of every room together, in one place.
 
 Each room's ``store.py`` has its contract. Their docstrings are binding, and
-``tests/store/test_conformance.py`` is the proof: a backend is done when it passes.
+``tests/store/`` is the proof: a backend is done when it passes.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -124,3 +126,23 @@ class Store(Protocol):
 
 
 OpenStore = AbstractAsyncContextManager[Store, bool | None]
+
+
+class Backend(Protocol):
+    """Where stores can be. ``deploylog.store`` documents what each method does."""
+
+    def open(self, url: str, *, observer: CommitObserver, query_seconds: float) -> OpenStore: ...
+
+    def exists(self, url: str) -> bool: ...
+
+    def key_file(self, url: str) -> Path: ...
+
+    def migrate(self, url: str) -> list[str]: ...
+
+    def backup(self, url: str, file: Path, *, force: bool) -> Contents: ...
+
+    def restore(self, url: str, file: Path, *, force: bool, keep_ids: bool) -> Restored: ...
+
+    def verify(
+        self, url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+    ) -> Verified: ...

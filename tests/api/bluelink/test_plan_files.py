@@ -1,17 +1,12 @@
 """Plan files: what lies below the configured folders, and nothing else."""
 
-import asyncio
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.errors import PlanNotFound, TooLarge
-from deploylog.store import open_store
-from support.factories import Commits
 
 
 @pytest.fixture
@@ -93,19 +88,3 @@ def test_a_file_has_a_limit(folder: Path):
 
     with pytest.raises(TooLarge):
         files(folder, limit=7).read(str(folder / "web"), "plan.json")
-
-
-async def test_a_file_of_the_store_is_never_opened(folder: Path, tmp_path: Path):
-    file = folder / "web" / "log.db"
-    async with open_store(f"sqlite:///{file}", observer=Commits()) as store:
-        os.link(file, folder / "plan.json")
-        plans = PlanFiles([str(folder)], limit=1 << 20, reserved=store.owns)
-        for name in ("web/log.db", "web/log.db-wal", "web/log.db-shm", "plan.json"):
-            with pytest.raises(PlanNotFound):
-                plans.read(str(folder), name)
-
-        reader = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM log')"
-        command = [sys.executable, "-c", reader, str(file)]
-        await asyncio.to_thread(subprocess.run, command, check=True)
-
-        await store.ready()

@@ -12,6 +12,7 @@ from deploylog.auth.encryption import make_encryption_key
 from deploylog.events.access import parse_grant
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.signing import make_secret
+from support.backends import store_url_at
 from support.factories import now
 from support.receivers import receiving, status
 from support.servers import Answer, Local, Running, line, running, spawned
@@ -461,7 +462,7 @@ async def test_a_secret_is_nowhere_but_in_the_one_answer(tmp_path: Path, sealing
     folder.mkdir()
     options = {"secret_key_file": sealing, "log_level": "debug"}
 
-    async with spawned(f"sqlite:///{folder / 'log.db'}", **options) as service:
+    async with spawned(store_url_at(folder / "log.db"), **options) as service:
         told = await created(service)
         drawn = told.pop("secret")
         given = await created(service, WEBHOOK | {"secret": SECRET})

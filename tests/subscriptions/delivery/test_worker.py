@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 
-import apsw
 import pytest
 
 from deploylog.events.access import Visibility
@@ -18,6 +16,7 @@ from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.outcome import Outcome, Response
 from deploylog.subscriptions.delivery.sender import Context
 from deploylog.subscriptions.subscription import REDELIVERED, Owner
+from support.backends import Damage
 from support.couriers import (
     GONE,
     OK,
@@ -518,13 +517,11 @@ async def test_a_gap_is_told_after_a_restart_too(office: Office, store: Store):
 
 
 async def test_a_damaged_event_is_stepped_over_and_recorded_as_a_gap(
-    office: Office, store: Store, tmp_path: Path
+    office: Office, store: Store, damage: Damage
 ):
     sub = await office.hold(subscription(filter=RESOURCES))
     events = await store.log.append(new_events(4))
-    connection = apsw.Connection(str(tmp_path / "log.db"))
-    connection.execute("UPDATE events SET message = CAST(x'ff' AS TEXT) WHERE position IN (2, 3)")
-    connection.close()
+    damage(2, 3)
     sender = Scripted(always(OK))
 
     await office.deliver(sub, sender, until_sent=2)
@@ -537,14 +534,12 @@ async def test_a_damaged_event_is_stepped_over_and_recorded_as_a_gap(
 
 
 async def test_what_was_pending_and_is_damaged_is_given_up(
-    office: Office, store: Store, tmp_path: Path
+    office: Office, store: Store, damage: Damage
 ):
     sub = await office.hold(subscription(filter=RESOURCES))
     [event] = await store.log.append(new_events(1))
     await office.deliver(sub, Scripted(always(REFUSED)), until_sent=1)
-    connection = apsw.Connection(str(tmp_path / "log.db"))
-    connection.execute("UPDATE events SET message = 'another' WHERE position = 1")
-    connection.close()
+    damage(1, reason="checksum")
     [kept] = await store.log.append(new_events(1))
     sender = Scripted(always(OK))
 

@@ -1,4 +1,4 @@
-"""The recorder: everything an append writes, for many requests in one transaction."""
+"""Appends: what many requests record in one transaction, loaded, admitted and written."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,15 +7,24 @@ from itertools import chain, groupby, repeat
 import apsw
 import msgspec
 
-from deploylog.deployments.projection import Change, project
-from deploylog.errors import DeploylogError, RequestReused
-from deploylog.events.event import Event, NewEvent, recorded_event
-from deploylog.events.ids import event_id
+from deploylog.deployments.projection import project
+from deploylog.events.event import Event, NewEvent
 from deploylog.events.scope import Scope, prefixes
-from deploylog.events.store import IdempotencyKey
+from deploylog.store.admission import (
+    Admitted,
+    Append,
+    Candidate,
+    Loaded,
+    Lookups,
+    Outcome,
+    RecordedRequest,
+    admit,
+    identity_of,
+    lookups,
+)
 from deploylog.store.sqlite.checksums import content_checksum, event_checksum
-from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, one_row, one_value
-from deploylog.store.sqlite.deployments import CatalogWriter
+from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, one_value
+from deploylog.store.sqlite.deployments import load_catalog, write_catalog
 from deploylog.store.sqlite.pages import BAD_ROW, read_rows
 from deploylog.store.sqlite.rows import COLUMNS, SELECTED, Values, events_of, json_text, values_of
 
@@ -29,67 +38,24 @@ _REMEMBERED_SCOPES = 50_000
 _REMEMBERED_CHARACTERS = 16 * 1024 * 1024
 
 
-#: Source, producer's id and scopes. The scopes are what was authorised: whoever may write one
-#: project can neither use up the ids of another, nor learn which there are.
-Key = tuple[str, str, tuple[Scope, ...]]
-
-
-class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event made ready to be recorded.
+class PreparedEvent(Candidate, frozen=True, gc=False):
+    """A candidate with its row.
 
     The thread that writes is the busiest one: what needs neither position nor connection is
-    done before it gets to see the event, and after.
+    done before it gets the event, and after.
     """
 
-    event: NewEvent
-    #: What tells a retry from another event.
-    key: Key | None
     values: Values
     #: The checksum of the values.
     checksum: int
-    change: Change | None
 
 
 def prepare_event(event: NewEvent) -> PreparedEvent:
-    """Make ``event`` ready; raises InvalidEvent when the catalogue cannot use it."""
+    """Prepare ``event``; raises InvalidEvent when the catalog cannot use it."""
     values = values_of(event)
-    return PreparedEvent(event, _key_of(event), values, content_checksum(values), project(event))
-
-
-def _key_of(event: NewEvent) -> Key | None:
-    if event.producer_id is None:
-        return None
-    return (event.source, event.producer_id, event.scopes)
-
-
-class Append(msgspec.Struct, frozen=True):
-    """What one request wants recorded."""
-
-    drafts: Sequence[PreparedEvent]
-    request: IdempotencyKey | None = None
-
-
-class Positioned(msgspec.Struct, frozen=True, gc=False):
-    """A new event's place."""
-
-    event: NewEvent
-    position: int
-    recorded: int
-
-
-#: An event as it was recorded before, or where it is recorded now.
-Entry = Event | Positioned
-
-Outcome = list[Entry] | DeploylogError
-
-
-def event_of(entry: Entry, epoch: int) -> Event:
-    """The recorded event that ``entry`` stands for."""
-    if isinstance(entry, Event):
-        return entry
-    position, recorded = entry.position, entry.recorded
-    id = event_id(position=position, recorded=recorded, epoch=epoch)
-    return recorded_event(entry.event, position=position, id=id, recorded=recorded)
+    return PreparedEvent(
+        event, identity_of(event), project(event), values, content_checksum(values)
+    )
 
 
 class Recorder:
@@ -106,18 +72,27 @@ class Recorder:
         #: The newest position this recorder has given, ahead of the log within a transaction.
         self.head = 0
 
-    def record(self, appends: Sequence[Append]) -> tuple[list[Outcome], int]:
-        """Record each append, whole or not at all; and how many events are new."""
-        batch = _Batch(self._connection, self._epoch, self._clock())
-        batch.load_duplicates(appends)
-        outcomes = [batch.admit(append) for append in appends]
-        batch.tell(batch.catalogue.apply())
-        self._insert(batch.new, batch.recorded)
+    def record(self, appends: Sequence[Append[PreparedEvent]]) -> tuple[list[Outcome], int]:
+        """Record each append, whole or not at all, and return how many events are new."""
+        now = self._clock()
+        loaded = _load(self._connection, lookups(appends), self._epoch)
+        admitted = admit(appends, loaded, now=now, prepare=prepare_event)
+        self._write(admitted)
+        self.head = admitted.head
+        return admitted.outcomes, len(admitted.new)
+
+    def _write(self, admitted: Admitted[PreparedEvent]) -> None:
+        rows = [
+            (each.key, each.fingerprint, json_text(each.positions), max(each.positions, default=0))
+            for each in admitted.requests
+        ]
+        if rows:
+            self._connection.executemany(_PUT_REQUEST, rows)
+        write_catalog(self._connection, admitted.catalog)
+        self._insert(admitted.new, admitted.recorded)
         self._connection.execute(
-            "UPDATE log SET head = ?, recorded = ?", (batch.head, batch.recorded)
+            "UPDATE log SET head = ?, recorded = ?", (admitted.head, admitted.recorded)
         )
-        self.head = batch.head
-        return outcomes, len(batch.new)
 
     def roll_back(self, head: int) -> None:
         """The transaction was rolled back: what it gave is void, and ``head`` is the newest."""
@@ -213,130 +188,55 @@ class ScopeNumbers:
         return int(one_value(self._connection, sql, (path,)))
 
 
-class _Batch:
-    """One transaction's appends: what the log knows already, and what it will know."""
-
-    def __init__(self, connection: apsw.Connection, epoch: int, now: int) -> None:
-        self._connection = connection
-        self._epoch = epoch
-        [(self.head, last)] = all_rows(connection, "SELECT head, recorded FROM log")
-        # Ids rise with positions, also when the clock was set back.
-        self.recorded = max(now, last)
-        self.new: list[tuple[int, PreparedEvent]] = []
-        self.catalogue = CatalogWriter(connection)
-        self._known: dict[Key, Entry] = {}
-
-    def load_duplicates(self, appends: Sequence[Append]) -> None:
-        """Look up, in one go, which of the events are recorded already."""
-        keys = [draft.key[:2] for append in appends for draft in append.drafts if draft.key]
-        if not keys:
-            return
-        for event in self._events(_RECALL, _RECALLED, json_text(keys)):
-            if key := _key_of(event):
-                self._known[key] = event
-
-    def admit(self, append: Append) -> Outcome:
-        """The events of one append, each recorded before or to be recorded now."""
-        try:
-            return self._admit(append, self._earlier(append.request))
-        except DeploylogError as error:
-            return error
-
-    def tell(self, events: Sequence[NewEvent]) -> None:
-        """Record, after all others, what the log itself has to say of them."""
-        if events:
-            own = Append([prepare_event(event) for event in events])
-            self.load_duplicates([own])
-            self._admit(own, None)
-            self.catalogue.apply()
-
-    def _admit(self, append: Append, earlier: dict[int, Entry] | None) -> list[Entry]:
-        """``earlier`` is what the same request recorded before, by place in the request."""
-        fresh: list[tuple[int, PreparedEvent]] = []
-        seen: dict[Key, Entry] = {}
-        answer: list[Entry] = []
-        position = self.head
-        for place, draft in enumerate(append.drafts):
-            key = draft.key
-            entry = (self._known.get(key) or seen.get(key)) if key else None
-            if entry is None and earlier is not None:
-                entry = earlier.get(place)
-            if entry is None:
-                position += 1
-                entry = Positioned(draft.event, position, self.recorded)
-                fresh.append((position, draft))
-                if key:
-                    seen[key] = entry
-            answer.append(entry)
-        self._accept(fresh, seen)
-        if append.request is not None and (fresh or earlier is None):
-            self._remember(append.request, answer)
-        return answer
-
-    def _accept(self, fresh: list[tuple[int, PreparedEvent]], seen: dict[Key, Entry]) -> None:
-        changes = [draft.change for _, draft in fresh if draft.change is not None]
-        if changes:
-            self.catalogue.admit(changes)
-        self.new += fresh
-        self.head += len(fresh)
-        self._known.update(seen)
-
-    def _earlier(self, request: IdempotencyKey | None) -> dict[int, Entry] | None:
-        if request is None:
-            return None
-        row = one_row(
-            self._connection,
-            "SELECT fingerprint, positions FROM requests WHERE key = ?",
-            (request.key,),
-        )
-        if row is None:
-            return None
-        if row[0] != request.fingerprint:
-            raise RequestReused
-        found = self._events(_RECORDED, _POSITIONS, row[1])
-        entries: dict[int, Entry] = {event.position: event for event in found}
-        entries |= {p: Positioned(draft.event, p, self.recorded) for p, draft in self.new}
-        positions = enumerate(msgspec.json.decode(row[1], type=list[int]))
-        # What was forgotten since is missing here, and recorded anew.
-        return {place: entries[p] for place, p in positions if p in entries}
-
-    def _events(self, sql: str, positions: str, asked: str) -> list[Event]:
-        """The events of ``sql``, or of ``positions`` if one of them is damaged.
-
-        One that is damaged is as good as never recorded: its retry brings it back.
-        """
-        try:
-            return events_of(one_value(self._connection, sql, (asked,)), self._epoch)
-        except BAD_ROW:
-            found = [row[0] for row in all_rows(self._connection, positions, (asked,))]
-            return read_rows(self._connection, found, self._epoch)[0]
-
-    def _remember(self, request: IdempotencyKey, answer: Sequence[Entry]) -> None:
-        positions = [entry.position for entry in answer]
-        self._connection.execute(
-            _REMEMBER,
-            (request.key, request.fingerprint, json_text(positions), max(positions, default=0)),
-        )
+def _load(connection: apsw.Connection, wanted: Lookups, epoch: int) -> Loaded:
+    [(head, recorded)] = all_rows(connection, "SELECT head, recorded FROM log")
+    requests = _load_requests(connection, wanted.requests) if wanted.requests else []
+    positions = [position for request in requests for position in request.positions]
+    answers = read_rows(connection, positions, epoch)[0] if positions else []
+    return Loaded(
+        head=head,
+        recorded=recorded,
+        events=_load_events(connection, wanted.events, epoch) if wanted.events else (),
+        requests=requests,
+        answers={event.position: event for event in answers},
+        catalog=load_catalog(connection, wanted.catalog),
+    )
 
 
-_REMEMBER = """
+def _load_requests(connection: apsw.Connection, keys: Sequence[str]) -> list[RecordedRequest]:
+    return [
+        RecordedRequest(key, fingerprint, msgspec.json.decode(positions, type=list[int]))
+        for key, fingerprint, positions in all_rows(connection, _REQUESTS, (json_text(keys),))
+    ]
+
+
+def _load_events(
+    connection: apsw.Connection, identities: Sequence[tuple[str, str]], epoch: int
+) -> list[Event]:
+    """The events of these sources and producer's ids, in one go; damaged ones are left out."""
+    pairs = json_text(identities)
+    try:
+        return events_of(one_value(connection, _EVENTS, (pairs,)), epoch)
+    except BAD_ROW:
+        positions = [row[0] for row in all_rows(connection, _POSITIONS, (pairs,))]
+        return read_rows(connection, positions, epoch)[0]
+
+
+_REQUESTS = """
+SELECT r.key, r.fingerprint, r.positions
+FROM json_each(?) AS key CROSS JOIN requests AS r ON r.key = key.value
+"""
+
+_PUT_REQUEST = """
 INSERT INTO requests (key, fingerprint, positions, newest) VALUES (?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET positions = excluded.positions, newest = excluded.newest
 """
 
-_OF_KEYS = """
+_OF_PAIRS = """
 FROM json_each(?) AS pair
 CROSS JOIN events AS e ON e.producer_id = pair.value ->> 1 AND e.source = pair.value ->> 0
 """
 
-_RECALL = f"SELECT {SELECTED} {_OF_KEYS}"
+_EVENTS = f"SELECT {SELECTED} {_OF_PAIRS}"
 
-_RECALLED = f"SELECT e.position {_OF_KEYS}"
-
-_AT_POSITIONS = """
-FROM json_each(?) AS position CROSS JOIN events AS e ON e.position = position.value
-"""
-
-_RECORDED = f"SELECT {SELECTED} {_AT_POSITIONS}"
-
-_POSITIONS = f"SELECT e.position {_AT_POSITIONS}"
+_POSITIONS = f"SELECT e.position {_OF_PAIRS}"

@@ -1,4 +1,4 @@
-"""Stacks and deployments in SQLite: written with the events, read by anybody."""
+"""Stacks and deployments in SQLite: written with the events, read by everyone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,179 +6,112 @@ from typing import Any
 import apsw
 import msgspec
 
-from deploylog.deployments.catalog import Counts, Deployment, DeploymentRef, Stack
-from deploylog.deployments.projection import (
-    Change,
-    ChangesetEnded,
-    Count,
-    DeploymentEnded,
-    DeploymentStarted,
-    ResourceCounted,
-    StackCreated,
-    StackDeleted,
-    StateDeployed,
-    project,
-    state_event,
-    states_of,
-)
-from deploylog.errors import DeploymentNotFound, InvalidEvent, StackExists, StackNotFound
+from deploylog.deployments.catalog import Counts, Deployment, Stack
+from deploylog.deployments.projection import states_of
+from deploylog.errors import DeploymentNotFound, StackNotFound
 from deploylog.events.access import Visibility
-from deploylog.events.event import NewEvent
 from deploylog.events.scope import Scope
-from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row
+from deploylog.store.catalog import (
+    CatalogLookups,
+    CatalogRows,
+    CatalogWrites,
+    ChangesetRow,
+    Counted,
+    StackRow,
+)
+from deploylog.store.sqlite.connection import SqlValue, all_rows
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.visibility import visible_rows
 
 
-class CatalogWriter:
-    """Takes what events change, then applies it, in one transaction that its caller began."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        """``connection`` is the writing one."""
-        self._connection = connection
-        self._changes: list[Change] = []
-        self._names: set[tuple[str, str]] = set()
-        self._stack_ids: set[tuple[str, str]] = set()
-
-    def admit(self, changes: Sequence[Change]) -> None:
-        """Take ``changes``, to be applied with the others.
-
-        Raises, and takes none, when they clash with what is recorded or was taken before.
-        """
-        names, stack_ids = set(self._names), set(self._stack_ids)
-        for change in changes:
-            if isinstance(change, StackCreated):
-                stack = change.stack
-                self._check_stack(stack, names, stack_ids)
-                names.add((stack.project, stack.name))
-                stack_ids.add((stack.project, stack.id))
-            elif isinstance(change, DeploymentStarted):
-                self._check_deployment(change.deployment, stack_ids)
-        self._names, self._stack_ids = names, stack_ids
-        self._changes += changes
-
-    def _check_stack(
-        self, stack: Stack, names: set[tuple[str, str]], stack_ids: set[tuple[str, str]]
-    ) -> None:
-        taken = (
-            (stack.project, stack.name) in names
-            or stack.id in {id for _, id in stack_ids}
-            or one_row(
-                self._connection,
-                "SELECT 1 FROM stacks"
-                " WHERE id = ? OR (project = ? AND name = ? AND deleted IS NULL)",
-                (stack.id, stack.project, stack.name),
-            )
-        )
-        if taken:
-            raise StackExists(f"stack {stack.name!r} of project {stack.project!r} exists already")
-
-    def _check_deployment(self, deployment: Deployment, stack_ids: set[tuple[str, str]]) -> None:
-        known = (deployment.project, deployment.stack_id) in stack_ids or one_row(
-            self._connection,
-            "SELECT 1 FROM stacks WHERE id = ? AND project = ?",
-            (deployment.stack_id, deployment.project),
-        )
-        if not known:
-            raise InvalidEvent(
-                f"project {deployment.project!r} has no stack with id {deployment.stack_id!r}",
-                field="scopes",
-            )
-
-    def apply(self) -> list[NewEvent]:
-        """Bring the tables up to date; what the deployments that ended did to their states."""
-        changes, self._changes = self._changes, []
-        told = [self._state_event(id, ended_as) for id, ended_as in self.replay(changes)]
-        return [event for event in told if event is not None]
-
-    def replay(self, changes: Sequence[Change]) -> list[tuple[str, str | None]]:
-        """Apply changes that clash with nothing; the ids of the deployments that they end, and the
-        operation that each end says.
-        """
-        counted: dict[tuple[DeploymentRef, tuple[str, ...]], dict[Count, int]] = {}
-        ended: list[tuple[str, str | None]] = []
-        for change in changes:
-            if isinstance(change, ResourceCounted):
-                counts = counted.setdefault((change.place, change.groups), {})
-                counts[change.count] = counts.get(change.count, 0) + 1
-            elif isinstance(change, DeploymentEnded):
-                ended += [(id, change.operation) for id in self._end(change)]
-            else:
-                self._apply(change)
-        self._count(counted)
-        return ended
-
-    def _count(
-        self, counted: dict[tuple[DeploymentRef, tuple[str, ...]], dict[Count, int]]
-    ) -> None:
-        if counted:
-            # One statement for all deployments: each would wait anew for the interpreter's lock.
-            rows = [
-                (*msgspec.structs.astuple(place), json_text(groups), counts)
-                for (place, groups), counts in counted.items()
-            ]
-            self._connection.execute(_COUNT, (json_text(rows),))
-
-    def _apply(self, change: Change) -> None:
-        execute = self._connection.execute
-        if isinstance(change, StackCreated):
-            stack = change.stack
-            names = (json_text(stack.scopes), json_text(stack.groups))
-            execute(_INSERT_STACK, (stack.id, stack.project, stack.name, stack.created, *names))
-        elif isinstance(change, StackDeleted):
-            place = change.place
-            execute(
-                "UPDATE stacks SET deleted = ? WHERE id = ? AND project = ? AND deleted IS NULL",
-                (change.time, place.stack_id, place.project),
-            )
-        elif isinstance(change, DeploymentStarted):
-            execute(_INSERT_DEPLOYMENT, _deployment_row(change.deployment))
-        elif isinstance(change, ChangesetEnded):
-            groups, scopes = json_text(change.groups), json_text(change.scopes)
-            ended = (change.status, change.time, groups, change.message)
-            execute(_END_CHANGESET, (*ended, change.id, scopes))
-        elif isinstance(change, StateDeployed):
-            for path in change.scopes:
-                execute("INSERT INTO states (path) VALUES (?) ON CONFLICT DO NOTHING", (path,))
-
-    def _end(self, change: DeploymentEnded) -> list[str]:
-        """The id of the deployment, if it is this that ends it."""
-        place, groups = change.place, json_text(change.groups)
-        why = (change.status, change.time, groups, change.message, change.operation)
-        of = (place.deployment_id, place.stack_id, place.project)
-        return [id for (id,) in all_rows(self._connection, _END_DEPLOYMENT, (*why, *of))]
-
-    def _state_event(self, id: str, ended_as: str | None) -> NewEvent | None:
-        [row] = all_rows(self._connection, f"{_ONE_DEPLOYMENT} WHERE c.id = ?", (id,))
-        deployment = _deployment_of(row)
-        is_first = not self._is_deployed(states_of(deployment.scopes))
-        event = state_event(deployment, ended_as=ended_as, is_first=is_first)
-        # At once: the next one may be of the same state.
-        if event is not None and (change := project(event)):
-            self._apply(change)
-        return event
-
-    def _is_deployed(self, states: Sequence[Scope]) -> bool:
-        sql = "SELECT 1 FROM states WHERE path = ?"
-        return any(one_row(self._connection, sql, (path,)) for path in states[:1])
+def load_catalog(connection: apsw.Connection, wanted: CatalogLookups) -> CatalogRows:
+    """The rows that decide what changes do; no statement runs for what is not asked for."""
+    deployments = [_deployment_of(row) for row in _rows(connection, _ENDING, wanted.deployments)]
+    states = {*wanted.states, *(path for each in deployments for path in states_of(each.scopes))}
+    return CatalogRows(
+        stacks=[
+            StackRow(id, project, name, bool(is_deleted))
+            for sql, values in ((_STACKS_BY_ID, wanted.stacks), (_STACKS_BY_NAME, wanted.names))
+            for id, project, name, is_deleted in _rows(connection, sql, values)
+        ],
+        deployments=deployments,
+        states=[Scope(path) for (path,) in _rows(connection, _STATES, tuple(states))],
+        changesets=[
+            row
+            for each in _rows(connection, _STAGING, wanted.changesets)
+            if (row := _changeset_row(*each)) is not None
+        ],
+    )
 
 
-#: What was authorised is the event's scope: another project's deployment is none of its business.
+def _rows(connection: apsw.Connection, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    return all_rows(connection, sql, (json_text(values),)) if values else []
+
+
+def _changeset_row(id: str, scopes: bytes, groups: bytes) -> ChangesetRow | None:
+    """``None`` for a damaged one: it must not prevent the event that ends it."""
+    try:
+        return ChangesetRow(id, scopes_of(scopes.decode()), names_of(groups.decode()))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def write_catalog(connection: apsw.Connection, writes: CatalogWrites) -> None:
+    """Write what was decided, in the transaction that its caller began."""
+    execute = connection.execute
+    for id, time in writes.deleted_stacks:
+        execute("UPDATE stacks SET deleted = ? WHERE id = ?", (time, id))
+    for stack in writes.new_stacks:
+        execute(_INSERT_STACK, _stack_row(stack))
+    for deployment in writes.new_deployments:
+        execute(_INSERT_DEPLOYMENT, _deployment_row(deployment))
+    for each in writes.ended_deployments:
+        values = (each.status, each.ended, each.message, each.operation, each.id)
+        execute(_END_DEPLOYMENT, values)
+    if writes.counted:
+        # One statement for all deployments: each would wait for the interpreter's lock again.
+        execute(_COUNT, (json_text(_counts(writes.counted)),))
+    for ended in writes.ended_changesets:
+        execute(_END_CHANGESET, (ended.status, ended.ended, ended.message, ended.id))
+    for path in writes.states:
+        execute("INSERT INTO states (path) VALUES (?) ON CONFLICT DO NOTHING", (path,))
+
+
+def _counts(counted: Counted) -> list[tuple[object, ...]]:
+    return [
+        (*msgspec.structs.astuple(place), json_text(groups), counts)
+        for (place, groups), counts in counted.items()
+    ]
+
+
+_STACK_ROW = "s.id, s.project, s.name, s.deleted IS NOT NULL"
+
+_STACKS_BY_ID = f"""
+SELECT {_STACK_ROW} FROM json_each(?) AS id CROSS JOIN stacks AS s ON s.id = id.value
+"""
+
+_STACKS_BY_NAME = f"""
+SELECT {_STACK_ROW} FROM json_each(?) AS name
+CROSS JOIN stacks AS s
+    ON s.project = name.value ->> 0 AND s.name = name.value ->> 1 AND s.deleted IS NULL
+"""
+
+_STATES = """
+SELECT s.path FROM json_each(?) AS path CROSS JOIN states AS s ON s.path = path.value
+"""
+
+_STAGING = """
+SELECT c.id, CAST(c.scopes AS BLOB), CAST(c."groups" AS BLOB) FROM json_each(?) AS id
+CROSS JOIN changesets AS c ON c.id = id.value
+WHERE c.status = 'staging'
+"""
+
 _END_DEPLOYMENT = """
-UPDATE deployments SET
-    status = ?, ended = ?, message = CASE WHEN "groups" = ? THEN ? END,
-    operation = coalesce(operation, ?)
-WHERE id = ? AND stack_id = ? AND project = ? AND ended IS NULL
-RETURNING id
+UPDATE deployments SET status = ?, ended = ?, message = ?, operation = ? WHERE id = ?
 """
 
-#: Likewise. The first event that ends it counts.
-_END_CHANGESET = """
-UPDATE changesets SET
-    status = ?, ended = ?, message = CASE WHEN "groups" = ? THEN ? END
-WHERE id = ? AND scopes = ? AND status = 'staging'
-"""
+_END_CHANGESET = "UPDATE changesets SET status = ?, ended = ?, message = ? WHERE id = ?"
 
 _COUNT = """
 UPDATE deployments SET
@@ -194,28 +127,43 @@ WHERE deployments.project = counted.value ->> 0
 """
 
 _INSERT_STACK = """
-INSERT INTO stacks (id, project, name, created, scopes, "groups") VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO stacks (id, project, name, created, deleted, scopes, "groups")
+VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
 _INSERT_DEPLOYMENT = """
-INSERT INTO deployments (id, project, stack_id, status, started, tool, operation, environment,
-                         actor, scopes, "groups")
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO NOTHING
+INSERT INTO deployments (id, project, stack_id, status, started, ended, tool, operation,
+                         environment, actor, message, scopes, "groups")
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
+def _stack_row(stack: Stack) -> tuple[SqlValue, ...]:
+    return (
+        stack.id,
+        stack.project,
+        stack.name,
+        stack.created,
+        stack.deleted,
+        json_text(stack.scopes),
+        json_text(stack.groups),
+    )
+
+
 def _deployment_row(deployment: Deployment) -> tuple[SqlValue, ...]:
+    """Without its counts, which are added to those of every deployment."""
     return (
         deployment.id,
         deployment.project,
         deployment.stack_id,
         deployment.status,
         deployment.started,
+        deployment.ended,
         deployment.tool,
         deployment.operation,
         deployment.environment,
         deployment.actor,
+        deployment.message,
         json_text(deployment.scopes),
         json_text(deployment.groups),
     )
@@ -297,6 +245,12 @@ _DEPLOYMENT = (
 _ONE_DEPLOYMENT = (
     f"SELECT {_DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id"
 )
+
+#: Also those whose stack is not there, as when events that created it are no longer retained.
+_ENDING = f"""
+SELECT {_DEPLOYMENT.replace("s.name", "coalesce(s.name, '')")} FROM json_each(?) AS id
+CROSS JOIN deployments AS c ON c.id = id.value LEFT JOIN stacks AS s ON s.id = c.stack_id
+"""
 
 _DEPLOYMENTS = f"""
 SELECT {_DEPLOYMENT}

@@ -10,7 +10,8 @@ import apsw
 from deploylog.errors import EventDamaged, EventNotFound
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
-from deploylog.store.sqlite.append import SPAN_BITS, Append, event_of, prepare_event
+from deploylog.store.admission import Append, event_of
+from deploylog.store.sqlite.append import SPAN_BITS, prepare_event
 from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
 from deploylog.store.sqlite.head_watch import HeadNotifier

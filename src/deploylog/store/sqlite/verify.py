@@ -20,6 +20,7 @@ from deploylog.errors import DeploylogError, OperatorError
 from deploylog.events.event import Event
 from deploylog.events.scope import prefixes
 from deploylog.events.store import PAGE_BYTES
+from deploylog.store.catalog import CatalogChanges, catalog_lookups
 from deploylog.store.contract import Finding, Verified
 from deploylog.store.migrations import migrations
 from deploylog.store.sqlite.append import SPAN_BITS
@@ -31,7 +32,7 @@ from deploylog.store.sqlite.connection import (
     opening,
     store_errors,
 )
-from deploylog.store.sqlite.deployments import CatalogWriter
+from deploylog.store.sqlite.deployments import load_catalog, write_catalog
 from deploylog.store.sqlite.pages import SIZE, Filling, Match
 from deploylog.store.sqlite.rows import json_text
 
@@ -93,7 +94,6 @@ class _Verification:
         [(self._epoch, self._head, self._floor, self._watermark)] = all_rows(
             connection, "SELECT epoch, head, floor, unchecked FROM log"
         )
-        self._catalogue = CatalogWriter(scratch)
 
     def run(self) -> Verified:
         """Everything, one part after the other."""
@@ -235,7 +235,9 @@ class _Verification:
                 self._find("event", event.position, error.message)
             else:
                 changes += [change] if change is not None else []
-        self._catalogue.replay(changes)
+        catalog = CatalogChanges(load_catalog(self._scratch, catalog_lookups(changes)))
+        catalog.replay(changes)
+        write_catalog(self._scratch, catalog.writes())
 
     # What leads to events
 

@@ -13,7 +13,8 @@ import apsw
 import msgspec
 
 from deploylog.errors import DeploylogError, Stopping, StoreUnavailable
-from deploylog.store.sqlite.append import Append, Entry, Outcome, Recorder
+from deploylog.store.admission import Append, Entry, Outcome
+from deploylog.store.sqlite.append import PreparedEvent, Recorder
 from deploylog.store.sqlite.connection import one_value, store_errors
 from deploylog.store.sqlite.files import StoreFiles
 from deploylog.store.sqlite.health import Health, is_trouble
@@ -29,13 +30,13 @@ Call = Callable[[apsw.Connection], Any]
 class _Job(msgspec.Struct, frozen=True, eq=False):
     """Something to write, and who waits for it."""
 
-    work: Append | Call
+    work: Append[PreparedEvent] | Call
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
 
     @property
     def size(self) -> int:
-        return len(self.work.drafts) if isinstance(self.work, Append) else 1
+        return len(self.work.candidates) if isinstance(self.work, Append) else 1
 
 
 class Writer:
@@ -62,7 +63,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="deploylog-write")
         self._thread.start()
 
-    async def append(self, append: Append) -> list[Entry]:
+    async def append(self, append: Append[PreparedEvent]) -> list[Entry]:
         """Record; where the events are, once they are on disk."""
         entries: list[Entry] = await self._submit(append)
         return entries
@@ -86,7 +87,7 @@ class Writer:
             return False
         return True
 
-    async def _submit(self, work: Append | Call) -> Any:
+    async def _submit(self, work: Append[PreparedEvent] | Call) -> Any:
         if self._closed:
             raise Stopping
         loop = asyncio.get_running_loop()

@@ -23,11 +23,6 @@ async def server(store: Store) -> AsyncIterator[Local]:
         yield server
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "log.db"
-
-
 async def fill(store: Store) -> None:
     """A stack with a deployment, resources, releases for groups, and events with ids."""
     await store.log.append([stack_created()])

@@ -1,8 +1,17 @@
 """The store's files: SQLite opens them, and nothing else in the process."""
 
+import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from deploylog.api.bluelink.plan_files import PlanFiles
+from deploylog.errors import PlanNotFound
+from deploylog.store import open_store
+from support.factories import Commits
 
 #: Prints what is opened by a name that begins as the store's does, other than by SQLite.
 _WATCHED = """
@@ -40,7 +49,7 @@ print(len(opened))
 
 
 def test_no_descriptor_but_sqlites_touches_the_store(tmp_path: Path):
-    tests = str(Path(__file__).parent.parent)
+    tests = str(Path(__file__).parent.parent.parent)
 
     ended = subprocess.run(
         [sys.executable, "-c", _WATCHED, str(tmp_path / "log.db"), tests],
@@ -49,3 +58,21 @@ def test_no_descriptor_but_sqlites_touches_the_store(tmp_path: Path):
 
     # The one that the script itself opens at its end, to show that it is seen.
     assert ended.stdout.split() == ["1"]
+
+
+async def test_a_file_of_the_store_is_never_opened(tmp_path: Path):
+    folder = tmp_path / "plans"
+    (folder / "web").mkdir(parents=True)
+    file = folder / "web" / "log.db"
+    async with open_store(f"sqlite:///{file}", observer=Commits()) as store:
+        os.link(file, folder / "plan.json")
+        plans = PlanFiles([str(folder)], limit=1 << 20, reserved=store.owns)
+        for name in ("web/log.db", "web/log.db-wal", "web/log.db-shm", "plan.json"):
+            with pytest.raises(PlanNotFound):
+                plans.read(str(folder), name)
+
+        reader = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM log')"
+        command = [sys.executable, "-c", reader, str(file)]
+        await asyncio.to_thread(subprocess.run, command, check=True)
+
+        await store.ready()

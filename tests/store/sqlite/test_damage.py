@@ -19,6 +19,8 @@ from deploylog.events.store import Query, following
 from deploylog.store.contract import Store
 from deploylog.store.sqlite import SqliteStore, open_sqlite
 from support.factories import Commits, new_event, new_events
+from support.servers import running
+from support.waiting import until
 
 EVERYTHING_THERE_IS = StreamFilter(scope=ROOT, filter=EVERYTHING, visibility=ALL)
 
@@ -35,11 +37,6 @@ DAMAGES = {
     "data that is not JSON": ("data = '{\"a\":'", "checksum"),
     "a checksum of another event": ("checksum = checksum + 1", "checksum"),
 }
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "log.db"
 
 
 @pytest.fixture
@@ -253,3 +250,19 @@ async def test_a_filter_by_prefix_passes_a_type_that_is_not_text(store: Store, f
 
     assert [event.position for event in page] == [1, 3]
     assert [each.position for each in page.damaged] == [2]
+
+
+async def test_the_service_gives_events_of_old_their_checksum(store: Store, file: Path):
+    await store.log.append(new_events(3))
+    connection = apsw.Connection(str(file))
+    connection.execute("UPDATE events SET checksum = NULL; UPDATE log SET unchecked = head")
+
+    async def is_done() -> bool:
+        return connection.execute("SELECT unchecked FROM log").fetchall() == [(0,)]
+
+    async with running(store):
+        await until(is_done)
+
+    left = connection.execute("SELECT 1 FROM events WHERE checksum IS NULL").fetchall()
+    connection.close()
+    assert left == []

@@ -1,0 +1,189 @@
+"""What every store must do with deliveries: ``Deliveries``, sentence by sentence."""
+
+import asyncio
+from itertools import chain
+
+import pytest
+
+from deploylog.events.scope import Scope
+from deploylog.store.contract import Store
+from deploylog.subscriptions.store import Backlog
+from deploylog.subscriptions.subscription import REDELIVERED, Message, Pending
+from support.factories import OpenStoreAgain, attempt, delivery, subscription
+from support.holding import LATER, NOW, held
+
+
+async def test_one_at_a_time_holds_a_subscription(store: Store):
+    new = await held(store)
+
+    assert await store.deliveries.claim("other", now=NOW + 1, until=LATER) == []
+    assert await store.deliveries.claim("other", now=LATER, until=LATER + 1) == [new]
+
+
+async def test_a_lease_of_a_clock_that_was_set_back_holds_nobody_up(store: Store):
+    new = subscription()
+    await store.subscriptions.add(new)
+    ahead = 2 * 3600 * 10**9
+    await store.deliveries.claim("dead", now=ahead, until=ahead + LATER)
+
+    assert await store.deliveries.claim("me", now=NOW, until=LATER) == [new]
+
+
+async def test_who_holds_goes_on_holding(store: Store):
+    new = await held(store)
+
+    assert await store.deliveries.claim("me", now=NOW, until=LATER + 5) == [new]
+    assert await store.deliveries.claim("other", now=LATER, until=LATER + 5) == []
+
+
+async def test_what_is_released_another_may_hold_at_once(store: Store):
+    new = await held(store)
+
+    await store.deliveries.release("me")
+
+    assert await store.deliveries.claim("other", now=NOW, until=LATER) == [new]
+
+
+@pytest.mark.parametrize(("holder", "time"), [("other", NOW), ("me", LATER)])
+async def test_nothing_is_recorded_of_who_does_not_hold(store: Store, holder: str, time: int):
+    new = await held(store)
+
+    lost = await store.deliveries.record(holder, [delivery(new, attempt(5))], now=time)
+
+    assert lost == {new.id}
+    assert await store.deliveries.attempts(new.id) == []
+    assert (await store.subscriptions.get(new.id)).checkpoint == 0
+
+
+async def test_what_is_held_is_recorded_beside_what_is_not(store: Store):
+    mine, gone = await held(store), subscription()
+
+    lost = await store.deliveries.record(
+        "me", [delivery(gone, attempt(1)), delivery(mine, attempt(2))], now=NOW
+    )
+
+    assert lost == {gone.id}
+    assert [each.position for each in await store.deliveries.attempts(mine.id)] == [2]
+
+
+async def test_attempts_and_checkpoint_are_recorded_together(store: Store):
+    new = await held(store)
+    tried = attempt(3, status=None, result="failed", error="refused", response="", due=99)
+
+    await store.deliveries.record("me", [delivery(new, attempt(2)), delivery(new, tried)], now=NOW)
+
+    newest, oldest = await store.deliveries.attempts(new.id)
+    assert (newest.status, newest.error, newest.due, newest.position) == (None, "refused", 99, 3)
+    assert (oldest.result, oldest.response, oldest.event) == ("delivered", "ok", "event-2")
+    assert (await store.subscriptions.get(new.id)).checkpoint == 3
+
+
+async def test_a_checkpoint_never_goes_back(store: Store):
+    new = await held(store)
+    await store.deliveries.record("me", [delivery(new, attempt(9))], now=NOW)
+
+    await store.deliveries.record("me", [delivery(new, attempt(4))], now=NOW)
+
+    assert (await store.subscriptions.get(new.id)).checkpoint == 9
+
+
+async def test_attempts_are_paged(store: Store):
+    new = await held(store)
+    told = [delivery(new, *(attempt(position) for position in range(1, 8)))]
+    await store.deliveries.record("me", told, now=NOW)
+
+    first = await store.deliveries.attempts(new.id, limit=4)
+    second = await store.deliveries.attempts(new.id, before=first[-1].number, limit=4)
+
+    assert [each.position for each in [*first, *second]] == [7, 6, 5, 4, 3, 2, 1]
+
+
+async def test_what_is_pending_stays_until_it_is_settled(store: Store):
+    new = await held(store)
+    waiting = [Pending(position=p, lane="l", tries=1, first=5, due=50 + p) for p in (1, 2)]
+    await store.deliveries.record("me", [delivery(new, pending=tuple(waiting))], now=NOW)
+    assert await store.deliveries.pending(new.id) == waiting
+    assert await store.deliveries.backlog(new.id) == Backlog(pending=2, due=51)
+
+    await store.deliveries.record("me", [delivery(new, settled=(1,))], now=NOW)
+
+    assert await store.deliveries.pending(new.id) == waiting[1:]
+
+
+async def test_what_is_parked_is_listed_and_can_be_sent_again(store: Store):
+    new = await held(store)
+    dead_lettered = [
+        Pending(position=p, lane="", tries=9, first=p * 10, dead_lettered=True, error="no")
+        for p in (1, 2, 3)
+    ]
+    await store.deliveries.record("me", [delivery(new, pending=tuple(dead_lettered))], now=NOW)
+    assert await store.deliveries.dead_letters(new.id, limit=2) == dead_lettered[:2]
+    assert await store.deliveries.dead_letters(new.id, after=2) == dead_lettered[2:]
+    assert await store.deliveries.pending(new.id) == []
+
+    assert await store.deliveries.redeliver_dead_lettered(new.id, 20) == 2
+
+    assert await store.deliveries.pending(new.id) == [
+        Pending(position=p, lane=REDELIVERED, error="no") for p in (2, 3)
+    ]
+    assert await store.deliveries.dead_letters(new.id) == dead_lettered[:1]
+    assert (await store.subscriptions.get(new.id)).version == 2
+
+
+async def test_any_event_can_be_sent_again(store: Store):
+    new = await held(store)
+
+    await store.deliveries.redeliver(new.id, 5)
+
+    assert await store.deliveries.pending(new.id) == [Pending(position=5, lane=REDELIVERED)]
+    assert (await store.subscriptions.get(new.id)).version == 2
+
+
+async def test_a_message_is_remembered_by_its_deployment(open_again: OpenStoreAgain):
+    first, edited = (Message(deployment=Scope("d"), channel="C", ts=ts) for ts in ("1", "2"))
+    async with open_again() as store:
+        new = await held(store)
+        await store.deliveries.record("me", [delivery(new, messages=(first,))], now=NOW)
+        await store.deliveries.record("me", [delivery(new, messages=(edited,))], now=NOW)
+
+    async with open_again() as store:
+        assert await store.deliveries.message(new.id, Scope("d")) == edited
+        assert await store.deliveries.message(new.id, Scope("e")) is None
+
+
+async def test_a_delivery_may_end_a_state_but_not_what_somebody_decided(store: Store):
+    new = await held(store)
+    failing = delivery(new, state="failing", reason="refused", failing_since=5)
+    await store.deliveries.record("me", [failing], now=NOW)
+    kept = await store.subscriptions.get(new.id)
+    assert (kept.state, kept.reason, kept.failing_since) == ("failing", "refused", 5)
+
+    await store.subscriptions.change(subscription(id=new.id, state="paused"))
+    await store.deliveries.record("me", [delivery(new, state="active")], now=NOW)
+
+    assert (await store.subscriptions.get(new.id)).state == "paused"
+
+
+async def test_attempts_are_forgotten_by_age(store: Store):
+    new = await held(store)
+    old, young = (attempt(p, started=p) for p in (10, 20))
+    await store.deliveries.record("me", [delivery(new, old, young)], now=NOW)
+
+    assert await store.deliveries.forget(20) == 1
+    assert [each.position for each in await store.deliveries.attempts(new.id)] == [20]
+    assert await store.deliveries.forget(100) == 1
+
+
+async def test_of_holders_that_claim_at_once_one_holds(open_again: OpenStoreAgain, store: Store):
+    added = [subscription() for _ in range(20)]
+    for each in added:
+        await store.subscriptions.add(each)
+
+    async def claim(holder: str) -> list[str]:
+        async with open_again() as mine:
+            claimed = await mine.deliveries.claim(holder, now=NOW, until=LATER)
+            return [each.id for each in claimed]
+
+    claimed = await asyncio.gather(*(claim(f"holder-{number}") for number in range(4)))
+
+    assert sorted(chain.from_iterable(claimed)) == sorted(each.id for each in added)

@@ -1,0 +1,40 @@
+"""The backends that the tests run on: how to make a store of each, and how to damage one."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import apsw
+
+#: Why a reader finds that an event is damaged.
+Reason = Literal["checksum", "unreadable"]
+
+
+class Backend(NamedTuple):
+    """What tests need of a backend beside its stores."""
+
+    #: The URL of a store that no other path has.
+    url_at: Callable[[Path], str]
+    #: Changes the events at these positions of that store behind its back.
+    damage: Callable[[Path, Sequence[int], Reason], None]
+
+
+def _damage_sqlite(path: Path, positions: Sequence[int], reason: Reason) -> None:
+    message = {"checksum": "'another'", "unreadable": "CAST(x'ff' AS TEXT)"}[reason]
+    connection = apsw.Connection(str(path))
+    for position in positions:
+        connection.execute(f"UPDATE events SET message = {message} WHERE position = ?", (position,))
+    connection.close()
+
+
+class Damage(Protocol):
+    """Damages events of the store that a test uses."""
+
+    def __call__(self, *positions: int, reason: Reason = "unreadable") -> None: ...
+
+
+#: By the scheme of its URLs. What every store must do is tested on each.
+BACKENDS = {"sqlite": Backend(lambda path: f"sqlite:///{path}", _damage_sqlite)}
+
+#: The URL of a store for tests that are about something else.
+store_url_at = BACKENDS["sqlite"].url_at

@@ -1,0 +1,16 @@
+"""A subscription that is claimed, at times that tests set."""
+
+from deploylog.store.contract import Store
+from deploylog.subscriptions.subscription import Subscription
+from support.factories import subscription
+
+NOW = 1_000
+LATER = 2_000
+
+
+async def held(store: Store, **fields: object) -> Subscription:
+    """A subscription that ``me`` holds from ``NOW`` until ``LATER``."""
+    new = subscription(**fields)
+    await store.subscriptions.add(new)
+    await store.deliveries.claim("me", now=NOW, until=LATER)
+    return new
