@@ -16,7 +16,7 @@ from deploylog.deployments.changeset import (
     decode_changes,
     encode,
 )
-from deploylog.deployments.projection import CHANGESET_ENDS
+from deploylog.deployments.lifecycle import CHANGESET_ENDS
 from deploylog.deployments.staging import DEDUP_WINDOW, NewChangeset, Staging, summary_of
 from deploylog.errors import (
     ChangesetNotFound,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploylog.events.chronology import Moment, moment_of, read_in_time
+from deploylog.events.chronology import Moment, moment_of, read_by_time
 from deploylog.events.event import Event
 from deploylog.events.filters import AnyOf, Filter
 from deploylog.events.scope import stack_scope
@@ -83,7 +83,7 @@ async def walk(log: Log, limit: int, order: Any, arriving: Sequence[int] = ()) -
     beyond: Moment | None = None
     late = list(arriving)
     while True:
-        page = await read_in_time(log.read, Query(order=order, limit=limit), beyond=beyond)
+        page = await read_by_time(log.read, Query(order=order, limit=limit), beyond=beyond)
         assert len(page.events) <= limit
         assert page.events or not page.more
         joined += page.events
@@ -118,7 +118,7 @@ def test_a_filter_by_time_is_kept(
     filter = Filter(since=min(window), until=max(window))
     query = Query(order=order, limit=limit, filter=filter)
 
-    page = asyncio.run(read_in_time(log.read, query))
+    page = asyncio.run(read_by_time(log.read, query))
 
     expected = in_order([each for each in log.events if filter.matches(each)], order)
     assert page.events == expected[:limit]
@@ -139,7 +139,7 @@ def test_a_page_takes_few_reads_however_the_events_arrived(order: Any, how: str)
     }
     log = Log(arrived[how])
 
-    page = asyncio.run(read_in_time(log.read, Query(order=order, limit=100)))
+    page = asyncio.run(read_by_time(log.read, Query(order=order, limit=100)))
 
     assert page.events == in_order(log.events, order)[:100]
     assert log.data_sources <= (4 if how in ("in order", "all at once") else 60)
@@ -154,13 +154,13 @@ async def test_the_store_gives_the_same(store: Store) -> None:
     query = Query(scope=SCOPE, filter=filter, limit=170)
 
     found: list[Event] = []
-    page = await read_in_time(store.log.read, query)
+    page = await read_by_time(store.log.read, query)
     found += page.events
     while page.more:
-        page = await read_in_time(store.log.read, query, beyond=moment_of(found[-1]))
+        page = await read_by_time(store.log.read, query, beyond=moment_of(found[-1]))
         found += page.events
     oldest = msgspec.structs.replace(query, order="oldest", limit=10)
-    back = await read_in_time(store.log.read, oldest, beyond=moment_of(found[100]))
+    back = await read_by_time(store.log.read, oldest, beyond=moment_of(found[100]))
 
     assert found == in_order([each for each in recorded if each.type == types[0]], "newest")
     assert back.events == found[90:100][::-1]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from deploylog.deployments.changeset import ChangeCounts, Changeset
-from deploylog.deployments.projection import CHANGESET_ENDS
+from deploylog.deployments.lifecycle import CHANGESET_ENDS
 from deploylog.errors import ChangesetNotFound, Conflict, DeploylogError, RequestReused
 from deploylog.events.access import ALL, Visibility
 from deploylog.events.event import NewEvent

@@ -12,6 +12,7 @@ import msgspec
 from deploylog.auth.rate_limit import RateLimiter
 from deploylog.errors import Reason, TooMany, Unauthenticated, Unavailable
 from deploylog.events.access import Principal
+from deploylog.events.bounded_map import BoundedMap
 
 #: Headers that a credential may stand in.
 CREDENTIAL_HEADERS = (
@@ -133,7 +134,7 @@ class Authentication:
         self._requests = requests
         self._failures = failures
         self._failed = failed
-        self._good: set[bytes] = set()
+        self._good: BoundedMap[bytes, None] = BoundedMap(_REMEMBERED)
 
     async def admit(self, presented: RequestCredentials) -> Principal:
         """Who asks; raises Unauthenticated, whose message tells nothing, or TooMany."""
@@ -146,7 +147,7 @@ class Authentication:
         except Unauthenticated:
             # Of a signature only the key's id is remembered, which others may show, too.
             if not presented.signs:
-                self._good.discard(credentials)
+                self._good.drop(credentials)
             self._failures.take(address)
             self._failed()
             raise
@@ -193,9 +194,7 @@ class Authentication:
         raise refused or Unauthenticated(reason=reason)
 
     def _remember(self, credentials: bytes) -> None:
-        if len(self._good) >= _REMEMBERED:
-            self._good.clear()
-        self._good.add(credentials)
+        self._good.put(credentials, None)
 
 
 @lru_cache(maxsize=4096)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from deploylog.events.bounded_map import BoundedMap
+
 #: How long a credential is trusted without another look: once revoked, it is refused after this
 #: time.
 CACHE_TTL = 0.5
@@ -23,7 +25,7 @@ class TtlCache(Generic[_Found]):
         """``look_up`` gives ``None`` for what is not good; ``clock`` is monotonic, in seconds."""
         self._look_up = look_up
         self._clock = clock
-        self._trusted: dict[str, tuple[_Found, float]] = {}
+        self._trusted: BoundedMap[str, tuple[_Found, float]] = BoundedMap(_REMEMBERED)
         #: What is being looked up, and until when that may be believed.
         self._looking: dict[str, tuple[asyncio.Task[_Found | None], float]] = {}
 
@@ -56,10 +58,8 @@ class TtlCache(Generic[_Found]):
             task.exception()
 
     def _remember(self, id: str, found: _Found | None, until: float) -> None:
-        self._trusted.pop(id, None)
+        self._trusted.drop(id)
         # Ids that do not exist are anybody's invention: remembered, they would fill the memory.
         if found is None:
             return
-        if len(self._trusted) >= _REMEMBERED:
-            self._trusted.clear()
-        self._trusted[id] = (found, until)
+        self._trusted.put(id, (found, until))

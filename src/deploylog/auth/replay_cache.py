@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from deploylog.events.bounded_map import BoundedMap
+
 #: Seconds for which the same signature may come again: a client that tries again within the
 #: second signs the same, and so do two equal requests of one second.
 GRACE_SECONDS = 10
@@ -18,18 +20,18 @@ class Replays:
         self._lifetime = lifetime
         self._clock = clock
         #: In the order in which they came.
-        self._first: dict[str, float] = {}
+        self._first: BoundedMap[str, float] = BoundedMap(_REMEMBERED)
 
     def is_replay(self, signature: str) -> bool:
         """Whether this came before, and too long ago to be the same client's second try."""
         now = self._clock()
-        first = self._first.setdefault(signature, now)
-        self._forget(now - self._lifetime)
+        first = self._first.get(signature)
+        if first is None:
+            self._first.put(signature, first := now)
+        self._drop(now - self._lifetime)
         return now - first > GRACE_SECONDS
 
-    def _forget(self, before: float) -> None:
-        while self._first:
-            oldest, came = next(iter(self._first.items()))
-            if came >= before and len(self._first) <= _REMEMBERED:
-                return
-            del self._first[oldest]
+    def _drop(self, before: float) -> None:
+        """Drop the signatures that came before this time."""
+        while (oldest := self._first.oldest()) is not None and oldest[1] < before:
+            self._first.drop(oldest[0])

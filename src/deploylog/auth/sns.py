@@ -26,6 +26,7 @@ from deploylog.errors import (
     Unavailable,
 )
 from deploylog.events.access import Grant, Principal
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.scope import scope
 from deploylog.events.times import SECOND
 from deploylog.ingest.cloudformation.sns import (
@@ -90,7 +91,7 @@ class SnsTopics:
         self._clock = clock
         self._fetches = fetches
         self._failed = failed
-        self._known: dict[str, KnownCertificate] = {}
+        self._known: BoundedMap[str, KnownCertificate] = BoundedMap(_REMEMBERED)
         self._turn = asyncio.Lock()
 
     async def admit(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
@@ -152,9 +153,7 @@ class SnsTopics:
         known = _parse_certificate(answer.body, self._clock()) if answer.status == 200 else None
         if known is None:
             return None
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[url] = known
+        self._known.put(url, known)
         return known
 
 

@@ -54,6 +54,7 @@ from deploylog.client.subscriptions import (
 )
 from deploylog.client.tail import ENDLESS, Tail
 from deploylog.deployments.changeset import Changes, decode_changes
+from deploylog.deployments.lifecycle import CHANGESET_ENDS
 from deploylog.errors import OperatorError
 
 __all__ = [
@@ -92,9 +93,6 @@ __all__ = [
 
 #: The longest that one request may wait for a deployment to end, in seconds.
 MAX_WAIT = 300
-
-#: Types of the event that ends a change set.
-CHANGESET_ENDS = ("changeset.completed", "changeset.drift", "changeset.failed")
 
 
 # The server reads a plan of many megabytes for a while before it answers.

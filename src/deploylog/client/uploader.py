@@ -18,6 +18,7 @@ from deploylog.client import (
     Sleep,
 )
 from deploylog.client.spool import Batch, Spool
+from deploylog.deployments.lifecycle import ends_deployment
 from deploylog.errors import DeploylogError
 from deploylog.events.cloudevents import render_new_event
 from deploylog.events.event import NewEvent
@@ -31,8 +32,6 @@ MAX_BYTES = 1024 * 1024
 
 #: A request begins at most this often, in seconds, so that a busy tool fills them.
 INTERVAL = 0.02
-
-_ENDS = ("deployment.completed", "deployment.failed")
 
 #: The source of what the recorder itself reports.
 _SOURCE = "deploylog-client"
@@ -221,7 +220,7 @@ class _Line(msgspec.Struct):
 def _missing_end(spool: Spool, events: Sequence[bytes], now: int) -> list[bytes]:
     """The end of a run that nobody saw the end of, so that its deployment does not run for ever."""
     last = msgspec.json.decode(events[-1], type=_Line) if events else None
-    if last is not None and last.type in _ENDS:
+    if last is not None and ends_deployment(last.type):
         return []
     return [
         render_new_event(

@@ -22,6 +22,7 @@ from deploylog.deployments.catalog import (
     deployment_ref,
 )
 from deploylog.deployments.changeset import Status as ChangesetStatus
+from deploylog.deployments.lifecycle import CHANGESET_ENDS, DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
 from deploylog.errors import InvalidEvent
 from deploylog.events.event import SOURCE, NewEvent
 from deploylog.events.scope import Scope, segments
@@ -118,14 +119,6 @@ _COUNTED: dict[str, Count] = {
     "resource.create.completed": "added",
     "resource.update.completed": "changed",
     "resource.delete.completed": "destroyed",
-}
-
-
-#: The events that end a change set, and how.
-CHANGESET_ENDS: dict[str, ChangesetStatus] = {
-    "changeset.completed": "staged",
-    "changeset.drift": "drifted",
-    "changeset.failed": "failed",
 }
 
 
@@ -246,11 +239,9 @@ def _stack_change(event: NewEvent, place: DeploymentRef) -> Change | None:
 
 
 def _deployment_change(event: NewEvent, place: DeploymentRef, deployment_id: str) -> Change | None:
-    if event.type == "deployment.completed":
-        return _ended(event, place, "completed")
-    if event.type == "deployment.failed":
-        return _ended(event, place, "failed")
-    if event.type != "deployment.started":
+    if status := DEPLOYMENT_ENDS.get(event.type):
+        return _ended(event, place, status)
+    if event.type != DEPLOYMENT_STARTED:
         return None
     data = _data(event, _DeploymentData)
     return DeploymentStarted(

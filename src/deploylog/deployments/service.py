@@ -14,6 +14,7 @@ from deploylog.deployments.catalog import (
     check_name,
     parse_uuid,
 )
+from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
 from deploylog.deployments.store import Catalog
 from deploylog.errors import (
     Conflict,
@@ -26,6 +27,7 @@ from deploylog.errors import (
     StackNotFound,
 )
 from deploylog.events.access import Principal
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import SOURCE, NewEvent
 from deploylog.events.filters import Filter, any_of
 from deploylog.events.scope import Scope, deployment_scope, scope, stack_scope, state_scope
@@ -35,7 +37,7 @@ from deploylog.events.times import parse_time
 #: Open deployments whose scopes are remembered, so that appends need not look them up.
 _REMEMBERED = 1_000
 
-_ENDS = Filter(all_of=(any_of("type", ("deployment.completed", "deployment.failed")),))
+_ENDS = Filter(all_of=(any_of("type", tuple(DEPLOYMENT_ENDS)),))
 
 
 class NewDeployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +64,7 @@ class DeploymentService:
         self._events = events
         self._catalog = catalog
         self._clock = clock
-        self._open: dict[str, Deployment] = {}
+        self._open: BoundedMap[str, Deployment] = BoundedMap(_REMEMBERED)
 
     async def projects(self, principal: Principal) -> list[str]:
         """The projects that the principal may see something of."""
@@ -193,9 +195,7 @@ class DeploymentService:
         if known is None:
             known = await self._find(id)
             known = msgspec.structs.replace(known, message=None)
-            if len(self._open) >= _REMEMBERED:
-                self._open.clear()
-            self._open[id] = known
+            self._open.put(id, known)
         if not principal.may("write", known.scopes[0]):
             raise _no_deployment(id)
         if self.shows(principal, known):
@@ -303,7 +303,7 @@ class DeploymentService:
             "environment": new.environment,
         }
         return NewEvent(
-            type="deployment.started",
+            type=DEPLOYMENT_STARTED,
             source=SOURCE,
             scopes=tuple(scopes),
             time=started,

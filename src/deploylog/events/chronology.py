@@ -29,7 +29,7 @@ class Moment(msgspec.Struct, frozen=True, order=True):
     position: int
 
 
-class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+class TimePage(msgspec.Struct, frozen=True, kw_only=True):
     """Events in the order of time, and whether there may be more after them."""
 
     events: list[Event]
@@ -41,7 +41,7 @@ def moment_of(event: Event) -> Moment:
     return Moment(event.time, event.position)
 
 
-async def read_in_time(read: Read, query: Query, *, beyond: Moment | None = None) -> Stretch:
+async def read_by_time(read: Read, query: Query, *, beyond: Moment | None = None) -> TimePage:
     """The first events of ``query`` after ``beyond``, newest or oldest first by their time.
 
     They are at most ``limit``, and fewer where a page of the log is. Nothing is left out, however
@@ -51,11 +51,11 @@ async def read_in_time(read: Read, query: Query, *, beyond: Moment | None = None
     if beyond is not None:
         same = await _some(read, _at(query, beyond))
         if same.next is not None:
-            return Stretch(events=list(same), more=True)
+            return TimePage(events=list(same), more=True)
         found = same
         query = _after(query, beyond.time)
     rest = await _Search(read, query, query.limit - len(found)).run()
-    return Stretch(events=[*found, *rest.events], more=rest.more)
+    return TimePage(events=[*found, *rest.events], more=rest.more)
 
 
 async def _some(read: Read, query: Query) -> Page:
@@ -75,11 +75,11 @@ class _Search:
         self._limit = limit
         self._newest = query.order == "newest"
 
-    async def run(self) -> Stretch:
+    async def run(self) -> TimePage:
         page = await _some(self._read, self._query)
         found, edge = list(page), page.next
         if edge is None or not found:
-            return self._stretch(found, more=False)
+            return self._page(found, more=False)
         # A page that is cut by its bytes stays as short.
         self._limit = len(found)
         self._pin(found)
@@ -89,10 +89,10 @@ class _Search:
             page = await self._read(following(earlier, edge))
             found, edge = [*found, *page], page.next
             if edge is None:
-                return self._stretch(found, more=True)
+                return self._page(found, more=True)
         return await self._halve(self._ordered(found)[-1].time)
 
-    async def _halve(self, far: int) -> Stretch:
+    async def _halve(self, far: int) -> TimePage:
         """Halve the span of time up to ``far``, which holds enough, until one read holds it."""
         near, last = self._bounds()
         found: list[Event] = []
@@ -103,7 +103,7 @@ class _Search:
             if page.next is None:
                 found += self._ordered(page)
                 if middle == last:
-                    return self._stretch(found, more=False)
+                    return self._page(found, more=False)
                 # Retention may have taken what was known to be in the span.
                 far = last if middle == far else far
                 near = middle - 1 if self._newest else middle + 1
@@ -112,7 +112,7 @@ class _Search:
                 break
             else:
                 far = middle
-        return self._stretch(found, more=True)
+        return self._page(found, more=True)
 
     def _pin(self, found: list[Event]) -> None:
         """Leave out what is recorded while the page is looked for."""
@@ -130,9 +130,9 @@ class _Search:
     def _ordered(self, events: Iterable[Event]) -> list[Event]:
         return sorted(events, key=moment_of, reverse=self._newest)[: self._limit]
 
-    def _stretch(self, found: list[Event], *, more: bool) -> Stretch:
+    def _page(self, found: list[Event], *, more: bool) -> TimePage:
         kept = self._ordered(found)
-        return Stretch(events=kept, more=more or len(kept) < len(found))
+        return TimePage(events=kept, more=more or len(kept) < len(found))
 
 
 def _at(query: Query, moment: Moment) -> Query:

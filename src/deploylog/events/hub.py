@@ -19,6 +19,7 @@ import msgspec
 
 from deploylog.errors import StoreUnavailable
 from deploylog.events.access import Visibility
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event, size_of
 from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope, contains
@@ -164,54 +165,45 @@ class _Kept:
     """How many bytes of events the views keep together: an event in many views is there once."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._bytes = 0
-        self._sizes: deque[tuple[int, int]] = deque()
+        #: By position.
+        self._sizes: BoundedMap[int, int] = BoundedMap(most, weigh=int)
 
     def add(self, events: Iterable[Event]) -> int | None:
         """Count ``events``, in order; the position up to which views must forget, if any."""
-        for event in events:
-            size = size_of(event)
-            self._sizes.append((event.position, size))
-            self._bytes += size
-        forgotten = None
-        while self._bytes > self._most:
-            forgotten, size = self._sizes.popleft()
-            self._bytes -= size
-        return forgotten
+        dropped = [each for e in events for each in self._sizes.put(e.position, size_of(e))]
+        return dropped[-1] if dropped else None
 
     def clear(self) -> None:
         """Nothing is kept any more."""
         self._sizes.clear()
-        self._bytes = 0
+
+
+#: A batch, and the position that it ends at: ``None`` at the newest event.
+_Found = tuple[Batch, int | None]
 
 
 class _Shared:
     """Batches that several readers ask for, until there are new events or too many bytes."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._bytes = 0
-        self._batches: dict[tuple[Ring, int], tuple[Batch, int | None]] = {}
+        # The events, and two renderings of them.
+        self._batches: BoundedMap[tuple[Ring, int], _Found] = BoundedMap(
+            most, weigh=lambda found: 3 * found[0].size
+        )
 
-    def get(self, view: Ring, position: int) -> tuple[Batch, int | None]:
+    def get(self, view: Ring, position: int) -> _Found:
         """What ``view.after`` gives, the same batch for everybody."""
         if view.readers < 2:
             return view.after(position)
         known = self._batches.get((view, position))
         if known is None:
-            known = self._batches[view, position] = view.after(position)
-            # The events, and two renderings of them.
-            self._bytes += 3 * known[0].size
-            while self._bytes > self._most and self._batches:
-                oldest = self._batches.pop(next(iter(self._batches)))
-                self._bytes -= 3 * oldest[0].size
+            known = view.after(position)
+            self._batches.put((view, position), known)
         return known
 
     def clear(self) -> None:
         """There are new events, which every batch lacks."""
         self._batches.clear()
-        self._bytes = 0
 
 
 class Reader:

@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 
 from deploylog.errors import (
     AnswerTooLarge,
+    CursorExpired,
     EventDamaged,
     EventNotFound,
     InvalidCursor,
     InvalidEvent,
 )
 from deploylog.events.access import Principal
+from deploylog.events.chronology import Moment, TimePage, read_by_time
 from deploylog.events.event import SOURCE, Event, NewEvent, check_event, is_reserved
 from deploylog.events.filters import Filter
 from deploylog.events.hub import Gap, Hub, Reader, StreamFilter
@@ -84,8 +87,35 @@ class EventService:
         """The events of ``query`` that the principal may see."""
         return await self._log.read(_asked_by(principal, query))
 
+    async def page(self, principal: Principal, query: Query) -> Page:
+        """The same, for a client that pages with ``after`` and ``before`` of ``query``.
+
+        Raises CursorExpired when one of them is no longer retained.
+        """
+        page = await self.read(principal, query)
+        # Checked after the read: events that are deleted from now on were in it.
+        await self.require_retained(query.after, query.before)
+        return page
+
+    async def page_by_time(
+        self, principal: Principal, query: Query, *, beyond: Moment | None
+    ) -> TimePage:
+        """The events of ``query`` in the order of their time, after ``beyond``.
+
+        Raises CursorExpired when ``beyond`` is no longer retained.
+        """
+        page = await read_by_time(partial(self.read, principal), query, beyond=beyond)
+        await self.require_retained(beyond.position if beyond is not None else None)
+        return page
+
+    async def require_retained(self, *positions: int | None) -> None:
+        """Raise CursorExpired when a position is below the floor."""
+        cursors = [position for position in positions if position is not None]
+        if cursors and min(cursors) < await self._log.floor():
+            raise CursorExpired
+
     async def pages(self, principal: Principal, query: Query) -> AsyncIterator[Page]:
-        """The same, up to the limit of ``query``, in as many pages as it takes."""
+        """The events of ``query`` up to its limit, in as many pages as it takes."""
         async for page in _pages(self._log, _asked_by(principal, query)):
             yield page
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.errors import DeploylogError, DeploymentNotFound, Forbidden, StackNotFound
 from deploylog.events.access import ANONYMOUS, Principal
+from deploylog.events.chronology import Moment, TimePage, read_by_time
 from deploylog.events.event import Event
 from deploylog.events.retention import Retention
 from deploylog.events.scope import contains, deployment_scope
@@ -49,8 +51,13 @@ class FakeService:
         self.events = list(events)
         self.epoch = epoch
 
-    async def floor(self) -> int:
-        return 0
+    async def require_retained(self, *positions: int | None) -> None:
+        """Everything is retained."""
+
+    async def page_by_time(
+        self, principal: Principal, query: Query, *, beyond: Moment | None
+    ) -> TimePage:
+        return await read_by_time(partial(self.read, principal), query, beyond=beyond)
 
     async def stack(self, principal: Principal, project: str, name: str) -> Any:
         if project != PROJECT:

@@ -9,6 +9,12 @@ import msgspec
 from deploylog.api.bluelink.truncation import Json, no_forms, render_fitting_frame, render_json
 from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Deployment, Stack, deployment_ref
 from deploylog.deployments.catalog import Status as DeploymentStatus
+from deploylog.deployments.lifecycle import (
+    DEPLOYMENT_ENDS,
+    DEPLOYMENT_LIFECYCLE,
+    DEPLOYMENT_STARTED,
+    ends_deployment,
+)
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import Filter, any_of
 from deploylog.events.times import MILLISECOND, SECOND
@@ -19,9 +25,7 @@ _ACTIONS = ("create", "update", "delete")
 
 _PHASES = ("started", "completed", "failed")
 
-_FINISHES = ("deployment.completed", "deployment.failed")
-
-FINISHES = Filter(all_of=(any_of("type", _FINISHES),))
+FINISHES = Filter(all_of=(any_of("type", tuple(DEPLOYMENT_ENDS)),))
 
 _RESOURCE_TYPES = tuple(f"resource.{action}.{phase}" for action in _ACTIONS for phase in _PHASES)
 
@@ -29,7 +33,7 @@ RESOURCES = Filter(all_of=(any_of("type", _RESOURCE_TYPES),))
 
 OUTPUTS = Filter(all_of=(any_of("type", ("deployment.outputs",)),))
 
-CHANNEL = Filter(all_of=(any_of("type", ("deployment.started", *_FINISHES, *_RESOURCE_TYPES)),))
+CHANNEL = Filter(all_of=(any_of("type", (*DEPLOYMENT_LIFECYCLE, *_RESOURCE_TYPES)),))
 
 # Statuses, by their numbers on the wire.
 
@@ -397,7 +401,7 @@ class Channel:
     def frame(self, event: Event) -> bytes:
         """The event's frame; nothing for what does not count."""
         id = _deployment_id(event)
-        if event.type == "deployment.started":
+        if event.type == DEPLOYMENT_STARTED:
             self._learn(id, event)
         if _is_of_idle(event, self._operations):
             self.drop(id)
@@ -409,7 +413,7 @@ class Channel:
 
     def is_end(self, event: Event) -> bool:
         """Whether the event finishes a deployment that counts."""
-        return event.type in _FINISHES and not _is_of_idle(event, self._operations)
+        return ends_deployment(event.type) and not _is_of_idle(event, self._operations)
 
     def drop(self, id: str) -> None:
         """The deployment turned out to deploy nothing."""
@@ -449,7 +453,7 @@ class Channel:
     def _told(self, event: Event, id: str) -> tuple[str, Json]:
         """The event's type, and its data."""
         kind = self._kinds.get(id) or self._history.kind_of(None)
-        if event.type == "deployment.started":
+        if event.type == DEPLOYMENT_STARTED:
             return "instanceUpdate", self._update(event, kind)
         if event.action is not None:
             return "resource", self._resource(event)
@@ -485,8 +489,8 @@ class Channel:
         if self._operations.get(id) is None and _operation(event) == "destroy":
             # Nobody had said before what it would be.
             kind = "destroy"
-        ended: DeploymentStatus = "completed" if event.phase == "completed" else "failed"
-        told = self._finished(_STATUSES[kind][ended], self._started.get(id), event.time)
+        status = _STATUSES[kind][DEPLOYMENT_ENDS[event.type]]
+        told = self._finished(status, self._started.get(id), event.time)
         return {**told, **_failure(event)}
 
     def _finished(self, status: int, started: int | None, ended: int) -> Json:
@@ -509,7 +513,7 @@ def _is_of_idle(event: Event, operations: Mapping[str, str | None]) -> bool:
     """Whether the event is of a deployment that deploys nothing."""
     operation = operations.get(_deployment_id(event))
     # As the catalogue has it: its end says what it was if nobody did before.
-    if operation is None and event.type in _FINISHES:
+    if operation is None and ends_deployment(event.type):
         operation = _operation(event)
     return operation in NON_MUTATING_OPERATIONS
 

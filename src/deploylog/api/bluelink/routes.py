@@ -26,6 +26,7 @@ from deploylog.deployments.changeset import Changeset, decode_changes
 from deploylog.deployments.staging import NewChangeset
 from deploylog.errors import ChangesetNotFound, CleanupNotFound, StackNotFound
 from deploylog.events.access import Principal
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.scope import stack_scope
 from deploylog.events.store import Query
 from deploylog.ingest.terraform.plan import parse_plan
@@ -117,7 +118,7 @@ class ChangesetEndpoints:
         self._beginnings = ResumePoints(parts)
         self._remembered = FrameCache(wire.render_staging_event, most_bytes=REMEMBERED_BYTES)
         #: Those of change sets whose resources the log knows, by what it tells the reader of them.
-        self._told: dict[tuple[object, ...], FrameCache] = {}
+        self._told: BoundedMap[tuple[object, ...], FrameCache] = BoundedMap(_REMEMBERED_CHANGESETS)
 
     async def stage(self, request: Request) -> Response:
         """Stage a plan file."""
@@ -167,13 +168,11 @@ class ChangesetEndpoints:
         if not records:
             return self._remembered
         key = (changeset.id, *records.values())
-        frames = self._told.pop(key, None) or FrameCache(
+        frames = self._told.get(key) or FrameCache(
             partial(wire.render_staging_event, records=records),
             most_bytes=REMEMBERED_BYTES // _REMEMBERED_CHANGESETS,
         )
-        self._told[key] = frames
-        if len(self._told) > _REMEMBERED_CHANGESETS:
-            del self._told[next(iter(self._told))]
+        self._told.put(key, frames)
         return frames
 
     async def _records(self, principal: Principal, changeset: Changeset) -> instances.Records:

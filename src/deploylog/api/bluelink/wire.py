@@ -38,7 +38,7 @@ from deploylog.deployments.changeset import (
     Status,
     current_names,
 )
-from deploylog.deployments.projection import CHANGESET_ENDS
+from deploylog.deployments.lifecycle import CHANGESET_ENDS
 from deploylog.errors import InvalidInput, PlanNotFound, StackNotFound
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import Filter, any_of

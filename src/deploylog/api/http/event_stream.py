@@ -7,6 +7,7 @@ from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event
 from deploylog.events.hub import Batch, Gap
 
@@ -39,19 +40,15 @@ class FrameCache:
     def __init__(self, render: Callable[[Event], bytes], *, most_bytes: int) -> None:
         """``render`` gives one event's frame, the same for every reader."""
         self._render = render
-        self._most_bytes = most_bytes
-        self._bytes = 0
-        #: By event id, the oldest first.
-        self._frames: dict[str, bytes] = {}
+        #: By event id.
+        self._frames: BoundedMap[str, bytes] = BoundedMap(most_bytes, weigh=len)
 
     def __call__(self, event: Event) -> bytes:
         """The event's frame."""
         frame = self._frames.get(event.id)
         if frame is None:
-            frame = self._frames[event.id] = self._render(event)
-            self._bytes += len(frame)
-            while self._bytes > self._most_bytes:
-                self._bytes -= len(self._frames.pop(next(iter(self._frames))))
+            frame = self._render(event)
+            self._frames.put(event.id, frame)
         return frame
 
 

@@ -16,7 +16,7 @@ from deploylog.api.native.ingest import routes as ingest_routes
 from deploylog.api.native.subscriptions.routes import routes as subscription_routes
 from deploylog.deployments.service import NewDeployment
 from deploylog.deployments.staging import NewChangeset
-from deploylog.errors import CursorExpired, InvalidEvent, InvalidInput, MethodNotAllowed
+from deploylog.errors import InvalidEvent, InvalidInput, MethodNotAllowed
 from deploylog.events.access import ANONYMOUS, Principal
 from deploylog.events.cloudevents import Defaults
 from deploylog.events.scope import ROOT
@@ -113,11 +113,7 @@ class Native:
             limit=_limit(parameters),
         )
         parameters.done()
-        page = await self._service.read(request.state.principal, query)
-        # Looked up after the read: what is forgotten from now on was in it.
-        floor = await self._service.floor()
-        if any(cursor is not None and cursor < floor for cursor in (query.after, query.before)):
-            raise CursorExpired
+        page = await self._service.page(request.state.principal, query)
         return _json(wire.render_page(page))
 
     async def event(self, request: Request) -> Response:

@@ -1,7 +1,6 @@
 """RFS's one route: the events of a stack."""
 
 import sys
-from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -19,9 +18,9 @@ from deploylog.api.rfs.wire import (
 )
 from deploylog.deployments.catalog import Stack
 from deploylog.deployments.service import DeploymentService
-from deploylog.errors import AnswerTooLarge, CursorExpired, DeploymentNotFound, StackMismatch
+from deploylog.errors import AnswerTooLarge, DeploymentNotFound, StackMismatch
 from deploylog.events.access import Principal
-from deploylog.events.chronology import Stretch, read_in_time
+from deploylog.events.chronology import TimePage
 from deploylog.events.event import Event
 from deploylog.events.scope import Scope, deployment_scope, stack_scope
 from deploylog.events.service import ANSWER_BYTES, EventService
@@ -60,8 +59,6 @@ async def _list(parts: ApiContext, principal: Principal, asked: StackEventsReque
     scope = await _scope(parts.deployments, principal, asked, stack)
     bound = parse_marker(asked, stack.id)
     found = await _read(service, principal, _query(scope, asked, bound), bound)
-    if bound is not None and bound.moment.position < await service.floor():
-        raise CursorExpired
     more = found.more and len(found.events) <= (asked.limit or 0)
     return render_page(found.events, asked, stack.id, bound, more=more)
 
@@ -97,16 +94,17 @@ def _query(scope: Scope, asked: StackEventsRequest, bound: Bound | None) -> Quer
 
 async def _read(
     service: EventService, principal: Principal, query: Query, bound: Bound | None
-) -> Stretch:
+) -> TimePage:
     """The page of ``query`` at ``bound``; without a limit, everything as one page."""
-    if query.limit == _EVERYTHING:
-        return await _read_everything(service, principal, query)
-    return await read_in_time(
-        partial(service.read, principal), query, beyond=bound.moment if bound else None
-    )
+    beyond = bound.moment if bound is not None else None
+    if query.limit < _EVERYTHING:
+        return await service.page_by_time(principal, query, beyond=beyond)
+    page = await _read_everything(service, principal, query)
+    await service.require_retained(beyond.position if beyond is not None else None)
+    return page
 
 
-async def _read_everything(service: EventService, principal: Principal, query: Query) -> Stretch:
+async def _read_everything(service: EventService, principal: Principal, query: Query) -> TimePage:
     events: list[Event] = []
     size = 0
     async for page in service.pages(principal, query):
@@ -115,4 +113,4 @@ async def _read_everything(service: EventService, principal: Principal, query: Q
         size += sum(len(event.message or "") for event in page)
         if size > ANSWER_BYTES:
             raise AnswerTooLarge
-    return Stretch(events=events, more=False)
+    return TimePage(events=events, more=False)

@@ -8,6 +8,7 @@ import msgspec
 from deploylog.client import Say, Sleep
 from deploylog.client.collect.cloudformation import CloudFormation, FoundStack, StackNotFound
 from deploylog.client.collect.recorded import Logbook
+from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE
 from deploylog.errors import InvalidEvent, OperatorError
 from deploylog.events.event import NewEvent
 from deploylog.events.times import SECOND
@@ -259,6 +260,6 @@ class Collector:
             ) from error
 
     def _announce(self, event: NewEvent) -> None:
-        if event.type in ("deployment.started", "deployment.completed", "deployment.failed"):
+        if event.type in DEPLOYMENT_LIFECYCLE:
             deployment = event.scopes[0].rpartition("/")[2]
             self._say(f"{self._frame.name}: {event.type} ({deployment}): {event.message}")

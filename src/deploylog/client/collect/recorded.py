@@ -8,13 +8,13 @@ import msgspec
 
 from deploylog.client import Client, ClientError, Params
 from deploylog.client.retry import RetryPolicy, retry
+from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE
 from deploylog.events.cloudevents import render_new_event
 from deploylog.events.event import NewEvent
 from deploylog.events.scope import Scope
 from deploylog.events.times import MILLISECOND, parse_time, render_time
 from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
 from deploylog.ingest.cloudformation.operations import (
-    LIFECYCLE,
     TELLING,
     Operation,
     note_recorded,
@@ -97,7 +97,7 @@ class Logbook:
 
     async def operations(self) -> list[Operation]:
         """The last operations of the stack that are recorded, oldest first."""
-        async for page in self._pages(type=LIFECYCLE):
+        async for page in self._pages(type=DEPLOYMENT_LIFECYCLE):
             operations = operations_of(map(_event, page))
             await self._note_failures([each for each in operations if each.ended is None])
             return operations

@@ -7,11 +7,13 @@ from typing import Literal
 import msgspec
 
 from deploylog.deployments.catalog import deployment_ref
+from deploylog.deployments.lifecycle import (
+    DEPLOYMENT_ENDS,
+    DEPLOYMENT_LIFECYCLE,
+    DEPLOYMENT_STARTED,
+)
 from deploylog.events.event import NewEvent
 from deploylog.ingest.cloudformation.stack_event import StackEvent, stack_event_of
-
-#: The types by which operations are known again.
-LIFECYCLE = ("deployment.started", "deployment.completed", "deployment.failed")
 
 
 class Operation(msgspec.Struct, kw_only=True):
@@ -91,16 +93,18 @@ def note_recorded(operations: Iterable[Operation], recorded: Iterable[NewEvent])
 
 def operations_of(lifecycle: Iterable[NewEvent]) -> list[Operation]:
     """The operations that recorded events tell of, oldest first; others than those of the types
-    in ``LIFECYCLE`` tell of none.
+    in ``DEPLOYMENT_LIFECYCLE`` tell of none.
     """
     found: dict[str, Operation] = {}
     # Beginnings first: EventBridge cuts times to the second, and an end may seem to come before.
-    for event in sorted(lifecycle, key=lambda event: (event.type != LIFECYCLE[0], event.time)):
+    for event in sorted(
+        lifecycle, key=lambda event: (event.type != DEPLOYMENT_STARTED, event.time)
+    ):
         place = deployment_ref(event.scopes)
-        if place is None or place.deployment_id is None or event.type not in LIFECYCLE:
+        if place is None or place.deployment_id is None or event.type not in DEPLOYMENT_LIFECYCLE:
             continue
         id = place.deployment_id
-        if event.type == "deployment.started":
+        if event.type == DEPLOYMENT_STARTED:
             found.setdefault(id, Operation(id=id, verb=_verb_in(event), started=event.time))
             found[id].verb = found[id].verb or _verb_in(event)
             found[id].token = found[id].token or _said_in(event).token
@@ -130,5 +134,5 @@ def end_operation(operation: Operation, event: NewEvent) -> None:
     """Take note of what ends it, if nothing has yet."""
     if operation.ended is None:
         operation.ended = event.time
-        operation.status = "completed" if event.type == "deployment.completed" else "failed"
+        operation.status = DEPLOYMENT_ENDS[event.type]
         operation.message = event.message

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from deploylog.deployments.catalog import deployment_ref
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event, size_of
 from deploylog.events.scope import ROOT, Scope, deployment_scope
 from deploylog.subscriptions.delivery import retry as schedule
@@ -103,7 +104,7 @@ class DeliveryQueue:
         self._kept = 0
         self._bytes = 0
         self._seen = checkpoint
-        self._previous: dict[str, Place] = {}
+        self._previous: BoundedMap[str, Place] = BoundedMap(_REMEMBERED)
         self._held: list[Pending] = []
 
     @property
@@ -132,7 +133,7 @@ class DeliveryQueue:
         name = self.name_of(event)
         lane = self._lane(name)
         item = QueuedEvent(event=event, previous=self._previous.get(name), gap=gap)
-        self._remember(name, Place(event.position, event.id))
+        self._previous.put(name, Place(event.position, event.id))
         self._bytes += size_of(event)
         self._opened.append(event.position)
         self._open.add(event.position)
@@ -245,12 +246,6 @@ class DeliveryQueue:
 
     def _lane(self, name: str) -> _Lane:
         return self._lanes.setdefault(name, _Lane())
-
-    def _remember(self, name: str, place: Place) -> None:
-        self._previous.pop(name, None)
-        if len(self._previous) >= _REMEMBERED:
-            del self._previous[next(iter(self._previous))]
-        self._previous[name] = place
 
     def _is_held_up_too_long(self, parcel: QueuedBatch, now: int) -> bool:
         """Whether others have waited behind it for long enough."""

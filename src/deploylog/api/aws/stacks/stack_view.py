@@ -19,9 +19,9 @@ from deploylog.api.aws.stacks.stack_events import (
 )
 from deploylog.deployments.catalog import Deployment, Stack
 from deploylog.deployments.service import DeploymentService
-from deploylog.errors import CursorExpired, InvalidScope, StackNotFound
+from deploylog.errors import InvalidScope, StackNotFound
 from deploylog.events.access import Principal
-from deploylog.events.chronology import Moment, moment_of, read_in_time
+from deploylog.events.chronology import Moment, moment_of, read_by_time
 from deploylog.events.event import Event
 from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope, scope
@@ -327,9 +327,9 @@ class StackViews:
             filter = COLLECTED if part.said else MADE
             query = Query(scope=part.scope, filter=filter, limit=PAGE + 1)
             read = partial(self._service.read, principal)
-            stretch = await read_in_time(read, query, beyond=beyond)
-            found |= {moment_of(event): (part, event) for event in stretch.events}
-            ends += [moment_of(stretch.events[-1])] if stretch.more and stretch.events else []
+            page = await read_by_time(read, query, beyond=beyond)
+            found |= {moment_of(event): (part, event) for event in page.events}
+            ends += [moment_of(page.events[-1])] if page.more and page.events else []
         # Below the end of one part's page, events of the other parts would come too early.
         end = max(ends, default=None)
         newest = sorted((m for m in found if end is None or m >= end), reverse=True)
@@ -350,8 +350,7 @@ class StackViews:
         place = self.tokens.parse(_events_of(view), token)
         time, position = place[:_NUMBER_BYTES], place[_NUMBER_BYTES:]
         moment = Moment(int.from_bytes(time), int.from_bytes(position))
-        if moment.position < await self._service.floor():
-            raise CursorExpired
+        await self._service.require_retained(moment.position)
         return moment
 
     def _token(self, view: StackView, last: Moment | None) -> str:

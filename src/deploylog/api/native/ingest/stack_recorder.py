@@ -2,6 +2,7 @@
 
 import asyncio
 
+from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE
 from deploylog.errors import InvalidEvent, StackExists
 from deploylog.events.access import Principal
 from deploylog.events.event import Event, NewEvent
@@ -11,7 +12,6 @@ from deploylog.events.store import Query
 from deploylog.events.times import LATEST, SECOND
 from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
 from deploylog.ingest.cloudformation.operations import (
-    LIFECYCLE,
     TELLING,
     Operation,
     note_recorded,
@@ -85,7 +85,7 @@ class StackNotices:
             note_recorded(going_on, await self._service.read_written(principal, query))
 
     async def _lifecycle(self, principal: Principal, frame: StackContext) -> list[Event]:
-        about = Filter(all_of=(any_of("type", LIFECYCLE),))
+        about = Filter(all_of=(any_of("type", DEPLOYMENT_LIFECYCLE),))
         query = Query(scope=frame.stack_scope, filter=about, limit=_LAST)
         return await self._service.read_written(principal, query)
 

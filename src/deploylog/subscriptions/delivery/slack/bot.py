@@ -1,11 +1,11 @@
 """The Slack bot: one message a deployment, edited as it proceeds, with failures in its thread."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
 
 import msgspec
 
 from deploylog.deployments.catalog import Deployment, deployment_ref
+from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event
 from deploylog.events.scope import Scope, deployment_scope
 from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response
@@ -30,9 +30,6 @@ _MOST_OF_AN_ANSWER = 256 * 1024
 
 #: Deployments, and events, that are kept in mind.
 _REMEMBERED = 10_000
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 #: The deployment of a scope, as far as the subscription's owner may see it.
 Deployments = Callable[[Subscription, Scope], Awaitable[Deployment | None]]
@@ -61,9 +58,9 @@ class SlackBotSender:
         self._stored = messages
         self._names = names or {}
         #: Those that were posted a moment ago: the store may not know of them yet.
-        self._posted: dict[tuple[str, Scope], Message] = {}
+        self._posted: BoundedMap[tuple[str, Scope], Message] = BoundedMap(_REMEMBERED)
         #: Events of requests that went wrong later on, which are not to be posted again.
-        self._told: dict[tuple[str, str], None] = {}
+        self._told: BoundedMap[tuple[str, str], None] = BoundedMap(_REMEMBERED)
 
     def fold(self, waiting: int) -> int:
         """See ``Sender``: the deployment is shown as it is, however much happened."""
@@ -85,7 +82,7 @@ class SlackBotSender:
         except _Ended as end:
             return request.verdict(end.said)
         for event in events:
-            self._told.pop((subscription.id, event.id), None)
+            self._told.drop((subscription.id, event.id))
         return request.verdict(SlackOutcome(result="delivered"))
 
     async def _tell(
@@ -126,7 +123,7 @@ class SlackBotSender:
         said = await request.post(payload)
         message = Message(deployment=scope, channel=said.channel, ts=said.ts)
         request.messages.append(message)
-        _keep(self._posted, (subscription.id, scope), message)
+        self._posted.put((subscription.id, scope), message)
         return message
 
     async def _message(self, subscription: Subscription, scope: Scope) -> Message | None:
@@ -142,7 +139,7 @@ class SlackBotSender:
 
     def _remember(self, subscription: Subscription, events: Sequence[Event]) -> None:
         for event in events:
-            _keep(self._told, (subscription.id, event.id), None)
+            self._told.put((subscription.id, event.id), None)
 
 
 class _Ended(Exception):
@@ -240,11 +237,3 @@ def _delivered(said: SlackOutcome) -> SlackOutcome:
 def _moment(ts: str) -> tuple[int, str]:
     """Orders Slack's names of messages, which are times of seconds and their fraction."""
     return len(ts.partition(".")[0]), ts
-
-
-def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
-    """Keep it, instead of the oldest when there are too many."""
-    kept.pop(key, None)
-    kept[key] = value
-    if len(kept) > _REMEMBERED:
-        del kept[next(iter(kept))]
