@@ -97,7 +97,7 @@ class SealedSegment:
 
     def add_bucket(self, bucket: int, stored: bytes) -> None:
         """What ``SegmentRows.buckets`` has of a bucket."""
-        self._buckets[bucket] = _unpack_entries(stored)
+        self._buckets[bucket] = unpack_entries(stored)
 
     def settle(self, term: str) -> None:
         """Take the term to be rare, if no bitmap of it was added."""
@@ -145,7 +145,8 @@ def _entries_of(entries: Sequence[int], tag: int) -> Iterator[int]:
         place += 1
 
 
-def _unpack_entries(stored: bytes) -> Sequence[int]:
+def unpack_entries(stored: bytes) -> Sequence[int]:
+    """The entries of a bucket, in order."""
     entries = array("Q", stored)
     if sys.byteorder == "big":
         entries.byteswap()

@@ -9,12 +9,14 @@ import apsw
 
 from deploylog.errors import EventDamaged, EventNotFound
 from deploylog.events.event import Event, NewEvent
+from deploylog.events.index.search import Trace
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
 from deploylog.store.admission import Append, event_of
-from deploylog.store.sqlite.append import SPAN_BITS, prepare_event
+from deploylog.store.sqlite.append import prepare_event
 from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
 from deploylog.store.sqlite.head_watch import HeadNotifier
+from deploylog.store.sqlite.index import SqliteIndex, drop_segments
 from deploylog.store.sqlite.pages import BAD_ROW, SIZE, read_row
 from deploylog.store.sqlite.query import read_events
 from deploylog.store.sqlite.readers import Readers
@@ -44,6 +46,7 @@ class SqliteLog:
         self,
         writer: Writer,
         readers: Readers,
+        index: SqliteIndex,
         *,
         epoch: int,
         moved: HeadNotifier,
@@ -53,6 +56,7 @@ class SqliteLog:
         self.epoch = epoch
         self._writer = writer
         self._readers = readers
+        self._index = index
         self._moved = moved
         self._damaged = damaged
         #: Positions of damaged events that were met.
@@ -68,11 +72,15 @@ class SqliteLog:
 
     async def read(self, query: Query) -> Page:
         page = await self._readers.of(query.purpose).run(
-            lambda connection: read_events(connection, query, self.epoch), caller=query.caller
+            lambda connection: self._read(connection, query), caller=query.caller
         )
         for each in page.damaged:
             self._meet(each.position, each.reason)
         return page
+
+    def _read(self, connection: apsw.Connection, query: Query) -> Page:
+        moment = self._index.moment(connection)
+        return read_events(connection, moment, query, self.epoch, trace=Trace())
 
     async def get(self, position: int) -> Event:
         try:
@@ -187,28 +195,12 @@ def _add_checksum(connection: apsw.Connection, position: int) -> None:
 _SET_CHECKSUM = "UPDATE events SET checksum = ? WHERE position = ?"
 
 
-#: The postings of a range of events, found through their scopes.
-_POSTED = """
-WITH RECURSIVE path (position, text) AS (
-    SELECT e.position, scope.value FROM events AS e, json_each(e.scopes) AS scope
-    WHERE e.position > ? AND e.position <= ?
-    UNION
-    SELECT position, rtrim(rtrim(text, replace(text, '/', '')), '/') FROM path
-    WHERE instr(text, '/')
-)
-SELECT scopes.scope_id, path.position FROM path JOIN scopes ON scopes.path = path.text
-"""
-
-
 def _forget(connection: apsw.Connection, low: int, end: int) -> int:
     """Delete the next events up to ``end``, with all that leads to them."""
     high = min(low + PRUNED_AT_ONCE, end)
-    rows = connection.execute(_POSTED, (low, high)).fetchall()
-    connection.executemany("DELETE FROM postings WHERE scope_id = ? AND position = ?", rows)
-    connection.execute("DELETE FROM event_groups WHERE position > ? AND position <= ?", (low, high))
     connection.execute("DELETE FROM requests WHERE newest <= ?", (high,))
-    connection.execute("DELETE FROM spans WHERE block < ?", (high >> SPAN_BITS,))
     connection.execute("DELETE FROM events WHERE position > ? AND position <= ?", (low, high))
     forgotten = connection.changes()
     connection.execute("UPDATE log SET floor = ?", (high,))
+    drop_segments(connection, high)
     return forgotten

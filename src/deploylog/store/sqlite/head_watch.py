@@ -18,8 +18,8 @@ class HeadWatch:
         self.head = max(self.head, head)
         self._event.set()
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait for ``seconds``, or until the head has moved: whether it has."""
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait until the head has moved, for at most ``seconds``; return whether it has."""
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()
