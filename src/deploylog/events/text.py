@@ -11,7 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from deploylog.errors import InvalidFilter
-from deploylog.events.event import NewEvent
+from deploylog.events.event import NewEvent, Resource
 
 #: Characters and phrases of one search.
 MAX_LENGTH = 1024
@@ -86,21 +86,22 @@ def _phrase(text: str) -> Phrase:
 
 
 def texts_of(event: NewEvent) -> list[str]:
-    """What full text searches: message, subject, the resource's names and ids, the producer's id.
-
-    In lower case.
-    """
-    texts = [event.message, event.subject, event.producer_id]
+    """What full text searches, in lower case: message, subject, and the resource's names and id."""
+    texts = [event.message, event.subject]
     if (resource := event.resource) is not None:
-        # An address repeats type, name and key.
-        names = [resource.type, resource.name, resource.key]
-        texts += [resource.id_value, *([resource.address] if resource.address else []), *names]
+        texts += [resource.id_value, *resource_names(resource)]
     return [text.lower() for text in texts if text]
+
+
+def resource_names(resource: Resource) -> tuple[str, ...]:
+    """The resource's names that full text searches."""
+    names = (resource.type, resource.name, resource.key, resource.address)
+    return tuple(name for name in names if name)
 
 
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case, in their order, each cut to ``MAX_WORD_LENGTH``."""
     words = _WORD.findall(text)
-    if len(text) <= MAX_WORD_LENGTH:
-        return words
-    return [word[:MAX_WORD_LENGTH] for word in words]
+    if len(text) > MAX_WORD_LENGTH and max(map(len, words), default=0) > MAX_WORD_LENGTH:
+        return [word[:MAX_WORD_LENGTH] for word in words]
+    return words

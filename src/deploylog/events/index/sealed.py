@@ -194,21 +194,26 @@ class Sealed(msgspec.Struct, frozen=True):
 def seal(segment: GrowingSegment) -> Sealed:
     """The stored form of a segment to which nothing is added any more."""
     common: list[tuple[str, BitMap]] = []
-    buckets: dict[int, list[int]] = {}
+    buckets: list[list[int]] = [[] for _ in range(1 << BUCKET_BITS)]
     prefixed: dict[str, list[str]] = {}
     for term, positions in segment.terms():
-        if len(positions) >= COMMON or is_listed(term):
-            common.append((term, positions))
+        if is_listed(term) or (isinstance(positions, BitMap) and len(positions) >= COMMON):
+            common.append((term, BitMap((positions,) if isinstance(positions, int) else positions)))
             continue
         bucket, tag = _hashed(term)
-        buckets.setdefault(bucket, []).extend(tag << SEGMENT_BITS | each for each in positions)
+        entry = tag << SEGMENT_BITS
+        if isinstance(positions, int):
+            buckets[bucket].append(entry | positions)
+        else:
+            buckets[bucket] += [entry | each for each in positions]
         if term.startswith(PREFIXED):
             # Sorted in many small parts, for a sort holds the interpreter's lock.
-            field, _, value = term.partition(":")
-            prefixed.setdefault(f"{field}:{value[:1]}", []).append(term)
+            prefixed.setdefault(term[: term.index(":") + 2], []).append(term)
     return Sealed(
         bitmaps=_bitmaps(common),
-        buckets=((bucket, _pack_entries(buckets[bucket])) for bucket in sorted(buckets)),
+        buckets=(
+            (bucket, _pack_entries(entries)) for bucket, entries in enumerate(buckets) if entries
+        ),
         pages=_pages(prefixed),
         times=pack_times(segment.times),
     )
@@ -226,4 +231,4 @@ def _pages(parts: dict[str, list[str]]) -> Iterator[tuple[str, bytes]]:
         terms = sorted(parts[part])
         for start in range(0, len(terms), PAGE_TERMS):
             page = terms[start : start + PAGE_TERMS]
-            yield page[0], zlib.compress(msgspec.msgpack.encode(page))
+            yield page[0], zlib.compress(msgspec.msgpack.encode(page), 1)

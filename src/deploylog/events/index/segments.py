@@ -11,7 +11,7 @@ from typing import Protocol
 from pyroaring import BitMap
 
 from deploylog.events.event import NewEvent
-from deploylog.events.index.terms import EVERY, terms_of
+from deploylog.events.index.terms import EVERY, is_listed, terms_of
 
 #: Positions of a segment, as a power of two. Roaring bitmaps have containers of this size.
 SEGMENT_BITS = 16
@@ -88,8 +88,8 @@ class GrowingSegment:
         self.number = number
         self.times = Times()
         self._positions: dict[str, _Positions] = {}
-        #: Of each field, the terms it has: what a prefix is looked for in.
-        self._fields: dict[str, list[str]] = {}
+        #: The listed ones among them, in which most prefixes are looked for.
+        self._listed: list[str] = []
 
     def add(self, offset: int, event: NewEvent) -> None:
         """Add the event that has the position ``offset`` in this segment."""
@@ -103,12 +103,13 @@ class GrowingSegment:
             there = positions.get(term)
             if there is None:
                 positions[term] = offset
-                self._fields.setdefault(field_of(term), []).append(term)
-            elif isinstance(there, int):
+                if is_listed(term):
+                    self._listed.append(term)
+            elif there.__class__ is int:
                 if there != offset:
                     positions[term] = BitMap((there, offset))
             else:
-                there.add(offset)
+                there.add(offset)  # type: ignore[union-attr]
 
     def __len__(self) -> int:
         """How many events were added."""
@@ -125,19 +126,13 @@ class GrowingSegment:
 
     def values(self, prefix: str) -> Iterator[tuple[str, BitMap]]:
         # A copy: another thread may add events meanwhile.
-        for term in tuple(self._fields.get(field_of(prefix), ())):
+        for term in tuple(self._listed if is_listed(prefix) else self._positions):
             if term.startswith(prefix):
                 yield term, self.having(term)
 
-    def terms(self) -> Iterator[tuple[str, BitMap]]:
-        """Every term and its events."""
-        for term in tuple(self._positions):
-            yield term, self.having(term)
-
-
-def field_of(term: str) -> str:
-    """The field of a term, or of a prefix that has its colon."""
-    return term.partition(":")[0]
+    def terms(self) -> Iterable[tuple[str, int | BitMap]]:
+        """Every term, and its one event or all of them. Nothing may be added meanwhile."""
+        return self._positions.items()
 
 
 def union(bitmaps: Iterable[BitMap]) -> BitMap:

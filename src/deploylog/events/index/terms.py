@@ -4,12 +4,11 @@ A term is a field's name, a colon and a value: ``type:deployment.started``, ``sc
 ``word:timeout``. Every event has the term ``EVERY`` besides.
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 from deploylog.events.event import NewEvent, Resource
 from deploylog.events.scope import Scope, prefixes
-from deploylog.events.text import texts_of, words_of
+from deploylog.events.text import resource_names, words_of
 
 #: The term of every event.
 EVERY = ""
@@ -32,9 +31,9 @@ def term(field: str, value: str) -> str:
     return f"{field}:{value}"
 
 
-def is_listed(of: str) -> bool:
-    """Whether a term is stored by its text even when few events have it."""
-    return not of or of.startswith(LISTED)
+def is_listed(text: str) -> bool:
+    """Whether a term, or every term with this prefix, is stored by its text, however rare."""
+    return not text or text.startswith(LISTED)
 
 
 def terms_of(event: NewEvent) -> list[str]:
@@ -52,10 +51,28 @@ def terms_of(event: NewEvent) -> list[str]:
         terms.append(f"actor:{event.actor}")
     if event.subject is not None:
         terms.append(f"subject:{event.subject}")
-    if event.resource is not None:
-        terms += _resource_terms(event.resource)
-    terms += _word_terms(event)
+    words = _own_words(event)
+    if (resource := event.resource) is not None:
+        if resource.id_value is not None:
+            terms.append(f"resource_id:{resource.id_value}")
+            words.update(words_of(resource.id_value.lower()))
+        names = (resource.type, resource.name, resource.key, resource.address)
+        known = _known_resource if sum(map(len, resource_names(resource))) < 1024 else _resource
+        named, of_names = known(*names)
+        terms += named
+        words.update(of_names)
+    if len(words) > MAX_WORDS:
+        terms.append(WORDY)
+    else:
+        terms += [f"word:{word}" for word in words]
     return terms
+
+
+def _own_words(event: NewEvent) -> set[str]:
+    words = set(words_of(event.message.lower())) if event.message else set()
+    if event.subject:
+        words.update(words_of(event.subject.lower()))
+    return words
 
 
 @lru_cache(maxsize=4096)
@@ -69,21 +86,18 @@ def _scope_terms(scopes: tuple[Scope, ...]) -> tuple[str, ...]:
     return tuple(f"scope:{path}" for path in paths)
 
 
-def _resource_terms(resource: Resource) -> Iterator[str]:
-    yield f"resource_type:{resource.type}"
-    yield f"resource_name:{resource.name}"
-    if resource.key is not None:
-        yield f"resource_key:{resource.key}"
-    if resource.address is not None:
-        yield f"resource_address:{resource.address}"
-    if resource.id_value is not None:
-        yield f"resource_id:{resource.id_value}"
+def _resource(
+    type_: str, name: str, key: str | None, address: str | None
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The terms and the words of a resource's names."""
+    resource = Resource(type=type_, name=name, key=key, address=address)
+    terms = [f"resource_type:{type_}", f"resource_name:{name}"]
+    if key is not None:
+        terms.append(f"resource_key:{key}")
+    if address is not None:
+        terms.append(f"resource_address:{address}")
+    words = [word for text in resource_names(resource) for word in words_of(text.lower())]
+    return tuple(terms), frozenset(words)
 
 
-def _word_terms(event: NewEvent) -> list[str]:
-    words: set[str] = set()
-    for text in texts_of(event):
-        words.update(words_of(text))
-    if len(words) <= MAX_WORDS:
-        return [f"word:{word}" for word in words]
-    return [WORDY]
+_known_resource = lru_cache(maxsize=4096)(_resource)
