@@ -9,7 +9,6 @@ import apsw
 import pytest
 
 from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
-from deploylog.events.store import Query
 from deploylog.store.sqlite import open_sqlite
 from deploylog.store.sqlite.connection import connect
 from deploylog.store.sqlite.readers import QUERY_READERS, Readers
