@@ -73,4 +73,4 @@ def service(store: Store, hub: Hub) -> EventService:
 
 @pytest.fixture
 def deployments(store: Store, service: EventService) -> DeploymentService:
-    return DeploymentService(service, store.catalogue, clock=now)
+    return DeploymentService(service, store.catalog, clock=now)

@@ -14,6 +14,7 @@ from deploylog.auth.encryption import make_encryption_key, read_encryptor
 from deploylog.cli.terminal.formatting import attempt_table, screen
 from deploylog.client import AttemptState
 from deploylog.store.contract import Store
+from deploylog.subscriptions.store import Backlog
 from support.fake_server import FakeServer, fake_server
 from support.receivers import receiving, status
 from support.servers import Local, line, running
@@ -57,7 +58,8 @@ async def given_up(store: Store, id: str, number: int) -> None:
     """Wait until so many events are dead_lettered, and no more are tried."""
 
     async def is_so() -> bool:
-        backlog = await store.deliveries.backlog(id)
+        backlogs = await store.deliveries.backlogs(id)
+        backlog = backlogs.get(id, Backlog())
         return (backlog.dead_lettered, backlog.pending) == (number, 0)
 
     await until(is_so)

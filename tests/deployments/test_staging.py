@@ -60,7 +60,7 @@ def principal(*grants: str, groups: frozenset[str] | None = None) -> Principal:
 
 @pytest.fixture
 async def staging(store: Store) -> AsyncIterator[Staging]:
-    staging = Staging(store.log, store.catalogue, store.changesets, clock=now)
+    staging = Staging(store.log, store.catalog, store.changesets, clock=now)
     async with staging.working():
         yield staging
 
@@ -199,7 +199,7 @@ async def test_another_plan_or_another_principal_is_another_change_set(staging: 
 
 async def test_the_same_again_later_is_another_change_set(store: Store):
     at = [now()]
-    staging = Staging(store.log, store.catalogue, store.changesets, clock=lambda: at[0])
+    staging = Staging(store.log, store.catalog, store.changesets, clock=lambda: at[0])
     first = await stage(staging)
 
     at[0] += DEDUP_WINDOW
@@ -213,7 +213,7 @@ async def test_the_same_again_later_is_another_change_set(store: Store):
 
 async def test_a_request_with_a_key_is_known_for_ever(store: Store):
     at = [now()]
-    staging = Staging(store.log, store.catalogue, store.changesets, clock=lambda: at[0])
+    staging = Staging(store.log, store.catalog, store.changesets, clock=lambda: at[0])
     new, key = NewChangeset(project="acme"), IdempotencyKey(key="ann/1", fingerprint=b"a")
     first = await staging.stage(ANONYMOUS, new, changes(), request=key)
 
@@ -241,7 +241,7 @@ async def test_the_id_of_a_forgotten_change_set_is_not_used_while_its_events_are
 ):
     first = await stage(staging)
     await told(store, first)
-    await store.changesets.forget(now())
+    await store.changesets.delete_before(now())
 
     with pytest.raises(Conflict):
         await stage(staging, changes(4), id=first.id)
@@ -256,13 +256,13 @@ async def test_the_id_of_a_forgotten_change_set_is_not_used_while_its_events_are
 
 @pytest.mark.parametrize("told_before", [0, 1, 25, 50])
 async def test_another_process_goes_on_where_one_was_killed(store: Store, told_before: int):
-    dead = Staging(store.log, store.catalogue, store.changesets, clock=now)
+    dead = Staging(store.log, store.catalog, store.changesets, clock=now)
     changeset = await stage(dead, changes(50))
     events = list(dead._events(changeset, changes(50).resources))[:told_before]
     if events:
         await store.log.append(events)
 
-    async with Staging(store.log, store.catalogue, store.changesets, clock=now).working():
+    async with Staging(store.log, store.catalog, store.changesets, clock=now).working():
         whole = await told(store, changeset)
 
     assert [event.subject for event in whole[:-1]] == [f"t.a[{n}]" for n in range(50)]
@@ -271,12 +271,12 @@ async def test_another_process_goes_on_where_one_was_killed(store: Store, told_b
 
 async def test_two_that_take_it_up_together_tell_it_once(store: Store):
     changeset = await stage(
-        Staging(store.log, store.catalogue, store.changesets, clock=now), changes(100)
+        Staging(store.log, store.catalog, store.changesets, clock=now), changes(100)
     )
 
     async with (
-        Staging(store.log, store.catalogue, store.changesets, clock=now).working(),
-        Staging(store.log, store.catalogue, store.changesets, clock=now).working(),
+        Staging(store.log, store.catalog, store.changesets, clock=now).working(),
+        Staging(store.log, store.catalog, store.changesets, clock=now).working(),
     ):
         whole = await told(store, changeset)
 
@@ -287,13 +287,13 @@ async def test_two_that_take_it_up_together_tell_it_once(store: Store):
 async def test_what_cannot_be_told_fails_with_an_end_event(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    changeset = await stage(Staging(store.log, store.catalogue, store.changesets, clock=now))
+    changeset = await stage(Staging(store.log, store.catalog, store.changesets, clock=now))
 
     async def broken(id: str) -> bytes:
         return b"not what was stored"
 
     monkeypatch.setattr(store.changesets, "changes", broken)
-    async with Staging(store.log, store.catalogue, store.changesets, clock=now).working():
+    async with Staging(store.log, store.catalog, store.changesets, clock=now).working():
         [end] = await told(store, changeset)
 
     assert end.type == "changeset.failed"
@@ -303,7 +303,7 @@ async def test_what_cannot_be_told_fails_with_an_end_event(
 async def test_what_cannot_even_fail_does_not_end_the_service(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    changeset = await stage(Staging(store.log, store.catalogue, store.changesets, clock=now))
+    changeset = await stage(Staging(store.log, store.catalog, store.changesets, clock=now))
     asked: list[str] = []
 
     async def broken(id: str) -> bytes:
@@ -313,7 +313,7 @@ async def test_what_cannot_even_fail_does_not_end_the_service(
     async def refuse(events: object) -> list[Event]:
         raise RuntimeError("no more")
 
-    async with Staging(store.log, store.catalogue, store.changesets, clock=now).working():
+    async with Staging(store.log, store.catalog, store.changesets, clock=now).working():
         monkeypatch.setattr(store.changesets, "changes", broken)
         monkeypatch.setattr(store.log, "append", refuse)
         await until(lambda: asked)
@@ -325,7 +325,7 @@ async def test_a_store_that_is_away_for_a_while_only_delays_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("deploylog.deployments.staging.RETRY_SECONDS", 0.001)
-    changeset = await stage(Staging(store.log, store.catalogue, store.changesets, clock=now))
+    changeset = await stage(Staging(store.log, store.catalog, store.changesets, clock=now))
     read, failures = store.changesets.changes, iter([StoreUnavailable(), StoreUnavailable()])
 
     async def flaky(id: str) -> bytes:
@@ -334,7 +334,7 @@ async def test_a_store_that_is_away_for_a_while_only_delays_it(
         return await read(id)
 
     monkeypatch.setattr(store.changesets, "changes", flaky)
-    async with Staging(store.log, store.catalogue, store.changesets, clock=now).working():
+    async with Staging(store.log, store.catalog, store.changesets, clock=now).working():
         whole = await told(store, changeset)
 
     assert whole[-1].type == "changeset.completed"
@@ -346,8 +346,8 @@ async def test_what_another_process_left_is_taken_up_while_running(
     monkeypatch.setattr("deploylog.deployments.staging.LOOK_SECONDS", 0.001)
     monkeypatch.setattr("deploylog.deployments.staging.ABANDONED", 0)
 
-    async with Staging(store.log, store.catalogue, store.changesets, clock=now).working():
-        changeset = await stage(Staging(store.log, store.catalogue, store.changesets, clock=now))
+    async with Staging(store.log, store.catalog, store.changesets, clock=now).working():
+        changeset = await stage(Staging(store.log, store.catalog, store.changesets, clock=now))
         whole = await told(store, changeset)
 
     assert whole[-1].type == "changeset.completed"
@@ -497,7 +497,7 @@ async def test_a_stream_shows_a_change_set_as_it_is_told(hub: Hub, store: Store,
         ready = asyncio.Event()
         tasks.create_task(follow(ready))
         await ready.wait()
-        staging = Staging(store.log, store.catalogue, store.changesets, clock=now)
+        staging = Staging(store.log, store.catalog, store.changesets, clock=now)
         async with staging.working():
             await stage(staging, changes(45))
             await until(lambda: seen and seen[-1] in ENDS)

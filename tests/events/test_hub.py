@@ -239,11 +239,11 @@ async def failing_at_first(store: Store) -> AsyncIterator[Hub]:
         def __getattr__(self, name: str) -> object:
             return getattr(store.log, name)
 
-        async def changes(self) -> AsyncIterator[int]:
+        async def heads(self) -> AsyncIterator[int]:
             if self.failures:
                 self.failures -= 1
                 raise StoreUnavailable
-            async for head in store.log.changes():
+            async for head in store.log.heads():
                 yield head
 
     hub = Hub(Flaky())  # type: ignore[arg-type]

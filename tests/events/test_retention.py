@@ -38,7 +38,7 @@ def cleaning_of(store: Store, clock: Clock, *, days: float = 7) -> Retention:
         store.cleanups,
         delete={
             "events": lambda before: store.log.prune(before),
-            "changesets": lambda before: store.changesets.forget(before),
+            "changesets": lambda before: store.changesets.delete_before(before),
         },
         days={"events": days, "changesets": days},
         clock=clock,

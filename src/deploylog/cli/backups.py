@@ -45,8 +45,8 @@ def restore(
     url = chosen_store(store, config)
     restored = admin.restore(url, file, force=force, keep_ids=keep_ids)
     print(f"restored {_render(restored.contents)} from {file}")
-    if restored.kept:
-        print(f"kept the previous store at {restored.kept}")
+    if restored.previous:
+        print(f"kept the previous store at {restored.previous}")
     if not keep_ids:
         print("event ids have changed; readers that resume get a gap and start over")
     print("keys revoked after the backup are valid again; check: deploylog keys list")

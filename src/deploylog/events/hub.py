@@ -402,7 +402,7 @@ class Hub:
     async def _follow(self) -> None:
         while True:
             try:
-                async for head in self.log.changes():
+                async for head in self.log.heads():
                     while self.head < head:
                         await self._advance(head)
                         self._wake()

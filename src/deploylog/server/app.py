@@ -69,10 +69,10 @@ async def create_app(
     hub = Hub(store.log, memory=settings.max_stream_memory_mib * 1024 * 1024)
     followers = OpenStreams(most=settings.max_streams_per_principal)
     metrics.watch(readers=lambda: hub.readers, head=lambda: hub.head)
-    staging = Staging(store.log, store.catalogue, store.changesets, clock=clock)
+    staging = Staging(store.log, store.catalog, store.changesets, clock=clock)
     cleaning = Retention(
         store.cleanups,
-        delete={"events": store.log.prune, "changesets": store.changesets.forget},
+        delete={"events": store.log.prune, "changesets": store.changesets.delete_before},
         days={
             "events": settings.event_retention_days,
             "changesets": settings.changeset_retention_days,
@@ -80,7 +80,7 @@ async def create_app(
         clock=clock,
     )
     service = EventService(store.log, hub, followers=followers)
-    deployments = DeploymentService(service, store.catalogue, clock=clock)
+    deployments = DeploymentService(service, store.catalog, clock=clock)
     seal = read_encryptor(settings.secret_key_file)
     vault = make_vault(seal, settings, clock)
 
@@ -123,7 +123,7 @@ async def create_app(
                 store.subscriptions, store.log, vault, changed=dispatcher.changed, clock=clock
             ),
             clock=clock,
-            token_key=await store.log.token_key(),
+            token_key=await store.secret("page-token"),
             topics=make_topics(settings, metrics, fetch, clock),
         )
         await running.enter_async_context(hub.following(heartbeat=settings.heartbeat_seconds))
@@ -133,7 +133,7 @@ async def create_app(
         await running.enter_async_context(dispatcher.working())
         await running.enter_async_context(
             pruning(
-                {"events": store.log.prune, "attempts": store.deliveries.forget},
+                {"events": store.log.prune, "attempts": store.deliveries.delete_before},
                 days={
                     "events": settings.event_retention_days,
                     "attempts": settings.attempt_retention_days,

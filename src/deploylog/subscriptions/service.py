@@ -25,7 +25,14 @@ from deploylog.events.ids import parse_event_id
 from deploylog.events.scope import ROOT
 from deploylog.events.store import EventLog
 from deploylog.subscriptions.secret_store import SecretStore
-from deploylog.subscriptions.store import Backlog, Deliveries, RecordedAttempt, Subscriptions
+from deploylog.subscriptions.store import (
+    Backlog,
+    DeadLetters,
+    Deliveries,
+    OneEvent,
+    RecordedAttempt,
+    Subscriptions,
+)
 from deploylog.subscriptions.subscription import (
     Attempt,
     EndpointPatch,
@@ -188,8 +195,9 @@ class SubscriptionService:
 
     async def standing(self, subscription: Subscription) -> Standing:
         """How it stands with one that the principal was shown."""
-        backlog = await self._deliveries.backlog(subscription.id)
+        backlogs = await self._deliveries.backlogs(subscription.id)
         lag = max(await self._log.head() - subscription.checkpoint, 0)
+        backlog = backlogs.get(subscription.id, Backlog())
         return Standing(subscription=subscription, lag=lag, backlog=backlog)
 
     async def pause(self, principal: Principal, id: str) -> Subscription:
@@ -223,13 +231,13 @@ class SubscriptionService:
             raise InvalidSubscription(message, field="event")
         if event.position > found.checkpoint:
             raise Conflict("the subscription has not come to this event yet")
-        await self._deliveries.redeliver(found.id, event.position)
+        await self._deliveries.redeliver(found.id, OneEvent(event.position))
         self._tell()
 
     async def redeliver_dead_lettered(self, principal: Principal, id: str, since: int) -> int:
         """Send those again that were given up and first tried since then (ns); how many."""
         found = await self.get(principal, id)
-        number = await self._deliveries.redeliver_dead_lettered(found.id, since)
+        number = await self._deliveries.redeliver(found.id, DeadLetters(since))
         self._tell()
         return number
 

@@ -409,7 +409,7 @@ async def recorded(server: Local, sample: str, *, stack: str = "web", operation:
         for event in run.feed(told, now=now())
     ]
     events += run.close(now=now(), exit_code=None)
-    stored = await server.store.catalogue.deployment(deployment["id"])
+    stored = await server.store.catalog.deployment(deployment["id"])
     await server.store.log.append(
         [type(event)(**{**_fields(event), "scopes": stored.scopes}) for event in events]
     )
@@ -601,7 +601,7 @@ async def test_who_may_not_see_the_events_is_not_told_the_state(server: Local, t
 async def test_deployments_of_a_stack_that_was_deleted_meanwhile(server: Local):
     await recorded(server, "02-apply-create.jsonl", operation="apply")
     events = EventService(server.store.log, server.hub, followers=OpenStreams(most=1))
-    service = DeploymentService(events, server.store.catalogue, clock=now)
+    service = DeploymentService(events, server.store.catalog, clock=now)
     [stack] = await service.stacks(ANONYMOUS)
     await service.delete_stack(ANONYMOUS, "acme", "web")
 

@@ -115,7 +115,9 @@ async def test_to_close_stops_what_runs(tmp_path: Path):
             await query
 
 
-async def test_a_query_ends_when_its_client_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_query_stops_when_its_client_disconnects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     begun = threading.Event()
 
     def read_for_ever(connection: apsw.Connection, *args: object, **kwargs: object) -> None:

@@ -203,7 +203,7 @@ def run(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
 
 
-async def test_the_command_says_a_line_a_finding_and_its_exit_code(store: Store, file: Path):
+async def test_the_command_prints_a_line_for_each_finding_and_fails(store: Store, file: Path):
     await fill(store)
     right = run(file)
     execute(file, "UPDATE events SET message = 'x' WHERE position = 4")
@@ -216,12 +216,12 @@ async def test_the_command_says_a_line_a_finding_and_its_exit_code(store: Store,
     )
     assert wrong.returncode == as_json.returncode == 1
     assert wrong.stdout.splitlines()[0] == (
-        "event 4: its content is not what was recorded: the checksum differs"
+        "event 4: the content differs from what was recorded (checksum mismatch)"
     )
     assert json.loads(as_json.stdout.splitlines()[0])["where"] == "4"
 
 
-async def test_a_store_that_nobody_has_open_is_verified(open_again: OpenStoreAgain, file: Path):
+async def test_a_store_that_no_process_has_open_is_verified(open_again: OpenStoreAgain, file: Path):
     async with open_again() as store:
         await fill(store)
 
@@ -230,7 +230,7 @@ async def test_a_store_that_nobody_has_open_is_verified(open_again: OpenStoreAga
     assert (findings, result.events) == ([], 29)
 
 
-def test_a_store_that_is_not_there_is_not_made(file: Path):
+def test_a_missing_store_is_not_created(file: Path):
     answer = run(file)
 
     assert answer.returncode == 2

@@ -15,6 +15,7 @@ from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.outcome import Outcome, Response
 from deploylog.subscriptions.delivery.sender import Context
+from deploylog.subscriptions.store import OneEvent
 from deploylog.subscriptions.subscription import REDELIVERED, Owner
 from support.backends import Damage
 from support.couriers import (
@@ -378,7 +379,7 @@ async def test_what_somebody_asks_for_again_is_sent_beside_the_rest(office: Offi
     sub = await office.hold(subscription())
     events = await store.log.append(new_events(2))
     await office.deliver(sub, Scripted(always(OK)), until_sent=2)
-    await store.deliveries.redeliver(sub.id, events[0].position)
+    await store.deliveries.redeliver(sub.id, OneEvent(events[0].position))
     again = Scripted(always(OK))
     assert (await store.deliveries.pending(sub.id))[0].lane == REDELIVERED
 

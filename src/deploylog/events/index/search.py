@@ -32,25 +32,13 @@ from deploylog.events.index.segments import (
     segment_of,
 )
 from deploylog.events.index.terms import EVERY, WORDY
+from deploylog.events.index.trace import Trace
 from deploylog.events.store import Query
 
 #: Segments whose rows are read at once: few at first, for the page that is full at once.
 _FIRST_BATCH, _LARGEST_BATCH, _GROWTH = 1, 64, 4
 
 _BLOCK = 1 << BLOCK_BITS
-
-
-class Trace(msgspec.Struct):
-    """How a search was answered."""
-
-    #: Segments in which it was looked for.
-    segments: int = 0
-    #: Those of them in which something was.
-    hits: int = 0
-    #: Rows of events that were read.
-    rows: int = 0
-    #: Those of them that did not match.
-    rows_in_vain: int = 0
 
 
 class EventRows(Protocol):

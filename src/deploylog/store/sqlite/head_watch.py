@@ -1,4 +1,4 @@
-"""Moved: tells those who wait in an event loop that this process has committed."""
+"""Head watches: tasks of an event loop wait for commits of this process."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,20 +6,22 @@ from contextlib import contextmanager
 
 
 class HeadWatch:
-    """One waiter's view of the head."""
+    """The head, as one task has seen it."""
 
     def __init__(self) -> None:
-        """Nothing was seen yet."""
         self.head = 0
         self._event = asyncio.Event()
 
     def move(self, head: int) -> None:
-        """The head is now ``head``."""
+        """Move the head to ``head``, unless it is there already."""
         self.head = max(self.head, head)
         self._event.set()
 
     async def wait(self, seconds: float | None) -> bool:
-        """Wait until the head has moved, for at most ``seconds``; return whether it has."""
+        """Wait until the head moves, for up to ``seconds``; return whether it moved.
+
+        ``None`` is no limit.
+        """
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()
@@ -30,16 +32,16 @@ class HeadWatch:
 
 
 class HeadNotifier:
-    """The head as this process's commits move it."""
+    """Notifies head watches of this process's commits."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """``loop`` is where the waiters are."""
+        """``loop`` runs the tasks that wait."""
         self._loop = loop
         self._watches: set[HeadWatch] = set()
 
     @contextmanager
     def watch(self) -> Iterator[HeadWatch]:
-        """Watch the head while in the block."""
+        """Watch the head inside the block."""
         watch = HeadWatch()
         self._watches.add(watch)
         try:
@@ -48,10 +50,10 @@ class HeadNotifier:
             self._watches.discard(watch)
 
     def committed(self, head: int) -> None:
-        """Tell the waiters; may be called from any thread."""
+        """Notify the watches; may be called from any thread."""
         if self._watches:
-            self._loop.call_soon_threadsafe(self._tell, head)
+            self._loop.call_soon_threadsafe(self._notify, head)
 
-    def _tell(self, head: int) -> None:
+    def _notify(self, head: int) -> None:
         for watch in self._watches:
             watch.move(head)

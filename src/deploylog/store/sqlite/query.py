@@ -6,7 +6,8 @@ import apsw
 import msgspec
 
 from deploylog.events.filters import Filter
-from deploylog.events.index.search import EventRows, Moment, Search, Selected, Trace
+from deploylog.events.index.search import EventRows, Moment, Search, Selected
+from deploylog.events.index.trace import Trace
 from deploylog.events.store import Page, Query
 from deploylog.store.sqlite.connection import one_value
 from deploylog.store.sqlite.index import SqliteEventRows, time_bounds

@@ -1,4 +1,4 @@
-"""Visibility as SQL, for what has one row each, with its scopes and groups as JSON arrays."""
+"""Visibility as SQL, for rows with their scopes and groups as JSON arrays."""
 
 from deploylog.events.access import Visibility
 from deploylog.events.event import EVERYBODY
@@ -20,7 +20,7 @@ _GROUPS_MEET = """(
 
 
 def visible_rows(visibility: Visibility) -> tuple[str, dict[str, SqlValue]]:
-    """The rule of ``Visibility`` for rows called ``c``, and the parameters that it names."""
+    """The condition of ``Visibility`` on rows ``c``, and the parameters that it names."""
     conditions = ["1"]
     values: dict[str, SqlValue] = {}
     if ROOT not in visibility.scopes:

@@ -21,7 +21,7 @@ from deploylog.subscriptions.delivery.recorder import DeliveryRecorder
 from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.delivery.status_events import notice
 from deploylog.subscriptions.delivery.worker import DeliveryJob, DeliveryWorker
-from deploylog.subscriptions.store import Deliveries, Subscriptions
+from deploylog.subscriptions.store import Backlog, Deliveries, Subscriptions
 from deploylog.subscriptions.subscription import (
     Attempt,
     Delivery,
@@ -310,10 +310,11 @@ class Dispatcher:
     async def _measure(self) -> None:
         if not self._couriers:
             return
-        dead_lettered = await self._deliveries.dead_letter_counts()
+        backlogs = await self._deliveries.backlogs()
         for id, courier in self._couriers.items():
             lag = max(self._hub.head - courier.checkpoint, 0)
-            self._parts.observer.delivering(id, lag=lag, dead_lettered=dead_lettered.get(id, 0))
+            dead_lettered = backlogs.get(id, Backlog()).dead_lettered
+            self._parts.observer.delivering(id, lag=lag, dead_lettered=dead_lettered)
 
 
 def _delivered_of(held: Iterable[Subscription]) -> dict[str, Subscription]:

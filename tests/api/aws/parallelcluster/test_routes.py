@@ -255,7 +255,7 @@ async def test_the_newest_visible_stack_of_a_name_is_shown(server: Local):
     newest = await page(server, "web", headers=everybody)
     visible = await page(server, "web", headers=reader)
 
-    stacks = {stack.project: stack.id for stack in await server.store.catalogue.stacks(ALL)}
+    stacks = {stack.project: stack.id for stack in await server.store.catalog.stacks(ALL)}
     assert newest["events"][0]["stackId"].endswith(stacks["beta"])
     assert visible["events"][0]["stackId"].endswith(stacks["acme"])
 
