@@ -52,7 +52,13 @@ class SqliteStore:
         self._readers = readers
         self._files = files
         self.log = SqliteLog(
-            writer, readers, index, epoch=epoch, notifier=notifier, damaged=damaged
+            writer,
+            readers,
+            index,
+            epoch=epoch,
+            wal=files.wal,
+            notifier=notifier,
+            damaged=damaged,
         )
         self.catalog = SqliteCatalog(readers)
         self.changesets = SqliteChangesets(writer, readers)
