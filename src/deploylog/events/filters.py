@@ -11,6 +11,7 @@ import msgspec
 
 from deploylog.events.event import NewEvent
 from deploylog.events.scope import Scope, contains
+from deploylog.events.text import Phrase
 
 Field = Literal[
     "type", "source", "actor", "subject", "resource_type", "resource_name", "resource_key"
@@ -50,6 +51,10 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Every condition holds, and the event happened in ``[since, until)``."""
 
     all_of: tuple[AnyOf, ...] = ()
+    #: No event that meets one of these passes.
+    none_of: tuple[AnyOf, ...] = ()
+    #: Full text; every phrase must be found.
+    phrases: tuple[Phrase, ...] = ()
     #: The event is below one of these; none means anywhere.
     scopes: tuple[Scope, ...] = ()
     #: ns since 1970, inclusive.
@@ -62,7 +67,12 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if self.until is not None and event.time >= self.until:
             return False
-        return self._covers(event) and all(c.matches(event) for c in self.all_of)
+        return (
+            self._covers(event)
+            and all(condition.matches(event) for condition in self.all_of)
+            and not any(condition.matches(event) for condition in self.none_of)
+            and all(phrase.matches(event) for phrase in self.phrases)
+        )
 
     def _covers(self, event: NewEvent) -> bool:
         return not self.scopes or any(

@@ -18,11 +18,13 @@ from deploylog.events.access import Principal
 from deploylog.events.batch import Gap
 from deploylog.events.chronology import Moment, TimePage, read_by_time
 from deploylog.events.event import SOURCE, Event, NewEvent, check_event, is_reserved
-from deploylog.events.filters import Filter
+from deploylog.events.facets import Facets
+from deploylog.events.filters import Field, Filter
 from deploylog.events.hub import Hub, Reader
 from deploylog.events.ids import parse_event_id
+from deploylog.events.index.trace import Trace
 from deploylog.events.ring import StreamFilter
-from deploylog.events.scope import Scope, segments
+from deploylog.events.scope import ROOT, Scope, segments
 from deploylog.events.store import EventLog, IdempotencyKey, Page, Query, following
 from deploylog.events.streams import OpenStreams
 
@@ -117,6 +119,28 @@ class EventService:
         cursors = [position for position in positions if position is not None]
         if cursors and min(cursors) < await self._log.floor():
             raise CursorExpired
+
+    async def count(self, principal: Principal, query: Query) -> int:
+        """How many events of ``query`` the principal may see."""
+        return await self._log.count(_visible_to(principal, query))
+
+    async def facets(self, principal: Principal, query: Query, field: Field, top: int) -> Facets:
+        """The ``top`` most frequent values of a field among what the principal may see."""
+        return await self._log.facets(_visible_to(principal, query), field, top)
+
+    async def histogram(
+        self, principal: Principal, query: Query, edges: Sequence[int]
+    ) -> list[int]:
+        """How many events that the principal may see happened between each two of the ``edges``.
+
+        Edges are times in ns and rise.
+        """
+        return await self._log.histogram(_visible_to(principal, query), edges)
+
+    async def explain(self, principal: Principal, query: Query) -> Trace:
+        """How ``query`` is answered, for those who may read the whole log. Raises Forbidden."""
+        principal.require("read", ROOT)
+        return await self._log.explain(_visible_to(principal, query))
 
     async def pages(self, principal: Principal, query: Query) -> AsyncIterator[Page]:
         """The events of ``query`` up to its limit, in as many pages as it takes."""

@@ -7,7 +7,9 @@ import msgspec
 
 from deploylog.events.access import ALL, Visibility
 from deploylog.events.event import Event, NewEvent
-from deploylog.events.filters import EVERYTHING, Filter
+from deploylog.events.facets import Facets
+from deploylog.events.filters import EVERYTHING, Field, Filter
+from deploylog.events.index.trace import Trace
 from deploylog.events.scope import ROOT, Scope
 
 #: Approximate bytes of events that one read returns; it returns at least one event.
@@ -125,6 +127,25 @@ class EventLog(Protocol):
         Only ``Page.next`` says whether there are more. A damaged event is listed in
         ``Page.damaged`` and does not prevent reading the others.
         """
+        ...
+
+    async def count(self, query: Query) -> int:
+        """How many events match ``query``, whatever its limit."""
+        ...
+
+    async def facets(self, query: Query, field: Field, top: int) -> Facets:
+        """The ``top`` most frequent values of a field among the events that match ``query``."""
+        ...
+
+    async def histogram(self, query: Query, edges: Sequence[int]) -> list[int]:
+        """How many of the events that match ``query`` happened between each two of the ``edges``.
+
+        Edges are times in ns and rise. The first is included, the second is not.
+        """
+        ...
+
+    async def explain(self, query: Query) -> Trace:
+        """Read ``query``, and return how it was answered."""
         ...
 
     async def get(self, position: int) -> Event:

@@ -9,7 +9,6 @@ import apsw
 import pytest
 
 from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
-from deploylog.events.store import Query
 from deploylog.store.sqlite import open_sqlite
 from deploylog.store.sqlite.connection import connect
 from deploylog.store.sqlite.readers import QUERY_READERS, Readers
@@ -121,7 +120,7 @@ async def test_a_query_stops_when_its_client_disconnects(
 ):
     begun = threading.Event()
 
-    def read_for_ever(connection: apsw.Connection, query: Query, epoch: int) -> None:
+    def read_for_ever(connection: apsw.Connection, *args: object, **kwargs: object) -> None:
         begun.set()
         endless(connection)
 

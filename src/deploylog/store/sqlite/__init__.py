@@ -24,7 +24,9 @@ from deploylog.store.sqlite.deployments import SqliteCatalog
 from deploylog.store.sqlite.events import SqliteLog
 from deploylog.store.sqlite.files import StoreFiles
 from deploylog.store.sqlite.head_watch import HeadNotifier
+from deploylog.store.sqlite.index import SqliteIndex
 from deploylog.store.sqlite.readers import Readers
+from deploylog.store.sqlite.sealing import seal_full_segments, sealing
 from deploylog.store.sqlite.subscriptions import SqliteSubscriptions
 from deploylog.store.sqlite.writer import Writer
 
@@ -36,6 +38,7 @@ class SqliteStore:
         self,
         writer: Writer,
         readers: Readers,
+        index: SqliteIndex,
         *,
         files: StoreFiles,
         epoch: int,
@@ -48,7 +51,15 @@ class SqliteStore:
         self._writer = writer
         self._readers = readers
         self._files = files
-        self.log = SqliteLog(writer, readers, epoch=epoch, notifier=notifier, damaged=damaged)
+        self.log = SqliteLog(
+            writer,
+            readers,
+            index,
+            epoch=epoch,
+            wal=files.wal,
+            notifier=notifier,
+            damaged=damaged,
+        )
         self.catalog = SqliteCatalog(readers)
         self.changesets = SqliteChangesets(writer, readers)
         self.cleanups = SqliteCleanups(writer, readers)
@@ -80,26 +91,39 @@ async def open_sqlite(
     migrate_file(file)
     notifier = HeadNotifier(asyncio.get_running_loop())
 
-    def committed(seconds: float, events: int, head: int) -> None:
-        observer.committed(seconds, events)
-        notifier.committed(head)
-
     connection = connect(file)
     epoch = _epoch(connection)
+    with store_errors():
+        seal_full_segments(connection, epoch)
+    recorder, index = Recorder(connection, epoch=epoch, clock=clock), SqliteIndex(epoch=epoch)
+
+    def committed(seconds: float, events: int, head: int) -> None:
+        observer.committed(seconds, events)
+        if events:
+            index.add(recorder.fed)
+        notifier.committed(head)
+
     with opening(file):
         files = StoreFiles(connection)
     readers = Readers(file, query_seconds=query_seconds)
     writer = Writer(
         connection,
-        Recorder(connection, epoch=epoch, clock=clock),
+        recorder,
         files=files,
         committed=committed,
         clock=time.perf_counter,
     )
     try:
-        yield SqliteStore(
-            writer, readers, files=files, epoch=epoch, notifier=notifier, damaged=observer.damaged
-        )
+        async with sealing(index, writer, readers, notifier):
+            yield SqliteStore(
+                writer,
+                readers,
+                index,
+                files=files,
+                epoch=epoch,
+                notifier=notifier,
+                damaged=observer.damaged,
+            )
     finally:
         writer.close()
         readers.close()

@@ -1,15 +1,14 @@
 """Appends: what many requests record in one transaction, loaded, admitted and written."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import chain, groupby, repeat
+from itertools import chain
 
 import apsw
 import msgspec
 
 from deploylog.deployments.projection import project
 from deploylog.events.event import Event, NewEvent
-from deploylog.events.scope import Scope, prefixes
+from deploylog.events.index.terms import terms_of
 from deploylog.store.admission import (
     Admitted,
     Append,
@@ -23,19 +22,11 @@ from deploylog.store.admission import (
     lookups,
 )
 from deploylog.store.sqlite.checksums import content_checksum, event_checksum
-from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, one_value
+from deploylog.store.sqlite.connection import all_rows, insert_rows, one_value
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
+from deploylog.store.sqlite.index import Fed
 from deploylog.store.sqlite.pages import BAD_ROW, read_rows
 from deploylog.store.sqlite.rows import COLUMNS, SELECTED, Values, events_of, json_text, values_of
-
-#: Positions in a span of times, as a power of two.
-SPAN_BITS = 10
-
-#: How many tuples of scopes to cache the numbers of; deployments come and go.
-_MAX_CACHED_SCOPES = 50_000
-
-#: How many characters of them.
-_MAX_CACHED_CHARACTERS = 16 * 1024 * 1024
 
 
 class PreparedEvent(Candidate, frozen=True, gc=False):
@@ -48,13 +39,15 @@ class PreparedEvent(Candidate, frozen=True, gc=False):
     values: Values
     #: The checksum of the values.
     checksum: int
+    #: What the event is found by.
+    terms: Sequence[str]
 
 
 def prepare_event(event: NewEvent) -> PreparedEvent:
     """Prepare ``event``; raises InvalidEvent when the catalog cannot use it."""
     values = values_of(event)
     return PreparedEvent(
-        event, identity_of(event), project(event), values, content_checksum(values)
+        event, identity_of(event), project(event), values, content_checksum(values), terms_of(event)
     )
 
 
@@ -68,9 +61,10 @@ class Recorder:
         self._connection = connection
         self._epoch = epoch
         self._clock = clock
-        self._scopes = ScopeNumbers(connection)
         #: The newest position that this recorder has assigned; ahead of the log in a transaction.
         self.head = 0
+        #: What the newest transaction has for the index.
+        self.fed: Sequence[Fed] = ()
 
     def record(self, appends: Sequence[Append[PreparedEvent]]) -> tuple[list[Outcome], int]:
         """Record each append, whole or not at all, and return how many events are new."""
@@ -79,6 +73,7 @@ class Recorder:
         admitted = admit(appends, loaded, now=now, prepare=prepare_event)
         self._write(admitted)
         self.head = admitted.head
+        self.fed = [(position, each.event.time, each.terms) for position, each in admitted.new]
         return admitted.outcomes, len(admitted.new)
 
     def _write(self, admitted: Admitted[PreparedEvent]) -> None:
@@ -96,7 +91,6 @@ class Recorder:
 
     def roll_back(self, head: int) -> None:
         """Discard what the rolled back transaction assigned; ``head`` is the newest position."""
-        self._scopes.clear()
         self.head = head
 
     def _insert(self, new: Sequence[tuple[int, PreparedEvent]], recorded: int) -> None:
@@ -111,85 +105,8 @@ class Recorder:
             )
             for position, candidate in new
         ]
-        insert = partial(insert_rows, self._connection)
-        insert("INSERT INTO events", len(COLUMNS) + 1, list(chain.from_iterable(rows)))
-        insert("INSERT INTO postings", 2, self._postings(new))
-        groups = [(g, position) for position, candidate in new for g in set(candidate.event.groups)]
-        insert("INSERT INTO event_groups", 2, list(chain.from_iterable(groups)))
-        self._insert_spans(new)
-
-    def _postings(self, new: Sequence[tuple[int, PreparedEvent]]) -> list[SqlValue]:
-        """The rows of postings, in the order of the table: neighbours are on the same page."""
-        positions: dict[int, list[int]] = {}
-        for scopes, group in groupby(new, _scopes_of):
-            together = [position for position, _ in group]
-            for number in self._scopes.of(scopes):
-                positions.setdefault(number, []).extend(together)
-        values: list[SqlValue] = []
-        for number in sorted(positions):
-            values += chain.from_iterable(zip(repeat(number), positions[number]))
-        return values
-
-    def _insert_spans(self, new: Sequence[tuple[int, PreparedEvent]]) -> None:
-        for block, group in groupby(new, lambda placed: placed[0] >> SPAN_BITS):
-            times = [candidate.event.time for _, candidate in group]
-            self._connection.execute(_WIDEN_SPAN, (block, min(times), max(times)))
-
-
-def _scopes_of(placed: tuple[int, PreparedEvent]) -> tuple[Scope, ...]:
-    return placed[1].event.scopes
-
-
-_WIDEN_SPAN = """
-INSERT INTO spans (block, earliest, latest) VALUES (?, ?, ?)
-ON CONFLICT (block) DO UPDATE SET
-    earliest = min(earliest, excluded.earliest), latest = max(latest, excluded.latest)
-"""
-
-
-class ScopeNumbers:
-    """The numbers of scopes in the postings, cached."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-        self._numbers: dict[Scope, int] = {}
-        self._of_scopes: dict[tuple[Scope, ...], tuple[int, ...]] = {}
-        self._characters = 0
-
-    def of(self, scopes: tuple[Scope, ...]) -> tuple[int, ...]:
-        """The numbers of all prefixes of ``scopes``; new prefixes get numbers."""
-        known = self._of_scopes.get(scopes)
-        if known is None:
-            paths = dict.fromkeys(path for scope in scopes for path in prefixes(scope))
-            known = tuple(self._number(path) for path in paths)
-            if (
-                len(self._of_scopes) >= _MAX_CACHED_SCOPES
-                or self._characters >= _MAX_CACHED_CHARACTERS
-            ):
-                self.clear()
-            self._of_scopes[scopes] = known
-            self._characters += sum(map(len, paths))
-        return known
-
-    def clear(self) -> None:
-        """Empty the cache."""
-        self._numbers.clear()
-        self._of_scopes.clear()
-        self._characters = 0
-
-    def _number(self, path: Scope) -> int:
-        number = self._numbers.get(path)
-        if number is None:
-            number = self._insert(path)
-            self._numbers[path] = number
-        return number
-
-    def _insert(self, path: Scope) -> int:
-        self._connection.execute(
-            "INSERT INTO scopes (path) VALUES (?) ON CONFLICT (path) DO NOTHING", (path,)
-        )
-        sql = "SELECT scope_id FROM scopes WHERE path = ?"
-        return int(one_value(self._connection, sql, (path,)))
+        values = list(chain.from_iterable(rows))
+        insert_rows(self._connection, "INSERT INTO events", len(COLUMNS) + 1, values)
 
 
 def _load(connection: apsw.Connection, wanted: Lookups, epoch: int) -> Loaded:

@@ -3,18 +3,24 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 
 from deploylog.errors import EventDamaged, EventNotFound
 from deploylog.events.event import Event, NewEvent
+from deploylog.events.facets import Facets
+from deploylog.events.filters import Field
+from deploylog.events.index.counting import count, facets, histogram
+from deploylog.events.index.search import EventRows, Search
+from deploylog.events.index.trace import Trace
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
 from deploylog.store.admission import Append, event_of
-from deploylog.store.sqlite.append import SPAN_BITS, prepare_event
+from deploylog.store.sqlite.append import prepare_event
 from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
-from deploylog.store.sqlite.head_watch import HeadNotifier
+from deploylog.store.sqlite.head_watch import HeadNotifier, WriteAheadLogWatch
+from deploylog.store.sqlite.index import SqliteEventRows, SqliteIndex, drop_segments
 from deploylog.store.sqlite.pages import BAD_ROW, SIZE, read_row
 from deploylog.store.sqlite.query import read_events
 from deploylog.store.sqlite.readers import Readers
@@ -34,6 +40,8 @@ CHECKED_AT_ONCE = 500
 #: How many damaged events are logged, once each.
 MAX_REPORTED = 10_000
 
+_Counted = TypeVar("_Counted")
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -44,17 +52,23 @@ class SqliteLog:
         self,
         writer: Writer,
         readers: Readers,
+        index: SqliteIndex,
         *,
         epoch: int,
+        wal: str,
         notifier: HeadNotifier,
         damaged: Callable[[str], None],
     ) -> None:
-        """``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
+        """``wal`` is the path of the write-ahead log.
+
+        ``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
         damaged event.
         """
         self.epoch = epoch
+        self._wal = wal
         self._writer = writer
         self._readers = readers
+        self._index = index
         self._notifier = notifier
         self._damaged = damaged
         #: Positions of the damaged events that were reported.
@@ -70,11 +84,42 @@ class SqliteLog:
 
     async def read(self, query: Query) -> Page:
         page = await self._readers.of(query.purpose).run(
-            lambda connection: read_events(connection, query, self.epoch), caller=query.caller
+            lambda connection: self._read(connection, query), caller=query.caller
         )
         for each in page.damaged:
             self._report_damage(each.position, each.reason)
         return page
+
+    def _read(self, connection: apsw.Connection, query: Query) -> Page:
+        moment = self._index.moment(connection)
+        return read_events(connection, moment, query, self.epoch, trace=Trace())
+
+    async def count(self, query: Query) -> int:
+        return await self._search(query, count)
+
+    async def facets(self, query: Query, field: Field, top: int) -> Facets:
+        return await self._search(query, lambda search, rows: facets(search, rows, field, top))
+
+    async def histogram(self, query: Query, edges: Sequence[int]) -> list[int]:
+        return await self._search(query, lambda search, rows: histogram(search, rows, edges))
+
+    async def explain(self, query: Query) -> Trace:
+        def read(connection: apsw.Connection) -> Trace:
+            trace = Trace()
+            moment = self._index.moment(connection)
+            read_events(connection, moment, query, self.epoch, trace=trace)
+            return trace
+
+        return await self._readers.of(query.purpose).run(read, caller=query.caller)
+
+    async def _search(
+        self, query: Query, count: Callable[[Search, EventRows], _Counted]
+    ) -> _Counted:
+        def read(connection: apsw.Connection) -> _Counted:
+            search = Search(self._index.moment(connection), query, Trace())
+            return count(search, SqliteEventRows(connection, self.epoch))
+
+        return await self._readers.of(query.purpose).run(read, caller=query.caller)
 
     async def get(self, position: int) -> Event:
         try:
@@ -118,12 +163,15 @@ class SqliteLog:
         return pruned
 
     async def heads(self) -> AsyncIterator[int]:
+        log = WriteAheadLogWatch(self._wal)
         with self._notifier.watch() as committed:
             head = await self.head()
             yield head
             while True:
                 # Commits of this process notify; those of others must be polled for.
                 is_own = await committed.wait(POLL_SECONDS)
+                if not is_own and not log.may_have_moved():
+                    continue
                 newest = committed.head if is_own else await self.head()
                 if newest > head:
                     head = newest
@@ -186,28 +234,12 @@ def _add_checksum(connection: apsw.Connection, position: int) -> None:
 _SET_CHECKSUM = "UPDATE events SET checksum = ? WHERE position = ?"
 
 
-#: The postings of a range of events, found through their scopes.
-_POSTED = """
-WITH RECURSIVE path (position, text) AS (
-    SELECT e.position, scope.value FROM events AS e, json_each(e.scopes) AS scope
-    WHERE e.position > ? AND e.position <= ?
-    UNION
-    SELECT position, rtrim(rtrim(text, replace(text, '/', '')), '/') FROM path
-    WHERE instr(text, '/')
-)
-SELECT scopes.scope_id, path.position FROM path JOIN scopes ON scopes.path = path.text
-"""
-
-
 def _prune(connection: apsw.Connection, low: int, end: int) -> int:
-    """Delete the next events up to ``end``, with their postings and requests; return how many."""
+    """Delete the next events up to ``end``, with their requests and segments; return how many."""
     high = min(low + PRUNED_AT_ONCE, end)
-    rows = connection.execute(_POSTED, (low, high)).fetchall()
-    connection.executemany("DELETE FROM postings WHERE scope_id = ? AND position = ?", rows)
-    connection.execute("DELETE FROM event_groups WHERE position > ? AND position <= ?", (low, high))
     connection.execute("DELETE FROM requests WHERE newest <= ?", (high,))
-    connection.execute("DELETE FROM spans WHERE block < ?", (high >> SPAN_BITS,))
     connection.execute("DELETE FROM events WHERE position > ? AND position <= ?", (low, high))
     pruned = connection.changes()
     connection.execute("UPDATE log SET floor = ?", (high,))
+    drop_segments(connection, high)
     return pruned

@@ -8,6 +8,7 @@ events are no longer retained.
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,10 @@ from deploylog.deployments.changeset import decode_changes
 from deploylog.deployments.projection import project
 from deploylog.errors import DeploylogError, OperatorError
 from deploylog.events.event import Event
-from deploylog.events.scope import prefixes
 from deploylog.events.store import PAGE_BYTES
 from deploylog.store.catalog import CatalogChanges, catalog_lookups
 from deploylog.store.contract import Finding, Verified
 from deploylog.store.migrations import migrations
-from deploylog.store.sqlite.append import SPAN_BITS
 from deploylog.store.sqlite.connection import (
     BUSY_TIMEOUT,
     all_rows,
@@ -35,6 +34,7 @@ from deploylog.store.sqlite.connection import (
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
 from deploylog.store.sqlite.pages import SIZE, Filling, Match
 from deploylog.store.sqlite.rows import json_text
+from deploylog.store.sqlite.verify_index import SegmentDifference
 
 #: Events read at once.
 _PAGE = 500
@@ -88,9 +88,6 @@ class _Verification:
         self._unchecked = 0
         self._recorded = 0
         self._compared = 0
-        #: How many postings and groups there must be, without those that are missing.
-        self._postings = 0
-        self._groups = 0
         [(self._epoch, self._head, self._floor, self._watermark)] = all_rows(
             connection, "SELECT epoch, head, floor, unchecked FROM log"
         )
@@ -102,8 +99,7 @@ class _Verification:
             self._file,
             self._read_events,
             self._identities,
-            lambda: self._extra("posting", _EXTRA_POSTINGS, "postings", self._postings),
-            lambda: self._extra("group", _EXTRA_GROUPS, "event_groups", self._groups),
+            self._index,
             self._requests,
             lambda: self._compare("stack", _STACKS),
             lambda: self._compare("deployment", _DEPLOYMENTS),
@@ -182,11 +178,7 @@ class _Verification:
         self._events += len(page) + len(page.damaged)
         last = page.next if page.next is not None else matches[-1][0] if matches else after
         self._checksums(after, last)
-        self._spans(page)
         self._order(page)
-        self._postings += self._pairs("posting", self._posted(page), _HAS_POSTING)
-        grouped = [(group, e.position) for e in page for group in set(e.groups)]
-        self._groups += self._pairs("group", grouped, _HAS_GROUP)
         self._replay(page)
         return last if matches else None
 
@@ -202,30 +194,6 @@ class _Verification:
                 self._find("event", event.position, "was recorded before the event before it")
             self._recorded = max(self._recorded, event.recorded)
 
-    def _spans(self, page: Sequence[Event]) -> None:
-        if not page:
-            return
-        blocks = (page[0].position >> SPAN_BITS, page[-1].position >> SPAN_BITS)
-        rows = all_rows(self._connection, _SPANS, blocks)
-        spans = {block: (earliest, latest) for block, earliest, latest in rows}
-        for event in page:
-            earliest, latest = spans.get(event.position >> SPAN_BITS, (1, 0))
-            if not earliest <= event.time <= latest:
-                self._find("span", event.position, "its time is outside the span of its block")
-
-    def _posted(self, page: Sequence[Event]) -> list[tuple[str, int]]:
-        paths = {event.scopes: _paths(event) for event in page}
-        return [(path, event.position) for event in page for path in paths[event.scopes]]
-
-    def _pairs(self, part: str, pairs: Sequence[tuple[str, int]], sql: str) -> int:
-        """How many of the pairs exist. Reports those that are missing."""
-        text = json_text(pairs)
-        there = all_rows(self._connection, sql, (text,))
-        if len(there) < len(pairs):
-            for value, position in sorted(set(pairs) - set(there), key=lambda pair: pair[1]):
-                self._find(part, position, f"no entry for {value!r} leads to the event")
-        return len(there)
-
     def _replay(self, page: Sequence[Event]) -> None:
         changes = []
         for event in page:
@@ -239,7 +207,7 @@ class _Verification:
         catalog.replay(changes)
         write_catalog(self._scratch, catalog.writes())
 
-    # Postings, groups and requests
+    # The index and requests
 
     def _identities(self) -> None:
         for producer_id, source, positions in self._connection.execute(_IDENTITIES):
@@ -252,12 +220,11 @@ class _Verification:
                     self._find("identity", position, what)
                 seen.setdefault(scopes, position)
 
-    def _extra(self, part: str, sql: str, table: str, expected: int) -> None:
-        # Counted first: checking each one takes long.
-        if one_value(self._connection, f"SELECT count(*) FROM {table}") == expected:
-            return
-        for value, position in self._connection.execute(f"{sql} LIMIT {_NAMED}"):
-            self._find(part, position, f"an entry for {value!r} leads to an event without it")
+    def _index(self) -> None:
+        for (number,) in all_rows(self._connection, "SELECT number FROM segments ORDER BY number"):
+            difference = SegmentDifference(self._connection, number, self._epoch)
+            for what in islice(difference.findings(self._damaged), _NAMED):
+                self._find("segment", number, what)
 
     def _requests(self) -> None:
         for key, positions, newest in self._connection.execute(
@@ -307,10 +274,6 @@ class _Verification:
                 self._find("changeset", id, "its changes cannot be read")
 
 
-def _paths(event: Event) -> list[str]:
-    return list(dict.fromkeys(path for scope in event.scopes for path in prefixes(scope)))
-
-
 def _is_document(document: Any) -> bool:
     try:
         decode_changes(zlib.decompress(document))
@@ -330,37 +293,6 @@ SELECT e.position, {SIZE} FROM events AS e WHERE e.position > ? ORDER BY e.posit
 
 _WITHOUT_CHECKSUM = """
 SELECT position FROM events WHERE position > ? AND position <= ? AND checksum IS NULL
-"""
-
-_SPANS = "SELECT block, earliest, latest FROM spans WHERE block BETWEEN ? AND ?"
-
-_HAS_POSTING = """
-SELECT s.path, p.position FROM json_each(?) AS pair
-CROSS JOIN scopes AS s ON s.path = pair.value ->> 0
-CROSS JOIN postings AS p ON p.scope_id = s.scope_id AND p.position = pair.value ->> 1
-"""
-
-_HAS_GROUP = """
-SELECT g."group", g.position FROM json_each(?) AS pair
-CROSS JOIN event_groups AS g ON g."group" = pair.value ->> 0 AND g.position = pair.value ->> 1
-"""
-
-_EXTRA_POSTINGS = """
-SELECT coalesce(s.path, p.scope_id), p.position
-FROM postings AS p LEFT JOIN scopes AS s ON s.scope_id = p.scope_id
-    LEFT JOIN events AS e ON e.position = p.position
-WHERE s.path IS NULL OR e.position IS NULL OR (json_valid(e.scopes) AND NOT EXISTS (
-    SELECT 1 FROM json_each(e.scopes) AS own
-    WHERE substr(own.value || '/', 1, length(s.path) + 1) = s.path || '/'
-))
-"""
-
-_EXTRA_GROUPS = """
-SELECT g."group", g.position
-FROM event_groups AS g LEFT JOIN events AS e ON e.position = g.position
-WHERE e.position IS NULL OR e."groups" IS NULL OR (json_valid(e."groups") AND NOT EXISTS (
-    SELECT 1 FROM json_each(e."groups") AS own WHERE own.value = g."group"
-))
 """
 
 _IDENTITIES = """

@@ -1,0 +1,1 @@
+"""The index: which positions of the log an expression of terms selects."""

@@ -1,0 +1,234 @@
+"""Sealed segments: how a full segment is stored, and read back.
+
+A term with ``COMMON`` events or more, or one that is listed, has a row of its own: a roaring bitmap
+in its portable serialization. All other terms are rare, and share rows in two forms:
+
+* A *bucket* has the entries of the rare terms whose hash falls into it: 64-bit little-endian
+  integers, 48 bits of the hash over 16 bits of the position, in order.
+* A *page* has the texts of some rare terms, in order, as a MessagePack array, compressed by zlib.
+  It is where the terms that start with a prefix are found.
+"""
+
+import sys
+import zlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+import msgspec
+from pyroaring import BitMap
+
+from deploylog.events.index.segments import (
+    COMMON,
+    SEGMENT_BITS,
+    SEGMENT_SIZE,
+    GrowingSegment,
+    Times,
+    union,
+)
+from deploylog.events.index.terms import is_listed
+
+#: Buckets of a segment, as a power of two.
+BUCKET_BITS = 9
+
+#: Texts of one page.
+PAGE_TERMS = 512
+
+#: Fields whose rare terms can be found by a prefix.
+PREFIXED = ("word:", "subject:", "resource_name:", "resource_key:", "resource_address:")
+
+_HASH_BITS = 48
+_OFFSETS = SEGMENT_SIZE - 1
+_NOTHING = BitMap()
+
+
+class SegmentRows(Protocol):
+    """What a backend stores of sealed segments, as one moment knows it."""
+
+    def bitmaps(self, term: str, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
+        """The rows of a term: the segment's number, and its bitmap."""
+        ...
+
+    def buckets(self, bucket: int, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
+        """One bucket of several segments: the segment's number, and the entries."""
+        ...
+
+    def listed(self, prefix: str, number: int) -> Iterable[tuple[str, bytes]]:
+        """The terms of one segment that have a row of their own and start with ``prefix``."""
+        ...
+
+    def pages(self, prefix: str, number: int) -> Iterable[bytes]:
+        """The pages of one segment that may have terms which start with ``prefix``."""
+        ...
+
+
+class SealedSegment:
+    """A segment as it was stored. What a search needs of it is read for many segments at once."""
+
+    def __init__(self, number: int, times: Times, rows: SegmentRows) -> None:
+        """``times`` are the segment's."""
+        self.number = number
+        self.times = times
+        self._rows = rows
+        self._bitmaps: dict[str, BitMap] = {}
+        self._buckets: dict[int, Sequence[int]] = {}
+
+    def having(self, term: str) -> BitMap:
+        if term not in self._bitmaps:
+            prefetch((self,), (term,), self._rows)
+        return self._bitmaps[term]
+
+    def starting(self, prefix: str) -> BitMap:
+        return union([positions for _, positions in self.values(prefix)])
+
+    def values(self, prefix: str) -> Iterator[tuple[str, BitMap]]:
+        for term, stored in self._rows.listed(prefix, self.number):
+            yield term, BitMap.deserialize(stored)
+        for page in self._rows.pages(prefix, self.number):
+            for term in unpack_page(page):
+                if term.startswith(prefix):
+                    yield term, self._rare(term)
+
+    def add_bitmap(self, term: str, stored: bytes) -> None:
+        """What ``SegmentRows.bitmaps`` has of a term."""
+        self._bitmaps[term] = BitMap.deserialize(stored)
+
+    def add_bucket(self, bucket: int, stored: bytes) -> None:
+        """What ``SegmentRows.buckets`` has of a bucket."""
+        self._buckets[bucket] = unpack_entries(stored)
+
+    def settle(self, term: str) -> None:
+        """Take the term to be rare, if no bitmap of it was added."""
+        if term not in self._bitmaps:
+            self._bitmaps[term] = _NOTHING if is_listed(term) else self._rare(term)
+
+    def has_bucket(self, bucket: int) -> bool:
+        """Whether a bucket was added."""
+        return bucket in self._buckets
+
+    def _rare(self, term: str) -> BitMap:
+        bucket, tag = _hashed(term)
+        if bucket not in self._buckets:
+            self._buckets[bucket] = ()
+            for _, stored in self._rows.buckets(bucket, (self.number,)):
+                self.add_bucket(bucket, stored)
+        return BitMap(_entries_of(self._buckets[bucket], tag))
+
+
+def prefetch(segments: Sequence[SealedSegment], terms: Iterable[str], rows: SegmentRows) -> None:
+    """Read what these segments have of these terms, in one query for each."""
+    by_number = {segment.number: segment for segment in segments}
+    numbers = tuple(by_number)
+    for term in terms:
+        for number, stored in rows.bitmaps(term, numbers):
+            by_number[number].add_bitmap(term, stored)
+        bucket, _ = _hashed(term)
+        if not is_listed(term) and not all(each.has_bucket(bucket) for each in segments):
+            for number, stored in rows.buckets(bucket, numbers):
+                by_number[number].add_bucket(bucket, stored)
+        for segment in segments:
+            segment.settle(term)
+
+
+def _hashed(term: str) -> tuple[int, int]:
+    """The bucket of a rare term, and the part of its hash that its entries have."""
+    digest = int.from_bytes(blake2b(term.encode(), digest_size=8).digest())
+    return digest >> (64 - BUCKET_BITS), digest & ((1 << _HASH_BITS) - 1)
+
+
+def _entries_of(entries: Sequence[int], tag: int) -> Iterator[int]:
+    place = bisect_left(entries, tag << SEGMENT_BITS)
+    while place < len(entries) and entries[place] >> SEGMENT_BITS == tag:
+        yield entries[place] & _OFFSETS
+        place += 1
+
+
+def unpack_entries(stored: bytes) -> Sequence[int]:
+    """The entries of a bucket, in order."""
+    entries = array("Q", stored)
+    if sys.byteorder == "big":
+        entries.byteswap()
+    return entries
+
+
+def _pack_entries(entries: Iterable[int]) -> bytes:
+    packed = array("Q", sorted(entries))
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def unpack_page(stored: bytes) -> list[str]:
+    """The terms of a page, in order."""
+    return msgspec.msgpack.decode(zlib.decompress(stored), type=list[str])
+
+
+def pack_times(times: Times) -> bytes:
+    """The bounds of a segment's blocks as 64-bit little-endian integers."""
+    bounds = array("q", times.bounds)
+    if sys.byteorder == "big":
+        bounds.byteswap()
+    return bounds.tobytes()
+
+
+def unpack_times(stored: bytes) -> Times:
+    """What ``pack_times`` packed."""
+    bounds = array("q", stored)
+    if sys.byteorder == "big":
+        bounds.byteswap()
+    return Times(bounds)
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """What of a full segment is to be stored, in slices; each may be written by itself."""
+
+    bitmaps: Iterable[tuple[str, bytes]]
+    buckets: Iterable[tuple[int, bytes]]
+    #: The first term of each page, and the page.
+    pages: Iterable[tuple[str, bytes]]
+    times: bytes
+
+
+def seal(segment: GrowingSegment) -> Sealed:
+    """The stored form of a segment to which nothing is added any more."""
+    common: list[tuple[str, BitMap]] = []
+    buckets: list[list[int]] = [[] for _ in range(1 << BUCKET_BITS)]
+    prefixed: dict[str, list[str]] = {}
+    for term, positions in segment.terms():
+        if is_listed(term) or (isinstance(positions, BitMap) and len(positions) >= COMMON):
+            common.append((term, BitMap((positions,) if isinstance(positions, int) else positions)))
+            continue
+        bucket, tag = _hashed(term)
+        entry = tag << SEGMENT_BITS
+        if isinstance(positions, int):
+            buckets[bucket].append(entry | positions)
+        else:
+            buckets[bucket] += [entry | each for each in positions]
+        if term.startswith(PREFIXED):
+            # Sorted in many small parts, for a sort holds the interpreter's lock.
+            prefixed.setdefault(term[: term.index(":") + 2], []).append(term)
+    return Sealed(
+        bitmaps=_bitmaps(common),
+        buckets=(
+            (bucket, _pack_entries(entries)) for bucket, entries in enumerate(buckets) if entries
+        ),
+        pages=_pages(prefixed),
+        times=pack_times(segment.times),
+    )
+
+
+def _bitmaps(common: Iterable[tuple[str, BitMap]]) -> Iterator[tuple[str, bytes]]:
+    for term, positions in sorted(common, key=lambda each: each[0]):
+        packed = BitMap(positions)
+        packed.run_optimize()
+        yield term, packed.serialize()
+
+
+def _pages(parts: dict[str, list[str]]) -> Iterator[tuple[str, bytes]]:
+    for part in sorted(parts):
+        terms = sorted(parts[part])
+        for start in range(0, len(terms), PAGE_TERMS):
+            page = terms[start : start + PAGE_TERMS]
+            yield page[0], zlib.compress(msgspec.msgpack.encode(page), 1)

@@ -1,0 +1,248 @@
+"""The index in SQLite: the rows of sealed segments, and what this process holds of the newest.
+
+Every process feeds its own growing segments: with what it commits itself, and with the rows that
+others committed. A query waits until the growing segments hold everything that its snapshot of the
+file holds, so no answer lacks an event that was acknowledged before it was asked for.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from threading import Lock
+
+import apsw
+import msgspec
+
+from deploylog.events.filters import Filter
+from deploylog.events.index.growth import Growth, last_position
+from deploylog.events.index.sealed import BUCKET_BITS, unpack_times
+from deploylog.events.index.search import Moment
+from deploylog.events.index.segments import (
+    GrowingSegment,
+    Times,
+    segment_of,
+)
+from deploylog.events.index.terms import terms_of
+from deploylog.store.sqlite.connection import all_rows
+from deploylog.store.sqlite.pages import read_rows
+from deploylog.store.sqlite.salvage import salvaged_terms
+
+#: Events whose rows are read at once to feed the growing segments.
+FEED_SIZE = 1_000
+
+#: Events that wait to be fed; of more, the rows are read when they are needed.
+MAX_WAITING = 20_000
+
+#: A committed event: position, time (ns) and terms.
+Fed = tuple[int, int, Sequence[str]]
+
+
+class SqliteSegmentRows:
+    """The ``SegmentRows`` of one read transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def bitmaps(self, term: str, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
+        return all_rows(self._connection, _BITMAPS, (_array(numbers), term))
+
+    def buckets(self, bucket: int, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
+        return all_rows(self._connection, _BUCKETS, (_array(numbers), bucket))
+
+    def listed(self, prefix: str, number: int) -> Iterable[tuple[str, bytes]]:
+        return all_rows(self._connection, _LISTED, (number, prefix, prefix + _LAST))
+
+    def pages(self, prefix: str, number: int) -> Iterator[bytes]:
+        for (terms,) in all_rows(self._connection, _PAGES, (number, prefix, prefix + _LAST)):
+            yield terms
+
+
+#: The greatest character: no text that starts with a prefix is greater than the prefix and this.
+_LAST = "\U0010ffff"
+
+_BITMAPS = """
+SELECT t.segment, t.positions FROM json_each(?) AS number
+CROSS JOIN segment_terms AS t ON t.segment = number.value AND t.term = ?
+"""
+
+_BUCKETS = f"""
+SELECT number.value, b.entries FROM json_each(?) AS number
+CROSS JOIN segment_buckets AS b ON b.id = (number.value << {BUCKET_BITS}) + ?
+"""
+
+_LISTED = """
+SELECT term, positions FROM segment_terms WHERE segment = ? AND term >= ? AND term < ?
+"""
+
+_PAGES = """
+SELECT terms FROM segment_pages
+WHERE segment = ?1 AND first < ?3 AND first >= coalesce(
+    (SELECT max(first) FROM segment_pages WHERE segment = ?1 AND first <= ?2), ''
+)
+"""
+
+
+class SqliteEventRows:
+    """The ``EventRows`` of one read transaction."""
+
+    def __init__(self, connection: apsw.Connection, epoch: int) -> None:
+        self._connection = connection
+        self._epoch = epoch
+
+    def times(self, positions: Sequence[int]) -> Iterable[tuple[int, int]]:
+        return all_rows(self._connection, _TIMES, (_array(positions),))
+
+    def matching(self, positions: Sequence[int], filter: Filter) -> Iterator[int]:
+        if not filter.phrases:
+            for (position,) in all_rows(
+                self._connection, _IN_TIME, (_array(positions), *time_bounds(filter))
+            ):
+                yield position
+            return
+        remaining = iter(positions)
+        while part := list(islice(remaining, FEED_SIZE)):
+            events, damaged = read_rows(self._connection, part, self._epoch)
+            yield from (event.position for event in events if filter.matches(event))
+            yield from (each.position for each in damaged)
+
+
+def time_bounds(filter: Filter) -> tuple[int, int]:
+    """The first and the last time (ns) that an event of the filter may have."""
+    since = filter.since if filter.since is not None else 0
+    until = filter.until if filter.until is not None else 1 << 63
+    return since, until - 1
+
+
+_TIMES = """
+SELECT e.position, e.time FROM json_each(?) AS position
+CROSS JOIN events AS e ON e.position = position.value
+"""
+
+_IN_TIME = """
+SELECT e.position FROM json_each(?) AS position
+CROSS JOIN events AS e ON e.position = position.value
+WHERE e.time BETWEEN ? AND ?
+"""
+
+
+def _array(numbers: Sequence[int]) -> str:
+    return msgspec.json.encode(numbers).decode()
+
+
+class SqliteIndex:
+    """What a process knows of the index. Any thread may ask it, with a connection of its own."""
+
+    def __init__(self, *, epoch: int) -> None:
+        self._epoch = epoch
+        #: Held while segments grow, and while the queue changes.
+        self._lock, self._queue_lock = Lock(), Lock()
+        self._growth: Growth | None = None
+        self._waiting: deque[Sequence[Fed]] = deque()
+        self._number_waiting = 0
+        self._times: dict[int, Times] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many committed events wait to be fed."""
+        return self._number_waiting
+
+    def add(self, committed: Sequence[Fed]) -> None:
+        """Take in what this process has committed."""
+        with self._queue_lock:
+            self._waiting.append(committed)
+            self._number_waiting += len(committed)
+            if self._number_waiting > MAX_WAITING:
+                self._waiting.clear()
+                self._number_waiting = 0
+
+    def moment(self, connection: apsw.Connection) -> Moment:
+        """The index as a read transaction knows the log."""
+        # Taken before the transaction sees the file: what is dropped from here is sealed by then.
+        growing = self._growth.segments if self._growth is not None else ()
+        [(head, floor)] = all_rows(connection, "SELECT head, floor FROM log")
+        sealed = self._sealed(connection)
+        with self._lock:
+            growth = self._caught_up(connection, head=head, floor=floor, sealed=sealed)
+        together = {segment.number: segment for segment in (*growing, *growth.segments)}
+        growth.drop_through(max(sealed, default=-1))
+        return Moment(
+            head=head,
+            floor=floor,
+            sealed=sealed,
+            growing=tuple(together.values()),
+            rows=SqliteSegmentRows(connection),
+        )
+
+    def full(self) -> list[GrowingSegment]:
+        """The segments that can be sealed, in order."""
+        return self._growth.full() if self._growth is not None else []
+
+    def _sealed(self, connection: apsw.Connection) -> dict[int, Times]:
+        numbers = [row[0] for row in all_rows(connection, "SELECT number FROM segments")]
+        unknown = [number for number in numbers if number not in self._times]
+        for number, times in all_rows(connection, _SEGMENT_TIMES, (_array(unknown),)):
+            self._times[number] = unpack_times(times)
+        known = self._times
+        return {number: known[number] for number in numbers}
+
+    def _caught_up(
+        self, connection: apsw.Connection, *, head: int, floor: int, sealed: dict[int, Times]
+    ) -> Growth:
+        start = max(floor, last_position(max(sealed, default=-1)))
+        growth = self._growth
+        if growth is None or growth.fed < start:
+            # What others have sealed or pruned meanwhile need not be fed.
+            growth = self._growth = Growth(start)
+        while growth.fed < head:
+            batch = self._next_committed(growth.fed)
+            if batch is None:
+                self._feed_rows(connection, growth, min(head, growth.fed + FEED_SIZE))
+                continue
+            for position, time, terms in batch:
+                if position > growth.fed:
+                    growth.add(position, time, terms)
+        return growth
+
+    def _next_committed(self, fed: int) -> Sequence[Fed] | None:
+        """The batch that goes on from ``fed``; ``None`` when others committed what comes next."""
+        with self._queue_lock:
+            if not self._waiting or self._waiting[0][0][0] > fed + 1:
+                return None
+            batch = self._waiting.popleft()
+            self._number_waiting -= len(batch)
+            return batch
+
+    def _feed_rows(self, connection: apsw.Connection, growth: Growth, end: int) -> None:
+        for position, time, terms in read_fed(connection, growth.fed, end, self._epoch):
+            growth.add(position, time, terms)
+        growth.fed = end
+
+
+_SEGMENT_TIMES = """
+SELECT s.number, s.times FROM json_each(?) AS number
+CROSS JOIN segments AS s ON s.number = number.value
+"""
+
+
+def read_fed(connection: apsw.Connection, low: int, high: int, epoch: int) -> list[Fed]:
+    """What the rows from behind ``low`` up to ``high`` are found by, in order."""
+    positions = [row[0] for row in all_rows(connection, _BETWEEN, (low, high))]
+    events, damaged = read_rows(connection, positions, epoch)
+    fed: list[Fed] = [(event.position, event.time, terms_of(event)) for event in events]
+    for each in damaged:
+        time, terms = salvaged_terms(connection, each.position)
+        fed.append((each.position, time, terms))
+    fed.sort(key=lambda each: each[0])
+    return fed
+
+
+_BETWEEN = "SELECT position FROM events WHERE position > ? AND position <= ? ORDER BY position"
+
+
+def drop_segments(connection: apsw.Connection, floor: int) -> None:
+    """Delete the segments of which nothing is retained."""
+    first = segment_of(floor + 1)
+    for table in ("segment_terms", "segment_pages"):
+        connection.execute(f"DELETE FROM {table} WHERE segment < ?", (first,))
+    connection.execute("DELETE FROM segment_buckets WHERE id < ?", (first << BUCKET_BITS,))
+    connection.execute("DELETE FROM segments WHERE number < ?", (first,))

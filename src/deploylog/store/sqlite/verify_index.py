@@ -1,0 +1,103 @@
+"""Verification of the index: a sealed segment compared with the events that it was made of."""
+
+from collections.abc import Iterator, Mapping, Set
+from typing import Any, TypeVar
+
+import apsw
+from pyroaring import BitMap
+
+from deploylog.events.index.sealed import (
+    BUCKET_BITS,
+    seal,
+    unpack_entries,
+    unpack_page,
+    unpack_times,
+)
+from deploylog.events.index.segments import SEGMENT_SIZE
+from deploylog.store.sqlite.connection import all_rows, one_value
+from deploylog.store.sqlite.sealing import grown_from_rows
+
+_OFFSETS = SEGMENT_SIZE - 1
+
+_Key = TypeVar("_Key")
+
+
+class SegmentDifference:
+    """One sealed segment, as it is stored and as its events are."""
+
+    def __init__(self, connection: apsw.Connection, number: int, epoch: int) -> None:
+        self._connection = connection
+        self._number = number
+        self._first = number * SEGMENT_SIZE
+        [(self._floor,)] = all_rows(connection, "SELECT floor FROM log")
+        self._expected = seal(grown_from_rows(connection, number, epoch))
+
+    def findings(self, damaged: Set[int]) -> Iterator[str]:
+        """What differs. Of damaged and pruned events nothing is compared."""
+        ignored = BitMap([p - self._first for p in damaged if 0 <= p - self._first < SEGMENT_SIZE])
+        if self._floor >= self._first and self._floor:
+            ignored |= BitMap(range(min(self._floor + 1 - self._first, SEGMENT_SIZE)))
+        yield from self._terms(ignored)
+        yield from self._buckets(ignored)
+        if not ignored:
+            yield from self._pages()
+            yield from self._times()
+
+    def _terms(self, ignored: BitMap) -> Iterator[str]:
+        stored = dict(all_rows(self._connection, _TERMS, (self._number,)))
+        for term, there, expected in _both(stored, dict(self._expected.bitmaps)):
+            if ignored and (there is None or expected is None):
+                # Without them a term may be rare that was common.
+                continue
+            wrong = (_bitmap(there) ^ _bitmap(expected)) - ignored
+            if wrong:
+                yield f"term {term!r} is wrong for position {self._first + wrong[0]}"
+
+    def _buckets(self, ignored: BitMap) -> Iterator[str]:
+        first = self._number << BUCKET_BITS
+        rows = all_rows(self._connection, _BUCKETS, (first, first + (1 << BUCKET_BITS)))
+        stored = {id - first: entries for id, entries in rows}
+        for bucket, there, expected in _both(stored, dict(self._expected.buckets)):
+            difference = _entries(there) ^ _entries(expected)
+            wrong = [each for each in difference if each & _OFFSETS not in ignored]
+            if wrong and not ignored:
+                position = self._first + (min(wrong) & _OFFSETS)
+                yield f"bucket {bucket} is wrong for position {position}"
+
+    def _pages(self) -> Iterator[str]:
+        stored = dict(all_rows(self._connection, _PAGES, (self._number,)))
+        for first, there, expected in _both(stored, dict(self._expected.pages)):
+            if there is None or expected is None or unpack_page(there) != unpack_page(expected):
+                yield f"the page of terms from {first!r} is wrong"
+
+    def _times(self) -> Iterator[str]:
+        sql = "SELECT times FROM segments WHERE number = ?"
+        stored = unpack_times(one_value(self._connection, sql, (self._number,)))
+        expected = unpack_times(self._expected.times)
+        pairs = zip(stored.blocks(), expected.blocks(), strict=True)
+        for block, (there, right) in enumerate(pairs):
+            if there != right:
+                yield f"the times of block {block} are wrong"
+
+
+def _both(
+    stored: Mapping[_Key, Any], expected: Mapping[_Key, Any]
+) -> Iterator[tuple[_Key, Any, Any]]:
+    for key in {**stored, **expected}:
+        if stored.get(key) != expected.get(key):
+            yield key, stored.get(key), expected.get(key)
+
+
+def _bitmap(stored: bytes | None) -> BitMap:
+    return BitMap.deserialize(stored) if stored is not None else BitMap()
+
+
+def _entries(stored: bytes | None) -> set[int]:
+    return set(unpack_entries(stored)) if stored is not None else set()
+
+
+_TERMS = "SELECT term, positions FROM segment_terms WHERE segment = ?"
+
+_BUCKETS = "SELECT id, entries FROM segment_buckets WHERE id >= ? AND id < ?"
+
+_PAGES = "SELECT first, terms FROM segment_pages WHERE segment = ?"
