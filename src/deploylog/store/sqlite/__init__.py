@@ -94,8 +94,8 @@ async def open_sqlite(
     connection = connect(file)
     epoch = _epoch(connection)
     with store_errors():
-        seal_full_segments(connection, epoch)
-    recorder, index = Recorder(connection, epoch=epoch, clock=clock), SqliteIndex(epoch=epoch)
+        seal_full_segments(connection)
+    recorder, index = Recorder(connection, epoch=epoch, clock=clock), SqliteIndex()
 
     def committed(seconds: float, events: int, head: int) -> None:
         observer.committed(seconds, events)
