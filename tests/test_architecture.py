@@ -182,7 +182,7 @@ def test_ingest_is_pure():
 
 
 #: The modules of an API that see requests or ask a service; its others are pure.
-IMPURE = {"errors", "operations", "plan_files", "resume", "routes", "stack_recorder"}
+IMPURE = {"appends", "errors", "operations", "plan_files", "resume", "routes", "stack_recorder"}
 
 
 def test_wire_modules_are_pure():

@@ -17,6 +17,7 @@ from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.escape.wire import SHOWN
 from deploylog.api.http.body import BodyLimits
+from deploylog.api.native.appends import Appends
 from deploylog.api.openapi import render_document, render_page
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import read_encryptor
@@ -30,6 +31,7 @@ from deploylog.events.streams import OpenStreams
 from deploylog.server.authentication import enforce_revocation, make_topics, open_authentication
 from deploylog.server.base_paths import BasePathMiddleware
 from deploylog.server.delivery import make_poster, make_senders, make_vault
+from deploylog.server.fast_append import FastAppend, can_be_fast
 from deploylog.server.metrics import CONTENT_TYPE, Metrics
 from deploylog.server.settings import Settings, names_of, paths_of
 from deploylog.store.contract import Store
@@ -43,9 +45,10 @@ from deploylog.subscriptions.service import SubscriptionService
 class Application:
     """The ASGI application, and how to end its streams."""
 
-    def __init__(self, asgi: ASGIApp, hub: Hub) -> None:
-        """Hold both."""
+    def __init__(self, asgi: ASGIApp, hub: Hub, append: FastAppend | None) -> None:
+        """``append`` answers plain requests to append, unless their path may be another's."""
         self.asgi = asgi
+        self.append = append
         self._hub = hub
 
     def end_streams(self) -> None:
@@ -143,7 +146,12 @@ async def create_app(
             )
         )
         router = _router(parts, store, metrics, gate)
-        yield Application(BasePathMiddleware(router, paths_of(settings.base_paths)), hub)
+        bases = paths_of(settings.base_paths)
+        yield Application(
+            BasePathMiddleware(router, bases),
+            hub,
+            _fast_append(parts, gate, metrics) if can_be_fast(bases) else None,
+        )
 
 
 def _parts(
@@ -236,6 +244,10 @@ def _router(parts: ApiContext, store: Store, metrics: Metrics, gate: Authenticat
         redirect_slashes=False,
         default=respond_unrouted,
     )
+
+
+def _fast_append(parts: ApiContext, gate: Authentication, metrics: Metrics) -> FastAppend:
+    return FastAppend(Appends(parts), gate, failed=metrics.failed, body_bytes=parts.limits.sent)
 
 
 def _own_routes(store: Store, metrics: Metrics) -> dict[str, Handler]:

@@ -107,7 +107,7 @@ class Endpoint:
         except Exception as error:
             if begun:
                 raise
-            response = await self._respond(request, self._ours(error))
+            response = await self._respond(request, as_ours(error, self._failed))
             await response(scope, receive, send)
 
     async def _admit(self, request: Request) -> Request:
@@ -123,12 +123,14 @@ class Endpoint:
         request.state.principal = await self._gate.admit(presented)
         return request
 
-    def _ours(self, error: Exception) -> DeploylogError:
-        if not isinstance(error, DeploylogError):
-            _LOGGER.error("a request failed unexpectedly", exc_info=error)
-            error = InternalError()
-        self._failed(type(error).__name__)
-        return error
+
+def as_ours(error: Exception, failed: Callable[[str], None]) -> DeploylogError:
+    """The error that a request is answered with, counted by ``failed``."""
+    if not isinstance(error, DeploylogError):
+        _LOGGER.error("a request failed unexpectedly", exc_info=error)
+        error = InternalError()
+    failed(type(error).__name__)
+    return error
 
 
 async def _answered(endpoint: Handler, request: Request) -> ASGIApp | None:

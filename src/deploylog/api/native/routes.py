@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -12,23 +12,18 @@ from deploylog.api.context import ApiContext, Handler
 from deploylog.api.http.body import DOCUMENT_BYTES, BodyLimits, read_body
 from deploylog.api.http.event_stream import EventStream, Frames
 from deploylog.api.native import wire
+from deploylog.api.native.appends import Appends
 from deploylog.api.native.ingest import routes as ingest_routes
 from deploylog.api.native.subscriptions.routes import routes as subscription_routes
 from deploylog.deployments.service import NewDeployment
 from deploylog.deployments.staging import NewChangeset
-from deploylog.errors import InvalidEvent, InvalidInput, MethodNotAllowed
+from deploylog.errors import InvalidInput, MethodNotAllowed
 from deploylog.events.access import ANONYMOUS, Principal
-from deploylog.events.cloudevents import Defaults
 from deploylog.events.scope import ROOT
 from deploylog.events.service import Start
 from deploylog.events.store import Query
 from deploylog.events.times import parse_time_or_ago
 from deploylog.ingest.terraform.plan import parse_plan
-
-#: Bytes of a body that is parsed on the event loop; a thread costs more.
-_QUICK_BYTES = 64 * 1024
-
-_Parsed = TypeVar("_Parsed")
 
 
 def routes(parts: ApiContext) -> list[tuple[str, str, Handler]]:
@@ -66,39 +61,28 @@ class Native:
         self._staging = parts.staging
         self._clock: Callable[[], int] = parts.clock
         self._sent = parts.sent
-        self._max_events = parts.max_batch_events
+        self._appends = Appends(parts)
         self._limits: BodyLimits = parts.limits
         self._max_requests = parts.max_requests_per_second
         self._frames = Frames(event=wire.render_frame, gap=wire.render_gap)
 
     async def append(self, request: Request) -> Response:
         """Record events."""
-        principal = request.state.principal
+        principal, query = request.state.principal, _query(request)
         principal.require_some("write")
-        defaults = await self._defaults(request)
+        defaults = await self._appends.defaults(principal, query)
         body = await read_body(request, self._limits)
-        events, key = await _off_the_loop(
-            body,
-            lambda: (
-                wire.parse_events(request.headers, body, defaults, limit=self._max_events),
-                wire.parse_request_key(request.headers, principal, _query(request), body),
-            ),
-        )
-        try:
-            recorded = await self._service.append(principal, events, request=key)
-        except InvalidEvent as refused:
-            error = refused
-            located = await _off_the_loop(body, lambda: wire.locate(error, request.headers, body))
-            raise located from refused
-        return _json(wire.render_receipts(recorded), status=201)
+        receipts = await self._appends.record(principal, request.headers, query, body, defaults)
+        return _json(receipts, status=201)
 
     async def agree(self, request: Request) -> Response:
         """Agree to deliveries: the handshake of CloudEvents' web hooks."""
         asked = wire.parse_handshake(request.headers)
         if asked is None:
             raise MethodNotAllowed(f"{wire.REQUEST_ORIGIN} is missing")
-        defaults = await self._defaults(request)
-        request.state.principal.require_write(defaults.scopes)
+        principal = request.state.principal
+        defaults = await self._appends.defaults(principal, _query(request))
+        principal.require_write(defaults.scopes)
         headers = wire.render_handshake(asked, max_requests_per_second=self._max_requests)
         return Response(headers=headers)
 
@@ -235,22 +219,6 @@ class Native:
             await self._staging.changes(request.state.principal, request.path_params["id"])
         )
 
-    async def _defaults(self, request: Request) -> Defaults:
-        now = self._clock()
-        given = wire.parse_append_query(_query(request))
-        if given.deployment is None:
-            return Defaults(time=now, source=given.source, scopes=given.scopes)
-        principal = request.state.principal
-        deployment = await self._deployments.open_deployment_for(principal, given.deployment)
-        return Defaults(
-            time=now,
-            source=given.source,
-            scopes=deployment.scopes,
-            groups=deployment.groups,
-            actor=deployment.actor,
-            hides_actor=not self._deployments.shows(principal, deployment),
-        )
-
     def _cursor(self, parameters: wire.Parameters, name: str) -> int | None:
         id = parameters.one(name)
         if id is None:
@@ -268,13 +236,6 @@ class Native:
         if begin == "now":
             return await self._service.start_now()
         return await self._service.start_at(parse_time_or_ago(begin, now=self._clock()))
-
-
-async def _off_the_loop(body: bytes, parse: Callable[[], _Parsed]) -> _Parsed:
-    """What ``parse`` makes of the body, in a thread if that may take long."""
-    if len(body) <= _QUICK_BYTES:
-        return parse()
-    return await asyncio.to_thread(parse)
 
 
 _ORDERS = ("newest", "oldest")
