@@ -189,18 +189,25 @@ def _too_long(message: str) -> bool:
 
 
 def _check_names(event: NewEvent) -> None:
-    for field, text in (("type", event.type), ("source", event.source)):
-        if not text:
-            raise InvalidEvent(f"an event needs a {field}", field=field)
-        # They stand in lines of their own, in headers and on streams.
-        if not text.isascii() or not text.isprintable() or " " in text:
-            raise InvalidEvent(f"{field} holds blanks or other than ASCII", field=field)
+    _check_words(event.type, event.source)
     together = _names_together(event)
     if len(together) > MAX_NAME_LENGTH or "\0" in together:
         for field, value in _names(event).items():
             _check_name(field, value or "")
     if event.message is not None and "\0" in event.message:
         raise InvalidEvent("message holds a NUL character", field="message")
+
+
+def _check_words(type_: str, source: str) -> None:
+    together = type_ + source
+    if type_ and source and together.isascii() and together.isprintable() and " " not in together:
+        return
+    for field, text in (("type", type_), ("source", source)):
+        if not text:
+            raise InvalidEvent(f"an event needs a {field}", field=field)
+        # They stand in lines of their own, in headers and on streams.
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise InvalidEvent(f"{field} holds blanks or other than ASCII", field=field)
 
 
 def _names_together(event: NewEvent) -> str:

@@ -46,6 +46,13 @@ class FastAppend:
         self._failed = failed
         self.body_bytes = body_bytes
         self._clock = clock
+        self._own: tuple[Sequence[tuple[bytes, bytes]], bytes] = ((), b"")
+
+    def own_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """The headers of every answer, which uvicorn replaces once a second."""
+        if headers is not self._own[0]:
+            self._own = headers, b"".join(b"%s: %s\r\n" % header for header in headers)
+        return self._own[1]
 
     async def answer(self, request: PlainAppend, client: str | None) -> tuple[bytes, bytes]:
         """The status line of the answer, and everything after the service's own headers."""
@@ -178,7 +185,7 @@ class FastConnection(Connection):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        own = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
+        own = self._append.own_headers(self.server_state.default_headers)
         if not self._keeps_alive:
             self.transport.write(b"".join((status, own, _with_close(rest))))
             self.transport.close()

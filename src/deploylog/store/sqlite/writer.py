@@ -23,6 +23,9 @@ from deploylog.store.sqlite.health import Health, is_trouble
 #: Events that one transaction may hold, so that nobody waits long behind a flood.
 MAX_EVENTS = 5_000
 
+#: Events of an append for which the thread is woken at once.
+LARGE = 32
+
 _Result = TypeVar("_Result")
 
 Call = Callable[[apsw.Connection], Any]
@@ -99,10 +102,11 @@ class Writer:
         job = _Job(work, loop.create_future(), loop)
         submitted = self._submitted.get(loop)
         if submitted is None:
-            self._submitted[loop] = [job]
+            submitted = self._submitted[loop] = []
             loop.call_soon(self._hand_over, loop)
-        else:
-            submitted.append(job)
+        submitted.append(job)
+        if job.size >= LARGE:
+            self._hand_over(loop)
         return await job.future
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
