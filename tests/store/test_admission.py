@@ -308,7 +308,7 @@ def test_a_stack_may_come_and_go_in_one_transaction():
 # Deployments
 
 
-def test_a_deployment_starts_in_a_stack_that_is_there_or_new():
+def test_a_deployment_starts_in_a_stored_stack_or_a_new_one():
     there = admitted(
         append(deployment_event("deployment.started")), catalog=CatalogRows(stacks=[stack_row()])
     )
@@ -465,7 +465,7 @@ def test_the_first_end_of_a_change_set_counts():
     assert result.catalog.ended_changesets == [EndedChangeset("c1", "staged", 5, "m")]
 
 
-def test_a_change_set_ends_in_its_own_scopes_and_tells_its_own_groups():
+def test_a_change_set_ends_in_its_own_scopes_and_with_a_message_for_its_own_groups():
     elsewhere = new_event("changeset.completed", scopes=(changeset_scope("c1"),))
     completed = new_event("changeset.completed", scopes=SCOPES, message="m", time=5)
     rows = CatalogRows(changesets=[ChangesetRow("c1", SCOPES, ("ops",))])
@@ -478,7 +478,7 @@ def test_a_change_set_ends_in_its_own_scopes_and_tells_its_own_groups():
 # Lookups
 
 
-def test_the_lookups_are_what_decides():
+def test_lookups_name_the_rows_that_decide():
     found = lookups(
         [
             append(new_event(producer_id="1"), new_event(), request=KEY),
@@ -495,7 +495,7 @@ def test_the_lookups_are_what_decides():
     assert found.catalog.changesets == ("c1",)
 
 
-def test_what_most_events_change_needs_no_lookup():
+def test_counts_need_no_lookup():
     counted = project(deployment_event("resource.create.completed"))
 
     assert counted is not None

@@ -103,12 +103,12 @@ async def test_of_many_processes_with_the_same_request_one_adds(store: Store, st
     for process in running:
         process.start()
 
-    said = [await asyncio.to_thread(answers.get, timeout=60) for _ in running]
+    results = [await asyncio.to_thread(answers.get, timeout=60) for _ in running]
     for process in running:
         await asyncio.to_thread(process.join)
 
-    assert all(ids == said[0] for ids in said)
-    assert [c.id for c in await store.changesets.list(ALL)] == said[0][::-1]
+    assert all(ids == results[0] for ids in results)
+    assert [c.id for c in await store.changesets.list(ALL)] == results[0][::-1]
 
 
 async def test_what_the_same_request_added_long_ago_does_not_come_back(store: Store):
@@ -195,7 +195,7 @@ async def test_a_refused_change_set_does_not_harm_the_others_of_its_commit(store
     assert len(await store.log.read(Query())) == 1
 
 
-async def test_what_was_added_is_there_after_reopening(open_again: OpenStoreAgain):
+async def test_an_added_change_set_survives_reopening(open_again: OpenStoreAgain):
     async with open_again() as store:
         added = await store.changesets.add(changeset(), b"all", request=request("k"), since=0)
     async with open_again() as store:
@@ -383,7 +383,9 @@ async def test_an_event_that_is_refused_ends_nothing(store: Store):
     assert await store.changesets.get(begun.id) == begun
 
 
-async def test_who_sees_the_event_sees_the_end(store: Store, open_again: OpenStoreAgain):
+async def test_only_principals_who_see_the_event_see_the_message(
+    store: Store, open_again: OpenStoreAgain
+):
     added = [await add(store, changeset()) for _ in range(100)]
 
     async def end_all() -> None:
@@ -401,14 +403,14 @@ async def test_who_sees_the_event_sees_the_end(store: Store, open_again: OpenSto
 # Forgetting
 
 
-async def test_finished_ones_are_forgotten_with_their_changes(store: Store):
+async def test_finished_change_sets_are_deleted_with_their_changes(store: Store):
     added = [await add(store, changeset(created=created)) for created in range(50)]
     await store.log.append([ending("changeset.completed", each) for each in added])
 
-    forgotten = await store.changesets.forget(45)
+    deleted = await store.changesets.delete_before(45)
 
     left = await store.changesets.list(ALL)
-    assert forgotten == 45
+    assert deleted == 45
     assert [each.id for each in left] == [each.id for each in added[:44:-1]]
     for each in added[:45]:
         with pytest.raises(ChangesetNotFound):
@@ -418,38 +420,38 @@ async def test_finished_ones_are_forgotten_with_their_changes(store: Store):
     assert await store.changesets.changes(added[45].id) == b"{}"
 
 
-async def test_the_unfinished_are_not_forgotten(store: Store):
+async def test_unfinished_change_sets_are_not_deleted(store: Store):
     old = await add(store, changeset(created=1))
 
-    assert await store.changesets.forget(100) == 0
+    assert await store.changesets.delete_before(100) == 0
 
     assert await store.changesets.unfinished() == [old]
 
 
-async def test_the_events_of_a_forgotten_one_stay(store: Store):
+async def test_the_events_of_a_deleted_change_set_stay(store: Store):
     old = await add(store, changeset(created=1))
     events = await store.log.append([ending("changeset.completed", old)])
 
-    await store.changesets.forget(100)
+    await store.changesets.delete_before(100)
 
     assert await store.log.read(Query(scope=old.scopes[0])) == events
 
 
-async def test_forgetting_many_is_not_one_long_commit(store: Store, commits: Commits):
+async def test_deleting_many_is_not_one_long_commit(store: Store, commits: Commits):
     added = [await add(store, changeset(created=1)) for _ in range(200)]
     await store.log.append([ending("changeset.completed", each) for each in added])
     before = commits.commits
 
-    forgotten = await store.changesets.forget(100)
+    deleted = await store.changesets.delete_before(100)
 
-    assert forgotten == 200
+    assert deleted == 200
     assert commits.commits - before >= 4
 
 
-async def test_what_is_added_after_all_were_forgotten_is_in_order(store: Store):
+async def test_change_sets_added_after_a_deletion_are_in_order(store: Store):
     old = await add(store, changeset(created=1))
     await store.log.append([ending("changeset.failed", old)])
-    await store.changesets.forget(100)
+    await store.changesets.delete_before(100)
 
     added = [await add(store, changeset()) for _ in range(3)]
 

@@ -17,31 +17,31 @@ from support.factories import (
 
 
 def _cleanup(**fields: object) -> Cleanup:
-    begun = {"id": str(uuid4()), "kind": "events", "status": "running", "started": now()}
-    return Cleanup(**({"threshold": 7} | begun | fields))  # type: ignore[arg-type]
+    started = {"id": str(uuid4()), "kind": "events", "status": "running", "started": now()}
+    return Cleanup(**({"threshold": 7} | started | fields))  # type: ignore[arg-type]
 
 
-async def test_a_cleanup_is_there_after_reopening(open_again: OpenStoreAgain):
-    begun = _cleanup()
+async def test_a_cleanup_survives_reopening(open_again: OpenStoreAgain):
+    started = _cleanup()
     async with open_again() as store:
-        await store.cleanups.put(begun)
+        await store.cleanups.put(started)
     async with open_again() as store:
-        assert await store.cleanups.get("events", begun.id) == begun
-        assert await store.cleanups.get("events", begun.id.upper()) == begun
-        assert await store.cleanups.running() == [begun]
+        assert await store.cleanups.get("events", started.id) == started
+        assert await store.cleanups.get("events", started.id.upper()) == started
+        assert await store.cleanups.running() == [started]
 
 
-async def test_a_cleanup_is_kept_instead_of_what_was_under_its_id(store: Store):
-    begun, other = _cleanup(), _cleanup(kind="changesets")
-    await store.cleanups.put(begun)
+async def test_a_cleanup_replaces_the_one_with_its_id(store: Store):
+    started, other = _cleanup(), _cleanup(kind="changesets")
+    await store.cleanups.put(started)
     await store.cleanups.put(other)
     ended = msgspec.structs.replace(
-        begun, status="failed", ended=begun.started + 1, forgotten=3, error="ünï"
+        started, status="failed", ended=started.started + 1, deleted=3, error="ünï"
     )
 
     await store.cleanups.put(ended)
 
-    assert await store.cleanups.get("events", begun.id) == ended
+    assert await store.cleanups.get("events", started.id) == ended
     assert await store.cleanups.running() == [other]
 
 
@@ -52,9 +52,9 @@ async def test_only_the_newest_cleanups_of_a_kind_stay(store: Store):
         await store.cleanups.put(cleanup)
 
     assert await store.cleanups.running() == [first, *cleanups[3:], last]
-    for forgotten in cleanups[:3]:
+    for old in cleanups[:3]:
         with pytest.raises(CleanupNotFound):
-            await store.cleanups.get("events", forgotten.id)
+            await store.cleanups.get("events", old.id)
 
 
 async def test_a_cleanup_is_of_its_kind(store: Store):

@@ -34,7 +34,7 @@ def _credential(id: str, **fields: object) -> Credential:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_credential_is_kept_until_it_is_revoked(open_again: OpenStoreAgain, kind: str):
+async def test_a_credential_is_stored_until_it_is_revoked(open_again: OpenStoreAgain, kind: str):
     first, second = _credential("z", kind=kind), _credential("a", kind=kind)
     async with open_again() as store:
         await store.credentials.add(first)
@@ -67,12 +67,12 @@ async def test_an_id_that_is_taken_is_refused_whatever_the_kind(store: Store, ta
 
 
 async def test_a_credential_is_one_of_its_kind_only(store: Store):
-    kept = [_credential(kind, kind=kind, created=n) for n, kind in enumerate(KINDS)]
-    for each in kept:
+    added = [_credential(kind, kind=kind, created=n) for n, kind in enumerate(KINDS)]
+    for each in added:
         await store.credentials.add(each)
 
-    assert await store.credentials.list() == kept
-    assert await store.credentials.get("aws", "aws") == kept[3]
+    assert await store.credentials.list() == added
+    assert await store.credentials.get("aws", "aws") == added[3]
     for kind, id in (("aws", "huawei"), ("key", "aws"), ("bluelink", "key")):
         with pytest.raises(KeyNotFound):
             await store.credentials.get(kind, id)  # type: ignore[arg-type]

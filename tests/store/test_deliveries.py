@@ -7,7 +7,7 @@ import pytest
 
 from deploylog.events.scope import Scope
 from deploylog.store.contract import Store
-from deploylog.subscriptions.store import Backlog
+from deploylog.subscriptions.store import Backlog, DeadLetters, OneEvent
 from deploylog.subscriptions.subscription import REDELIVERED, Message, Pending
 from support.factories import OpenStoreAgain, attempt, delivery, subscription
 from support.holding import LATER, NOW, held
@@ -20,7 +20,7 @@ async def test_one_at_a_time_holds_a_subscription(store: Store):
     assert await store.deliveries.claim("other", now=LATER, until=LATER + 1) == [new]
 
 
-async def test_a_lease_of_a_clock_that_was_set_back_holds_nobody_up(store: Store):
+async def test_a_lease_by_a_clock_that_was_set_back_expires(store: Store):
     new = subscription()
     await store.subscriptions.add(new)
     ahead = 2 * 3600 * 10**9
@@ -29,7 +29,7 @@ async def test_a_lease_of_a_clock_that_was_set_back_holds_nobody_up(store: Store
     assert await store.deliveries.claim("me", now=NOW, until=LATER) == [new]
 
 
-async def test_who_holds_goes_on_holding(store: Store):
+async def test_a_holder_renews_its_lease(store: Store):
     new = await held(store)
 
     assert await store.deliveries.claim("me", now=NOW, until=LATER + 5) == [new]
@@ -45,7 +45,7 @@ async def test_what_is_released_another_may_hold_at_once(store: Store):
 
 
 @pytest.mark.parametrize(("holder", "time"), [("other", NOW), ("me", LATER)])
-async def test_nothing_is_recorded_of_who_does_not_hold(store: Store, holder: str, time: int):
+async def test_nothing_is_recorded_without_a_lease(store: Store, holder: str, time: int):
     new = await held(store)
 
     lost = await store.deliveries.record(holder, [delivery(new, attempt(5))], now=time)
@@ -55,7 +55,7 @@ async def test_nothing_is_recorded_of_who_does_not_hold(store: Store, holder: st
     assert (await store.subscriptions.get(new.id)).checkpoint == 0
 
 
-async def test_what_is_held_is_recorded_beside_what_is_not(store: Store):
+async def test_deliveries_with_a_lease_are_recorded_beside_those_without(store: Store):
     mine, gone = await held(store), subscription()
 
     lost = await store.deliveries.record(
@@ -89,8 +89,8 @@ async def test_a_checkpoint_never_goes_back(store: Store):
 
 async def test_attempts_are_paged(store: Store):
     new = await held(store)
-    told = [delivery(new, *(attempt(position) for position in range(1, 8)))]
-    await store.deliveries.record("me", told, now=NOW)
+    recorded = [delivery(new, *(attempt(position) for position in range(1, 8)))]
+    await store.deliveries.record("me", recorded, now=NOW)
 
     first = await store.deliveries.attempts(new.id, limit=4)
     second = await store.deliveries.attempts(new.id, before=first[-1].number, limit=4)
@@ -103,14 +103,14 @@ async def test_what_is_pending_stays_until_it_is_settled(store: Store):
     waiting = [Pending(position=p, lane="l", tries=1, first=5, due=50 + p) for p in (1, 2)]
     await store.deliveries.record("me", [delivery(new, pending=tuple(waiting))], now=NOW)
     assert await store.deliveries.pending(new.id) == waiting
-    assert await store.deliveries.backlog(new.id) == Backlog(pending=2, due=51)
+    assert await store.deliveries.backlogs(new.id) == {new.id: Backlog(pending=2, due=51)}
 
-    await store.deliveries.record("me", [delivery(new, settled=(1,))], now=NOW)
+    await store.deliveries.record("me", [delivery(new, delivered_positions=(1,))], now=NOW)
 
     assert await store.deliveries.pending(new.id) == waiting[1:]
 
 
-async def test_what_is_parked_is_listed_and_can_be_sent_again(store: Store):
+async def test_dead_letters_are_listed_and_can_be_redelivered(store: Store):
     new = await held(store)
     dead_lettered = [
         Pending(position=p, lane="", tries=9, first=p * 10, dead_lettered=True, error="no")
@@ -121,7 +121,7 @@ async def test_what_is_parked_is_listed_and_can_be_sent_again(store: Store):
     assert await store.deliveries.dead_letters(new.id, after=2) == dead_lettered[2:]
     assert await store.deliveries.pending(new.id) == []
 
-    assert await store.deliveries.redeliver_dead_lettered(new.id, 20) == 2
+    assert await store.deliveries.redeliver(new.id, DeadLetters(20)) == 2
 
     assert await store.deliveries.pending(new.id) == [
         Pending(position=p, lane=REDELIVERED, error="no") for p in (2, 3)
@@ -130,16 +130,16 @@ async def test_what_is_parked_is_listed_and_can_be_sent_again(store: Store):
     assert (await store.subscriptions.get(new.id)).version == 2
 
 
-async def test_any_event_can_be_sent_again(store: Store):
+async def test_any_event_can_be_redelivered(store: Store):
     new = await held(store)
 
-    await store.deliveries.redeliver(new.id, 5)
+    await store.deliveries.redeliver(new.id, OneEvent(5))
 
     assert await store.deliveries.pending(new.id) == [Pending(position=5, lane=REDELIVERED)]
     assert (await store.subscriptions.get(new.id)).version == 2
 
 
-async def test_a_message_is_remembered_by_its_deployment(open_again: OpenStoreAgain):
+async def test_a_message_is_found_by_its_deployment(open_again: OpenStoreAgain):
     first, edited = (Message(deployment=Scope("d"), channel="C", ts=ts) for ts in ("1", "2"))
     async with open_again() as store:
         new = await held(store)
@@ -151,12 +151,12 @@ async def test_a_message_is_remembered_by_its_deployment(open_again: OpenStoreAg
         assert await store.deliveries.message(new.id, Scope("e")) is None
 
 
-async def test_a_delivery_may_end_a_state_but_not_what_somebody_decided(store: Store):
+async def test_a_delivery_changes_the_state_but_not_one_that_a_principal_set(store: Store):
     new = await held(store)
     failing = delivery(new, state="failing", reason="refused", failing_since=5)
     await store.deliveries.record("me", [failing], now=NOW)
-    kept = await store.subscriptions.get(new.id)
-    assert (kept.state, kept.reason, kept.failing_since) == ("failing", "refused", 5)
+    found = await store.subscriptions.get(new.id)
+    assert (found.state, found.reason, found.failing_since) == ("failing", "refused", 5)
 
     await store.subscriptions.change(subscription(id=new.id, state="paused"))
     await store.deliveries.record("me", [delivery(new, state="active")], now=NOW)
@@ -164,14 +164,14 @@ async def test_a_delivery_may_end_a_state_but_not_what_somebody_decided(store: S
     assert (await store.subscriptions.get(new.id)).state == "paused"
 
 
-async def test_attempts_are_forgotten_by_age(store: Store):
+async def test_attempts_are_deleted_by_age(store: Store):
     new = await held(store)
     old, young = (attempt(p, started=p) for p in (10, 20))
     await store.deliveries.record("me", [delivery(new, old, young)], now=NOW)
 
-    assert await store.deliveries.forget(20) == 1
+    assert await store.deliveries.delete_before(20) == 1
     assert [each.position for each in await store.deliveries.attempts(new.id)] == [20]
-    assert await store.deliveries.forget(100) == 1
+    assert await store.deliveries.delete_before(100) == 1
 
 
 async def test_of_holders_that_claim_at_once_one_holds(open_again: OpenStoreAgain, store: Store):
@@ -187,3 +187,20 @@ async def test_of_holders_that_claim_at_once_one_holds(open_again: OpenStoreAgai
     claimed = await asyncio.gather(*(claim(f"holder-{number}") for number in range(4)))
 
     assert sorted(chain.from_iterable(claimed)) == sorted(each.id for each in added)
+
+
+async def test_backlogs_are_counted_by_subscription_without_empty_ones(store: Store):
+    first, second, _ = [await held(store) for _ in range(3)]
+    waiting = Pending(position=1, lane="l", tries=1, first=5, due=50)
+    dead = Pending(position=2, lane="l", tries=9, first=5, dead_lettered=True)
+    await store.deliveries.record(
+        "me", [delivery(first, pending=(waiting, dead)), delivery(second, pending=(dead,))], now=NOW
+    )
+
+    everything = await store.deliveries.backlogs()
+
+    assert everything == {
+        first.id: Backlog(pending=1, dead_lettered=1, due=50),
+        second.id: Backlog(dead_lettered=1),
+    }
+    assert await store.deliveries.backlogs(second.id) == {second.id: Backlog(dead_lettered=1)}

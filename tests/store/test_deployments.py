@@ -25,34 +25,34 @@ from support.factories import (
 
 async def test_a_stack_is_found_by_its_name_until_it_is_deleted(store: Store):
     await store.log.append([stack_created("web", id="stack-1")])
-    stack = await store.catalogue.stack("acme", "web")
+    stack = await store.catalog.stack("acme", "web")
 
     await store.log.append([new_event("stack.deleted", scopes=stack.scopes)])
 
     assert stack.id == "stack-1"
     with pytest.raises(StackNotFound):
-        await store.catalogue.stack("acme", "web")
+        await store.catalog.stack("acme", "web")
 
 
 async def test_stacks_of_a_name_are_those_of_every_project(store: Store):
     await store.log.append([stack_created("web", id="a1"), stack_created("other", id="a2")])
     await store.log.append([stack_created("web", id="b1", project="beta")])
 
-    named = await store.catalogue.stacks(ALL, name="web")
-    here = await store.catalogue.stacks(ALL, name="web", project="beta")
+    named = await store.catalog.stacks(ALL, name="web")
+    here = await store.catalog.stacks(ALL, name="web", project="beta")
 
     assert {stack.id for stack in named} == {"a1", "b1"}
     assert [stack.id for stack in here] == ["b1"]
 
 
-async def test_a_stack_made_anew_has_its_own_id(store: Store):
+async def test_a_recreated_stack_has_its_own_id(store: Store):
     await store.log.append([stack_created("web", id="stack-1")])
     await store.log.append([new_event("stack.deleted", scopes=("project/acme/stack/stack-1",))])
     await store.log.append([stack_created("web", id="stack-2")])
 
-    assert (await store.catalogue.stack("acme", "web")).id == "stack-2"
-    assert [s.id for s in await store.catalogue.stacks(ALL, deleted=True)] == ["stack-2", "stack-1"]
-    assert [s.id for s in await store.catalogue.stacks(ALL)] == ["stack-2"]
+    assert (await store.catalog.stack("acme", "web")).id == "stack-2"
+    assert [s.id for s in await store.catalog.stacks(ALL, deleted=True)] == ["stack-2", "stack-1"]
+    assert [s.id for s in await store.catalog.stacks(ALL)] == ["stack-2"]
 
 
 async def test_a_stack_of_a_name_that_exists_is_refused_and_nothing_recorded(store: Store):
@@ -94,7 +94,7 @@ async def test_a_deployment_counts_what_its_resources_do(store: Store):
     types += ["create.failed", "read.completed", "create.started"]
     await store.log.append([deployment_event(f"resource.{type}") for type in types])
 
-    deployment = await store.catalogue.deployment("deployment-1")
+    deployment = await store.catalog.deployment("deployment-1")
 
     counts = deployment.counts
     assert (counts.added, counts.changed, counts.destroyed, counts.failed) == (3, 2, 1, 1)
@@ -109,7 +109,7 @@ async def test_events_recorded_again_are_not_counted_again(store: Store):
     await store.log.append([event])
     await store.log.append([event])
 
-    assert (await store.catalogue.deployment("deployment-1")).counts.added == 1
+    assert (await store.catalog.deployment("deployment-1")).counts.added == 1
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -118,7 +118,7 @@ async def test_a_deployment_ends_once(store: Store, status: str):
     await store.log.append([deployment_event(f"deployment.{status}", message="so", time=7)])
     await store.log.append([deployment_event("deployment.failed", message="late", time=8)])
 
-    deployment = await store.catalogue.deployment("deployment-1")
+    deployment = await store.catalog.deployment("deployment-1")
 
     assert (deployment.status, deployment.ended, deployment.message) == (status, 7, "so")
 
@@ -132,12 +132,12 @@ async def test_a_deployment_ends_once(store: Store, status: str):
 )
 async def test_only_events_of_its_own_scope_change_a_deployment(store: Store, scope: str):
     await store.log.append([stack_created(), deployment_event("deployment.started")])
-    before = await store.catalogue.deployment("deployment-1")
+    before = await store.catalog.deployment("deployment-1")
 
     await store.log.append([new_event("resource.create.completed", scopes=(scope,))])
     await store.log.append([new_event("deployment.failed", scopes=(scope,), message="pwned")])
 
-    assert await store.catalogue.deployment("deployment-1") == before
+    assert await store.catalog.deployment("deployment-1") == before
 
 
 async def test_a_stack_is_not_deleted_from_another_project(store: Store):
@@ -145,7 +145,7 @@ async def test_a_stack_is_not_deleted_from_another_project(store: Store):
 
     await store.log.append([new_event("stack.deleted", scopes=("project/evil/stack/stack-1",))])
 
-    assert (await store.catalogue.stack("acme", "web")).id == "stack-1"
+    assert (await store.catalog.stack("acme", "web")).id == "stack-1"
 
 
 async def test_what_is_for_one_group_does_not_show_in_the_deployment_of_all(store: Store):
@@ -154,7 +154,7 @@ async def test_what_is_for_one_group_does_not_show_in_the_deployment_of_all(stor
     await store.log.append([deployment_event("resource.create.failed", **secret)])
     await store.log.append([deployment_event("deployment.failed", **secret)])
 
-    deployment = await store.catalogue.deployment("deployment-1")
+    deployment = await store.catalog.deployment("deployment-1")
 
     assert (deployment.status, deployment.message) == ("failed", None)
     assert deployment.counts.failed == 0
@@ -166,7 +166,7 @@ async def test_a_deployment_of_one_group_counts_what_is_for_that_group(store: St
     await store.log.append([deployment_event("resource.create.completed", **ops)])
     await store.log.append([deployment_event("deployment.completed", message="done", **ops)])
 
-    deployment = await store.catalogue.deployment("deployment-1")
+    deployment = await store.catalog.deployment("deployment-1")
 
     assert (deployment.counts.added, deployment.message) == (1, "done")
 
@@ -181,14 +181,14 @@ async def test_a_deployment_of_one_group_counts_what_is_for_that_group(store: St
         (None, None, None),
     ],
 )
-async def test_the_end_says_what_a_deployment_was_if_its_start_did_not(
+async def test_the_end_names_the_operation_if_the_start_did_not(
     store: Store, begun: object, ended: object, operation: str | None
 ):
     start = deployment_event("deployment.started", data=begun)
     await store.log.append([stack_created(), start])
     await store.log.append([deployment_event("deployment.completed", data=ended)])
 
-    assert (await store.catalogue.deployment("deployment-1")).operation == operation
+    assert (await store.catalog.deployment("deployment-1")).operation == operation
 
 
 @pytest.mark.parametrize(
@@ -221,12 +221,12 @@ async def test_deployments_are_listed_last_started_first_in_pages(store: Store):
     for number in range(5):
         await store.log.append([deployment_event("deployment.started", id=f"d{number}")])
 
-    page = await store.catalogue.deployments(ALL, project="acme", limit=2)
-    rest = await store.catalogue.deployments(ALL, stack_id="stack-1", before="d3")
+    page = await store.catalog.deployments(ALL, project="acme", limit=2)
+    rest = await store.catalog.deployments(ALL, stack_id="stack-1", before="d3")
 
     assert [d.id for d in page] == ["d4", "d3"]
     assert [d.id for d in rest] == ["d2", "d1", "d0"]
-    assert await store.catalogue.deployments(ALL, project="other") == []
+    assert await store.catalog.deployments(ALL, project="other") == []
 
 
 async def test_the_catalogue_shows_only_what_is_visible(store: Store):
@@ -238,15 +238,15 @@ async def test_the_catalogue_shows_only_what_is_visible(store: Store):
         scopes=(Scope("project/acme/stack/stack-1/deployment/open"),), groups=frozenset()
     )
 
-    assert await store.catalogue.projects(stranger) == []
-    assert await store.catalogue.stacks(stranger) == []
-    assert await store.catalogue.deployments(stranger) == []
-    assert await store.catalogue.projects(guest) == ["acme"]
-    assert [d.id for d in await store.catalogue.deployments(guest)] == ["open"]
-    assert [d.id for d in await store.catalogue.deployments(one)] == ["open"]
-    assert await store.catalogue.deployments(Visibility(scopes=(), groups=None)) == []
+    assert await store.catalog.projects(stranger) == []
+    assert await store.catalog.stacks(stranger) == []
+    assert await store.catalog.deployments(stranger) == []
+    assert await store.catalog.projects(guest) == ["acme"]
+    assert [d.id for d in await store.catalog.deployments(guest)] == ["open"]
+    assert [d.id for d in await store.catalog.deployments(one)] == ["open"]
+    assert await store.catalog.deployments(Visibility(scopes=(), groups=None)) == []
 
 
 async def test_an_unknown_deployment_is_not_found(store: Store):
     with pytest.raises(DeploymentNotFound):
-        await store.catalogue.deployment("nope")
+        await store.catalog.deployment("nope")

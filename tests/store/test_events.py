@@ -16,7 +16,7 @@ from deploylog.errors import (
 from deploylog.events.access import Visibility
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import FIELDS, AnyOf, Filter, any_of
-from deploylog.events.hub import StreamFilter
+from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import ROOT, Scope, parse_scope
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Query, following
 from deploylog.store import open_store
@@ -89,7 +89,7 @@ async def test_the_same_id_of_another_source_is_another_event(store: Store):
 
 
 async def test_the_same_id_in_other_scopes_is_another_event(store: Store):
-    """Or whoever may write one project could use up the ids of another."""
+    """Otherwise a writer of one project could use up the ids of another."""
     [theirs] = await store.log.append([new_event(producer_id="1", scopes=("project/evil",))])
 
     [ours] = await store.log.append([new_event(producer_id="1", scopes=("project/acme",))])
@@ -141,7 +141,7 @@ async def test_requests_share_a_commit(store: Store, commits: Commits):
     assert commits.commits < 100
 
 
-async def test_what_was_acknowledged_is_there_after_reopening(open_again: OpenStoreAgain):
+async def test_acknowledged_events_survive_reopening(open_again: OpenStoreAgain):
     async with open_again() as store:
         recorded = await store.log.append(new_events(3))
     async with open_again() as store:
@@ -152,7 +152,7 @@ async def test_what_was_acknowledged_is_there_after_reopening(open_again: OpenSt
     assert next_one.id > recorded[-1].id
 
 
-async def test_a_request_that_comes_again_is_answered_as_before(store: Store):
+async def test_a_retried_request_returns_the_same_events(store: Store):
     request = IdempotencyKey(key="k", fingerprint=b"1")
     first = await store.log.append([new_event(), new_event()], request=request)
 
@@ -182,7 +182,7 @@ async def test_the_same_request_at_the_same_moment_is_recorded_once(store: Store
     assert len(await store.log.read(Query())) == 2
 
 
-async def test_a_retry_whose_older_events_are_forgotten_harms_nobody(store: Store):
+async def test_a_retry_whose_older_events_are_pruned_fails_no_other_request(store: Store):
     """Some events of the request were recorded before it, so they go before the others."""
     old = new_event(producer_id="old")
     [first] = await store.log.append([old])
@@ -230,7 +230,7 @@ async def test_pages_of_both_directions_are_full_and_meet(store: Store):
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
-async def test_a_page_of_large_events_ends_with_the_bytes_and_says_that_there_are_more(
+async def test_a_page_of_large_events_ends_at_the_limit_of_bytes_and_has_a_next(
     store: Store, order: Literal["newest", "oldest"]
 ):
     large = new_events(70, data="x" * 250_000)
@@ -246,7 +246,7 @@ async def test_a_page_of_large_events_ends_with_the_bytes_and_says_that_there_ar
     assert joined == (recorded[::-1] if order == "newest" else recorded)
 
 
-async def test_the_last_page_says_that_nothing_is_left(store: Store):
+async def test_the_last_page_has_no_next(store: Store):
     await store.log.append(new_events(5))
 
     assert (await store.log.read(Query(limit=6))).next is None
@@ -475,7 +475,7 @@ async def test_a_tailing_reader_misses_nothing_that_many_processes_write(
     seen: list[Event] = []
     try:
         async with asyncio.timeout(60):
-            async for head in store.log.changes():
+            async for head in store.log.heads():
                 after = seen[-1].position if seen else 0
                 seen += await store.log.read(
                     Query(after=after, before=head + 1, order="oldest", limit=10_000)
@@ -493,8 +493,8 @@ async def test_a_tailing_reader_misses_nothing_that_many_processes_write(
         assert own == list(range(each))
 
 
-async def test_a_change_made_here_is_told_at_once(store: Store):
-    changes = store.log.changes()
+async def test_a_commit_of_this_process_moves_the_head_at_once(store: Store):
+    changes = store.log.heads()
     first = await anext(changes)
 
     [event] = await store.log.append([new_event()])
@@ -505,15 +505,15 @@ async def test_a_change_made_here_is_told_at_once(store: Store):
 
 async def test_pruned_events_are_gone_from_every_list(store: Store):
     old = await store.log.append(new_events(3000, groups=("g",), resource="vpc"))
-    kept = await store.log.append(new_events(5))
-    cut = kept[0].recorded
+    retained = await store.log.append(new_events(5))
+    cut = retained[0].recorded
 
-    forgotten = await store.log.prune(cut)
+    pruned = await store.log.prune(cut)
 
-    assert forgotten == 3000
+    assert pruned == 3000
     assert await store.log.floor() == old[-1].position
-    assert await store.log.read(Query(limit=10_000, order="oldest")) == kept
-    assert await store.log.read(Query(scope=Scope("project/acme"), order="oldest")) == kept
+    assert await store.log.read(Query(limit=10_000, order="oldest")) == retained
+    assert await store.log.read(Query(scope=Scope("project/acme"), order="oldest")) == retained
     with pytest.raises(EventNotFound):
         await store.log.get(old[0].position)
 

@@ -70,11 +70,11 @@ async def test_processes_that_migrate_at_once_make_one_store(store_url: str):
     ]
     for process in running:
         process.start()
-    said = [answers.get(timeout=30) for _ in running]
+    applied = [answers.get(timeout=30) for _ in running]
     for process in running:
         process.join()
 
-    assert sorted(said, key=len) == [[], [], [], step_names(store_url)]
+    assert sorted(applied, key=len) == [[], [], [], step_names(store_url)]
     async with open_store(store_url, observer=Commits()) as store:
         await store.log.append([new_event()])
         assert len(await store.log.read(Query())) == 1

@@ -10,20 +10,20 @@ from support.factories import (
 )
 
 
-async def test_a_token_key_is_drawn_once(open_again: OpenStoreAgain):
+async def test_a_secret_is_drawn_once(open_again: OpenStoreAgain):
     async with open_again() as store:
-        key = await store.log.token_key()
+        key = await store.secret("page-token")
     async with open_again() as store:
-        assert await store.log.token_key() == key
+        assert await store.secret("page-token") == key
     assert len(key) >= 32
 
 
-async def test_two_logs_have_different_token_keys(
+async def test_two_stores_have_different_secrets(
     backend: Backend, tmp_path: Path, commits: Commits
 ):
     keys = set()
     for name in ("a", "b"):
         async with open_store(backend.url_at(tmp_path / name), observer=commits) as store:
-            keys.add(await store.log.token_key())
+            keys.add(await store.secret("page-token"))
 
     assert len(keys) == 2

@@ -1,4 +1,4 @@
-"""States: the end of a deployment to an environment tells, once, what it did there."""
+"""States: the end of a deployment to an environment records, once, what it did there."""
 
 import asyncio
 from collections.abc import Sequence
@@ -47,9 +47,9 @@ async def stored(store: Store) -> Store:
 
 
 async def states(store: Store) -> list[Event]:
-    """What was told of states, oldest first."""
-    told = Filter(all_of=(any_of("type", ("state.*",)),))
-    return await store.log.read(Query(filter=told, order="oldest"))
+    """The events about states, oldest first."""
+    filter = Filter(all_of=(any_of("type", ("state.*",)),))
+    return await store.log.read(Query(filter=filter, order="oldest"))
 
 
 async def words(store: Store) -> list[str]:
@@ -61,20 +61,20 @@ async def record(store: Store, *runs: Run) -> None:
         await store.log.append([run.started(), run.changed(), run.ended()])
 
 
-async def test_the_end_of_a_deployment_tells_what_it_did_to_its_state(stored: Store):
+async def test_the_end_of_a_deployment_records_what_it_did_to_its_state(stored: Store):
     run = Run()
     await stored.log.append([run.started(groups=("ops",), actor="ann")])
     events = [run.changed(groups=("ops",)), run.changed(groups=("ops",)), run.changed()]
 
     recorded = await stored.log.append([*events, run.ended(time=77)])
 
-    [told] = await states(stored)
+    [event] = await states(stored)
     assert len(recorded) == 4
-    assert told.position == recorded[-1].position + 1 == await stored.log.head()
-    assert (told.type, told.source) == ("state.deployment.created", "deploylog")
-    assert (told.scopes, told.groups, told.actor) == (run.scopes, ("ops",), "ann")
-    assert (told.producer_id, told.time, told.subject) == (f"{run.id}/state", 77, "web")
-    assert msgspec.json.decode(told.data or b"") == {
+    assert event.position == recorded[-1].position + 1 == await stored.log.head()
+    assert (event.type, event.source) == ("state.deployment.created", "deploylog")
+    assert (event.scopes, event.groups, event.actor) == (run.scopes, ("ops",), "ann")
+    assert (event.producer_id, event.time, event.subject) == (f"{run.id}/state", 77, "web")
+    assert msgspec.json.decode(event.data or b"") == {
         "deployment": run.id,
         "stack": "web",
         "status": "completed",
@@ -94,13 +94,13 @@ async def test_a_run_that_changed_nothing_redeployed(stored: Store):
 
     await stored.log.append([second.started(), second.ended("deployment.failed")])
 
-    told = await states(stored)
+    found = await states(stored)
     assert await words(stored) == ["created", "redeployed"]
-    assert b'"status":"failed"' in bytes(told[1].data or b"")
+    assert b'"status":"failed"' in bytes(found[1].data or b"")
 
 
 @pytest.mark.parametrize("operation", ["destroy", "apply", None])
-async def test_a_destroy_is_told_whoever_says_that_it_was_one(stored: Store, operation: str):
+async def test_a_destroy_is_recorded_whichever_event_names_it(stored: Store, operation: str):
     run = Run(operation=operation)
     await stored.log.append([run.started()])
 
@@ -113,13 +113,13 @@ async def test_a_destroy_is_told_whoever_says_that_it_was_one(stored: Store, ope
 @pytest.mark.parametrize(
     "run", [Run(operation="plan"), Run(operation="refresh"), Run(state=None)], ids=["p", "r", "s"]
 )
-async def test_what_deploys_nothing_to_an_environment_tells_nothing(stored: Store, run: Run):
+async def test_a_run_that_deploys_to_no_environment_records_no_state(stored: Store, run: Run):
     await record(stored, run)
 
     assert await states(stored) == []
 
 
-async def test_a_plan_that_only_its_end_says_it_was_tells_nothing(stored: Store):
+async def test_a_plan_that_only_its_end_names_records_no_state(stored: Store):
     run = Run(operation=None)
 
     await stored.log.append([run.started(), run.ended(data={"operation": "plan"})])
@@ -134,11 +134,11 @@ async def test_only_the_first_end_counts(stored: Store):
     await stored.log.append([run.ended(), run.ended("deployment.failed")])
     await stored.log.append([run.ended()])
 
-    [told] = await states(stored)
-    assert b'"completed"' in bytes(told.data or b"")
+    [event] = await states(stored)
+    assert b'"completed"' in bytes(event.data or b"")
 
 
-async def test_a_retry_tells_nothing_more_and_gets_the_same_answer(stored: Store):
+async def test_a_retry_records_no_state_again_and_returns_the_same_events(stored: Store):
     run = Run()
     events = [run.started(), run.changed(), run.ended()]
     request = IdempotencyKey(key="k", fingerprint=b"f")
@@ -155,7 +155,7 @@ async def test_a_retry_tells_nothing_more_and_gets_the_same_answer(stored: Store
     assert len(await states(stored)) == 1
 
 
-async def test_what_another_deployment_says_ends_nothing(stored: Store):
+async def test_events_of_another_deployment_end_nothing(stored: Store):
     run = Run()
     await stored.log.append([run.started()])
     elsewhere = (deployment_scope("other", "stack-1", run.id), *run.scopes[1:])
@@ -165,7 +165,7 @@ async def test_what_another_deployment_says_ends_nothing(stored: Store):
     assert await states(stored) == []
 
 
-async def test_ends_that_come_at_once_tell_one_thing(stored: Store, open_again: OpenStoreAgain):
+async def test_concurrent_ends_record_one_state_event(stored: Store, open_again: OpenStoreAgain):
     run = Run()
     await stored.log.append([run.started()])
 
@@ -208,7 +208,7 @@ async def test_another_state_is_another_one(stored: Store):
     assert await words(stored) == ["created", "created"]
 
 
-async def test_a_state_is_known_when_its_events_are_forgotten(stored: Store):
+async def test_a_state_is_known_after_its_events_are_pruned(stored: Store):
     await record(stored, Run())
     await stored.log.prune(now() + 1)
 
@@ -217,7 +217,7 @@ async def test_a_state_is_known_when_its_events_are_forgotten(stored: Store):
     assert await words(stored) == ["updated"]
 
 
-async def test_what_is_told_already_is_not_told_again(stored: Store):
+async def test_a_state_event_that_is_recorded_already_is_not_recorded_again(stored: Store):
     run = Run()
     mine = new_event(
         "state.deployment.updated",

@@ -6,6 +6,7 @@ from deploylog.errors import Conflict, SubscriptionNotFound
 from deploylog.events.filters import Filter, any_of
 from deploylog.events.scope import Scope
 from deploylog.store.contract import Store
+from deploylog.subscriptions.store import OneEvent
 from deploylog.subscriptions.subscription import Message, Pending, SigningSecret
 from support.factories import OpenStoreAgain, attempt, delivery, subscription
 from support.holding import NOW, held
@@ -19,15 +20,15 @@ SECRETS = (
 )
 
 
-async def test_a_subscription_is_kept_as_it_is(open_again: OpenStoreAgain):
+async def test_a_subscription_is_stored_as_it_is(open_again: OpenStoreAgain):
     new = subscription(filter=FILTER, secrets=SECRETS, reason="why", failing_since=3)
     async with open_again() as store:
         await store.subscriptions.add(new)
 
     async with open_again() as store:
-        kept = await store.subscriptions.get(new.id)
+        stored = await store.subscriptions.get(new.id)
 
-    assert kept == new
+    assert stored == new
 
 
 async def test_subscriptions_are_listed_oldest_first(store: Store):
@@ -45,12 +46,12 @@ async def test_an_id_is_used_once(store: Store):
         await store.subscriptions.add(new)
 
 
-async def test_what_is_not_there_is_not_found(store: Store):
+async def test_an_unknown_subscription_is_not_found(store: Store):
     for use in (
         store.subscriptions.get("x"),
         store.subscriptions.delete("x"),
         store.subscriptions.change(subscription()),
-        store.deliveries.redeliver("x", 1),
+        store.deliveries.redeliver("x", OneEvent(1)),
     ):
         with pytest.raises(SubscriptionNotFound):
             await use
@@ -78,24 +79,24 @@ async def test_a_change_of_an_older_version_is_refused(store: Store):
 
 
 async def test_a_collection_is_replaced_whole(store: Store):
-    kept, gone, other = (subscription(collection=name) for name in ("c", "c", "d"))
-    for each in (kept, gone, other):
+    stored, gone, other = (subscription(collection=name) for name in ("c", "c", "d"))
+    for each in (stored, gone, other):
         await store.subscriptions.add(each)
-    changed = subscription(collection="c", id=kept.id, created=kept.created, name="new")
+    changed = subscription(collection="c", id=stored.id, created=stored.created, name="new")
     added = subscription(collection="c")
 
     await store.subscriptions.replace("c", [changed, added])
 
     names = {each.id: (each.name, each.version) for each in await store.subscriptions.list()}
-    assert names == {kept.id: ("new", 2), other.id: ("ops", 1), added.id: ("ops", 1)}
+    assert names == {stored.id: ("new", 2), other.id: ("ops", 1), added.id: ("ops", 1)}
 
 
-async def test_what_does_not_change_of_a_collection_is_left_alone(store: Store):
-    await store.subscriptions.add(kept := subscription(collection="c"))
+async def test_an_unchanged_subscription_of_a_collection_stays_as_it_is(store: Store):
+    await store.subscriptions.add(stored := subscription(collection="c"))
 
-    await store.subscriptions.replace("c", [kept])
+    await store.subscriptions.replace("c", [stored])
 
-    assert await store.subscriptions.get(kept.id) == kept
+    assert await store.subscriptions.get(stored.id) == stored
 
 
 async def test_a_collection_cannot_take_anothers_id_and_then_nothing_is_replaced(store: Store):
@@ -111,8 +112,10 @@ async def test_a_collection_cannot_take_anothers_id_and_then_nothing_is_replaced
 async def test_a_deleted_subscription_takes_its_deliveries_along(store: Store):
     new = await held(store)
     message = Message(deployment=Scope("d"), channel="C", ts="1.2")
-    told = delivery(new, attempt(1), pending=(Pending(position=1, lane=""),), messages=(message,))
-    await store.deliveries.record("me", [told], now=NOW)
+    recorded = delivery(
+        new, attempt(1), pending=(Pending(position=1, lane=""),), messages=(message,)
+    )
+    await store.deliveries.record("me", [recorded], now=NOW)
 
     await store.subscriptions.delete(new.id)
 

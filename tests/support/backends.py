@@ -17,6 +17,11 @@ class Backend(NamedTuple):
     url_at: Callable[[Path], str]
     #: Changes the events at these positions of that store behind its back.
     damage: Callable[[Path, Sequence[int], Reason], None]
+    #: Moves the newest position of that store, which nobody has open, so that few events fill a
+    #: segment of the index.
+    move_head: Callable[[Path, int], None]
+    #: The numbers of the sealed segments of that store, in order.
+    sealed: Callable[[Path], list[int]]
 
 
 def _damage_sqlite(path: Path, positions: Sequence[int], reason: Reason) -> None:
@@ -27,6 +32,19 @@ def _damage_sqlite(path: Path, positions: Sequence[int], reason: Reason) -> None
     connection.close()
 
 
+def _move_sqlite_head(path: Path, head: int) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE log SET head = ?", (head,))
+    connection.close()
+
+
+def _sealed_in_sqlite(path: Path) -> list[int]:
+    connection = apsw.Connection(str(path))
+    numbers = [row[0] for row in connection.execute("SELECT number FROM segments ORDER BY number")]
+    connection.close()
+    return numbers
+
+
 class Damage(Protocol):
     """Damages events of the store that a test uses."""
 
@@ -34,7 +52,12 @@ class Damage(Protocol):
 
 
 #: By the scheme of its URLs. What every store must do is tested on each.
-BACKENDS = {"sqlite": Backend(lambda path: f"sqlite:///{path}", _damage_sqlite)}
+BACKENDS = {
+    "sqlite": Backend(
+        lambda path: f"sqlite:///{path}", _damage_sqlite, _move_sqlite_head, _sealed_in_sqlite
+    )
+}
+
 
 #: The URL of a store for tests that are about something else.
 store_url_at = BACKENDS["sqlite"].url_at

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from deploylog.events.event import NewEvent
-from deploylog.events.filters import Filter
-from deploylog.events.index.counting import FacetField, Facets, count, facets, histogram
+from deploylog.events.facets import Facets
+from deploylog.events.filters import Field, Filter
+from deploylog.events.index.counting import count, facets, histogram
 from deploylog.events.index.sealed import seal, unpack_times
-from deploylog.events.index.search import Moment, Search, Selected, Trace
+from deploylog.events.index.search import Moment, Search, Selected
 from deploylog.events.index.segments import SEGMENT_SIZE, GrowingSegment, segment_of
+from deploylog.events.index.trace import Trace
 from deploylog.events.store import Query
 
 
@@ -63,7 +65,7 @@ class MemoryIndex:
     def count(self, query: Query) -> int:
         return count(self.search(query), self)
 
-    def facets(self, query: Query, field: FacetField, top: int) -> Facets:
+    def facets(self, query: Query, field: Field, top: int) -> Facets:
         return facets(self.search(query), self, field, top)
 
     def histogram(self, query: Query, edges: Sequence[int]) -> list[int]:

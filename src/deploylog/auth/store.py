@@ -1,4 +1,4 @@
-"""What is kept of credentials."""
+"""The contract for credentials."""
 
 from typing import Literal, Protocol
 
@@ -6,7 +6,7 @@ import msgspec
 
 from deploylog.events.access import Grant
 
-#: An API key, or an access key of the vendor whose way of signing it is used with.
+#: The vendor whose request signatures an access key makes.
 AccessKeyKind = Literal["bluelink", "huawei", "aws"]
 
 
@@ -14,10 +14,10 @@ CredentialKind = Literal["key", "bluelink", "huawei", "aws"]
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key or an access key, as it is kept. Times in ns since 1970 (UTC)."""
+    """A stored API key or access key. Times in ns since 1970 (UTC)."""
 
     kind: CredentialKind
-    #: What a request names. No two credentials share one, whatever their kinds.
+    #: What a request names. No two credentials share an id, whatever their kinds.
     id: str
     name: str
     #: Of an API key, the SHA-256 of its secret, which is random and 256 bits long. Of an access
@@ -33,21 +33,21 @@ class Credentials(Protocol):
     """API keys and access keys."""
 
     async def add(self, credential: Credential) -> None:
-        """Keep a new one; raises Conflict when its id is taken, by whatever kind."""
+        """Store a new credential. Raises Conflict when a credential of any kind has its id."""
         ...
 
     async def list(self) -> list[Credential]:
-        """Every one, oldest first, including revoked ones."""
+        """All credentials, oldest first, revoked ones included."""
         ...
 
     async def get(self, kind: CredentialKind, id: str) -> Credential:
-        """The credential of this kind; raises KeyNotFound."""
+        """The credential of this kind with this id. Raises KeyNotFound."""
         ...
 
     async def revoke(self, id: str, time: int) -> None:
-        """Revoke it, at ``time`` unless it is revoked already; raises KeyNotFound."""
+        """Revoke a credential at ``time``; an earlier revocation stands. Raises KeyNotFound."""
         ...
 
     async def replace_secret(self, id: str, secret: bytes) -> None:
-        """Keep the same secret, encrypted with another key; raises KeyNotFound."""
+        """Store the same secret, encrypted with another key. Raises KeyNotFound."""
         ...

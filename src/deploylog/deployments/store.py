@@ -1,4 +1,4 @@
-"""What is kept of stacks, deployments and change sets."""
+"""The contracts for stacks, deployments and change sets."""
 
 from typing import Protocol
 
@@ -9,9 +9,9 @@ from deploylog.events.store import IdempotencyKey
 
 
 class Catalog(Protocol):
-    """Stacks and deployments, as the recorded events tell of them.
+    """Stacks and deployments, projected from the recorded events.
 
-    Lists are queries as ``EventLog.read`` has them, ``caller`` is ``Query.caller``.
+    Lists are queries, as ``EventLog.read`` is; ``caller`` is ``Query.caller``.
     """
 
     async def projects(self, visibility: Visibility, *, caller: str = "") -> list[str]:
@@ -27,11 +27,11 @@ class Catalog(Protocol):
         deleted: bool = False,
         caller: str = "",
     ) -> list[Stack]:
-        """The visible stacks that exist, or with ``deleted`` all that ever did, newest first."""
+        """The visible stacks, newest first; with ``deleted``, deleted ones too."""
         ...
 
     async def stack(self, project: str, name: str) -> Stack:
-        """The stack that now has this name; raises StackNotFound."""
+        """The stack that has this name now. Raises StackNotFound."""
         ...
 
     async def deployments(
@@ -44,42 +44,42 @@ class Catalog(Protocol):
         limit: int = 100,
         caller: str = "",
     ) -> list[Deployment]:
-        """The visible deployments, last started first, those started before ``before``."""
+        """The visible deployments that started before deployment ``before``, newest first."""
         ...
 
     async def deployment(self, id: str) -> Deployment:
-        """The deployment; raises DeploymentNotFound."""
+        """The deployment with this id. Raises DeploymentNotFound."""
         ...
 
 
 class Changesets(Protocol):
     """Change sets, and their changes.
 
-    Here they begin. The event that ends one ends it here, too, in the same transaction: see
+    ``add`` starts a change set. The event that ends it updates it in the same transaction: see
     ``projection.ChangesetEnded``.
     """
 
     async def add(
         self, changeset: Changeset, changes: bytes, *, request: IdempotencyKey, since: int
     ) -> Changeset:
-        """Keep a new change set with its ``changes``, durably, and return it.
+        """Store a new change set with its ``changes``, durably, and return it.
 
-        When the same ``request`` added one at ``since`` (ns) or later, that one comes back
-        instead and nothing is added; with another fingerprint it raises RequestReused. Raises
-        Conflict when another request has used the id.
+        When the same ``request`` added a change set at ``since`` (ns) or later, return that one
+        and add nothing. Raises RequestReused when the request has another fingerprint, Conflict
+        when another request has used the id.
         """
         ...
 
     async def get(self, id: str) -> Changeset:
-        """The change set; raises ChangesetNotFound."""
+        """The change set with this id. Raises ChangesetNotFound."""
         ...
 
     async def changes(self, id: str) -> bytes:
-        """Its changes, as they were added; raises ChangesetNotFound."""
+        """The changes of a change set, byte for byte as added. Raises ChangesetNotFound."""
         ...
 
     async def unfinished(self) -> list[Changeset]:
-        """Those that are still staging, oldest first."""
+        """The change sets that are still staging, oldest first."""
         ...
 
     async def list(
@@ -92,15 +92,15 @@ class Changesets(Protocol):
         limit: int = 100,
         caller: str = "",
     ) -> list[Changeset]:
-        """The visible change sets, last added first, those added before ``before``.
+        """The visible change sets that were added before change set ``before``, newest first.
 
-        ``stack`` is the name of the stack that they are for, whether there is one or not.
+        ``stack`` is the name of the stack that they are for; the stack need not exist.
         """
         ...
 
-    async def forget(self, created_before: int) -> int:
-        """Forget finished ones that were created before this time (ns); return how many.
+    async def delete_before(self, created: int) -> int:
+        """Delete finished change sets that were created before this time (ns); return how many.
 
-        Their events stay as long as others do.
+        Their events stay until they are pruned.
         """
         ...

@@ -1,4 +1,4 @@
-"""What a log of events keeps and answers."""
+"""The contract for the event log."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Literal, Protocol
@@ -7,16 +7,18 @@ import msgspec
 
 from deploylog.events.access import ALL, Visibility
 from deploylog.events.event import Event, NewEvent
-from deploylog.events.filters import EVERYTHING, Filter
+from deploylog.events.facets import Facets
+from deploylog.events.filters import EVERYTHING, Field, Filter
+from deploylog.events.index.trace import Trace
 from deploylog.events.scope import ROOT, Scope
 
-#: Bytes of events that one read returns, about; it returns at least one event.
+#: Approximate bytes of events that one read returns; it returns at least one event.
 PAGE_BYTES = 8 * 1024 * 1024
 
 
-#: What a read is for. Others wait for a ``lookup``, which is cheap by its nature: a credential,
-#: what an append needs, the live tail. A ``query`` is a request's own, with a deadline. What
-#: streams and deliveries catch up with is in the ``background``, and may take its time.
+#: What a read is for. A ``lookup`` is cheap, and others wait for it: a credential, what an append
+#: needs, the live tail. A ``query`` serves one request and has a deadline. Streams and deliveries
+#: catch up in the ``background``, without a deadline.
 Purpose = Literal["lookup", "query", "background"]
 
 
@@ -31,25 +33,25 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     before: int | None = None
     order: Literal["newest", "oldest"] = "newest"
     limit: int = 100
-    #: Bytes of events, about; the first event is returned whatever its size.
+    #: Approximate bytes of events. The first event is returned whatever its size.
     bytes: int = PAGE_BYTES
     purpose: Purpose = "query"
-    #: Whose share of the readers it takes, ``Principal.identity``; empty for the service's own.
+    #: The ``Principal.identity`` whose share of the readers it uses; empty for the service itself.
     caller: str = ""
 
 
-#: Damaged events that one read names.
+#: How many damaged events one read reports.
 MAX_DAMAGED = 1_000
 
 
 class Damaged(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that is in the log, and cannot be read as it was recorded."""
+    """An event in the log that cannot be read as it was recorded."""
 
     position: int
-    #: Its id, unless the time in it is damaged too; good as a cursor in any case.
+    #: Its id, with a wrong time when that is damaged too. A valid cursor in any case.
     id: str
-    #: ``checksum``: the content is not the one that was recorded. ``unreadable``: the content is
-    #: not UTF-8 or JSON, or SQLite cannot read it.
+    #: ``checksum``: the content differs from what was recorded. ``unreadable``: the content is not
+    #: UTF-8 or JSON, or the database cannot read it.
     reason: Literal["checksum", "unreadable"]
 
 
@@ -64,30 +66,30 @@ class Page(list[Event]):
         damaged: Sequence[Damaged] = (),
         size: int = 0,
     ) -> None:
-        """``next`` and ``damaged`` are what a reader must not infer from the events."""
+        """A reader must not infer ``next`` and ``damaged`` from the events."""
         super().__init__(events)
-        #: The position to go on from, as the next query's ``after`` or ``before``. ``None`` when
-        #: nothing is left. A page with fewer events than its limit, or none, may have a ``next``;
-        #: and nothing may come after a full one.
+        #: The position to continue from, as the next query's ``after`` or ``before``; ``None`` on
+        #: the last page. A page with fewer events than its limit, even an empty one, may have a
+        #: ``next``, and a full page may be the last.
         self.next = next
-        #: The damaged events among them, in the same order. They do not count for the limit.
+        #: The damaged events among them, in the same order. They do not count towards the limit.
         self.damaged = tuple(damaged)
-        #: Bytes that the events take, about.
+        #: Approximate bytes of the events.
         self.size = size
 
 
 def following(query: Query, position: int) -> Query:
-    """``query`` for what comes after ``position`` in its order."""
+    """``query`` for the events after ``position`` in its order."""
     if query.order == "oldest":
         return msgspec.structs.replace(query, after=position)
     return msgspec.structs.replace(query, before=position)
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True, kw_only=True):
-    """Names one request, so that its retry is not recorded again."""
+    """Identifies a request, so that a retry does not record it again."""
 
     key: str
-    #: A digest of what was asked, to tell a retry from another request under the same key.
+    #: A digest of the request, to distinguish a retry from another request with the same key.
     fingerprint: bytes
 
 
@@ -96,7 +98,7 @@ class EventLog(Protocol):
 
     @property
     def epoch(self) -> int:
-        """Drawn when the log was made; part of every id."""
+        """A random number drawn when the log was created; part of every event id."""
         ...
 
     async def append(
@@ -104,65 +106,78 @@ class EventLog(Protocol):
     ) -> list[Event]:
         """Record all of ``events`` or none, durably, and return them with positions.
 
-        An event whose ``source`` and ``producer_id`` are in the log already, in the same scopes,
-        is not recorded again: the event first recorded under them comes back instead, for as
-        long as it is retained. So does everything that ``request`` recorded when it came
-        before; with another fingerprint it raises RequestReused.
+        An event whose ``source``, ``producer_id`` and scopes are in the log already is not
+        recorded again: the recorded event is returned in its place, as long as it is retained.
+        Likewise, a retry of ``request`` returns what the request recorded. Raises RequestReused
+        when the request has another fingerprint.
 
-        Once a reader has seen position N, no event appears at or below N. Raises StackExists
-        when a ``stack.created`` takes the name of a stack that exists, InvalidEvent when a
-        deployment starts in an unknown stack.
+        Once a reader has seen position N, no event appears at or below N. Raises StackExists when
+        a ``stack.created`` takes the name of an existing stack, InvalidEvent when a deployment
+        starts in an unknown stack.
 
-        A deployment that ends records one event more, in the same commit and not in the
-        answer: what it did to its state, see ``deployments.projection.state_event``.
+        When a deployment ends, the same commit records one more event, which is not returned:
+        what the deployment did to its state. See ``deployments.projection.state_event``.
         """
         ...
 
     async def read(self, query: Query) -> Page:
-        """The first events that ``query`` asks for: ``limit`` of them at most, and fewer when
-        they would take more than ``Query.bytes``.
+        """The first events that match ``query``: up to ``limit``, or fewer when they would exceed
+        ``Query.bytes``.
 
-        Only ``Page.next`` tells whether there are more. A damaged event is named in
-        ``Page.damaged`` and the others come all the same.
+        Only ``Page.next`` says whether there are more. A damaged event is listed in
+        ``Page.damaged`` and does not prevent reading the others.
         """
+        ...
+
+    async def count(self, query: Query) -> int:
+        """How many events match ``query``, whatever its limit."""
+        ...
+
+    async def facets(self, query: Query, field: Field, top: int) -> Facets:
+        """The ``top`` most frequent values of a field among the events that match ``query``."""
+        ...
+
+    async def histogram(self, query: Query, edges: Sequence[int]) -> list[int]:
+        """How many of the events that match ``query`` happened between each two of the ``edges``.
+
+        Edges are times in ns and rise. The first is included, the second is not.
+        """
+        ...
+
+    async def explain(self, query: Query) -> Trace:
+        """Read ``query``, and return how it was answered."""
         ...
 
     async def get(self, position: int) -> Event:
-        """The event at ``position``; raises EventNotFound, or EventDamaged."""
+        """The event at ``position``. Raises EventNotFound or EventDamaged."""
         ...
 
     async def head(self) -> int:
-        """The newest position; 0 when nothing was ever recorded."""
+        """The newest position; 0 when the log has never had an event."""
         ...
 
     async def floor(self) -> int:
-        """Everything at or below this position is no longer retained; 0 at first."""
-        ...
-
-    async def token_key(self) -> bytes:
-        """Drawn once and never shown: what page tokens are signed with, so that every process of
-        this log, and the next one, knows them.
-        """
+        """The position up to which events were pruned; 0 before the first pruning."""
         ...
 
     async def position_before(self, recorded: int) -> int:
-        """The newest position recorded before this time (ns), or the floor."""
+        """The newest position that was recorded before this time (ns), or the floor."""
         ...
 
     async def prune(self, recorded_before: int) -> int:
-        """Forget the events recorded before this time (ns); return how many.
+        """Delete the events that were recorded before this time (ns); return how many.
 
-        Stacks and deployments stay in the catalogue.
+        Stacks and deployments stay in the catalog.
         """
         ...
 
     async def add_checksums(self) -> bool:
-        """Give some of the events without a checksum theirs, and return whether some are left.
+        """Add checksums to some of the events that lack one; return whether more lack one.
 
-        Events have none that were recorded before there were any.
+        Events lack a checksum when a version without checksums recorded them.
         """
         ...
 
-    def changes(self) -> AsyncIterator[int]:
-        """Yield the head now, and again whenever it has moved, whichever process moved it."""
+    def heads(self) -> AsyncIterator[int]:
+        """Yield the head now, and each time that any process moves it."""
         ...

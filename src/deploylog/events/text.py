@@ -43,8 +43,8 @@ class Phrase(msgspec.Struct, frozen=True):
 
     @property
     def is_word(self) -> bool:
-        """Whether it is a single word that the index has as a whole."""
-        return self.words == (self.text,)
+        """Whether it is a single word that the index holds as a whole."""
+        return self.words == (self.text,) and len(self.text) < MAX_WORD_LENGTH
 
     def matches(self, event: NewEvent) -> bool:
         """Whether the phrase stands in one of the event's texts."""

@@ -13,15 +13,20 @@ from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
+from deploylog.api.context import ApiContext
 from deploylog.api.http.endpoint import as_ours
 from deploylog.api.native.appends import QUICK_BYTES, Appends
 from deploylog.api.native.errors import response_of
+from deploylog.api.native.paths import EVENTS
+from deploylog.api.native.plain_appends import Head, PlainAppend, PlainLimits, read_plain
+from deploylog.api.native.settings import NativeSettings
+from deploylog.api.settings import paths_of
 from deploylog.auth.authentication import Authentication
 from deploylog.events.access import Principal
 from deploylog.server.connections import Connection, Connections
-from deploylog.server.plain_appends import PATH, Head, PlainAppend, PlainLimits, read_plain
+from deploylog.server.settings import Settings
 
-#: Seconds for which a connection's principal is believed, on top of ``auth.cache.CACHE_TTL``.
+#: Seconds for which a connection's principal is cached, on top of ``auth.cache.CACHE_TTL``.
 TRUST_SECONDS = 0.25
 
 _CREATED = STATUS_LINE[201]
@@ -40,7 +45,7 @@ class FastAppend:
         body_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``failed`` is told the class of each error; ``clock`` is monotonic, in seconds."""
+        """``failed`` counts each error by its class; ``clock`` is monotonic, in seconds."""
         self._appends = appends
         self._gate = gate
         self._failed = failed
@@ -49,16 +54,16 @@ class FastAppend:
         self._own: tuple[Sequence[tuple[bytes, bytes]], bytes] = ((), b"")
 
     def own_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """The headers of every answer, which uvicorn replaces once a second."""
+        """The headers of every response, which uvicorn replaces once a second."""
         if headers is not self._own[0]:
             self._own = headers, b"".join(b"%s: %s\r\n" % header for header in headers)
         return self._own[1]
 
     async def answer(self, request: PlainAppend, client: str | None) -> tuple[bytes, bytes]:
-        """The status line of the answer, and everything after the service's own headers."""
+        """The status line of the response, and everything after uvicorn's own headers."""
         try:
-            principal = await self._admit(request.head, request.query, client)
-            principal.require_some("write")
+            principal = await self._authenticate(request.head, request.query, client)
+            principal.require_anywhere("write")
             defaults = await self._appends.defaults(principal, request.query)
             receipts = await self._appends.record(
                 principal, request.head.headers, request.query, request.body, defaults
@@ -68,14 +73,14 @@ class FastAppend:
         head = b"content-length: %d\r\ncontent-type: application/json\r\n\r\n" % len(receipts)
         return _CREATED, head + receipts
 
-    async def _admit(self, head: Head, query: str, client: str | None) -> Principal:
-        """Who asks; raises Unauthenticated, TooMany or Unavailable."""
+    async def _authenticate(self, head: Head, query: str, client: str | None) -> Principal:
+        """The principal; raises Unauthenticated, TooMany or Unavailable."""
         now = self._clock()
         if head.principal is not None and now < head.until:
             self._gate.count(head.principal)
             return head.principal
         head.principal = None
-        principal = await self._gate.admit(head.credentials(query, client))
+        principal = await self._gate.authenticate(head.credentials(query, client))
         if principal.expires is None:
             head.principal, head.until = principal, now + TRUST_SECONDS
         return principal
@@ -84,6 +89,16 @@ class FastAppend:
 def _rendered(response: Response) -> tuple[bytes, bytes]:
     head = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
     return STATUS_LINE[response.status_code], b"%s\r\n%s" % (head, bytes(response.body))
+
+
+def make_fast_append(
+    context: ApiContext, settings: Settings, gate: Authentication, failed: Callable[[str], None]
+) -> FastAppend | None:
+    """The fast path, unless its path may be another's below a base path."""
+    if not can_be_fast(paths_of(settings.base_paths)):
+        return None
+    appends = Appends(context, settings.section(NativeSettings))
+    return FastAppend(appends, gate, failed=failed, body_bytes=context.limits.sent)
 
 
 def fast_protocol(connections: Connections, append: FastAppend | None) -> type[asyncio.Protocol]:
@@ -110,7 +125,7 @@ def fast_protocol(connections: Connections, append: FastAppend | None) -> type[a
 
 def can_be_fast(base_paths: Sequence[str]) -> bool:
     """Whether the path of appends is that of nothing else below a base path."""
-    return not any(PATH.startswith(f"{base}/") for base in base_paths)
+    return not any(EVENTS.startswith(f"{base}/") for base in base_paths)
 
 
 class FastConnection(Connection):
@@ -131,13 +146,13 @@ class FastConnection(Connection):
         self._plain = plain
         self._head: Head | None = None
         self._is_appending = False
-        #: What came while an append was under way; little, as reading is paused by then.
-        self._held: list[bytes] = []
+        #: Received while an append was under way. Reading is paused, so this stays small.
+        self._buffered: list[bytes] = []
 
     def data_received(self, data: bytes) -> None:
-        """Answer a plain request, or have anything else parsed."""
+        """Answer a plain request; parse any other."""
         if self._is_appending:
-            self._held.append(data)
+            self._buffered.append(data)
             self.flow.pause_reading()
             return
         if self._is_between_requests:
@@ -164,7 +179,7 @@ class FastConnection(Connection):
     def _start(self, request: PlainAppend) -> None:
         self._head = request.head
         self._is_appending = self._has_asked = True
-        self._all.busy(self)
+        self._connections.busy(self)
         task = self.loop.create_task(self._answer(request))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -174,7 +189,7 @@ class FastConnection(Connection):
         try:
             status, rest = await self._append.answer(request, client)
         except BaseException:
-            # The service ends before the store has answered.
+            # The service stops before the store has answered.
             self._is_appending = False
             self.transport.close()
             raise
@@ -192,25 +207,25 @@ class FastConnection(Connection):
             return
         self.transport.write(b"".join((status, own, rest)))
         self._since = self.loop.time()
-        self._all.idle(self)
+        self._connections.idle(self)
         self._go_on()
 
     def _go_on(self) -> None:
-        """Take what came meanwhile."""
+        """Handle what was received meanwhile."""
         self.flow.resume_reading()
-        held, self._held = self._held, []
-        for data in held:
+        buffered, self._buffered = self._buffered, []
+        for data in buffered:
             self.data_received(data)
 
     def shutdown(self) -> None:
-        """Close, after the answer that is under way."""
+        """Close after the current answer."""
         if self._is_appending:
             self._keeps_alive = False
         else:
             super().shutdown()
 
     def check(self, now: float) -> None:
-        """End the connection when it waits for its client, not while its client waits."""
+        """End a connection that waits for its client too long; never one whose client waits."""
         if not self._is_appending or self.transport.is_closing():
             super().check(now)
 

@@ -34,10 +34,10 @@ Identity = tuple[str, str, tuple[Scope, ...]]
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """An event that may be new. A backend adds to it what it can encode before its transaction."""
+    """An event that may be new. A backend adds what it encodes before its transaction."""
 
     event: NewEvent
-    #: Tells a retry from another event.
+    #: Distinguishes a retry from another event.
     identity: Identity | None
     change: Change | None
 
@@ -102,12 +102,12 @@ class RecordedRequest(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store holds of ``Lookups``."""
+    """The rows that ``Lookups`` found."""
 
     #: The newest position, and when it was recorded (ns).
     head: int
     recorded: int
-    #: Damaged events are left out, as if they had never been recorded: a retry brings them back.
+    #: Without damaged events: a retry records them again.
     events: Sequence[Event]
     requests: Sequence[RecordedRequest]
     #: The events that answered these requests, by position, unless pruned or damaged.
@@ -116,7 +116,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admitted(msgspec.Struct, Generic[CandidateT], frozen=True, kw_only=True):
-    """What to write, and what each append is answered."""
+    """What to write, and the outcome of each append."""
 
     outcomes: list[Outcome]
     #: The log's new head, and when its events are recorded (ns).
@@ -134,7 +134,7 @@ def lookups(appends: Sequence[Append[CandidateT]]) -> Lookups:
     candidates = [each for append in appends for each in append.candidates]
     identities = [each.identity[:2] for each in candidates if each.identity]
     found = [each.change for each in candidates if each.change is not None]
-    # What most changes are, and nothing decides about them.
+    # Most changes are counts, and they need no lookup.
     changes = [change for change in found if not isinstance(change, ResourceCounted)]
     return Lookups(
         events=identities + _state_events(changes),
@@ -144,7 +144,7 @@ def lookups(appends: Sequence[Append[CandidateT]]) -> Lookups:
 
 
 def _state_events(changes: Sequence[Change]) -> list[tuple[str, str]]:
-    """Those that follow if a deployment ends."""
+    """The events that are recorded if a deployment ends."""
     return [
         (SOURCE, state_event_id(change.place.deployment_id))
         for change in changes
@@ -161,8 +161,8 @@ def admit(
 ) -> Admitted[CandidateT]:
     """Decide about each append, whole or not at all, at ``now`` (ns).
 
-    ``prepare`` makes candidates of the events that follow from the appended ones: they come after
-    all others.
+    ``prepare`` turns the events that follow from the appended ones into candidates. They get the
+    last positions.
     """
     admission = _Admission[CandidateT](loaded, now)
     outcomes = [admission.admit(append) for append in appends]
@@ -178,7 +178,7 @@ def admit(
 
 
 class _Admission(Generic[CandidateT]):
-    """One transaction's appends: what the log knows already, and what it will know."""
+    """The appends of one transaction: what is recorded already, and what will be."""
 
     def __init__(self, loaded: Loaded, now: int) -> None:
         self.head = loaded.head
@@ -197,7 +197,7 @@ class _Admission(Generic[CandidateT]):
         }
 
     def admit(self, append: Append[CandidateT]) -> Outcome:
-        """The events of one append, each recorded before or to be recorded now."""
+        """The entries of one append, recorded before or now; an error when none is recorded."""
         try:
             return self._admit(append)
         except DeploylogError as error:

@@ -85,16 +85,16 @@ Counted = Mapping[tuple[DeploymentRef, tuple[str, ...]], Mapping[Count, int]]
 
 
 class CatalogWrites(msgspec.Struct, frozen=True, kw_only=True):
-    """What to write, in this order: a name is free before a new stack takes it."""
+    """What to write, in this order: a name must be free before a new stack takes it."""
 
     #: Id of stacks in the store, and when they were deleted.
     deleted_stacks: Sequence[tuple[str, int]]
-    #: As they are at the end: some may be deleted again, or have ended.
+    #: In their final state: some may be deleted or have ended already.
     new_stacks: Sequence[Stack]
     new_deployments: Sequence[Deployment]
     #: Deployments in the store, with a new status, end, message and operation.
     ended_deployments: Sequence[Deployment]
-    #: To be added to the counts of deployments, new ones included.
+    #: Increments of the counts of deployments, new ones included.
     counted: Counted
     ended_changesets: Sequence[EndedChangeset]
     #: States that something is deployed to, new or not.
@@ -102,7 +102,7 @@ class CatalogWrites(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def catalog_lookups(changes: Iterable[Change]) -> CatalogLookups:
-    """The rows that decide what ``changes`` do; counts, which most changes are, need none."""
+    """The rows that decide what ``changes`` do; counts, the most frequent changes, need none."""
     stacks: dict[str, None] = {}
     names: dict[tuple[str, str], None] = {}
     deployments: dict[str, None] = {}
@@ -132,7 +132,7 @@ def catalog_lookups(changes: Iterable[Change]) -> CatalogLookups:
 
 
 class CatalogChanges:
-    """What the changes of one transaction do to the rows that are there."""
+    """The changes of one transaction, applied to the rows of the store."""
 
     def __init__(self, rows: CatalogRows) -> None:
         self._stacks = {row.id: row for row in rows.stacks}
@@ -140,8 +140,8 @@ class CatalogChanges:
         # By the scopes, which name the change set: they are what was authorized.
         self._changesets = {row.scopes: row for row in rows.changesets}
         self._states = set(rows.states)
-        #: Stacks of this transaction, and the names that are taken. A name that is given up in
-        #: this transaction is not free before the next one.
+        #: The projects of this transaction's new stacks by id, and the names that are taken. A name
+        #: that is given up in this transaction is free in the next one.
         self._created: dict[str, str] = {}
         self._names = {(row.project, row.name) for row in rows.stacks if not row.is_deleted}
         self._admitted: list[Change] = []
@@ -155,10 +155,10 @@ class CatalogChanges:
         self._deployed: dict[Scope, None] = {}
 
     def admit(self, changes: Sequence[Change]) -> None:
-        """Take ``changes``, for ``apply`` to apply with the others.
+        """Accept ``changes``, for ``apply`` to apply with the others.
 
-        Raises StackExists or InvalidEvent, and takes none, when one of them clashes with the rows
-        or with a change that was taken before.
+        Raises StackExists or InvalidEvent, and accepts none, when one of them conflicts with the
+        rows or with a change that was accepted before.
         """
         names: set[tuple[str, str]] = set()
         created: dict[str, str] = {}
@@ -204,7 +204,7 @@ class CatalogChanges:
         return [event for event in events if event is not None]
 
     def replay(self, changes: Iterable[Change]) -> None:
-        """Apply changes that clash with nothing."""
+        """Apply changes without checking them for conflicts."""
         for change in changes:
             if isinstance(change, ResourceCounted):
                 counts = self._counted.setdefault((change.place, change.groups), {})

@@ -1,14 +1,13 @@
-"""What a store is: the contracts of every room together, in one place.
+"""The contract of a store: those of each room's ``store.py``, and the operation of stores.
 
-Each room's ``store.py`` has its contract. Their docstrings are binding, and
-``tests/store/`` is the proof: a backend is done when it passes.
+The docstrings are binding, and ``tests/store/`` is the proof: a backend is done when it passes.
 """
 
 import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -18,12 +17,15 @@ from deploylog.events.retention import Cleanups
 from deploylog.events.store import EventLog
 from deploylog.subscriptions.store import Deliveries, Subscriptions
 
-#: Seconds that a query may run, where nothing else is set.
+#: What page tokens are signed with.
+SecretName = Literal["page-token"]
+
+#: Default limit on the seconds that a query may run.
 QUERY_SECONDS = 10.0
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store or a backup of it holds."""
+    """The contents of a store or of a backup."""
 
     events: int
     #: The newest position.
@@ -33,30 +35,30 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
-    """How a store was restored."""
+    """The result of restoring a store."""
 
     contents: Contents
-    #: Where the store that was there is now; ``None`` when there was none.
-    kept: str | None
+    #: Where the previous store is now; ``None`` when there was none.
+    previous: str | None
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Something in a store that contradicts what was recorded."""
+    """A contradiction between a store and what was recorded."""
 
     #: ``event``, ``posting``, ``deployment``, …
     part: str
-    #: A position, an id, or whatever else names it.
+    #: A position, an id or another name.
     where: str
     what: str
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verification looked at."""
+    """The result of a verification, in counts."""
 
     events: int
-    #: Events without a checksum: that they can be read is all that is known of them.
+    #: Events without a checksum: they are readable, and could be altered.
     unchecked: int
-    #: Stacks and deployments that were compared with their events, and those that were not, since
+    #: Stacks and deployments that were compared with their events, and those that were not because
     #: their first event is no longer retained.
     compared: int
     not_compared: int
@@ -64,64 +66,56 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommitObserver(Protocol):
-    """Is told how the store is doing."""
+    """Observes the health of a store; called in any thread."""
 
     def committed(self, seconds: float, events: int) -> None:
-        """A transaction with so many events took so long; called in any thread."""
+        """A transaction that recorded ``events`` new events took ``seconds``."""
         ...
 
     def damaged(self, reason: str) -> None:
-        """A read met a damaged event that none had met before; called in any thread."""
+        """A read found a damaged event for the first time."""
         ...
 
 
 class Store(Protocol):
-    """A log, its catalogue, its change sets and the credentials, in one place."""
+    """The contracts of one store."""
 
     @property
-    def log(self) -> EventLog:
-        """The events."""
-        ...
+    def log(self) -> EventLog: ...
 
     @property
-    def catalogue(self) -> Catalog:
-        """What they tell of."""
-        ...
+    def catalog(self) -> Catalog: ...
 
     @property
-    def changesets(self) -> Changesets:
-        """What deployments would change."""
-        ...
+    def changesets(self) -> Changesets: ...
 
     @property
-    def cleanups(self) -> Cleanups:
-        """What was forgotten, and when."""
-        ...
+    def cleanups(self) -> Cleanups: ...
 
     @property
-    def subscriptions(self) -> Subscriptions:
-        """Who is told."""
-        ...
+    def subscriptions(self) -> Subscriptions: ...
 
     @property
-    def deliveries(self) -> Deliveries:
-        """How that goes."""
-        ...
+    def deliveries(self) -> Deliveries: ...
 
     @property
-    def credentials(self) -> Credentials:
-        """API keys and access keys."""
+    def credentials(self) -> Credentials: ...
+
+    async def secret(self, name: SecretName) -> bytes:
+        """Drawn once with the store and never shown, so that each process of this store has the
+        same.
+        """
         ...
 
     async def ready(self) -> None:
-        """Raise StoreUnavailable unless the store can answer and record.
+        """Raise StoreUnavailable unless the store can read and record.
 
-        It tries both, unless something was recorded a moment ago.
+        Both are tried, unless the store has recorded something within seconds.
         """
         ...
 
     def owns(self, file: os.stat_result) -> bool:
-        """Whether this is a file of the store, which nothing else in this process may open."""
+        """Whether this is a file of the store, which no other code in this process may open."""
         ...
 
 

@@ -19,7 +19,7 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def migrations(backend: str) -> list[Migration]:
-    """The steps of a backend's schema, in order."""
+    """The migrations of a backend, in order."""
     folder = files(f"deploylog.store.{backend}") / "migrations"
     found = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
     return [
@@ -37,8 +37,8 @@ def migrate(
 ) -> list[str]:
     """Apply the steps after ``version``; return their names.
 
-    Raises SchemaTooNew when ``version`` is one that this program does not know: an older
-    program would not keep what a newer one relies on.
+    Raises SchemaTooNew when ``version`` is newer than this program: it would break what a newer
+    program relies on.
     """
     newest = steps[-1].number
     if version > newest:

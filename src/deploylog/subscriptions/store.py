@@ -1,4 +1,4 @@
-"""What is kept of subscriptions and their deliveries."""
+"""The contracts for subscriptions and their deliveries."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,119 +10,130 @@ from deploylog.subscriptions.subscription import Attempt, Delivery, Message, Pen
 
 
 class Subscriptions(Protocol):
-    """The subscriptions."""
+    """Subscriptions, in collections or alone."""
 
     async def add(self, subscription: Subscription) -> None:
-        """Keep a new one; raises Conflict when there is one of this id."""
+        """Store a new subscription. Raises Conflict when its id is taken."""
         ...
 
     async def get(self, id: str) -> Subscription:
-        """The subscription; raises SubscriptionNotFound."""
+        """The subscription with this id. Raises SubscriptionNotFound."""
         ...
 
     async def list(self) -> list[Subscription]:
-        """Every one, oldest first."""
+        """All subscriptions, oldest first."""
         ...
 
     async def change(self, subscription: Subscription) -> Subscription:
-        """Keep it instead of what is kept under its id, and return it with its new ``version``.
+        """Replace the subscription with this id, and return it with its new ``version``.
 
-        Checkpoint and what is pending stay as they are. Raises SubscriptionNotFound, or Conflict
-        when somebody else has changed it since this version.
+        The checkpoint and pending events stay. Raises SubscriptionNotFound, or Conflict when
+        the subscription has changed since this version.
         """
         ...
 
     async def replace(self, collection: str, subscriptions: Sequence[Subscription]) -> None:
-        """Let these be all that the collection holds: others of it go, new ones are added.
+        """Make these the subscriptions of the collection: add new ones and delete the others.
 
-        One that is there already under its id is changed as ``change`` does it, if it differs.
+        A subscription whose id is in the collection is changed as by ``change``, if it differs.
         Raises Conflict when an id is used outside the collection.
         """
         ...
 
     async def delete(self, id: str) -> None:
-        """Forget it, and all that is kept of its deliveries; raises SubscriptionNotFound."""
+        """Delete the subscription and all its deliveries. Raises SubscriptionNotFound."""
         ...
 
 
 class RecordedAttempt(Attempt, frozen=True, kw_only=True):
-    """An attempt with its place among all."""
+    """An attempt with its number, which rises in the order of recording."""
 
     number: int
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """How a subscription's deliveries are going."""
+    """The events of a subscription that were not delivered yet, counted."""
 
-    #: Events that are tried again, and those that were given up.
+    #: Events that will be retried, and those that will not.
     pending: int = 0
     dead_lettered: int = 0
-    #: When the next of them is tried, in ns since 1970.
+    #: When the next retry is due, in ns since 1970.
     due: int | None = None
 
 
-class Deliveries(Protocol):
-    """What became of the events that subscriptions ask for.
+class OneEvent(msgspec.Struct, frozen=True):
+    """The event at this position, whether it was sent before or not."""
 
-    Of all the processes that deliver from a store, one at a time *holds* a subscription.
+    position: int
+
+
+class DeadLetters(msgspec.Struct, frozen=True):
+    """The dead letters that were first tried at this time (ns) or later."""
+
+    since: int
+
+
+#: Which events to redeliver.
+Selector = OneEvent | DeadLetters
+
+
+class Deliveries(Protocol):
+    """Attempts, pending events and leases of subscriptions.
+
+    Several processes may deliver from a store. One at a time *holds* the lease of a subscription.
     """
 
     async def claim(self, holder: str, *, now: int, until: int) -> list[Subscription]:
-        """The subscriptions that ``holder`` holds ``until`` then (ns): those that it held, and
-        those that nobody holds at ``now``.
+        """Lease subscriptions to ``holder`` until ``until`` (ns), and return them: those that it
+        held, and those that no process holds at ``now``.
         """
         ...
 
     async def release(self, holder: str) -> None:
-        """Let others hold what ``holder`` did."""
+        """Give up the leases of ``holder``."""
         ...
 
     async def record(
         self, holder: str, deliveries: Sequence[Delivery], *, now: int
     ) -> frozenset[str]:
-        """Record what became of requests, durably, with the checkpoints, and return the ids of
-        those subscriptions that ``holder`` does not hold at ``now``: nothing of theirs is recorded.
+        """Record deliveries with the checkpoints, durably.
+
+        Return the ids of the subscriptions that ``holder`` does not hold at ``now``: their
+        deliveries are not recorded.
         """
         ...
 
     async def pending(self, subscription: str) -> list[Pending]:
-        """What is to be tried again, in the order of the log."""
+        """The events to retry, in the order of the log."""
         ...
 
     async def dead_letters(
         self, subscription: str, *, after: int = 0, limit: int = 100
     ) -> list[Pending]:
-        """What was given up, in the order of the log, after a position."""
+        """The dead letters after a position, in the order of the log."""
         ...
 
     async def attempts(
         self, subscription: str, *, before: int | None = None, limit: int = 100
     ) -> list[RecordedAttempt]:
-        """The attempts, newest first, those numbered below ``before``."""
+        """The attempts with numbers below ``before``, newest first."""
         ...
 
-    async def redeliver(self, subscription: str, position: int) -> None:
-        """Let one event be sent again, at once."""
-        ...
+    async def redeliver(self, subscription: str, selector: Selector) -> int:
+        """Send the selected events again, at once and in their order; return how many.
 
-    async def redeliver_dead_lettered(self, subscription: str, since: int) -> int:
-        """Let those be sent again, in their order, that were given up and first tried at this time
-        (ns) or later; return how many.
+        Raises SubscriptionNotFound.
         """
         ...
 
     async def message(self, subscription: str, deployment: Scope) -> Message | None:
-        """The Slack message that stands for a deployment, if one was posted."""
+        """The Slack message about a deployment, if one was posted."""
         ...
 
-    async def backlog(self, subscription: str) -> Backlog:
-        """How its deliveries are going."""
+    async def backlogs(self, subscription: str | None = None) -> dict[str, Backlog]:
+        """Backlogs by subscription, or only that of ``subscription``. Empty ones are left out."""
         ...
 
-    async def dead_letter_counts(self) -> dict[str, int]:
-        """How many events were given up, by subscription; those without are left out."""
-        ...
-
-    async def forget(self, started_before: int) -> int:
-        """Forget the attempts that were made before this time (ns); return how many."""
+    async def delete_before(self, started: int) -> int:
+        """Delete the attempts that were made before this time (ns); return how many."""
         ...

@@ -1,6 +1,7 @@
 """The index finds exactly what ``Filter`` and ``Visibility`` say of each event."""
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,8 +91,7 @@ def test_a_histogram_counts_each_time(index: MemoryIndex, query: Query, edges: l
     times = [event.time for event in _expected(index, query).values()]
 
     assert index.histogram(query, edges) == [
-        sum(start <= time < stop for time in times)
-        for start, stop in zip(edges, edges[1:], strict=False)
+        sum(start <= time < stop for time in times) for start, stop in pairwise(edges)
     ]
 
 

@@ -116,7 +116,7 @@ async def test_a_backup_replaces_nothing_unless_forced(url: str, copy: Path):
     assert len(await recorded(f"sqlite:///{copy}")) == 3
 
 
-async def test_a_file_left_beside_never_becomes_part_of_a_backup(url: str, copy: Path):
+async def test_an_old_file_beside_never_becomes_part_of_a_backup(url: str, copy: Path):
     await record(url)
     put(copy.with_name("copy.db-wal"), "of another file")
 
@@ -159,9 +159,9 @@ async def ended(*arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "deploylog", *arguments, stderr=asyncio.subprocess.PIPE
     )
-    _, said = await process.communicate()
+    _, output = await process.communicate()
     assert process.returncode == 2
-    return said.decode()
+    return output.decode()
 
 
 async def test_a_damaged_store_makes_no_backup(url: str, file: Path, copy: Path):
@@ -221,7 +221,7 @@ async def test_a_store_is_restored_as_it_was_with_ids_of_another_epoch(
 
     after = await recorded(url)
     assert restored.contents.events == 3
-    assert restored.kept is None
+    assert restored.previous is None
     assert [event.producer_id for event in after] == [event.producer_id for event in before]
     assert [event.position for event in after] == [1, 2, 3]
     epochs = {parse_event_id(event.id).epoch for event in before + after}
@@ -229,7 +229,7 @@ async def test_a_store_is_restored_as_it_was_with_ids_of_another_epoch(
     assert mode_of(file) == 0o600
 
 
-async def test_ids_are_kept_when_asked(url: str, file: Path, copy: Path):
+async def test_ids_are_retained_on_request(url: str, file: Path, copy: Path):
     before = await record(url)
     backup_store(url, copy, force=False)
     remove(file)
@@ -246,22 +246,24 @@ async def test_no_cursor_of_the_log_that_was_stands_for_an_event_of_the_restored
     backup_store(url, copy, force=False)
     async with open_store(url, observer=Commits()) as store:
         [lost] = await store.log.append(new_events(1))
-        token_key = await store.log.token_key()
+        token_key = await store.secret("page-token")
 
     restore_store(url, copy, force=True, keep_ids=False)
 
     async with open_store(url, observer=Commits()) as store:
         [given_again] = await store.log.append(new_events(1))
-        service = EventService(store.log, Hub(store.log), followers=OpenStreams(most=1))
+        service = EventService(
+            store.log, Hub(store.log), open_streams=OpenStreams(max_per_principal=1)
+        )
         start = await service.start_after(ANONYMOUS, lost.id)
         with pytest.raises(InvalidCursor):
             service.position(lost.id)
-        assert await store.log.token_key() != token_key
+        assert await store.secret("page-token") != token_key
     assert given_again.position == lost.position
     assert (start.after, start.gap.reason if start.gap else None) == (0, "unknown")
 
 
-async def test_the_store_that_was_is_kept(url: str, file: Path, copy: Path):
+async def test_the_previous_store_is_renamed(url: str, file: Path, copy: Path):
     await record(url)
     backup_store(url, copy, force=False)
     await record(url)
@@ -271,8 +273,8 @@ async def test_the_store_that_was_is_kept(url: str, file: Path, copy: Path):
     restored = restore_store(url, copy, force=True, keep_ids=False)
 
     assert len(await recorded(url)) == 3
-    assert restored.kept is not None
-    assert len(await recorded(f"sqlite:///{restored.kept}")) == 6
+    assert restored.previous is not None
+    assert len(await recorded(f"sqlite:///{restored.previous}")) == 6
 
 
 async def test_no_write_ahead_log_of_the_store_that_was_is_played_into_the_restored_one(
@@ -290,7 +292,7 @@ async def test_no_write_ahead_log_of_the_store_that_was_is_played_into_the_resto
     restored = restore_store(url, copy, force=True, keep_ids=True)
 
     assert len(await recorded(url)) == 3
-    assert len(await recorded(f"sqlite:///{restored.kept}")) == 8
+    assert len(await recorded(f"sqlite:///{restored.previous}")) == 8
 
 
 async def test_a_snapshot_with_its_write_ahead_log_can_be_restored(

@@ -13,7 +13,8 @@ from deploylog.errors import EventDamaged, EventNotFound
 from deploylog.events.access import ALL, Visibility
 from deploylog.events.event import Event
 from deploylog.events.filters import EVERYTHING, Filter, any_of
-from deploylog.events.hub import Hub, Reader, StreamFilter
+from deploylog.events.hub import Hub, Reader
+from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import ROOT, Scope
 from deploylog.events.store import Query, following
 from deploylog.store.contract import Store
@@ -97,7 +98,7 @@ async def test_damaged_events_do_not_count_for_the_limit(store: Store, file: Pat
     assert first + second == [e for e in events if e.position not in (3, 4, 7)]
 
 
-async def test_a_page_names_so_many_damaged_events_and_goes_on(
+async def test_a_page_lists_a_limited_number_of_damaged_events_and_continues(
     store: Store, file: Path, monkeypatch
 ):
     monkeypatch.setattr("deploylog.store.sqlite.pages.MAX_DAMAGED", 5)
@@ -113,7 +114,7 @@ async def test_a_page_names_so_many_damaged_events_and_goes_on(
     assert later.damaged
 
 
-async def test_a_filter_and_who_may_see_hold_for_damaged_events(store: Store, file: Path):
+async def test_filter_and_visibility_apply_to_damaged_events(store: Store, file: Path):
     await store.log.append(
         [
             new_event("deployment.log", scopes=("project/acme",)),
@@ -153,8 +154,8 @@ async def test_a_damaged_event_is_logged_and_counted_once(
             await store.log.read(Query())
 
     assert [record.getMessage() for record in caplog.records] == [
-        "the event at position 5 is damaged (checksum); it is left out",
-        "the event at position 4 is damaged (checksum); it is left out",
+        "the event at position 5 is damaged (checksum); skipping it",
+        "the event at position 4 is damaged (checksum); skipping it",
     ]
     assert observer.damages == ["checksum", "checksum"]
 
@@ -186,7 +187,7 @@ async def read_to(reader: Reader, position: int) -> list[object]:
 IN_PLACE = [1, 2, 3, (3, 5, "damaged"), 6, 7, (7, 8, "damaged"), 9]
 
 
-async def test_a_reader_is_told_of_a_damaged_event_in_its_place(store: Store, file: Path):
+async def test_a_reader_gets_a_damaged_event_in_its_place(store: Store, file: Path):
     hub = Hub(store.log)
     await filled(store)
     damage(file, "message = CAST(x'ff' AS TEXT)", "position IN (4, 5, 8)")
@@ -198,7 +199,7 @@ async def test_a_reader_is_told_of_a_damaged_event_in_its_place(store: Store, fi
     assert seen == IN_PLACE
 
 
-async def test_a_live_reader_is_told_of_a_damaged_event_in_its_place(store: Store, file: Path):
+async def test_a_live_reader_gets_a_damaged_event_in_its_place(store: Store, file: Path):
     hub = Hub(store.log)
     with hub.reader(EVERYTHING_THERE_IS, after=0) as reader:
         await filled(store)

@@ -78,7 +78,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-async def kept(server: Running) -> list[str]:
+async def ids_in(server: Running) -> list[str]:
     return (await server.get(f"{EVENTS}?limit=1000&order=oldest")).ids
 
 
@@ -106,7 +106,7 @@ async def test_what_was_acknowledged_outlives_a_program_that_opened_the_store_an
         await server.end(signal.SIGKILL)
 
     async with spawned(url) as again:
-        found = await kept(again)
+        found = await ids_in(again)
 
     assert found == acknowledged
     assert await asyncio.to_thread(integrity, file) == "ok"
@@ -124,7 +124,7 @@ async def test_what_was_acknowledged_outlives_every_program_and_an_orderly_stop(
         await server.end()
 
     async with spawned(url) as again:
-        found = await kept(again)
+        found = await ids_in(again)
 
     assert found == acknowledged
     assert await asyncio.to_thread(integrity, file) == "ok"
@@ -221,9 +221,9 @@ async def test_a_restore_waits_for_the_service_to_stop_and_its_readers_get_a_gap
         acknowledged = await server.append([line()])
         await server.end(signal.SIGKILL)
 
-    said = await run(restore, file, folder)
+    output = await run(restore, file, folder)
 
-    assert said.startswith("restored 2 events, head 2, schema ")
+    assert output.startswith("restored 2 events, head 2, schema ")
     async with spawned(url) as again:
         assert acknowledged[0] not in (await again.get(EVENTS)).ids
         [new] = await again.append([line()])

@@ -58,7 +58,7 @@ async def test_a_store_of_the_first_schema_keeps_its_events(
     assert applied == [step.name for step in later]
     async with open_store(url, observer=Commits()) as store:
         assert await store.log.read(Query(order="oldest")) == recorded
-        assert (await store.catalogue.stack("acme", "web")).name == "web"
+        assert (await store.catalog.stack("acme", "web")).name == "web"
         await store.changesets.add(changeset(), b"{}", request=REQUEST, since=0)
         assert len(await store.changesets.list(ALL)) == 1
 
@@ -102,7 +102,7 @@ async def test_a_store_with_former_words_takes_the_words_of_today(
     assert attempt.result == "dead_lettered"
 
 
-def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path: Path):
+def test_a_newer_file_is_refused_and_unchanged(tmp_path: Path):
     file = tmp_path / "log.db"
     migrate_store(f"sqlite:///{file}")
     connection = apsw.Connection(str(file))

@@ -9,7 +9,6 @@ import apsw
 import pytest
 
 from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
-from deploylog.events.store import Query
 from deploylog.store.sqlite import open_sqlite
 from deploylog.store.sqlite.connection import connect
 from deploylog.store.sqlite.readers import QUERY_READERS, Readers
@@ -72,17 +71,17 @@ async def test_a_caller_whose_queries_end_as_its_next_gives_up_was_still_in_its_
     readers = Readers(tmp_path / "log.db", query_seconds=0)
     turns = readers.queries._turns
     while not turns.is_full("ann"):
-        await turns.take("ann")
-    held = turns.held
+        await turns.acquire("ann")
+    held = turns.in_use
     waiting = asyncio.create_task(readers.queries.run(endless, caller="ann"))
     await asyncio.sleep(0)
 
     for _ in range(held):
-        turns.give("ann")
+        turns.release("ann")
 
     with pytest.raises(TooMany):
         await waiting
-    assert turns.held == 0
+    assert turns.in_use == 0
     readers.close()
 
 
@@ -116,7 +115,9 @@ async def test_to_close_stops_what_runs(tmp_path: Path):
             await query
 
 
-async def test_a_query_ends_when_its_client_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_query_stops_when_its_client_disconnects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     begun = threading.Event()
 
     def read_for_ever(connection: apsw.Connection, *args: object, **kwargs: object) -> None:
@@ -132,7 +133,7 @@ async def test_a_query_ends_when_its_client_goes(tmp_path: Path, monkeypatch: py
 
         asking = asyncio.create_task(server.get(EVENTS))
         await until(begun.is_set)
-        assert turns.held == 1
+        assert turns.in_use == 1
         asking.cancel()
 
-        await until(lambda: turns.held == 0)
+        await until(lambda: turns.in_use == 0)

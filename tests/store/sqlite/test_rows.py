@@ -24,12 +24,12 @@ LONG = "project/" + "/".join(["a" * 100] * 30)
 #: The cache, and calls of what uses it: with a short text, and with a long one.
 CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
     "scopes that are read": (
-        rows._known_scopes,
+        rows._cached_scopes,
         lambda: rows.scopes_of('["project/short"]'),
         lambda: rows.scopes_of(f'["{LONG}"]'),
     ),
     "scopes and groups that are written": (
-        rows._known_text,
+        rows._cached_text,
         lambda: rows._names_text(("short",)),
         lambda: rows._names_text((LONG,)),
     ),
@@ -70,7 +70,7 @@ _documents = st.dictionaries(st.sampled_from(_NAMES), _json, max_size=6)
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(documents=st.lists(st.tuples(_documents, st.booleans()), min_size=1, max_size=5))
-def test_whatever_json_comes_is_answered(
+def test_any_json_is_answered(
     documents: list[tuple[dict[str, object], bool]], tmp_path_factory: pytest.TempPathFactory
 ):
     """Bodies drawn from the attributes we know, with any values, straight into the parsers."""

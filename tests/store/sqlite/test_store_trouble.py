@@ -1,4 +1,4 @@
-"""The store's files go, or the disk takes nothing more: nothing is acknowledged, and it is said."""
+"""The store's files are gone, or the disk is full: nothing is acknowledged, and it is logged."""
 
 import asyncio
 import logging
@@ -95,14 +95,14 @@ async def test_nothing_is_acknowledged_once_the_store_s_files_are_gone(harm: str
         answers = [await server.post(line()) for _ in range(3)]
         listed = await server.get(f"{EVENTS}?order=oldest")
         alive = await server.get("/healthz")
-        _, said = await server.end()
+        _, output = await server.end()
 
     assert [answer.status for answer in answers] == [503] * 3
     assert "log.db" in answers[0].json["detail"]
     assert (ready.status, ready.json["detail"]) == (503, answers[0].json["detail"])
     assert (listed.ids[:20], alive.status) == (ids[:20], 200)
-    assert said.count("ERROR") == 1, said
-    assert "Traceback" not in said
+    assert output.count("ERROR") == 1, output
+    assert "Traceback" not in output
 
 
 async def test_the_store_records_again_when_its_file_is_back(server: Spawned, file: Path):
@@ -136,7 +136,7 @@ def full_disk(server: Spawned, file: Path) -> Iterator[None]:
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_full_disk_is_said_once_and_nothing_acknowledged_is_lost(
+async def test_a_full_disk_is_logged_once_and_nothing_acknowledged_is_lost(
     server: Spawned, file: Path
 ):
     acknowledged = await server.append([line() for _ in range(20)])
@@ -148,7 +148,7 @@ async def test_a_full_disk_is_said_once_and_nothing_acknowledged_is_lost(
     acknowledged += await server.append([line()])
     await until(lambda: is_ready(server))
     acknowledged += await server.append([line()])
-    _, said = await server.end(signal.SIGKILL)
+    _, output = await server.end(signal.SIGKILL)
 
     async with spawned(f"sqlite:///{file}") as again:
         found = (await again.get(f"{EVENTS}?order=oldest")).ids
@@ -157,10 +157,10 @@ async def test_a_full_disk_is_said_once_and_nothing_acknowledged_is_lost(
     assert "disk" in probed[0].json["detail"]
     assert listed == acknowledged[:20]
     assert found == acknowledged
-    logged = [line for line in said.splitlines() if " store " in line]
+    logged = [line for line in output.splitlines() if " store " in line]
     assert ["does not record" in logged[0], "records again" in logged[1]] == [True, True]
     assert len(logged) == 2
-    assert said.count("ERROR") == 1
+    assert output.count("ERROR") == 1
 
 
 async def test_readiness_finds_a_full_disk_before_the_first_append(server: Spawned, file: Path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from deploylog.events.index.segments import SEGMENT_SIZE
 from deploylog.store import verify_store
 from deploylog.store.contract import Finding, Store, Verified
 from support.factories import OpenStoreAgain, deployment_event, new_event, new_events, stack_created
@@ -48,6 +49,12 @@ def verified(file: Path) -> tuple[list[str], Verified]:
     return [f"{each.part} {each.where}" for each in findings], result
 
 
+def found_in(file: Path) -> list[Finding]:
+    findings: list[Finding] = []
+    verify_store(f"sqlite:///{file}", found=findings.append, progress=lambda *_: None)
+    return findings
+
+
 async def test_a_store_in_use_is_in_order(server: Local, store: Store, file: Path):
     await fill(store)
 
@@ -61,13 +68,6 @@ WRONG = {
     "content": ("UPDATE events SET message = 'x' WHERE position = 4", "event 4"),
     "encoding": ("UPDATE events SET message = CAST(x'ff' AS TEXT) WHERE position = 4", "event 4"),
     "no checksum": ("UPDATE events SET checksum = NULL WHERE position = 4", "event 4"),
-    "a posting too few": ("DELETE FROM postings WHERE position = 4 AND scope_id = 3", "posting 4"),
-    "a posting too many": ("INSERT INTO postings VALUES (1, 28)", "posting 28"),
-    "a posting of nothing": ("INSERT INTO postings VALUES (1, 999)", "posting 999"),
-    "a scope gone": ("DELETE FROM scopes WHERE path = 'image/base'", "posting 29"),
-    "a group too few": ("DELETE FROM event_groups WHERE position = 25", "group 25"),
-    "a group too many": ("INSERT INTO event_groups VALUES ('c', 25)", "group 25"),
-    "a narrow span": ("UPDATE spans SET latest = earliest - 1", "span 1"),
     "a count": ("UPDATE deployments SET added = 7", "deployment deployment-1"),
     "a status": ("UPDATE deployments SET status = 'failed'", "deployment deployment-1"),
     "a deployment gone": ("DELETE FROM deployments", "deployment deployment-1"),
@@ -80,8 +80,9 @@ WRONG = {
     "a floor too high": ("UPDATE log SET floor = 3", "log 1"),
     "a request's positions": ("INSERT INTO requests VALUES ('k', x'00', '[', 1)", "request k"),
     "an index": (
-        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, '(type)',"
-        " '(source)') WHERE name = 'events_type'; PRAGMA writable_schema = RESET",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql,"
+        " '(producer_id, source)', '(source, producer_id)') WHERE name = 'events_producer';"
+        " PRAGMA writable_schema = RESET",
         "file integrity_check",
     ),
 }
@@ -96,6 +97,48 @@ async def test_what_is_wrong_is_named(store: Store, file: Path, statement: str, 
 
     assert expected in findings
     assert result.findings == len(findings)
+
+
+#: What is wrong with a sealed segment, and what a finding says of it.
+WRONG_INDEX = {
+    "a term gone": (
+        "DELETE FROM segment_terms WHERE term = 'scope:project/acme'",
+        "term 'scope:project/acme' is wrong for position 65477",
+    ),
+    "a term of nothing": (
+        "INSERT INTO segment_terms SELECT 0, 'type:x', positions FROM segment_terms LIMIT 1",
+        "term 'type:x' is wrong for position",
+    ),
+    "positions of another term": (
+        "UPDATE segment_terms SET positions = (SELECT positions FROM segment_terms"
+        " WHERE term = 'group:a') WHERE term = 'public:'",
+        "term 'public:' is wrong for position",
+    ),
+    "a bucket gone": ("DELETE FROM segment_buckets", "is wrong for position"),
+    "a page gone": ("DELETE FROM segment_pages", "the page of terms from"),
+    "times": ("UPDATE segments SET times = zeroblob(1024)", "the times of block 0 are wrong"),
+}
+
+
+@pytest.mark.parametrize(("statement", "expected"), WRONG_INDEX.values(), ids=WRONG_INDEX)
+async def test_what_is_wrong_in_the_index_is_named(
+    open_again: OpenStoreAgain, file: Path, statement: str, expected: str
+):
+    async with open_again():
+        pass
+    # The segment that ends at position 65,535 is full a little later.
+    execute(file, f"UPDATE log SET head = {SEGMENT_SIZE - 60}")
+    async with open_again() as store:
+        await fill(store)
+    execute(file, f"UPDATE log SET head = {SEGMENT_SIZE}")
+    async with open_again():
+        pass
+    assert verified(file)[0] == []
+    execute(file, statement)
+
+    findings = found_in(file)
+
+    assert [each.what for each in findings if expected in each.what], findings
 
 
 async def test_an_event_that_is_recorded_twice_is_named(store: Store, file: Path):
@@ -160,7 +203,7 @@ def run(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
 
 
-async def test_the_command_says_a_line_a_finding_and_its_exit_code(store: Store, file: Path):
+async def test_the_command_prints_a_line_for_each_finding_and_fails(store: Store, file: Path):
     await fill(store)
     right = run(file)
     execute(file, "UPDATE events SET message = 'x' WHERE position = 4")
@@ -173,12 +216,12 @@ async def test_the_command_says_a_line_a_finding_and_its_exit_code(store: Store,
     )
     assert wrong.returncode == as_json.returncode == 1
     assert wrong.stdout.splitlines()[0] == (
-        "event 4: its content is not what was recorded: the checksum differs"
+        "event 4: the content differs from what was recorded (checksum mismatch)"
     )
     assert json.loads(as_json.stdout.splitlines()[0])["where"] == "4"
 
 
-async def test_a_store_that_nobody_has_open_is_verified(open_again: OpenStoreAgain, file: Path):
+async def test_a_store_that_no_process_has_open_is_verified(open_again: OpenStoreAgain, file: Path):
     async with open_again() as store:
         await fill(store)
 
@@ -187,7 +230,7 @@ async def test_a_store_that_nobody_has_open_is_verified(open_again: OpenStoreAga
     assert (findings, result.events) == ([], 29)
 
 
-def test_a_store_that_is_not_there_is_not_made(file: Path):
+def test_a_missing_store_is_not_created(file: Path):
     answer = run(file)
 
     assert answer.returncode == 2

@@ -1,11 +1,12 @@
-"""Appends: what the requests to append say, recorded and answered, whichever way they came in."""
+"""Appends: requests to append, recorded and answered for ASGI and for the fast path."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from deploylog.api.context import ApiContext
-from deploylog.api.native import wire
+from deploylog.api.native import query_string, wire
+from deploylog.api.native.settings import NativeSettings
 from deploylog.errors import InvalidEvent
 from deploylog.events.access import Principal
 from deploylog.events.cloudevents import Defaults
@@ -19,19 +20,19 @@ _Parsed = TypeVar("_Parsed")
 class Appends:
     """Records events for the native API."""
 
-    def __init__(self, parts: ApiContext) -> None:
-        self._service = parts.service
-        self._deployments = parts.deployments
-        self._clock = parts.clock
-        self._max_events = parts.max_batch_events
+    def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
+        self._events = context.events
+        self._deployments = context.deployments
+        self._clock = context.clock
+        self._max_events = settings.max_batch_events
 
     async def defaults(self, principal: Principal, query: str) -> Defaults:
         """What the query says of all events; raises InvalidInput or DeploymentNotFound.
 
-        It is asked before the body is read.
+        It needs no body.
         """
         now = self._clock()
-        given = wire.parse_append_query(query)
+        given = query_string.parse_append_query(query)
         if given.deployment is None:
             return Defaults(time=now, source=given.source, scopes=given.scopes)
         deployment = await self._deployments.open_deployment_for(principal, given.deployment)
@@ -64,7 +65,7 @@ class Appends:
             ),
         )
         try:
-            recorded = await self._service.append(principal, events, request=key)
+            recorded = await self._events.append(principal, events, request=key)
         except InvalidEvent as refused:
             error = refused
             located = await _off_the_loop(body, lambda: wire.locate(error, headers, body))

@@ -3,37 +3,14 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
 
-import msgspec
 from pyroaring import BitMap
 
+from deploylog.events.facets import Facet, Facets
+from deploylog.events.filters import Field
 from deploylog.events.index.search import EventRows, Search, Selected
 from deploylog.events.index.segments import BLOCK_BITS, SEGMENT_BITS
 from deploylog.events.index.terms import term
-
-#: Fields whose values can be counted.
-FacetField = Literal[
-    "type", "source", "actor", "subject", "resource_type", "resource_name", "resource_key"
-]
-
-FACET_FIELDS: tuple[FacetField, ...] = get_args(FacetField)
-
-
-class Facet(msgspec.Struct, frozen=True):
-    """A value of a field, and how many events have it."""
-
-    value: str
-    count: int
-
-
-class Facets(msgspec.Struct, frozen=True, kw_only=True):
-    """The most frequent values, most frequent first, and how many events there are in all."""
-
-    top: tuple[Facet, ...]
-    #: Different values.
-    values: int
-    total: int
 
 
 def count(search: Search, rows: EventRows) -> int:
@@ -41,7 +18,7 @@ def count(search: Search, rows: EventRows) -> int:
     return sum(len(each.offsets) for each in search.exact(rows))
 
 
-def facets(search: Search, rows: EventRows, field: FacetField, top: int) -> Facets:
+def facets(search: Search, rows: EventRows, field: Field, top: int) -> Facets:
     """The ``top`` values of a field among what the search finds; of equal counts by value."""
     counts: Counter[str] = Counter()
     total = 0

@@ -31,26 +31,14 @@ from deploylog.events.index.segments import (
     Times,
     segment_of,
 )
-from deploylog.events.index.terms import EVERY
+from deploylog.events.index.terms import EVERY, WORDY
+from deploylog.events.index.trace import Trace
 from deploylog.events.store import Query
 
 #: Segments whose rows are read at once: few at first, for the page that is full at once.
 _FIRST_BATCH, _LARGEST_BATCH, _GROWTH = 1, 64, 4
 
 _BLOCK = 1 << BLOCK_BITS
-
-
-class Trace(msgspec.Struct):
-    """How a search was answered."""
-
-    #: Segments in which it was looked for.
-    segments: int = 0
-    #: Those of them in which something was.
-    hits: int = 0
-    #: Rows of events that were read.
-    rows: int = 0
-    #: Those of them that did not match.
-    rows_in_vain: int = 0
 
 
 class EventRows(Protocol):
@@ -103,15 +91,10 @@ class Search:
         high = moment.head + 1
         self._high = min(query.before, high) if query.before is not None else high
 
-    @property
-    def needs_rows(self) -> bool:
-        """Whether only the rows decide, for want of an index of phrases."""
-        return any(not phrase.is_word for phrase in self._query.filter.phrases)
-
     def selected(self) -> Iterator[Selected]:
         """What may match, segment by segment in the query's order, never empty.
 
-        Time is decided for whole blocks only.
+        Time is decided for whole blocks only, and phrases by the words in them.
         """
         for segment in self._segments():
             self.trace.segments += 1
@@ -201,13 +184,21 @@ class Search:
                 wanted.add_range(block << BLOCK_BITS, (block + 1) << BLOCK_BITS)
         return offsets & wanted
 
+    def unread(self, each: Selected) -> BitMap:
+        """Of what was selected, the events whose phrases only their rows decide."""
+        phrases = self._query.filter.phrases
+        if all(phrase.is_word for phrase in phrases):
+            return each.offsets & each.segment.having(WORDY) if phrases else BitMap()
+        return each.offsets
+
+    def _undated(self, each: Selected) -> BitMap:
+        """Those whose time only their rows decide."""
+        if not self._is_timed:
+            return BitMap()
+        return each.offsets - self._in_blocks(each.segment, each.offsets, self._covers)
+
     def _decided(self, each: Selected, rows: EventRows) -> BitMap:
-        if self.needs_rows:
-            doubtful = each.offsets
-        elif self._is_timed:
-            doubtful = each.offsets - self._in_blocks(each.segment, each.offsets, self._covers)
-        else:
-            return each.offsets
+        doubtful = self.unread(each) | self._undated(each)
         if not doubtful:
             return each.offsets
         first = each.segment.number << SEGMENT_BITS

@@ -12,7 +12,7 @@ import apsw
 
 from deploylog.errors import OperatorError
 from deploylog.events.ids import EPOCH_BITS
-from deploylog.store.contract import QUERY_SECONDS, CommitObserver
+from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
 from deploylog.store.migrations import Migration, migrate, migrations
 from deploylog.store.sqlite.append import Recorder
 from deploylog.store.sqlite.changesets import SqliteChangesets
@@ -42,19 +42,34 @@ class SqliteStore:
         *,
         files: StoreFiles,
         epoch: int,
-        moved: HeadNotifier,
+        notifier: HeadNotifier,
         damaged: Callable[[str], None],
     ) -> None:
-        """``moved`` is told of each commit of this process, ``damaged`` of each damaged event."""
+        """``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
+        damaged event.
+        """
         self._writer = writer
+        self._readers = readers
         self._files = files
-        self.log = SqliteLog(writer, readers, index, epoch=epoch, moved=moved, damaged=damaged)
-        self.catalogue = SqliteCatalog(readers)
+        self.log = SqliteLog(
+            writer,
+            readers,
+            index,
+            epoch=epoch,
+            wal=files.wal,
+            notifier=notifier,
+            damaged=damaged,
+        )
+        self.catalog = SqliteCatalog(readers)
         self.changesets = SqliteChangesets(writer, readers)
         self.cleanups = SqliteCleanups(writer, readers)
         self.subscriptions = SqliteSubscriptions(writer, readers)
         self.deliveries = SqliteDeliveries(writer, readers)
         self.credentials = SqliteCredentials(writer, readers)
+
+    async def secret(self, name: SecretName) -> bytes:
+        [(value,)] = await self._readers.rows(_SECRETS[name])
+        return bytes(value)
 
     async def ready(self) -> None:
         await self.log.head()
@@ -72,9 +87,9 @@ async def open_sqlite(
     query_seconds: float = QUERY_SECONDS,
     clock: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[SqliteStore]:
-    """The store in ``file``, brought to this program's schema; ``clock`` gives ns."""
+    """The store in ``file``, migrated to this program's schema. ``clock`` returns ns."""
     migrate_file(file)
-    moved = HeadNotifier(asyncio.get_running_loop())
+    notifier = HeadNotifier(asyncio.get_running_loop())
 
     connection = connect(file)
     epoch = _epoch(connection)
@@ -86,7 +101,7 @@ async def open_sqlite(
         observer.committed(seconds, events)
         if events:
             index.add(recorder.fed)
-        moved.committed(head)
+        notifier.committed(head)
 
     with opening(file):
         files = StoreFiles(connection)
@@ -99,14 +114,14 @@ async def open_sqlite(
         clock=time.perf_counter,
     )
     try:
-        async with sealing(index, writer, readers, moved):
+        async with sealing(index, writer, readers, notifier):
             yield SqliteStore(
                 writer,
                 readers,
                 index,
                 files=files,
                 epoch=epoch,
-                moved=moved,
+                notifier=notifier,
                 damaged=observer.damaged,
             )
     finally:
@@ -115,7 +130,7 @@ async def open_sqlite(
 
 
 def migrate_file(file: Path) -> list[str]:
-    """Bring the file to this program's schema; return the names of the steps taken."""
+    """Migrate the file to this program's schema; return the names of the steps taken."""
     if not file.parent.is_dir():
         raise OperatorError(f"the store's folder {str(file.parent)!r} does not exist")
     connection = connect(file)
@@ -126,7 +141,7 @@ def migrate_file(file: Path) -> list[str]:
 
     try:
         with store_errors():
-            # Taken at once, so that of two programs that start together one waits for the other.
+            # At once, so that of two programs that start together one waits for the other.
             connection.execute("BEGIN IMMEDIATE")
             version = int(one_value(connection, "PRAGMA user_version"))
             applied = migrate(migrations("sqlite"), version=version, apply=apply)
@@ -143,5 +158,7 @@ def _epoch(connection: apsw.Connection) -> int:
     with store_errors():
         return int(one_value(connection, "SELECT epoch FROM log"))
 
+
+_SECRETS: dict[SecretName, str] = {"page-token": "SELECT value FROM token_key"}
 
 _NEW_LOG = "INSERT INTO log (epoch, head, floor, recorded) VALUES (?, 0, 0, 0)"

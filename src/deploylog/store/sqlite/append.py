@@ -33,13 +33,13 @@ class PreparedEvent(Candidate, frozen=True, gc=False):
     """A candidate with its row.
 
     The thread that writes is the busiest one: what needs neither position nor connection is
-    done before it gets the event, and after.
+    done before and after it.
     """
 
     values: Values
     #: The checksum of the values.
     checksum: int
-    #: What it is found by.
+    #: What the event is found by.
     terms: Sequence[str]
 
 
@@ -47,26 +47,21 @@ def prepare_event(event: NewEvent) -> PreparedEvent:
     """Prepare ``event``; raises InvalidEvent when the catalog cannot use it."""
     values = values_of(event)
     return PreparedEvent(
-        event,
-        identity_of(event),
-        project(event),
-        values,
-        content_checksum(values),
-        terms_of(event),
+        event, identity_of(event), project(event), values, content_checksum(values), terms_of(event)
     )
 
 
 class Recorder:
-    """Records appends within a transaction that its caller begins and commits."""
+    """Records appends in a transaction that the caller starts and commits."""
 
     def __init__(
         self, connection: apsw.Connection, *, epoch: int, clock: Callable[[], int]
     ) -> None:
-        """``clock`` gives ns since 1970."""
+        """``clock`` returns ns since 1970."""
         self._connection = connection
         self._epoch = epoch
         self._clock = clock
-        #: The newest position this recorder has given, ahead of the log within a transaction.
+        #: The newest position that this recorder has assigned; ahead of the log in a transaction.
         self.head = 0
         #: What the newest transaction has for the index.
         self.fed: Sequence[Fed] = ()
@@ -95,15 +90,20 @@ class Recorder:
         )
 
     def roll_back(self, head: int) -> None:
-        """The transaction was rolled back: what it gave is void, and ``head`` is the newest."""
+        """Discard what the rolled back transaction assigned; ``head`` is the newest position."""
         self.head = head
 
     def _insert(self, new: Sequence[tuple[int, PreparedEvent]], recorded: int) -> None:
         if not new:
             return
         rows = [
-            (position, recorded, *draft.values, event_checksum(draft.checksum, position, recorded))
-            for position, draft in new
+            (
+                position,
+                recorded,
+                *candidate.values,
+                event_checksum(candidate.checksum, position, recorded),
+            )
+            for position, candidate in new
         ]
         values = list(chain.from_iterable(rows))
         insert_rows(self._connection, "INSERT INTO events", len(COLUMNS) + 1, values)
@@ -134,7 +134,7 @@ def _load_requests(connection: apsw.Connection, keys: Sequence[str]) -> list[Rec
 def _load_events(
     connection: apsw.Connection, identities: Sequence[tuple[str, str]], epoch: int
 ) -> list[Event]:
-    """The events of these sources and producer's ids, in one go; damaged ones are left out."""
+    """The events with these sources and producer's ids, without damaged ones."""
     pairs = json_text(identities)
     try:
         return events_of(one_value(connection, _EVENTS, (pairs,)), epoch)

@@ -1,4 +1,4 @@
-"""Backups: a copy of the whole store in one file, and a store restored from one."""
+"""Backups: copy a whole store to one file, and restore a store from it."""
 
 import fcntl
 import os
@@ -24,18 +24,18 @@ from deploylog.store.sqlite.connection import (
     store_errors,
 )
 
-#: Pages copied at once; between two steps the command can be interrupted.
+#: Pages copied in one step; the command can be interrupted between steps.
 _PAGES = 2_000
 
 #: Where SQLite's locks on a file are: the pending byte, the reserved byte, 510 shared bytes.
 _LOCK_START, _LOCK_LENGTH = 0x40000000, 512
 
-#: What SQLite keeps beside a file, and would take for the newest part of another put in its place.
+#: Files of SQLite beside a database. It would take them for the newest part of a restored one.
 _BESIDE = ("-wal", "-journal", "-shm")
 
 
 def backup_file(store: Path, file: Path, *, force: bool) -> Contents:
-    """Copy the store to ``file``, which appears whole or not at all, and say what is in it.
+    """Copy the store to ``file``, which appears whole or not at all; return its contents.
 
     Services may use the store meanwhile: the copy is its state at one moment. Raises
     OperatorError when ``file`` exists, unless ``force``.
@@ -54,11 +54,11 @@ def backup_file(store: Path, file: Path, *, force: bool) -> Contents:
 
 
 def restore_file(file: Path, store: Path, *, force: bool, keep_ids: bool) -> Restored:
-    """Make the store from a backup, and say what is in it and where the previous one is.
+    """Create the store from a backup; return its contents, and where the previous store is.
 
     The new store appears whole or not at all. It gets a new epoch, unless ``keep_ids``. Raises
     OperatorError when the file is not a sound backup, when any program has the store open, or
-    when a store exists, unless ``force``: it then keeps the old one under another name.
+    when a store exists. With ``force``, renames the existing store instead.
     """
     file, store = file.resolve(), store.resolve()
     _check_place(store, other=file)
@@ -68,11 +68,11 @@ def restore_file(file: Path, store: Path, *, force: bool, keep_ids: bool) -> Res
         if not keep_ids:
             _draw_epoch(partial)
         _check_copy(partial, contents)
-        _give(partial, store)
+        _chown(partial, store)
         _sync(partial)
-        kept = _set_aside(store)
+        previous = _rename_previous(store)
         _place(partial, store, force=force)
-    return Restored(contents=contents, kept=str(kept) if kept else None)
+    return Restored(contents=contents, previous=str(previous) if previous else None)
 
 
 # Reading and copying
@@ -80,7 +80,7 @@ def restore_file(file: Path, store: Path, *, force: bool, keep_ids: bool) -> Res
 
 @contextmanager
 def _reading(path: Path, flags: int) -> Iterator[apsw.Connection]:
-    """A connection that sees one state of the file, for as long as the block takes."""
+    """A connection that sees one state of the file throughout the block."""
     if not path.exists():
         raise OperatorError(f"{path} does not exist")
     with _errors(path), closing(apsw_open(path, flags)) as connection:
@@ -99,20 +99,20 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 def _copy(source: apsw.Connection, partial: Path) -> Contents:
-    """Copy what ``source`` sees to a new file, and say what that is."""
+    """Copy what ``source`` sees to a new file; return its contents."""
     contents = _contents(source, Path(source.filename))
     with _writing(partial.parent), closing(create(partial)) as target:
         with target.backup("main", source, "main") as copying:
             while not copying.done:
                 copying.step(_PAGES)
-        # One file, which can be read from a disk that cannot be written.
+        # A single file can be read from a read-only disk.
         target.execute("PRAGMA journal_mode = DELETE")
     return contents
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Raise as OperatorError what shows that the folder takes no copy."""
+    """Raise OperatorError when the copy cannot be written to the folder."""
     try:
         yield
     except (apsw.FullError, apsw.IOError, apsw.CantOpenError) as error:
@@ -122,7 +122,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _contents(connection: apsw.Connection, path: Path) -> Contents:
-    """What is in the store; raises OperatorError when it is none of this program's."""
+    """The contents of the store. Raises OperatorError when this program cannot use it."""
     schema, known = int(one_value(connection, "PRAGMA user_version")), len(migrations("sqlite"))
     if schema > known:
         raise SchemaTooNew(
@@ -147,9 +147,9 @@ FROM log
 
 
 def _draw_epoch(partial: Path) -> None:
-    """Let no id or page token of the log that was stand for an event of the log that will be.
+    """Invalidate ids and page tokens of the previous log.
 
-    Positions after the backup are given again, to other events.
+    Other events will get the positions after the backup.
     """
     with _errors(partial), closing(apsw_open(partial)) as connection, connection:
         connection.execute("UPDATE log SET epoch = ?", (secrets.randbits(EPOCH_BITS),))
@@ -158,11 +158,11 @@ def _draw_epoch(partial: Path) -> None:
 
 
 def _check_copy(partial: Path, contents: Contents) -> None:
-    """Raise OperatorError unless the copy is sound, and has what it was made of."""
+    """Raise OperatorError unless the copy is sound and has the contents of its source."""
     with _reading(partial, apsw.SQLITE_OPEN_READONLY) as connection:
-        verdict = one_value(connection, "PRAGMA integrity_check(1)")
-        if verdict != "ok":
-            raise OperatorError(f"the store is damaged: {verdict}")
+        result = one_value(connection, "PRAGMA integrity_check(1)")
+        if result != "ok":
+            raise OperatorError(f"the store is damaged: {result}")
         if _contents(connection, partial) != contents:
             raise OperatorError("the copy does not have what the store has")
 
@@ -171,7 +171,7 @@ def _check_copy(partial: Path, contents: Contents) -> None:
 
 
 def _check_place(place: Path, *, other: Path) -> None:
-    """Raise OperatorError unless a file can be made there that does no harm to ``other``."""
+    """Raise OperatorError unless a file at ``place`` is possible and harms no file of ``other``."""
     if not place.parent.is_dir():
         raise OperatorError(f"the folder {str(place.parent)!r} does not exist")
     if place.is_dir():
@@ -184,11 +184,11 @@ def _check_place(place: Path, *, other: Path) -> None:
 
 @contextmanager
 def _free(place: Path, *, force: bool) -> Iterator[None]:
-    """Keep every SQLite connection out of the file at ``place`` while in the block.
+    """Lock every SQLite connection out of the file at ``place`` inside the block.
 
-    Raises OperatorError when there is one, or when there is such a file and no ``force``.
+    Raises OperatorError when the file is in use, or when it exists, unless ``force``.
     """
-    # A write-ahead log that was left alone is not deleted without asking either.
+    # Nor is a write-ahead log without its database deleted without ``force``.
     there = [path for path in (place, *_beside(place)) if path.exists()]
     if there and not force:
         raise OperatorError(f"{there[0]} exists; replace it with --force")
@@ -209,7 +209,7 @@ def _free(place: Path, *, force: bool) -> Iterator[None]:
 
 @contextmanager
 def _partial(place: Path) -> Iterator[Path]:
-    """A name beside ``place`` for what is not whole yet; nothing is left of it."""
+    """A temporary name beside ``place``; its files are deleted at the end."""
     partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
     try:
         yield partial
@@ -219,7 +219,7 @@ def _partial(place: Path) -> Iterator[Path]:
 
 
 def _place(partial: Path, place: Path, *, force: bool) -> None:
-    """Give the whole file its name, durably."""
+    """Rename the whole file, durably."""
     if force:
         partial.replace(place)
     else:
@@ -228,7 +228,7 @@ def _place(partial: Path, place: Path, *, force: bool) -> None:
 
 
 def _link(partial: Path, place: Path) -> None:
-    """Give it the name, unless something has come there meanwhile."""
+    """Name the file ``place``, unless that exists by now."""
     try:
         os.link(partial, place)
     except FileExistsError as error:
@@ -238,35 +238,35 @@ def _link(partial: Path, place: Path) -> None:
         partial.replace(place)
 
 
-def _set_aside(store: Path) -> Path | None:
-    """Keep what is at the store's place under another name, and say which."""
+def _rename_previous(store: Path) -> Path | None:
+    """Rename the files of the previous store; return its new path."""
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    kept = store.with_name(f"{store.name}.before-restore-{moment}")
+    previous = store.with_name(f"{store.name}.before-restore-{moment}")
     if not any(path.exists() for path in (store, *_beside(store))):
         return None
-    # The name of the old store goes last, when the new one takes it: a service that starts
-    # after a crash in between must not find an empty place and begin an empty log.
+    # The new store replaces the name of the old one last: a service that starts after a crash in
+    # between must not find no store and start an empty log.
     if store.exists():
-        os.link(store, kept)
-    for old, new in zip(_beside(store), _beside(kept), strict=True):
+        os.link(store, previous)
+    for old, new in zip(_beside(store), _beside(previous), strict=True):
         with suppress(FileNotFoundError):
             old.rename(new)
-    return kept
+    return previous
 
 
 def _beside(file: Path) -> list[Path]:
     return [Path(f"{file}{suffix}") for suffix in _BESIDE]
 
 
-def _give(partial: Path, store: Path) -> None:
-    """Let root make the store for the user whose it was, or whose folder it is in."""
+def _chown(partial: Path, store: Path) -> None:
+    """As root, give the file to the owner of the previous store, or of the folder."""
     if os.geteuid() == 0:
         owner = (store if store.exists() else store.parent).stat()
         os.chown(partial, owner.st_uid, owner.st_gid)
 
 
 def _sync(path: Path) -> None:
-    """Let what was written to it survive a power cut."""
+    """Flush the file to the disk, so that it survives a power cut."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)

@@ -1,4 +1,4 @@
-"""Change sets in SQLite. The event that ends one is applied where it is recorded."""
+"""Change sets in SQLite. ``deployments`` updates them when an event ends one."""
 
 import asyncio
 import zlib
@@ -18,15 +18,14 @@ from deploylog.store.sqlite.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.visibility import visible_rows
 from deploylog.store.sqlite.writer import Writer
 
-#: Change sets forgotten in one transaction, so that appends do not wait long.
-FORGOTTEN_AT_ONCE = 20
+#: Change sets deleted in one transaction, so that appends do not wait long.
+DELETED_AT_ONCE = 20
 
 
 class SqliteChangesets:
     """The ``Changesets`` of a SQLite store."""
 
     def __init__(self, writer: Writer, readers: Readers) -> None:
-        """Where to write and to read."""
         self._writer = writer
         self._readers = readers
 
@@ -57,15 +56,13 @@ class SqliteChangesets:
     async def unfinished(self) -> list[Changeset]:
         return [_changeset_of(row) for row in await self._readers.background.rows(_UNFINISHED)]
 
-    async def forget(self, created_before: int) -> int:
-        forgotten = 0
-        while portion := await self._writer.call(
-            lambda connection: _forget(connection, created_before)
-        ):
-            forgotten += portion
-        return forgotten
+    async def delete_before(self, created: int) -> int:
+        deleted = 0
+        while portion := await self._writer.call(lambda connection: _delete(connection, created)):
+            deleted += portion
+        return deleted
 
-    # Last, because from here on ``list`` means this method.
+    # Last, because ``list`` means this method from here on.
     async def list(
         self,
         visibility: Visibility,
@@ -119,7 +116,7 @@ SELECT {_CHANGESET} FROM changesets AS c WHERE c.status = 'staging' ORDER BY c.n
 def _earlier(
     connection: apsw.Connection, id: str, request: IdempotencyKey, since: int
 ) -> Changeset | None:
-    """What ``request`` has added already; raises RequestReused or Conflict."""
+    """The change set that ``request`` has added. Raises RequestReused or Conflict."""
     row = one_row(connection, _BY_REQUEST, (request.key, since))
     if row is not None and row[-1] != request.fingerprint:
         raise RequestReused
@@ -161,14 +158,14 @@ def _document(connection: apsw.Connection, id: str) -> bytes | None:
     return zlib.decompress(row[0]) if row is not None else None
 
 
-_FORGETTABLE = """
+_DELETABLE = """
 SELECT number FROM changesets WHERE status <> 'staging' AND created < ? ORDER BY created LIMIT ?
 """
 
 
-def _forget(connection: apsw.Connection, created_before: int) -> int:
-    """Delete the next ones; how many there were."""
-    numbers = all_rows(connection, _FORGETTABLE, (created_before, FORGOTTEN_AT_ONCE))
+def _delete(connection: apsw.Connection, created_before: int) -> int:
+    """Delete the next ones; return how many."""
+    numbers = all_rows(connection, _DELETABLE, (created_before, DELETED_AT_ONCE))
     connection.executemany("DELETE FROM changeset_changes WHERE number = ?", numbers)
     connection.executemany("DELETE FROM changesets WHERE number = ?", numbers)
     return len(numbers)

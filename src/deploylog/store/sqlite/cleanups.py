@@ -10,8 +10,8 @@ from deploylog.events.retention import Cleanup
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.writer import Writer
 
-#: Cleanups of each kind that stay.
-KEPT = 50
+#: How many cleanups of each kind are retained.
+MAX_PER_KIND = 50
 
 _SELECT = "SELECT id, kind, status, started, ended, threshold, forgotten, error FROM cleanups"
 
@@ -35,7 +35,6 @@ class SqliteCleanups:
     """The ``Cleanups`` of a SQLite store."""
 
     def __init__(self, writer: Writer, readers: Readers) -> None:
-        """Where to write and to read."""
         self._writer = writer
         self._readers = readers
 
@@ -43,7 +42,7 @@ class SqliteCleanups:
 
         def put(connection: apsw.Connection) -> None:
             connection.execute(_PUT, msgspec.structs.astuple(cleanup))
-            connection.execute(_TRIM, (cleanup.kind, KEPT))
+            connection.execute(_TRIM, (cleanup.kind, MAX_PER_KIND))
 
         await self._writer.call(put)
 
@@ -66,6 +65,6 @@ def _cleanup_of(row: tuple[Any, ...]) -> Cleanup:
         started=started,
         ended=ended,
         threshold=threshold,
-        forgotten=forgotten,
+        deleted=forgotten,
         error=error,
     )

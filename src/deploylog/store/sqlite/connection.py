@@ -1,4 +1,4 @@
-"""Connections: how the file is opened, and the driver's errors turned into ours."""
+"""Connections: open the file, and raise the driver's errors as ours."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -19,17 +19,16 @@ SqlValue = None | int | float | str | bytes
 #: How long to wait for another process that writes, in milliseconds.
 BUSY_TIMEOUT = 10_000
 
-#: Pages of 4 KiB that the write-ahead log may hold before they are copied to the file.
+#: Pages of 4 KiB in the write-ahead log before they are copied to the file.
 CHECKPOINT_PAGES = 4_000
 
-#: Rows a statement inserts, at most and where there are many; the rest goes in one more. Few
-#: statements mean few waits for the interpreter's lock; few different ones, that each is
-#: prepared once.
+#: How many rows one statement inserts; one more statement inserts the rest. Few statements mean few
+#: waits for the interpreter's lock. Few sizes mean that each statement is prepared once.
 _INSERT_SIZES = (1024, 256, 64)
 
 
 def connect(path: Path) -> apsw.Connection:
-    """Open the file, made if there is none, so that a commit is on disk when it returns.
+    """Open the file, or create it, so that a commit is on disk when it returns.
 
     Raises OperatorError when it cannot be a store.
     """
@@ -38,7 +37,7 @@ def connect(path: Path) -> apsw.Connection:
         if connection.readonly("main"):
             raise OperatorError(f"cannot open the store {path}: it is read-only")
         connection.set_busy_timeout(BUSY_TIMEOUT)
-        _write_ahead(connection)
+        _enable_write_ahead_log(connection)
         _check_in_place(connection, path)
         for pragma in (
             "synchronous = FULL",
@@ -52,14 +51,14 @@ def connect(path: Path) -> apsw.Connection:
 
 def _open_or_create(path: Path) -> apsw.Connection:
     # Checked before the database, which is there first when another process creates the store.
-    left = Path(f"{path}-wal")
-    is_left = left.exists()
+    wal = Path(f"{path}-wal")
+    has_wal = wal.exists()
     if path.exists():
         return apsw_open(path)
-    if is_left:
+    if has_wal:
         # SQLite would delete it, with the newest events of a store whose database is elsewhere.
         raise OperatorError(
-            f"cannot open the store {path}: it is gone, but {left.name} is there;"
+            f"cannot open the store {path}: it is gone, but {wal.name} is there;"
             " move the store back or restore a backup"
         )
     return create(path)
@@ -76,9 +75,9 @@ def create(path: Path) -> apsw.Connection:
     SQLite creates it. A descriptor of ours must never touch the file: POSIX drops every lock that
     a process holds on a file when it closes any descriptor of it. Without those locks another
     program that closes the store takes itself for the last one, and deletes the write-ahead log
-    that this process goes on writing to.
+    while this process continues to write to it.
     """
-    # A temporary file has the mode that is wanted, and SQLite copies it.
+    # SQLite copies the mode of a temporary file, which only its owner can read.
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as pattern:
         address = f"{path.absolute().as_uri()}?modeof={quote(pattern.name)}"
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
@@ -87,7 +86,7 @@ def create(path: Path) -> apsw.Connection:
 
 @contextmanager
 def opening(path: Path) -> Iterator[None]:
-    """Raise as OperatorError what shows that ``path`` cannot be a store."""
+    """Raise OperatorError for what shows that ``path`` cannot be a store."""
     try:
         yield
     except apsw.NotADBError as error:
@@ -108,16 +107,16 @@ def _check_in_place(connection: apsw.Connection, path: Path) -> None:
         raise OperatorError(f"cannot open the store {path}: it was replaced meanwhile")
 
 
-def _write_ahead(connection: apsw.Connection) -> None:
-    """Keep the file with a write-ahead log; it stays that way."""
+def _enable_write_ahead_log(connection: apsw.Connection) -> None:
+    """Set the journal mode of the file, which persists."""
     end = time.monotonic() + BUSY_TIMEOUT / 1000
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except apsw.BusyError:
-            # Of programs that open a new file together one makes the change, and the others
-            # are turned away at once: the busy timeout does not hold for it.
+            # Of programs that open a new file together one makes the change, and the others fail
+            # at once: the busy timeout does not apply.
             if time.monotonic() > end:
                 raise
             time.sleep(0.01)
@@ -135,19 +134,19 @@ def store_errors() -> Iterator[None]:
 def all_rows(
     connection: apsw.Connection, sql: str, values: Sequence[SqlValue] = ()
 ) -> list[tuple[Any, ...]]:
-    """Every row."""
+    """Run a statement; return all rows."""
     return connection.execute(sql, values).fetchall()
 
 
 def one_row(
     connection: apsw.Connection, sql: str, values: Sequence[SqlValue] = ()
 ) -> tuple[Any, ...] | None:
-    """The first row, if there is one."""
+    """Run a statement; return the first row, if there is one."""
     return next(iter(all_rows(connection, sql, values)), None)
 
 
 def one_value(connection: apsw.Connection, sql: str, values: Sequence[SqlValue] = ()) -> Any:
-    """The first column of the one row there is."""
+    """The first column of the only row."""
     [(value,)] = all_rows(connection, sql, values)
     return value
 
@@ -155,9 +154,9 @@ def one_value(connection: apsw.Connection, sql: str, values: Sequence[SqlValue] 
 def insert_rows(
     connection: apsw.Connection, into: str, columns: int, values: Sequence[SqlValue]
 ) -> None:
-    """Insert rows of so many ``columns`` with as few statements as can be.
+    """Insert rows of ``columns`` values each with as few statements as possible.
 
-    ``into`` is ``INSERT INTO table``; ``values`` are those of all rows, one row after the other.
+    ``into`` is ``INSERT INTO table``; ``values`` are the values of all rows, row after row.
     """
     start, rows = 0, len(values) // columns
     while rows:

@@ -1,4 +1,4 @@
-"""What became of deliveries, in SQLite."""
+"""Deliveries in SQLite."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -11,7 +11,7 @@ from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, o
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.subscriptions import SELECT, number_of, subscription_of
 from deploylog.store.sqlite.writer import Writer
-from deploylog.subscriptions.store import Backlog, RecordedAttempt
+from deploylog.subscriptions.store import Backlog, OneEvent, RecordedAttempt, Selector
 from deploylog.subscriptions.subscription import (
     REDELIVERED,
     Attempt,
@@ -21,26 +21,25 @@ from deploylog.subscriptions.subscription import (
     Subscription,
 )
 
-#: Attempts forgotten in one transaction, so that others do not wait long.
-FORGOTTEN_AT_ONCE = 5_000
+#: Attempts deleted in one transaction, so that appends do not wait long.
+DELETED_AT_ONCE = 5_000
 
-#: How far ahead a lease may end, in ns: one that ends later was given by a clock that has been set
-#: back since.
-MOST_AHEAD = 3600 * 10**9
+#: How far ahead a lease may end, in ns: a later end is from a clock that has been set back since.
+MAX_LEASE_AHEAD = 3600 * 10**9
 
 _CLAIM = f"""
 UPDATE subscriptions SET holder = ?1, held_until = ?2
-WHERE holder = ?1 OR held_until <= ?3 OR held_until > ?3 + {MOST_AHEAD}
+WHERE holder = ?1 OR held_until <= ?3 OR held_until > ?3 + {MAX_LEASE_AHEAD}
 """
 
 _HELD = "SELECT number FROM subscriptions WHERE id = ? AND holder = ? AND held_until > ?"
 
-#: A checkpoint never goes back, whatever order the reports come in.
+#: A checkpoint never goes back, in whatever order deliveries are recorded.
 _MOVE = (
     "UPDATE subscriptions SET checkpoint = max(checkpoint, ?), failing_since = ? WHERE number = ?"
 )
 
-#: What its owner or somebody else decided meanwhile counts more.
+#: Not over a state that a principal has set meanwhile.
 _ENTER = """
 UPDATE subscriptions SET state = ?, reason = ?
 WHERE number = ? AND state IN ('active', 'failing')
@@ -68,32 +67,27 @@ _INSERT_ATTEMPTS = (
 )
 _ATTEMPT_COLUMNS = 10
 
-_BACKLOG = f"""
-SELECT count(*) FILTER (WHERE NOT dead_lettered), count(*) FILTER (WHERE dead_lettered),
+_BACKLOGS = """
+SELECT s.id, count(*) FILTER (WHERE NOT dead_lettered), count(*) FILTER (WHERE dead_lettered),
     min(due) FILTER (WHERE NOT dead_lettered)
-FROM pending WHERE {_OF}
+FROM pending JOIN subscriptions AS s ON s.number = subscription
+{condition}
+GROUP BY subscription
 """
 
-_DEAD_LETTER_COUNTS = """
-SELECT s.id, count(*) FROM pending INDEXED BY pending_dead_lettered
-JOIN subscriptions AS s ON s.number = subscription
-WHERE dead_lettered GROUP BY subscription
-"""
-
-_AGAIN = f"""
+_REDELIVER = f"""
 UPDATE pending SET dead_lettered = 0, tries = 0, first = NULL, due = 0, lane = '{REDELIVERED}'
 WHERE subscription = ? AND dead_lettered AND first >= ?
 """
 
-#: The first that stays; times rise with numbers, but for what was under way at once.
-_STAYS = "SELECT number FROM attempts WHERE started >= ? ORDER BY number LIMIT 1"
+#: The first attempt to retain. Times rise with numbers, except for concurrent attempts.
+_FIRST_RETAINED = "SELECT number FROM attempts WHERE started >= ? ORDER BY number LIMIT 1"
 
 
 class SqliteDeliveries:
     """The ``Deliveries`` of a SQLite store."""
 
     def __init__(self, writer: Writer, readers: Readers) -> None:
-        """Where to write and to read."""
         self._writer = writer
         self._readers = readers
 
@@ -138,25 +132,14 @@ class SqliteDeliveries:
         rows = await self._readers.background.rows(sql, (subscription, last, limit))
         return [_attempt_of(row) for row in rows]
 
-    async def redeliver(self, subscription: str, position: int) -> None:
-
-        def redeliver(connection: apsw.Connection) -> None:
-            again = Pending(position=position, lane=REDELIVERED)
-            number = number_of(connection, subscription)
-            connection.execute(_PEND, _pending_row(number, again))
-            _tell(connection, number)
-
-        await self._writer.call(redeliver)
-
-    async def redeliver_dead_lettered(self, subscription: str, since: int) -> int:
+    async def redeliver(self, subscription: str, selector: Selector) -> int:
 
         def redeliver(connection: apsw.Connection) -> int:
             number = number_of(connection, subscription)
-            connection.execute(_AGAIN, (number, since))
-            again = connection.changes()
-            if again:
-                _tell(connection, number)
-            return again
+            redelivered = _redeliver(connection, number, selector)
+            if redelivered:
+                _raise_version(connection, number)
+            return redelivered
 
         return await self._writer.call(redeliver)
 
@@ -168,24 +151,22 @@ class SqliteDeliveries:
             return Message(deployment=Scope(path), channel=channel, ts=ts)
         return None
 
-    async def backlog(self, subscription: str) -> Backlog:
-        [(pending, dead_lettered, due)] = await self._readers.background.rows(
-            _BACKLOG, (subscription,)
-        )
-        return Backlog(pending=pending, dead_lettered=dead_lettered, due=due)
+    async def backlogs(self, subscription: str | None = None) -> dict[str, Backlog]:
+        condition = "WHERE s.id = :id" if subscription is not None else ""
+        sql = _BACKLOGS.format(condition=condition)
+        rows = await self._readers.background.rows(sql, {"id": subscription})
+        return {
+            id: Backlog(pending=pending, dead_lettered=dead_lettered, due=due)
+            for id, pending, dead_lettered, due in rows
+        }
 
-    async def dead_letter_counts(self) -> dict[str, int]:
-        return dict(await self._readers.background.rows(_DEAD_LETTER_COUNTS))
-
-    async def forget(self, started_before: int) -> int:
-        forgotten, more = 0, True
-        while more:
-            deleted = await self._writer.call(
-                lambda connection: _forget(connection, started_before)
-            )
-            forgotten += deleted
-            more = deleted == FORGOTTEN_AT_ONCE
-        return forgotten
+    async def delete_before(self, started: int) -> int:
+        deleted, is_more = 0, True
+        while is_more:
+            portion = await self._writer.call(lambda connection: _delete(connection, started))
+            deleted += portion
+            is_more = portion == DELETED_AT_ONCE
+        return deleted
 
 
 def _record(
@@ -216,7 +197,7 @@ def _insert_attempts(
 
 
 def _apply(connection: apsw.Connection, number: int, delivery: Delivery) -> None:
-    for position in delivery.settled:
+    for position in delivery.delivered_positions:
         sql = "DELETE FROM pending WHERE subscription = ? AND position = ?"
         connection.execute(sql, (number, position))
     for pending in delivery.pending:
@@ -233,20 +214,29 @@ def _move(connection: apsw.Connection, number: int, deliveries: Sequence[Deliver
     connection.execute(_MOVE, (checkpoint, deliveries[-1].failing_since, number))
 
 
-def _tell(connection: apsw.Connection, number: int) -> None:
-    """Let the courier know that there is something new for it."""
+def _redeliver(connection: apsw.Connection, number: int, selector: Selector) -> int:
+    if isinstance(selector, OneEvent):
+        again = Pending(position=selector.position, lane=REDELIVERED)
+        connection.execute(_PEND, _pending_row(number, again))
+        return 1
+    connection.execute(_REDELIVER, (number, selector.since))
+    return connection.changes()
+
+
+def _raise_version(connection: apsw.Connection, number: int) -> None:
+    """Raise the version, by which the worker learns that there is something new."""
     sql = "UPDATE subscriptions SET version = version + 1 WHERE number = ?"
     connection.execute(sql, (number,))
 
 
-def _forget(connection: apsw.Connection, started_before: int) -> int:
-    row = one_row(connection, _STAYS, (started_before,))
+def _delete(connection: apsw.Connection, started_before: int) -> int:
+    row = one_row(connection, _FIRST_RETAINED, (started_before,))
     newest = one_value(connection, "SELECT coalesce(max(number), 0) FROM attempts")
     end = int(row[0]) if row is not None else int(newest) + 1
     connection.execute(
         "DELETE FROM attempts WHERE number IN (SELECT number FROM attempts WHERE number < ?"
         " ORDER BY number LIMIT ?)",
-        (end, FORGOTTEN_AT_ONCE),
+        (end, DELETED_AT_ONCE),
     )
     return connection.changes()
 

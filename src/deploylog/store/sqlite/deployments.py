@@ -1,4 +1,4 @@
-"""Stacks and deployments in SQLite: written with the events, read by everyone."""
+"""Stacks and deployments in SQLite: the rows that an append loads and writes, and the catalog."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +26,7 @@ from deploylog.store.sqlite.visibility import visible_rows
 
 
 def load_catalog(connection: apsw.Connection, wanted: CatalogLookups) -> CatalogRows:
-    """The rows that decide what changes do; no statement runs for what is not asked for."""
+    """The rows that decide what changes do; one statement for each kind that is wanted."""
     deployments = [_deployment_of(row) for row in _rows(connection, _ENDING, wanted.deployments)]
     states = {*wanted.states, *(path for each in deployments for path in states_of(each.scopes))}
     return CatalogRows(
@@ -58,7 +58,7 @@ def _changeset_row(id: str, scopes: bytes, groups: bytes) -> ChangesetRow | None
 
 
 def write_catalog(connection: apsw.Connection, writes: CatalogWrites) -> None:
-    """Write what was decided, in the transaction that its caller began."""
+    """Write what was admitted, in the caller's transaction."""
     execute = connection.execute
     for id, time in writes.deleted_stacks:
         execute("UPDATE stacks SET deleted = ? WHERE id = ?", (time, id))
@@ -170,10 +170,9 @@ def _deployment_row(deployment: Deployment) -> tuple[SqlValue, ...]:
 
 
 class SqliteCatalog:
-    """The ``Catalogue`` of a SQLite store."""
+    """The ``Catalog`` of a SQLite store."""
 
     def __init__(self, readers: Readers) -> None:
-        """``readers`` is where to read."""
         self._readers = readers
 
     async def projects(self, visibility: Visibility, *, caller: str = "") -> list[str]:
@@ -246,7 +245,7 @@ _ONE_DEPLOYMENT = (
     f"SELECT {_DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id"
 )
 
-#: Also those whose stack is not there, as when events that created it are no longer retained.
+#: With deployments whose stack is missing: ``verify`` may not have the event that created it.
 _ENDING = f"""
 SELECT {_DEPLOYMENT.replace("s.name", "coalesce(s.name, '')")} FROM json_each(?) AS id
 CROSS JOIN deployments AS c ON c.id = id.value LEFT JOIN stacks AS s ON s.id = c.stack_id

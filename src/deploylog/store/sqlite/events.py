@@ -3,38 +3,44 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 
 from deploylog.errors import EventDamaged, EventNotFound
 from deploylog.events.event import Event, NewEvent
-from deploylog.events.index.search import Trace
+from deploylog.events.facets import Facets
+from deploylog.events.filters import Field
+from deploylog.events.index.counting import count, facets, histogram
+from deploylog.events.index.search import EventRows, Search
+from deploylog.events.index.trace import Trace
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
 from deploylog.store.admission import Append, event_of
 from deploylog.store.sqlite.append import prepare_event
 from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
-from deploylog.store.sqlite.head_watch import HeadNotifier
-from deploylog.store.sqlite.index import SqliteIndex, drop_segments
+from deploylog.store.sqlite.head_watch import HeadNotifier, WriteAheadLogWatch
+from deploylog.store.sqlite.index import SqliteEventRows, SqliteIndex, drop_segments
 from deploylog.store.sqlite.pages import BAD_ROW, SIZE, read_row
 from deploylog.store.sqlite.query import read_events
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.rows import WHOLE, Unreadable
 from deploylog.store.sqlite.writer import Writer
 
-#: Seconds between looks for what other processes have committed.
+#: Seconds between polls for commits of other processes.
 POLL_SECONDS = 0.05
 
-#: Events forgotten in one transaction, so that appends do not wait long.
+#: Events pruned in one transaction, so that appends do not wait long.
 PRUNED_AT_ONCE = 2_000
 
 
 #: Events that get a checksum in one transaction.
 CHECKED_AT_ONCE = 500
 
-#: Damaged events that are told apart; of more, none is logged.
-MOST_MET = 10_000
+#: How many damaged events are logged, once each.
+MAX_REPORTED = 10_000
+
+_Counted = TypeVar("_Counted")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -49,18 +55,24 @@ class SqliteLog:
         index: SqliteIndex,
         *,
         epoch: int,
-        moved: HeadNotifier,
+        wal: str,
+        notifier: HeadNotifier,
         damaged: Callable[[str], None],
     ) -> None:
-        """``moved`` is told of each commit of this process, ``damaged`` of each damaged event."""
+        """``wal`` is the path of the write-ahead log.
+
+        ``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
+        damaged event.
+        """
         self.epoch = epoch
+        self._wal = wal
         self._writer = writer
         self._readers = readers
         self._index = index
-        self._moved = moved
+        self._notifier = notifier
         self._damaged = damaged
-        #: Positions of damaged events that were met.
-        self._met: set[int] = set()
+        #: Positions of the damaged events that were reported.
+        self._reported: set[int] = set()
 
     async def append(
         self, events: Sequence[NewEvent], *, request: IdempotencyKey | None = None
@@ -75,12 +87,39 @@ class SqliteLog:
             lambda connection: self._read(connection, query), caller=query.caller
         )
         for each in page.damaged:
-            self._meet(each.position, each.reason)
+            self._report_damage(each.position, each.reason)
         return page
 
     def _read(self, connection: apsw.Connection, query: Query) -> Page:
         moment = self._index.moment(connection)
         return read_events(connection, moment, query, self.epoch, trace=Trace())
+
+    async def count(self, query: Query) -> int:
+        return await self._search(query, count)
+
+    async def facets(self, query: Query, field: Field, top: int) -> Facets:
+        return await self._search(query, lambda search, rows: facets(search, rows, field, top))
+
+    async def histogram(self, query: Query, edges: Sequence[int]) -> list[int]:
+        return await self._search(query, lambda search, rows: histogram(search, rows, edges))
+
+    async def explain(self, query: Query) -> Trace:
+        def read(connection: apsw.Connection) -> Trace:
+            trace = Trace()
+            moment = self._index.moment(connection)
+            read_events(connection, moment, query, self.epoch, trace=trace)
+            return trace
+
+        return await self._readers.of(query.purpose).run(read, caller=query.caller)
+
+    async def _search(
+        self, query: Query, count: Callable[[Search, EventRows], _Counted]
+    ) -> _Counted:
+        def read(connection: apsw.Connection) -> _Counted:
+            search = Search(self._index.moment(connection), query, Trace())
+            return count(search, SqliteEventRows(connection, self.epoch))
+
+        return await self._readers.of(query.purpose).run(read, caller=query.caller)
 
     async def get(self, position: int) -> Event:
         try:
@@ -88,19 +127,19 @@ class SqliteLog:
                 lambda connection: read_row(connection, position, self.epoch)
             )
         except Unreadable as error:
-            self._meet(position, error.reason)
+            self._report_damage(position, error.reason)
             raise EventDamaged from error
         if event is None:
             raise EventNotFound
         return event
 
-    def _meet(self, position: int, reason: str) -> None:
-        """Say once that an event is damaged, however often it is read."""
-        if position in self._met or len(self._met) >= MOST_MET:
+    def _report_damage(self, position: int, reason: str) -> None:
+        """Report a damaged event once, however often it is read."""
+        if position in self._reported or len(self._reported) >= MAX_REPORTED:
             return
-        self._met.add(position)
+        self._reported.add(position)
         self._damaged(reason)
-        _LOGGER.error("the event at position %d is damaged (%s); it is left out", position, reason)
+        _LOGGER.error("the event at position %d is damaged (%s); skipping it", position, reason)
 
     async def add_checksums(self) -> bool:
         return await self._writer.call(_add_checksums)
@@ -111,29 +150,29 @@ class SqliteLog:
     async def floor(self) -> int:
         return int(await self._value("SELECT floor FROM log"))
 
-    async def token_key(self) -> bytes:
-        return bytes(await self._value("SELECT value FROM token_key"))
-
     async def position_before(self, recorded: int) -> int:
         return await self._readers.run(lambda connection: _position_before(connection, recorded))
 
     async def prune(self, recorded_before: int) -> int:
         end = await self.position_before(recorded_before)
-        forgotten = 0
+        pruned = 0
         while (floor := await self.floor()) < end:
-            forgotten += await self._writer.call(
-                lambda connection, low=floor: _forget(connection, low, end)  # type: ignore[misc]
+            pruned += await self._writer.call(
+                lambda connection, low=floor: _prune(connection, low, end)  # type: ignore[misc]
             )
-        return forgotten
+        return pruned
 
-    async def changes(self) -> AsyncIterator[int]:
-        with self._moved.watch() as committed:
+    async def heads(self) -> AsyncIterator[int]:
+        log = WriteAheadLogWatch(self._wal)
+        with self._notifier.watch() as committed:
             head = await self.head()
             yield head
             while True:
-                # What this process commits is told; another's commits are only seen by looking.
-                told = await committed.wait(POLL_SECONDS)
-                newest = committed.head if told else await self.head()
+                # Commits of this process notify; those of others must be polled for.
+                is_own = await committed.wait(POLL_SECONDS)
+                if not is_own and not log.may_have_moved():
+                    continue
+                newest = committed.head if is_own else await self.head()
                 if newest > head:
                     head = newest
                     yield head
@@ -143,7 +182,7 @@ class SqliteLog:
 
 
 def _position_before(connection: apsw.Connection, recorded: int) -> int:
-    """Halve the log until it is found: times never fall as positions rise."""
+    """A binary search: times never fall as positions rise."""
     [(low, high)] = all_rows(connection, "SELECT floor, head FROM log")
     while low < high:
         middle = (low + high + 1) // 2
@@ -162,7 +201,7 @@ ORDER BY position DESC LIMIT 1
 
 
 def _add_checksums(connection: apsw.Connection) -> bool:
-    """Begin with the newest: those are read most."""
+    """Start with the newest events, which are read most often."""
     [(unchecked, floor)] = all_rows(connection, "SELECT unchecked, floor FROM log")
     size, low = 0, floor
     for position, bytes_ in all_rows(connection, _UNCHECKED, (unchecked, floor)):
@@ -181,7 +220,7 @@ ORDER BY e.position DESC LIMIT {CHECKED_AT_ONCE}
 
 
 def _add_checksum(connection: apsw.Connection, position: int) -> None:
-    # A damaged event gets none: that it can be read again would prove nothing.
+    # A damaged event gets no checksum: it would prove nothing.
     with suppress(*BAD_ROW):
         read_row(connection, position, 0)
         row = one_row(
@@ -195,12 +234,12 @@ def _add_checksum(connection: apsw.Connection, position: int) -> None:
 _SET_CHECKSUM = "UPDATE events SET checksum = ? WHERE position = ?"
 
 
-def _forget(connection: apsw.Connection, low: int, end: int) -> int:
-    """Delete the next events up to ``end``, with all that leads to them."""
+def _prune(connection: apsw.Connection, low: int, end: int) -> int:
+    """Delete the next events up to ``end``, with their requests and segments; return how many."""
     high = min(low + PRUNED_AT_ONCE, end)
     connection.execute("DELETE FROM requests WHERE newest <= ?", (high,))
     connection.execute("DELETE FROM events WHERE position > ? AND position <= ?", (low, high))
-    forgotten = connection.changes()
+    pruned = connection.changes()
     connection.execute("UPDATE log SET floor = ?", (high,))
     drop_segments(connection, high)
-    return forgotten
+    return pruned

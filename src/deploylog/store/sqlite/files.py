@@ -1,4 +1,4 @@
-"""The files of an open store, and whether they are still the ones that their names lead to."""
+"""The files of an open store, and whether their names still lead to them."""
 
 import os
 
@@ -12,32 +12,37 @@ Identity = tuple[int, int]
 class StoreFiles:
     """The database, its write-ahead log and its shared memory.
 
-    SQLite keeps them open, so it goes on reading and writing when they are deleted or replaced,
-    and what it writes then is gone when the process ends. No file is opened here: see ``create``
-    in ``connection``.
+    SQLite has them open, so it continues to read and write when they are deleted or replaced, and
+    what it writes then is lost when the process ends. No file is opened here: see ``create`` in
+    ``connection``.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
-        """``connection`` has read from the store, so that all three files exist."""
+        """``connection`` has read from the store: all three files exist."""
         self.path = connection.filename
         self._paths = (self.path, connection.filename_wal, f"{self.path}-shm")
         self._identities = [_identity(os.stat(path)) for path in self._paths]
         self._size = os.stat(self.path).st_size
 
+    @property
+    def wal(self) -> str:
+        """The path of the write-ahead log."""
+        return self._paths[1]
+
     def own(self, file: os.stat_result) -> bool:
-        """Whether it is one of them, under any name."""
+        """Whether this is one of the files, under any name."""
         return _identity(file) in self._identities
 
     def check(self) -> None:
-        """Raise StoreUnavailable when one was deleted, replaced or cut short; in any thread."""
-        # Read before the file is: another thread may see it grow meanwhile.
+        """Raise StoreUnavailable when a file was deleted, replaced or truncated. Thread-safe."""
+        # Before the file is read: another thread may see it grow meanwhile.
         known = self._size
         database, *_ = [
             self._stat(path, identity)
             for path, identity in zip(self._paths, self._identities, strict=True)
         ]
-        # Only VACUUM makes a database shrink. A copy over it (cp, rsync --inplace) keeps the
-        # identity of the file, and is mostly shorter: a backup has no free pages.
+        # Only VACUUM shrinks a database. A copy over it (cp, rsync --inplace) has the same
+        # identity, and is usually shorter: a backup has no free pages.
         if database.st_size < known:
             raise self._trouble(self.path, "was overwritten; restart the service")
         self._size = database.st_size

@@ -1,25 +1,29 @@
-"""Moved: tells those who wait in an event loop that this process has committed."""
+"""Head watches: how a task learns that this process, or another one, has committed."""
 
 import asyncio
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 class HeadWatch:
-    """One waiter's view of the head."""
+    """The head, as one task has seen it."""
 
     def __init__(self) -> None:
-        """Nothing was seen yet."""
         self.head = 0
         self._event = asyncio.Event()
 
     def move(self, head: int) -> None:
-        """The head is now ``head``."""
+        """Move the head to ``head``, unless it is there already."""
         self.head = max(self.head, head)
         self._event.set()
 
     async def wait(self, seconds: float | None) -> bool:
-        """Wait until the head has moved, for at most ``seconds``; return whether it has."""
+        """Wait until the head moves, for up to ``seconds``; return whether it moved.
+
+        ``None`` is no limit.
+        """
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()
@@ -30,16 +34,16 @@ class HeadWatch:
 
 
 class HeadNotifier:
-    """The head as this process's commits move it."""
+    """Notifies head watches of this process's commits."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """``loop`` is where the waiters are."""
+        """``loop`` runs the tasks that wait."""
         self._loop = loop
         self._watches: set[HeadWatch] = set()
 
     @contextmanager
     def watch(self) -> Iterator[HeadWatch]:
-        """Watch the head while in the block."""
+        """Watch the head inside the block."""
         watch = HeadWatch()
         self._watches.add(watch)
         try:
@@ -48,10 +52,54 @@ class HeadNotifier:
             self._watches.discard(watch)
 
     def committed(self, head: int) -> None:
-        """Tell the waiters; may be called from any thread."""
+        """Notify the watches; may be called from any thread."""
         if self._watches:
-            self._loop.call_soon_threadsafe(self._tell, head)
+            self._loop.call_soon_threadsafe(self._notify, head)
 
-    def _tell(self, head: int) -> None:
+    def _notify(self, head: int) -> None:
         for watch in self._watches:
             watch.move(head)
+
+
+class WriteAheadLogWatch:
+    """Whether another process may have committed, as far as the write-ahead log's time tells.
+
+    It costs one ``stat``, so an idle service need not ask SQLite twenty times a second.
+    """
+
+    #: A time of modification is trusted once it is this old, in ns: it may be coarse.
+    _SETTLED = 1_000_000_000
+
+    #: ns after which the answer is yes in any case, for file systems that keep no such time.
+    _CERTAIN = 5_000_000_000
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """``path`` is the write-ahead log; the clocks return ns."""
+        self._path = path
+        self._clock = clock
+        self._monotonic = monotonic
+        self._modified = -1
+        self._asked = 0
+
+    def may_have_moved(self) -> bool:
+        """Whether something may have been written since this was last true."""
+        now, modified = self._monotonic(), self._time()
+        is_new = modified is None or modified != self._modified
+        is_young = modified is not None and modified > self._clock() - self._SETTLED
+        if is_new or is_young or now - self._asked >= self._CERTAIN:
+            self._modified = modified if modified is not None else -1
+            self._asked = now
+            return True
+        return False
+
+    def _time(self) -> int | None:
+        try:
+            return os.stat(self._path).st_mtime_ns
+        except OSError:
+            return None

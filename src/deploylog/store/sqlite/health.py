@@ -1,4 +1,4 @@
-"""Health: whether the store records, with one log line when it stops and one when it goes on."""
+"""Health: whether the store records, with a log line when it stops and when it resumes."""
 
 import logging
 from collections.abc import Callable
@@ -7,12 +7,12 @@ import apsw
 
 from deploylog.errors import StoreUnavailable
 
-#: How long, in seconds, a commit proves that the next one will succeed: readiness tries one at
-#: most this often. And how long there must be no failure before trouble is over: on a disk that is
-#: almost full small commits succeed between large ones that fail.
+#: How many seconds a commit proves that the next one will succeed: readiness tries one no more
+#: often than this. Trouble is over after as many seconds without a failure: on a disk that is
+#: almost full, small commits succeed between large ones that fail.
 PROVEN_SECONDS = 5.0
 
-#: What one request's data can cause. All else is the store's trouble.
+#: Errors that the data of one request can cause. Other errors are trouble of the store.
 _CAUSED_BY_DATA = (
     apsw.ConstraintError,
     apsw.TooBigError,
@@ -30,34 +30,37 @@ def is_trouble(error: Exception) -> bool:
 
 
 class Health:
-    """What the commits say of the store. Only the writing thread calls ``failed`` and ``wrote``."""
+    """The state of the store after each commit.
+
+    Only the thread of the writer calls ``failed`` and ``wrote``.
+    """
 
     def __init__(self, store: str, *, clock: Callable[[], float]) -> None:
-        """``store`` is what log lines call it; ``clock`` is monotonic, in seconds."""
+        """``store`` is its name in log lines; ``clock`` is monotonic, in seconds."""
         self._store = store
         self._clock = clock
-        #: Why nothing is recorded; ``None`` when all is well.
+        #: Why nothing is recorded; ``None`` when the store records.
         self.trouble: str | None = None
-        self._begun = self._failed = self._wrote = float("-inf")
+        self._since = self._failed = self._wrote = float("-inf")
 
     @property
     def is_proven(self) -> bool:
-        """Whether all is well, and something was written a moment ago."""
+        """Whether a recent commit wrote to the disk, and none has failed since."""
         return self.trouble is None and self._clock() - self._wrote < PROVEN_SECONDS
 
     def failed(self, error: StoreUnavailable) -> None:
-        """A commit failed because of the store."""
+        """Note that a commit failed because of the store."""
         self._failed = self._clock()
         if self.trouble is None:
-            self._begun = self._failed
+            self._since = self._failed
             _LOGGER.error("store %s does not record: %s", self._store, error.message)
         self.trouble = error.message
         error.reported = True
 
     def wrote(self) -> None:
-        """A commit wrote to the disk."""
+        """Note that a commit wrote to the disk."""
         self._wrote = self._clock()
         if self.trouble is not None and self._wrote - self._failed >= PROVEN_SECONDS:
             self.trouble = None
-            seconds = self._wrote - self._begun
+            seconds = self._wrote - self._since
             _LOGGER.warning("store %s records again, after %.0f s", self._store, seconds)

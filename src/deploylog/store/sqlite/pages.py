@@ -1,4 +1,4 @@
-"""Pages: events at known positions, within a number of bytes, and the damaged ones by name."""
+"""Pages: events at known positions, up to a number of bytes, and the damaged ones listed."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from deploylog.events.store import MAX_DAMAGED, PAGE_BYTES, Damaged, Page
 from deploylog.store.sqlite.connection import one_row, one_value
 from deploylog.store.sqlite.rows import SELECTED, WHOLE, Unreadable, event_of_row, events_of
 
-#: Bytes of an event ``e``, about. SQLite knows the lengths without reading the content.
+#: Approximate bytes of an event ``e``. SQLite knows the lengths without reading the content.
 SIZE = " + ".join(
     f'coalesce(octet_length(e."{column}"), 0)'
     for column in ("scopes", "groups", "message", "data", "extensions")
 )
 
-#: What an event takes besides these.
+#: Bytes of an event besides these.
 _OTHER_BYTES = 256
 
 #: A position, and the bytes of the event there.
@@ -28,10 +28,9 @@ class Filling:
     """A page while it is being filled."""
 
     def __init__(self, connection: apsw.Connection, *, limit: int, size: int, epoch: int) -> None:
-        """Read the events with ``connection``."""
         self._connection = connection
         self._limit = limit
-        self._most_bytes = min(size, PAGE_BYTES)
+        self._max_bytes = min(size, PAGE_BYTES)
         self._epoch = epoch
         self._events: list[Event] = []
         self._damaged: list[Damaged] = []
@@ -41,7 +40,7 @@ class Filling:
 
     @property
     def wanted(self) -> int:
-        """How many events there is room for."""
+        """How many more events fit."""
         return self._limit - len(self._events)
 
     @property
@@ -51,11 +50,10 @@ class Filling:
 
     @property
     def page(self) -> Page:
-        """The page as it is."""
         return Page(self._events, next=self._next, damaged=self._damaged, size=self._size)
 
     def add(self, matches: Sequence[Match]) -> None:
-        """The next events, in order, until the page is full."""
+        """Add the next events, in order, until the page is full."""
         positions = self._fitting(matches)
         if not positions:
             if matches:
@@ -71,11 +69,11 @@ class Filling:
             self._next = self._last
 
     def _fitting(self, matches: Sequence[Match]) -> list[int]:
-        """The positions of those that fit; the first of a page always does."""
+        """The positions of the events that fit. The first event of a page always fits."""
         positions: list[int] = []
         for position, size in matches:
             size += _OTHER_BYTES
-            if self._size and self._size + size > self._most_bytes:
+            if self._size and self._size + size > self._max_bytes:
                 break
             self._size += size
             positions.append(position)
@@ -85,7 +83,7 @@ class Filling:
 def read_rows(
     connection: apsw.Connection, positions: Sequence[int], epoch: int
 ) -> tuple[list[Event], list[Damaged]]:
-    """The events at these positions in their order, and those that are damaged."""
+    """The events at these positions, in their order, and the damaged ones."""
     text = msgspec.json.encode(positions).decode()
     try:
         return events_of(one_value(connection, _AT_ONCE, (text,)), epoch), []
@@ -94,7 +92,7 @@ def read_rows(
         return _one_by_one(connection, positions, epoch)
 
 
-#: What a read raises when a row, or the page of the file that it is on, is damaged.
+#: What a read raises when a row, or its page of the file, is damaged.
 BAD_ROW = (Unreadable, UnicodeDecodeError, apsw.SQLError, apsw.CorruptError)
 
 
@@ -122,7 +120,7 @@ def _one_by_one(
 
 
 def read_row(connection: apsw.Connection, position: int, epoch: int) -> Event | None:
-    """The event there, if there is one; raises Unreadable."""
+    """The event at ``position``, if there is one. Raises Unreadable."""
     try:
         row = one_row(connection, _ONE, (position,))
         return event_of_row(row, epoch) if row is not None else None
@@ -134,7 +132,7 @@ _ONE = f"SELECT {WHOLE} FROM events AS e WHERE e.position = ?"
 
 
 def _id_of(connection: apsw.Connection, position: int, epoch: int) -> str:
-    """The id, as far as the time that is in it can be read."""
+    """The id; its time is 0 when the recorded time cannot be read."""
     try:
         row = one_row(connection, "SELECT recorded FROM events WHERE position = ?", (position,))
     except (UnicodeDecodeError, apsw.CorruptError):

@@ -1,11 +1,13 @@
 """How a query is answered: the index selects positions, and their rows make the page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import apsw
 import msgspec
 
-from deploylog.events.index.search import Moment, Search, Trace
+from deploylog.events.filters import Filter
+from deploylog.events.index.search import EventRows, Moment, Search, Selected
+from deploylog.events.index.trace import Trace
 from deploylog.events.store import Page, Query
 from deploylog.store.sqlite.connection import one_value
 from deploylog.store.sqlite.index import SqliteEventRows, time_bounds
@@ -28,8 +30,9 @@ def read_events(
         positions = each.positions
         if query.order == "newest":
             positions.reverse()
+        unread = set(Selected(each.segment, search.unread(each)).positions)
         for part in _parts(positions, step):
-            candidates = list(rows.matching(part, query.filter)) if search.needs_rows else part
+            candidates = _decided(part, unread, rows, query.filter) if unread else part
             matches = _matches(connection, candidates, query)
             trace.rows += len(part)
             trace.rows_in_vain += len(part) - len(matches)
@@ -51,6 +54,14 @@ def _parts(positions: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         yield positions[start : start + size]
         start += size
         size = min(size * 4, _LARGEST_STEP)
+
+
+def _decided(
+    positions: Sequence[int], unread: Set[int], rows: EventRows, filter: Filter
+) -> Sequence[int]:
+    """Those of the positions that match, where only the rows of ``unread`` decide."""
+    matching = set(rows.matching([p for p in positions if p in unread], filter))
+    return [p for p in positions if p not in unread or p in matching]
 
 
 def _matches(connection: apsw.Connection, positions: Sequence[int], query: Query) -> list[Match]:

@@ -1,4 +1,4 @@
-"""Readers: pools of connections, each connection used by one thread at a time."""
+"""Readers: pools of connections; one thread at a time uses each connection."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import apsw
 
 from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
-from deploylog.events.shares import Shares
+from deploylog.events.fair_semaphore import FairSemaphore
 from deploylog.events.store import Purpose
 from deploylog.store.sqlite.connection import SqlValue, connect, store_errors
 
@@ -22,11 +22,11 @@ LOOKUP_READERS = 2
 QUERY_READERS = 4
 BACKGROUND_READERS = 2
 
-#: KiB of the file that each connection caches; the operating system caches the rest.
+#: KiB of the file that each connection caches. The operating system caches the rest.
 CACHE_KIB = 32 * 1024
 
-#: Seconds between two interrupts of a read that goes on: one between two statements has no effect.
-_AGAIN_SECONDS = 0.02
+#: Seconds between interrupts of a read: an interrupt between two statements has no effect.
+_INTERRUPT_SECONDS = 0.02
 
 _Result = TypeVar("_Result")
 
@@ -34,7 +34,7 @@ Bindings = Sequence[SqlValue] | Mapping[str, SqlValue]
 
 
 class _Job:
-    """One read, which another thread may interrupt."""
+    """A read that another thread may interrupt."""
 
     def __init__(self, read: Callable[[apsw.Connection], Any]) -> None:
         self.read = read
@@ -42,20 +42,20 @@ class _Job:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def begin(self, connection: apsw.Connection) -> None:
-        """Use ``connection`` from now on."""
+    def attach(self, connection: apsw.Connection) -> None:
+        """Read with ``connection`` from now on. Raises StoreUnavailable after ``stop``."""
         with self._lock:
             if self._stopped:
                 raise StoreUnavailable("the read was stopped")
             self._connection = connection
 
-    def end(self) -> None:
-        """Leave the connection, which is another job's next."""
+    def detach(self) -> None:
+        """Give up the connection, which another job uses next."""
         with self._lock:
             self._connection = None
 
     def stop(self) -> None:
-        """Interrupt what runs, and begin nothing."""
+        """Interrupt the running statement, and attach no connection."""
         with self._lock:
             self._stopped = True
             if self._connection is not None:
@@ -63,29 +63,29 @@ class _Job:
 
 
 class Pool:
-    """Runs reads in threads, each in a transaction of its own, so that it sees one state."""
+    """Runs reads in threads, each in its own transaction, so that it sees one state."""
 
     def __init__(self, path: Path, *, size: int, share: int, seconds: float | None) -> None:
-        """Open ``size`` connections, of which a caller uses ``share`` at a time.
+        """Open ``size`` connections, of which a caller may use ``share`` at a time.
 
-        A read may wait ``seconds`` for its turn, and run as long; ``None`` is no limit.
+        A read may wait ``seconds`` for a connection, and then run as long; ``None`` is no limit.
         """
         self._connections = [_connect(path) for _ in range(size)]
         self._free: SimpleQueue[apsw.Connection] = SimpleQueue()
         for connection in self._connections:
             self._free.put(connection)
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="deploylog-read")
-        self._turns = Shares(size, share=share)
+        self._turns = FairSemaphore(size, share=share)
         self._seconds = seconds
         self._jobs: set[_Job] = set()
 
     async def run(self, read: Callable[[apsw.Connection], _Result], *, caller: str = "") -> _Result:
         """Return what ``read`` returns.
 
-        Raises QueryTooExpensive when it takes too long, TooMany or StoreUnavailable when its turn
-        does not come, StoreUnavailable for the driver's errors.
+        Raises QueryTooExpensive when it takes too long, TooMany or StoreUnavailable when no
+        connection is free in time, StoreUnavailable for the driver's errors.
         """
-        await self._take_turn(caller)
+        await self._acquire(caller)
         job = _Job(read)
         self._jobs.add(job)
         loop = asyncio.get_running_loop()
@@ -105,17 +105,17 @@ class Pool:
     async def rows(
         self, sql: str, values: Bindings = (), *, caller: str = ""
     ) -> list[tuple[Any, ...]]:
-        """Every row of one select."""
+        """All rows of one select."""
         return await self.run(
             lambda connection: connection.execute(sql, values).fetchall(), caller=caller
         )
 
-    async def _take_turn(self, caller: str) -> None:
-        # Asked before the wait, too: its queries may end in the very moment that this one gives up.
+    async def _acquire(self, caller: str) -> None:
+        # Checked before the wait, too: its queries may end in the moment that this one gives up.
         was_full = self._turns.is_full(caller)
         try:
             async with asyncio.timeout(self._seconds):
-                await self._turns.take(caller)
+                await self._turns.acquire(caller)
         except TimeoutError as error:
             if was_full or self._turns.is_full(caller):
                 raise TooMany("too many of your queries are running; try again later") from error
@@ -123,8 +123,8 @@ class Pool:
 
     def _done(self, job: _Job, future: asyncio.Future[Any], caller: str) -> None:
         self._jobs.discard(job)
-        self._turns.give(caller)
-        # Nobody may be left who waits for it.
+        self._turns.release(caller)
+        # Mark the exception as retrieved: no task may be waiting for it.
         if not future.cancelled():
             future.exception()
 
@@ -137,7 +137,7 @@ class Pool:
             self._free.put(connection)
 
     def close(self) -> None:
-        """Stop running reads, then close the connections."""
+        """Stop the running reads, then close the connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         while self._free.qsize() < len(self._connections):
             for job in self._jobs:
@@ -149,10 +149,10 @@ class Pool:
 
 
 class Readers(Pool):
-    """The pools: for look-ups that others wait for, and apart from it for what may take long."""
+    """The pools: one for lookups that others wait for, and others for reads that may take long."""
 
     def __init__(self, path: Path, *, query_seconds: float) -> None:
-        """Let a query wait ``query_seconds`` for its turn, and run as long."""
+        """A query may wait ``query_seconds`` for a connection, and then run as long."""
         super().__init__(path, size=LOOKUP_READERS, share=LOOKUP_READERS, seconds=None)
         self.queries = Pool(
             path, size=QUERY_READERS, share=QUERY_READERS // 2, seconds=query_seconds
@@ -164,7 +164,6 @@ class Readers(Pool):
         return {"lookup": self, "query": self.queries, "background": self.background}[purpose]
 
     def close(self) -> None:
-        """Close every pool."""
         self.queries.close()
         self.background.close()
         super().close()
@@ -178,20 +177,20 @@ def _connect(path: Path) -> apsw.Connection:
 
 
 def _in_transaction(connection: apsw.Connection, job: _Job) -> Any:
-    job.begin(connection)
+    job.attach(connection)
     try:
         connection.execute("BEGIN")
         return job.read(connection)
     finally:
-        # Before the end of the transaction, which is not to be interrupted.
-        job.end()
+        # Before the end of the transaction, which must not be interrupted.
+        job.detach()
         if connection.in_transaction:
             connection.execute("COMMIT")
 
 
 def _stop(job: _Job, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
-    """Interrupt the read until it ends."""
+    """Interrupt the read, again and again until it ends."""
     if not future.done():
         job.stop()
         with suppress(RuntimeError):
-            loop.call_later(_AGAIN_SECONDS, _stop, job, future, loop)
+            loop.call_later(_INTERRUPT_SECONDS, _stop, job, future, loop)

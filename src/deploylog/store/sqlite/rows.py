@@ -1,8 +1,8 @@
-"""Rows: how an event lies in the ``events`` table.
+"""Rows: how an event is stored in the ``events`` table.
 
-A page is read as one JSON text, not row by row: SQLite then works through it in a single call,
-without the interpreter's lock. Row by row, every row would wait for that lock anew, and a busy
-event loop would slow a reader down a hundred times.
+A page is read as one JSON text, in a single call of SQLite without the interpreter's lock. Row by
+row, each row would wait for that lock, and a busy event loop would make a reader a hundred times
+slower.
 """
 
 import struct
@@ -44,25 +44,25 @@ WHOLE = ", ".join(f'e."{column}"' for column in (*COLUMNS, "checksum"))
 #: The events of a query as one JSON text.
 SELECTED = f"json_group_array(json_array({WHOLE}))"
 
-#: Characters of scopes or groups that are worth remembering. Clients choose them, so that without
-#: this limit the caches could take hundreds of megabytes.
-_LONGEST_KNOWN = 1024
+#: Characters of scopes or groups that are cached. Clients choose them: without a limit the caches
+#: could take hundreds of megabytes.
+_MAX_CACHED = 1024
 
 _decode_rows = msgspec.json.Decoder(list[Row]).decode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class Unreadable(Exception):
-    """A row that does not hold the event that was recorded."""
+    """A row that does not contain the event that was recorded."""
 
     def __init__(self, reason: Literal["checksum", "unreadable"]) -> None:
-        """See ``base.Damaged`` for the reasons."""
+        """See ``Damaged`` for the reasons."""
         super().__init__(reason)
         self.reason: Literal["checksum", "unreadable"] = reason
 
 
 def values_of(event: NewEvent) -> Values:
-    """What the row that keeps ``event`` holds after ``position`` and ``recorded``."""
+    """The columns of the row of ``event`` after ``position`` and ``recorded``."""
     resource = event.resource
     return (
         event.time,
@@ -87,7 +87,7 @@ def values_of(event: NewEvent) -> Values:
 
 
 def events_of(text: str, epoch: int) -> list[Event]:
-    """The events of a JSON text that ``SELECTED`` made; raises Unreadable if one is damaged."""
+    """The events of a JSON text selected by ``SELECTED``. Raises Unreadable if one is damaged."""
     try:
         return [_event_of(row, epoch) for row in _decode_rows(text)]
     except _BAD_CONTENT as error:
@@ -95,14 +95,14 @@ def events_of(text: str, epoch: int) -> list[Event]:
 
 
 def event_of_row(row: tuple[Any, ...], epoch: int) -> Event:
-    """The event of ``WHOLE``, read as one row; raises Unreadable."""
+    """The event of one row, selected by ``WHOLE``. Raises Unreadable."""
     try:
         return _event_of(msgspec.convert(row, Row), epoch)
     except _BAD_CONTENT as error:
         raise Unreadable("unreadable") from error
 
 
-#: What content raises that is not what an append wrote.
+#: What decoding raises when the content is not what an append wrote.
 _BAD_CONTENT = (msgspec.ValidationError, ValueError, OverflowError, struct.error, DeploylogError)
 
 
@@ -158,12 +158,12 @@ def json_text(values: Iterable[object]) -> str:
 
 
 def _names_text(names: tuple[str, ...]) -> str:
-    """A JSON array, made once: neighbours mostly have the same scopes and groups."""
-    return _known_text(names) if sum(map(len, names)) <= _LONGEST_KNOWN else json_text(names)
+    """A JSON array, cached: neighbours usually have the same scopes and groups."""
+    return _cached_text(names) if sum(map(len, names)) <= _MAX_CACHED else json_text(names)
 
 
 @lru_cache(maxsize=4096)
-def _known_text(names: tuple[str, ...]) -> str:
+def _cached_text(names: tuple[str, ...]) -> str:
     return json_text(names)
 
 
@@ -174,11 +174,11 @@ def names_of(text: str) -> tuple[str, ...]:
 
 def scopes_of(text: str) -> tuple[Scope, ...]:
     """The scopes of a JSON array."""
-    return _known_scopes(text) if len(text) <= _LONGEST_KNOWN else _scopes_of(text)
+    return _cached_scopes(text) if len(text) <= _MAX_CACHED else _scopes_of(text)
 
 
 def _scopes_of(text: str) -> tuple[Scope, ...]:
     return tuple(Scope(path) for path in _decode_names(text))
 
 
-_known_scopes = lru_cache(maxsize=4096)(_scopes_of)
+_cached_scopes = lru_cache(maxsize=4096)(_scopes_of)

@@ -20,7 +20,7 @@ COLUMNS = (
 
 _NAMES = ", ".join(f'"{column}"' for column in COLUMNS)
 
-#: What a change leaves as it is.
+#: Columns that a change does not set.
 _FIXED = ("id", "created", "version", "checkpoint")
 
 _CHANGED = tuple(column for column in COLUMNS if column not in _FIXED)
@@ -34,8 +34,8 @@ _CHANGE = (
     " version = version + 1 WHERE id = ? AND version = ?"
 )
 
-#: What hangs on a subscription, in an order that its references allow.
-_FORGET = (
+#: A subscription and its rows in other tables, in an order that the references allow.
+_DELETE = (
     "DELETE FROM pending WHERE subscription = ?",
     "DELETE FROM attempts WHERE subscription = ?",
     "DELETE FROM messages WHERE subscription = ?",
@@ -47,7 +47,6 @@ class SqliteSubscriptions:
     """The ``Subscriptions`` of a SQLite store."""
 
     def __init__(self, writer: Writer, readers: Readers) -> None:
-        """Where to write and to read."""
         self._writer = writer
         self._readers = readers
 
@@ -74,7 +73,7 @@ class SqliteSubscriptions:
 
 
 def number_of(connection: apsw.Connection, id: str) -> int:
-    """The number that stands for a subscription; raises SubscriptionNotFound."""
+    """The number of a subscription in other tables. Raises SubscriptionNotFound."""
     row = one_row(connection, "SELECT number FROM subscriptions WHERE id = ?", (id,))
     if row is None:
         raise _not_found(id)
@@ -94,7 +93,7 @@ def _change(connection: apsw.Connection, subscription: Subscription) -> Subscrip
     changed = [values[column] for column in _CHANGED]
     connection.execute(_CHANGE, [*changed, subscription.id, subscription.version])
     if not connection.changes():
-        raise Conflict(f"subscription {subscription.id} was changed by somebody else")
+        raise Conflict(f"subscription {subscription.id} has changed since it was read")
     return _get(connection, subscription.id)
 
 
@@ -123,7 +122,7 @@ def _differ(one: Subscription, other: Subscription) -> bool:
 
 def _delete(connection: apsw.Connection, id: str) -> None:
     number = number_of(connection, id)
-    for sql in _FORGET:
+    for sql in _DELETE:
         connection.execute(sql, (number,))
 
 

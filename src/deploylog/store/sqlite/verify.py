@@ -1,8 +1,8 @@
-"""Verification: what in a file contradicts what was recorded.
+"""Verification: find what contradicts the recorded events.
 
-Everything is read in one transaction, so it holds for one moment, also beside a running service.
-What is derived from events is derived once more and compared. Events that are no longer retained
-cannot be asked: what began with one of them is not compared.
+Everything is read in one transaction, so that a running service does not interfere. What is
+derived from events is derived again and compared, except for stacks and deployments whose first
+events are no longer retained.
 """
 
 import zlib
@@ -39,14 +39,14 @@ from deploylog.store.sqlite.verify_index import SegmentDifference
 #: Events read at once.
 _PAGE = 500
 
-#: Findings of one kind that are named where SQL finds them all at once.
+#: How many findings of one kind are reported where one query finds them all.
 _NAMED = 1_000
 
 
 def verify_file(
     file: Path, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
 ) -> Verified:
-    """Verify the store in ``file``; ``progress`` is given events read, and events in all."""
+    """Verify the store in ``file``; ``progress`` gets the events read, and all events."""
     with store_errors(), closing(_open(file)) as connection:
         newest = migrations("sqlite")[-1].number
         version = one_value(connection, "PRAGMA user_version")
@@ -68,7 +68,7 @@ def _open(file: Path) -> apsw.Connection:
 
 
 class _Verification:
-    """One run."""
+    """One verification."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class _Verification:
         found: Callable[[Finding], None],
         progress: Callable[[int, int], None],
     ) -> None:
-        """``scratch`` is empty: there the catalogue is made once more."""
+        """``scratch`` is an empty database, to derive the catalog in."""
         self._connection = connection
         self._scratch = scratch
         self._found = found
@@ -93,8 +93,8 @@ class _Verification:
         )
 
     def run(self) -> Verified:
-        """Everything, one part after the other."""
-        for part in (
+        """Run all checks, one after the other."""
+        for check in (
             self._prepare,
             self._file,
             self._read_events,
@@ -105,7 +105,7 @@ class _Verification:
             lambda: self._compare("deployment", _DEPLOYMENTS),
             self._changesets,
         ):
-            self._survive(part)
+            self._survive(check)
         [(stacks, deployments)] = all_rows(
             self._connection,
             "SELECT (SELECT count(*) FROM stacks), (SELECT count(*) FROM deployments)",
@@ -118,10 +118,10 @@ class _Verification:
             findings=self._findings,
         )
 
-    def _survive(self, part: Callable[[], None]) -> None:
-        """Run it; where the file is so broken that it comes to no end, that is a finding."""
+    def _survive(self, check: Callable[[], None]) -> None:
+        """Run a check; where the file is too broken to finish it, that is a finding."""
         try:
-            part()
+            check()
         except (apsw.CorruptError, apsw.SQLError, UnicodeDecodeError) as error:
             self._find("file", "content", f"cannot be read to the end: {error}")
 
@@ -132,7 +132,7 @@ class _Verification:
     def _prepare(self) -> None:
         for step in migrations("sqlite"):
             self._scratch.execute(step.sql)
-        # Stacks that were made before what is retained are not in it.
+        # Without stacks whose events are no longer retained.
         self._scratch.execute("PRAGMA foreign_keys = OFF; BEGIN")
         columns = ", ".join(_CHANGESET_COLUMNS)
         marks = ", ".join("?" * len(_CHANGESET_COLUMNS))
@@ -144,9 +144,9 @@ class _Verification:
     # The file
 
     def _file(self) -> None:
-        for (said,) in self._connection.execute(f"PRAGMA integrity_check({_NAMED})"):
-            if said != "ok":
-                self._find("file", "integrity_check", str(said))
+        for (message,) in self._connection.execute(f"PRAGMA integrity_check({_NAMED})"):
+            if message != "ok":
+                self._find("file", "integrity_check", str(message))
         for table, row, parent, _ in self._connection.execute("PRAGMA foreign_key_check"):
             self._find("file", f"{table} {row}", f"refers to nothing in {parent}")
 
@@ -167,7 +167,7 @@ class _Verification:
             self._progress(self._events, total)
 
     def _read_page(self, after: int) -> int | None:
-        """Verify the next events; where to go on."""
+        """Verify the next events; return the position to continue after."""
         matches: list[Match] = all_rows(self._connection, _NEXT, (after,))
         filling = Filling(self._connection, limit=_PAGE, size=PAGE_BYTES, epoch=self._epoch)
         filling.add(matches)
@@ -207,7 +207,7 @@ class _Verification:
         catalog.replay(changes)
         write_catalog(self._scratch, catalog.writes())
 
-    # What leads to events
+    # The index and requests
 
     def _identities(self) -> None:
         for producer_id, source, positions in self._connection.execute(_IDENTITIES):
@@ -238,36 +238,38 @@ class _Verification:
             if max(decoded, default=0) != newest or newest > self._head:
                 self._find("request", key, "its newest position is wrong")
 
-    # What is derived from events
+    # Stacks, deployments and change sets
 
     def _compare(self, part: str, sql: str) -> None:
-        """Compare what the events tell with what is kept."""
+        """Compare what the events imply with what is stored."""
         cursor = self._scratch.execute(sql)
-        for told in cursor:
+        for expected in cursor:
             self._compared += 1
-            kept = all_rows(self._connection, f"SELECT * FROM ({sql}) WHERE id = ?", (told[0],))
-            if not kept:
-                self._find(part, told[0], "is missing")
+            stored = all_rows(
+                self._connection, f"SELECT * FROM ({sql}) WHERE id = ?", (expected[0],)
+            )
+            if not stored:
+                self._find(part, expected[0], "is missing")
                 continue
             names = [each[0] for each in cursor.description]
-            wrong = [n for n, a, b in zip(names, told, kept[0], strict=True) if a != b]
+            wrong = [n for n, a, b in zip(names, expected, stored[0], strict=True) if a != b]
             if wrong:
-                self._find(part, told[0], f"does not say what its events do: {', '.join(wrong)}")
+                self._find(part, expected[0], f"contradicts its events: {', '.join(wrong)}")
         if self._floor == 0 and not self._damaged:
-            self._unfounded(part, sql)
+            self._report_uncreated(part, sql)
 
-    def _unfounded(self, part: str, sql: str) -> None:
+    def _report_uncreated(self, part: str, sql: str) -> None:
         for (id,) in self._connection.execute(f"SELECT id FROM ({sql})"):
             if not all_rows(self._scratch, f"SELECT 1 FROM ({sql}) WHERE id = ?", (id,)):
-                self._find(part, id, "no event tells of it")
+                self._find(part, id, "no event created it")
 
     def _changesets(self) -> None:
         for id, status, ended, document in self._connection.execute(_CHANGESETS):
-            told = all_rows(self._scratch, _TOLD_CHANGESET, (id,))[0]
-            if told[0] != "staging" and told != (status, ended):
-                self._find("changeset", id, f"is {status}, and its events say {told[0]}")
-            elif told[0] == "staging" != status and self._floor == 0 and not self._damaged:
-                self._find("changeset", id, f"is {status}, and no event says so")
+            expected = all_rows(self._scratch, _EXPECTED_CHANGESET, (id,))[0]
+            if expected[0] != "staging" and expected != (status, ended):
+                self._find("changeset", id, f"is {status}; its events say {expected[0]}")
+            elif expected[0] == "staging" != status and self._floor == 0 and not self._damaged:
+                self._find("changeset", id, f"is {status}, but no event ended it")
             if not _is_document(document):
                 self._find("changeset", id, "its changes cannot be read")
 
@@ -281,8 +283,8 @@ def _is_document(document: Any) -> bool:
 
 
 _DAMAGE = {
-    "checksum": "its content is not what was recorded: the checksum differs",
-    "unreadable": "its content cannot be read",
+    "checksum": "the content differs from what was recorded (checksum mismatch)",
+    "unreadable": "the content cannot be read",
 }
 
 _NEXT = f"""
@@ -320,4 +322,4 @@ SELECT c.id, c.status, c.ended, d.document
 FROM changesets AS c LEFT JOIN changeset_changes AS d ON d.number = c.number
 """
 
-_TOLD_CHANGESET = "SELECT status, ended FROM changesets WHERE id = ?"
+_EXPECTED_CHANGESET = "SELECT status, ended FROM changesets WHERE id = ?"

@@ -35,7 +35,8 @@ class SegmentDifference:
     def findings(self, damaged: Set[int]) -> Iterator[str]:
         """What differs. Of damaged and pruned events nothing is compared."""
         ignored = BitMap([p - self._first for p in damaged if 0 <= p - self._first < SEGMENT_SIZE])
-        ignored |= BitMap(range(min(max(self._floor + 1 - self._first, 0), SEGMENT_SIZE)))
+        if self._floor >= self._first and self._floor:
+            ignored |= BitMap(range(min(self._floor + 1 - self._first, SEGMENT_SIZE)))
         yield from self._terms(ignored)
         yield from self._buckets(ignored)
         if not ignored:

@@ -1,7 +1,7 @@
-"""Visibility as SQL, for what has one row each, with its scopes and groups as JSON arrays."""
+"""Visibility as SQL, for rows with their scopes and groups as JSON arrays."""
 
 from deploylog.events.access import Visibility
-from deploylog.events.event import EVERYBODY
+from deploylog.events.event import PUBLIC_GROUP
 from deploylog.events.scope import ROOT
 from deploylog.store.sqlite.connection import SqlValue
 from deploylog.store.sqlite.rows import json_text
@@ -20,7 +20,7 @@ _GROUPS_MEET = """(
 
 
 def visible_rows(visibility: Visibility) -> tuple[str, dict[str, SqlValue]]:
-    """The rule of ``Visibility`` for rows called ``c``, and the parameters that it names."""
+    """The condition of ``Visibility`` on rows ``c``, and the parameters that it names."""
     conditions = ["1"]
     values: dict[str, SqlValue] = {}
     if ROOT not in visibility.scopes:
@@ -28,5 +28,5 @@ def visible_rows(visibility: Visibility) -> tuple[str, dict[str, SqlValue]]:
         values["granted"] = json_text(visibility.scopes)
     if visibility.groups is not None:
         conditions.append(_GROUPS_MEET)
-        values["own_groups"] = json_text({*visibility.groups, EVERYBODY})
+        values["own_groups"] = json_text({*visibility.groups, PUBLIC_GROUP})
     return " AND ".join(conditions), values

@@ -1,6 +1,6 @@
-"""The writer: one thread that commits for everybody who waits.
+"""The writer: one thread that commits for all callers.
 
-Each commit costs one fsync. What arrives while it runs is gathered, and shares the next one.
+Each commit costs one fsync. Jobs that arrive during a commit share the next one.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from deploylog.store.sqlite.connection import one_value, store_errors
 from deploylog.store.sqlite.files import StoreFiles
 from deploylog.store.sqlite.health import Health, is_trouble
 
-#: Events that one transaction may hold, so that nobody waits long behind a flood.
+#: How many events one transaction records, so that no caller waits long behind a flood.
 MAX_EVENTS = 5_000
 
 #: Events of an append for which the thread is woken at once.
@@ -32,7 +32,7 @@ Call = Callable[[apsw.Connection], Any]
 
 
 class _Job(msgspec.Struct, frozen=True, eq=False):
-    """Something to write, and who waits for it."""
+    """Work of the writer, and the future that gets its outcome."""
 
     work: Append[PreparedEvent] | Call
     future: asyncio.Future[Any]
@@ -44,7 +44,7 @@ class _Job(msgspec.Struct, frozen=True, eq=False):
 
 
 class Writer:
-    """Owns the writing connection and its thread."""
+    """Owns the connection that writes, and its thread."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Writer:
         committed: Callable[[float, int, int], None],
         clock: Callable[[], float],
     ) -> None:
-        """``committed`` is told seconds, events and head of each commit; ``clock`` is monotonic."""
+        """``committed`` gets the seconds, events and head of each commit. ``clock`` is monotonic"""
         self._connection = connection
         self._recorder = recorder
         self._files = files
@@ -63,26 +63,26 @@ class Writer:
         self._committed = committed
         self._clock = clock
         self._jobs: SimpleQueue[list[_Job] | None] = SimpleQueue()
-        #: What was submitted in this round of each loop.
+        #: Jobs submitted in the current iteration of each loop.
         self._submitted: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
-        #: What the thread has received and not committed yet.
+        #: Jobs that the thread has received and not committed.
         self._ready: deque[_Job] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="deploylog-write")
         self._thread.start()
 
     async def append(self, append: Append[PreparedEvent]) -> list[Entry]:
-        """Record; where the events are, once they are on disk."""
+        """Record the events; return their entries once they are on disk."""
         entries: list[Entry] = await self._submit(append)
         return entries
 
     async def call(self, work: Callable[[apsw.Connection], _Result]) -> _Result:
-        """Run ``work`` in the transaction; its result, once it is on disk."""
+        """Run ``work`` in a transaction; return its result once it is on disk."""
         result: _Result = await self._submit(work)
         return result
 
     async def ready(self) -> None:
-        """Raise StoreUnavailable unless a commit reaches the disk, tried now or a moment ago."""
+        """Raise StoreUnavailable unless a commit reaches the disk, now or seconds ago."""
         if not (self._health.is_proven and self._are_files_there()):
             await self.call(_write_a_page)
         if trouble := self._health.trouble:
@@ -110,16 +110,16 @@ class Writer:
         return await job.future
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give the thread what was submitted in one round of the loop.
+        """Pass the jobs of one iteration of the loop to the thread.
 
-        Given one by one, the first would be committed alone, and each would wake the thread.
+        Passed one by one, the first would be committed alone, and each would wake the thread.
         """
         submitted = self._submitted.pop(loop, None)
         if submitted is not None:
             self._jobs.put(submitted)
 
     def close(self) -> None:
-        """Write what was submitted, then end the thread."""
+        """Finish the submitted jobs, then stop the thread."""
         self._closed = True
         for loop in tuple(self._submitted):
             self._hand_over(loop)
@@ -129,17 +129,17 @@ class Writer:
 
     def _run(self) -> None:
         while jobs := self._gather():
-            _answer(jobs, self._commit(jobs))
+            _publish(jobs, self._commit(jobs))
 
     def _gather(self) -> list[_Job]:
-        """What the next transaction holds; nothing once the writer is closed."""
+        """The jobs of the next transaction; none once the writer is closed."""
         jobs: list[_Job] = []
         size = 0
         while size < MAX_EVENTS and (self._ready or not jobs or not self._jobs.empty()):
             if not self._ready:
                 received = self._jobs.get()
                 if received is None:
-                    # For the next round, too, if there is something to write in this one.
+                    # The next call finds it again.
                     self._jobs.put(None)
                     break
                 self._ready.extend(received)
@@ -157,15 +157,15 @@ class Writer:
             if isinstance(failure, StoreUnavailable) and is_trouble(failure):
                 self._health.failed(failure)
             elif len(jobs) > 1:
-                # One of them cannot be recorded, and the others must not suffer for it.
+                # One job cannot be recorded, and must not prevent the others.
                 return [self._commit([job])[0] for job in jobs]
             return [failure] * len(jobs)
         self._committed(self._clock() - start, events, self._recorder.head)
         return outcomes
 
     def _transact(self, jobs: Sequence[_Job]) -> tuple[list[Any], int]:
-        # Nothing is written to a file that is gone; and what was written is acknowledged only if
-        # the file was there afterwards. What is deleted later is lost like all that is in it.
+        # Nothing is written to a file that is gone, and a commit is acknowledged only if the file
+        # is still there afterwards. A file that is deleted later takes all its events with it.
         self._files.check()
         with store_errors():
             self._connection.execute("BEGIN IMMEDIATE")
@@ -178,30 +178,31 @@ class Writer:
         return outcomes, events
 
     def _pages_written(self) -> int:
-        """A commit that changed nothing writes none, and proves nothing of the disk."""
+        """A commit that changes nothing writes no page, and proves nothing about the disk."""
         return self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]
 
     def _work(self, jobs: Sequence[_Job]) -> tuple[list[Any], int]:
-        """The outcome of each job, and how many events are new."""
+        """The outcomes of the jobs, and how many events are new."""
         appends = [job.work for job in jobs if isinstance(job.work, Append)]
         recorded, events = self._recorder.record(appends) if appends else ([], 0)
-        taken = iter(recorded)
+        of_appends = iter(recorded)
         outcomes = [
-            next(taken) if isinstance(job.work, Append) else self._call(job.work) for job in jobs
+            next(of_appends) if isinstance(job.work, Append) else self._call(job.work)
+            for job in jobs
         ]
         return outcomes, events
 
     def _call(self, work: Call) -> Any:
         try:
-            # A savepoint: what it wrote before it gave up goes, and what others wrote stays.
+            # A savepoint: a failed job is undone, and the others stay.
             with self._connection:
                 return work(self._connection)
         except DeploylogError as error:
             return error
 
     def _roll_back(self, head: int) -> StoreUnavailable | None:
-        """Undo the transaction, before which ``head`` was the newest position; what is wrong if
-        even that does not work.
+        """Undo the transaction, before which ``head`` was the newest position. Return the error if
+        even that fails.
         """
         self._recorder.roll_back(head)
         try:
@@ -214,24 +215,24 @@ class Writer:
 
 
 def _write_a_page(connection: apsw.Connection) -> None:
-    """Write a page, and change nothing: an UPDATE that changes nothing writes nothing."""
+    """Write a page and change nothing: an UPDATE that changes nothing writes no page."""
     number = one_value(connection, "PRAGMA application_id")
     connection.execute(f"PRAGMA application_id = {number}")
 
 
-def _answer(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
-    """Tell everybody, with one wake-up for each event loop."""
+def _publish(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
+    """Set the futures, with one wake-up for each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
     for job, outcome in zip(jobs, outcomes, strict=True):
         by_loop.setdefault(job.loop, []).append((job.future, outcome))
-    for loop, answers in by_loop.items():
-        loop.call_soon_threadsafe(_resolve, answers)
+    for loop, results in by_loop.items():
+        loop.call_soon_threadsafe(_resolve, results)
 
 
-def _resolve(answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, outcome in answers:
+def _resolve(results: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, outcome in results:
         if future.done():
-            # Whoever asked has gone; what was under way is recorded all the same.
+            # The caller was cancelled; its job is recorded all the same.
             continue
         if isinstance(outcome, Exception):
             future.set_exception(outcome)
