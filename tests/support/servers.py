@@ -19,6 +19,7 @@ from deploylog.auth.sns import Fetch, fetch_from_sns
 from deploylog.events.hub import Hub
 from deploylog.server.app import Application, create_app
 from deploylog.server.connections import Connections, limits_of
+from deploylog.server.fast_append import fast_protocol
 from deploylog.server.metrics import Metrics
 from deploylog.server.serve import Server, _listen
 from deploylog.server.settings import load_settings
@@ -216,10 +217,11 @@ async def running(
     *,
     clock: Clock | None = None,
     fetch: Fetch = fetch_from_sns,
+    is_fast: bool = True,
     **options: object,
 ) -> AsyncIterator[Local]:
     """The service over ``store``; ``options`` are settings. Deliveries go by ``clock``, ``fetch``
-    asks SNS.
+    asks SNS. Without ``is_fast``, all requests are answered through ASGI.
     """
     clock = clock or Clock()
     settings = load_settings({"port": 0, **options}, environ={}, config=None)
@@ -231,7 +233,7 @@ async def running(
     async with alive as application, connections.watching():
         config = uvicorn.Config(
             application.asgi,
-            http=connections.protocol(),
+            http=fast_protocol(connections, application.append if is_fast else None),
             ws="none",
             log_config=None,
             access_log=False,

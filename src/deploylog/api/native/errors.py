@@ -67,6 +67,11 @@ _HEADERS: dict[int, dict[str, str]] = {
 
 async def respond(request: Request, error: DeploylogError) -> Response:
     """The problem that ``error`` is."""
+    return response_of(error)
+
+
+def response_of(error: DeploylogError) -> Response:
+    """The same for a request of whatever form."""
     problem = render_problem(error)
     return Response(
         msgspec.json.encode(problem),
