@@ -7,7 +7,7 @@ PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-webhooks attack lock clean
+.PHONY: help setup demo test check types fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-webhooks attack lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,10 +35,12 @@ $(PCLUSTER_READY): requirements/pcluster.txt
 test: check $(PCLUSTER_READY) ## Run every check: format, lint, types, tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: $(READY)
+check: types ## Check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m mypy --strict src
+
+types: $(READY) ## Check the types of the code (strictly) and of the tests
+	$(BIN)/python -m mypy
 
 fmt: $(READY) ## Format the code
 	$(BIN)/ruff format .
@@ -53,10 +55,7 @@ bench-stream: $(READY) ## Measure streams to 1,000 readers, beside nginx nchan
 bench-query: $(READY) ## Measure queries over 1,000,000 events
 	$(BIN)/python -m bench.query
 
-bench-webhooks: $(READY) ## Measure deliveries, beside a bare aiohttp loop and Alertmanager
-	$(BIN)/python -m bench.webhooks
-
-crash: $(READY) ## Kill the service 20 times while it records, and look for what is missing
+bench-webcrash: $(READY) ## Kill the service 20 times while it records, and look for what is missing
 	$(BIN)/python -m bench.crash
 
 crash-backup: $(READY) ## Kill the service 20 times beside each program that opens its store
@@ -70,10 +69,7 @@ lock: ## Resolve the locked versions anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group pcluster -o requirements/pcluster.txt
 
-crash-webhooks: $(READY) ## Kill the service 20 times while it delivers, and look for what is missing
-	$(BIN)/python -m bench.crashhooks
-
-attack: $(READY) ## Attack the service beside a client that behaves well, and measure what that one sees
+crash-webattack: $(READY) ## Attack the service beside a client that behaves well, and measure what that one sees
 	$(BIN)/python -m bench.attack
 
 clean: ## Remove the virtual environments and caches
