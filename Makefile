@@ -7,7 +7,7 @@ PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check types fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-webhooks attack lock clean
+.PHONY: help setup demo test unit check types fmt hooks bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-webhooks attack lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,12 +35,18 @@ $(PCLUSTER_READY): requirements/pcluster.txt
 test: check $(PCLUSTER_READY) ## Run every check: format, lint, types, tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+unit: $(READY) ## Run the unit tests only: seconds, without files, processes or Terraform
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/e2e -m unit --hypothesis-profile unit
+
 check: types ## Check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
 types: $(READY) ## Check the types of the code (strictly) and of the tests
 	$(BIN)/python -m mypy
+
+hooks: $(READY) ## Run format, lint and types before each commit (needs pre-commit)
+	pre-commit install
 
 fmt: $(READY) ## Format the code
 	$(BIN)/ruff format .
@@ -55,7 +61,10 @@ bench-stream: $(READY) ## Measure streams to 1,000 readers, beside nginx nchan
 bench-query: $(READY) ## Measure queries over 1,000,000 events
 	$(BIN)/python -m bench.query
 
-bench-webcrash: $(READY) ## Kill the service 20 times while it records, and look for what is missing
+bench-webhooks: $(READY) ## Measure deliveries, beside a bare aiohttp loop and Alertmanager
+	$(BIN)/python -m bench.webhooks
+
+crash: $(READY) ## Kill the service 20 times while it records, and look for what is missing
 	$(BIN)/python -m bench.crash
 
 crash-backup: $(READY) ## Kill the service 20 times beside each program that opens its store
@@ -69,7 +78,10 @@ lock: ## Resolve the locked versions anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group pcluster -o requirements/pcluster.txt
 
-crash-webattack: $(READY) ## Attack the service beside a client that behaves well, and measure what that one sees
+crash-webhooks: $(READY) ## Kill the service 20 times while it delivers, and look for what is missing
+	$(BIN)/python -m bench.crashhooks
+
+attack: $(READY) ## Attack the service beside a client that behaves well, and measure what that one sees
 	$(BIN)/python -m bench.attack
 
 clean: ## Remove the virtual environments and caches

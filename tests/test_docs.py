@@ -315,6 +315,7 @@ def test_make_targets_in_the_documentation_exist():
         assert set(named) <= targets, page
 
 
+@pytest.mark.process
 def test_make_help_shows_every_target():
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^(?![.A-Z$])([\w-]+):(?!=)(.*)$", makefile, re.MULTILINE)

@@ -47,6 +47,8 @@ from support.issuer import (
 from support.presenting import presented
 from support.waiting import until
 
+pytestmark = pytest.mark.process
+
 AUDIENCE = "deploylog"
 NOW = 1_800_000_000
 LEEWAY = 30

@@ -34,6 +34,8 @@ from deploylog.deployments.changeset import (
 )
 from deploylog.deployments.truncation import TOO_LONG
 
+pytestmark = pytest.mark.slow
+
 ID = "01a1fc46-f892-78da-b64d-c3e9e9b817a3"
 
 MEGABYTE = 1_000_000

@@ -183,6 +183,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.dictionaries(st.just("data"), JSON, min_size=1), min_size=1),
     st.sampled_from([None, 1]),

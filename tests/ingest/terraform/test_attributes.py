@@ -298,6 +298,7 @@ def changes(draw: st.DrawFn) -> tuple[Json, Json, Json]:
     return before, after, {name: unknown for name, (_, unknown) in parts.items()}
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(changes())
 @example(({"a": {"b": 1}}, {"a": [1]}, {}))

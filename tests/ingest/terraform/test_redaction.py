@@ -340,6 +340,7 @@ def test_lines_of_a_secret_are_masked_inside_of_base64() -> None:
     assert masked.count(SENSITIVE) == 4
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.text("ab", min_size=8, max_size=14), max_size=12),
@@ -361,6 +362,7 @@ def naively_masked(secrets: list[str], text: str) -> str:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("secrets", "text"),
     [
@@ -496,6 +498,7 @@ def secretive_plan(draw: st.DrawFn) -> tuple[Json, str]:
     return planted, secret
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(secretive_plan())
 def test_no_secret_is_ever_told(planted: tuple[Json, str]) -> None:
