@@ -252,12 +252,14 @@ def test_nothing_is_imported_for_types_only():
             assert not (isinstance(node, ast.Name) and node.id == "TYPE_CHECKING"), name
 
 
-#: Drivers that may be missing.
+#: Drivers that may be missing, and what would slow down every command: the settings of the APIs
+#: need the APIs.
 LATE = {("store", "_sqlite"), ("server.serve", "_event_loop"),
-        ("cli.collect", "_open_cloudformation")}  # fmt: skip
+        ("cli.collect", "_open_cloudformation"),
+        ("cli.options", "_setting"), ("cli.variables", "check_variables")}  # fmt: skip
 
 
-def test_nothing_is_imported_late_but_optional_drivers():
+def test_nothing_is_imported_late_but_what_few_need():
     late = {
         (name, function.name)
         for name in names()

@@ -89,7 +89,7 @@ async def test_input_other_than_terraform_output_is_an_error(cli: Cli, server: F
 
     assert result.code == 1
     assert result.err == (
-        "deploylog: nothing came in that terraform apply -json would say; the first line begins"
+        "deploylog: the input has no line of terraform apply -json; its first line starts"
         " with 'hello'\n"
     )
     assert server.opened == []
@@ -299,7 +299,7 @@ async def test_run_warns_when_the_output_has_no_resource(cli: Cli, server: FakeS
 
     assert result.code == 0
     assert (
-        "deploylog: no resource changes are recorded: this is the text for people: run the"
+        "deploylog: no resource changes are recorded: this is human-readable output: run the"
         " tool with -json\n"
     ) in result.err
     assert types_of(server) == ["deployment.log", "deployment.completed"]

@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from deploylog.api.native.wire import parse_request_key
 from deploylog.auth.authentication import CREDENTIAL_HEADERS
@@ -1177,52 +1175,6 @@ async def test_a_hostile_body_never_breaks_the_server(server: Local, path: str):
     for response in (await server.get(EVENTS), await server.get(f"{EVENTS}?limit=1000")):
         assert response.status == 200
         json.loads(response.body)
-
-
-_json = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(st.characters(codec=None, categories=None), max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
-_NAMES = [
-    "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema",
-    "data", "data_base64", "scopes", "groups", "actor", "message", "elapsedms", "resourcetype",
-    "resourcename", "resourcekey", "position", "project", "stack", "environment", "traceparent",
-]  # fmt: skip
-_documents = st.dictionaries(st.sampled_from(_NAMES), _json, max_size=6)
-
-
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(documents=st.lists(st.tuples(_documents, st.booleans()), min_size=1, max_size=5))
-def test_any_json_is_answered(
-    documents: list[tuple[dict[str, Any], bool]], tmp_path_factory: pytest.TempPathFactory
-):
-    """Bodies drawn from the attributes we know, with any values, straight into the parsers."""
-    from deploylog.api.native.wire import parse_events
-    from deploylog.errors import InvalidInput
-    from deploylog.events.cloudevents import Defaults
-    from deploylog.events.event import check_event
-    from deploylog.store.sqlite.append import prepare_event
-
-    base = {"type": "t", "source": "s", "scopes": "p", "specversion": "1.0", "id": "1"}
-    sent = [{**base, **document} if valid else document for document, valid in documents]
-    body = json.dumps(sent).encode()
-
-    for type, content in ((BATCH, body), (LINES, b"\n".join(json.dumps(s).encode() for s in sent))):
-        try:
-            for event in parse_events({"content-type": type}, content, Defaults(time=1), limit=100):
-                check_event(event)
-                prepare_event(event)
-        except InvalidInput:
-            pass
 
 
 @pytest.mark.parametrize("host", ["[", "[::1", "a b", "\xff", "a:b:c", "x/y?z=1#f", ""])
