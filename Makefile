@@ -7,7 +7,7 @@ PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack lock clean
+.PHONY: help setup demo test unit check types fmt hooks bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,10 +35,18 @@ $(PCLUSTER_READY): requirements/pcluster.txt
 test: check $(PCLUSTER_READY) ## Run every check: format, lint, types, tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: $(READY)
+unit: $(READY) ## Run the unit tests only: seconds, without files, processes or Terraform
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/e2e -m unit --hypothesis-profile unit
+
+check: types ## Check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m mypy --strict src
+
+types: $(READY) ## Check the types of the code (strictly) and of the tests
+	$(BIN)/python -m mypy
+
+hooks: $(READY) ## Run format, lint and types before each commit (needs pre-commit)
+	pre-commit install
 
 fmt: $(READY) ## Format the code
 	$(BIN)/ruff format .

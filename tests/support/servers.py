@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import uvicorn
+from yarl import URL
 
 from deploylog.auth.sns import Fetch, fetch_from_sns
 from deploylog.events.hub import Hub
@@ -120,12 +121,12 @@ class Running:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    async def ask(self, method: str, path: str, **how: Any) -> Answer:
+    async def ask(self, method: str, path: str | URL, **how: Any) -> Answer:
         async with asyncio.timeout(PATIENCE), self.http.request(method, path, **how) as response:
             headers = {name.lower(): value for name, value in response.headers.items()}
             return Answer(status=response.status, headers=headers, body=await response.read())
 
-    async def get(self, path: str, **how: Any) -> Answer:
+    async def get(self, path: str | URL, **how: Any) -> Answer:
         return await self.ask("GET", path, **how)
 
     async def post(
@@ -176,7 +177,7 @@ class Local(Running):
         self.hub = hub
         self.connections = connections
 
-    async def until(self, fact: Callable[[], bool]) -> None:
+    async def until(self, fact: Callable[[], object]) -> None:
         """Wait for the fact."""
         await until(fact)
 

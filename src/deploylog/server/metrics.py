@@ -90,7 +90,7 @@ class Metrics:
         )
         self._dead_lettered = Gauge(
             "deploylog_deliveries_dead_lettered",
-            "Events that were given up, and that nobody has asked for again.",
+            "Events that were dead-lettered and have not been redelivered.",
             ["subscription"],
             registry=self._registry,
         )
