@@ -33,11 +33,11 @@ async def pool(*, idle_seconds: float = 60) -> AsyncIterator[ConnectionPool]:
 
 async def ask(connections: ConnectionPool, receiver: Receiver) -> RawResponse:
     url = URL(receiver.url)
-    connection = await connections.take(url, url.origin())
+    connection = await connections.take(url, str(url.origin()))
     try:
         return await protocol_of(connection).exchange(REQUEST, max_bytes=9, seconds=PATIENCE)
     finally:
-        connections.give_back(url.origin(), connection)
+        connections.give_back(str(url.origin()), connection)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ async def test_a_connection_that_was_closed_while_idle_is_not_used_again():
         await ask(connections, receiver)
         await receiver.end()
         url = URL(receiver.url)
-        connection = await connections.take(url, url.origin())
-        connections.give_back(url.origin(), connection)
+        connection = await connections.take(url, str(url.origin()))
+        connections.give_back(str(url.origin()), connection)
         await until(lambda: not protocol_of(connection).is_reusable or receiver.connections == 2)
         assert await ask(connections, receiver) == OK
 
@@ -113,8 +113,8 @@ async def test_what_comes_without_a_request_is_no_response():
     async with receiving(step) as receiver, pool() as connections:
         await ask(connections, receiver)
         url = URL(receiver.url)
-        connection = await connections.take(url, url.origin())
-        connections.give_back(url.origin(), connection)
+        connection = await connections.take(url, str(url.origin()))
+        connections.give_back(str(url.origin()), connection)
         late.set()
         await until(lambda: not protocol_of(connection).is_reusable)
         assert await ask(connections, receiver) == OK

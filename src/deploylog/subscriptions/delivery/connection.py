@@ -251,10 +251,10 @@ class ConnectionPool:
         self._loop = get_running_loop()
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds)
         #: Those without a request, and since when, the latest last, by scheme, host and port.
-        self._idle: dict[URL, deque[tuple[float, Connection]]] = {}
+        self._idle: dict[str, deque[tuple[float, Connection]]] = {}
         self._is_sweeping = False
 
-    async def take(self, url: URL, origin: URL) -> Connection:
+    async def take(self, url: URL, origin: str) -> Connection:
         """A connection to ``origin``, that of ``url``.
 
         Raises TimeoutError, and what the connector raises.
@@ -269,7 +269,7 @@ class ConnectionPool:
         request = aiohttp.ClientRequest("POST", url, loop=self._loop)
         return await self.connector.connect(request, [], self._timeout)
 
-    def give_back(self, origin: URL, connection: Connection) -> None:
+    def give_back(self, origin: str, connection: Connection) -> None:
         """Keep the connection for the next request, or close it."""
         if not _is_reusable(connection):
             connection.close()

@@ -9,8 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from itertools import chain
+from functools import lru_cache, partial
 from weakref import WeakValueDictionary
 
 import aiohttp
@@ -46,9 +45,6 @@ _DNS_SECONDS = 10
 #: The headers of every request, before its own.
 _HEADERS = "Accept: */*\r\nAccept-Encoding: identity\r\n"
 
-#: What would end a header, and let its value add others.
-_NOT_IN_HEADERS = re.compile(r"[\0\r\n]")
-
 _DELAY = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
@@ -70,17 +66,16 @@ class _Receiver(msgspec.Struct, frozen=True):
 
     url: URL
     #: Scheme, host and port.
-    origin: URL
+    origin: str
     #: Host and port.
     name: str
     #: The first lines of a request.
     head: str
 
 
-@lru_cache(maxsize=1024)
 def _receiver_of(url: URL) -> _Receiver:
     head = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{_HEADERS}"
-    return _Receiver(url, url.origin(), f"{url.raw_host}:{url.port}", head)
+    return _Receiver(url, str(url.origin()), f"{url.raw_host}:{url.port}", head)
 
 
 class _HostLimiter:
@@ -114,7 +109,8 @@ class WebhookTransport:
         self._limiters: WeakValueDictionary[str, _HostLimiter] = WeakValueDictionary()
         self._rate = RateLimiter(limits.per_second, burst=1, clock=time.monotonic)
         # For this transport only: other networks would allow other URLs.
-        self._parsed = lru_cache(maxsize=1024)(lambda url: parse_url(url, networks))
+        self._parsed = partial(parse_url, networks=networks)
+        self._receiver = lru_cache(maxsize=1024)(lambda url: _receiver_of(self._parsed(url)))
 
     async def post(
         self,
@@ -130,7 +126,7 @@ class WebhookTransport:
         be cancelled.
         """
         try:
-            receiver = _receiver_of(self._parsed(request.url))
+            receiver = self._receiver(request.url)
         except InvalidSubscription as error:
             return Response(error=error.message)
         limiter = self._limiter(receiver.name)
@@ -184,9 +180,9 @@ class WebhookTransport:
 def _render(receiver: _Receiver, request: Request, signature: dict[str, str]) -> bytes:
     """The bytes of a request; raises ValueError when its headers are invalid."""
     headers = {**request.headers, **signature}
-    if _NOT_IN_HEADERS.search("".join(chain(headers, headers.values()))):
-        raise ValueError("a header contains a line break")
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not len(headers) == lines.count("\r") == lines.count("\n") or "\0" in lines:
+        raise ValueError("a header contains a line break or a NUL character")
     head = f"{receiver.head}Content-Length: {len(request.body)}\r\n{lines}\r\n"
     return head.encode() + request.body
 
