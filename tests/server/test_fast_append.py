@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -70,7 +71,7 @@ def lines(*events: object) -> bytes:
     return b"\n".join(json.dumps(each).encode() for each in events)
 
 
-def one(**attributes: object) -> bytes:
+def one(**attributes: Any) -> bytes:
     return json.dumps(event(**attributes)).encode()
 
 
@@ -336,7 +337,7 @@ async def service(
         for credential, _ in keys.values():
             await store.credentials.add(credential)
         await store.credentials.revoke(keys["revoked"][0].id, now())
-        limits = {"max_batch_events": 100, "max_body_bytes": 100_000}
+        limits: dict[str, Any] = {"max_batch_events": 100, "max_body_bytes": 100_000}
         async with running(store, clock=clock, is_fast=is_fast, **limits) as made:
             yield made
 
