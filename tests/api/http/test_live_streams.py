@@ -9,8 +9,8 @@ import pytest
 from api.http.test_streams import all_ids, slow_reader
 from deploylog.store.contract import Store
 from support.factories import new_event, new_events
-from support.servers import Local, running
-from support.waiting import until
+from support.servers import STREAM, Local, running
+from support.waiting import PATIENCE, until
 
 
 def live(server: Local) -> int:
@@ -165,3 +165,26 @@ async def test_a_client_that_disconnects_leaves_its_audience(server: Local):
         await stays.take(1)
 
         await until(lambda: live(server) == 1 and server.hub.readers == 1)
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1\r\nConnection: close\r\n", b"HTTP/1.0\r\n", b"HTTP/1.1\r\n"]
+)
+async def test_every_kind_of_connection_is_written_to(server: Local, head: bytes):
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET %b %bHost: localhost\r\n\r\n" % (STREAM.encode(), head))
+    await server.until(lambda: live(server) == 1)
+    [event] = await server.store.log.append(new_events(1))
+
+    async with asyncio.timeout(PATIENCE):
+        raw = await reader.readuntil(b"\n\n\r\n")
+        server.hub.close()
+        rest = await reader.readuntil(b"0\r\n\r\n")
+    writer.close()
+
+    body = raw.partition(b"\r\n\r\n")[2]
+    assert body.startswith(b"c\r\nretry: 1000\n\r\n")
+    size, _, frame = body.removeprefix(b"c\r\nretry: 1000\n\r\n").partition(b"\r\n")
+    assert int(size, 16) == len(frame) - 2
+    assert frame.startswith(f"id: {event.id}\n".encode())
+    assert rest == b"0\r\n\r\n"

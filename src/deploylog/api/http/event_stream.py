@@ -78,8 +78,9 @@ class Frames:
         self.is_uniform = True
 
     def chunk(self, batch: Batch) -> bytes:
-        """The batch as a chunk of a response's body."""
-        return encode_chunk(b"".join(self.of(batch)))
+        """The batch as a chunk of a response's body. The frames are not cached, as the chunk is."""
+        gap = self.gap(batch.gap) if batch.gap is not None else b""
+        return encode_chunk(gap + b"".join(map(self.event, batch.events)) or self.heartbeat)
 
     def of(self, batch: Batch) -> Iterable[bytes]:
         """The batch as the pieces to send."""
