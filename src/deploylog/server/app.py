@@ -120,7 +120,9 @@ async def create_app(
             ),
             topics=make_topics(settings, metrics, fetch, clock),
             clock=clock,
-            sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
+            sent=lambda events, position, readers=1: metrics.sent(
+                events, lag=hub.head - position, readers=readers
+            ),
             limits=BodyLimits(
                 sent=settings.max_body_bytes, decompressed=settings.max_decompressed_bytes
             ),
