@@ -125,7 +125,7 @@ def rare_numbers(events: int, offset: int) -> list[int]:
 
 
 def _rare_place(turn: int, part: int, offset: int) -> int:
-    """A place within the part, another each time, whose number is of one of the project's stacks."""
+    """A place within the part, another each time, whose number is of the project's stacks."""
     start, place = turn * part, (turn * 37 + offset) % (part // 2)
     while (start + place) % len(DEPLOYMENTS) % 25 >= STACKS or (start + place) % 3 == 0:
         place += 1

@@ -37,12 +37,12 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _at_least(part: str, case: str, peer: str, least: float, figure: str = "rate") -> Goal:
-    text = f"{case}: {figure} ≥ {least} × {peer}"
+    text = f"{case}: {figure} ≥ {least} of {peer}'s"
     return Goal(part=part, text=text, case=case, figure=figure, least=least, peer=peer)
 
 
 def _at_most(part: str, case: str, peer: str, most: float, figure: str) -> Goal:
-    text = f"{case}: {figure} ≤ {most} × {peer}"
+    text = f"{case}: {figure} ≤ {most} of {peer}'s"
     return Goal(part=part, text=text, case=case, figure=figure, most=most, peer=peer)
 
 
@@ -117,7 +117,7 @@ def _growth(report: Report) -> Iterator[Row]:
         large = report.median(case, "p50_ms")
         if small and large:
             growth = large / small
-            text = f"{name}: p50 at {size} ≤ {_GROWTH} × at 10,000"
+            text = f"{name}: p50 at {size} ≤ {_GROWTH} of that at 10,000"
             yield "P5", text, f"{growth:.3g}", _verdict(growth <= _GROWTH)
 
 

@@ -1,8 +1,8 @@
 """NATS JetStream as a peer: a stream in a file, ``sync_interval: always``.
 
-``publish`` sends each event as a message of its own, and has so many on their way; ``publish_batches``
-sends atomic batches, each acknowledged as a whole. Both speak the protocol themselves, over one
-connection, which is less for the server to do than many.
+``publish`` sends each event as a message of its own, and has so many on their way;
+``publish_batches`` sends atomic batches, each acknowledged as a whole. Both speak the protocol
+themselves, over one connection, which is less for the server to do than many.
 """
 
 import asyncio
