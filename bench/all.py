@@ -64,6 +64,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     queries: int
     readers: int
     resumed: int
+    deliveries: int
 
     @property
     def sizes(self) -> list[int]:
@@ -183,10 +184,10 @@ async def _p5(report: Report, run: int, wanted: Run) -> None:
 
 
 async def _p6(report: Report, run: int, wanted: Run) -> None:
-    peer = await webhooks.bare_rate(_DELIVERIES)
+    peer = await webhooks.bare_rate(wanted.deliveries)
     with report.part("P6"):
         for case in ("per_deployment", "strict"):
-            await webhooks.measure(report, case, run, _DELIVERIES, peer)
+            await webhooks.measure(report, case, run, wanted.deliveries, peer)
             report.add(case, "alertmanager", run, rate=await webhooks.alertmanager_rate())
 
 
@@ -266,6 +267,9 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=_QUERIES, help="of each case and round")
     parser.add_argument("--readers", type=int, default=_READERS)
     parser.add_argument("--resumed", type=int, default=_RESUMED, help="events that a reader lacks")
+    parser.add_argument(
+        "--deliveries", type=int, default=_DELIVERIES, help="of webhooks, 4,096 or more"
+    )
     parser.add_argument("--log", type=Path, metavar="PATH", help="add every line to this file too")
     parser.add_argument(
         "--from", type=Path, nargs="+", default=[], metavar="PATH", dest="earlier",
@@ -279,6 +283,7 @@ def main() -> None:
         queries=arguments.queries,
         readers=arguments.readers,
         resumed=arguments.resumed,
+        deliveries=arguments.deliveries,
     )
     for log in arguments.earlier:
         report.read(log)

@@ -158,6 +158,9 @@ async def fill(events: int, at_most: int) -> None:
                 file.write(json.dumps(figures) + "\n")
         found = await store.log.head()
     assert found == end, f"{found} events are stored, not {end}"
+    # What was not sealed yet is sealed as the store opens: not in a measurement.
+    async with open_store(url_of(directory), observer=Unobserved()):
+        pass
     if found == events:
         (directory / "filled").touch()
 
