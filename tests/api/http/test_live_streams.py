@@ -93,7 +93,7 @@ async def test_a_page_of_history_is_read_once_for_all(
     await server.until(lambda: server.hub.head == 2_000)
     reads, read = [], server.store.log.read
 
-    async def counted(query):  # type: ignore[no-untyped-def]
+    async def counted(query):
         reads.append(query.after)
         return await read(query)
 
