@@ -73,6 +73,9 @@ class MemoryIndex:
 
     # ``SegmentRows`` and ``EventRows``
 
+    def narrowed(self, term: str, numbers: Sequence[int]) -> Sequence[int]:
+        return [number for number in numbers if term in self._bitmaps[number]]
+
     def bitmaps(self, term: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         for number in numbers:
             if (stored := self._bitmaps[number].get(term)) is not None:

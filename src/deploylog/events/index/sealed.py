@@ -47,6 +47,10 @@ _NOTHING = BitMap()
 class SegmentRows(Protocol):
     """What a backend stores of sealed segments, as one moment knows it."""
 
+    def narrowed(self, term: str, numbers: Sequence[int]) -> Sequence[int]:
+        """Those of the segments that may have a listed term."""
+        ...
+
     def bitmaps(self, term: str, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
         """The rows of a term: the segment's number, and its bitmap."""
         ...
@@ -104,9 +108,9 @@ class SealedSegment:
         if term not in self._bitmaps:
             self._bitmaps[term] = _NOTHING if is_listed(term) else self._rare(term)
 
-    def has_bucket(self, bucket: int) -> bool:
-        """Whether a bucket was added."""
-        return bucket in self._buckets
+    def needs_bucket(self, term: str, bucket: int) -> bool:
+        """Whether the bucket decides about the term, and was not added."""
+        return term not in self._bitmaps and bucket not in self._buckets
 
     def _rare(self, term: str) -> BitMap:
         bucket, tag = _hashed(term)
@@ -119,17 +123,31 @@ class SealedSegment:
 
 def prefetch(segments: Sequence[SealedSegment], terms: Iterable[str], rows: SegmentRows) -> None:
     """Read what these segments have of these terms, in one query for each."""
-    by_number = {segment.number: segment for segment in segments}
-    numbers = tuple(by_number)
     for term in terms:
-        for number, stored in rows.bitmaps(term, numbers):
-            by_number[number].add_bitmap(term, stored)
-        bucket, _ = _hashed(term)
-        if not is_listed(term) and not all(each.has_bucket(bucket) for each in segments):
-            for number, stored in rows.buckets(bucket, numbers):
-                by_number[number].add_bucket(bucket, stored)
+        if is_listed(term):
+            _prefetch_listed(segments, term, rows)
+        else:
+            _prefetch_other(segments, term, rows)
         for segment in segments:
             segment.settle(term)
+
+
+def _prefetch_listed(segments: Sequence[SealedSegment], term: str, rows: SegmentRows) -> None:
+    by_number = {segment.number: segment for segment in segments}
+    if numbers := rows.narrowed(term, tuple(by_number)):
+        for number, stored in rows.bitmaps(term, numbers):
+            by_number[number].add_bitmap(term, stored)
+
+
+def _prefetch_other(segments: Sequence[SealedSegment], term: str, rows: SegmentRows) -> None:
+    by_number = {segment.number: segment for segment in segments}
+    for number, stored in rows.bitmaps(term, tuple(by_number)):
+        by_number[number].add_bitmap(term, stored)
+    bucket, _ = _hashed(term)
+    unread = [each.number for each in segments if each.needs_bucket(term, bucket)]
+    if unread:
+        for number, stored in rows.buckets(bucket, unread):
+            by_number[number].add_bucket(bucket, stored)
 
 
 def _hashed(term: str) -> tuple[int, int]:

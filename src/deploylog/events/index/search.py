@@ -31,7 +31,7 @@ from deploylog.events.index.segments import (
     Times,
     segment_of,
 )
-from deploylog.events.index.terms import EVERY, WORDY
+from deploylog.events.index.terms import EVERY, WORDY, is_listed
 from deploylog.events.index.trace import Trace
 from deploylog.events.store import Query
 
@@ -131,15 +131,30 @@ class Search:
             yield from growing
 
     def _sealed(self, numbers: Sequence[int]) -> Iterator[SealedSegment]:
-        terms = [leaf.text for leaf in leaves(self._expression) if isinstance(leaf, Term)]
         rows, size = self._moment.rows, _FIRST_BATCH
         wanted = [n for n in numbers if self._touches(self._moment.sealed[n])]
         while wanted:
             batch = [SealedSegment(n, self._moment.sealed[n], rows) for n in wanted[:size]]
-            prefetch(batch, dict.fromkeys(terms or [EVERY]), rows)
-            yield from batch
+            yield from self._prefetched(batch)
             wanted = wanted[size:]
             size = min(size * _GROWTH, _LARGEST_BATCH)
+
+    def _prefetched(self, batch: Sequence[SealedSegment]) -> Sequence[SealedSegment]:
+        """Those of the segments that have every term that an event needs, with what is asked of
+        them.
+
+        What is stored of a term is not read where another one is missing.
+        """
+        rows = self._moment.rows
+        needed = [part.text for part in self._expression.of if isinstance(part, Term)]
+        for term in sorted(needed, key=is_listed, reverse=True):
+            prefetch(batch, (term,), rows)
+            batch = [segment for segment in batch if segment.having(term)]
+        others = {leaf.text for leaf in leaves(self._expression) if isinstance(leaf, Term)}
+        if not self._expression.of:
+            others.add(EVERY)
+        prefetch(batch, others.difference(needed), rows)
+        return batch
 
     def _touches(self, times: Times) -> bool:
         """Whether the range of time has something of this segment."""
@@ -229,9 +244,7 @@ def select(expression: Expression, segment: Segment) -> BitMap:
             return _all(parts, excluded, segment)
 
 
-def _all(
-    parts: Sequence[Expression], excluded: Sequence[Expression], segment: Segment
-) -> BitMap:
+def _all(parts: Sequence[Expression], excluded: Sequence[Expression], segment: Segment) -> BitMap:
     found: BitMap | None = None
     for part in parts:
         selected = select(part, segment)

@@ -5,6 +5,7 @@ others committed. A query waits until the growing segments hold everything that 
 file holds, so no answer lacks an event that was acknowledged before it was asked for.
 """
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -23,7 +24,7 @@ from deploylog.events.index.segments import (
     Times,
     segment_of,
 )
-from deploylog.events.index.terms import terms_of
+from deploylog.events.index.terms import EVERY, LISTED, terms_of
 from deploylog.store.sqlite.connection import all_rows, one_value
 from deploylog.store.sqlite.pages import BAD_ROW, read_rows
 from deploylog.store.sqlite.rows import names_of, scopes_of
@@ -39,11 +40,43 @@ MAX_WAITING = 20_000
 Fed = tuple[int, int, Sequence[str]]
 
 
+#: Listed terms of a segment that a process remembers. Of a segment with more it remembers none.
+MAX_REMEMBERED = 4_096
+
+
+class ListedTerms:
+    """The listed terms of sealed segments: what is nowhere is not looked for in each of them."""
+
+    def __init__(self) -> None:
+        self._terms: dict[int, frozenset[str] | None] = {}
+
+    def narrowed(self, connection: apsw.Connection, term: str, numbers: Sequence[int]) -> list[int]:
+        """Those of the segments that may have the term."""
+        for number in numbers:
+            if number not in self._terms:
+                self._terms[number] = _listed_terms(connection, number)
+        return [n for n in numbers if (terms := self._terms[n]) is None or term in terms]
+
+
+def _listed_terms(connection: apsw.Connection, number: int) -> frozenset[str] | None:
+    terms = {EVERY}
+    for prefix in LISTED:
+        found = all_rows(connection, _LISTED_TERMS, (number, prefix, prefix + _LAST))
+        terms.update(sys.intern(term) for (term,) in found)
+        if len(terms) > MAX_REMEMBERED:
+            return None
+    return frozenset(terms)
+
+
 class SqliteSegmentRows:
     """The ``SegmentRows`` of one read transaction."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, listed: ListedTerms) -> None:
         self._connection = connection
+        self._listed = listed
+
+    def narrowed(self, term: str, numbers: Sequence[int]) -> Sequence[int]:
+        return self._listed.narrowed(self._connection, term, numbers)
 
     def bitmaps(self, term: str, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
         return all_rows(self._connection, _BITMAPS, (_array(numbers), term))
@@ -74,6 +107,11 @@ CROSS JOIN segment_buckets AS b ON b.id = (number.value << {BUCKET_BITS}) + ?
 
 _LISTED = """
 SELECT term, positions FROM segment_terms WHERE segment = ? AND term >= ? AND term < ?
+"""
+
+_LISTED_TERMS = f"""
+SELECT term FROM segment_terms WHERE segment = ? AND term >= ? AND term < ?
+LIMIT {MAX_REMEMBERED + 1}
 """
 
 _PAGES = """
@@ -155,6 +193,7 @@ class SqliteIndex:
         self._waiting: deque[Sequence[Fed]] = deque()
         self._number_waiting = 0
         self._times: dict[int, Times] = {}
+        self._listed = ListedTerms()
 
     @property
     def waiting(self) -> int:
@@ -185,7 +224,7 @@ class SqliteIndex:
             floor=floor,
             sealed=sealed,
             growing=tuple(together.values()),
-            rows=SqliteSegmentRows(connection),
+            rows=SqliteSegmentRows(connection, self._listed),
         )
 
     def full(self) -> list[GrowingSegment]:
