@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from deploylog.auth.encryption import make_encryption_key
 from deploylog.deployments.service import DeploymentService
 from deploylog.events.hub import Hub
 from deploylog.events.service import EventService
@@ -119,3 +120,15 @@ def options() -> dict[str, Any]:
 async def server(store: Store, options: dict[str, Any]) -> AsyncIterator[Local]:
     async with running(store, **options) as server:
         yield server
+
+
+@pytest.fixture
+def encryption_key() -> str:
+    return make_encryption_key()
+
+
+@pytest.fixture
+def encryption_key_file(tmp_path: Path, encryption_key: str) -> str:
+    file = tmp_path / "encryption.key"
+    file.write_text(encryption_key)
+    return str(file)

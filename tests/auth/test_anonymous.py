@@ -1,4 +1,4 @@
-"""The open door: who is let in while nothing is configured, and what closes it."""
+"""The open access: who is let in while nothing is configured, and what closes it."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def door(store: Store, clock: Clock) -> AnonymousAccess:
+def access(store: Store, clock: Clock) -> AnonymousAccess:
     return AnonymousAccess(store.credentials, issuer="", clock=clock)
 
 
@@ -47,22 +47,22 @@ async def add_access_key(store: Store) -> None:
 
 
 async def test_everybody_is_anybody_while_nothing_is_configured(
-    store: Store, door: AnonymousAccess
+    store: Store, access: AnonymousAccess
 ):
-    assert await door.principal(HERE) is ANONYMOUS
-    assert ANONYMOUS.kind == door.kind
+    assert await access.principal(HERE) is ANONYMOUS
+    assert ANONYMOUS.kind == access.kind
     assert not await is_authentication_configured(store.credentials, "")
 
 
 @pytest.mark.parametrize("add", [add_key, add_access_key])
-async def test_the_first_credential_closes_the_door(store: Store, add, clock: Clock):
-    door = AnonymousAccess(store.credentials, issuer="", clock=clock)
-    before = (await door.principal(HERE), await door.is_valid(ANONYMOUS))
+async def test_the_first_credential_ends_anonymous_access(store: Store, add, clock: Clock):
+    access = AnonymousAccess(store.credentials, issuer="", clock=clock)
+    before = (await access.principal(HERE), await access.is_valid(ANONYMOUS))
 
     await add(store)
-    trusted = await door.is_valid(ANONYMOUS)
+    trusted = await access.is_valid(ANONYMOUS)
     clock.advance(CACHE_TTL)
-    after = (await door.principal(HERE), await door.is_valid(ANONYMOUS))
+    after = (await access.principal(HERE), await access.is_valid(ANONYMOUS))
 
     assert before == (ANONYMOUS, True)
     assert trusted
@@ -70,22 +70,22 @@ async def test_the_first_credential_closes_the_door(store: Store, add, clock: Cl
     assert await is_authentication_configured(store.credentials, "")
 
 
-async def test_a_token_issuer_closes_the_door(store: Store, clock: Clock):
-    door = AnonymousAccess(store.credentials, issuer="idp.example", clock=clock)
+async def test_a_token_issuer_ends_anonymous_access(store: Store, clock: Clock):
+    access = AnonymousAccess(store.credentials, issuer="idp.example", clock=clock)
 
-    assert await door.principal(HERE) is None
-    assert not await door.is_valid(ANONYMOUS)
+    assert await access.principal(HERE) is None
+    assert not await access.is_valid(ANONYMOUS)
     assert await is_authentication_configured(store.credentials, "idp.example")
 
 
 async def test_revoking_the_last_key_does_not_open_it(
-    store: Store, door: AnonymousAccess, clock: Clock
+    store: Store, access: AnonymousAccess, clock: Clock
 ):
     key, _ = make_key(name="ci", groups=(), grants=(), now=now())
     await store.credentials.add(key)
     await store.credentials.revoke(key.id, now())
 
-    assert await door.principal(HERE) is None
+    assert await access.principal(HERE) is None
 
 
 @pytest.mark.parametrize(
@@ -100,37 +100,39 @@ async def test_revoking_the_last_key_does_not_open_it(
         {"host": "unix"},
     ],
 )
-async def test_a_web_page_is_nobody(door: AnonymousAccess, headers: dict[str, str]):
+async def test_a_web_page_is_not_authenticated(access: AnonymousAccess, headers: dict[str, str]):
     """A form posts across origins, and a name may be made to point at this machine."""
-    assert await door.principal(presented(headers)) is None
+    assert await access.principal(presented(headers)) is None
 
 
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:80"]
 )
-async def test_this_machine_is_anybody_by_each_of_its_names(door: AnonymousAccess, host: str):
-    assert await door.principal(presented({"host": host, "origin": f"http://{host}"})) is ANONYMOUS
+async def test_this_machine_is_anybody_by_each_of_its_names(access: AnonymousAccess, host: str):
+    assert (
+        await access.principal(presented({"host": host, "origin": f"http://{host}"})) is ANONYMOUS
+    )
 
 
 @pytest.mark.parametrize("headers", [{}, {"host": "unix"}, {"host": "docker"}, {"host": "a.b:1"}])
 async def test_whoever_comes_by_a_unix_socket_is_of_this_machine(
-    door: AnonymousAccess, headers: dict[str, str]
+    access: AnonymousAccess, headers: dict[str, str]
 ):
-    assert await door.principal(presented(headers, client=None)) is ANONYMOUS
+    assert await access.principal(presented(headers, client=None)) is ANONYMOUS
 
 
-async def test_a_web_page_is_nobody_there_either(door: AnonymousAccess):
+async def test_a_web_page_is_not_anonymous_there_either(access: AnonymousAccess):
     headers = {"host": "unix", "origin": "https://evil.example"}
 
-    assert await door.principal(presented(headers, client=None)) is None
+    assert await access.principal(presented(headers, client=None)) is None
 
 
-async def test_anybody_is_found_while_the_door_is_open(
-    store: Store, door: AnonymousAccess, clock: Clock
+async def test_anybody_is_found_while_access_is_anonymous(
+    store: Store, access: AnonymousAccess, clock: Clock
 ):
-    before = await door.find("")
+    before = await access.find("")
     await add_key(store)
     clock.advance(CACHE_TTL)
 
     assert before is ANONYMOUS
-    assert await door.find("") is None
+    assert await access.find("") is None

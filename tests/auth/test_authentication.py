@@ -1,4 +1,4 @@
-"""The gate: who is let in, who is not, and how often."""
+"""Authentication: the order of credentials, reasons of failures, and rate limits."""
 
 import pytest
 
@@ -58,11 +58,13 @@ def tokens() -> Passwords:
 
 
 @pytest.fixture
-def gate(tokens: Passwords, keys: Passwords, clock: Clock, failed: Counter) -> Authentication:
-    return new_gate(tokens, keys, clock=clock, failed=failed)
+def authentication(
+    tokens: Passwords, keys: Passwords, clock: Clock, failed: Counter
+) -> Authentication:
+    return new_authentication(tokens, keys, clock=clock, failed=failed)
 
 
-def new_gate(
+def new_authentication(
     *authenticators: Authenticator, clock: Clock, failed: Counter, requests: float = 0
 ) -> Authentication:
     return Authentication(
@@ -73,35 +75,43 @@ def new_gate(
     )
 
 
-async def fail(gate: Authentication, times: int, client: str | None = "127.0.0.1") -> None:
+async def fail(
+    authentication: Authentication, times: int, client: str | None = "127.0.0.1"
+) -> None:
     """As often as asked, and as often it is not let in."""
     for number in range(times):
         with pytest.raises(Unauthenticated):
-            await gate.authenticate(presented({"x-api-key": f"bad{number}"}, client=client))
+            await authentication.authenticate(
+                presented({"x-api-key": f"bad{number}"}, client=client)
+            )
 
 
-async def test_the_first_kind_that_knows_decides(gate: Authentication):
-    principal = await gate.authenticate(presented({"authorization": "eve", "x-api-key": "ann"}))
+async def test_the_first_kind_that_knows_decides(authentication: Authentication):
+    principal = await authentication.authenticate(
+        presented({"authorization": "eve", "x-api-key": "ann"})
+    )
 
     assert (principal.name, principal.kind) == ("eve", "token")
 
 
 async def test_a_bad_credential_is_not_in_the_way_of_a_good_one(
-    gate: Authentication, failed: Counter
+    authentication: Authentication, failed: Counter
 ):
-    principal = await gate.authenticate(presented({"authorization": "mallory", "x-api-key": "ann"}))
+    principal = await authentication.authenticate(
+        presented({"authorization": "mallory", "x-api-key": "ann"})
+    )
 
     assert (principal.name, principal.kind) == ("ann", "key")
     assert failed.count == 0
 
 
-async def test_every_failure_says_the_same(gate: Authentication, failed: Counter):
+async def test_every_failure_says_the_same(authentication: Authentication, failed: Counter):
     shown = [{}, {"x-api-key": "eve"}, {"authorization": "bob", "x-api-key": ""}]
 
     said = []
     for headers in shown:
         with pytest.raises(Unauthenticated) as raised:
-            await gate.authenticate(presented(headers))
+            await authentication.authenticate(presented(headers))
         said.append(raised.value.args)
 
     assert said == [Unauthenticated().args] * 3
@@ -109,56 +119,60 @@ async def test_every_failure_says_the_same(gate: Authentication, failed: Counter
 
 
 async def test_failed_attempts_of_an_address_are_limited(
-    gate: Authentication, clock: Clock, failed: Counter
+    authentication: Authentication, clock: Clock, failed: Counter
 ):
-    await fail(gate, 3)
+    await fail(authentication, 3)
 
     with pytest.raises(TooMany) as raised:
-        await gate.authenticate(presented({"x-api-key": "worse"}))
+        await authentication.authenticate(presented({"x-api-key": "worse"}))
 
     assert raised.value.retry_after == pytest.approx(1.0)
     assert failed.count == 3
     clock.advance(raised.value.retry_after)
-    await fail(gate, 1)
+    await fail(authentication, 1)
 
 
-async def test_a_guess_that_is_right_is_not_let_in_while_attempts_are_limited(gate: Authentication):
-    await fail(gate, 3)
+async def test_a_guess_that_is_right_is_not_let_in_while_attempts_are_limited(
+    authentication: Authentication,
+):
+    await fail(authentication, 3)
 
     with pytest.raises(TooMany):
-        await gate.authenticate(presented({"x-api-key": "ann"}))
+        await authentication.authenticate(presented({"x-api-key": "ann"}))
 
 
-async def test_who_was_let_in_lately_is_let_in_while_others_there_fail(gate: Authentication):
+async def test_who_was_let_in_lately_is_let_in_while_others_there_fail(
+    authentication: Authentication,
+):
     headers = {"x-api-key": "ann"}
-    await gate.authenticate(presented(headers))
-    await fail(gate, 3)
+    await authentication.authenticate(presented(headers))
+    await fail(authentication, 3)
 
-    assert (await gate.authenticate(presented(headers))).name == "ann"
+    assert (await authentication.authenticate(presented(headers))).name == "ann"
 
 
 async def test_who_signs_each_request_anew_is_known_by_the_key_id(clock: Clock, failed: Counter):
     first, second = 'keyId="k", headers="", signature="1"', 'keyId="k", headers="", signature="2"'
     signatures = Passwords("bluelink", "bluelink-signature-v1", first, second)
-    gate = new_gate(signatures, clock=clock, failed=failed)
-    await gate.authenticate(presented({"bluelink-signature-v1": first}))
-    await fail(gate, 3)
+    authentication = new_authentication(signatures, clock=clock, failed=failed)
+    await authentication.authenticate(presented({"bluelink-signature-v1": first}))
+    await fail(authentication, 3)
 
-    assert await gate.authenticate(presented({"bluelink-signature-v1": second}))
+    assert await authentication.authenticate(presented({"bluelink-signature-v1": second}))
 
 
 async def test_a_credential_that_was_good_is_tried_once_more_only(
-    gate: Authentication, keys: Passwords
+    authentication: Authentication, keys: Passwords
 ):
     headers = {"x-api-key": "ann"}
-    await gate.authenticate(presented(headers))
-    await fail(gate, 3)
+    await authentication.authenticate(presented(headers))
+    await fail(authentication, 3)
     keys.words.clear()
 
     with pytest.raises(Unauthenticated):
-        await gate.authenticate(presented(headers))
+        await authentication.authenticate(presented(headers))
     with pytest.raises(TooMany):
-        await gate.authenticate(presented(headers))
+        await authentication.authenticate(presented(headers))
 
 
 @pytest.mark.parametrize(
@@ -169,15 +183,17 @@ async def test_who_signs_whole_requests_is_known_by_what_names_the_key(
 ):
     first, second = [f"{begin}, SignedHeaders=host, Signature={n}" for n in (1, 2)]
     forged = f"{begin}, SignedHeaders=host, Signature=3"
-    gate = new_gate(Passwords("aws", "authorization", first, second), clock=clock, failed=failed)
-    await gate.authenticate(presented({"authorization": first}))
+    authentication = new_authentication(
+        Passwords("aws", "authorization", first, second), clock=clock, failed=failed
+    )
+    await authentication.authenticate(presented({"authorization": first}))
     with pytest.raises(Unauthenticated):
-        await gate.authenticate(presented({"authorization": forged}))
-    await fail(gate, 2)
+        await authentication.authenticate(presented({"authorization": forged}))
+    await fail(authentication, 2)
 
-    assert await gate.authenticate(presented({"authorization": second}))
+    assert await authentication.authenticate(presented({"authorization": second}))
     with pytest.raises(TooMany):
-        await gate.authenticate(presented({"authorization": second.replace("=k", "=j")}))
+        await authentication.authenticate(presented({"authorization": second.replace("=k", "=j")}))
 
 
 class Knows:
@@ -198,9 +214,9 @@ class Knows:
         return None
 
 
-async def refusal(gate: Authentication, headers: dict[str, str]) -> str:
+async def reason_for(authentication: Authentication, headers: dict[str, str]) -> str:
     with pytest.raises(Unauthenticated) as raised:
-        await gate.authenticate(presented(headers))
+        await authentication.authenticate(presented(headers))
     assert raised.value.args == Unauthenticated().args
     return raised.value.reason
 
@@ -214,47 +230,51 @@ async def refusal(gate: Authentication, headers: dict[str, str]) -> str:
         ({"authorization": "Bearer eve"}, "unknown_key"),
     ],
 )
-async def test_a_credential_is_missing_or_nobody_knows_it(
-    gate: Authentication, headers: dict[str, str], reason: str
+async def test_a_credential_is_missing_or_it_is_unknown(
+    authentication: Authentication, headers: dict[str, str], reason: str
 ):
-    assert await refusal(gate, headers) == reason
+    assert await reason_for(authentication, headers) == reason
 
 
-async def test_the_first_reason_that_is_found_is_told(clock: Clock, failed: Counter):
-    gate = new_gate(Knows("expired"), Knows("malformed"), clock=clock, failed=failed)
+async def test_the_first_reason_that_is_found_is_reported(clock: Clock, failed: Counter):
+    authentication = new_authentication(
+        Knows("expired"), Knows("malformed"), clock=clock, failed=failed
+    )
 
-    assert await refusal(gate, {"authorization": "a"}) == "expired"
+    assert await reason_for(authentication, {"authorization": "a"}) == "expired"
     assert failed.count == 1
 
 
 async def test_a_reason_is_not_in_the_way_of_a_good_credential(
     keys: Passwords, clock: Clock, failed: Counter
 ):
-    gate = new_gate(Knows("bad_signature"), keys, clock=clock, failed=failed)
+    authentication = new_authentication(Knows("bad_signature"), keys, clock=clock, failed=failed)
 
-    assert (await gate.authenticate(presented({"x-api-key": "ann"}))).name == "ann"
+    assert (await authentication.authenticate(presented({"x-api-key": "ann"}))).name == "ann"
     assert failed.count == 0
 
 
-async def test_who_shows_somebodys_key_id_does_not_lock_them_out(clock: Clock, failed: Counter):
+async def test_who_shows_anothers_key_id_does_not_lock_them_out(clock: Clock, failed: Counter):
     # The word stands in a header that is not remembered, as a signature's date does.
-    gate = new_gate(Passwords("bluelink", "bluelink-date", "ann"), clock=clock, failed=failed)
+    authentication = new_authentication(
+        Passwords("bluelink", "bluelink-date", "ann"), clock=clock, failed=failed
+    )
     signed = {"bluelink-date": "ann", "bluelink-signature-v1": 'keyId="k", signature="good"'}
     forged = {"bluelink-date": "eve", "bluelink-signature-v1": 'keyId="k", signature="bad"'}
-    await gate.authenticate(presented(signed))
+    await authentication.authenticate(presented(signed))
 
     for _ in range(5):
         with pytest.raises(Unauthenticated):
-            await gate.authenticate(presented(forged))
+            await authentication.authenticate(presented(forged))
 
-    assert await gate.authenticate(presented(signed))
+    assert await authentication.authenticate(presented(signed))
 
 
-async def test_other_addresses_are_not_limited(gate: Authentication):
-    await fail(gate, 3)
+async def test_other_addresses_are_not_limited(authentication: Authentication):
+    await fail(authentication, 3)
 
-    assert await gate.authenticate(presented({"x-api-key": "ann"}, client="127.0.0.2"))
-    await fail(gate, 1, client="127.0.0.3")
+    assert await authentication.authenticate(presented({"x-api-key": "ann"}, client="127.0.0.2"))
+    await fail(authentication, 1, client="127.0.0.3")
 
 
 @pytest.mark.parametrize(
@@ -269,67 +289,75 @@ async def test_other_addresses_are_not_limited(gate: Authentication):
     ],
 )
 async def test_addresses_of_one_network_are_limited_together(
-    gate: Authentication, first: str | None, second: str | None
+    authentication: Authentication, first: str | None, second: str | None
 ):
-    await fail(gate, 3, client=first)
+    await fail(authentication, 3, client=first)
 
     with pytest.raises(TooMany):
-        await gate.authenticate(presented(client=second))
+        await authentication.authenticate(presented(client=second))
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
     [("2001:db8:0:1::1", "2001:db8:0:2::1"), ("::ffff:192.0.2.1", "::ffff:192.0.2.2")],
 )
-async def test_addresses_of_two_networks_are_not(gate: Authentication, first: str, second: str):
-    await fail(gate, 3, client=first)
+async def test_addresses_of_two_networks_are_not(
+    authentication: Authentication, first: str, second: str
+):
+    await fail(authentication, 3, client=first)
 
-    await fail(gate, 1, client=second)
+    await fail(authentication, 1, client=second)
 
 
 async def test_requests_of_a_principal_are_limited(
     tokens: Passwords, keys: Passwords, clock: Clock, failed: Counter
 ):
-    gate = new_gate(tokens, keys, clock=clock, failed=failed, requests=10)
+    authentication = new_authentication(tokens, keys, clock=clock, failed=failed, requests=10)
     ann = presented({"x-api-key": "ann"})
-    await gate.authenticate(ann)
-    await gate.authenticate(ann)
+    await authentication.authenticate(ann)
+    await authentication.authenticate(ann)
 
     with pytest.raises(TooMany) as raised:
-        await gate.authenticate(ann)
+        await authentication.authenticate(ann)
 
     assert raised.value.retry_after == pytest.approx(0.1)
     assert failed.count == 0
-    assert await gate.authenticate(presented({"x-api-key": "bob"}))
-    assert await gate.authenticate(presented({"authorization": "ann"})), (
+    assert await authentication.authenticate(presented({"x-api-key": "bob"}))
+    assert await authentication.authenticate(presented({"authorization": "ann"})), (
         "the same id of another kind"
     )
     clock.advance(raised.value.retry_after)
-    assert await gate.authenticate(ann)
+    assert await authentication.authenticate(ann)
 
 
-async def test_a_principal_is_valid_as_long_as_its_kind_says(gate: Authentication, keys: Passwords):
-    ann = await gate.authenticate(presented({"x-api-key": "ann"}))
-    before = await gate.is_valid(ann)
+async def test_a_principal_is_valid_as_long_as_its_kind_says(
+    authentication: Authentication, keys: Passwords
+):
+    ann = await authentication.authenticate(presented({"x-api-key": "ann"}))
+    before = await authentication.is_valid(ann)
 
     keys.words.remove("ann")
 
     assert before
-    assert not await gate.is_valid(ann)
-    assert not await gate.is_valid(Principal(name="ann", id="ann", kind="unauthenticated"))
+    assert not await authentication.is_valid(ann)
+    assert not await authentication.is_valid(
+        Principal(name="ann", id="ann", kind="unauthenticated")
+    )
 
 
-async def test_no_secret_stays_in_memory(gate: Authentication):
-    await gate.authenticate(presented({"x-api-key": "ann"}))
+async def test_no_secret_stays_in_memory(authentication: Authentication):
+    await authentication.authenticate(presented({"x-api-key": "ann"}))
 
-    assert all(b"ann" not in kept for kept in gate._valid)
+    assert all(b"ann" not in kept for kept in authentication._valid)
 
 
-async def test_a_principal_is_found_by_its_kind_and_id(gate: Authentication, keys: Passwords):
-    found = await gate.find("key", "bob")
+async def test_a_principal_is_found_by_its_kind_and_id(
+    authentication: Authentication, keys: Passwords
+):
+    found = await authentication.find("key", "bob")
 
     assert found == Principal(name="bob", id="bob", kind="key")
-    assert await gate.find("token", "bob") is None
-    assert await gate.find("other", "bob") is None
+    assert await authentication.find("token", "bob") is None
+    assert await authentication.find("other", "bob") is None
     keys.words.clear()
-    assert await gate.find("key", "bob") is None
+    assert await authentication.find("key", "bob") is None

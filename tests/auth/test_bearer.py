@@ -122,7 +122,7 @@ async def ask(tokens: BearerTokens, token: str) -> Principal | None:
         return None
 
 
-async def refusal(tokens: BearerTokens, token: str) -> str:
+async def reason_for(tokens: BearerTokens, token: str) -> str:
     """The reason, of a token in the header that Huawei Cloud's clients have."""
     with pytest.raises(Unauthenticated) as raised:
         await tokens.principal(presented({"x-auth-token": token}))
@@ -467,7 +467,9 @@ async def test_an_issuer_that_is_down_at_the_start_may_come_up_later(
     assert good not in caplog.text
 
 
-async def test_an_issuer_that_nobody_reaches_lets_nobody_in(idp: RunningIssuer, clock: WallClock):
+async def test_an_issuer_that_is_unreachable_authenticates_no_request(
+    idp: RunningIssuer, clock: WallClock
+):
     issuer = described(idp, issuer="http://127.0.0.1:1")
 
     async with open_bearer_tokens(issuer, clock=clock) as tokens:
@@ -543,7 +545,7 @@ MISBEHAVIOUR: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", MISBEHAVIOUR)
-async def test_an_issuer_that_misbehaves_lets_nobody_in(
+async def test_an_issuer_that_misbehaves_authenticates_no_request(
     idp: RunningIssuer, clock: WallClock, case: str, caplog: pytest.LogCaptureFixture
 ):
     good = await token(idp)
@@ -811,7 +813,7 @@ def test_a_host_means_https():
 # What is told of those that are not
 
 
-async def test_the_reason_is_told_of_a_token_in_huaweis_header(
+async def test_a_rejected_token_in_huaweis_header_has_a_reason(
     idp: RunningIssuer, tokens: BearerTokens
 ):
     good = await token(idp)
@@ -819,6 +821,6 @@ async def test_the_reason_is_told_of_a_token_in_huaweis_header(
     cut = f"{header}.{claims}.{signature[:-8]}AAAAAAAA"
 
     assert await tokens.principal(presented({"x-auth-token": good})) is not None
-    assert await refusal(tokens, await token(idp, exp=NOW - LEEWAY - 1)) == "expired"
-    assert await refusal(tokens, cut) == "bad_signature"
-    assert await refusal(tokens, "a.b.c") == "malformed"
+    assert await reason_for(tokens, await token(idp, exp=NOW - LEEWAY - 1)) == "expired"
+    assert await reason_for(tokens, cut) == "bad_signature"
+    assert await reason_for(tokens, "a.b.c") == "malformed"

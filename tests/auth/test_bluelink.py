@@ -40,7 +40,7 @@ def header(id: str = ID, names: str = "bluelink-date", signature: str = SIGNATUR
     return f'keyId="{id}", headers="{names}", signature="{signature}"'
 
 
-def shown(value: str, date: str = str(DATE), **others: str) -> dict[str, str]:
+def signed_headers(value: str, date: str = str(DATE), **others: str) -> dict[str, str]:
     """The headers of a request."""
     more = {name.replace("_", "-"): each for name, each in others.items()}
     return {"bluelink-signature-v1": value, "bluelink-date": date, **more}
@@ -78,7 +78,9 @@ def test_the_engines_own_signatures_are_ours(vector: str):
 
     signed = parse_signed(
         {
-            **shown(header(id, " ".join(["bluelink-date", *headers]), signature), str(date)),
+            **signed_headers(
+                header(id, " ".join(["bluelink-date", *headers]), signature), str(date)
+            ),
             **headers,
         }
     )
@@ -91,17 +93,19 @@ def test_the_engines_own_signatures_are_ours(vector: str):
 
 
 ACCEPTED = {
-    "as the client sends it": shown(header()),
-    "no blank after the commas": shown(header().replace(", ", ",")),
-    "blanks and tabs around a name": shown(header().replace(', headers="', ', \t headers ="')),
-    "a blank before the first name": shown(f" {header()}"),
-    "the date listed in another case": shown(header(names="Bluelink-Date")),
-    "the date listed twice": shown(header(names="bluelink-date BLUELINK-DATE")),
-    "blanks around the list": shown(header(names="  bluelink-date ")),
-    "a date with a sign": shown(header(), f"+{DATE}"),
-    "a date with a leading zero": shown(header(), f"0{DATE}"),
-    "a date with many": shown(header(), "0" * 5000 + str(DATE)),
-    "headers that are not listed": shown(header(), x_tenant="acme"),
+    "as the client sends it": signed_headers(header()),
+    "no blank after the commas": signed_headers(header().replace(", ", ",")),
+    "blanks and tabs around a name": signed_headers(
+        header().replace(', headers="', ', \t headers ="')
+    ),
+    "a blank before the first name": signed_headers(f" {header()}"),
+    "the date listed in another case": signed_headers(header(names="Bluelink-Date")),
+    "the date listed twice": signed_headers(header(names="bluelink-date BLUELINK-DATE")),
+    "blanks around the list": signed_headers(header(names="  bluelink-date ")),
+    "a date with a sign": signed_headers(header(), f"+{DATE}"),
+    "a date with a leading zero": signed_headers(header(), f"0{DATE}"),
+    "a date with many": signed_headers(header(), "0" * 5000 + str(DATE)),
+    "headers that are not listed": signed_headers(header(), x_tenant="acme"),
 }
 
 
@@ -111,64 +115,68 @@ def test_what_the_engine_accepts_is_accepted(case: str):
 
 
 REFUSED = {
-    "a header listed twice": shown(header(names="x-tenant bluelink-date x-tenant"), x_tenant="a"),
-    "a header listed twice, in another case": shown(
+    "a header listed twice": signed_headers(
+        header(names="x-tenant bluelink-date x-tenant"), x_tenant="a"
+    ),
+    "a header listed twice, in another case": signed_headers(
         header(names="x-tenant X-Tenant"), x_tenant="a"
     ),
-    "more headers than any client signs": shown(
+    "more headers than any client signs": signed_headers(
         header(names=" ".join(f"x-{number}" for number in range(MAX_SIGNED_HEADERS + 1))),
         **{f"x_{number}": "a" for number in range(MAX_SIGNED_HEADERS + 1)},
     ),
     "no header": {"bluelink-date": str(DATE)},
-    "an empty header": shown(""),
+    "an empty header": signed_headers(""),
     "no date": {"bluelink-signature-v1": header()},
-    "an empty date": shown(header(), ""),
-    "a date after a blank": shown(header(), f" {DATE}"),
-    "a date before a blank": shown(header(), f"{DATE} "),
-    "a date with a fraction": shown(header(), f"{DATE}.0"),
-    "a date in words": shown(header(), "2026-01-01T00:00:00Z"),
-    "a date with an underscore": shown(header(), "1_767_225_600"),
-    "a date in hexadecimal": shown(header(), hex(DATE)),
-    "a date in other digits": shown(header(), "١٧٦٧٢٢٥٦٠٠"),
-    "a date with two signs": shown(header(), f"++{DATE}"),
-    "a sign alone": shown(header(), "+"),
-    "a date beyond 64 bits": shown(header(), str(1 << 63)),
-    "a date far beyond 64 bits": shown(header(), "9" * 6000),
-    "padding": shown(header(signature=f"{SIGNATURE}=")),
-    "standard base64": shown(header(signature=SIGNATURE.replace("g", "+"))),
-    "a blank after the last quote": shown(f"{header()} "),
-    "a comma at the end": shown(f"{header()},"),
-    "a fourth part": shown(f'{header()}, more="1"'),
-    "two parts": shown(header().rpartition(",")[0]),
-    "key id and headers swapped": shown(
+    "an empty date": signed_headers(header(), ""),
+    "a date after a blank": signed_headers(header(), f" {DATE}"),
+    "a date before a blank": signed_headers(header(), f"{DATE} "),
+    "a date with a fraction": signed_headers(header(), f"{DATE}.0"),
+    "a date in words": signed_headers(header(), "2026-01-01T00:00:00Z"),
+    "a date with an underscore": signed_headers(header(), "1_767_225_600"),
+    "a date in hexadecimal": signed_headers(header(), hex(DATE)),
+    "a date in other digits": signed_headers(header(), "١٧٦٧٢٢٥٦٠٠"),
+    "a date with two signs": signed_headers(header(), f"++{DATE}"),
+    "a sign alone": signed_headers(header(), "+"),
+    "a date beyond 64 bits": signed_headers(header(), str(1 << 63)),
+    "a date far beyond 64 bits": signed_headers(header(), "9" * 6000),
+    "padding": signed_headers(header(signature=f"{SIGNATURE}=")),
+    "standard base64": signed_headers(header(signature=SIGNATURE.replace("g", "+"))),
+    "a blank after the last quote": signed_headers(f"{header()} "),
+    "a comma at the end": signed_headers(f"{header()},"),
+    "a fourth part": signed_headers(f'{header()}, more="1"'),
+    "two parts": signed_headers(header().rpartition(",")[0]),
+    "key id and headers swapped": signed_headers(
         f'headers="bluelink-date", keyId="{ID}", signature="{SIGNATURE}"'
     ),
-    "headers and signature swapped": shown(
+    "headers and signature swapped": signed_headers(
         f'keyId="{ID}", signature="{SIGNATURE}", headers="bluelink-date"'
     ),
-    "names in another case": shown(header().replace("keyId", "keyid")),
-    "no quotes": shown(header().replace('"', "")),
-    "single quotes": shown(header().replace('"', "'")),
-    "no closing quote": shown(header()[:-1]),
-    "one quote alone": shown(f'keyId="{ID}", headers="bluelink-date", signature="'),
-    "a blank before the opening quote": shown(header().replace('="', '= "')),
-    "an equal sign in the key id": shown(header(id=f"{ID}=")),
-    "a comma in the key id": shown(header(id=f"{ID},")),
-    "another key id": shown(header(id=ID[::-1])),
-    "no listed headers": shown(header(names="")),
-    "only blanks listed": shown(header(names="  ")),
-    "two blanks between names": shown(header(names="bluelink-date  bluelink-date")),
-    "a listed header that is missing": shown(header(names="bluelink-date x-tenant")),
-    "a listed header that is empty": shown(header(names="bluelink-date x-tenant"), x_tenant=""),
-    "a listed header that was not signed": shown(
+    "names in another case": signed_headers(header().replace("keyId", "keyid")),
+    "no quotes": signed_headers(header().replace('"', "")),
+    "single quotes": signed_headers(header().replace('"', "'")),
+    "no closing quote": signed_headers(header()[:-1]),
+    "one quote alone": signed_headers(f'keyId="{ID}", headers="bluelink-date", signature="'),
+    "a blank before the opening quote": signed_headers(header().replace('="', '= "')),
+    "an equal sign in the key id": signed_headers(header(id=f"{ID}=")),
+    "a comma in the key id": signed_headers(header(id=f"{ID},")),
+    "another key id": signed_headers(header(id=ID[::-1])),
+    "no listed headers": signed_headers(header(names="")),
+    "only blanks listed": signed_headers(header(names="  ")),
+    "two blanks between names": signed_headers(header(names="bluelink-date  bluelink-date")),
+    "a listed header that is missing": signed_headers(header(names="bluelink-date x-tenant")),
+    "a listed header that is empty": signed_headers(
+        header(names="bluelink-date x-tenant"), x_tenant=""
+    ),
+    "a listed header that was not signed": signed_headers(
         header(names="bluelink-date x-tenant"), x_tenant="acme"
     ),
-    "another date": shown(header(), str(DATE + 1)),
-    "a negative date": shown(header(), f"-{DATE}"),
-    "no signature": shown(header(signature="")),
-    "a cut signature": shown(header(signature=SIGNATURE[:-1])),
-    "bits after the last": shown(header(signature=f"{SIGNATURE[:-1]}1")),
-    "a letter beyond latin-1": shown(header(id=f"{ID}\u0100")),
+    "another date": signed_headers(header(), str(DATE + 1)),
+    "a negative date": signed_headers(header(), f"-{DATE}"),
+    "no signature": signed_headers(header(signature="")),
+    "a cut signature": signed_headers(header(signature=SIGNATURE[:-1])),
+    "bits after the last": signed_headers(header(signature=f"{SIGNATURE[:-1]}1")),
+    "a letter beyond latin-1": signed_headers(header(id=f"{ID}\u0100")),
 }
 
 
@@ -181,18 +189,20 @@ def test_what_the_engine_refuses_is_refused(case: str):
     ("late", "good"), [(0, True), (300, True), (-300, True), (301, False), (-301, False)]
 )
 def test_the_date_may_be_five_minutes_off(late: int, good: bool):
-    assert accepts(shown(header()), at=DATE + late) is good
+    assert accepts(signed_headers(header()), at=DATE + late) is good
 
 
 def test_a_date_of_any_form_is_signed_as_its_number():
-    signed = parse_signed(shown(header(), "-007"))
+    signed = parse_signed(signed_headers(header(), "-007"))
 
     assert signed is not None
     assert signed.message == f"{ID},bluelink-date=-7".encode()
 
 
 def test_names_are_signed_in_lower_case_and_values_as_they_came():
-    signed = parse_signed(shown(header(names="X-Tenant bluelink-date"), x_tenant="ÄCME, Inc=1"))
+    signed = parse_signed(
+        signed_headers(header(names="X-Tenant bluelink-date"), x_tenant="ÄCME, Inc=1")
+    )
 
     assert signed is not None
     assert signed.message == f"{ID},bluelink-date={DATE},x-tenant=ÄCME, Inc=1".encode("latin-1")
@@ -212,7 +222,7 @@ def test_whatever_byte_of_the_header_is_changed_it_is_refused(data: st.DataObjec
     byte = data.draw(st.characters(min_codepoint=9, max_codepoint=255))
     bad = good[:place] + byte + good[place + 1 :]
 
-    assert accepts(shown(bad)) == (_meaning(bad) == _meaning(good))
+    assert accepts(signed_headers(bad)) == (_meaning(bad) == _meaning(good))
 
 
 @given(st.data())
@@ -221,12 +231,12 @@ def test_whatever_byte_of_the_date_is_changed_it_is_refused(data: st.DataObject)
     place = data.draw(st.integers(0, len(good) - 1))
     byte = data.draw(st.characters(max_codepoint=255).filter(lambda each: each != good[place]))
 
-    assert not accepts(shown(header(), good[:place] + byte + good[place + 1 :]))
+    assert not accepts(signed_headers(header(), good[:place] + byte + good[place + 1 :]))
 
 
 @given(st.text(), st.text())
 def test_garbage_is_refused(value: str, date: str):
-    assert not accepts(shown(value, date))
+    assert not accepts(signed_headers(value, date))
 
 
 # With the store
@@ -263,7 +273,7 @@ async def add(store: Store, seal: Encryptor, id: str = ID) -> Credential:
     return signer
 
 
-REQUEST = presented(shown(header()))
+REQUEST = presented(signed_headers(header()))
 
 
 async def test_who_signs_is_the_principal_of_the_key(
@@ -281,12 +291,16 @@ async def test_who_signs_is_the_principal_of_the_key(
     )
 
 
-async def test_who_does_not_sign_is_nobody(
+async def test_who_does_not_sign_is_not_authenticated(
     store: Store, seal: Encryptor, signatures: BluelinkSignatures
 ):
     await add(store, seal)
 
-    for headers in ({}, shown(header(id=ID[::-1])), shown(header(signature=SIGNATURE[::-1]))):
+    for headers in (
+        {},
+        signed_headers(header(id=ID[::-1])),
+        signed_headers(header(signature=SIGNATURE[::-1])),
+    ):
         assert await signatures.principal(presented(headers)) is None
 
 
@@ -339,7 +353,9 @@ async def test_a_stream_may_be_asked_for_with_an_older_signature(
     )
     clock.advance(late)
 
-    principal = await signatures.principal(presented(shown(header()), method=method, path=path))
+    principal = await signatures.principal(
+        presented(signed_headers(header()), method=method, path=path)
+    )
 
     assert (principal is not None) is good
 
@@ -353,11 +369,11 @@ async def test_the_window_of_streams_is_never_shorter(
     )
     clock.advance(WINDOW)
 
-    assert await signatures.principal(presented(shown(header()), path=STREAM)) is not None
+    assert await signatures.principal(presented(signed_headers(header()), path=STREAM)) is not None
 
 
 @pytest.mark.parametrize("has_seal", [True, False])
-async def test_a_secret_that_cannot_be_opened_opens_nothing_and_that_is_said_once(
+async def test_a_secret_that_cannot_be_opened_opens_nothing_and_that_is_stated_once(
     store: Store,
     seal: Encryptor,
     clock: WallClock,
@@ -404,7 +420,7 @@ async def test_the_secret_is_not_stored_as_it_is(store: Store, seal: Encryptor):
 
 async def test_a_header_named_40000_times_makes_no_message(seal: Encryptor, store: Store):
     names = " ".join(["x-tenant"] * 40_000)
-    headers = shown(header(names=names), x_tenant="a" * 65_536)
+    headers = signed_headers(header(names=names), x_tenant="a" * 65_536)
 
     tracemalloc.start()
     try:
@@ -427,7 +443,7 @@ async def test_under_an_unknown_key_no_header_is_read(signatures: BluelinkSignat
             self.read.add(name)
             return super().get(name, default)
 
-    headers = Headers(shown(header(id="nobody", names="x-tenant"), x_tenant="a"))
+    headers = Headers(signed_headers(header(id="nobody", names="x-tenant"), x_tenant="a"))
     asked = msgspec.structs.replace(presented(), headers=headers)
 
     principal = await signatures.principal(asked)

@@ -66,7 +66,7 @@ def test_what_was_changed_is_not_opened(keys: list[str]):
 
 
 @pytest.mark.parametrize("bad", ["nonsense", "c2hvcnQ=", "ü" * 44, "a" * 44, "\x00"])
-def test_a_bad_key_is_named_by_its_line_and_not_shown(keys: list[str], bad: str):
+def test_a_bad_key_is_named_by_its_line_and_not_displayed(keys: list[str], bad: str):
     with pytest.raises(InvalidSettings) as raised:
         parse_encryptor(f"{keys[0]}\n{bad}\n")
 
@@ -85,7 +85,7 @@ def test_no_key_at_all_is_an_error(text: str):
 
 
 def test_the_keys_are_read_from_a_file(tmp_path: Path, keys: list[str]):
-    file = tmp_path / "sealing"
+    file = tmp_path / "encryption.key"
     file.write_text("\n".join(keys))
 
     seal = read_encryptor(str(file))
@@ -94,7 +94,7 @@ def test_the_keys_are_read_from_a_file(tmp_path: Path, keys: list[str]):
     assert seal.decrypt(parse_encryptor(keys[1]).encrypt(SECRET)) == SECRET
 
 
-def test_without_a_file_there_is_no_seal_and_it_is_said_how_to_get_one():
+def test_without_a_file_there_is_no_encryptor_and_the_error_says_how_to_get_one():
     assert read_encryptor("") is None
     with pytest.raises(OperatorError, match="DEPLOYLOG_SECRET_KEY_FILE"):
         require_encryptor(None)
@@ -102,7 +102,7 @@ def test_without_a_file_there_is_no_seal_and_it_is_said_how_to_get_one():
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"nonsense"])
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | None):
-    file = tmp_path / "sealing"
+    file = tmp_path / "encryption.key"
     if content is not None:
         file.write_bytes(content)
 

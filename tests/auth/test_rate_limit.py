@@ -14,7 +14,7 @@ def test_a_burst_is_let_through_at_once_and_the_next_waits():
     assert rate.acquire("a") == pytest.approx(0.1)
 
 
-def test_who_waits_as_long_as_told_may_go_on():
+def test_who_waits_as_long_as_required_may_continue():
     clock = Clock()
     rate = RateLimiter(10, burst=1, clock=clock)
     rate.acquire("a")

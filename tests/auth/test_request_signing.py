@@ -27,7 +27,7 @@ from support.clocks import Clock, WallClock
 from support.paths import FIXTURES
 from support.presenting import presented_raw
 
-#: Of the vendors' own signers, but the last of Huawei's, with when each was signed.
+#: Of the vendors' own access_keys, but the last of Huawei's, with when each was signed.
 VECTORS: dict[str, Any] = {
     vector["name"]: vector
     for vector in json.loads((FIXTURES / "request-signatures.json").read_text())
@@ -39,15 +39,15 @@ AWS = "sigv4-1-loopback"
 
 Headers = list[tuple[str, bytes]]
 
-SEAL = parse_encryptor(make_encryption_key())
+ENCRYPTOR = parse_encryptor(make_encryption_key())
 
 
-class KeptSigners:
+class StoredAccessKeys:
     """Signers in memory: what a store's ``get`` says of them."""
 
-    def __init__(self, seal: Encryptor) -> None:
+    def __init__(self, encryptor: Encryptor) -> None:
         self.kept: dict[tuple[str, str], Credential] = {}
-        self._seal = seal
+        self._seal = encryptor
 
     def keep(self, kind: AccessKeyKind, id: str, secret: str) -> None:
         self.kept[kind, id] = make_access_key(
@@ -64,15 +64,15 @@ class KeptSigners:
 class Verifier:
     """Both vendors' signatures, with the keys of the vectors, at a moment of one's choice."""
 
-    def __init__(self, seal: Encryptor | None = SEAL) -> None:
-        self.signers = KeptSigners(SEAL)
+    def __init__(self, encryptor: Encryptor | None = ENCRYPTOR) -> None:
+        self.access_keys = StoredAccessKeys(ENCRYPTOR)
         for vector in VECTORS.values():
-            self.signers.keep(scheme_of(vector).kind, vector["ak"], vector["sk"])
+            self.access_keys.keep(scheme_of(vector).kind, vector["ak"], vector["sk"])
         self.clock = WallClock(DATE)
         self.monotonic = Clock()
         self.kinds = {
             scheme.kind: RequestSignatures(
-                scheme, self.signers, seal, clock=self.clock, monotonic=self.monotonic  # type: ignore[arg-type]
+                scheme, self.access_keys, encryptor, clock=self.clock, monotonic=self.monotonic  # type: ignore[arg-type]
             )
             for scheme in (HuaweiScheme(), AwsScheme())
         }  # fmt: skip
@@ -81,7 +81,7 @@ class Verifier:
         found = [await kind.principal(shown) for kind in self.kinds.values()]
         return next((principal for principal in found if principal is not None), None)
 
-    async def refusal(self, shown: RequestCredentials) -> str:
+    async def reason_for(self, shown: RequestCredentials) -> str:
         """Why it is refused."""
         with pytest.raises(Unauthenticated) as raised:
             await self.principal(shown)
@@ -104,7 +104,7 @@ def headers_of(vector: dict[str, Any], **changed: str | None) -> Headers:
     return kept + [(name, value.encode()) for name, value in new.items() if value is not None]
 
 
-def shown(
+def request_of(
     vector: dict[str, Any], headers: Headers | None = None, **changed: Any
 ) -> RequestCredentials:
     """The vector as a request, with some of it changed."""
@@ -126,7 +126,7 @@ def verifier() -> Verifier:
 
 @pytest.mark.parametrize("name", VECTORS)
 async def test_what_the_vendors_sign_is_accepted(verifier: Verifier, name: str):
-    principal = await verifier.principal(shown(VECTORS[name]))
+    principal = await verifier.principal(request_of(VECTORS[name]))
 
     assert principal == Principal(
         name="web",
@@ -146,9 +146,9 @@ async def test_a_date_is_good_for_fifteen_minutes_either_way(
     verifier.clock.advance(seconds * direction)
 
     if is_good:
-        assert await verifier.principal(shown(VECTORS[name])) is not None
+        assert await verifier.principal(request_of(VECTORS[name])) is not None
     else:
-        assert await verifier.refusal(shown(VECTORS[name])) == "expired"
+        assert await verifier.reason_for(request_of(VECTORS[name])) == "expired"
 
 
 # What is changed on the way is refused
@@ -184,7 +184,7 @@ async def test_a_changed_character_in_the_target_is_refused(name: str, data: st.
     changed = text[:at] + character + text[at + 1 :]
     assume(changed != text and not means_the_same(part, text, changed))
 
-    reason = await Verifier().refusal(shown(vector, None, **{part: changed}))
+    reason = await Verifier().reason_for(request_of(vector, None, **{part: changed}))
 
     assert reason == "bad_signature"
 
@@ -207,7 +207,7 @@ async def test_a_changed_byte_in_a_signed_header_is_refused(name: str, data: st.
     value[at] = data.draw(st.integers(33, 255).filter(lambda byte: byte != value[at]))
     headers[index] = (header, bytes(value))
 
-    reason = await Verifier().refusal(shown(vector, headers))
+    reason = await Verifier().reason_for(request_of(vector, headers))
 
     # Another date may be none, or one of another day.
     assert reason in ("bad_signature", "expired", "malformed")
@@ -222,14 +222,14 @@ async def test_a_changed_body_is_refused(data: st.DataObject):
     changed = body[:at] + data.draw(st.binary(max_size=2)) + body[at + cut :]
     assume(changed != body)
 
-    assert await Verifier().refusal(shown(vector, body=changed)) == "bad_signature"
+    assert await Verifier().reason_for(request_of(vector, body=changed)) == "bad_signature"
 
 
 @pytest.mark.parametrize("name", VECTORS)
 async def test_a_body_where_none_was_signed_is_refused(verifier: Verifier, name: str):
     body = (VECTORS[name]["body"] + "{}").encode()
 
-    assert await verifier.refusal(shown(VECTORS[name], body=body)) == "bad_signature"
+    assert await verifier.reason_for(request_of(VECTORS[name], body=body)) == "bad_signature"
 
 
 @given(data=st.data())
@@ -242,7 +242,9 @@ async def test_a_changed_character_in_the_authorization_is_refused(name: str, da
     assume(character != text[at])
     changed = text[:at] + character + text[at + 1 :]
 
-    assert await Verifier().refusal(shown(vector, headers_of(vector, authorization=changed)))
+    assert await Verifier().reason_for(
+        request_of(vector, headers_of(vector, authorization=changed))
+    )
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -256,14 +258,14 @@ async def test_a_signed_header_that_is_missing_or_there_twice_is_refused(
         without = [pair for pair in headers if pair[0] != header]
         twice = [*headers, *(pair for pair in headers if pair[0] == header)]
         for changed in (without, twice, twice[::-1]):
-            assert await verifier.refusal(shown(vector, changed)) == "malformed"
+            assert await verifier.reason_for(request_of(vector, changed)) == "malformed"
 
 
 async def test_headers_that_were_not_signed_may_be_changed(verifier: Verifier):
     vector = VECTORS[BODY]
     headers = headers_of(vector, x_project_id="another", accept_encoding="gzip")
 
-    assert await verifier.principal(shown(vector, headers)) is not None
+    assert await verifier.principal(request_of(vector, headers)) is not None
 
 
 # Who and with what
@@ -272,12 +274,12 @@ async def test_headers_that_were_not_signed_may_be_changed(verifier: Verifier):
 @pytest.mark.parametrize("name", VECTORS)
 async def test_an_unknown_key_is_refused_without_a_look_at_the_body(verifier: Verifier, name: str):
     vector = VECTORS[name]
-    verifier.signers.kept.clear()
+    verifier.access_keys.kept.clear()
 
     async def read() -> bytes:
         raise AssertionError("the body was read")
 
-    request = shown(vector)
+    request = request_of(vector)
     unread = RequestCredentials(
         method=request.method,
         path=request.path,
@@ -287,47 +289,47 @@ async def test_an_unknown_key_is_refused_without_a_look_at_the_body(verifier: Ve
         raw_headers=request.raw_headers,
         body=read,
     )
-    assert await verifier.refusal(unread) == "unknown_key"
+    assert await verifier.reason_for(unread) == "unknown_key"
 
 
 async def test_a_key_of_one_kind_signs_nothing_of_another(verifier: Verifier):
     vector = VECTORS[RFS]
-    verifier.signers.kept.clear()
-    verifier.signers.keep("aws", vector["ak"], vector["sk"])
-    verifier.signers.keep("bluelink", vector["ak"], vector["sk"])
+    verifier.access_keys.kept.clear()
+    verifier.access_keys.keep("aws", vector["ak"], vector["sk"])
+    verifier.access_keys.keep("bluelink", vector["ak"], vector["sk"])
 
-    assert await verifier.refusal(shown(vector)) == "unknown_key"
+    assert await verifier.reason_for(request_of(vector)) == "unknown_key"
 
 
 @pytest.mark.parametrize("name", VECTORS)
 async def test_another_secret_is_refused(verifier: Verifier, name: str):
     vector = VECTORS[name]
-    verifier.signers.keep(scheme_of(vector).kind, vector["ak"], vector["sk"][::-1])
+    verifier.access_keys.keep(scheme_of(vector).kind, vector["ak"], vector["sk"][::-1])
 
-    assert await verifier.refusal(shown(vector)) == "bad_signature"
+    assert await verifier.reason_for(request_of(vector)) == "bad_signature"
 
 
 @pytest.mark.parametrize("name", [RFS, AWS])
 async def test_a_revoked_key_opens_nothing_any_more(verifier: Verifier, name: str):
     vector = VECTORS[name]
     signatures = verifier.kinds[scheme_of(vector).kind]
-    principal = await signatures.principal(shown(vector))
+    principal = await signatures.principal(request_of(vector))
     assert principal is not None
     before = await signatures.is_valid(principal)
 
-    verifier.signers.kept.clear()
+    verifier.access_keys.kept.clear()
     verifier.monotonic.advance(CACHE_TTL)
 
     assert before
     assert not await signatures.is_valid(principal)
-    assert await verifier.refusal(shown(vector)) == "unknown_key"
+    assert await verifier.reason_for(request_of(vector)) == "unknown_key"
 
 
-async def test_without_the_sealing_key_no_signature_is_good(caplog: pytest.LogCaptureFixture):
-    verifier = Verifier(seal=None)
+async def test_without_the_encryption_key_no_signature_is_good(caplog: pytest.LogCaptureFixture):
+    verifier = Verifier(encryptor=None)
 
     with caplog.at_level(logging.ERROR):
-        reasons = [await verifier.refusal(shown(VECTORS[RFS])) for _ in range(2)]
+        reasons = [await verifier.reason_for(request_of(VECTORS[RFS])) for _ in range(2)]
 
     assert reasons == ["unknown_key"] * 2
     assert len(caplog.records) == 1
@@ -339,7 +341,7 @@ async def test_without_the_sealing_key_no_signature_is_good(caplog: pytest.LogCa
 async def test_without_a_signature_nobody_asks(verifier: Verifier, authorization: str | None):
     headers = headers_of(VECTORS[RFS], authorization=authorization)
 
-    assert await verifier.principal(shown(VECTORS[RFS], headers)) is None
+    assert await verifier.principal(request_of(VECTORS[RFS], headers)) is None
 
 
 REFUSED = {
@@ -373,7 +375,7 @@ async def test_a_signature_that_cannot_be_read_is_refused(verifier: Verifier, ca
 
     headers = headers_of(VECTORS[name], authorization=text.replace(old, new))
 
-    assert await verifier.refusal(shown(VECTORS[name], headers)) == "malformed"
+    assert await verifier.reason_for(request_of(VECTORS[name], headers)) == "malformed"
 
 
 @pytest.mark.parametrize(
@@ -388,7 +390,9 @@ async def test_a_date_that_is_none_is_refused(verifier: Verifier, name: str, dat
     vector = VECTORS[name]
     changed = {"x_sdk_date" if name == RFS else "x_amz_date": date}
 
-    assert await verifier.refusal(shown(vector, headers_of(vector, **changed))) == "malformed"
+    assert (
+        await verifier.reason_for(request_of(vector, headers_of(vector, **changed))) == "malformed"
+    )
 
 
 async def test_why_a_signature_was_refused_the_log_says_without_what_it_held(
@@ -398,7 +402,7 @@ async def test_why_a_signature_was_refused_the_log_says_without_what_it_held(
 
     with caplog.at_level(logging.INFO):
         for _ in range(LOG_BURST + 3):
-            await verifier.refusal(shown(vector, method="POST"))
+            await verifier.reason_for(request_of(vector, method="POST"))
 
     said = {record.getMessage() for record in caplog.records}
     assert said == {"rejected a huawei signature: bad_signature"}
@@ -406,10 +410,10 @@ async def test_why_a_signature_was_refused_the_log_says_without_what_it_held(
 
 
 @pytest.mark.parametrize("name", VECTORS)
-async def test_through_the_gate_dialects_learn_what_is_wrong(name: str):
+async def test_apis_learn_what_is_wrong(name: str):
     vector, unlimited = VECTORS[name], RateLimiter(0, burst=1, clock=Clock())
     verifier = Verifier()
-    gate = Authentication(
+    authentication = Authentication(
         tuple(verifier.kinds.values()),
         requests=unlimited,
         failures=unlimited,
@@ -418,22 +422,22 @@ async def test_through_the_gate_dialects_learn_what_is_wrong(name: str):
 
     async def reason(request: RequestCredentials) -> str:
         with pytest.raises(Unauthenticated) as raised:
-            await gate.authenticate(request)
+            await authentication.authenticate(request)
         assert raised.value.args == Unauthenticated().args
         return raised.value.reason
 
     word = "AWS4-HMAC-SHA256" if name == AWS else "SDK-HMAC-SHA256"
-    admitted = await gate.authenticate(shown(vector))
+    admitted = await authentication.authenticate(request_of(vector))
     found = [
-        await reason(shown(vector, headers_of(vector, authorization=None))),
-        await reason(shown(vector, headers_of(vector, authorization=f"{word} nonsense"))),
-        await reason(shown(vector, method="PUT")),
+        await reason(request_of(vector, headers_of(vector, authorization=None))),
+        await reason(request_of(vector, headers_of(vector, authorization=f"{word} nonsense"))),
+        await reason(request_of(vector, method="PUT")),
     ]
     verifier.clock.advance(WINDOW + 1)
-    found.append(await reason(shown(vector)))
-    verifier.signers.kept.clear()
+    found.append(await reason(request_of(vector)))
+    verifier.access_keys.kept.clear()
     verifier.monotonic.advance(CACHE_TTL)
-    found.append(await reason(shown(vector)))
+    found.append(await reason(request_of(vector)))
 
     assert admitted.id == vector["ak"]
     assert found == ["missing", "malformed", "bad_signature", "expired", "unknown_key"]
@@ -491,8 +495,8 @@ async def test_a_declared_hash_must_be_the_bodys(verifier: Verifier):
     other = digest(b'{"a": 2}')
 
     assert await verifier.principal(posted(body, declared=digest(body)))
-    assert await verifier.refusal(posted(body, payload=other, declared=other)) == "bad_signature"
-    assert await verifier.refusal(posted(b"", payload=other, declared=other)) == "bad_signature"
+    assert await verifier.reason_for(posted(body, payload=other, declared=other)) == "bad_signature"
+    assert await verifier.reason_for(posted(b"", payload=other, declared=other)) == "bad_signature"
 
 
 async def test_only_a_body_that_is_not_json_may_be_left_unsigned(verifier: Verifier):
@@ -500,8 +504,8 @@ async def test_only_a_body_that_is_not_json_may_be_left_unsigned(verifier: Verif
         return posted(b"a", content_type=content_type, payload=UNSIGNED, declared=UNSIGNED, **how)
 
     lines = await verifier.principal(unsigned("application/x-ndjson"))
-    json = await verifier.refusal(unsigned("application/json;charset=UTF-8"))
-    loose = await verifier.refusal(unsigned("text/plain", names="host;x-sdk-date"))
+    json = await verifier.reason_for(unsigned("application/json;charset=UTF-8"))
+    loose = await verifier.reason_for(unsigned("text/plain", names="host;x-sdk-date"))
 
     assert lines is not None
     assert (json, loose) == ("bad_signature", "bad_signature")
@@ -514,7 +518,7 @@ async def test_with_no_body_the_hash_of_nothing_is_signed_whatever_is_declared(v
 async def test_nobody_can_say_that_a_body_was_left_unsigned(verifier: Verifier):
     request = posted(b"a", content_type="text/plain", declared=UNSIGNED)
 
-    assert await verifier.refusal(request) == "bad_signature"
+    assert await verifier.reason_for(request) == "bad_signature"
 
 
 @pytest.mark.parametrize("comma", [", ", ",", ",  "])
@@ -540,7 +544,7 @@ async def test_a_request_of_aws_may_have_a_body_and_a_session_token(
     other = presented_raw(headers, method="POST", path="/", body=body + b"&a=b")
 
     assert await verifier.principal(request) is not None
-    assert await verifier.refusal(other) == "bad_signature"
+    assert await verifier.reason_for(other) == "bad_signature"
 
 
 @pytest.mark.parametrize("declared", [UNSIGNED, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"])
@@ -553,7 +557,7 @@ async def test_a_body_that_aws_leaves_unsigned_is_refused(verifier: Verifier, de
 
     request = presented_raw(headers, method="POST", path="/", body=b"a")
 
-    assert await verifier.refusal(request) == "bad_signature"
+    assert await verifier.reason_for(request) == "bad_signature"
 
 
 @given(
@@ -595,19 +599,19 @@ async def test_what_changes_something_is_not_taken_again_long_after(verifier: Ve
 
     assert first == again
     assert first is not None
-    assert await verifier.refusal(request) == "expired"
+    assert await verifier.reason_for(request) == "expired"
     assert await verifier.principal(posted(b"[]")) is not None
 
 
 async def test_what_changes_nothing_may_come_again(verifier: Verifier):
     for _ in range(3):
-        assert await verifier.principal(shown(VECTORS[BODY])) is not None
+        assert await verifier.principal(request_of(VECTORS[BODY])) is not None
         verifier.monotonic.advance(GRACE_SECONDS + 1)
 
 
 async def test_a_forged_request_does_not_count_as_the_first(verifier: Verifier):
     genuine = posted(b"{}")
-    await verifier.refusal(posted(b"{}", content_type="text/plain", payload=digest(b"")))
+    await verifier.reason_for(posted(b"{}", content_type="text/plain", payload=digest(b"")))
     forged = RequestCredentials(
         method="POST",
         path="/log/v1/other",
@@ -617,7 +621,7 @@ async def test_a_forged_request_does_not_count_as_the_first(verifier: Verifier):
         raw_headers=genuine.raw_headers,
         body=genuine.body,
     )
-    await verifier.refusal(forged)
+    await verifier.reason_for(forged)
 
     verifier.monotonic.advance(GRACE_SECONDS + 1)
 

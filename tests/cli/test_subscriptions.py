@@ -48,7 +48,7 @@ async def added(cli: Cli, *options: str) -> str:
     return str(json.loads(result.out)["id"])
 
 
-async def shown(cli: Cli, id: str) -> dict[str, object]:
+async def subscription_of(cli: Cli, id: str) -> dict[str, object]:
     result = await cli("subscriptions", "show", id, "--json")
     assert result.code == 0, result.err
     return dict(json.loads(result.out))
@@ -73,7 +73,7 @@ async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, ser
     )  # fmt: skip
 
     id, secret = re.fullmatch(r"id: (\S+)\nsecret: (whsec_\S+)\n", result.out).groups()  # type: ignore[union-attr]
-    subscription = await shown(cli, id)
+    subscription = await subscription_of(cli, id)
     listed = await cli("subscriptions")
     again = await cli("subscriptions", "show", id)
     assert (result.code, result.err) == (0, "")
@@ -178,11 +178,11 @@ async def test_a_subscription_is_changed_paused_resumed_and_deleted(cli: Cli, se
         "subscriptions", "change", id, "--name", "all", "--url", "https://other.example/x",
         "--type", "b", "--order", "per_deployment",
     )  # fmt: skip
-    after = await shown(cli, id)
+    after = await subscription_of(cli, id)
     paused = await cli("subscriptions", "pause", id)
     waiting = await cli("subscriptions", "show", id)
     resumed = await cli("subscriptions", "resume", id)
-    active = await shown(cli, id)
+    active = await subscription_of(cli, id)
     deleted = await cli("subscriptions", "delete", id)
     left = await cli("subscriptions", "list", "--json")
 

@@ -1,25 +1,22 @@
 """Environment variables: a former or misspelt name is refused, and the right one is named."""
 
 import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+
+from support.cli import Result
+from support.preloaded import preloaded
 
 pytestmark = pytest.mark.process
 
 
-def run(**environ: str) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, **environ: str) -> Result:
     """``deploylog version`` with these variables."""
-    return subprocess.run(
-        [sys.executable, "-m", "deploylog", "version"],
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            **environ,
-        },
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+    code, out, err = preloaded().run(
+        ["version"], environ={"PATH": os.environ["PATH"], **environ}, cwd=tmp_path
+    )
+    return Result(code, out.decode(), err.decode())
 
 
 @pytest.mark.parametrize(
@@ -36,13 +33,13 @@ def run(**environ: str) -> subprocess.CompletedProcess[str]:
         ("DEPLOYLOG_SEVER", "DEPLOYLOG_SERVER"),
     ],
 )
-def test_a_former_or_misspelt_variable_is_refused(name: str, right: str):
-    done = run(**{name: "1"})
+def test_a_former_or_misspelt_variable_is_refused(name: str, right: str, tmp_path: Path):
+    done = run(tmp_path, **{name: "1"})
 
-    assert (done.returncode, done.stdout) == (2, "")
-    assert name in done.stderr
-    assert right in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert (done.code, done.out) == (2, "")
+    assert name in done.err
+    assert right in done.err
+    assert done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -55,7 +52,7 @@ def test_a_former_or_misspelt_variable_is_refused(name: str, right: str):
         "DEPLOYLOG_KEY",
     ],
 )
-def test_variables_of_others_and_of_every_command_pass(name: str):
-    done = run(**{name: "1"})
+def test_variables_of_others_and_of_every_command_pass(name: str, tmp_path: Path):
+    done = run(tmp_path, **{name: "1"})
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.code, done.err) == (0, "")

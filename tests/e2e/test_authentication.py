@@ -3,7 +3,6 @@
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from deploylog.auth.access_keys import make_access_key
 from deploylog.auth.api_keys import make_key
 from deploylog.auth.bluelink import sign
-from deploylog.auth.encryption import make_encryption_key, parse_encryptor
+from deploylog.auth.encryption import parse_encryptor
 from deploylog.events.access import parse_grant
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
@@ -42,25 +41,15 @@ def issuer() -> Iterator[RunningIssuer]:
 
 
 @pytest.fixture
-def sealing_key() -> str:
-    return make_encryption_key()
-
-
-@pytest.fixture
-def sealing_file(tmp_path: Path, sealing_key: str) -> str:
-    file = tmp_path / "sealing"
-    file.write_text(sealing_key)
-    return str(file)
-
-
-@pytest.fixture
-async def service(store: Store, issuer: RunningIssuer, sealing_file: str) -> AsyncIterator[Local]:
+async def service(
+    store: Store, issuer: RunningIssuer, encryption_key_file: str
+) -> AsyncIterator[Local]:
     await issuer.reset()
     settings: dict[str, Any] = {
         "oidc_issuer": issuer.url,
         "oidc_audience": AUDIENCE,
         "oidc_leeway_seconds": 0,
-        "secret_key_file": sealing_file,
+        "secret_key_file": encryption_key_file,
     }
     async with running(store, **settings) as service:
         yield service
@@ -89,10 +78,10 @@ async def key(store: Store, *grants: str) -> str:
     return secret
 
 
-async def pair(store: Store, sealing_key: str) -> tuple[str, str]:
+async def pair(store: Store, encryption_key: str) -> tuple[str, str]:
     """A key id and its secret."""
     id, secret = secrets.token_hex(16), secrets.token_hex(32)
-    seal = parse_encryptor(sealing_key)
+    seal = parse_encryptor(encryption_key)
     grants = [parse_grant("read:/")]
     signer = make_access_key(
         kind="bluelink", id=id, secret=secret, name="ann", groups=(), grants=grants, encryptor=seal,
@@ -135,8 +124,8 @@ async def test_a_token_opens_every_api(service: Local, issuer: RunningIssuer):
     assert await ask_everywhere(service, {"X-Auth-Token": bare}) == PATHS
 
 
-async def test_a_signature_opens_every_api(service: Local, store: Store, sealing_key: str):
-    id, secret = await pair(store, sealing_key)
+async def test_a_signature_opens_every_api(service: Local, store: Store, encryption_key: str):
+    id, secret = await pair(store, encryption_key)
 
     assert await ask_everywhere(service, signed(id, secret)) == PATHS
 
@@ -149,10 +138,10 @@ async def test_a_bad_credential_is_not_in_the_way_of_a_good_one(
     assert await ask_everywhere(service, both) == PATHS
 
 
-async def test_whatever_is_wrong_every_refusal_is_the_same(
-    service: Local, store: Store, issuer: RunningIssuer, sealing_key: str
+async def test_every_failure_is_the_same(
+    service: Local, store: Store, issuer: RunningIssuer, encryption_key: str
 ):
-    id, secret = await pair(store, sealing_key)
+    id, secret = await pair(store, encryption_key)
     wrong: list[Headers] = [
         {},
         {"Bluelink-Api-Key": "dlk_nobody_nothing"},
@@ -171,7 +160,7 @@ async def test_whatever_is_wrong_every_refusal_is_the_same(
             assert len(set(seen)) == 1
 
 
-async def test_the_gateway_of_rfs_tells_what_is_wrong_with_what_is_shown(
+async def test_the_gateway_of_rfs_names_what_is_wrong_with_a_credential(
     service: Local, issuer: RunningIssuer
 ):
     expired = (await token(issuer, exp=int(time.time()) - 1))["Authorization"].split()[1]
@@ -192,7 +181,7 @@ def shape(answer: Answer) -> tuple[int, bytes]:
     return answer.status, answer.body.replace(request_id, b"")
 
 
-async def test_an_address_that_fails_too_often_is_told_to_wait(store: Store):
+async def test_an_address_that_fails_too_often_gets_a_retry_after(store: Store):
     good = {"X-Api-Key": await key(store)}
     async with running(store, max_failures_per_minute=10) as service:
         assert (await service.get("/log/v1/events", headers=good)).status == 200

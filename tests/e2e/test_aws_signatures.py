@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from deploylog.auth.encryption import make_encryption_key
 from deploylog.auth.request_signing import WINDOW
 from deploylog.store.contract import Store
 from support.factories import now
@@ -25,23 +24,14 @@ Pair = tuple[str, str]
 
 
 @pytest.fixture
-def sealing_key() -> str:
-    return make_encryption_key()
+async def pair(store: Store, encryption_key: str) -> Pair:
+    return await add_key_pair(store, encryption_key, "aws")
 
 
 @pytest.fixture
-async def pair(store: Store, sealing_key: str) -> Pair:
-    return await add_key_pair(store, sealing_key, "aws")
-
-
-@pytest.fixture
-async def server(
-    store: Store, sealing_key: str, pair: Pair, tmp_path: Path
-) -> AsyncIterator[Local]:
+async def server(store: Store, encryption_key_file: str, pair: Pair) -> AsyncIterator[Local]:
     """One that knows the pair."""
-    file = tmp_path / "sealing"
-    file.write_text(sealing_key)
-    options: dict[str, Any] = {"secret_key_file": str(file), "base_paths": "/prod"}
+    options: dict[str, Any] = {"secret_key_file": encryption_key_file, "base_paths": "/prod"}
     async with running(store, **options) as server:
         yield server
 
@@ -91,11 +81,11 @@ async def test_a_signed_body_is_recorded_and_a_changed_one_is_not(server: Local,
     assert changed.status == 401
 
 
-async def test_what_is_wrong_is_not_said(
-    server: Local, store: Store, sealing_key: str, pair: Pair, monkeypatch: pytest.MonkeyPatch
+async def test_what_is_wrong_is_not_stated(
+    server: Local, store: Store, encryption_key: str, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ):
     id, secret = pair
-    huawei = await add_key_pair(store, sealing_key, "huawei")
+    huawei = await add_key_pair(store, encryption_key, "huawei")
     answers = [
         await ask(server, (id, secret[::-1]), "GET", EVENTS),
         await ask(server, ("AKIANOBODY", secret), "GET", EVENTS),

@@ -224,7 +224,7 @@ async def test_what_a_proxy_answers_in_place_of_aws_is_tried_again(
     assert await ids(server) == own_ids(aws.stacks[0].events)
 
 
-async def test_a_throttled_collector_waits_as_long_as_it_is_told(
+async def test_a_throttled_collector_waits_as_long_as_required(
     aws: ScriptedCloudFormation, collect: Collector
 ):
     create(aws.stack())
@@ -237,7 +237,7 @@ async def test_a_throttled_collector_waits_as_long_as_it_is_told(
     assert now() - begun >= 2_000_000_000
 
 
-async def test_a_failed_operation_is_told_by_the_exit_code(
+async def test_a_failed_operation_is_known_by_the_exit_code(
     server: Local, aws: ScriptedCloudFormation, collect: Collector
 ):
     stack = aws.stack()
@@ -413,7 +413,7 @@ async def test_a_stack_that_is_deleted_frees_its_name(
     assert await ids(server) == own_ids(stack.events)
 
 
-async def test_a_stack_made_anew_while_nobody_looked_is_another(
+async def test_a_stack_recreated_between_two_polls_is_another(
     server: Local, aws: ScriptedCloudFormation, collect: Collector
 ):
     first = aws.stack(number=1)
@@ -687,7 +687,7 @@ async def test_motos_stacks_are_collected_through_all_their_life(
 # With others that tell of the same
 
 
-async def test_what_eventbridge_told_before_is_not_collected_again(
+async def test_what_eventbridge_reported_before_is_not_collected_again(
     server: Local, aws: ScriptedCloudFormation, collect: Collector
 ):
     stack = aws.stack()

@@ -322,10 +322,10 @@ def test_the_tables_have_every_credential_case_and_api():
 class People:
     """Credentials of those who may do everything, and of those who may not."""
 
-    def __init__(self, store: Store, issuer: RunningIssuer, sealing_key: str) -> None:
+    def __init__(self, store: Store, issuer: RunningIssuer, encryption_key: str) -> None:
         self._store = store
         self._issuer = issuer
-        self._seal = parse_encryptor(sealing_key)
+        self._seal = parse_encryptor(encryption_key)
 
     async def key(self, case: str) -> str:
         if case == "empty":
@@ -483,10 +483,10 @@ async def people(
 ) -> People:
     # Importing Huawei Cloud's SDK writes into the home directory.
     monkeypatch.setenv("HOME", str(tmp_path))
-    sealing_key = make_encryption_key()
-    (tmp_path / "sealing").write_text(sealing_key)
+    encryption_key = make_encryption_key()
+    (tmp_path / "encryption.key").write_text(encryption_key)
     (tmp_path / "secret").write_text(SECRET)
-    return People(store, issuer, sealing_key)
+    return People(store, issuer, encryption_key)
 
 
 @pytest.fixture
@@ -498,7 +498,7 @@ async def service(
         "oidc_issuer": issuer.url,
         "oidc_audience": AUDIENCE,
         "oidc_leeway_seconds": 0,
-        "secret_key_file": str(tmp_path / "sealing"),
+        "secret_key_file": str(tmp_path / "encryption.key"),
         "escape_secret_file": str(tmp_path / "secret"),
         "max_failures_per_minute": 0,
     }
@@ -514,7 +514,7 @@ async def service(
 
 
 @pytest.mark.parametrize("credential", CREDENTIALS)
-async def test_every_credential_is_told_on_every_api_what_the_tables_say(
+async def test_every_credential_gets_the_documented_response_of_every_api(
     service: Local, people: People, credential: str
 ):
     cells = [
@@ -529,10 +529,10 @@ async def test_every_credential_is_told_on_every_api_what_the_tables_say(
     assert answers == {cell: expected(credential, *cell) for cell in cells}
 
 
-async def test_whoever_fails_too_often_is_told_to_wait_as_each_api_says_it(
+async def test_too_many_failures_get_the_response_of_each_api(
     store: Store, people: People, tmp_path: Path
 ):
-    key_file = str(tmp_path / "sealing")
+    key_file = str(tmp_path / "encryption.key")
     await people.key("valid")
     async with running(store, secret_key_file=key_file, max_failures_per_minute=1) as service:
         assert (await service.get("/log/v1/events")).status == 401

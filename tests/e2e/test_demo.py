@@ -144,7 +144,7 @@ def contents(home: Path) -> bytes:
     return b"".join(file.read_bytes() for file in home.glob("demo.db*"))
 
 
-async def test_a_real_plan_is_shown_before_it_is_applied_and_no_secret_is_kept(
+async def test_a_real_plan_is_displayed_before_it_is_applied_and_no_secret_is_kept(
     module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo = module.Demo(module.Screen(), tmp_path, is_real=True)

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from deploylog.auth.api_keys import make_key
-from deploylog.auth.encryption import make_encryption_key
 from deploylog.auth.request_signing import WINDOW
 from deploylog.events.access import parse_grant
 from deploylog.store.contract import Store
@@ -34,23 +33,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def sealing_key() -> str:
-    return make_encryption_key()
+async def pair(store: Store, encryption_key: str) -> Pair:
+    return await add_key_pair(store, encryption_key, "huawei")
 
 
 @pytest.fixture
-async def pair(store: Store, sealing_key: str) -> Pair:
-    return await add_key_pair(store, sealing_key, "huawei")
-
-
-@pytest.fixture
-async def server(
-    store: Store, sealing_key: str, pair: Pair, tmp_path: Path
-) -> AsyncIterator[Local]:
+async def server(store: Store, encryption_key_file: str, pair: Pair) -> AsyncIterator[Local]:
     """One that knows the pair, and has two stacks."""
-    file = tmp_path / "sealing"
-    file.write_text(sealing_key)
-    options: dict[str, Any] = {"secret_key_file": str(file), "max_body_bytes": BODY_LIMIT}
+    options: dict[str, Any] = {"secret_key_file": encryption_key_file, "max_body_bytes": BODY_LIMIT}
     async with running(store, **options) as server:
         for stack in ("web", CHINESE):
             await open_signed(server, pair, stack)
@@ -78,7 +68,7 @@ def ask(server: Local) -> Ask:
     return ask
 
 
-async def refusal(asked: Any) -> str:
+async def gateway_error(asked: Any) -> str:
     """What the SDK's exception says, of a 401 of the gateway."""
     from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 
@@ -122,14 +112,14 @@ async def test_names_filters_and_markers_are_signed_however_they_are_spelt(
     assert (len(first.stack_events), len(second.stack_events)) == (2, 1)
 
 
-async def test_what_is_wrong_with_a_signature_is_said(ask: Ask, pair: Pair):
+async def test_what_is_wrong_with_a_signature_is_stated(ask: Ask, pair: Pair):
     id, secret = pair
     early, late = dated(-WINDOW - 60), dated(WINDOW + 60)
 
-    assert await refusal(ask((id, "wrong"))) == "verify aksk signature fail"
-    assert await refusal(ask(("NOBODY", secret))) == "Get secretKey failed,err:ak not exist"
+    assert await gateway_error(ask((id, "wrong"))) == "verify aksk signature fail"
+    assert await gateway_error(ask(("NOBODY", secret))) == "Get secretKey failed,err:ak not exist"
     for preset in (early, late):
-        said = await refusal(ask(pair, preset=preset))
+        said = await gateway_error(ask(pair, preset=preset))
         assert said == "verify aksk signature fail,signature expired"
     for skew in (60 - WINDOW, WINDOW - 60):
         assert await ask(pair, preset=dated(skew))
@@ -142,16 +132,18 @@ async def test_a_token_that_is_preset_opens_whatever_signs(store: Store, ask: As
     answer = await ask(("ak", "sk"), preset={"X-Auth-Token": key})
 
     assert len(answer.stack_events) == 1
-    assert await refusal(ask(("ak", "sk"), preset={"X-Auth-Token": "a"})) == "decrypt token fail"
+    assert (
+        await gateway_error(ask(("ak", "sk"), preset={"X-Auth-Token": "a"})) == "decrypt token fail"
+    )
     assert await ask(pair, preset={"X-Auth-Token": "a"}), "the signature is good, the token is not"
 
 
 async def test_a_principal_sees_what_it_is_granted(
-    store: Store, sealing_key: str, ask: Ask, pair: Pair
+    store: Store, encryption_key: str, ask: Ask, pair: Pair
 ):
     from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 
-    other = await add_key_pair(store, sealing_key, "huawei", "read:project/other")
+    other = await add_key_pair(store, encryption_key, "huawei", "read:project/other")
 
     with pytest.raises(ClientRequestException) as raised:
         await ask(other)

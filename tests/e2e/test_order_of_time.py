@@ -22,7 +22,7 @@ async def server(store: Store) -> AsyncIterator[Local]:
         yield server
 
 
-def told(second: int, type: str, message: str, **fields: Any) -> str:
+def terraform_line(second: int, type: str, message: str, **fields: Any) -> str:
     time = f"2021-05-04T03:02:{second:02}.000000Z"
     return json.dumps(
         {"@level": "info", "@message": message, "@timestamp": time, "type": type, **fields}
@@ -33,7 +33,7 @@ def resource(second: int, type: str, address: str) -> str:
     kind, _, name = address.rpartition(".")[0].rpartition(".")[2], "", address.rpartition(".")[2]
     at = {"addr": address, "resource_type": kind, "resource_name": name.partition("[")[0]}
     hook = {"resource": at, "action": "create"}
-    return told(second, type, f"{address}: {type}", hook=hook)
+    return terraform_line(second, type, f"{address}: {type}", hook=hook)
 
 
 #: Resources of one name, in two modules, of two types, and with two keys: all at one time.
@@ -50,10 +50,12 @@ SAME = [
 def recorded_run() -> bytes:
     """Fourteen events of CloudFormation: the run's two, and two of each resource."""
     lines = [
-        told(1, "version", "Terraform 1.9.0", terraform="1.9.0", ui="1.2"),
+        terraform_line(1, "version", "Terraform 1.9.0", terraform="1.9.0", ui="1.2"),
         *(resource(2, "apply_start", address) for address in SAME),
         *(resource(2, "apply_complete", address) for address in SAME),
-        told(3, "change_summary", "Apply complete!", changes={"operation": "apply", "add": 6}),
+        terraform_line(
+            3, "change_summary", "Apply complete!", changes={"operation": "apply", "add": 6}
+        ),
     ]
     return "\n".join(lines).encode() + b"\n"
 

@@ -123,7 +123,7 @@ async def test_what_is_recorded_a_second_after_the_revocation_is_not_delivered(w
     assert subjects(anns) == allowed[: len(anns.requests)]
 
 
-async def test_nobody_but_the_owner_can_let_it_go_on_and_an_operator_can_delete_it(world: World):
+async def test_nobody_but_the_owner_can_let_it_continue_and_an_operator_can_delete_it(world: World):
     async with receiving() as anns:
         hers = await world.subscribe(anns, world.anns)
         path = f"{SUBSCRIPTIONS}/{hers}"

@@ -67,7 +67,7 @@ def ask(server: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     return ask
 
 
-async def refusal(asked: Any) -> tuple[int, str]:
+async def sdk_error(asked: Any) -> tuple[int, str]:
     """The status and code that the SDK raises."""
     from huaweicloudsdkcore.exceptions.exceptions import ServiceResponseException
 
@@ -159,8 +159,8 @@ async def test_a_filter_is_and_over_or(deployment: Any, ask: Ask):
 
 
 async def test_a_filter_that_is_not_valid_is_refused(deployment: Any, ask: Ask):
-    assert await refusal(ask(filter="event_type=LOG")) == (400, "RF.10011088")
-    assert await refusal(ask(filter="colour==red")) == (400, "RF.10011087")
+    assert await sdk_error(ask(filter="event_type=LOG")) == (400, "RF.10011088")
+    assert await sdk_error(ask(filter="colour==red")) == (400, "RF.10011087")
 
 
 async def test_only_the_fields_that_are_asked_for_come(deployment: Any, ask: Ask):
@@ -189,13 +189,13 @@ async def test_a_stack_id_of_before_is_refused(server: Local, deployment: Any, a
     await server.ask("DELETE", "/log/v1/stacks?project=acme&name=web")
     new = await server.open()
 
-    assert await refusal(ask(stack_id=deployment["stack_id"])) == (400, "RF.10011015")
+    assert await sdk_error(ask(stack_id=deployment["stack_id"])) == (400, "RF.10011015")
     assert len((await ask(stack_id=new["stack_id"])).stack_events) == 1
 
 
 async def test_what_is_not_there_is_not_found(deployment: Any, ask: Ask):
-    assert await refusal(ask(deployment_id=str(uuid.uuid4()))) == (404, "RF.10013003")
-    assert await refusal(ask("nope")) == (404, "RF.10013001")
+    assert await sdk_error(ask(deployment_id=str(uuid.uuid4()))) == (404, "RF.10013003")
+    assert await sdk_error(ask("nope")) == (404, "RF.10013001")
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1000])
@@ -232,7 +232,7 @@ async def test_a_marker_is_good_for_its_own_request_only(deployment: Any, ask: A
     first = await ask(limit=5)
 
     marker = first.page_info.next_marker
-    assert await refusal(ask(limit=5, marker=marker, filter="event_type==LOG")) == (
+    assert await sdk_error(ask(limit=5, marker=marker, filter="event_type==LOG")) == (
         400,
         "RF.10011038",
     )

@@ -180,7 +180,7 @@ async def test_two_services_over_one_store_tell_each_other_s_events(url: str):
         assert await stream.take(2) == ids
 
 
-async def test_old_events_are_forgotten_when_the_settings_say_so(url: str):
+async def test_old_events_are_deleted_when_the_settings_say_so(url: str):
     async with spawned(url) as server:
         await server.append([line(), line()])
         await server.end()

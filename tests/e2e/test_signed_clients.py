@@ -16,7 +16,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from deploylog.auth.api_keys import make_key
-from deploylog.auth.encryption import make_encryption_key
 from deploylog.auth.request_signing import WINDOW
 from deploylog.auth.store import AccessKeyKind
 from deploylog.events.access import parse_grant
@@ -56,23 +55,20 @@ ROLES = [
 
 
 @pytest.fixture
-def sealing_key() -> str:
-    return make_encryption_key()
+def options(encryption_key_file: str) -> dict[str, Any]:
+    return {
+        "secret_key_file": encryption_key_file,
+        "base_paths": "/prod",
+        "max_failures_per_minute": 0,
+    }
 
 
 @pytest.fixture
-def options(tmp_path: Path, sealing_key: str) -> dict[str, Any]:
-    file = tmp_path / "sealing"
-    file.write_text(sealing_key)
-    return {"secret_key_file": str(file), "base_paths": "/prod", "max_failures_per_minute": 0}
-
-
-@pytest.fixture
-def keep(store: Store, sealing_key: str) -> Keep:
+def keep(store: Store, encryption_key: str) -> Keep:
     """Stores a pair of a kind, with grants."""
 
     async def keep(kind: AccessKeyKind, *grants: str) -> Pair:
-        return await add_key_pair(store, sealing_key, kind, *grants)
+        return await add_key_pair(store, encryption_key, kind, *grants)
 
     return keep
 
@@ -91,7 +87,7 @@ async def server(store: Store, options: dict[str, Any], pair: Pair) -> AsyncIter
         yield server
 
 
-def shown(pair: Pair, token: str | None = None) -> Credentials:
+def credentials_of(pair: Pair, token: str | None = None) -> Credentials:
     return Credentials(access_key=pair[0], secret_key=pair[1], session_token=token)
 
 
@@ -99,9 +95,9 @@ async def refused(call: Callable[[], Any]) -> tuple[int, str, str]:
     """How boto3 says that a call was refused."""
     with pytest.raises(ClientError) as raised:
         await asked(call)
-    told = raised.value.response
-    status = told["ResponseMetadata"]["HTTPStatusCode"]
-    return status, told["Error"]["Code"], told["Error"]["Message"]
+    response = raised.value.response
+    status = response["ResponseMetadata"]["HTTPStatusCode"]
+    return status, response["Error"]["Code"], response["Error"]["Message"]
 
 
 def calls(client: Any) -> list[Callable[[], Any]]:
@@ -120,7 +116,7 @@ def calls(client: Any) -> list[Callable[[], Any]]:
 
 @pytest.mark.parametrize("token", [None, "a session's token+/="])
 async def test_boto3_reads_with_the_right_secret(server: Local, pair: Pair, token: str | None):
-    client = cloudformation(server, shown(pair, token))
+    client = cloudformation(server, credentials_of(pair, token))
 
     [stack] = (await asked(lambda: client.describe_stacks(StackName=NAME)))["Stacks"]
     events = client.get_paginator("describe_stack_events")
@@ -132,18 +128,19 @@ async def test_boto3_reads_with_the_right_secret(server: Local, pair: Pair, toke
     assert [each["StackId"] for each in listed["StackSummaries"]] == [ARN]
 
 
-async def test_boto3_is_told_of_a_wrong_secret(server: Local, pair: Pair):
-    client = cloudformation(server, shown((pair[0], pair[1][::-1])))
+async def test_boto3_learns_of_a_wrong_secret(server: Local, pair: Pair):
+    client = cloudformation(server, credentials_of((pair[0], pair[1][::-1])))
 
     told = [await refused(call) for call in calls(client)]
 
     assert told == [(403, "SignatureDoesNotMatch", MISMATCH)] * 4
 
 
-async def test_boto3_is_told_of_an_unknown_key(server: Local, keep: Keep, pair: Pair):
+async def test_boto3_learns_of_an_unknown_key(server: Local, keep: Keep, pair: Pair):
     of_another_kind = await keep("huawei")
     clients = [
-        cloudformation(server, shown(each)) for each in (("AKIANOBODY", pair[1]), of_another_kind)
+        cloudformation(server, credentials_of(each))
+        for each in (("AKIANOBODY", pair[1]), of_another_kind)
     ]
 
     told = [await refused(call) for client in clients for call in calls(client)]
@@ -152,10 +149,10 @@ async def test_boto3_is_told_of_an_unknown_key(server: Local, keep: Keep, pair: 
 
 
 @pytest.mark.parametrize("skew", [-TOO_MUCH, TOO_MUCH])
-async def test_boto3_is_told_that_its_clock_is_wrong(
+async def test_boto3_learns_that_its_clock_is_wrong(
     server: Local, pair: Pair, monkeypatch: pytest.MonkeyPatch, skew: int
 ):
-    client = cloudformation(server, shown(pair))
+    client = cloudformation(server, credentials_of(pair))
     off = timedelta(seconds=skew)
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: datetime.now(UTC) + off)
 
@@ -166,7 +163,7 @@ async def test_boto3_is_told_that_its_clock_is_wrong(
 
 async def test_boto3_sees_nothing_of_what_others_may_read(server: Local, keep: Keep):
     other = await keep("aws", "read:project/other", "write:/")
-    client = cloudformation(server, shown(other))
+    client = cloudformation(server, credentials_of(other))
 
     described = await asked(client.describe_stacks)
     listed = await asked(client.list_stacks)
@@ -182,8 +179,8 @@ async def test_boto3_sees_nothing_of_what_others_may_read(server: Local, keep: K
 async def test_a_token_that_another_was_given_shows_no_more_than_ones_own(
     server: Local, keep: Keep, pair: Pair
 ):
-    other = cloudformation(server, shown(await keep("aws", "read:project/other")))
-    client = cloudformation(server, shown(pair))
+    other = cloudformation(server, credentials_of(await keep("aws", "read:project/other")))
+    client = cloudformation(server, credentials_of(pair))
     page = await asked(lambda: client.describe_stack_events(StackName=ARN))
 
     told = await refused(
@@ -204,7 +201,9 @@ async def test_pcluster_reads_with_the_right_secret(
 ):
     signed = await generated(server, pair, f"/v3/images/custom/{NAME}/stackevents")
 
-    code, said = await pcluster(server, tmp_path, *IMAGE_EVENTS, credentials=shown(pair, token))
+    code, said = await pcluster(
+        server, tmp_path, *IMAGE_EVENTS, credentials=credentials_of(pair, token)
+    )
 
     assert code == 0
     assert len(said["events"]) == 100
@@ -215,7 +214,9 @@ async def test_pcluster_says_what_is_wrong_and_fails(
     server: Local, tmp_path: Path, keep: Keep, pair: Pair
 ):
     async def said(credentials: Pair) -> tuple[int, Any]:
-        return await pcluster(server, tmp_path, *IMAGE_EVENTS, credentials=shown(credentials))
+        return await pcluster(
+            server, tmp_path, *IMAGE_EVENTS, credentials=credentials_of(credentials)
+        )
 
     assert MISMATCH in str(await failed(said((pair[0], "wrong"))))
     assert UNKNOWN_KEY in str(await failed(said(("AKIANOBODY", pair[1]))))
@@ -230,12 +231,14 @@ async def failed(said: Any) -> Any:
     return told
 
 
-async def test_pcluster_is_told_that_its_clock_is_wrong(
+async def test_pcluster_learns_that_its_clock_is_wrong(
     store: Store, options: dict[str, Any], tmp_path: Path, pair: Pair
 ):
     late = Clock(now=lambda: now() + TOO_MUCH * SECOND)
     async with running(store, clock=late, **options) as server:
-        code, said = await pcluster(server, tmp_path, *IMAGE_EVENTS, credentials=shown(pair))
+        code, said = await pcluster(
+            server, tmp_path, *IMAGE_EVENTS, credentials=credentials_of(pair)
+        )
 
     assert code == 1
     assert "Signature expired" in said["message"]
@@ -479,12 +482,12 @@ async def test_a_stack_that_is_collected_is_the_same_to_every_client_that_signs(
             environment=environment,
         )  # fmt: skip
 
-        client = cloudformation(server, shown(pair))
+        client = cloudformation(server, credentials_of(pair))
         [described] = (await asked(lambda: client.describe_stacks(StackName="hpc")))["Stacks"]
         by_boto3 = await asked(lambda: client.describe_stack_events(StackName="hpc"))
         exit_code, by_pcluster = await pcluster(
             server, tmp_path, "get-cluster-stack-events", "-n", "hpc", "-r", "eu-west-1",
-            credentials=shown(pair),
+            credentials=credentials_of(pair),
         )  # fmt: skip
         by_generated = await generated(
             server, pair, "/v3/clusters/hpc/stackevents?region=eu-west-1"

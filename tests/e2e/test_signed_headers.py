@@ -31,7 +31,7 @@ async def signed(
     request: pytest.FixtureRequest, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Local, Sign]]:
     monkeypatch.setenv("HOME", str(tmp_path))
-    key, file = make_encryption_key(), tmp_path / "sealing"
+    key, file = make_encryption_key(), tmp_path / "encryption.key"
     file.write_text(key)
     pair = await add_key_pair(store, key, request.param)
     async with running(store, secret_key_file=str(file), max_failures_per_minute=0) as server:
@@ -79,7 +79,7 @@ async def test_a_header_that_acts_cannot_be_added_to_a_signed_request(
 
 
 async def test_a_content_type_that_a_client_left_unsigned_is_refused(store: Store, tmp_path: Path):
-    key, file = make_encryption_key(), tmp_path / "sealing"
+    key, file = make_encryption_key(), tmp_path / "encryption.key"
     file.write_text(key)
     pair = await add_key_pair(store, key, "aws")
     async with running(store, secret_key_file=str(file)) as server:
@@ -117,7 +117,7 @@ async def test_what_does_not_act_need_not_be_signed(signed: tuple[Local, Sign]):
 async def test_curl_posts_with_the_content_type_that_it_signs(
     store: Store, tmp_path: Path, media: str
 ):
-    key, file = make_encryption_key(), tmp_path / "sealing"
+    key, file = make_encryption_key(), tmp_path / "encryption.key"
     file.write_text(key)
     id, secret = await add_key_pair(store, key, "aws")
     body = json.dumps(json.loads(BODY) | {"specversion": "1.0", "id": "1"})
@@ -131,7 +131,7 @@ async def test_curl_posts_with_the_content_type_that_it_signs(
 
 
 async def test_forms_of_curl_and_boto3_are_taken(store: Store, tmp_path: Path):
-    key, file = make_encryption_key(), tmp_path / "sealing"
+    key, file = make_encryption_key(), tmp_path / "encryption.key"
     file.write_text(key)
     id, secret = await add_key_pair(store, key, "aws")
     async with running(store, secret_key_file=str(file)) as server:

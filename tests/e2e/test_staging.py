@@ -89,7 +89,7 @@ async def test_a_change_set_that_a_kill_met_ends_after_the_restart(tmp_path: Pat
             assert seen.json["status"] == "CHANGES_STAGED"
 
 
-async def test_a_kill_between_two_events_leaves_it_staging_until_somebody_goes_on(tmp_path: Path):
+async def test_a_kill_between_two_events_leaves_it_staging_until_it_is_resumed(tmp_path: Path):
     store_url = store_url_at(tmp_path / "log.db")
 
     async with spawned(store_url) as service:

@@ -214,7 +214,7 @@ async def test_every_surface_shows_what_the_table_says(
     } | {f"Escape {path}": world.seen(names) for path, names in ESCAPE.items()}
 
 
-async def test_deployments_and_their_counts_are_shown_to_those_who_may_see_them(
+async def test_deployments_and_their_counts_are_displayed_to_those_who_may_see_them(
     world: World, store: Store, slack: FakeSlack
 ):
     async with delivering(world, slack):

@@ -103,7 +103,7 @@ def test_a_resource_in_a_child_module_and_a_deposed_object_are_found():
     ]
 
 
-def test_of_very_many_some_are_told():
+def test_of_very_many_some_are_reported():
     state = {"address": "aws_subnet.a[0]", "depends_on": [f"aws_vpc.v{n}" for n in range(1000)]}
 
     change = parse_one(new_subnet("update", before={}, after={}), **stored(state))

@@ -29,7 +29,7 @@ def case(name: str) -> Changes:
     return parse_plan((CASES / name).read_bytes())
 
 
-def shown(changes: Changes) -> list[str]:
+def changed_resources(changes: Changes) -> list[str]:
     return [line.plain for line in render_changes(changes)]
 
 
@@ -75,7 +75,7 @@ def test_a_change_needs_an_address_all_the_same() -> None:
 def test_a_refresh_only_plan_shows_the_moves() -> None:
     changes = case("plan-refresh-only-moved.json")
 
-    assert "    terraform_data.old has moved to terraform_data.new" in shown(changes)
+    assert "    terraform_data.old has moved to terraform_data.new" in changed_resources(changes)
     assert changes.totals == ChangeCounts(none=1, moved=1)
     assert changes.drift == ()
     assert summary_of(changes) == "1 to move"
@@ -90,21 +90,24 @@ def test_a_move_that_is_a_change_too_is_counted_once() -> None:
 def test_an_import_by_identity_names_no_id() -> None:
     changes = case("plan-import-by-identity.json")
 
-    assert shown(changes)[0] == " <= acme_user.u will be imported"
+    assert changed_resources(changes)[0] == " <= acme_user.u will be imported"
     assert changes.totals == ChangeCounts(none=1, imported=1)
 
 
 def test_an_import_by_identity_with_a_change_names_no_id() -> None:
     resource = new_resource("update", importing={"identity": {"n": 1}}, before={"n": 1})
 
-    assert shown(parse(new_plan(resource)))[0] == "  ~ a.b will be updated in place (imported)"
+    assert (
+        changed_resources(parse(new_plan(resource)))[0]
+        == "  ~ a.b will be updated in place (imported)"
+    )
 
 
 def test_a_plan_of_deferred_changes_only_requires_another_plan() -> None:
     changes = case("plan-deferred-only.json")
 
     assert (
-        shown(changes)[-1]
+        changed_resources(changes)[-1]
         == "No current changes. This plan requires another plan to be applied first."
     )
     assert "another plan" in summary_of(changes)
@@ -116,7 +119,7 @@ def test_deferred_changes_do_not_hide_current_ones() -> None:
 
     changes = parse(new_plan(new_resource("create", address="a.c"), deferred_changes=[deferred]))
 
-    assert shown(changes)[-1] == "Plan: 1 to add, 0 to change, 0 to destroy."
+    assert changed_resources(changes)[-1] == "Plan: 1 to add, 0 to change, 0 to destroy."
 
 
 INVOCATION = {
@@ -145,7 +148,7 @@ def test_actions_are_counted_and_shown_without_their_configuration() -> None:
         Invocation(action="action.acme_notify.ops"),
     )
     assert (changes.totals, changes.invoked) == (ChangeCounts(create=1), 2)
-    assert shown(changes)[-4:] == [
+    assert changed_resources(changes)[-4:] == [
         "    action.acme_notify.ops will be invoked (AfterCreate of a.b)",
         "    action.acme_notify.ops will be invoked",
         "",
@@ -157,7 +160,10 @@ def test_actions_are_counted_and_shown_without_their_configuration() -> None:
 def test_a_plan_of_actions_only_has_changes() -> None:
     changes = parse(new_plan(action_invocations=[INVOCATION]))
 
-    assert shown(changes)[-1] == "Plan: 0 to add, 0 to change, 0 to destroy. Actions: 1 to invoke."
+    assert (
+        changed_resources(changes)[-1]
+        == "Plan: 0 to add, 0 to change, 0 to destroy. Actions: 1 to invoke."
+    )
     assert summary_of(changes) == "1 to invoke"
 
 
@@ -176,7 +182,7 @@ def test_deferred_actions_are_warnings() -> None:
 
     message = "action.acme_notify.ops: left for a later plan (deferred_prereq)"
     assert changes.problems == (Diagnostic(level="warning", message=message),)
-    assert shown(changes)[-1].startswith("No current changes.")
+    assert changed_resources(changes)[-1].startswith("No current changes.")
 
 
 # Text around the JSON

@@ -165,7 +165,7 @@ def test_blank_lines_are_nothing() -> None:
     assert said(b"", b"\r\n", b"  ", b"\x1b[0m") == []
 
 
-def test_lines_before_the_first_of_the_tool_are_told_with_it_at_its_time() -> None:
+def test_lines_before_the_first_of_the_tool_are_reported_with_it_at_its_time() -> None:
     run = TerraformRun(deployment_id="d1")
 
     assert feed(run, b"+ terraform apply", b"second") == []
@@ -180,7 +180,7 @@ def test_lines_before_the_first_of_the_tool_are_told_with_it_at_its_time() -> No
     ]
 
 
-def test_of_very_many_lines_before_the_first_the_last_are_told() -> None:
+def test_of_very_many_lines_before_the_first_the_last_are_reported() -> None:
     events = read(*(b"line %d" % k for k in range(MAX_BUFFERED + 7)), VERSION)
 
     assert events[0].message == "(7 more lines before these)"
@@ -236,7 +236,7 @@ def sample() -> list[bytes]:
     return (SAMPLES / "04-apply-update-replace-slow.jsonl").read_bytes().splitlines()
 
 
-def told(events: list[NewEvent]) -> list[tuple[str, str | None]]:
+def types_and_messages(events: list[NewEvent]) -> list[tuple[str, str | None]]:
     return [(event.type, event.message) for event in events]
 
 
@@ -255,7 +255,7 @@ def told(events: list[NewEvent]) -> list[tuple[str, str | None]]:
 def test_prefixes_of_lines_make_no_difference(prefix: bytes) -> None:
     events = read(*(prefix + line + b"\x1b[0m\r" for line in sample()))
 
-    assert told(events) == told(read(*sample()))
+    assert types_and_messages(events) == types_and_messages(read(*sample()))
 
 
 def test_terragrunts_log_in_json_makes_no_difference() -> None:
@@ -264,7 +264,7 @@ def test_terragrunts_log_in_json_makes_no_difference() -> None:
         for line in sample()
     ]
 
-    assert told(read(*wrapped)) == told(read(*sample()))
+    assert types_and_messages(read(*wrapped)) == types_and_messages(read(*sample()))
 
 
 def test_the_same_address_in_two_units_is_two_resources() -> None:

@@ -68,7 +68,7 @@ async def test_a_key_opens_in_each_header(server: Local):
 
 
 @pytest.mark.parametrize("what", ["missing", "wrong", "unknown", "cut", "empty", "basic", "odd"])
-async def test_without_a_valid_key_nobody_gets_in(server: Local, what: str):
+async def test_without_a_valid_key_no_request_is_authenticated(server: Local, what: str):
     key = await add(server.store, "admin:/")
     prefix, id, secret = key.split("_")
     headers = {
@@ -115,7 +115,7 @@ async def test_the_service_is_asked_how_it_is_without_a_key(server: Local):
         assert (await server.get(path)).status == 200
 
 
-async def test_the_first_key_closes_the_door_within_a_second(server: Local):
+async def test_the_first_key_ends_anonymous_access_within_a_second(server: Local):
     assert (await server.get(EVENTS)).status == 200
 
     await add(server.store, "admin:/")
@@ -141,7 +141,7 @@ async def test_a_revoked_key_is_refused_within_a_second(server: Local):
     assert (await server.get(EVENTS, headers=bearer(other))).status == 200
 
 
-async def test_revoking_the_last_key_does_not_open_the_door(server: Local):
+async def test_revoking_the_last_key_does_not_restore_anonymous_access(server: Local):
     key = await add(server.store, "admin:/")
 
     await server.store.credentials.revoke(key.split("_")[1], now())
@@ -219,7 +219,7 @@ async def test_a_foreign_project_is_forbidden_in_rfs(server: Local):
     assert answer.json["error_code"] == "RF.10012507"
 
 
-async def test_who_deleted_a_stack_is_told(server: Local):
+async def test_who_deleted_a_stack_is_reported(server: Local):
     headers = bearer(await add(server.store, "admin:/", name="robot"))
     body = {"project": "acme", "stack": "web"}
     await server.post(body, "application/json", DEPLOYMENTS, headers=headers)
@@ -252,7 +252,7 @@ async def test_no_secret_is_in_the_files_of_the_store(server: Local, tmp_path: P
         assert form not in kept
 
 
-async def test_nothing_secret_is_said_when_a_key_is_refused(server: Local):
+async def test_nothing_secret_is_stated_when_a_key_is_refused(server: Local):
     key = await add(server.store, "admin:/")
 
     answer = await server.get(EVENTS, headers=bearer(key[:-1]))

@@ -390,7 +390,7 @@ async def test_a_stream_ends_with_its_client_though_requests_wait_behind_it(stor
         await until(lambda: server.hub.readers == 0)
 
 
-async def test_answers_that_nobody_reads_do_not_keep_their_connection(server: Local):
+async def test_answers_that_no_client_reads_do_not_keep_their_connection(server: Local):
     async with connected(server.port) as peer:
         await peer.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
         await until(lambda: any(c.flow.write_paused for c in server.connections._open))

@@ -28,7 +28,7 @@ def test_what_is_looked_at_how_often_makes_less_than_a_second():
     assert WATCH_SECONDS + CACHE_TTL < 1
 
 
-async def test_the_streams_of_a_revoked_key_end_and_others_go_on(store: Store):
+async def test_the_streams_of_a_revoked_key_end_and_others_continue(store: Store):
     revoked, hers = await add_key(store, "read:/", "write:/")
     _, his = await add_key(store, "read:/")
 

@@ -16,14 +16,14 @@ from support.waiting import PATIENCE
 
 
 async def add_key_pair(
-    store: Store, sealing_key: str, kind: AccessKeyKind, *grants: str
+    store: Store, encryption_key: str, kind: AccessKeyKind, *grants: str
 ) -> tuple[str, str]:
     """A new key id and its secret, which may do everything unless ``grants`` say what."""
     id, secret = generate_key_pair(kind)
     granted = [parse_grant(grant) for grant in grants or ("read:/", "write:/")]
     signer = make_access_key(
         kind=kind, id=id, secret=secret, name="ann", groups=(), grants=granted,
-        encryptor=parse_encryptor(sealing_key), now=now(),
+        encryptor=parse_encryptor(encryption_key), now=now(),
     )  # fmt: skip
     await store.credentials.add(signer)
     return id, secret

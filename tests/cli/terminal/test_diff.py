@@ -23,19 +23,19 @@ def change(action: str = "update", **fields: object) -> ResourceChange:
     return ResourceChange(name="a.b", address="a.b", type="a", action=action, **fields)  # type: ignore[arg-type]
 
 
-def shown(resource: ResourceChange) -> list[str]:
+def rendered_resource(resource: ResourceChange) -> list[str]:
     """The lines of its block, without the empty one after it."""
     return [line.plain for line in render_resource(resource)][:-1]
 
 
-def told(changes: Changes) -> str:
+def rendered_changes(changes: Changes) -> str:
     return "\n".join(line.plain for line in render_changes(changes))
 
 
 def test_a_plan_with_every_action_is_shown_in_terraforms_manner() -> None:
     changes = parse_plan((FIXTURES / "every-action.json").read_bytes())
 
-    assert f"{told(changes)}\n" == (FIXTURES / "every-action.txt").read_text()
+    assert f"{rendered_changes(changes)}\n" == (FIXTURES / "every-action.txt").read_text()
 
 
 def test_the_summary_is_the_plans_own() -> None:
@@ -49,7 +49,7 @@ def test_no_secret_is_shown() -> None:
     text = (FIXTURES / "every-action.json").read_text()
 
     assert "not-a-real-password" in text
-    assert "not-a-real-password" not in told(parse_plan(text.encode()))
+    assert "not-a-real-password" not in rendered_changes(parse_plan(text.encode()))
 
 
 def test_each_sign_has_its_colour() -> None:
@@ -71,7 +71,9 @@ def test_each_sign_has_its_colour() -> None:
 def test_a_field_that_forces_the_replacement_says_so() -> None:
     field = FieldChange(path=("ami",), before="1", after="2", replaces=True)
 
-    lines = shown(change("replace", modified=(field,), reason="replace_because_tainted"))
+    lines = rendered_resource(
+        change("replace", modified=(field,), reason="replace_because_tainted")
+    )
 
     assert lines == [
         "-/+ a.b is tainted, so must be replaced",
@@ -80,7 +82,9 @@ def test_a_field_that_forces_the_replacement_says_so() -> None:
 
 
 def test_a_value_that_becomes_known_later_is_told_with_what_it_was() -> None:
-    lines = shown(change(before={"id": "1", "arn": None}, known_on_deploy=(("id",), ("arn",))))
+    lines = rendered_resource(
+        change(before={"id": "1", "arn": None}, known_on_deploy=(("id",), ("arn",)))
+    )
 
     assert lines[1:] == [
         "      + arn = (known after apply)",
@@ -93,11 +97,11 @@ def test_what_is_removed_is_told_with_its_value_unless_it_was_left_out() -> None
 
     with_values = change(removed=removed.removed, before={"tags": {"a b": 1}, "rules": ["x"]})
 
-    assert shown(removed)[1:] == [
+    assert rendered_resource(removed)[1:] == [
         "      - rules[0]    = … -> null",
         '      - tags["a b"] = … -> null',
     ]
-    assert shown(with_values)[1:] == [
+    assert rendered_resource(with_values)[1:] == [
         '      - rules[0]    = "x" -> null',
         '      - tags["a b"] = 1 -> null',
     ]
@@ -107,7 +111,7 @@ def test_a_sensitive_value_is_not_quoted_wherever_it_stands() -> None:
     whole = FieldChange(path=("a",), before=SENSITIVE, after=SENSITIVE, sensitive=True)
     part = FieldChange(path=("b",), after=[SENSITIVE, 1], sensitive=True)
 
-    lines = shown(change(modified=(whole,), added=(part,)))
+    lines = rendered_resource(change(modified=(whole,), added=(part,)))
 
     assert lines[1:] == [
         "      ~ a = (sensitive value) -> (sensitive value)",
@@ -133,7 +137,7 @@ def test_a_sensitive_value_is_not_quoted_wherever_it_stands() -> None:
     ],
 )
 def test_the_heading_says_what_happens(resource: ResourceChange, line: str) -> None:
-    assert shown(resource)[0].strip().startswith(line)
+    assert rendered_resource(resource)[0].strip().startswith(line)
 
 
 def test_what_does_not_change_is_not_shown() -> None:
@@ -155,7 +159,7 @@ def test_what_does_not_change_is_not_shown() -> None:
     ],
 )
 def test_a_reason_is_told_in_words(action: str, reason: str, key: str | None, remark: str) -> None:
-    assert shown(change(action, reason=reason, key=key))[1] == f"        # ({remark})"
+    assert rendered_resource(change(action, reason=reason, key=key))[1] == f"        # ({remark})"
 
 
 @pytest.mark.parametrize(
@@ -167,12 +171,12 @@ def test_a_reason_is_told_in_words(action: str, reason: str, key: str | None, re
     ],
 )
 def test_why_it_is_replaced_is_in_the_heading(reason: str, words: str) -> None:
-    assert shown(change("replace", reason=reason)) == [f"-/+ a.b {words}"]
+    assert rendered_resource(change("replace", reason=reason)) == [f"-/+ a.b {words}"]
 
 
 def test_a_change_that_was_abridged_says_so_below_an_empty_line() -> None:
     for lacking in (change(truncated=True), change("delete", truncated=True)):
-        *_, empty, remark = shown(lacking)
+        *_, empty, remark = rendered_resource(lacking)
 
         assert empty == ""
         assert "too large to show in full" in remark
@@ -184,12 +188,14 @@ def test_a_change_that_was_abridged_says_so_below_an_empty_line() -> None:
     {"after": {"a": 1}},
 ])  # fmt: skip
 def test_what_was_left_out_but_is_not_shown_is_not_missed(fields: dict[str, Any]) -> None:
-    assert not any("too long" in line for line in shown(change(truncated=True, **fields)))
+    assert not any(
+        "too long" in line for line in rendered_resource(change(truncated=True, **fields))
+    )
 
 
 def test_an_end_without_its_resources_says_what_is_missing() -> None:
-    cut = told(Changes(truncated=True, totals=ChangeCounts(create=1))).splitlines()
-    whole = told(Changes(truncated=True, resources=(change("none"),))).splitlines()
+    cut = rendered_changes(Changes(truncated=True, totals=ChangeCounts(create=1))).splitlines()
+    whole = rendered_changes(Changes(truncated=True, resources=(change("none"),))).splitlines()
 
     assert cut[0].startswith("The plan is too large to show in full")
     assert cut[-2:] == ["", "Plan: 1 to add, 0 to change, 0 to destroy."]
@@ -207,7 +213,7 @@ def test_a_long_value_is_cut() -> None:
 def test_long_values_are_shown_where_they_differ() -> None:
     field = FieldChange(path=("script",), before=f"{'x' * 500}old", after=f"{'x' * 500}new")
 
-    [line] = shown(change(modified=(field,)))[1:]
+    [line] = rendered_resource(change(modified=(field,)))[1:]
 
     lead = "x" * 20
     assert line == f'      ~ script = …{lead}old" -> …{lead}new"'
@@ -216,7 +222,7 @@ def test_long_values_are_shown_where_they_differ() -> None:
 def test_a_name_without_end_does_not_widen_the_others() -> None:
     long, short = (FieldChange(path=(name,), after=1) for name in ("x" * 10_000, "y"))
 
-    first, second = shown(change("create", added=(long, short)))[1:]
+    first, second = rendered_resource(change("create", added=(long, short)))[1:]
 
     assert first == f"      + {'x' * MAX_LENGTH}… = 1"
     assert second == f"      + {'y'.ljust(40)} = 1"
@@ -225,7 +231,9 @@ def test_a_name_without_end_does_not_widen_the_others() -> None:
 def test_a_secret_within_a_text_leaves_the_rest_of_it() -> None:
     url = FieldChange(path=("url",), after=f"postgres://{SENSITIVE}@db", sensitive=True)
 
-    assert shown(change(added=(url,)))[1:] == ['      + url = "postgres://(sensitive value)@db"']
+    assert rendered_resource(change(added=(url,)))[1:] == [
+        '      + url = "postgres://(sensitive value)@db"'
+    ]
 
 
 def test_nothing_in_a_plan_can_control_a_terminal_or_forge_a_line() -> None:
@@ -257,7 +265,7 @@ def test_drift_reads_and_warnings_stand_before_the_summary() -> None:
         totals=ChangeCounts(create=1),
     )
 
-    assert told(changes).splitlines() == [
+    assert rendered_changes(changes).splitlines() == [
         " <= data.a.b will be read while deploying",
         "",
         "Changed outside of deployments since the last one:",
@@ -275,13 +283,13 @@ def test_drift_reads_and_warnings_stand_before_the_summary() -> None:
 
 
 def test_a_plan_that_changes_nothing_says_so() -> None:
-    assert told(Changes(totals=ChangeCounts(none=3))) == "No changes."
+    assert rendered_changes(Changes(totals=ChangeCounts(none=3))) == "No changes."
 
 
 def test_a_plan_that_changes_outputs_only_still_has_a_summary() -> None:
     output = OutputChange(name="a", action="update", before=1, after=2)
 
-    lines = told(Changes(outputs=(output,))).splitlines()
+    lines = rendered_changes(Changes(outputs=(output,))).splitlines()
 
     assert lines[-1] == "Plan: 0 to add, 0 to change, 0 to destroy."
     assert "  ~ a = 1 -> 2" in lines

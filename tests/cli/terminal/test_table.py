@@ -46,7 +46,7 @@ def stacks(**fields: object) -> Listing:
 LISTINGS = {"deployments": deployments, "changesets": changesets, "stacks": stacks}
 
 
-def shown(listing: Listing, *, width: int, terminal: bool = True) -> list[str]:
+def rendered_table(listing: Listing, *, width: int, terminal: bool = True) -> list[str]:
     console = Console(width=width, force_terminal=terminal, color_system=None, highlight=False)
     with console.capture() as captured:
         listing.print(console)
@@ -55,7 +55,7 @@ def shown(listing: Listing, *, width: int, terminal: bool = True) -> list[str]:
 
 @pytest.mark.parametrize("name", LISTINGS)
 def test_a_row_fits_on_a_terminal_of_80_columns(name: str):
-    header, row = shown(LISTINGS[name](), width=80)
+    header, row = rendered_table(LISTINGS[name](), width=80)
 
     assert max(len(header), len(row)) <= 80
     assert {ID, "acme", "web"} <= set(row.split())
@@ -63,21 +63,21 @@ def test_a_row_fits_on_a_terminal_of_80_columns(name: str):
 
 @pytest.mark.parametrize("name", LISTINGS)
 def test_an_id_is_whole_on_any_terminal(name: str):
-    assert any(ID in line for line in shown(LISTINGS[name](), width=20))
+    assert any(ID in line for line in rendered_table(LISTINGS[name](), width=20))
 
 
 @pytest.mark.parametrize("name", LISTINGS)
 def test_what_is_not_for_a_terminal_is_whole(name: str):
     field = "name" if name == "stacks" else "stack"
 
-    lines = shown(LISTINGS[name](**{field: "x" * 500}), width=80, terminal=False)
+    lines = rendered_table(LISTINGS[name](**{field: "x" * 500}), width=80, terminal=False)
 
     assert len(lines) == 2
     assert "x" * 500 in lines[1]
 
 
 def test_a_wide_terminal_shows_every_column():
-    header, row = shown(deployments(), width=200)
+    header, row = rendered_table(deployments(), width=200)
 
     assert header.split() == [
         "DEPLOYMENT", "PROJECT", "STACK", "STATUS", "STARTED", "ENDED", "OPERATION", "ACTOR",
@@ -90,14 +90,14 @@ def test_minor_columns_go_first():
     listing = Listing(Column(name="A", rank=2), Column(name="ID", rank=0), Column(name="B", rank=1))
     listing.add("a" * 10, "i" * 10, "b" * 10)
 
-    assert shown(listing, width=22)[1] == f"{'i' * 10}  {'b' * 10}"
+    assert rendered_table(listing, width=22)[1] == f"{'i' * 10}  {'b' * 10}"
 
 
 def test_a_cell_is_broken_between_words():
     listing = Listing(Column(name="ID", rank=0), Column(name="GRANTS", rank=1, wraps=True))
     listing.add("i", "read:project/acme write:project/acme")
 
-    assert shown(listing, width=22) == [
+    assert rendered_table(listing, width=22) == [
         "ID  GRANTS", "i   read:project/acme", "    write:project/acme"
     ]  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_a_word_without_end_does_not_drive_its_column_out():
     listing = Listing(Column(name="ID", rank=0), Column(name="SAID", rank=1, wraps=True))
     listing.add("i", "x" * 100)
 
-    assert shown(listing, width=40)[1] == f"i   {'x' * 36}"
+    assert rendered_table(listing, width=40)[1] == f"i   {'x' * 36}"
 
 
 def test_a_message_of_an_event_takes_the_lines_it_needs():
@@ -114,7 +114,7 @@ def test_a_message_of_an_event_takes_the_lines_it_needs():
         id="1", source="s", type="deployment.log", time=NOON, message="many words " * 20
     )
 
-    lines = shown(event_table([event]), width=80)
+    lines = rendered_table(event_table([event]), width=80)
 
     assert max(map(len, lines)) <= 80
     assert " ".join(" ".join(lines).split()).count("many words") == 20
@@ -125,4 +125,4 @@ def test_a_style_stays():
 
     listing.add(Text("[failed]", style="red"))
 
-    assert shown(listing, width=80) == ["STATUS", "[failed]"]
+    assert rendered_table(listing, width=80) == ["STATUS", "[failed]"]

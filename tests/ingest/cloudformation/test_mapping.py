@@ -69,7 +69,7 @@ def types_of(*events: StackEvent) -> list[str]:
 CREATED = (own("CREATE_IN_PROGRESS", 0), bucket("CREATE_COMPLETE", 1), own("CREATE_COMPLETE", 2))
 
 
-def test_a_resource_event_keeps_all_that_was_told():
+def test_a_resource_event_keeps_all_that_was_reported():
     told = bucket(
         "CREATE_FAILED",
         1.499,
@@ -224,7 +224,7 @@ def test_an_end_that_comes_after_the_next_beginning_is_the_end():
     assert [o.status for o in operations_of(told)] == ["completed", "completed"]
 
 
-def test_a_stack_deleted_while_it_is_created_has_two_ends_however_it_is_told():
+def test_a_stack_deleted_while_it_is_created_has_two_ends_however_it_is_reported():
     told = one_by_one(CREATED[0], own("DELETE_IN_PROGRESS", 3), own("DELETE_COMPLETE", 4))
 
     assert [o.status for o in operations_of(told)] == ["failed", "completed"]
@@ -380,7 +380,7 @@ def test_a_deletion_by_hand_after_a_failure_is_a_deployment_of_its_own():
 
 
 @pytest.mark.parametrize("tell", [over_looks, sent_alone])
-def test_the_first_reason_is_known_whenever_the_end_is_told(tell: Tell):
+def test_the_first_reason_is_known_whenever_the_end_is_reported(tell: Tell):
     assert messages(tell(*FAILED_UPDATE)) == [EXISTS]
 
 
@@ -398,7 +398,7 @@ def hook(status: str, seconds: float, **fields: str | None) -> StackEvent:
     )
 
 
-def test_the_events_of_a_hook_are_no_beginnings_and_its_reason_is_told():
+def test_the_events_of_a_hook_are_no_beginnings_and_its_reason_is_reported():
     stacks = json.loads((CASES / "cfn-hook-failed.json").read_bytes())
     [(arn, stack)] = stacks.items()
     events = [parse_stack_event(event) for event in reversed(stack["events"])]
@@ -446,7 +446,7 @@ def test_a_hook_of_the_stack_begins_nothing(status: str):
     ]  # fmt: skip
 
 
-def test_a_hook_and_what_it_looks_at_are_told_apart():
+def test_a_hook_and_what_it_looks_at_are_distinguished():
     told = record([own("CREATE_IN_PROGRESS", 0), bucket("CREATE_IN_PROGRESS", 1)])
 
     assert RecordedEvents(told).find(by_eventbridge(hook("HOOK_IN_PROGRESS", 1))) is None
@@ -455,7 +455,7 @@ def test_a_hook_and_what_it_looks_at_are_told_apart():
 # A beginning that is told again
 
 
-def test_a_beginning_of_the_same_request_is_told_again():
+def test_a_beginning_of_the_same_request_is_reported_again():
     told = one_by_one(
         own("UPDATE_IN_PROGRESS", 0, client_request_token="t"),
         own("UPDATE_IN_PROGRESS", 30, client_request_token="t"),
@@ -499,7 +499,7 @@ def test_an_operation_is_known_again_by_when_it_began():
     assert {deployment_of(event) for event in told} == {"d1"}
 
 
-def test_what_was_told_in_its_midst_belongs_to_the_operation_that_began_before_it():
+def test_what_was_reported_in_its_midst_belongs_to_the_operation_that_began_before_it():
     amid = record([bucket("UPDATE_IN_PROGRESS", 1_100)])
     history = [
         *CREATED,
@@ -520,7 +520,7 @@ def test_what_was_told_in_its_midst_belongs_to_the_operation_that_began_before_i
 
 @pytest.mark.parametrize("verb", ["CREATE", "UPDATE"])
 @pytest.mark.parametrize("detail", ["CONFIGURATION_COMPLETE", None])
-def test_a_beginning_that_is_told_again_is_no_other_operation(verb: str, detail: str | None):
+def test_a_beginning_that_is_reported_again_is_no_other_operation(verb: str, detail: str | None):
     told = record(
         [
             own(f"{verb}_IN_PROGRESS", 0),
@@ -537,7 +537,7 @@ def test_a_beginning_that_is_told_again_is_no_other_operation(verb: str, detail:
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_a_creation_is_one_however_it_is_told(order: tuple[int, ...]):
+def test_a_creation_is_one_however_it_is_reported(order: tuple[int, ...]):
     events = [
         own("CREATE_IN_PROGRESS", 0),
         own("CREATE_IN_PROGRESS", 20),
@@ -762,7 +762,7 @@ def test_an_event_is_known_again_by_its_id():
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_what_eventbridge_told_is_the_same_whoever_came_first(is_first: bool):
+def test_what_eventbridge_reported_is_the_same_in_any_order(is_first: bool):
     ours, theirs = bucket("CREATE_COMPLETE", 1.7), by_eventbridge(bucket("CREATE_COMPLETE", 1.7))
     first, second = (theirs, ours) if is_first else (ours, theirs)
     told = record([own("CREATE_IN_PROGRESS", 0), first])

@@ -217,7 +217,7 @@ def test_what_is_no_topic_is_none(arn: str):
     assert not is_topic(arn)
 
 
-def test_fields_that_nobody_knows_are_ignored():
+def test_fields_that_are_unknown_are_ignored():
     told = sns_message("x") | {"UnsubscribeURL": "https://x", "MessageAttributes": {}}
 
     assert isinstance(parse_sns_message(msgspec.json.encode(told)).message, str)

@@ -11,7 +11,7 @@ from deploylog.ingest.terraform.attributes import is_same
 from support.plans import Json, new_resource, parse_one
 
 
-def told(change: ResourceChange) -> dict[str, Any]:
+def field_changes(change: ResourceChange) -> dict[str, Any]:
     """What is told of the fields, as far as anything is; paths of one step without it."""
     said = {
         "added": {_short(field.path): field.after for field in change.added},
@@ -92,10 +92,10 @@ NOTHING: Json = {}
         ({"a": []}, {}, {"a": True}, {"known_on_deploy": ["a"]}),
     ],
 )  # fmt: skip
-def test_each_leaf_is_told(before: Json, after: Json, unknown: Json, expected: Json) -> None:
+def test_each_leaf_is_reported(before: Json, after: Json, unknown: Json, expected: Json) -> None:
     change = parse_one(new_resource(before=before, after=after, after_unknown=unknown))
 
-    assert told(change) == expected
+    assert field_changes(change) == expected
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_each_leaf_is_told(before: Json, after: Json, unknown: Json, expected: J
     ],
 )
 @pytest.mark.parametrize("side", ["before_sensitive", "after_sensitive"])
-def test_sensitive_values_are_compared_but_not_told(
+def test_sensitive_values_are_compared_but_not_reported(
     before: Json, after: Json, unknown: Json, expected: Json, side: str
 ) -> None:
     sensitive: dict[str, Any] = {side: {"a": True}}
@@ -135,7 +135,7 @@ def test_sensitive_values_are_compared_but_not_told(
         )
     )
 
-    assert told(change) == expected
+    assert field_changes(change) == expected
     assert all(field.sensitive for field in (*change.added, *change.modified))
     assert change.before == {"a": None if before is None else SENSITIVE}
     assert change.after == {"a": None if after is None else SENSITIVE}
@@ -144,7 +144,7 @@ def test_sensitive_values_are_compared_but_not_told(
 def test_a_mark_above_hides_all_below() -> None:
     change = parse_one(new_resource(before={"a": 1}, after={"a": 2}, before_sensitive=True))
 
-    assert told(change) == {"modified": {(): (SENSITIVE, SENSITIVE)}}
+    assert field_changes(change) == {"modified": {(): (SENSITIVE, SENSITIVE)}}
     assert change.before == change.after == SENSITIVE
 
 
@@ -303,7 +303,7 @@ def changes(draw: st.DrawFn) -> tuple[Json, Json, Json]:
 @given(changes())
 @example(({"a": {"b": 1}}, {"a": [1]}, {}))
 @example(({"a": [1, 2]}, {"a": [None, 2]}, {"a": [True, False]}))
-def test_what_is_told_of_the_fields_leads_from_before_to_after(values: tuple[Json, ...]) -> None:
+def test_what_learns_of_the_fields_leads_from_before_to_after(values: tuple[Json, ...]) -> None:
     before, after, unknown = values
 
     change = parse_one(new_resource(before=before, after=after, after_unknown=unknown))

@@ -73,7 +73,7 @@ def test_a_byte_order_mark_is_no_part_of_the_plan() -> None:
         ("terraform.io/builtin/terraform", "terraform"),
     ],
 )
-def test_the_tool_is_told_by_its_registry(name: str, tool: str) -> None:
+def test_the_tool_is_known_by_its_registry(name: str, tool: str) -> None:
     provider = {"provider_config": {"aws": {"full_name": name}}}
 
     assert parse(new_plan(new_resource("no-op", provider_name=name))).tool == tool
@@ -187,13 +187,13 @@ def test_a_removed_resource_has_no_fields(action: str) -> None:
         ({"id": 7}, (True, None)),
     ],
 )
-def test_what_is_imported_is_told_with_its_id(importing: Json, expected: Json) -> None:
+def test_what_is_imported_is_reported_with_its_id(importing: Json, expected: Json) -> None:
     change = parse_one(new_resource("update", importing=importing))
 
     assert (change.imported, change.import_id) == expected
 
 
-def test_what_else_is_said_of_a_resource_is_kept() -> None:
+def test_what_else_is_stated_of_a_resource_is_kept() -> None:
     change = parse_one(
         new_resource(
             "update",
@@ -247,7 +247,7 @@ def test_an_unknown_mode_is_warned_of() -> None:
 # Drift
 
 
-def test_drift_is_told_like_a_change() -> None:
+def test_drift_is_reported_like_a_change() -> None:
     updated = new_resource("update", before={"a": 1}, after={"a": 2})
     deleted = new_resource("delete", address="a.c", before={"a": 1})
 
@@ -305,7 +305,7 @@ def test_a_resource_that_only_moved_has_not_drifted() -> None:
         ),
     ],
 )
-def test_an_output_is_told(change: Json, expected: dict[str, Any]) -> None:
+def test_an_output_is_reported(change: Json, expected: dict[str, Any]) -> None:
     [output] = parse(new_plan(output_changes={"o": change})).outputs
 
     assert output == OutputChange(name="o", **expected)

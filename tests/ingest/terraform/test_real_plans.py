@@ -182,7 +182,7 @@ def test_the_counts_are_the_plans_own(documents: dict[str, bytes], which: str) -
     assert len(changes.resources) == len(resources) == words.total()
 
 
-def test_what_a_resource_depends_on_is_told(changes: Changes) -> None:
+def test_what_a_resource_depends_on_is_reported(changes: Changes) -> None:
     assert one(changes, "created[0]").depends_on == ("terraform_data.kept",)
     assert one(changes, "kept").depends_on == ("terraform_data.updated",)
     assert one(changes, "updated").depends_on == ()
@@ -267,7 +267,7 @@ def test_what_is_moved_or_imported_says_from_where(changes: Changes) -> None:
     assert (imported.imported, imported.import_id, imported.id) == (True, "known-id", "known-id")
 
 
-def test_outputs_and_checks_are_told(changes: Changes) -> None:
+def test_outputs_and_checks_are_reported(changes: Changes) -> None:
     outputs = {output.name: output for output in changes.outputs}
 
     assert outputs["password"].before == outputs["password"].after == SENSITIVE

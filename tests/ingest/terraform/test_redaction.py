@@ -501,7 +501,7 @@ def secretive_plan(draw: st.DrawFn) -> tuple[Json, str]:
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(secretive_plan())
-def test_no_secret_is_ever_told(planted: tuple[Json, str]) -> None:
+def test_no_secret_is_ever_reported(planted: tuple[Json, str]) -> None:
     plan, secret = planted
 
     encoded = encode_changes(parse_plan(json.dumps(plan).encode()))

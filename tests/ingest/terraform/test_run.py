@@ -192,7 +192,7 @@ def test_a_run_cut_after_its_first_change_has_not_completed() -> None:
     assert set(ends) == {"deployment.failed"}
 
 
-def test_the_interrupted_are_told_in_the_order_of_their_starts() -> None:
+def test_the_interrupted_are_reported_in_the_order_of_their_starts() -> None:
     lines = [
         new_hook(resource={"addr": 'a.b["x y"]', "resource_key": "x y"}),
         new_hook(action="delete", id_key="id", id_value="i-1"),
