@@ -97,7 +97,7 @@ def test_a_histogram_counts_each_time(index: MemoryIndex, query: Query, edges: l
 
 def _value(event: NewEvent, field: str) -> str | None:
     if field.startswith("resource_"):
-        name = field.removeprefix("resource_")
+        name = field.removeprefix("resource_").replace("id", "id_value")
         return getattr(event.resource, name) if event.resource else None
     value: str | None = getattr(event, field)
     return value
