@@ -43,16 +43,14 @@ class SqliteStore:
         files: StoreFiles,
         epoch: int,
         notifier: HeadNotifier,
-        damaged: Callable[[str], None],
+        observer: CommitObserver,
     ) -> None:
-        """``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
-        damaged event.
-        """
+        """``notifier`` learns of each commit of this process."""
         self._writer = writer
         self._readers = readers
         self._files = files
         self.log = SqliteLog(
-            writer, readers, index, epoch=epoch, notifier=notifier, damaged=damaged
+            writer, readers, index, epoch=epoch, notifier=notifier, observer=observer
         )
         self.catalog = SqliteCatalog(readers)
         self.changesets = SqliteChangesets(writer, readers)
@@ -116,7 +114,7 @@ async def open_sqlite(
                 files=files,
                 epoch=epoch,
                 notifier=notifier,
-                damaged=observer.damaged,
+                observer=observer,
             )
     finally:
         writer.close()
