@@ -122,7 +122,9 @@ async def walk(service: Local, ask: Any, url: str, tmp_path: Path) -> None:
     )  # fmt: skip
     [receipt] = (await ask("appendEvents", done, ONE))["events"]
     await service.post(event("state.project.created", scopes="state/sp/se/web"), ONE)
-    await ask("listEvents")
+    await ask("listEvents", explain="true")
+    for id in ("countEvents", "countEventsByField", "countEventsOverTime"):
+        await ask(id)
     await ask("getEvent", id=receipt["id"])
     for id in ("listProjects", "listStacks", "listDeployments", "listChangesets"):
         await ask(id)

@@ -10,6 +10,7 @@ from deploylog.api.native import wire
 from deploylog.api.native.subscriptions import wire as subscription_wire
 from deploylog.client import models, subscriptions
 from deploylog.deployments.service import NewDeployment
+from deploylog.events import facets
 from deploylog.events.cloudevents import CloudEvent
 
 Struct = type[msgspec.Struct]
@@ -24,6 +25,10 @@ SAME: list[tuple[Struct, Struct]] = [
     (models.StackState, wire.StackBody),
     (models.Receipt, wire.Receipt),
     (models.EventPage, wire.EventPage),
+    (models.Explanation, wire.Explanation),
+    (models.EventCount, wire.EventCount),
+    (models.FacetList, wire.FacetList),
+    (models.Facet, facets.Facet),
     (subscriptions.SecretState, subscription_wire.SecretBody),
     (subscriptions.SubscriptionState, subscription_wire.SubscriptionBody),
     (subscriptions.AttemptState, subscription_wire.AttemptBody),

@@ -1,9 +1,10 @@
 """One table says who may see which event. Every surface gives that answer, over real HTTP: queries,
-streams, webhooks, Slack, and what is counted.
+full text, histories, streams, webhooks, Slack, and whatever is counted.
 """
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,9 @@ STACKS = {"open": ("admin g other", 1, 0), "g": ("admin g", 1, 0)}
 #: By stack, the resources that are listed there, newest first.
 RFS = {"open": "d1", "g": "d3 d2"}
 
+#: The id of the resources of all rows that have one.
+SHARED_ID = "i-shared"
+
 SEEN_BY = {row.name: row.seen_by.split() for row in ROWS}
 
 
@@ -153,24 +157,35 @@ def _event(row: Row, scopes: dict[str, list[str]]) -> dict[str, Any]:
         "scopes": " ".join(paths), "groups": " ".join(row.groups), "message": f"told-{row.name}",
     }  # fmt: skip
     if row.type.startswith("resource."):
-        event |= {"resourcetype": "terraform_data", "resourcename": f"name-{row.name}"}
+        event |= {
+            "resourcetype": "terraform_data", "resourcename": f"name-{row.name}",
+            "resourceaddress": f"address-{row.name}", "resourceidkey": "id",
+            "resourceidvalue": SHARED_ID,
+        }  # fmt: skip
     return {name: value for name, value in event.items() if value}
 
 
 @asynccontextmanager
 async def delivering(world: World, slack: FakeSlack) -> AsyncIterator[dict[str, Receiver]]:
-    """Two webhooks, and two ways to Slack, all of the same owner; ends when all is delivered."""
+    """Three webhooks, and two ways to Slack, all of the same owner; ends when all is delivered."""
     async with AsyncExitStack() as stack:
         receivers = {
             format: await stack.enter_async_context(receiving())
-            for format in ("cloudevents", "escape")
+            for format in ("cloudevents", "escape", "text")
         }
         subscribed = [
             await subscribe(
                 world.service, receiver.url, headers=world.headers, source="matrix", format=format
             )
             for format, receiver in receivers.items()
+            if format != "text"
         ]
+        text = {"q": '"told-*"', "not": {"actor": ["nobody"]}}
+        subscribed.append(
+            await subscribe(
+                world.service, receivers["text"].url, headers=world.headers, filter=text
+            )
+        )
         to_slack: dict[str, Any] = {
             "kind": "slack", "source": "matrix", "order": "per_deployment", "headers": world.headers
         }  # fmt: skip
@@ -196,7 +211,9 @@ async def test_every_surface_shows_what_the_table_says(
         "native list": await native_list(world),
         "native get": await native_get(world),
         "native stream": await native_stream(world),
+        "native stream of a text": await native_stream(world, "q=told"),
         "webhook": [each["subject"] for each in bodies(receivers["cloudevents"])],
+        "webhook of a text": [each["subject"] for each in bodies(receivers["text"])],
         "webhook, as Escape": [each["username"] for each in bodies(receivers["escape"])],
         "Slack's incoming webhook": told(said_by_webhook(slack)),
         "Slack's bot": told(said_by_bot(slack)),
@@ -206,7 +223,9 @@ async def test_every_surface_shows_what_the_table_says(
         "native list": in_order[::-1],
         "native get": world.seen(ALL),
         "native stream": in_order,
+        "native stream of a text": in_order,
         "webhook": in_order,
+        "webhook of a text": in_order,
         "webhook, as Escape": world.seen("i1 i2 i3 i4 s1 s2 s3 b1 end"),
         "Slack's incoming webhook": set(world.seen(ALL)),
         # What goes well in a deployment is told by its message, which tells how many.
@@ -252,6 +271,111 @@ async def test_rfs_lists_what_the_table_says(world: World, store: Store):
         assert (answer.status == 200) == (world.principal != "inventory")
 
 
+async def test_full_text_and_histories_show_what_the_table_says(world: World, store: Store):
+    await record(world, store)
+
+    shown = {query: await listed(world, query) for query in FOUND_BY}
+    assert shown == {
+        query: [f"name-{name}" for name in world.seen(names)] for query, names in FOUND_BY.items()
+    }
+
+
+async def test_counts_are_of_what_the_table_shows(world: World, store: Store):
+    await record(world, store)
+
+    for query, names in FOUND_BY.items():
+        visible = world.seen(names)
+        rows = [row for row in ROWS if row.name in visible]
+        assert await counted(world, query) == len(visible)
+        for field, value_of in FACETS.items():
+            expected = Counter(value for row in rows if (value := value_of(row)) is not None)
+            facets = await world.get(
+                f"{EVENTS}/facets?source=matrix&field={field}&top=1000&{query}"
+            )
+            assert {each["value"]: each["count"] for each in facets["top"]} == expected
+            assert (facets["values"], facets["total"]) == (len(expected), len(visible))
+
+
+async def test_what_is_hidden_is_nowhere_counted(world: World, store: Store):
+    """Somebody who guesses everything about an event learns nothing of it."""
+    await record(world, store)
+
+    for name in (row.name for row in ROWS if world.principal not in SEEN_BY[row.name]):
+        for query in GUESSES:
+            guess = query.format(name=name)
+            assert await listed(world, guess) == []
+            assert await counted(world, guess) == 0
+            facets = await world.get(f"{EVENTS}/facets?source=matrix&field=type&top=1000&{guess}")
+            assert (facets["top"], facets["values"], facets["total"]) == ([], 0, 0)
+
+
+async def test_how_something_was_found_is_for_readers_of_the_whole_log(world: World, store: Store):
+    await record(world, store)
+
+    for row in ROWS:
+        path = f"{EVENTS}?explain=true&q=%22told-{row.name}%22"
+        answer = await world.service.get(path, headers=world.headers)
+        if world.principal == "inventory":
+            assert answer.status == 403
+            continue
+        is_seen = world.principal in SEEN_BY[row.name]
+        # A hidden event is neither found nor read in vain.
+        assert answer.json["explain"] == {
+            "segments": 1, "hits": int(is_seen), "rows": int(is_seen), "rows_in_vain": 0
+        }  # fmt: skip
+
+
+#: Queries besides the source, and the rows that they find, oldest first.
+FOUND_BY = {
+    "": ALL,
+    "q=told": ALL,
+    "q=%22told-s*%22": "s1 s2 s3",
+    "q=name-i3": "i3",
+    "q=released": "",
+    "type!=state.*": " ".join(row.name for row in ROWS if not row.type.startswith("state.")),
+    "actor!=i1&scope=inventory/ip": "i2 i3 i4 b1",
+    f"resource={SHARED_ID}": "d1 d2 d3",
+    f"resourceid={SHARED_ID}": "d1 d2 d3",
+    "resource=address-d3": "d3",
+    "resourceaddress!=address-d3&type=resource.*": "d1 d2",
+}
+
+#: What a field of a row is, or that it has none.
+FACETS: dict[str, Callable[[Row], str | None]] = {
+    "type": lambda row: row.type,
+    "actor": lambda row: row.name,
+    "subject": lambda row: f"name-{row.name}",
+    "resourceaddress": lambda row: f"address-{row.name}" if row.name in "d1 d2 d3" else None,
+    "resourceid": lambda row: SHARED_ID if row.name in "d1 d2 d3" else None,
+}
+
+#: What finds one row by its name.
+GUESSES = (
+    "q=told-{name}",
+    "q=%22told-{name}%22",
+    "q=name-{name}*",
+    "actor={name}",
+    "subject=name-{name}",
+    "resource=address-{name}",
+    "resourceaddress=address-{name}",
+    "actor={name}&type!=nothing",
+)
+
+
+async def listed(world: World, query: str) -> list[str]:
+    page = await world.get(f"{EVENTS}?source=matrix&limit=1000&order=oldest&{query}")
+    return [each["subject"] for each in page["events"]]
+
+
+async def counted(world: World, query: str) -> int:
+    """What is counted, and what the histogram adds up to."""
+    count = (await world.get(f"{EVENTS}/count?source=matrix&{query}"))["count"]
+    histogram = await world.get(f"{EVENTS}/histogram?source=matrix&buckets=7&{query}")
+    in_buckets = sum(bucket["count"] for bucket in histogram["buckets"])
+    assert (histogram["total"], in_buckets) == (count, count)
+    return int(count)
+
+
 async def native_list(world: World) -> list[str]:
     page = await world.get(f"{EVENTS}?source=matrix&limit=1000")
     return [each["subject"] for each in page["events"]]
@@ -266,9 +390,9 @@ async def native_get(world: World) -> list[str]:
     return [name for name, status in found.items() if status == 200]
 
 
-async def native_stream(world: World) -> list[str]:
+async def native_stream(world: World, filter: str = "source=matrix") -> list[str]:
     shown: list[str] = []
-    query = "from=start&source=matrix"
+    query = f"from=start&{filter}"
     async with world.service.stream(query, headers=world.headers) as stream:
         while shown[-1:] != ["name-end"]:
             shown.append((await stream.next()).data["subject"])

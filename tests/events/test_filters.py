@@ -6,7 +6,9 @@ from deploylog.events.event import Resource
 from deploylog.events.filters import EVERYTHING, FIELDS, AnyOf, Filter, any_of
 from support.factories import new_event
 
-VPC = Resource(type="aws_vpc", name="main", key="0")
+VPC = Resource(
+    type="aws_vpc", name="main", key="0", address="aws_vpc.main[0]", id_key="id", id_value="vpc-1"
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,8 @@ VPC = Resource(type="aws_vpc", name="main", key="0")
         ("resource_type", "aws_vpc"),
         ("resource_name", "main"),
         ("resource_key", "0"),
+        ("resource_address", "aws_vpc.main[0]"),
+        ("resource_id", "vpc-1"),
     ],
 )
 def test_every_field_can_be_filtered_by(field, value: str):
@@ -65,6 +69,26 @@ def test_every_condition_has_to_hold():
 
     assert Filter(all_of=(type,)).matches(event)
     assert not Filter(all_of=(type, actor)).matches(event)
+
+
+def test_an_excluded_value_excludes_and_a_missing_field_does_not():
+    excluded = Filter(none_of=(any_of("actor", ("alice", "bot.*")),))
+
+    assert not excluded.matches(new_event(actor="alice"))
+    assert not excluded.matches(new_event(actor="bot.ci"))
+    assert excluded.matches(new_event(actor="bob"))
+    assert excluded.matches(new_event())
+
+
+@pytest.mark.parametrize(
+    ("name", "matches"),
+    [("aws_vpc.main[0]", True), ("vpc-1", True), ("main", False), ("vpc", False)],
+)
+def test_a_resource_is_named_by_its_whole_address_or_id(name: str, matches: bool):
+    about = Filter(resources=("other", name))
+
+    assert about.matches(new_event(resource=VPC)) == matches
+    assert not about.matches(new_event())
 
 
 def test_since_is_inclusive_and_until_exclusive():

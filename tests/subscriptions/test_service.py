@@ -627,7 +627,9 @@ async def test_a_patch_sets_only_readable_scopes(subscriptions: SubscriptionServ
         OWNER,
         mine.id,
         SubscriptionPatch(
-            scopes=(ROOT,), conditions=(any_of("type", ("x",)),), order="per_deployment"
+            scopes=(ROOT,),
+            filter=Filter(all_of=(any_of("type", ("x",)),)),
+            order="per_deployment",
         ),
     )
 

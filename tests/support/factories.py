@@ -34,6 +34,8 @@ class Commits:
         self.commits = 0
         self.damages: list[str] = []
         self.events = 0
+        self.rows = 0
+        self.rows_in_vain = 0
 
     def committed(self, seconds: float, events: int) -> None:
         self.commits += 1
@@ -41,6 +43,10 @@ class Commits:
 
     def damaged(self, reason: str) -> None:
         self.damages.append(reason)
+
+    def rows_read(self, rows: int, *, in_vain: int) -> None:
+        self.rows += rows
+        self.rows_in_vain += in_vain
 
 
 def new_event(

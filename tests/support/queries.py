@@ -3,6 +3,7 @@
 from hypothesis import strategies as st
 
 from deploylog.events.access import Visibility
+from deploylog.events.event import Resource
 from deploylog.events.filters import FIELDS, AnyOf, Filter
 from deploylog.events.scope import ROOT, Scope
 from deploylog.events.text import Phrase
@@ -25,6 +26,16 @@ _messages = st.sampled_from(
     ]
 )
 
+_resources = st.builds(
+    Resource,
+    type=_names,
+    name=_names,
+    key=st.none() | _names,
+    address=st.none() | _names,
+    id_key=st.just("id"),
+    id_value=st.none() | _names,
+)
+
 events = st.builds(
     new_event,
     _names.filter(lambda name: " " not in name),
@@ -34,7 +45,7 @@ events = st.builds(
     ),
     actor=st.none() | _names,
     subject=st.none() | _names,
-    resource=st.none() | _names,
+    resource=st.none() | _resources,
     message=st.none() | _messages,
     time=st.integers(0, 20),
 )
@@ -61,6 +72,7 @@ filters = st.builds(
     all_of=st.lists(_conditions, max_size=2).map(tuple),
     none_of=st.lists(_conditions, max_size=1).map(tuple),
     phrases=st.lists(_phrases, max_size=2).map(tuple),
+    resources=st.just(()) | st.lists(_names, max_size=2).map(tuple),
     scopes=st.lists(_scopes.map(Scope) | st.just(ROOT), max_size=2).map(tuple),
     since=st.none() | st.integers(0, 20),
     until=st.none() | st.integers(0, 20),

@@ -18,6 +18,7 @@ MODULES = {
     "ingest": "ingest",
     "collect": "collect",
     "events": "events",
+    "history": "events",
     "tail": "events",
     "wait": "events",
     "deployments": "events",

@@ -1,9 +1,11 @@
-"""The commands that read the log: ``events``, ``tail``, ``wait``, ``deployments``, ``projects``."""
+"""The commands that read the log: ``events``, ``history``, ``tail``, ``wait`` and lists."""
 
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -18,12 +20,21 @@ from deploylog.cli.terminal.formatting import (
     deployment_table,
     event_line,
     event_table,
+    facet_table,
     print_listing,
     screen,
 )
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.text import plain
-from deploylog.client import Client, Message, Params, ServerUnreachable, parse_event
+from deploylog.client import (
+    Client,
+    EventCount,
+    Explanation,
+    Message,
+    Params,
+    ServerUnreachable,
+    parse_event,
+)
 from deploylog.errors import DeploylogError
 
 #: The exit code of ``timeout`` when the time is over.
@@ -45,33 +56,100 @@ class Order(StrEnum):
 @app.command()
 @expanded
 def events(
+    words: options.Words = None,
     *,
+    count: Annotated[
+        bool, typer.Option("--count", help="Print the number of events instead of a list.")
+    ] = False,
+    top: Annotated[
+        options.FilterField | None,
+        typer.Option(
+            "--top",
+            metavar="FIELD",
+            parser=options.choice_of(options.FilterField),
+            help="List the most frequent values of this field, for example actor, instead of"
+            " events.",
+        ),
+    ] = None,
     scope: options.Scope = None,
     filter: options.EventFilter,
     since: options.Since = None,
-    until: Annotated[
-        str | None,
-        typer.Option("--until", help="Only events before this time, written as in --since."),
-    ] = None,
+    until: options.Until = None,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, help="Maximum number of events to list.")
+        int,
+        typer.Option("--limit", min=1, help="Maximum number of events, or of values, to list."),
     ] = 100,
     order: Annotated[
         Order,
         typer.Option("--order", parser=options.choice_of(Order), help="Which events come first."),
     ] = Order.newest,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Log how the events were found. Requires read access to the whole log.",
+        ),
+    ] = False,
     json: options.Json = False,
     connection: options.Connection,
 ) -> None:
-    """List events.
+    """List or count events.
 
-    Example: deploylog events --scope project/acme --type deployment.* --since -2h
+    Example: deploylog events timeout --scope project/acme --type deployment.* --since -2h
     """
-    params = [
-        *options.params(scope=scope, since=since, until=until, order=order.value),
-        *filter.params(),
-    ]
-    connection.call(lambda client: _list_events(client, params, order, limit, as_json=json))
+    if count and top is not None:
+        raise typer.BadParameter("specify either --count or --top")
+    params = [*options.params(scope=scope, since=since, until=until), *filter.params(words)]
+    if count:
+        _print_count(connection.call(lambda client: client.count(params)), as_json=json)
+    elif top is not None:
+        size = min(limit, options.MAX_LIMIT)
+        asked = [*params, *options.params(field=top.parameter, top=size)]
+        facets = connection.call(lambda client: client.facets(asked))
+        print_listing(facets.top, partial(facet_table, top.value), as_json=json)
+    else:
+        how = options.params(order=order.value, explain="true" if explain else None)
+        listed = [*params, *how]
+        connection.call(lambda client: _list_events(client, listed, order, limit, as_json=json))
+
+
+@app.command()
+@expanded
+def history(
+    resource: Annotated[
+        str,
+        typer.Argument(
+            help="Address of the resource, for example aws_instance.web, or its id, for example"
+            " i-0abc123.",
+            callback=options.check_name,
+        ),
+    ],
+    *,
+    scope: options.Scope = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", min=1, help="Maximum number of events to list.", show_default="all"
+        ),
+    ] = None,
+    json: options.Json = False,
+    connection: options.Connection,
+) -> None:
+    """List everything that happened to a resource, oldest first, over all stacks.
+
+    Example: deploylog history aws_instance.web
+    """
+    params = options.params(
+        resource=resource, scope=scope, since=since, until=until, order=Order.oldest.value
+    )
+    most = limit or sys.maxsize
+    connection.call(lambda client: _list_events(client, params, Order.oldest, most, as_json=json))
+
+
+def _print_count(counted: EventCount, *, as_json: bool) -> None:
+    print(msgspec.json.encode(counted).decode() if as_json else counted.count)
 
 
 async def _list_events(
@@ -96,6 +174,8 @@ async def _pages(
         page = await client.events([*params, ("limit", str(size)), *cursor])
         for event in page.events:
             yield event
+        if page.explain is not None:
+            log_line(_explanation(page.explain))
         for damaged in page.damaged:
             log_line(f"skipped a damaged event at position {plain(damaged.position)}")
         if page.next is None:
@@ -104,9 +184,17 @@ async def _pages(
         limit -= len(page.events)
 
 
+def _explanation(explain: Explanation) -> str:
+    return (
+        f"searched {explain.segments} segments, of which {explain.hits} had matches; read"
+        f" {explain.rows} rows, of which {explain.rows_in_vain} did not match"
+    )
+
+
 @app.command()
 @expanded
 def tail(
+    words: options.Words = None,
     *,
     start: Annotated[
         str | None,
@@ -130,7 +218,7 @@ def tail(
     params = [
         *options.params(scope=scope, since=since),
         ("from", start or ("start" if since else "now")),
-        *filter.params(),
+        *filter.params(words),
     ]
     try:
         connection.call(lambda client: _follow(client, params, as_json=json))

@@ -345,8 +345,56 @@ Scope = Annotated[
 ]
 
 
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Words that an event must have, all of them, in its message, subject or resource."
+        " Write a phrase as '\"access denied\"' and the start of a word as throttl*.",
+        show_default=False,
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--until", help="Only events before this time, written as in --since."),
+]
+
+
 def _filter(option: str, help: str) -> Any:
     return typer.Option(option, help=f"{help} Repeatable.")
+
+
+class FilterField(StrEnum):
+    """The fields that filter events."""
+
+    type = "type"
+    source = "source"
+    actor = "actor"
+    subject = "subject"
+    resource_type = "resource-type"
+    resource_name = "resource-name"
+    resource_key = "resource-key"
+    resource_address = "resource-address"
+    resource_id = "resource-id"
+
+    @property
+    def parameter(self) -> str:
+        """Its name as a query parameter."""
+        return self.value.replace("-", "")
+
+
+def _parse_excluded(text: str) -> tuple[str, str]:
+    """Return the query parameter and the value of ``FIELD=VALUE``; raises BadParameter."""
+    name, equals, value = text.partition("=")
+    field = choice_of(FilterField)(name)
+    if not equals or not value:
+        raise typer.BadParameter(f"{text!r} is not FIELD=VALUE.")
+    return field.parameter, value
+
+
+def _check_excluded(texts: list[str] | None) -> list[str] | None:
+    for text in texts or ():
+        _parse_excluded(text)
+    return texts
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -376,14 +424,51 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
         _filter("--resource-key", "Only events about resources with this index or key."),
     ] = None
 
-    def params(self) -> Params:
-        """Return the filter as query parameters."""
-        return params(**msgspec.structs.asdict(self))
+    resource_address: Annotated[
+        list[str] | None,
+        _filter("--resource-address", "Only events about resources with this address."),
+    ] = None
+    resource_id: Annotated[
+        list[str] | None,
+        _filter("--resource-id", "Only events about resources with this id of the provider."),
+    ] = None
+    excluded: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--not",
+            metavar="FIELD=VALUE",
+            callback=_check_excluded,
+            help="Exclude events whose field has this value, for example type=deployment.log."
+            " Repeatable.",
+        ),
+    ] = None
 
-    def fields(self) -> dict[str, list[str]] | None:
+    def params(self, words: Sequence[str] | None = None) -> Params:
+        """Return the filter as query parameters, with the words of a full text."""
+        excluded = [(f"{name}!", value) for name, value in self._excluded()]
+        return [*params(q=" ".join(words) if words else None, **self._values()), *excluded]
+
+    def fields(self, text: str | None = None) -> dict[str, Any] | None:
         """Return the filter as a subscription has it; ``None`` if no option is given."""
-        given = msgspec.structs.asdict(self)
-        return {name.replace("_", ""): values for name, values in given.items() if values} or None
+        given: dict[str, Any] = {
+            name.replace("_", ""): values for name, values in self._values().items() if values
+        }
+        excluded: dict[str, list[str]] = {}
+        for name, value in self._excluded():
+            excluded.setdefault(name, []).append(value)
+        if excluded:
+            given["not"] = excluded
+        if text is not None:
+            given["q"] = text
+        return given or None
+
+    def _values(self) -> dict[str, list[str] | None]:
+        values = msgspec.structs.asdict(self)
+        del values["excluded"]
+        return values
+
+    def _excluded(self) -> list[tuple[str, str]]:
+        return [_parse_excluded(text) for text in self.excluded or ()]
 
 
 class StackFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,6 +57,15 @@ SecretFile = Annotated[
 ]
 
 
+Text = Annotated[
+    str | None,
+    typer.Option(
+        "--text",
+        help="Only events that have these words and phrases, for example '\"access denied\"'.",
+    ),
+]
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The options that say where to deliver, and what."""
 
@@ -168,6 +177,7 @@ def add(
     endpoint: Endpoint,
     secret_file: SecretFile = None,
     filter: options.EventFilter,
+    text: Text = None,
     from_: Annotated[
         str,
         typer.Option(
@@ -189,7 +199,7 @@ def add(
         "name": name,
         "kind": kind,
         "secret": _read(secret_file),
-        "filter": filter.fields(),
+        "filter": filter.fields(text),
         "from": from_,
     }
     _print_secret(_call(connection, lambda calls: calls.add(fields)), json=json)
@@ -212,6 +222,7 @@ def change(
     ] = None,
     endpoint: Endpoint,
     filter: options.EventFilter,
+    text: Text = None,
     json: options.Json = False,
     connection: options.Connection,
 ) -> None:
@@ -219,7 +230,10 @@ def change(
 
     New scopes replace all scopes, and a new filter replaces the whole filter.
     """
-    fields: SubscriptionFields = endpoint.fields() | {"name": name, "filter": filter.fields()}
+    fields: SubscriptionFields = endpoint.fields() | {
+        "name": name,
+        "filter": filter.fields(text),
+    }
     _print(_call(connection, lambda calls: calls.change(id, fields)), json=json)
 
 

@@ -25,7 +25,11 @@ from deploylog.client.models import (
     ChangesetState,
     DeploymentPage,
     DeploymentState,
+    EventCount,
     EventPage,
+    Explanation,
+    Facet,
+    FacetList,
     LoggedEvent,
     NewDeployment,
     Params,
@@ -71,7 +75,11 @@ __all__ = [
     "DeadLetterState",
     "DeploymentPage",
     "DeploymentState",
+    "EventCount",
     "EventPage",
+    "Explanation",
+    "Facet",
+    "FacetList",
     "Log",
     "LoggedEvent",
     "Message",
@@ -159,6 +167,14 @@ class Client:
     async def events(self, params: Params) -> EventPage:
         """Return one page of the events that ``params`` select."""
         return await self._call("GET", "/log/v1/events", EventPage, params=params)
+
+    async def count(self, params: Params) -> EventCount:
+        """Return how many events ``params`` select."""
+        return await self._call("GET", "/log/v1/events/count", EventCount, params=params)
+
+    async def facets(self, params: Params) -> FacetList:
+        """Return the ``top`` values of a ``field`` among the events that ``params`` select."""
+        return await self._call("GET", "/log/v1/events/facets", FacetList, params=params)
 
     async def event(self, id: str) -> msgspec.Raw:
         return await self._call("GET", f"/log/v1/events/{segment(id)}", msgspec.Raw)

@@ -110,6 +110,15 @@ class DamagedState(msgspec.Struct, frozen=True, kw_only=True):
     position: str
 
 
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """How the server found the events of a page."""
+
+    segments: int
+    hits: int
+    rows: int
+    rows_in_vain: int
+
+
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of events, each in the server's JSON."""
 
@@ -118,6 +127,32 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
     previous: str | None = None
     damaged: tuple[DamagedState, ...] = ()
+    #: If it was asked for.
+    explain: Explanation | None = None
+
+
+class EventCount(msgspec.Struct, frozen=True):
+    """How many events there are."""
+
+    count: int
+
+
+class Facet(msgspec.Struct, frozen=True):
+    """A value of a field, and how many events have it."""
+
+    value: str
+    count: int
+
+
+class FacetList(msgspec.Struct, frozen=True, kw_only=True):
+    """The most frequent values of a field, most frequent first."""
+
+    field: str
+    top: tuple[Facet, ...]
+    #: Different values.
+    values: int
+    #: Events, with and without the field.
+    total: int
 
 
 class LoggedEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,7 +32,8 @@ class SubscriptionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     format: str
     target: str
     scopes: tuple[str, ...]
-    filter: dict[str, tuple[str, ...]]
+    #: Values by field; a text in ``q``, and values by field in ``not``.
+    filter: dict[str, tuple[str, ...] | str | dict[str, tuple[str, ...]]]
     order: str
     state: str
     reason: str | None

@@ -1,7 +1,7 @@
 """Filters: an AND of ORs over an event's fields.
 
-A filter has two evaluators: ``matches`` here, for events in memory, and the SQL that
-``deploylog.store.sqlite.conditions`` makes of it. A property test keeps them equal.
+A filter has two evaluators: ``matches`` here, for events in memory, and the expression that
+``deploylog.events.index.expression`` makes of it. A property test keeps them equal.
 """
 
 from collections.abc import Callable
@@ -9,12 +9,20 @@ from typing import Literal, get_args
 
 import msgspec
 
-from deploylog.events.event import NewEvent
+from deploylog.events.event import NewEvent, Resource
 from deploylog.events.scope import Scope, contains
 from deploylog.events.text import Phrase
 
 Field = Literal[
-    "type", "source", "actor", "subject", "resource_type", "resource_name", "resource_key"
+    "type",
+    "source",
+    "actor",
+    "subject",
+    "resource_type",
+    "resource_name",
+    "resource_key",
+    "resource_address",
+    "resource_id",
 ]
 
 FIELDS: tuple[Field, ...] = get_args(Field)
@@ -27,6 +35,8 @@ _GETTERS: dict[Field, Callable[[NewEvent], str | None]] = {
     "resource_type": lambda event: event.resource.type if event.resource else None,
     "resource_name": lambda event: event.resource.name if event.resource else None,
     "resource_key": lambda event: event.resource.key if event.resource else None,
+    "resource_address": lambda event: event.resource.address if event.resource else None,
+    "resource_id": lambda event: event.resource.id_value if event.resource else None,
 }
 
 
@@ -55,6 +65,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     none_of: tuple[AnyOf, ...] = ()
     #: Full text; every phrase must be found.
     phrases: tuple[Phrase, ...] = ()
+    #: The event is about one of these, each an address or an id; none means anything.
+    resources: tuple[str, ...] = ()
     #: The event is below one of these; none means anywhere.
     scopes: tuple[Scope, ...] = ()
     #: ns since 1970, inclusive.
@@ -69,6 +81,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return (
             self._covers(event)
+            and self._is_about(event.resource)
             and all(condition.matches(event) for condition in self.all_of)
             and not any(condition.matches(event) for condition in self.none_of)
             and all(phrase.matches(event) for phrase in self.phrases)
@@ -77,6 +90,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     def _covers(self, event: NewEvent) -> bool:
         return not self.scopes or any(
             contains(outer, inner) for outer in self.scopes for inner in event.scopes
+        )
+
+    def _is_about(self, resource: Resource | None) -> bool:
+        if not self.resources:
+            return True
+        return resource is not None and (
+            resource.address in self.resources or resource.id_value in self.resources
         )
 
 
@@ -90,3 +110,8 @@ def any_of(field: Field, patterns: tuple[str, ...]) -> AnyOf:
         values=tuple(text for text in patterns if not text.endswith(".*")),
         prefixes=tuple(text[:-1] for text in patterns if text.endswith(".*")),
     )
+
+
+def patterns_of(condition: AnyOf) -> tuple[str, ...]:
+    """The patterns that ``any_of`` parses into the condition."""
+    return (*condition.values, *(f"{prefix}*" for prefix in condition.prefixes))

@@ -6,7 +6,7 @@ letter nor a digit before or after it. So ``0abc`` finds ``sg-0abc``, and ``time
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -24,8 +24,8 @@ MAX_WORD_LENGTH = 64
 #: Letters and digits. Everything else, the underscore included, separates words.
 _WORD = re.compile(r"[^\W_]+")
 
-#: A quoted phrase, or whatever has no blank in it.
-_PHRASE = re.compile(r'"([^"]*)"|(\S+)')
+#: A quoted phrase, or whatever has neither a blank nor a quotation mark in it.
+_PHRASE = re.compile(r'"([^"]*)"|([^\s"]+)')
 
 
 class Phrase(msgspec.Struct, frozen=True):
@@ -76,7 +76,21 @@ def parse_text(text: str) -> tuple[Phrase, ...]:
     phrases = tuple(_phrase(quoted or word) for quoted, word in _PHRASE.findall(text))
     if len(phrases) > MAX_PHRASES:
         raise InvalidFilter(f"q has more than {MAX_PHRASES} words and phrases", field="q")
-    return tuple(dict.fromkeys(phrases))
+    phrases = tuple(dict.fromkeys(phrases))
+    # In lower case, a text can be longer.
+    if len(render_text(phrases)) > MAX_LENGTH:
+        raise InvalidFilter(f"q is longer than {MAX_LENGTH} characters", field="q")
+    return phrases
+
+
+def render_text(phrases: Sequence[Phrase]) -> str:
+    """The text that ``parse_text`` parses into these phrases."""
+    return " ".join(_rendered(phrase) for phrase in phrases)
+
+
+def _rendered(phrase: Phrase) -> str:
+    text = f"{phrase.text}*" if phrase.is_prefix else phrase.text
+    return f'"{text}"' if " " in text else text
 
 
 def _phrase(text: str) -> Phrase:

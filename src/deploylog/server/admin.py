@@ -43,6 +43,9 @@ class _NoObserver:
     def damaged(self, reason: str) -> None:
         pass
 
+    def rows_read(self, rows: int, *, in_vain: int) -> None:
+        pass
+
 
 def add_key(
     store_url: str, *, name: str, groups: Sequence[str], grants: Sequence[Grant]

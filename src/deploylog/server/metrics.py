@@ -74,6 +74,16 @@ class Metrics:
             ["reason"],
             registry=self._registry,
         )
+        self._rows = Counter(
+            "deploylog_rows_read",
+            "Rows of events that queries have read.",
+            registry=self._registry,
+        )
+        self._rows_in_vain = Counter(
+            "deploylog_rows_read_in_vain",
+            "Rows of events that queries have read, and that did not match.",
+            registry=self._registry,
+        )
         self._readers = Gauge(
             "deploylog_readers", "Open readers of the live log.", registry=self._registry
         )
@@ -136,6 +146,11 @@ class Metrics:
     def damaged(self, reason: str) -> None:
         """Count a damaged event, when a read first meets it."""
         self._damaged.labels(reason=reason).inc()
+
+    def rows_read(self, rows: int, *, in_vain: int) -> None:
+        """Count the rows that a query has read, and those of them that did not match."""
+        self._rows.inc(rows)
+        self._rows_in_vain.inc(in_vain)
 
     def failed(self, kind: str) -> None:
         """Count a request that ended in an error of this class."""

@@ -76,6 +76,10 @@ class CommitObserver(Protocol):
         """A read found a damaged event for the first time."""
         ...
 
+    def rows_read(self, rows: int, *, in_vain: int) -> None:
+        """A query read this many rows of events; those ``in_vain`` did not match."""
+        ...
+
 
 class Store(Protocol):
     """The contracts of one store."""

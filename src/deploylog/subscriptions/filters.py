@@ -31,9 +31,8 @@ def checked_filter(principal: Principal, requested: Filter, known: Filter = EVER
 def patched_filter(before: Filter, patch: SubscriptionPatch) -> Filter:
     """Return ``before`` with the changes."""
     return msgspec.structs.replace(
-        before,
+        patch.filter if patch.filter is not None else before,
         scopes=patch.scopes if patch.scopes is not None else before.scopes,
-        all_of=patch.conditions if patch.conditions is not None else before.all_of,
     )
 
 
@@ -43,12 +42,15 @@ def restrict_to_types(requested: Filter, known: Filter) -> Filter:
     rest = tuple(each for each in requested.all_of if each.field != "type")
     for condition in requested.all_of:
         if condition.field == "type":
-            types = tuple(text for text in types if _allows(condition, text))
+            types = tuple(text for text in types if _names(condition, text))
+    for condition in requested.none_of:
+        if condition.field == "type":
+            types = tuple(text for text in types if not _names(condition, text))
     if not types:
         message = "none of these event types is available in this format"
         raise InvalidSubscription(message, field="filter.type")
     return msgspec.structs.replace(requested, all_of=(AnyOf(field="type", values=types), *rest))
 
 
-def _allows(condition: AnyOf, text: str) -> bool:
+def _names(condition: AnyOf, text: str) -> bool:
     return text in condition.values or text.startswith(condition.prefixes)

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from deploylog.errors import InvalidSubscription
-from deploylog.events.filters import AnyOf, Filter
+from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope
 
 #: ``webhook`` posts each event to a URL. ``slack`` posts to a Slack incoming webhook or, with a bot
@@ -194,7 +194,8 @@ class SubscriptionPatch(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: EndpointPatch = EndpointPatch()
     format: Format | None = None
     scopes: tuple[Scope, ...] | None = None
-    conditions: tuple[AnyOf, ...] | None = None
+    #: Replaces the whole filter but for its scopes.
+    filter: Filter | None = None
     order: Order | None = None
 
 

@@ -6,21 +6,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploylog.api.native.query_string import Parameters, events_path, parse_filter
-from deploylog.events.filters import FIELDS, Filter, any_of
+from deploylog.events.filters import FIELDS, AnyOf, Filter, any_of
 from deploylog.events.scope import scope
+from deploylog.events.text import Phrase
 from support.factories import event
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="*\0"), min_size=1, max_size=8)
 scopes = st.lists(names, min_size=1, max_size=3).map(lambda parts: scope(*parts))
 patterns = st.lists(names | names.map(lambda name: f"{name}.*"), min_size=1, max_size=3)
-filters = st.builds(
-    lambda paths, asked: Filter(
-        scopes=tuple(paths),
-        all_of=tuple(any_of(field, tuple(asked[field])) for field in FIELDS if field in asked),
-    ),
-    st.lists(scopes, max_size=3),
-    st.dictionaries(st.sampled_from(FIELDS), patterns, max_size=3),
+conditions = st.dictionaries(st.sampled_from(FIELDS), patterns, max_size=3).map(
+    lambda asked: tuple(any_of(field, tuple(asked[field])) for field in FIELDS if field in asked)
 )
+phrases = st.builds(Phrase, st.sampled_from(["timeout", "access denied", "a/b&c"]), st.booleans())
+filters = st.builds(
+    Filter,
+    scopes=st.lists(scopes, max_size=3).map(tuple),
+    all_of=conditions,
+    none_of=conditions,
+    phrases=st.lists(phrases, max_size=3, unique=True).map(tuple),
+    resources=st.lists(names, max_size=3).map(tuple),
+)
+
+
+def by_field(conditions: tuple[AnyOf, ...]) -> dict[str, tuple[set[str], set[str]]]:
+    return {each.field: (set(each.values), set(each.prefixes)) for each in conditions}
 
 
 @given(filters)
@@ -35,6 +44,6 @@ def test_the_path_is_equivalent_to_the_filter(filter: Filter):
     assert parameters.one("before") == event(5).id
     parameters.done()
     assert set(request.scopes) == set(filter.scopes)
-    assert {c.field: (set(c.values), set(c.prefixes)) for c in request.all_of} == {
-        c.field: (set(c.values), set(c.prefixes)) for c in filter.all_of
-    }
+    assert by_field(request.all_of) == by_field(filter.all_of)
+    assert by_field(request.none_of) == by_field(filter.none_of)
+    assert (request.phrases, request.resources) == (filter.phrases, filter.resources)

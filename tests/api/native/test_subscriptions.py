@@ -127,6 +127,42 @@ async def test_the_defaults_are_all_events_in_strict_order_from_now_on(server: L
     assert (result["scopes"], result["filter"]) == ([], {})
 
 
+#: Every kind of condition that a filter has.
+WHOLE_FILTER = {
+    "type": ["resource.*"],
+    "resourceaddress": ["aws_instance.web"],
+    "resourceid": ["i-0abc"],
+    "resource": ["aws_instance.web"],
+    "q": 'timeout "access denied" sg-0*',
+    "not": {"type": ["resource.create.*"], "actor": ["ci"]},
+}
+
+
+async def test_a_filter_is_returned_as_it_was_asked_for(server: Local):
+    result = await created(server, WEBHOOK | {"filter": WHOLE_FILTER})
+    other = await created(server)
+
+    path = f"{SUBSCRIPTIONS}/{other['id']}"
+    changed = await server.ask("PATCH", path, json={"filter": result["filter"]})
+    cleared = await server.ask("PATCH", path, json={"filter": {}})
+
+    assert result["filter"] == WHOLE_FILTER
+    assert changed.json["filter"] == WHOLE_FILTER
+    assert cleared.json["filter"] == {}
+
+
+async def test_types_that_are_excluded_are_not_in_a_format(server: Local):
+    escape = WEBHOOK | {"format": "escape"}
+    excluded = {"type": ["state.deployment.*"]}
+
+    result = await created(server, escape | {"filter": {"type": ["state.*"], "not": excluded}})
+    nothing = await create(server, escape | {"filter": {**excluded, "not": excluded}})
+
+    assert result["filter"]["type"]
+    assert not any(each.startswith("state.deployment.") for each in result["filter"]["type"])
+    assert_problem(nothing, 400, "invalid-subscription", "filter.type")
+
+
 async def test_a_secret_is_returned_once(server: Local):
     result = await created(server)
     given = await created(server, WEBHOOK | {"secret": SECRET})
@@ -161,6 +197,11 @@ async def test_a_secret_is_returned_once(server: Local):
         ({"filter": {"actor": "ann"}}, "invalid-subscription", "filter.actor"),
         ({"filter": {"actor": ["x"] * 101}}, "invalid-subscription", "filter.actor"),
         ({"filter": {"colour": ["x"]}}, "invalid-subscription", "filter.colour"),
+        ({"filter": {"q": '"open'}}, "invalid-subscription", "filter.q"),
+        ({"filter": {"q": ["x"]}}, "invalid-subscription", "filter.q"),
+        ({"filter": {"not": {"type": ["*.x"]}}}, "invalid-subscription", "filter.not.type"),
+        ({"filter": {"not": {"q": "x"}}}, "invalid-subscription", "filter.not.q"),
+        ({"filter": {"resource": ["x"] * 101}}, "invalid-subscription", "filter.resource"),
         ({"from": "yesterday"}, "invalid-cursor", "from"),
         ({"colour": "red"}, "invalid-subscription", "colour"),
         ({"scope": ["project/acme"]}, "invalid-subscription", "scope"),

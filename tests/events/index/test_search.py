@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploylog.events.event import NewEvent
-from deploylog.events.filters import FIELDS, Filter, any_of
+from deploylog.events.event import NewEvent, Resource
+from deploylog.events.facets import Facet
+from deploylog.events.filters import FIELDS, Field, Filter, any_of
 from deploylog.events.index.segments import SEGMENT_SIZE
 from deploylog.events.store import Query
 from deploylog.events.text import parse_text
@@ -26,12 +27,14 @@ def _indexes(draw: st.DrawFn) -> MemoryIndex:
     position = draw(st.integers(1, 20))
     for event in draw(st.lists(queries.events, min_size=1, max_size=40)):
         index.add(position, event)
-        if draw(st.integers(0, 19)) == 0:
+        if draw(st.integers(0, 9)) == 9:
             # The next event begins a segment, so that this one can be sealed.
             position = (position // SEGMENT_SIZE + 1) * SEGMENT_SIZE
             index.seal()
         else:
             position += draw(_steps)
+    if draw(st.booleans()):
+        index.seal()
     index.floor = draw(st.sampled_from([0, 0, 3, SEGMENT_SIZE + 3]))
     return index
 
@@ -101,10 +104,30 @@ def test_a_histogram_counts_each_time(index: MemoryIndex, query: Query, edges: l
 
 def _value(event: NewEvent, field: str) -> str | None:
     if field.startswith("resource_"):
-        name = field.removeprefix("resource_")
+        name = field.removeprefix("resource_").replace("id", "id_value")
         return getattr(event.resource, name) if event.resource else None
     value: str | None = getattr(event, field)
     return value
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_is_found_and_counted_however_rare(field: Field, is_sealed: bool):
+    index = MemoryIndex()
+    resource = Resource(
+        type="vpc.a", name="vpc.a", key="vpc.a", address="vpc.a", id_key="id", id_value="vpc.a"
+    )
+    index.add(
+        1, new_event("vpc.a", source="vpc.a", actor="vpc.a", subject="vpc.a", resource=resource)
+    )
+    index.add(2, new_event("x"))
+    if is_sealed:
+        index.seal()
+
+    for pattern in ("vpc.a", "vpc.*"):
+        assert index.positions(Query(filter=Filter(all_of=(any_of(field, (pattern,)),)))) == [1]
+        assert index.positions(Query(filter=Filter(none_of=(any_of(field, (pattern,)),)))) == [2]
+    assert Facet("vpc.a", 1) in index.facets(Query(), field, 10).top
 
 
 def test_a_full_page_reads_one_segment():

@@ -19,6 +19,7 @@ from deploylog.deployments.service import NewDeployment
 from deploylog.deployments.staging import NewChangeset
 from deploylog.errors import InvalidInput, MethodNotAllowed
 from deploylog.events.access import ANONYMOUS, Principal
+from deploylog.events.filters import Filter
 from deploylog.events.scope import ROOT
 from deploylog.events.service import Start
 from deploylog.events.store import Query
@@ -61,17 +62,54 @@ class Events:
 
     async def list(self, request: Request) -> Response:
         """List events."""
-        parameters = query_string.Parameters(_query(request))
+        parameters, filter = self._filter(request)
+        is_explained = parameters.choice("explain", ("false", "true")) == "true"
         query = Query(
-            filter=query_string.parse_filter(parameters, now=self._clock()),
+            filter=filter,
             order="oldest" if parameters.choice("order", _ORDERS) == "oldest" else "newest",
             after=self._cursor(parameters, "after"),
             before=self._cursor(parameters, "before"),
             limit=_limit(parameters),
         )
         parameters.done()
-        page = await self._events.page(request.state.principal, query)
-        return _json(wire.render_page(page))
+        principal = request.state.principal
+        trace = await self._events.explain(principal, query) if is_explained else None
+        page = await self._events.page(principal, query)
+        return _json(wire.render_page(page, trace))
+
+    async def count(self, request: Request) -> Response:
+        """Count events."""
+        parameters, filter = self._filter(request)
+        parameters.done()
+        return _json(
+            wire.EventCount(await self._events.count(request.state.principal, Query(filter=filter)))
+        )
+
+    async def facets(self, request: Request) -> Response:
+        """Count events by the values of a field."""
+        parameters, filter = self._filter(request)
+        name = parameters.choice("field", tuple(query_string.FILTERS))
+        top = parameters.integer(
+            "top", default=query_string.DEFAULT_TOP, low=1, high=query_string.MAX_LIMIT
+        )
+        parameters.done()
+        facets = await self._events.facets(
+            request.state.principal, Query(filter=filter), query_string.FILTERS[name], top
+        )
+        return _json(wire.render_facets(name, facets))
+
+    async def histogram(self, request: Request) -> Response:
+        """Count events over time."""
+        now = self._clock()
+        parameters, filter = self._filter(request)
+        buckets = parameters.integer(
+            "buckets", default=query_string.DEFAULT_BUCKETS, low=1, high=query_string.MAX_BUCKETS
+        )
+        parameters.done()
+        edges = query_string.parse_edges(filter, buckets=buckets, now=now)
+        filter = msgspec.structs.replace(filter, since=edges[0], until=edges[-1])
+        counts = await self._events.histogram(request.state.principal, Query(filter=filter), edges)
+        return _json(wire.render_histogram(edges, counts))
 
     async def get(self, request: Request) -> Response:
         """Get an event."""
@@ -80,8 +118,7 @@ class Events:
 
     async def stream(self, request: Request) -> EventStream:
         """Stream events."""
-        parameters = query_string.Parameters(_query(request))
-        filter = query_string.parse_filter(parameters, now=self._clock())
+        parameters, filter = self._filter(request)
         start = await self._start(request, parameters)
         parameters.done()
         return EventStream(
@@ -90,6 +127,11 @@ class Events:
             gap=start.gap,
             sent=self._sent,
         )
+
+    def _filter(self, request: Request) -> tuple[query_string.Parameters, Filter]:
+        """The filter that a query string begins with, and what else is in it."""
+        parameters = query_string.Parameters(_query(request))
+        return parameters, query_string.parse_filter(parameters, now=self._clock())
 
     def _cursor(self, parameters: query_string.Parameters, name: str) -> int | None:
         id = parameters.one(name)

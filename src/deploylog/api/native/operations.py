@@ -5,7 +5,15 @@ from deploylog.api.native.endpoints import Catalog, Changesets, Deployments, Eve
 from deploylog.api.native.errors import Problem
 from deploylog.api.native.ingest.endpoints import Ingest
 from deploylog.api.native.paths import CHANGESETS, DEPLOYMENTS, EVENTS, STACKS
-from deploylog.api.native.query_string import DEFAULT_LIMIT, FILTERS, MAX_LIMIT, MAX_WAIT_SECONDS
+from deploylog.api.native.query_string import (
+    DEFAULT_BUCKETS,
+    DEFAULT_LIMIT,
+    DEFAULT_TOP,
+    FILTERS,
+    MAX_BUCKETS,
+    MAX_LIMIT,
+    MAX_WAIT_SECONDS,
+)
 from deploylog.api.native.subscriptions.operations import SUBSCRIPTIONS
 from deploylog.api.native.wire import (
     REQUEST_ORIGIN,
@@ -14,7 +22,10 @@ from deploylog.api.native.wire import (
     ChangesetPage,
     DeploymentBody,
     DeploymentPage,
+    EventCount,
+    EventHistogram,
     EventPage,
+    FacetList,
     ProjectList,
     Receipts,
     StackList,
@@ -37,12 +48,23 @@ from deploylog.ingest.cloudformation.sns import SnsMessage
 
 ERROR = Body(help="Problem details (RFC 9457).", media="application/problem+json", type=Problem)
 
-_SCOPE = Parameter(name="scope", help="Only events below one of these scopes.", schema=repeated())
-
 _FILTERS = (
+    Parameter(name="scope", help="Only events below one of these scopes.", schema=repeated()),
+    Parameter(
+        name="q", help="Words, and phrases in quotation marks, all of which the event's texts have."
+    ),
     *(
         Parameter(name=name, help=f"The event's {field} is one of these.", schema=repeated())
         for name, field in FILTERS.items()
+    ),
+    *(
+        Parameter(name=f"{name}!", help=f"The event's {field} is none of these.", schema=repeated())
+        for name, field in FILTERS.items()
+    ),
+    Parameter(
+        name="resource",
+        help="The address or the id of the event's resource is one of these.",
+        schema=repeated(),
     ),
     Parameter(
         name="since", help="Only events at or after this time: RFC 3339, or relative such as -15m."
@@ -137,14 +159,63 @@ RESOURCES = (
                 summary="List events",
                 tag="events",
                 parameters=(
-                    _SCOPE,
                     *_FILTERS,
                     Parameter(name="order", help="Sort order.", schema=one_of("newest", "oldest")),
                     Parameter(name="before", help="Only events before the one with this id."),
                     Parameter(name="after", help="Only events after the one with this id."),
                     _LIMIT,
+                    Parameter(
+                        name="explain",
+                        help="Whether to say how they were found; for who may read the whole log.",
+                        schema=one_of("false", "true"),
+                    ),
                 ),
                 answers=(Body(help="A page of events.", type=EventPage),),
+            ),
+            Operation(
+                id="countEvents",
+                method="GET",
+                path=f"{EVENTS}/count",
+                endpoint=Events.count,
+                summary="Count events",
+                tag="events",
+                parameters=_FILTERS,
+                answers=(Body(help="How many.", type=EventCount),),
+            ),
+            Operation(
+                id="countEventsByField",
+                method="GET",
+                path=f"{EVENTS}/facets",
+                endpoint=Events.facets,
+                summary="Count events by the values of a field",
+                tag="events",
+                parameters=(
+                    *_FILTERS,
+                    Parameter(name="field", help="The field.", schema=one_of(*FILTERS)),
+                    Parameter(
+                        name="top",
+                        help="Most values to answer.",
+                        schema=whole_number(1, MAX_LIMIT, DEFAULT_TOP),
+                    ),
+                ),
+                answers=(Body(help="The most frequent values.", type=FacetList),),
+            ),
+            Operation(
+                id="countEventsOverTime",
+                method="GET",
+                path=f"{EVENTS}/histogram",
+                endpoint=Events.histogram,
+                summary="Count events over time, by default over the last seven days",
+                tag="events",
+                parameters=(
+                    *_FILTERS,
+                    Parameter(
+                        name="buckets",
+                        help="Parts of equal length.",
+                        schema=whole_number(1, MAX_BUCKETS, DEFAULT_BUCKETS),
+                    ),
+                ),
+                answers=(Body(help="How many in each part.", type=EventHistogram),),
             ),
             Operation(
                 id="streamEvents",
@@ -154,7 +225,6 @@ RESOURCES = (
                 summary="Follow events, history first, then live, as Server-Sent Events",
                 tag="events",
                 parameters=(
-                    _SCOPE,
                     *_FILTERS,
                     Parameter(name="after", help="Start after the event with this id."),
                     Parameter(name="from", help="Start at start, now, or a time of recording."),

@@ -1,6 +1,6 @@
 """The native API's query strings; pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from urllib.parse import parse_qsl, urlencode
 
@@ -10,14 +10,22 @@ from deploylog.api.native.paths import EVENTS
 from deploylog.deployments.catalog import check_name
 from deploylog.errors import InvalidFilter, InvalidInput
 from deploylog.events.event import Event
-from deploylog.events.filters import Field, Filter, any_of
+from deploylog.events.filters import AnyOf, Field, Filter, any_of, patterns_of
 from deploylog.events.scope import Scope, parse_scope, scope
-from deploylog.events.times import LATEST, parse_time_or_ago
+from deploylog.events.text import parse_text, render_text
+from deploylog.events.times import LATEST, SECOND, parse_time_or_ago
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
 MAX_WAIT_SECONDS = 300
 MAX_FILTER_VALUES = 100
+DEFAULT_TOP = 10
+#: An hour each of the default range.
+DEFAULT_BUCKETS = 168
+MAX_BUCKETS = 500
+
+#: ns before ``until`` at which a histogram starts by default.
+HISTOGRAM_RANGE = 7 * 86_400 * SECOND
 
 #: Fields of a filter, by query parameter.
 FILTERS: dict[str, Field] = {
@@ -28,6 +36,8 @@ FILTERS: dict[str, Field] = {
     "resourcetype": "resource_type",
     "resourcename": "resource_name",
     "resourcekey": "resource_key",
+    "resourceaddress": "resource_address",
+    "resourceid": "resource_id",
 }
 
 
@@ -139,20 +149,42 @@ def parse_stack_query(query: str) -> StackQuery:
 
 
 def parse_filter(parameters: Parameters, *, now: int) -> Filter:
-    """The parameters as a filter: values of one parameter are ORed, parameters are ANDed."""
-    since, until = parameters.one("since"), parameters.one("until")
+    """The parameters as a filter: values of one parameter are ORed, parameters are ANDed.
+
+    ``name!=value`` excludes what has the value.
+    """
+    since, until, text = (parameters.one(name) for name in ("since", "until", "q"))
     return Filter(
         scopes=tuple(
             parse_scope(path) for path in check_filter_values("scope", parameters.all("scope"))
         ),
-        all_of=tuple(
-            any_of(field, values)
-            for name, field in FILTERS.items()
-            if (values := check_filter_values(name, parameters.all(name)))
-        ),
+        all_of=parse_conditions(parameters.all),
+        none_of=parse_conditions(lambda name: parameters.all(f"{name}!"), label="{}!"),
+        phrases=parse_text(text) if text else (),
+        resources=check_filter_values("resource", parameters.all("resource")),
         since=_time("since", since, now) if since else None,
         until=_time("until", until, now) if until else None,
     )
+
+
+def parse_conditions(
+    values_of: Callable[[str], tuple[str, ...]], *, label: str = "{}"
+) -> tuple[AnyOf, ...]:
+    """The conditions that name values; ``label`` makes a condition's name in errors."""
+    return tuple(
+        any_of(field, _check_patterns(field, label.format(name), values))
+        for name, field in FILTERS.items()
+        if (values := values_of(name))
+    )
+
+
+def parse_edges(filter: Filter, *, buckets: int, now: int) -> list[int]:
+    """The times (ns) between which a histogram counts the events of ``filter``."""
+    until = filter.until if filter.until is not None else now
+    since = filter.since if filter.since is not None else max(until - HISTOGRAM_RANGE, 0)
+    if until - since < buckets:
+        raise InvalidFilter("until must be after since", field="until")
+    return [since + (until - since) * number // buckets for number in range(buckets + 1)]
 
 
 def events_path(filter: Filter, event: Event) -> str:
@@ -165,20 +197,36 @@ def events_path(filter: Filter, event: Event) -> str:
 
 @lru_cache(maxsize=64)
 def _filter_path(filter: Filter) -> str:
+    pairs = [
+        ("order", "oldest"),
+        *(("scope", str(path)) for path in filter.scopes),
+        *(("resource", resource) for resource in filter.resources),
+    ]
+    for conditions, label in ((filter.all_of, "{}"), (filter.none_of, "{}!")):
+        for name, patterns in render_conditions(conditions).items():
+            pairs += [(label.format(name), pattern) for pattern in patterns]
+    if filter.phrases:
+        pairs.append(("q", render_text(filter.phrases)))
+    return f"{EVENTS}?{urlencode(pairs, safe='/*!')}"
+
+
+def render_conditions(conditions: Sequence[AnyOf]) -> dict[str, tuple[str, ...]]:
+    """The patterns of each condition by its name."""
     names = {field: name for name, field in FILTERS.items()}
-    pairs = [("order", "oldest"), *(("scope", str(path)) for path in filter.scopes)]
-    for condition in filter.all_of:
-        patterns = (*condition.values, *(f"{prefix}*" for prefix in condition.prefixes))
-        pairs += [(names[condition.field], pattern) for pattern in patterns]
-    return f"{EVENTS}?{urlencode(pairs, safe='/*')}"
+    return {names[condition.field]: patterns_of(condition) for condition in conditions}
 
 
 def check_filter_values(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
     """Return ``values``; raises InvalidFilter if a filter cannot have them."""
     if len(values) > MAX_FILTER_VALUES:
         raise InvalidFilter(f"{name} must have at most {MAX_FILTER_VALUES} values", field=name)
-    if name == "type" and any("*" in value.removesuffix(".*") for value in values):
-        raise InvalidFilter("type: use * only at the end, as in resource.*", field=name)
+    return values
+
+
+def _check_patterns(field: Field, name: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    check_filter_values(name, values)
+    if field == "type" and any("*" in value.removesuffix(".*") for value in values):
+        raise InvalidFilter(f"{name}: use * only at the end, as in resource.*", field=name)
     return values
 
 

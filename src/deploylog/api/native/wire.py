@@ -23,6 +23,8 @@ from deploylog.events.cloudevents import (
     render_event,
 )
 from deploylog.events.event import Event, NewEvent
+from deploylog.events.facets import Facet, Facets
+from deploylog.events.index.trace import Trace
 from deploylog.events.store import IdempotencyKey, Page
 from deploylog.events.times import render_time
 
@@ -58,6 +60,19 @@ class DamagedEvent(msgspec.Struct, frozen=True, kw_only=True):
     reason: Literal["checksum", "unreadable"]
 
 
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """How the events of a page were found."""
+
+    #: Segments of the index in which they were looked for.
+    segments: int
+    #: Those of them that may have had some.
+    hits: int
+    #: Rows of events that were read.
+    rows: int
+    #: Those of them that did not match.
+    rows_in_vain: int
+
+
 class EventPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page of events."""
 
@@ -67,6 +82,41 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     previous: str | None = None
     #: Events that would be on the page if they were not damaged.
     damaged: list[DamagedEvent] = []
+    #: When it was asked for.
+    explain: Explanation | None = None
+
+
+class EventCount(msgspec.Struct, frozen=True):
+    """How many events there are."""
+
+    count: int
+
+
+class FacetList(msgspec.Struct, frozen=True, kw_only=True):
+    """The most frequent values of a field, most frequent first."""
+
+    field: str
+    top: tuple[Facet, ...]
+    #: Different values.
+    values: int
+    #: Events, with and without the field.
+    total: int
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """How many events happened from a time to that of the next bucket."""
+
+    time: str
+    count: int
+
+
+class EventHistogram(msgspec.Struct, frozen=True, kw_only=True):
+    """How many events happened when."""
+
+    since: str
+    until: str
+    total: int
+    buckets: list[Bucket]
 
 
 class DeploymentBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,8 +292,8 @@ def render_receipts(events: Sequence[Event]) -> bytes:
     return msgspec.json.encode(Receipts(receipts))
 
 
-def render_page(page: Page) -> bytes:
-    """A page of events."""
+def render_page(page: Page, trace: Trace | None = None) -> bytes:
+    """A page of events, and how it was found if ``trace`` is given."""
     body: dict[str, object] = {"events": [render_event(event) for event in page]}
     ids = {each.position: each.id for each in (*page, *page.damaged)}
     if page:
@@ -255,7 +305,26 @@ def render_page(page: Page) -> bytes:
             DamagedEvent(id=each.id, position=str(each.position), reason=each.reason)
             for each in page.damaged
         ]
+    if trace is not None:
+        body["explain"] = Explanation(**msgspec.structs.asdict(trace))
     return msgspec.json.encode(body)
+
+
+def render_facets(name: str, facets: Facets) -> FacetList:
+    """The values of the field that is asked for as ``name``."""
+    return FacetList(field=name, top=facets.top, values=facets.values, total=facets.total)
+
+
+def render_histogram(edges: Sequence[int], counts: Sequence[int]) -> EventHistogram:
+    """The number of events between each two of the ``edges`` (ns)."""
+    return EventHistogram(
+        since=render_time(edges[0]),
+        until=render_time(edges[-1]),
+        total=sum(counts),
+        buckets=[
+            Bucket(render_time(edge), count) for edge, count in zip(edges[:-1], counts, strict=True)
+        ],
+    )
 
 
 def render_one(event: Event) -> bytes:

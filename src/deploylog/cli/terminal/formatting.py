@@ -1,7 +1,7 @@
 """Events, deployments, subscriptions and the like as tables and lines of text."""
 
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from deploylog.client import (
     ChangesetState,
     DeadLetterState,
     DeploymentState,
+    Facet,
     LoggedEvent,
     StackState,
     SubscriptionState,
@@ -144,6 +145,14 @@ def changeset_table(changesets: Iterable[ChangesetState]) -> Listing:
     return listing
 
 
+def facet_table(field: str, facets: Iterable[Facet]) -> Listing:
+    """Return a listing of one row per value."""
+    listing = Listing(Column(name=field.upper(), rank=0, wraps=True), Column(name="EVENTS", rank=0))
+    for facet in facets:
+        listing.add(plain(facet.value), str(facet.count))
+    return listing
+
+
 def stack_table(stacks: Iterable[StackState]) -> Listing:
     """Return a listing of one row per stack."""
     listing = Listing(
@@ -183,7 +192,6 @@ def subscription_table(subscriptions: Iterable[SubscriptionState]) -> Listing:
 
 def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
     """Return one line per field that has a value."""
-    filter = " ".join(f"{name}={value}" for name in one.filter for value in one.filter[name])
     secrets = [f"since {render_moment(s.created)}{_until(s.expires)}" for s in one.secrets]
     shown = {
         "subscription": one.id,
@@ -191,7 +199,7 @@ def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
         "target": f"{one.kind} {one.target}" if one.kind == "webhook" else one.target,
         "format": one.format,
         "scopes": " ".join(one.scopes) or "everything the owner may read",
-        "filter": filter,
+        "filter": " ".join(_conditions(one)),
         "order": one.order,
         "state": f"{one.state}: {one.reason}" if one.reason else one.state,
         "failing since": render_moment(one.failing_since),
@@ -206,6 +214,18 @@ def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
     for name, value in shown.items():
         if value:
             yield Text(f"{name:<14}{one_line(value)}")
+
+
+def _conditions(one: SubscriptionState) -> Iterator[str]:
+    """Yield the conditions of a subscription's filter, as in a query string."""
+    for name, condition in one.filter.items():
+        if isinstance(condition, str):
+            yield f"{name}={condition}"
+        elif isinstance(condition, dict):
+            for field, values in condition.items():
+                yield from (f"{field}!={value}" for value in values)
+        else:
+            yield from (f"{name}={value}" for value in condition)
 
 
 def _until(expires: datetime | None) -> str:

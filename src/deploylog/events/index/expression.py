@@ -78,6 +78,10 @@ def _filter_parts(filter: Filter) -> Iterator[Expression]:
         yield _any_of(condition)
     for phrase in filter.phrases:
         yield from _phrase_parts(phrase)
+    if filter.resources:
+        names = dict.fromkeys(filter.resources)
+        fields = ("resource_address", "resource_id")
+        yield Any(tuple(Term(term(field, name)) for field in fields for name in names))
 
 
 def _any_of(condition: AnyOf) -> Expression:

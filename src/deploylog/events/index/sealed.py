@@ -37,7 +37,14 @@ BUCKET_BITS = 9
 PAGE_TERMS = 512
 
 #: Fields whose rare terms can be found by a prefix.
-PREFIXED = ("word:", "subject:", "resource_name:", "resource_key:", "resource_address:")
+PREFIXED = (
+    "word:",
+    "subject:",
+    "resource_name:",
+    "resource_key:",
+    "resource_address:",
+    "resource_id:",
+)
 
 _HASH_BITS = 48
 _OFFSETS = SEGMENT_SIZE - 1

@@ -43,11 +43,9 @@ class SqliteStore:
         files: StoreFiles,
         epoch: int,
         notifier: HeadNotifier,
-        damaged: Callable[[str], None],
+        observer: CommitObserver,
     ) -> None:
-        """``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
-        damaged event.
-        """
+        """``notifier`` learns of each commit of this process."""
         self._writer = writer
         self._readers = readers
         self._files = files
@@ -58,7 +56,7 @@ class SqliteStore:
             epoch=epoch,
             wal=files.wal,
             notifier=notifier,
-            damaged=damaged,
+            observer=observer,
         )
         self.catalog = SqliteCatalog(readers)
         self.changesets = SqliteChangesets(writer, readers)
@@ -122,7 +120,7 @@ async def open_sqlite(
                 files=files,
                 epoch=epoch,
                 notifier=notifier,
-                damaged=observer.damaged,
+                observer=observer,
             )
     finally:
         writer.close()

@@ -16,6 +16,7 @@ from deploylog.events.index.search import EventRows, Search
 from deploylog.events.index.trace import Trace
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
 from deploylog.store.admission import Append, event_of
+from deploylog.store.contract import CommitObserver
 from deploylog.store.sqlite.append import prepare_event
 from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
@@ -57,12 +58,12 @@ class SqliteLog:
         epoch: int,
         wal: str,
         notifier: HeadNotifier,
-        damaged: Callable[[str], None],
+        observer: CommitObserver,
     ) -> None:
         """``wal`` is the path of the write-ahead log.
 
-        ``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
-        damaged event.
+        ``notifier`` learns of each commit of this process; ``observer`` of damaged events, and of
+        the rows that reads take.
         """
         self.epoch = epoch
         self._wal = wal
@@ -70,7 +71,7 @@ class SqliteLog:
         self._readers = readers
         self._index = index
         self._notifier = notifier
-        self._damaged = damaged
+        self._observer = observer
         #: Positions of the damaged events that were reported.
         self._reported: set[int] = set()
 
@@ -83,16 +84,18 @@ class SqliteLog:
         return [event_of(entry, self.epoch) for entry in entries]
 
     async def read(self, query: Query) -> Page:
+        trace = Trace()
         page = await self._readers.of(query.purpose).run(
-            lambda connection: self._read(connection, query), caller=query.caller
+            lambda connection: self._read(connection, query, trace), caller=query.caller
         )
+        self._observer.rows_read(trace.rows, in_vain=trace.rows_in_vain)
         for each in page.damaged:
             self._report_damage(each.position, each.reason)
         return page
 
-    def _read(self, connection: apsw.Connection, query: Query) -> Page:
+    def _read(self, connection: apsw.Connection, query: Query, trace: Trace) -> Page:
         moment = self._index.moment(connection)
-        return read_events(connection, moment, query, self.epoch, trace=Trace())
+        return read_events(connection, moment, query, self.epoch, trace=trace)
 
     async def count(self, query: Query) -> int:
         return await self._search(query, count)
@@ -104,22 +107,24 @@ class SqliteLog:
         return await self._search(query, lambda search, rows: histogram(search, rows, edges))
 
     async def explain(self, query: Query) -> Trace:
-        def read(connection: apsw.Connection) -> Trace:
-            trace = Trace()
-            moment = self._index.moment(connection)
-            read_events(connection, moment, query, self.epoch, trace=trace)
-            return trace
-
-        return await self._readers.of(query.purpose).run(read, caller=query.caller)
+        trace = Trace()
+        await self._readers.of(query.purpose).run(
+            lambda connection: self._read(connection, query, trace), caller=query.caller
+        )
+        return trace
 
     async def _search(
         self, query: Query, count: Callable[[Search, EventRows], _Counted]
     ) -> _Counted:
+        trace = Trace()
+
         def read(connection: apsw.Connection) -> _Counted:
-            search = Search(self._index.moment(connection), query, Trace())
+            search = Search(self._index.moment(connection), query, trace)
             return count(search, SqliteEventRows(connection, self.epoch))
 
-        return await self._readers.of(query.purpose).run(read, caller=query.caller)
+        counted = await self._readers.of(query.purpose).run(read, caller=query.caller)
+        self._observer.rows_read(trace.rows, in_vain=trace.rows_in_vain)
+        return counted
 
     async def get(self, position: int) -> Event:
         try:
@@ -138,7 +143,7 @@ class SqliteLog:
         if position in self._reported or len(self._reported) >= MAX_REPORTED:
             return
         self._reported.add(position)
-        self._damaged(reason)
+        self._observer.damaged(reason)
         _LOGGER.error("the event at position %d is damaged (%s); skipping it", position, reason)
 
     async def add_checksums(self) -> bool:

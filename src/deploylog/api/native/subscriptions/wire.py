@@ -6,10 +6,15 @@ from typing import TypeVar
 
 import msgspec
 
-from deploylog.api.native.query_string import FILTERS, check_filter_values
+from deploylog.api.native.query_string import (
+    check_filter_values,
+    parse_conditions,
+    render_conditions,
+)
 from deploylog.errors import InvalidFilter, InvalidInput, InvalidSubscription
-from deploylog.events.filters import AnyOf, Filter, any_of
+from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope, parse_scope
+from deploylog.events.text import parse_text, render_text
 from deploylog.events.times import MILLISECOND, SECOND, parse_time_or_ago, render_time
 from deploylog.subscriptions.history import DeadLetter
 from deploylog.subscriptions.service import Standing
@@ -24,7 +29,6 @@ from deploylog.subscriptions.subscription import (
     Result,
     SigningSecret,
     State,
-    Subscription,
     SubscriptionPatch,
 )
 
@@ -39,8 +43,8 @@ _FIELD = re.compile(r"(?:unknown|required) field `(.*?)`")
 _T = TypeVar("_T")
 
 
-class FilterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Values by field: values are ORed, fields are ANDed. ``prefix.*`` matches all below it."""
+class FieldValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Values by field. ``prefix.*`` stands for all below it."""
 
     type: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
@@ -49,6 +53,19 @@ class FilterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     resourcetype: tuple[str, ...] = ()
     resourcename: tuple[str, ...] = ()
     resourcekey: tuple[str, ...] = ()
+    resourceaddress: tuple[str, ...] = ()
+    resourceid: tuple[str, ...] = ()
+
+
+class FilterBody(FieldValues, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Values of a field are ORed, fields are ANDed."""
+
+    #: Addresses and ids.
+    resource: tuple[str, ...] = ()
+    #: Full text.
+    q: str | None = None
+    #: Values that no field may have.
+    excluded: FieldValues | None = msgspec.field(name="not", default=None)
 
 
 class NewBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,7 +217,7 @@ def parse_new(body: bytes) -> NewSubscription:
         kind=new.kind,
         endpoint=_endpoint_patch(new),
         format=new.format,
-        filter=Filter(all_of=_conditions(new.filter), scopes=_scopes(new.scopes)),
+        filter=msgspec.structs.replace(_filter(new.filter), scopes=_scopes(new.scopes)),
         order=new.order,
         secret=new.secret,
         start=new.start,
@@ -215,7 +232,7 @@ def parse_change(body: bytes) -> SubscriptionPatch:
         endpoint=_endpoint_patch(change),
         format=change.format,
         scopes=_scopes(change.scopes) if change.scopes is not None else None,
-        conditions=_conditions(change.filter) if change.filter is not None else None,
+        filter=_filter(change.filter) if change.filter is not None else None,
         order=change.order,
     )
 
@@ -278,12 +295,14 @@ def _scopes(texts: Sequence[str]) -> tuple[Scope, ...]:
         raise InvalidSubscription(error.message, field="scopes") from error
 
 
-def _conditions(body: FilterBody) -> tuple[AnyOf, ...]:
+def _filter(body: FilterBody) -> Filter:
+    excluded = body.excluded or FieldValues()
     try:
-        return tuple(
-            any_of(field, check_filter_values(name, values))
-            for name, field in FILTERS.items()
-            if (values := getattr(body, name))
+        return Filter(
+            all_of=parse_conditions(lambda name: getattr(body, name)),
+            none_of=parse_conditions(lambda name: getattr(excluded, name), label="not.{}"),
+            phrases=parse_text(body.q or ""),
+            resources=check_filter_values("resource", body.resource),
         )
     except InvalidFilter as error:
         raise InvalidSubscription(error.message, field=f"filter.{error.field}") from error
@@ -302,7 +321,7 @@ def render_subscription(standing: Standing, *, secret: str | None = None) -> Sub
         format=subscription.format,
         target=subscription.shown,
         scopes=subscription.filter.scopes,
-        filter=_filter(subscription),
+        filter=_render_filter(subscription.filter),
         order=subscription.order,
         state=subscription.state,
         reason=subscription.reason,
@@ -360,16 +379,13 @@ def _dead_letter(dead_letter: DeadLetter) -> DeadLetterBody:
     )
 
 
-def _filter(subscription: Subscription) -> FilterBody:
-    names = {field: name for name, field in FILTERS.items()}
+def _render_filter(filter: Filter) -> FilterBody:
+    excluded = render_conditions(filter.none_of)
     return FilterBody(
-        **{
-            names[condition.field]: (
-                *condition.values,
-                *(f"{prefix}*" for prefix in condition.prefixes),
-            )
-            for condition in subscription.filter.all_of
-        }
+        **render_conditions(filter.all_of),
+        resource=filter.resources,
+        q=render_text(filter.phrases) or None,
+        excluded=FieldValues(**excluded) if excluded else None,
     )
 
 
