@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from deploylog.deployments.details import Details
 from deploylog.errors import (
     DeploymentNotFound,
     InvalidEvent,
@@ -250,3 +251,39 @@ async def test_the_catalogue_shows_only_what_is_visible(store: Store):
 async def test_an_unknown_deployment_is_not_found(store: Store):
     with pytest.raises(DeploymentNotFound):
         await store.catalog.deployment("nope")
+
+
+async def test_a_deployment_carries_what_its_start_and_its_end_say(store: Store):
+    said = {"version": "1.4.2", "labels": {"team": "shop"}, "tool": "helm"}
+    await store.log.append([stack_created(), deployment_event("deployment.started", data=said)])
+    more = {"version": "9", "url": "https://ci.example/1", "approvers": ["bob"]}
+
+    await store.log.append([deployment_event("deployment.completed", data=more)])
+
+    [deployment] = await store.catalog.deployments(ALL)
+    assert deployment.details == Details(
+        version="1.4.2",
+        labels={"team": "shop"},
+        url="https://ci.example/1",
+        approvers=("bob",),
+    )
+
+
+async def test_details_for_other_groups_stay_hidden(store: Store):
+    await store.log.append([stack_created(), deployment_event("deployment.started")])
+    said = {"version": "secret"}
+
+    await store.log.append([deployment_event("deployment.failed", data=said, groups=("ops",))])
+
+    deployment = await store.catalog.deployment("deployment-1")
+    assert (deployment.status, deployment.details) == ("failed", Details())
+
+
+@pytest.mark.parametrize("type", ["deployment.started", "deployment.completed"])
+async def test_details_that_are_not_valid_are_refused(store: Store, type: str):
+    await store.log.append([stack_created()])
+
+    with pytest.raises(InvalidEvent) as refused:
+        await store.log.append([deployment_event(type, data={"url": "ftp://x"})])
+
+    assert refused.value.field == "data.url"

@@ -14,6 +14,13 @@ from deploylog.deployments.catalog import (
     check_name,
     parse_uuid,
 )
+from deploylog.deployments.details import (
+    Details,
+    check_details,
+    details_json,
+    details_of,
+    includes,
+)
 from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
 from deploylog.deployments.store import Catalog
 from deploylog.errors import (
@@ -40,7 +47,7 @@ _CACHED = 1_000
 _ENDS = Filter(all_of=(any_of("type", tuple(DEPLOYMENT_ENDS)),))
 
 
-class NewDeployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NewDeployment(Details, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request to open a deployment."""
 
     project: str
@@ -294,12 +301,13 @@ class DeploymentService:
         scopes = [deployment_scope(new.project, stack_id, id)]
         if new.environment is not None:
             scopes.append(state_scope(new.project, new.environment, new.stack))
-        details = {
+        fields = {
             "stack": new.stack,
             "tool": new.tool,
             "operation": new.operation,
             "environment": new.environment,
         }
+        named = {name: value for name, value in fields.items() if value is not None}
         return NewEvent(
             type=DEPLOYMENT_STARTED,
             source=SOURCE,
@@ -310,7 +318,7 @@ class DeploymentService:
             groups=tuple(sorted(set(new.groups))),
             actor=new.actor,
             message=f"{(new.operation or 'deployment').capitalize()} of {new.stack} started",
-            data=_raw({name: value for name, value in details.items() if value is not None}),
+            data=_raw(named | details_json(details_of(new))),
         )
 
 
@@ -326,13 +334,21 @@ def _is_same(new: NewDeployment, known: Deployment) -> bool:
         # A start without an operation gets it from the end.
         and new.operation in (None, known.operation)
         and (new.started is None or parse_time(new.started) == known.started)
+        # Likewise its details.
+        and includes(known.details, details_of(new))
     )
 
 
 def _as_opened(new: NewDeployment, known: Deployment) -> Deployment:
     """The deployment as it was when it was opened."""
     return msgspec.structs.replace(
-        known, status="running", ended=None, message=None, counts=Counts(), operation=new.operation
+        known,
+        status="running",
+        ended=None,
+        message=None,
+        counts=Counts(),
+        operation=new.operation,
+        details=details_of(new),
     )
 
 
@@ -354,6 +370,7 @@ def _check(new: NewDeployment) -> None:
         value = getattr(new, field)
         if value is not None:
             check_name(field, value)
+    check_details(new)
 
 
 def _raw(value: object) -> msgspec.Raw:

@@ -14,6 +14,7 @@ from deploylog.api.http.event_stream import EventStream, Frames
 from deploylog.api.native import query_string, wire
 from deploylog.api.native.paths import CHANGESETS
 from deploylog.api.native.settings import NativeSettings
+from deploylog.deployments.details import decode_named
 from deploylog.deployments.service import NewDeployment
 from deploylog.deployments.staging import NewChangeset
 from deploylog.errors import InvalidEvent, InvalidInput, MethodNotAllowed
@@ -186,9 +187,9 @@ class Deployments:
         request.state.principal.require_anywhere("write")
         body = await read_body(request, self._limits)
         try:
-            new = msgspec.json.decode(body, type=NewDeployment)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"not a deployment: {error}") from error
+            new = decode_named(body, NewDeployment)
+        except InvalidInput as error:
+            raise InvalidInput(f"not a deployment: {error.message}", field=error.field) from error
         deployment = await self._deployments.open_deployment(request.state.principal, new)
         return _json(wire.render_deployment(deployment), status=201)
 

@@ -7,6 +7,7 @@ import apsw
 import msgspec
 
 from deploylog.deployments.catalog import Counts, Deployment, Stack
+from deploylog.deployments.details import Details
 from deploylog.deployments.projection import states_of
 from deploylog.errors import DeploymentNotFound, StackNotFound
 from deploylog.events.access import Visibility
@@ -67,7 +68,8 @@ def write_catalog(connection: apsw.Connection, writes: CatalogWrites) -> None:
     for deployment in writes.new_deployments:
         execute(_INSERT_DEPLOYMENT, _deployment_row(deployment))
     for each in writes.ended_deployments:
-        values = (each.status, each.ended, each.message, each.operation, each.id)
+        details = _details_text(each.details)
+        values = (each.status, each.ended, each.message, each.operation, details, each.id)
         execute(_END_DEPLOYMENT, values)
     if writes.counted:
         # One statement for all deployments: each would wait for the interpreter's lock again.
@@ -108,7 +110,7 @@ WHERE c.status = 'staging'
 """
 
 _END_DEPLOYMENT = """
-UPDATE deployments SET status = ?, ended = ?, message = ?, operation = ? WHERE id = ?
+UPDATE deployments SET status = ?, ended = ?, message = ?, operation = ?, details = ? WHERE id = ?
 """
 
 _END_CHANGESET = "UPDATE changesets SET status = ?, ended = ?, message = ? WHERE id = ?"
@@ -133,8 +135,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 
 _INSERT_DEPLOYMENT = """
 INSERT INTO deployments (id, project, stack_id, status, started, ended, tool, operation,
-                         environment, actor, message, scopes, "groups")
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                         environment, actor, message, scopes, "groups", details)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -166,6 +168,7 @@ def _deployment_row(deployment: Deployment) -> tuple[SqlValue, ...]:
         deployment.message,
         json_text(deployment.scopes),
         json_text(deployment.groups),
+        _details_text(deployment.details),
     )
 
 
@@ -238,7 +241,7 @@ _STACK = 'c.id, c.project, c.name, c.created, c.deleted, c.scopes, c."groups"'
 _DEPLOYMENT = (
     "c.id, c.project, c.stack_id, s.name, c.status, c.started, c.ended, c.tool, c.operation,"
     " c.environment, c.actor, c.message, c.added, c.changed, c.destroyed, c.failed,"
-    ' c.scopes, c."groups"'
+    ' c.scopes, c."groups", c.details'
 )
 
 _ONE_DEPLOYMENT = (
@@ -263,6 +266,13 @@ LIMIT :limit
 """
 
 
+def _details_text(details: Details) -> str:
+    return msgspec.json.encode(details).decode()
+
+
+_decode_details = msgspec.json.Decoder(Details).decode
+
+
 def _stack_of(row: tuple[Any, ...]) -> Stack:
     id, project, name, created, deleted, scopes, groups = row
     return Stack(
@@ -278,7 +288,7 @@ def _stack_of(row: tuple[Any, ...]) -> Stack:
 
 def _deployment_of(row: tuple[Any, ...]) -> Deployment:
     (id, project, stack_id, stack, status, started, ended, tool, operation, environment, actor,
-     message, added, changed, destroyed, failed, scopes, groups) = row  # fmt: skip
+     message, added, changed, destroyed, failed, scopes, groups, details) = row  # fmt: skip
     return Deployment(
         id=id,
         project=project,
@@ -295,4 +305,5 @@ def _deployment_of(row: tuple[Any, ...]) -> Deployment:
         counts=Counts(added=added, changed=changed, destroyed=destroyed, failed=failed),
         scopes=scopes_of(scopes),
         groups=names_of(groups),
+        details=_decode_details(details),
     )
