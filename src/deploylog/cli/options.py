@@ -76,7 +76,8 @@ def _own_spool_directory() -> Path:
     return spool_directory(os.environ, Path.home())
 
 
-def _own_name() -> str | None:
+def own_name() -> str | None:
+    """Return the name of the user, if there is one."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -232,8 +233,17 @@ Actor = Annotated[
         "--actor",
         envvar="DEPLOYLOG_ACTOR",
         help="Who deploys.",
-        default_factory=_own_name,
+        default_factory=own_name,
         show_default="your user name",
+    ),
+]
+RunActor = Annotated[
+    str | None,
+    typer.Option(
+        "--actor",
+        envvar="DEPLOYLOG_ACTOR",
+        help="Who deploys.",
+        show_default="that of CI, or your user name",
     ),
 ]
 Groups = Annotated[
@@ -298,7 +308,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
             help="Environment to deploy to, for example prod.",
         ),
     ] = None
-    actor: Actor
+    actor: RunActor = None
     group: Groups = None
 
 

@@ -1,4 +1,4 @@
-"""What a deployment carries besides its place and its tool: version, commits, approvers, labels, …
+"""What a deployment carries besides its place and its tool: version, commits, labels and more.
 
 Everything is optional, and nothing is guessed: a producer says it, or it is absent.
 """
