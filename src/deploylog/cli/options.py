@@ -340,7 +340,14 @@ Since = Annotated[
     str | None,
     typer.Option(
         "--since",
-        help="Only events at or after this time: RFC 3339, or relative as in -15m, -2h or -7d.",
+        help="Only events at or after this time: RFC 3339, or a time ago: 15m, 2h or 7d.",
+    ),
+]
+StartedSince = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        help="Only deployments that started since: RFC 3339, or a time ago: 15m, 2h or 7d.",
     ),
 ]
 Scope = Annotated[
@@ -388,6 +395,45 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
         """Return the filter as a subscription has it; ``None`` if no option is given."""
         given = msgspec.structs.asdict(self)
         return {name.replace("_", ""): values for name, values in given.items() if values} or None
+
+
+class DeploymentNames(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that select by names: values of one option are ORed, options are ANDed."""
+
+    project: Annotated[
+        str | None, typer.Option("--project", help="Only what is of this project.")
+    ] = None
+    stack: Annotated[list[str] | None, _filter("--stack", "Only what is of this stack.")] = None
+    environment: Annotated[
+        list[str] | None, _filter("--environment", "Only what is of this environment.")
+    ] = None
+    status: Annotated[
+        list[str] | None,
+        _filter("--status", "Only deployments that are running, completed or failed."),
+    ] = None
+    version: Annotated[
+        list[str] | None, _filter("--version", "Only deployments of this version.")
+    ] = None
+    commit: Annotated[
+        list[str] | None,
+        _filter("--commit", "Only deployments of the commit that starts with these digits."),
+    ] = None
+    label: Annotated[
+        list[str] | None, _filter("--label", "Only deployments with the label NAME=VALUE.")
+    ] = None
+
+    def params(self) -> Params:
+        """Return the names as query parameters."""
+        return params(**msgspec.structs.asdict(self))
+
+
+class NameFilter(DeploymentNames, frozen=True, kw_only=True):
+    """The names, and the ids of deployments."""
+
+    deployment: Annotated[
+        list[str] | None,
+        _filter("--deployment", "Only the deployment with this id, or the start of its id."),
+    ] = None
 
 
 class StackFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -135,3 +135,12 @@ class LoggedEvent(msgspec.Struct, frozen=True, kw_only=True):
     resourceaddress: str | None = None
     resourcename: str | None = None
     resourcetype: str | None = None
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """The stack, environment and deployment of an event, each empty if there is none."""
+
+    stack: str = ""
+    environment: str = ""
+    #: Id of the deployment.
+    deployment: str = ""

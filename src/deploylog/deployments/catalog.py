@@ -93,7 +93,7 @@ def parse_uuid(text: str) -> str:
 
 
 #: Operations that deploy nothing.
-NON_MUTATING_OPERATIONS = ("plan", "refresh")
+NON_MUTATING_OPERATIONS = ("plan", "refresh", "preview", "diff", "init", "validate")
 
 
 @lru_cache(maxsize=512)

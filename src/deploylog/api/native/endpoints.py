@@ -17,9 +17,10 @@ from deploylog.api.native.settings import NativeSettings
 from deploylog.deployments.details import decode_named
 from deploylog.deployments.service import NewDeployment
 from deploylog.deployments.staging import NewChangeset
-from deploylog.errors import InvalidEvent, InvalidInput, MethodNotAllowed
+from deploylog.errors import InvalidEvent, InvalidFilter, InvalidInput, MethodNotAllowed
 from deploylog.events.access import ANONYMOUS, Principal
 from deploylog.events.cloudevents import Defaults
+from deploylog.events.filters import Filter
 from deploylog.events.scope import ROOT
 from deploylog.events.service import Start
 from deploylog.events.store import Query
@@ -80,7 +81,7 @@ class Events:
         """List events."""
         parameters = query_string.Parameters(_query(request))
         query = Query(
-            filter=query_string.parse_filter(parameters, now=self._clock()),
+            filter=await self._filter(request, parameters),
             order="oldest" if parameters.choice("order", _ORDERS) == "oldest" else "newest",
             after=self._cursor(parameters, "after"),
             before=self._cursor(parameters, "before"),
@@ -98,7 +99,7 @@ class Events:
     async def stream(self, request: Request) -> EventStream:
         """Stream events."""
         parameters = query_string.Parameters(_query(request))
-        filter = query_string.parse_filter(parameters, now=self._clock())
+        filter = await self._filter(request, parameters)
         start = await self._start(request, parameters)
         parameters.done()
         return EventStream(
@@ -123,6 +124,16 @@ class Events:
             actor=deployment.actor,
             hides_actor=not self._deployments.shows(principal, deployment),
         )
+
+    async def _filter(self, request: Request, parameters: query_string.Parameters) -> Filter:
+        filter = query_string.parse_filter(parameters, now=self._clock())
+        names = query_string.parse_names(parameters)
+        if not names:
+            return filter
+        if filter.scopes:
+            raise InvalidFilter("use scope, or names such as project and stack", field="scope")
+        scopes = await self._deployments.scopes(request.state.principal, names)
+        return msgspec.structs.replace(filter, scopes=scopes)
 
     def _cursor(self, parameters: query_string.Parameters, name: str) -> int | None:
         id = parameters.one(name)
@@ -180,6 +191,7 @@ class Deployments:
 
     def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
         self._deployments = context.deployments
+        self._clock = context.clock
         self._limits = context.limits.at_most(DOCUMENT_BYTES)
 
     async def open(self, request: Request) -> Response:
@@ -196,11 +208,18 @@ class Deployments:
     async def list(self, request: Request) -> Response:
         """List deployments."""
         parameters = query_string.Parameters(_query(request))
-        project, stack = parameters.one("project"), parameters.one("stack")
+        names = query_string.parse_names(parameters)
+        since = query_string.parse_since(parameters, now=self._clock())
+        current = parameters.choice("current", ("false", "true")) == "true"
         before, limit = parameters.one("before"), _limit(parameters)
         parameters.done()
         deployments = await self._deployments.deployments(
-            request.state.principal, project=project, stack=stack, before=before, limit=limit
+            request.state.principal,
+            names=names,
+            since=since,
+            current=current,
+            before=before,
+            limit=limit,
         )
         return _json(wire.render_deployments(deployments, limit=limit))
 

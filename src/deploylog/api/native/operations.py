@@ -48,6 +48,34 @@ _FILTERS = (
     Parameter(name="until", help="The event's time is before this: RFC 3339, or -15m."),
 )
 
+#: Names select events and deployments alike.
+_NAMES = (
+    Parameter(name="project", help="Only what is of this project."),
+    Parameter(
+        name="stack", help="Only what is of the stack that has this name now.", schema=repeated()
+    ),
+    Parameter(name="environment", help="Only what is of this environment.", schema=repeated()),
+    Parameter(
+        name="deployment",
+        help="Only the deployment with this id, or whose id starts so.",
+        schema=repeated(),
+    ),
+    Parameter(
+        name="status",
+        help="Only deployments with this status: running, completed or failed.",
+        schema=repeated(),
+    ),
+    Parameter(name="version", help="Only deployments of this version.", schema=repeated()),
+    Parameter(
+        name="commit",
+        help="Only deployments of a commit that starts with these digits.",
+        schema=repeated(),
+    ),
+    Parameter(
+        name="label", help="Only deployments with this label: NAME=VALUE.", schema=repeated()
+    ),
+)
+
 _LIMIT = Parameter(
     name="limit", help="Most to answer.", schema=whole_number(1, MAX_LIMIT, DEFAULT_LIMIT)
 )
@@ -126,6 +154,7 @@ RESOURCES = (
                 tag="events",
                 parameters=(
                     _SCOPE,
+                    *_NAMES,
                     *_FILTERS,
                     Parameter(
                         name="order", help="Which come first.", schema=one_of("newest", "oldest")
@@ -145,6 +174,7 @@ RESOURCES = (
                 tag="events",
                 parameters=(
                     _SCOPE,
+                    *_NAMES,
                     *_FILTERS,
                     Parameter(name="after", help="Begin after the event with this id."),
                     Parameter(
@@ -235,9 +265,14 @@ RESOURCES = (
                 summary="List deployments, last started first",
                 tag="deployments",
                 parameters=(
-                    Parameter(name="project", help="Only deployments of this project."),
+                    *_NAMES,
                     Parameter(
-                        name="stack", help="Only deployments of the stack that has this name now."
+                        name="since", help="Only deployments that started since: RFC 3339, or 2h."
+                    ),
+                    Parameter(
+                        name="current",
+                        help="Only what is deployed now in each stack and environment.",
+                        schema=one_of("false", "true"),
                     ),
                     Parameter(name="before", help="Only deployments before the one with this id."),
                     _LIMIT,
