@@ -30,7 +30,7 @@ def _repeatable(option: str, help: str, *, metavar: str = "TEXT") -> Any:
 
 
 class Carried(msgspec.Struct, frozen=True, kw_only=True):
-    """The options for what a deployment carries. What is given wins over what is detected."""
+    """The options for what a deployment carries."""
 
     version: Annotated[
         str | None, typer.Option("--version", help="Release or tag that is deployed.")
@@ -74,12 +74,6 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True):
             "--restores", help="Failed deployment or incident that this one recovers from."
         ),
     ] = None
-    detect: Annotated[
-        bool,
-        typer.Option(
-            "--detect/--no-detect", help="Read commit, actor, URL and more from CI and git."
-        ),
-    ] = True
 
     def details(self) -> Details:
         """Return what the options say; raises OperatorError."""
@@ -102,6 +96,17 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True):
         except InvalidInput as error:
             raise OperatorError(error.message) from error
         return details
+
+
+class Detecting(Carried, frozen=True, kw_only=True):
+    """What is carried, and what is detected. What is given wins."""
+
+    detect: Annotated[
+        bool,
+        typer.Option(
+            "--detect/--no-detect", help="Read commit, actor, URL and more from CI and git."
+        ),
+    ] = True
 
     async def detected(self) -> Detected:
         """Return what the options say, completed by what CI and git say; raises OperatorError."""

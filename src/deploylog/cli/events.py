@@ -227,7 +227,7 @@ def wait(
         raise typer.BadParameter("name a deployment, or select one by options")
 
     async def state_of(client: Client) -> DeploymentState:
-        id = await _resolve(client, deployment, params)
+        id = await resolve(client, deployment, params)
         return await client.wait(id, timeout)
 
     try:
@@ -240,7 +240,7 @@ def wait(
     raise typer.Exit({"completed": 0, "failed": 1, "running": _STILL_RUNNING}[state.status])
 
 
-async def _resolve(client: Client, id: str | None, params: Params) -> str:
+async def resolve(client: Client, id: str | None, params: Params) -> str:
     """Return the id of the deployment that is named; raises DeploylogError."""
     if id is not None and not _SHORT_ID.fullmatch(id):
         return id

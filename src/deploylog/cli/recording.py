@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from rich.console import Console
 
 from deploylog.cli import options
-from deploylog.cli.carried import Carried
+from deploylog.cli.carried import Detecting
 from deploylog.cli.terminal.input import LineSplitter, Source
 from deploylog.cli.terminal.output import LineOutput, Output, RawOutput, Rendering, write_all
 from deploylog.cli.terminal.progress import Progress, live_progress
@@ -19,6 +19,7 @@ from deploylog.client import Client
 from deploylog.client.recorder import CommandFactory, RunOptions, RunRecorder, open_recorder
 from deploylog.deployments.catalog import check_name
 from deploylog.errors import InvalidInput
+from deploylog.ingest.ci import Detected
 from deploylog.ingest.terraform.encodings import Utf8Stream
 
 
@@ -92,7 +93,7 @@ async def open_recording(
 
 async def run_options(
     run: options.Run,
-    carried: Carried,
+    carried: Detecting,
     buffer: options.Buffer,
     *,
     operation: str | None,
@@ -105,7 +106,7 @@ async def run_options(
         project=run.project,
         stack=run.stack,
         operation=operation,
-        environment=run.environment or _name_of(detected.environment),
+        environment=run.environment or environment_of(detected),
         actor=run.actor or detected.actor or options.own_name(),
         groups=tuple(run.group or ()),
         tool=tool,
@@ -117,13 +118,13 @@ async def run_options(
     )
 
 
-def _name_of(environment: str | None) -> str | None:
-    """The name of an environment that CI gives, if one may be called so."""
+def environment_of(detected: Detected) -> str | None:
+    """Return the environment that CI names, if one may be called so."""
     try:
-        check_name("environment", environment or "")
+        check_name("environment", detected.environment or "")
     except InvalidInput:
         return None
-    return environment
+    return detected.environment
 
 
 def _plain_output(rendering: Rendering) -> Output:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from deploylog.cli import options
 from deploylog.cli.application import new_app
-from deploylog.cli.carried import Carried
+from deploylog.cli.carried import Detecting
 from deploylog.cli.options import expanded
 from deploylog.cli.recording import open_recording, run_options, signal_handlers
 from deploylog.cli.terminal.input import Source, open_pipe
@@ -58,7 +58,7 @@ def run(
             "--operation", help="Operation of the tool.", show_default="that of the command"
         ),
     ] = None,
-    carried: Carried,
+    carried: Detecting,
     output: Annotated[
         bool, typer.Option("--output/--no-output", help="Record the lines that the tool prints.")
     ] = True,
