@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from deploylog.cli.options import params, spool_directory
-from deploylog.cli.run import operation_of, with_json
 from deploylog.cli.terminal.formatting import event_table, screen
 from deploylog.cli.terminal.input import MAX_LINE, LineSplitter
 from deploylog.cli.terminal.output import LineOutput, render_line
 from deploylog.cli.terminal.progress import Progress
 from deploylog.cli.terminal.text import plain
+from deploylog.cli.tools import operation_of, with_json
 from deploylog.client import LoggedEvent
+from deploylog.client.models import Place
 from deploylog.server.settings.table import SETTINGS
 from support.backends import store_url_at
 from support.cli import APPLY, FAILING, NOWHERE, Cli, Result, line_with
@@ -302,8 +303,10 @@ async def test_run_warns_when_the_output_has_no_resource(cli: Cli, server: FakeS
         "deploylog: no resource changes are recorded: this is human-readable output: run the"
         " tool with -json\n"
     ) in result.err
-    assert types_of(server) == ["deployment.log", "deployment.completed"]
-    assert server.events[0]["message"] == "The output does not say what was done to any resource"
+    assert types_of(server) == ["deployment.log", "deployment.log", "deployment.completed"]
+    line, outcome, _ = (event["message"] for event in server.events)
+    assert line == "a.b: Creating..."
+    assert outcome == "The output does not say what was done to any resource"
 
 
 async def test_a_run_does_not_fail_because_its_recording_does(offline: Cli) -> None:
@@ -938,6 +941,6 @@ def test_brackets_in_a_message_are_no_markup():
     console = screen()
 
     with console.capture() as shown:
-        event_table([event]).print(console)
+        event_table([(event, Place())]).print(console)
 
     assert "formatting [/dev/sdb] [red]done [id=7]" in shown.get()

@@ -135,7 +135,7 @@ async def test_the_deployment_is_opened_with_the_options(
     assert [opened] == [
         {
             "id": recorder.deployment_id, "project": "acme", "stack": "web", "tool": "terraform",
-            "operation": "apply", "environment": None, "actor": "alice", "groups": [],
+            "operation": "apply", "actor": "alice",
         }
     ]  # fmt: skip
 

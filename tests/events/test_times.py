@@ -91,7 +91,8 @@ def test_text_that_resembles_a_time_is_one_or_refused(text: str):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("-30s", 30), ("-15m", 900), ("-2h", 7200), ("-7d", 604_800), ("-0s", 0)]
+    ("text", "seconds"),
+    [("-30s", 30), ("-15m", 900), ("-2h", 7200), ("-7d", 604_800), ("-0s", 0), ("15m", 900)],
 )
 def test_a_time_may_be_a_time_ago(text: str, seconds: int):
     now = parse_time("2026-11-21T04:12:26Z")
@@ -99,7 +100,7 @@ def test_a_time_may_be_a_time_ago(text: str, seconds: int):
     assert parse_time_or_ago(text, now=now) == now - seconds * SECOND
 
 
-@pytest.mark.parametrize("text", ["15m", "-15", "-m", "-1w", "-1.5h", "- 1h", "-1h "])
+@pytest.mark.parametrize("text", ["+15m", "15", "m", "-15", "-m", "-1w", "-1.5h", "- 1h", "-1h "])
 def test_an_invalid_time_or_time_ago_is_refused(text: str):
     with pytest.raises(InvalidInput):
         parse_time_or_ago(text, now=0)

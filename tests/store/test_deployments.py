@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from deploylog.deployments.details import Details
+from deploylog.deployments.filters import DeploymentFilter
 from deploylog.errors import (
     DeploymentNotFound,
     InvalidEvent,
@@ -251,3 +253,131 @@ async def test_the_catalogue_shows_only_what_is_visible(store: Store):
 async def test_an_unknown_deployment_is_not_found(store: Store):
     with pytest.raises(DeploymentNotFound):
         await store.catalog.deployment("nope")
+
+
+async def test_a_deployment_carries_what_its_start_and_its_end_say(store: Store):
+    said = {"version": "1.4.2", "labels": {"team": "shop"}, "tool": "helm"}
+    await store.log.append([stack_created(), deployment_event("deployment.started", data=said)])
+    more = {"version": "9", "url": "https://ci.example/1", "approvers": ["bob"]}
+
+    await store.log.append([deployment_event("deployment.completed", data=more)])
+
+    [deployment] = await store.catalog.deployments(ALL)
+    assert deployment.details == Details(
+        version="1.4.2",
+        labels={"team": "shop"},
+        url="https://ci.example/1",
+        approvers=("bob",),
+    )
+
+
+async def test_details_for_other_groups_stay_hidden(store: Store):
+    await store.log.append([stack_created(), deployment_event("deployment.started")])
+    said = {"version": "secret"}
+
+    await store.log.append([deployment_event("deployment.failed", data=said, groups=("ops",))])
+
+    deployment = await store.catalog.deployment("deployment-1")
+    assert (deployment.status, deployment.details) == ("failed", Details())
+
+
+@pytest.mark.parametrize("type", ["deployment.started", "deployment.completed"])
+async def test_details_that_are_not_valid_are_refused(store: Store, type: str):
+    await store.log.append([stack_created()])
+
+    with pytest.raises(InvalidEvent) as refused:
+        await store.log.append([deployment_event(type, data={"url": "ftp://x"})])
+
+    assert refused.value.field == "data.url"
+
+
+async def started(store: Store, id: str, **data: object) -> None:
+    await store.log.append([deployment_event("deployment.started", id=id, data=data)])
+
+
+async def ended(store: Store, id: str, time: int, type: str = "deployment.completed") -> None:
+    await store.log.append([deployment_event(type, id=id, time=time)])
+
+
+async def ids(store: Store, visibility: Visibility = ALL, **where: object) -> list[str]:
+    filter = DeploymentFilter(**where)  # type: ignore[arg-type]
+    return [each.id for each in await store.catalog.deployments(visibility, where=filter)]
+
+
+async def test_deployments_are_selected_by_every_condition_at_once(store: Store):
+    await store.log.append([stack_created(), stack_created("api", id="stack-2", project="beta")])
+    commits = [{"sha": "4be37088"}, {"sha": "0a1b2c3d"}]
+    labels = {"team": "shop", "a.b/c": "1"}
+    await started(store, "d1", environment="prod", version="1", commits=commits, labels=labels)
+    await started(store, "d2", environment="dev", version="2", labels={"team": "shop"})
+    await ended(store, "d2", 9)
+
+    assert await ids(store) == ["d2", "d1"]
+    assert await ids(store, environments=("prod", "stage")) == ["d1"]
+    assert await ids(store, versions=("2", "3")) == ["d2"]
+    assert await ids(store, commits=("0a1b2c3",)) == ["d1"]
+    assert await ids(store, commits=("1b2c3",)) == []
+    assert await ids(store, labels=(("team", "shop"),)) == ["d2", "d1"]
+    assert await ids(store, labels=(("team", "shop"), ("a.b/c", "1"))) == ["d1"]
+    assert await ids(store, labels=(("team", "s"),)) == []
+    assert await ids(store, statuses=("completed", "failed")) == ["d2"]
+    assert await ids(store, deployments=("d1",)) == ["d1"]
+    assert await ids(store, deployments=("d",)) == ["d2", "d1"]
+    assert await ids(store, stacks=("stack-1",), project="acme", versions=("1",)) == ["d1"]
+    assert await ids(store, stacks=()) == []
+    assert await ids(store, project="beta") == []
+
+
+async def test_deployments_are_selected_by_their_start(store: Store):
+    await store.log.append([stack_created()])
+    for time in (1, 2):
+        await store.log.append([deployment_event("deployment.started", id=f"d{time}", time=time)])
+
+    assert await ids(store, since=2) == ["d2"]
+
+
+async def test_what_is_current_is_what_completed_last_and_deployed_something(store: Store):
+    await store.log.append([stack_created()])
+    for number, (environment, operation) in enumerate(
+        [("prod", "apply"), ("prod", "apply"), ("prod", "plan"), ("dev", None), ("prod", "apply")]
+    ):
+        await started(store, f"d{number}", environment=environment, operation=operation)
+    # The second ends after the first, the third plans only, and the last one fails.
+    for id, time in (("d1", 5), ("d0", 7), ("d2", 8), ("d3", 9)):
+        await ended(store, id, time)
+    await ended(store, "d4", 10, "deployment.failed")
+
+    assert await ids(store, current=True) == ["d3", "d0"]
+    assert await ids(store, current=True, environments=("prod",)) == ["d0"]
+    await store.log.append([new_event("stack.deleted", scopes=("project/acme/stack/stack-1",))])
+    assert await ids(store, current=True) == []
+
+
+async def test_what_is_hidden_does_not_hide_what_was_there_before(store: Store):
+    await store.log.append([stack_created()])
+    await started(store, "d1")
+    await ended(store, "d1", 5)
+    hidden = [
+        deployment_event(type, id="d2", groups=("ops",), time=6)
+        for type in ("deployment.started", "deployment.completed")
+    ]
+    await store.log.append(hidden)
+
+    assert await ids(store, current=True) == ["d2"]
+    guest = Visibility(scopes=(Scope(""),), groups=frozenset())
+    assert await ids(store, guest, current=True) == ["d1"]
+
+
+async def test_environments_are_those_of_visible_deployments(store: Store):
+    await store.log.append([stack_created()])
+    await started(store, "d1", environment="prod")
+    await started(store, "d2")
+    secret = deployment_event(
+        "deployment.started", id="d3", groups=("ops",), data={"environment": "vault"}
+    )
+    await store.log.append([secret])
+
+    assert await store.catalog.environments(ALL) == ["prod", "vault"]
+    assert await store.catalog.environments(ALL, project="beta") == []
+    guest = Visibility(scopes=(Scope(""),), groups=frozenset())
+    assert await store.catalog.environments(guest) == ["prod"]

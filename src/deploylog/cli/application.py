@@ -15,6 +15,7 @@ from typer.main import get_group
 MODULES = {
     "serve": "serve",
     "run": "run",
+    "send": "send",
     "ingest": "ingest",
     "collect": "collect",
     "events": "events",
@@ -36,7 +37,16 @@ MODULES = {
 }
 
 #: The commands that have subcommands: the ``app`` of their module is the command itself.
-_GROUPS = ("ingest", "collect", "changesets", "stacks", "subscriptions", "deliveries", "keys")
+_GROUPS = (
+    "send",
+    "ingest",
+    "collect",
+    "changesets",
+    "stacks",
+    "subscriptions",
+    "deliveries",
+    "keys",
+)
 
 
 def new_app(**settings: Any) -> typer.Typer:

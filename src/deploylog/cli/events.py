@@ -1,6 +1,7 @@
 """The commands that read the log: ``events``, ``history``, ``tail``, ``wait`` and lists."""
 
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -14,8 +15,10 @@ from rich.console import Console
 
 from deploylog.cli import options
 from deploylog.cli.application import new_app
+from deploylog.cli.names import Places, hint_project, misspelt_types
 from deploylog.cli.options import expanded
 from deploylog.cli.terminal.formatting import (
+    current_table,
     deployment_line,
     deployment_table,
     event_line,
@@ -28,6 +31,7 @@ from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.text import plain
 from deploylog.client import (
     Client,
+    DeploymentState,
     EventCount,
     Explanation,
     Message,
@@ -42,6 +46,12 @@ _STILL_RUNNING = 124
 
 #: The exit code of ``wait`` when the server refuses to say.
 _REFUSED = 2
+
+#: Deployments that are listed.
+_LISTED = 20
+
+#: The start of a UUID; other ids are sent as they are.
+_SHORT_ID = re.compile(r"[0-9A-Fa-f-]{4,35}")
 
 app = new_app()
 
@@ -72,6 +82,7 @@ def events(
         ),
     ] = None,
     scope: options.Scope = None,
+    names: options.NameFilter,
     filter: options.EventFilter,
     since: options.Since = None,
     until: options.Until = None,
@@ -95,11 +106,15 @@ def events(
 ) -> None:
     """List or count events.
 
-    Example: deploylog events timeout --scope project/acme --type deployment.* --since -2h
+    Example: deploylog events timeout --stack web --environment prod --since 2h
     """
     if count and top is not None:
         raise typer.BadParameter("specify either --count or --top")
-    params = [*options.params(scope=scope, since=since, until=until), *filter.params(words)]
+    params = [
+        *options.params(scope=scope, since=since, until=until),
+        *names.params(),
+        *filter.params(words),
+    ]
     if count:
         _print_count(connection.call(lambda client: client.count(params)), as_json=json)
     elif top is not None:
@@ -110,7 +125,19 @@ def events(
     else:
         how = options.params(order=order.value, explain="true" if explain else None)
         listed = [*params, *how]
-        connection.call(lambda client: _list_events(client, listed, order, limit, as_json=json))
+
+        async def show(client: Client) -> None:
+            number = await _list_events(client, listed, order, limit, as_json=json)
+            if not number:
+                await hint_project(client, names.project, ())
+                _hint_types(filter)
+
+        connection.call(show)
+
+
+def _hint_types(filter: options.EventFilter) -> None:
+    for hint in misspelt_types(filter.type or ()):
+        log_line(plain(hint))
 
 
 @app.command()
@@ -154,13 +181,19 @@ def _print_count(counted: EventCount, *, as_json: bool) -> None:
 
 async def _list_events(
     client: Client, params: Params, order: Order, limit: int, *, as_json: bool
-) -> None:
+) -> int:
+    """Show the events, and return how many there are."""
     found = _pages(client, params, order, limit)
     if as_json:
+        number = 0
         async for event in found:
             print(bytes(event).decode())
-    else:
-        event_table([parse_event(event) async for event in found]).print(screen())
+            number += 1
+        return number
+    places = Places(client)
+    events = [parse_event(event) async for event in found]
+    event_table([(event, await places.of(event)) for event in events]).print(screen())
+    return len(events)
 
 
 async def _pages(
@@ -206,6 +239,7 @@ def tail(
         ),
     ] = None,
     scope: options.Scope = None,
+    names: options.NameFilter,
     filter: options.EventFilter,
     since: options.Since = None,
     json: options.Json = False,
@@ -213,13 +247,15 @@ def tail(
 ) -> None:
     """Follow events live, until Ctrl-C.
 
-    Example: deploylog tail --scope project/acme --type deployment.*
+    Example: deploylog tail --stack web --environment prod
     """
     params = [
         *options.params(scope=scope, since=since),
         ("from", start or ("start" if since else "now")),
+        *names.params(),
         *filter.params(words),
     ]
+    _hint_types(filter)
     try:
         connection.call(lambda client: _follow(client, params, as_json=json))
     except KeyboardInterrupt:
@@ -228,28 +264,36 @@ def tail(
 
 
 async def _follow(client: Client, params: Params, *, as_json: bool) -> None:
-    console = screen()
+    console, places = screen(), Places(client)
     async with aclosing(client.stream(params, log=log_line)) as messages:
         async for message in messages:
-            _show(console, message, as_json=as_json)
+            await _show(console, message, places, as_json=as_json)
 
 
-def _show(console: Console, message: Message, *, as_json: bool) -> None:
+async def _show(console: Console, message: Message, places: Places, *, as_json: bool) -> None:
     if message.event == "gap":
         log_line(f"the next events are not available: {plain(message.data)}")
     elif as_json:
         print(message.data, flush=True)
     else:
-        console.print(event_line(parse_event(message.data)), soft_wrap=True)
+        event = parse_event(message.data)
+        console.print(event_line(event, await places.of(event)), soft_wrap=True)
 
 
 @app.command()
 @expanded
 def wait(
     deployment: Annotated[
-        str, typer.Argument(help="Id of the deployment.", callback=options.check_name)
-    ],
+        str | None,
+        typer.Argument(
+            help="Id of the deployment, or its first characters. Without it, the options select"
+            " the newest.",
+            callback=options.check_name,
+        ),
+    ] = None,
     *,
+    names: options.DeploymentNames,
+    since: options.StartedSince = None,
     timeout: Annotated[
         float, typer.Option("--timeout", min=0, help="Maximum number of seconds to wait.")
     ] = 3600,
@@ -260,9 +304,19 @@ def wait(
 
     Exits 0 if it completed, 1 if it failed, 124 if it is still running, 2 if the server refused the
     request, and 75 if the server did not respond.
+
+    Example: deploylog wait --stack web --environment prod --version 1.4.2
     """
+    params = [*names.params(), *options.params(since=since)]
+    if (deployment is None) != bool(params):
+        raise typer.BadParameter("name a deployment, or select one by options")
+
+    async def state_of(client: Client) -> DeploymentState:
+        id = await resolve(client, deployment, params)
+        return await client.wait(id, timeout)
+
     try:
-        state = connection.call(lambda client: client.wait(deployment, timeout))
+        state = connection.call(state_of)
     except DeploylogError as error:
         log_line(error.message)
         unreachable = isinstance(error, ServerUnreachable)
@@ -271,17 +325,63 @@ def wait(
     raise typer.Exit({"completed": 0, "failed": 1, "running": _STILL_RUNNING}[state.status])
 
 
+async def resolve(client: Client, id: str | None, params: Params) -> str:
+    """Return the id of the deployment that is named; raises DeploylogError."""
+    if id is not None and not _SHORT_ID.fullmatch(id):
+        return id
+    if id is not None:
+        params = [("deployment", id)]
+    found = (await client.deployments([*params, ("limit", "2")])).deployments
+    if not found:
+        raise DeploylogError(f"there is no deployment {id!r}" if id else "no deployment matches")
+    if id is not None and len(found) > 1:
+        raise DeploylogError(f"several deployments have ids that start with {id!r}")
+    return found[0].id
+
+
 @app.command()
 @expanded
 def deployments(
     *,
-    filter: options.StackFilter,
+    names: options.NameFilter,
+    since: options.StartedSince = None,
+    current: Annotated[
+        bool,
+        typer.Option("--current", help="Show what is deployed now in each stack and environment."),
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            min=1,
+            max=options.MAX_LIMIT,
+            help="Maximum number of deployments to list.",
+            show_default="20, or all that are current",
+        ),
+    ] = None,
     json: options.Json = False,
     connection: options.Connection,
 ) -> None:
-    """List deployments, newest first."""
-    page = connection.call(lambda client: client.deployments(filter.params()))
-    print_listing(page.deployments, deployment_table, as_json=json)
+    """List deployments, newest first, or what is deployed now.
+
+    Example: deploylog deployments --environment prod --current
+    """
+    params = [
+        *names.params(),
+        *options.params(
+            since=since,
+            current="true" if current else None,
+            limit=limit or (options.MAX_LIMIT if current else _LISTED),
+        ),
+    ]
+
+    async def found(client: Client) -> tuple[DeploymentState, ...]:
+        page = await client.deployments(params)
+        await hint_project(client, names.project, page.deployments)
+        return page.deployments
+
+    table = current_table if current else deployment_table
+    print_listing(connection.call(found), table, as_json=json)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from deploylog.cli import options, plan
 from deploylog.cli.application import new_app
+from deploylog.cli.carried import Detecting
 from deploylog.cli.options import expanded
 from deploylog.cli.recording import open_recording, run_options, signal_handlers
 from deploylog.cli.terminal.input import FileSource, Source, open_source
@@ -32,6 +34,7 @@ def terraform(
     ] = Path("-"),
     *,
     run: options.Run,
+    carried: Detecting,
     operation: Annotated[
         str | None, typer.Option("--operation", help="Operation of the tool, for example apply.")
     ] = None,
@@ -47,12 +50,14 @@ def terraform(
 
     Example: terraform apply -json | deploylog ingest terraform --project acme --stack web
     """
-    asyncio.run(_ingest(connection, run_options(run, buffer, operation), file, quiet=quiet))
+    recorded = run_options(run, carried, buffer, operation=operation)
+    asyncio.run(_ingest(connection, recorded, file, quiet=quiet))
 
 
 async def _ingest(
-    connection: options.Connection, run: RunOptions, file: Path, *, quiet: bool
+    connection: options.Connection, recorded: Awaitable[RunOptions], file: Path, *, quiet: bool
 ) -> None:
+    run = await recorded
     rendering = NoOutput() if quiet else RawOutput()
     async with (
         open_source(file, sys.stdin.fileno()) as source,

@@ -75,7 +75,8 @@ def _own_spool_directory() -> Path:
     return spool_directory(os.environ, Path.home())
 
 
-def _own_name() -> str | None:
+def own_name() -> str | None:
+    """Return the name of the user, if there is one."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -238,8 +239,17 @@ Actor = Annotated[
         "--actor",
         envvar="DEPLOYLOG_ACTOR",
         help="Who deploys.",
-        default_factory=_own_name,
+        default_factory=own_name,
         show_default="your user name",
+    ),
+]
+RunActor = Annotated[
+    str | None,
+    typer.Option(
+        "--actor",
+        envvar="DEPLOYLOG_ACTOR",
+        help="Who deploys.",
+        show_default="that of CI, or your user name",
     ),
 ]
 Groups = Annotated[
@@ -304,7 +314,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
             help="Environment to deploy to, for example prod.",
         ),
     ] = None
-    actor: Actor
+    actor: RunActor = None
     group: Groups = None
 
 
@@ -336,7 +346,14 @@ Since = Annotated[
     str | None,
     typer.Option(
         "--since",
-        help="Only events at or after this time: RFC 3339, or relative as in -15m, -2h or -7d.",
+        help="Only events at or after this time: RFC 3339, or a time ago: 15m, 2h or 7d.",
+    ),
+]
+StartedSince = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        help="Only deployments that started since: RFC 3339, or a time ago: 15m, 2h or 7d.",
     ),
 ]
 Scope = Annotated[
@@ -469,6 +486,45 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     def _excluded(self) -> list[tuple[str, str]]:
         return [_parse_excluded(text) for text in self.excluded or ()]
+
+
+class DeploymentNames(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that select by names: values of one option are ORed, options are ANDed."""
+
+    project: Annotated[
+        str | None, typer.Option("--project", help="Only what is of this project.")
+    ] = None
+    stack: Annotated[list[str] | None, _filter("--stack", "Only what is of this stack.")] = None
+    environment: Annotated[
+        list[str] | None, _filter("--environment", "Only what is of this environment.")
+    ] = None
+    status: Annotated[
+        list[str] | None,
+        _filter("--status", "Only deployments that are running, completed or failed."),
+    ] = None
+    version: Annotated[
+        list[str] | None, _filter("--version", "Only deployments of this version.")
+    ] = None
+    commit: Annotated[
+        list[str] | None,
+        _filter("--commit", "Only deployments of the commit that starts with these digits."),
+    ] = None
+    label: Annotated[
+        list[str] | None, _filter("--label", "Only deployments with the label NAME=VALUE.")
+    ] = None
+
+    def params(self) -> Params:
+        """Return the names as query parameters."""
+        return params(**msgspec.structs.asdict(self))
+
+
+class NameFilter(DeploymentNames, frozen=True, kw_only=True):
+    """The names, and the ids of deployments."""
+
+    deployment: Annotated[
+        list[str] | None,
+        _filter("--deployment", "Only the deployment with this id, or the start of its id."),
+    ] = None
 
 
 class StackFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,28 +4,35 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 from rich.console import Console
 
 from deploylog.cli import options
+from deploylog.cli.carried import Detecting
 from deploylog.cli.terminal.input import LineSplitter, Source
 from deploylog.cli.terminal.output import LineOutput, Output, RawOutput, Rendering, write_all
 from deploylog.cli.terminal.progress import Progress, live_progress
 from deploylog.cli.terminal.streams import log_line
 from deploylog.client import Client
-from deploylog.client.recorder import RunOptions, RunRecorder, open_recorder
+from deploylog.client.recorder import CommandFactory, RunOptions, RunRecorder, open_recorder
+from deploylog.deployments.catalog import check_name
+from deploylog.errors import InvalidInput
+from deploylog.ingest.ci import Detected
 from deploylog.ingest.terraform.encodings import Utf8Stream
 
 
 class Recording:
     """A recorder, and the output that its input is copied to."""
 
-    def __init__(self, recorder: RunRecorder, output: Output, *, stack: str) -> None:
+    def __init__(
+        self, recorder: RunRecorder, output: Output, errors: Output, *, stack: str
+    ) -> None:
         """``stack`` is a name for messages."""
         self.recorder = recorder
         self._output = output
+        self._errors = errors
         self._stack = stack
         self._is_announced = False
 
@@ -36,13 +43,22 @@ class Recording:
         self._is_announced = True
 
     async def follow(self, source: Source) -> None:
-        """Record and show ``source`` to its end."""
+        """Record and show standard output to its end."""
+        await self._follow(source, self._output, self._record)
+
+    async def follow_errors(self, source: Source) -> None:
+        """Record and show the standard error of a command to its end."""
+        await self._follow(source, self._errors, self._record_errors)
+
+    async def _follow(
+        self, source: Source, output: Output, record: Callable[[Iterable[bytes]], Awaitable[None]]
+    ) -> None:
         text, splitter = Utf8Stream(), LineSplitter()
         while chunk := await source.read():
-            await self._record(splitter.split(text.feed(chunk)))
-            await self._output.show(chunk)
-        await self._record([*splitter.split(text.last()), *splitter.last()])
-        await self._output.last()
+            await record(splitter.split(text.feed(chunk)))
+            await output.show(chunk)
+        await record([*splitter.split(text.last()), *splitter.last()])
+        await output.last()
 
     async def _record(self, lines: Iterable[bytes]) -> None:
         for line in lines:
@@ -51,35 +67,64 @@ class Recording:
                 # Before that it is not certain that there will be a deployment.
                 self.announce()
 
+    async def _record_errors(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            await self.recorder.record_error(line)
+
 
 @asynccontextmanager
 async def open_recording(
-    client: Client, run: RunOptions, rendering: Rendering
+    client: Client, run: RunOptions, rendering: Rendering, command: CommandFactory | None = None
 ) -> AsyncIterator[Recording]:
     """Open a recording, and show its progress if standard error is a terminal."""
     progress = Progress()
-    async with open_recorder(client, run, log=log_line, observe=progress.observe) as recorder:
+    async with open_recorder(
+        client, run, log=log_line, observe=progress.observe, command=command
+    ) as recorder:
         stack = f"{run.project}/{run.stack}"
         if Console(stderr=True).is_interactive:
             with live_progress(progress, recorder) as console:
-                yield Recording(recorder, _output_above(console, rendering), stack=stack)
+                output = _output_above(console, rendering)
+                yield Recording(recorder, output, _errors_above(console), stack=stack)
         else:
-            yield Recording(recorder, _plain_output(rendering), stack=stack)
+            errors = Output(RawOutput(), lambda data: write_all(sys.stderr.fileno(), data))
+            yield Recording(recorder, _plain_output(rendering), errors, stack=stack)
 
 
-def run_options(run: options.Run, buffer: options.Buffer, operation: str | None) -> RunOptions:
-    """Return what the recorder needs of a command's options."""
+async def run_options(
+    run: options.Run,
+    carried: Detecting,
+    buffer: options.Buffer,
+    *,
+    operation: str | None,
+    tool: str | None = None,
+    records_output: bool = True,
+) -> RunOptions:
+    """Return what the recorder needs of a command's options, and of what CI and git say."""
+    detected = await carried.detected()
     return RunOptions(
         project=run.project,
         stack=run.stack,
         operation=operation,
-        environment=run.environment,
-        actor=run.actor,
+        environment=run.environment or environment_of(detected),
+        actor=run.actor or detected.actor or options.own_name(),
         groups=tuple(run.group or ()),
+        tool=tool,
+        details=detected.details,
+        records_output=records_output,
         spool_directory=buffer.spool,
         spool_bytes=buffer.spool_bytes,
         retry_timeout=buffer.retry_timeout,
     )
+
+
+def environment_of(detected: Detected) -> str | None:
+    """Return the environment that CI names, if one may be called so."""
+    try:
+        check_name("environment", detected.environment or "")
+    except InvalidInput:
+        return None
+    return detected.environment
 
 
 def _plain_output(rendering: Rendering) -> Output:
@@ -91,6 +136,11 @@ def _output_above(console: Console, rendering: Rendering) -> Output:
     if not os.isatty(_stdout()):
         return _plain_output(rendering)
     lines = LineOutput(lambda line: line) if isinstance(rendering, RawOutput) else rendering
+    return Output(lines, lambda data: console.out(data.decode(errors="replace"), end=""))
+
+
+def _errors_above(console: Console) -> Output:
+    lines = LineOutput(lambda line: line)
     return Output(lines, lambda data: console.out(data.decode(errors="replace"), end=""))
 
 

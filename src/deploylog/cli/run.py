@@ -2,48 +2,38 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from io import FileIO
-from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from deploylog.cli import options
 from deploylog.cli.application import new_app
+from deploylog.cli.carried import Detecting
 from deploylog.cli.options import expanded
 from deploylog.cli.recording import open_recording, run_options, signal_handlers
 from deploylog.cli.terminal.input import Source, open_pipe
 from deploylog.cli.terminal.output import LineOutput, RawOutput, Rendering, render_line
 from deploylog.cli.terminal.streams import log_line
-from deploylog.client.recorder import RunOptions, RunRecorder
+from deploylog.cli.tools import ToolCall, tool_call
+from deploylog.client.recorder import CommandFactory, RunOptions, RunRecorder
 from deploylog.errors import DeploylogError
+from deploylog.ingest.command.redaction import LineRedactor, secrets_in
+from deploylog.ingest.command.run import CommandRun
 
 app = new_app()
 
 #: Options after the start of the command belong to the command.
 CONTEXT = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
-_TOOLS = ("terraform", "tofu", "terragrunt")
-_OPERATIONS = ("plan", "apply", "destroy", "refresh")
-_JSON = ("-json", "--json")
-
-#: Programs that run the command at the end of their arguments. Others may after ``--``.
-_WRAPPERS = frozenset(
-    {
-        "asdf", "aws-vault", "caffeinate", "chamber", "chroot", "chrt", "command", "direnv", "doas",
-        "docker", "doppler", "dotenv", "env", "envchain", "exec", "flock", "infisical", "ionice",
-        "kubectl", "mise", "nice", "nohup", "numactl", "op", "pipenv", "podman", "poetry", "setsid",
-        "sops", "ssh", "stdbuf", "strace", "sudo", "systemd-run", "taskset", "time", "timeout",
-        "uv", "vault-env", "vaultenv", "xvfb-run",
-    }
-)  # fmt: skip
-
-#: Programs whose arguments may have the names of tools and operations by chance.
-_TASK_RUNNERS = frozenset({"echo", "gmake", "just", "make", "npm", "pnpm", "task", "yarn"})
+#: Seconds in which what a command left behind may end, after a signal.
+_REST_SECONDS = 2
 
 #: The exit codes of a shell for a command that does not exist, or cannot be run.
 _NOT_FOUND, _NOT_RUNNABLE = 127, 126
@@ -58,6 +48,30 @@ def run(
     ],
     *,
     run: options.Run,
+    tool: Annotated[
+        str | None,
+        typer.Option("--tool", help="Name of the tool.", show_default="that of the command"),
+    ] = None,
+    operation: Annotated[
+        str | None,
+        typer.Option(
+            "--operation", help="Operation of the tool.", show_default="that of the command"
+        ),
+    ] = None,
+    carried: Detecting,
+    output: Annotated[
+        bool, typer.Option("--output/--no-output", help="Record the lines that the tool prints.")
+    ] = True,
+    redact: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--redact",
+            envvar="DEPLOYLOG_REDACT",
+            metavar="REGEX",
+            help="Regular expression of secrets in the output; of its last group, if it has one."
+            " Repeatable.",
+        ),
+    ] = None,
     json_output: Annotated[
         bool, typer.Option("--json-output", help="Show the tool's JSON instead of its text.")
     ] = False,
@@ -67,17 +81,23 @@ def run(
     buffer: options.Buffer,
     connection: options.Connection,
 ) -> None:
-    """Run a deployment tool, show its output, and record it live.
+    """Run a command, show its output, and record it live as a deployment.
 
     Adds -json to plan, apply, destroy and refresh of Terraform, OpenTofu and Terragrunt, also
-    behind a wrapper such as aws-vault exec prod --. Warns if the output contains no JSON. Exits
-    with the exit code of the tool, even if the server is down. Passes signals on to the tool.
+    behind a wrapper such as aws-vault exec prod --, and records each change of a resource. Records
+    the output of any other command as lines, without what looks like a secret. Exits with the exit
+    code of the command, even if the server is down. Passes signals on to the command.
 
-    Example: deploylog run --project acme --stack web terraform apply
+    Example: deploylog run --project acme --stack web -- helm upgrade web ./chart
     """
-    recorded = run_options(run, buffer, operation_of(command))
+    call = tool_call(command)
+    call = replace(call, tool=tool or call.tool, operation=operation or call.operation)
+    patterns = [_pattern(each) for each in redact or ()]
+    recorded = run_options(
+        run, carried, buffer, tool=call.tool, operation=call.operation, records_output=output
+    )
     rendering = RawOutput() if json_output else LineOutput(render_line)
-    code, failure = asyncio.run(_run(connection, recorded, with_json(command), rendering))
+    code, failure = asyncio.run(_run(connection, recorded, call, patterns, rendering))
     if failure is not None:
         if strict and code == 0:
             raise failure
@@ -85,97 +105,149 @@ def run(
     raise typer.Exit(code)
 
 
-def operation_of(command: Sequence[str]) -> str | None:
-    """Return ``apply`` for ``terraform -chdir=infra apply``; ``None`` for an unknown command."""
-    index = _operation_index(command)
-    return command[index] if index is not None else None
-
-
-def with_json(command: Sequence[str]) -> list[str]:
-    """Return the command with -json after its operation, if it is known and has none."""
-    index = _operation_index(command)
-    if index is None or any(word in _JSON for word in command):
-        return list(command)
-    return [*command[: index + 1], "-json", *command[index + 1 :]]
-
-
-def _operation_index(command: Sequence[str]) -> int | None:
-    """Return the index of the tool's operation, which may come after a wrapper."""
-    for index, word in enumerate(command):
-        operation = _operation_after(command, index) if _name(word) in _TOOLS else None
-        if operation is not None and _runs_command(command[:index]):
-            return operation
-    return None
-
-
-def _operation_after(command: Sequence[str], tool: int) -> int | None:
-    words = enumerate(command[tool + 1 :], tool + 1)
-    if _name(command[tool]) == "terragrunt":
-        # Its options may have values, and ``run`` or ``run --all`` may come before the operation.
-        return next((index for index, word in words if word in _OPERATIONS), None)
-    index = next((index for index, word in words if not word.startswith("-")), None)
-    return index if index is not None and command[index] in _OPERATIONS else None
-
-
-def _runs_command(wrapper: Sequence[str]) -> bool:
-    """Whether these words run the command after them."""
-    if not wrapper:
-        return True
-    names = [_name(word) for word in wrapper]
-    if _TASK_RUNNERS.intersection(names):
-        return False
-    return wrapper[-1] == "--" or names[0] in _WRAPPERS
-
-
-def _name(word: str) -> str:
-    """Return the name of a program, from its path or from a container image."""
-    return Path(word).name.partition(":")[0]
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise typer.BadParameter(f"{text!r} is not a regular expression: {error}") from error
 
 
 async def _run(
     connection: options.Connection,
-    run: RunOptions,
-    command: Sequence[str],
+    recorded: Awaitable[RunOptions],
+    call: ToolCall,
+    patterns: Sequence[re.Pattern[str]],
     rendering: Rendering,
 ) -> tuple[int, DeploylogError | None]:
+    run = await recorded
     async with (
         connection.open() as client,
-        _started(command) as (process, source),
-        open_recording(client, run, rendering) as recording,
+        _started(call, pipes_errors=run.records_output and not call.is_terraform) as process,
+        open_recording(client, run, rendering, _factory(call, patterns)) as recording,
     ):
         recorder = recording.recorder
-        with signal_handlers(_handlers(process, source, recorder)):
+        recorder.start()
+        with signal_handlers(_handlers(process, recorder)):
             recording.announce()
-            await recording.follow(source)
-            code = _shell_code(await process.wait())
-            if not recorder.has_started and recorder.failure is None:
+            async with asyncio.TaskGroup() as tasks:
+                readers = [tasks.create_task(recording.follow(process.output))]
+                if process.errors is not None:
+                    readers.append(tasks.create_task(recording.follow_errors(process.errors)))
+                code = await process.wait()
+                if process.was_signalled:
+                    process.end_rest(gently=recorder.reports_resources)
+                    if not recorder.reports_resources:
+                        await asyncio.wait(readers, timeout=_REST_SECONDS)
+                        process.stop()
+            if not recorder.is_recognized and recorder.failure is None:
                 log_line(f"no resource changes are recorded: {recorder.input_problem}")
             await recorder.finish(exit_code=code)
     return code, recorder.failure
 
 
+def _factory(call: ToolCall, patterns: Sequence[re.Pattern[str]]) -> CommandFactory | None:
+    """``None`` for Terraform, whose output is read as such from the first line."""
+    if call.is_terraform:
+        return None
+    redactor = LineRedactor(secrets=secrets_in(os.environ), patterns=patterns)
+    return lambda deployment_id: CommandRun(
+        deployment_id=deployment_id,
+        tool=call.tool,
+        operation=call.operation,
+        redact=redactor.line,
+    )
+
+
+class RunningTool:
+    """A command that runs, and the pipes of its output."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        output: Source,
+        errors: Source | None,
+        *,
+        has_group: bool,
+    ) -> None:
+        """``has_group`` says whether it has a process group of its own."""
+        self.output = output
+        #: Standard error, unless it is ours.
+        self.errors = errors
+        self._process = process
+        self._has_group = has_group
+        self._signalled: signal.Signals | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.returncode is not None
+
+    @property
+    def was_signalled(self) -> bool:
+        """Whether a signal was passed on to it."""
+        return self._signalled is not None
+
+    def send(self, number: signal.Signals) -> None:
+        """Pass a signal on."""
+        self._signalled = number
+        self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        """Wait for its end, and return the exit code as a shell would."""
+        code = await self._process.wait()
+        return code if code >= 0 else 128 - code
+
+    def end_rest(self, *, gently: bool) -> None:
+        """Pass the signal on to what it left behind: a shell dies before the commands that it runs.
+
+        Terraform's providers ignore an interrupt, and must: any other signal would end them in the
+        middle of a change. ``gently`` sends that.
+        """
+        number = signal.SIGINT if gently else self._signalled
+        if self._has_group and number is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+    def stop(self) -> None:
+        """Stop reading, after the bytes that have arrived."""
+        for source in (self.output, self.errors):
+            if source is not None:
+                source.stop()
+
+
 @asynccontextmanager
-async def _started(
-    command: Sequence[str],
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, Source]]:
-    """Start the command with a pipe for its output."""
-    read_end, write_end = os.pipe()
-    async with open_pipe(FileIO(read_end)) as source:
+async def _started(call: ToolCall, *, pipes_errors: bool) -> AsyncIterator[RunningTool]:
+    """Start the command with pipes for its output."""
+    has_group = not _on_terminal()
+    async with AsyncExitStack() as stack:
+        output, stdout = await _pipe(stack)
+        errors, stderr = await _pipe(stack) if pipes_errors else (None, None)
         try:
             # Without a terminal the tool gets a process group of its own: a signal to our whole
             # group then reaches it once, through us. Terraform treats a second interrupt as an
             # order to drop everything. On a terminal the tool may prompt, and Ctrl-C reaches it
             # directly.
             process = await asyncio.create_subprocess_exec(
-                *command, stdout=write_end, process_group=None if _on_terminal() else 0
+                *call.command,
+                stdout=stdout,
+                stderr=stderr,
+                process_group=0 if has_group else None,
             )
         except OSError as error:
-            log_line(f"{command[0]}: {(error.strerror or str(error)).lower()}")
+            name = call.command[0]
+            log_line(f"{name}: {(error.strerror or str(error)).lower()}")
             code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_RUNNABLE
             raise typer.Exit(code) from error
         finally:
-            os.close(write_end)
-        yield process, source
+            for end in (stdout, stderr):
+                if end is not None:
+                    os.close(end)
+        yield RunningTool(process, output, errors, has_group=has_group)
+
+
+async def _pipe(stack: AsyncExitStack) -> tuple[Source, int]:
+    """Open a pipe; return what reads from it, and its write end."""
+    read_end, write_end = os.pipe()
+    return await stack.enter_async_context(open_pipe(FileIO(read_end))), write_end
 
 
 def _on_terminal() -> bool:
@@ -183,28 +255,18 @@ def _on_terminal() -> bool:
 
 
 def _handlers(
-    process: asyncio.subprocess.Process, source: Source, recorder: RunRecorder
+    tool: RunningTool, recorder: RunRecorder
 ) -> dict[signal.Signals, Callable[[], object]]:
     def handler(number: signal.Signals) -> Callable[[], object]:
-        return lambda: _pass_on(number, process, source, recorder)
+        return lambda: _pass_on(number, tool, recorder)
 
     return {number: handler(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
 
-def _pass_on(
-    number: signal.Signals,
-    process: asyncio.subprocess.Process,
-    source: Source,
-    recorder: RunRecorder,
-) -> None:
+def _pass_on(number: signal.Signals, tool: RunningTool, recorder: RunRecorder) -> None:
     """Pass the signal on to the tool; once the tool has exited, stop reading and sending."""
-    if process.returncode is not None:
-        source.stop()
+    if tool.has_ended:
+        tool.stop()
         recorder.stop_waiting()
     elif number == signal.SIGTERM or not _on_terminal():
-        process.send_signal(number)
-
-
-def _shell_code(returncode: int) -> int:
-    """Return the exit code as a shell would, also for a tool that was killed by a signal."""
-    return returncode if returncode >= 0 else 128 - returncode
+        tool.send(number)

@@ -8,11 +8,12 @@ import msgspec
 from deploylog.deployments.catalog import Counts, Status
 from deploylog.deployments.changeset import ChangeCounts
 from deploylog.deployments.changeset import Status as ChangesetStatus
+from deploylog.deployments.details import Details
 
 Params = Sequence[tuple[str, str]]
 
 
-class NewDeployment(msgspec.Struct, frozen=True, kw_only=True):
+class NewDeployment(Details, frozen=True, kw_only=True):
     """A deployment to open."""
 
     #: UUID that the client chooses, so that a retry opens nothing twice.
@@ -28,7 +29,7 @@ class NewDeployment(msgspec.Struct, frozen=True, kw_only=True):
     started: str | None = None
 
 
-class DeploymentState(msgspec.Struct, frozen=True, kw_only=True):
+class DeploymentState(Details, frozen=True, kw_only=True, omit_defaults=False):
     """A deployment, as the server returns it."""
 
     id: str
@@ -169,3 +170,12 @@ class LoggedEvent(msgspec.Struct, frozen=True, kw_only=True):
     resourceaddress: str | None = None
     resourcename: str | None = None
     resourcetype: str | None = None
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """The stack, environment and deployment of an event, each empty if there is none."""
+
+    stack: str = ""
+    environment: str = ""
+    #: Id of the deployment.
+    deployment: str = ""

@@ -8,18 +8,25 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 import msgspec
+from msgspec.structs import asdict
 
 from deploylog.client import Client, Log, NewDeployment, Timing
 from deploylog.client.spool import SpoolHeader, create_spool
 from deploylog.client.uploader import Upload, Uploader
+from deploylog.deployments.details import Details
 from deploylog.errors import DeploylogError
 from deploylog.events.cloudevents import render_new_event
 from deploylog.events.event import NewEvent
 from deploylog.events.times import render_time
+from deploylog.ingest.command.run import CommandRun
 from deploylog.ingest.terraform.run import TerraformRun
+
+#: Makes the run of a command from the id of its deployment.
+CommandFactory = Callable[[str], CommandRun]
 
 Observer = Callable[[Sequence[NewEvent]], None]
 
@@ -33,11 +40,69 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     environment: str | None = None
     actor: str | None = None
     groups: tuple[str, ...] = ()
+    #: The tool, if it is known before its output is.
+    tool: str | None = None
+    details: Details = Details()
+    #: Whether lines of output are recorded that are about no resource.
+    records_output: bool = True
     spool_directory: Path
     #: The size limit of one spool.
     spool_bytes: int
     #: Seconds without an acknowledgement, after the tool has exited, before it gives up.
     retry_timeout: float
+
+
+class ToolRun(Protocol):
+    """Turns the output of a tool into events."""
+
+    @property
+    def has_started(self) -> bool:
+        """Whether there is anything to record."""
+        ...
+
+    @property
+    def unrecognized_input(self) -> str:
+        """A description of the input, if there is nothing to record."""
+        ...
+
+    def feed(self, line: bytes, *, now: int) -> list[NewEvent]:
+        """Return the events of the next line of standard output; ``now`` is in ns."""
+        ...
+
+    def close(self, *, now: int, exit_code: int | None) -> list[NewEvent]:
+        """Return the events of the end; the last one ends the deployment."""
+        ...
+
+
+class Clock(Protocol):
+    """The time of a run."""
+
+    #: When the run started, in ns since 1970.
+    started: int
+
+    def now(self) -> int:
+        """Return the time in the run, in ns since 1970."""
+        ...
+
+    def set(self, events: Sequence[NewEvent]) -> None:
+        """Set the clock by events that have just been read."""
+        ...
+
+
+class LiveClock:
+    """The time of a run that happens now: that of our own clock."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        """``now`` is our own clock, in ns since 1970."""
+        self._now = now
+        self.started = now()
+
+    def now(self) -> int:
+        """Return the time, never before the start."""
+        return max(self._now(), self.started)
+
+    def set(self, events: Sequence[NewEvent]) -> None:
+        """Ignore the times in events."""
 
 
 class RunClock:
@@ -82,7 +147,9 @@ class RunRecorder:
         log: Log,
         observe: Observer,
         timing: Timing,
+        command: CommandFactory | None,
     ) -> None:
+        """With a ``command`` the run happens now, and is opened by ``start``."""
         self.deployment_id = str(uuid4())
         #: The error because of which some events were not recorded.
         self.failure: DeploylogError | None = None
@@ -92,8 +159,10 @@ class RunRecorder:
         self._log = log
         self._observe = observe
         self._timing = timing
-        self._run = TerraformRun(deployment_id=self.deployment_id)
-        self._clock = RunClock(timing.now)
+        self._terraform = TerraformRun(deployment_id=self.deployment_id)
+        self._command = command(self.deployment_id) if command else None
+        self._run: ToolRun = self._command or self._terraform
+        self._clock: Clock = RunClock(timing.now)
         self._upload: Upload | None = None
 
     @property
@@ -107,9 +176,29 @@ class RunRecorder:
         return self._upload is not None
 
     @property
+    def reports_resources(self) -> bool:
+        """Whether the tool reports the changes of resources, as Terraform does."""
+        return self._terraform.has_started or (
+            self._command is not None and self._command.runs_terraform
+        )
+
+    @property
+    def is_recognized(self) -> bool:
+        """Whether the output could be read."""
+        return self._run.has_started
+
+    @property
     def input_problem(self) -> str:
         """What is wrong with the input, while no line of it was recognized."""
         return self._run.unrecognized_input
+
+    def start(self) -> None:
+        """Open the deployment now, before there is any output; raises nothing."""
+        self._clock = LiveClock(self._timing.now)
+        try:
+            self._started_upload()
+        except DeploylogError as error:
+            self._fail(error)
 
     async def record(self, line: bytes) -> None:
         """Record the events of ``line``; waits while the spool is full, and raises nothing."""
@@ -117,7 +206,15 @@ class RunRecorder:
         self._clock.set(events)
         await self._append(events)
 
+    async def record_error(self, line: bytes) -> None:
+        """Record a line of a command's standard error; raises nothing."""
+        if self._command is not None:
+            now = self._clock.now()
+            await self._append(self._command.feed(line, now=now, stream="stderr"))
+
     async def _append(self, events: Sequence[NewEvent]) -> None:
+        if not self._options.records_output:
+            events = [event for event in events if event.type != "deployment.log"]
         self._observe(events)
         if self.failure is not None or not events:
             return
@@ -142,13 +239,17 @@ class RunRecorder:
             id=self.deployment_id,
             project=options.project,
             stack=options.stack,
-            tool=self._run.tool if self._run.version is not None else None,
+            tool=options.tool or self._reported_tool(),
             operation=options.operation,
             environment=options.environment,
             actor=options.actor,
             groups=options.groups,
             started=render_time(self._clock.started),
+            **asdict(options.details),
         )
+
+    def _reported_tool(self) -> str | None:
+        return self._terraform.tool if self._terraform.version is not None else None
 
     def _fail(self, error: DeploylogError) -> None:
         self.failure = error
@@ -191,11 +292,21 @@ async def open_recorder(
     log: Log,
     observe: Observer,
     timing: Timing | None = None,
+    command: CommandFactory | None = None,
 ) -> AsyncIterator[RunRecorder]:
-    """Open a recorder, which calls ``observe`` with every event; call ``finish`` in the block."""
+    """Open a recorder, which calls ``observe`` with every event; call ``finish`` in the block.
+
+    Without a ``command`` the output is Terraform's.
+    """
     async with asyncio.TaskGroup() as tasks:
         recorder = RunRecorder(
-            client, options, tasks, log=log, observe=observe, timing=timing or Timing()
+            client,
+            options,
+            tasks,
+            log=log,
+            observe=observe,
+            timing=timing or Timing(),
+            command=command,
         )
         try:
             yield recorder

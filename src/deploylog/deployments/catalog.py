@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from deploylog.deployments.details import NO_DETAILS, Details
 from deploylog.errors import InvalidInput
 from deploylog.events.scope import Scope, segments
 
@@ -59,6 +60,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts
     scopes: tuple[Scope, ...]
     groups: tuple[str, ...]
+    details: Details = NO_DETAILS
 
 
 class DeploymentRef(msgspec.Struct, frozen=True):
@@ -91,7 +93,7 @@ def parse_uuid(text: str) -> str:
 
 
 #: Operations that deploy nothing.
-NON_MUTATING_OPERATIONS = ("plan", "refresh")
+NON_MUTATING_OPERATIONS = ("plan", "refresh", "preview", "diff", "init", "validate")
 
 
 @lru_cache(maxsize=512)

@@ -22,8 +22,9 @@ from deploylog.deployments.catalog import (
     deployment_ref,
 )
 from deploylog.deployments.changeset import Status as ChangesetStatus
+from deploylog.deployments.details import NO_DETAILS, Details, details_json, parse_details
 from deploylog.deployments.lifecycle import CHANGESET_ENDS, DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
-from deploylog.errors import InvalidEvent
+from deploylog.errors import InvalidEvent, InvalidInput
 from deploylog.events.event import SOURCE, NewEvent
 from deploylog.events.scope import Scope, segments
 
@@ -52,7 +53,7 @@ class DeploymentStarted(msgspec.Struct, frozen=True):
 
 
 class DeploymentEnded(msgspec.Struct, frozen=True):
-    """A deployment ends. Only its own ``groups`` may see the message."""
+    """A deployment ends. Only its own ``groups`` may see the message and the details."""
 
     place: DeploymentRef
     status: Status
@@ -61,6 +62,8 @@ class DeploymentEnded(msgspec.Struct, frozen=True):
     groups: tuple[str, ...]
     #: For a deployment whose start event names no operation.
     operation: str | None
+    #: What the start event does not say.
+    details: Details = NO_DETAILS
 
 
 class ResourceCounted(msgspec.Struct, frozen=True):
@@ -209,6 +212,7 @@ def _state_data(deployment: Deployment) -> msgspec.Raw:
         "stack": deployment.stack,
         "status": deployment.status,
         "counts": deployment.counts,
+        **details_json(deployment.details),
     }
     return msgspec.Raw(msgspec.json.encode(data))
 
@@ -262,14 +266,32 @@ def _deployment_change(event: NewEvent, place: DeploymentRef, deployment_id: str
             counts=Counts(),
             scopes=event.scopes,
             groups=event.groups,
+            details=_details(event),
         )
     )
 
 
 def _ended(event: NewEvent, place: DeploymentRef, status: Status) -> DeploymentEnded:
     return DeploymentEnded(
-        place, status, event.time, event.message, event.groups, _ended_operation(event)
+        place,
+        status,
+        event.time,
+        event.message,
+        event.groups,
+        _ended_operation(event),
+        _details(event),
     )
+
+
+def _details(event: NewEvent) -> Details:
+    """What the event's data says that the deployment carries; raises InvalidEvent."""
+    if event.data is None:
+        return NO_DETAILS
+    try:
+        return parse_details(bytes(event.data))
+    except InvalidInput as error:
+        field = f"data.{error.field}" if error.field else "data"
+        raise InvalidEvent(f"{event.type}: data: {error.message}", field=field) from error
 
 
 def _ended_operation(event: NewEvent) -> str | None:

@@ -1,6 +1,7 @@
 """Stacks and deployments, for principals: open, list, wait, delete."""
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from uuid import uuid4
@@ -14,6 +15,14 @@ from deploylog.deployments.catalog import (
     check_name,
     parse_uuid,
 )
+from deploylog.deployments.details import (
+    Details,
+    check_details,
+    details_json,
+    details_of,
+    includes,
+)
+from deploylog.deployments.filters import ALL_NAMES, DeploymentFilter, Names, suggestion
 from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
 from deploylog.deployments.store import Catalog
 from deploylog.errors import (
@@ -22,7 +31,7 @@ from deploylog.errors import (
     Forbidden,
     InvalidCursor,
     InvalidEvent,
-    InvalidInput,
+    InvalidFilter,
     StackExists,
     StackNotFound,
 )
@@ -37,10 +46,16 @@ from deploylog.events.times import parse_time
 #: Open deployments that are cached, so that appends need not look them up.
 _CACHED = 1_000
 
+#: Scopes, and so deployments, that names may select for a filter of events.
+MAX_SELECTED = 100
+
+#: The first characters of an id that may stand for it.
+_PREFIX = re.compile(r"[0-9a-f-]{4,36}")
+
 _ENDS = Filter(all_of=(any_of("type", tuple(DEPLOYMENT_ENDS)),))
 
 
-class NewDeployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NewDeployment(Details, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request to open a deployment."""
 
     project: str
@@ -100,27 +115,106 @@ class DeploymentService:
         self,
         principal: Principal,
         *,
-        project: str | None = None,
-        stack: str | None = None,
+        names: Names = ALL_NAMES,
+        since: int | None = None,
+        current: bool = False,
         before: str | None = None,
         limit: int = 100,
     ) -> list[Deployment]:
-        """The visible deployments, last started first."""
-        stack_id = None
-        if stack is not None:
-            if project is None:
-                raise InvalidInput("stack needs a project: name its project, too", field="project")
-            stack_id = (await self.stack(principal, project, stack)).id
+        """The visible deployments, last started first; see ``DeploymentFilter``.
+
+        Raises StackNotFound or InvalidFilter for a stack or an environment that is not visible.
+        """
+        where = msgspec.structs.replace(
+            await self._filter(principal, names), since=since, current=current
+        )
         if before is not None:
             before = (await self._cursor_deployment(principal, before)).id
         return await self._catalog.deployments(
             principal.visibility,
-            project=project,
-            stack_id=stack_id,
+            where=where,
             before=before,
             limit=limit,
             caller=principal.identity,
         )
+
+    async def scopes(self, principal: Principal, names: Names) -> tuple[Scope, ...]:
+        """The scopes of the events of what ``names`` selects.
+
+        Raises StackNotFound, DeploymentNotFound or InvalidFilter if that is nothing.
+        """
+        where = await self._filter(principal, names)
+        if names.is_of_deployments:
+            return await self._deployment_scopes(principal, where)
+        if names.environments:
+            return await self._state_scopes(principal, names)
+        if names.stacks:
+            stacks = await self._named(principal, names)
+            return _bounded([stack.scopes[0] for stack in stacks])
+        return (scope("project", names.project),) if names.project is not None else ()
+
+    async def _deployment_scopes(
+        self, principal: Principal, where: DeploymentFilter
+    ) -> tuple[Scope, ...]:
+        found = await self._catalog.deployments(
+            principal.visibility, where=where, limit=MAX_SELECTED + 1, caller=principal.identity
+        )
+        if not found:
+            raise DeploymentNotFound("no deployment has what is asked for")
+        return _bounded([each.scopes[0] for each in found])
+
+    async def _state_scopes(self, principal: Principal, names: Names) -> tuple[Scope, ...]:
+        places: list[tuple[str, ...]]
+        if names.stacks:
+            named = await self._named(principal, names)
+            places = [(stack.project, stack.name) for stack in named]
+        elif names.project is not None:
+            places = [(names.project,)]
+        else:
+            places = [(project,) for project in await self.projects(principal)]
+        pairs = [(place, environment) for place in places for environment in names.environments]
+        return _bounded(
+            [scope("state", place[0], environment, *place[1:]) for place, environment in pairs]
+        )
+
+    async def _filter(self, principal: Principal, names: Names) -> DeploymentFilter:
+        """Check the names, and resolve those of stacks."""
+        if names.project is not None and names.stacks:
+            _require_readable(principal, scope("project", names.project))
+        stacks = await self._named(principal, names) if names.stacks else None
+        if names.environments:
+            await self._check_environments(principal, names)
+        return DeploymentFilter(
+            project=names.project,
+            stacks=tuple(stack.id for stack in stacks) if stacks is not None else None,
+            environments=names.environments,
+            deployments=tuple(map(_check_prefix, names.deployments)),
+            statuses=names.statuses,
+            versions=names.versions,
+            commits=tuple(sha.lower() for sha in names.commits),
+            labels=names.labels,
+        )
+
+    async def _named(self, principal: Principal, names: Names) -> list[Stack]:
+        """The visible stacks with these names; raises StackNotFound if one has none."""
+        stacks = await self.stacks(principal, project=names.project)
+        known = {stack.name for stack in stacks}
+        for name in names.stacks:
+            if name not in known:
+                place = f"project {names.project!r} has" if names.project else "there is"
+                raise StackNotFound(f"{place} no stack {name!r}{suggestion(name, known)}")
+        return [stack for stack in stacks if stack.name in names.stacks]
+
+    async def _check_environments(self, principal: Principal, names: Names) -> None:
+        known = await self._catalog.environments(
+            principal.visibility, project=names.project, caller=principal.identity
+        )
+        for name in names.environments:
+            if name not in known:
+                raise InvalidFilter(
+                    f"no deployment has the environment {name!r}{suggestion(name, known)}",
+                    field="environment",
+                )
 
     async def deployments_of(
         self, principal: Principal, stack: Stack, *, before: str | None = None, limit: int = 100
@@ -294,12 +388,13 @@ class DeploymentService:
         scopes = [deployment_scope(new.project, stack_id, id)]
         if new.environment is not None:
             scopes.append(state_scope(new.project, new.environment, new.stack))
-        details = {
+        fields = {
             "stack": new.stack,
             "tool": new.tool,
             "operation": new.operation,
             "environment": new.environment,
         }
+        named = {name: value for name, value in fields.items() if value is not None}
         return NewEvent(
             type=DEPLOYMENT_STARTED,
             source=SOURCE,
@@ -310,8 +405,23 @@ class DeploymentService:
             groups=tuple(sorted(set(new.groups))),
             actor=new.actor,
             message=f"{(new.operation or 'deployment').capitalize()} of {new.stack} started",
-            data=_raw({name: value for name, value in details.items() if value is not None}),
+            data=_raw(named | details_json(details_of(new))),
         )
+
+
+def _bounded(scopes: list[Scope]) -> tuple[Scope, ...]:
+    if len(scopes) > MAX_SELECTED:
+        raise InvalidFilter(f"more than {MAX_SELECTED} stacks or deployments match: name fewer")
+    return tuple(scopes)
+
+
+def _check_prefix(id: str) -> str:
+    if not _PREFIX.fullmatch(id.lower()):
+        raise InvalidFilter(
+            f"{id[:64]!r} is not the id of a deployment, or its first 4 or more characters",
+            field="deployment",
+        )
+    return id.lower()
 
 
 def _no_deployment(id: str) -> DeploymentNotFound:
@@ -326,13 +436,21 @@ def _is_same(new: NewDeployment, known: Deployment) -> bool:
         # A start without an operation gets it from the end.
         and new.operation in (None, known.operation)
         and (new.started is None or parse_time(new.started) == known.started)
+        # Likewise its details.
+        and includes(known.details, details_of(new))
     )
 
 
 def _as_opened(new: NewDeployment, known: Deployment) -> Deployment:
     """The deployment as it was when it was opened."""
     return msgspec.structs.replace(
-        known, status="running", ended=None, message=None, counts=Counts(), operation=new.operation
+        known,
+        status="running",
+        ended=None,
+        message=None,
+        counts=Counts(),
+        operation=new.operation,
+        details=details_of(new),
     )
 
 
@@ -354,6 +472,7 @@ def _check(new: NewDeployment) -> None:
         value = getattr(new, field)
         if value is not None:
             check_name(field, value)
+    check_details(new)
 
 
 def _raw(value: object) -> msgspec.Raw:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from deploylog.deployments.catalog import Deployment, Stack
 from deploylog.deployments.changeset import Changeset
+from deploylog.deployments.filters import ANY, DeploymentFilter
 from deploylog.events.access import Visibility
 from deploylog.events.store import IdempotencyKey
 
@@ -40,11 +41,21 @@ class Catalog(Protocol):
         *,
         project: str | None = None,
         stack_id: str | None = None,
+        where: DeploymentFilter = ANY,
         before: str | None = None,
         limit: int = 100,
         caller: str = "",
     ) -> list[Deployment]:
-        """The visible deployments that started before deployment ``before``, newest first."""
+        """The visible deployments that started before deployment ``before``, newest first.
+
+        Of those that are current, what is not visible does not hide what was there before.
+        """
+        ...
+
+    async def environments(
+        self, visibility: Visibility, *, project: str | None = None, caller: str = ""
+    ) -> list[str]:
+        """The environments of the visible deployments, in order."""
         ...
 
     async def deployment(self, id: str) -> Deployment:

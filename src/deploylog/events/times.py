@@ -19,7 +19,7 @@ _RFC3339 = re.compile(
     r"(?:\.([0-9]{1,9})[0-9]*)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 
-_AGO = re.compile(r"-([0-9]{1,9})([smhd])")
+_AGO = re.compile(r"-?([0-9]{1,9})([smhd])")
 
 _UNITS = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
 
@@ -60,13 +60,13 @@ def _leap_second(text: str, offset: str) -> int:
 
 
 def parse_time_or_ago(text: str, *, now: int) -> int:
-    """Parse an RFC 3339 time, or a time ago: ``-15m``, ``-2h``, ``-7d``, ``-30s``."""
+    """Parse an RFC 3339 time, or a time ago: ``15m``, ``2h``, ``7d``, also ``-30s``."""
     if match := _AGO.fullmatch(text):
         return now - int(match[1]) * _UNITS[match[2]]
     try:
         return parse_time(text)
     except InvalidInput as error:
-        raise InvalidInput(f"{error.message}, or a time ago, such as -15m, -2h or -7d") from error
+        raise InvalidInput(f"{error.message}, or a time ago, such as 15m, 2h or 7d") from error
 
 
 def render_time(ns: int) -> str:

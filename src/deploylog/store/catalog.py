@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from deploylog.deployments.catalog import Counts, Deployment, DeploymentRef, Stack
+from deploylog.deployments.details import completed
 from deploylog.deployments.projection import (
     Change,
     ChangesetEnded,
@@ -92,7 +93,7 @@ class CatalogWrites(msgspec.Struct, frozen=True, kw_only=True):
     #: In their final state: some may be deleted or have ended already.
     new_stacks: Sequence[Stack]
     new_deployments: Sequence[Deployment]
-    #: Deployments in the store, with a new status, end, message and operation.
+    #: Deployments in the store, with a new status, end, message, operation and details.
     ended_deployments: Sequence[Deployment]
     #: Increments of the counts of deployments, new ones included.
     counted: Counted
@@ -258,11 +259,17 @@ class CatalogChanges:
         ):
             return
         self._ended[deployment.id] = change.operation
+        is_for_the_same = change.groups == deployment.groups
         self._deployments[deployment.id] = replace(
             deployment,
             status=change.status,
             ended=change.time,
-            message=change.message if change.groups == deployment.groups else None,
+            message=change.message if is_for_the_same else None,
+            details=(
+                completed(deployment.details, change.details)
+                if is_for_the_same
+                else deployment.details
+            ),
             operation=(
                 deployment.operation if deployment.operation is not None else change.operation
             ),

@@ -684,6 +684,55 @@ async def test_an_id_of_another_log_is_refused(server: Local):
 # Deployments
 
 
+#: What a deployment carries when nobody has said anything.
+UNSAID: dict[str, object] = {
+    "version": None, "commits": [], "artifacts": [], "url": None, "change_request": None,
+    "approvers": [], "plan": None, "labels": {}, "production": None, "emergency": None,
+    "rework_of": None, "restores": None,
+}  # fmt: skip
+
+SAID: dict[str, object] = {
+    "version": "1.4.2",
+    "commits": [{"sha": "4be3708", "repository": "https://git.example/acme/web"}],
+    "artifacts": [{"purl": "pkg:oci/web"}],
+    "url": "https://ci.example/1",
+    "change_request": "https://git.example/acme/web/pull/7",
+    "approvers": ["bob"],
+    "plan": {"digest": "sha256:0123456789abcdef"},
+    "labels": {"team": "shop"},
+    "production": True,
+    "emergency": False,
+    "rework_of": "INC-7",
+    "restores": "INC-7",
+}
+
+
+async def test_a_deployment_carries_what_is_said_and_its_event_tells_it(server: Local):
+    opened = await server.open(environment="prod", **SAID)  # type: ignore[arg-type]
+    await server.append(
+        [{"type": "deployment.completed", "source": "t", "data": {"version": "9"}}],
+        f"{EVENTS}?deployment={opened['id']}",
+    )
+
+    found = (await server.get(f"{DEPLOYMENTS}/{opened['id']}")).json
+
+    assert {name: found[name] for name in SAID} == SAID
+    state, _, started, _ = (await server.get(EVENTS)).json["events"]
+    assert started["data"] == {"stack": "web", "environment": "prod", **SAID}
+    assert SAID.items() <= state["data"].items()
+
+
+async def test_an_invalid_detail_is_refused_by_its_name(server: Local):
+    body = {"project": "acme", "stack": "web", "commits": [{"sha": "main"}]}
+    opened = await server.post(body, "application/json", DEPLOYMENTS)
+    id = (await server.open())["id"]
+    event = {"type": "deployment.completed", "source": "t", "data": {"labels": ["x"]}}
+    ended = await server.post(event, LINES, f"{EVENTS}?deployment={id}")
+
+    assert_problem(opened, 400, "invalid-input", "commits.0.sha")
+    assert_problem(ended, 400, "invalid-event", "data.labels")
+
+
 async def test_a_deployment_is_opened_with_its_stack(server: Local):
     opened = await server.open(
         tool="terraform", operation="apply", environment="prod", actor="alice", groups=["b", "a"]
@@ -707,6 +756,7 @@ async def test_a_deployment_is_opened_with_its_stack(server: Local):
         "actor": "alice",
         "message": None,
         "counts": {"added": 0, "changed": 0, "destroyed": 0, "failed": 0},
+        **UNSAID,
         "scopes": [f"project/acme/stack/{stack_id}/deployment/{id}", "state/acme/prod/web"],
         "groups": ["a", "b"],
     }
@@ -797,11 +847,12 @@ async def test_deployments_are_listed_in_pages_last_started_first(server: Local)
     assert [each["id"] for each in of_one] == [ids[4], ids[2], ids[0]]
 
 
-async def test_a_stack_requires_its_project(server: Local):
-    response = await server.get(f"{DEPLOYMENTS}?stack=web")
+async def test_a_stack_without_its_project_is_that_of_any_project(server: Local):
+    opened = {(await server.open(project=project))["id"] for project in ("acme", "beta")}
 
-    assert_problem(response, 400, "invalid-input", "project")
-    assert response.json["field"] == "project"
+    listed = (await server.get(f"{DEPLOYMENTS}?stack=web")).json["deployments"]
+
+    assert {each["id"] for each in listed} == opened
 
 
 async def test_an_unknown_deployment_is_not_found(server: Local):

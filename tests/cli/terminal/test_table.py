@@ -14,6 +14,7 @@ from deploylog.cli.terminal.formatting import (
 )
 from deploylog.cli.terminal.table import Column, Listing
 from deploylog.client import ChangesetState, DeploymentState, LoggedEvent, StackState
+from deploylog.client.models import Place
 from deploylog.deployments.catalog import Counts
 from deploylog.deployments.changeset import ChangeCounts
 
@@ -114,7 +115,7 @@ def test_a_message_of_an_event_takes_the_lines_it_needs():
         id="1", source="s", type="deployment.log", time=NOON, message="many words " * 20
     )
 
-    lines = rendered_table(event_table([event]), width=80)
+    lines = rendered_table(event_table([(event, Place())]), width=80)
 
     assert max(map(len, lines)) <= 80
     assert " ".join(" ".join(lines).split()).count("many words") == 20

@@ -15,9 +15,10 @@ from deploylog.api.native import query_string, wire
 from deploylog.api.native.appends import Appends
 from deploylog.api.native.paths import CHANGESETS
 from deploylog.api.native.settings import NativeSettings
+from deploylog.deployments.details import decode_named
 from deploylog.deployments.service import NewDeployment
 from deploylog.deployments.staging import NewChangeset
-from deploylog.errors import InvalidInput, MethodNotAllowed
+from deploylog.errors import InvalidFilter, InvalidInput, MethodNotAllowed
 from deploylog.events.access import ANONYMOUS, Principal
 from deploylog.events.filters import Filter
 from deploylog.events.scope import ROOT
@@ -62,7 +63,7 @@ class Events:
 
     async def list(self, request: Request) -> Response:
         """List events."""
-        parameters, filter = self._filter(request)
+        parameters, filter = await self._filter(request)
         is_explained = parameters.choice("explain", ("false", "true")) == "true"
         query = Query(
             filter=filter,
@@ -79,7 +80,7 @@ class Events:
 
     async def count(self, request: Request) -> Response:
         """Count events."""
-        parameters, filter = self._filter(request)
+        parameters, filter = await self._filter(request)
         parameters.done()
         return _json(
             wire.EventCount(await self._events.count(request.state.principal, Query(filter=filter)))
@@ -87,7 +88,7 @@ class Events:
 
     async def facets(self, request: Request) -> Response:
         """Count events by the values of a field."""
-        parameters, filter = self._filter(request)
+        parameters, filter = await self._filter(request)
         name = parameters.choice("field", tuple(query_string.FILTERS))
         top = parameters.integer(
             "top", default=query_string.DEFAULT_TOP, low=1, high=query_string.MAX_LIMIT
@@ -101,7 +102,7 @@ class Events:
     async def histogram(self, request: Request) -> Response:
         """Count events over time."""
         now = self._clock()
-        parameters, filter = self._filter(request)
+        parameters, filter = await self._filter(request)
         buckets = parameters.integer(
             "buckets", default=query_string.DEFAULT_BUCKETS, low=1, high=query_string.MAX_BUCKETS
         )
@@ -118,7 +119,7 @@ class Events:
 
     async def stream(self, request: Request) -> EventStream:
         """Stream events."""
-        parameters, filter = self._filter(request)
+        parameters, filter = await self._filter(request)
         start = await self._start(request, parameters)
         parameters.done()
         return EventStream(
@@ -128,10 +129,17 @@ class Events:
             sent=self._sent,
         )
 
-    def _filter(self, request: Request) -> tuple[query_string.Parameters, Filter]:
+    async def _filter(self, request: Request) -> tuple[query_string.Parameters, Filter]:
         """The filter that a query string begins with, and what else is in it."""
         parameters = query_string.Parameters(_query(request))
-        return parameters, query_string.parse_filter(parameters, now=self._clock())
+        filter = query_string.parse_filter(parameters, now=self._clock())
+        names = query_string.parse_names(parameters)
+        if not names:
+            return parameters, filter
+        if filter.scopes:
+            raise InvalidFilter("use scope, or names such as project and stack", field="scope")
+        scopes = await self._deployments.scopes(request.state.principal, names)
+        return parameters, msgspec.structs.replace(filter, scopes=scopes)
 
     def _cursor(self, parameters: query_string.Parameters, name: str) -> int | None:
         id = parameters.one(name)
@@ -189,6 +197,7 @@ class Deployments:
 
     def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
         self._deployments = context.deployments
+        self._clock = context.clock
         self._limits = context.limits.at_most(DOCUMENT_BYTES)
 
     async def open(self, request: Request) -> Response:
@@ -196,20 +205,27 @@ class Deployments:
         request.state.principal.require_anywhere("write")
         body = await read_body(request, self._limits)
         try:
-            new = msgspec.json.decode(body, type=NewDeployment)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"not a deployment: {error}") from error
+            new = decode_named(body, NewDeployment)
+        except InvalidInput as error:
+            raise InvalidInput(f"not a deployment: {error.message}", field=error.field) from error
         deployment = await self._deployments.open_deployment(request.state.principal, new)
         return _json(wire.render_deployment(deployment), status=201)
 
     async def list(self, request: Request) -> Response:
         """List deployments."""
         parameters = query_string.Parameters(_query(request))
-        project, stack = parameters.one("project"), parameters.one("stack")
+        names = query_string.parse_names(parameters)
+        since = query_string.parse_since(parameters, now=self._clock())
+        current = parameters.choice("current", ("false", "true")) == "true"
         before, limit = parameters.one("before"), _limit(parameters)
         parameters.done()
         deployments = await self._deployments.deployments(
-            request.state.principal, project=project, stack=stack, before=before, limit=limit
+            request.state.principal,
+            names=names,
+            since=since,
+            current=current,
+            before=before,
+            limit=limit,
         )
         return _json(wire.render_deployments(deployments, limit=limit))
 

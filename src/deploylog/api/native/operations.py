@@ -74,6 +74,34 @@ _FILTERS = (
     ),
 )
 
+#: Names select events and deployments alike.
+_NAMES = (
+    Parameter(name="project", help="Only what is of this project."),
+    Parameter(
+        name="stack", help="Only what is of the stack that has this name now.", schema=repeated()
+    ),
+    Parameter(name="environment", help="Only what is of this environment.", schema=repeated()),
+    Parameter(
+        name="deployment",
+        help="Only the deployment with this id, or whose id starts so.",
+        schema=repeated(),
+    ),
+    Parameter(
+        name="status",
+        help="Only deployments with this status: running, completed or failed.",
+        schema=repeated(),
+    ),
+    Parameter(name="version", help="Only deployments of this version.", schema=repeated()),
+    Parameter(
+        name="commit",
+        help="Only deployments of a commit that starts with these digits.",
+        schema=repeated(),
+    ),
+    Parameter(
+        name="label", help="Only deployments with this label: NAME=VALUE.", schema=repeated()
+    ),
+)
+
 _LIMIT = Parameter(
     name="limit", help="Maximum number of items.", schema=whole_number(1, MAX_LIMIT, DEFAULT_LIMIT)
 )
@@ -159,6 +187,7 @@ RESOURCES = (
                 summary="List events",
                 tag="events",
                 parameters=(
+                    *_NAMES,
                     *_FILTERS,
                     Parameter(name="order", help="Sort order.", schema=one_of("newest", "oldest")),
                     Parameter(name="before", help="Only events before the one with this id."),
@@ -225,6 +254,7 @@ RESOURCES = (
                 summary="Follow events, history first, then live, as Server-Sent Events",
                 tag="events",
                 parameters=(
+                    *_NAMES,
                     *_FILTERS,
                     Parameter(name="after", help="Start after the event with this id."),
                     Parameter(name="from", help="Start at start, now, or a time of recording."),
@@ -313,9 +343,14 @@ RESOURCES = (
                 summary="List deployments, most recently started first",
                 tag="deployments",
                 parameters=(
-                    Parameter(name="project", help="Only deployments of this project."),
+                    *_NAMES,
                     Parameter(
-                        name="stack", help="Only deployments of the current stack with this name."
+                        name="since", help="Only deployments that started since: RFC 3339, or 2h."
+                    ),
+                    Parameter(
+                        name="current",
+                        help="Only what is deployed now in each stack and environment.",
+                        schema=one_of("false", "true"),
                     ),
                     Parameter(name="before", help="Only deployments before the one with this id."),
                     _LIMIT,

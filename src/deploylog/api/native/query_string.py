@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import get_args
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
 from deploylog.api.native.paths import EVENTS
-from deploylog.deployments.catalog import check_name
+from deploylog.deployments.catalog import Status, check_name
+from deploylog.deployments.filters import Names
 from deploylog.errors import InvalidFilter, InvalidInput
 from deploylog.events.event import Event
 from deploylog.events.filters import AnyOf, Field, Filter, any_of, patterns_of
@@ -185,6 +187,40 @@ def parse_edges(filter: Filter, *, buckets: int, now: int) -> list[int]:
     if until - since < buckets:
         raise InvalidFilter("until must be after since", field="until")
     return [since + (until - since) * number // buckets for number in range(buckets + 1)]
+
+
+_STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+def parse_names(parameters: Parameters) -> Names:
+    """The parameters that select by the names that people use."""
+    statuses = check_filter_values("status", parameters.all("status"))
+    for status in statuses:
+        if status not in _STATUSES:
+            raise InvalidFilter(f"status must be one of {', '.join(_STATUSES)}", field="status")
+    return Names(
+        project=parameters.one("project"),
+        stacks=check_filter_values("stack", parameters.all("stack")),
+        environments=check_filter_values("environment", parameters.all("environment")),
+        deployments=check_filter_values("deployment", parameters.all("deployment")),
+        statuses=tuple(each for each in _STATUSES if each in statuses),
+        versions=check_filter_values("version", parameters.all("version")),
+        commits=check_filter_values("commit", parameters.all("commit")),
+        labels=tuple(_label(text) for text in parameters.all("label")),
+    )
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise InvalidFilter("label: write NAME=VALUE", field="label")
+    return name, value
+
+
+def parse_since(parameters: Parameters, *, now: int) -> int | None:
+    """The time since which deployments started."""
+    since = parameters.one("since")
+    return _time("since", since, now) if since else None
 
 
 def events_path(filter: Filter, event: Event) -> str:

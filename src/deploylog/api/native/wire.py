@@ -10,6 +10,7 @@ import msgspec
 
 from deploylog.deployments.catalog import Counts, Deployment, Stack
 from deploylog.deployments.changeset import ChangeCounts, Changeset
+from deploylog.deployments.details import FIELDS, AppliedPlan, Artifact, Commit
 from deploylog.errors import InvalidEvent, InvalidInput, TooLarge, UnsupportedMedia
 from deploylog.events.access import Principal
 from deploylog.events.batch import Gap
@@ -135,6 +136,18 @@ class DeploymentBody(msgspec.Struct, frozen=True, kw_only=True):
     actor: str | None
     message: str | None
     counts: Counts
+    version: str | None
+    commits: tuple[Commit, ...]
+    artifacts: tuple[Artifact, ...]
+    url: str | None
+    change_request: str | None
+    approvers: tuple[str, ...]
+    plan: AppliedPlan | None
+    labels: dict[str, str]
+    production: bool | None
+    emergency: bool | None
+    rework_of: str | None
+    restores: str | None
     scopes: tuple[str, ...]
     groups: tuple[str, ...]
 
@@ -360,6 +373,7 @@ def render_deployment(deployment: Deployment) -> DeploymentBody:
         actor=deployment.actor,
         message=deployment.message,
         counts=deployment.counts,
+        **{name: getattr(deployment.details, name) for name in FIELDS},
         scopes=deployment.scopes,
         groups=deployment.groups,
     )

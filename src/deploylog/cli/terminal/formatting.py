@@ -21,6 +21,7 @@ from deploylog.client import (
     StackState,
     SubscriptionState,
 )
+from deploylog.client.models import Place
 
 _Item = TypeVar("_Item")
 
@@ -79,48 +80,90 @@ def print_listing(
         table(values).print(screen())
 
 
-def event_table(events: Iterable[LoggedEvent]) -> Listing:
+#: Characters of an id that a table shows; commands accept them in its place.
+SHORT_ID = 8
+
+
+def event_table(events: Iterable[tuple[LoggedEvent, Place]]) -> Listing:
     """Return a listing of one row per event."""
     listing = Listing(
         Column(name="TIME", rank=0),
         Column(name="TYPE", rank=0),
+        Column(name="STACK", rank=3, wraps=True),
+        Column(name="ENVIRONMENT", rank=4, wraps=True),
         Column(name="WHAT", rank=2, wraps=True),
-        Column(name="ACTOR", rank=3, wraps=True),
+        Column(name="ACTOR", rank=5, wraps=True),
         Column(name="MESSAGE", rank=1, wraps=True),
+        Column(name="DEPLOYMENT", rank=6),
     )
-    for event in events:
+    for event, place in events:
         listing.add(
-            render_moment(event.time), _styled(event.type), _what(event),
-            plain(event.actor), plain(event.message),
+            render_moment(event.time), _styled(event.type), plain(place.stack),
+            plain(place.environment), _what(event), plain(event.actor), plain(event.message),
+            plain(place.deployment)[:SHORT_ID],
         )  # fmt: skip
     return listing
 
 
-def event_line(event: LoggedEvent) -> Text:
-    """Return one line: the time, the type, and the message or the resource."""
+def event_line(event: LoggedEvent, place: Place) -> Text:
+    """Return one line: the time, the type, the place, and the message or the resource."""
     text = " ".join(plain(event.message).split())
-    line = Text.assemble((render_moment(event.time), "dim"), "  ", _styled(event.type), "  ", text)
-    return line if text else line.append(_what(event))
+    line = Text.assemble((render_moment(event.time), "dim"), "  ", _styled(event.type), "  ")
+    if where := _where(place):
+        line.append(f"{where}  ", style="bold")
+    return line.append(text or _what(event))
+
+
+def _where(place: Place) -> str:
+    """``web prod 4be37088``, as far as known."""
+    parts = (place.stack, place.environment, place.deployment[:SHORT_ID])
+    return " ".join(plain(part) for part in parts if part)
 
 
 def deployment_table(deployments: Iterable[DeploymentState]) -> Listing:
     """Return a listing of one row per deployment."""
     listing = Listing(
-        Column(name="DEPLOYMENT", rank=0),
-        Column(name="PROJECT", rank=3, wraps=True),
-        Column(name="STACK", rank=2, wraps=True),
-        Column(name="STATUS", rank=1),
-        Column(name="STARTED", rank=5),
-        Column(name="ENDED", rank=8),
-        Column(name="OPERATION", rank=6, wraps=True),
-        Column(name="ACTOR", rank=7, wraps=True),
-        Column(name="COUNTS", rank=4),
+        Column(name="ID", rank=0),
+        Column(name="STACK", rank=0, wraps=True),
+        Column(name="ENVIRONMENT", rank=1, wraps=True),
+        Column(name="VERSION", rank=2, wraps=True),
+        Column(name="STATUS", rank=0),
+        Column(name="STARTED", rank=3),
+        Column(name="ENDED", rank=9),
+        Column(name="ACTOR", rank=4, wraps=True),
+        Column(name="TOOL", rank=6, wraps=True),
+        Column(name="OPERATION", rank=7, wraps=True),
+        Column(name="COUNTS", rank=5),
+        Column(name="PROJECT", rank=8, wraps=True),
     )
     for one in deployments:
         listing.add(
-            one.id, plain(one.project), plain(one.stack), _styled(one.status),
-            render_moment(one.started), render_moment(one.ended), plain(one.operation),
-            plain(one.actor), _counts(one),
+            one.id[:SHORT_ID], plain(one.stack), plain(one.environment), plain(one.version),
+            _styled(one.status), render_moment(one.started), render_moment(one.ended),
+            plain(one.actor), plain(one.tool), plain(one.operation), _counts(one),
+            plain(one.project),
+        )  # fmt: skip
+    return listing
+
+
+def current_table(deployments: Iterable[DeploymentState]) -> Listing:
+    """Return a listing of what is deployed: one row per stack and environment."""
+    listing = Listing(
+        Column(name="STACK", rank=0, wraps=True),
+        Column(name="ENVIRONMENT", rank=0, wraps=True),
+        Column(name="VERSION", rank=1, wraps=True),
+        Column(name="COMMIT", rank=3),
+        Column(name="ACTOR", rank=2, wraps=True),
+        Column(name="SINCE", rank=2),
+        Column(name="OPERATION", rank=5, wraps=True),
+        Column(name="ID", rank=4),
+        Column(name="PROJECT", rank=6, wraps=True),
+    )
+    for one in sorted(deployments, key=lambda one: (one.project, one.stack, one.environment or "")):
+        listing.add(
+            plain(one.stack), plain(one.environment), plain(one.version),
+            " ".join(commit.sha[:SHORT_ID] for commit in one.commits[:1]), plain(one.actor),
+            render_moment(one.ended), plain(one.operation), one.id[:SHORT_ID], plain(one.project),
         )  # fmt: skip
     return listing
 

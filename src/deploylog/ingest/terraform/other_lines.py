@@ -101,8 +101,7 @@ class OtherLines:
         if self._first is None:
             self._first = line.strip()
         if self._recognized is None:
-            matches = (what for pattern, what in _RECOGNIZED if pattern.search(line))
-            self._recognized = next(matches, None)
+            self._recognized = recognize(line)
 
     def _continue_block(self, line: str, number: int) -> OtherLine | None:
         self._block_lines += 1
@@ -130,6 +129,11 @@ class OtherLines:
             dropped = OtherLine(number=0, message=f"({self._dropped} more lines before these)")
             buffered, self._dropped = [dropped, *buffered], 0
         return buffered
+
+
+def recognize(line: str) -> str | None:
+    """What the input is instead of a run, if this line of it shows that."""
+    return next((what for pattern, what in _RECOGNIZED if pattern.search(line)), None)
 
 
 def _message(fields: Mapping[str, object]) -> str:

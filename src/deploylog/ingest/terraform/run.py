@@ -60,6 +60,10 @@ _COUNTS = ("add", "change", "import", "remove", "forget", "action_invocation")
 _HAS_CHANGES = 2
 
 
+#: The message of a run whose output could not be read.
+UNKNOWN_RESULT = "The output does not say what was done to any resource"
+
+
 class TerraformRun:
     """Turns the lines of one run into events, and tracks the operations in progress.
 
@@ -172,10 +176,8 @@ class TerraformRun:
             if not self._others.has_any:
                 return []
             # Otherwise readers would take counts of zero for the result.
-            message = "The output does not say what was done to any resource"
-            return [
-                self._event(Line(id="end/unknown", time=now, message=message), "deployment.log")
-            ]
+            line = Line(id="end/unknown", time=now, message=UNKNOWN_RESULT)
+            return [self._event(line, "deployment.log")]
         rest = self._others.end_block(self._lines)
         return [self._other(rest, now if self._time is None else self._time)] if rest else []
 

@@ -6,7 +6,14 @@ from typing import Any
 import apsw
 import msgspec
 
-from deploylog.deployments.catalog import Counts, Deployment, Stack
+from deploylog.deployments.catalog import (
+    NON_MUTATING_OPERATIONS,
+    Counts,
+    Deployment,
+    Stack,
+)
+from deploylog.deployments.details import Details
+from deploylog.deployments.filters import ANY, DeploymentFilter
 from deploylog.deployments.projection import states_of
 from deploylog.errors import DeploymentNotFound, StackNotFound
 from deploylog.events.access import Visibility
@@ -67,7 +74,8 @@ def write_catalog(connection: apsw.Connection, writes: CatalogWrites) -> None:
     for deployment in writes.new_deployments:
         execute(_INSERT_DEPLOYMENT, _deployment_row(deployment))
     for each in writes.ended_deployments:
-        values = (each.status, each.ended, each.message, each.operation, each.id)
+        details = _details_text(each.details)
+        values = (each.status, each.ended, each.message, each.operation, details, each.id)
         execute(_END_DEPLOYMENT, values)
     if writes.counted:
         # One statement for all deployments: each would wait for the interpreter's lock again.
@@ -108,7 +116,7 @@ WHERE c.status = 'staging'
 """
 
 _END_DEPLOYMENT = """
-UPDATE deployments SET status = ?, ended = ?, message = ?, operation = ? WHERE id = ?
+UPDATE deployments SET status = ?, ended = ?, message = ?, operation = ?, details = ? WHERE id = ?
 """
 
 _END_CHANGESET = "UPDATE changesets SET status = ?, ended = ?, message = ? WHERE id = ?"
@@ -133,8 +141,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 
 _INSERT_DEPLOYMENT = """
 INSERT INTO deployments (id, project, stack_id, status, started, ended, tool, operation,
-                         environment, actor, message, scopes, "groups")
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                         environment, actor, message, scopes, "groups", details)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -166,6 +174,7 @@ def _deployment_row(deployment: Deployment) -> tuple[SqlValue, ...]:
         deployment.message,
         json_text(deployment.scopes),
         json_text(deployment.groups),
+        _details_text(deployment.details),
     )
 
 
@@ -217,15 +226,29 @@ class SqliteCatalog:
         *,
         project: str | None = None,
         stack_id: str | None = None,
+        where: DeploymentFilter = ANY,
         before: str | None = None,
         limit: int = 100,
         caller: str = "",
     ) -> list[Deployment]:
         visible, values = visible_rows(visibility)
         wanted = {"project": project, "stack_id": stack_id, "before": before, "limit": limit}
-        sql = _DEPLOYMENTS.format(visible=visible)
-        rows = await self._readers.queries.rows(sql, values | wanted, caller=caller)
+        conditions, more = _conditions(where)
+        sql = _DEPLOYMENTS.format(
+            place=_CURRENT.format(visible=visible) if where.current else "deployments AS c",
+            conditions=" AND ".join((visible, *conditions)),
+        )
+        rows = await self._readers.queries.rows(sql, values | wanted | more, caller=caller)
         return [_deployment_of(row) for row in rows]
+
+    async def environments(
+        self, visibility: Visibility, *, project: str | None = None, caller: str = ""
+    ) -> list[str]:
+        visible, values = visible_rows(visibility)
+        sql = _ENVIRONMENTS.format(visible=visible)
+        wanted = {"project": project}
+        rows = await self._readers.queries.rows(sql, values | wanted, caller=caller)
+        return [row[0] for row in rows]
 
     async def deployment(self, id: str) -> Deployment:
         for row in await self._readers.rows(f"{_ONE_DEPLOYMENT} WHERE c.id = :id", {"id": id}):
@@ -238,7 +261,7 @@ _STACK = 'c.id, c.project, c.name, c.created, c.deleted, c.scopes, c."groups"'
 _DEPLOYMENT = (
     "c.id, c.project, c.stack_id, s.name, c.status, c.started, c.ended, c.tool, c.operation,"
     " c.environment, c.actor, c.message, c.added, c.changed, c.destroyed, c.failed,"
-    ' c.scopes, c."groups"'
+    ' c.scopes, c."groups", c.details'
 )
 
 _ONE_DEPLOYMENT = (
@@ -253,14 +276,97 @@ CROSS JOIN deployments AS c ON c.id = id.value LEFT JOIN stacks AS s ON s.id = c
 
 _DEPLOYMENTS = f"""
 SELECT {_DEPLOYMENT}
-FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id
-WHERE {{visible}}
+FROM {{place}} JOIN stacks AS s ON s.id = c.stack_id
+WHERE {{conditions}}
     AND (:project IS NULL OR c.project = :project)
     AND (:stack_id IS NULL OR c.stack_id = :stack_id)
     AND (:before IS NULL OR c.number < (SELECT number FROM deployments WHERE id = :before))
 ORDER BY c.number DESC
 LIMIT :limit
 """
+
+
+def _details_text(details: Details) -> str:
+    return msgspec.json.encode(details).decode()
+
+
+_decode_details = msgspec.json.Decoder(Details).decode
+
+
+#: The deployments that are current, among all that are visible.
+_CURRENT = f"""
+(
+    SELECT c.*, row_number() OVER (
+        PARTITION BY c.stack_id, c.environment ORDER BY c.ended DESC, c.number DESC
+    ) AS place
+    FROM deployments AS c
+    WHERE {{visible}} AND c.status = 'completed'
+        AND coalesce(c.operation, '') NOT IN ({", ".join(map(repr, NON_MUTATING_OPERATIONS))})
+) AS c
+"""
+
+_ENVIRONMENTS = """
+SELECT DISTINCT c.environment FROM deployments AS c
+WHERE {visible} AND c.environment IS NOT NULL AND (:project IS NULL OR c.project = :project)
+ORDER BY c.environment
+"""
+
+#: The value of a parameter that is a JSON array.
+_ONE_OF = "IN (SELECT value FROM json_each(:{}))"
+
+_HAS_COMMIT = """
+EXISTS (
+    SELECT 1 FROM json_each(c.details, '$.commits') AS k, json_each(:commits) AS p
+    WHERE substr(k.value ->> 'sha', 1, length(p.value)) = p.value
+)
+"""
+
+_HAS_LABELS = """
+NOT EXISTS (
+    SELECT 1 FROM json_each(:labels) AS w WHERE NOT EXISTS (
+        SELECT 1 FROM json_each(c.details, '$.labels') AS l
+        WHERE l.key = w.value ->> 0 AND l.value = w.value ->> 1
+    )
+)
+"""
+
+_HAS_ID = """
+EXISTS (
+    SELECT 1 FROM json_each(:deployments) AS p
+    WHERE substr(c.id, 1, length(p.value)) = p.value
+)
+"""
+
+
+def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, SqlValue]]:
+    """The conditions of a filter in SQL, and the values of their parameters."""
+    lists = {
+        "stacks": (where.stacks, f"c.stack_id {_ONE_OF.format('stacks')}"),
+        "environments": (
+            where.environments or None,
+            f"c.environment {_ONE_OF.format('environments')}",
+        ),
+        "deployments": (where.deployments or None, _HAS_ID),
+        "statuses": (where.statuses or None, f"c.status {_ONE_OF.format('statuses')}"),
+        "versions": (
+            where.versions or None,
+            f"c.details ->> '$.version' {_ONE_OF.format('versions')}",
+        ),
+        "commits": (where.commits or None, _HAS_COMMIT),
+        "labels": (where.labels or None, _HAS_LABELS),
+    }
+    given = {name: pair for name, pair in lists.items() if pair[0] is not None}
+    conditions = [condition for _, condition in given.values()]
+    values: dict[str, SqlValue] = {name: json_text(some or ()) for name, (some, _) in given.items()}
+    if where.project is not None:
+        conditions.append("c.project = :of_project")
+        values["of_project"] = where.project
+    if where.since is not None:
+        conditions.append("c.started >= :since")
+        values["since"] = where.since
+    if where.current:
+        conditions.append("c.place = 1 AND s.deleted IS NULL")
+    return conditions, values
 
 
 def _stack_of(row: tuple[Any, ...]) -> Stack:
@@ -278,7 +384,7 @@ def _stack_of(row: tuple[Any, ...]) -> Stack:
 
 def _deployment_of(row: tuple[Any, ...]) -> Deployment:
     (id, project, stack_id, stack, status, started, ended, tool, operation, environment, actor,
-     message, added, changed, destroyed, failed, scopes, groups) = row  # fmt: skip
+     message, added, changed, destroyed, failed, scopes, groups, details) = row  # fmt: skip
     return Deployment(
         id=id,
         project=project,
@@ -295,4 +401,5 @@ def _deployment_of(row: tuple[Any, ...]) -> Deployment:
         counts=Counts(added=added, changed=changed, destroyed=destroyed, failed=failed),
         scopes=scopes_of(scopes),
         groups=names_of(groups),
+        details=_decode_details(details),
     )

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploylog.deployments.catalog import Counts, Deployment
+from deploylog.deployments.details import Commit, Details
 from deploylog.events.event import Event, Resource
 from deploylog.subscriptions.delivery.slack.messages import (
     deployment_payload,
@@ -352,3 +353,24 @@ def test_a_timestamp_has_a_fallback():
     assert timestamp(1_392_734_382 * SECOND + 5) == (
         "<!date^1392734382^{date_short_pretty} {time_secs}|2014-02-18 14:39Z>"
     )
+
+
+def test_a_deployment_message_names_what_it_carries():
+    details = Details(
+        version="1.4.2",
+        commits=(Commit(sha="4be37088307940"),),
+        url="https://ci.example/1?a=1&b=<2|3>",
+        change_request="https://git.example/pull/7",
+        approvers=("bob", "carol"),
+    )
+    current = new_deployment(environment="prod", details=details)
+
+    payload = deployment_payload(current, now=current.started)
+
+    shown = msgspec.json.encode(payload).decode()
+    assert "`web` `1.4.2` to `prod`: running" in shown
+    assert "commit `4be370883079`" in shown
+    assert "approved by `bob, carol`" in shown
+    assert "<https://ci.example/1?a=1&amp;b=&lt;2%7C3&gt;|run>" in shown
+    assert "<https://git.example/pull/7|change request>" in shown
+    assert len(payload["blocks"][-1]["elements"]) <= 10

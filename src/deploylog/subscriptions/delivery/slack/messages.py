@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploylog.deployments.catalog import Counts, Deployment
+from deploylog.deployments.details import Details
 from deploylog.events.event import Event
 from deploylog.subscriptions.delivery.slack.mrkdwn import (
     code,
     code_blocks,
     duration,
     escape,
+    link,
     timestamp,
 )
 from deploylog.subscriptions.subscription import Endpoint
@@ -97,6 +99,7 @@ def digest_payload(events: Sequence[Event]) -> Payload:
 
 def deployment_payload(deployment: Deployment, *, now: int) -> Payload:
     """The state of a deployment at ``now`` (ns since 1970)."""
+    version = f" {code(deployment.details.version)}" if deployment.details.version else ""
     target = f" to {code(deployment.environment)}" if deployment.environment else ""
     elapsed = duration((deployment.ended or now) - deployment.started)
     state = {
@@ -104,9 +107,11 @@ def deployment_payload(deployment: Deployment, *, now: int) -> Payload:
         "completed": f"completed after {elapsed}",
         "failed": f"failed after {elapsed}",
     }[deployment.status]
-    title = f"{_icon(deployment.status)} *Deployment of* {code(deployment.stack)}{target}: {state}"
+    what = f"{code(deployment.stack)}{version}{target}"
+    title = f"{_icon(deployment.status)} *Deployment of* {what}: {state}"
+    named = " ".join(filter(None, (deployment.stack, deployment.details.version)))
     return _payload(
-        f"Deployment of {deployment.stack}: {state}, {_summed_up(deployment.counts)}",
+        f"Deployment of {named}: {state}, {_summed_up(deployment.counts)}",
         [
             _section(f"{title}\n{_summed_up(deployment.counts)}"),
             *_message_sections(deployment.message),
@@ -132,7 +137,18 @@ def _details(deployment: Deployment) -> list[str]:
     by = f"by {code(deployment.actor)}" if deployment.actor else ""
     project = f"project {code(deployment.project)}"
     parts = (code(ran) if ran else "", by, project, timestamp(deployment.started))
-    return [each for each in parts if each]
+    return [each for each in (*parts, *_carried(deployment.details)) if each]
+
+
+def _carried(details: Details) -> list[str]:
+    """Within the ten elements of a context, with those before."""
+    approvers = ", ".join(details.approvers)
+    return [
+        f"commit {code(details.commits[0].sha[:12])}" if details.commits else "",
+        f"approved by {code(approvers)}" if approvers else "",
+        link(details.change_request, "change request"),
+        link(details.url, "run"),
+    ]
 
 
 def _summed_up(counts: Counts) -> str:

@@ -60,6 +60,16 @@ def code_blocks(text: str, *, limit: int, max_blocks: int) -> list[str]:
     ]
 
 
+#: Longer URLs, escaped, are not shown.
+MAX_URL = 1000
+
+
+def link(url: str | None, text: str) -> str:
+    """A link to an HTTP URL, if there is one; ``text`` is our own."""
+    target = _escaped((url or "").replace("|", "%7C"))
+    return f"<{target}|{text}>" if target and width(target) <= MAX_URL else ""
+
+
 def timestamp(ns: int) -> str:
     """A time, which Slack shows in the reader's time zone."""
     seconds = ns // SECOND

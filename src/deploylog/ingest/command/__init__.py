@@ -1,0 +1,1 @@
+"""Any command: its output as lines of a log, and its end."""
