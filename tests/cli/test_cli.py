@@ -17,6 +17,7 @@ from deploylog.cli.terminal.progress import Progress
 from deploylog.cli.terminal.text import plain
 from deploylog.cli.tools import operation_of, with_json
 from deploylog.client import LoggedEvent
+from deploylog.client.models import Place
 from deploylog.server.settings.table import SETTINGS
 from support.backends import store_url_at
 from support.cli import APPLY, FAILING, NOWHERE, Cli, Result, line_with
@@ -940,6 +941,6 @@ def test_brackets_in_a_message_are_no_markup():
     console = screen()
 
     with console.capture() as shown:
-        event_table([event]).print(console)
+        event_table([(event, Place())]).print(console)
 
     assert "formatting [/dev/sdb] [red]done [id=7]" in shown.get()
