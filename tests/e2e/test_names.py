@@ -67,7 +67,7 @@ async def test_events_show_the_names_of_their_stack(cli: Cli, service: Local, we
     db, first = listed.out.splitlines()[1:]
     assert "  db  " in db
     assert db.split()[-1] == plain["id"][:8]
-    assert "  web    prod  " in first
+    assert first.split()[3:6] == ["web", "prod", "1.4.2"]
 
 
 async def test_a_tail_names_stack_environment_and_deployment(
@@ -80,7 +80,7 @@ async def test_a_tail_names_stack_environment_and_deployment(
         process.terminate()
         await process.communicate()
 
-    assert line.endswith(f"deployment.completed  web prod {web['id'][:8]}  done\n")
+    assert line.endswith(f"deployment.completed  web 1.4.2 prod {web['id'][:8]}  done\n")
 
 
 async def test_a_deployment_is_waited_for_by_names_or_a_short_id(cli: Cli, web: Any) -> None:

@@ -190,9 +190,9 @@ async def _list_events(
             print(bytes(event).decode())
             number += 1
         return number
-    places = Places(client)
     events = [parse_event(event) async for event in found]
-    event_table([(event, await places.of(event)) for event in events]).print(screen())
+    places = await Places(client).of_all(events)
+    event_table(zip(events, places, strict=True)).print(screen())
     return len(events)
 
 
@@ -277,7 +277,8 @@ async def _show(console: Console, message: Message, places: Places, *, as_json: 
         print(message.data, flush=True)
     else:
         event = parse_event(message.data)
-        console.print(event_line(event, await places.of(event)), soft_wrap=True)
+        [place] = await places.of_all([event])
+        console.print(event_line(event, place), soft_wrap=True)
 
 
 @app.command()

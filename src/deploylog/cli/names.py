@@ -1,10 +1,19 @@
 """The names of stacks, of which events have ids, and hints about misspelt names."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+
+import msgspec
 
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.text import plain
-from deploylog.client import Client, ClientError, LoggedEvent, ServerUnreachable
+from deploylog.client import (
+    Client,
+    ClientError,
+    DeploymentState,
+    LoggedEvent,
+    ServerUnreachable,
+)
 from deploylog.client.models import Place
 from deploylog.deployments.filters import suggestion
 from deploylog.deployments.lifecycle import CHANGESET_ENDS, DEPLOYMENT_LIFECYCLE
@@ -44,41 +53,77 @@ def misspelt_types(types: Iterable[str]) -> list[str]:
     return hints
 
 
+class _Scopes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the scopes of an event say, each empty if they do not."""
+
+    stack_id: str = ""
+    deployment: str = ""
+    environment: str = ""
+    stack: str = ""
+
+
+def _scopes_of(event: LoggedEvent) -> _Scopes:
+    paths = [segments(Scope(path)) for path in event.scopes.split()]
+    inside = next((p for p in paths if len(p) >= 4 and (p[0], p[2]) == ("project", "stack")), ())
+    state = next((p for p in paths if len(p) == 4 and p[0] == "state"), ())
+    return _Scopes(
+        stack_id=inside[3] if inside else "",
+        deployment=inside[5] if len(inside) == 6 and inside[4] == "deployment" else "",
+        environment=state[2] if state else "",
+        stack=state[3] if state else "",
+    )
+
+
+#: Deployments that are looked up at once.
+_AT_ONCE = 100
+
+
 class Places:
-    """The stack and environment of each event, with names that are looked up at the server."""
+    """The stack, environment and version of each event, which are looked up at the server."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        #: By id; ``None`` for a deployment that is not found.
+        self._deployments: dict[str, DeploymentState | None] = {}
         #: The names of stacks by id; an empty one is not known.
         self._stacks: dict[str, str] = {}
 
-    async def of(self, event: LoggedEvent) -> Place:
-        """Where the event happened."""
-        scopes = [segments(Scope(path)) for path in event.scopes.split()]
-        inside = next((s for s in scopes if len(s) >= 4 and s[0] == "project"), ())
-        state = next((s for s in scopes if len(s) == 4 and s[0] == "state"), ())
-        is_stack = len(inside) >= 4 and inside[2] == "stack"
-        stack = state[3] if state else await self._name(inside[3]) if is_stack else ""
-        has_deployment = is_stack and len(inside) == 6 and inside[4] == "deployment"
-        return Place(
-            stack=stack,
-            environment=state[2] if state else "",
-            deployment=inside[5] if has_deployment else "",
-        )
+    async def of_all(self, events: Sequence[LoggedEvent]) -> list[Place]:
+        """Where the events happened."""
+        found = [_scopes_of(event) for event in events]
+        await self._load({scopes.deployment for scopes in found if scopes.deployment})
+        return [await self._place(scopes) for scopes in found]
+
+    async def _place(self, scopes: _Scopes) -> Place:
+        known = self._deployments.get(scopes.deployment)
+        if known is not None:
+            return Place(
+                stack=known.stack,
+                environment=known.environment or "",
+                version=known.version or "",
+                deployment=known.id,
+            )
+        stack = scopes.stack or (await self._name(scopes.stack_id) if scopes.stack_id else "")
+        return Place(stack=stack, environment=scopes.environment, deployment=scopes.deployment)
+
+    async def _load(self, ids: set[str]) -> None:
+        unknown = sorted(ids - self._deployments.keys())
+        for start in range(0, len(unknown), _AT_ONCE):
+            some = unknown[start : start + _AT_ONCE]
+            params = [("limit", str(_AT_ONCE)), *(("deployment", id) for id in some)]
+            found: Sequence[DeploymentState] = ()
+            # Without an answer, events are shown without what it would say.
+            with suppress(ClientError, ServerUnreachable):
+                found = (await self._client.deployments(params)).deployments
+            self._deployments |= dict.fromkeys(some) | {each.id: each for each in found}
 
     async def _name(self, id: str) -> str:
         if id not in self._stacks:
-            await self._load()
+            with suppress(ClientError, ServerUnreachable):
+                stacks = await self._client.stacks([("deleted", "true")])
+                self._stacks |= {stack.id: stack.name for stack in stacks}
             self._stacks.setdefault(id, "")
         return self._stacks[id]
-
-    async def _load(self) -> None:
-        try:
-            stacks = await self._client.stacks([("deleted", "true")])
-        except (ClientError, ServerUnreachable):
-            # Events are shown without the names.
-            return
-        self._stacks |= {stack.id: stack.name for stack in stacks}
 
 
 async def hint_project(client: Client, project: str | None, found: Collection[object]) -> None:

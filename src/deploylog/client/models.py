@@ -8,7 +8,7 @@ import msgspec
 from deploylog.deployments.catalog import Counts, Status
 from deploylog.deployments.changeset import ChangeCounts
 from deploylog.deployments.changeset import Status as ChangesetStatus
-from deploylog.deployments.details import Details
+from deploylog.deployments.details import AppliedPlan, Artifact, Commit, Details
 
 Params = Sequence[tuple[str, str]]
 
@@ -29,7 +29,7 @@ class NewDeployment(Details, frozen=True, kw_only=True):
     started: str | None = None
 
 
-class DeploymentState(Details, frozen=True, kw_only=True, omit_defaults=False):
+class DeploymentState(msgspec.Struct, frozen=True, kw_only=True):
     """A deployment, as the server returns it."""
 
     id: str
@@ -45,6 +45,18 @@ class DeploymentState(Details, frozen=True, kw_only=True, omit_defaults=False):
     actor: str | None = None
     message: str | None = None
     counts: Counts
+    version: str | None = None
+    commits: tuple[Commit, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    url: str | None = None
+    change_request: str | None = None
+    approvers: tuple[str, ...] = ()
+    plan: AppliedPlan | None = None
+    labels: dict[str, str] = {}
+    production: bool | None = None
+    emergency: bool | None = None
+    rework_of: str | None = None
+    restores: str | None = None
     scopes: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
 
@@ -173,9 +185,10 @@ class LoggedEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """The stack, environment and deployment of an event, each empty if there is none."""
+    """Where an event happened; what is not known is empty."""
 
     stack: str = ""
     environment: str = ""
+    version: str = ""
     #: Id of the deployment.
     deployment: str = ""

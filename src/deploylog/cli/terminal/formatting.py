@@ -91,16 +91,17 @@ def event_table(events: Iterable[tuple[LoggedEvent, Place]]) -> Listing:
         Column(name="TYPE", rank=0),
         Column(name="STACK", rank=3, wraps=True),
         Column(name="ENVIRONMENT", rank=4, wraps=True),
+        Column(name="VERSION", rank=6, wraps=True),
         Column(name="WHAT", rank=2, wraps=True),
         Column(name="ACTOR", rank=5, wraps=True),
         Column(name="MESSAGE", rank=1, wraps=True),
-        Column(name="DEPLOYMENT", rank=6),
+        Column(name="DEPLOYMENT", rank=7),
     )
     for event, place in events:
         listing.add(
             render_moment(event.time), _styled(event.type), plain(place.stack),
-            plain(place.environment), _what(event), plain(event.actor), plain(event.message),
-            plain(place.deployment)[:SHORT_ID],
+            plain(place.environment), plain(place.version), _what(event),
+            plain(event.actor), plain(event.message), plain(place.deployment)[:SHORT_ID],
         )  # fmt: skip
     return listing
 
@@ -115,8 +116,8 @@ def event_line(event: LoggedEvent, place: Place) -> Text:
 
 
 def _where(place: Place) -> str:
-    """``web prod 4be37088``, as far as known."""
-    parts = (place.stack, place.environment, place.deployment[:SHORT_ID])
+    """``web 1.4.2 prod 4be37088``, as far as known."""
+    parts = (place.stack, place.version, place.environment, place.deployment[:SHORT_ID])
     return " ".join(plain(part) for part in parts if part)
 
 
