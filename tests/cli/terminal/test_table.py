@@ -69,7 +69,7 @@ def test_a_row_fits_on_a_terminal_of_80_columns(name: str):
 
 @pytest.mark.parametrize("name", LISTINGS)
 def test_an_id_is_whole_on_any_terminal(name: str):
-    assert any(SHOWN_IDS[name] in line for line in shown(LISTINGS[name](), width=20))
+    assert any(SHOWN_IDS[name] in line for line in rendered_table(LISTINGS[name](), width=20))
 
 
 @pytest.mark.parametrize("name", LISTINGS)
@@ -120,7 +120,7 @@ def test_a_message_of_an_event_takes_the_lines_it_needs():
         id="1", source="s", type="deployment.log", time=NOON, message="many words " * 20
     )
 
-    lines = shown(event_table([(event, Place())]), width=80)
+    lines = rendered_table(event_table([(event, Place())]), width=80)
 
     assert max(map(len, lines)) <= 80
     assert " ".join(" ".join(lines).split()).count("many words") == 20
