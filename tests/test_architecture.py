@@ -176,7 +176,10 @@ def test_apis_do_not_know_each_other():
 
 
 #: Who may name an API: the literal, and the webhooks' link to the events of the log.
-NAMES_APIS = {("api", api) for api in APIS} | {("server.delivery", "api.native")}
+NAMES_APIS = {("api", api) for api in APIS} | {
+    ("server.delivery", "api.native"),
+    ("server.fast_append", "api.native"),
+}
 
 
 def test_only_the_literal_names_an_api():
@@ -213,7 +216,7 @@ def test_ingest_is_pure():
 
 
 #: The modules of an API that see requests or ask a service; its others are pure.
-IMPURE = {"endpoints", "errors", "operations", "plan_files", "resume", "stack_recorder"}
+IMPURE = {"appends", "endpoints", "errors", "operations", "plan_files", "resume", "stack_recorder"}
 
 
 def test_wire_modules_are_pure():
@@ -252,12 +255,14 @@ def test_nothing_is_imported_for_types_only():
             assert not (isinstance(node, ast.Name) and node.id == "TYPE_CHECKING"), name
 
 
-#: Drivers that may be missing.
+#: Drivers that may be missing, and what would slow down every command: the settings of the APIs
+#: need the APIs.
 LATE = {("store", "_sqlite"), ("server.serve", "_event_loop"),
-        ("cli.collect", "_open_cloudformation")}  # fmt: skip
+        ("cli.collect", "_open_cloudformation"),
+        ("cli.options", "_setting"), ("cli.variables", "check_variables")}  # fmt: skip
 
 
-def test_nothing_is_imported_late_but_optional_drivers():
+def test_nothing_is_imported_late_but_what_few_need():
     late = {
         (name, function.name)
         for name in names()

@@ -14,6 +14,7 @@ import pytest
 import deploylog
 from deploylog.events.access import parse_grant
 from deploylog.server.admin import add_key
+from support.backends import store_url_at
 from support.paths import TESTS
 from support.servers import Spawned, spawned
 
@@ -49,7 +50,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def toy(tree: Path, tmp_path: Path) -> AsyncIterator[tuple[Spawned, str]]:
     """The service with the toy and two copies of each greeting, and a key."""
-    store = f"sqlite:///{tmp_path / 'log.db'}"
+    store = store_url_at(tmp_path / "log.db")
     grants = [parse_grant("read:/")]
     _, secret = await asyncio.to_thread(add_key, store, name="ann", groups=(), grants=grants)
     async with spawned(store, program=tree, toy_copies=2) as service:

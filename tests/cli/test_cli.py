@@ -90,7 +90,7 @@ async def test_input_other_than_terraform_output_is_an_error(cli: Cli, server: F
 
     assert result.code == 1
     assert result.err == (
-        "deploylog: nothing came in that terraform apply -json would say; the first line begins"
+        "deploylog: the input has no line of terraform apply -json; its first line starts"
         " with 'hello'\n"
     )
     assert server.opened == []

@@ -150,8 +150,8 @@ async def test_the_secrets_of_subscriptions_are_reencrypted_too(keys: Keys):
         [after] = await store.subscriptions.list()
     new_encryptor = parse_encryptor(new)
     assert rotated.out == "re-encrypted 1\n"
-    assert new_encryptor.open(after.target) == "target"
-    assert [new_encryptor.open(secret.sealed) for secret in after.secrets] == ["second", "first"]
+    assert new_encryptor.decrypt(after.target) == "target"
+    assert [new_encryptor.decrypt(secret.sealed) for secret in after.secrets] == ["second", "first"]
     assert [(secret.created, secret.expires) for secret in after.secrets] == [(2, None), (1, 3)]
 
 

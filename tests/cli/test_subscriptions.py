@@ -13,6 +13,7 @@ from deploylog.auth.encryption import make_encryption_key, read_encryptor
 from deploylog.cli.terminal.formatting import attempt_table, screen
 from deploylog.client import AttemptState
 from deploylog.store.contract import Store
+from deploylog.subscriptions.store import Backlog
 from support.cli import NOWHERE, Cli, Result
 from support.fake_server import FakeServer, fake_server
 from support.receivers import receiving, status
@@ -57,7 +58,7 @@ async def until_dead_lettered(store: Store, id: str, number: int) -> None:
     """Wait until ``number`` events are dead letters, and none is pending."""
 
     async def has_settled() -> bool:
-        backlog = await store.deliveries.backlog(id)
+        backlog = (await store.deliveries.backlogs(id)).get(id, Backlog())
         return (backlog.dead_lettered, backlog.pending) == (number, 0)
 
     await until(has_settled)
@@ -112,12 +113,12 @@ async def test_secrets_are_read_from_files(cli: Cli, store: Store, key_file: Pat
     assert (bot.code, given.code) == (0, 0), (bot.err, given.err)
     assert bot.out == f"id: {first.id}\n"
     assert given.out == f"id: {second.id}\n"
-    assert json.loads(encryptor.open(first.target)) == {
+    assert json.loads(encryptor.decrypt(first.target)) == {
         "url": "", "token": "xoxb-1", "channel": "#deploys", "username": "Log",
         "icon": ":rocket:",
     }  # fmt: skip
-    assert json.loads(encryptor.open(second.target))["url"] == URL
-    assert encryptor.open(second.secrets[0].sealed).startswith("whsec_MfKQ")
+    assert json.loads(encryptor.decrypt(second.target))["url"] == URL
+    assert encryptor.decrypt(second.secrets[0].sealed).startswith("whsec_MfKQ")
     assert first.shown == "slack #deploys"
 
 
@@ -212,8 +213,10 @@ async def test_deliveries_are_listed_and_events_redelivered(
     store: Store, key_file: Path, tmp_path: Path
 ):
     networks, refused = "127.0.0.0/8", status(400, body=b"no_text")
-    settings = {"secret_key_file": str(key_file), "delivery_allowed_networks": networks}
-    async with receiving(refused, refused) as receiver, running(store, **settings) as server:
+    async with (
+        receiving(refused, refused) as receiver,
+        running(store, secret_key_file=str(key_file), delivery_allowed_networks=networks) as server,
+    ):
         cli = Cli(tmp_path, server.url)
         id = await added(cli, "--kind", "slack", "--url", receiver.url)
         [event, other] = await server.append([line(), line()])

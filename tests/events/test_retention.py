@@ -49,12 +49,12 @@ async def ended(retention: Retention, started: Cleanup) -> Cleanup:
         found = await retention.get(ANONYMOUS, started.kind, started.id)
         return found if found.status != "running" else None
 
-    return await until(read)  # type: ignore[no-any-return]
+    return await until(read)
 
 
 async def test_old_events_are_deleted(store: Store, clock: WallClock, retention: Retention):
     await store.log.append(new_events(3))
-    clock.go_on(8 * DAY)
+    clock.advance(8 * DAY)
 
     started = await retention.start(ANONYMOUS, "events")
     done = await ended(retention, started)
@@ -66,7 +66,7 @@ async def test_old_events_are_deleted(store: Store, clock: WallClock, retention:
 
 async def test_recent_events_are_retained(store: Store, clock: WallClock, retention: Retention):
     await store.log.append(new_events(3))
-    clock.go_on(6 * DAY)
+    clock.advance(6 * DAY)
 
     done = await ended(retention, await retention.start(ANONYMOUS, "events"))
 
@@ -75,7 +75,7 @@ async def test_recent_events_are_retained(store: Store, clock: WallClock, retent
 
 async def test_a_kind_with_0_days_is_retained_indefinitely(store: Store, clock: WallClock):
     await store.log.append(new_events(3))
-    clock.go_on(10_000 * DAY)
+    clock.advance(10_000 * DAY)
     retention = retention_of(store, clock, days=0)
 
     async with retention.running():
@@ -93,7 +93,7 @@ async def test_old_change_sets_are_deleted_once_they_have_ended(
         await store.changesets.add(
             old, b"{}", request=IdempotencyKey(key=status, fingerprint=b""), since=0
         )
-    clock.go_on(8 * DAY)
+    clock.advance(8 * DAY)
 
     done = await ended(retention, await retention.start(ANONYMOUS, "changesets"))
 

@@ -1,6 +1,7 @@
 """The service: permissions, validation, changes, secrets and redelivery."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -151,13 +152,13 @@ def subscriptions(
 
 
 def new(*, scopes: Sequence[str] = ("project/acme",), **fields: object) -> NewSubscription:
-    defaults: dict[str, object] = {
+    defaults: dict[str, Any] = {
         "name": "ops",
         "kind": "webhook",
         "endpoint": EndpointPatch(url=URL),
         "filter": Filter(scopes=tuple(parse_scope(path) for path in scopes)),
     }
-    return NewSubscription(**(defaults | fields))  # type: ignore[arg-type]
+    return NewSubscription(**(defaults | fields))
 
 
 async def created(
@@ -265,9 +266,9 @@ async def test_an_endpoint_and_a_secret_are_stored_encrypted_only(
     [stored] = await store.subscriptions.list()
     assert stored == subscription
     assert generated is not None
-    assert encryptor.open(stored.secrets[0].sealed) == generated
+    assert encryptor.decrypt(stored.secrets[0].sealed) == generated
     assert b"very-secret" not in stored.target
-    assert "very-secret" in encryptor.open(stored.target)
+    assert "very-secret" in encryptor.decrypt(stored.target)
     assert stored.shown == "https://hooks.example.com/…"
 
 
@@ -279,7 +280,7 @@ async def test_a_secret_that_the_caller_sets_is_not_returned(
     subscription, generated = await subscriptions.create(OWNER, new(secret=secret))
 
     assert generated is None
-    assert encryptor.open(subscription.secrets[0].sealed) == secret
+    assert encryptor.decrypt(subscription.secrets[0].sealed) == secret
 
 
 async def test_subscribing_requires_an_encryption_key(
@@ -293,8 +294,8 @@ async def test_subscribing_requires_an_encryption_key(
     assert await store.subscriptions.list() == []
 
 
-SLACK = {"kind": "slack"}
-BOT = SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="#deploys")}
+SLACK: dict[str, Any] = {"kind": "slack"}
+BOT: dict[str, Any] = SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="#deploys")}
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ BOT = SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="#deploys")}
     ],
 )
 async def test_a_bot_delivers_per_deployment_by_default(
-    subscriptions: SubscriptionService, fields: dict[str, object], order: str
+    subscriptions: SubscriptionService, fields: dict[str, Any], order: str
 ):
     assert (await created(subscriptions, **fields)).order == order
 
@@ -336,7 +337,7 @@ async def test_a_bot_delivers_per_deployment_by_default(
     ],
 )
 async def test_an_endpoint_is_redacted(
-    subscriptions: SubscriptionService, fields: dict[str, object], shown: str, signed: int
+    subscriptions: SubscriptionService, fields: dict[str, Any], shown: str, signed: int
 ):
     mine = await created(subscriptions, **fields)
 
@@ -380,7 +381,7 @@ async def test_an_endpoint_is_redacted(
     ],
 )
 async def test_an_invalid_field_is_refused_by_name(
-    subscriptions: SubscriptionService, store: Store, fields: dict[str, object], field: str
+    subscriptions: SubscriptionService, store: Store, fields: dict[str, Any], field: str
 ):
     with pytest.raises(InvalidSubscription) as refused:
         await created(subscriptions, **fields)
@@ -526,12 +527,12 @@ async def test_admins_see_attempts_and_dead_letters_of_readable_events_only(
     async def pages(caller: Principal) -> tuple[list[int], list[int]]:
         """The positions on all pages of one row."""
         attempts, before = [], None
-        while page := await subscriptions.attempts(caller, mine.id, before=before, limit=1):
-            attempts.append(page[0].position)
-            before = page[0].number
+        while tried := await subscriptions.attempts(caller, mine.id, before=before, limit=1):
+            attempts.append(tried[0].position)
+            before = tried[0].number
         dead_lettered, after = [], 0
-        while page := await subscriptions.dead_letters(caller, mine.id, after=after, limit=1):
-            after = page[0].pending.position
+        while dead := await subscriptions.dead_letters(caller, mine.id, after=after, limit=1):
+            after = dead[0].pending.position
             dead_lettered.append(after)
         return attempts, dead_lettered
 
@@ -551,7 +552,7 @@ async def test_a_hidden_subscription_looks_like_a_missing_one(subscriptions: Sub
 
 
 #: By the method, what it takes besides.
-_ACTIONS: dict[str, dict[str, object]] = {
+_ACTIONS: dict[str, dict[str, Any]] = {
     "change": {"patch": SubscriptionPatch(name="x")},
     "rotate_secret": {"secret": None, "overlap": 0},
     "pause": {},
@@ -599,7 +600,7 @@ async def test_a_patch_leaves_other_fields_as_they_are(
         OWNER, mine.id, SubscriptionPatch(endpoint=EndpointPatch(channel="#other"))
     )
 
-    target = encryptor.open(changed.target)
+    target = encryptor.decrypt(changed.target)
     assert (TOKEN in target, "#other" in target) == (True, True)
     assert changed.shown == "slack #other"
     assert (changed.name, changed.filter, changed.order) == (mine.name, mine.filter, mine.order)
@@ -613,7 +614,7 @@ async def test_a_url_replaces_a_token(subscriptions: SubscriptionService, encryp
         OWNER, mine.id, SubscriptionPatch(endpoint=EndpointPatch(url=URL))
     )
 
-    assert TOKEN not in encryptor.open(changed.target)
+    assert TOKEN not in encryptor.decrypt(changed.target)
     assert changed.shown == "https://hooks.example.com/…"
 
 
@@ -652,7 +653,8 @@ async def test_a_patch_survives_a_concurrent_change(
     subscriptions: SubscriptionService, store: Store
 ):
     mine = await created(subscriptions)
-    change, interfered = store.subscriptions.change, []
+    change = store.subscriptions.change
+    interfered: list[Subscription] = []
 
     async def interfering(subscription: Subscription) -> Subscription:
         if not interfered:
@@ -715,11 +717,11 @@ async def test_a_former_secret_signs_during_the_overlap(
     clock.ns += HOUR
     last, _ = await subscriptions.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
 
-    assert [encryptor.open(term.sealed) for term in rotated.secrets] == [second, first]
+    assert [encryptor.decrypt(term.sealed) for term in rotated.secrets] == [second, first]
     assert [term.expires for term in rotated.secrets] == [None, ends]
-    assert [encryptor.open(term.sealed) for term in again.secrets] == [third, second, first]
+    assert [encryptor.decrypt(term.sealed) for term in again.secrets] == [third, second, first]
     assert again.secrets[2].expires == ends
-    assert first not in [encryptor.open(term.sealed) for term in last.secrets]
+    assert first not in [encryptor.decrypt(term.sealed) for term in last.secrets]
 
 
 async def test_a_former_secret_can_expire_at_once_and_the_caller_can_set_the_new_one(
@@ -731,7 +733,7 @@ async def test_a_former_secret_can_expire_at_once_and_the_caller_can_set_the_new
     rotated, generated = await subscriptions.rotate_secret(OWNER, mine.id, secret=secret, overlap=0)
 
     assert generated is None
-    assert [encryptor.open(term.sealed) for term in rotated.secrets] == [secret]
+    assert [encryptor.decrypt(term.sealed) for term in rotated.secrets] == [secret]
 
 
 async def test_the_number_of_active_secrets_is_limited(subscriptions: SubscriptionService):
@@ -780,13 +782,13 @@ async def test_any_event_can_be_redelivered(subscriptions: SubscriptionService, 
 async def test_an_event_is_redelivered_only_if_caller_and_owner_may_see_it(
     subscriptions: SubscriptionService,
     store: Store,
-    event: dict[str, object],
+    event: dict[str, Any],
     caller: Principal,
     refusal: type[DeploylogError] | None,
 ):
     wanted = Filter(all_of=(any_of("type", ("resource.*",)),), scopes=(Scope("project/acme"),))
     mine = await created(subscriptions, filter=wanted)
-    [recorded] = await store.log.append([new_event(**event)])  # type: ignore[arg-type]
+    [recorded] = await store.log.append([new_event(**event)])
     await dead_letter(store, mine, 1)
 
     if refusal is None:

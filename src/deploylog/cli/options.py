@@ -17,7 +17,6 @@ import typer
 from deploylog.cli.terminal.text import one_line
 from deploylog.client import Client, Params, open_client
 from deploylog.client.spool import DEFAULT_MAX_BYTES
-from deploylog.server.settings import load_settings
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Result = TypeVar("_Result")
@@ -197,13 +196,20 @@ class StoreLocation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def url(self) -> str:
         """The store that ``serve`` would use."""
-        given = {"store": self.store}
-        return load_settings(given, environ=os.environ, config=self.config).store
+        return _setting("store", self.store, self.config)
 
     def secret_key_file(self, path: str | None) -> str:
         """Return the file of encryption keys that ``serve`` would use."""
-        given = {"secret_key_file": path}
-        return load_settings(given, environ=os.environ, config=self.config).secret_key_file
+        return _setting("secret_key_file", path, self.config)
+
+
+def _setting(name: str, given: str | None, config: Path | None) -> str:
+    """The setting as ``serve`` would have it."""
+    # Imported here: the settings of the APIs need the APIs, which few commands do.
+    from deploylog.server.settings import load_settings
+
+    text: str = getattr(load_settings({name: given}, environ=os.environ, config=config), name)
+    return text
 
 
 SecretKeyFile = Annotated[

@@ -7,15 +7,11 @@ from collections.abc import Iterator, Mapping
 from typer.core import TyperGroup
 
 from deploylog.errors import InvalidSettings
-from deploylog.server.settings.table import RENAMED, SETTINGS
 
 PREFIX = "DEPLOYLOG_"
 
-#: Former names, and the names that replace them.
-_FORMER = {
-    **{f"{PREFIX}{old.upper()}": f"{PREFIX}{new.upper()}" for old, new in RENAMED.items()},
-    "DEPLOYLOG_GIVE_UP_AFTER": "DEPLOYLOG_RETRY_TIMEOUT",
-}
+#: Former names of options' variables, and the names that replace them.
+_FORMER_OPTIONS = {"DEPLOYLOG_GIVE_UP_AFTER": "DEPLOYLOG_RETRY_TIMEOUT"}
 
 #: The variables of the options that most commands share. With these alone no command is imported.
 COMMON = {
@@ -32,23 +28,28 @@ _KUBERNETES = re.compile(r"DEPLOYLOG_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_.
 
 def check_variables(environ: Mapping[str, str], commands: TyperGroup) -> None:
     """Raise InvalidSettings for a variable with a former or a misspelt name."""
-    known = {*COMMON, *(setting.env for setting in SETTINGS)}
-    unknown = [name for name in sorted(environ) if _is_ours(name) and name not in known]
+    unknown = [name for name in sorted(environ) if _is_ours(name) and name not in COMMON]
     if not unknown:
         return
-    known |= set(variables_of(commands, PREFIX.rstrip("_")))
+    # Imported here: the settings of the APIs need the APIs, which few commands do.
+    from deploylog.server.settings.table import RENAMED, SETTINGS
+
+    former = {f"{PREFIX}{old.upper()}": f"{PREFIX}{new.upper()}" for old, new in RENAMED.items()}
+    known = {*COMMON, *(setting.env for setting in SETTINGS)}
+    if any(name not in known for name in unknown):
+        known |= set(variables_of(commands, PREFIX.rstrip("_")))
     for name in unknown:
         if name not in known:
-            _refuse_misspelt(name, known)
+            _refuse_misspelt(name, known, {**former, **_FORMER_OPTIONS})
 
 
 def _is_ours(name: str) -> bool:
     return name.startswith(PREFIX) and not _KUBERNETES.fullmatch(name)
 
 
-def _refuse_misspelt(name: str, known: set[str]) -> None:
-    if name in _FORMER:
-        raise InvalidSettings(f"{name} was renamed: use {_FORMER[name]}")
+def _refuse_misspelt(name: str, known: set[str], former: Mapping[str, str]) -> None:
+    if name in former:
+        raise InvalidSettings(f"{name} was renamed: use {former[name]}")
     suffixes = sorted(each.removeprefix(PREFIX) for each in known)
     near = difflib.get_close_matches(name.removeprefix(PREFIX), suffixes, n=1, cutoff=_SIMILARITY)
     if near:

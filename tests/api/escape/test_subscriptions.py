@@ -181,8 +181,8 @@ INVALID: list[tuple[object, str | None]] = [
     ({"s1": HOOK | {"id": "s2"}}, "'s1' has another id"),
     ({"s1": HOOK | {"id": ["a", "b"]}}, "'id' is not a string"),
     ({"s1": []}, "A subscription must be an object"),
-    ([HOOK | {"id": "a"}, HOOK | {"id": "a"}], "'a' is there twice"),
-    ([HOOK] * 101, "at most 100 subscriptions"),
+    ([HOOK | {"id": "a"}, HOOK | {"id": "a"}], "'a' is listed twice"),
+    ([HOOK] * 101, "at most 100 subscriptions are allowed"),
     ({"x" * 129: HOOK}, None),
 ]
 

@@ -5,13 +5,11 @@ import gzip
 import json
 import uuid
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from deploylog.api.native.wire import parse_request_key
 from deploylog.auth.authentication import CREDENTIAL_HEADERS
@@ -200,7 +198,7 @@ async def test_the_same_source_and_id_are_recorded_once(server: Local):
         ({"type": "t", "source": "s"}, "scopes"),
         ({"type": "", "source": "s", "scopes": "p"}, "type"),
         (line(type="two words"), "type"),
-        (line(type=1), "type"),
+        (line() | {"type": 1}, "type"),
         (line(time="yesterday"), "time"),
         (line(time="1969-12-31T23:59:59Z"), "time"),
         (line(time="9999-12-31T23:59:59Z"), "time"),
@@ -217,7 +215,7 @@ async def test_the_same_source_and_id_are_recorded_once(server: Local):
 )
 @pytest.mark.parametrize("type", [LINES, BATCH])
 async def test_an_invalid_event_is_named_and_nothing_is_recorded(
-    server: Local, type: str, third: dict[str, object], field: str
+    server: Local, type: str, third: dict[str, Any], field: str
 ):
     events = [line(), line(), third, line()]
     body = json.dumps(events) if type == BATCH else "\n".join(map(json.dumps, events))
@@ -319,8 +317,9 @@ async def test_an_unknown_parameter_of_an_append_is_named_and_nothing_recorded(s
 @pytest.fixture
 async def narrow(store: Store) -> AsyncIterator[Local]:
     """A server that takes little."""
-    limits = {"max_body_bytes": 20_000, "max_decompressed_bytes": 40_000, "max_batch_events": 10}
-    async with running(store, **limits) as server:
+    async with running(
+        store, max_body_bytes=20_000, max_decompressed_bytes=40_000, max_batch_events=10
+    ) as server:
         yield server
 
 
@@ -372,7 +371,11 @@ async def test_a_body_at_the_limit_is_accepted(narrow: Local):
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity", "GZIP"])
 async def test_a_compressed_body_is_decompressed(server: Local, encoding: str):
     body = json.dumps(event()).encode()
-    packers = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}
+    packers: dict[str, Callable[[bytes], bytes]] = {
+        "gzip": gzip.compress,
+        "deflate": zlib.compress,
+        "identity": bytes,
+    }
 
     packed = packers[encoding.lower()](body)
     response = await server.post(packed, ONE, headers={"Content-Encoding": encoding})
@@ -1225,52 +1228,6 @@ async def test_a_hostile_body_never_breaks_the_server(server: Local, path: str):
         json.loads(response.body)
 
 
-_json = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(st.characters(codec=None, categories=None), max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
-_NAMES = [
-    "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema",
-    "data", "data_base64", "scopes", "groups", "actor", "message", "elapsedms", "resourcetype",
-    "resourcename", "resourcekey", "position", "project", "stack", "environment", "traceparent",
-]  # fmt: skip
-_documents = st.dictionaries(st.sampled_from(_NAMES), _json, max_size=6)
-
-
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(documents=st.lists(st.tuples(_documents, st.booleans()), min_size=1, max_size=5))
-def test_any_json_is_answered(
-    documents: list[tuple[dict[str, object], bool]], tmp_path_factory: pytest.TempPathFactory
-):
-    """Bodies drawn from the attributes we know, with any values, straight into the parsers."""
-    from deploylog.api.native.wire import parse_events
-    from deploylog.errors import InvalidInput
-    from deploylog.events.cloudevents import Defaults
-    from deploylog.events.event import check_event
-    from deploylog.store.sqlite.append import prepare_event
-
-    base = {"type": "t", "source": "s", "scopes": "p", "specversion": "1.0", "id": "1"}
-    sent = [{**base, **document} if valid else document for document, valid in documents]
-    body = json.dumps(sent).encode()
-
-    for type, content in ((BATCH, body), (LINES, b"\n".join(json.dumps(s).encode() for s in sent))):
-        try:
-            for event in parse_events({"content-type": type}, content, Defaults(time=1), limit=100):
-                check_event(event)
-                prepare_event(event)
-        except InvalidInput:
-            pass
-
-
 @pytest.mark.parametrize("host", ["[", "[::1", "a b", "\xff", "a:b:c", "x/y?z=1#f", ""])
 async def test_an_odd_host_header_causes_no_server_error(server: Local, host: str):
     for target in (f"{EVENTS}?limit=1", "/nowhere", f"{DEPLOYMENTS}?limit=1"):
@@ -1306,6 +1263,6 @@ async def test_an_odd_host_header_causes_no_server_error(server: Local, host: st
 async def test_odd_parameters_cause_no_server_error(server: Local, target: str):
     from yarl import URL
 
-    response = await server.get(URL(server.url + target, encoded=True))  # type: ignore[arg-type]
+    response = await server.get(URL(server.url + target, encoded=True))
 
     assert response.status < 500, response.body

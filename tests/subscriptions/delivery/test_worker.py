@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ async def test_a_receiver_that_is_down_does_not_use_up_the_streams_of_its_owner(
     async with hub.following(heartbeat=60), harness.running(worker):
         await until(lambda: sender.sent)
 
-        assert hub.sending.held == 0
+        assert hub.sending.in_use == 0
 
 
 async def test_events_are_delivered_in_order_and_recorded(harness: WorkerHarness, store: Store):
@@ -276,7 +277,7 @@ async def test_failing_for_an_hour_and_recovering_are_recorded_in_the_log(
 async def test_a_failing_subscription_gets_one_probe_at_a_time(
     harness: WorkerHarness, store: Store, clock: JumpingClock
 ):
-    failing = {"state": "failing", "failing_since": clock.now}
+    failing: dict[str, Any] = {"state": "failing", "failing_since": clock.now}
     sub = await harness.claim(subscription(order="per_deployment", filter=RESOURCES, **failing))
     await store.log.append([new_event(scopes=(f"image/{number}",)) for number in range(50)])
     sender = Scripted(fails(3))
