@@ -14,7 +14,7 @@ from support.migrators import migrate_at_once
 
 
 def step_names(url: str) -> list[str]:
-    return [each.name for each in migrations(url.partition(":")[0])]
+    return [each.name for each in migrations(BACKENDS[url.partition(":")[0]].package)]
 
 
 def step(number: int) -> Migration:
@@ -40,7 +40,7 @@ def test_a_version_that_is_not_known_is_refused():
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_the_steps_are_numbered_from_one_without_gaps(name: str):
-    found = migrations(name)
+    found = migrations(BACKENDS[name].package)
 
     assert [each.number for each in found] == list(range(1, len(found) + 1))
     assert all(each.sql.strip() for each in found)

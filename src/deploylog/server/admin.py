@@ -143,7 +143,7 @@ def _seal(store_url: str, secret_key_file: str) -> Encryptor:
     It is not created here: the service might not be able to read a file of this user's.
     """
     beside = key_file_of(store_url)
-    file = secret_key_file or (str(beside) if beside.exists() else "")
+    file = secret_key_file or (str(beside) if beside is not None and beside.exists() else "")
     return require_seal(read_encryptor(file))
 
 

@@ -13,12 +13,14 @@ from deploylog.store.contract import Store
 _LOGGER = logging.getLogger(__name__)
 
 
-async def with_key_file(settings: Settings, store: Store, *, file: Path) -> Settings:
+async def with_key_file(settings: Settings, store: Store, *, file: Path | None) -> Settings:
     """The settings with a ``secret_key_file``: ``file``, beside the store, unless one is named.
+
+    Without ``file``, no key is created.
 
     Raises OperatorError when it cannot be created.
     """
-    if settings.secret_key_file:
+    if settings.secret_key_file or file is None:
         return settings
     if not await asyncio.to_thread(file.exists):
         # A new key would open none of what is there, and hide that the right one is missing.
