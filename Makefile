@@ -7,7 +7,7 @@ PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-webhooks attack lock clean
+.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,6 +61,9 @@ crash: $(READY) ## Kill the service 20 times while it records, and look for what
 
 crash-backup: $(READY) ## Kill the service 20 times beside each program that opens its store
 	$(BIN)/python -m bench.crashbackup
+
+crash-index: $(READY) ## Kill a writer 20 times while it seals the index, and look for what is missing
+	$(BIN)/python -m bench.crashindex
 
 lock: ## Resolve the locked versions anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \

@@ -1,8 +1,8 @@
-"""Attacks on the service, each beside a client that behaves well.
+"""Attacks on the server, each while a well-behaved client uses it.
 
-Each attack runs for some seconds against a service of its own. Beside it one client appends and
-reads, another asks ``/healthz``, and a key with an open stream is revoked. ``make attack`` fails
-when the service dies, or when the client that behaves well gets an error or no answer.
+Each attack runs for some seconds against a server of its own. In the meantime one client appends
+and reads, another requests ``/healthz``, and a key with an open stream is revoked. ``make attack``
+fails when the server dies, or when the well-behaved client gets an error or no response.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from bench.attacks import ATTACKS, Attack, Target
 from bench.http1 import HOST, Client
 from bench.report import OURS, Report, percentile
 
-#: The most memory that the service may have: this machine must outlive a fault.
-_MOST_MEMORY = 6 << 30
+#: The memory limit of the server, in bytes, so that a fault does not take down this machine.
+_MAX_MEMORY = 6 << 30
 
-#: Seconds without an answer after which the client that behaves well has failed.
-_PATIENCE = 15.0
+#: Seconds without a response after which the well-behaved client has failed.
+_TIMEOUT_SECONDS = 15.0
 
 #: Seconds for all attacks together.
 _ALL_SECONDS = 270.0
@@ -41,17 +41,17 @@ _PAUSE = 0.01
 _FIGURES = (
     "append_p50_ms",
     "append_p99_ms",
-    "append_longest_ms",
+    "append_max_ms",
     "read_p50_ms",
     "read_p99_ms",
-    "healthz_longest_ms",
+    "healthz_max_ms",
     "revoke_s",
     "peak_mb",
 )
 
 
 class Watch:
-    """How long requests took, and which failed."""
+    """The latencies of requests, and the first failure."""
 
     def __init__(self) -> None:
         self.took: list[float] = []
@@ -64,7 +64,7 @@ class Watch:
         while True:
             start = time.perf_counter()
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_TIMEOUT_SECONDS):
                     client = client or await Client.open(port)
                     await client.expect(status, make())
                 self.answered += 1
@@ -72,21 +72,21 @@ class Watch:
                 self.failed = self.failed or f"{type(error).__name__}: {error}"
                 client = None
             finally:
-                # What is under way at the end counts for as long as it has taken.
+                # A request that is in flight at the end counts with the time so far.
                 self.took.append(time.perf_counter() - start)
             await asyncio.sleep(_PAUSE)
 
     def milliseconds(self, share: float) -> float:
-        """The latency that this share of the requests does not exceed."""
+        """Return the latency that this share of the requests does not exceed."""
         return percentile(sorted(self.took), share) * 1000 if self.took else float("nan")
 
 
 def add_key(directory: Path, name: str, grant: str) -> str:
-    """A new key of the store in this directory."""
-    said = _deploylog(directory, "keys", "add", name, "--grant", grant)
-    found = re.search(r"dlk_[0-9a-f]+_[0-9a-f]+", said)
+    """Add a key to the store in this directory."""
+    output = _deploylog(directory, "keys", "add", name, "--grant", grant)
+    found = re.search(r"dlk_[0-9a-f]+_[0-9a-f]+", output)
     if found is None:
-        raise servers.Unavailable(f"no key was made: {said}")
+        raise servers.Unavailable(f"no key was added: {output}")
     return found[0]
 
 
@@ -98,7 +98,7 @@ def _deploylog(directory: Path, *arguments: str) -> str:
 
 
 class Victim:
-    """A key whose stream is read, and which is revoked while the attack goes on."""
+    """A key with an open stream, which is revoked during the attack."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -114,11 +114,11 @@ class Victim:
         writer.write(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200 "):
-            raise servers.Unavailable(f"there is no stream: {head!r}")
+            raise servers.Unavailable(f"the stream was refused: {head!r}")
         self._reading = asyncio.create_task(_read_all(reader, writer))
 
     async def seconds_to_revoke(self) -> float:
-        """From the start of the command that revokes the key to the end of its stream."""
+        """Revoke the key; return the seconds until its stream ended."""
         if self._reading is None or self._reading.done():
             raise servers.Unavailable("a stream ended before its key was revoked")
         id = self._key.split("_")[1]
@@ -136,21 +136,21 @@ async def _read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 
 def peak_megabytes(pid: int) -> float:
-    """The most memory that the process has had."""
+    """Return the peak memory of the process."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     return int(found[1]) / 1024 if found else float("nan")
 
 
 async def measure(report: Report, table: Table, attack: Attack, seconds: float) -> str:
-    """Run one attack; what failed, if anything did."""
+    """Run one attack; return what failed, or an empty string."""
     with TemporaryDirectory(prefix="attack-") as directory:
         place = Path(directory)
         good, reader_key = add_key(place, "good", "admin:/"), add_key(place, "reader", "read:/")
         writer_key = add_key(place, "writer", "write:/")
         victim = Victim(place)
         async with servers.deploylog(place) as server:
-            resource.prlimit(server.process.pid, resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
+            resource.prlimit(server.process.pid, resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
             appends, reads, health = Watch(), Watch(), Watch()
             target = Target(port=server.port, reader_key=reader_key, writer_key=writer_key)
             page = "/log/v1/events?scope=project/acme"
@@ -166,20 +166,20 @@ async def measure(report: Report, table: Table, attack: Attack, seconds: float) 
             figures = {
                 "append_p50_ms": appends.milliseconds(0.5),
                 "append_p99_ms": appends.milliseconds(0.99),
-                "append_longest_ms": appends.milliseconds(1),
+                "append_max_ms": appends.milliseconds(1),
                 "read_p50_ms": reads.milliseconds(0.5),
                 "read_p99_ms": reads.milliseconds(0.99),
-                "healthz_longest_ms": health.milliseconds(1),
+                "healthz_max_ms": health.milliseconds(1),
                 "revoke_s": revoked,
                 "peak_mb": peak_megabytes(server.process.pid) if alive else float("nan"),
             }
             report.add(attack.name, OURS, 1, **figures)
             table.add_row(attack.name, *(_shown(figures[name]) for name in _FIGURES))
             if not alive:
-                return "the service died"
+                return "the server died"
             for watch in (appends, reads, health):
                 if watch.failed or not watch.answered:
-                    return watch.failed or "no request was answered"
+                    return watch.failed or "no request got a response"
             if revoked != revoked:
                 return "the stream of a revoked key did not end"
     return ""
@@ -195,15 +195,15 @@ async def _under(
     seconds: float,
     victim: Victim,
 ) -> float:
-    """Let all of it go on for some seconds; how long it took to revoke a key meanwhile."""
+    """Run everything for some seconds; return how long it took to revoke a key meanwhile."""
     running = [asyncio.ensure_future(each) for each in (attack, *watches)]
     revoked = float("nan")
     try:
-        async with asyncio.timeout(seconds + _PATIENCE):
+        async with asyncio.timeout(seconds + _TIMEOUT_SECONDS):
             await asyncio.sleep(seconds / 2)
-            begun = time.perf_counter()
+            start = time.perf_counter()
             revoked = await victim.seconds_to_revoke()
-            await asyncio.sleep(max(0.0, seconds / 2 - (time.perf_counter() - begun)))
+            await asyncio.sleep(max(0.0, seconds / 2 - (time.perf_counter() - start)))
     except TimeoutError:
         pass
     finally:
@@ -228,7 +228,7 @@ def _request(method: str, path: str, key: str, body: bytes = b"") -> bytes:
 
 
 async def run(names: list[str], seconds: float) -> bool:
-    """Run the attacks; tell whether the service and its client came through all of them."""
+    """Run the attacks; return whether the server and its client survived all of them."""
     report, failures = Report("attack"), {}
     table = Table("attack", *_FIGURES, title=f"attack: {seconds:g} s each")
     end = asyncio.get_running_loop().time() + _ALL_SECONDS
@@ -239,7 +239,7 @@ async def run(names: list[str], seconds: float) -> bool:
             async with asyncio.timeout_at(end):
                 failed = await measure(report, table, attack, seconds)
         except subprocess.TimeoutExpired:
-            failed = "the service did not stop"
+            failed = "the server did not stop"
         except (servers.Unavailable, ConnectionError, TimeoutError) as error:
             failed = f"{type(error).__name__}: {error}" if str(error) else "it did not end in time"
         if failed:
@@ -256,10 +256,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="seconds of each attack")
     arguments = parser.parse_args()
     try:
-        came_through = uvloop.run(run(arguments.names, arguments.seconds))
+        survived = uvloop.run(run(arguments.names, arguments.seconds))
     except servers.Unavailable as error:
         sys.exit(str(error))
-    sys.exit(not came_through)
+    sys.exit(not survived)
 
 
 if __name__ == "__main__":

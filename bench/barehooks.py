@@ -1,7 +1,7 @@
 """The bare loop: signed POSTs with aiohttp, and nothing else, in a process of its own.
 
-It reads the number of requests, how many are in flight, and the address from its arguments, and
-prints the requests a second.
+Its arguments are the number of requests, how many are in flight, and the URL. It prints the
+requests per second.
 """
 
 import asyncio

@@ -1,18 +1,18 @@
-"""Kill the server again and again while it records, and look for what it lost, doubled or tore.
+"""Kill the server repeatedly while it records, and look for lost, doubled and torn batches.
 
 Each round starts the server on the same store, checks the whole log, lets eight writers post
-batches, and kills the server with SIGKILL at some moment. A batch that was under way then is
+batches, and kills the server with SIGKILL at a random moment. A batch that was not acknowledged is
 sent again in the next round, with the same producer ids. Of the log it must be true that
 
-* every acknowledged event is there, once, with the id and the position of the answer;
-* no event is there twice, acknowledged or not;
-* every batch is there whole, or not at all;
-* positions and ids rise, and a writer's events are in the order it sent them.
+* it has every acknowledged event once, with the id and the position of the response;
+* it has no event twice, acknowledged or not;
+* it has every batch completely or not at all;
+* positions and ids rise, and the events of a writer are in the order in which it sent them.
 
-This shows that nothing is acknowledged before it is committed, that a transaction is a whole
-request, that the store recovers by itself, and that retries are recognised. It does not show
-that what was committed survives a power failure: the system keeps the pages of a killed process
-and writes them later. That rests on fsync, which SIGKILL cannot put to the test.
+This shows that events are committed before they are acknowledged, that a request is one
+transaction, that the store recovers by itself, and that retries are recognized. It does not show
+that a commit survives a power failure: the system still writes the pages of a killed process to
+disk. That depends on fsync, which SIGKILL cannot test.
 """
 
 import argparse
@@ -42,7 +42,7 @@ _SCOPE = "project/crash"
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What the server says that it has recorded."""
+    """The server's receipt of an event."""
 
     id: str
     position: str
@@ -53,7 +53,7 @@ class _Receipts(msgspec.Struct):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Which event of which batch of which writer: the ``data`` of every event."""
+    """The place of an event in a batch of a writer: the ``data`` of every event."""
 
     writer: int
     batch: int
@@ -94,7 +94,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Writer:
-    """Posts one batch after the other, and keeps what was acknowledged."""
+    """Posts one batch after another, and stores the receipts."""
 
     def __init__(
         self, number: int, choice: random.Random, *, largest: int = _LARGEST_BATCH
@@ -104,24 +104,24 @@ class Writer:
         self._choice = choice
         self._batches = 0
         self.receipts: dict[str, Receipt] = {}
-        #: Sent, and not acknowledged.
-        self.under_way: Batch | None = None
+        #: The batch that was sent and not acknowledged.
+        self.pending: Batch | None = None
 
     async def write(self, port: int) -> None:
-        """Write until the server is gone."""
+        """Write until the server is killed."""
         with contextlib.suppress(ConnectionError):
             client = await Client.open(port)
             while True:
                 await self.write_batch(client)
 
     async def write_batch(self, client: Client) -> None:
-        """Send the batch that is under way, or else a new one."""
-        batch = self.under_way = self.under_way or self._next_batch()
+        """Send the pending batch, or else a new one."""
+        batch = self.pending = self.pending or self._next_batch()
         body = await client.expect(201, batch.request)
         receipts = msgspec.json.decode(body, type=_Receipts).events
         for place, receipt in zip(batch.places, receipts, strict=True):
             self.receipts[place.producer_id] = receipt
-        self.under_way = None
+        self.pending = None
 
     def _next_batch(self) -> Batch:
         self._batches += 1
@@ -130,7 +130,7 @@ class Writer:
 
 
 class Findings(msgspec.Struct):
-    """What was wrong with the log."""
+    """The faults of the log."""
 
     lost: int = 0
     doubled: int = 0
@@ -143,7 +143,7 @@ class Findings(msgspec.Struct):
 
 
 def examine(log: list[Recorded], writers: list[Writer]) -> Findings:
-    """Compare the log with what the writers know."""
+    """Compare the log with the receipts of the writers."""
     return Findings(
         lost=_lost(log, writers),
         doubled=sum(times - 1 for times in Counter(each.data for each in log).values()),
@@ -153,7 +153,7 @@ def examine(log: list[Recorded], writers: list[Writer]) -> Findings:
 
 
 def _lost(log: list[Recorded], writers: list[Writer]) -> int:
-    """Acknowledged events that are not there as it was acknowledged."""
+    """Count acknowledged events that the log does not have as acknowledged."""
     found = {(each.producerid, each.id, each.position) for each in log}
     return sum(
         (producer_id, receipt.id, receipt.position) not in found
@@ -163,7 +163,7 @@ def _lost(log: list[Recorded], writers: list[Writer]) -> int:
 
 
 def _torn(log: list[Recorded]) -> int:
-    """Batches of which a part is missing."""
+    """Count batches of which a part is missing."""
     places = {each.data for each in log}
     found = Counter((place.writer, place.batch, place.size) for place in places)
     return sum(count != size for (_, _, size), count in found.items())
@@ -179,7 +179,7 @@ def _disordered(log: list[Recorded]) -> Iterator[bool]:
 
 
 async def read_log(port: int) -> list[Recorded]:
-    """The whole log, oldest first, page by page."""
+    """Read the whole log, oldest first."""
     client = await Client.open(port)
     log: list[Recorded] = []
     path = f"/log/v1/events?scope={_SCOPE}&order=oldest&limit={_PAGE}"
@@ -204,32 +204,32 @@ class Trial:
         writers: int = _WRITERS,
         largest: int = _LARGEST_BATCH,
     ) -> None:
-        """``largest`` is the most events of a batch."""
+        """``largest`` is the maximum number of events in a batch."""
         self._directory = directory
         self._choice = choice
         self._writers = [Writer(number, choice, largest=largest) for number in range(writers)]
-        #: Batches sent again after a crash, and those of them that had been recorded before it.
+        #: Batches sent again after a crash, and how many of them were recorded before it.
         self.retried = 0
-        self.recognised = 0
+        self.recognized = 0
 
     @property
     def acknowledged(self) -> int:
-        """How many events were acknowledged."""
+        """The number of acknowledged events."""
         return sum(len(writer.receipts) for writer in self._writers)
 
-    async def crash(self, beside: Callable[[], Awaitable[None]] | None = None) -> Findings:
-        """Start, check what the last crash left, write, and kill.
+    async def crash(self, disturb: Callable[[], Awaitable[None]] | None = None) -> Findings:
+        """Start, check the log, write, and kill.
 
-        With ``beside``, which takes its time, that is done before, during and after the writing.
+        Await ``disturb`` before, during and after the writing, if it is given.
         """
         async with servers.deploylog(self._directory) as server:
             findings = await self._examine(server.port)
-            if beside:
-                await beside()
+            if disturb:
+                await disturb()
             writing = [asyncio.create_task(each.write(server.port)) for each in self._writers]
-            if beside:
-                await beside()
-                await beside()
+            if disturb:
+                await disturb()
+                await disturb()
             else:
                 await asyncio.sleep(self._choice.uniform(*_LIFETIME_SECONDS))
             server.kill()
@@ -237,12 +237,12 @@ class Trial:
         return findings
 
     async def settle(self) -> Findings:
-        """Send what was under way at the last crash, and check for the last time."""
+        """Send the batches that were pending at the last crash, and check the log again."""
         async with servers.deploylog(self._directory) as server:
             findings = await self._examine(server.port)
             client = await Client.open(server.port)
             for writer in self._writers:
-                if writer.under_way:
+                if writer.pending:
                     await writer.write_batch(client)
             client.close()
             return findings if not findings.is_clean else await self._examine(server.port)
@@ -250,21 +250,21 @@ class Trial:
     async def _examine(self, port: int) -> Findings:
         log = await read_log(port)
         recorded = {each.producerid for each in log}
-        retries = [writer.under_way for writer in self._writers if writer.under_way]
+        retries = [writer.pending for writer in self._writers if writer.pending]
         self.retried += len(retries)
-        self.recognised += sum(batch.places[0].producer_id in recorded for batch in retries)
+        self.recognized += sum(batch.places[0].producer_id in recorded for batch in retries)
         return examine(log, self._writers)
 
 
 def check_file(store: Path) -> str:
-    """What SQLite itself says of the file: ``ok``."""
+    """Return the result of SQLite's integrity check: ``ok``."""
     with contextlib.closing(sqlite3.connect(store)) as connection:
-        [verdict] = connection.execute("PRAGMA integrity_check").fetchone()
-    return str(verdict)
+        [result] = connection.execute("PRAGMA integrity_check").fetchone()
+    return str(result)
 
 
 async def run(directory: Path, rounds: int, seed: int) -> bool:
-    """Run the trial; tell whether nothing was found."""
+    """Run the trial; return whether it found no fault."""
     trial = Trial(directory, random.Random(seed))
     for number in range(1, rounds + 1):
         findings = await trial.crash()
@@ -273,16 +273,16 @@ async def run(directory: Path, rounds: int, seed: int) -> bool:
             return False
         print(f"crash: round {number}, {trial.acknowledged} acknowledged events", flush=True)
     findings = await trial.settle()
-    verdict = check_file(directory / "deploylog.db")
+    integrity = check_file(directory / "deploylog.db")
     print(
         f"crash: {rounds} rounds, {trial.acknowledged} acknowledged events, {findings.lost} lost,"
         f" {findings.doubled} doubled, {findings.torn} torn, {findings.disordered} out of order"
     )
     print(
-        f"crash: {trial.retried} batches sent again, {trial.recognised} of them already recorded;"
-        f" integrity check: {verdict}; seed {seed}"
+        f"crash: {trial.retried} batches sent again, {trial.recognized} of them already recorded;"
+        f" integrity check: {integrity}; seed {seed}"
     )
-    return findings.is_clean and verdict == "ok"
+    return findings.is_clean and integrity == "ok"
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Kill the server again and again while other programs open its store, and look for what it lost.
+"""Kill the server repeatedly while other programs open its store, and look for lost events.
 
-For each program that operators run on a live store (backups, a plain reader, our own commands),
-on a store of its own: each round starts the server, checks the whole log as ``bench.crash`` does,
-runs the program before, between and after the batches that two writers post, and kills the
-server with SIGKILL. What every backup holds is checked too.
+There is a trial, on a store of its own, for each program that operators run on a live store:
+backups, a plain reader, and our own commands. Each round starts the server, checks the whole log
+as ``bench.crash`` does, runs the program before, between and after the batches that two writers
+post, and kills the server with SIGKILL. The content of every backup is checked too.
 """
 
 import argparse
@@ -63,17 +63,17 @@ PROGRAMS: dict[str, Program] = {
     ),
     "cp": lambda store, copy: ["sh", "-c", f"cp {store}* {copy.parent}/ && rm {copy.parent}/*"],
     "keys-list": _deploylog("keys", "list"),
-    "keys-revoke": _deploylog("keys", "revoke", "nobody"),
+    "keys-revoke": _deploylog("keys", "revoke", "no-such-key"),
     "migrate": _deploylog("migrate"),
     "backup": _deploylog("backup", "{copy}"),
 }
 
-#: What makes a file that is a backup, and is checked as one.
+#: The programs that create a backup, which is then checked.
 _BACKUPS = ("vacuum-into", "backup-api", "backup")
 
 
-class Beside:
-    """Runs one program beside the server."""
+class Disturbance:
+    """Runs one program while the server runs."""
 
     def __init__(self, name: str, store: Path, folder: Path, choice: random.Random) -> None:
         self._name = name
@@ -85,24 +85,24 @@ class Beside:
         self.unsound = 0
 
     async def __call__(self) -> None:
-        """Run it, look at what it made, and leave the writers some time."""
+        """Run the program, check its backup, and leave the writers some time."""
         self.runs += 1
         copy = self._folder / f"{self.runs}.db"
         process = await asyncio.create_subprocess_exec(
             *PROGRAMS[self._name](self._store, copy),
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        _, said = await process.communicate()
+        _, errors = await process.communicate()
         # A key that is not there is not revoked: a write that is rolled back.
         if process.returncode != (1 if self._name == "keys-revoke" else 0):
-            raise servers.Unavailable(f"{self._name} failed: {said.decode()}")
+            raise servers.Unavailable(f"{self._name} failed: {errors.decode()}")
         if self._name in _BACKUPS:
             self.unsound += await asyncio.to_thread(_is_unsound, copy)
         await asyncio.sleep(self._choice.uniform(*_PAUSE_SECONDS))
 
 
 def _is_unsound(copy: Path) -> bool:
-    """Whether the backup is damaged, or has not every event up to its head."""
+    """Whether the backup is damaged, or lacks an event up to its head."""
     with closing(sqlite3.connect(copy)) as connection:
         whole = connection.execute(
             "SELECT (SELECT head FROM log) = (SELECT count(*) FROM events)"
@@ -113,29 +113,29 @@ def _is_unsound(copy: Path) -> bool:
 
 
 async def run(name: str, rounds: int, seed: int) -> bool:
-    """Run the trial of one program; tell whether nothing was found."""
+    """Run the trial of one program; return whether it found no fault."""
     with TemporaryDirectory(prefix="crash-backup-") as directory:
         store = Path(directory) / "deploylog.db"
-        (made := Path(directory) / "made").mkdir()
+        (copies := Path(directory) / "copies").mkdir()
         choice = random.Random(seed)
         trial = Trial(Path(directory), choice, writers=_WRITERS, largest=_LARGEST_BATCH)
-        beside = Beside(name, store, made, choice)
+        disturbance = Disturbance(name, store, copies, choice)
         findings = Findings()
         for number in range(1, rounds + 1):
-            findings = await trial.crash(beside)
+            findings = await trial.crash(disturbance)
             if not findings.is_clean:
                 print(f"crash-backup: {name}: found in round {number}, seed {seed}: {findings}")
                 return False
         findings = await trial.settle()
-        verdict = check_file(store)
+        integrity = check_file(store)
     print(
-        f"crash-backup: {name}: {rounds} rounds, {beside.runs} runs,"
+        f"crash-backup: {name}: {rounds} rounds, {disturbance.runs} runs,"
         f" {trial.acknowledged} acknowledged events, {findings.lost} lost,"
         f" {findings.doubled} doubled, {findings.torn} torn, {findings.disordered} out of order,"
-        f" {beside.unsound} unsound backups; integrity check: {verdict}",
+        f" {disturbance.unsound} unsound backups; integrity check: {integrity}",
         flush=True,
     )
-    return findings.is_clean and not beside.unsound and verdict == "ok"
+    return findings.is_clean and not disturbance.unsound and integrity == "ok"
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
-"""Kill the service again and again while it delivers, and look for what did not arrive.
+"""Kill the server repeatedly while it delivers, and check that every event arrives.
 
-Each round starts the service on the same store, records events, and kills it with SIGKILL after
-some of their deliveries. A strict subscription and one in lanes get each of them. In the end it
-must be true that
+Each round starts the server on the same store, records events, and kills it with SIGKILL after
+some of their deliveries. A ``strict`` and a ``per_deployment`` subscription receive all events. At
+the end it must be true that
 
 * every acknowledged event arrived at both, under its own ``webhook-id``;
-* the strict one's events arrived first in the order of the log, the other's in that of each lane;
-* what came twice came under the same id.
+* first deliveries arrived in log order, for ``per_deployment`` within each deployment;
+* a repeated delivery had the same id.
 """
 
 import argparse
@@ -46,11 +46,11 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Findings(msgspec.Struct):
-    """What was wrong with the deliveries."""
+    """The faults of the deliveries."""
 
     lost: int = 0
     disordered: int = 0
-    #: Not wrong, but worth knowing.
+    #: No fault, but worth knowing.
     repeated: int = 0
 
     @property
@@ -59,7 +59,7 @@ class Findings(msgspec.Struct):
 
 
 class Producer:
-    """Records events, and remembers those that were acknowledged."""
+    """Records events, and stores the acknowledged ones."""
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
@@ -67,7 +67,7 @@ class Producer:
         self._number = 0
 
     async def record(self, client: Client, events: int) -> None:
-        """Record so many, in the deployments in turn."""
+        """Record ``events`` events, in one deployment after another."""
         while len(self._deployments) < _DEPLOYMENTS:
             stack = f"stack-{len(self._deployments)}"
             self._deployments.append(await open_deployment(client, "bench", stack))
@@ -82,7 +82,7 @@ class Producer:
 
 
 def examine(sent: list[Sent], arrived: Arrivals) -> Findings:
-    """Compare what was acknowledged with what arrived."""
+    """Compare the acknowledged events with the arrivals."""
     found = Findings()
     lane_of = {each.id: each.deployment for each in sent}
     for case in _CASES:
@@ -129,7 +129,7 @@ async def _subscribe(directory: Path, sink: int) -> list[str]:
 async def _round(
     directory: Path, producer: Producer, receiver: Client, deliveries: int, share: float
 ) -> int:
-    """Record, wait until some has arrived, and kill; how much had."""
+    """Record, wait for a share of the deliveries, and kill; return the number of deliveries."""
     async with servers.deploylog(directory, delivers=True) as server:
         before = await _count(receiver)
         await producer.record(await Client.open(server.port), deliveries // len(_CASES))

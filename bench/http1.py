@@ -1,6 +1,6 @@
-"""HTTP/1.1 as cheap as Python has it, so that a measurement is of the server, not of its client.
+"""The cheapest HTTP/1.1 client in Python, so that a benchmark measures the server.
 
-Requests are bytes made beforehand; of an answer only the status and the length are read.
+Requests are bytes that are built in advance. Of a response only the status and the length are read.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ HOST = "127.0.0.1"
 
 
 class UnexpectedAnswer(Exception):
-    """The server did not answer as it should."""
+    """The server returned an unexpected response."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A whole answer."""
+    """A complete response."""
 
     status: int
     body: bytes
@@ -39,7 +39,7 @@ def post(path: str, body: bytes, content_type: str) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """A connection kept alive, with one request on its way at a time."""
+    """A persistent connection with one request in flight at a time."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received = self._received + data if self._received else data
-        # What is raised here would end in the loop's log, and somebody would wait for ever.
+        # An error raised here would only be logged by the loop, and the caller would hang.
         try:
             answer = _parse_answer(self._received)
             if answer:
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
             self._lost(error)
 
     def send(self, request: bytes) -> None:
-        """Send ``request``; the answer goes to ``answered``."""
+        """Send ``request``; the response is passed to ``answered``."""
         if self._transport is None:
             raise ConnectionResetError("the server closed the connection")
         self._transport.write(request)
@@ -95,11 +95,11 @@ def _parse_answer(received: bytes) -> Answer | None:
 
 
 class Client:
-    """Asks one thing at a time."""
+    """Sends one request at a time."""
 
     def __init__(self) -> None:
         self._connection = Connection(self._on_answer, self._on_lost)
-        self._waiting: asyncio.Future[Answer] | None = None
+        self._response: asyncio.Future[Answer] | None = None
 
     @classmethod
     async def open(cls, port: int) -> Self:
@@ -110,13 +110,13 @@ class Client:
         return client
 
     async def ask(self, request: bytes) -> Answer:
-        """Send ``request`` and return the answer; raises ConnectionError when there is none."""
-        self._waiting = asyncio.get_running_loop().create_future()
+        """Send ``request`` and return the response; raises ConnectionError without one."""
+        self._response = asyncio.get_running_loop().create_future()
         self._connection.send(request)
-        return await self._waiting
+        return await self._response
 
     async def expect(self, status: int, request: bytes) -> bytes:
-        """Ask, and return the body of an answer that has this status."""
+        """Send ``request`` and return the body of a response that must have this status."""
         answer = await self.ask(request)
         if answer.status != status:
             raise UnexpectedAnswer(f"{answer.status}: {answer.body[:500]!r}")
@@ -127,16 +127,16 @@ class Client:
         self._connection.close()
 
     def _on_answer(self, _: Connection, answer: Answer) -> None:
-        if self._waiting and not self._waiting.done():
-            self._waiting.set_result(answer)
+        if self._response and not self._response.done():
+            self._response.set_result(answer)
 
     def _on_lost(self, error: Exception) -> None:
-        if self._waiting and not self._waiting.done():
-            self._waiting.set_exception(error)
+        if self._response and not self._response.done():
+            self._response.set_exception(error)
 
 
 class Load:
-    """Sends requests as fast as they are answered, so many in flight, each on a connection."""
+    """Sends requests as fast as responses arrive, one in flight per connection."""
 
     def __init__(self, requests: Sequence[bytes], check: Callable[[Answer], None]) -> None:
         self._requests: Iterator[bytes] = iter(requests)
@@ -145,11 +145,11 @@ class Load:
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, port: int, in_flight: int) -> float:
-        """Send everything; return the seconds from the first request to the last answer."""
+        """Send everything; return the seconds from the first request to the last response."""
         loop = asyncio.get_running_loop()
         connections = [Connection(self._on_answer, self._on_lost) for _ in range(in_flight)]
         for connection in connections:
-            await loop.create_connection(lambda made=connection: made, HOST, port)  # type: ignore[misc]
+            await loop.create_connection(lambda opened=connection: opened, HOST, port)  # type: ignore[misc]
         start = time.perf_counter()
         for connection in connections:
             self._send_next(connection)

@@ -1,8 +1,8 @@
 """How fast events are recorded over HTTP, against raw SQLite inserts of the same rows.
 
 ``batch`` posts 100 events a request, ``single`` one event a request, both with 64 requests in
-flight. Every answer must be 201 and every event be there afterwards. The peers insert, in
-the same run, the rows that Deploylog has just written:
+flight. Every response must be a 201, and every event must be stored. In the same run, the peers
+insert the rows that Deploylog has just written:
 
 * ``sqlite``: every row into the same tables with the same indexes, 1,000 events a commit;
 * ``sqlite-bare``: events and three postings each, without any secondary index;
@@ -48,7 +48,7 @@ class _Page(msgspec.Struct):
 
 
 async def measure_batches(report: Report, run: int, events: int) -> None:
-    """One run of ours and its peers at 100 events a request."""
+    """Measure Deploylog and its peers once, at 100 events per request."""
     with TemporaryDirectory(prefix="ingest-bench-") as name:
         directory = Path(name)
         wait = fdatasync_us(directory)
@@ -60,7 +60,7 @@ async def measure_batches(report: Report, run: int, events: int) -> None:
 
 
 async def measure_singles(report: Report, run: int, events: int) -> None:
-    """One run of ours and its peer at one event a request."""
+    """Measure Deploylog and its peers once, at one event per request."""
     with TemporaryDirectory(prefix="ingest-bench-") as name:
         directory = Path(name)
         wait = fdatasync_us(directory)
@@ -88,7 +88,7 @@ async def _fill(
     events_a_request: int,
     in_flight: int,
 ) -> float:
-    """Record events in a fresh store; return how many a second."""
+    """Record events in a fresh store; return events per second."""
     check = _recorded(events_a_request)
     async with servers.deploylog(directory) as server:
         deployments = await _open_deployments(server.port)

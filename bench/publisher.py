@@ -14,7 +14,7 @@ import msgspec
 from bench.http1 import HOST, UnexpectedAnswer, post
 from bench.samples import NDJSON
 
-_PATIENCE = 60
+_TIMEOUT_SECONDS = 60
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,24 +25,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     #: Events a second; none means as fast as they are accepted.
     pace: float | None = None
     events_a_request: int = 1
-    #: Send every request before the first answer has come.
+    #: Send every request before the first response arrives.
     pipelined: bool = False
 
 
 @contextmanager
 def publishing(port: int, plan: Plan) -> Iterator[None]:
-    """Publish meanwhile; raises UnexpectedAnswer at the end unless all was accepted."""
+    """Publish while the block runs; raises UnexpectedAnswer unless every event was accepted."""
     process = multiprocessing.get_context("spawn").Process(target=_publish, args=(port, plan))
     process.start()
     yield
-    process.join(_PATIENCE)
+    process.join(_TIMEOUT_SECONDS)
     if process.exitcode != 0:
         process.kill()
         raise UnexpectedAnswer("not every event could be published")
 
 
 def _publish(port: int, plan: Plan) -> None:
-    with socket.create_connection((HOST, port), timeout=_PATIENCE) as connection:
+    with socket.create_connection((HOST, port), timeout=_TIMEOUT_SECONDS) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if plan.pipelined:
             connection.sendall(b"".join(_requests(plan)))

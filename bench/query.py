@@ -2,8 +2,8 @@
 
 The log has 20 stacks of one project, with four of five events, and five other projects, event
 by event in turn. One event in 20,000 is a ``resource.create.failed``, one in 20,000 mallory's.
-The cases take turns too, so that each meets the same load of the machine. What each page holds
-is checked. The file has just been written, so most of it is in the system's cache.
+The cases take turns, so that each meets the same load of the machine. The content of each page is
+checked. The file has just been written, so most of it is in the cache of the system.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _PAGE = 50
 _LARGEST_PAGE = 1_000
 _BATCH = 500
 _IN_FLIGHT = 8
-#: Events made at once, so that a million requests need not be in memory.
+#: Events built at a time, so that a million requests need not be in memory.
 _SHARE = 50_000
 #: The events' times: one every second, from here on.
 _FIRST_TIME = datetime(2026, 11, 1, tzinfo=UTC)
@@ -66,25 +66,25 @@ class _Stacks(msgspec.Struct):
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """A page to ask for."""
+    """A page to request."""
 
     name: str
     #: The parameters of each request, used in turn.
     parameters: Sequence[dict[str, Any]]
-    #: How many events may be on it.
+    #: The number of events it may have.
     sizes: range
     matches: Callable[[_Event], bool] = lambda _: True
 
 
 async def fill(port: int, events: int) -> None:
-    """Record so many events."""
+    """Record ``events`` events."""
     client = await Client.open(port)
-    ours = [await open_deployment(client, _PROJECT, f"stack-{n}") for n in range(_STACKS)]
+    queried = [await open_deployment(client, _PROJECT, f"stack-{n}") for n in range(_STACKS)]
     others = [await open_deployment(client, f"other-{n}", "web") for n in range(_OTHER_PROJECTS)]
     client.close()
     for start in range(0, events, _SHARE):
         numbers = range(start, min(events, start + _SHARE))
-        await Load(list(_requests(ours + others, numbers)), _recorded).run(port, _IN_FLIGHT)
+        await Load(list(_requests(queried + others, numbers)), _recorded).run(port, _IN_FLIGHT)
 
 
 def _requests(deployments: Sequence[Deployment], numbers: range) -> Iterator[bytes]:
@@ -105,7 +105,7 @@ def _event(deployments: Sequence[Deployment], number: int) -> dict[str, Any]:
 
 
 def _is_rare(number: int, step: int) -> bool:
-    """One number in so many, at another place each time, so that every stack has some."""
+    """Whether ``number`` is one of every ``_RARE_EVERY``, at changing offsets, for every stack."""
     turn, place = divmod(number, _RARE_EVERY)
     return place == (turn + 1) * step % _RARE_EVERY
 
@@ -128,7 +128,7 @@ def _recorded(answer: Answer) -> None:
 
 
 async def cases(client: Client, events: int) -> list[Case]:
-    """Everything to ask for, of a log with so many events."""
+    """Return the cases for a log of ``events`` events."""
     project = {"scope": f"project/{_PROJECT}", "limit": _PAGE}
     body = await client.expect(200, get(f"/log/v1/stacks?project={_PROJECT}"))
     stacks = [each.scopes[0] for each in msgspec.json.decode(body, type=_Stacks).stacks]
@@ -166,7 +166,7 @@ async def cases(client: Client, events: int) -> list[Case]:
         ),
         Case(
             name="nothing: unknown actor",
-            parameters=[project | {"actor": "nobody"}],
+            parameters=[project | {"actor": "absent"}],
             sizes=empty,
         ),
         # Each of the two is found in every fifth event, but never both.
@@ -189,7 +189,7 @@ def _exactly(events: int) -> range:
 
 
 async def _id_at_depth(client: Client, depth: int) -> str:
-    """The id of the event with so many newer ones in the project."""
+    """Return the id of the event with ``depth`` newer ones in the project."""
     parameters: dict[str, Any] = {"scope": f"project/{_PROJECT}", "limit": _LARGEST_PAGE}
     for _ in range(max(1, depth // _LARGEST_PAGE)):
         body = await client.expect(200, _request(parameters))
@@ -260,7 +260,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--requests", type=int, default=200, help="of each case")
-    parser.add_argument("--keep", type=Path, metavar="PATH", help="keep the store there for reuse")
+    parser.add_argument(
+        "--keep", type=Path, metavar="PATH", help="reuse the store in this directory"
+    )
     arguments = parser.parse_args()
     with TemporaryDirectory(prefix="query-bench-") as fresh:
         directory = arguments.keep or Path(fresh)

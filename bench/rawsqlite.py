@@ -1,7 +1,7 @@
-"""Raw SQLite as a peer: the rows of a store, inserted into a fresh file as fast as it goes.
+"""Raw SQLite as a peer: the rows of a store, inserted into a fresh file as fast as possible.
 
-One process, no HTTP, no parsing: what the disk and SQLite allow. Durability and caches are
-Deploylog's: WAL, ``synchronous=FULL``, 128 MiB of cache, a checkpoint every 4,000 pages.
+One process, no HTTP and no parsing: the limit of the disk and of SQLite. Durability and caches are
+those of Deploylog: WAL, ``synchronous=FULL``, 128 MiB of cache, a checkpoint every 4,000 pages.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ import msgspec
 
 Row = tuple[Any, ...]
 
-#: What one transaction inserts: statements, each with its rows.
+#: The statements of one transaction, each with its rows.
 _Commit = list[tuple[str, list[Row]]]
 
 _Connection = apsw.Connection | sqlite3.Connection
@@ -34,7 +34,7 @@ _PRAGMAS = (
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store holds of its events, in order of position."""
+    """The rows of a store, events in order of position."""
 
     tables: tuple[str, ...]
     indexes: tuple[str, ...]
@@ -46,7 +46,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_rows(store: Path) -> Rows:
-    """Read the schema and every row of a store that nobody writes to."""
+    """Read the schema and every row of a store that no process writes to."""
     connection = sqlite3.connect(store)
     try:
         statements = _schema(connection, "table")
@@ -70,10 +70,10 @@ def read_rows(store: Path) -> Rows:
 
 def bare(rows: Rows) -> Rows:
     """The events and three postings of each, and no index but the primary keys."""
-    kept: list[Row] = []
+    reduced: list[Row] = []
     for _, postings in _by_position(rows.postings):
-        kept += postings[-_BARE_POSTINGS:]
-    return msgspec.structs.replace(rows, indexes=(), postings=kept, others=[])
+        reduced += postings[-_BARE_POSTINGS:]
+    return msgspec.structs.replace(rows, indexes=(), postings=reduced, others=[])
 
 
 def bulk_rate(rows: Rows, directory: Path) -> float:
@@ -96,8 +96,8 @@ def _commits(rows: Rows, events_a_commit: int) -> Iterator[_Commit]:
     first = rows.others
     for start in range(0, len(rows.events), events_a_commit):
         events = rows.events[start : start + events_a_commit]
-        theirs = [row for found in islice(postings, len(events)) for row in found]
-        yield [*first, (insert_event, events), (insert_posting, theirs)]
+        own_postings = [row for found in islice(postings, len(events)) for row in found]
+        yield [*first, (insert_event, events), (insert_posting, own_postings)]
         first = []
 
 

@@ -1,6 +1,6 @@
-"""A crowd of SSE readers in one process, so cheap that the server is what is measured.
+"""A crowd of SSE readers in one process, cheap enough that a benchmark measures the server.
 
-While events flow the readers only keep what arrives and when; it is parsed afterwards.
+While events flow the readers only store chunks and their times, and parse them afterwards.
 """
 
 import resource
@@ -25,7 +25,7 @@ class Arrival(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One SSE event, as it came over the wire, and when its end arrived."""
+    """One SSE event as received, and when its end arrived."""
 
     time: int
     text: bytes
@@ -42,11 +42,11 @@ class Reader:
 
     @property
     def is_answered(self) -> bool:
-        """Whether the head of the answer has arrived."""
+        """Whether the head of the response has arrived."""
         return b"\r\n\r\n" in b"".join(arrival.data for arrival in self.arrivals)
 
     def frames(self) -> Iterator[Frame]:
-        """Every whole event so far."""
+        """Yield every complete event so far."""
         body = _Body()
         rest = b""
         for arrived, data in self.arrivals:
@@ -74,18 +74,18 @@ class Crowd:
             reader.socket.close()
 
     def wait_for_heads(self, seconds: float) -> None:
-        """Return once every reader has the head of its answer, a 200."""
+        """Return once every reader has received the head of a 200."""
         deadline = time.monotonic() + seconds
         while not all(reader.is_answered for reader in self.readers):
             if time.monotonic() > deadline:
-                raise UnexpectedAnswer(f"not every stream has begun after {seconds} s")
+                raise UnexpectedAnswer(f"not every stream has started after {seconds} s")
             self.collect_until_quiet(0.1)
         for reader in self.readers:
             if b" 200 " not in reader.arrivals[0].data[:16]:
                 raise UnexpectedAnswer(repr(reader.arrivals[0].data[:300]))
 
     def collect_until_quiet(self, seconds: float) -> None:
-        """Keep what arrives, until nothing has for so long."""
+        """Store what arrives, until nothing has arrived for ``seconds``."""
         buffer = bytearray(_READ_BYTES)
         view = memoryview(buffer)
         by_fd, poll, clock = self._by_fd, self._epoll.poll, time.time_ns
@@ -99,7 +99,7 @@ class Crowd:
 
 
 class _Body:
-    """The body of an answer out of its pieces: without the head, and without chunk borders."""
+    """Extracts the body of a response from its pieces, without the head and chunk sizes."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -107,7 +107,7 @@ class _Body:
         self._is_chunked = False
 
     def feed(self, data: bytes) -> bytes:
-        """The part of the body that is whole with ``data``."""
+        """Return the part of the body that ``data`` completes."""
         self._rest += data
         if not self._has_head:
             self._take_head()

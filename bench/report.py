@@ -1,4 +1,4 @@
-"""What a benchmark prints: one JSON line a measurement, and a table of medians at the end."""
+"""The report of a benchmark: one JSON line per measurement, and a table of medians at the end."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from rich.table import Table
 #: The subject that every other one is compared with.
 OURS = "deploylog"
 
-#: Figures that say how good a measurement is: in the lines, not in the table.
+#: Figures about the quality of a measurement: in the lines, not in the table.
 _CONTROLS = ("fdatasync_us", "client_busy")
 
 _PROBES = 100
@@ -33,7 +33,7 @@ class Report:
         self._figures: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
 
     def add(self, case: str, subject: str, run: int, **figures: float) -> None:
-        """Print one measurement and keep it for the table."""
+        """Print one measurement, and store it for the table."""
         line = {"bench": self._bench, "case": case, "subject": subject, "run": run}
         rounded = {name: _rounded(value) for name, value in figures.items()}
         print(json.dumps(line | rounded), flush=True)
@@ -83,7 +83,7 @@ def percentile(ranked: Sequence[float], share: float) -> float:
 
 
 def fdatasync_us(directory: Path) -> float:
-    """How long the disk takes to keep a 512 B append, in µs: the median of some."""
+    """Return how long the disk takes to sync an append of 512 B, in µs, as a median."""
     took = []
     with TemporaryFile(dir=directory, buffering=0) as file:
         for _ in range(_PROBES):

@@ -25,7 +25,7 @@ EVENT_BODY = msgspec.json.encode({"specversion": "1.0", "data": "x" * 600})
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """An open deployment, as the server answers it."""
+    """An open deployment, as the server returns it."""
 
     id: str
     scopes: tuple[str, ...]
@@ -47,7 +47,7 @@ async def open_deployment(client: Client, project: str, stack: str) -> Deploymen
 
 
 def resource_event(deployment: Deployment, number: int, **also: Any) -> dict[str, Any]:
-    """What Terraform says of a resource, some 400 B of it; ``also`` replaces attributes."""
+    """Return an event of about 400 B about a resource; ``also`` replaces attributes."""
     kind, name, id_format = _RESOURCES[number // 2 % len(_RESOURCES)]
     address = f"module.platform.{kind}.{name}[{number // 2}]"
     event = {

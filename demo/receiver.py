@@ -1,4 +1,4 @@
-"""A receiver of webhooks: it verifies what comes, and remembers what was genuine."""
+"""A receiver of webhooks, which verifies requests and stores the genuine ones."""
 
 import asyncio
 import base64
@@ -10,51 +10,51 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-#: Seconds that a signature is good for.
-FRESH = 300
+#: Seconds for which a signature is valid.
+MAX_AGE = 300
 
 
 class Receiver:
-    """What came, in the order in which it came."""
+    """The requests, in the order in which they arrived."""
 
     def __init__(self) -> None:
         self.url = ""
-        #: It is told nowhere else.
+        #: The signing secret, which is shown only once.
         self.secret = ""
-        #: Id and type of each event whose signature is right.
+        #: The id and type of each event with a valid signature.
         self.genuine: list[tuple[str, str]] = []
         self.forged = 0
-        self._come = asyncio.Event()
+        self._arrived = asyncio.Event()
 
     @property
     def ids(self) -> list[str]:
         return [id for id, _ in self.genuine]
 
     async def wait_for(self, id: str) -> None:
-        """Wait until this event has come."""
+        """Wait until this event has arrived."""
         while id not in self.ids:
-            self._come.clear()
-            await self._come.wait()
+            self._arrived.clear()
+            await self._arrived.wait()
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def receive(self, request: web.Request) -> web.Response:
         body = await request.read()
         if not verify(self.secret, request.headers, body):
             self.forged += 1
             return web.Response(status=401)
         self.genuine.append((request.headers["webhook-id"], json.loads(body)["type"]))
-        self._come.set()
+        self._arrived.set()
         return web.Response(status=204)
 
 
 def verify(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether the bytes were sent by who has the secret, a short time ago (Standard Webhooks)."""
+    """Whether the signature is valid and recent (Standard Webhooks)."""
     sent = headers["webhook-timestamp"]
     signed = f"{headers['webhook-id']}.{sent}.".encode() + body
     key = base64.b64decode(secret.removeprefix("whsec_"))
-    right = b"v1," + base64.b64encode(hmac.digest(key, signed, "sha256"))
-    shown = headers["webhook-signature"].encode().split()
-    is_fresh = abs(time.time() - int(sent)) <= FRESH
-    return is_fresh and any(hmac.compare_digest(right, signature) for signature in shown)
+    expected = b"v1," + base64.b64encode(hmac.digest(key, signed, "sha256"))
+    signatures = headers["webhook-signature"].encode().split()
+    is_fresh = abs(time.time() - int(sent)) <= MAX_AGE
+    return is_fresh and any(hmac.compare_digest(expected, signature) for signature in signatures)
 
 
 @asynccontextmanager
@@ -62,7 +62,7 @@ async def receiving() -> AsyncIterator[Receiver]:
     """A receiver that listens on a port of its own."""
     receiver = Receiver()
     application = web.Application()
-    application.router.add_post("/hook", receiver.take)
+    application.router.add_post("/hook", receiver.receive)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from deploylog.store import open_store
 from deploylog.store.contract import Store
 from support.backends import BACKENDS, Backend, Damage, Reason, store_url_at
 from support.factories import Commits, OpenStoreAgain, now
+from support.servers import Local, running
 
 
 @pytest.fixture(params=BACKENDS)
@@ -68,9 +70,21 @@ async def hub(store: Store) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 def service(store: Store, hub: Hub) -> EventService:
-    return EventService(store.log, hub, followers=OpenStreams(most=100))
+    return EventService(store.log, hub, open_streams=OpenStreams(max_per_principal=100))
 
 
 @pytest.fixture
 def deployments(store: Store, service: EventService) -> DeploymentService:
     return DeploymentService(service, store.catalog, clock=now)
+
+
+@pytest.fixture
+def options() -> dict[str, Any]:
+    """Settings of ``server``, and other arguments of ``running``; override it in a module."""
+    return {}
+
+
+@pytest.fixture
+async def server(store: Store, options: dict[str, Any]) -> AsyncIterator[Local]:
+    async with running(store, **options) as server:
+        yield server

@@ -1,6 +1,8 @@
 """The picture of the house, held: who may import whom, and what nobody may do."""
 
 import ast
+import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -179,6 +181,35 @@ def test_apis_do_not_know_each_other():
             assert not any(is_in(each, api) for each in ours(name) for api in others), name
 
 
+#: Who may name an API: the literal, and the webhooks' link to the events of the log.
+NAMES_APIS = {("api", api) for api in APIS} | {("server.delivery", "api.native")}
+
+
+def test_only_the_literal_names_an_api():
+    naming = {
+        (name, api)
+        for name in names()
+        for api in APIS
+        if not is_in(name, api) and any(is_in(each, api) for each in ours(name))
+    }
+
+    assert naming == NAMES_APIS
+
+
+def test_no_path_of_an_api_is_written_twice():
+    written = Counter(
+        node.value
+        for name in names()
+        if room_of(name) == "api"
+        for node in ast.walk(tree_of(name))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.match(r"/(log|v1|v3|api|internal)/[a-z{].*/", f"{node.value}/")
+    )
+
+    assert [path for path, number in written.items() if number > 1] == []
+    assert len(written) > 10
+
+
 def test_ingest_is_pure():
     impure = {"starlette", "asyncio", "aiohttp", "os", "socket", "pathlib", "time", "random"}
 
@@ -188,7 +219,7 @@ def test_ingest_is_pure():
 
 
 #: The modules of an API that see requests or ask a service; its others are pure.
-IMPURE = {"errors", "operations", "plan_files", "resume", "routes", "stack_recorder"}
+IMPURE = {"endpoints", "errors", "operations", "plan_files", "resume", "stack_recorder"}
 
 
 def test_wire_modules_are_pure():
@@ -227,12 +258,14 @@ def test_nothing_is_imported_for_types_only():
             assert not (isinstance(node, ast.Name) and node.id == "TYPE_CHECKING"), name
 
 
-#: Drivers that may be missing.
+#: Drivers that may be missing, and what would slow down every command: the settings of the APIs
+#: need the APIs.
 LATE = {("store", "_sqlite"), ("store", "_postgresql"), ("server.serve", "_event_loop"),
-        ("cli.collect", "_open_cloudformation")}  # fmt: skip
+        ("cli.collect", "_open_cloudformation"),
+        ("cli.options", "_setting"), ("cli.variables", "check_variables")}  # fmt: skip
 
 
-def test_nothing_is_imported_late_but_optional_drivers():
+def test_nothing_is_imported_late_but_what_few_need():
     late = {
         (name, function.name)
         for name in names()
@@ -279,7 +312,9 @@ def test_the_root_holds_nothing_but_errors():
 def test_apis_have_the_same_files():
     for api in APIS:
         files = {path.name for path in ROOT.joinpath(*api.split(".")).glob("*.py")}
-        assert files >= {"__init__.py", "errors.py", "operations.py", "routes.py", "wire.py"}, api
+        assert files >= {
+            "__init__.py", "endpoints.py", "errors.py", "operations.py", "wire.py",
+        }, api  # fmt: skip
 
 
 def test_a_noun_keeps_its_contract():

@@ -5,20 +5,20 @@ from typing import Any
 
 import pytest
 
-from deploylog.api.native import wire
-from deploylog.auth import anonymous as open_gate
+from deploylog.api.native import query_string
+from deploylog.auth import anonymous
 
 #: The cache, and calls of what uses it: with a short text, and with a long one.
 CACHES: dict[str, tuple[Any, Callable[[], object], Callable[[], object]]] = {
     "append queries": (
-        wire._known_query,
-        lambda: wire.parse_append_query("source=short"),
-        lambda: wire.parse_append_query("source=" + "s" * 2_000),
+        query_string._cached_query,
+        lambda: query_string.parse_append_query("source=short"),
+        lambda: query_string.parse_append_query("source=" + "s" * 2_000),
     ),
     "hosts and origins": (
-        open_gate._is_local,
-        lambda: open_gate._is_own(presented("localhost")),
-        lambda: open_gate._is_own(presented("h" * 5_000)),
+        anonymous._are_loopback,
+        lambda: anonymous._is_local_request(presented("localhost")),
+        lambda: anonymous._is_local_request(presented("h" * 5_000)),
     ),
 }
 

@@ -1,4 +1,4 @@
-"""The documentation is true: it names what it must name, and what it shows runs."""
+"""The documentation is true: it is complete, its links resolve, and its examples run."""
 
 import ast
 import json
@@ -55,10 +55,10 @@ SAMPLE = ROOT / "tests" / "samples" / "02-apply-create.jsonl"
 PLAN = ROOT / "tests" / "samples" / "06-plan-show.json"
 ADDRESS = "http://127.0.0.1:8325"
 
-#: Seconds after which a command of the tour has failed.
-PATIENCE = 20
+#: Seconds after which a command of the tour counts as failed.
+TIMEOUT_SECONDS = 20
 
-#: What an example's event gets that it leaves out.
+#: Defaults for the events of examples.
 DEFAULTS = Defaults(time=0, source="/docs", scopes=(scope("docs"),))
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -70,7 +70,7 @@ def reference(name: str) -> str:
 
 
 def row_of(page: str, start: str) -> str:
-    """The row of a table whose first cell begins so."""
+    """The one table row whose first cell starts with ``start``."""
     rows = [line for line in page.splitlines() if line.startswith(f"| `{start}`")]
     assert len(rows) == 1, f"{start}: {rows}"
     return rows[0]
@@ -83,7 +83,7 @@ def section_of(page: str, heading: str) -> str:
 
 
 def examples(language: str) -> list[tuple[str, str]]:
-    """Every fenced block of the language: its page, and its text."""
+    """Every fenced block of the language, as page and text."""
     return [
         (str(page.relative_to(ROOT)), text)
         for page in PAGES
@@ -92,7 +92,7 @@ def examples(language: str) -> list[tuple[str, str]]:
     ]
 
 
-# What must be named
+# Completeness
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -108,12 +108,18 @@ def test_a_setting_is_documented(setting: Setting):
     )
 
 
-OPERATIONS = [operation for dialect in APIS for operation in dialect.operations]
+def test_settings_are_documented_in_the_order_of_their_sections():
+    documented = re.findall(r"^\| `(\w+)` \| `--", reference("settings"), re.MULTILINE)
+
+    assert documented == [setting.name for setting in SETTINGS]
+
+
+OPERATIONS = [operation for api in APIS for operation in api.operations]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
 def test_an_operation_and_its_parameters_are_documented(operation):
-    apis = {dialect.operations[0].tag for dialect in APIS if dialect.title != "Native API"}
+    apis = {api.operations[0].tag for api in APIS if api.title != "Native API"}
     page = reference(f"{operation.tag if operation.tag in apis else 'native'}-api")
 
     assert f"{operation.method} {operation.path}" in page
@@ -210,14 +216,14 @@ def test_rfs_event_types_are_documented():
                 assert f"`{ours}`" in row or (f"`{stem}`" in row and f"`{phase}`" in row), ours
 
 
-def test_what_aws_clients_are_told_is_documented():
+def test_the_errors_and_statuses_of_the_aws_apis_are_documented():
     gateway = section_of(reference("errors"), "ParallelCluster API")
     query = section_of(reference("errors"), "CloudFormation API")
-    table = section_of(reference("parallelcluster-api"), "Events that are made")
+    table = section_of(reference("parallelcluster-api"), "Synthesized events")
 
     assert all(f"| {status} |" in gateway for status, _ in PARALLELCLUSTER_ANSWERS.values())
-    for told in CLOUDFORMATION_ANSWERS.values():
-        assert str(told.status) in row_of(query, told.code).split(" | ")[1]
+    for error in CLOUDFORMATION_ANSWERS.values():
+        assert str(error.status) in row_of(query, error.code).split(" | ")[1]
     for refusal in GATEWAY_REFUSALS.values():
         assert f"\n| 403 | `{refusal.type}` | " in gateway
     for refused in CLOUDFORMATION_REFUSALS.values():
@@ -247,7 +253,7 @@ def test_every_metric_is_documented():
     assert documented == names
 
 
-# What must lead somewhere
+# Links
 
 
 def slug(heading: str) -> str:
@@ -261,7 +267,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path):
+def test_links_resolve(page: Path):
     text = _FENCE.sub("", page.read_text())
 
     for target in _LINK.findall(text):
@@ -298,13 +304,13 @@ def test_every_decision_is_in_the_index_once():
         assert headings == ["Context", "Decision", "Consequences"]
 
 
-def test_the_changelog_knows_the_version():
+def test_the_changelog_has_the_version():
     changelog = (ROOT / "CHANGELOG.md").read_text()
 
     assert "## [Unreleased]" in changelog or f"## [{deploylog.__version__}]" in changelog
 
 
-def test_the_targets_of_make_that_are_named_exist():
+def test_make_targets_in_the_documentation_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
     for page in PAGES:
@@ -312,11 +318,11 @@ def test_the_targets_of_make_that_are_named_exist():
         assert set(named) <= targets, page
 
 
-# What must run
+# Examples
 
 
 @pytest.mark.parametrize(("page", "text"), examples("json"))
-def test_an_example_in_json_is_what_our_parsers_take(page: str, text: str):
+def test_an_example_in_json_parses(page: str, text: str):
     value = json.loads(text)
 
     if isinstance(value, list):
@@ -328,12 +334,12 @@ def test_an_example_in_json_is_what_our_parsers_take(page: str, text: str):
 
 
 @pytest.mark.parametrize(("page", "text"), examples("ndjson"))
-def test_an_example_in_lines_is_what_our_parser_takes(page: str, text: str):
+def test_an_example_in_ndjson_parses(page: str, text: str):
     assert len(parse_lines(text.encode(), DEFAULTS, limit=100)) == len(text.splitlines())
 
 
 @pytest.mark.parametrize(("page", "text"), examples("toml"))
-def test_a_settings_file_is_what_the_service_takes(page: str, text: str, tmp_path: Path):
+def test_an_example_of_a_settings_file_loads(page: str, text: str, tmp_path: Path):
     file = tmp_path / "deploylog.toml"
     file.write_text(text)
 
@@ -345,31 +351,31 @@ def test_an_example_in_python_compiles(page: str, text: str):
     ast.parse(text)
 
 
-def test_the_signature_in_the_example_is_one_that_we_take():
+def test_the_signature_in_the_example_is_valid():
     page = (DOCS / "how-to" / "authenticate.md").read_text()
     [example] = [text for _, text in _FENCE.findall(page) if 'Bluelink-Signature-V1":' in text]
-    made: dict[str, Any] = {}
+    namespace: dict[str, Any] = {}
 
-    exec(example, made)
+    exec(example, namespace)
 
-    signed = parse_signed({name.lower(): value for name, value in made["headers"].items()})
+    signed = parse_signed({name.lower(): value for name, value in namespace["headers"].items()})
     assert signed is not None
-    assert verify(signed, made["secret"])
-    assert is_fresh(signed, made["date"])
-    assert f"`{made['signature']}`" in page
+    assert verify(signed, namespace["secret"])
+    assert is_fresh(signed, namespace["date"])
+    assert f"`{namespace['signature']}`" in page
 
 
-def test_the_receiver_in_the_example_knows_our_signatures():
+def test_the_receiver_in_the_example_verifies_our_signatures():
     page = (DOCS / "how-to" / "receive-webhooks.md").read_text()
     example, _ = [text for language, text in _FENCE.findall(page) if language == "python"]
-    made: dict[str, Any] = {}
+    namespace: dict[str, Any] = {}
     new, old, other = (make_secret() for _ in range(3))
     keys = [parse_secret(new), parse_secret(old)]
     headers = signature_headers("id", 1_795_000_000 * 10**9, b"body", keys)
 
-    exec(example, made)
+    exec(example, namespace)
 
-    verify_webhook = made["verify"]
+    verify_webhook = namespace["verify"]
     assert verify_webhook(new, headers, b"body", now=1_795_000_299)
     assert verify_webhook(old, headers, b"body", now=1_795_000_000)
     assert not verify_webhook(other, headers, b"body", now=1_795_000_000)
@@ -406,10 +412,10 @@ def _check_options(words: list[str]) -> None:
 
 
 class Tour:
-    """A shell that walks through the README, beside a service."""
+    """A shell that runs the README's commands against a service."""
 
     def __init__(self, directory: Path, url: str = "") -> None:
-        #: Where the service listens.
+        #: The URL of the service.
         self.url = url
         self._directory = directory
         self._environment = {
@@ -422,28 +428,28 @@ class Tour:
         tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
 
     def run(self, text: str) -> str:
-        """What the block prints."""
+        """Run the block and return its output."""
         with self._started(text) as shell:
-            said, errors = shell.communicate(timeout=PATIENCE)
+            output, errors = shell.communicate(timeout=TIMEOUT_SECONDS)
         assert shell.returncode == 0, errors
-        return said
+        return output
 
     def follow(self, text: str, *, until: str) -> str:
-        """What the block prints, up to a line with ``until``; it would print on."""
+        """Run the block and return its output up to a line with ``until``, then stop it."""
         with self._started(text) as shell:
             assert shell.stdout is not None
-            said = ""
+            output = ""
             for line in shell.stdout:
-                said += line
+                output += line
                 if until in line:
                     break
             else:
-                raise AssertionError(f"{until!r} is not in {said!r}")
-        return said
+                raise AssertionError(f"{until!r} is not in {output!r}")
+        return output
 
     @contextmanager
     def _started(self, text: str) -> Iterator[subprocess.Popen[str]]:
-        """A shell that runs the block; it and all that it started end with the context."""
+        """Run the block in a shell; the shell and its children stop with the context."""
         shell = subprocess.Popen(
             ["bash", "-c", text.replace(ADDRESS, self.url)],
             cwd=self._directory,
@@ -453,17 +459,17 @@ class Tour:
             text=True,
             start_new_session=True,
         )
-        impatience = Timer(PATIENCE, _end, [shell])
-        impatience.start()
+        watchdog = Timer(TIMEOUT_SECONDS, _terminate, [shell])
+        watchdog.start()
         try:
             with shell:
                 yield shell
-                _end(shell)
+                _terminate(shell)
         finally:
-            impatience.cancel()
+            watchdog.cancel()
 
 
-def _end(shell: subprocess.Popen[str]) -> None:
+def _terminate(shell: subprocess.Popen[str]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(shell.pid, signal.SIGTERM)
 
@@ -473,7 +479,7 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     section = section_of((ROOT / "README.md").read_text(), "Five minutes")
     setup, first, *blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
     assert setup.startswith("make setup")
-    seal, serve = first.strip().splitlines()
+    new_key, serve = first.strip().splitlines()
     assert (
         serve == "deploylog serve --secret-key-file encryption.key"
         " --delivery-allowed-networks 127.0.0.1/32"
@@ -481,7 +487,7 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
 
     run, plan, tail, stream, resume, rfs, wait, keys, webhook = blocks
     tour = Tour(tmp_path)
-    tour.run(seal)
+    tour.run(new_key)
     async with (
         receiving() as receiver,
         spawned(

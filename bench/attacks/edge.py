@@ -1,4 +1,4 @@
-"""Attacks on what comes before a request is complete, and before its sender may do anything."""
+"""Attacks before a request is complete, and before its sender is authenticated."""
 
 import asyncio
 import gzip
@@ -33,7 +33,7 @@ async def long_header(target: Target) -> None:
 
 
 async def silent_connections(target: Target) -> None:
-    """900 connections that say nothing, opened again when the server closes them."""
+    """900 silent connections, opened again when the server closes them."""
 
     async def one() -> None:
         while True:
@@ -48,7 +48,7 @@ async def silent_connections(target: Target) -> None:
 
 
 async def slow_bodies(target: Target) -> None:
-    """200 bodies that trickle, a byte at a time."""
+    """200 bodies that arrive one byte at a time."""
     async with AsyncExitStack() as open_ones:
         opened = [await open_ones.enter_async_context(target.connection()) for _ in range(200)]
         head = target.request("POST", "/log/v1/ingest/sns", b"", "Transfer-Encoding: chunked")
@@ -61,7 +61,7 @@ async def slow_bodies(target: Target) -> None:
 
 
 async def malformed_requests(target: Target) -> None:
-    """What is no HTTP, over and over."""
+    """Bytes that are not HTTP, repeatedly."""
     await repeat(target, [b"\x16\x03\x01 hello\r\n\r\n"], at_once=20)
 
 
@@ -72,7 +72,7 @@ async def form_fields(target: Target) -> None:
 
 
 async def batch_of_numbers(target: Target) -> None:
-    """31 KiB of gzip that unpack to an array of 16 million numbers, where events should be."""
+    """31 KiB of gzip that unpack to an array of 16 million numbers, where events are expected."""
     batch = gzip.compress(b"[" + b"0," * 15_000_000 + b"0]")
     await _packed(target, "POST", "/log/v1/events", batch, "application/cloudevents-batch+json")
 

@@ -1,4 +1,4 @@
-"""Attacks by those who may read: filters that no index helps with, and unread streams."""
+"""Attacks with a read-only key: filters that no index supports, and unread streams."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -8,7 +8,7 @@ from bench.attacks.target import Target, repeat
 _EVENTS = 60_000
 _LARGE_EVENTS = 640
 _LARGE_BYTES = 200_000
-#: As many as a view of a stream keeps at most, whatever their size.
+#: The number of events that a view of a stream buffers, whatever their size.
 _VIEWED_EVENTS = 4_096
 
 
@@ -29,7 +29,7 @@ async def slow_filters(target: Target) -> None:
 
 
 async def unread_streams(target: Target) -> None:
-    """200 streams from the start of the log that nobody reads."""
+    """200 unread streams from the start of the log."""
     async with AsyncExitStack() as open_ones:
         await _leave_unread(target, open_ones, 200)
         await asyncio.Event().wait()
@@ -43,7 +43,7 @@ async def unread_large_streams(target: Target) -> None:
 
 
 async def large_view(target: Target) -> None:
-    """One stream that nobody reads, while 4,096 large events are recorded."""
+    """One unread stream, while 4,096 large events are recorded."""
     async with AsyncExitStack() as open_ones:
         await _leave_unread(target, open_ones, 1)
         await target.append(_VIEWED_EVENTS, batch=32, size=_LARGE_BYTES)

@@ -1,4 +1,4 @@
-"""What an attack may use: an address, a key that may only read, and bytes on connections."""
+"""The target of an attack: an address, a read-only key, and raw connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -12,7 +12,7 @@ _PIECE = 64 * 1024
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """The service under attack."""
+    """The server under attack."""
 
     port: int
     #: Of a principal that may read everything and write nothing.
@@ -32,7 +32,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             writer.close()
 
     async def send(self, pieces: Iterable[bytes]) -> bytes:
-        """Send all that the server takes; what it answers until it closes or falls silent."""
+        """Send as much as the server accepts; return its response until it closes or stalls."""
         received = b""
         with suppress(ConnectionError):
             async with self.connection() as (reader, writer):
@@ -44,11 +44,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return received
 
     def request(self, method: str, path: str, body: bytes, *headers: str) -> bytes:
-        """A request under the key that may only read."""
+        """Return a request with the read-only key."""
         return _request(self.reader_key, method, path, body, *headers)
 
     async def append(self, number: int, *, batch: int, size: int) -> None:
-        """Record so many events, each with data of this size."""
+        """Record events, each with data of this size."""
         event = {"source": "attack", "scopes": "project/attacked", "subject": "web"}
         lines = (
             msgspec.json.encode({**event, "type": f"load.test.{n % 50}", "data": "x" * size})
@@ -79,10 +79,10 @@ async def nothing(target: Target) -> None:
 
 
 class Attack(msgspec.Struct, frozen=True):
-    """An attack, which goes on until it is cancelled."""
+    """An attack, which runs until it is cancelled."""
 
     run: Callable[[Target], Awaitable[None]]
-    #: What happens before the attack, and before anything is measured.
+    #: Runs before the attack, and before anything is measured.
     prepare: Callable[[Target], Awaitable[None]] = nothing
 
     @property
@@ -92,7 +92,7 @@ class Attack(msgspec.Struct, frozen=True):
 
 
 async def repeat(target: Target, pieces: list[bytes], *, at_once: int) -> None:
-    """Send the same again and again, so many at once, until cancelled."""
+    """Send the same request repeatedly, on several connections, until cancelled."""
 
     async def one() -> None:
         while True:

@@ -1,17 +1,17 @@
-"""What can go wrong, in our words.
+"""The errors of Deploylog, in one tree.
 
 DeploylogError
-├── InvalidInput                the caller sent something we cannot take
+├── InvalidInput                the request is not valid
 │   ├── InvalidScope
 │   ├── InvalidFilter
 │   ├── InvalidCursor
 │   ├── InvalidEvent
 │   ├── InvalidPlan
 │   ├── InvalidSubscription
-│   ├── RequestReused           an Idempotency-Key came back with another body
+│   ├── RequestReused           an Idempotency-Key was reused with a different body
 │   ├── PlanNotFound
 │   ├── TooLarge
-│   ├── QueryTooExpensive       it ran out of time; a narrower one may not
+│   ├── QueryTooExpensive       it timed out; a narrower query may not
 │   ├── AnswerTooLarge
 │   └── UnsupportedMedia
 ├── Unauthenticated
@@ -19,7 +19,7 @@ DeploylogError
 ├── NotFound
 │   ├── MethodNotAllowed
 │   ├── EventNotFound
-│   │   └── EventDamaged        it is in the log, and its content is not what was recorded
+│   │   └── EventDamaged        the stored event differs from what was recorded
 │   ├── StackNotFound
 │   ├── DeploymentNotFound
 │   ├── ChangesetNotFound
@@ -28,25 +28,24 @@ DeploylogError
 │   └── KeyNotFound
 ├── Conflict
 │   ├── StackExists
-│   ├── NoEncryptionKey            secrets can only be kept encrypted
+│   ├── NoEncryptionKey         secrets are only stored encrypted
 │   └── StackMismatch
-├── CursorExpired               what the cursor points at is no longer retained
-├── TooMany                     requests, open streams or failed attempts; try again later
-├── Unavailable                 try again later
+├── CursorExpired               the events after the cursor are no longer retained
+├── TooMany                     requests, open streams or failed attempts; retry later
+├── Unavailable                 retry later
 │   ├── StoreUnavailable
 │   └── Stopping
-└── OperatorError               the service or a command was set up wrongly
+└── OperatorError               the service or a command is misconfigured
     ├── InvalidSettings
     └── SchemaTooNew
 
-HTTP statuses are no business of this module: each dialect has one table for them.
+This module knows no HTTP statuses: each API has one table of them.
 """
 
 from typing import Literal
 
-#: Why somebody is not let in: no credential at all, one that names no key that is good, one that
-#: was not signed with that key's secret, one whose time is over or has not come, or one that
-#: cannot be read.
+#: Why authentication failed: there is no credential, it names no valid key, it was not signed with
+#: that key's secret, it has expired or is not valid yet, or it cannot be parsed.
 Reason = Literal["missing", "unknown_key", "bad_signature", "expired", "malformed"]
 
 
@@ -54,12 +53,12 @@ class DeploylogError(Exception):
     """Something went wrong."""
 
     def __init__(self, message: str | None = None) -> None:
-        """Say ``message``, or the first line of the class's docstring when there is none."""
+        """Use ``message``, or else the first line of the class's docstring."""
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
 
     @property
     def message(self) -> str:
-        """The sentence for the caller."""
+        """The message for the client."""
         return str(self.args[0])
 
 
@@ -69,7 +68,7 @@ class InvalidInput(DeploylogError):
     def __init__(
         self, message: str | None = None, *, field: str | None = None, line: int | None = None
     ) -> None:
-        """Name the ``field`` at fault, and the ``line`` (from 1) where the input has lines."""
+        """``field`` is the invalid one; ``line`` counts from 1, where the input has lines."""
         super().__init__(message)
         self.field = field
         self.line = line
@@ -100,7 +99,7 @@ class InvalidSubscription(InvalidInput):
 
 
 class RequestReused(InvalidInput):
-    """This Idempotency-Key was used before, for a request with another body."""
+    """This Idempotency-Key was already used for a request with a different body."""
 
 
 class PlanNotFound(InvalidInput):
@@ -112,11 +111,11 @@ class TooLarge(InvalidInput):
 
 
 class AnswerTooLarge(InvalidInput):
-    """The events asked for are too large for one answer: ask for fewer."""
+    """The events are too large for one response: request fewer."""
 
 
 class QueryTooExpensive(InvalidInput):
-    """The query takes too long; narrow it by scope, by time or by fewer values."""
+    """The query takes too long; narrow it by scope or time, or name fewer values."""
 
 
 class UnsupportedMedia(InvalidInput):
@@ -127,7 +126,7 @@ class Unauthenticated(DeploylogError):
     """Valid credentials are required."""
 
     def __init__(self, message: str | None = None, *, reason: Reason = "missing") -> None:
-        """The ``reason`` is for dialects whose original tells it; ``message`` never does."""
+        """``reason`` is for the APIs whose originals reveal it; ``message`` never does."""
         super().__init__(message)
         self.reason = reason
 
@@ -141,7 +140,7 @@ class NotFound(DeploylogError):
 
 
 class MethodNotAllowed(NotFound):
-    """This method is not for this path."""
+    """This path does not support this method."""
 
 
 class EventNotFound(NotFound):
@@ -185,11 +184,11 @@ class StackExists(Conflict):
 
 
 class NoEncryptionKey(Conflict):
-    """This service has no encryption key, so it cannot keep secrets: see its secret_key_file."""
+    """No encryption key is configured: set secret_key_file to store secrets."""
 
 
 class StackMismatch(Conflict):
-    """The stack id is not that of the current stack of this name."""
+    """The stack id does not match the current stack of this name."""
 
 
 class CursorExpired(DeploylogError):
@@ -197,22 +196,22 @@ class CursorExpired(DeploylogError):
 
 
 class TooMany(DeploylogError):
-    """There are too many requests; try again later."""
+    """Too many requests; try again later."""
 
     def __init__(self, message: str | None = None, *, retry_after: float = 1.0) -> None:
-        """Say after how many seconds it may go better."""
+        """``retry_after`` is in seconds."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class Unavailable(DeploylogError):
-    """The service cannot answer now; try again."""
+    """The service is unavailable; try again."""
 
 
 class StoreUnavailable(Unavailable):
-    """The store does not answer."""
+    """The store is unavailable."""
 
-    #: Whether the store has logged its trouble, so that nobody else need do so.
+    #: Whether the store has logged the error already.
     reported = False
 
 
@@ -221,7 +220,7 @@ class Stopping(Unavailable):
 
 
 class OperatorError(DeploylogError):
-    """The service or a command was set up wrongly."""
+    """The service or a command is misconfigured."""
 
 
 class InvalidSettings(OperatorError):

@@ -1,30 +1,21 @@
-"""Damaged events, and large ones, on every surface: the others come, and pages go on."""
+"""Damaged and large events in every API: other events are served, and paging continues."""
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
-
-import pytest
 
 from deploylog.server.metrics import Metrics
 from deploylog.store.contract import Store
 from support.backends import Damage
 from support.factories import new_events
-from support.servers import EVENTS, Local, running
+from support.servers import EVENTS, Local
 
 RFS = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
 STACK_EVENTS = "/v1/acme/stacks/web/events"
 ESCAPE = "/api/v1/events/query/inventory/ip/"
 
 
-@pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
-
-
 class Logged:
-    """What is in the log: a deployment with so many resources, and as many releases."""
+    """The log's content: a deployment's resources, and as many releases."""
 
     def __init__(self, stack_id: str, positions: list[int]) -> None:
         self.stack_id = stack_id
@@ -57,9 +48,9 @@ async def native(server: Local, *, limit: int) -> tuple[list[str], list[str]]:
     path = f"{EVENTS}?type=resource.*&order=oldest&limit={limit}"
     cursor, subjects, damaged = "", [], []
     while True:
-        answer = await server.get(path + cursor)
-        assert answer.status == 200, answer.body
-        page = answer.json
+        response = await server.get(path + cursor)
+        assert response.status == 200, response.body
+        page = response.json
         subjects += [each["subject"] for each in page["events"]]
         damaged += [each["position"] for each in page.get("damaged", [])]
         if "next" not in page:
@@ -71,9 +62,9 @@ async def rfs(server: Local, *, limit: int | None) -> list[str]:
     cursor, found = "", []
     query = f"?limit={limit}" if limit is not None else "?"
     while True:
-        answer = await server.get(f"{STACK_EVENTS}{query}{cursor}", headers=RFS)
-        assert answer.status == 200, answer.body
-        page = answer.json
+        response = await server.get(f"{STACK_EVENTS}{query}{cursor}", headers=RFS)
+        assert response.status == 200, response.body
+        page = response.json
         found += [e["resource_name"] for e in page["stack_events"] if "resource_name" in e]
         marker = page["page_info"].get("next_marker")
         if marker is None:
@@ -82,24 +73,24 @@ async def rfs(server: Local, *, limit: int | None) -> list[str]:
 
 
 async def escape(server: Local, *, size: int) -> list[str]:
-    answer = await server.get(f"{ESCAPE}?page_size={size}")
-    assert answer.status == 200, answer.body
-    return [each["id"] for each in answer.json]
+    response = await server.get(f"{ESCAPE}?page_size={size}")
+    assert response.status == 200, response.body
+    return [each["id"] for each in response.json]
 
 
 async def bluelink(server: Local, logged: Logged) -> list[str]:
-    answer = await server.get(f"/v1/deployments/instances/{logged.stack_id}")
-    assert answer.status == 200, answer.body
-    return sorted(each["name"] for each in answer.json["resources"].values())
+    response = await server.get(f"/v1/deployments/instances/{logged.stack_id}")
+    assert response.status == 200, response.body
+    return sorted(each["name"] for each in response.json["resources"].values())
 
 
 async def cloudformation(server: Local) -> list[str]:
     """The logical ids on the first page, in the order of the log."""
     form = "Action=DescribeStackEvents&Version=2010-05-15&StackName=web"
-    answer = await server.post(form, "application/x-www-form-urlencoded", "/")
-    assert answer.status == 200, answer.body
+    response = await server.post(form, "application/x-www-form-urlencoded", "/")
+    assert response.status == 200, response.body
     found = re.findall(
-        "<LogicalResourceId>TerraformDataName([0-9]+)[A-Z2-7]{8}<", answer.body.decode()
+        "<LogicalResourceId>TerraformDataName([0-9]+)[A-Z2-7]{8}<", response.body.decode()
     )
     return [f"name-{number}" for number in reversed(found)]
 
@@ -108,9 +99,7 @@ def names(numbers: range, *, without: tuple[int, ...] = ()) -> list[str]:
     return [f"name-{number}" for number in numbers if number not in without]
 
 
-async def test_every_surface_serves_what_is_not_damaged(
-    server: Local, store: Store, damage: Damage
-):
+async def test_every_api_serves_the_undamaged_events(server: Local, store: Store, damage: Damage):
     logged = await record(server, store, 8)
     # The second, and the last two of a page of four.
     bad = (1, 5, 6)
@@ -129,19 +118,19 @@ async def test_every_surface_serves_what_is_not_damaged(
     assert await cloudformation(server) == good
 
 
-async def test_a_damaged_event_is_gone_and_is_a_gap_on_a_stream(
+async def test_a_damaged_event_is_missing_and_a_gap_on_a_stream(
     server: Local, store: Store, damage: Damage
 ):
     logged = await record(server, store, 4)
     events = (await server.get(f"{EVENTS}?type=resource.*&order=oldest")).json["events"]
     damage(logged.positions[2])
 
-    answer = await server.get(f"{EVENTS}/{events[2]['id']}")
+    response = await server.get(f"{EVENTS}/{events[2]['id']}")
     async with server.stream("from=start&type=resource.*") as stream:
         frames = [await stream.next() for _ in range(4)]
 
-    assert answer.status == 410
-    assert answer.json["type"] == "urn:deploylog:problem:event-damaged"
+    assert response.status == 410
+    assert response.json["type"] == "urn:deploylog:problem:event-damaged"
     assert [frame.event for frame in frames] == [
         "resource.create.completed",
         "resource.create.completed",
@@ -164,7 +153,7 @@ def test_a_damaged_event_is_counted():
     assert b'deploylog_damaged_events_total{reason="checksum"} 1.0' in metrics.render()
 
 
-async def test_every_surface_serves_large_events(server: Local, store: Store):
+async def test_every_api_serves_large_events(server: Local, store: Store):
     logged = await record(server, store, 70, data="x" * 250_000)
     expected = names(range(70))
 

@@ -1,4 +1,4 @@
-"""What names something hidden, by id or by name, is answered as if it did not exist."""
+"""A request that names a hidden object, by id or by name, is answered as if it did not exist."""
 
 import json
 import uuid
@@ -18,7 +18,7 @@ CHANGESETS = "/log/v1/changesets"
 
 
 class World:
-    """A service, an administrator, and a writer of the project who is in none of its groups."""
+    """A service, an administrator, and a writer of the project without its groups."""
 
     def __init__(self, service: Local, admin: Headers, writer: Headers) -> None:
         self.service = service
@@ -58,21 +58,23 @@ async def hidden(world: World, **fields: object) -> str:
     [{}, {"groups": []}, {"actor": "bob"}, {"actor": "ann", "operation": "plan"},
      {"actor": "ann", "operation": "apply", "groups": ["ops", "dev"]}, {"stack": "other"}],
 )  # fmt: skip
-async def test_the_id_of_a_hidden_deployment_is_only_taken(world: World, guess: dict[str, object]):
+async def test_the_id_of_a_hidden_deployment_is_reported_as_taken_only(
+    world: World, guess: dict[str, object]
+):
     id = await hidden(world)
 
-    answer = await world.open(world.writer, id=id, **guess)
+    response = await world.open(world.writer, id=id, **guess)
 
-    assert answer.status == 409
-    assert answer.json["detail"] == f"the id {id} is taken"
+    assert response.status == 409
+    assert response.json["detail"] == f"the id {id} is already in use: choose another"
 
 
-async def test_an_opener_that_cannot_see_its_deployment_gets_its_first_answer_again(world: World):
-    id, asked = str(uuid.uuid4()), {"actor": "ci", "started": "2026-01-01T00:00:00Z"}
-    first = await world.open(world.writer, id=id, **asked)
+async def test_an_opener_that_cannot_see_its_deployment_gets_its_first_response_again(world: World):
+    id, request = str(uuid.uuid4()), {"actor": "ci", "started": "2026-01-01T00:00:00Z"}
+    first = await world.open(world.writer, id=id, **request)
     await world.append(world.admin, id, type="deployment.failed", message="a secret reason")
 
-    again = await world.open(world.writer, id=id, **asked)
+    again = await world.open(world.writer, id=id, **request)
 
     assert (first.status, again.status) == (201, 201)
     assert again.json == first.json
@@ -82,15 +84,15 @@ async def test_an_opener_that_cannot_see_its_deployment_gets_its_first_answer_ag
 async def test_an_opener_appends_to_a_deployment_that_it_cannot_see(world: World):
     opened = await world.open(world.writer, actor="ci")
 
-    answer = await world.append(world.writer, opened.json["id"])
+    response = await world.append(world.writer, opened.json["id"])
 
-    assert answer.status == 201
+    assert response.status == 201
 
 
-async def test_an_event_for_others_does_not_show_who_runs_a_hidden_deployment(world: World):
+async def test_an_event_for_others_does_not_reveal_the_actor_of_a_hidden_deployment(world: World):
     id = await hidden(world)
-    answer = await world.append(world.writer, id, groups="*")
-    [receipt] = answer.ids
+    response = await world.append(world.writer, id, groups="*")
+    [receipt] = response.ids
 
     event = await world.service.get(f"{EVENTS}/{receipt}", headers=world.writer)
 
@@ -101,16 +103,16 @@ async def test_an_event_for_others_does_not_show_who_runs_a_hidden_deployment(wo
 async def test_a_refusal_does_not_name_the_environment_of_a_hidden_deployment(world: World):
     id, nobodys = await hidden(world, environment="prod"), str(uuid.uuid4())
 
-    answers = [await world.append(world.writer, each) for each in (id, nobodys)]
+    responses = [await world.append(world.writer, each) for each in (id, nobodys)]
 
-    assert [answer.status for answer in answers] == [404, 404]
-    assert answers[0].body.replace(id.encode(), b"") == answers[1].body.replace(
+    assert [response.status for response in responses] == [404, 404]
+    assert responses[0].body.replace(id.encode(), b"") == responses[1].body.replace(
         nobodys.encode(), b""
     )
 
 
 @pytest.mark.parametrize("spelled", [str.lower, str.upper])
-async def test_what_is_hidden_is_missing_in_the_same_words(world: World, spelled: Any):
+async def test_hidden_and_missing_have_the_same_message(world: World, spelled: Any):
     hidden_run = await hidden(world)
     staged = await stage(world, world.admin, group="ops")
     nobodys = str(uuid.uuid4())
@@ -124,39 +126,39 @@ async def test_what_is_hidden_is_missing_in_the_same_words(world: World, spelled
         (staged.json["id"], f"{CHANGESETS}?before={{}}"),
         (staged.json["id"], "/v1/deployments/changes/{}"),
     ):
-        answers = [
+        responses = [
             await world.service.get(path.format(spelled(id)), headers=world.writer)
             for id in (known, nobodys)
         ]
-        told = [
-            (answer.status, answer.body.decode().replace(spelled(id), "ID"))
-            for answer, id in zip(answers, (known, nobodys), strict=True)
+        result = [
+            (response.status, response.body.decode().replace(spelled(id), "ID"))
+            for response, id in zip(responses, (known, nobodys), strict=True)
         ]
-        assert told[0] == told[1], path
-        assert told[0][0] in (400, 404)
+        assert result[0] == result[1], path
+        assert result[0][0] in (400, 404)
 
 
-async def test_staging_for_a_hidden_stack_shows_nothing_of_it(world: World, store: Store):
+async def test_staging_for_a_hidden_stack_reveals_nothing_of_it(world: World, store: Store):
     hidden_stack = str(uuid.uuid4())
-    begun = stack_created("web", id=hidden_stack)
-    await store.log.append([msgspec.structs.replace(begun, groups=("ops",))])
+    started = stack_created("web", id=hidden_stack)
+    await store.log.append([msgspec.structs.replace(started, groups=("ops",))])
 
-    answers = [await stage(world, world.writer, stack=name) for name in ("web", "nothing")]
+    responses = [await stage(world, world.writer, stack=name) for name in ("web", "nothing")]
 
-    assert [answer.status for answer in answers] == [202, 202]
-    told = [
-        answer.body.decode().replace(answer.json["id"], "ID").replace(name, "NAME")
-        for answer, name in zip(answers, ("web", "nothing"), strict=True)
+    assert [response.status for response in responses] == [202, 202]
+    result = [
+        response.body.decode().replace(response.json["id"], "ID").replace(name, "NAME")
+        for response, name in zip(responses, ("web", "nothing"), strict=True)
     ]
-    assert without_time(told[0]) == without_time(told[1])
-    id = answers[0].json["id"]
-    kept = (await world.service.get(f"{CHANGESETS}/{id}", headers=world.admin)).json
-    assert (kept["stack_id"], kept["groups"]) == (hidden_stack, ["ops"])
+    assert without_time(result[0]) == without_time(result[1])
+    id = responses[0].json["id"]
+    stored = (await world.service.get(f"{CHANGESETS}/{id}", headers=world.admin)).json
+    assert (stored["stack_id"], stored["groups"]) == (hidden_stack, ["ops"])
 
 
 @pytest.mark.parametrize("milliseconds", [-1, 0, 1])
 @pytest.mark.parametrize("place", ["header", "query"])
-async def test_a_cursor_at_a_hidden_event_does_not_show_when_it_was_recorded(
+async def test_a_cursor_at_a_hidden_event_does_not_reveal_its_time(
     world: World, milliseconds: int, place: str
 ):
     await event(world, "first")
@@ -178,15 +180,13 @@ async def test_a_cursor_at_a_hidden_event_does_not_show_when_it_was_recorded(
 
 
 @pytest.mark.parametrize("milliseconds", [-1, 0, 1])
-async def test_a_hidden_event_is_missing_however_well_its_id_is_guessed(
-    world: World, milliseconds: int
-):
+async def test_a_hidden_event_is_not_found_by_guessing_its_id(world: World, milliseconds: int):
     guess = off_by(await event(world, "secret", groups="ops"), milliseconds)
 
-    answer = await world.service.get(f"{EVENTS}/{guess}", headers=world.writer)
+    response = await world.service.get(f"{EVENTS}/{guess}", headers=world.writer)
 
-    assert answer.status == 404
-    assert answer.json["detail"] == "There is no such event."
+    assert response.status == 404
+    assert response.json["detail"] == "There is no such event."
 
 
 def off_by(id: str, milliseconds: int) -> str:
@@ -196,14 +196,14 @@ def off_by(id: str, milliseconds: int) -> str:
 
 async def event(world: World, subject: str, **attributes: str) -> str:
     body = {"type": "a.b", "source": "x", "scopes": "project/acme", "subject": subject}
-    answer = await world.service.post(json.dumps(body | attributes), headers=world.admin)
-    [id] = answer.ids
+    response = await world.service.post(json.dumps(body | attributes), headers=world.admin)
+    [id] = response.ids
     return str(id)
 
 
 async def stage(world: World, headers: Headers, **query: str) -> Any:
-    asked = "&".join(f"{name}={value}" for name, value in query.items())
-    body, path = new_plan(), f"{CHANGESETS}?project=acme&{asked}"
+    request = "&".join(f"{name}={value}" for name, value in query.items())
+    body, path = new_plan(), f"{CHANGESETS}?project=acme&{request}"
     return await world.service.post(body, "application/json", path, headers=headers)
 
 

@@ -4,7 +4,6 @@ client's fault, and an event that is stored already breaks no page.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import msgspec
@@ -15,18 +14,12 @@ from hypothesis import strategies as st
 from deploylog.events.event import MAX_NESTING, is_too_deep
 from deploylog.store.contract import Store
 from support.factories import deployment_event, new_event, stack_created
-from support.servers import BATCH, EVENTS, LINES, ONE, STREAM, Local, running
+from support.servers import BATCH, EVENTS, LINES, ONE, STREAM, Local
 from support.waiting import PATIENCE
 
 JSON = "application/json"
 RFS = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
 DEPTHS = (MAX_NESTING + 1, 500, 960, 969, 970, 1000, 50_000)
-
-
-@pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
 
 
 def nested(depth: int, kind: str = "[") -> str:
@@ -50,7 +43,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.integers(min_value=0, max_value=130))
-def test_nesting_is_counted_as_a_parser_would(value: object, around: int):
+def test_nesting_is_counted_as_by_a_parser(value: object, around: int):
     for _ in range(around):
         value = [value, "[[[["]
     text = json.dumps(value).encode()
@@ -62,7 +55,7 @@ LINE = '{"source":"s","type":"t","scopes":"p","data":%s}'
 WHOLE = '{"specversion":"1.0","id":"1",' + LINE[1:]
 BINARY = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-scopes": "p"}
 
-#: Wherever an event's data comes in.
+#: All endpoints that accept an event's data.
 WAYS: dict[str, tuple[str, str, dict[str, str]]] = {
     "structured": (ONE, WHOLE, {}),
     "a batch": (BATCH, f"[{WHOLE}]", {}),
@@ -73,7 +66,7 @@ WAYS: dict[str, tuple[str, str, dict[str, str]]] = {
 
 @pytest.mark.parametrize("kind", ["[", "{"])
 @pytest.mark.parametrize(("type", "form", "headers"), WAYS.values(), ids=WAYS)
-async def test_data_may_be_so_deep_and_no_deeper(
+async def test_the_depth_of_data_is_limited(
     server: Local, type: str, form: str, headers: dict[str, str], kind: str
 ):
     accepted = await server.post(form % nested(MAX_NESTING, kind), type, headers=headers)
@@ -84,21 +77,22 @@ async def test_data_may_be_so_deep_and_no_deeper(
     ]
 
     assert accepted.status == 201
-    assert {answer.status for answer in refused} == {400}
+    assert {response.status for response in refused} == {400}
     assert {
-        (answer.json["field"], "deeper than 100" in answer.json["detail"]) for answer in refused
+        (response.json["field"], "deeper than 100" in response.json["detail"])
+        for response in refused
     } == {("data", True)}
 
 
 async def test_a_deep_event_of_escape_is_refused(server: Local):
     body = '{"type":"CREATE_INVENTORY_PROJECT","inventory_project":"p","data":%s}'
 
-    answers = [
+    responses = [
         await server.post(body % nested(depth, "{"), JSON, "/internal/create-event")
         for depth in DEPTHS
     ]
 
-    assert {answer.status for answer in answers} == {400}
+    assert {response.status for response in responses} == {400}
 
 
 #: Routes that take JSON, and where in it a value may be nested.
@@ -135,17 +129,17 @@ NUMBERS = (
 @pytest.mark.parametrize(
     ("method", "path", "form"), ROUTES, ids=[f"{r[0]} {r[1]} {r[2]}" for r in ROUTES]
 )
-async def test_no_json_is_a_fault_of_the_service(server: Local, method: str, path: str, form: str):
+async def test_no_json_causes_a_server_error(server: Local, method: str, path: str, form: str):
     values = [nested(depth, kind) for depth in DEPTHS for kind in "[{"] + list(NUMBERS)
 
-    answers = {
+    responses = {
         value[:20]: await server.ask(
             method, path, data=form % value, headers={"Content-Type": JSON, **RFS}
         )
         for value in values
     }
 
-    assert {text: a.body for text, a in answers.items() if a.status >= 500} == {}
+    assert {text: a.body for text, a in responses.items() if a.status >= 500} == {}
 
 
 TEXTS = (
@@ -175,16 +169,16 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize(
     ("path", "name"), [(path, name) for path, names in PARAMETERS.items() for name in names]
 )
-async def test_no_parameter_is_a_fault_of_the_service(server: Local, path: str, name: str):
+async def test_no_parameter_causes_a_server_error(server: Local, path: str, name: str):
     def query(text: str) -> str:
         return f"{path}?{name}={quote(text, errors='surrogatepass')}"
 
     wrong = {}
     for text in TEXTS:
-        async with server.http.get(server.url + query(text), headers=RFS) as answer:
+        async with server.http.get(server.url + query(text), headers=RFS) as response:
             # Of a stream, the head is enough.
-            if answer.status >= 500:
-                wrong[text[:20]] = answer.status
+            if response.status >= 500:
+                wrong[text[:20]] = response.status
 
     assert wrong == {}
 
@@ -192,24 +186,24 @@ async def test_no_parameter_is_a_fault_of_the_service(server: Local, path: str, 
 @pytest.mark.parametrize(
     "name", ["ce-elapsedms", "ce-time", "ce-scopes", "ce-groups", "ce-subject", "idempotency-key"]
 )
-async def test_no_header_is_a_fault_of_the_service(server: Local, name: str):
+async def test_no_header_causes_a_server_error(server: Local, name: str):
     texts = [text for text in TEXTS if text.isascii() and text.isprintable()]
 
-    answers = {
+    responses = {
         text[:20]: await server.post("{}", JSON, headers={**BINARY, name: text}) for text in texts
     }
 
-    assert {text: a.body for text, a in answers.items() if a.status >= 500} == {}
+    assert {text: a.body for text, a in responses.items() if a.status >= 500} == {}
 
 
-async def test_an_elapsed_time_of_too_many_digits_is_refused_by_its_name(server: Local):
-    answer = await server.post("{}", JSON, headers={**BINARY, "ce-elapsedms": "9" * 5000})
+async def test_an_elapsed_time_of_too_many_digits_is_refused_by_name(server: Local):
+    response = await server.post("{}", JSON, headers={**BINARY, "ce-elapsedms": "9" * 5000})
 
-    assert (answer.status, answer.json["field"]) == (400, "elapsedms")
+    assert (response.status, response.json["field"]) == (400, "elapsedms")
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-async def test_a_deep_event_that_is_stored_fails_no_page(server: Local, store: Store, depth: int):
+async def test_a_stored_deep_event_fails_no_page(server: Local, store: Store, depth: int):
     """One that was recorded before there was a bound."""
     scope = "project/acme/stack/stack-1/deployment/deployment-1"
     data = f'{{"operation":{nested(depth)},"deep":{nested(depth)}}}'
@@ -231,7 +225,7 @@ async def test_a_deep_event_that_is_stored_fails_no_page(server: Local, store: S
             raw = msgspec.Raw(data.encode())
             await store.log.append([msgspec.structs.replace(event, data=raw)])
 
-    answers = {
+    responses = {
         "native": await server.get(EVENTS),
         "rfs": await server.get("/v1/acme/stacks/web/events", headers=RFS),
         "escape": await server.get("/api/v1/events/query/"),
@@ -243,7 +237,7 @@ async def test_a_deep_event_that_is_stored_fails_no_page(server: Local, store: S
     for action in ("DescribeStackEvents", "DescribeStacks", "ListStacks"):
         form = f"Action={action}&Version=2010-05-15"
         form += "" if action == "ListStacks" else "&StackName=web"
-        answers[action] = await server.post(form, "application/x-www-form-urlencoded", "/")
+        responses[action] = await server.post(form, "application/x-www-form-urlencoded", "/")
     ends = b"event: deployment.completed\n"
     followed = b""
     async with (
@@ -253,5 +247,7 @@ async def test_a_deep_event_that_is_stored_fails_no_page(server: Local, store: S
         while followed.count(ends) < 3:
             followed += await read.content.read(65536)
 
-    assert {name: a.body for name, a in answers.items() if a.status not in (200, 404)} == {}
-    assert answers["native"].status == answers["rfs"].status == answers["escape"].status == 200
+    assert {name: a.body for name, a in responses.items() if a.status not in (200, 404)} == {}
+    assert (
+        responses["native"].status == responses["rfs"].status == responses["escape"].status == 200
+    )

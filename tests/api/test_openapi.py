@@ -1,4 +1,4 @@
-"""Real answers of every operation fit what the OpenAPI document declares."""
+"""Real responses of every operation match the OpenAPI document."""
 
 import json
 import uuid
@@ -19,7 +19,7 @@ from support.receivers import receiving
 from support.servers import ONE, Answer, Local, event, running
 from support.sns import TOPIC, PlayedSns, envelope, message_text, sns_message
 from support.stacks import NAME, collected, image_build, image_scope
-from support.subscribers import LOOPBACK, SUBSCRIPTIONS, sealing_key, subscribe
+from support.subscribers import LOOPBACK, SUBSCRIPTIONS, encryption_key_file, subscribe
 
 CHANGESETS = "/log/v1/changesets"
 CHANGES = "/v1/deployments/changes"
@@ -28,9 +28,12 @@ JSON = "application/json"
 JSON_ENDS = ("/json", "+json")
 REQUEST_ID = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
 
-OPERATIONS = {each.id: each for dialect in APIS for each in dialect.operations}
+OPERATIONS = {each.id: each for api in APIS for each in api.operations}
 
-#: Those that answer with JSON when all is well.
+#: How each of them documents its errors.
+ERRORS = {each.id: api.error for api in APIS for each in api.operations}
+
+#: Operations whose successful response is JSON.
 JSON_OPERATIONS = {
     id
     for id, each in OPERATIONS.items()
@@ -42,7 +45,7 @@ def test_no_json_body_is_declared_as_text():
     bodies = [
         (id, body.media)
         for id, each in OPERATIONS.items()
-        for body in each.bodies
+        for body in (*each.bodies, ERRORS[id])
         if body.media.endswith(JSON_ENDS) and body.type is None
     ]
 
@@ -59,7 +62,7 @@ async def service(store: Store, tmp_path: Path, sns: PlayedSns) -> AsyncIterator
     (tmp_path / "plans").mkdir()
     (tmp_path / "plans" / "plan.json").write_text(json.dumps(new_plan()))
     options: dict[str, object] = {
-        "secret_key_file": sealing_key(tmp_path),
+        "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
         "plan_folders": str(tmp_path / "plans"),
         "parallelcluster_regions": "us-east-1",
@@ -70,48 +73,48 @@ async def service(store: Store, tmp_path: Path, sns: PlayedSns) -> AsyncIterator
         yield service
 
 
-async def test_real_answers_fit_the_document(service: Local, tmp_path: Path, sns: PlayedSns):
+async def test_real_responses_fit_the_document(service: Local, tmp_path: Path, sns: PlayedSns):
     seen: dict[str, Answer] = {}
 
     async def ask(id: str, body: Any = None, type: str = JSON, /, **named: str) -> Any:
         operation = OPERATIONS[id]
         path = operation.path
         names = {name: value for name, value in named.items() if f"{{{name}}}" in path}
-        asked = "&".join(f"{n}={v}" for n, v in named.items() if n not in names)
+        request = "&".join(f"{n}={v}" for n, v in named.items() if n not in names)
         sent = {}
         if body is not None:
             sent["data"] = body if isinstance(body, bytes) else json.dumps(body)
         headers = {"Content-Type": type, **REQUEST_ID} if body is not None else REQUEST_ID
-        url = path.format(**names) + (f"?{asked}" if asked else "")
-        seen[id] = answer = await service.ask(operation.method, url, headers=headers, **sent)
-        assert answer.status in {each.status for each in operation.answers}, (id, answer.body)
-        return answer.json if answer.body else None
+        url = path.format(**names) + (f"?{request}" if request else "")
+        seen[id] = response = await service.ask(operation.method, url, headers=headers, **sent)
+        assert response.status in {each.status for each in operation.answers}, (id, response.body)
+        return response.json if response.body else None
 
     async with receiving() as receiver:
         await walk(service, ask, receiver.url, tmp_path)
     await walk_ingest(ask, sns)
 
     assert set(seen) >= JSON_OPERATIONS
-    for id, answer in seen.items():
-        assert problems(id, answer) == [], id
+    for id, response in seen.items():
+        assert problems(id, response) == [], id
 
 
 async def test_real_errors_fit_the_document(service: Local):
     for id, operation in OPERATIONS.items():
-        if not operation.error.media.endswith(JSON_ENDS) or operation.method not in (
+        if not ERRORS[id].media.endswith(JSON_ENDS) or operation.method not in (
             "GET",
             "DELETE",
         ):
             continue
         path = operation.path.replace("{", "").replace("}", "")
-        answer = await service.ask(operation.method, f"{path}?limit=x&nextToken=x&offset=x")
+        response = await service.ask(operation.method, f"{path}?limit=x&nextToken=x&offset=x")
 
-        if answer.status >= 400 and answer.body:
-            assert problems(id, answer) == [], id
+        if response.status >= 400 and response.body:
+            assert problems(id, response) == [], id
 
 
 async def walk(service: Local, ask: Any, url: str, tmp_path: Path) -> None:
-    """Ask everything once, in an order in which there is something to answer."""
+    """Call every operation once, in an order in which each has data."""
     run = await ask("openDeployment", {"project": "acme", "stack": "web", "environment": "prod"})
     done = event(
         "resource.create.completed", id=str(uuid.uuid4()), resourcetype="x", resourcename="y",
@@ -137,8 +140,8 @@ async def walk(service: Local, ask: Any, url: str, tmp_path: Path) -> None:
     await ask("bluelinkGetInstance", id=run["stack_id"])
     await ask("bluelinkGetExports", id=run["stack_id"])
     for kind in ("Changesets", "ReconciliationResults", "Events", "Validations"):
-        began = await ask(f"bluelinkCleanUp{kind}")
-        await ask(f"bluelinkGetCleanup{kind}", id=began["data"]["id"])
+        start = await ask(f"bluelinkCleanUp{kind}")
+        await ask(f"bluelinkGetCleanup{kind}", id=start["data"]["id"])
     await ask("getImageStackEvents", imageId=NAME, region="us-east-1")
     await ask("getClusterStackEvents", clusterName=NAME, region="us-east-1")
     await walk_escape(ask)
@@ -184,18 +187,18 @@ async def walk_subscriptions(service: Local, ask: Any, url: str, event_id: str) 
         await ask(id, body, id=subscribed["id"])
 
 
-def problems(id: str, answer: Answer) -> list[str]:
-    """What in the answer is not as the document says."""
+def problems(id: str, response: Answer) -> list[str]:
+    """The differences between the response and the document."""
     whole = document()
     operation = OPERATIONS[id]
     described = whole["paths"][operation.path][operation.method.lower()]["responses"]
-    declared = described.get(str(answer.status), described["default"]).get("content", {})
+    declared = described.get(str(response.status), described["default"]).get("content", {})
     if not declared:
-        return [] if not answer.body else ["there is a body"]
+        return [] if not response.body else ["there is a body"]
     [(media, content)] = declared.items()
     if not media.endswith(JSON_ENDS):
         return []
-    if answer.headers["content-type"].partition(";")[0] != media:
-        return [answer.headers["content-type"]]
+    if response.headers["content-type"].partition(";")[0] != media:
+        return [response.headers["content-type"]]
     schema = {"components": whole["components"], **content["schema"]}
-    return [error.message for error in Draft202012Validator(schema).iter_errors(answer.json)]
+    return [error.message for error in Draft202012Validator(schema).iter_errors(response.json)]

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from deploylog.auth.access_keys import make_access_key, make_pair, open_secret
-from deploylog.auth.encryption import Encryptor, load_seal, make_encryption_key
+from deploylog.auth.access_keys import generate_key_pair, make_access_key, open_secret
+from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
 from deploylog.auth.store import AccessKeyKind
 from deploylog.errors import InvalidInput
 
@@ -20,12 +20,12 @@ NOWHERE = ["", "a,b", "a=b", 'a"b', "a b", "ä", "a" * 129, "a\n"]
 
 @pytest.fixture
 def seal() -> Encryptor:
-    return load_seal(make_encryption_key())
+    return parse_encryptor(make_encryption_key())
 
 
 @pytest.mark.parametrize("kind", FORMS)
 def test_new_pairs_have_the_vendors_form_and_differ(kind: AccessKeyKind):
-    pairs = [make_pair(kind) for _ in range(20)]
+    pairs = [generate_key_pair(kind) for _ in range(20)]
 
     assert len({id for id, _ in pairs} | {secret for _, secret in pairs}) == 40
     id_form, secret_form = FORMS[kind]
@@ -35,11 +35,11 @@ def test_new_pairs_have_the_vendors_form_and_differ(kind: AccessKeyKind):
 
 @pytest.mark.parametrize("kind", FORMS)
 def test_a_pair_is_kept_sealed(seal: Encryptor, kind: AccessKeyKind):
-    id, secret = make_pair(kind)
+    id, secret = generate_key_pair(kind)
 
     signer = make_access_key(
-        kind=kind, id=id, secret=secret, name="a", groups=("b", "a", "b"), grants=(), seal=seal,
-        now=1,
+        kind=kind, id=id, secret=secret, name="a", groups=("b", "a", "b"), grants=(),
+        encryptor=seal, now=1,
     )  # fmt: skip
 
     assert (signer.kind, signer.id, signer.groups) == (kind, id, ("a", "b"))
@@ -57,7 +57,7 @@ def test_a_pair_is_kept_sealed(seal: Encryptor, kind: AccessKeyKind):
 def test_an_id_that_no_header_could_hold_is_refused(seal: Encryptor, kind: AccessKeyKind, id: str):
     with pytest.raises(InvalidInput):
         make_access_key(
-            kind=kind, id=id, secret="a", name="a", groups=(), grants=(), seal=seal, now=1
+            kind=kind, id=id, secret="a", name="a", groups=(), grants=(), encryptor=seal, now=1
         )
 
 
@@ -65,5 +65,5 @@ def test_an_id_that_no_header_could_hold_is_refused(seal: Encryptor, kind: Acces
 def test_a_secret_is_not_empty(seal: Encryptor, kind: AccessKeyKind):
     with pytest.raises(InvalidInput):
         make_access_key(
-            kind=kind, id="a", secret="", name="a", groups=(), grants=(), seal=seal, now=1
+            kind=kind, id="a", secret="", name="a", groups=(), grants=(), encryptor=seal, now=1
         )

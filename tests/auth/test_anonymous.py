@@ -3,10 +3,10 @@
 import pytest
 
 from deploylog.auth.access_keys import make_access_key
-from deploylog.auth.anonymous import AnonymousAccess, configured
+from deploylog.auth.anonymous import AnonymousAccess, is_authentication_configured
 from deploylog.auth.api_keys import make_key
 from deploylog.auth.cache import CACHE_TTL
-from deploylog.auth.encryption import Encryptor, load_seal, make_encryption_key
+from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
 from deploylog.events.access import ANONYMOUS
 from deploylog.store.contract import Store
 from support.clocks import Clock
@@ -31,7 +31,7 @@ async def add_key(store: Store) -> None:
 
 
 async def add_access_key(store: Store) -> None:
-    seal: Encryptor = load_seal(make_encryption_key())
+    seal: Encryptor = parse_encryptor(make_encryption_key())
     await store.credentials.add(
         make_access_key(
             kind="bluelink",
@@ -40,7 +40,7 @@ async def add_access_key(store: Store) -> None:
             name="ci",
             groups=(),
             grants=(),
-            seal=seal,
+            encryptor=seal,
             now=now(),
         )
     )
@@ -51,7 +51,7 @@ async def test_everybody_is_anybody_while_nothing_is_configured(
 ):
     assert await door.principal(HERE) is ANONYMOUS
     assert ANONYMOUS.kind == door.kind
-    assert not await configured(store.credentials, "")
+    assert not await is_authentication_configured(store.credentials, "")
 
 
 @pytest.mark.parametrize("add", [add_key, add_access_key])
@@ -61,13 +61,13 @@ async def test_the_first_credential_closes_the_door(store: Store, add, clock: Cl
 
     await add(store)
     trusted = await door.is_valid(ANONYMOUS)
-    clock.go_on(CACHE_TTL)
+    clock.advance(CACHE_TTL)
     after = (await door.principal(HERE), await door.is_valid(ANONYMOUS))
 
     assert before == (ANONYMOUS, True)
     assert trusted
     assert after == (None, False)
-    assert await configured(store.credentials, "")
+    assert await is_authentication_configured(store.credentials, "")
 
 
 async def test_a_token_issuer_closes_the_door(store: Store, clock: Clock):
@@ -75,7 +75,7 @@ async def test_a_token_issuer_closes_the_door(store: Store, clock: Clock):
 
     assert await door.principal(HERE) is None
     assert not await door.is_valid(ANONYMOUS)
-    assert await configured(store.credentials, "idp.example")
+    assert await is_authentication_configured(store.credentials, "idp.example")
 
 
 async def test_revoking_the_last_key_does_not_open_it(
@@ -130,7 +130,7 @@ async def test_anybody_is_found_while_the_door_is_open(
 ):
     before = await door.find("")
     await add_key(store)
-    clock.go_on(CACHE_TTL)
+    clock.advance(CACHE_TTL)
 
     assert before is ANONYMOUS
     assert await door.find("") is None

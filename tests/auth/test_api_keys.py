@@ -6,7 +6,7 @@ import base64
 import pytest
 
 from deploylog.auth.api_keys import ApiKeys, make_key
-from deploylog.auth.cache import _REMEMBERED, CACHE_TTL, TtlCache
+from deploylog.auth.cache import _MAX_ENTRIES, CACHE_TTL, TtlCache
 from deploylog.events.access import Grant, Principal, parse_grant
 from deploylog.events.scope import ROOT
 from deploylog.store.contract import Store
@@ -121,7 +121,7 @@ async def test_a_key_is_looked_up_again_once_its_trust_is_over(
 
     await store.credentials.revoke(id_of(key), now())
     trusted = await keys.principal(shown)
-    clock.go_on(CACHE_TTL)
+    clock.advance(CACHE_TTL)
     refused = await keys.principal(shown)
 
     assert known is not None
@@ -138,7 +138,7 @@ async def test_a_principal_is_valid_until_its_key_is_revoked(
     before = await keys.is_valid(principal)
 
     await store.credentials.revoke(id_of(key), now())
-    clock.go_on(CACHE_TTL)
+    clock.advance(CACHE_TTL)
 
     assert before
     assert not await keys.is_valid(principal)
@@ -152,7 +152,7 @@ async def test_a_principal_is_found_by_its_keys_id_until_it_is_revoked(
 
     found = await keys.find(id_of(key))
     await store.credentials.revoke(id_of(key), now())
-    clock.go_on(CACHE_TTL)
+    clock.advance(CACHE_TTL)
 
     assert found == shown
     assert await keys.find(id_of(key)) is None
@@ -178,7 +178,7 @@ async def test_credentials_that_are_good_are_looked_up_once_in_a_while():
 
     trust = TtlCache(look_up, clock=clock)
     found = [await trust.get("a") for _ in range(3)]
-    clock.go_on(CACHE_TTL)
+    clock.advance(CACHE_TTL)
     await trust.get("a")
 
     assert found == ["A"] * 3
@@ -190,11 +190,11 @@ async def test_credentials_do_not_fill_the_memory():
         return id if int(id) % 2 else None
 
     trust = TtlCache(look_up, clock=Clock())
-    for number in range(4 * _REMEMBERED):
+    for number in range(4 * _MAX_ENTRIES):
         await trust.get(str(number))
 
-    assert len(trust._trusted) <= _REMEMBERED
-    assert "0" not in trust._trusted
+    assert len(trust._cached) <= _MAX_ENTRIES
+    assert "0" not in trust._cached
 
 
 def test_no_two_keys_are_alike():
@@ -241,7 +241,7 @@ async def test_a_look_that_takes_too_long_is_not_shared():
     slow = asyncio.create_task(trust.get("a"))
     await asyncio.sleep(0)
 
-    clock.go_on(CACHE_TTL)
+    clock.advance(CACHE_TTL)
     later = asyncio.create_task(trust.get("a"))
     await asyncio.sleep(0)
     may_answer.set()

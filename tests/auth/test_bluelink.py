@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deploylog.auth.access_keys import check_decryptable, make_access_key
 from deploylog.auth.bluelink import (
-    MOST_NAMES,
+    MAX_SIGNED_HEADERS,
     WINDOW,
     BluelinkSignatures,
     is_fresh,
@@ -20,7 +20,7 @@ from deploylog.auth.bluelink import (
     verify,
 )
 from deploylog.auth.cache import CACHE_TTL
-from deploylog.auth.encryption import Encryptor, load_seal, make_encryption_key
+from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
 from deploylog.auth.store import Credential
 from deploylog.errors import OperatorError
 from deploylog.events.access import Grant, Principal, parse_grant
@@ -116,8 +116,8 @@ REFUSED = {
         header(names="x-tenant X-Tenant"), x_tenant="a"
     ),
     "more headers than any client signs": shown(
-        header(names=" ".join(f"x-{number}" for number in range(MOST_NAMES + 1))),
-        **{f"x_{number}": "a" for number in range(MOST_NAMES + 1)},
+        header(names=" ".join(f"x-{number}" for number in range(MAX_SIGNED_HEADERS + 1))),
+        **{f"x_{number}": "a" for number in range(MAX_SIGNED_HEADERS + 1)},
     ),
     "no header": {"bluelink-date": str(DATE)},
     "an empty header": shown(""),
@@ -234,7 +234,7 @@ def test_garbage_is_refused(value: str, date: str):
 
 @pytest.fixture
 def seal() -> Encryptor:
-    return load_seal(make_encryption_key())
+    return parse_encryptor(make_encryption_key())
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def signatures(
 async def add(store: Store, seal: Encryptor, id: str = ID) -> Credential:
     signer = make_access_key(
         kind="bluelink", id=id, secret=SECRET, name="web", groups=("ops",),
-        grants=[parse_grant("read:project/a")], seal=seal, now=now(),
+        grants=[parse_grant("read:project/a")], encryptor=seal, now=now(),
     )  # fmt: skip
     await store.credentials.add(signer)
     return signer
@@ -300,7 +300,7 @@ async def test_a_revoked_pair_is_refused_once_its_trust_is_over(
 
     await store.credentials.revoke(ID, now())
     trusted = await signatures.principal(REQUEST)
-    monotonic.go_on(CACHE_TTL)
+    monotonic.advance(CACHE_TTL)
 
     assert was_valid
     assert trusted == principal
@@ -337,7 +337,7 @@ async def test_a_stream_may_be_asked_for_with_an_older_signature(
     signatures = BluelinkSignatures(
         store.credentials, seal, clock=clock, monotonic=Clock(), stream_window=3600
     )
-    clock.go_on(late)
+    clock.advance(late)
 
     principal = await signatures.principal(presented(shown(header()), method=method, path=path))
 
@@ -351,7 +351,7 @@ async def test_the_window_of_streams_is_never_shorter(
     signatures = BluelinkSignatures(
         store.credentials, seal, clock=clock, monotonic=Clock(), stream_window=1
     )
-    clock.go_on(WINDOW)
+    clock.advance(WINDOW)
 
     assert await signatures.principal(presented(shown(header()), path=STREAM)) is not None
 
@@ -365,7 +365,7 @@ async def test_a_secret_that_cannot_be_opened_opens_nothing_and_that_is_said_onc
     caplog: pytest.LogCaptureFixture,
 ):
     await add(store, seal)
-    other = load_seal(make_encryption_key()) if has_seal else None
+    other = parse_encryptor(make_encryption_key()) if has_seal else None
     signatures = BluelinkSignatures(store.credentials, other, clock=clock, monotonic=Clock())
 
     with caplog.at_level(logging.INFO):
@@ -384,7 +384,7 @@ async def test_the_service_does_not_start_with_secrets_that_it_cannot_open(
     await check_decryptable(store.credentials, None)
     await add(store, seal)
     await check_decryptable(store.credentials, seal)
-    other = load_seal(make_encryption_key()) if has_seal else None
+    other = parse_encryptor(make_encryption_key()) if has_seal else None
 
     with pytest.raises(OperatorError) as raised:
         await check_decryptable(store.credentials, other)

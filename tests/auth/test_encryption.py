@@ -10,10 +10,10 @@ import pytest
 from deploylog.auth.encryption import (
     Encryptor,
     create_key_file,
-    load_seal,
     make_encryption_key,
+    parse_encryptor,
     read_encryptor,
-    require_seal,
+    require_encryptor,
 )
 from deploylog.errors import InvalidSettings, OperatorError
 from support.waiting import PATIENCE
@@ -27,48 +27,48 @@ def keys() -> list[str]:
 
 
 def test_what_was_sealed_is_opened(keys: list[str]):
-    seal = load_seal(keys[0])
+    seal = parse_encryptor(keys[0])
 
-    sealed = seal.seal(SECRET)
+    sealed = seal.encrypt(SECRET)
 
-    assert seal.open(sealed) == SECRET
+    assert seal.decrypt(sealed) == SECRET
     assert SECRET.encode() not in sealed
-    assert seal.seal(SECRET) != sealed
+    assert seal.encrypt(SECRET) != sealed
 
 
 def test_a_new_first_key_seals_and_the_old_one_still_opens(keys: list[str]):
     old, new = keys
-    sealed = load_seal(old).seal(SECRET)
-    both = load_seal(f"{new}\n\n  {old}  \n")
+    sealed = parse_encryptor(old).encrypt(SECRET)
+    both = parse_encryptor(f"{new}\n\n  {old}  \n")
 
-    resealed = both.seal(both.open(sealed))
+    resealed = both.encrypt(both.decrypt(sealed))
 
-    assert load_seal(new).open(resealed) == SECRET
+    assert parse_encryptor(new).decrypt(resealed) == SECRET
     with pytest.raises(OperatorError):
-        load_seal(old).open(resealed)
+        parse_encryptor(old).decrypt(resealed)
 
 
 @pytest.mark.parametrize("sealed", [b"", b"x", b"gAAAAA", b"\xff"])
 def test_what_was_not_sealed_is_not_opened(keys: list[str], sealed: bytes):
     with pytest.raises(OperatorError) as raised:
-        load_seal(keys[0]).open(sealed)
+        parse_encryptor(keys[0]).decrypt(sealed)
 
     assert "\n" not in raised.value.message
 
 
 def test_what_was_changed_is_not_opened(keys: list[str]):
-    seal: Encryptor = load_seal(keys[0])
-    sealed = bytearray(seal.seal(SECRET))
+    seal: Encryptor = parse_encryptor(keys[0])
+    sealed = bytearray(seal.encrypt(SECRET))
     sealed[20] ^= 1
 
     with pytest.raises(OperatorError):
-        seal.open(bytes(sealed))
+        seal.decrypt(bytes(sealed))
 
 
 @pytest.mark.parametrize("bad", ["nonsense", "c2hvcnQ=", "ü" * 44, "a" * 44, "\x00"])
 def test_a_bad_key_is_named_by_its_line_and_not_shown(keys: list[str], bad: str):
     with pytest.raises(InvalidSettings) as raised:
-        load_seal(f"{keys[0]}\n{bad}\n")
+        parse_encryptor(f"{keys[0]}\n{bad}\n")
 
     said = raised.value.message
     assert "line 2 is not an encryption key" in said
@@ -81,7 +81,7 @@ def test_a_bad_key_is_named_by_its_line_and_not_shown(keys: list[str], bad: str)
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_no_key_at_all_is_an_error(text: str):
     with pytest.raises(InvalidSettings, match="no encryption key"):
-        load_seal(text)
+        parse_encryptor(text)
 
 
 def test_the_keys_are_read_from_a_file(tmp_path: Path, keys: list[str]):
@@ -91,13 +91,13 @@ def test_the_keys_are_read_from_a_file(tmp_path: Path, keys: list[str]):
     seal = read_encryptor(str(file))
 
     assert seal is not None
-    assert seal.open(load_seal(keys[1]).seal(SECRET)) == SECRET
+    assert seal.decrypt(parse_encryptor(keys[1]).encrypt(SECRET)) == SECRET
 
 
 def test_without_a_file_there_is_no_seal_and_it_is_said_how_to_get_one():
     assert read_encryptor("") is None
     with pytest.raises(OperatorError, match="DEPLOYLOG_SECRET_KEY_FILE"):
-        require_seal(None)
+        require_encryptor(None)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"nonsense"])
@@ -126,7 +126,7 @@ def test_of_many_that_create_a_key_at_once_one_does_and_all_read_it(tmp_path: Pa
 
     assert sorted(is_new for is_new, _ in created) == [False] * 7 + [True]
     assert {text for _, text in created} == {file.read_text()}
-    assert load_seal(file.read_text())
+    assert parse_encryptor(file.read_text())
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [file]
 

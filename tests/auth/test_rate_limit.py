@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploylog.auth.rate_limit import _REMEMBERED, RateLimiter
+from deploylog.auth.rate_limit import _MAX_KEYS, RateLimiter
 from support.clocks import Clock
 
 
@@ -10,27 +10,27 @@ def test_a_burst_is_let_through_at_once_and_the_next_waits():
     clock = Clock()
     rate = RateLimiter(10, burst=3, clock=clock)
 
-    assert [rate.take("a") for _ in range(3)] == [0.0, 0.0, 0.0]
-    assert rate.take("a") == pytest.approx(0.1)
+    assert [rate.acquire("a") for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert rate.acquire("a") == pytest.approx(0.1)
 
 
 def test_who_waits_as_long_as_told_may_go_on():
     clock = Clock()
     rate = RateLimiter(10, burst=1, clock=clock)
-    rate.take("a")
+    rate.acquire("a")
 
-    clock.go_on(rate.take("a"))
+    clock.advance(rate.acquire("a"))
 
-    assert rate.take("a") == 0.0
-    assert rate.take("a") > 0
+    assert rate.acquire("a") == 0.0
+    assert rate.acquire("a") > 0
 
 
 def test_to_be_refused_costs_nothing():
     clock = Clock()
     rate = RateLimiter(1, burst=1, clock=clock)
-    rate.take("a")
+    rate.acquire("a")
 
-    waits = {rate.take("a") for _ in range(50)}
+    waits = {rate.acquire("a") for _ in range(50)}
 
     assert waits == {1.0}
 
@@ -41,41 +41,41 @@ def test_over_time_the_rate_is_kept():
     taken = 0
 
     for _ in range(10_000):
-        taken += not rate.take("a")
-        clock.go_on(0.001)
+        taken += not rate.acquire("a")
+        clock.advance(0.001)
 
     assert taken == pytest.approx(10 * 10 + 5, abs=1)
 
 
 def test_each_key_has_its_own():
     rate = RateLimiter(1, burst=1, clock=Clock())
-    rate.take("a")
+    rate.acquire("a")
 
-    assert rate.take("b") == 0.0
+    assert rate.acquire("b") == 0.0
 
 
 def test_to_look_takes_nothing():
     rate = RateLimiter(1, burst=1, clock=Clock())
 
-    assert [rate.wait("a") for _ in range(3)] == [0.0] * 3
-    assert rate.take("a") == 0.0
-    assert rate.wait("a") == 1.0
+    assert [rate.delay("a") for _ in range(3)] == [0.0] * 3
+    assert rate.acquire("a") == 0.0
+    assert rate.delay("a") == 1.0
 
 
 def test_zero_is_no_limit():
     rate = RateLimiter(0, burst=1, clock=Clock())
 
-    assert {rate.take("a") for _ in range(100)} == {0.0}
-    assert rate.wait("a") == 0.0
+    assert {rate.acquire("a") for _ in range(100)} == {0.0}
+    assert rate.delay("a") == 0.0
 
 
 def test_many_keys_do_not_fill_the_memory():
     clock = Clock()
     rate = RateLimiter(1, burst=1, clock=clock)
 
-    for number in range(3 * _REMEMBERED):
-        rate.take(str(number))
-        clock.go_on(0.0001)
+    for number in range(3 * _MAX_KEYS):
+        rate.acquire(str(number))
+        clock.advance(0.0001)
 
-    assert len(rate._rested) <= _REMEMBERED
-    assert rate.take(str(3 * _REMEMBERED - 1)) > 0
+    assert len(rate._full_at) <= _MAX_KEYS
+    assert rate.acquire(str(3 * _MAX_KEYS - 1)) > 0

@@ -1,52 +1,48 @@
-"""Replays: a signature is known for as long as it could come again, and memory is bounded."""
+"""The replay cache remembers a signature until it expires, within bounded memory."""
 
-import pytest
-
-from deploylog.auth import replay_cache as module
-from deploylog.auth.replay_cache import GRACE_SECONDS, Replays
+from deploylog.auth.replay_cache import GRACE_SECONDS, ReplayCache
 from support.clocks import Clock
 
 
-def test_a_signature_that_comes_again_at_once_is_no_replay():
+def test_a_signature_repeated_within_the_grace_period_is_no_replay():
     clock = Clock()
-    replays = Replays(lifetime=100, clock=clock)
+    replays = ReplayCache(lifetime=100, clock=clock)
 
     first = replays.is_replay("a")
-    clock.go_on(GRACE_SECONDS)
+    clock.advance(GRACE_SECONDS)
 
     assert (first, replays.is_replay("a")) == (False, False)
 
 
-def test_one_that_comes_again_later_is_and_stays_one():
+def test_a_signature_repeated_later_is_a_replay_every_time():
     clock = Clock()
-    replays = Replays(lifetime=100, clock=clock)
+    replays = ReplayCache(lifetime=100, clock=clock)
     replays.is_replay("a")
 
     seen = []
     for _ in range(2):
-        clock.go_on(GRACE_SECONDS + 1)
+        clock.advance(GRACE_SECONDS + 1)
         seen.append(replays.is_replay("a"))
 
     assert seen == [True, True]
     assert not replays.is_replay("b")
 
 
-def test_what_could_not_come_again_is_forgotten():
+def test_an_expired_signature_is_dropped():
     clock = Clock()
-    replays = Replays(lifetime=100, clock=clock)
+    replays = ReplayCache(lifetime=100, clock=clock)
     replays.is_replay("a")
 
-    clock.go_on(101)
+    clock.advance(101)
     replays.is_replay("b")
 
-    assert list(replays._first) == ["b"]
+    assert list(replays._first_seen) == ["b"]
 
 
-def test_of_too_many_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_REMEMBERED", 3)
-    replays = Replays(lifetime=100, clock=Clock())
+def test_beyond_the_limit_the_oldest_signatures_are_dropped():
+    replays = ReplayCache(lifetime=100, clock=Clock(), limit=3)
 
     for signature in "abcde":
         replays.is_replay(signature)
 
-    assert list(replays._first) == ["c", "d", "e"]
+    assert list(replays._first_seen) == ["c", "d", "e"]

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from deploylog.auth.access_keys import make_access_key
 from deploylog.auth.authentication import Authentication, RequestCredentials
 from deploylog.auth.cache import CACHE_TTL
-from deploylog.auth.encryption import Encryptor, load_seal, make_encryption_key
+from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
 from deploylog.auth.huawei import HuaweiScheme
 from deploylog.auth.rate_limit import RateLimiter
 from deploylog.auth.replay_cache import GRACE_SECONDS
-from deploylog.auth.request_signing import SAID_AT_ONCE, WINDOW, RequestSignatures, Scheme
+from deploylog.auth.request_signing import LOG_BURST, WINDOW, RequestSignatures, Scheme
 from deploylog.auth.sigv4 import AwsScheme
 from deploylog.auth.store import AccessKeyKind, Credential
 from deploylog.errors import KeyNotFound, Unauthenticated
@@ -39,7 +39,7 @@ AWS = "sigv4-1-loopback"
 
 Headers = list[tuple[str, bytes]]
 
-SEAL = load_seal(make_encryption_key())
+SEAL = parse_encryptor(make_encryption_key())
 
 
 class KeptSigners:
@@ -52,7 +52,7 @@ class KeptSigners:
     def keep(self, kind: AccessKeyKind, id: str, secret: str) -> None:
         self.kept[kind, id] = make_access_key(
             kind=kind, id=id, secret=secret, name="web", groups=("ops",),
-            grants=[parse_grant("read:project/acme")], seal=self._seal, now=1,
+            grants=[parse_grant("read:project/acme")], encryptor=self._seal, now=1,
         )  # fmt: skip
 
     async def get(self, kind: AccessKeyKind, id: str) -> Credential:
@@ -143,7 +143,7 @@ async def test_what_the_vendors_sign_is_accepted(verifier: Verifier, name: str):
 async def test_a_date_is_good_for_fifteen_minutes_either_way(
     verifier: Verifier, name: str, seconds: int, is_good: bool, direction: int
 ):
-    verifier.clock.go_on(seconds * direction)
+    verifier.clock.advance(seconds * direction)
 
     if is_good:
         assert await verifier.principal(shown(VECTORS[name])) is not None
@@ -316,7 +316,7 @@ async def test_a_revoked_key_opens_nothing_any_more(verifier: Verifier, name: st
     before = await signatures.is_valid(principal)
 
     verifier.signers.kept.clear()
-    verifier.monotonic.go_on(CACHE_TTL)
+    verifier.monotonic.advance(CACHE_TTL)
 
     assert before
     assert not await signatures.is_valid(principal)
@@ -397,12 +397,12 @@ async def test_why_a_signature_was_refused_the_log_says_without_what_it_held(
     vector = VECTORS[RFS]
 
     with caplog.at_level(logging.INFO):
-        for _ in range(SAID_AT_ONCE + 3):
+        for _ in range(LOG_BURST + 3):
             await verifier.refusal(shown(vector, method="POST"))
 
     said = {record.getMessage() for record in caplog.records}
-    assert said == {"a signature of kind huawei was refused: bad_signature"}
-    assert len(caplog.records) == SAID_AT_ONCE
+    assert said == {"rejected a huawei signature: bad_signature"}
+    assert len(caplog.records) == LOG_BURST
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -418,21 +418,21 @@ async def test_through_the_gate_dialects_learn_what_is_wrong(name: str):
 
     async def reason(request: RequestCredentials) -> str:
         with pytest.raises(Unauthenticated) as raised:
-            await gate.admit(request)
+            await gate.authenticate(request)
         assert raised.value.args == Unauthenticated().args
         return raised.value.reason
 
     word = "AWS4-HMAC-SHA256" if name == AWS else "SDK-HMAC-SHA256"
-    admitted = await gate.admit(shown(vector))
+    admitted = await gate.authenticate(shown(vector))
     found = [
         await reason(shown(vector, headers_of(vector, authorization=None))),
         await reason(shown(vector, headers_of(vector, authorization=f"{word} nonsense"))),
         await reason(shown(vector, method="PUT")),
     ]
-    verifier.clock.go_on(WINDOW + 1)
+    verifier.clock.advance(WINDOW + 1)
     found.append(await reason(shown(vector)))
     verifier.signers.kept.clear()
-    verifier.monotonic.go_on(CACHE_TTL)
+    verifier.monotonic.advance(CACHE_TTL)
     found.append(await reason(shown(vector)))
 
     assert admitted.id == vector["ak"]
@@ -589,9 +589,9 @@ async def test_what_changes_something_is_not_taken_again_long_after(verifier: Ve
     request = posted(b"{}")
     first = await verifier.principal(request)
 
-    verifier.monotonic.go_on(GRACE_SECONDS)
+    verifier.monotonic.advance(GRACE_SECONDS)
     again = await verifier.principal(request)
-    verifier.monotonic.go_on(1)
+    verifier.monotonic.advance(1)
 
     assert first == again
     assert first is not None
@@ -602,7 +602,7 @@ async def test_what_changes_something_is_not_taken_again_long_after(verifier: Ve
 async def test_what_changes_nothing_may_come_again(verifier: Verifier):
     for _ in range(3):
         assert await verifier.principal(shown(VECTORS[BODY])) is not None
-        verifier.monotonic.go_on(GRACE_SECONDS + 1)
+        verifier.monotonic.advance(GRACE_SECONDS + 1)
 
 
 async def test_a_forged_request_does_not_count_as_the_first(verifier: Verifier):
@@ -619,6 +619,6 @@ async def test_a_forged_request_does_not_count_as_the_first(verifier: Verifier):
     )
     await verifier.refusal(forged)
 
-    verifier.monotonic.go_on(GRACE_SECONDS + 1)
+    verifier.monotonic.advance(GRACE_SECONDS + 1)
 
     assert await verifier.principal(genuine) is not None

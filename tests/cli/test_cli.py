@@ -1,90 +1,31 @@
 import asyncio
 import json
-import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from deploylog.cli.options import params, spool_directory
 from deploylog.cli.run import operation_of, with_json
-from deploylog.cli.terminal.formatting import event_table, plain, screen
+from deploylog.cli.terminal.formatting import event_table, screen
 from deploylog.cli.terminal.input import MAX_LINE, LineSplitter
 from deploylog.cli.terminal.output import LineOutput, render_line
 from deploylog.cli.terminal.progress import Progress
+from deploylog.cli.terminal.text import plain
 from deploylog.client import LoggedEvent
 from deploylog.server.settings.table import SETTINGS
 from support.backends import store_url_at
+from support.cli import APPLY, FAILING, NOWHERE, Cli, Result, line_with
 from support.factories import new_event
 from support.fake_server import FakeServer, answer, fake_server, refuse, stage_and_cut_off
 from support.paths import SAMPLES
 
-APPLY = SAMPLES / "02-apply-create.jsonl"
-FAILING = SAMPLES / "05-apply-provisioner-failure.jsonl"
 PLAN = SAMPLES.parent / "fixtures" / "every-action.json"
 DIFF = PLAN.with_suffix(".txt")
-
-NOWHERE = "http://127.0.0.1:1"
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Cli:
-    """The command line, in a process of its own."""
-
-    def __init__(self, directory: Path, server: str) -> None:
-        self.spool = directory / "spool"
-        self._directory = directory
-        self.environ = {
-            "PATH": f"{directory / 'bin'}:{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "HOME": str(directory),
-            "COLUMNS": "200",
-            "DEPLOYLOG_SERVER": server,
-            "DEPLOYLOG_SPOOL": str(self.spool),
-            "DEPLOYLOG_PROJECT": "acme",
-            "DEPLOYLOG_STACK": "web",
-            "DEPLOYLOG_STORE": store_url_at(directory / "log.db"),
-        }
-
-    async def __call__(self, *args: str | Path, stdin: bytes = b"") -> Ended:
-        """Run a command to its end."""
-        process = await self.start(*args)
-        async with asyncio.timeout(30):
-            out, err = await process.communicate(stdin)
-        assert process.returncode is not None
-        return Ended(process.returncode, out.decode(), err.decode())
-
-    async def start(self, *args: str | Path) -> asyncio.subprocess.Process:
-        """Start a command, with pipes."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploylog", *map(str, args),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self.environ,
-            cwd=self._directory,
-        )  # fmt: skip
-
-    def tool(self, name: str, script: str) -> Path:
-        """A tool that runs a Python script."""
-        path = self._directory / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!{sys.executable}\nimport signal, sys\n{script}\n")
-        path.chmod(0o755)
-        return path
 
 
 @pytest.fixture
@@ -100,7 +41,7 @@ def cli(server: FakeServer, tmp_path: Path) -> Cli:
 
 @pytest.fixture
 def offline(tmp_path: Path) -> Cli:
-    """Nobody listens where it looks."""
+    """A command line without a server."""
     return Cli(tmp_path, NOWHERE)
 
 
@@ -112,34 +53,24 @@ def types_of(server: FakeServer) -> list[object]:
     return [event["type"] for event in server.events]
 
 
-async def said(stream: asyncio.StreamReader | None, words: str) -> str:
-    """The next line that holds these words."""
-    assert stream is not None
-    async with asyncio.timeout(20):
-        while line := (await stream.readline()).decode():
-            if words in line:
-                return line
-    raise AssertionError(f"nothing said {words!r}")
-
-
 # ingest
 
 
-async def test_ingest_records_what_comes_and_passes_it_on_unchanged(
+async def test_ingest_records_its_input_and_passes_it_on_unchanged(
     cli: Cli, server: FakeServer
 ) -> None:
-    ended = await cli("ingest", "terraform", "--environment", "prod", stdin=APPLY.read_bytes())
+    result = await cli("ingest", "terraform", "--environment", "prod", stdin=APPLY.read_bytes())
 
-    assert (ended.code, ended.out) == (0, APPLY.read_text())
+    assert (result.code, result.out) == (0, APPLY.read_text())
     assert types_of(server)[-1] == "deployment.completed"
     assert server.opened[0]["environment"] == "prod"
     assert list(cli.spool.iterdir()) == []
 
 
-async def test_ingest_reads_a_file_and_keeps_quiet(cli: Cli, server: FakeServer) -> None:
-    ended = await cli("ingest", "terraform", FAILING, "--quiet", "--group", "a", "--group", "b")
+async def test_ingest_reads_a_file_and_can_be_quiet(cli: Cli, server: FakeServer) -> None:
+    result = await cli("ingest", "terraform", FAILING, "--quiet", "--group", "a", "--group", "b")
 
-    assert (ended.code, ended.out) == (0, "")
+    assert (result.code, result.out) == (0, "")
     assert types_of(server)[-1] == "deployment.failed"
     assert server.opened[0]["groups"] == ["a", "b"]
 
@@ -147,38 +78,36 @@ async def test_ingest_reads_a_file_and_keeps_quiet(cli: Cli, server: FakeServer)
 async def test_a_tool_that_dies_leaves_a_failed_deployment(cli: Cli, server: FakeServer) -> None:
     half = b"".join(APPLY.read_bytes().splitlines(keepends=True)[:14])
 
-    ended = await cli("ingest", "terraform", stdin=half)
+    result = await cli("ingest", "terraform", stdin=half)
 
-    assert ended.code == 0
+    assert result.code == 0
     assert types_of(server)[-1] == "deployment.failed"
 
 
-async def test_input_that_is_no_terraform_output_is_an_error(cli: Cli, server: FakeServer) -> None:
-    ended = await cli("ingest", "terraform", stdin=b"hello\n")
+async def test_input_other_than_terraform_output_is_an_error(cli: Cli, server: FakeServer) -> None:
+    result = await cli("ingest", "terraform", stdin=b"hello\n")
 
-    assert ended.code == 1
-    assert ended.err == (
-        "deploylog: nothing came in that terraform apply -json would say; the first line begins"
+    assert result.code == 1
+    assert result.err == (
+        "deploylog: the input has no line of terraform apply -json; its first line starts"
         " with 'hello'\n"
     )
     assert server.opened == []
 
 
-async def test_ingest_reads_what_powershell_makes_of_the_output(
-    cli: Cli, server: FakeServer
-) -> None:
-    ended = await cli("ingest", "terraform", "-q", stdin=APPLY.read_text().encode("utf-16"))
+async def test_ingest_reads_output_as_powershell_encodes_it(cli: Cli, server: FakeServer) -> None:
+    result = await cli("ingest", "terraform", "-q", stdin=APPLY.read_text().encode("utf-16"))
 
-    assert ended.code == 0
+    assert result.code == 0
     assert types_of(server)[-1] == "deployment.completed"
     assert types_of(server).count("resource.create.completed") == 9
 
 
-async def test_ingest_of_a_plan_says_where_plans_belong(cli: Cli, server: FakeServer) -> None:
-    ended = await cli("ingest", "terraform", PLAN)
+async def test_ingest_of_a_plan_names_the_command_for_plans(cli: Cli, server: FakeServer) -> None:
+    result = await cli("ingest", "terraform", PLAN)
 
-    assert ended.code == 1
-    assert ended.err == (
+    assert result.code == 1
+    assert result.err == (
         "deploylog: this is a plan or a state, not a run: give plans to deploylog ingest plan\n"
     )
     assert server.opened == []
@@ -187,24 +116,26 @@ async def test_ingest_of_a_plan_says_where_plans_belong(cli: Cli, server: FakeSe
 async def test_ingest_reads_lines_behind_a_prefix(cli: Cli, server: FakeServer) -> None:
     lines = APPLY.read_bytes().splitlines(keepends=True)
 
-    ended = await cli("ingest", "terraform", "-q", stdin=b"".join(b"[web] " + x for x in lines))
+    result = await cli("ingest", "terraform", "-q", stdin=b"".join(b"[web] " + x for x in lines))
 
-    assert ended.code == 0
+    assert result.code == 0
     assert types_of(server)[-1] == "deployment.completed"
 
 
-async def test_a_refusal_is_said_and_the_input_is_read_to_its_end(
+async def test_a_refusal_is_logged_and_the_input_is_read_to_its_end(
     cli: Cli, server: FakeServer
 ) -> None:
     server.script.append(refuse(403, "alice may not write project/acme"))
 
-    ended = await cli("ingest", "terraform", stdin=APPLY.read_bytes())
+    result = await cli("ingest", "terraform", stdin=APPLY.read_bytes())
 
-    assert (ended.code, ended.out) == (1, APPLY.read_text())
-    assert "deploylog: alice may not write project/acme" in ended.err
+    assert (result.code, result.out) == (1, APPLY.read_text())
+    assert "deploylog: alice may not write project/acme" in result.err
 
 
-async def test_who_gives_up_exits_75_and_resume_delivers(cli: Cli, server: FakeServer) -> None:
+async def test_ingest_exits_75_after_the_retry_timeout_and_resume_delivers(
+    cli: Cli, server: FakeServer
+) -> None:
     await server.stop()
     gave_up = await cli("ingest", "terraform", APPLY, "--retry-timeout", "1")
     [spool] = cli.spool.iterdir()
@@ -219,7 +150,9 @@ async def test_who_gives_up_exits_75_and_resume_delivers(cli: Cli, server: FakeS
     assert list(cli.spool.iterdir()) == []
 
 
-async def test_a_spool_that_is_refused_for_good_is_set_aside(cli: Cli, server: FakeServer) -> None:
+async def test_a_spool_that_is_refused_permanently_is_quarantined(
+    cli: Cli, server: FakeServer
+) -> None:
     server.script.append(refuse(403, "alice may not write project/acme"))
     refused = await cli("ingest", "terraform", APPLY, "-q")
     [spool] = cli.spool.iterdir()
@@ -229,15 +162,17 @@ async def test_a_spool_that_is_refused_for_good_is_set_aside(cli: Cli, server: F
     again = await cli("ingest", "resume")
 
     assert refused.err.splitlines()[-1].endswith(
-        f"events wait in {spool} (deploylog ingest resume tries them once more)"
+        f"events remain in {spool}. To retry, run: deploylog ingest resume"
     )
     assert resumed.code == 1
-    assert f"it is set aside in {spool.with_suffix('.refused')}" in resumed.err.splitlines()[-1]
+    assert (
+        f"to {spool.with_suffix('.refused')}, which is not retried" in resumed.err.splitlines()[-1]
+    )
     assert list(cli.spool.iterdir()) == [spool.with_suffix(".refused")]
-    assert again == Ended(0, "", "")
+    assert again == Result(0, "", "")
 
 
-async def test_a_spool_that_a_wrong_key_was_shown_for_is_kept(cli: Cli, server: FakeServer) -> None:
+async def test_a_spool_that_is_refused_for_a_wrong_key_stays(cli: Cli, server: FakeServer) -> None:
     server.script.extend([refuse(401), refuse(401)])
     await cli("ingest", "terraform", APPLY, "-q")
 
@@ -248,15 +183,15 @@ async def test_a_spool_that_a_wrong_key_was_shown_for_is_kept(cli: Cli, server: 
     assert types_of(server)[-1] == "deployment.completed"
 
 
-async def test_a_killed_ingest_loses_nothing_that_it_had_read(cli: Cli, server: FakeServer) -> None:
+async def test_a_killed_ingest_loses_no_line_that_it_has_read(cli: Cli, server: FakeServer) -> None:
     lines = APPLY.read_bytes().splitlines(keepends=True)
     await server.stop()
     process = await cli.start("ingest", "terraform")
     assert process.stdin is not None
     process.stdin.write(b"".join(lines[:14]))
-    await said(process.stderr, "trying again")
+    await line_with(process.stderr, "retrying")
     assert process.stdout is not None
-    # What was passed on had been kept before.
+    # Output is passed on after it is in the spool.
     await process.stdout.readexactly(len(b"".join(lines[:14])))
     process.kill()
     await process.communicate()
@@ -278,7 +213,7 @@ async def test_a_first_interrupt_waits_for_the_tool_and_a_second_ends_the_input(
     await server.until(lambda server: len(server.events) > 10)
 
     process.send_signal(signal.SIGINT)
-    await said(process.stderr, "reading on")
+    await line_with(process.stderr, "waiting for the tool")
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(20):
         await process.wait()
@@ -287,11 +222,11 @@ async def test_a_first_interrupt_waits_for_the_tool_and_a_second_ends_the_input(
     assert types_of(server)[-1] == "deployment.completed"
 
 
-async def test_who_waits_for_room_in_the_spool_can_be_stopped(offline: Cli) -> None:
+async def test_ingest_can_be_stopped_while_the_spool_is_full(offline: Cli) -> None:
     process = await offline.start("ingest", "terraform", "--spool-bytes", "1000")
     assert process.stdin is not None
     process.stdin.write(APPLY.read_bytes())
-    await said(process.stderr, "trying again")
+    await line_with(process.stderr, "retrying")
 
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
@@ -303,7 +238,7 @@ async def test_who_waits_for_room_in_the_spool_can_be_stopped(offline: Cli) -> N
     assert len(list(offline.spool.iterdir())) == 1
 
 
-async def test_a_pipe_that_nobody_reads_does_not_end_the_recording(
+async def test_a_closed_standard_output_does_not_end_the_recording(
     cli: Cli, server: FakeServer
 ) -> None:
     process = await cli.start("ingest", "terraform")
@@ -322,49 +257,51 @@ async def test_a_pipe_that_nobody_reads_does_not_end_the_recording(
 # run
 
 
-async def test_run_shows_the_tools_words_and_exits_as_it_does(cli: Cli, server: FakeServer) -> None:
+async def test_run_shows_the_tools_text_and_exits_with_its_code(
+    cli: Cli, server: FakeServer
+) -> None:
     cli.tool("terraform", printing(FAILING, code=1))
 
-    ended = await cli("run", "terraform", "apply", "-auto-approve")
+    result = await cli("run", "terraform", "apply", "-auto-approve")
 
-    assert ended.code == 1
-    assert "terraform_data.failing[0]: Creation errored after 0s\n" in ended.out
-    assert "  on main.tf line 49:\n  Error running command" in ended.out
+    assert result.code == 1
+    assert "terraform_data.failing[0]: Creation errored after 0s\n" in result.out
+    assert "  on main.tf line 49:\n  Error running command" in result.out
     assert types_of(server)[-1] == "deployment.failed"
     assert server.opened[0]["operation"] == "apply"
 
 
-async def test_run_asks_for_json_and_can_show_it(cli: Cli, server: FakeServer) -> None:
+async def test_run_adds_json_and_can_show_it(cli: Cli, server: FakeServer) -> None:
     cli.tool("tofu", f"print(sys.argv[1:], file=sys.stderr)\n{printing(APPLY)}")
 
-    ended = await cli("run", "--json-output", "--", "tofu", "-chdir=x", "apply", "plan.bin")
+    result = await cli("run", "--json-output", "--", "tofu", "-chdir=x", "apply", "plan.bin")
 
-    assert (ended.code, ended.out) == (0, APPLY.read_text())
-    assert "['-chdir=x', 'apply', '-json', 'plan.bin']" in ended.err
+    assert (result.code, result.out) == (0, APPLY.read_text())
+    assert "['-chdir=x', 'apply', '-json', 'plan.bin']" in result.err
 
 
-async def test_run_asks_the_tool_behind_a_wrapper_for_json(cli: Cli, server: FakeServer) -> None:
+async def test_run_adds_json_behind_a_wrapper(cli: Cli, server: FakeServer) -> None:
     cli.tool("aws-vault", "import os\nos.execvp(sys.argv[4], sys.argv[4:])")
     cli.tool("terraform", f"print(sys.argv[1:], file=sys.stderr)\n{printing(APPLY)}")
 
-    ended = await cli("run", "--", "aws-vault", "exec", "prod", "--", "terraform", "apply")
+    result = await cli("run", "--", "aws-vault", "exec", "prod", "--", "terraform", "apply")
 
-    assert ended.code == 0
-    assert "['apply', '-json']" in ended.err
+    assert result.code == 0
+    assert "['apply', '-json']" in result.err
     assert server.opened[0]["operation"] == "apply"
     assert types_of(server).count("resource.create.completed") == 9
 
 
-async def test_run_warns_when_the_output_tells_of_no_resource(cli: Cli, server: FakeServer) -> None:
+async def test_run_warns_when_the_output_has_no_resource(cli: Cli, server: FakeServer) -> None:
     cli.tool("deploy", "print('a.b: Creating...')")
 
-    ended = await cli("run", "--", "deploy")
+    result = await cli("run", "--", "deploy")
 
-    assert ended.code == 0
+    assert result.code == 0
     assert (
-        "deploylog: no changes to resources are recorded: this is the text for people: run the"
+        "deploylog: no resource changes are recorded: this is human-readable output: run the"
         " tool with -json\n"
-    ) in ended.err
+    ) in result.err
     assert types_of(server) == ["deployment.log", "deployment.completed"]
     assert server.events[0]["message"] == "The output does not say what was done to any resource"
 
@@ -372,35 +309,35 @@ async def test_run_warns_when_the_output_tells_of_no_resource(cli: Cli, server: 
 async def test_a_run_does_not_fail_because_its_recording_does(offline: Cli) -> None:
     offline.tool("terraform", printing(APPLY))
 
-    ended = await offline("run", "--retry-timeout", "1", "terraform", "apply")
+    result = await offline("run", "--retry-timeout", "1", "terraform", "apply")
 
-    assert ended.code == 0
-    assert "deploylog: http://127.0.0.1:1 did not answer" in ended.err
+    assert result.code == 0
+    assert "deploylog: no response from http://127.0.0.1:1" in result.err
 
 
 async def test_a_strict_run_fails_when_its_recording_does(offline: Cli) -> None:
     offline.tool("terraform", printing(APPLY))
 
-    ended = await offline("run", "--strict", "--retry-timeout", "1", "terraform", "apply")
+    result = await offline("run", "--strict", "--retry-timeout", "1", "terraform", "apply")
 
-    assert ended.code == 75
+    assert result.code == 75
 
 
-async def test_a_run_finishes_although_the_server_refuses_it(cli: Cli, server: FakeServer) -> None:
+async def test_a_run_finishes_even_if_the_server_refuses_it(cli: Cli, server: FakeServer) -> None:
     server.script.extend([answer, refuse(403, "no")])
     cli.tool("terraform", printing(APPLY))
 
-    ended = await cli("run", "terraform", "apply")
+    result = await cli("run", "terraform", "apply")
 
-    assert ended.code == 0
-    assert "Apply complete!" in ended.out
+    assert result.code == 0
+    assert "Apply complete!" in result.out
 
 
-async def test_a_command_that_does_not_exist_is_told_as_a_shell_does(cli: Cli) -> None:
-    ended = await cli("run", "no-such-tool", "apply")
+async def test_a_missing_command_is_reported_as_a_shell_does(cli: Cli) -> None:
+    result = await cli("run", "no-such-tool", "apply")
 
-    assert ended.code == 127
-    assert ended.err == "deploylog: no-such-tool: no such file or directory\n"
+    assert result.code == 127
+    assert result.err == "deploylog: no-such-tool: no such file or directory\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -433,46 +370,46 @@ async def test_run_passes_a_signal_on_and_waits_for_the_tool(
 # ingest plan
 
 
-def told(type: str, **attributes: object) -> bytes:
-    """An event of a change set, on a stream."""
+def streamed(type: str, **attributes: object) -> bytes:
+    """An event of a change set, as a stream has it."""
     return f"id: 1\nevent: {type}\ndata: {json.dumps(attributes)}\n\n".encode()
 
 
-CREATED = told(
+CREATED = streamed(
     "changeset.resource", data={"name": "a.b", "address": "a.b", "type": "a", "action": "create"}
 )
-COMPLETED = told("changeset.completed", data={"totals": {"create": 1}})
+COMPLETED = streamed("changeset.completed", data={"totals": {"create": 1}})
 
 
-async def test_a_resource_is_shown_before_the_next_one_is_told(
+async def test_a_resource_is_shown_before_the_next_one_arrives(
     cli: Cli, server: FakeServer
 ) -> None:
     server.streams.append(CREATED)
     process = await cli.start("ingest", "plan", PLAN)
 
-    await said(process.stdout, "+ a.b will be created")
+    await line_with(process.stdout, "+ a.b will be created")
     still_running = process.returncode is None
     server.streams.append(COMPLETED)
     await server.stop()
     await server.start()
 
-    await said(process.stdout, "Plan: 1 to add, 0 to change, 0 to destroy.")
+    await line_with(process.stdout, "Plan: 1 to add, 0 to change, 0 to destroy.")
     async with asyncio.timeout(20):
         await process.communicate()
     assert still_running
     assert process.returncode == 0
 
 
-async def test_a_plan_is_staged_with_what_is_said_of_it(cli: Cli, server: FakeServer) -> None:
+async def test_a_plan_is_staged_with_the_options(cli: Cli, server: FakeServer) -> None:
     server.streams.append(COMPLETED)
 
-    ended = await cli(
+    result = await cli(
         "ingest", "plan", PLAN, "--destroy", "--actor", "alice", "--group", "a", "--group", "b"
     )
 
     staging = server.requests[0]
-    assert ended.code == 0
-    assert ended.err == f"deploylog: change set {staging.query['id']} of acme/web\n"
+    assert result.code == 0
+    assert result.err == f"deploylog: change set {staging.query['id']} of acme/web\n"
     assert sorted(staging.query.items()) == [
         ("actor", "alice"), ("destroy", "true"), ("group", "a"), ("group", "b"),
         ("id", staging.headers["Idempotency-Key"]), ("location", "every-action.json"),
@@ -485,9 +422,9 @@ async def test_a_plan_is_read_from_a_pipe_and_its_events_printed(
 ) -> None:
     server.streams.append(CREATED + COMPLETED)
 
-    ended = await cli("ingest", "plan", "--json", stdin=PLAN.read_bytes())
+    result = await cli("ingest", "plan", "--json", stdin=PLAN.read_bytes())
 
-    assert [list(json.loads(line)["data"]) for line in ended.out.splitlines()] == [
+    assert [list(json.loads(line)["data"]) for line in result.out.splitlines()] == [
         ["name", "address", "type", "action"],
         ["totals"],
     ]
@@ -498,17 +435,17 @@ async def test_a_plan_is_read_from_a_pipe_and_its_events_printed(
 async def test_a_plan_is_staged_quietly(cli: Cli, server: FakeServer) -> None:
     server.streams.append(CREATED + COMPLETED)
 
-    ended = await cli("ingest", "plan", PLAN, "--quiet")
+    result = await cli("ingest", "plan", PLAN, "--quiet")
 
-    assert (ended.code, ended.out) == (0, "")
+    assert (result.code, result.out) == (0, "")
 
 
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (told("changeset.failed", message="it broke"), "failed: it broke"),
+        (streamed("changeset.failed", message="it broke"), "failed: it broke"),
         (
-            told("changeset.drift", message="1 changed", data={"totals": {}}),
+            streamed("changeset.drift", message="1 changed", data={"totals": {}}),
             "was stopped by drift: 1 changed",
         ),
     ],
@@ -518,19 +455,19 @@ async def test_a_change_set_that_ends_badly_fails_the_command(
 ) -> None:
     server.streams.append(CREATED + end)
 
-    ended = await cli("ingest", "plan", PLAN)
+    result = await cli("ingest", "plan", PLAN)
 
-    assert ended.code == 1
-    assert "a.b will be created" in ended.out
-    assert ended.err.endswith(f"{words}\n")
+    assert result.code == 1
+    assert "a.b will be created" in result.out
+    assert result.err.endswith(f"{words}\n")
 
 
-async def test_who_stops_looking_is_told_that_the_staging_goes_on(
+async def test_an_interrupt_says_that_the_server_continues_to_stage(
     cli: Cli, server: FakeServer
 ) -> None:
     server.streams.append(CREATED)
     process = await cli.start("ingest", "plan", PLAN)
-    await said(process.stdout, "+ a.b will be created")
+    await line_with(process.stdout, "+ a.b will be created")
 
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(20):
@@ -538,11 +475,13 @@ async def test_who_stops_looking_is_told_that_the_staging_goes_on(
 
     [id] = server.stagings
     assert process.returncode == 130
-    assert f"deploylog: interrupted; change set {id} is staged all the same\n" in err.decode()
+    assert (
+        f"deploylog: interrupted; the server continues to stage change set {id}\n" in err.decode()
+    )
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-async def test_a_diff_that_nobody_reads_does_not_fail_the_staging(
+async def test_a_closed_standard_output_does_not_fail_the_staging(
     cli: Cli, server: FakeServer, options: tuple[str, ...]
 ) -> None:
     server.streams.append(CREATED + COMPLETED)
@@ -561,51 +500,53 @@ async def test_a_diff_that_nobody_reads_does_not_fail_the_staging(
 async def test_a_plan_that_is_refused_fails_the_command(cli: Cli, server: FakeServer) -> None:
     server.script.append(refuse(400, "the plan is not JSON"))
 
-    ended = await cli("ingest", "plan", PLAN)
+    result = await cli("ingest", "plan", PLAN)
 
-    assert ended == Ended(1, "", "deploylog: the plan is not JSON\n")
+    assert result == Result(1, "", "deploylog: the plan is not JSON\n")
 
 
-async def test_who_may_only_write_stages_without_seeing(cli: Cli, server: FakeServer) -> None:
+async def test_a_key_that_may_only_write_stages_without_a_diff(
+    cli: Cli, server: FakeServer
+) -> None:
     server.script.extend([answer, refuse(404, "there is no change set")])
 
-    ended = await cli("ingest", "plan", PLAN)
+    result = await cli("ingest", "plan", PLAN)
 
-    assert (ended.code, ended.out) == (0, "")
-    assert ended.err.endswith("the key may not read it: what it would change is not shown\n")
+    assert (result.code, result.out) == (0, "")
+    assert result.err.endswith("the changes are not shown: the key may not read the change set\n")
 
 
-async def test_an_answer_that_is_lost_stages_nothing_twice(cli: Cli, server: FakeServer) -> None:
+async def test_a_lost_response_stages_nothing_twice(cli: Cli, server: FakeServer) -> None:
     server.script.extend([stage_and_cut_off, refuse(503)])
     server.streams.append(COMPLETED)
 
-    ended = await cli("ingest", "plan", PLAN)
+    result = await cli("ingest", "plan", PLAN)
 
-    assert ended.code == 0
+    assert result.code == 0
     assert len(server.stagings) == 2
     assert len(server.staged) == 1
-    assert "trying again" in ended.err
+    assert "retrying" in result.err
 
 
-async def test_a_server_that_does_not_answer_is_told_from_a_refusal(offline: Cli) -> None:
-    ended = await offline("ingest", "plan", PLAN, "--retry-timeout", "1")
+async def test_an_unreachable_server_has_another_exit_code_than_a_refusal(offline: Cli) -> None:
+    result = await offline("ingest", "plan", PLAN, "--retry-timeout", "1")
 
-    assert ended.code == 75
-    assert "does not answer (connection refused)" in ended.err.splitlines()[-1]
+    assert result.code == 75
+    assert "no response from http://127.0.0.1:1 (connection refused)" in result.err.splitlines()[-1]
 
 
-async def test_a_plan_file_itself_is_a_usage_error(cli: Cli, server: FakeServer) -> None:
-    ended = await cli("ingest", "plan", stdin=b"PK\x03\x04binary")
+async def test_a_binary_plan_file_is_a_usage_error(cli: Cli, server: FakeServer) -> None:
+    result = await cli("ingest", "plan", stdin=b"PK\x03\x04binary")
 
-    assert ended.code == 2
-    assert "give the output of terraform show -json" in ended.err
+    assert result.code == 2
+    assert "pass the output of terraform show -json" in result.err
     assert server.requests == []
 
 
-# What there is to read
+# Reading
 
 
-async def test_wait_exits_by_how_the_deployment_ended(cli: Cli, server: FakeServer) -> None:
+async def test_wait_exits_by_the_status_of_the_deployment(cli: Cli, server: FakeServer) -> None:
     running = await cli("wait", "d1", "--timeout", "0")
     server.events.append({"type": "deployment.failed"})
     failed = await cli("wait", "d1")
@@ -616,9 +557,7 @@ async def test_wait_exits_by_how_the_deployment_ended(cli: Cli, server: FakeServ
     assert completed.out == "deployment d1 of acme/web is completed\n"
 
 
-async def test_tail_shows_what_happens_until_it_is_interrupted(
-    cli: Cli, server: FakeServer
-) -> None:
+async def test_tail_shows_events_until_it_is_interrupted(cli: Cli, server: FakeServer) -> None:
     data = json.dumps({
         "id": "e1", "type": "resource.create.started", "source": "terraform",
         "time": "2026-11-21T04:12:26.944050Z", "message": "a: \x1b[31mCreating...",
@@ -626,7 +565,7 @@ async def test_tail_shows_what_happens_until_it_is_interrupted(
     server.streams.append(f"id: e1\ndata: {data}\n\n".encode())
     process = await cli.start("tail", "--type", "resource.*", "--since", "-15m")
 
-    line = await said(process.stdout, "Creating")
+    line = await line_with(process.stdout, "Creating")
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(20):
         await process.wait()
@@ -640,34 +579,34 @@ async def test_tail_shows_what_happens_until_it_is_interrupted(
 
 
 async def test_an_error_is_one_plain_line(offline: Cli) -> None:
-    ended = await offline("events")
+    result = await offline("events")
 
-    assert ended == Ended(
-        75, "", "deploylog: http://127.0.0.1:1 does not answer (connection refused)\n"
+    assert result == Result(
+        75, "", "deploylog: no response from http://127.0.0.1:1 (connection refused)\n"
     )
 
 
 @pytest.mark.parametrize(
     "command", ["events", "tail", "changesets", "deployments", "stacks", "projects"]
 )
-async def test_who_gets_no_answer_exits_75(offline: Cli, command: str) -> None:
-    ended = await offline(command)
+async def test_without_a_response_the_exit_code_is_75(offline: Cli, command: str) -> None:
+    result = await offline(command)
 
-    assert ended.code == 75
+    assert result.code == 75
 
 
 @pytest.mark.parametrize("command", [("run", "true"), ("ingest", "terraform"), ("ingest", "plan")])
 @pytest.mark.parametrize("option", ["--project", "--stack"])
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x1bb"])
-async def test_a_name_that_cannot_be_meant_is_a_usage_error(
+async def test_an_empty_or_unprintable_name_is_a_usage_error(
     cli: Cli, server: FakeServer, command: tuple[str, ...], option: str, name: str
 ) -> None:
     group = len(command) - 1 if command[0] == "run" else len(command)
 
-    ended = await cli(*command[:group], option, name, *command[group:])
+    result = await cli(*command[:group], option, name, *command[group:])
 
-    assert ended.code == 2
-    assert f"'{option}'" in ended.err
+    assert result.code == 2
+    assert f"'{option}'" in result.err
     assert server.requests == []
 
 
@@ -675,49 +614,49 @@ async def test_a_name_that_cannot_be_meant_is_a_usage_error(
     "command",
     [("events", "--order", "foo"), ("keys", "add", "a", "--grant", "read:/", "--kind", "foo")],
 )
-async def test_a_word_that_is_no_choice_is_told_with_those_there_are(
+async def test_an_invalid_choice_is_refused_with_the_valid_ones(
     cli: Cli, command: tuple[str, ...]
 ) -> None:
-    ended = await cli(*command)
+    result = await cli(*command)
 
-    assert ended.code == 2
-    assert f"Invalid value for '{command[-2]}': 'foo' is not one of '" in ended.err
+    assert result.code == 2
+    assert f"Invalid value for '{command[-2]}': 'foo' is not one of '" in result.err
 
 
 @pytest.mark.parametrize("command", [("serve",), ("keys", "list"), ("migrate",)])
-async def test_a_file_that_is_no_store_is_a_usage_error(
+async def test_a_file_that_is_not_a_store_is_a_usage_error(
     cli: Cli, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     junk = tmp_path / "junk.db"
     junk.write_text("not a database, but long enough to be taken for one")
 
-    ended = await cli(*command, "--store", store_url_at(junk))
+    result = await cli(*command, "--store", store_url_at(junk))
 
-    assert ended.code == 2
-    assert ended.err.splitlines()[-1] == f"deploylog: {junk} is not a Deploylog store"
-
-
-async def test_a_store_in_no_folder_is_a_usage_error(cli: Cli) -> None:
-    ended = await cli("serve", "--store", store_url_at(Path("/nonexistent/x.db")))
-
-    assert ended.code == 2
-    assert ended.err == "deploylog: the store's folder '/nonexistent' does not exist\n"
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == f"deploylog: {junk} is not a Deploylog store"
 
 
-async def test_what_is_no_address_is_a_usage_error(cli: Cli) -> None:
-    ended = await cli("events", "--server", "localhost")
+async def test_a_store_in_a_missing_directory_is_a_usage_error(cli: Cli) -> None:
+    result = await cli("serve", "--store", store_url_at(Path("/nonexistent/x.db")))
 
-    assert ended.code == 2
-    assert ended.err.startswith("deploylog: 'localhost' is not a server's address")
+    assert result.code == 2
+    assert result.err == "deploylog: the store's folder '/nonexistent' does not exist\n"
 
 
-# The real server
+async def test_an_invalid_address_is_a_usage_error(cli: Cli) -> None:
+    result = await cli("events", "--server", "localhost")
+
+    assert result.code == 2
+    assert result.err.startswith("deploylog: invalid server address 'localhost'")
+
+
+# With the real server
 
 
 @asynccontextmanager
 async def served(cli: Cli) -> AsyncIterator[str]:
     process = await cli.start("serve", "--port", "0")
-    line = await said(process.stderr, "listening on")
+    line = await line_with(process.stderr, "listening on")
     try:
         yield re.search(r"http://\S+\d", line)[0]  # type: ignore[index]
     finally:
@@ -777,26 +716,28 @@ async def test_a_plan_is_staged_shown_and_read_back(cli: Cli) -> None:
     assert not any("not-a-real-password" in one.out for one in (listed, table, changes, events))
 
 
-async def test_a_plan_that_is_incomplete_fails_the_command(cli: Cli, tmp_path: Path) -> None:
+async def test_an_incomplete_plan_fails_the_command(cli: Cli, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(json.loads(PLAN.read_text()) | {"errored": True}))
 
     async with served(cli) as url:
-        ended = await cli("ingest", "plan", plan, "--server", url)
+        result = await cli("ingest", "plan", plan, "--server", url)
 
-    assert ended.code == 1
-    assert "terraform_data.secret will be updated in place" in ended.out
-    assert ended.err.splitlines()[-1].endswith("failed: The plan is incomplete because of an error")
+    assert result.code == 1
+    assert "terraform_data.secret will be updated in place" in result.out
+    assert result.err.splitlines()[-1].endswith(
+        "failed: The plan is incomplete because of an error"
+    )
 
 
 async def test_options_before_the_subcommand_are_refused(cli: Cli) -> None:
-    ended = await cli("changesets", "--project", "acme", "show", "1")
+    result = await cli("changesets", "--project", "acme", "show", "1")
 
-    assert ended.code == 2
-    assert "options go after show" in ended.err
+    assert result.code == 2
+    assert "put options after show" in result.err
 
 
-async def test_keys_are_kept_in_the_store(cli: Cli) -> None:
+async def test_keys_are_stored_in_the_store(cli: Cli) -> None:
     added = await cli("keys", "add", "ci", "--grant", "write:project/acme", "--group", "ops")
     listed = await cli("keys", "list")
     id = listed.out.splitlines()[1].split()[0]
@@ -811,48 +752,46 @@ async def test_keys_are_kept_in_the_store(cli: Cli) -> None:
     assert again.err.startswith("deploylog: ")
 
 
-async def test_a_grant_that_is_none_is_a_usage_error(cli: Cli) -> None:
-    ended = await cli("keys", "add", "ci", "--grant", "everything")
+async def test_an_invalid_grant_is_a_usage_error(cli: Cli) -> None:
+    result = await cli("keys", "add", "ci", "--grant", "everything")
 
-    assert ended.code == 2
-    assert "'everything' is not a grant" in ended.err
+    assert result.code == 2
+    assert "'everything' is not a grant" in result.err
 
 
 async def test_every_setting_is_an_option_of_serve(cli: Cli) -> None:
-    ended = await cli("serve", "--help")
+    result = await cli("serve", "--help")
 
-    assert [s.option for s in SETTINGS if s.option not in ended.out] == []
-    assert [s.env for s in SETTINGS if s.env not in ended.out] == []
+    assert [s.option for s in SETTINGS if s.option not in result.out] == []
+    assert [s.env for s in SETTINGS if s.env not in result.out] == []
 
 
 @pytest.mark.parametrize("command", [("serve",), ("keys", "add"), ("run",), ("ingest", "plan")])
-async def test_help_names_everything_whole_on_a_narrow_terminal(
-    cli: Cli, command: tuple[str, ...]
-) -> None:
+async def test_help_cuts_no_name_on_a_narrow_terminal(cli: Cli, command: tuple[str, ...]) -> None:
     cli.environ["COLUMNS"] = "80"
 
-    ended = await cli(*command, "--help")
+    result = await cli(*command, "--help")
 
-    assert max(map(len, ended.out.splitlines())) <= 80
-    assert "…" not in ended.out
-    assert "()" not in ended.out
-    assert "False" not in ended.out
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert "…" not in result.out
+    assert "()" not in result.out
+    assert "False" not in result.out
 
 
-async def test_a_default_does_not_win_over_the_file_of_settings(cli: Cli, tmp_path: Path) -> None:
+async def test_a_default_does_not_override_the_settings_file(cli: Cli, tmp_path: Path) -> None:
     config = tmp_path / "deploylog.toml"
     config.write_text("port = 70000\n")
 
-    ended = await cli("serve", "--config", config)
+    result = await cli("serve", "--config", config)
 
-    assert ended.err == "deploylog: port must be between 0 and 65535\n"
+    assert result.err == "deploylog: port must be between 0 and 65535\n"
 
 
-async def test_a_setting_that_is_wrong_is_a_usage_error(cli: Cli) -> None:
-    ended = await cli("serve", "--port", "70000")
+async def test_an_invalid_setting_is_a_usage_error(cli: Cli) -> None:
+    result = await cli("serve", "--port", "70000")
 
-    assert ended.code == 2
-    assert ended.err == "deploylog: port must be between 0 and 65535\n"
+    assert result.code == 2
+    assert result.err == "deploylog: port must be between 0 and 65535\n"
 
 
 # Parts
@@ -898,11 +837,11 @@ async def test_a_setting_that_is_wrong_is_a_usage_error(cli: Cli) -> None:
         ("./deploy.sh apply", "./deploy.sh apply"),
     ],
 )
-def test_json_is_asked_for_where_it_is_understood(command: str, changed: str) -> None:
+def test_json_is_added_where_the_tool_supports_it(command: str, changed: str) -> None:
     assert with_json(command.split()) == changed.split()
 
 
-def test_the_operation_is_read_off_the_command() -> None:
+def test_the_operation_is_found_in_the_command() -> None:
     assert operation_of(["terraform", "-chdir=a", "destroy"]) == "destroy"
     assert operation_of(["aws-vault", "exec", "prod", "--", "tofu", "destroy"]) == "destroy"
     assert operation_of(["make", "apply"]) is None
@@ -934,11 +873,11 @@ def test_the_operation_is_read_off_the_command() -> None:
         ),
     ],
 )
-def test_a_line_is_shown_in_words(line: bytes, shown: bytes) -> None:
+def test_a_line_of_json_is_shown_as_text(line: bytes, shown: bytes) -> None:
     assert render_line(line) == shown
 
 
-def test_lines_are_shown_whole() -> None:
+def test_only_complete_lines_are_shown() -> None:
     lines = LineOutput(bytes.upper)
 
     assert [lines.show(b"a\nb"), lines.show(b"c"), lines.show(b"\n"), lines.show(b"d")] == [
@@ -954,7 +893,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
     assert splitter.last() == []
 
 
-def test_progress_counts_and_knows_what_goes_on() -> None:
+def test_progress_counts_changes_and_lists_running_ones() -> None:
     progress = Progress()
 
     progress.observe([
@@ -969,26 +908,26 @@ def test_progress_counts_and_knows_what_goes_on() -> None:
     assert progress.current == ["delete b"]
 
 
-def test_the_spool_is_where_the_platform_keeps_state() -> None:
+def test_the_spool_is_in_the_state_directory_of_the_platform() -> None:
     home = Path("/home/alice")
 
     assert spool_directory({}, home) == home / ".local/state/deploylog/spool"
     assert spool_directory({"XDG_STATE_HOME": "/s"}, home) == Path("/s/deploylog/spool")
 
 
-def test_parameters_leave_out_what_was_not_given() -> None:
+def test_parameters_omit_options_that_are_not_given() -> None:
     given = params(resource_type=["a", "b"], limit=5, since=None)
 
     assert given == [("resourcetype", "a"), ("resourcetype", "b"), ("limit", "5")]
 
 
-def test_what_would_control_a_terminal_is_not_shown() -> None:
+def test_control_characters_are_replaced() -> None:
     assert (
         plain("a\x1b[2Jb\x9bc\nd") == "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}c\nd"
     )
 
 
-def test_brackets_in_a_message_are_shown_as_they_are():
+def test_brackets_in_a_message_are_no_markup():
     event = LoggedEvent(
         id="1",
         source="s",

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from cli.test_cli import NOWHERE, Cli, Ended
 from deploylog.auth.encryption import make_encryption_key, read_encryptor
 from deploylog.cli.terminal.formatting import attempt_table, screen
 from deploylog.client import AttemptState
 from deploylog.store.contract import Store
 from deploylog.subscriptions.store import Backlog
+from support.cli import NOWHERE, Cli, Result
 from support.fake_server import FakeServer, fake_server
 from support.receivers import receiving, status
 from support.servers import Local, line, running
@@ -24,15 +24,15 @@ URL = "https://hooks.example.com/very-secret"
 
 
 @pytest.fixture
-def sealing(tmp_path: Path) -> Path:
-    file = tmp_path / "sealing"
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "encryption.key"
     file.write_text(make_encryption_key())
     return file
 
 
 @pytest.fixture
-async def server(store: Store, sealing: Path) -> AsyncIterator[Local]:
-    async with running(store, secret_key_file=str(sealing)) as server:
+async def server(store: Store, key_file: Path) -> AsyncIterator[Local]:
+    async with running(store, secret_key_file=str(key_file)) as server:
         yield server
 
 
@@ -43,56 +43,58 @@ def cli(server: Local, tmp_path: Path) -> Cli:
 
 async def added(cli: Cli, *options: str) -> str:
     """The id of a new subscription."""
-    ended = await cli("subscriptions", "add", "ops", "--json", *(options or ("--url", URL)))
-    assert ended.code == 0, ended.err
-    return str(json.loads(ended.out)["id"])
+    result = await cli("subscriptions", "add", "ops", "--json", *(options or ("--url", URL)))
+    assert result.code == 0, result.err
+    return str(json.loads(result.out)["id"])
 
 
 async def shown(cli: Cli, id: str) -> dict[str, object]:
-    ended = await cli("subscriptions", "show", id, "--json")
-    assert ended.code == 0, ended.err
-    return dict(json.loads(ended.out))
+    result = await cli("subscriptions", "show", id, "--json")
+    assert result.code == 0, result.err
+    return dict(json.loads(result.out))
 
 
-async def given_up(store: Store, id: str, number: int) -> None:
-    """Wait until so many events are dead_lettered, and no more are tried."""
+async def until_dead_lettered(store: Store, id: str, number: int) -> None:
+    """Wait until ``number`` events are dead letters, and none is pending."""
 
-    async def is_so() -> bool:
-        backlogs = await store.deliveries.backlogs(id)
-        backlog = backlogs.get(id, Backlog())
+    async def has_settled() -> bool:
+        backlog = (await store.deliveries.backlogs(id)).get(id, Backlog())
         return (backlog.dead_lettered, backlog.pending) == (number, 0)
 
-    await until(is_so)
+    await until(has_settled)
 
 
 async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, server: Local):
-    ended = await cli(
+    result = await cli(
         "subscriptions", "add", "ops", "--url", URL, "--format", "cloudevents",
         "--order", "per_deployment",
         "--scope", "project/acme", "--scope", "state/acme", "--type", "deployment.*",
         "--resource-name", "web", "--from", "start",
     )  # fmt: skip
 
-    id, secret = re.fullmatch(r"id: (\S+)\nsecret: (whsec_\S+)\n", ended.out).groups()  # type: ignore[union-attr]
-    told = await shown(cli, id)
+    id, secret = re.fullmatch(r"id: (\S+)\nsecret: (whsec_\S+)\n", result.out).groups()  # type: ignore[union-attr]
+    subscription = await shown(cli, id)
     listed = await cli("subscriptions")
     again = await cli("subscriptions", "show", id)
-    assert (ended.code, ended.err) == (0, "")
-    assert (told["order"], told["scopes"]) == ("per_deployment", ["project/acme", "state/acme"])
-    assert told["filter"] == {"type": ["deployment.*"], "resourcename": ["web"]}
+    assert (result.code, result.err) == (0, "")
+    assert (subscription["order"], subscription["scopes"]) == (
+        "per_deployment",
+        ["project/acme", "state/acme"],
+    )
+    assert subscription["filter"] == {"type": ["deployment.*"], "resourcename": ["web"]}
     assert re.search(
         rf"{id} +ops +active +https://hooks.example.com/… +anonymous +0 +0 +0", listed.out
     )
     assert "target        webhook https://hooks.example.com/…\n" in again.out
     assert "filter        type=deployment.* resourcename=web\n" in again.out
     assert "state         active\n" in again.out
-    for output in (listed.out, again.out, json.dumps(told)):
+    for output in (listed.out, again.out, json.dumps(subscription)):
         assert secret not in output
         assert "very-secret" not in output
 
 
-async def test_what_is_secret_is_read_from_files(cli: Cli, store: Store, sealing: Path):
-    folder = sealing.parent
+async def test_secrets_are_read_from_files(cli: Cli, store: Store, key_file: Path):
+    folder = key_file.parent
     (folder / "token").write_text("xoxb-1\n")
     (folder / "own").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
 
@@ -105,48 +107,48 @@ async def test_what_is_secret_is_read_from_files(cli: Cli, store: Store, sealing
         stdin=f"{URL}\n".encode(),
     )  # fmt: skip
 
-    seal = read_encryptor(str(sealing))
-    assert seal is not None
+    encryptor = read_encryptor(str(key_file))
+    assert encryptor is not None
     [first, second] = await store.subscriptions.list()
     assert (bot.code, given.code) == (0, 0), (bot.err, given.err)
     assert bot.out == f"id: {first.id}\n"
     assert given.out == f"id: {second.id}\n"
-    assert json.loads(seal.open(first.target)) == {
+    assert json.loads(encryptor.decrypt(first.target)) == {
         "url": "", "token": "xoxb-1", "channel": "#deploys", "username": "Log",
         "icon": ":rocket:",
     }  # fmt: skip
-    assert json.loads(seal.open(second.target))["url"] == URL
-    assert seal.open(second.secrets[0].sealed).startswith("whsec_MfKQ")
+    assert json.loads(encryptor.decrypt(second.target))["url"] == URL
+    assert encryptor.decrypt(second.secrets[0].sealed).startswith("whsec_MfKQ")
     assert first.shown == "slack #deploys"
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ((), "give --url or --url-file, or of a Slack bot --token-file"),
-        (("--url", URL, "--url-file", "-"), "give either --url or --url-file"),
+        ((), "specify --url or --url-file, or --token-file for a Slack bot"),
+        (("--url", URL, "--url-file", "-"), "specify either --url or --url-file"),
         (("--url-file", "missing"), "cannot read missing: No such file or directory"),
-        (("--url-file", "-"), "there is nothing in -"),
+        (("--url-file", "-"), "standard input is empty"),
         (("--url", URL, "--kind", "sms"), "'sms' is not one of 'webhook', 'slack'."),
         (("--url", URL, "--order", "x"), "'x' is not one of 'strict', 'per_deployment'."),
     ],
 )
-async def test_what_cannot_be_meant_is_a_usage_error(
-    cli: Cli, store: Store, options: tuple[str, ...], said: str
+async def test_an_invalid_option_is_a_usage_error(
+    cli: Cli, store: Store, options: tuple[str, ...], message: str
 ):
-    ended = await cli("subscriptions", "add", "ops", *options)
+    result = await cli("subscriptions", "add", "ops", *options)
 
-    assert ended.code == 2
-    assert said in ended.err
+    assert result.code == 2
+    assert message in result.err
     assert await store.subscriptions.list() == []
 
 
-async def test_what_the_service_refuses_is_told_in_one_line(cli: Cli):
-    ended = await cli("subscriptions", "add", "ops", "--url", "http://10.0.0.1/very-secret")
+async def test_a_refusal_of_the_server_is_one_line(cli: Cli):
+    result = await cli("subscriptions", "add", "ops", "--url", "http://10.0.0.1/very-secret")
     missing = await cli("subscriptions", "show", "x")
 
-    assert ended.code == 1
-    assert ended.err == (
+    assert result.code == 1
+    assert result.err == (
         "deploylog: the address is not public, and delivery_allowed_networks does not include it\n"
     )
     assert missing.code == 1
@@ -162,13 +164,11 @@ async def test_what_the_service_refuses_is_told_in_one_line(cli: Cli):
         ("wait",),
     ],
 )
-async def test_an_empty_id_as_of_a_variable_not_set_is_a_usage_error(
-    cli: Cli, command: tuple[str, ...]
-):
-    ended = await cli(*command, "")
+async def test_an_empty_id_is_a_usage_error(cli: Cli, command: tuple[str, ...]):
+    result = await cli(*command, "")
 
-    assert ended.code == 2
-    assert "it is empty" in ended.err
+    assert result.code == 2
+    assert "must not be empty" in result.err
 
 
 async def test_a_subscription_is_changed_paused_resumed_and_deleted(cli: Cli, server: Local):
@@ -195,93 +195,97 @@ async def test_a_subscription_is_changed_paused_resumed_and_deleted(cli: Cli, se
     assert left.out == ""
 
 
-async def test_a_secret_is_replaced_and_printed_once(cli: Cli):
+async def test_a_secret_is_rotated_and_printed_once(cli: Cli):
     id = await added(cli)
 
     drawn = await cli("subscriptions", "rotate-secret", id, "--overlap", "60")
     alone = await cli("subscriptions", "rotate-secret", id, "--overlap", "0", "--json")
-    told = await cli("subscriptions", "show", id)
+    shown = await cli("subscriptions", "show", id)
 
     assert re.fullmatch(rf"id: {id}\nsecret: whsec_\S+\n", drawn.out)
     assert json.loads(alone.out)["secret"].startswith("whsec_")
     assert len(json.loads(alone.out)["secrets"]) == 1
-    assert re.search(r"signed +since 2\S+ \S+Z\n", told.out)
-    assert "whsec_" not in told.out
+    assert re.search(r"signed +since 2\S+ \S+Z\n", shown.out)
+    assert "whsec_" not in shown.out
 
 
-async def test_deliveries_are_listed_and_events_sent_again(
-    store: Store, sealing: Path, tmp_path: Path
+async def test_deliveries_are_listed_and_events_redelivered(
+    store: Store, key_file: Path, tmp_path: Path
 ):
     networks, refused = "127.0.0.0/8", status(400, body=b"no_text")
-    sealed = {"secret_key_file": str(sealing), "delivery_allowed_networks": networks}
-    async with receiving(refused, refused) as receiver, running(store, **sealed) as server:
+    settings = {"secret_key_file": str(key_file), "delivery_allowed_networks": networks}
+    async with receiving(refused, refused) as receiver, running(store, **settings) as server:
         cli = Cli(tmp_path, server.url)
         id = await added(cli, "--kind", "slack", "--url", receiver.url)
         [event, other] = await server.append([line(), line()])
-        await given_up(store, id, 2)
+        await until_dead_lettered(store, id, 2)
 
         table = await cli("deliveries", "list", id, "--limit", "1")
         lines = await cli("deliveries", "list", id, "--before", "2", "--json")
         dead_lettered = await cli("deliveries", "dead-letters", id)
         later = await cli("deliveries", "dead-letters", id, "--after", "1", "--json")
         one = await cli("deliveries", "redeliver", id, "--event", event)
-        await given_up(store, id, 1)
+        await until_dead_lettered(store, id, 1)
         all_ = await cli("deliveries", "redeliver", id, "--since", "-1h")
-        await given_up(store, id, 0)
+        await until_dead_lettered(store, id, 0)
         left = await cli("deliveries", "dead-letters", id, "--json")
 
     [_, row] = table.out.splitlines()
-    assert re.search(rf"Z +{other} +dead_lettered +400 +\d+ +Slack answers 400: no_text", row)
+    assert re.search(
+        rf"Z +{other} +dead_lettered +400 +\d+ +Slack responded with 400: no_text", row
+    )
     assert [json.loads(text)["event"] for text in lines.out.splitlines()] == [event]
-    assert re.search(rf"{event} +1 +1 .*Z +Slack answers 400: no_text", dead_lettered.out)
+    assert re.search(rf"{event} +1 +1 .*Z +Slack responded with 400: no_text", dead_lettered.out)
     assert [json.loads(text)["position"] for text in later.out.splitlines()] == ["2"]
     assert (one.out, all_.out, left.out) == ("redelivering 1\n", "redelivering 1\n", "")
 
 
-def test_what_a_receiver_says_does_not_control_the_terminal():
-    attempted = AttemptState(
+def test_a_response_of_an_endpoint_cannot_control_the_terminal():
+    attempt = AttemptState(
         event="e", position="1", started=datetime.now(UTC), latency_ms=1, result="failed",
         error="no\x1b[2J",
     )  # fmt: skip
 
     with (console := screen()).capture() as shown:
-        attempt_table([attempted]).print(console)
+        attempt_table([attempt]).print(console)
 
     assert "no\ufffd[2J" in shown.get()
 
 
 @pytest.mark.parametrize(
-    ("attempted", "ended"),
+    ("attempt", "result"),
     [
-        ({"result": "delivered", "status": 204}, Ended(0, "delivered: 204 after 12 ms\n", "")),
+        ({"result": "delivered", "status": 204}, Result(0, "delivered: 204 after 12 ms\n", "")),
         (
             {"result": "failed", "status": 500},
-            Ended(1, "", "deploylog: not delivered: the receiver answered 500\n"),
+            Result(1, "", "deploylog: not delivered: the endpoint returned 500\n"),
         ),
         (
             {"result": "failed", "error": "connection refused"},
-            Ended(1, "", "deploylog: not delivered: connection refused\n"),
+            Result(1, "", "deploylog: not delivered: connection refused\n"),
         ),
     ],
 )
-async def test_a_test_says_how_it_went(tmp_path: Path, attempted: dict[str, object], ended: Ended):
+async def test_a_test_event_reports_its_result(
+    tmp_path: Path, attempt: dict[str, object], result: Result
+):
     async def tested(server: FakeServer, request: web.Request) -> web.Response:
         assert request.path == "/log/v1/subscriptions/s1/test"
         fixed = {"event": "e", "position": "0", "started": "2026-11-26T00:00:00Z"}
-        return web.json_response(fixed | {"latency_ms": 12} | attempted)
+        return web.json_response(fixed | {"latency_ms": 12} | attempt)
 
     async with fake_server() as server:
         server.script.append(tested)
 
-        assert await Cli(tmp_path, server.url)("subscriptions", "test", "s1") == ended
+        assert await Cli(tmp_path, server.url)("subscriptions", "test", "s1") == result
 
 
 @pytest.mark.parametrize("options", [(), ("--event", "x", "--since", "-1h")])
-async def test_what_is_sent_again_is_said_in_one_way(cli: Cli, options: tuple[str, ...]):
-    ended = await cli("deliveries", "redeliver", "x", *options)
+async def test_redelivery_needs_either_an_event_or_a_time(cli: Cli, options: tuple[str, ...]):
+    result = await cli("deliveries", "redeliver", "x", *options)
 
-    assert ended.code == 2
-    assert "give either --event or --since" in ended.err
+    assert result.code == 2
+    assert "specify either --event or --since" in result.err
 
 
 @pytest.mark.parametrize(
@@ -293,7 +297,7 @@ async def test_what_is_sent_again_is_said_in_one_way(cli: Cli, options: tuple[st
         ("deliveries", "list", "x"),
     ],
 )
-async def test_who_gets_no_answer_exits_75(tmp_path: Path, command: tuple[str, ...]):
-    ended = await Cli(tmp_path, NOWHERE)(*command)
+async def test_without_a_response_the_exit_code_is_75(tmp_path: Path, command: tuple[str, ...]):
+    result = await Cli(tmp_path, NOWHERE)(*command)
 
-    assert ended.code == 75
+    assert result.code == 75

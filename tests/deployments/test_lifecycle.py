@@ -1,4 +1,4 @@
-"""The lifecycle: which events end a deployment, said once for every room."""
+"""The lifecycle: the events that end a deployment, defined once for all rooms."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Staging: stored, told, ended; once, whatever happens in between."""
+"""Staging: a change set is stored, emitted and ended once, whatever fails in between."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,8 +35,6 @@ from deploylog.store.contract import Store
 from support.factories import now, stack_created
 from support.waiting import until
 
-ENDS = ("changeset.completed", "changeset.drift", "changeset.failed")
-
 
 def change(name: str = "t.a", **fields: object) -> ResourceChange:
     given = {"name": name, "address": name, "type": "t", "action": "create", **fields}
@@ -58,27 +56,31 @@ def principal(*grants: str, groups: frozenset[str] | None = None) -> Principal:
     )
 
 
+def staging_of(store: Store, **options: Any) -> Staging:
+    return Staging(store.log, store.catalog, store.changesets, **{"clock": now, **options})
+
+
 @pytest.fixture
 async def staging(store: Store) -> AsyncIterator[Staging]:
-    staging = Staging(store.log, store.catalog, store.changesets, clock=now)
-    async with staging.working():
+    staging = staging_of(store)
+    async with staging.running():
         yield staging
 
 
-async def told(store: Store, changeset: Changeset) -> list[Event]:
+async def emitted(store: Store, changeset: Changeset) -> list[Event]:
     """The events of the change set, up to its end."""
 
     async def ended() -> list[Event]:
         query = Query(scope=changeset.scopes[0], order="oldest", limit=10_000)
         events = await store.log.read(query)
-        return events if events and events[-1].type in ENDS else []
+        return events if events and events[-1].type in CHANGESET_ENDS else []
 
     return await until(ended)  # type: ignore[no-any-return]
 
 
-async def stage(staging: Staging, told: Changes | None = None, **about: Any) -> Changeset:
+async def stage(staging: Staging, plan: Changes | None = None, **about: Any) -> Changeset:
     new = NewChangeset(**{"project": "acme", **about})
-    return await staging.stage(ANONYMOUS, new, told or changes())
+    return await staging.stage(ANONYMOUS, new, plan or changes())
 
 
 def data(event: Event) -> Any:
@@ -89,7 +91,7 @@ def data(event: Event) -> Any:
 async def test_one_event_a_resource_in_order_then_the_end(store: Store, staging: Staging):
     changeset = await stage(staging, changes(50))
 
-    events = await told(store, changeset)
+    events = await emitted(store, changeset)
 
     assert [event.subject for event in events[:-1]] == [f"t.a[{n}]" for n in range(50)]
     assert {event.type for event in events[:-1]} == {"changeset.resource"}
@@ -98,7 +100,7 @@ async def test_one_event_a_resource_in_order_then_the_end(store: Store, staging:
     assert data(events[-1])["totals"]["create"] == 50
 
 
-async def test_it_is_stored_before_it_is_answered(store: Store, staging: Staging):
+async def test_it_is_stored_before_the_request_is_answered(store: Store, staging: Staging):
     changeset = await stage(staging)
 
     stored = await store.changesets.get(changeset.id)
@@ -108,10 +110,10 @@ async def test_it_is_stored_before_it_is_answered(store: Store, staging: Staging
     assert decode_changes(await store.changesets.changes(changeset.id)) == changes()
 
 
-async def test_whoever_sees_the_end_event_sees_the_status(store: Store, staging: Staging):
+async def test_a_reader_of_the_end_event_sees_the_status(store: Store, staging: Staging):
     changeset = await stage(staging)
 
-    end = (await told(store, changeset))[-1]
+    end = (await emitted(store, changeset))[-1]
 
     ended = await store.changesets.get(changeset.id)
     assert (ended.status, ended.ended, ended.message) == ("staged", end.time, "3 to create")
@@ -131,7 +133,7 @@ async def test_its_events_are_found_in_the_project_and_in_the_stack(store: Store
     assert of_project.stack_id is None
     assert of_project.scopes[1] == f"project/acme/changeset/{of_project.id}"
     for changeset in (of_stack, of_project):
-        await told(store, changeset)
+        await emitted(store, changeset)
     assert len(await store.log.read(Query(scope=parse_scope("project/acme/stack/stack-1")))) == 5
 
 
@@ -140,7 +142,7 @@ async def test_a_plan_that_failed_ends_as_failed_after_what_it_has(store: Store,
 
     changeset = await stage(staging, changes(2, errored=True, problems=(problem,)))
 
-    events = await told(store, changeset)
+    events = await emitted(store, changeset)
     assert [event.type for event in events[2:]] == ["changeset.failed"]
     assert events[-1].message == "no such zone"
     assert (await store.changesets.get(changeset.id)).status == "failed"
@@ -150,28 +152,30 @@ async def test_a_plan_that_failed_ends_as_failed_after_what_it_has(store: Store,
     ("check", "drift", "status"),
     [(True, True, "drifted"), (True, False, "staged"), (False, True, "staged")],
 )
-async def test_drift_ends_it_only_where_that_is_asked_for(
+async def test_drift_ends_it_only_if_the_request_says_so(
     store: Store, staging: Staging, check: bool, drift: bool, status: str
 ):
     drifted = (change("t.b", action="update"),) if drift else ()
 
     changeset = await stage(staging, changes(drift=drifted), check_drift=check)
 
-    await told(store, changeset)
+    await emitted(store, changeset)
     assert (await store.changesets.get(changeset.id)).status == status
 
 
 # Retries
 
 
-async def test_the_same_again_soon_is_the_same_change_set(store: Store, staging: Staging):
+async def test_the_same_request_again_soon_returns_the_same_change_set(
+    store: Store, staging: Staging
+):
     first = await stage(staging)
-    await told(store, first)
+    await emitted(store, first)
 
     again = await stage(staging)
 
     assert again.id == first.id
-    assert len(await told(store, first)) == 4
+    assert len(await emitted(store, first)) == 4
 
 
 @pytest.mark.parametrize(
@@ -197,9 +201,9 @@ async def test_another_plan_or_another_principal_is_another_change_set(staging: 
     assert len({first.id, another_plan.id, another_principal.id}) == 3
 
 
-async def test_the_same_again_later_is_another_change_set(store: Store):
+async def test_the_same_request_again_later_is_another_change_set(store: Store):
     at = [now()]
-    staging = Staging(store.log, store.catalog, store.changesets, clock=lambda: at[0])
+    staging = staging_of(store, clock=lambda: at[0])
     first = await stage(staging)
 
     at[0] += DEDUP_WINDOW
@@ -211,9 +215,9 @@ async def test_the_same_again_later_is_another_change_set(store: Store):
     assert too_late.id != first.id
 
 
-async def test_a_request_with_a_key_is_known_for_ever(store: Store):
+async def test_a_request_with_an_idempotency_key_is_known_indefinitely(store: Store):
     at = [now()]
-    staging = Staging(store.log, store.catalog, store.changesets, clock=lambda: at[0])
+    staging = staging_of(store, clock=lambda: at[0])
     new, key = NewChangeset(project="acme"), IdempotencyKey(key="ann/1", fingerprint=b"a")
     first = await staging.stage(ANONYMOUS, new, changes(), request=key)
 
@@ -226,7 +230,7 @@ async def test_a_request_with_a_key_is_known_for_ever(store: Store):
         await staging.stage(ANONYMOUS, new, changes(), request=other)
 
 
-async def test_an_id_is_not_used_for_two(staging: Staging):
+async def test_an_id_is_used_once(staging: Staging):
     id = "0B9D3C1E-5B7D-4268-8E61-D0C4A2F97B35"
     first = await stage(staging, id=id)
 
@@ -236,11 +240,11 @@ async def test_an_id_is_not_used_for_two(staging: Staging):
     assert first.id == id.lower()
 
 
-async def test_the_id_of_a_forgotten_change_set_is_not_used_while_its_events_are_there(
+async def test_the_id_of_a_deleted_change_set_is_not_used_while_its_events_remain(
     store: Store, staging: Staging
 ):
     first = await stage(staging)
-    await told(store, first)
+    await emitted(store, first)
     await store.changesets.delete_before(now())
 
     with pytest.raises(Conflict):
@@ -248,62 +252,60 @@ async def test_the_id_of_a_forgotten_change_set_is_not_used_while_its_events_are
 
     await store.log.prune(now())
     again = await stage(staging, changes(4), id=first.id)
-    assert len(await told(store, again)) == 5
+    assert len(await emitted(store, again)) == 5
 
 
 # After a crash
 
 
-@pytest.mark.parametrize("told_before", [0, 1, 25, 50])
-async def test_another_process_goes_on_where_one_was_killed(store: Store, told_before: int):
-    dead = Staging(store.log, store.catalog, store.changesets, clock=now)
+@pytest.mark.parametrize("emitted_before", [0, 1, 25, 50])
+async def test_another_process_resumes_where_one_was_killed(store: Store, emitted_before: int):
+    dead = staging_of(store)
     changeset = await stage(dead, changes(50))
-    events = list(dead._events(changeset, changes(50).resources))[:told_before]
+    events = list(dead._events(changeset, changes(50).resources))[:emitted_before]
     if events:
         await store.log.append(events)
 
-    async with Staging(store.log, store.catalog, store.changesets, clock=now).working():
-        whole = await told(store, changeset)
+    async with staging_of(store).running():
+        whole = await emitted(store, changeset)
 
     assert [event.subject for event in whole[:-1]] == [f"t.a[{n}]" for n in range(50)]
     assert (await store.changesets.get(changeset.id)).status == "staged"
 
 
-async def test_two_that_take_it_up_together_tell_it_once(store: Store):
-    changeset = await stage(
-        Staging(store.log, store.catalog, store.changesets, clock=now), changes(100)
-    )
+async def test_two_processes_that_resume_it_together_emit_it_once(store: Store):
+    changeset = await stage(staging_of(store), changes(100))
 
     async with (
-        Staging(store.log, store.catalog, store.changesets, clock=now).working(),
-        Staging(store.log, store.catalog, store.changesets, clock=now).working(),
+        staging_of(store).running(),
+        staging_of(store).running(),
     ):
-        whole = await told(store, changeset)
+        whole = await emitted(store, changeset)
 
     assert len(whole) == 101
     assert len({event.subject for event in whole[:-1]}) == 100
 
 
-async def test_what_cannot_be_told_fails_with_an_end_event(
+async def test_a_change_set_that_cannot_be_emitted_fails_with_an_end_event(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    changeset = await stage(Staging(store.log, store.catalog, store.changesets, clock=now))
+    changeset = await stage(staging_of(store))
 
     async def broken(id: str) -> bytes:
         return b"not what was stored"
 
     monkeypatch.setattr(store.changesets, "changes", broken)
-    async with Staging(store.log, store.catalog, store.changesets, clock=now).working():
-        [end] = await told(store, changeset)
+    async with staging_of(store).running():
+        [end] = await emitted(store, changeset)
 
     assert end.type == "changeset.failed"
     assert (await store.changesets.get(changeset.id)).status == "failed"
 
 
-async def test_what_cannot_even_fail_does_not_end_the_service(
+async def test_a_change_set_that_cannot_even_fail_does_not_stop_the_service(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    changeset = await stage(Staging(store.log, store.catalog, store.changesets, clock=now))
+    changeset = await stage(staging_of(store))
     asked: list[str] = []
 
     async def broken(id: str) -> bytes:
@@ -313,7 +315,7 @@ async def test_what_cannot_even_fail_does_not_end_the_service(
     async def refuse(events: object) -> list[Event]:
         raise RuntimeError("no more")
 
-    async with Staging(store.log, store.catalog, store.changesets, clock=now).working():
+    async with staging_of(store).running():
         monkeypatch.setattr(store.changesets, "changes", broken)
         monkeypatch.setattr(store.log, "append", refuse)
         await until(lambda: asked)
@@ -321,11 +323,10 @@ async def test_what_cannot_even_fail_does_not_end_the_service(
     assert (await store.changesets.get(changeset.id)).status == "staging"
 
 
-async def test_a_store_that_is_away_for_a_while_only_delays_it(
+async def test_a_store_that_is_unavailable_for_a_while_only_delays_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("deploylog.deployments.staging.RETRY_SECONDS", 0.001)
-    changeset = await stage(Staging(store.log, store.catalog, store.changesets, clock=now))
+    changeset = await stage(staging_of(store))
     read, failures = store.changesets.changes, iter([StoreUnavailable(), StoreUnavailable()])
 
     async def flaky(id: str) -> bytes:
@@ -334,29 +335,30 @@ async def test_a_store_that_is_away_for_a_while_only_delays_it(
         return await read(id)
 
     monkeypatch.setattr(store.changesets, "changes", flaky)
-    async with Staging(store.log, store.catalog, store.changesets, clock=now).working():
-        whole = await told(store, changeset)
+    impatient = staging_of(store, retry_seconds=0.001)
+    async with impatient.running():
+        whole = await emitted(store, changeset)
 
     assert whole[-1].type == "changeset.completed"
 
 
-async def test_what_another_process_left_is_taken_up_while_running(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+async def test_a_change_set_that_another_process_abandoned_is_resumed_while_running(
+    store: Store,
 ):
-    monkeypatch.setattr("deploylog.deployments.staging.LOOK_SECONDS", 0.001)
-    monkeypatch.setattr("deploylog.deployments.staging.ABANDONED", 0)
-
-    async with Staging(store.log, store.catalog, store.changesets, clock=now).working():
-        changeset = await stage(Staging(store.log, store.catalog, store.changesets, clock=now))
-        whole = await told(store, changeset)
+    eager = staging_of(store, scan_seconds=0.001, abandoned_after=0)
+    async with eager.running():
+        changeset = await stage(staging_of(store))
+        whole = await emitted(store, changeset)
 
     assert whole[-1].type == "changeset.completed"
 
 
-# Who may
+# Access
 
 
-async def test_who_may_write_the_project_or_its_stack_may_stage(store: Store, staging: Staging):
+async def test_a_principal_that_may_write_the_project_or_its_stack_may_stage(
+    store: Store, staging: Staging
+):
     await store.log.append([stack_created("web", id="stack-1")])
     web = NewChangeset(project="acme", stack="web")
 
@@ -366,12 +368,12 @@ async def test_who_may_write_the_project_or_its_stack_may_stage(store: Store, st
     for grant in ("read:/", "write:project/other", "write:project/acme/stack/stack-2"):
         with pytest.raises(Forbidden) as raised:
             await staging.stage(principal(grant), web, changes())
-        # Whether there is such a stack is not told.
+        # The error does not reveal whether the stack exists.
         assert raised.value.message == "ann may not write project/acme"
 
 
 @pytest.mark.parametrize(
-    ("who", "sees"),
+    ("reader", "sees"),
     [
         (principal("read:project/acme"), True),
         (principal("read:changeset"), True),
@@ -382,31 +384,29 @@ async def test_who_may_write_the_project_or_its_stack_may_stage(store: Store, st
     ],
     ids=str,
 )
-async def test_a_change_set_is_seen_by_whoever_sees_its_events(
-    staging: Staging, who: Principal, sees: bool
+async def test_a_principal_that_sees_its_events_sees_the_change_set(
+    staging: Staging, reader: Principal, sees: bool
 ):
     changeset = await stage(staging, groups=("ops",))
 
-    assert [c.id for c in await staging.changesets(who)] == ([changeset.id] if sees else [])
+    assert [c.id for c in await staging.changesets(reader)] == ([changeset.id] if sees else [])
     if sees:
-        assert (await staging.changeset(who, changeset.id.upper())).id == changeset.id
-        assert decode_changes(await staging.changes(who, changeset.id)) == changes()
+        assert (await staging.changeset(reader, changeset.id.upper())).id == changeset.id
+        assert decode_changes(await staging.changes(reader, changeset.id)) == changes()
     else:
-        for look in (staging.changeset, staging.changes):
+        for read in (staging.changeset, staging.changes):
             with pytest.raises(ChangesetNotFound):
-                await look(who, changeset.id)
+                await read(reader, changeset.id)
 
 
-async def test_what_a_stack_shows_to_a_group_its_change_sets_show_to_it_too(
-    store: Store, staging: Staging
-):
+async def test_a_group_that_sees_a_stack_sees_its_change_sets(store: Store, staging: Staging):
     created = msgspec.structs.replace(stack_created("web", id="stack-1"), groups=("ops",))
     await store.log.append([created])
 
     changeset = await stage(staging, stack="web")
 
     assert changeset.groups == ("ops",)
-    assert {event.groups for event in await told(store, changeset)} == {("ops",)}
+    assert {event.groups for event in await emitted(store, changeset)} == {("ops",)}
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ async def test_what_a_stack_shows_to_a_group_its_change_sets_show_to_it_too(
         ("group", {"groups": ("",)}),
     ],
 )
-async def test_what_no_event_can_say_is_refused(
+async def test_text_that_no_event_may_hold_is_refused(
     store: Store, staging: Staging, field: str, about: dict[str, object]
 ):
     with pytest.raises(InvalidInput) as raised:
@@ -435,33 +435,33 @@ async def test_what_no_event_can_say_is_refused(
     assert await store.changesets.list(ANONYMOUS.visibility) == []
 
 
-async def test_names_too_long_for_an_event_are_told_all_the_same(store: Store, staging: Staging):
+async def test_names_too_long_for_an_event_are_emitted_in_its_data(store: Store, staging: Staging):
     long = change(f"t.a[{'x' * 2000!r}]", id="i" * 5000)
 
     changeset = await stage(staging, Changes(resources=(long,), totals=ChangeCounts(create=1)))
 
-    [event, _] = await told(store, changeset)
+    [event, _] = await emitted(store, changeset)
     assert event.resource is None
     assert data(event)["name"] == long.name
 
 
-async def test_a_name_with_a_nul_is_told_without_it(store: Store, staging: Staging):
+async def test_a_name_with_a_nul_is_emitted_without_it(store: Store, staging: Staging):
     changeset = await stage(staging, Changes(resources=(change('t.a["\0"]'),)))
 
-    [event, _] = await told(store, changeset)
+    [event, _] = await emitted(store, changeset)
 
     assert event.subject == 't.a["\N{REPLACEMENT CHARACTER}"]'
     assert "\0" not in f"{event.message}{event.resource}"
 
 
-async def test_a_change_too_large_for_an_event_is_abridged_there_and_whole_in_the_store(
+async def test_a_change_too_large_for_an_event_is_truncated_there_and_whole_in_the_store(
     store: Store, staging: Staging
 ):
     large = change(after={"a": "x" * 300_000})
 
     changeset = await stage(staging, Changes(resources=(large,), totals=ChangeCounts(create=1)))
 
-    [event, end] = await told(store, changeset)
+    [event, end] = await emitted(store, changeset)
     assert data(event)["truncated"] is True
     assert len(encode(data(end))) < 1000
     whole = decode_changes(await staging.changes(ANONYMOUS, changeset.id))
@@ -481,15 +481,15 @@ def test_a_change_set_is_summed_up_in_words(totals: ChangeCounts, words: str):
     assert summary_of(Changes(totals=totals)) == words
 
 
-async def test_a_stream_shows_a_change_set_as_it_is_told(hub: Hub, store: Store, service: Any):
+async def test_a_stream_shows_a_change_set_as_it_is_emitted(hub: Hub, store: Store, service: Any):
     seen: list[str] = []
 
     async def follow(ready: asyncio.Event) -> None:
-        start = await service.start_at_beginning()
+        start = await service.start_at_oldest()
         scope, filter = parse_scope("changeset"), Query().filter
         with service.follow(ANONYMOUS, scope=scope, filter=filter, start=start) as reader:
             ready.set()
-            while not seen or seen[-1] not in ENDS:
+            while not seen or seen[-1] not in CHANGESET_ENDS:
                 batch = await reader.next()
                 seen.extend(event.type for event in batch.events)
 
@@ -497,13 +497,13 @@ async def test_a_stream_shows_a_change_set_as_it_is_told(hub: Hub, store: Store,
         ready = asyncio.Event()
         tasks.create_task(follow(ready))
         await ready.wait()
-        staging = Staging(store.log, store.catalog, store.changesets, clock=now)
-        async with staging.working():
+        staging = staging_of(store)
+        async with staging.running():
             await stage(staging, changes(45))
-            await until(lambda: seen and seen[-1] in ENDS)
+            await until(lambda: seen and seen[-1] in CHANGESET_ENDS)
 
     assert seen == ["changeset.resource"] * 45 + ["changeset.completed"]
 
 
-def test_every_end_is_one_the_catalogue_knows():
-    assert sorted(CHANGESET_ENDS) == sorted(ENDS)
+def test_every_event_that_ends_a_change_set_is_known():
+    assert sorted(CHANGESET_ENDS) == ["changeset.completed", "changeset.drift", "changeset.failed"]

@@ -1,4 +1,4 @@
-"""Abridging: what is left out first, and that it fits in the end."""
+"""Truncation: what is left out first, and that the result fits."""
 
 import pytest
 
@@ -21,13 +21,13 @@ def field(name: str = "a", **fields: object) -> FieldChange:
     return FieldChange(path=(name,), **fields)  # type: ignore[arg-type]
 
 
-def test_what_fits_stays_as_it_is():
+def test_a_change_that_fits_is_unchanged():
     small = change(before={"a": 1}, after={"a": 2}, modified=(field(before=1, after=2),))
 
     assert truncate_resource(small, 10_000) is small
 
 
-def test_the_attributes_before_go_first_then_those_after_then_the_unchanged():
+def test_attributes_before_are_left_out_first_then_those_after_then_the_unchanged():
     whole = change(
         before={"a": "x" * 500},
         after={"a": "y" * 400},
@@ -79,7 +79,7 @@ def test_a_change_set_of_ten_thousand_resources_fits_in_the_end(limit: int):
     assert abridged.truncated
 
 
-def test_of_a_change_set_the_names_are_the_last_to_go():
+def test_the_names_in_a_change_set_are_left_out_last():
     resources = tuple(
         change(name=f"t.a[{n}]", added=(field(after="x" * 200),) * 5) for n in range(100)
     )

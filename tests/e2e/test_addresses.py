@@ -40,7 +40,7 @@ async def test_the_socket_of_a_killed_service_is_taken_over_but_not_that_of_a_li
         service.process.kill()
         await service.process.wait()
     async with spawned(store_url, unix_socket=socket_path):
-        with pytest.raises(OperatorError, match="something listens there already"):
+        with pytest.raises(OperatorError, match="another process listens there"):
             _remove_abandoned(socket_path)
 
 
@@ -48,7 +48,7 @@ def test_a_file_of_another_kind_is_not_removed(tmp_path: Path):
     file = tmp_path / "mine"
     file.write_text("mine")
 
-    with pytest.raises(OperatorError, match="a file of another kind"):
+    with pytest.raises(OperatorError, match="it is not a socket"):
         _remove_abandoned(str(file))
 
     assert file.read_text() == "mine"

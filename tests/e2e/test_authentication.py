@@ -10,7 +10,7 @@ import pytest
 from deploylog.auth.access_keys import make_access_key
 from deploylog.auth.api_keys import make_key
 from deploylog.auth.bluelink import sign
-from deploylog.auth.encryption import load_seal, make_encryption_key
+from deploylog.auth.encryption import make_encryption_key, parse_encryptor
 from deploylog.events.access import parse_grant
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
@@ -91,10 +91,10 @@ async def key(store: Store, *grants: str) -> str:
 async def pair(store: Store, sealing_key: str) -> tuple[str, str]:
     """A key id and its secret."""
     id, secret = secrets.token_hex(16), secrets.token_hex(32)
-    seal = load_seal(sealing_key)
+    seal = parse_encryptor(sealing_key)
     grants = [parse_grant("read:/")]
     signer = make_access_key(
-        kind="bluelink", id=id, secret=secret, name="ann", groups=(), grants=grants, seal=seal,
+        kind="bluelink", id=id, secret=secret, name="ann", groups=(), grants=grants, encryptor=seal,
         now=now(),
     )  # fmt: skip
     await store.credentials.add(signer)

@@ -18,7 +18,7 @@ from deploylog.store.contract import Store
 from support.factories import now
 from support.paths import ROOT
 from support.servers import EVENTS, Answer, Local, line, running
-from support.signing import keep_pair, send, signed_by_botocore
+from support.signing import add_key_pair, send, signed_by_botocore
 from support.waiting import PATIENCE
 
 Pair = tuple[str, str]
@@ -31,7 +31,7 @@ def sealing_key() -> str:
 
 @pytest.fixture
 async def pair(store: Store, sealing_key: str) -> Pair:
-    return await keep_pair(store, sealing_key, "aws")
+    return await add_key_pair(store, sealing_key, "aws")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_what_is_wrong_is_not_said(
     server: Local, store: Store, sealing_key: str, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ):
     id, secret = pair
-    huawei = await keep_pair(store, sealing_key, "huawei")
+    huawei = await add_key_pair(store, sealing_key, "huawei")
     answers = [
         await ask(server, (id, secret[::-1]), "GET", EVENTS),
         await ask(server, ("AKIANOBODY", secret), "GET", EVENTS),

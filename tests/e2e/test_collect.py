@@ -487,7 +487,7 @@ async def test_an_interrupt_ends_the_collector_while_aws_is_silent(server: Local
 
         answer.set()
     assert collected.code == 128 + signal.SIGINT
-    assert collected.err == "deploylog: interrupted; what was read is recorded\n"
+    assert collected.err == "deploylog: interrupted; everything read so far is recorded\n"
 
 
 async def test_tags_say_which_cluster_or_image_it_is(
@@ -531,7 +531,7 @@ async def test_the_service_may_be_away_for_a_while(
             await until(lambda: _has(server, 1))
         stack.add("Bucket", "CREATE_COMPLETE", 1)
         stack.own("CREATE_COMPLETE", 2)
-        await said(process, "trying again")
+        await said(process, "retrying")
         async with running(store, port=server.port) as server:
             collected = await ended(process)
             recorded = await ids(server)
@@ -576,8 +576,8 @@ async def test_an_aws_that_does_not_answer_is_one_plain_line(server: Local, tmp_
 
     first, last = collected.err.splitlines()
     assert collected.code == os.EX_TEMPFAIL
-    assert first == f"{last}; trying again"
-    assert last.startswith("deploylog: CloudFormation does not answer (")
+    assert first == f"{last}; retrying"
+    assert last.startswith("deploylog: no response from CloudFormation (")
 
 
 async def test_missing_credentials_are_one_plain_line(collect: Collector):
@@ -599,8 +599,8 @@ async def test_a_missing_boto3_is_one_plain_line(collect: Collector, tmp_path: P
 
     assert collected.code == 2
     assert collected.err == (
-        "deploylog: this needs boto3, which is not there (No module named 'boto3'):"
-        " pip install 'deploylog[aws]'\n"
+        "deploylog: boto3 is not installed (No module named 'boto3'):"
+        " run pip install 'deploylog[aws]'\n"
     )
 
 

@@ -23,7 +23,7 @@ import pytest
 from deploylog.auth.access_keys import make_access_key
 from deploylog.auth.api_keys import make_key
 from deploylog.auth.bluelink import sign
-from deploylog.auth.encryption import load_seal, make_encryption_key
+from deploylog.auth.encryption import make_encryption_key, parse_encryptor
 from deploylog.auth.request_signing import WINDOW
 from deploylog.auth.store import AccessKeyKind
 from deploylog.events.access import parse_grant
@@ -235,7 +235,7 @@ TELLS: dict[str, dict[str, Told]] = {
 
 
 #: What each tells an address that has failed too often, whatever it shows.
-TOO_OFTEN = "there were too many failed attempts"
+TOO_OFTEN = "too many failed attempts"
 WAITING: dict[str, Told] = {
     "native": native(429, "too-many", TOO_OFTEN),
     "RFS": rfs(
@@ -325,7 +325,7 @@ class People:
     def __init__(self, store: Store, issuer: RunningIssuer, sealing_key: str) -> None:
         self._store = store
         self._issuer = issuer
-        self._seal = load_seal(sealing_key)
+        self._seal = parse_encryptor(sealing_key)
 
     async def key(self, case: str) -> str:
         if case == "empty":
@@ -343,7 +343,7 @@ class People:
         grants = [parse_grant(grant) for grant in granted(case)]
         signer = make_access_key(
             kind=kind, id=id, secret=secret, name="ann", groups=(), grants=grants,
-            seal=self._seal, now=now(),
+            encryptor=self._seal, now=now(),
         )  # fmt: skip
         if case != "unknown":
             await self._store.credentials.add(signer)

@@ -1,5 +1,5 @@
-"""Webhooks end to end: a real service, a real receiver in a process of its own that fails by a
-script, and an hour and more of schedule, by a clock that jumps.
+"""Webhooks end to end: a real service, a real receiver that fails by a script in a process of its
+own, and more than an hour of the retry schedule, by a clock that jumps.
 """
 
 import asyncio
@@ -15,14 +15,14 @@ import pytest
 from deploylog.auth.encryption import make_encryption_key
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.signing import make_secret
-from support.couriers import JumpingClock
 from support.paths import TESTS
 from support.receivers import certified
 from support.servers import Local, Running, running
 from support.waiting import PATIENCE, until
+from support.workers import JumpingClock
 
-#: One word a request; then the receiver is well.
-MOODS = [
+#: One step per request; then the receiver accepts every request.
+SCRIPT = [
     *("ok", "500", "ok", "ok", "429", "ok", "cut", "ok", "reset", "reset", "ok", "hang", "ok"),
     *("refuse", "ok", "badcert", "ok", "redirect", "ok", "gone", "ok", "500", "cut", "hang", "429"),
     *("refuse", "ok", *["500"] * 9, "ok", "ok", "badcert", "gone", "ok", "reset", "ok"),
@@ -42,8 +42,8 @@ class Arrival(msgspec.Struct, rename={"webhook_id": "webhook-id"}):
     scopes: str
 
 
-class Hooked:
-    """The receiver's folder."""
+class ScriptedReceiver:
+    """A receiver in a process of its own, as its folder shows it."""
 
     def __init__(self, folder: Path, secret: str) -> None:
         self.folder = folder
@@ -57,18 +57,18 @@ class Hooked:
     def arrivals(self) -> list[Arrival]:
         file = self.folder / "arrivals"
         written = file.read_bytes() if file.exists() else b""
-        # The last line may be half written.
-        whole = written[: written.rfind(b"\n") + 1].splitlines()
-        return [msgspec.json.decode(line, type=Arrival) for line in whole]
+        # The last line may be incomplete.
+        lines = written[: written.rfind(b"\n") + 1].splitlines()
+        return [msgspec.json.decode(line, type=Arrival) for line in lines]
 
     @property
-    def complaints(self) -> str:
-        file = self.folder / "complaints"
+    def bad_signatures(self) -> str:
+        file = self.folder / "bad_signatures"
         return file.read_text() if file.exists() else ""
 
 
 def prepare(folder: Path) -> str:
-    """What the receiver needs; its secret."""
+    """Fill the receiver's folder, and return the secret."""
     folder.mkdir()
     for name in ("good", "bad"):
         (folder / name).mkdir()
@@ -78,26 +78,26 @@ def prepare(folder: Path) -> str:
         (folder / f"{name}.crt").write_text(Path(certificate).read_text())
     secret = make_secret()
     (folder / "secret").write_text(secret)
-    (folder / "script").write_text(" ".join(MOODS))
+    (folder / "script").write_text(" ".join(SCRIPT))
     return secret
 
 
 @asynccontextmanager
-async def receiver(folder: Path) -> AsyncIterator[Hooked]:
-    """The receiver, in a process of its own, with the certificate in ``good.crt``."""
+async def receiver(folder: Path) -> AsyncIterator[ScriptedReceiver]:
+    """Run the receiver, whose certificate is in ``good.crt``."""
     secret = prepare(folder)
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(TESTS / "support" / "hooks.py"), str(folder)
     )
     try:
         await until((folder / "port").exists)
-        yield Hooked(folder, secret)
+        yield ScriptedReceiver(folder, secret)
     finally:
         process.kill()
         await process.wait()
 
 
-async def subscribe(service: Running, hook: Hooked, order: str) -> str:
+async def subscribe(service: Running, hook: ScriptedReceiver, order: str) -> str:
     body = {
         "name": "ops",
         "kind": "webhook",
@@ -114,7 +114,7 @@ async def subscribe(service: Running, hook: Hooked, order: str) -> str:
 
 
 async def append(service: Running) -> list[str]:
-    """The ids of events of some deployments in turn."""
+    """Append events of several deployments in turn, and return their ids."""
     opened = [await service.open(f"stack-{number}") for number in range(DEPLOYMENTS)]
     ids = []
     for number in range(EVENTS):
@@ -124,42 +124,38 @@ async def append(service: Running) -> list[str]:
 
 
 async def keep_resuming(service: Running, id: str) -> None:
-    """Somebody who takes a 410 for a mistake."""
+    """Resume the subscription after each 410, as a user who knows better."""
     while True:
-        state = (await service.get(f"/log/v1/subscriptions/{id}")).json["state"]
-        if state == "disabled":
-            answer = await service.post(
-                b"", "application/json", f"/log/v1/subscriptions/{id}/resume"
-            )
-            assert answer.status == 200, answer.body
-        await asyncio.sleep(0.05)
+        await until(lambda: _is_disabled(service, id), seconds=3 * PATIENCE)
+        answer = await service.post(b"", "application/json", f"/log/v1/subscriptions/{id}/resume")
+        assert answer.status == 200, answer.body
 
 
 @asynccontextmanager
-async def hooked(
+async def delivering(
     store: Store, tmp_path: Path, clock: JumpingClock
-) -> AsyncIterator[tuple[Local, Hooked]]:
-    seal = tmp_path / "seal.key"
-    seal.write_text(make_encryption_key())
+) -> AsyncIterator[tuple[Local, ScriptedReceiver]]:
+    key_file = tmp_path / "encryption.key"
+    key_file.write_text(make_encryption_key())
     async with receiver(tmp_path / "receiver") as hook:
         service = running(
             store,
-            timing=clock.timing,
-            secret_key_file=str(seal),
+            clock=clock.clock,
+            secret_key_file=str(key_file),
             delivery_allowed_networks="127.0.0.0/8",
             delivery_ca_file=str(hook.folder / "good.crt"),
             delivery_seconds=0.5,
         )
-        async with service as running_:
-            yield running_, hook
+        async with service as server:
+            yield server, hook
 
 
 @pytest.mark.parametrize("order", ["strict", "per_deployment"])
-async def test_everything_arrives_whatever_a_receiver_does_for_hours(
+async def test_every_event_arrives_at_a_receiver_that_fails_for_hours(
     store: Store, tmp_path: Path, order: str
 ):
     clock = JumpingClock()
-    async with hooked(store, tmp_path, clock) as (service, hook):
+    async with delivering(store, tmp_path, clock) as (service, hook):
         ids = await append(service)
         subscription = await subscribe(service, hook, order)
         resuming = asyncio.create_task(keep_resuming(service, subscription))
@@ -173,7 +169,7 @@ async def test_everything_arrives_whatever_a_receiver_does_for_hours(
 
     arrived = hook.arrivals
     first = list({each.id: each for each in arrived}.values())
-    assert hook.complaints == ""
+    assert hook.bad_signatures == ""
     assert clock.passed >= 3600
     assert all(each.webhook_id == each.id for each in arrived)
     assert {each.status for each in attempts} >= {200, 307, 410, 429, 500, None}
@@ -185,23 +181,27 @@ async def test_everything_arrives_whatever_a_receiver_does_for_hours(
         assert [each.previous for each in first[1:]] == [each.position for each in first[:-1]]
 
 
+async def _is_disabled(service: Running, id: str) -> bool:
+    return (await service.get(f"/log/v1/subscriptions/{id}")).json["state"] == "disabled"
+
+
 async def _is_done(service: Running, id: str) -> bool:
     standing = (await service.get(f"/log/v1/subscriptions/{id}")).json
     return standing["pending"] == 0 and standing["state"] == "active"
 
 
-async def test_nothing_secret_is_told_of_a_receiver_that_fails(store: Store, tmp_path: Path):
+async def test_responses_about_a_failing_receiver_contain_no_secret(store: Store, tmp_path: Path):
     clock = JumpingClock()
-    async with hooked(store, tmp_path, clock) as (service, hook):
+    async with delivering(store, tmp_path, clock) as (service, hook):
         id = await subscribe(service, hook, "strict")
         await append(service)
         await until(lambda: hook.arrivals)
-        told = [
+        bodies = [
             (await service.get(f"/log/v1/subscriptions{path}")).body
             for path in ("", f"/{id}", f"/{id}/attempts", f"/{id}/dead-letters")
         ]
-        told.append(json.dumps((await service.get("/log/v1/events?limit=1000")).json).encode())
+        bodies.append(json.dumps((await service.get("/log/v1/events?limit=1000")).json).encode())
 
-    for body in told:
+    for body in bodies:
         assert b"deep" not in body
         assert hook.secret.encode() not in body

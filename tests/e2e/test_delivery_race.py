@@ -1,4 +1,4 @@
-"""Two real processes deliver from one store: each event once, in order, also when one is killed."""
+"""Two processes deliver from one store: each event once and in order, even if one is killed."""
 
 import asyncio
 import re
@@ -13,32 +13,35 @@ import pytest
 
 from support.receivers import Receiver, receiving
 from support.servers import EVENTS, Spawned, line, spawned
-from support.subscribers import LOOPBACK, caught_up, headers_of, sealing_key, standing, subscribe
+from support.subscribers import (
+    LOOPBACK,
+    caught_up,
+    encryption_key_file,
+    headers_of,
+    standing,
+    subscribe,
+)
 from support.waiting import until
 
 SUBSCRIPTIONS = 10
 
-#: Requests that record, and events of each.
+#: Requests that append events, and the events of each.
 REQUESTS = 40
 EVENTS_EACH = 10
 
-#: Seconds; a holder that is killed is followed after the lease.
-CONSTANTS = {
-    "deploylog.subscriptions.delivery.dispatcher.LEASE_SECONDS": 3,
-    "deploylog.subscriptions.delivery.dispatcher.MARGIN_SECONDS": 1,
-    "deploylog.subscriptions.delivery.dispatcher.LOOK_SECONDS": 0.2,
-}
+#: A killed process is replaced once its lease has ended.
+PACING = {"lease_seconds": 3, "margin_seconds": 1, "poll_seconds": 0.2}
 
 
-class World(msgspec.Struct):
-    """Two processes on one store, and who is called."""
+class Processes(msgspec.Struct):
+    """Two processes on one store, and the receiver of their deliveries."""
 
     services: list[Spawned]
     receiver: Receiver
     subscriptions: list[str]
 
     async def record(self, requests: int) -> None:
-        """Through all processes at once."""
+        """Append events through all processes concurrently."""
         await asyncio.gather(
             *(
                 self.services[number % len(self.services)].append(
@@ -58,7 +61,7 @@ class World(msgspec.Struct):
         return answer.ids
 
     def arrived(self) -> dict[str, list[str]]:
-        """The ids that came for each subscription, in the order in which they came."""
+        """The ids that arrived for each subscription, in order."""
         found: dict[str, list[str]] = defaultdict(list)
         for head, _ in self.receiver.requests:
             headers = headers_of(head)
@@ -67,69 +70,72 @@ class World(msgspec.Struct):
 
     async def held_by(self, service: Spawned) -> list[str]:
         """The subscriptions that a process delivers."""
-        said = (await service.get("/metrics")).body.decode()
+        metrics = (await service.get("/metrics")).body.decode()
         return re.findall(
-            r'^deploylog_delivery_lag_positions\{subscription="(.*)"', said, re.MULTILINE
+            r'^deploylog_delivery_lag_positions\{subscription="(.*)"', metrics, re.MULTILINE
         )
 
 
 @pytest.fixture
-async def world(store_url: str, tmp_path: Path) -> AsyncIterator[World]:
-    options = {"secret_key_file": sealing_key(tmp_path), "delivery_allowed_networks": LOOPBACK}
+async def processes(store_url: str, tmp_path: Path) -> AsyncIterator[Processes]:
+    options = {
+        "secret_key_file": encryption_key_file(tmp_path),
+        "delivery_allowed_networks": LOOPBACK,
+    }
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(receiving())
         services = [
-            await stack.enter_async_context(spawned(store_url, constants=CONSTANTS, **options))
+            await stack.enter_async_context(spawned(store_url, pacing=PACING, **options))
             for _ in range(2)
         ]
         ids = [
             (await subscribe(services[number % 2], receiver.url, source="race"))["id"]
             for number in range(SUBSCRIPTIONS)
         ]
-        yield World(services, receiver, ids)
+        yield Processes(services, receiver, ids)
 
 
-async def test_of_two_processes_each_event_comes_once_and_in_order(world: World):
-    await world.record(REQUESTS)
+async def test_two_processes_deliver_each_event_once_and_in_order(processes: Processes):
+    await processes.record(REQUESTS)
 
-    await world.caught_up()
+    await processes.caught_up()
 
-    log = await world.log()
+    log = await processes.log()
     assert len(log) == REQUESTS * EVENTS_EACH
-    assert world.arrived() == dict.fromkeys(world.subscriptions, log)
+    assert processes.arrived() == dict.fromkeys(processes.subscriptions, log)
 
 
-async def test_when_one_is_killed_the_other_goes_on_where_it_left_off(world: World):
-    await world.record(2)
-    await world.caught_up()
-    held = {service: await world.held_by(service) for service in world.services}
+async def test_the_other_process_takes_over_from_a_killed_one(processes: Processes):
+    await processes.record(2)
+    await processes.caught_up()
+    held = {service: await processes.held_by(service) for service in processes.services}
     killed = max(held, key=lambda service: len(held[service]))
-    recording = asyncio.create_task(world.record(REQUESTS))
-    await until(lambda: len(world.receiver.requests) > SUBSCRIPTIONS * 50)
+    recording = asyncio.create_task(processes.record(REQUESTS))
+    await until(lambda: len(processes.receiver.requests) > SUBSCRIPTIONS * 50)
     killed.process.send_signal(signal.SIGKILL)
     await killed.process.wait()
 
     await asyncio.gather(recording, return_exceptions=True)
-    world.services.remove(killed)
-    left_off = {id: await recorded_of(world, id) for id in held[killed]}
-    before = world.arrived()
-    await world.record(10)
-    await world.caught_up()
+    processes.services.remove(killed)
+    recorded = {id: await recorded_of(processes, id) for id in held[killed]}
+    before = processes.arrived()
+    await processes.record(10)
+    await processes.caught_up()
 
-    log, arrived = await world.log(), world.arrived()
-    assert sorted(id for ids in held.values() for id in ids) == sorted(world.subscriptions)
+    log, arrived = await processes.log(), processes.arrived()
+    assert sorted(id for ids in held.values() for id in ids) == sorted(processes.subscriptions)
     for id in held[killed]:
-        # Again comes what was not recorded, under the same ids, and nothing else.
-        assert left_off[id] <= len(before[id]) < len(log)
+        # Only unrecorded deliveries are repeated, under the same ids.
+        assert recorded[id] <= len(before[id]) < len(log)
         assert before[id] == log[: len(before[id])]
-        assert arrived[id] == [*before[id], *log[left_off[id] :]]
-    for id in {*world.subscriptions} - {*held[killed]}:
+        assert arrived[id] == [*before[id], *log[recorded[id] :]]
+    for id in {*processes.subscriptions} - {*held[killed]}:
         assert arrived[id] == log
 
 
-async def recorded_of(world: World, id: str) -> int:
+async def recorded_of(processes: Processes, id: str) -> int:
     """How many events are recorded as delivered."""
-    shown = await standing(world.services[0], id)
-    answer = await world.services[0].get(f"{EVENTS}?source=race&order=oldest&limit=1000")
+    shown = await standing(processes.services[0], id)
+    answer = await processes.services[0].get(f"{EVENTS}?source=race&order=oldest&limit=1000")
     positions = [int(event["position"]) for event in answer.json["events"]]
     return sum(position <= int(shown["checkpoint"]) for position in positions)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.test_keys import Keys
+from support.keys import Keys
 from support.servers import Spawned, spawned
 from support.waiting import PATIENCE
 
@@ -116,9 +116,9 @@ async def test_a_lost_key_is_not_replaced(url: str, key: KeyFile):
 
 async def test_no_key_is_created_where_one_is_named(url: str, key: KeyFile, tmp_path: Path):
     keys = Keys(tmp_path)
-    keys.seal(keys("new-encryption-key").out)
+    keys.write_encryption_keys(keys("new-encryption-key").out)
 
-    async with spawned(url, secret_key_file=str(keys.sealing)) as service:
+    async with spawned(url, secret_key_file=str(keys.key_file)) as service:
         assert await put(service) == 200
 
     assert "put the encryption key back" in refused(url)
@@ -139,8 +139,8 @@ async def test_a_store_with_only_revoked_secrets_gets_no_other_key(
     url: str, key: KeyFile, tmp_path: Path
 ):
     keys = Keys(tmp_path)
-    keys.seal(keys("new-encryption-key").out)
-    pair = keys("add", "web", "--kind", "bluelink", "--grant", "admin:/").pair
+    keys.write_encryption_keys(keys("new-encryption-key").out)
+    pair = keys("add", "web", "--kind", "bluelink", "--grant", "admin:/").fields
     keys("revoke", pair["keyId"])
     admin = {"X-Escape-Token": keys("add", "admin", "--grant", "admin:/").out.strip()}
 
@@ -164,5 +164,5 @@ async def test_keys_add_seals_with_the_key_of_the_service(url: str, key: KeyFile
     resealed = keys("rotate-encryption", DEPLOYLOG_SECRET_KEY_FILE="")
 
     assert (added.code, resealed.out) == (0, "re-encrypted 1\n")
-    keys.seal(key.text)
-    assert await keys.signed_by(added.pair["keyId"], added.pair["secretKey"]) is not None
+    keys.write_encryption_keys(key.text)
+    assert await keys.signed_by(added.fields["keyId"], added.fields["secretKey"]) is not None

@@ -17,7 +17,7 @@ from deploylog.events.access import parse_grant
 from deploylog.store.contract import Store
 from support.factories import now
 from support.servers import DEPLOYMENTS, EVENTS, LINES, Answer, Local, line, running
-from support.signing import keep_pair, send, signed_by_huawei
+from support.signing import add_key_pair, send, signed_by_huawei
 from support.waiting import PATIENCE
 
 CHINESE = "测试-stack_1"
@@ -40,7 +40,7 @@ def sealing_key() -> str:
 
 @pytest.fixture
 async def pair(store: Store, sealing_key: str) -> Pair:
-    return await keep_pair(store, sealing_key, "huawei")
+    return await add_key_pair(store, sealing_key, "huawei")
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ async def test_a_principal_sees_what_it_is_granted(
 ):
     from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 
-    other = await keep_pair(store, sealing_key, "huawei", "read:project/other")
+    other = await add_key_pair(store, sealing_key, "huawei", "read:project/other")
 
     with pytest.raises(ClientRequestException) as raised:
         await ask(other)

@@ -20,7 +20,7 @@ from support.subscribers import (
     add_key,
     caught_up,
     document,
-    sealing_key,
+    encryption_key_file,
     standing,
     subscribe,
 )
@@ -65,7 +65,10 @@ class World(msgspec.Struct):
 async def world(store: Store, store_url: str, tmp_path: Path) -> AsyncIterator[World]:
     ann, anns = await add_key(store, "read:project/acme", name="ann")
     _, operators = await add_key(store, "admin:/", name="operator")
-    options = {"secret_key_file": sealing_key(tmp_path), "delivery_allowed_networks": LOOPBACK}
+    options = {
+        "secret_key_file": encryption_key_file(tmp_path),
+        "delivery_allowed_networks": LOOPBACK,
+    }
     async with spawned(store_url, **options) as service:
         yield World(service, store, ann.id, anns, operators)
 
@@ -88,7 +91,7 @@ async def test_deliveries_end_soon_after_the_owners_key(world: World):
         await world.record("after")
         await caught_up(world.service, kept, headers=world.operators)
         told = await world.told()
-        # Ends its couriers: nothing is under way any more.
+        # Stops its workers, so that no request is in flight.
         await world.service.end()
 
     assert took < SOON + BUSY
@@ -98,7 +101,7 @@ async def test_deliveries_end_soon_after_the_owners_key(world: World):
     assert notice["type"] == "subscription.disabled"
     assert notice["subject"] == "ops"
     assert notice["data"]["subscription"] == hers
-    assert notice["data"]["reason"] == "its owner, ann, may not read any more"
+    assert notice["data"]["reason"] == 'owner "ann" no longer has read access'
     assert "project/acme" in notice["scopes"]
 
 

@@ -28,7 +28,7 @@ from support.cloudformation import aws_environ, scripted_cloudformation
 from support.factories import now
 from support.paths import ROOT
 from support.servers import Answer, Local, running
-from support.signing import keep_pair, send, signed_by_botocore
+from support.signing import add_key_pair, send, signed_by_botocore
 from support.stacks import ARN, NAME, collected, image_build, image_scope, own_event, stack_event
 from support.waiting import PATIENCE
 
@@ -72,7 +72,7 @@ def keep(store: Store, sealing_key: str) -> Keep:
     """Stores a pair of a kind, with grants."""
 
     async def keep(kind: AccessKeyKind, *grants: str) -> Pair:
-        return await keep_pair(store, sealing_key, kind, *grants)
+        return await add_key_pair(store, sealing_key, kind, *grants)
 
     return keep
 
@@ -234,7 +234,7 @@ async def test_pcluster_is_told_that_its_clock_is_wrong(
     store: Store, options: dict[str, object], tmp_path: Path, pair: Pair
 ):
     late = Clock(now=lambda: now() + TOO_MUCH * SECOND)
-    async with running(store, timing=late, **options) as server:
+    async with running(store, clock=late, **options) as server:
         code, said = await pcluster(server, tmp_path, *IMAGE_EVENTS, credentials=shown(pair))
 
     assert code == 1

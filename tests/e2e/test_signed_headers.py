@@ -13,7 +13,7 @@ from deploylog.events.store import Query
 from deploylog.store.contract import Store
 from support.awsclients import Credentials, asked, cloudformation
 from support.servers import EVENTS, LINES, ONE, STREAM, Answer, Local, running
-from support.signing import keep_pair, send, signed_by_botocore, signed_by_huawei
+from support.signing import add_key_pair, send, signed_by_botocore, signed_by_huawei
 from support.waiting import PATIENCE
 
 BODY = b'{"type":"a.b","source":"x","scopes":"project/acme"}'
@@ -33,7 +33,7 @@ async def signed(
     monkeypatch.setenv("HOME", str(tmp_path))
     key, file = make_encryption_key(), tmp_path / "sealing"
     file.write_text(key)
-    pair = await keep_pair(store, key, request.param)
+    pair = await add_key_pair(store, key, request.param)
     async with running(store, secret_key_file=str(file), max_failures_per_minute=0) as server:
 
         def sign(method: str, path: str, body: bytes, **headers: str) -> dict[str, str]:
@@ -81,7 +81,7 @@ async def test_a_header_that_acts_cannot_be_added_to_a_signed_request(
 async def test_a_content_type_that_a_client_left_unsigned_is_refused(store: Store, tmp_path: Path):
     key, file = make_encryption_key(), tmp_path / "sealing"
     file.write_text(key)
-    pair = await keep_pair(store, key, "aws")
+    pair = await add_key_pair(store, key, "aws")
     async with running(store, secret_key_file=str(file)) as server:
         headers = signed_by_botocore(pair, "POST", server.url + EVENTS, body=BODY)
 
@@ -119,7 +119,7 @@ async def test_curl_posts_with_the_content_type_that_it_signs(
 ):
     key, file = make_encryption_key(), tmp_path / "sealing"
     file.write_text(key)
-    id, secret = await keep_pair(store, key, "aws")
+    id, secret = await add_key_pair(store, key, "aws")
     body = json.dumps(json.loads(BODY) | {"specversion": "1.0", "id": "1"})
     async with running(store, secret_key_file=str(file)) as server:
         status = await curl(
@@ -133,7 +133,7 @@ async def test_curl_posts_with_the_content_type_that_it_signs(
 async def test_forms_of_curl_and_boto3_are_taken(store: Store, tmp_path: Path):
     key, file = make_encryption_key(), tmp_path / "sealing"
     file.write_text(key)
-    id, secret = await keep_pair(store, key, "aws")
+    id, secret = await add_key_pair(store, key, "aws")
     async with running(store, secret_key_file=str(file)) as server:
         status = await curl(
             f"{id}:{secret}", "cloudformation", "-d", "Action=ListStacks&Version=2010-05-15",

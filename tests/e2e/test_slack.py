@@ -1,4 +1,4 @@
-"""Slack, end to end: real runs, a real service that is restarted, and a Slack that has limits."""
+"""Slack end to end: real runs, a real service that is restarted, and a Slack with limits."""
 
 import asyncio
 import re
@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from cli.test_cli import APPLY, FAILING, Cli
+from support.cli import APPLY, FAILING, Cli
 from support.fake_slack import CHANNEL, TOKEN, FakeSlack, fake_slack
 from support.servers import DEPLOYMENTS, Running, line, spawned
-from support.subscribers import LOOPBACK, caught_up, sealing_key, standing, subscribe
+from support.subscribers import LOOPBACK, caught_up, encryption_key_file, standing, subscribe
 from support.waiting import PATIENCE, until
 
 BOT: dict[str, object] = {
     "kind": "slack", "token": TOKEN, "channel": CHANNEL, "scopes": ["project/acme"],
 }  # fmt: skip
 
-#: Seconds that a minute's worth of messages takes at one a second.
+#: Seconds for a minute of messages, at one per second.
 LONG = 60
 
 
@@ -32,14 +32,14 @@ async def slack() -> AsyncIterator[FakeSlack]:
 @pytest.fixture
 def options(tmp_path: Path, slack: FakeSlack) -> dict[str, object]:
     return {
-        "secret_key_file": sealing_key(tmp_path),
+        "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
         "slack_api_url": slack.api_url,
     }
 
 
 def about(slack: FakeSlack, stack: str) -> list[dict[str, Any]]:
-    """The messages in the channel that stand for a deployment of the stack."""
+    """The messages in the channel about a deployment of the stack."""
     return [each for each in slack.roots if each["text"].startswith(f"Deployment of {stack}:")]
 
 
@@ -48,7 +48,7 @@ def calls(slack: FakeSlack, method: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("order", ["per_deployment", "strict"])
-async def test_each_run_is_one_message_with_its_failures_in_the_thread(
+async def test_each_run_has_one_message_with_its_failures_in_the_thread(
     store_url: str, tmp_path: Path, slack: FakeSlack, options: dict[str, object], order: str
 ):
     async with spawned(store_url, **options) as service:
@@ -75,7 +75,7 @@ async def test_each_run_is_one_message_with_its_failures_in_the_thread(
     assert reply["text"].startswith("resource.create.failed terraform_data.failing[0]:")
 
 
-async def test_a_service_that_is_restarted_goes_on_editing_the_same_message(
+async def test_a_restarted_service_edits_the_same_message(
     store_url: str, tmp_path: Path, slack: FakeSlack, options: dict[str, object]
 ):
     lines = FAILING.read_bytes().splitlines(keepends=True)
@@ -85,17 +85,17 @@ async def test_a_service_that_is_restarted_goes_on_editing_the_same_message(
         port = service.port
         bot = await subscribe(service, **BOT)
         run = await Cli(tmp_path, service.url).start("ingest", "terraform", "--quiet")
-        await give(run, lines[:half])
+        await feed(run, lines[:half])
         await until(lambda: about(slack, "web"))
         edits = len(calls(slack, "chat.update"))
         code, _ = await service.end()
     async with spawned(store_url, port=port, **options) as service:
-        await give(run, lines[half:])
+        await feed(run, lines[half:])
         async with asyncio.timeout(PATIENCE):
-            _, complaints = await run.communicate(b"")
+            _, errors = await run.communicate(b"")
         await caught_up(service, bot["id"], seconds=LONG)
 
-    assert (code, run.returncode) == (0, 0), complaints
+    assert (code, run.returncode) == (0, 0), errors
     [message] = about(slack, "web")
     assert message["text"].startswith("Deployment of web: failed after")
     assert len(calls(slack, "chat.update")) > edits
@@ -103,7 +103,7 @@ async def test_a_service_that_is_restarted_goes_on_editing_the_same_message(
     assert [reply["thread_ts"] for reply in slack.replies] == [calls(slack, "chat.update")[0]["ts"]]
 
 
-async def test_a_storm_is_a_few_messages_and_nothing_is_lost(
+async def test_a_storm_becomes_a_few_messages_and_nothing_is_lost(
     store_url: str, slack: FakeSlack, options: dict[str, object]
 ):
     async with spawned(store_url, **options) as service:
@@ -122,25 +122,25 @@ async def test_a_storm_is_a_few_messages_and_nothing_is_lost(
     assert 2 <= len(slack.messages) <= 8
     assert results.count("delivered") == 300
     assert stands["dead_lettered"] == 0
-    # Slack said to wait, and was heeded: no message was refused more than once.
+    # The service honored each Retry-After: no message was refused more than once.
     assert limited
     assert len(slack.requests) < 2 * len(slack.messages)
 
 
-async def give(run: Process, lines: list[bytes]) -> None:
+async def feed(run: Process, lines: list[bytes]) -> None:
     assert run.stdin is not None
     run.stdin.writelines(lines)
     await run.stdin.drain()
 
 
 async def deployment(service: Running, stack: str) -> Any:
-    """The one of the stack."""
+    """The deployment of the stack."""
     page = await service.get(f"{DEPLOYMENTS}?stack={stack}&project=acme")
     [found] = page.json["deployments"]
     return found
 
 
 def events_in(message: dict[str, Any]) -> int:
-    """How many events a message tells of."""
-    told = re.match(r"(\d+) events, ", message["text"])
-    return int(told[1]) if told else 1
+    """How many events a message has."""
+    digest = re.match(r"(\d+) events, ", message["text"])
+    return int(digest[1]) if digest else 1

@@ -4,11 +4,11 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from cli.test_cli import Cli
+from support.cli import Cli
 from support.fake_slack import fake_slack
 from support.receivers import receiving, reset, status
 from support.servers import EVENTS, Spawned, line, spawned
-from support.subscribers import LOOPBACK, SUBSCRIPTIONS, sealing_key, standing, subscribe
+from support.subscribers import LOOPBACK, SUBSCRIPTIONS, encryption_key_file, standing, subscribe
 from support.waiting import until
 
 PATH = "planted-path"
@@ -81,7 +81,7 @@ def kept_in(folder: Path) -> bytes:
 
 async def test_targets_and_secrets_are_nowhere(store_url: str, tmp_path: Path):
     options: dict[str, Any] = {
-        "secret_key_file": sealing_key(tmp_path),
+        "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
         "log_level": "debug",
     }

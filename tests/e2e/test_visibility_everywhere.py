@@ -21,7 +21,7 @@ from support.subscribers import (
     add_key,
     caught_up,
     document,
-    sealing_key,
+    encryption_key_file,
     subscribe,
 )
 
@@ -47,11 +47,11 @@ class Row(msgspec.Struct, frozen=True):
 
 
 RELEASE = "inventory/ip/ia/1.0"
-EVERYBODY = "admin g other inventory"
+PUBLIC_GROUP = "admin g other inventory"
 
 ROWS = (
-    Row("i1", "inventory.release.uploaded", (RELEASE,), (), EVERYBODY),
-    Row("i2", "inventory.application.created", ("inventory/ip/ia",), ("*",), EVERYBODY),
+    Row("i1", "inventory.release.uploaded", (RELEASE,), (), PUBLIC_GROUP),
+    Row("i2", "inventory.application.created", ("inventory/ip/ia",), ("*",), PUBLIC_GROUP),
     Row("i3", "inventory.release.uploaded", (RELEASE,), ("g",), "admin g inventory"),
     Row("i4", "inventory.project.created", ("inventory/ip",), ("other",), "admin other"),
     Row("s1", "state.deployment.updated", ("state/sp/se/web",), (), "admin g other"),
@@ -63,7 +63,7 @@ ROWS = (
     Row("d2", "resource.create.completed", ("deployment g",), ("g",), "admin g"),
     Row("d3", "resource.create.failed", ("deployment g",), ("other",), "admin other"),
     # The last one is for all, so that whoever has come to it has come to the end.
-    Row("end", "inventory.project.created", ("inventory/end",), (), EVERYBODY),
+    Row("end", "inventory.project.created", ("inventory/end",), (), PUBLIC_GROUP),
 )  # fmt: skip
 
 #: Names of what lies where each of the nine queries looks, newest first.
@@ -115,7 +115,7 @@ async def world(
 ) -> AsyncIterator[World]:
     grants, groups = PRINCIPALS[request.param]
     options = {
-        "secret_key_file": sealing_key(tmp_path),
+        "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
         "slack_api_url": slack.api_url,
     }

@@ -27,7 +27,7 @@ def test_admin_includes_the_others_and_nothing_else_does(granted, asked, covers:
     assert Grant(granted, ACME).covers(asked, ACME) == covers
 
 
-def test_a_grant_reaches_down_and_not_up_nor_aside():
+def test_a_grant_covers_scopes_below_and_not_above_or_beside():
     grant = Grant("read", ACME)
 
     assert grant.covers("read", Scope("project/acme/stack/1"))
@@ -45,7 +45,7 @@ def test_a_grant_reaches_down_and_not_up_nor_aside():
         ("read:a:b", Grant("read", Scope("a:b"))),
     ],
 )
-def test_a_grant_is_read(text: str, grant: Grant):
+def test_a_grant_is_parsed(text: str, grant: Grant):
     assert parse_grant(text) == grant
 
 
@@ -57,12 +57,12 @@ def test_a_grant_is_read(text: str, grant: Grant):
         "read:a\u2028b", "read:a\u00a0b",
     ],
 )  # fmt: skip
-def test_what_is_no_grant_is_refused(text: str):
+def test_an_invalid_grant_is_refused(text: str):
     with pytest.raises(InvalidInput):
         parse_grant(text)
 
 
-def test_who_may_not_is_told_what():
+def test_a_forbidden_principal_learns_what_it_may_not_do():
     principal = Principal(name="ci", grants=(Grant("read", ACME),))
 
     principal.require("read", ACME)
@@ -72,13 +72,13 @@ def test_who_may_not_is_told_what():
         principal.require("admin", ROOT)
 
 
-def test_a_grant_without_a_scope_says_how_the_whole_log_is_written():
+def test_the_error_of_a_grant_without_a_scope_shows_how_to_grant_the_whole_log():
     with pytest.raises(InvalidInput, match="the whole log is read:/"):
         parse_grant("read:")
 
 
-def test_a_blank_in_a_grant_says_how_it_is_written():
-    with pytest.raises(InvalidInput, match="a blank in a name is written %20"):
+def test_the_error_of_a_grant_with_a_space_shows_how_to_encode_it():
+    with pytest.raises(InvalidInput, match="write a space in a name as %20"):
         parse_grant("read:project/a b")
 
 
@@ -95,7 +95,7 @@ def test_a_blank_in_a_grant_says_how_it_is_written():
         (None, ("web",), True),
     ],
 )
-def test_groups_must_be_empty_or_everybody_or_meet(own, event, shown: bool):  # type: ignore[no-untyped-def]
+def test_groups_must_be_empty_or_public_or_shared(own, event, shown: bool):  # type: ignore[no-untyped-def]
     visibility = Visibility(scopes=(ROOT,), groups=own)
 
     assert visibility.shows(new_event(groups=event)) == shown
@@ -108,14 +108,14 @@ def test_one_of_the_scopes_must_be_granted():
     assert not visibility.shows(new_event(scopes=("elsewhere", "project")))
 
 
-def test_only_what_may_be_read_is_visible():
+def test_only_readable_scopes_are_visible():
     grants = (Grant("write", Scope("a")), Grant("read", Scope("b")), Grant("admin", Scope("c")))
 
     assert Principal(name="x", grants=grants).visibility.scopes == (Scope("b"), Scope("c"))
     assert Principal(name="x").visibility.scopes == ()
 
 
-def test_the_order_of_grants_makes_no_other_visibility():
+def test_visibility_does_not_depend_on_the_order_of_grants():
     a, b = Grant("read", Scope("a")), Grant("read", Scope("b"))
 
     one = Principal(name="x", grants=(a, b)).visibility
@@ -125,6 +125,6 @@ def test_the_order_of_grants_makes_no_other_visibility():
     assert hash(one) == hash(other)
 
 
-def test_anybody_sees_all():
+def test_the_anonymous_principal_sees_every_event():
     assert ANONYMOUS.visibility == ALL
     assert ANONYMOUS.may("admin", ROOT)

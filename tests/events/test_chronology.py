@@ -95,7 +95,7 @@ async def walk(log: Log, limit: int, order: Any, arriving: Sequence[int] = ()) -
 
 
 @given(times=TIMES, late=TIMES, limit=st.integers(1, 20), order=ORDERS)
-def test_what_arrives_between_pages_neither_repeats_nor_shifts_others(
+def test_events_that_arrive_between_pages_neither_repeat_nor_shift_others(
     times: list[int], late: list[int], limit: int, order: Any
 ) -> None:
     log = Log(times)
@@ -111,7 +111,7 @@ def test_what_arrives_between_pages_neither_repeats_nor_shifts_others(
 @given(
     times=TIMES, limit=st.integers(1, 20), order=ORDERS, window=st.tuples(*[st.integers(0, 41)] * 2)
 )
-def test_a_filter_by_time_is_kept(
+def test_a_filter_by_time_applies(
     times: list[int], limit: int, order: Any, window: tuple[int, int]
 ) -> None:
     log = Log(times)

@@ -21,7 +21,7 @@ VPC = Resource(type="aws_vpc", name="main", key="0")
         ("resource_key", "0"),
     ],
 )
-def test_every_field_can_be_asked_for(field, value: str):  # type: ignore[no-untyped-def]
+def test_every_field_can_be_filtered_by(field, value: str):  # type: ignore[no-untyped-def]
     event = new_event(actor="alice", subject="web", resource=VPC)
 
     assert any_of(field, (value,)).matches(event)
@@ -67,7 +67,7 @@ def test_every_condition_has_to_hold():
     assert not Filter(all_of=(type, actor)).matches(event)
 
 
-def test_times_begin_with_since_and_end_before_until():
+def test_since_is_inclusive_and_until_exclusive():
     event = new_event(time=10)
 
     assert Filter(since=10, until=11).matches(event)
@@ -75,5 +75,5 @@ def test_times_begin_with_since_and_end_before_until():
     assert not Filter(until=10).matches(event)
 
 
-def test_everything_is_everything():
+def test_the_empty_filter_matches_every_event():
     assert EVERYTHING.matches(new_event())

@@ -1,4 +1,4 @@
-"""The hub over a real store: views, what readers share, and when they go back to the log."""
+"""The hub over a real store: rings, the batches that readers share, and reads from the log."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,8 +8,10 @@ import pytest
 
 from deploylog.errors import StoreUnavailable
 from deploylog.events.access import ALL, Visibility
+from deploylog.events.batch import Batch, Gap
 from deploylog.events.filters import EVERYTHING, Filter, any_of
-from deploylog.events.hub import PAGE, RING_SIZE, Batch, Gap, Hub, Reader, StreamFilter
+from deploylog.events.hub import PAGE, Hub, Reader
+from deploylog.events.ring import RING_SIZE, StreamFilter
 from deploylog.events.scope import ROOT, Scope
 from deploylog.events.store import Page, Query
 from deploylog.store.contract import Store
@@ -17,7 +19,7 @@ from support.factories import event, new_event, new_events, now
 from support.waiting import until
 
 
-def interest(
+def matching(
     scope: Scope = ROOT, filter: Filter = EVERYTHING, visibility: Visibility = ALL
 ) -> StreamFilter:
     return StreamFilter(scope=scope, filter=filter, visibility=visibility)
@@ -33,7 +35,7 @@ async def until_head(hub: Hub, head: int) -> None:
 
 
 async def positions(reader: Reader, number: int) -> list[int]:
-    """Those of the next events."""
+    """The positions of the next ``number`` events."""
     found: list[int] = []
     while len(found) < number:
         batch = await next_of(reader)
@@ -42,8 +44,8 @@ async def positions(reader: Reader, number: int) -> list[int]:
     return found
 
 
-async def test_readers_of_the_same_get_the_same_batch(store: Store, hub: Hub):
-    with hub.reader(interest(), after=0) as one, hub.reader(interest(), after=0) as other:
+async def test_readers_with_the_same_filter_share_a_batch(store: Store, hub: Hub):
+    with hub.reader(matching(), after=0) as one, hub.reader(matching(), after=0) as other:
         await store.log.append(new_events(3))
 
         first, second = await next_of(one), await next_of(other)
@@ -53,7 +55,7 @@ async def test_readers_of_the_same_get_the_same_batch(store: Store, hub: Hub):
     assert len(first.events) == 3
 
 
-def test_a_batch_is_rendered_once_for_each_dialect():
+def test_a_batch_is_rendered_once_for_each_api():
     batch = Batch([event(1), event(2)])
     rendered: list[int] = []
 
@@ -70,20 +72,20 @@ def test_a_batch_is_rendered_once_for_each_dialect():
     assert len(rendered) == 2
 
 
-async def test_readers_that_want_other_things_get_other_batches(store: Store, hub: Hub):
-    of_b = interest(filter=Filter(all_of=(any_of("type", ("b",)),)))
-    with hub.reader(interest(), after=0) as everything, hub.reader(of_b, after=0) as some:
+async def test_readers_with_different_filters_get_different_batches(store: Store, hub: Hub):
+    of_b = matching(filter=Filter(all_of=(any_of("type", ("b",)),)))
+    with hub.reader(matching(), after=0) as everything, hub.reader(of_b, after=0) as some:
         await store.log.append([new_event("a"), new_event("b"), new_event("a")])
 
         assert await positions(everything, 3) == [1, 2, 3]
         assert await positions(some, 1) == [2]
 
 
-async def test_a_reader_starts_in_the_log_and_goes_on_in_its_view(store: Store, hub: Hub):
+async def test_a_reader_starts_in_the_log_and_continues_in_its_ring(store: Store, hub: Hub):
     await store.log.append(new_events(PAGE + 10))
     await until_head(hub, PAGE + 10)
 
-    with hub.reader(interest(), after=5) as reader:
+    with hub.reader(matching(), after=5) as reader:
         history = await positions(reader, PAGE + 5)
         await store.log.append(new_events(3))
         live = await positions(reader, 3)
@@ -91,51 +93,54 @@ async def test_a_reader_starts_in_the_log_and_goes_on_in_its_view(store: Store, 
     assert history + live == list(range(6, PAGE + 14))
 
 
-async def test_more_events_than_a_view_keeps_are_read_from_the_log(store: Store, hub: Hub):
+async def test_more_events_than_a_ring_holds_are_read_from_the_log(store: Store, hub: Hub):
     number = RING_SIZE + PAGE
-    with hub.reader(interest(), after=0) as reader:
+    with hub.reader(matching(), after=0) as reader:
         await store.log.append(new_events(number))
         await until_head(hub, number)
 
         assert await positions(reader, number) == list(range(1, number + 1))
 
 
-async def test_a_view_forgets_its_oldest_events_and_the_log_has_them(store: Store, hub: Hub):
+async def test_a_ring_drops_its_oldest_events_and_the_log_has_them(store: Store, hub: Hub):
     rounds, each = 6, RING_SIZE // 4
-    with hub.reader(interest(), after=0) as slow:
+    with hub.reader(matching(), after=0) as slow:
         for number in range(rounds):
             await store.log.append(new_events(each))
             await until_head(hub, (number + 1) * each)
 
-        [view] = hub._views.values()
-        assert len(view._kept) == RING_SIZE
-        assert view.floor == rounds * each - RING_SIZE
+        [ring] = hub._rings.values()
+        assert len(ring._events) == RING_SIZE
+        assert ring.floor == rounds * each - RING_SIZE
         assert await positions(slow, rounds * each) == list(range(1, rounds * each + 1))
 
 
-async def test_a_reader_that_joins_an_old_view_below_its_floor_reads_the_log(
+async def test_a_reader_that_joins_an_old_ring_below_its_floor_reads_the_log(
     store: Store, hub: Hub
 ):
     await store.log.append(new_events(10))
     await until_head(hub, 10)
-    with hub.reader(interest(), after=10):
+    with hub.reader(matching(), after=10):
         await store.log.append(new_events(10))
         await until_head(hub, 20)
 
-        with hub.reader(interest(), after=3) as late, hub.reader(interest(), after=15) as later:
+        with (
+            hub.reader(matching(), after=3) as late,
+            hub.reader(matching(), after=15) as later,
+        ):
             assert await positions(late, 17) == list(range(4, 21))
             assert await positions(later, 5) == list(range(16, 21))
 
 
 async def test_a_reader_ahead_of_the_hub_waits_until_it_catches_up(store: Store, hub: Hub):
-    with hub.reader(interest(), after=5) as reader:
+    with hub.reader(matching(), after=5) as reader:
         await store.log.append(new_events(8))
 
         assert await positions(reader, 3) == [6, 7, 8]
 
 
-async def test_what_nobody_wants_moves_the_reader_on_without_a_word(store: Store, hub: Hub):
-    elsewhere = interest(scope=Scope("project/other"))
+async def test_events_that_do_not_match_move_the_reader_on_silently(store: Store, hub: Hub):
+    elsewhere = matching(scope=Scope("project/other"))
     with hub.reader(elsewhere, after=0) as reader:
         waiting = asyncio.create_task(next_of(reader))
         await store.log.append(new_events(5))
@@ -147,26 +152,26 @@ async def test_what_nobody_wants_moves_the_reader_on_without_a_word(store: Store
     assert [e.position for e in batch.events] == [wanted.position]
 
 
-async def test_a_gap_is_told_when_what_a_reader_follows_was_forgotten(store: Store, hub: Hub):
+async def test_a_reader_gets_a_gap_for_events_deleted_before_it_read_them(store: Store, hub: Hub):
     await store.log.append(new_events(PAGE * 2))
     await until_head(hub, PAGE * 2)
-    with hub.reader(interest(), after=0) as reader:
+    with hub.reader(matching(), after=0) as reader:
         *_, last = await positions(reader, PAGE)
         await store.log.prune(now() + 10**12)
-        kept = await store.log.append(new_events(2))
+        later = await store.log.append(new_events(2))
 
         batch = await next_of(reader)
 
         assert batch is not None
         assert batch.gap == Gap(after=last, floor=PAGE * 2, reason="expired")
         assert batch.events == ()
-        assert await positions(reader, 2) == [e.position for e in kept]
+        assert await positions(reader, 2) == [e.position for e in later]
 
 
-async def test_who_has_seen_what_is_forgotten_is_told_of_no_gap(store: Store, hub: Hub):
+async def test_a_reader_gets_no_gap_for_deleted_events_that_it_has_read(store: Store, hub: Hub):
     await store.log.append(new_events(10))
     await until_head(hub, 10)
-    with hub.reader(interest(), after=0) as reader:
+    with hub.reader(matching(), after=0) as reader:
         await positions(reader, 10)
         await store.log.prune(now() + 10**12)
         await store.log.append(new_events(1))
@@ -177,8 +182,8 @@ async def test_who_has_seen_what_is_forgotten_is_told_of_no_gap(store: Store, hu
     assert (batch.gap, len(batch.events)) == (None, 1)
 
 
-async def test_closing_the_hub_ends_every_reader(hub: Hub):
-    with hub.reader(interest(), after=0) as one, hub.reader(interest(), after=0) as other:
+async def test_closing_the_hub_closes_every_reader(hub: Hub):
+    with hub.reader(matching(), after=0) as one, hub.reader(matching(), after=0) as other:
         waiting = [asyncio.create_task(next_of(reader)) for reader in (one, other)]
         await asyncio.sleep(0)
 
@@ -188,8 +193,8 @@ async def test_closing_the_hub_ends_every_reader(hub: Hub):
         assert await next_of(one) is None
 
 
-async def test_closing_one_reader_ends_only_that_one(store: Store, hub: Hub):
-    with hub.reader(interest(), after=0) as one, hub.reader(interest(), after=0) as other:
+async def test_closing_one_reader_closes_only_that_one(store: Store, hub: Hub):
+    with hub.reader(matching(), after=0) as one, hub.reader(matching(), after=0) as other:
         waiting = asyncio.create_task(next_of(one))
         await asyncio.sleep(0)
 
@@ -200,29 +205,29 @@ async def test_closing_one_reader_ends_only_that_one(store: Store, hub: Hub):
         assert await positions(other, 1) == [1]
 
 
-async def test_views_and_readers_go_with_the_last_reader(hub: Hub):
-    with hub.reader(interest(), after=0):
-        with hub.reader(interest(), after=0):
-            assert (hub.readers, len(hub._views)) == (2, 1)
-        assert (hub.readers, len(hub._views)) == (1, 1)
+async def test_a_ring_is_dropped_with_its_last_reader(hub: Hub):
+    with hub.reader(matching(), after=0):
+        with hub.reader(matching(), after=0):
+            assert (hub.readers, len(hub._rings)) == (2, 1)
+        assert (hub.readers, len(hub._rings)) == (1, 1)
 
-    assert (hub.readers, len(hub._views)) == (0, 0)
+    assert (hub.readers, len(hub._rings)) == (0, 0)
 
 
-async def test_a_silent_log_gives_signs_of_life(store: Store):
+async def test_a_quiet_log_sends_heartbeats(store: Store):
     hub = Hub(store.log)
     async with hub.following(heartbeat=0.02):
-        with hub.reader(interest(), after=0) as reader:
+        with hub.reader(matching(), after=0) as reader:
             for _ in range(3):
                 batch = await next_of(reader)
                 assert batch is not None
                 assert (batch.events, batch.gap) == ((), None)
 
 
-async def test_a_sign_of_life_takes_no_event_away(store: Store):
+async def test_a_heartbeat_replaces_no_event(store: Store):
     hub = Hub(store.log)
     async with hub.following(heartbeat=0.001):
-        with hub.reader(interest(), after=0) as reader:
+        with hub.reader(matching(), after=0) as reader:
             for _ in range(30):
                 await store.log.append(new_events(2))
 
@@ -231,7 +236,7 @@ async def test_a_sign_of_life_takes_no_event_away(store: Store):
 
 @asynccontextmanager
 async def failing_at_first(store: Store) -> AsyncIterator[Hub]:
-    """A hub whose log does not answer the first time it is followed."""
+    """A hub whose log fails the first time that the hub follows it."""
 
     class Flaky:
         failures = 1
@@ -246,17 +251,16 @@ async def failing_at_first(store: Store) -> AsyncIterator[Hub]:
             async for head in store.log.heads():
                 yield head
 
-    hub = Hub(Flaky())  # type: ignore[arg-type]
+    hub = Hub(Flaky(), retry_seconds=0.01)  # type: ignore[arg-type]
     async with hub.following(heartbeat=60):
         yield hub
 
 
 async def test_a_store_that_fails_for_a_while_loses_nothing(
-    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    store: Store, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("deploylog.events.hub.RETRY_SECONDS", 0.01)
     async with failing_at_first(store) as hub:
-        with hub.reader(interest(), after=0) as reader:
+        with hub.reader(matching(), after=0) as reader:
             await store.log.append(new_events(3))
 
             assert await positions(reader, 3) == [1, 2, 3]
@@ -266,7 +270,7 @@ async def test_a_store_that_fails_for_a_while_loses_nothing(
 
 async def test_many_readers_of_one_log_agree_with_it(store: Store, hub: Hub):
     async def read(after: int) -> list[int]:
-        with hub.reader(interest(), after=after) as reader:
+        with hub.reader(matching(), after=after) as reader:
             return await positions(reader, 400 - after)
 
     async def write() -> None:
@@ -280,7 +284,7 @@ async def test_many_readers_of_one_log_agree_with_it(store: Store, hub: Hub):
         assert seen == [position for position in everything if position > after]
 
 
-async def test_a_batch_that_was_shared_while_the_hub_reads_hides_nothing_from_others(
+async def test_a_batch_shared_while_the_hub_reads_hides_no_event_from_other_readers(
     store: Store, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ):
     reads, may_read, read = asyncio.Event(), asyncio.Event(), store.log.read
@@ -290,7 +294,7 @@ async def test_a_batch_that_was_shared_while_the_hub_reads_hides_nothing_from_ot
         await may_read.wait()
         return await read(query)
 
-    with hub.reader(interest(), after=0) as one, hub.reader(interest(), after=0) as other:
+    with hub.reader(matching(), after=0) as one, hub.reader(matching(), after=0) as other:
         await store.log.append(new_events(2))
         await until_head(hub, 2)
         monkeypatch.setattr(store.log, "read", read_later)

@@ -16,7 +16,7 @@ _times = st.integers(0, (1 << 48) - 1)
 
 
 @given(position=_positions, epoch=_epochs, milliseconds=_times)
-def test_an_id_is_a_uuid_and_says_what_it_was_made_of(position: int, epoch: int, milliseconds: int):
+def test_an_id_is_a_uuid_and_contains_its_parts(position: int, epoch: int, milliseconds: int):
     id = event_id(position=position, recorded=milliseconds * 1_000_000 + 999_999, epoch=epoch)
 
     cursor = parse_event_id(id)
@@ -37,7 +37,7 @@ def test_ids_sort_by_time_and_then_position(
     assert (id(first) < id(second)) == (first < second)
 
 
-def test_an_id_is_read_in_capitals_too():
+def test_an_id_in_capitals_is_parsed():
     id = event_id(position=42, recorded=10**18, epoch=7)
 
     assert parse_event_id(id.upper()) == parse_event_id(id)
@@ -46,7 +46,7 @@ def test_an_id_is_read_in_capitals_too():
 @pytest.mark.parametrize(
     "text", ["", "x", "42", "00000000-0000-4000-8000-000000000001", "0" * 32, "\0", "x" * 10_000]
 )
-def test_what_is_no_id_is_refused(text: str):
+def test_an_invalid_id_is_refused(text: str):
     with pytest.raises(InvalidCursor) as raised:
         parse_event_id(text)
 
@@ -54,6 +54,6 @@ def test_what_is_no_id_is_refused(text: str):
 
 
 @given(text=st.text(max_size=40))
-def test_whatever_comes_is_an_id_or_refused(text: str):
+def test_any_text_is_an_id_or_refused(text: str):
     with suppress(InvalidCursor):
         parse_event_id(text)

@@ -1,4 +1,4 @@
-"""Cleaning: what is old goes, when an administrator says so, and the outcome is kept."""
+"""Retention: an administrator starts a cleanup, which deletes old records and is stored."""
 
 from collections.abc import AsyncIterator
 
@@ -12,28 +12,20 @@ from deploylog.events.scope import parse_scope
 from deploylog.events.store import IdempotencyKey
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
+from support.clocks import WallClock
 from support.factories import changeset, new_events, now
 from support.waiting import until
 
-DAY = 86_400 * SECOND
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = now()
-
-    def __call__(self) -> int:
-        return self.now
+#: Seconds.
+DAY = 86_400
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> WallClock:
+    return WallClock(now() // SECOND)
 
 
-def cleaning_of(store: Store, clock: Clock, *, days: float = 7) -> Retention:
+def retention_of(store: Store, clock: WallClock, *, days: float = 7) -> Retention:
     return Retention(
         store.cleanups,
         delete={
@@ -46,113 +38,113 @@ def cleaning_of(store: Store, clock: Clock, *, days: float = 7) -> Retention:
 
 
 @pytest.fixture
-async def cleaning(store: Store, clock: Clock) -> AsyncIterator[Retention]:
-    cleaning = cleaning_of(store, clock)
-    async with cleaning.working():
-        yield cleaning
+async def retention(store: Store, clock: WallClock) -> AsyncIterator[Retention]:
+    retention = retention_of(store, clock)
+    async with retention.running():
+        yield retention
 
 
-async def ended(cleaning: Retention, begun: Cleanup) -> Cleanup:
-    async def look() -> Cleanup | None:
-        found = await cleaning.get(ANONYMOUS, begun.kind, begun.id)
+async def ended(retention: Retention, started: Cleanup) -> Cleanup:
+    async def read() -> Cleanup | None:
+        found = await retention.get(ANONYMOUS, started.kind, started.id)
         return found if found.status != "running" else None
 
-    return await until(look)  # type: ignore[no-any-return]
+    return await until(read)  # type: ignore[no-any-return]
 
 
-async def test_old_events_are_forgotten(store: Store, clock: Clock, cleaning: Retention):
+async def test_old_events_are_deleted(store: Store, clock: WallClock, retention: Retention):
     await store.log.append(new_events(3))
-    clock.now += 8 * DAY
+    clock.advance(8 * DAY)
 
-    begun = await cleaning.start(ANONYMOUS, "events")
-    done = await ended(cleaning, begun)
+    started = await retention.start(ANONYMOUS, "events")
+    done = await ended(retention, started)
 
-    assert (begun.status, begun.threshold) == ("running", clock.now - 7 * DAY)
-    assert (done.status, done.forgotten, done.ended) == ("completed", 3, clock.now)
+    assert (started.status, started.threshold) == ("running", clock.ns - 7 * DAY * SECOND)
+    assert (done.status, done.deleted, done.ended) == ("completed", 3, clock.ns)
     assert await store.log.floor() == 3
 
 
-async def test_young_events_stay(store: Store, clock: Clock, cleaning: Retention):
+async def test_recent_events_are_retained(store: Store, clock: WallClock, retention: Retention):
     await store.log.append(new_events(3))
-    clock.now += 6 * DAY
+    clock.advance(6 * DAY)
 
-    done = await ended(cleaning, await cleaning.start(ANONYMOUS, "events"))
+    done = await ended(retention, await retention.start(ANONYMOUS, "events"))
 
-    assert (done.status, done.forgotten) == ("completed", 0)
+    assert (done.status, done.deleted) == ("completed", 0)
 
 
-async def test_what_is_retained_for_ever_is_not_forgotten(store: Store, clock: Clock):
+async def test_a_kind_with_0_days_is_retained_indefinitely(store: Store, clock: WallClock):
     await store.log.append(new_events(3))
-    clock.now += 10_000 * DAY
-    cleaning = cleaning_of(store, clock, days=0)
+    clock.advance(10_000 * DAY)
+    retention = retention_of(store, clock, days=0)
 
-    async with cleaning.working():
-        done = await ended(cleaning, await cleaning.start(ANONYMOUS, "events"))
+    async with retention.running():
+        done = await ended(retention, await retention.start(ANONYMOUS, "events"))
 
-    assert (done.threshold, done.forgotten) == (0, 0)
+    assert (done.threshold, done.deleted) == (0, 0)
     assert await store.log.floor() == 0
 
 
-async def test_old_change_sets_are_forgotten_once_they_have_ended(
-    store: Store, clock: Clock, cleaning: Retention
+async def test_old_change_sets_are_deleted_once_they_have_ended(
+    store: Store, clock: WallClock, retention: Retention
 ):
     for status in ("staged", "staging"):
-        old = msgspec.structs.replace(changeset(), status=status, created=clock.now)
+        old = msgspec.structs.replace(changeset(), status=status, created=clock.ns)
         await store.changesets.add(
             old, b"{}", request=IdempotencyKey(key=status, fingerprint=b""), since=0
         )
-    clock.now += 8 * DAY
+    clock.advance(8 * DAY)
 
-    done = await ended(cleaning, await cleaning.start(ANONYMOUS, "changesets"))
+    done = await ended(retention, await retention.start(ANONYMOUS, "changesets"))
 
-    assert done.forgotten == 1
+    assert done.deleted == 1
     assert [c.status for c in await store.changesets.list(ANONYMOUS.visibility)] == ["staging"]
 
 
 @pytest.mark.parametrize("kind", ["validations", "reconciliation_results"])
-async def test_of_other_kinds_nothing_is_kept(cleaning: Retention, kind: str):
-    done = await ended(cleaning, await cleaning.start(ANONYMOUS, kind))
+async def test_a_kind_that_is_not_stored_has_nothing_to_delete(retention: Retention, kind: str):
+    done = await ended(retention, await retention.start(ANONYMOUS, kind))
 
-    assert (done.kind, done.status, done.forgotten) == (kind, "completed", 0)
+    assert (done.kind, done.status, done.deleted) == (kind, "completed", 0)
 
 
-async def test_only_an_administrator_of_everything_may(cleaning: Retention):
+async def test_only_an_administrator_of_the_whole_log_may(retention: Retention):
     for grant in (Grant("write", parse_scope("")), Grant("admin", parse_scope("project/acme"))):
-        somebody = Principal(name="ann", grants=(grant,))
+        other = Principal(name="ann", grants=(grant,))
 
         with pytest.raises(Forbidden):
-            await cleaning.start(somebody, "events")
+            await retention.start(other, "events")
         with pytest.raises(Forbidden):
-            await cleaning.get(somebody, "events", "any")
+            await retention.get(other, "events", "any")
 
 
-async def test_a_cleanup_is_found_under_its_own_kind(cleaning: Retention):
-    begun = await cleaning.start(ANONYMOUS, "events")
+async def test_a_cleanup_is_found_under_its_own_kind(retention: Retention):
+    started = await retention.start(ANONYMOUS, "events")
 
-    assert (await cleaning.get(ANONYMOUS, "events", begun.id.upper())).id == begun.id
+    assert (await retention.get(ANONYMOUS, "events", started.id.upper())).id == started.id
     with pytest.raises(CleanupNotFound):
-        await cleaning.get(ANONYMOUS, "validations", begun.id)
+        await retention.get(ANONYMOUS, "validations", started.id)
 
 
 async def test_a_cleanup_that_the_store_refuses_has_failed(
-    store: Store, cleaning: Retention, monkeypatch: pytest.MonkeyPatch
+    store: Store, retention: Retention, monkeypatch: pytest.MonkeyPatch
 ):
     async def refuse(recorded_before: int) -> int:
         raise StoreUnavailable("the disk is full")
 
     monkeypatch.setattr(store.log, "prune", refuse)
 
-    done = await ended(cleaning, await cleaning.start(ANONYMOUS, "events"))
+    done = await ended(retention, await retention.start(ANONYMOUS, "events"))
 
     assert (done.status, done.error) == ("failed", "the disk is full")
 
 
-async def test_a_cleanup_that_a_crash_ended_has_failed(store: Store, clock: Clock):
-    left = Cleanup(id="c1", kind="events", status="running", started=clock.now, threshold=0)
-    await store.cleanups.put(left)
+async def test_a_cleanup_interrupted_by_a_crash_has_failed(store: Store, clock: WallClock):
+    abandoned = Cleanup(id="c1", kind="events", status="running", started=clock.ns, threshold=0)
+    await store.cleanups.put(abandoned)
 
-    async with cleaning_of(store, clock).working():
+    async with retention_of(store, clock).running():
         found = await store.cleanups.get("events", "c1")
 
-    assert (found.status, found.ended) == ("failed", clock.now)
-    assert found.error == "the service ended before the cleanup did"
+    assert (found.status, found.ended) == ("failed", clock.ns)
+    assert found.error == "the service stopped before the cleanup finished"

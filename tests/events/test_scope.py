@@ -25,7 +25,7 @@ _paths = st.lists(_names, min_size=1, max_size=6)
 
 
 @given(names=_paths)
-def test_what_a_scope_is_made_of_comes_back(names: list[str]):
+def test_the_names_of_a_scope_round_trip(names: list[str]):
     made = scope(*names)
 
     assert segments(made) == tuple(names)
@@ -34,7 +34,7 @@ def test_what_a_scope_is_made_of_comes_back(names: list[str]):
 
 
 @given(names=_paths)
-def test_a_scope_is_its_own_spelling(names: list[str]):
+def test_a_scope_is_in_its_canonical_spelling(names: list[str]):
     made = scope(*names)
 
     assert parse_scope(made) == made
@@ -42,7 +42,7 @@ def test_a_scope_is_its_own_spelling(names: list[str]):
 
 
 @given(names=_paths)
-def test_the_prefixes_are_what_contains_a_scope(names: list[str]):
+def test_the_prefixes_are_the_scopes_that_contain_it(names: list[str]):
     made = scope(*names)
 
     assert len(prefixes(made)) == len(names)
@@ -71,21 +71,21 @@ def test_containing_is_by_whole_segments(outer: list[str], inner: list[str]):
         ("100%", "100%25"),
     ],
 )
-def test_a_scope_is_read_into_its_one_spelling(text: str, canonical: str):
+def test_a_scope_is_parsed_to_its_canonical_spelling(text: str, canonical: str):
     assert parse_scope(text) == canonical
 
 
 @pytest.mark.parametrize(
     "text", ["a//b", "a%00", "a/" * MAX_SEGMENTS + "a", "a" * (MAX_LENGTH + 1), "ü" * 500]
 )
-def test_what_is_no_scope_is_refused(text: str):
+def test_an_invalid_scope_is_refused(text: str):
     with pytest.raises(InvalidScope) as raised:
         parse_scope(text)
 
     assert raised.value.field == "scope"
 
 
-def test_the_longest_and_deepest_scopes_are_taken():
+def test_scopes_at_the_limits_are_valid():
     assert len(segments(parse_scope("/".join("a" * MAX_SEGMENTS)))) == MAX_SEGMENTS
     assert len(parse_scope("a" * MAX_LENGTH)) == MAX_LENGTH
 
@@ -97,7 +97,7 @@ def test_the_root_contains_everything_and_only_itself_contains_it():
     assert segments(ROOT) == ()
 
 
-def test_the_scopes_we_make_are_as_the_documentation_says():
+def test_the_scopes_of_the_log_are_as_documented():
     assert stack_scope("acme", "1") == "project/acme/stack/1"
     assert deployment_scope("a/b", "1", "2") == "project/a%2Fb/stack/1/deployment/2"
     assert state_scope("acme", "prod", "web") == "state/acme/prod/web"

@@ -12,7 +12,7 @@ from deploylog.events.times import SECOND, parse_time, parse_time_or_ago, render
 
 
 @given(ns=st.integers(0, (1 << 63) - 1))
-def test_a_time_comes_back(ns: int):
+def test_a_time_round_trips(ns: int):
     assert parse_time(render_time(ns)) == ns
 
 
@@ -20,7 +20,7 @@ def test_a_time_comes_back(ns: int):
     time=st.datetimes(datetime(1970, 1, 2), datetime(2262, 1, 1)),
     minutes=st.integers(-23 * 60, 23 * 60),
 )
-def test_an_offset_is_taken_off(time: datetime, minutes: int):
+def test_an_offset_is_subtracted(time: datetime, minutes: int):
     text = time.replace(tzinfo=timezone(timedelta(minutes=minutes))).isoformat()
 
     shown = datetime.fromisoformat(render_time(parse_time(text)))
@@ -36,7 +36,7 @@ def test_an_offset_is_taken_off(time: datetime, minutes: int):
         (1_795_234_346_944_050_000, "2026-11-21T04:12:26.944050Z"),
     ],
 )
-def test_six_digits_are_shown_or_nine_where_they_are_needed(ns: int, text: str):
+def test_six_digits_are_rendered_or_nine_where_they_are_needed(ns: int, text: str):
     assert render_time(ns) == text
 
 
@@ -52,7 +52,7 @@ def test_six_digits_are_shown_or_nine_where_they_are_needed(ns: int, text: str):
         ("1970-01-01T00:00:00.1234567899999Z", 123_456_789),
     ],
 )
-def test_every_way_to_write_a_time_is_read(text: str, ns: int):
+def test_every_form_of_a_time_is_parsed(text: str, ns: int):
     assert parse_time(text) == ns
 
 
@@ -63,7 +63,7 @@ def test_every_way_to_write_a_time_is_read(text: str, ns: int):
         "2016-12-31T18:29:60-05:30",
     ],
 )  # fmt: skip
-def test_a_leap_second_is_the_last_moment_before_the_next_day(text: str):
+def test_a_leap_second_is_the_last_ns_before_the_next_day(text: str):
     assert parse_time(text) == parse_time("2017-01-01T00:00:00Z") - 1
 
 
@@ -77,7 +77,7 @@ def test_a_leap_second_is_the_last_moment_before_the_next_day(text: str):
         "2026-01-01T00:00:00Z\n", "0000-01-01T00:00:00Z",
     ],
 )  # fmt: skip
-def test_what_is_no_time_is_refused(text: str):
+def test_an_invalid_time_is_refused(text: str):
     with pytest.raises(InvalidInput) as raised:
         parse_time(text)
 
@@ -85,7 +85,7 @@ def test_what_is_no_time_is_refused(text: str):
 
 
 @given(text=st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[+-][0-9:]{5}"))
-def test_whatever_looks_like_a_time_is_one_or_refused(text: str):
+def test_text_that_resembles_a_time_is_one_or_refused(text: str):
     with suppress(InvalidInput):
         parse_time(text)
 
@@ -93,19 +93,19 @@ def test_whatever_looks_like_a_time_is_one_or_refused(text: str):
 @pytest.mark.parametrize(
     ("text", "seconds"), [("-30s", 30), ("-15m", 900), ("-2h", 7200), ("-7d", 604_800), ("-0s", 0)]
 )
-def test_a_moment_may_be_so_long_ago(text: str, seconds: int):
+def test_a_time_may_be_a_time_ago(text: str, seconds: int):
     now = parse_time("2026-11-21T04:12:26Z")
 
     assert parse_time_or_ago(text, now=now) == now - seconds * SECOND
 
 
 @pytest.mark.parametrize("text", ["15m", "-15", "-m", "-1w", "-1.5h", "- 1h", "-1h "])
-def test_what_is_no_moment_is_refused(text: str):
+def test_an_invalid_time_or_time_ago_is_refused(text: str):
     with pytest.raises(InvalidInput):
         parse_time_or_ago(text, now=0)
 
 
-def test_now_is_a_time_we_can_show():
+def test_now_can_be_rendered():
     now = datetime.now(UTC).replace(microsecond=0)
 
     assert render_time(int(now.timestamp()) * SECOND) == now.strftime("%Y-%m-%dT%H:%M:%S.000000Z")

@@ -1,4 +1,4 @@
-"""One rule on every surface: what somebody may see is the same wherever it is asked."""
+"""One rule for every service: what a principal may see is the same wherever it asks."""
 
 import asyncio
 from contextlib import suppress
@@ -40,7 +40,7 @@ GROUPS = {
     "no group": frozenset[str](),
     "ops": frozenset({"ops"}),
     "ops and web": frozenset({"ops", "web"}),
-    "everybody": frozenset({"*"}),
+    "public": frozenset({"*"}),
     "every group": None,
 }
 
@@ -88,7 +88,7 @@ async def streamed(service: EventService, principal: Principal, head: int) -> li
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)
-async def test_every_surface_shows_the_same_events(
+async def test_every_service_shows_the_same_events(
     service: EventService, hub: Hub, store: Store, principal: Principal
 ):
     everything = await store.log.append(events())
@@ -122,14 +122,14 @@ async def test_a_live_stream_shows_what_the_list_shows(
                 assert batch is not None
                 seen += [e.position for e in batch.events]
         await until(lambda: hub.head >= everything[-1].position)
-        [view] = hub._views.values()
+        [view] = hub._rings.values()
 
     assert seen == visible
     assert [e.position for e in view.after(0)[0].events] == visible
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)
-async def test_a_page_is_full_of_what_is_visible(
+async def test_a_page_is_filled_with_visible_events(
     service: EventService, store: Store, principal: Principal
 ):
     everything = await store.log.append(events() * 2)
@@ -147,7 +147,7 @@ async def test_a_page_is_full_of_what_is_visible(
 
 
 @pytest.mark.parametrize("principal", PRINCIPALS)
-async def test_every_surface_shows_the_same_deployments_and_stacks(
+async def test_every_service_shows_the_same_deployments_and_stacks(
     deployments: DeploymentService, store: Store, principal: Principal
 ):
     opened = await _opened(deployments, store)
@@ -211,7 +211,7 @@ async def _opened(deployments: DeploymentService, store: Store) -> list[Deployme
         (("read:project/acme", "write:project/other"), False),
     ],
 )
-async def test_only_who_may_write_a_scope_appends_there(
+async def test_only_a_principal_that_may_write_a_scope_appends_there(
     service: EventService, store: Store, grants: tuple[str, ...], allowed: bool
 ):
     principal = Principal(name="x", grants=tuple(parse_grant(g) for g in grants))

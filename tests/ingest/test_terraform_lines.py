@@ -9,7 +9,7 @@ import pytest
 
 from deploylog.events.event import NewEvent
 from deploylog.events.times import parse_time
-from deploylog.ingest.terraform.other_lines import KEPT
+from deploylog.ingest.terraform.other_lines import MAX_BUFFERED
 from deploylog.ingest.terraform.run import TerraformRun
 from support.paths import SAMPLES
 
@@ -169,7 +169,7 @@ def test_lines_before_the_first_of_the_tool_are_told_with_it_at_its_time() -> No
     run = TerraformRun(deployment_id="d1")
 
     assert feed(run, b"+ terraform apply", b"second") == []
-    assert not run.has_begun
+    assert not run.has_started
     events = feed(run, VERSION, b"later")
 
     assert [(event.producer_id, event.message, event.time) for event in events] == [
@@ -181,7 +181,7 @@ def test_lines_before_the_first_of_the_tool_are_told_with_it_at_its_time() -> No
 
 
 def test_of_very_many_lines_before_the_first_the_last_are_told() -> None:
-    events = read(*(b"line %d" % k for k in range(KEPT + 7)), VERSION)
+    events = read(*(b"line %d" % k for k in range(MAX_BUFFERED + 7)), VERSION)
 
     assert events[0].message == "(7 more lines before these)"
     assert events[1].message == "line 7"
@@ -214,19 +214,19 @@ def test_a_run_of_other_lines_only_records_that_they_tell_nothing() -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        ([], "nothing came in"),
-        ([b"\n"], "nothing came in"),
+        ([], "no input"),
+        ([b"\n"], "no input"),
         ([b'{"format_version":"1.2"}'], "give plans to deploylog ingest plan"),
         ([b"{", b' "format_version": "1.2"', b"}"], "give plans to deploylog ingest plan"),
         ([b"a.b: Creating..."], "run the tool with -json"),
-        ([b"", b"No idea"], "the first line begins with 'No idea'"),
+        ([b"", b"No idea"], "its first line starts with 'No idea'"),
     ],
 )
 def test_what_came_instead_of_a_run_is_named(lines: list[bytes], expected: str) -> None:
     run = TerraformRun(deployment_id="d1")
 
     assert feed(run, *lines) == []
-    assert expected in run.instead
+    assert expected in run.unrecognized_input
 
 
 # Prefixes

@@ -3,21 +3,17 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 
 import pytest
 from starlette.requests import Request
-from starlette.routing import Route
 
 from deploylog.api.http.endpoint import Endpoint
 from deploylog.auth.api_keys import make_key
 from deploylog.errors import DeploylogError, MethodNotAllowed, Unauthenticated
 from deploylog.events.access import parse_grant
-from deploylog.server.app import create_app
-from deploylog.server.metrics import Metrics
-from deploylog.server.settings import load_settings
 from deploylog.store.contract import Store
 from support.factories import now
+from support.mounted import mounted
 from support.servers import Local, running
 from support.signing import send
 
@@ -56,19 +52,6 @@ async def service(store: Store) -> AsyncIterator[Local]:
     await store.credentials.add(key)
     async with running(store, max_failures_per_minute=0, base_paths="/prod") as service:
         yield service
-
-
-async def mounted(store: Store) -> list[tuple[str, str, Endpoint]]:
-    """The method, the path and the envelope of everything that the service answers."""
-    settings = load_settings({}, environ={}, config=None)
-    async with create_app(store, settings, Metrics()) as application:
-        router: SimpleNamespace = application.asgi._application  # type: ignore[attr-defined]
-        routes: list[Route] = router.routes
-    return [
-        (method, route.path, route.endpoint)
-        for route in routes
-        for method in sorted(route.endpoint._endpoints)
-    ]
 
 
 async def refusal(envelope: Endpoint, error: DeploylogError | None = None) -> tuple[int, set[str]]:

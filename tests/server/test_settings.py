@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from deploylog.api.native.settings import NativeSettings
+from deploylog.api.rfs.settings import RfsSettings
 from deploylog.errors import InvalidSettings
-from deploylog.server.settings import Settings, load_settings
-from deploylog.server.settings.table import RENAMED, SETTINGS
+from deploylog.server.settings import load_settings
+from deploylog.server.settings.table import RENAMED, SECTIONS, SETTINGS
 
 
 @pytest.fixture
@@ -19,8 +21,13 @@ def config(tmp_path: Path) -> Path:
 def test_without_any_choice_everything_has_its_default():
     settings = load_settings({}, environ={}, config=None)
 
+    chosen = {
+        name: getattr(section, name)
+        for section in (settings, *settings.sections.values())
+        for name in section.__struct_fields__
+    }
     for setting in SETTINGS:
-        assert getattr(settings, setting.name) == setting.default
+        assert chosen[setting.name] == setting.default
     assert (settings.host, settings.port) == ("127.0.0.1", 8325)
 
 
@@ -30,11 +37,13 @@ def test_options_win_over_environment_over_file_over_defaults(config: Path):
     settings = load_settings({"port": 3, "host": None}, environ=environ, config=config)
 
     assert (settings.port, settings.host, settings.heartbeat_seconds) == (3, "env", 3.0)
-    assert settings.max_batch_events == 5_000
+    assert settings.section(NativeSettings).max_batch_events == 5_000
 
 
 def test_every_setting_has_a_field_and_every_field_a_setting():
-    assert [setting.name for setting in SETTINGS] == list(Settings.__struct_fields__)
+    fields = [name for section in SECTIONS for name in section.__struct_fields__]
+
+    assert [setting.name for setting in SETTINGS] == list(dict.fromkeys(fields))
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -49,7 +58,7 @@ def test_every_setting_says_what_it_is_for(setting):  # type: ignore[no-untyped-
 def test_a_switch_is_read_from_the_environment(text: str, value: bool):
     settings = load_settings({}, environ={"DEPLOYLOG_RFS_STRICT": text}, config=None)
 
-    assert settings.rfs_strict is value
+    assert settings.section(RfsSettings).rfs_strict is value
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ async def test_a_cleanup_replaces_the_one_with_its_id(store: Store):
     await store.cleanups.put(started)
     await store.cleanups.put(other)
     ended = msgspec.structs.replace(
-        started, status="failed", ended=started.started + 1, forgotten=3, error="ünï"
+        started, status="failed", ended=started.started + 1, deleted=3, error="ünï"
     )
 
     await store.cleanups.put(ended)

@@ -105,7 +105,7 @@ async def test_what_is_pending_stays_until_it_is_settled(store: Store):
     assert await store.deliveries.pending(new.id) == waiting
     assert await store.deliveries.backlogs(new.id) == {new.id: Backlog(pending=2, due=51)}
 
-    await store.deliveries.record("me", [delivery(new, settled=(1,))], now=NOW)
+    await store.deliveries.record("me", [delivery(new, delivered_positions=(1,))], now=NOW)
 
     assert await store.deliveries.pending(new.id) == waiting[1:]
 

@@ -16,7 +16,7 @@ from deploylog.errors import (
 from deploylog.events.access import Visibility
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import FIELDS, AnyOf, Filter, any_of
-from deploylog.events.hub import StreamFilter
+from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import ROOT, Scope, parse_scope
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Query, following
 from deploylog.store import open_store

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import Filter, any_of
-from deploylog.events.hub import StreamFilter
 from deploylog.events.index.segments import SEGMENT_SIZE
+from deploylog.events.ring import StreamFilter
 from deploylog.events.store import Query
 from deploylog.store import open_store
 from support import queries

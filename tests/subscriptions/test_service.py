@@ -1,11 +1,11 @@
-"""Who may subscribe to what, see it, change it, and have events sent again."""
+"""The service: permissions, validation, changes, secrets and redelivery."""
 
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from deploylog.api.escape.wire import SHOWN
-from deploylog.auth.encryption import Encryptor, load_seal, make_encryption_key
+from deploylog.api.escape.wire import VISIBLE
+from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
 from deploylog.errors import (
     Conflict,
     CursorExpired,
@@ -21,11 +21,13 @@ from deploylog.errors import (
 from deploylog.events.access import ANONYMOUS, Principal, parse_grant
 from deploylog.events.filters import EVERYTHING, Filter, any_of
 from deploylog.events.scope import ROOT, Scope, parse_scope
+from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.egress import Networks, check_url
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
+from deploylog.subscriptions.ownership import MAX_SUBSCRIPTIONS
 from deploylog.subscriptions.secret_store import MAX_SECRETS, SecretStore, check_decryptable
-from deploylog.subscriptions.service import MAX_SUBSCRIPTIONS, SubscriptionService
+from deploylog.subscriptions.service import SubscriptionService
 from deploylog.subscriptions.subscription import (
     Attempt,
     Delivery,
@@ -36,14 +38,14 @@ from deploylog.subscriptions.subscription import (
     Subscription,
     SubscriptionPatch,
 )
+from support.clocks import WallClock
 from support.factories import attempt, delivery, new_event, now, subscription
 
-#: An id that nothing has.
-NOBODYS = "5c5ecbb0-6d2c-4f1f-9d0c-0d6f5f6d3c11"
+UNKNOWN_ID = "5c5ecbb0-6d2c-4f1f-9d0c-0d6f5f6d3c11"
 
 URL = "https://hooks.example.com/services/T0/B0/very-secret"
 TOKEN = "xoxb-very-secret"
-HOUR = 3600 * 10**9
+HOUR = 3600 * SECOND
 
 
 def principal(
@@ -63,18 +65,8 @@ ADMIN = principal("admin:project/acme", id="admin")
 OTHER = principal("read:project/acme", id="other")
 
 
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = now()
-
-    def __call__(self) -> int:
-        return self.now
-
-
 class Receiver:
-    """Takes tests."""
+    """Records the test events that it is sent."""
 
     def __init__(self) -> None:
         self.tested: list[str] = []
@@ -84,9 +76,9 @@ class Receiver:
         return attempt(0)
 
 
-def vault(seal: Encryptor | None, clock: Callable[[], int]) -> SecretStore:
+def secret_store(encryptor: Encryptor | None, clock: Callable[[], int]) -> SecretStore:
     return SecretStore(
-        seal,
+        encryptor,
         check_url=lambda text: check_url(text, Networks()),
         make_secret=make_secret,
         parse_secret=parse_secret,
@@ -95,13 +87,13 @@ def vault(seal: Encryptor | None, clock: Callable[[], int]) -> SecretStore:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> WallClock:
+    return WallClock(now() // SECOND)
 
 
 @pytest.fixture
-def seal() -> Encryptor:
-    return load_seal(make_encryption_key())
+def encryptor() -> Encryptor:
+    return parse_encryptor(make_encryption_key())
 
 
 @pytest.fixture
@@ -109,7 +101,7 @@ def receiver() -> Receiver:
     return Receiver()
 
 
-#: Whose credentials are good.
+#: The owners whose credentials are valid.
 Owners = dict[str, Principal]
 
 
@@ -118,24 +110,29 @@ def owners() -> Owners:
     return {"owner": OWNER}
 
 
-class Told:
-    """Counts how often it is told of something new."""
+class ChangeCounter:
+    """Counts the calls of ``on_change``."""
 
     def __init__(self) -> None:
-        self.times = 0
+        self.count = 0
 
     def __call__(self) -> None:
-        self.times += 1
+        self.count += 1
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def changes() -> ChangeCounter:
+    return ChangeCounter()
 
 
 @pytest.fixture
-def subscribing(
-    store: Store, seal: Encryptor, clock: Clock, receiver: Receiver, owners: Owners, told: Told
+def subscriptions(
+    store: Store,
+    encryptor: Encryptor,
+    clock: WallClock,
+    receiver: Receiver,
+    owners: Owners,
+    changes: ChangeCounter,
 ) -> SubscriptionService:
     async def find(owner: Owner) -> Principal | None:
         return owners.get(owner.id)
@@ -144,45 +141,45 @@ def subscribing(
         store.subscriptions,
         store.deliveries,
         store.log,
-        vault(seal, clock),
-        formats={"escape": SHOWN},
-        owner=find,
-        test=receiver.test,
-        changed=told,
+        secret_store(encryptor, clock),
+        formats={"escape": VISIBLE},
+        find_owner=find,
+        send_test=receiver.test,
+        on_change=changes,
         clock=clock,
     )
 
 
 def new(*, scopes: Sequence[str] = ("project/acme",), **fields: object) -> NewSubscription:
-    asked: dict[str, object] = {
+    defaults: dict[str, object] = {
         "name": "ops",
         "kind": "webhook",
-        "aim": EndpointPatch(url=URL),
+        "endpoint": EndpointPatch(url=URL),
         "filter": Filter(scopes=tuple(parse_scope(path) for path in scopes)),
     }
-    return NewSubscription(**(asked | fields))  # type: ignore[arg-type]
+    return NewSubscription(**(defaults | fields))  # type: ignore[arg-type]
 
 
 async def created(
-    subscribing: SubscriptionService, who: Principal = OWNER, **how: object
+    subscriptions: SubscriptionService, caller: Principal = OWNER, **fields: object
 ) -> Subscription:
-    return (await subscribing.create(who, new(**how)))[0]  # type: ignore[arg-type]
+    return (await subscriptions.create(caller, new(**fields)))[0]  # type: ignore[arg-type]
 
 
-async def given_up(store: Store, subscription: Subscription, position: int) -> None:
-    """The event at the position is dead_lettered, and the checkpoint is there."""
+async def dead_letter(store: Store, subscription: Subscription, position: int) -> None:
+    """Record a dead letter at the position, and move the checkpoint there."""
     await store.deliveries.claim("test", now=0, until=1)
     pending = Pending(
         position=position, lane="a", tries=3, first=now(), dead_lettered=True, error="500"
     )
-    told = Delivery(
+    report = Delivery(
         subscription=subscription.id, attempts=(attempt(position),), checkpoint=position,
         pending=(pending,),
     )  # fmt: skip
-    assert not await store.deliveries.record("test", [told], now=0)
+    assert not await store.deliveries.record("test", [report], now=0)
 
 
-# Subscribing
+# Creating
 
 
 @pytest.mark.parametrize(
@@ -204,17 +201,17 @@ async def given_up(store: Store, subscription: Subscription, position: int) -> N
         ([], [], False),
     ],
 )
-async def test_one_may_subscribe_to_what_one_may_see_something_of(
-    subscribing: SubscriptionService,
+async def test_a_principal_subscribes_to_scopes_where_it_may_read_something(
+    subscriptions: SubscriptionService,
     store: Store,
     grants: list[str],
     scopes: list[str],
     allowed: bool,
 ):
-    who = principal(*grants)
+    caller = principal(*grants)
 
     try:
-        await subscribing.create(who, new(scopes=scopes))
+        await subscriptions.create(caller, new(scopes=scopes))
         was_allowed = True
     except Forbidden:
         was_allowed = False
@@ -233,73 +230,75 @@ async def test_one_may_subscribe_to_what_one_may_see_something_of(
         ("unauthenticated", False),
     ],
 )
-async def test_a_credential_that_ends_or_is_nobodys_cannot_own_a_subscription(
-    subscribing: SubscriptionService, kind: str, allowed: bool
+async def test_a_credential_that_expires_or_is_shared_cannot_own_a_subscription(
+    subscriptions: SubscriptionService, kind: str, allowed: bool
 ):
-    who = principal("admin:/", kind=kind)
+    caller = principal("admin:/", kind=kind)
 
     if allowed:
-        assert (await created(subscribing, who)).owner == Owner(kind=kind, id="k1", name="k1")
+        assert (await created(subscriptions, caller)).owner == Owner(kind=kind, id="k1", name="k1")
     else:
         with pytest.raises(Forbidden, match="subscribe with a key"):
-            await created(subscribing, who)
+            await created(subscriptions, caller)
 
 
-async def test_anybody_may_while_no_authentication_is_configured(subscribing: SubscriptionService):
-    mine = await created(subscribing, ANONYMOUS, scopes=())
+async def test_an_anonymous_caller_subscribes_while_no_authentication_is_configured(
+    subscriptions: SubscriptionService,
+):
+    mine = await created(subscriptions, ANONYMOUS, scopes=())
 
     assert mine.owner.kind == "anonymous"
     assert mine.filter.scopes == ()
 
 
-async def test_the_whole_log_is_no_scope(subscribing: SubscriptionService):
-    mine = await created(subscribing, scopes=["project/acme", "/"])
+async def test_a_root_scope_selects_the_whole_log(subscriptions: SubscriptionService):
+    mine = await created(subscriptions, scopes=["project/acme", "/"])
 
     assert mine.filter.scopes == ()
 
 
-async def test_a_target_and_a_secret_are_kept_sealed_only(
-    subscribing: SubscriptionService, store: Store, seal: Encryptor
+async def test_an_endpoint_and_a_secret_are_stored_encrypted_only(
+    subscriptions: SubscriptionService, store: Store, encryptor: Encryptor
 ):
-    subscription, told = await subscribing.create(OWNER, new())
+    subscription, generated = await subscriptions.create(OWNER, new())
 
-    [kept] = await store.subscriptions.list()
-    assert kept == subscription
-    assert told is not None
-    assert seal.open(kept.secrets[0].sealed) == told
-    assert b"very-secret" not in kept.target
-    assert "very-secret" in seal.open(kept.target)
-    assert kept.shown == "https://hooks.example.com/…"
+    [stored] = await store.subscriptions.list()
+    assert stored == subscription
+    assert generated is not None
+    assert encryptor.decrypt(stored.secrets[0].sealed) == generated
+    assert b"very-secret" not in stored.target
+    assert "very-secret" in encryptor.decrypt(stored.target)
+    assert stored.shown == "https://hooks.example.com/…"
 
 
-async def test_a_secret_that_is_given_is_not_told(
-    subscribing: SubscriptionService, seal: Encryptor
+async def test_a_secret_that_the_caller_sets_is_not_returned(
+    subscriptions: SubscriptionService, encryptor: Encryptor
 ):
     secret = make_secret()
 
-    subscription, told = await subscribing.create(OWNER, new(secret=secret))
+    subscription, generated = await subscriptions.create(OWNER, new(secret=secret))
 
-    assert told is None
-    assert seal.open(subscription.secrets[0].sealed) == secret
+    assert generated is None
+    assert encryptor.decrypt(subscription.secrets[0].sealed) == secret
 
 
-async def test_without_a_sealing_key_nobody_subscribes(
-    subscribing: SubscriptionService, store: Store, clock: Clock
+async def test_subscribing_requires_an_encryption_key(
+    subscriptions: SubscriptionService, store: Store, clock: WallClock
 ):
-    subscribing._vault = vault(None, clock)
+    subscriptions._secret_store = secret_store(None, clock)
 
     with pytest.raises(NoEncryptionKey):
-        await subscribing.create(OWNER, new())
+        await subscriptions.create(OWNER, new())
 
     assert await store.subscriptions.list() == []
 
 
 SLACK = {"kind": "slack"}
-BOT = SLACK | {"aim": EndpointPatch(token=TOKEN, channel="#deploys")}
+BOT = SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="#deploys")}
 
 
 @pytest.mark.parametrize(
-    ("asked", "order"),
+    ("fields", "order"),
     [
         ({}, "strict"),
         (SLACK, "strict"),
@@ -307,67 +306,71 @@ BOT = SLACK | {"aim": EndpointPatch(token=TOKEN, channel="#deploys")}
         (BOT | {"order": "strict"}, "strict"),
     ],
 )
-async def test_a_bot_has_a_lane_for_each_deployment_unless_asked_otherwise(
-    subscribing: SubscriptionService, asked: dict[str, object], order: str
+async def test_a_bot_delivers_per_deployment_by_default(
+    subscriptions: SubscriptionService, fields: dict[str, object], order: str
 ):
-    assert (await created(subscribing, **asked)).order == order
+    assert (await created(subscriptions, **fields)).order == order
 
 
 @pytest.mark.parametrize(
-    ("asked", "shown", "signed"),
+    ("fields", "shown", "signed"),
     [
         ({}, "https://hooks.example.com/…", 1),
-        ({"aim": EndpointPatch(url="http://a.example:8080?x=1")}, "http://a.example:8080/…", 1),
         (
-            {"aim": EndpointPatch(url="https://[2606:4700::1]:444/x")},
+            {"endpoint": EndpointPatch(url="http://a.example:8080?x=1")},
+            "http://a.example:8080/…",
+            1,
+        ),
+        (
+            {"endpoint": EndpointPatch(url="https://[2606:4700::1]:444/x")},
             "https://[2606:4700::1]:444/…",
             1,
         ),
         (SLACK, "https://hooks.example.com/…", 0),
         (BOT, "slack #deploys", 0),
         (
-            SLACK | {"aim": EndpointPatch(token=TOKEN, channel="deploys", icon=":rocket:")},
+            SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="deploys", icon=":rocket:")},
             "slack #deploys",
             0,
         ),
     ],
 )
-async def test_of_a_target_only_its_beginning_is_shown(
-    subscribing: SubscriptionService, asked: dict[str, object], shown: str, signed: int
+async def test_an_endpoint_is_redacted(
+    subscriptions: SubscriptionService, fields: dict[str, object], shown: str, signed: int
 ):
-    mine = await created(subscribing, **asked)
+    mine = await created(subscriptions, **fields)
 
     assert mine.shown == shown
     assert len(mine.secrets) == signed
 
 
 @pytest.mark.parametrize(
-    ("asked", "field"),
+    ("fields", "field"),
     [
         ({"name": ""}, "name"),
         ({"name": " x"}, "name"),
         ({"name": "a\nb"}, "name"),
         ({"name": "x" * 129}, "name"),
-        ({"aim": EndpointPatch()}, "url"),
-        ({"aim": EndpointPatch(url="")}, "url"),
-        ({"aim": EndpointPatch(url="ftp://example.com/")}, "url"),
-        ({"aim": EndpointPatch(url="http://127.0.0.1/")}, "url"),
-        ({"aim": EndpointPatch(url="http://x/" + "x" * 2048)}, "url"),
-        ({"aim": EndpointPatch(url=URL, token=TOKEN)}, "token"),
-        ({"aim": EndpointPatch(url=URL, channel="#x")}, "channel"),
-        ({"aim": EndpointPatch(url=URL, username="x")}, "username"),
-        ({"aim": EndpointPatch(url=URL, icon=":x:")}, "icon"),
+        ({"endpoint": EndpointPatch()}, "url"),
+        ({"endpoint": EndpointPatch(url="")}, "url"),
+        ({"endpoint": EndpointPatch(url="ftp://example.com/")}, "url"),
+        ({"endpoint": EndpointPatch(url="http://127.0.0.1/")}, "url"),
+        ({"endpoint": EndpointPatch(url="http://x/" + "x" * 2048)}, "url"),
+        ({"endpoint": EndpointPatch(url=URL, token=TOKEN)}, "token"),
+        ({"endpoint": EndpointPatch(url=URL, channel="#x")}, "channel"),
+        ({"endpoint": EndpointPatch(url=URL, username="x")}, "username"),
+        ({"endpoint": EndpointPatch(url=URL, icon=":x:")}, "icon"),
         ({"secret": "short"}, "secret"),
-        (SLACK | {"aim": EndpointPatch()}, "url"),
-        (SLACK | {"aim": EndpointPatch(token=TOKEN)}, "channel"),
-        (SLACK | {"aim": EndpointPatch(url=URL, channel="#x")}, "channel"),
-        (SLACK | {"aim": EndpointPatch(token="a b", channel="#x")}, "token"),
-        (SLACK | {"aim": EndpointPatch(token="x" * 513, channel="#x")}, "token"),
-        (SLACK | {"aim": EndpointPatch(token="é", channel="#x")}, "token"),
-        (SLACK | {"aim": EndpointPatch(token=TOKEN, channel="x" * 81)}, "channel"),
-        (SLACK | {"aim": EndpointPatch(url=URL, icon="rocket")}, "icon"),
-        (SLACK | {"aim": EndpointPatch(url=URL, icon="::")}, "icon"),
-        (SLACK | {"aim": EndpointPatch(url=URL, username="x" * 256)}, "username"),
+        (SLACK | {"endpoint": EndpointPatch()}, "url"),
+        (SLACK | {"endpoint": EndpointPatch(token=TOKEN)}, "channel"),
+        (SLACK | {"endpoint": EndpointPatch(url=URL, channel="#x")}, "channel"),
+        (SLACK | {"endpoint": EndpointPatch(token="a b", channel="#x")}, "token"),
+        (SLACK | {"endpoint": EndpointPatch(token="x" * 513, channel="#x")}, "token"),
+        (SLACK | {"endpoint": EndpointPatch(token="é", channel="#x")}, "token"),
+        (SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="x" * 81)}, "channel"),
+        (SLACK | {"endpoint": EndpointPatch(url=URL, icon="rocket")}, "icon"),
+        (SLACK | {"endpoint": EndpointPatch(url=URL, icon="::")}, "icon"),
+        (SLACK | {"endpoint": EndpointPatch(url=URL, username="x" * 256)}, "username"),
         (SLACK | {"secret": make_secret()}, "secret"),
         ({"scopes": [f"project/acme/{n}" for n in range(101)]}, "scopes"),
         (
@@ -376,82 +379,84 @@ async def test_of_a_target_only_its_beginning_is_shown(
         ),
     ],
 )
-async def test_what_cannot_be_is_refused_by_the_name_of_its_field(
-    subscribing: SubscriptionService, store: Store, asked: dict[str, object], field: str
+async def test_an_invalid_field_is_refused_by_name(
+    subscriptions: SubscriptionService, store: Store, fields: dict[str, object], field: str
 ):
     with pytest.raises(InvalidSubscription) as refused:
-        await created(subscribing, **asked)
+        await created(subscriptions, **fields)
 
     assert refused.value.field == field
     assert "very-secret" not in refused.value.message
     assert await store.subscriptions.list() == []
 
 
-async def test_escapes_format_asks_for_types_that_it_has_only(subscribing: SubscriptionService):
-    everything = await created(subscribing, format="escape", filter=EVERYTHING)
+async def test_a_filter_keeps_the_types_of_its_format(
+    subscriptions: SubscriptionService,
+):
+    everything = await created(subscriptions, format="escape", filter=EVERYTHING)
     some = await created(
-        subscribing,
+        subscriptions,
         format="escape",
         filter=Filter(all_of=(any_of("type", ("state.*", "x")), any_of("actor", ("ann",)))),
     )
 
     [types] = everything.filter.all_of
-    assert types == SHOWN.all_of[0]
+    assert types == VISIBLE.all_of[0]
     assert all(value.startswith("state.") for value in some.filter.all_of[0].values)
     assert some.filter.all_of[1] == any_of("actor", ("ann",))
 
 
 @pytest.mark.parametrize("start", ["now", "start", "2"])
-async def test_a_subscription_begins_where_it_is_asked_to(
-    subscribing: SubscriptionService, store: Store, start: str
+async def test_a_subscription_starts_at_the_requested_position(
+    subscriptions: SubscriptionService, store: Store, start: str
 ):
     events = await store.log.append([new_event() for _ in range(3)])
     checkpoints = {"now": 3, "start": 0, "2": 2}
 
-    mine = await created(subscribing, start=events[1].id if start == "2" else start)
+    mine = await created(subscriptions, start=events[1].id if start == "2" else start)
 
     assert mine.checkpoint == checkpoints[start]
 
 
 @pytest.mark.parametrize(
-    "start", ["soon", NOBODYS, "00000000-0000-7000-8000-000000000001", "beyond"]
+    "start", ["soon", UNKNOWN_ID, "00000000-0000-7000-8000-000000000001", "beyond"]
 )
-async def test_a_subscription_cannot_begin_after_what_is_no_event_of_the_log(
-    subscribing: SubscriptionService, store: Store, start: str
+async def test_a_subscription_cannot_start_after_an_unknown_event(
+    subscriptions: SubscriptionService, store: Store, start: str
 ):
     [first] = await store.log.append([new_event()])
     start = f"{first.id[:-1]}9" if start == "beyond" else start
 
     with pytest.raises(InvalidCursor) as refused:
-        await created(subscribing, start=start)
+        await created(subscriptions, start=start)
 
     assert refused.value.field == "from"
 
 
-async def test_a_subscription_cannot_begin_after_what_is_forgotten(
-    subscribing: SubscriptionService, store: Store
+async def test_a_subscription_cannot_start_after_a_pruned_event(
+    subscriptions: SubscriptionService, store: Store
 ):
     events = await store.log.append([new_event() for _ in range(3)])
     await store.log.prune(now() + HOUR)
 
     with pytest.raises(CursorExpired):
-        await created(subscribing, start=events[0].id)
+        await created(subscriptions, start=events[0].id)
 
 
-async def test_there_is_an_end_to_how_many_one_may_have(
-    subscribing: SubscriptionService, store: Store
+async def test_one_owner_has_a_limited_number_of_subscriptions(
+    subscriptions: SubscriptionService, store: Store
 ):
     owner = Owner(kind="key", id="owner", name="owner")
     for _ in range(MAX_SUBSCRIPTIONS):
         await store.subscriptions.add(subscription(owner=owner))
 
-    with pytest.raises(Conflict, match="100 are the most"):
-        await created(subscribing)
+    with pytest.raises(Conflict, match="the limit is 100"):
+        await created(subscriptions)
 
-    assert await created(subscribing, OTHER)
+    assert await created(subscriptions, OTHER)
 
 
-# Who sees and does what
+# Permissions
 
 _READER = principal("read:/", id="reader")
 _STACK_ADMIN = principal("admin:project/acme/stack/1", id="stack-admin")
@@ -460,7 +465,7 @@ _NAMESAKE = principal("read:project/acme", id="owner", kind="bluelink")
 
 
 @pytest.mark.parametrize(
-    ("who", "scopes", "sees"),
+    ("caller", "scopes", "sees"),
     [
         (OWNER, ["project/acme"], True),
         (ADMIN, ["project/acme"], True),
@@ -476,57 +481,57 @@ _NAMESAKE = principal("read:project/acme", id="owner", kind="bluelink")
         (_ROOT_ADMIN, [], True),
     ],
 )
-async def test_one_sees_ones_own_and_those_whose_scopes_one_administers(
-    subscribing: SubscriptionService, who: Principal, scopes: list[str], sees: bool
+async def test_a_principal_sees_its_own_subscriptions_and_those_it_administers(
+    subscriptions: SubscriptionService, caller: Principal, scopes: list[str], sees: bool
 ):
-    mine = await created(subscribing, scopes=scopes)
+    mine = await created(subscriptions, scopes=scopes)
 
-    listed = await subscribing.subscriptions(who)
+    listed = await subscriptions.subscriptions(caller)
 
     assert listed == ([mine] if sees else [])
     if sees:
-        assert await subscribing.get(who, mine.id.upper()) == mine
+        assert await subscriptions.get(caller, mine.id.upper()) == mine
     else:
         with pytest.raises(SubscriptionNotFound, match=mine.id):
-            await subscribing.get(who, mine.id)
+            await subscriptions.get(caller, mine.id)
 
 
-async def test_what_receivers_answer_is_the_owners_alone(
-    subscribing: SubscriptionService, store: Store
+async def test_only_the_owner_sees_response_bodies(
+    subscriptions: SubscriptionService, store: Store
 ):
-    mine = await created(subscribing)
+    mine = await created(subscriptions)
     [event] = await store.log.append([new_event(scopes=(Scope("project/acme"),))])
     await store.deliveries.claim("me", now=1, until=2)
-    told = delivery(mine, attempt(event.position, response="you said: secret"))
-    await store.deliveries.record("me", [told], now=1)
+    report = delivery(mine, attempt(event.position, response="echo: secret"))
+    await store.deliveries.record("me", [report], now=1)
 
-    [own] = await subscribing.attempts(OWNER, mine.id, before=None, limit=9)
-    [others] = await subscribing.attempts(ADMIN, mine.id, before=None, limit=9)
+    [own] = await subscriptions.attempts(OWNER, mine.id, before=None, limit=9)
+    [others] = await subscriptions.attempts(ADMIN, mine.id, before=None, limit=9)
 
-    assert own.response == "you said: secret"
+    assert own.response == "echo: secret"
     assert (others.response, others.status, others.number) == ("", own.status, own.number)
 
 
-async def test_attempts_and_what_was_given_up_show_others_only_events_that_they_may_see(
-    subscribing: SubscriptionService, store: Store
+async def test_admins_see_attempts_and_dead_letters_of_readable_events_only(
+    subscriptions: SubscriptionService, store: Store
 ):
-    mine = await created(subscribing)
+    mine = await created(subscriptions)
     events = await store.log.append(
         [new_event(scopes=(Scope("project/acme"),), groups=g) for g in (("ops",), (), ("ops",), ())]
     )
     for event in events:
-        await given_up(store, mine, event.position)
+        await dead_letter(store, mine, event.position)
     positions = [event.position for event in events]
 
-    async def pages(who: Principal) -> tuple[list[int], list[int]]:
-        """By one at a time, as far as there are any."""
+    async def pages(caller: Principal) -> tuple[list[int], list[int]]:
+        """The positions on all pages of one row."""
         attempts, before = [], None
-        while page := await subscribing.attempts(who, mine.id, before=before, limit=1):
+        while page := await subscriptions.attempts(caller, mine.id, before=before, limit=1):
             attempts.append(page[0].position)
             before = page[0].number
         dead_lettered, after = [], 0
-        while left := await subscribing.dead_letters(who, mine.id, after=after, limit=1):
-            after = left[0].pending.position
+        while page := await subscriptions.dead_letters(caller, mine.id, after=after, limit=1):
+            after = page[0].pending.position
             dead_lettered.append(after)
         return attempts, dead_lettered
 
@@ -534,20 +539,20 @@ async def test_attempts_and_what_was_given_up_show_others_only_events_that_they_
     assert await pages(ADMIN) == (positions[3::-2], positions[1::2])
 
 
-async def test_what_one_may_not_see_is_as_what_there_is_not(subscribing: SubscriptionService):
-    mine, nobodys = await created(subscribing), NOBODYS
+async def test_a_hidden_subscription_looks_like_a_missing_one(subscriptions: SubscriptionService):
+    mine, unknown = await created(subscriptions), UNKNOWN_ID
 
-    with pytest.raises(SubscriptionNotFound) as unseen:
-        await subscribing.get(OTHER, mine.id)
+    with pytest.raises(SubscriptionNotFound) as hidden:
+        await subscriptions.get(OTHER, mine.id)
     with pytest.raises(SubscriptionNotFound) as missing:
-        await subscribing.get(OTHER, nobodys)
+        await subscriptions.get(OTHER, unknown)
 
-    assert unseen.value.message.replace(mine.id, nobodys) == missing.value.message
+    assert hidden.value.message.replace(mine.id, unknown) == missing.value.message
 
 
 #: By the method, what it takes besides.
 _ACTIONS: dict[str, dict[str, object]] = {
-    "change": {"change": SubscriptionPatch(name="x")},
+    "change": {"patch": SubscriptionPatch(name="x")},
     "rotate_secret": {"secret": None, "overlap": 0},
     "pause": {},
     "resume": {},
@@ -560,64 +565,64 @@ _ACTIONS: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("action", _ACTIONS)
-@pytest.mark.parametrize("who", [OWNER, ADMIN, OTHER], ids=lambda who: who.id)
-async def test_only_the_owner_says_what_goes_where(
-    subscribing: SubscriptionService, told: Told, action: str, who: Principal
+@pytest.mark.parametrize("caller", [OWNER, ADMIN, OTHER], ids=lambda caller: caller.id)
+async def test_only_the_owner_changes_what_is_delivered_and_where(
+    subscriptions: SubscriptionService, changes: ChangeCounter, action: str, caller: Principal
 ):
-    mine = await created(subscribing)
-    told.times = 0
+    mine = await created(subscriptions)
+    changes.count = 0
     refusal: type[DeploylogError] | None = None
 
     try:
-        await getattr(subscribing, action)(who, mine.id, **_ACTIONS[action])
+        await getattr(subscriptions, action)(caller, mine.id, **_ACTIONS[action])
     except DeploylogError as error:
         refusal = type(error)
 
-    for_admin = Forbidden if action in ("change", "rotate_secret") else None
-    assert refusal is {"owner": None, "admin": for_admin, "other": SubscriptionNotFound}[who.id]
-    # Nothing is resumed that was not paused.
-    silent = refusal is not None or action in ("resume", "test", "attempts", "dead_letters")
-    assert told.times == (not silent)
+    admin_refusal = Forbidden if action in ("change", "rotate_secret") else None
+    assert (
+        refusal is {"owner": None, "admin": admin_refusal, "other": SubscriptionNotFound}[caller.id]
+    )
+    # An active subscription has nothing to resume.
+    is_silent = refusal is not None or action in ("resume", "test", "attempts", "dead_letters")
+    assert changes.count == (not is_silent)
 
 
 # Changing
 
 
-async def test_a_change_leaves_what_it_does_not_name(
-    subscribing: SubscriptionService, seal: Encryptor
+async def test_a_patch_leaves_other_fields_as_they_are(
+    subscriptions: SubscriptionService, encryptor: Encryptor
 ):
-    mine = await created(subscribing, **BOT)
+    mine = await created(subscriptions, **BOT)
 
-    changed = await subscribing.change(
-        OWNER, mine.id, SubscriptionPatch(aim=EndpointPatch(channel="#other"))
+    changed = await subscriptions.change(
+        OWNER, mine.id, SubscriptionPatch(endpoint=EndpointPatch(channel="#other"))
     )
 
-    target = seal.open(changed.target)
+    target = encryptor.decrypt(changed.target)
     assert (TOKEN in target, "#other" in target) == (True, True)
     assert changed.shown == "slack #other"
     assert (changed.name, changed.filter, changed.order) == (mine.name, mine.filter, mine.order)
     assert changed.version == mine.version + 1
 
 
-async def test_an_address_takes_the_place_of_a_token(
-    subscribing: SubscriptionService, seal: Encryptor
-):
-    mine = await created(subscribing, **BOT)
+async def test_a_url_replaces_a_token(subscriptions: SubscriptionService, encryptor: Encryptor):
+    mine = await created(subscriptions, **BOT)
 
-    changed = await subscribing.change(
-        OWNER, mine.id, SubscriptionPatch(aim=EndpointPatch(url=URL))
+    changed = await subscriptions.change(
+        OWNER, mine.id, SubscriptionPatch(endpoint=EndpointPatch(url=URL))
     )
 
-    assert TOKEN not in seal.open(changed.target)
+    assert TOKEN not in encryptor.decrypt(changed.target)
     assert changed.shown == "https://hooks.example.com/…"
 
 
-async def test_scopes_are_changed_only_to_what_one_may_see(subscribing: SubscriptionService):
-    mine = await created(subscribing)
+async def test_a_patch_sets_only_readable_scopes(subscriptions: SubscriptionService):
+    mine = await created(subscriptions)
 
     with pytest.raises(Forbidden):
-        await subscribing.change(OWNER, mine.id, SubscriptionPatch(scopes=(Scope("state/acme"),)))
-    changed = await subscribing.change(
+        await subscriptions.change(OWNER, mine.id, SubscriptionPatch(scopes=(Scope("state/acme"),)))
+    changed = await subscriptions.change(
         OWNER,
         mine.id,
         SubscriptionPatch(
@@ -629,43 +634,43 @@ async def test_scopes_are_changed_only_to_what_one_may_see(subscribing: Subscrip
     assert changed.order == "per_deployment"
 
 
-async def test_a_wrong_change_changes_nothing(subscribing: SubscriptionService):
-    mine = await created(subscribing)
+async def test_an_invalid_patch_changes_nothing(subscriptions: SubscriptionService):
+    mine = await created(subscriptions)
 
     for change in (
         SubscriptionPatch(name=" "),
-        SubscriptionPatch(aim=EndpointPatch(url="x")),
-        SubscriptionPatch(aim=EndpointPatch(channel="#x")),
+        SubscriptionPatch(endpoint=EndpointPatch(url="x")),
+        SubscriptionPatch(endpoint=EndpointPatch(channel="#x")),
     ):
         with pytest.raises(InvalidSubscription):
-            await subscribing.change(OWNER, mine.id, change)
+            await subscriptions.change(OWNER, mine.id, change)
 
-    assert await subscribing.get(OWNER, mine.id) == mine
+    assert await subscriptions.get(OWNER, mine.id) == mine
 
 
-async def test_a_change_is_made_though_the_courier_is_faster(
-    subscribing: SubscriptionService, store: Store
+async def test_a_patch_survives_a_concurrent_change(
+    subscriptions: SubscriptionService, store: Store
 ):
-    mine = await created(subscribing)
-    real, interfered = store.subscriptions.change, []
+    mine = await created(subscriptions)
+    change, interfered = store.subscriptions.change, []
 
     async def interfering(subscription: Subscription) -> Subscription:
         if not interfered:
-            interfered.append(await real(await store.subscriptions.get(mine.id)))
-        return await real(subscription)
+            interfered.append(await change(await store.subscriptions.get(mine.id)))
+        return await change(subscription)
 
     store.subscriptions.change = interfering  # type: ignore[method-assign]
-    changed = await subscribing.change(OWNER, mine.id, SubscriptionPatch(name="x"))
+    changed = await subscriptions.change(OWNER, mine.id, SubscriptionPatch(name="x"))
 
     assert (changed.name, changed.version) == ("x", 3)
 
 
-async def test_pausing_and_resuming_say_so(subscribing: SubscriptionService):
-    mine = await created(subscribing)
+async def test_pausing_and_resuming_set_state_and_reason(subscriptions: SubscriptionService):
+    mine = await created(subscriptions)
 
-    paused = await subscribing.pause(ADMIN, mine.id)
-    again = await subscribing.pause(OWNER, mine.id)
-    resumed = await subscribing.resume(OWNER, mine.id)
+    paused = await subscriptions.pause(ADMIN, mine.id)
+    again = await subscriptions.pause(OWNER, mine.id)
+    resumed = await subscriptions.resume(OWNER, mine.id)
 
     assert (paused.state, paused.reason) == ("paused", "paused by admin")
     assert again == paused
@@ -673,21 +678,23 @@ async def test_pausing_and_resuming_say_so(subscribing: SubscriptionService):
 
 
 @pytest.mark.parametrize("state", ["failing", "disabled"])
-async def test_resuming_and_another_target_end_what_was_wrong(
-    subscribing: SubscriptionService, store: Store, state: str
+async def test_resuming_and_a_new_endpoint_clear_the_failure(
+    subscriptions: SubscriptionService, store: Store, state: str
 ):
-    for how in ("resume", "target"):
-        mine = await created(subscribing)
-        wrong = {"state": state, "reason": "410", "failing_since": 5}
+    for action in ("resume", "endpoint"):
+        mine = await created(subscriptions)
+        failure = {"state": state, "reason": "410", "failing_since": 5}
         await store.subscriptions.change(
-            subscription(**{f: getattr(mine, f) for f in mine.__struct_fields__} | wrong)
+            subscription(**{name: getattr(mine, name) for name in mine.__struct_fields__} | failure)
         )
 
-        if how == "resume":
-            changed = await subscribing.resume(OWNER, mine.id)
+        if action == "resume":
+            changed = await subscriptions.resume(OWNER, mine.id)
         else:
-            aim = EndpointPatch(url="https://other.example/")
-            changed = await subscribing.change(OWNER, mine.id, SubscriptionPatch(aim=aim))
+            endpoint = EndpointPatch(url="https://other.example/")
+            changed = await subscriptions.change(
+                OWNER, mine.id, SubscriptionPatch(endpoint=endpoint)
+            )
 
         assert (changed.state, changed.reason, changed.failing_since) == ("active", None, None)
 
@@ -695,72 +702,70 @@ async def test_resuming_and_another_target_end_what_was_wrong(
 # Secrets
 
 
-async def test_a_replaced_secret_signs_on_for_a_while(
-    subscribing: SubscriptionService, clock: Clock, seal: Encryptor
+async def test_a_former_secret_signs_during_the_overlap(
+    subscriptions: SubscriptionService, clock: WallClock, encryptor: Encryptor
 ):
-    mine, first = await subscribing.create(OWNER, new())
+    mine, first = await subscriptions.create(OWNER, new())
 
-    clock.now += HOUR
-    rotated, second = await subscribing.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
-    ends = clock.now + HOUR
-    clock.now += HOUR // 2
-    again, third = await subscribing.rotate_secret(OWNER, mine.id, secret=None, overlap=24 * HOUR)
-    clock.now += HOUR
-    last, _ = await subscribing.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
+    clock.ns += HOUR
+    rotated, second = await subscriptions.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
+    ends = clock.ns + HOUR
+    clock.ns += HOUR // 2
+    again, third = await subscriptions.rotate_secret(OWNER, mine.id, secret=None, overlap=24 * HOUR)
+    clock.ns += HOUR
+    last, _ = await subscriptions.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
 
-    assert [seal.open(term.sealed) for term in rotated.secrets] == [second, first]
+    assert [encryptor.decrypt(term.sealed) for term in rotated.secrets] == [second, first]
     assert [term.expires for term in rotated.secrets] == [None, ends]
-    assert [seal.open(term.sealed) for term in again.secrets] == [third, second, first]
+    assert [encryptor.decrypt(term.sealed) for term in again.secrets] == [third, second, first]
     assert again.secrets[2].expires == ends
-    assert first not in [seal.open(term.sealed) for term in last.secrets]
+    assert first not in [encryptor.decrypt(term.sealed) for term in last.secrets]
 
 
-async def test_a_secret_can_end_at_once_and_be_ones_own(
-    subscribing: SubscriptionService, seal: Encryptor
+async def test_a_former_secret_can_expire_at_once_and_the_caller_can_set_the_new_one(
+    subscriptions: SubscriptionService, encryptor: Encryptor
 ):
-    mine, _ = await subscribing.create(OWNER, new())
+    mine, _ = await subscriptions.create(OWNER, new())
     secret = make_secret()
 
-    rotated, told = await subscribing.rotate_secret(OWNER, mine.id, secret=secret, overlap=0)
+    rotated, generated = await subscriptions.rotate_secret(OWNER, mine.id, secret=secret, overlap=0)
 
-    assert told is None
-    assert [seal.open(term.sealed) for term in rotated.secrets] == [secret]
+    assert generated is None
+    assert [encryptor.decrypt(term.sealed) for term in rotated.secrets] == [secret]
 
 
-async def test_there_is_an_end_to_how_many_secrets_sign(subscribing: SubscriptionService):
-    mine = await created(subscribing)
+async def test_the_number_of_active_secrets_is_limited(subscriptions: SubscriptionService):
+    mine = await created(subscriptions)
     for _ in range(MAX_SECRETS - 1):
-        await subscribing.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
+        await subscriptions.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
 
     with pytest.raises(Conflict):
-        await subscribing.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
+        await subscriptions.rotate_secret(OWNER, mine.id, secret=None, overlap=HOUR)
 
 
-async def test_requests_to_slack_have_no_secret_to_rotate(subscribing: SubscriptionService):
-    mine = await created(subscribing, **BOT)
+async def test_slack_has_no_secret_to_rotate(subscriptions: SubscriptionService):
+    mine = await created(subscriptions, **BOT)
 
     with pytest.raises(InvalidSubscription):
-        await subscribing.rotate_secret(OWNER, mine.id, secret=None, overlap=0)
+        await subscriptions.rotate_secret(OWNER, mine.id, secret=None, overlap=0)
 
 
-# Sending again
+# Redelivery
 
 
-async def test_an_event_is_sent_again_whether_it_arrived_or_not(
-    subscribing: SubscriptionService, store: Store
-):
-    mine = await created(subscribing)
+async def test_any_event_can_be_redelivered(subscriptions: SubscriptionService, store: Store):
+    mine = await created(subscriptions)
     events = await store.log.append([new_event(), new_event()])
-    await given_up(store, mine, 2)
+    await dead_letter(store, mine, 2)
 
     for event in events:
-        await subscribing.redeliver(OWNER, mine.id, event.id)
+        await subscriptions.redeliver(OWNER, mine.id, event.id)
 
     assert [each.position for each in await store.deliveries.pending(mine.id)] == [1, 2]
 
 
 @pytest.mark.parametrize(
-    ("event", "who", "refusal"),
+    ("event", "caller", "refusal"),
     [
         ({"scopes": ("project/other",)}, OWNER, EventNotFound),
         ({"groups": ("secret",)}, OWNER, EventNotFound),
@@ -769,133 +774,137 @@ async def test_an_event_is_sent_again_whether_it_arrived_or_not(
         ({"groups": ("ops",)}, ADMIN, EventNotFound),
         ({"groups": ("secret",)}, principal("admin:/", groups=["secret"]), EventNotFound),
         ({"groups": ("ops",)}, principal("admin:/", groups=["ops"]), None),
-        ({"type": "not.asked.for"}, OWNER, None),
+        ({"type": "not.fields.for"}, OWNER, None),
     ],
 )
-async def test_an_event_is_sent_again_only_if_the_owner_may_see_it(
-    subscribing: SubscriptionService,
+async def test_an_event_is_redelivered_only_if_caller_and_owner_may_see_it(
+    subscriptions: SubscriptionService,
     store: Store,
     event: dict[str, object],
-    who: Principal,
+    caller: Principal,
     refusal: type[DeploylogError] | None,
 ):
     wanted = Filter(all_of=(any_of("type", ("resource.*",)),), scopes=(Scope("project/acme"),))
-    mine = await created(subscribing, filter=wanted)
+    mine = await created(subscriptions, filter=wanted)
     [recorded] = await store.log.append([new_event(**event)])  # type: ignore[arg-type]
-    await given_up(store, mine, 1)
+    await dead_letter(store, mine, 1)
 
     if refusal is None:
-        await subscribing.redeliver(who, mine.id, recorded.id)
+        await subscriptions.redeliver(caller, mine.id, recorded.id)
     else:
         with pytest.raises(refusal):
-            await subscribing.redeliver(who, mine.id, recorded.id)
+            await subscriptions.redeliver(caller, mine.id, recorded.id)
 
     assert len(await store.deliveries.pending(mine.id)) == (refusal is None)
 
 
-async def test_an_event_that_escape_has_no_name_for_is_not_sent_to_it(
-    subscribing: SubscriptionService, store: Store
+async def test_an_event_without_an_escape_name_is_not_redelivered_in_that_format(
+    subscriptions: SubscriptionService, store: Store
 ):
-    mine = await created(subscribing, format="escape")
+    mine = await created(subscriptions, format="escape")
     [known, unknown] = await store.log.append(
         [new_event("state.deployment.updated"), new_event("resource.create.started")]
     )
-    await given_up(store, mine, 2)
+    await dead_letter(store, mine, 2)
 
-    await subscribing.redeliver(OWNER, mine.id, known.id)
+    await subscriptions.redeliver(OWNER, mine.id, known.id)
     with pytest.raises(InvalidSubscription):
-        await subscribing.redeliver(OWNER, mine.id, unknown.id)
+        await subscriptions.redeliver(OWNER, mine.id, unknown.id)
 
     assert [each.position for each in await store.deliveries.pending(mine.id)] == [1]
 
 
-async def test_nothing_is_sent_for_an_owner_whose_credential_is_gone(
-    subscribing: SubscriptionService, store: Store, owners: Owners
+async def test_nothing_is_redelivered_for_an_owner_without_a_credential(
+    subscriptions: SubscriptionService, store: Store, owners: Owners
 ):
-    mine = await created(subscribing)
+    mine = await created(subscriptions)
     [event] = await store.log.append([new_event()])
-    await given_up(store, mine, 1)
+    await dead_letter(store, mine, 1)
     owners.clear()
 
     with pytest.raises(EventNotFound):
-        await subscribing.redeliver(ADMIN, mine.id, event.id)
+        await subscriptions.redeliver(ADMIN, mine.id, event.id)
 
 
-async def test_an_event_whose_turn_comes_is_not_sent_before(
-    subscribing: SubscriptionService, store: Store
+async def test_an_event_beyond_the_checkpoint_is_not_redelivered(
+    subscriptions: SubscriptionService, store: Store
 ):
-    mine = await created(subscribing)
+    mine = await created(subscriptions)
     [event] = await store.log.append([new_event()])
 
     with pytest.raises(Conflict):
-        await subscribing.redeliver(OWNER, mine.id, event.id)
+        await subscriptions.redeliver(OWNER, mine.id, event.id)
 
     assert await store.deliveries.pending(mine.id) == []
 
 
-async def test_what_was_given_up_is_listed_and_sent_again(
-    subscribing: SubscriptionService, store: Store
+async def test_dead_letters_are_listed_and_redelivered(
+    subscriptions: SubscriptionService, store: Store
 ):
-    mine = await created(subscribing)
+    mine = await created(subscriptions)
     [event] = await store.log.append([new_event()])
-    await given_up(store, mine, 1)
-    [attempted] = await subscribing.attempts(ADMIN, mine.id, before=None, limit=10)
-    [dead_lettered] = await subscribing.dead_letters(ADMIN, mine.id, after=0, limit=10)
+    await dead_letter(store, mine, 1)
+    [attempted] = await subscriptions.attempts(ADMIN, mine.id, before=None, limit=10)
+    [dead_lettered] = await subscriptions.dead_letters(ADMIN, mine.id, after=0, limit=10)
 
-    later = await subscribing.redeliver_dead_lettered(ADMIN, mine.id, now())
-    earlier = await subscribing.redeliver_dead_lettered(ADMIN, mine.id, 0)
+    later = await subscriptions.redeliver_dead_lettered(ADMIN, mine.id, now())
+    earlier = await subscriptions.redeliver_dead_lettered(ADMIN, mine.id, 0)
 
     assert attempted.position == 1
     assert (dead_lettered.event, dead_lettered.pending.error) == (event.id, "500")
     assert (later, earlier) == (0, 1)
-    assert await subscribing.dead_letters(ADMIN, mine.id, after=0, limit=10) == []
+    assert await subscriptions.dead_letters(ADMIN, mine.id, after=0, limit=10) == []
 
 
-async def test_what_was_given_up_is_listed_though_it_is_forgotten(
-    subscribing: SubscriptionService, store: Store
+async def test_a_dead_letter_is_listed_after_its_event_was_pruned(
+    subscriptions: SubscriptionService, store: Store
 ):
-    mine = await created(subscribing)
+    mine = await created(subscriptions)
     await store.log.append([new_event()])
-    await given_up(store, mine, 1)
+    await dead_letter(store, mine, 1)
     await store.log.prune(now() + HOUR)
 
-    [dead_lettered] = await subscribing.dead_letters(OWNER, mine.id, after=0, limit=10)
+    [dead_lettered] = await subscriptions.dead_letters(OWNER, mine.id, after=0, limit=10)
 
     assert (dead_lettered.event, dead_lettered.pending.position) == (None, 1)
 
 
-async def test_how_it_stands_is_told(subscribing: SubscriptionService, store: Store):
-    mine = await created(subscribing)
+async def test_the_standing_has_lag_and_backlog(subscriptions: SubscriptionService, store: Store):
+    mine = await created(subscriptions)
     await store.log.append([new_event() for _ in range(3)])
-    await given_up(store, mine, 1)
+    await dead_letter(store, mine, 1)
 
-    standing = await subscribing.standing(await subscribing.get(OWNER, mine.id))
+    standing = await subscriptions.standing(await subscriptions.get(OWNER, mine.id))
 
     assert (standing.lag, standing.backlog.dead_lettered, standing.backlog.pending) == (2, 1, 0)
 
 
-async def test_a_test_is_made_of_ones_own(subscribing: SubscriptionService, receiver: Receiver):
-    mine = await created(subscribing)
+async def test_a_test_event_is_delivered(subscriptions: SubscriptionService, receiver: Receiver):
+    mine = await created(subscriptions)
 
-    outcome = await subscribing.test(OWNER, mine.id)
+    outcome = await subscriptions.test(OWNER, mine.id)
 
     assert outcome.result == "delivered"
     assert receiver.tested == [mine.id]
 
 
-@pytest.mark.parametrize("has_seal", [True, False])
-async def test_the_service_does_not_start_with_subscriptions_that_it_cannot_open(
-    store: Store, subscribing: SubscriptionService, seal: Encryptor, clock: Clock, has_seal: bool
+@pytest.mark.parametrize("has_key", [True, False])
+async def test_startup_requires_decryptable_subscriptions(
+    store: Store,
+    subscriptions: SubscriptionService,
+    encryptor: Encryptor,
+    clock: WallClock,
+    has_key: bool,
 ):
-    await check_decryptable(store.subscriptions, vault(None, clock))
-    made, _ = await subscribing.create(OWNER, new())
-    await check_decryptable(store.subscriptions, vault(seal, clock))
-    other = load_seal(make_encryption_key()) if has_seal else None
+    await check_decryptable(store.subscriptions, secret_store(None, clock))
+    created_, _ = await subscriptions.create(OWNER, new())
+    await check_decryptable(store.subscriptions, secret_store(encryptor, clock))
+    other = parse_encryptor(make_encryption_key()) if has_key else None
 
     with pytest.raises(OperatorError) as raised:
-        await check_decryptable(store.subscriptions, vault(other, clock))
+        await check_decryptable(store.subscriptions, secret_store(other, clock))
 
-    assert f"deploylog subscriptions delete {made.id} --store" in raised.value.message
+    assert f"deploylog subscriptions delete {created_.id} --store" in raised.value.message
     assert "\n" not in raised.value.message
-    await store.subscriptions.delete(made.id)
-    await check_decryptable(store.subscriptions, vault(other, clock))
+    await store.subscriptions.delete(created_.id)
+    await check_decryptable(store.subscriptions, secret_store(other, clock))

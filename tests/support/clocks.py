@@ -10,7 +10,7 @@ class Clock:
     def __call__(self) -> float:
         return self.seconds
 
-    def go_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.seconds += seconds
 
 
@@ -27,5 +27,5 @@ class WallClock:
     def seconds(self) -> int:
         return self.ns // 1_000_000_000
 
-    def go_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.ns += int(seconds * 1_000_000_000)

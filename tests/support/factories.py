@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import msgspec
 
+from deploylog.deployments.catalog import Counts, Deployment
 from deploylog.deployments.changeset import ChangeCounts, Changeset
 from deploylog.events.event import Event, NewEvent, Resource, recorded_event
 from deploylog.events.filters import EVERYTHING
@@ -180,3 +181,14 @@ def delivery(subscription: Subscription, *attempts: Attempt, **fields: object) -
     checkpoint = max((each.position for each in attempts), default=0)
     begun: dict[str, object] = {"checkpoint": checkpoint}
     return Delivery(subscription=subscription.id, attempts=attempts, **(begun | fields))  # type: ignore[arg-type]
+
+
+def deployment(**fields: object) -> Deployment:
+    """A running deployment."""
+    defaults: dict[str, object] = {
+        "id": "deployment-1", "project": "acme", "stack_id": "stack-1", "stack": "web",
+        "status": "running", "started": now(), "ended": None, "tool": None, "operation": None,
+        "environment": None, "actor": None, "message": None, "counts": Counts(), "scopes": (),
+        "groups": (),
+    }  # fmt: skip
+    return Deployment(**(defaults | fields))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A Slack that listens: its limits, its errors, its patience, and what it was sent."""
+"""A Slack server: its limits, its errors, its rate limit, and the requests that it got."""
 
 import re
 import time
@@ -14,15 +14,15 @@ WEBHOOK = "/services/T000/B000/secret"
 
 _EMOJI = re.compile(r":[^:\s]+:(?::skin-tone-\d:)?")
 
-#: Escapes, links, dates and mentions; any other of the three characters is not escaped.
-_MARKED = re.compile(r"&(?:amp|lt|gt);|<(?:https?://|!date\^)[^<>|]+(?:\|[^<>]*)?>")
+#: Escapes, links and dates; anything else with one of the three characters is not escaped.
+_ESCAPED = re.compile(r"&(?:amp|lt|gt);|<(?:https?://|!date\^)[^<>|]+(?:\|[^<>]*)?>")
 
-#: From here on Slack says msg_blocks_too_long; it is not published, but was seen.
-_ALL_BLOCKS = 13_000
+#: More units than this in all blocks are msg_blocks_too_long. Slack does not document it.
+_MAX_BLOCK_UNITS = 13_000
 
 
 def problem_of(payload: Any) -> str | None:
-    """Slack's word for what is wrong with a message, if something is."""
+    """Slack's error code for a message, or ``None`` if Slack accepts it."""
     if not isinstance(payload, dict):
         return "invalid_payload"
     text, blocks = payload.get("text"), payload.get("blocks", [])
@@ -34,15 +34,15 @@ def problem_of(payload: Any) -> str | None:
         return "invalid_blocks"
     if any(not _is_good_block(block) for block in blocks):
         return "invalid_blocks"
-    if sum(_units(each) for block in blocks for each in _texts(block)) > _ALL_BLOCKS:
+    if sum(_units(each) for block in blocks for each in _texts(block)) > _MAX_BLOCK_UNITS:
         return "msg_blocks_too_long"
     return None if _has_good_sender(payload) else "invalid_arguments"
 
 
 def unescaped(payload: dict[str, Any]) -> list[str]:
-    """The texts in which something could be a mention, or a link that nobody meant."""
+    """The texts that could contain a mention or a link."""
     texts = [payload["text"], *(t for block in payload["blocks"] for t in _texts(block))]
-    return [text for text in texts if re.search("[&<>]", _MARKED.sub("", text))]
+    return [text for text in texts if re.search("[&<>]", _ESCAPED.sub("", text))]
 
 
 def _units(text: str) -> int:
@@ -83,16 +83,16 @@ def _has_good_sender(payload: dict[str, Any]) -> bool:
 
 
 class FakeSlack:
-    """What it knows, and what it says next."""
+    """The messages of one channel, and scripted errors."""
 
     def __init__(self, *, clock: Callable[[], float], is_strict: bool) -> None:
         self.url = ""
-        #: Every message by its ts, as it stands now.
+        #: Every message by its ts, in its current version.
         self.messages: dict[str, dict[str, Any]] = {}
-        #: Of each request: the method or path, and the payload.
+        #: The method, or ``webhook``, and the payload of each request.
         self.requests: list[tuple[str, dict[str, Any]]] = []
-        #: Words that are said instead of an answer, each once; or a status of its own.
-        self.says: list[str | int] = []
+        #: Error codes or HTTP statuses for the next requests; an empty code is a success.
+        self.errors: list[str | int] = []
         self._clock = clock
         self._is_strict = is_strict
         self._posted: dict[str, float] = {}
@@ -108,7 +108,7 @@ class FakeSlack:
 
     @property
     def roots(self) -> list[dict[str, Any]]:
-        """The messages that stand in the channel, not in a thread."""
+        """The messages in the channel, without those in threads."""
         return [each for each in self.messages.values() if "thread_ts" not in each]
 
     @property
@@ -127,14 +127,14 @@ class FakeSlack:
         self.requests.append(("webhook", payload))
         if self._is_too_soon(WEBHOOK):
             return web.Response(status=429, text="ratelimited", headers={"Retry-After": "1"})
-        if self.says:
-            said = self.says.pop(0)
+        if self.errors:
+            error = self.errors.pop(0)
             statuses = {"no_service": 404, "channel_is_archived": 410, "action_prohibited": 403}
-            status = said if isinstance(said, int) else statuses.get(said, 400)
-            return web.Response(status=status, text=str(said))
+            status = error if isinstance(error, int) else statuses.get(error, 400)
+            return web.Response(status=status, text=str(error))
         if problem := problem_of(payload):
             return web.Response(status=400, text=problem)
-        self._keep(payload)
+        self._store(payload)
         return web.Response(text="ok")
 
     async def _post_message(self, request: web.Request) -> web.Response:
@@ -144,11 +144,11 @@ class FakeSlack:
         if refusal := self._refusal(request, payload, is_post=True):
             return refusal
         if "thread_ts" in payload and payload["thread_ts"] not in self.messages:
-            return _no("thread_not_found")
-        ts = self._keep(payload)
-        # The longest part of the answer comes first, as it may.
-        said = {"message": payload, "ok": True, "channel": channel, "ts": ts}
-        return web.json_response(said)
+            return _error("thread_not_found")
+        ts = self._store(payload)
+        # The longest part of the response comes first, as it may.
+        body = {"message": payload, "ok": True, "channel": channel, "ts": ts}
+        return web.json_response(body)
 
     async def _update(self, request: web.Request) -> web.Response:
         payload = await request.json()
@@ -157,7 +157,7 @@ class FakeSlack:
             return refusal
         ts = payload.get("ts")
         if ts not in self.messages:
-            return _no("message_not_found")
+            return _error("message_not_found")
         self.messages[ts] |= payload
         return web.json_response({"ok": True, "channel": CHANNEL, "ts": ts})
 
@@ -165,44 +165,44 @@ class FakeSlack:
         self, request: web.Request, payload: dict[str, Any], *, is_post: bool
     ) -> web.Response | None:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return _no("invalid_auth")
+            return _error("invalid_auth")
         if payload.get("channel") != CHANNEL:
-            return _no("channel_not_found")
+            return _error("channel_not_found")
         if is_post and self._is_too_soon(CHANNEL):
-            said = {"ok": False, "error": "ratelimited"}
-            return web.json_response(said, status=429, headers={"Retry-After": "1"})
-        if self.says:
-            said_next = self.says.pop(0)
-            if isinstance(said_next, int):
-                return web.Response(status=said_next)
-            return None if said_next == "" else _no(said_next)
+            body = {"ok": False, "error": "ratelimited"}
+            return web.json_response(body, status=429, headers={"Retry-After": "1"})
+        if self.errors:
+            error = self.errors.pop(0)
+            if isinstance(error, int):
+                return web.Response(status=error)
+            return None if error == "" else _error(error)
         problem = problem_of(payload)
-        return _no(problem) if problem else None
+        return _error(problem) if problem else None
 
     def _is_too_soon(self, channel: str) -> bool:
-        """One message a second in a channel."""
+        """Whether a strict channel got a message less than a second ago."""
         now = self._clock()
         if self._is_strict and now - self._posted.get(channel, -1.0) < 1.0:
             return True
         self._posted[channel] = now
         return False
 
-    def _keep(self, payload: dict[str, Any]) -> str:
+    def _store(self, payload: dict[str, Any]) -> str:
         self._number += 1
         ts = f"1763700000.{self._number:06}"
         self.messages[ts] = payload
         return ts
 
 
-def _no(word: str) -> web.Response:
-    return web.json_response({"ok": False, "error": word})
+def _error(code: str) -> web.Response:
+    return web.json_response({"ok": False, "error": code})
 
 
 @asynccontextmanager
 async def fake_slack(
     *, clock: Callable[[], float] = time.monotonic, is_strict: bool = False
 ) -> AsyncIterator[FakeSlack]:
-    """A Slack on a socket; ``is_strict`` holds it to one message a second in a channel."""
+    """Run a Slack server; ``is_strict`` limits a channel to one message per second."""
     slack = FakeSlack(clock=clock, is_strict=is_strict)
     runner = web.AppRunner(slack.application(), access_log=None)
     await runner.setup()

@@ -1,13 +1,13 @@
 """A receiver of webhooks in a process of its own, that fails by a script.
 
-It is started with a folder: there it writes its ``port``, takes the script that stands in
-``script`` (one word a request, then it is well for ever), and adds a line to ``arrivals`` for each
-request that it accepts. A signature that is not good it writes to ``complaints``.
+It is started with a folder. There it writes its ``port``, reads the steps in ``script`` (one per
+request; afterwards it accepts every request), and adds a line to ``arrivals`` for each request
+that it accepts, and to ``bad_signatures`` for each with an invalid signature.
 
-``ok`` accepts. ``500`` and ``429`` answer so, the latter with ``Retry-After: 30``; ``gone`` answers
-410. ``hang`` never answers, ``cut`` breaks off within the answer, ``reset`` before it. ``refuse``
-closes the listening socket for a moment, ``badcert`` shows a certificate of somebody else's for a
-moment. ``redirect`` sends to where nobody may go.
+``ok`` accepts. ``500`` and ``429`` respond with this status, the latter with ``Retry-After: 30``;
+``gone`` responds with 410. ``hang`` never responds, ``cut`` closes the connection within the
+response, ``reset`` before it. ``refuse`` closes the listening socket for a moment, ``badcert``
+presents another host's certificate for a moment. ``redirect`` redirects to a blocked address.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from pathlib import Path
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-#: Seconds for which nobody listens, or somebody else seems to.
+#: Seconds for which the receiver does not listen, or presents another certificate.
 AWAY_SECONDS = 0.25
 
-_ANSWERS = {
+_RESPONSES = {
     "ok": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "500": b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n",
     "429": b"HTTP/1.1 429 Slow\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n",
@@ -34,17 +34,17 @@ _ANSWERS = {
 
 
 class Receiver:
-    """Accepts what is signed, in the mood that the script says."""
+    """Follows the script, and verifies signatures."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._moods = deque((folder / "script").read_text().split())
+        self._steps = deque((folder / "script").read_text().split())
         self._webhook = Webhook((folder / "secret").read_text())
         self._port = 0
         self._server: asyncio.Server | None = None
 
     async def listen(self, *, certificate: str = "good") -> None:
-        """Listen, on the same port each time."""
+        """Listen, always on the same port."""
         context = None
         if (self._folder / "good.pem").exists():
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -59,41 +59,41 @@ class Receiver:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while await self._answer(reader, writer):
+            while await self._respond(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Serve one request: whether another may follow."""
+    async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Respond to one request, and return whether another may follow."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {
             name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])
         }
         body = await reader.readexactly(int(headers["content-length"]))
-        mood = self._moods.popleft() if self._moods else "ok"
+        step = self._steps.popleft() if self._steps else "ok"
         self._verify(headers, body)
-        if mood == "hang":
+        if step == "hang":
             await reader.read()
             return False
-        if mood in ("refuse", "badcert"):
-            asyncio.get_running_loop().create_task(self._go_away(mood))
+        if step in ("refuse", "badcert"):
+            asyncio.get_running_loop().create_task(self._go_away(step))
             return False
-        if mood == "ok":
-            self._take(headers, body)
-        writer.write(_ANSWERS[mood])
+        if step == "ok":
+            self._accept(headers, body)
+        writer.write(_RESPONSES[step])
         await writer.drain()
-        return mood not in ("cut", "reset")
+        return step not in ("cut", "reset")
 
     def _verify(self, headers: dict[str, str], body: bytes) -> None:
         try:
             self._webhook.verify(body, headers)
         except WebhookVerificationError as error:
-            self._add("complaints", {"error": str(error), "headers": headers})
+            self._add("bad_signatures", {"error": str(error), "headers": headers})
 
-    def _take(self, headers: dict[str, str], body: bytes) -> None:
+    def _accept(self, headers: dict[str, str], body: bytes) -> None:
         event = json.loads(body)
         self._add(
             "arrivals",
@@ -110,14 +110,14 @@ class Receiver:
         with (self._folder / name).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
-    async def _go_away(self, mood: str) -> None:
-        """Let nobody be there for a moment, or somebody else."""
+    async def _go_away(self, step: str) -> None:
+        """Stop listening for a moment, or listen with another certificate."""
         assert self._server is not None
         self._server.close()
-        if mood == "badcert":
+        if step == "badcert":
             await self.listen(certificate="bad")
         await asyncio.sleep(AWAY_SECONDS)
-        if mood == "badcert":
+        if step == "badcert":
             self._server.close()
         await self.listen()
 

@@ -22,7 +22,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Receiver:
-    """Does one step for each request."""
+    """Takes one step for each request."""
 
     def __init__(self, *steps: Step) -> None:
         self.steps = list(steps)
@@ -64,7 +64,7 @@ def _length(head: bytes) -> int:
 
 
 def say(answer: bytes) -> Step:
-    """Say this, and go on."""
+    """Respond with these bytes."""
 
     async def step(receiver: Receiver, streams: Streams) -> None:
         streams[1].write(answer)
@@ -74,14 +74,14 @@ def say(answer: bytes) -> Step:
 
 
 def status(code: int, *, body: bytes = b"", **headers: str) -> Step:
-    """An answer with this status."""
+    """Respond with this status."""
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     head = "\r\n".join([f"HTTP/1.1 {code} So", f"Content-Length: {len(body)}", *lines, "", ""])
     return say(head.encode() + body)
 
 
 def say_and_close(answer: bytes) -> Step:
-    """Say this, and end the connection."""
+    """Respond with these bytes, and close the connection."""
 
     async def step(receiver: Receiver, streams: Streams) -> None:
         streams[1].write(answer)
@@ -91,17 +91,17 @@ def say_and_close(answer: bytes) -> Step:
 
 
 async def reset(receiver: Receiver, streams: Streams) -> None:
-    """Drop the connection without a word."""
+    """Reset the connection without a response."""
     streams[1].transport.abort()
 
 
 async def hang(receiver: Receiver, streams: Streams) -> None:
-    """Say nothing, until the other side goes away."""
+    """Never respond, until the other side disconnects."""
     await streams[0].read()
 
 
 async def talk_without_end(receiver: Receiver, streams: Streams) -> None:
-    """A body that never ends."""
+    """Respond with an endless body."""
     streams[1].write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
     while True:
         streams[1].write(b"x" * 65536)
@@ -109,7 +109,7 @@ async def talk_without_end(receiver: Receiver, streams: Streams) -> None:
 
 
 async def drip(receiver: Receiver, streams: Streams) -> None:
-    """A body that comes too slowly ever to be there."""
+    """Respond with a body that is too slow ever to be complete."""
     streams[1].write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
     while not streams[1].is_closing():
         streams[1].write(b"x")
@@ -119,7 +119,7 @@ async def drip(receiver: Receiver, streams: Streams) -> None:
 
 @asynccontextmanager
 async def receiving(*steps: Step, tls: SSLContext | None = None) -> AsyncIterator[Receiver]:
-    """A receiver that listens."""
+    """Run a receiver."""
     receiver = Receiver(*steps)
     server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
@@ -132,7 +132,7 @@ async def receiving(*steps: Step, tls: SSLContext | None = None) -> AsyncIterato
 
 
 def certified(directory: Path, *, name: str = "127.0.0.1") -> tuple[SSLContext, str]:
-    """TLS of a server whose certificate it made itself, and the file with the certificate."""
+    """The TLS context of a server with a self-signed certificate, and the certificate's file."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)

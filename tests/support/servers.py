@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -212,20 +214,20 @@ class _Server(Server):
 async def running(
     store: Store,
     *,
-    timing: Clock | None = None,
+    clock: Clock | None = None,
     fetch: Fetch = fetch_from_sns,
     **options: object,
 ) -> AsyncIterator[Local]:
-    """The service over ``store``; ``options`` are settings. Deliveries go by ``timing``, ``fetch``
+    """The service over ``store``; ``options`` are settings. Deliveries go by ``clock``, ``fetch``
     asks SNS.
     """
-    timing = timing or Clock()
+    clock = clock or Clock()
     settings = load_settings({"port": 0, **options}, environ={}, config=None)
     listener = _listen(settings)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     metrics = Metrics()
     connections = Connections(limits_of(settings), metrics.turned_away)
-    alive = create_app(store, settings, metrics, clock=timing.now, wait=timing.wait, fetch=fetch)
+    alive = create_app(store, settings, metrics, clock=clock.now, wait=clock.wait, fetch=fetch)
     async with alive as application, connections.watching():
         config = uvicorn.Config(
             application.asgi,
@@ -257,12 +259,14 @@ import json, sys
 from importlib import import_module
 from deploylog.server.serve import serve
 from deploylog.server.settings import load_settings
+from deploylog.subscriptions.delivery.dispatcher import Pacing
 
 for name, value in json.loads(sys.argv[2]).items():
     module, _, constant = name.rpartition(".")
     assert hasattr(import_module(module), constant), name
     setattr(import_module(module), constant, value)
-serve(load_settings(json.loads(sys.argv[1]), environ={}, config=None))
+settings = load_settings(json.loads(sys.argv[1]), environ={}, config=None)
+serve(settings, pacing=Pacing(**json.loads(sys.argv[3])))
 """
 
 
@@ -292,15 +296,23 @@ class Spawned(Running):
 
 @asynccontextmanager
 async def spawned(
-    store_url: str, *, constants: Mapping[str, object] | None = None, **options: object
+    store_url: str,
+    *,
+    constants: Mapping[str, object] | None = None,
+    pacing: Mapping[str, float] | None = None,
+    program: Path | None = None,
+    **options: object,
 ) -> AsyncIterator[Spawned]:
     """The service over the store at ``store_url``, in a process of its own; ``options`` are
-    settings, ``constants`` what modules have there instead, by their whole names.
+    settings, ``constants`` what modules have there instead, by their whole names, ``pacing`` the
+    fields of ``Pacing``, and ``program`` the folder to import it from, if it is another one.
     """
     chosen = json.dumps({"port": 0, "store": store_url, **options})
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _PROGRAM, chosen, json.dumps(constants or {}),
+        json.dumps(pacing or {}),
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(program)} if program else None,
     )  # fmt: skip
     try:
         url, said = await _announced(process)

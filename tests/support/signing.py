@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from deploylog.auth.access_keys import make_access_key, make_pair
-from deploylog.auth.encryption import load_seal
+from deploylog.auth.access_keys import generate_key_pair, make_access_key
+from deploylog.auth.encryption import parse_encryptor
 from deploylog.auth.store import AccessKeyKind
 from deploylog.events.access import parse_grant
 from deploylog.store.contract import Store
@@ -15,15 +15,15 @@ from support.servers import Answer
 from support.waiting import PATIENCE
 
 
-async def keep_pair(
+async def add_key_pair(
     store: Store, sealing_key: str, kind: AccessKeyKind, *grants: str
 ) -> tuple[str, str]:
     """A new key id and its secret, which may do everything unless ``grants`` say what."""
-    id, secret = make_pair(kind)
+    id, secret = generate_key_pair(kind)
     granted = [parse_grant(grant) for grant in grants or ("read:/", "write:/")]
     signer = make_access_key(
         kind=kind, id=id, secret=secret, name="ann", groups=(), grants=granted,
-        seal=load_seal(sealing_key), now=now(),
+        encryptor=parse_encryptor(sealing_key), now=now(),
     )  # fmt: skip
     await store.credentials.add(signer)
     return id, secret

@@ -8,8 +8,9 @@ import msgspec
 from deploylog.events.event import NewEvent, Resource
 from deploylog.events.scope import Scope, scope
 from deploylog.events.times import parse_time
-from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
+from deploylog.ingest.cloudformation.mapping import StackMapper
 from deploylog.ingest.cloudformation.parsing import time_of
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import SOURCE, TYPE_BY_STATUS, StackEvent
 
 NAME = "alinux2-image"
@@ -119,7 +120,7 @@ def collected(
     in, too.
     """
     record = StackMapper(StackContext(project=project, arn=arn, scopes=beside, tags=tags))
-    return [record.created(time_of(events[0]), long=long), *record.record(events)]
+    return [record.stack_created(time_of(events[0]), long=long), *record.map_events(events)]
 
 
 def recorded(event: StackEvent, scopes: tuple[Scope, ...], arn: str = ARN) -> NewEvent:

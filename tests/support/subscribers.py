@@ -1,4 +1,4 @@
-"""Who subscribes: keys, subscriptions over HTTP, and how they stand."""
+"""Subscribers: their keys, their subscriptions over HTTP, and the progress of deliveries."""
 
 import json
 from pathlib import Path
@@ -21,9 +21,9 @@ LOOPBACK = "127.0.0.1/32"
 Headers = dict[str, str]
 
 
-def sealing_key(directory: Path) -> str:
-    """A file with a new one."""
-    file = directory / "sealing"
+def encryption_key_file(directory: Path) -> str:
+    """A file with a new encryption key."""
+    file = directory / "encryption.key"
     file.write_text(make_encryption_key())
     file.chmod(0o600)
     return str(file)
@@ -32,7 +32,7 @@ def sealing_key(directory: Path) -> str:
 async def add_key(
     store: Store, *grants: str, groups: tuple[str, ...] = (), name: str = "ann"
 ) -> tuple[Owner, Headers]:
-    """A key as an owner, and the headers of who has it."""
+    """Add an API key; returns its owner, and the headers that present it."""
     granted = [parse_grant(grant) for grant in grants]
     key, secret = make_key(name=name, groups=groups, grants=granted, now=now())
     await store.credentials.add(key)
@@ -42,7 +42,7 @@ async def add_key(
 async def subscribe(
     service: Running, url: str = "", *, headers: Headers | None = None, **fields: object
 ) -> Any:
-    """A new subscription; ``source`` filters by it."""
+    """Create a subscription; ``source`` is a filter."""
     body: dict[str, object] = {"name": "ops", "kind": "webhook", "from": "start", **fields}
     if url:
         body["url"] = url
@@ -54,7 +54,7 @@ async def subscribe(
 
 
 async def standing(service: Running, id: str, *, headers: Headers | None = None) -> Any:
-    """The subscription as it stands."""
+    """The current state of the subscription."""
     answer = await service.get(f"{SUBSCRIPTIONS}/{id}", headers=headers or {})
     assert answer.status == 200, answer.body
     return answer.json
@@ -63,7 +63,7 @@ async def standing(service: Running, id: str, *, headers: Headers | None = None)
 async def caught_up(
     service: Running, id: str, *, headers: Headers | None = None, seconds: float = 20
 ) -> None:
-    """Wait until everything is delivered, and that is recorded."""
+    """Wait until all deliveries are recorded."""
 
     async def is_there() -> bool:
         now = await standing(service, id, headers=headers)
@@ -73,12 +73,12 @@ async def caught_up(
 
 
 def headers_of(head: bytes) -> Headers:
-    """Of a request, by lower-case name."""
+    """The headers of a request, by lower-case name."""
     lines = head.decode("latin-1").split("\r\n")[1:-2]
     pairs = (line.partition(":") for line in lines)
     return {name.lower(): value.strip() for name, _, value in pairs}
 
 
 def document(body: bytes) -> Any:
-    """What a request's body says."""
+    """The JSON of a request body."""
     return json.loads(body)

@@ -1,5 +1,6 @@
-"""What the composition root hands to every dialect."""
+"""What every API may use: the services, the clock, and the limits that all of them share."""
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -7,8 +8,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from deploylog.api.aws.stacks.stack_view import StackViews
-from deploylog.api.bluelink.plan_files import PlanFiles
 from deploylog.api.http.body import BodyLimits
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
@@ -23,13 +22,13 @@ Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 
 class Topics(Protocol):
-    """The topics of SNS that are known. All raise Unavailable when SNS does not answer."""
+    """The known SNS topics. Every method raises Unavailable when SNS does not answer."""
 
-    async def admit(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
+    async def authenticate(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
         """Who sent it, and for which project; ``project`` is the one that was asked for.
 
-        Raises Forbidden for a topic or a project that is not its own, or a message that is old,
-        and Unauthenticated for one that SNS has not signed.
+        Raises Forbidden for an unknown topic, a project of another topic or an old message, and
+        Unauthenticated for a message without a valid signature.
         """
         ...
 
@@ -39,45 +38,23 @@ class Topics(Protocol):
 
 
 class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts a dialect may use, and the limits it keeps."""
+    """What the server gives to every API. Nothing here belongs to one API alone."""
 
-    service: EventService
+    events: EventService
     deployments: DeploymentService
     staging: Staging
-    cleaning: Retention
-    plan_files: PlanFiles
-    subscribing: SubscriptionService
-    subscription_sets: SubscriptionGroups
+    retention: Retention
+    subscriptions: SubscriptionService
+    subscription_groups: SubscriptionGroups
     topics: Topics
     #: ns since 1970.
     clock: Callable[[], int]
-    #: Told how many events went out on a stream, and to which position.
+    #: Counts the events that a stream sent, and takes the position of the last one.
     sent: Callable[[int, int], None]
     limits: BodyLimits
-    max_batch_events: int
-    #: Most requests a second of each principal; 0 is no limit.
+    #: Requests per second of each principal; 0 is no limit.
     max_requests_per_second: float = 0
-    #: Whether the RFS dialect refuses parameters it does not know.
-    rfs_strict: bool
-    #: The project of what Bluelink clients stage for a stack that there is not yet.
-    bluelink_project: str
-    #: How old, in seconds, what a Bluelink stream of something finished begins with may be.
-    bluelink_recent_seconds: int
-    #: Whether drift ends the staging of what a Bluelink client stages, unless it skips that.
-    bluelink_drift_check: bool
-    #: Events on a page for Escape's clients that do not say how many.
-    escape_page_size: int
-    #: The groups that may see what an Inventory says was uploaded.
-    escape_upload_groups: tuple[str, ...]
-    #: Whether Escape's services have a secret, so that nobody creates events without credentials.
-    escape_has_secret: bool
-    #: Where the dialects of AWS find stacks.
-    stack_views: StackViews
-    #: The regions that ParallelCluster's clients may name.
-    parallelcluster_regions: tuple[str, ...]
-    #: That of clients which name none; empty when they have to.
-    parallelcluster_region: str
-    #: Whether ParallelCluster's clients see statuses that the published enum does not have.
-    parallelcluster_raw_statuses: bool
-    #: ParallelCluster's version, where a stack does not say its own.
-    parallelcluster_version: str
+    #: Whether a file is the store's own, which no client may read.
+    reserved: Callable[[os.stat_result], bool]
+    #: Signs page tokens; the same in every process of this log.
+    page_token_key: bytes

@@ -8,94 +8,32 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deploylog import __version__
 from deploylog.api import APIS
-from deploylog.api.native.errors import Problem
 from deploylog.api.operation import Body, Operation, Parameter
 
 _REF = "#/components/schemas/{name}"
-
-_SECURITY = {
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key, or a token of the OpenID Connect or OAuth 2 issuer that the"
-        " service is set up with: a JSON Web Token.",
-    },
-    "basic": {
-        "type": "http",
-        "scheme": "basic",
-        "description": "An API key as the password; the user's name is not looked at.",
-    },
-    "apiKey": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-Api-Key",
-        "description": "An API key.",
-    },
-    "bluelinkApiKey": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Bluelink-Api-Key",
-        "description": "An API key, as Bluelink's clients send it.",
-    },
-    "authToken": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-Auth-Token",
-        "description": "An API key or a token, as Huawei Cloud's clients send one.",
-    },
-    "escapeToken": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-Escape-Token",
-        "description": "An API key, as EscapeKit's clients send it.",
-    },
-    "escapeCookie": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "X-Escape-Token",
-        "description": "The same in a cookie.",
-    },
-    "bluelinkSignature": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Bluelink-Signature-V1",
-        "description": "An HMAC-SHA256 of a key pair over the header Bluelink-Date, which must be"
-        " there too.",
-    },
-    "huaweiSignature": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Authorization",
-        "description": "A signature of the whole request with a key pair, as Huawei Cloud's clients"
-        " make it: SDK-HMAC-SHA256. The header X-Sdk-Date must be there and signed.",
-    },
-    "awsSignature": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Authorization",
-        "x-amazon-apigateway-authtype": "awsSigv4",
-        "description": "A signature of the whole request with a key pair, as clients of AWS make"
-        " it: AWS4-HMAC-SHA256, for the service execute-api or cloudformation. The headers Host"
-        " and X-Amz-Date must be signed.",
-    },
-}
 
 
 @cache
 def document() -> dict[str, Any]:
     """The OpenAPI document; its schemas are made of the types that the code uses."""
-    operations = [operation for dialect in APIS for operation in dialect.operations]
-    types = {body.type for operation in operations for body in operation.bodies if body.type}
-    ordered = sorted(types | {Problem}, key=str)
+    operations = [(api, operation) for api in APIS for operation in api.operations]
+    types = {
+        body.type
+        for api, operation in operations
+        for body in (*operation.bodies, api.error)
+        if body.type
+    }
+    ordered = sorted(types, key=str)
     schemas, components = msgspec.json.schema_components(
         ordered, schema_hook=_schema_of, ref_template=_REF
     )
     by_type = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
+    for api, operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
-            operation, by_type
+            operation, api.error, by_type
         )
+    security = {name: each for api in APIS for name, each in api.security.items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -106,11 +44,11 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         # Nothing is asked for until authentication is configured.
-        "security": [{}, *({name: []} for name in _SECURITY)],
+        "security": [{}, *({name: []} for name in security)],
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": _SECURITY,
+            "securitySchemes": security,
         },
     }
 
@@ -131,7 +69,7 @@ def render_page() -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    operations = [(dialect.title, dialect.operations) for dialect in APIS]
+    operations = [(api.title, api.operations, api.error) for api in APIS]
     schemas = {
         name: msgspec.json.format(msgspec.json.encode(schema)).decode()
         for name, schema in document()["components"]["schemas"].items()
@@ -148,14 +86,14 @@ def _schema_of(type_: type) -> dict[str, Any]:
     raise NotImplementedError
 
 
-def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+def _operation(operation: Operation[Any], error: Body, schemas: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": [_parameter(parameter) for parameter in operation.parameters],
         "responses": {str(body.status): _response(body, schemas) for body in operation.answers}
-        | {"default": _response(operation.error, schemas)},
+        | {"default": _response(error, schemas)},
     }
     if operation.request:
         described["requestBody"] = {

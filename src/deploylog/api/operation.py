@@ -1,8 +1,29 @@
-"""How a dialect describes its operations, for the OpenAPI document."""
+"""An operation of an API: what serves it, and how the OpenAPI document describes it."""
 
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+E = TypeVar("E")
+
+#: A method that serves an operation.
+Endpoint = Callable[[E, Request], Awaitable[ASGIApp]]
+
+#: Whether a request is answered without credentials.
+IsOpen = Callable[[Request], bool]
+
+
+def always(request: Request) -> bool:
+    """For an operation that is open to everyone."""
+    return True
+
+
+def never(request: Request) -> bool:
+    """For an operation that needs credentials."""
+    return False
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,23 +47,25 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     type: Any = None
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
+class Operation(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     """One method on one path."""
 
     id: str
     method: str
     path: str
+    #: A method of the resource's endpoints.
+    endpoint: Endpoint[E]
     summary: str
     tag: str
     parameters: tuple[Parameter, ...] = ()
     request: tuple[Body, ...] = ()
     answers: tuple[Body, ...] = ()
-    error: Body
+    is_open: IsOpen = never
 
     @property
     def bodies(self) -> tuple[Body, ...]:
-        """Every body that comes or goes."""
-        return (*self.request, *self.answers, self.error)
+        """The bodies of requests and of successful responses."""
+        return (*self.request, *self.answers)
 
 
 def path_parameter(name: str, help: str) -> Parameter:

@@ -1,1 +1,1 @@
-"""From credentials to principals."""
+"""Authentication: from credentials to principals."""

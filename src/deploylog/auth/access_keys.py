@@ -1,4 +1,4 @@
-"""The credentials that sign: made, sealed, and known by their id."""
+"""Access keys: key pairs that sign requests. Their secrets are stored encrypted."""
 
 import base64
 import logging
@@ -13,23 +13,23 @@ from deploylog.auth.store import AccessKeyKind, Credential, Credentials
 from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.events.access import Grant, Principal
 
-#: Bluelink's key id stands quoted in a header, between commas and equal signs.
+#: A Bluelink key id is quoted in a header, between commas and equal signs.
 _BLUELINK_ID = re.compile(r"[!#-+\--<>-~]{1,128}")
 
-#: Others stand there bare, AWS's before a slash.
+#: Other key ids are not quoted; AWS's is followed by a slash.
 _BARE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 _CAPITALS = string.ascii_uppercase + string.digits
 
-_Known = tuple[Principal, str]
+_PrincipalAndSecret = tuple[Principal, str]
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def make_pair(kind: AccessKeyKind) -> tuple[str, str]:
-    """A new key id and its secret, as long and of such letters as the vendor's own."""
+def generate_key_pair(kind: AccessKeyKind) -> tuple[str, str]:
+    """Return a new key id and secret, of the length and alphabet that the vendor uses."""
     if kind == "huawei":
-        return _drawn(_CAPITALS, 20), _drawn(string.ascii_letters + string.digits, 40)
+        return _random_text(_CAPITALS, 20), _random_text(string.ascii_letters + string.digits, 40)
     if kind == "aws":
         secret = base64.b64encode(secrets.token_bytes(30)).decode()
         return "AKIA" + base64.b32encode(secrets.token_bytes(10)).decode(), secret
@@ -44,10 +44,10 @@ def make_access_key(
     name: str,
     groups: Sequence[str],
     grants: Sequence[Grant],
-    seal: Encryptor,
+    encryptor: Encryptor,
     now: int,
 ) -> Credential:
-    """A key pair as it is stored; ``now`` in ns. Raises InvalidInput."""
+    """Return a key pair as it is stored; ``now`` in ns. Raises InvalidInput."""
     _check_id(kind, id)
     if not secret:
         raise InvalidInput("the secret is empty")
@@ -55,7 +55,7 @@ def make_access_key(
         kind=kind,
         id=id,
         name=name,
-        secret=seal.seal(secret),
+        secret=encryptor.encrypt(secret),
         groups=tuple(sorted(set(groups))),
         grants=tuple(grants),
         created=now,
@@ -63,65 +63,66 @@ def make_access_key(
 
 
 class AccessKeyCache:
-    """The principals and the secrets of one kind, each looked up once in a while."""
+    """Caches the principals and decrypted secrets of one kind of access key."""
 
     def __init__(
         self,
         kind: AccessKeyKind,
         credentials: Credentials,
-        seal: Encryptor | None,
+        encryptor: Encryptor | None,
         *,
         clock: Callable[[], float],
     ) -> None:
-        """Without ``seal`` none is known. ``clock`` is monotonic, in seconds."""
+        """Without ``encryptor`` every key is unknown. ``clock`` is monotonic, in seconds."""
         self._kind = kind
         self._credentials = credentials
-        self._seal = seal
-        self._known = TtlCache(self._look_up, clock=clock)
-        self._told: set[str] = set()
+        self._encryptor = encryptor
+        self._cache = TtlCache(self._load, clock=clock)
+        #: Ids of the keys whose failure to decrypt was logged.
+        self._logged: set[str] = set()
 
-    async def get(self, id: str) -> _Known | None:
-        """The principal of a key that is not revoked, and its secret."""
-        return await self._known.get(id)
+    async def get(self, id: str) -> _PrincipalAndSecret | None:
+        """The principal and the secret; ``None`` if unknown, revoked or undecryptable."""
+        return await self._cache.get(id)
 
-    async def _look_up(self, id: str) -> _Known | None:
+    async def _load(self, id: str) -> _PrincipalAndSecret | None:
         try:
-            signer = await self._credentials.get(self._kind, id)
+            key = await self._credentials.get(self._kind, id)
         except KeyNotFound:
             return None
-        secret = self._open(signer) if signer.revoked is None else None
-        return None if secret is None else (_principal(signer), secret)
+        secret = self._decrypt(key) if key.revoked is None else None
+        return None if secret is None else (_principal(key), secret)
 
-    def _open(self, signer: Credential) -> str | None:
+    def _decrypt(self, key: Credential) -> str | None:
         try:
-            return open_secret(signer, self._seal)
+            return open_secret(key, self._encryptor)
         except OperatorError as error:
-            if signer.id not in self._told:
-                self._told.add(signer.id)
-                _LOGGER.error("a signature is refused: %s", error.message)
+            if key.id not in self._logged:
+                self._logged.add(key.id)
+                _LOGGER.error("rejected a signature: %s", error.message)
             return None
 
 
-async def check_decryptable(credentials: Credentials, seal: Encryptor | None) -> None:
-    """Raise OperatorError unless every stored secret that is not revoked can be opened."""
-    for signer in await credentials.list():
-        if signer.kind != "key" and signer.revoked is None:
-            open_secret(signer, seal)
+async def check_decryptable(credentials: Credentials, encryptor: Encryptor | None) -> None:
+    """Raise OperatorError unless the secret of every access key that is not revoked decrypts."""
+    for credential in await credentials.list():
+        if credential.kind != "key" and credential.revoked is None:
+            open_secret(credential, encryptor)
 
 
-def open_secret(signer: Credential, seal: Encryptor | None) -> str:
-    """Its secret; raises OperatorError, which names it."""
-    named = f"{signer.kind} key {signer.id}"
-    otherwise = f"if that key is lost: deploylog keys revoke {signer.id}"
-    if seal is None:
+def open_secret(key: Credential, encryptor: Encryptor | None) -> str:
+    """Decrypt the secret of an access key; raises OperatorError, which names the key."""
+    name = f"{key.kind} key {key.id}"
+    remedy = f"if that key is lost: deploylog keys revoke {key.id}"
+    if encryptor is None:
         raise OperatorError(
-            f"{named} is sealed: put the encryption key back beside the store, or name its file "
-            f"with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE; {otherwise}"
+            f"{name} is encrypted: put the encryption key back beside the store, or name its file "
+            f"with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE; {remedy}"
         )
     try:
-        return seal.open(signer.secret)
+        return encryptor.decrypt(key.secret)
     except OperatorError as error:
-        raise OperatorError(f"{named}: {error.message}; {otherwise}") from error
+        raise OperatorError(f"{name}: {error.message}; {remedy}") from error
 
 
 def _check_id(kind: AccessKeyKind, id: str) -> None:
@@ -131,15 +132,15 @@ def _check_id(kind: AccessKeyKind, id: str) -> None:
         raise InvalidInput(f'a key id of {kind} has 1 to 128 letters, digits, "-" or "_"')
 
 
-def _drawn(letters: str, number: int) -> str:
-    return "".join(secrets.choice(letters) for _ in range(number))
+def _random_text(alphabet: str, length: int) -> str:
+    return "".join(secrets.choice(alphabet) for _ in range(length))
 
 
-def _principal(signer: Credential) -> Principal:
+def _principal(key: Credential) -> Principal:
     return Principal(
-        name=signer.name,
-        id=signer.id,
-        groups=frozenset(signer.groups),
-        grants=signer.grants,
-        kind=signer.kind,
+        name=key.name,
+        id=key.id,
+        groups=frozenset(key.groups),
+        grants=key.grants,
+        kind=key.kind,
     )

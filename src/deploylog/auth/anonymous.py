@@ -1,4 +1,4 @@
-"""The open door: everybody on this machine may do everything, until somebody locks it."""
+"""Anonymous access: full access from this machine until authentication is configured."""
 
 import ipaddress
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from deploylog.auth.cache import TtlCache
 from deploylog.auth.store import Credentials
 from deploylog.events.access import ANONYMOUS, Principal
 
-#: Characters that the name of this machine has, at most.
-_LONGEST_LOCAL = 512
+#: Maximum length of ``Host`` and ``Origin`` together; a longer pair is never local.
+_MAX_HOST_LENGTH = 512
 
 
 class AnonymousAccess:
-    """Lets everybody in while no authentication is configured."""
+    """Authenticates local requests as ``ANONYMOUS`` while no authentication is configured."""
 
     kind = ANONYMOUS.kind
 
@@ -25,11 +25,11 @@ class AnonymousAccess:
         """``issuer`` is the token issuer, if one is set; ``clock`` is monotonic, in seconds."""
         self._credentials = credentials
         self._issuer = issuer
-        self._locked = False
-        self._known = TtlCache(self._look, clock=clock)
+        self._is_configured = False
+        self._cache = TtlCache(self._load, clock=clock)
 
-    async def principal(self, presented: RequestCredentials) -> Principal | None:
-        if await self._is_open() and _is_own(presented):
+    async def principal(self, request: RequestCredentials) -> Principal | None:
+        if await self._is_open() and _is_local_request(request):
             return ANONYMOUS
         return None
 
@@ -40,39 +40,39 @@ class AnonymousAccess:
         return ANONYMOUS if await self._is_open() else None
 
     async def _is_open(self) -> bool:
-        # A door that was locked never opens again, so it need not be looked at again.
-        return not self._locked and await self._known.get("") is not None
+        # Once configured, authentication stays configured.
+        return not self._is_configured and await self._cache.get("") is not None
 
-    async def _look(self, _: str) -> Principal | None:
-        self._locked = await configured(self._credentials, self._issuer)
-        return None if self._locked else ANONYMOUS
+    async def _load(self, _: str) -> Principal | None:
+        self._is_configured = await is_authentication_configured(self._credentials, self._issuer)
+        return None if self._is_configured else ANONYMOUS
 
 
-async def configured(credentials: Credentials, issuer: str) -> bool:
-    """Whether authentication is configured: a credential was ever added, or ``issuer`` is set.
+async def is_authentication_configured(credentials: Credentials, issuer: str) -> bool:
+    """Whether a credential was ever added, or ``issuer`` is set.
 
-    Revoking the last credential does not open the door again.
+    Revoking the last credential does not restore anonymous access.
     """
     return bool(issuer or await credentials.list())
 
 
-def _is_own(presented: RequestCredentials) -> bool:
-    """Whether the request is from this machine, and not sent by some web page.
+def _is_local_request(request: RequestCredentials) -> bool:
+    """Whether the request comes from this machine, and not from a web page of another origin.
 
-    While everything is allowed, a page open in the operator's browser could reach us, by a form
-    or by a name that it lets point here.
+    Otherwise a page in the operator's browser could reach this server, with a form or by DNS
+    rebinding.
     """
-    headers = presented.headers
-    # On a unix socket the client says anything for a host, such as ``unix``.
-    host = "localhost" if presented.client is None else headers.get("host")
+    headers = request.headers
+    # On a Unix socket clients send an arbitrary host, such as ``unix``.
+    host = "localhost" if request.client is None else headers.get("host")
     origin = headers.get("origin")
-    if len(host or "") + len(origin or "") > _LONGEST_LOCAL:
+    if len(host or "") + len(origin or "") > _MAX_HOST_LENGTH:
         return False
-    return _is_local(host, origin)
+    return _are_loopback(host, origin)
 
 
 @lru_cache(maxsize=256)
-def _is_local(host: str | None, origin: str | None) -> bool:
+def _are_loopback(host: str | None, origin: str | None) -> bool:
     addresses = [f"//{host or ''}", *([origin] if origin else [])]
     try:
         return all(is_loopback(urlsplit(address).hostname or "") for address in addresses)
@@ -81,7 +81,7 @@ def _is_local(host: str | None, origin: str | None) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this name or address is the machine's own."""
+    """Whether this is ``localhost`` or a loopback address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,6 +1,6 @@
-"""API keys: ``dlk_<id>_<secret>``, in a header, or in a cookie.
+"""API keys: ``dlk_<id>_<secret>``, in a header or a cookie.
 
-The secret is 256 random bits, so its plain SHA-256 cannot be guessed back; only that is kept.
+The secret is 256 random bits, so its plain SHA-256 cannot be reversed; only the digest is stored.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ from deploylog.events.access import Grant, Principal
 
 PREFIX = "dlk"
 
-#: Where a key may stand, beside ``Authorization``.
+#: Headers that may carry a key, besides ``Authorization``.
 HEADERS = ("x-api-key", "bluelink-api-key", "x-escape-token", "x-auth-token")
 
-#: The cookie that may hold one; browsers send it by themselves.
+#: The cookie that may carry a key. Browsers send it on their own.
 COOKIE = "x-escape-token"
 
-_Known = tuple[Principal, bytes]
+_PrincipalAndDigest = tuple[Principal, bytes]
 
 
 def make_key(
     *, name: str, groups: Sequence[str], grants: Sequence[Grant], now: int
 ) -> tuple[Credential, str]:
-    """A new key as it is stored, and as its owner is told it, once; ``now`` in ns."""
+    """Return a new key as it is stored, and as its owner sees it, once; ``now`` in ns."""
     id, secret = secrets.token_hex(8), secrets.token_hex(32)
     stored = Credential(
         kind="key",
@@ -43,31 +43,31 @@ def make_key(
 
 
 class ApiKeys:
-    """Knows the principals of API keys."""
+    """Authenticates API keys."""
 
     kind = "key"
 
     def __init__(self, credentials: Credentials, *, clock: Callable[[], float]) -> None:
         """``clock`` is monotonic, in seconds."""
         self._credentials = credentials
-        self._known = TtlCache(self._look_up, clock=clock)
+        self._cache = TtlCache(self._load, clock=clock)
 
-    async def principal(self, presented: RequestCredentials) -> Principal | None:
-        for id, secret in _keys_of(presented):
-            known = await self._known.get(id)
-            if known is not None and hmac.compare_digest(known[1], _digest(secret)):
-                return known[0]
+    async def principal(self, request: RequestCredentials) -> Principal | None:
+        for id, secret in _keys_in(request):
+            found = await self._cache.get(id)
+            if found is not None and hmac.compare_digest(found[1], _digest(secret)):
+                return found[0]
         return None
 
     async def is_valid(self, principal: Principal) -> bool:
-        return await self._known.get(principal.id) is not None
+        return await self._cache.get(principal.id) is not None
 
     async def find(self, id: str) -> Principal | None:
-        known = await self._known.get(id)
-        return known[0] if known is not None else None
+        found = await self._cache.get(id)
+        return found[0] if found is not None else None
 
-    async def _look_up(self, id: str) -> _Known | None:
-        """The principal of a key that is not revoked, and the digest of its secret."""
+    async def _load(self, id: str) -> _PrincipalAndDigest | None:
+        """The principal and the secret's digest; ``None`` if the key is unknown or revoked."""
         try:
             key = await self._credentials.get("key", id)
         except KeyNotFound:
@@ -84,19 +84,19 @@ class ApiKeys:
         )
 
 
-def _keys_of(presented: RequestCredentials) -> Iterator[tuple[str, str]]:
-    """The id and the secret of each key that the request shows."""
-    named = (presented.headers.get(name, "").strip() for name in HEADERS)
-    for text in (presented.bearer, presented.password, *named, _cookie(presented)):
+def _keys_in(request: RequestCredentials) -> Iterator[tuple[str, str]]:
+    """Yield the id and secret of each key in the request."""
+    named = (request.headers.get(name, "").strip() for name in HEADERS)
+    for text in (request.bearer, request.password, *named, _cookie(request)):
         prefix, _, rest = text.partition("_")
         id, _, secret = rest.partition("_")
         if prefix == PREFIX and id and secret:
             yield id, secret
 
 
-def _cookie(presented: RequestCredentials) -> str:
-    """What the cookie holds; nothing when another site's page has the browser send it."""
-    headers = presented.headers
+def _cookie(request: RequestCredentials) -> str:
+    """The cookie's value; empty if a page of another origin made the browser send it."""
+    headers = request.headers
     if "cookie" not in headers or headers.get("origin", "") not in ("", *_own_origins(headers)):
         return ""
     pairs = (pair.partition("=") for pair in headers["cookie"].split(";"))

@@ -1,4 +1,4 @@
-"""Authentication: from what a request shows to a principal."""
+"""The authentication chain: from the credentials of a request to a principal."""
 
 import base64
 import hashlib
@@ -9,12 +9,13 @@ from typing import Protocol
 
 import msgspec
 
+from deploylog.auth.authorization import is_signature, parse_credentials
 from deploylog.auth.rate_limit import RateLimiter
 from deploylog.errors import Reason, TooMany, Unauthenticated, Unavailable
 from deploylog.events.access import Principal
 from deploylog.events.bounded_map import BoundedMap
 
-#: Headers that a credential may stand in.
+#: Headers that may carry a credential.
 CREDENTIAL_HEADERS = (
     "authorization",
     "x-api-key",
@@ -25,16 +26,13 @@ CREDENTIAL_HEADERS = (
     "bluelink-signature-v1",
 )
 
-#: How ``Authorization`` begins when it signs the request, with whatever algorithm.
-SIGNING_WORDS = ("SDK-", "V11-", "AWS4-")
+_BLUELINK_SIGNATURE = CREDENTIAL_HEADERS[-1]
 
-_SIGNATURE = CREDENTIAL_HEADERS[-1]
+#: Valid credentials that are remembered, so that the limit on failures does not block them.
+_MAX_VALID = 10_000
 
-#: Credentials remembered as good, while failed attempts are limited.
-_REMEMBERED = 10_000
-
-#: The part of an IPv6 address that is its network's; a client may choose the rest.
-_NETWORK_BITS = 64
+#: Length of an IPv6 network prefix; a client may choose the remaining bits.
+_PREFIX_BITS = 64
 
 
 async def _no_body() -> bytes:
@@ -42,84 +40,84 @@ async def _no_body() -> bytes:
 
 
 class RequestCredentials(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request shows of who sends it."""
+    """A request's credentials, with the parts of the request that a signature covers."""
 
     method: str
-    #: Both as they were sent, percent-encoded.
+    #: Path and query, percent-encoded as received.
     path: str
     query: str
-    #: By lower-case name.
+    #: By lower-case name; of a repeated header, the first value.
     headers: Mapping[str, str]
-    #: The sender's address; ``None`` on a unix socket.
+    #: The client's address; ``None`` on a Unix socket.
     client: str | None
-    #: As they were sent, in order, by lower-case name: a name may be there twice.
+    #: All headers in the order received, with lower-case names. A name may repeat.
     raw_headers: Sequence[tuple[bytes, bytes]] = ()
-    #: Reads the body, of which some credentials are a signature. Raises TooLarge.
+    #: Reads the body, which some signatures cover. Raises TooLarge.
     body: Callable[[], Awaitable[bytes]] = _no_body
 
     @property
+    def authorization(self) -> str:
+        return self.headers.get("authorization", "")
+
+    @property
     def bearer(self) -> str:
-        """What ``Authorization: Bearer`` holds; empty when there is none."""
-        return self._authorization("bearer")
+        """The token in ``Authorization: Bearer``, or an empty string."""
+        return parse_credentials(self.authorization, "bearer")
 
     @property
     def password(self) -> str:
-        """The password in ``Authorization: Basic``; empty when there is none."""
+        """The password in ``Authorization: Basic``, or an empty string."""
         try:
-            shown = base64.b64decode(self._authorization("basic"), validate=True)
+            credentials = parse_credentials(self.authorization, "basic")
+            decoded = base64.b64decode(credentials, validate=True)
         except ValueError:
             return ""
-        return shown.decode("latin-1").partition(":")[2]
+        return decoded.decode("latin-1").partition(":")[2]
 
     @property
     def is_signed_request(self) -> bool:
         """Whether ``Authorization`` is a signature of the whole request."""
-        return self.headers.get("authorization", "").startswith(SIGNING_WORDS)
+        return is_signature(self.authorization)
 
     @property
-    def signs(self) -> bool:
-        """Whether it is signed at all: then only the key's id is the same in the next request."""
-        return self.is_signed_request or _SIGNATURE in self.headers
+    def is_signed(self) -> bool:
+        """Whether the request is signed in any way: the next one then shares only the key id."""
+        return self.is_signed_request or _BLUELINK_SIGNATURE in self.headers
 
     @property
     def has_credential(self) -> bool:
-        """Whether it shows a credential, as far as can be seen; a cookie may be for others."""
+        """Whether the request carries a credential; a cookie may belong to another application."""
         return any(name in self.headers for name in CREDENTIAL_HEADERS if name != "cookie")
-
-    def _authorization(self, scheme: str) -> str:
-        """What ``Authorization`` holds if it is of this scheme."""
-        named, _, credentials = self.headers.get("authorization", "").partition(" ")
-        return credentials.strip() if named.lower() == scheme else ""
 
 
 class Authenticator(Protocol):
-    """One kind of credential."""
+    """Authenticates one kind of credential."""
 
-    #: What its principals have as ``Principal.kind``.
+    #: ``Principal.kind`` of the principals that it returns.
     kind: str
 
-    async def principal(self, presented: RequestCredentials) -> Principal | None:
-        """Who the request's credential says it is; ``None`` when it has none of this kind, or
-        one that is not valid.
+    async def principal(self, request: RequestCredentials) -> Principal | None:
+        """Return the principal of the request's credential; ``None`` if the request has no valid
+        credential of this kind.
 
-        Raises Unauthenticated when the reason can be told, Unavailable when nothing can be
-        told now.
+        Raises Unauthenticated when the reason may be disclosed, and Unavailable when the credential
+        cannot be verified now.
         """
         ...
 
     async def is_valid(self, principal: Principal) -> bool:
-        """Whether the credential of one of its principals would still do."""
+        """Whether the credential of a principal of this kind is still valid."""
         ...
 
     async def find(self, id: str) -> Principal | None:
-        """Its principal of this id, while the credential lasts; ``None`` when it does not, or when
-        only whoever shows it can tell.
+        """Return the principal with this id; ``None`` if its credential is no longer valid, or
+        cannot be verified without the request.
         """
         ...
 
 
 class Authentication:
-    """Lets in who shows a valid credential, and not too often."""
+    """Authenticates requests with the first authenticator that can, within rate limits."""
 
     def __init__(
         self,
@@ -129,58 +127,60 @@ class Authentication:
         failures: RateLimiter,
         failed: Callable[[], None],
     ) -> None:
-        """``requests`` limits each principal; ``failures`` each address, ``failed`` counts them."""
+        """``requests`` limits each principal, ``failures`` each client address; ``failed`` is
+        called for each failure.
+        """
         self._authenticators = authenticators
         self._requests = requests
         self._failures = failures
         self._failed = failed
-        self._good: BoundedMap[bytes, None] = BoundedMap(_REMEMBERED)
+        self._valid: BoundedMap[bytes, None] = BoundedMap(_MAX_VALID)
 
-    async def admit(self, presented: RequestCredentials) -> Principal:
-        """Who asks; raises Unauthenticated, whose message tells nothing, or TooMany."""
-        address, credentials = _address(presented.client), _fingerprint(presented)
-        wait = self._failures.wait(address)
-        if wait and credentials not in self._good:
-            raise TooMany("there were too many failed attempts", retry_after=wait)
+    async def authenticate(self, request: RequestCredentials) -> Principal:
+        """Raises Unauthenticated, whose message discloses nothing, or TooMany."""
+        address, credentials = _address(request.client), _fingerprint(request)
+        wait = self._failures.delay(address)
+        if wait and credentials not in self._valid:
+            raise TooMany("too many failed attempts", retry_after=wait)
         try:
-            principal = await self._principal(presented)
+            principal = await self._principal(request)
         except Unauthenticated:
-            # Of a signature only the key's id is remembered, which others may show, too.
-            if not presented.signs:
-                self._good.drop(credentials)
-            self._failures.take(address)
+            # The fingerprint of a signature holds only the key id, which anyone may send.
+            if not request.is_signed:
+                self._valid.drop(credentials)
+            self._failures.acquire(address)
             self._failed()
             raise
         self._remember(credentials)
-        if wait := self._requests.take(principal.identity):
+        if wait := self._requests.acquire(principal.identity):
             raise TooMany(retry_after=wait)
         return principal
 
     async def is_valid(self, principal: Principal) -> bool:
-        """Whether who was admitted would be admitted still."""
+        """Whether the principal's credential is still valid."""
         for authenticator in self._authenticators:
             if authenticator.kind == principal.kind:
                 return await authenticator.is_valid(principal)
         return False
 
     async def find(self, kind: str, id: str) -> Principal | None:
-        """Who was admitted by this kind of credential, if it lasts without being shown again."""
+        """Return the principal, if its credential can be validated without the request."""
         for authenticator in self._authenticators:
             if authenticator.kind == kind:
                 return await authenticator.find(id)
         return None
 
-    async def _principal(self, presented: RequestCredentials) -> Principal:
-        """Who the first kind that knows says; a bad credential is not in a good one's way.
+    async def _principal(self, request: RequestCredentials) -> Principal:
+        """Ask each authenticator in turn: an invalid credential does not shadow a valid one.
 
-        Raises Unavailable when none knows, and one cannot say; else Unauthenticated, with the
-        first reason that one found.
+        Raises Unavailable if none succeeds and one could not verify; otherwise Unauthenticated,
+        with the first reason given.
         """
         unavailable: Unavailable | None = None
         refused: Unauthenticated | None = None
         for authenticator in self._authenticators:
             try:
-                principal = await authenticator.principal(presented)
+                principal = await authenticator.principal(request)
             except Unavailable as error:
                 unavailable = error
             except Unauthenticated as error:
@@ -190,16 +190,16 @@ class Authentication:
                     return principal
         if unavailable is not None:
             raise unavailable
-        reason: Reason = "unknown_key" if presented.has_credential else "missing"
+        reason: Reason = "unknown_key" if request.has_credential else "missing"
         raise refused or Unauthenticated(reason=reason)
 
     def _remember(self, credentials: bytes) -> None:
-        self._good.put(credentials, None)
+        self._valid.put(credentials, None)
 
 
 @lru_cache(maxsize=4096)
 def _address(client: str | None) -> str:
-    """Whose failures are counted together: an address, or the network of an IPv6 one."""
+    """The key under which failures are counted: an IPv4 address, or an IPv6 network."""
     if client is None or ":" not in client:
         return client or ""
     try:
@@ -208,14 +208,14 @@ def _address(client: str | None) -> str:
         return client
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, _NETWORK_BITS), strict=False))
+    return str(ipaddress.IPv6Network((address, _PREFIX_BITS), strict=False))
 
 
-def _fingerprint(presented: RequestCredentials) -> bytes:
-    """Stands for the credentials, so that no secret stays in memory."""
-    shown = [presented.headers.get(name, "") for name in CREDENTIAL_HEADERS]
-    # A signature is made anew for each request; up to the first comma it names its key.
-    shown[-1] = shown[-1].partition(",")[0]
-    if presented.is_signed_request:
-        shown[0] = shown[0].partition(",")[0]
-    return hashlib.sha256("\n".join(shown).encode("utf-8", "surrogatepass")).digest()
+def _fingerprint(request: RequestCredentials) -> bytes:
+    """A digest of the credentials, so that no secret stays in memory."""
+    values = [request.headers.get(name, "") for name in CREDENTIAL_HEADERS]
+    # Each request has a new signature. The part before the first comma names the key.
+    values[-1] = values[-1].partition(",")[0]
+    if request.is_signed_request:
+        values[0] = values[0].partition(",")[0]
+    return hashlib.sha256("\n".join(values).encode("utf-8", "surrogatepass")).digest()

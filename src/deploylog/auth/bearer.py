@@ -1,4 +1,4 @@
-"""Bearer tokens: JSON Web Tokens of one OAuth 2 or OpenID Connect issuer."""
+"""Bearer tokens: JSON Web Tokens (JWT) of one OAuth 2 or OpenID Connect issuer."""
 
 import asyncio
 import logging
@@ -18,19 +18,19 @@ from deploylog.events.times import SECOND
 
 _LOGGER = logging.getLogger(__name__)
 
-#: Longer tokens are refused unread.
-MOST_CHARACTERS = 16 * 1024
+#: Maximum length of a token, in characters; a longer one is rejected unread.
+MAX_TOKEN_LENGTH = 16 * 1024
 
-#: Refused tokens of which the log tells at once; then it is one a second.
-SAID_AT_ONCE = 5
+#: Rejected tokens that are logged in a burst; after that, one a second.
+LOG_BURST = 5
 
-#: Claims that a person is called by, the best first.
-_NAMES = ("preferred_username", "email", "sub")
+#: Claims that name the principal, in order of preference.
+_NAME_CLAIMS = ("preferred_username", "email", "sub")
 
-#: Seconds since 1970 that no time comes to; it is not a number of ms, or none at all.
-_NEVER = 100_000_000_000
+#: Upper bound of a time, in seconds since 1970; a larger number is in ms, or no time at all.
+_MAX_SECONDS = 100_000_000_000
 
-#: Times are checked here, against our clock.
+#: ``_expiry`` checks the times, against the injected clock.
 _OPTIONS: Any = {
     "require": ["iss", "sub", "aud", "exp"],
     "verify_exp": False,
@@ -40,16 +40,16 @@ _OPTIONS: Any = {
 
 
 class InvalidToken(Exception):
-    """A token is not good; the message says why, without what it holds."""
+    """The token is not valid. The message says why, without disclosing the token's contents."""
 
     def __init__(self, message: str, reason: Reason = "malformed") -> None:
-        """The ``reason`` is what its sender may be told."""
+        """``reason`` is what the client may learn."""
         super().__init__(message)
         self.reason = reason
 
 
 class BearerTokens:
-    """Knows the principals of an issuer's tokens."""
+    """Authenticates the tokens of one issuer."""
 
     kind = "token"
 
@@ -58,27 +58,27 @@ class BearerTokens:
         self._issuer = issuer
         self._keys = keys
         self._clock = clock
-        self._said = RateLimiter(1, burst=SAID_AT_ONCE, clock=lambda: clock() / SECOND)
+        self._log_limit = RateLimiter(1, burst=LOG_BURST, clock=lambda: clock() / SECOND)
 
-    async def principal(self, presented: RequestCredentials) -> Principal | None:
-        # Clients of Huawei Cloud have a header of their own for it.
-        shown = (presented.bearer, presented.headers.get("x-auth-token", ""))
-        token = next(filter(_is_token, shown), None)
+    async def principal(self, request: RequestCredentials) -> Principal | None:
+        # Huawei Cloud's clients send tokens in a header of their own.
+        candidates = (request.bearer, request.headers.get("x-auth-token", ""))
+        token = next(filter(_is_token, candidates), None)
         if token is None:
             return None
         try:
             return await self._principal(token)
-        except InvalidToken as refused:
-            # Whoever sets it up must be able to tell; who sent it must not.
-            if not self._said.take(""):
-                _LOGGER.info("a token was refused: %s", refused)
-            raise Unauthenticated(reason=refused.reason) from None
+        except InvalidToken as error:
+            # The operator needs the details; the client must not see them.
+            if not self._log_limit.acquire(""):
+                _LOGGER.info("rejected a token: %s", error)
+            raise Unauthenticated(reason=error.reason) from None
 
     async def _principal(self, token: str) -> Principal:
-        """Whose token it is; raises Refused, or Unavailable."""
+        """Verify the token; raises InvalidToken, or Unavailable."""
         algorithm, id = _parse_header(token)
         if algorithm not in self._issuer.algorithms:
-            raise InvalidToken(f"its algorithm is {algorithm!r}")
+            raise InvalidToken(f"algorithm {algorithm!r} is not accepted")
         key = await self._keys.get(id, algorithm)
         if key is None:
             raise InvalidToken(f"the issuer has no key {id!r} for {algorithm}", "unknown_key")
@@ -93,14 +93,16 @@ class BearerTokens:
 
 
 @asynccontextmanager
-async def open_tokens(issuer: Issuer, *, clock: Callable[[], int]) -> AsyncIterator[BearerTokens]:
-    """The tokens of ``issuer``, whose keys are kept fresh in the block; ``clock`` gives ns.
+async def open_bearer_tokens(
+    issuer: Issuer, *, clock: Callable[[], int]
+) -> AsyncIterator[BearerTokens]:
+    """Refresh the keys of ``issuer`` within the block; ``clock`` gives ns.
 
-    It does not wait for the issuer, which may come up later.
+    Does not wait for the issuer, which may start later.
     """
     async with open_session() as http, asyncio.TaskGroup() as tasks:
         keys = SigningKeys(issuer, http, tasks, clock=clock)
-        refreshing = tasks.create_task(keys.stay_fresh())
+        refreshing = tasks.create_task(keys.refresh_periodically())
         try:
             yield BearerTokens(issuer, keys, clock=clock)
         finally:
@@ -109,11 +111,11 @@ async def open_tokens(issuer: Issuer, *, clock: Callable[[], int]) -> AsyncItera
 
 
 def parse_principal(claims: Mapping[str, Any], issuer: Issuer, *, now: int) -> Principal:
-    """Who the ``claims`` of a verified token are of; raises Refused. ``now`` in ns."""
+    """Return the principal of a verified token's claims; raises InvalidToken. ``now`` in ns."""
     expires, subject = _expiry(claims, issuer.leeway, now), claims.get("sub")
     if not _is_name(subject):
-        raise InvalidToken("it has no sub that can be a name")
-    names = [claims.get(name) for name in _NAMES]
+        raise InvalidToken("sub is missing or not a valid name")
+    names = [claims.get(name) for name in _NAME_CLAIMS]
     return Principal(
         name=next(name for name in names if _is_name(name)),
         id=f"{issuer.url}#{subject}",
@@ -125,27 +127,27 @@ def parse_principal(claims: Mapping[str, Any], issuer: Issuer, *, now: int) -> P
 
 
 def _is_name(claim: object) -> TypeGuard[str]:
-    """Whether somebody, or a group, can be called so: it will stand in events and in answers."""
+    """Whether the claim can name a principal or a group, as events and responses show it."""
     if not isinstance(claim, str) or not 1 <= len(claim) <= MAX_NAME_LENGTH or "\0" in claim:
         return False
-    # JSON can write half of a character, which nothing else can.
+    # JSON can encode a lone surrogate, which UTF-8 cannot.
     return not any("\ud800" <= character <= "\udfff" for character in claim)
 
 
 def _is_token(text: str) -> bool:
-    """Whether the text is meant as one."""
-    return text.count(".") == 2 and len(text) <= MOST_CHARACTERS
+    """Whether the text has the form of a JWT."""
+    return text.count(".") == 2 and len(text) <= MAX_TOKEN_LENGTH
 
 
 def _parse_header(token: str) -> tuple[str, str]:
-    """The algorithm and the key id that a token names."""
+    """The algorithm and key id in the token's header; raises InvalidToken."""
     try:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, RecursionError):
-        raise InvalidToken("it cannot be read") from None
+        raise InvalidToken("the token cannot be parsed") from None
     algorithm, id = header.get("alg"), header.get("kid")
     if not (isinstance(algorithm, str) and isinstance(id, str)):
-        raise InvalidToken("it names no algorithm and key")
+        raise InvalidToken("the header lacks alg or kid")
     return algorithm[:64], id[:256]
 
 
@@ -162,33 +164,36 @@ def _verify(token: str, key: PublicKey, algorithm: str, issuer: Issuer) -> dict[
     except jwt.InvalidSignatureError as error:
         raise InvalidToken(str(error), "bad_signature") from None
     except jwt.PyJWTError as error:
-        # Its words name claims, not what they hold.
+        # PyJWT's messages name claims, not their values.
         raise InvalidToken(str(error)[:256]) from None
     except (ValueError, TypeError, RecursionError):
-        raise InvalidToken("it cannot be read") from None
+        raise InvalidToken("the token cannot be parsed") from None
 
 
 def _expiry(claims: Mapping[str, Any], leeway: int, now: int) -> int:
-    """When the token ends, in ns; raises Refused outside its time."""
-    end, begun, issued = (_ns(claims.get(name)) for name in ("exp", "nbf", "iat"))
-    if end is None or ("nbf" in claims and begun is None) or ("iat" in claims and issued is None):
-        raise InvalidToken("its exp, nbf or iat is no time")
-    expires, latest = end + leeway * SECOND, now + leeway * SECOND
-    if not all(time is None or time <= latest for time in (begun, issued)):
-        raise InvalidToken("its time has not come", "expired")
+    """When the token expires, in ns; raises InvalidToken outside its validity period."""
+    expiry, not_before, issued = (_ns(claims.get(name)) for name in ("exp", "nbf", "iat"))
+    is_missing = any(
+        time is None and name in claims for name, time in (("nbf", not_before), ("iat", issued))
+    )
+    if expiry is None or is_missing:
+        raise InvalidToken("exp, nbf or iat is not a time")
+    expires, latest = expiry + leeway * SECOND, now + leeway * SECOND
+    if not all(time is None or time <= latest for time in (not_before, issued)):
+        raise InvalidToken("the token is not valid yet", "expired")
     if now >= expires:
-        raise InvalidToken("it has expired", "expired")
+        raise InvalidToken("the token has expired", "expired")
     return expires
 
 
 def _ns(seconds: object) -> int | None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return None
-    return int(seconds * SECOND) if abs(seconds) < _NEVER else None
+    return int(seconds * SECOND) if abs(seconds) < _MAX_SECONDS else None
 
 
 def _grants(claims: Mapping[str, Any], issuer: Issuer) -> tuple[Grant, ...]:
-    """What the claim gives; the default only if there is no such claim."""
+    """The grants in the claim, or the default if the claim is absent."""
     claim = _claim(claims, issuer.grants_claim)
     if claim is None:
         return issuer.default_grants
@@ -197,7 +202,7 @@ def _grants(claims: Mapping[str, Any], issuer: Issuer) -> tuple[Grant, ...]:
 
 
 def _grant(text: str) -> Grant | None:
-    """A grant that we do not understand gives no rights."""
+    """``None`` for a grant that cannot be parsed: it grants nothing."""
     try:
         return parse_grant(text)
     except InvalidInput:
@@ -205,16 +210,16 @@ def _grant(text: str) -> Grant | None:
 
 
 def _claim(claims: Mapping[str, Any], path: str) -> Any:
-    """The claim of this name, or the value at its dotted path; ``None`` if there is none."""
+    """The claim of this name, or the value at its dotted path; ``None`` if absent."""
     if path in claims:
         return claims[path]
-    found: Any = claims
+    value: Any = claims
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _words(claim: object) -> tuple[str, ...]:
-    """A list of strings, or one string of words; what is neither holds none."""
+    """The words of a list of strings, or of one string; empty for any other type."""
     words = claim.split() if isinstance(claim, str) else claim
     return tuple(filter(_is_name, words)) if isinstance(words, list) else ()

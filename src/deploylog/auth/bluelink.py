@@ -1,7 +1,7 @@
 """Bluelink Signature v1: HMAC-SHA256 over a date and chosen headers, with a shared secret.
 
-Neither method nor path nor body is signed, and there is no nonce: who overhears a request can
-send others in its name for as long as its date is fresh. It needs TLS as much as a key does.
+Neither the method, the path nor the body is signed, and there is no nonce: an eavesdropper can send
+other requests with the same signature while its date is fresh. Like an API key, it requires TLS.
 """
 
 import base64
@@ -22,42 +22,42 @@ from deploylog.events.times import SECOND
 SIGNATURE_HEADER = "bluelink-signature-v1"
 DATE_HEADER = "bluelink-date"
 
-#: Seconds that a date may be from now, either way.
+#: Allowed difference between the date and the clock, in seconds, either way.
 WINDOW = 300
 
-#: What Go takes for white space; of Python's own there is more.
-_BLANKS = " \t\n\v\f\r"
+#: White space as Go defines it; Python's definition is wider.
+_WHITESPACE = " \t\n\v\f\r"
 
-#: As Go parses an int64 to the base of 10.
+#: An int64 in base 10, as Go parses it.
 _DATE = re.compile(r"([+-]?)0*([0-9]{1,19})")
-_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_MIN_INT64, _MAX_INT64 = -(1 << 63), (1 << 63) - 1
 
-#: The paths of streams, below any base path.
+#: Paths of streams, below any base path.
 _STREAM = re.compile(
     r"(?:/.*)?(?:/v1/deployments/(?:changes|instances)/[^/]+|/log/v1/events)/stream", re.DOTALL
 )
 
-#: The most headers that a signature may name, and the most characters of their list.
-MOST_NAMES = 64
-_MOST_CHARACTERS = 4096
+#: Maximum number of headers that a signature may name, and maximum length of their list.
+MAX_SIGNED_HEADERS = 64
+_MAX_NAMES_LENGTH = 4096
 
-#: What a signature under an unknown key id is compared with, so that it takes as long.
-_NOBODYS_SECRET = "0" * 64
+#: Signs in place of an unknown key, so that the response takes as long.
+_DUMMY_SECRET = "0" * 64
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request says was signed, by whom and when."""
+    """A parsed signature, and the message that it covers. Nothing in it is verified."""
 
     key_id: str
     #: In seconds since 1970.
     date: int
     message: bytes
-    #: As text, base64url without padding.
+    #: Base64url without padding.
     signature: str
 
 
 def parse_signed(headers: Mapping[str, str]) -> Signed | None:
-    """What the ``headers``, by lower-case name, say; ``None`` unless they are well formed."""
+    """Parse the signature in ``headers``, by lower-case name; ``None`` unless it is well formed."""
     key_id, names, signature = _parse_parts(headers)
     date = _parse_date(headers.get(DATE_HEADER, ""))
     if key_id is None or names is None or signature is None or date is None:
@@ -69,77 +69,77 @@ def parse_signed(headers: Mapping[str, str]) -> Signed | None:
 
 
 def parse_key_id(headers: Mapping[str, str]) -> str | None:
-    """The key id that a signature names, before anything that it costs to verify one."""
+    """Parse the key id only, before any costly work."""
     return _parse_parts(headers)[0]
 
 
 def sign(secret: str, message: bytes) -> str:
-    """The signature: base64url without padding. The secret counts as text."""
+    """Sign as base64url without padding. The secret is used as text, not decoded."""
     digest = hmac.digest(secret.encode(), message, hashlib.sha256)
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def verify(signed: Signed, secret: str) -> bool:
-    """Whether who knows ``secret`` signed it."""
-    # Two texts may decode to the same bytes; only the one that ours encode to is good.
+    """Whether the signature was made with ``secret``."""
+    # Several texts decode to the same bytes; only the canonical encoding is valid.
     expected = sign(secret, signed.message)
     return hmac.compare_digest(expected.encode(), signed.signature.encode())
 
 
 def is_fresh(signed: Signed, now: int, past: int = WINDOW) -> bool:
-    """Whether at ``now``, in seconds, its date is not more than ``past`` seconds ago, or early."""
+    """Whether the date is at most ``past`` seconds before ``now``, or ``WINDOW`` after it."""
     return -WINDOW <= now - signed.date <= past
 
 
 class BluelinkSignatures:
-    """Knows the principals of signatures."""
+    """Authenticates Bluelink signatures."""
 
     kind = "bluelink"
 
     def __init__(
         self,
         credentials: Credentials,
-        seal: Encryptor | None,
+        encryptor: Encryptor | None,
         *,
         clock: Callable[[], int],
         monotonic: Callable[[], float],
         stream_window: int = WINDOW,
     ) -> None:
-        """Without ``seal`` no signature is good. ``clock`` gives ns, ``monotonic`` seconds.
+        """Without ``encryptor`` every signature is rejected. ``clock`` gives ns, ``monotonic`` s.
 
-        A stream may be asked for with a signature that is ``stream_window`` seconds old: a
-        client that reconnects sends its first one again.
+        Streams accept signatures up to ``stream_window`` seconds old: a client that reconnects
+        sends its first signature again.
         """
-        self._known = AccessKeyCache("bluelink", credentials, seal, clock=monotonic)
+        self._keys = AccessKeyCache("bluelink", credentials, encryptor, clock=monotonic)
         self._clock = clock
         self._stream_window = max(stream_window, WINDOW)
 
-    async def principal(self, presented: RequestCredentials) -> Principal | None:
-        # The key first: a stranger chooses which headers are signed, and how many.
-        key_id = parse_key_id(presented.headers)
+    async def principal(self, request: RequestCredentials) -> Principal | None:
+        # Look the key up first: anyone can name many large headers to sign.
+        key_id = parse_key_id(request.headers)
         if key_id is None:
             return None
-        known = await self._known.get(key_id)
-        if known is None:
-            sign(_NOBODYS_SECRET, key_id.encode("utf-8", "surrogatepass"))
+        found = await self._keys.get(key_id)
+        if found is None:
+            sign(_DUMMY_SECRET, key_id.encode("utf-8", "surrogatepass"))
             return None
-        principal, secret = known
-        signed = parse_signed(presented.headers)
+        principal, secret = found
+        signed = parse_signed(request.headers)
         if signed is None or not verify(signed, secret):
             return None
-        past = self._stream_window if _is_stream(presented) else WINDOW
+        past = self._stream_window if _is_stream(request) else WINDOW
         return principal if is_fresh(signed, self._clock() // SECOND, past) else None
 
     async def is_valid(self, principal: Principal) -> bool:
-        return await self._known.get(principal.id) is not None
+        return await self._keys.get(principal.id) is not None
 
     async def find(self, id: str) -> Principal | None:
-        known = await self._known.get(id)
-        return known[0] if known is not None else None
+        found = await self._keys.get(id)
+        return found[0] if found is not None else None
 
 
 def _parse_parts(headers: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
-    """Key id, names and signature, as they are written."""
+    """The key id, header names and signature, unparsed."""
     parts = headers.get(SIGNATURE_HEADER, "").split(",", 3)
     if len(parts) != 3:
         return None, None, None
@@ -150,7 +150,7 @@ def _parse_parts(headers: Mapping[str, str]) -> tuple[str | None, str | None, st
 def _parse_part(part: str, name: str) -> str | None:
     """The value of ``name="value"``."""
     pair = part.split("=")
-    if len(pair) != 2 or pair[0].strip(_BLANKS) != name:
+    if len(pair) != 2 or pair[0].strip(_WHITESPACE) != name:
         return None
     value = pair[1]
     is_quoted = len(value) >= 2 and value[0] == value[-1] == '"'
@@ -162,19 +162,19 @@ def _parse_date(text: str) -> int | None:
     if match is None:
         return None
     date = int("".join(match.groups()))
-    return date if _LEAST <= date <= _MOST else None
+    return date if _MIN_INT64 <= date <= _MAX_INT64 else None
 
 
 def _message(key_id: str, date: int, names: str, headers: Mapping[str, str]) -> bytes | None:
-    """What was signed; ``None`` when a header that is named is not there, or named twice.
+    """The signed message; ``None`` if a named header is absent, empty or named twice.
 
-    Named 40,000 times, one header of 64 KiB would make a message of 2.6 GB.
+    A header of 64 KiB named 40,000 times would make a message of 2.6 GB.
     """
-    if len(names) > _MOST_CHARACTERS:
+    if len(names) > _MAX_NAMES_LENGTH:
         return None
-    listed = [name.strip(_BLANKS).lower() for name in names.strip(_BLANKS).split(" ")]
+    listed = [name.strip(_WHITESPACE).lower() for name in names.strip(_WHITESPACE).split(" ")]
     others = [name for name in listed if name != DATE_HEADER]
-    if len(others) > MOST_NAMES or len(set(others)) < len(others):
+    if len(others) > MAX_SIGNED_HEADERS or len(set(others)) < len(others):
         return None
     values = [headers.get(name, "") for name in others]
     if not all(values):
@@ -184,13 +184,13 @@ def _message(key_id: str, date: int, names: str, headers: Mapping[str, str]) -> 
 
 
 def _bytes(message: str) -> bytes | None:
-    """As the bytes came: a header is decoded byte by byte."""
+    """The bytes as received: headers are decoded as Latin-1."""
     try:
         return message.encode("latin-1")
     except UnicodeEncodeError:
         return None
 
 
-def _is_stream(presented: RequestCredentials) -> bool:
-    """Whether it asks for what a client follows, and not for an instance named "stream"."""
-    return presented.method == "GET" and _STREAM.fullmatch(presented.path) is not None
+def _is_stream(request: RequestCredentials) -> bool:
+    """Whether the request opens a stream, and does not name an instance called "stream"."""
+    return request.method == "GET" and _STREAM.fullmatch(request.path) is not None

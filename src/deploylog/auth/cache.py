@@ -1,4 +1,4 @@
-"""Trust: what was looked up in the store is believed for a moment."""
+"""A cache of credentials, each valid for a moment."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,60 +6,61 @@ from typing import Generic, TypeVar
 
 from deploylog.events.bounded_map import BoundedMap
 
-#: How long a credential is trusted without another look: once revoked, it is refused after this
-#: time.
+#: Seconds for which a credential is cached: the longest time a revoked one is still accepted.
 CACHE_TTL = 0.5
 
-#: Credentials remembered at a time.
-_REMEMBERED = 10_000
+#: Maximum number of cached credentials.
+_MAX_ENTRIES = 10_000
 
-_Found = TypeVar("_Found")
+_Value = TypeVar("_Value")
 
 
-class TtlCache(Generic[_Found]):
-    """Looks credentials up by id, each once in a while, however many requests show it."""
+class TtlCache(Generic[_Value]):
+    """Loads values by id, each at most once per ``CACHE_TTL``, however many requests need it."""
 
     def __init__(
-        self, look_up: Callable[[str], Awaitable[_Found | None]], *, clock: Callable[[], float]
+        self, load: Callable[[str], Awaitable[_Value | None]], *, clock: Callable[[], float]
     ) -> None:
-        """``look_up`` gives ``None`` for what is not good; ``clock`` is monotonic, in seconds."""
-        self._look_up = look_up
+        """``load`` returns ``None`` for an invalid credential, which is not cached; ``clock`` is
+        monotonic, in seconds.
+        """
+        self._load = load
         self._clock = clock
-        self._trusted: BoundedMap[str, tuple[_Found, float]] = BoundedMap(_REMEMBERED)
-        #: What is being looked up, and until when that may be believed.
-        self._looking: dict[str, tuple[asyncio.Task[_Found | None], float]] = {}
+        self._cached: BoundedMap[str, tuple[_Value, float]] = BoundedMap(_MAX_ENTRIES)
+        #: Loads in flight, and when their results expire.
+        self._loading: dict[str, tuple[asyncio.Task[_Value | None], float]] = {}
 
-    async def get(self, id: str) -> _Found | None:
-        """What the store says, or said a moment ago."""
+    async def get(self, id: str) -> _Value | None:
+        """Return the cached or loaded value."""
         now = self._clock()
-        known = self._trusted.get(id)
-        if known is not None and now < known[1]:
-            return known[0]
-        looking = self._looking.get(id)
-        if looking is None or now >= looking[1]:
+        cached = self._cached.get(id)
+        if cached is not None and now < cached[1]:
+            return cached[0]
+        loading = self._loading.get(id)
+        if loading is None or now >= loading[1]:
             until = now + CACHE_TTL
-            task = asyncio.create_task(self._look(id, until))
-            self._looking[id] = looking = task, until
+            task = asyncio.create_task(self._fetch(id, until))
+            self._loading[id] = loading = task, until
             task.add_done_callback(lambda done: self._done(id, done))
-        # Others wait for it, too, when one of them is gone.
-        return await asyncio.shield(looking[0])
+        # A caller that is cancelled must not cancel the load for the others.
+        return await asyncio.shield(loading[0])
 
-    async def _look(self, id: str, until: float) -> _Found | None:
-        found = await self._look_up(id)
-        self._remember(id, found, until)
-        return found
+    async def _fetch(self, id: str, until: float) -> _Value | None:
+        value = await self._load(id)
+        self._store(id, value, until)
+        return value
 
-    def _done(self, id: str, task: asyncio.Task[_Found | None]) -> None:
-        looking = self._looking.get(id)
-        if looking is not None and looking[0] is task:
-            del self._looking[id]
-        # Nobody may be left who waits for it.
+    def _done(self, id: str, task: asyncio.Task[_Value | None]) -> None:
+        loading = self._loading.get(id)
+        if loading is not None and loading[0] is task:
+            del self._loading[id]
+        # All callers may be gone: mark the exception as retrieved.
         if not task.cancelled():
             task.exception()
 
-    def _remember(self, id: str, found: _Found | None, until: float) -> None:
-        self._trusted.drop(id)
-        # Ids that do not exist are anybody's invention: remembered, they would fill the memory.
-        if found is None:
+    def _store(self, id: str, value: _Value | None, until: float) -> None:
+        self._cached.drop(id)
+        # A client can invent ids without end: cached, they would fill the memory.
+        if value is None:
             return
-        self._trusted.put(id, (found, until))
+        self._cached.put(id, (value, until))

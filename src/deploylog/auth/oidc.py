@@ -1,4 +1,4 @@
-"""The issuer of tokens: who it is, and the keys that it signs with."""
+"""The OpenID Connect issuer: its settings, and the keys that it publishes."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from deploylog.errors import InvalidInput, InvalidSettings, Unavailable
 from deploylog.events.access import Grant, parse_grant
 from deploylog.events.times import SECOND
 
-#: What a token may be signed with. Never with a shared secret, and never with nothing.
+#: Accepted signature algorithms: never a shared secret, never ``none``.
 ALGORITHMS = (
     *("RS256", "RS384", "RS512"),
     *("PS256", "PS384", "PS512"),
@@ -26,8 +26,8 @@ ALGORITHMS = (
     "EdDSA",
 )
 
-#: The algorithms of each type of key and, where it has one, curve.
-_FITTING = {
+#: Algorithms by key type and curve.
+_ALGORITHMS_BY_KEY = {
     "RSA": frozenset(ALGORITHMS[:6]),
     "EC P-256": frozenset({"ES256"}),
     "EC P-384": frozenset({"ES384"}),
@@ -35,69 +35,69 @@ _FITTING = {
     "OKP Ed25519": frozenset({"EdDSA"}),
 }
 
-#: Smaller RSA keys can be broken.
-_RSA_BITS = 2048
+#: Minimum size of an RSA key; smaller ones can be broken.
+_MIN_RSA_BITS = 2048
 
-#: Seconds that the keys are good for without another look.
+#: Seconds for which fetched keys are fresh.
 KEYS_SECONDS = 60
 
-#: Seconds after which they are fetched again, so that no request has to wait for it.
+#: Seconds between fetches in the background, so that no request has to wait for one.
 _REFRESH_SECONDS = 45
 
-#: Seconds between two fetches at least, whoever asks with whatever key ids.
+#: Minimum seconds between two fetches, whatever key ids requests name.
 RETRY_SECONDS = 5
 
-#: Seconds that old keys are good for while the issuer does not answer.
+#: Seconds for which stale keys remain valid while the issuer is unreachable.
 OUTAGE_SECONDS = 3600
 
-#: Seconds that one answer may take, and that a request waits for the keys.
-_ANSWER_SECONDS = 5
+#: Timeout in seconds of one HTTP request, and of a request that waits for keys.
+_TIMEOUT_SECONDS = 5
 
-#: Largest answer, in bytes.
-_MOST_BYTES = 1 << 20
+#: Maximum size of a response, in bytes.
+_MAX_BYTES = 1 << 20
 
-#: What parsing a key raises of Python's own, when a part of it is missing or of another type.
-_WRONG = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+#: Built-in exceptions that PyJWT raises for a key with a missing part, or one of a wrong type.
+_PARSE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
-#: Public keys, by their id and the algorithm that they are for.
+#: Public keys by key id and algorithm.
 PublicKeys = dict[tuple[str, str], PublicKey]
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Issuer(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose tokens are accepted, and how they are read. Made by ``make_issuer``."""
+    """An issuer of tokens, and how its claims are read. Created by ``make_issuer``."""
 
-    #: With its scheme, without a slash at the end.
+    #: With the scheme, without a trailing slash.
     url: str
     audience: str
     algorithms: frozenset[str]
     groups_claim: str = "groups"
     grants_claim: str = "deploylog_grants"
-    #: Of a token that does not have the grants claim.
+    #: Grants of a token without the grants claim.
     default_grants: tuple[Grant, ...] = ()
-    #: Seconds that its clock and ours may differ.
+    #: Allowed clock skew in seconds.
     leeway: int = 30
 
     @property
     def names(self) -> frozenset[str]:
-        """What ``iss`` may say: with and without scheme, with and without a slash at the end."""
+        """Accepted values of ``iss``: with or without scheme, with or without a trailing slash."""
         bare = self.url.partition("://")[2]
         return frozenset({self.url, f"{self.url}/", bare, f"{bare}/"})
 
     @property
     def metadata_urls(self) -> tuple[str, ...]:
-        """Where its metadata may be: in the order of RFC 8414, then of OpenID Connect."""
+        """URLs of the metadata: first as in RFC 8414, then as in OpenID Connect Discovery."""
         parts = urlsplit(self.url)
         inserted = f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server"
-        found = (
+        urls = (
             f"{self.url}/.well-known/oauth-authorization-server",
             f"{inserted}{parts.path}",
             f"{self.url}/.well-known/openid-configuration",
         )
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(urls))
 
 
 def make_issuer(
@@ -110,13 +110,13 @@ def make_issuer(
     default_grants: str = "",
     leeway: int = 30,
 ) -> Issuer:
-    """The issuer that the settings describe; raises InvalidSettings.
+    """Create the issuer from settings; raises InvalidSettings.
 
     ``issuer`` is a URL, or a host, which means https. ``algorithms`` are separated by commas,
-    ``default_grants`` by blanks; ``leeway`` is in seconds, up to 300.
+    ``default_grants`` by spaces; ``leeway`` is in seconds, up to 300.
     """
     if not audience:
-        raise InvalidSettings("oidc_issuer needs oidc_audience: whom its tokens must be for")
+        raise InvalidSettings("oidc_issuer requires oidc_audience, which tokens must name")
     if not 0 <= leeway <= 300:
         raise InvalidSettings("oidc_leeway_seconds must be between 0 and 300")
     return Issuer(
@@ -131,11 +131,11 @@ def make_issuer(
 
 
 class IssuerUnavailable(Exception):
-    """The issuer gives no keys; the message says why."""
+    """The issuer's keys cannot be fetched; the message says why."""
 
 
 class SigningKeys:
-    """The issuer's keys, as it published them a moment ago."""
+    """A cache of the issuer's published keys."""
 
     def __init__(
         self,
@@ -151,89 +151,87 @@ class SigningKeys:
         self._tasks = tasks
         self._clock = clock
         self._keys: PublicKeys = {}
-        #: When they were fetched, and when that was last tried, in ns.
+        #: Times of the last successful fetch and of the last attempt, in ns.
         self._fetched: int | None = None
-        self._tried: int | None = None
+        self._attempted: int | None = None
         self._is_down = False
-        self._fetching: asyncio.Task[None] | None = None
+        self._fetch_task: asyncio.Task[None] | None = None
 
     async def get(self, id: str, algorithm: str) -> PublicKey | None:
-        """The key, if the issuer has it; fetches the keys when they are old, or do not have it.
+        """Return the key, or ``None`` if the issuer has none; fetches the keys if stale.
 
-        Raises Unavailable when the issuer has not answered for long.
+        Raises Unavailable when the issuer has been unreachable for too long.
         """
         if self._should_fetch((id, algorithm)):
             try:
-                async with asyncio.timeout(_ANSWER_SECONDS):
+                async with asyncio.timeout(_TIMEOUT_SECONDS):
                     await self.refresh()
             except TimeoutError:
                 pass
-        if not self._are_good():
-            raise Unavailable("the token issuer does not answer")
+        if not self._are_valid():
+            raise Unavailable("the token issuer does not respond")
         return self._keys.get((id, algorithm))
 
     async def refresh(self) -> None:
-        """Fetch the keys; who comes while that goes on waits for the same answer."""
-        if self._fetching is None or self._fetching.done():
-            self._fetching = self._tasks.create_task(self._fetch())
-        # Somebody who stops waiting must not stop it for the others.
-        await asyncio.shield(self._fetching)
+        """Fetch the keys; concurrent callers share one fetch."""
+        if self._fetch_task is None or self._fetch_task.done():
+            self._fetch_task = self._tasks.create_task(self._fetch())
+        # A caller that is cancelled must not cancel the fetch for the others.
+        await asyncio.shield(self._fetch_task)
 
-    async def stay_fresh(self) -> None:
-        """Fetch the keys, again and again."""
+    async def refresh_periodically(self) -> None:
         while True:
             await self.refresh()
             await asyncio.sleep(RETRY_SECONDS if self._is_down else _REFRESH_SECONDS)
 
     def close(self) -> None:
-        """Stop fetching."""
-        if self._fetching is not None:
-            self._fetching.cancel()
+        if self._fetch_task is not None:
+            self._fetch_task.cancel()
 
     def _should_fetch(self, key: tuple[str, str]) -> bool:
-        is_known = key in self._keys and self._are_good()
+        is_known = key in self._keys and self._are_valid()
         if is_known and (self._is_down or self._age(self._fetched) < KEYS_SECONDS):
             return False
-        return self._is_fetching() or self._age(self._tried) >= RETRY_SECONDS
+        return self._is_fetching() or self._age(self._attempted) >= RETRY_SECONDS
 
     def _is_fetching(self) -> bool:
-        return self._fetching is not None and not self._fetching.done()
+        return self._fetch_task is not None and not self._fetch_task.done()
 
-    def _are_good(self) -> bool:
-        is_silent = self._is_down or self._is_fetching()
-        most = OUTAGE_SECONDS if is_silent else KEYS_SECONDS + RETRY_SECONDS
-        return self._age(self._fetched) < most
+    def _are_valid(self) -> bool:
+        may_be_down = self._is_down or self._is_fetching()
+        max_age = OUTAGE_SECONDS if may_be_down else KEYS_SECONDS + RETRY_SECONDS
+        return self._age(self._fetched) < max_age
 
     def _age(self, then: int | None) -> float:
-        """Seconds since ``then``; no end of them since never."""
+        """Seconds since ``then``; infinite for ``None``."""
         return float("inf") if then is None else (self._clock() - then) / SECOND
 
     async def _fetch(self) -> None:
-        self._tried = self._clock()
+        self._attempted = self._clock()
         try:
             self._keys = await fetch_keys(self._http, self._issuer)
         except IssuerUnavailable as failure:
-            self._told(failure)
+            self._record_outcome(failure)
         except Exception:
-            # Whatever an issuer says, it is no reason to end the service.
-            _LOGGER.exception("cannot read what the token issuer %s says", self._issuer.url)
+            # No response of an issuer may stop the server.
+            _LOGGER.exception("cannot parse the response of token issuer %s", self._issuer.url)
             self._is_down = True
         else:
             self._fetched = self._clock()
-            self._told(None)
+            self._record_outcome(None)
 
-    def _told(self, failure: IssuerUnavailable | None) -> None:
-        """Say when an outage begins, and when it ends."""
+    def _record_outcome(self, failure: IssuerUnavailable | None) -> None:
+        """Log when an outage starts and when it ends."""
         if failure is not None and not self._is_down:
-            _LOGGER.warning("the token issuer %s gives no keys: %s", self._issuer.url, failure)
+            _LOGGER.warning("cannot fetch keys from token issuer %s: %s", self._issuer.url, failure)
         elif failure is None and self._is_down:
-            _LOGGER.info("the token issuer %s gives keys again", self._issuer.url)
+            _LOGGER.info("token issuer %s is available again", self._issuer.url)
         self._is_down = failure is not None
 
 
 async def fetch_keys(http: aiohttp.ClientSession, issuer: Issuer) -> PublicKeys:
-    """The keys that the issuer publishes now; raises IssuerFails."""
-    failure = IssuerUnavailable("it was not asked")
+    """Fetch the keys that the issuer publishes; raises IssuerUnavailable."""
+    failure = IssuerUnavailable("no metadata URL was tried")
     for url in issuer.metadata_urls:
         try:
             keys_url = parse_metadata(await _get(http, url), issuer)
@@ -245,68 +243,70 @@ async def fetch_keys(http: aiohttp.ClientSession, issuer: Issuer) -> PublicKeys:
 
 
 def parse_metadata(document: bytes, issuer: Issuer) -> str:
-    """Where the issuer's metadata say that its keys are; raises IssuerFails."""
+    """Return the URL of the keys; raises IssuerUnavailable."""
     metadata = _object(document)
     if str(metadata.get("issuer")) not in issuer.names:
-        raise IssuerUnavailable("its metadata are another issuer's")
+        raise IssuerUnavailable("the metadata name another issuer")
     url = metadata.get("jwks_uri")
     allowed = ("https://", "http://") if issuer.url.startswith("http://") else ("https://",)
     if not isinstance(url, str) or not url.startswith(allowed):
-        raise IssuerUnavailable(f"jwks_uri in its metadata is not an {allowed[0]} address")
+        raise IssuerUnavailable(f"jwks_uri in the metadata is not an {allowed[0]} URL")
     return url
 
 
 def parse_keys(document: bytes, algorithms: frozenset[str]) -> PublicKeys:
-    """The keys that tokens may be signed with; raises IssuerFails when there is no list.
+    """Return the keys that verify tokens; raises IssuerUnavailable if the document has no list.
 
-    A key that is for something else, or that we do not understand, is left out.
+    Skips keys for other uses, and keys that cannot be parsed.
     """
     listed = _object(document).get("keys")
     if not isinstance(listed, list):
-        raise IssuerUnavailable("its key set has no keys")
-    found: PublicKeys = {}
+        raise IssuerUnavailable("the key set has no list of keys")
+    keys: PublicKeys = {}
     for jwk in listed:
         if isinstance(jwk, dict) and isinstance(id := jwk.get("kid"), str) and _may_verify(jwk):
-            fitting = _fitting(jwk) & algorithms
-            key = _parse_key(jwk, fitting)
-            found |= {(id, algorithm): key for algorithm in fitting if key is not None}
-    return found
+            supported = _supported_algorithms(jwk) & algorithms
+            key = _parse_key(jwk, supported)
+            keys |= {(id, algorithm): key for algorithm in supported if key is not None}
+    return keys
 
 
 def _may_verify(jwk: dict[str, Any]) -> bool:
     operations = jwk.get("key_ops", ["verify"])
-    is_for_it = isinstance(operations, list) and "verify" in operations
-    # A private key that is published is no secret any more.
-    return is_for_it and jwk.get("use", "sig") == "sig" and "d" not in jwk
+    can_verify = isinstance(operations, list) and "verify" in operations
+    # A private key that is published is no longer secret.
+    return can_verify and jwk.get("use", "sig") == "sig" and "d" not in jwk
 
 
-def _fitting(jwk: dict[str, Any]) -> frozenset[str]:
-    """The algorithms that a key may be used with: those of its type, or the one that it names."""
-    fitting = _FITTING.get(f"{jwk.get('kty')} {jwk.get('crv', '')}".strip(), frozenset())
-    return fitting & {str(jwk["alg"])} if "alg" in jwk else fitting
+def _supported_algorithms(jwk: dict[str, Any]) -> frozenset[str]:
+    """The algorithms of the key's type, narrowed to the one that it names, if any."""
+    supported = _ALGORITHMS_BY_KEY.get(
+        f"{jwk.get('kty')} {jwk.get('crv', '')}".strip(), frozenset()
+    )
+    return supported & {str(jwk["alg"])} if "alg" in jwk else supported
 
 
-def _parse_key(jwk: dict[str, Any], fitting: frozenset[str]) -> PublicKey | None:
-    if not fitting:
+def _parse_key(jwk: dict[str, Any], algorithms: frozenset[str]) -> PublicKey | None:
+    if not algorithms:
         return None
     try:
-        key = jwt.PyJWK(jwk, algorithm=min(fitting)).key
-    except (jwt.PyJWTError, UnsupportedAlgorithm, *_WRONG):
+        key = jwt.PyJWK(jwk, algorithm=min(algorithms)).key
+    except (jwt.PyJWTError, UnsupportedAlgorithm, *_PARSE_ERRORS):
         return None
-    if isinstance(key, RSAPublicKey) and key.key_size < _RSA_BITS:
+    if isinstance(key, RSAPublicKey) and key.key_size < _MIN_RSA_BITS:
         return None
     return key if isinstance(key, PublicKey) else None
 
 
 async def _get(http: aiohttp.ClientSession, url: str) -> bytes:
-    """The answer's body; raises IssuerFails."""
+    """Return the response's body; raises IssuerUnavailable."""
     try:
         async with http.get(url, allow_redirects=False) as response:
             if response.status != 200:
-                raise IssuerUnavailable(f"{url} answers {response.status}")
+                raise IssuerUnavailable(f"{url} responded with status {response.status}")
             return await _read(url, response.content.iter_any())
     except TimeoutError:
-        raise IssuerUnavailable(f"{url} does not answer within {_ANSWER_SECONDS} s") from None
+        raise IssuerUnavailable(f"{url} did not respond within {_TIMEOUT_SECONDS} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise IssuerUnavailable(f"{url}: {error}") from error
 
@@ -315,8 +315,8 @@ async def _read(url: str, chunks: AsyncIterator[bytes]) -> bytes:
     body = b""
     async for chunk in chunks:
         body += chunk
-        if len(body) > _MOST_BYTES:
-            raise IssuerUnavailable(f"{url} answers with more than {_MOST_BYTES} bytes")
+        if len(body) > _MAX_BYTES:
+            raise IssuerUnavailable(f"{url} responded with more than {_MAX_BYTES} bytes")
     return body
 
 
@@ -324,13 +324,13 @@ def _object(document: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(document, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise IssuerUnavailable("its answer is not a JSON object") from None
+        raise IssuerUnavailable("the response is not a JSON object") from None
 
 
 def open_session() -> aiohttp.ClientSession:
-    """An HTTP client that asks issuers."""
+    """Open a session without cookies, for requests to the issuer."""
     return aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json"},
     )
@@ -340,11 +340,11 @@ def _parse_url(text: str) -> str:
     url = (text if "://" in text else f"https://{text}").rstrip("/")
     try:
         parts = urlsplit(url)
-        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        is_good = False
-    if not is_good or parts.query or parts.fragment or parts.username is not None:
-        raise InvalidSettings(f"oidc_issuer is {text!r}; it must be a host, or an https address")
+        is_valid = False
+    if not is_valid or parts.query or parts.fragment or parts.username is not None:
+        raise InvalidSettings(f"oidc_issuer is {text!r}; it must be a host or an https URL")
     return url
 
 
@@ -353,8 +353,8 @@ def _parse_algorithms(text: str) -> frozenset[str]:
     unknown = algorithms - set(ALGORITHMS)
     if unknown or not algorithms:
         raise InvalidSettings(
-            f"oidc_algorithms cannot be {', '.join(sorted(unknown)) or 'empty'}: "
-            f"there are {', '.join(ALGORITHMS)}"
+            f"oidc_algorithms cannot be {', '.join(sorted(unknown)) or 'empty'}; "
+            f"supported: {', '.join(ALGORITHMS)}"
         )
     return algorithms
 

@@ -1,44 +1,44 @@
-"""Rates: how often each of many may do something (the generic cell rate algorithm)."""
+"""Rate limiting by key, with the generic cell rate algorithm (GCRA)."""
 
 from collections.abc import Callable
 
-#: Keys remembered; those that have waited long enough are forgotten first.
-_REMEMBERED = 10_000
+#: Maximum number of tracked keys; keys at their full allowance are dropped first.
+_MAX_KEYS = 10_000
 
 
 class RateLimiter:
-    """Lets each key through ``per_second`` times a second, and ``burst`` times at once."""
+    """Allows each key ``per_second`` acquisitions a second, and ``burst`` at once."""
 
     def __init__(self, per_second: float, *, burst: int, clock: Callable[[], float]) -> None:
-        """No limit when ``per_second`` is 0; ``clock`` is monotonic, in seconds."""
+        """``per_second=0`` means no limit; ``clock`` is monotonic, in seconds."""
         self._interval = 1 / per_second if per_second else 0.0
         self._burst = burst
         self._clock = clock
-        #: When each key would have used up nothing.
-        self._rested: dict[str, float] = {}
+        #: When each key is at its full allowance again (the theoretical arrival time).
+        self._full_at: dict[str, float] = {}
 
-    def wait(self, key: str) -> float:
-        """Seconds until the key may; 0.0 when it may now."""
+    def delay(self, key: str) -> float:
+        """Seconds until the key can acquire; 0.0 if it can now."""
         if not self._interval:
             return 0.0
         now = self._clock()
-        ahead = max(self._rested.get(key, now), now) - now
+        ahead = max(self._full_at.get(key, now), now) - now
         return max(ahead - (self._burst - 1) * self._interval, 0.0)
 
-    def take(self, key: str) -> float:
-        """Use it once, if the key may now; else seconds until it may."""
+    def acquire(self, key: str) -> float:
+        """Acquire once and return 0.0, or return the seconds until the key can."""
         if not self._interval:
             return 0.0
-        wait = self.wait(key)
-        if not wait:
+        delay = self.delay(key)
+        if not delay:
             now = self._clock()
             self._make_room(now)
-            self._rested[key] = max(self._rested.get(key, now), now) + self._interval
-        return wait
+            self._full_at[key] = max(self._full_at.get(key, now), now) + self._interval
+        return delay
 
     def _make_room(self, now: float) -> None:
-        if len(self._rested) >= _REMEMBERED:
-            self._rested = {key: at for key, at in self._rested.items() if at > now}
-            # With little room made, this would be done for each key that comes.
-            if len(self._rested) > _REMEMBERED // 2:
-                self._rested.clear()
+        if len(self._full_at) >= _MAX_KEYS:
+            self._full_at = {key: at for key, at in self._full_at.items() if at > now}
+            # With little room freed, this scan would run for each new key.
+            if len(self._full_at) > _MAX_KEYS // 2:
+                self._full_at.clear()

@@ -1,37 +1,39 @@
-"""Replays: a request that was signed once and comes again, long after."""
+"""Detection of replays: a signature that is sent again after the grace period."""
 
 from collections.abc import Callable
 
 from deploylog.events.bounded_map import BoundedMap
 
-#: Seconds for which the same signature may come again: a client that tries again within the
-#: second signs the same, and so do two equal requests of one second.
+#: Seconds within which a signature may repeat: a client that retries within the second produces the
+#: same signature, and so do two equal requests of one second.
 GRACE_SECONDS = 10
 
-#: Signatures remembered; with more, the oldest are forgotten first.
-_REMEMBERED = 100_000
+#: Default limit of remembered signatures; the oldest are dropped first.
+MAX_SIGNATURES = 100_000
 
 
-class Replays:
-    """Remembers when each signature first came, for as long as it could come again."""
+class ReplayCache:
+    """Remembers when each signature was first seen, until it expires on its own."""
 
-    def __init__(self, *, lifetime: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, lifetime: float, clock: Callable[[], float], limit: int = MAX_SIGNATURES
+    ) -> None:
         """``lifetime`` of a signature in seconds; ``clock`` is monotonic, in seconds."""
         self._lifetime = lifetime
         self._clock = clock
-        #: In the order in which they came.
-        self._first: BoundedMap[str, float] = BoundedMap(_REMEMBERED)
+        #: By signature, oldest first.
+        self._first_seen: BoundedMap[str, float] = BoundedMap(limit)
 
     def is_replay(self, signature: str) -> bool:
-        """Whether this came before, and too long ago to be the same client's second try."""
+        """Whether the signature was first seen too long ago for this to be a client's retry."""
         now = self._clock()
-        first = self._first.get(signature)
+        first = self._first_seen.get(signature)
         if first is None:
-            self._first.put(signature, first := now)
+            self._first_seen.put(signature, first := now)
         self._drop(now - self._lifetime)
         return now - first > GRACE_SECONDS
 
     def _drop(self, before: float) -> None:
-        """Drop the signatures that came before this time."""
-        while (oldest := self._first.oldest()) is not None and oldest[1] < before:
-            self._first.drop(oldest[0])
+        """Drop the signatures first seen before this time."""
+        while (oldest := self._first_seen.oldest()) is not None and oldest[1] < before:
+            self._first_seen.drop(oldest[0])

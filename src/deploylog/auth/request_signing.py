@@ -1,6 +1,6 @@
-"""Signatures of whole requests: method, path, query, chosen headers and body.
+"""Signatures of whole requests: method, path, query, selected headers and body.
 
-Who overhears one can send that request again, unchanged, while its date is fresh; not another.
+An eavesdropper can replay the same request while its date is fresh, but cannot send another.
 """
 
 import hashlib
@@ -18,51 +18,51 @@ from deploylog.auth.access_keys import AccessKeyCache
 from deploylog.auth.authentication import RequestCredentials
 from deploylog.auth.encryption import Encryptor
 from deploylog.auth.rate_limit import RateLimiter
-from deploylog.auth.replay_cache import Replays
+from deploylog.auth.replay_cache import ReplayCache
 from deploylog.auth.store import AccessKeyKind, Credentials
 from deploylog.errors import Unauthenticated
 from deploylog.events.access import Principal
 from deploylog.events.times import SECOND
 
-#: Seconds that a date may be from now, either way.
+#: Allowed difference between the date and the clock, in seconds, either way.
 WINDOW = 900
 
-#: Refused signatures of which the log tells at once; then it is one a second.
-SAID_AT_ONCE = 5
+#: Rejected signatures that are logged in a burst; after that, one a second.
+LOG_BURST = 5
 
-#: The most headers that a signature may name.
-MOST_NAMES = 64
+#: Maximum number of headers that a signature may name.
+MAX_SIGNED_HEADERS = 64
 
-#: Methods that change nothing, however often the same request comes.
-_HARMLESS = frozenset({"GET", "HEAD"})
+#: Methods without side effects, for which a replay is harmless.
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 _DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 
-#: The names of headers, in lower case, as SignedHeaders lists them.
+#: Lower-case header names, as ``SignedHeaders`` lists them.
 _NAMES = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+(;[a-z0-9!#$%&'*+.^_`|~-]+)*")
 
-#: Headers that change what a request does. ``Content-Type`` does so as well, but only with a body:
-#: see ``require_acting_signed``. What the service only checks or repeats is not here
-#: (``X-Project-Id``, ``Client-Request-Id``), nor is what it ignores (``Accept``, ``X-Language``).
-_ACTING = ("content-encoding", "idempotency-key", "last-event-id")
-_ACTING_PREFIX = "ce-"
+#: Headers that change the effect of a request. ``Content-Type`` does too, but only with a body: see
+#: ``require_effective_signed``. Headers that the server only checks or repeats (``X-Project-Id``,
+#: ``Client-Request-Id``) or ignores (``Accept``, ``X-Language``) are not listed.
+_EFFECTIVE = ("content-encoding", "idempotency-key", "last-event-id")
+_EFFECTIVE_PREFIX = "ce-"
 
-#: The type that clients add on their own to a form, after they sign. Only ``POST /`` takes it, and
-#: takes every body for a form, so it changes nothing.
+#: The media type that clients add to a form after signing. Only ``POST /`` accepts it, and it
+#: parses every body as a form, so the header has no effect.
 _FORM = "application/x-www-form-urlencoded"
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``Authorization`` says of a request's signature."""
+    """A signature that a request claims to have. Nothing in it is verified."""
 
     key_id: str
-    #: As it was sent: ``20240102T030405Z``.
+    #: As sent: ``20240102T030405Z``.
     date: str
-    #: The same in seconds since 1970.
+    #: The date in seconds since 1970.
     seconds: int
-    #: What the key is narrowed to: date, region and service. Only AWS has one.
+    #: What the signing key is limited to: date, region and service. Only AWS has one.
     scope: str = ""
     #: The signed headers, in order.
     names: tuple[str, ...]
@@ -71,89 +71,91 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scheme(Protocol):
-    """One way of signing a whole request."""
+    """One vendor's algorithm for signing a whole request."""
 
-    #: Whose keys it is used with.
+    #: The kind of access key that signs.
     kind: AccessKeyKind
 
-    def parse(self, presented: RequestCredentials) -> Claim | None:
-        """What the request says; ``None`` when it is not signed this way.
+    def parse(self, request: RequestCredentials) -> Claim | None:
+        """Parse the signature; ``None`` if the request is not signed with this scheme.
 
-        Raises Unauthenticated, malformed, when it cannot be read, or leaves out what must be
+        Raises Unauthenticated (malformed) if it cannot be parsed, or a required header is not
         signed.
         """
         ...
 
     def signatures(
-        self, presented: RequestCredentials, claim: Claim, body: bytes, secret: str
+        self, request: RequestCredentials, claim: Claim, body: bytes, secret: str
     ) -> Iterator[str]:
-        """Those that are good for this request with this body, the likeliest first.
+        """Yield the valid signatures of this request with this body, the most likely first.
 
-        Raises Unauthenticated when none is.
+        Raises Unauthenticated if there is none.
         """
         ...
 
 
 class RequestSignatures:
-    """Knows the principals of one scheme's signatures."""
+    """Authenticates the signatures of one scheme."""
 
     def __init__(
         self,
         scheme: Scheme,
         credentials: Credentials,
-        seal: Encryptor | None,
+        encryptor: Encryptor | None,
         *,
         clock: Callable[[], int],
         monotonic: Callable[[], float],
     ) -> None:
-        """Without ``seal`` no signature is good. ``clock`` gives ns, ``monotonic`` seconds."""
+        """Without ``encryptor`` every signature is rejected. ``clock`` gives ns, ``monotonic``
+        seconds.
+        """
         self.kind: str = scheme.kind
         self._scheme = scheme
-        self._known = AccessKeyCache(scheme.kind, credentials, seal, clock=monotonic)
+        self._keys = AccessKeyCache(scheme.kind, credentials, encryptor, clock=monotonic)
         self._clock = clock
-        # One that is dated early is good for twice as long.
-        self._replays = Replays(lifetime=2 * WINDOW, clock=monotonic)
-        self._said = RateLimiter(1, burst=SAID_AT_ONCE, clock=monotonic)
+        # A signature dated in the future is valid for up to twice the window.
+        self._replays = ReplayCache(lifetime=2 * WINDOW, clock=monotonic)
+        self._log_limit = RateLimiter(1, burst=LOG_BURST, clock=monotonic)
 
-    async def principal(self, presented: RequestCredentials) -> Principal | None:
-        if not presented.is_signed_request:
+    async def principal(self, request: RequestCredentials) -> Principal | None:
+        if not request.is_signed_request:
             return None
         try:
-            claim = self._scheme.parse(presented)
-            return None if claim is None else await self._principal(presented, claim)
+            claim = self._scheme.parse(request)
+            return None if claim is None else await self._principal(request, claim)
         except Unauthenticated as error:
-            # Whoever sets it up must be able to tell. A key's id may be a secret, if somebody
-            # has mixed the two up.
-            if not self._said.take(""):
-                _LOGGER.info("a signature of kind %s was refused: %s", self.kind, error.reason)
+            # The operator needs the reason. The key id is not logged: it may be a secret that the
+            # user has mixed up with it.
+            if not self._log_limit.acquire(""):
+                _LOGGER.info("rejected a %s signature: %s", self.kind, error.reason)
             raise
 
     async def is_valid(self, principal: Principal) -> bool:
-        return await self._known.get(principal.id) is not None
+        return await self._keys.get(principal.id) is not None
 
     async def find(self, id: str) -> Principal | None:
-        known = await self._known.get(id)
-        return known[0] if known is not None else None
+        found = await self._keys.get(id)
+        return found[0] if found is not None else None
 
-    async def _principal(self, presented: RequestCredentials, claim: Claim) -> Principal:
-        known = await self._known.get(claim.key_id)
-        if known is None:
+    async def _principal(self, request: RequestCredentials, claim: Claim) -> Principal:
+        found = await self._keys.get(claim.key_id)
+        if found is None:
             raise Unauthenticated(reason="unknown_key")
         if abs(self._clock() // SECOND - claim.seconds) > WINDOW:
             raise Unauthenticated(reason="expired")
-        principal, secret = known
-        # Last, so that strangers cannot have us keep large bodies.
-        body = await presented.body()
-        if not _is_one_of(claim.signature, self._scheme.signatures(presented, claim, body, secret)):
+        principal, secret = found
+        # Last, so that unauthenticated clients cannot make the server buffer large bodies.
+        body = await request.body()
+        if not _matches_any(claim.signature, self._scheme.signatures(request, claim, body, secret)):
             raise Unauthenticated(reason="bad_signature")
-        require_acting_signed(presented, claim, body)
-        if presented.method not in _HARMLESS and self._replays.is_replay(claim.signature):
+        require_effective_signed(request, claim, body)
+        if request.method not in _SAFE_METHODS and self._replays.is_replay(claim.signature):
             raise Unauthenticated(reason="expired")
         return principal
 
 
 def parse_date(text: str) -> int:
-    """Seconds since 1970 of a date in the form that both vendors use; raises Unauthenticated."""
+    """Parse a date in the format of both vendors to seconds since 1970; raises Unauthenticated."""
     try:
         if _DATE.fullmatch(text):
             return int(datetime.strptime(f"{text}+0000", "%Y%m%dT%H%M%SZ%z").timestamp())
@@ -163,10 +165,10 @@ def parse_date(text: str) -> int:
 
 
 def parse_names(text: str, *, required: Iterable[str]) -> tuple[str, ...]:
-    """The names in SignedHeaders; raises Unauthenticated unless each is there once, and all
-    that are ``required``.
+    """Parse ``SignedHeaders``; raises Unauthenticated if a name repeats or a required one is
+    missing.
     """
-    if text.count(";") >= MOST_NAMES:
+    if text.count(";") >= MAX_SIGNED_HEADERS:
         raise malformed()
     names = tuple(text.split(";"))
     if not _NAMES.fullmatch(text) or len(set(names)) < len(names) or not {*required} <= {*names}:
@@ -174,46 +176,43 @@ def parse_names(text: str, *, required: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def signed_values(presented: RequestCredentials, names: Sequence[str]) -> list[bytes]:
-    """The value of each header; raises Unauthenticated unless each was sent once.
+def signed_values(request: RequestCredentials, names: Sequence[str]) -> list[bytes]:
+    """The value of each header; raises Unauthenticated unless each was sent exactly once.
 
-    Of a header that is sent twice one value could be verified, and the other one used.
+    With a repeated header, one value could be verified and the other one used.
     """
-    wanted = {name.encode(): index for index, name in enumerate(names)}
+    indexes = {name.encode(): index for index, name in enumerate(names)}
     values: list[bytes | None] = [None] * len(names)
-    for name, value in presented.raw_headers:
-        index = wanted.get(name)
+    for name, value in request.raw_headers:
+        index = indexes.get(name)
         if index is not None:
             if values[index] is not None:
                 raise malformed()
             values[index] = value
-    found = [value for value in values if value is not None]
-    if len(found) < len(names):
+    sent = [value for value in values if value is not None]
+    if len(sent) < len(names):
         raise malformed()
-    return found
+    return sent
 
 
-def decoded_pairs(query: str) -> list[tuple[bytes, bytes]]:
-    """The names and values of a query.
-
-    A ``+`` stays one: neither vendor means a blank by it.
-    """
+def decode_query(query: str) -> list[tuple[bytes, bytes]]:
+    """Decode names and values. A ``+`` stays: neither vendor decodes it to a space."""
     pieces = (piece.partition("=") for piece in query.split("&") if piece)
     return [(_decoded(name), _decoded(value)) for name, _, value in pieces]
 
 
-def encoded_pair(name: bytes, value: bytes) -> tuple[str, str]:
-    """Both with everything encoded but letters, digits and ``-_.~``."""
+def encode_pair(name: bytes, value: bytes) -> tuple[str, str]:
+    """Percent-encode everything but letters, digits and ``-_.~``."""
     return quote(name, safe="~"), quote(value, safe="~")
 
 
-def joined(pairs: Iterable[tuple[str, str]]) -> str:
-    """The query of these pairs."""
+def join_query(pairs: Iterable[tuple[str, str]]) -> str:
+    """Join encoded pairs in the order given."""
     return "&".join(f"{name}={value}" for name, value in pairs)
 
 
 def canonical_request(
-    presented: RequestCredentials,
+    request: RequestCredentials,
     claim: Claim,
     *,
     path: str,
@@ -221,12 +220,12 @@ def canonical_request(
     values: Iterable[bytes],
     payload: str,
 ) -> bytes:
-    """The text that both vendors hash; ``payload`` is the body's own hash."""
+    """The canonical request that both vendors hash; ``payload`` is the body's hash."""
     headers = [
         name.encode() + b":" + value for name, value in zip(claim.names, values, strict=True)
     ]
     lines = [
-        presented.method.encode(),
+        request.method.encode(),
         path.encode(),
         query.encode("latin-1"),
         *headers,
@@ -237,42 +236,42 @@ def canonical_request(
     return b"\n".join(lines)
 
 
-def hexadecimal(data: bytes) -> str:
-    """The SHA-256 of ``data``."""
+def sha256_hex(data: bytes) -> str:
+    """The SHA-256 in lower-case hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def malformed() -> Unauthenticated:
-    """The error for what cannot be read as a signature."""
+    """The error of a signature that cannot be parsed."""
     return Unauthenticated(reason="malformed")
 
 
 def check_payload(declared: str, body: bytes) -> str:
-    """The ``declared`` hash; raises Unauthenticated unless it is the body's."""
-    if declared != hexadecimal(body):
+    """Return ``declared``; raises Unauthenticated unless it is the body's hash."""
+    if declared != sha256_hex(body):
         raise Unauthenticated(reason="bad_signature")
     return declared
 
 
-def require_acting_signed(presented: RequestCredentials, claim: Claim, body: bytes) -> None:
-    """Raise Unauthenticated unless every header that acts is signed: an unsigned one could be
-    added or changed on the way.
+def require_effective_signed(request: RequestCredentials, claim: Claim, body: bytes) -> None:
+    """Raise Unauthenticated unless every header that changes the effect of the request is signed:
+    an unsigned one could be added or changed in transit.
     """
-    sent = {name.decode("latin-1") for name, _ in presented.raw_headers}
-    acting = {name for name in sent if name in _ACTING or name.startswith(_ACTING_PREFIX)}
-    if body and (acting or not _is_form(presented)):
-        acting |= sent & {"content-type"}
-    if not acting <= {*claim.names}:
+    sent = {name.decode("latin-1") for name, _ in request.raw_headers}
+    effective = {name for name in sent if name in _EFFECTIVE or name.startswith(_EFFECTIVE_PREFIX)}
+    if body and (effective or not _is_form(request)):
+        effective |= sent & {"content-type"}
+    if not effective <= {*claim.names}:
         raise malformed()
 
 
-def _is_form(presented: RequestCredentials) -> bool:
-    values = [value for name, value in presented.raw_headers if name == b"content-type"]
+def _is_form(request: RequestCredentials) -> bool:
+    values = [value for name, value in request.raw_headers if name == b"content-type"]
     return all(value.partition(b";")[0].strip().lower() == _FORM.encode() for value in values)
 
 
-def _is_one_of(signature: str, good: Iterator[str]) -> bool:
-    return any(hmac.compare_digest(signature, each) for each in good)
+def _matches_any(signature: str, valid: Iterator[str]) -> bool:
+    return any(hmac.compare_digest(signature, each) for each in valid)
 
 
 def _decoded(text: str) -> bytes:

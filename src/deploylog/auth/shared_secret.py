@@ -1,4 +1,4 @@
-"""The shared secret: lets services without a key of their own write on a path of their own."""
+"""A shared secret, with which services that cannot hold an API key write on dedicated paths."""
 
 import hmac
 from collections.abc import Collection
@@ -9,26 +9,26 @@ from deploylog.errors import InvalidSettings
 from deploylog.events.access import Grant, Principal
 from deploylog.events.scope import ROOT
 
-#: What its paths are for; another method there may be another API's.
+#: Methods that the secret authenticates; another method on the same path may be another API's.
 _METHODS = ("POST", "PUT")
 
 
 class SharedSecret:
-    """Knows whoever shows the secret in a request that its paths are for, and in no other."""
+    """Authenticates the secret on its own paths, and nowhere else."""
 
     kind = "secret"
 
     def __init__(self, secret: str, *, name: str, paths: Collection[str]) -> None:
-        """``name`` is its principal's; ``paths`` are whole, base paths included."""
+        """``name`` names the principal; ``paths`` are complete, including base paths."""
         self._secret = secret.encode()
         self._paths = frozenset(paths)
         self._principal = Principal(name=name, grants=(Grant("write", ROOT),), kind=self.kind)
 
-    async def principal(self, presented: RequestCredentials) -> Principal | None:
-        if presented.method not in _METHODS or presented.path.removesuffix("/") not in self._paths:
+    async def principal(self, request: RequestCredentials) -> Principal | None:
+        if request.method not in _METHODS or request.path.removesuffix("/") not in self._paths:
             return None
-        shown = presented.bearer.encode("utf-8", "surrogatepass")
-        return self._principal if hmac.compare_digest(shown, self._secret) else None
+        sent = request.bearer.encode("utf-8", "surrogatepass")
+        return self._principal if hmac.compare_digest(sent, self._secret) else None
 
     async def is_valid(self, principal: Principal) -> bool:
         return True
@@ -38,7 +38,7 @@ class SharedSecret:
 
 
 def read_secret(path: str) -> str:
-    """The secret in a file; empty when no file is named. Raises InvalidSettings."""
+    """Read the secret from a file; empty if ``path`` is empty. Raises InvalidSettings."""
     if not path:
         return ""
     try:
@@ -46,8 +46,8 @@ def read_secret(path: str) -> str:
     except OSError as error:
         raise InvalidSettings(f"cannot read the secret in {path}: {error.strerror}") from error
     except UnicodeDecodeError:
-        # The cause would show some of it.
+        # The cause would disclose part of the secret.
         raise InvalidSettings(f"the secret in {path} is not ASCII") from None
     if not secret or not secret.isprintable() or " " in secret:
-        raise InvalidSettings(f"{path} holds no secret: one word, without blanks")
+        raise InvalidSettings(f"{path} must contain a secret of one word, without spaces")
     return secret

@@ -1,6 +1,6 @@
-"""AWS's signature of a request, AWS4-HMAC-SHA256, in the header ``Authorization``.
+"""AWS Signature Version 4, AWS4-HMAC-SHA256, in the ``Authorization`` header.
 
-Algorithm: AWS, "Signature Version 4 signing process".
+Source: AWS, "Signature Version 4 signing process".
 """
 
 import hashlib
@@ -10,37 +10,36 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from deploylog.auth.authentication import RequestCredentials
+from deploylog.auth.authorization import parse_signature
 from deploylog.auth.request_signing import (
     Claim,
     canonical_request,
     check_payload,
-    decoded_pairs,
-    encoded_pair,
-    hexadecimal,
-    joined,
+    decode_query,
+    encode_pair,
+    join_query,
     malformed,
     parse_date,
     parse_names,
+    sha256_hex,
     signed_values,
 )
 from deploylog.auth.store import AccessKeyKind
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 
-#: Those whose clients may ask here. Their regions may be any: a client that is pointed at an
-#: address takes some part of it for one.
+#: The services whose clients are served. Any region is accepted: a client with a custom endpoint
+#: derives a region from some part of the address.
 SERVICES = ("execute-api", "cloudformation")
 
-#: How the others begin, none of which is taken.
-_OTHERS = "AWS4-"
+#: Prefix of AWS's algorithms. Only ``ALGORITHM`` is supported.
+_PREFIX = "AWS4-"
 
 _DATE = "x-amz-date"
 _PAYLOAD = "x-amz-content-sha256"
 
-_AUTHORIZATION = re.compile(
-    rf"{ALGORITHM} +Credential=([^,/\s]+)/([0-9]{{8}}/[^,/\s]+/({'|'.join(SERVICES)})/aws4_request)"
-    r", *SignedHeaders=([^,\s]+), *Signature=([0-9a-f]{64})"
-)
+#: A key id and its scope.
+_CREDENTIAL = re.compile(rf"([^,/\s]+)/([0-9]{{8}}/[^,/\s]+/(?:{'|'.join(SERVICES)})/aws4_request)")
 
 
 class AwsScheme:
@@ -48,67 +47,68 @@ class AwsScheme:
 
     kind: AccessKeyKind = "aws"
 
-    def parse(self, presented: RequestCredentials) -> Claim | None:
-        """See ``Scheme``. Host and date must be signed, and the scope be of the same day."""
-        shown = presented.headers.get("authorization", "")
-        if not shown.startswith(_OTHERS):
+    def parse(self, request: RequestCredentials) -> Claim | None:
+        """See ``Scheme``. Host and date must be signed, and the scope must be of the same day."""
+        header = request.headers.get("authorization", "")
+        if not header.startswith(_PREFIX):
             return None
-        match = _AUTHORIZATION.fullmatch(shown)
-        date = presented.headers.get(_DATE, "")
-        if match is None or not match[2].startswith(f"{date[:8]}/"):
+        parsed = parse_signature(header, algorithm=ALGORITHM, label="Credential")
+        credential = _CREDENTIAL.fullmatch(parsed.credential) if parsed else None
+        date = request.headers.get(_DATE, "")
+        if parsed is None or credential is None or not credential[2].startswith(f"{date[:8]}/"):
             raise malformed()
         return Claim(
-            key_id=match[1],
+            key_id=credential[1],
             date=date,
             seconds=parse_date(date),
-            scope=match[2],
-            names=parse_names(match[4], required=("host", _DATE)),
-            signature=match[5],
+            scope=credential[2],
+            names=parse_names(parsed.names, required=("host", _DATE)),
+            signature=parsed.signature,
         )
 
     def signatures(
-        self, presented: RequestCredentials, claim: Claim, body: bytes, secret: str
+        self, request: RequestCredentials, claim: Claim, body: bytes, secret: str
     ) -> Iterator[str]:
-        """See ``Scheme``. Some clients sign the query as they send it, others strictly encoded."""
-        values = [b" ".join(value.split()) for value in signed_values(presented, claim.names)]
-        payload = _payload(presented, body)
-        key = _key(secret, claim.scope)
-        queries = (_as_sent(presented.query), _strict(presented.query))
+        """See ``Scheme``. Some clients sign the query as sent, others sign it strictly encoded."""
+        values = [b" ".join(value.split()) for value in signed_values(request, claim.names)]
+        payload = _payload(request, body)
+        key = _signing_key(secret, claim.scope)
+        queries = (_as_sent(request.query), _strict(request.query))
         for query in dict.fromkeys(queries):
-            request = canonical_request(
-                presented,
+            canonical = canonical_request(
+                request,
                 claim,
-                # What is encoded already is encoded once more.
-                path=quote(presented.path.encode("latin-1"), safe="/~"),
+                # AWS encodes the encoded path once more.
+                path=quote(request.path.encode("latin-1"), safe="/~"),
                 query=query,
                 values=values,
                 payload=payload,
             )
-            message = f"{ALGORITHM}\n{claim.date}\n{claim.scope}\n{hexadecimal(request)}"
+            message = f"{ALGORITHM}\n{claim.date}\n{claim.scope}\n{sha256_hex(canonical)}"
             yield _hmac(key, message).hex()
 
 
 def _as_sent(query: str) -> str:
     pieces = (piece.partition("=") for piece in query.split("&") if piece)
-    return joined(sorted((name, value) for name, _, value in pieces))
+    return join_query(sorted((name, value) for name, _, value in pieces))
 
 
 def _strict(query: str) -> str:
-    """In the order of what was encoded."""
-    return joined(sorted(encoded_pair(*pair) for pair in decoded_pairs(query)))
+    """The query sorted by its encoded pairs."""
+    return join_query(sorted(encode_pair(*pair) for pair in decode_query(query)))
 
 
-def _payload(presented: RequestCredentials, body: bytes) -> str:
-    """The body's hash; raises Unauthenticated when another one is declared.
+def _payload(request: RequestCredentials, body: bytes) -> str:
+    """The body's hash; raises Unauthenticated if another one is declared.
 
-    Neither service's clients leave a body unsigned, or sign it in parts.
+    Clients of neither service leave a body unsigned or sign it in chunks.
     """
-    declared = presented.headers.get(_PAYLOAD, "")
-    return check_payload(declared, body) if declared else hexadecimal(body)
+    declared = request.headers.get(_PAYLOAD, "")
+    return check_payload(declared, body) if declared else sha256_hex(body)
 
 
-def _key(secret: str, scope: str) -> bytes:
-    """The key for one day, region and service."""
+def _signing_key(secret: str, scope: str) -> bytes:
+    """The signing key for one day, region and service."""
     key = f"AWS4{secret}".encode()
     for part in scope.split("/"):
         key = _hmac(key, part)

@@ -1,7 +1,7 @@
-"""Topics of SNS: their signature is the credential of what they deliver.
+"""SNS topics: SNS's signature of a message authenticates it.
 
-SNS can show no secret of ours, but signs every message. Whoever may publish to a topic that is
-configured may write the project that it is configured for, and nothing else.
+SNS cannot send a credential of this server, but signs every message. Anyone who may publish to a
+configured topic may write to its project, and to nothing else.
 """
 
 import asyncio
@@ -36,36 +36,36 @@ from deploylog.ingest.cloudformation.sns import (
     is_topic,
 )
 
-#: Seconds that a message may be old, or that SNS's clock may be ahead of ours.
-OLDEST = 3600
-_AHEAD = 300
+#: Maximum age of a message in seconds, and how far in the future its time may lie.
+MAX_AGE = 3600
+_MAX_SKEW = 300
 
-#: Seconds that a certificate is good for without another look.
-_TRUSTED = 86_400
+#: Seconds for which a certificate is cached.
+_CERTIFICATE_TTL = 86_400
 
-#: Certificates that are remembered; a region has one or two at a time.
-_REMEMBERED = 64
+#: Maximum number of cached certificates; a region has one or two at a time.
+_MAX_CERTIFICATES = 64
 
-#: Seconds that one answer may take, and its largest size in bytes.
-_ANSWER_SECONDS = 5
-_MOST_BYTES = 64 * 1024
+#: Timeout of one HTTP request in seconds, and maximum size of its response in bytes.
+_TIMEOUT_SECONDS = 5
+_MAX_BYTES = 64 * 1024
 
 _HASHES = {"1": SHA1, "2": SHA256}
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer of SNS's."""
+    """A response of SNS."""
 
     status: int
     body: bytes
 
 
-#: Gets an https address; raises Unavailable when there is no answer.
+#: Fetches an https URL; raises Unavailable if there is no response.
 Fetch = Callable[[str], Awaitable[Fetched]]
 
 
-class KnownCertificate(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate's key, and until when it is good, in ns."""
+class CachedCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate's public key, and when its cache entry expires, in ns."""
 
     key: RSAPublicKey
     until: int
@@ -83,92 +83,96 @@ class SnsTopics:
         fetches: RateLimiter,
         failed: Callable[[], None],
     ) -> None:
-        """``projects`` by topic, ``None`` for whichever is asked for; ``clock`` gives ns;
-        ``failed`` counts messages that are not SNS's.
+        """``projects`` by topic ARN; with ``None`` the request names it. ``clock`` gives ns.
+        ``fetches`` limits requests for certificates. ``failed`` is called for each message that SNS
+        did not sign.
         """
         self._projects = dict(projects)
         self._fetch = fetch
         self._clock = clock
         self._fetches = fetches
         self._failed = failed
-        self._known: BoundedMap[str, KnownCertificate] = BoundedMap(_REMEMBERED)
-        self._turn = asyncio.Lock()
+        self._certificates: BoundedMap[str, CachedCertificate] = BoundedMap(_MAX_CERTIFICATES)
+        self._fetch_lock = asyncio.Lock()
 
-    async def admit(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
+    async def authenticate(self, message: SnsMessage, project: str | None) -> tuple[Principal, str]:
         topic = message.topic_arn
-        own = self._project(topic, project)
+        allowed = self._project(topic, project)
         age = (self._clock() - message.time) / SECOND
-        if not -_AHEAD <= age <= OLDEST:
-            raise Forbidden("the message is too old, or not sent yet")
+        if not -_MAX_SKEW <= age <= MAX_AGE:
+            raise Forbidden("the message is too old, or dated in the future")
         key = await self._key(message.signing_cert_url, topic)
         if key is None or not _is_signed(message, key):
             self._failed()
             raise Unauthenticated
-        grants = (Grant("write", scope("project", own)),)
-        return Principal(name=topic, id=topic, grants=grants, kind="sns"), own
+        grants = (Grant("write", scope("project", allowed)),)
+        return Principal(name=topic, id=topic, grants=grants, kind="sns"), allowed
 
     async def confirm(self, message: SnsMessage) -> None:
         url = message.subscribe_url or ""
         if not is_confirmation_url(url, message.topic_arn):
-            raise InvalidInput("SubscribeURL does not confirm this at SNS", field="SubscribeURL")
-        answer = await self._fetch(url)
-        if answer.status != 200:
             raise InvalidInput(
-                f"SNS answers SubscribeURL with {answer.status}", field="SubscribeURL"
+                "SubscribeURL is no SNS confirmation for the topic", field="SubscribeURL"
+            )
+        response = await self._fetch(url)
+        if response.status != 200:
+            raise InvalidInput(
+                f"SNS responded to SubscribeURL with status {response.status}", field="SubscribeURL"
             )
 
-    def _project(self, topic: str, asked: str | None) -> str:
+    def _project(self, topic: str, requested: str | None) -> str:
         if topic not in self._projects:
             raise Forbidden("the topic is not one of sns_topics")
-        own = self._projects[topic]
-        if own is not None and asked not in (None, own):
-            raise Forbidden("the topic may not write this project")
-        project = own or asked
+        configured = self._projects[topic]
+        if configured is not None and requested not in (None, configured):
+            raise Forbidden("the topic may not write to this project")
+        project = configured or requested
         if project is None:
             raise InvalidInput("project is missing", field="project")
         return project
 
     async def _key(self, url: str, topic: str) -> RSAPublicKey | None:
-        """The key of the certificate there, if it is SNS's."""
+        """The public key of the certificate at ``url``; ``None`` if it is not SNS's."""
         if not is_certificate_url(url, topic):
             return None
-        known = self._remembered(url)
-        if known is None:
-            async with self._turn:
-                # Somebody else may have looked meanwhile.
-                known = self._remembered(url) or await self._look(url)
-        return known.key if known is not None else None
+        certificate = self._cached(url)
+        if certificate is None:
+            async with self._fetch_lock:
+                # Another request may have fetched it meanwhile.
+                certificate = self._cached(url) or await self._fetch_certificate(url)
+        return certificate.key if certificate is not None else None
 
-    def _remembered(self, url: str) -> KnownCertificate | None:
-        known = self._known.get(url)
-        return known if known is not None and known.until > self._clock() else None
+    def _cached(self, url: str) -> CachedCertificate | None:
+        cached = self._certificates.get(url)
+        return cached if cached is not None and cached.until > self._clock() else None
 
-    async def _look(self, url: str) -> KnownCertificate | None:
-        # Names that SNS does not have can be made up without end.
-        if wait := self._fetches.take(""):
-            raise TooMany("there are too many certificates to look for", retry_after=wait)
-        answer = await self._fetch(url)
-        if answer.status >= 500:
-            raise Unavailable("SNS does not give its certificate")
-        known = _parse_certificate(answer.body, self._clock()) if answer.status == 200 else None
-        if known is None:
+    async def _fetch_certificate(self, url: str) -> CachedCertificate | None:
+        # A client can invent certificate names without end.
+        if delay := self._fetches.acquire(""):
+            raise TooMany("too many certificates to fetch", retry_after=delay)
+        response = await self._fetch(url)
+        if response.status >= 500:
+            raise Unavailable("SNS does not return its certificate")
+        if response.status != 200:
             return None
-        self._known.put(url, known)
-        return known
+        certificate = _parse_certificate(response.body, self._clock())
+        if certificate is not None:
+            self._certificates.put(url, certificate)
+        return certificate
 
 
-def _parse_certificate(pem: bytes, now: int) -> KnownCertificate | None:
+def _parse_certificate(pem: bytes, now: int) -> CachedCertificate | None:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         key = certificate.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
-    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    is_valid = begins <= datetime.fromtimestamp(now / SECOND, UTC) < ends
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    is_valid = start <= datetime.fromtimestamp(now / SECOND, UTC) < end
     if not is_valid or not isinstance(key, RSAPublicKey) or key.key_size < 2048:
         return None
-    until = min(now + _TRUSTED * SECOND, int(ends.timestamp()) * SECOND)
-    return KnownCertificate(key=key, until=until)
+    until = min(now + _CERTIFICATE_TTL * SECOND, int(end.timestamp()) * SECOND)
+    return CachedCertificate(key=key, until=until)
 
 
 def _is_signed(message: SnsMessage, key: RSAPublicKey) -> bool:
@@ -181,9 +185,7 @@ def _is_signed(message: SnsMessage, key: RSAPublicKey) -> bool:
 
 
 def parse_topics(text: str) -> dict[str, str | None]:
-    """The setting ``sns_topics``: ``ARN=PROJECT`` or ``ARN``, separated by commas; raises
-    InvalidSettings.
-    """
+    """Parse ``ARN=PROJECT`` or ``ARN``, separated by commas; raises InvalidSettings."""
     topics: dict[str, str | None] = {}
     for entry in filter(None, map(str.strip, text.split(","))):
         arn, equals, project = entry.partition("=")
@@ -194,24 +196,24 @@ def parse_topics(text: str) -> dict[str, str | None]:
 
 
 async def fetch_from_sns(url: str) -> Fetched:
-    """Get ``url``, within limits of time and size, and without being sent elsewhere."""
-    # Rarely needed: a certificate is good for a day.
+    """Fetch ``url``, within limits of time and size, without following redirects."""
+    # A session for each call: certificates are cached for a day.
     http = aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS), cookie_jar=aiohttp.DummyCookieJar()
+        timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS), cookie_jar=aiohttp.DummyCookieJar()
     )
     try:
-        async with http, http.get(url, allow_redirects=False) as answer:
-            return Fetched(status=answer.status, body=await _read(answer))
+        async with http, http.get(url, allow_redirects=False) as response:
+            return Fetched(status=response.status, body=await _read(response))
     except (aiohttp.ClientError, OSError, ValueError) as error:
         # A timeout is an OSError.
-        raise Unavailable("SNS does not answer") from error
+        raise Unavailable("SNS does not respond") from error
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The body; nothing when it is larger than anything of use."""
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body; empty if it exceeds ``_MAX_BYTES``."""
     body = b""
-    async for piece in answer.content.iter_any():
-        body += piece
-        if len(body) > _MOST_BYTES:
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_BYTES:
             return b""
     return body

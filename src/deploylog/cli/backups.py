@@ -5,31 +5,44 @@ from typing import Annotated
 
 import typer
 
-from deploylog.cli.serve import Config, Store, chosen_store
+from deploylog.cli.application import new_app
+from deploylog.cli.options import StoreLocation, expanded
 from deploylog.server import admin
 from deploylog.store.contract import Contents
+
+app = new_app()
 
 BackupFile = Annotated[Path, typer.Argument(help="File of the backup.", show_default=False)]
 
 
+@app.command()
+@expanded
 def backup(
     file: BackupFile,
     *,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
-    store: Store = None,
-    config: Config = None,
+    location: StoreLocation,
 ) -> None:
-    """Back the store up to a file, while the service runs, and verify it."""
-    contents = admin.backup(chosen_store(store, config), file, force=force)
+    """Back up the store to a file, and verify the backup.
+
+    The server may be running.
+
+    Example: deploylog backup deploylog-backup.db
+    """
+    contents = admin.backup(location.url, file, force=force)
     print(f"backed up {_render(contents)} to {file}")
 
 
+@app.command()
+@expanded
 def restore(
     file: BackupFile,
     *,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Replace the store if it exists, and keep it beside."),
+        typer.Option(
+            "--force", help="Replace the store if it exists. The previous store is renamed."
+        ),
     ] = False,
     keep_ids: Annotated[
         bool,
@@ -38,12 +51,13 @@ def restore(
             help="Keep event ids. Only safe if nothing was recorded after the backup.",
         ),
     ] = False,
-    store: Store = None,
-    config: Config = None,
+    location: StoreLocation,
 ) -> None:
-    """Restore the store from a backup, while no service runs."""
-    url = chosen_store(store, config)
-    restored = admin.restore(url, file, force=force, keep_ids=keep_ids)
+    """Restore the store from a backup.
+
+    Stop the server first.
+    """
+    restored = admin.restore(location.url, file, force=force, keep_ids=keep_ids)
     print(f"restored {_render(restored.contents)} from {file}")
     if restored.previous:
         print(f"kept the previous store at {restored.previous}")

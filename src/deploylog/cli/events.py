@@ -1,11 +1,6 @@
 """The commands that read the log: ``events``, ``tail``, ``wait``, ``deployments``, ``projects``."""
 
-import asyncio
-import math
 import os
-import random
-import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from enum import StrEnum
@@ -16,37 +11,28 @@ import typer
 from rich.console import Console
 
 from deploylog.cli import options
+from deploylog.cli.application import new_app
+from deploylog.cli.options import expanded
 from deploylog.cli.terminal.formatting import (
     deployment_line,
     deployment_table,
     event_line,
     event_table,
-    plain,
-    print_json_lines,
+    print_listing,
     screen,
 )
-from deploylog.client import (
-    MAX_WAIT,
-    Backoff,
-    Client,
-    ClientError,
-    DeploymentState,
-    Message,
-    Params,
-    ServerUnreachable,
-    open_client,
-    parse_event,
-)
+from deploylog.cli.terminal.streams import log_line
+from deploylog.cli.terminal.text import plain
+from deploylog.client import Client, Message, Params, ServerUnreachable, parse_event
 from deploylog.errors import DeploylogError
 
-#: The most events of one page.
-_PAGE = 1000
-
-#: What ``timeout`` ends with when the time is over.
+#: The exit code of ``timeout`` when the time is over.
 _STILL_RUNNING = 124
 
-#: The service would not say.
+#: The exit code of ``wait`` when the server refuses to say.
 _REFUSED = 2
+
+app = new_app()
 
 
 class Order(StrEnum):
@@ -56,66 +42,70 @@ class Order(StrEnum):
     oldest = "oldest"
 
 
+@app.command()
+@expanded
 def events(
     *,
     scope: options.Scope = None,
-    type: options.Types = None,
-    source: options.Sources = None,
-    actor: options.Actors = None,
-    subject: options.Subjects = None,
-    resource_type: options.ResourceTypes = None,
-    resource_name: options.ResourceNames = None,
-    resource_key: options.ResourceKeys = None,
+    filter: options.EventFilter,
     since: options.Since = None,
-    until: options.Until = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Most events to list.")] = 100,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", help="Only events before this time, written as in --since."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Maximum number of events to list.")
+    ] = 100,
     order: Annotated[
-        Order, typer.Option("--order", parser=options.choice_of(Order), help="Which come first.")
+        Order,
+        typer.Option("--order", parser=options.choice_of(Order), help="Which events come first."),
     ] = Order.newest,
     json: options.Json = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    connection: options.Connection,
 ) -> None:
-    """List events."""
-    selected = options.params(
-        scope=scope, type=type, source=source, actor=actor, subject=subject,
-        resource_type=resource_type, resource_name=resource_name, resource_key=resource_key,
-        since=since, until=until, order=order.value,
-    )  # fmt: skip
-    asyncio.run(_list_events(server, key, selected, order, limit, as_json=json))
+    """List events.
+
+    Example: deploylog events --scope project/acme --type deployment.* --since -2h
+    """
+    params = [
+        *options.params(scope=scope, since=since, until=until, order=order.value),
+        *filter.params(),
+    ]
+    connection.call(lambda client: _list_events(client, params, order, limit, as_json=json))
 
 
 async def _list_events(
-    server: str, key: str | None, selected: Params, order: Order, limit: int, *, as_json: bool
+    client: Client, params: Params, order: Order, limit: int, *, as_json: bool
 ) -> None:
-    async with open_client(server, key) as client:
-        found = _pages(client, selected, order, limit)
-        if as_json:
-            async for event in found:
-                print(bytes(event).decode())
-        else:
-            event_table([parse_event(event) async for event in found]).print(screen())
+    found = _pages(client, params, order, limit)
+    if as_json:
+        async for event in found:
+            print(bytes(event).decode())
+    else:
+        event_table([parse_event(event) async for event in found]).print(screen())
 
 
 async def _pages(
-    client: Client, selected: Params, order: Order, limit: int
+    client: Client, params: Params, order: Order, limit: int
 ) -> AsyncIterator[msgspec.Raw]:
-    """Up to ``limit`` events, page by page."""
+    """Yield up to ``limit`` events, page by page."""
     direction = "before" if order is Order.newest else "after"
     cursor: Params = []
     while limit > 0:
-        size = min(limit, _PAGE)
-        page = await client.events([*selected, ("limit", str(size)), *cursor])
+        size = min(limit, options.MAX_LIMIT)
+        page = await client.events([*params, ("limit", str(size)), *cursor])
         for event in page.events:
             yield event
-        for each in page.damaged:
-            _warn(f"the event at position {plain(each.position)} is damaged and left out")
+        for damaged in page.damaged:
+            log_line(f"skipped a damaged event at position {plain(damaged.position)}")
         if page.next is None:
             return
         cursor = [(direction, page.next)]
         limit -= len(page.events)
 
 
+@app.command()
+@expanded
 def tail(
     *,
     start: Annotated[
@@ -123,134 +113,92 @@ def tail(
         typer.Option(
             "--from",
             envvar="DEPLOYLOG_TAIL_FROM",
-            help="Begin at start, now, or what was recorded at an RFC 3339 time.",
+            help="Where to start: start, now, or the RFC 3339 time at which an event was recorded.",
             show_default="now, or start with --since",
         ),
     ] = None,
     scope: options.Scope = None,
-    type: options.Types = None,
-    source: options.Sources = None,
-    actor: options.Actors = None,
-    subject: options.Subjects = None,
-    resource_type: options.ResourceTypes = None,
-    resource_name: options.ResourceNames = None,
-    resource_key: options.ResourceKeys = None,
+    filter: options.EventFilter,
     since: options.Since = None,
     json: options.Json = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    connection: options.Connection,
 ) -> None:
-    """Follow events as they happen, until Ctrl-C."""
-    selected = options.params(
-        scope=scope, type=type, source=source, actor=actor, subject=subject,
-        resource_type=resource_type, resource_name=resource_name, resource_key=resource_key,
-        since=since, **{"from": start or ("start" if since else "now")},
-    )  # fmt: skip
+    """Follow events live, until Ctrl-C.
+
+    Example: deploylog tail --scope project/acme --type deployment.*
+    """
+    params = [
+        *options.params(scope=scope, since=since),
+        ("from", start or ("start" if since else "now")),
+        *filter.params(),
+    ]
     try:
-        asyncio.run(_follow(server, key, selected, as_json=json))
+        connection.call(lambda client: _follow(client, params, as_json=json))
     except KeyboardInterrupt:
-        # It is how a tail ends.
+        # This is the normal end of a tail.
         return
 
 
-async def _follow(server: str, key: str | None, selected: Params, *, as_json: bool) -> None:
+async def _follow(client: Client, params: Params, *, as_json: bool) -> None:
     console = screen()
-    async with (
-        open_client(server, key) as client,
-        aclosing(client.stream(selected, say=_warn)) as messages,
-    ):
+    async with aclosing(client.stream(params, log=log_line)) as messages:
         async for message in messages:
             _show(console, message, as_json=as_json)
 
 
 def _show(console: Console, message: Message, *, as_json: bool) -> None:
     if message.event == "gap":
-        _warn(f"events that came next cannot be had: {plain(message.data)}")
+        log_line(f"the next events are not available: {plain(message.data)}")
     elif as_json:
         print(message.data, flush=True)
     else:
         console.print(event_line(parse_event(message.data)), soft_wrap=True)
 
 
-def _warn(sentence: str) -> None:
-    print(f"deploylog: {sentence}", file=sys.stderr)
-
-
+@app.command()
+@expanded
 def wait(
     deployment: Annotated[
         str, typer.Argument(help="Id of the deployment.", callback=options.check_name)
     ],
     *,
-    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait.")] = 3600,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0, help="Maximum number of seconds to wait.")
+    ] = 3600,
     json: options.Json = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    connection: options.Connection,
 ) -> None:
-    """Wait until a deployment has ended.
+    """Wait until a deployment ends.
 
-    Exits 0 completed, 1 failed, 124 still running, 2 refused, 75 no answer.
+    Exits 0 if it completed, 1 if it failed, 124 if it is still running, 2 if the server refused the
+    request, and 75 if the server did not respond.
     """
     try:
-        state = asyncio.run(_wait(server, key, deployment, timeout))
+        state = connection.call(lambda client: client.wait(deployment, timeout))
     except DeploylogError as error:
-        print(f"deploylog: {error.message}", file=sys.stderr)
+        log_line(error.message)
         unreachable = isinstance(error, ServerUnreachable)
         raise typer.Exit(os.EX_TEMPFAIL if unreachable else _REFUSED) from error
     print(msgspec.json.encode(state).decode() if json else deployment_line(state))
     raise typer.Exit({"completed": 0, "failed": 1, "running": _STILL_RUNNING}[state.status])
 
 
-async def _wait(server: str, key: str | None, id: str, timeout: float) -> DeploymentState:
-    deadline = time.monotonic() + timeout
-    backoff = Backoff(random.random)
-    async with open_client(server, key) as client:
-        while True:
-            left = max(deadline - time.monotonic(), 0)
-            try:
-                state = await client.wait(id, min(math.ceil(left), MAX_WAIT))
-                if state.status != "running" or not left:
-                    return state
-            except (ServerUnreachable, ClientError) as error:
-                if not left or (isinstance(error, ClientError) and not error.transient):
-                    raise
-                await asyncio.sleep(min(backoff.next(), left))
-
-
+@app.command()
+@expanded
 def deployments(
     *,
-    project: Annotated[str | None, typer.Option("--project", help="Only of this project.")] = None,
-    stack: Annotated[
-        str | None, typer.Option("--stack", help="Only of this stack; needs --project.")
-    ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", min=1, max=_PAGE, help="Most deployments to list.")
-    ] = 20,
+    filter: options.StackFilter,
     json: options.Json = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    connection: options.Connection,
 ) -> None:
-    """List deployments, last started first."""
-    selected = options.params(project=project, stack=stack, limit=limit)
-    found = asyncio.run(_list_deployments(server, key, selected))
-    if json:
-        print_json_lines(found)
-    else:
-        deployment_table(found).print(screen())
+    """List deployments, newest first."""
+    page = connection.call(lambda client: client.deployments(filter.params()))
+    print_listing(page.deployments, deployment_table, as_json=json)
 
 
-async def _list_deployments(
-    server: str, key: str | None, selected: Params
-) -> tuple[DeploymentState, ...]:
-    async with open_client(server, key) as client:
-        return (await client.deployments(selected)).deployments
-
-
-def projects(*, server: options.Server = options.DEFAULT_SERVER, key: options.Key = None) -> None:
+@app.command()
+@expanded
+def projects(*, connection: options.Connection) -> None:
     """List projects."""
-    for project in asyncio.run(_list_projects(server, key)):
+    for project in connection.call(Client.projects):
         print(plain(project))
-
-
-async def _list_projects(server: str, key: str | None) -> tuple[str, ...]:
-    async with open_client(server, key) as client:
-        return await client.projects()

@@ -1,6 +1,5 @@
-"""``keys``: who may do what, kept in the store itself."""
+"""``keys``: who may do what, in the store itself."""
 
-import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -9,23 +8,32 @@ from typing import Annotated
 import typer
 
 from deploylog.auth.store import AccessKeyKind, Credential
-from deploylog.cli.options import check_name, choice_of
-from deploylog.cli.serve import Config, SecretKeyFile, Store, chosen_secret_key_file, chosen_store
-from deploylog.cli.terminal.formatting import plain, render_moment, screen
+from deploylog.cli.application import new_app
+from deploylog.cli.options import (
+    SecretKeyFile,
+    StoreLocation,
+    check_name,
+    choice_of,
+    expanded,
+)
+from deploylog.cli.terminal.formatting import render_moment, screen
+from deploylog.cli.terminal.input import read_secret
+from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.table import Column, Listing
+from deploylog.cli.terminal.text import plain
 from deploylog.errors import InvalidInput, OperatorError
 from deploylog.events.access import Grant, parse_grant
 from deploylog.events.times import SECOND
 from deploylog.server import admin
 
-#: Secrets shorter than this, in characters, can be guessed by who overheard one request.
-_GUESSABLE = 32
+#: A shorter secret, in characters, can be guessed by someone who has seen one signed request.
+_MIN_SECRET_LENGTH = 32
 
-app = typer.Typer(help="Add, list and revoke keys, on the store itself.", no_args_is_help=True)
+app = new_app(help="Add, list and revoke keys in the store itself.", no_args_is_help=True)
 
 
 class Kind(StrEnum):
-    """What an added key is: an API key, or a pair that signs as clients of these do."""
+    """The kind of a credential: an API key, or an access key that signs requests."""
 
     KEY = "key"
     BLUELINK = "bluelink"
@@ -33,7 +41,7 @@ class Kind(StrEnum):
     AWS = "aws"
 
 
-_SIGNERS: dict[Kind, AccessKeyKind] = {
+_ACCESS_KEY_KINDS: dict[Kind, AccessKeyKind] = {
     Kind.BLUELINK: "bluelink",
     Kind.HUAWEI: "huawei",
     Kind.AWS: "aws",
@@ -41,54 +49,64 @@ _SIGNERS: dict[Kind, AccessKeyKind] = {
 
 
 @app.command()
+@expanded
 def add(
-    name: Annotated[str, typer.Argument(help="Whose key it is.", callback=check_name)],
+    name: Annotated[
+        str, typer.Argument(help="Name of the principal that uses the key.", callback=check_name)
+    ],
     *,
     grant: Annotated[
         list[str],
         typer.Option(
             "--grant",
-            help="Right and scope, as read:project/acme; admin:/ is everything. Repeatable.",
+            help="Right and scope, for example read:project/acme. admin:/ grants everything."
+            " Repeatable.",
         ),
     ],
     group: Annotated[
-        list[str] | None, typer.Option("--group", help="Group that it is in; repeatable.")
+        list[str] | None, typer.Option("--group", help="Group of the principal. Repeatable.")
     ] = None,
     kind: Annotated[
         Kind,
         typer.Option(
             "--kind",
             parser=choice_of(Kind),
-            help="API key (key), or a pair that signs as Bluelink's clients do (bluelink), Huawei"
-            " Cloud's (huawei) or those of AWS (aws).",
+            help="API key (key), or access key for the clients of Bluelink (bluelink), Huawei Cloud"
+            " (huawei) or AWS (aws).",
         ),
     ] = Kind.KEY,
     id: Annotated[
-        str | None, typer.Option("--id", help="Key id of a pair that there is already.")
+        str | None, typer.Option("--id", help="Id of an existing access key to import.")
     ] = None,
     secret_file: Annotated[
-        Path | None, typer.Option("--secret-file", help="File of its secret; - is standard input.")
+        Path | None,
+        typer.Option(
+            "--secret-file", help="File with the secret of that key. - reads standard input."
+        ),
     ] = None,
     secret_key_file: SecretKeyFile = None,
-    store: Store = None,
-    config: Config = None,
+    location: StoreLocation,
 ) -> None:
-    """Add a key, and print it: it is told this once."""
-    url = chosen_store(store, config)
-    pair = _taken_over(kind, id, secret_file)
+    """Add a key, and print it.
+
+    The secret is not shown again.
+
+    Example: deploylog keys add ci --grant write:project/acme
+    """
+    url = location.url
+    imported = _imported(kind, id, secret_file)
     is_new = not admin.store_exists(url)
     grants, groups = [_grant(text) for text in grant], group or ()
     if kind is Kind.KEY:
         _, key = admin.add_key(url, name=name, groups=groups, grants=grants)
     else:
-        sealing = chosen_secret_key_file(secret_key_file, config)
-        signer, secret = admin.add_access_key(
-            url, kind=_SIGNERS[kind], pair=pair, name=name, groups=groups, grants=grants,
-            secret_key_file=sealing,
+        access_key, secret = admin.add_access_key(
+            url, kind=_ACCESS_KEY_KINDS[kind], pair=imported, name=name, groups=groups,
+            grants=grants, secret_key_file=location.secret_key_file(secret_key_file),
         )  # fmt: skip
-        key = f"keyId: {signer.id}" + (f"\nsecretKey: {secret}" if pair is None else "")
+        key = f"keyId: {access_key.id}" + (f"\nsecretKey: {secret}" if imported is None else "")
     if is_new:
-        print(f"deploylog: there was no store at {url}: made a new one", file=sys.stderr)
+        log_line(f"created a new store at {url}")
     print(key)
 
 
@@ -99,41 +117,27 @@ def _grant(text: str) -> Grant:
         raise typer.BadParameter(error.message) from error
 
 
-def _taken_over(kind: Kind, id: str | None, file: Path | None) -> tuple[str, str] | None:
-    """The pair that the options name; raises OperatorError for half of one."""
+def _imported(kind: Kind, id: str | None, file: Path | None) -> tuple[str, str] | None:
+    """Return the id and the secret to import, if the options name them; raises OperatorError."""
     if id is None and file is None:
         return None
     if kind is Kind.KEY:
-        raise OperatorError("--id and --secret-file are for --kind bluelink, huawei or aws")
+        raise OperatorError("--id and --secret-file require --kind bluelink, huawei or aws")
     if id is None or file is None:
-        raise OperatorError("--id and --secret-file go together")
-    secret = _read_secret(file)
-    if len(secret) < _GUESSABLE:
-        print(
-            f"deploylog: warning: the secret has less than {_GUESSABLE} characters, and may be"
-            " guessed",
-            file=sys.stderr,
+        raise OperatorError("specify --id and --secret-file together")
+    secret = read_secret(file)
+    if len(secret) < _MIN_SECRET_LENGTH:
+        log_line(
+            f"warning: the secret is shorter than {_MIN_SECRET_LENGTH} characters and can be"
+            " guessed"
         )
     return id, secret
 
 
-def _read_secret(file: Path) -> str:
-    """The secret, without the end of its line."""
-    try:
-        read = sys.stdin.buffer.read() if file == Path("-") else file.read_bytes()
-        secret = read.decode().strip()
-    except OSError as error:
-        raise OperatorError(f"cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise OperatorError(f"the secret in {file} is not text") from None
-    if not secret:
-        raise OperatorError(f"there is no secret in {file}")
-    return secret
-
-
 @app.command("list")
-def list_(*, store: Store = None, config: Config = None) -> None:
-    """List keys, the revoked ones too."""
+@expanded
+def list_(*, location: StoreLocation) -> None:
+    """List keys, including revoked ones."""
     listing = Listing(
         Column(name="ID", rank=0),
         Column(name="KIND", rank=4),
@@ -143,7 +147,7 @@ def list_(*, store: Store = None, config: Config = None) -> None:
         Column(name="CREATED", rank=6),
         Column(name="REVOKED", rank=3),
     )
-    for credential in admin.list_credentials(chosen_store(store, config)):
+    for credential in admin.list_credentials(location.url):
         listing.add(*_row(credential))
     listing.print(screen())
 
@@ -161,26 +165,25 @@ def _moment(ns: int | None) -> str:
 
 
 @app.command()
+@expanded
 def revoke(
     id: Annotated[str, typer.Argument(help="Id of the key, as keys list shows it.")],
     *,
-    store: Store = None,
-    config: Config = None,
+    location: StoreLocation,
 ) -> None:
-    """Let a key open nothing any more."""
-    admin.revoke_key(chosen_store(store, config), id)
+    """Revoke a key."""
+    admin.revoke_key(location.url, id)
 
 
 @app.command("rotate-encryption")
-def rotate_encryption(
-    *, secret_key_file: SecretKeyFile = None, store: Store = None, config: Config = None
-) -> None:
+@expanded
+def rotate_encryption(*, secret_key_file: SecretKeyFile = None, location: StoreLocation) -> None:
     """Re-encrypt every stored secret with the first encryption key."""
-    file = chosen_secret_key_file(secret_key_file, config)
-    print(f"re-encrypted {admin.rotate_encryption(chosen_store(store, config), file)}")
+    file = location.secret_key_file(secret_key_file)
+    print(f"re-encrypted {admin.rotate_encryption(location.url, file)}")
 
 
 @app.command("new-encryption-key")
 def new_encryption_key() -> None:
-    """Print a new encryption key, for a line of the file of encryption keys."""
+    """Print a new encryption key, to be a line of the encryption key file."""
     print(admin.new_encryption_key())

@@ -1,28 +1,71 @@
-"""The options that commands share."""
+"""The options that commands share, each defined once, and structs of those used together."""
 
+import asyncio
 import getpass
+import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
+import msgspec
 import typer
 
-from deploylog.cli.terminal.formatting import one_line
-from deploylog.client import Params
-from deploylog.client.spool import DEFAULT_LIMIT
+from deploylog.cli.terminal.text import one_line
+from deploylog.client import Client, Params, open_client
+from deploylog.client.spool import DEFAULT_MAX_BYTES
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
+_Result = TypeVar("_Result")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DEFAULT_SERVER = "http://127.0.0.1:8325"
-DEFAULT_SPOOL_BYTES = DEFAULT_LIMIT
 #: Seconds.
-DEFAULT_PATIENCE = 300.0
+DEFAULT_RETRY_TIMEOUT = 300.0
+#: Items that one page of a listing holds at most.
+MAX_LIMIT = 1000
+
+
+def expanded(command: _Command) -> _Command:
+    """Replace each parameter that is a struct of options by the fields of the struct."""
+    groups: dict[str, type[msgspec.Struct]] = {}
+    parameters: list[Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = parameter.annotation
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            groups[name] = kind
+            parameters += _parameters(kind)
+        else:
+            parameters.append(parameter)
+
+    def run(**given: Any) -> Any:
+        for name, kind in groups.items():
+            given[name] = kind(**{field: given.pop(field) for field in kind.__struct_fields__})
+        return command(**given)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run  # type: ignore[return-value]
+
+
+def _parameters(kind: type[msgspec.Struct]) -> list[Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if field.required else field.default,
+            annotation=hints[field.name],
+        )
+        for field in msgspec.structs.fields(kind)
+    ]
 
 
 def spool_directory(environ: Mapping[str, str], home: Path) -> Path:
-    """Where spools are kept, by the XDG base directory specification."""
+    """Return the default directory of spools, by the XDG base directory specification."""
     state = environ.get("XDG_STATE_HOME", "")
     base = Path(state) if state.startswith("/") else home / ".local" / "state"
     return base / "deploylog" / "spool"
@@ -36,12 +79,12 @@ def _own_name() -> str | None:
     try:
         return getpass.getuser()
     except (OSError, KeyError):
-        # In a container the user may have none.
+        # The user of a container may have no name.
         return None
 
 
 def params(**given: str | int | Sequence[str] | None) -> Params:
-    """Query parameters: what was not given is left out, a list is repeated."""
+    """Build query parameters: omit ``None``, and repeat the name for each item of a list."""
     pairs: list[tuple[str, str]] = []
     for option, value in given.items():
         name = option.replace("_", "")
@@ -53,31 +96,31 @@ def params(**given: str | int | Sequence[str] | None) -> Params:
 
 
 def refuse_options(context: typer.Context) -> None:
-    """Raise BadParameter for options before the subcommand: they are not the subcommand's."""
+    """Raise BadParameter for options before the subcommand, which would otherwise be ignored."""
     for name in context.params:
         if source_of(context, name) == "COMMANDLINE":
-            raise typer.BadParameter(f"options go after {context.invoked_subcommand}")
+            raise typer.BadParameter(f"put options after {context.invoked_subcommand}")
 
 
 def source_of(context: typer.Context, name: str) -> str | None:
-    """Where an option's value comes from: ``COMMANDLINE``, ``ENVIRONMENT``, ``DEFAULT``…"""
+    """Return where an option's value comes from: ``COMMANDLINE``, ``ENVIRONMENT``, ``DEFAULT``…"""
     source = context.get_parameter_source(name)
     return source.name if source is not None else None
 
 
 def check_name(name: str | None) -> str | None:
-    """The name; raises BadParameter for one that cannot be meant, as of a variable not set."""
+    """Return the name; raises BadParameter for an empty one, as from an unset variable."""
     if name is None:
         return None
     if not name.strip():
-        raise typer.BadParameter("it is empty")
+        raise typer.BadParameter("must not be empty")
     if one_line(name) != name:
-        raise typer.BadParameter("it holds control characters")
+        raise typer.BadParameter("must not contain control characters")
     return name
 
 
 def choice_of(kind: type[_Choice]) -> Callable[[str], _Choice]:
-    """A parser of one of the words of ``kind``; it raises BadParameter."""
+    """Return a parser of the values of ``kind``, which raises BadParameter."""
 
     def parse(word: str) -> _Choice:
         try:
@@ -89,19 +132,94 @@ def choice_of(kind: type[_Choice]) -> Callable[[str], _Choice]:
     return parse
 
 
-Server = Annotated[
-    str, typer.Option("--server", envvar="DEPLOYLOG_SERVER", help="Address of the server.")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+Limit = Annotated[
+    int, typer.Option("--limit", min=1, max=MAX_LIMIT, help="Maximum number of items to list.")
 ]
-Key = Annotated[
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print to standard output.")]
+SubscriptionId = Annotated[str, typer.Argument(help="Id of the subscription.", callback=check_name)]
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of every command that calls a server."""
+
+    server: Annotated[
+        str, typer.Option("--server", envvar="DEPLOYLOG_SERVER", help="URL of the server.")
+    ] = DEFAULT_SERVER
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            envvar="DEPLOYLOG_KEY",
+            help="API key. Prefer the variable: other users of this machine can see command lines.",
+            show_default=False,
+        ),
+    ] = None
+
+    def open(self) -> AbstractAsyncContextManager[Client]:
+        return open_client(self.server, self.key)
+
+    def call(self, call: Callable[[Client], Awaitable[_Result]]) -> _Result:
+        """Run ``call`` with a client, and return its result."""
+
+        async def run() -> _Result:
+            async with self.open() as client:
+                return await call(client)
+
+        return asyncio.run(run())
+
+
+# The store, for commands that open it themselves
+
+
+class StoreLocation(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of every command that opens the store itself."""
+
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            envvar="DEPLOYLOG_STORE",
+            help="URL of the store, for example sqlite:///deploylog.db.",
+        ),
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            envvar="DEPLOYLOG_CONFIG",
+            help="Settings file in TOML. Options and environment variables override it.",
+        ),
+    ] = None
+
+    @property
+    def url(self) -> str:
+        """The store that ``serve`` would use."""
+        return _setting("store", self.store, self.config)
+
+    def secret_key_file(self, path: str | None) -> str:
+        """Return the file of encryption keys that ``serve`` would use."""
+        return _setting("secret_key_file", path, self.config)
+
+
+def _setting(name: str, given: str | None, config: Path | None) -> str:
+    """The setting as ``serve`` would have it."""
+    # Imported here: the settings of the APIs need the APIs, which few commands do.
+    from deploylog.server.settings import load_settings
+
+    text: str = getattr(load_settings({name: given}, environ=os.environ, config=config), name)
+    return text
+
+
+SecretKeyFile = Annotated[
     str | None,
     typer.Option(
-        "--key",
-        envvar="DEPLOYLOG_KEY",
-        help="Key to the server. Others can see a command line: better set the variable.",
-        show_default=False,
+        "--secret-key-file",
+        envvar="DEPLOYLOG_SECRET_KEY_FILE",
+        help="File with the keys that encrypt stored secrets.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
 
 # What is recorded of a run
 
@@ -111,24 +229,7 @@ Project = Annotated[
         "--project",
         envvar="DEPLOYLOG_PROJECT",
         callback=check_name,
-        help="Project that the stack is in.",
-    ),
-]
-Stack = Annotated[
-    str,
-    typer.Option(
-        "--stack",
-        envvar="DEPLOYLOG_STACK",
-        callback=check_name,
-        help="Stack that is deployed; made if there is none of that name.",
-    ),
-]
-Environment = Annotated[
-    str | None,
-    typer.Option(
-        "--environment",
-        envvar="DEPLOYLOG_ENVIRONMENT",
-        help="Environment that is deployed to, such as prod.",
+        help="Project that contains the stack.",
     ),
 ]
 Actor = Annotated[
@@ -138,7 +239,7 @@ Actor = Annotated[
         envvar="DEPLOYLOG_ACTOR",
         help="Who deploys.",
         default_factory=_own_name,
-        show_default="your name",
+        show_default="your user name",
     ),
 ]
 Groups = Annotated[
@@ -146,7 +247,36 @@ Groups = Annotated[
     typer.Option(
         "--group",
         envvar="DEPLOYLOG_GROUP",
-        help="Group that may see it, repeatable; none: whoever may read the stack.",
+        help="Group that may read the events. Without it, everyone who may read the stack can."
+        " Repeatable.",
+    ),
+]
+
+
+def _stack(help: str) -> Any:
+    return typer.Option("--stack", envvar="DEPLOYLOG_STACK", callback=check_name, help=help)
+
+
+def _retry_timeout(help: str) -> Any:
+    return typer.Option("--retry-timeout", envvar="DEPLOYLOG_RETRY_TIMEOUT", min=1, help=help)
+
+
+Stack = Annotated[str, _stack("Stack to deploy. It is created if it does not exist.")]
+PlannedStack = Annotated[str, _stack("Stack of the plan. It need not exist yet.")]
+CloudFormationStack = Annotated[str, _stack("Name or ARN of the CloudFormation stack.")]
+
+RetryTimeout = Annotated[
+    float, _retry_timeout("Seconds to keep retrying while the server does not respond.")
+]
+UploadRetryTimeout = Annotated[
+    float,
+    _retry_timeout("Seconds to keep retrying an unresponsive server after the output has ended."),
+]
+CollectRetryTimeout = Annotated[
+    float,
+    _retry_timeout(
+        "Seconds to keep retrying while the server or AWS does not respond. With --follow there"
+        " is no limit."
     ),
 ]
 SpoolDirectory = Annotated[
@@ -154,72 +284,119 @@ SpoolDirectory = Annotated[
     typer.Option(
         "--spool",
         envvar="DEPLOYLOG_SPOOL",
-        help="Directory for events that the server has not acknowledged.",
+        help="Directory that buffers events until the server acknowledges them.",
         default_factory=_own_spool_directory,
         show_default="~/.local/state/deploylog/spool",
     ),
 ]
-SpoolBytes = Annotated[
-    int,
-    typer.Option(
-        "--spool-bytes",
-        envvar="DEPLOYLOG_SPOOL_BYTES",
-        min=1,
-        help="Most bytes to wait there; beyond that the tool waits, and nothing is dropped.",
-    ),
-]
-RetryTimeout = Annotated[
-    float,
-    typer.Option(
-        "--retry-timeout",
-        envvar="DEPLOYLOG_RETRY_TIMEOUT",
-        min=1,
-        help="Seconds to try on once the output has ended and the server does not answer.",
-    ),
-]
 
-# Which events are read
 
-Scope = Annotated[
-    str | None,
-    typer.Option("--scope", help="Only below this scope, as project/acme."),
-]
-Types = Annotated[
-    list[str] | None,
-    typer.Option("--type", help="Type, or resource.* for all below it; repeatable."),
-]
-Sources = Annotated[
-    list[str] | None,
-    typer.Option("--source", help="Who reported it; repeatable."),
-]
-Actors = Annotated[
-    list[str] | None,
-    typer.Option("--actor", help="Who did it; repeatable."),
-]
-Subjects = Annotated[
-    list[str] | None,
-    typer.Option("--subject", help="What it happened to; repeatable."),
-]
-ResourceTypes = Annotated[
-    list[str] | None,
-    typer.Option("--resource-type", help="Type of the resource; repeatable."),
-]
-ResourceNames = Annotated[
-    list[str] | None,
-    typer.Option("--resource-name", help="Name of the resource; repeatable."),
-]
-ResourceKeys = Annotated[
-    list[str] | None,
-    typer.Option("--resource-key", help="Index or key of the resource; repeatable."),
-]
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that describe a run and its stack."""
+
+    project: Project
+    stack: Stack
+    environment: Annotated[
+        str | None,
+        typer.Option(
+            "--environment",
+            envvar="DEPLOYLOG_ENVIRONMENT",
+            help="Environment to deploy to, for example prod.",
+        ),
+    ] = None
+    actor: Actor
+    group: Groups = None
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of the upload that empties spools."""
+
+    retry_timeout: UploadRetryTimeout = DEFAULT_RETRY_TIMEOUT
+    spool: SpoolDirectory
+
+
+class Buffer(Upload, frozen=True, kw_only=True):
+    """The options of an upload, and of the spool of a run."""
+
+    spool_bytes: Annotated[
+        int,
+        typer.Option(
+            "--spool-bytes",
+            envvar="DEPLOYLOG_SPOOL_BYTES",
+            min=1,
+            help="Maximum size of the buffer in bytes. While it is full the tool waits; nothing is"
+            " dropped.",
+        ),
+    ] = DEFAULT_MAX_BYTES
+
+
+# What is read
+
 Since = Annotated[
     str | None,
     typer.Option(
         "--since",
-        help="Not before this time: RFC 3339, or -15m, -2h, -7d.",
+        help="Only events at or after this time: RFC 3339, or relative as in -15m, -2h or -7d.",
     ),
 ]
-Until = Annotated[
+Scope = Annotated[
     str | None,
-    typer.Option("--until", help="Before this time, written likewise."),
+    typer.Option("--scope", help="Only events below this scope, for example project/acme."),
 ]
+
+
+def _filter(option: str, help: str) -> Any:
+    return typer.Option(option, help=f"{help} Repeatable.")
+
+
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that filter events: values of one option are ORed, options are ANDed."""
+
+    type: Annotated[
+        list[str] | None,
+        _filter(
+            "--type", "Only events of this type. resource.* matches every type below resource."
+        ),
+    ] = None
+    source: Annotated[list[str] | None, _filter("--source", "Only events from this source.")] = None
+    actor: Annotated[list[str] | None, _filter("--actor", "Only events by this actor.")] = None
+    subject: Annotated[
+        list[str] | None, _filter("--subject", "Only events about this subject.")
+    ] = None
+    resource_type: Annotated[
+        list[str] | None,
+        _filter("--resource-type", "Only events about resources of this type."),
+    ] = None
+    resource_name: Annotated[
+        list[str] | None,
+        _filter("--resource-name", "Only events about resources with this name."),
+    ] = None
+    resource_key: Annotated[
+        list[str] | None,
+        _filter("--resource-key", "Only events about resources with this index or key."),
+    ] = None
+
+    def params(self) -> Params:
+        """Return the filter as query parameters."""
+        return params(**msgspec.structs.asdict(self))
+
+    def fields(self) -> dict[str, list[str]] | None:
+        """Return the filter as a subscription has it; ``None`` if no option is given."""
+        given = msgspec.structs.asdict(self)
+        return {name.replace("_", ""): values for name, values in given.items() if values} or None
+
+
+class StackFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that filter deployments and change sets."""
+
+    project: Annotated[
+        str | None, typer.Option("--project", help="Only items of this project.")
+    ] = None
+    stack: Annotated[
+        str | None, typer.Option("--stack", help="Only items of this stack. Requires --project.")
+    ] = None
+    limit: Limit = 20
+
+    def params(self) -> Params:
+        """Return the filter as query parameters."""
+        return params(project=self.project, stack=self.stack, limit=self.limit)

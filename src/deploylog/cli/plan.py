@@ -1,4 +1,4 @@
-"""``ingest plan``: stage a plan, and show what it would change while the server tells it."""
+"""``ingest plan``: stage a plan, and show its changes as the server reports them."""
 
 import asyncio
 import sys
@@ -14,16 +14,17 @@ import typer
 from rich.console import Console
 
 from deploylog.cli import options
-from deploylog.cli.recording import log_line
+from deploylog.cli.options import expanded
 from deploylog.cli.terminal.diff import render_end, render_resource
-from deploylog.cli.terminal.formatting import plain, print_lines, screen
+from deploylog.cli.terminal.formatting import print_lines, screen
 from deploylog.cli.terminal.input import open_source
-from deploylog.cli.terminal.output import discard_stdout
-from deploylog.client import CHANGESET_ENDS, Client, ClientError, Message, Params, open_client
+from deploylog.cli.terminal.streams import discard_stdout, log_line
+from deploylog.cli.terminal.text import plain
+from deploylog.client import CHANGESET_ENDS, Client, ClientError, Message, Params
 from deploylog.deployments.changeset import Changes, ResourceChange
 from deploylog.errors import DeploylogError, OperatorError
 
-#: What a plan file begins with, as Terraform and OpenTofu write it.
+#: The first bytes of a binary plan file of Terraform or OpenTofu.
 _ZIP = b"PK\x03\x04"
 
 _FAILURES = {"changeset.failed": "failed", "changeset.drift": "was stopped by drift"}
@@ -32,78 +33,60 @@ _FAILURES = {"changeset.failed": "failed", "changeset.drift": "was stopped by dr
 View = Callable[[Message], None]
 
 
+@expanded
 def plan(
     file: Annotated[
-        Path, typer.Argument(help="Output of terraform show -json PLAN; - is standard input.")
+        Path, typer.Argument(help="Output of terraform show -json PLAN. - reads standard input.")
     ] = Path("-"),
     *,
     project: options.Project,
-    stack: Annotated[
-        str,
-        typer.Option(
-            "--stack",
-            envvar="DEPLOYLOG_STACK",
-            callback=options.check_name,
-            help="Stack that the plan is for; there need not be one yet.",
-        ),
-    ],
+    stack: options.PlannedStack,
     destroy: Annotated[
-        bool, typer.Option("--destroy", help="The plan is to destroy what is there.")
+        bool, typer.Option("--destroy", help="Stage the plan as one that destroys the stack.")
     ] = False,
     location: Annotated[
         str | None,
-        typer.Option(
-            "--location", help="Where the plan comes from.", show_default="the file's name"
-        ),
+        typer.Option("--location", help="Origin of the plan.", show_default="the file's name"),
     ] = None,
     actor: options.Actor,
     group: options.Groups = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Do not show what would change.")
-    ] = False,
+    quiet: options.Quiet = False,
     json: Annotated[
-        bool, typer.Option("--json", help="Print the events as they come, in JSON, one a line.")
+        bool,
+        typer.Option("--json", help="Print the events as they arrive, one JSON object per line."),
     ] = False,
-    retry_timeout: Annotated[
-        float,
-        typer.Option(
-            "--retry-timeout",
-            envvar="DEPLOYLOG_RETRY_TIMEOUT",
-            min=1,
-            help="Seconds to try on while the server does not answer.",
-        ),
-    ] = options.DEFAULT_PATIENCE,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    retry_timeout: options.RetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
+    connection: options.Connection,
 ) -> None:
     """Stage a plan of Terraform or OpenTofu, and show what it would change.
 
-    Exits 0 once it is staged, 1 when it failed, was refused or was stopped by drift, and 75 when
-    the server did not answer.
+    Exits 0 once the plan is staged, 1 if it failed, was refused or was stopped by drift, and 75 if
+    the server did not respond.
+
+    Example: terraform show -json PLAN | deploylog ingest plan --project acme --stack web
     """
     params = options.params(
         project=project, stack=stack, destroy="true" if destroy else None,
         location=location or (None if file == Path("-") else file.name),
         actor=actor, group=group,
     )  # fmt: skip
-    view = _while_read(_view(quiet=quiet, as_json=json))
-    asyncio.run(_stage(server, key, file, params, retry_timeout, view))
+    view = _until_unread(_view(quiet=quiet, as_json=json))
+    connection.call(lambda client: _stage(client, file, params, retry_timeout, view))
 
 
 async def _stage(
-    server: str, key: str | None, file: Path, params: Params, patience: float, view: View
+    client: Client, file: Path, params: Params, retry_timeout: float, view: View
 ) -> None:
     document = await _read(file)
-    async with open_client(server, key) as client:
-        staged = await client.stage(
-            document, params, id=str(uuid4()), patience=patience, say=log_line
-        )
-        log_line(f"change set {staged.id} of {plain(f'{staged.project}/{staged.stack}')}")
-        try:
-            await _follow(client, staged.id, patience, view)
-        except asyncio.CancelledError:
-            log_line(f"interrupted; change set {staged.id} is staged all the same")
-            raise
+    staged = await client.stage(
+        document, params, id=str(uuid4()), retry_timeout=retry_timeout, log=log_line
+    )
+    log_line(f"change set {staged.id} of {plain(f'{staged.project}/{staged.stack}')}")
+    try:
+        await _follow(client, staged.id, retry_timeout, view)
+    except asyncio.CancelledError:
+        log_line(f"interrupted; the server continues to stage change set {staged.id}")
+        raise
 
 
 async def _read(file: Path) -> bytes:
@@ -113,15 +96,17 @@ async def _read(file: Path) -> bytes:
             chunks.append(chunk)
     document = b"".join(chunks)
     if document.startswith(_ZIP):
-        raise OperatorError("this is the plan itself: give the output of terraform show -json PLAN")
+        raise OperatorError(
+            "this is a binary plan file: pass the output of terraform show -json PLAN"
+        )
     return document
 
 
-async def _follow(client: Client, id: str, patience: float, view: View) -> None:
-    """Show the change set's events; raises DeploylogError when it ended badly."""
+async def _follow(client: Client, id: str, retry_timeout: float, view: View) -> None:
+    """Show the events of the change set; raises DeploylogError if it did not complete."""
     try:
         async with aclosing(
-            client.follow_changeset(id, patience=patience, say=log_line)
+            client.follow_changeset(id, retry_timeout=retry_timeout, log=log_line)
         ) as messages:
             async for message in messages:
                 view(message)
@@ -129,7 +114,7 @@ async def _follow(client: Client, id: str, patience: float, view: View) -> None:
     except ClientError as error:
         if error.status != 404:
             raise
-        log_line("the key may not read it: what it would change is not shown")
+        log_line("the changes are not shown: the key may not read the change set")
 
 
 def _check(id: str, message: Message) -> None:
@@ -148,8 +133,8 @@ def _view(*, quiet: bool, as_json: bool) -> View:
     return lambda message: _show(console, message)
 
 
-def _while_read(view: View) -> View:
-    """``view``, until nobody reads what it prints: the staging goes on."""
+def _until_unread(view: View) -> View:
+    """Wrap ``view`` so that it prints nothing once standard output has no reader."""
 
     def show(message: Message) -> None:
         try:
@@ -160,7 +145,7 @@ def _while_read(view: View) -> View:
     return show
 
 
-class _Told(msgspec.Struct):
+class _Resource(msgspec.Struct):
     data: ResourceChange
 
 
@@ -169,14 +154,14 @@ class _End(msgspec.Struct):
     data: Changes | None = None
 
 
-_decode_told = msgspec.json.Decoder(_Told, float_hook=Decimal).decode
+_decode_resource = msgspec.json.Decoder(_Resource, float_hook=Decimal).decode
 _decode_end = msgspec.json.Decoder(_End, float_hook=Decimal).decode
 
 
 def _show(console: Console, message: Message) -> None:
     if message.event == "gap":
-        log_line(f"events that came next cannot be had: {plain(message.data)}")
+        log_line(f"the next events are not available: {plain(message.data)}")
     elif message.event == "changeset.resource":
-        print_lines(console, render_resource(_decode_told(message.data).data))
+        print_lines(console, render_resource(_decode_resource(message.data).data))
     elif message.event in CHANGESET_ENDS and (changes := _decode_end(message.data).data):
         print_lines(console, render_end(changes))

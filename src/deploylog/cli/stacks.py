@@ -1,58 +1,45 @@
-"""``stacks``: list stacks, and end one."""
+"""``stacks``: list stacks, and delete one."""
 
-import asyncio
 from typing import Annotated
 
 import typer
 
 from deploylog.cli import options
-from deploylog.cli.terminal.formatting import print_json_lines, screen, stack_table
-from deploylog.client import Params, StackState, open_client
+from deploylog.cli.application import new_app
+from deploylog.cli.options import expanded
+from deploylog.cli.terminal.formatting import print_listing, stack_table
 
-app = typer.Typer(help="List stacks, or delete one.", invoke_without_command=True)
+app = new_app(invoke_without_command=True)
 
 
 @app.callback()
+@expanded
 def stacks(
     context: typer.Context,
     *,
-    project: Annotated[str | None, typer.Option("--project", help="Only of this project.")] = None,
-    deleted: Annotated[
-        bool, typer.Option("--deleted", help="Also those that exist no more.")
-    ] = False,
+    project: Annotated[
+        str | None, typer.Option("--project", help="Only stacks of this project.")
+    ] = None,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Include deleted stacks.")] = False,
     json: options.Json = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    connection: options.Connection,
 ) -> None:
     """List stacks, or delete one."""
     if context.invoked_subcommand is not None:
         options.refuse_options(context)
         return
-    selected = options.params(project=project, deleted="true" if deleted else None)
-    found = asyncio.run(_list(server, key, selected))
-    if json:
-        print_json_lines(found)
-    else:
-        stack_table(found).print(screen())
-
-
-async def _list(server: str, key: str | None, selected: Params) -> tuple[StackState, ...]:
-    async with open_client(server, key) as client:
-        return await client.stacks(selected)
+    params = options.params(project=project, deleted="true" if deleted else None)
+    found = connection.call(lambda client: client.stacks(params))
+    print_listing(found, stack_table, as_json=json)
 
 
 @app.command()
+@expanded
 def delete(
-    project: Annotated[str, typer.Argument(help="Project that the stack is in.")],
-    name: Annotated[str, typer.Argument(help="The stack's name.")],
+    project: Annotated[str, typer.Argument(help="Project of the stack.")],
+    name: Annotated[str, typer.Argument(help="Name of the stack.")],
     *,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    connection: options.Connection,
 ) -> None:
-    """Free a stack's name; its events stay."""
-    asyncio.run(_delete(server, key, project, name))
-
-
-async def _delete(server: str, key: str | None, project: str, name: str) -> None:
-    async with open_client(server, key) as client:
-        await client.delete_stack(project, name)
+    """Delete a stack: free its name, and keep its events."""
+    connection.call(lambda client: client.delete_stack(project, name))

@@ -1,281 +1,268 @@
-"""``subscriptions``: who is told of events, and by which way."""
+"""``subscriptions``: manage webhooks and Slack messages."""
 
-import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
+import msgspec
 import typer
 
 from deploylog.cli import options
+from deploylog.cli.application import new_app
+from deploylog.cli.options import SubscriptionId, check_name, expanded
 from deploylog.cli.terminal.formatting import (
     print_json_lines,
     print_lines,
+    print_listing,
     screen,
     subscription_lines,
     subscription_table,
 )
-from deploylog.client import SubscriptionCalls, SubscriptionFields, SubscriptionState, open_client
+from deploylog.cli.terminal.input import read_secret
+from deploylog.cli.terminal.streams import log_line
+from deploylog.client import SubscriptionCalls, SubscriptionFields, SubscriptionState
 from deploylog.errors import OperatorError
 from deploylog.server import admin
 
-_T = TypeVar("_T")
+_Result = TypeVar("_Result")
 
-app = typer.Typer(help="List subscriptions, or manage them.", invoke_without_command=True)
+app = new_app(invoke_without_command=True)
 
 
 class Kind(StrEnum):
-    """Who is called."""
+    """The kind of endpoint."""
 
     WEBHOOK = "webhook"
     SLACK = "slack"
 
 
 class Format(StrEnum):
-    """What a webhook's body is."""
+    """The format of a webhook's body."""
 
     CLOUDEVENTS = "cloudevents"
     ESCAPE = "escape"
 
 
 class Order(StrEnum):
-    """Which events wait for which."""
+    """Which events are delivered strictly one after another."""
 
     STRICT = "strict"
     PER_DEPLOYMENT = "per_deployment"
 
 
-Id = Annotated[str, typer.Argument(help="Id of the subscription.", callback=options.check_name)]
-Url = Annotated[
-    str | None,
-    typer.Option("--url", help="Address to post to. Others can see a command line."),
-]
-UrlFile = Annotated[
-    Path | None, typer.Option("--url-file", help="File of the address; - is standard input.")
-]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option("--token-file", help="File of a Slack bot's token; - is standard input."),
-]
-Channel = Annotated[
-    str | None, typer.Option("--channel", help="Channel that the bot posts to, as #deploys.")
-]
-Username = Annotated[
-    str | None, typer.Option("--username", help="Name that Slack shows as the sender.")
-]
-Icon = Annotated[
-    str | None, typer.Option("--icon", help="Emoji, as :rocket:, or address of a picture.")
-]
 SecretFile = Annotated[
     Path | None,
-    typer.Option("--secret-file", help="File of the secret that signs; - is standard input."),
+    typer.Option("--secret-file", help="File with the signing secret. - reads standard input."),
 ]
-Scopes = Annotated[
-    list[str] | None,
-    typer.Option("--scope", help="Only below this scope, as project/acme; repeatable."),
-]
-FormatOption = Annotated[
-    Format | None,
-    typer.Option("--format", parser=options.choice_of(Format), help="What a webhook is sent."),
-]
-OrderOption = Annotated[
-    Order | None,
-    typer.Option(
-        "--order",
-        parser=options.choice_of(Order),
-        help="One after the other: all events, or those of a deployment.",
-    ),
-]
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that say where to deliver, and what."""
+
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            help="URL to deliver to. Prefer --url-file for a secret URL: other users of this"
+            " machine can see command lines.",
+        ),
+    ] = None
+    url_file: Annotated[
+        Path | None,
+        typer.Option("--url-file", help="File with the URL. - reads standard input."),
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file", help="File with the token of a Slack bot. - reads standard input."
+        ),
+    ] = None
+    channel: Annotated[
+        str | None,
+        typer.Option("--channel", help="Channel that the bot posts to, for example #deploys."),
+    ] = None
+    username: Annotated[
+        str | None, typer.Option("--username", help="Name that Slack shows as the sender.")
+    ] = None
+    icon: Annotated[
+        str | None,
+        typer.Option("--icon", help="Emoji, for example :rocket:, or URL of an image."),
+    ] = None
+    format: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", parser=options.choice_of(Format), help="Format of the webhook's body."
+        ),
+    ] = None
+    order: Annotated[
+        Order | None,
+        typer.Option(
+            "--order",
+            parser=options.choice_of(Order),
+            help="Deliver all events one after another (strict), or only those of the same"
+            " deployment (per_deployment).",
+        ),
+    ] = None
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scope", help="Only events below this scope, for example project/acme. Repeatable."
+        ),
+    ] = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the options name an endpoint."""
+        return any(each is not None for each in (self.url, self.url_file, self.token_file))
+
+    def fields(self) -> SubscriptionFields:
+        """Return the fields of the request; reads the files."""
+        if self.url is not None and self.url_file is not None:
+            raise OperatorError("specify either --url or --url-file")
+        return {
+            "url": self.url if self.url is not None else _read(self.url_file),
+            "token": _read(self.token_file),
+            "channel": self.channel,
+            "username": self.username,
+            "icon": self.icon,
+            "format": self.format,
+            "order": self.order,
+            "scopes": self.scope,
+        }
 
 
 @app.callback()
+@expanded
 def subscriptions(
-    context: typer.Context,
-    *,
-    json: options.Json = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    context: typer.Context, *, json: options.Json = False, connection: options.Connection
 ) -> None:
-    """List subscriptions, or manage them."""
+    """List and manage subscriptions."""
     if context.invoked_subcommand is not None:
         options.refuse_options(context)
         return
-    _list(server, key, json=json)
+    _list(connection, json=json)
 
 
 @app.command("list")
-def list_(
-    *,
-    json: options.Json = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
-) -> None:
-    """List your subscriptions, and those that you administer."""
-    _list(server, key, json=json)
+@expanded
+def list_(*, json: options.Json = False, connection: options.Connection) -> None:
+    """List the subscriptions that you own or administer."""
+    _list(connection, json=json)
 
 
-def _list(server: str, key: str | None, *, json: bool) -> None:
-    found = _run(server, key, lambda calls: calls.list())
-    if json:
-        print_json_lines(found)
-    else:
-        subscription_table(found).print(screen())
+def _list(connection: options.Connection, *, json: bool) -> None:
+    found = _call(connection, lambda calls: calls.list())
+    print_listing(found, subscription_table, as_json=json)
 
 
 @app.command()
+@expanded
 def add(
-    name: Annotated[str, typer.Argument(help="What it is called.", callback=options.check_name)],
+    name: Annotated[str, typer.Argument(help="Name of the subscription.", callback=check_name)],
     *,
     kind: Annotated[
-        Kind, typer.Option("--kind", parser=options.choice_of(Kind), help="Who is called.")
+        Kind,
+        typer.Option("--kind", parser=options.choice_of(Kind), help="Kind of endpoint."),
     ] = Kind.WEBHOOK,
-    url: Url = None,
-    url_file: UrlFile = None,
-    token_file: TokenFile = None,
-    channel: Channel = None,
-    username: Username = None,
-    icon: Icon = None,
+    endpoint: Endpoint,
     secret_file: SecretFile = None,
-    format: FormatOption = None,
-    order: OrderOption = None,
-    scope: Scopes = None,
-    type: options.Types = None,
-    source: options.Sources = None,
-    actor: options.Actors = None,
-    subject: options.Subjects = None,
-    resource_type: options.ResourceTypes = None,
-    resource_name: options.ResourceNames = None,
-    resource_key: options.ResourceKeys = None,
+    filter: options.EventFilter,
     from_: Annotated[
-        str, typer.Option("--from", help="now, start, or the id of an event to go on after.")
+        str,
+        typer.Option(
+            "--from", help="Where to start: now, start, or the id of the event to start after."
+        ),
     ] = "now",
-    json: Annotated[bool, typer.Option("--json", help="Print the subscription in JSON.")] = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    json: options.Json = False,
+    connection: options.Connection,
 ) -> None:
-    """Subscribe, and print the secret that signs: it is told this once."""
-    if url is None and url_file is None and token_file is None:
-        raise typer.BadParameter("give --url or --url-file, or of a Slack bot --token-file")
-    said: SubscriptionFields = {
+    """Subscribe an endpoint to events.
+
+    Prints the id and, if the server created one, the signing secret, which is not shown again.
+
+    Example: deploylog subscriptions add ops --url-file hook.url --type deployment.*
+    """
+    if not endpoint.is_given:
+        raise typer.BadParameter("specify --url or --url-file, or --token-file for a Slack bot")
+    fields: SubscriptionFields = endpoint.fields() | {
         "name": name,
         "kind": kind,
-        "url": _one_of(url, url_file),
-        "token": _read(token_file),
-        "channel": channel,
-        "username": username,
-        "icon": icon,
         "secret": _read(secret_file),
-        "format": format,
-        "order": order,
-        "scopes": scope,
-        "filter": _filter(
-            type=type, source=source, actor=actor, subject=subject, resourcetype=resource_type,
-            resourcename=resource_name, resourcekey=resource_key,
-        ),
+        "filter": filter.fields(),
         "from": from_,
-    }  # fmt: skip
-    _print_secret(_run(server, key, lambda calls: calls.add(said)), json=json)
+    }
+    _print_secret(_call(connection, lambda calls: calls.add(fields)), json=json)
 
 
 @app.command()
-def show(
-    id: Id,
-    *,
-    json: Annotated[bool, typer.Option("--json", help="Print it in JSON.")] = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
-) -> None:
-    """Show a subscription, and how its deliveries are going."""
-    _print(_run(server, key, lambda calls: calls.get(id)), json=json)
+@expanded
+def show(id: SubscriptionId, *, json: options.Json = False, connection: options.Connection) -> None:
+    """Show a subscription and the state of its deliveries."""
+    _print(_call(connection, lambda calls: calls.get(id)), json=json)
 
 
 @app.command()
+@expanded
 def change(
-    id: Id,
+    id: SubscriptionId,
     *,
-    name: Annotated[str | None, typer.Option("--name", help="What it is called.")] = None,
-    url: Url = None,
-    url_file: UrlFile = None,
-    token_file: TokenFile = None,
-    channel: Channel = None,
-    username: Username = None,
-    icon: Icon = None,
-    format: FormatOption = None,
-    order: OrderOption = None,
-    scope: Scopes = None,
-    type: options.Types = None,
-    source: options.Sources = None,
-    actor: options.Actors = None,
-    subject: options.Subjects = None,
-    resource_type: options.ResourceTypes = None,
-    resource_name: options.ResourceNames = None,
-    resource_key: options.ResourceKeys = None,
-    json: Annotated[bool, typer.Option("--json", help="Print it in JSON.")] = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="New name of the subscription.")
+    ] = None,
+    endpoint: Endpoint,
+    filter: options.EventFilter,
+    json: options.Json = False,
+    connection: options.Connection,
 ) -> None:
-    """Change your subscription: scopes as a whole, and the filter as a whole."""
-    said: SubscriptionFields = {
-        "name": name,
-        "url": _one_of(url, url_file),
-        "token": _read(token_file),
-        "channel": channel,
-        "username": username,
-        "icon": icon,
-        "format": format,
-        "order": order,
-        "scopes": scope,
-        "filter": _filter(
-            type=type, source=source, actor=actor, subject=subject, resourcetype=resource_type,
-            resourcename=resource_name, resourcekey=resource_key,
-        ),
-    }  # fmt: skip
-    _print(_run(server, key, lambda calls: calls.change(id, said)), json=json)
+    """Change a subscription that you own.
+
+    New scopes replace all scopes, and a new filter replaces the whole filter.
+    """
+    fields: SubscriptionFields = endpoint.fields() | {"name": name, "filter": filter.fields()}
+    _print(_call(connection, lambda calls: calls.change(id, fields)), json=json)
 
 
 @app.command()
-def pause(
-    id: Id, *, server: options.Server = options.DEFAULT_SERVER, key: options.Key = None
-) -> None:
-    """Let a subscription wait until it is resumed; nothing is lost."""
-    _run(server, key, lambda calls: calls.pause(id))
+@expanded
+def pause(id: SubscriptionId, *, connection: options.Connection) -> None:
+    """Pause a subscription. Events wait until it is resumed."""
+    _call(connection, lambda calls: calls.pause(id))
 
 
 @app.command()
-def resume(
-    id: Id, *, server: options.Server = options.DEFAULT_SERVER, key: options.Key = None
-) -> None:
-    """Let a subscription go on, whatever stopped it."""
-    _run(server, key, lambda calls: calls.resume(id))
+@expanded
+def resume(id: SubscriptionId, *, connection: options.Connection) -> None:
+    """Resume a subscription that is paused, failing or disabled."""
+    _call(connection, lambda calls: calls.resume(id))
 
 
 @app.command()
+@expanded
 def delete(
-    id: Id,
+    id: SubscriptionId,
     *,
     store: Annotated[
         str | None,
         typer.Option(
             "--store",
-            help="Delete it in this store, without the service: for one that keeps the service"
-            " from starting because its encryption key is lost.",
+            help="Delete it from this store instead of from the server, which cannot start if the"
+            " encryption key of a subscription is lost.",
         ),
     ] = None,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    connection: options.Connection,
 ) -> None:
     """Delete a subscription and the record of its deliveries."""
     if store is not None:
         admin.delete_subscription(store, id)
     else:
-        _run(server, key, lambda calls: calls.delete(id))
+        _call(connection, lambda calls: calls.delete(id))
 
 
 @app.command("rotate-secret")
+@expanded
 def rotate_secret(
-    id: Id,
+    id: SubscriptionId,
     *,
     secret_file: SecretFile = None,
     overlap: Annotated[
@@ -283,67 +270,41 @@ def rotate_secret(
         typer.Option(
             "--overlap",
             min=0,
-            help="Seconds that the former secret signs, too.",
+            help="Seconds for which deliveries are also signed with the old secret.",
             show_default="86400",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the subscription in JSON.")] = False,
-    server: options.Server = options.DEFAULT_SERVER,
-    key: options.Key = None,
+    json: options.Json = False,
+    connection: options.Connection,
 ) -> None:
-    """Sign with another secret, and print it: it is told this once."""
-    said: SubscriptionFields = {"secret": _read(secret_file), "overlap": overlap}
-    _print_secret(_run(server, key, lambda calls: calls.rotate_secret(id, said)), json=json)
+    """Replace the signing secret, and print the new one.
+
+    The secret is not shown again.
+    """
+    fields: SubscriptionFields = {"secret": _read(secret_file), "overlap": overlap}
+    _print_secret(_call(connection, lambda calls: calls.rotate_secret(id, fields)), json=json)
 
 
 @app.command("test")
-def send_test(
-    id: Id, *, server: options.Server = options.DEFAULT_SERVER, key: options.Key = None
-) -> None:
-    """Deliver an event that is none, at once; exit 1 if it does not arrive."""
-    attempt = _run(server, key, lambda calls: calls.test(id))
+@expanded
+def send_test(id: SubscriptionId, *, connection: options.Connection) -> None:
+    """Send a test event now, and exit 1 if it is not delivered."""
+    attempt = _call(connection, lambda calls: calls.test(id))
     if attempt.result == "delivered":
         print(f"delivered: {attempt.status} after {attempt.latency_ms} ms")
         return
-    why = attempt.error or f"the receiver answered {attempt.status}"
-    print(f"deploylog: not delivered: {why}", file=sys.stderr)
+    log_line(f"not delivered: {attempt.error or f'the endpoint returned {attempt.status}'}")
     raise typer.Exit(1)
 
 
-def _run(server: str, key: str | None, ask: Callable[[SubscriptionCalls], Awaitable[_T]]) -> _T:
-    async def run() -> _T:
-        async with open_client(server, key) as client:
-            return await ask(client.subscriptions)
-
-    return asyncio.run(run())
-
-
-def _filter(**fields: list[str] | None) -> dict[str, list[str]] | None:
-    """The fields that are given; ``None`` when none is."""
-    return {name: values for name, values in fields.items() if values} or None
-
-
-def _one_of(text: str | None, file: Path | None) -> str | None:
-    if text is not None and file is not None:
-        raise OperatorError("give either --url or --url-file")
-    return text if text is not None else _read(file)
+def _call(
+    connection: options.Connection, call: Callable[[SubscriptionCalls], Awaitable[_Result]]
+) -> _Result:
+    return connection.call(lambda client: call(client.subscriptions))
 
 
 def _read(file: Path | None) -> str | None:
-    """The one line of a file."""
-    if file is None:
-        return None
-    try:
-        read = sys.stdin.buffer.read() if file == Path("-") else file.read_bytes()
-        text = read.decode().strip()
-    except OSError as error:
-        raise OperatorError(f"cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        # The cause would show some of it.
-        raise OperatorError(f"what is in {file} is not text") from None
-    if not text:
-        raise OperatorError(f"there is nothing in {file}")
-    return text
+    return read_secret(file) if file is not None else None
 
 
 def _print(subscription: SubscriptionState, *, json: bool) -> None:

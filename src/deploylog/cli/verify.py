@@ -1,4 +1,4 @@
-"""``deploylog verify``: what in a store contradicts what was recorded."""
+"""``verify``: what in a store contradicts the recorded events."""
 
 import sys
 from typing import Annotated
@@ -6,27 +6,31 @@ from typing import Annotated
 import msgspec
 import typer
 
-from deploylog.cli.serve import Config, Store, chosen_store
-from deploylog.cli.terminal.formatting import plain
+from deploylog.cli.application import new_app
+from deploylog.cli.options import StoreLocation, expanded
+from deploylog.cli.terminal.text import plain
 from deploylog.server import admin
 from deploylog.store.contract import Finding, Verified
+
+app = new_app()
 
 #: Events between two lines of progress.
 _STEP = 100_000
 
-#: The exit code when something is wrong.
-WRONG = 1
 
-
+@app.command()
+@expanded
 def verify(
     *,
-    store: Store = None,
-    config: Config = None,
+    location: StoreLocation,
     json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a finding, and a summary.")
+        bool, typer.Option("--json", help="Print one JSON object per finding, and a summary.")
     ] = False,
 ) -> None:
-    """Verify the store: name what is wrong in it, and exit with 1 if anything is."""
+    """Verify the store.
+
+    Prints every inconsistency, and exits 1 if there is any.
+    """
 
     def found(finding: Finding) -> None:
         if json:
@@ -34,14 +38,14 @@ def verify(
         else:
             print(plain(f"{finding.part} {finding.where}: {finding.what}"), flush=True)
 
-    verified = admin.verify(chosen_store(store, config), found=found, progress=_Progress())
+    verified = admin.verify(location.url, found=found, progress=_Progress())
     print(msgspec.json.encode(verified).decode() if json else _summary(verified))
     if verified.findings:
-        raise typer.Exit(WRONG)
+        raise typer.Exit(1)
 
 
 class _Progress:
-    """Says on stderr how far it is, where there is much to read."""
+    """Prints progress on standard error, when there is much to read."""
 
     def __init__(self) -> None:
         self._next = _STEP
@@ -55,10 +59,10 @@ class _Progress:
 def _summary(verified: Verified) -> str:
     parts = [f"{verified.events} events verified"]
     if verified.unchecked:
-        parts.append(f"{verified.unchecked} of them without a checksum, which are only readable")
+        parts.append(f"{verified.unchecked} of them without a checksum, only read")
     parts.append(f"{verified.compared} stacks and deployments compared with their events")
     if verified.not_compared:
-        parts.append(f"{verified.not_compared} not compared, as their events are not retained")
+        parts.append(f"{verified.not_compared} not compared, because their events were pruned")
     count = verified.findings
     parts.append(f"{count} {'finding' if count == 1 else 'findings'}")
     return "; ".join(parts)

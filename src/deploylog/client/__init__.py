@@ -1,8 +1,8 @@
-"""The native API from the other side: a client for one server."""
+"""A client of the native API, for one server."""
 
 import asyncio
 import gzip
-import random
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
@@ -15,6 +15,7 @@ from deploylog.client.connection import (
     ClientError,
     Connection,
     ServerUnreachable,
+    TransientError,
     decode,
     parse,
     segment,
@@ -33,14 +34,14 @@ from deploylog.client.models import (
 )
 from deploylog.client.retry import (
     Backoff,
-    Jitter,
+    Log,
     RetryPolicy,
     RetryTimeout,
-    Say,
-    Sleep,
+    Timing,
     Unanswered,
     is_transient,
     retry,
+    same_timeout,
 )
 from deploylog.client.sse import Message, MessageParser
 from deploylog.client.subscriptions import (
@@ -59,7 +60,6 @@ from deploylog.errors import OperatorError
 
 __all__ = [
     "CHANGESET_ENDS",
-    "MAX_WAIT",
     "AttemptPage",
     "AttemptState",
     "Backoff",
@@ -72,30 +72,29 @@ __all__ = [
     "DeploymentPage",
     "DeploymentState",
     "EventPage",
-    "Jitter",
+    "Log",
     "LoggedEvent",
     "Message",
     "MessageParser",
     "NewDeployment",
     "Params",
     "Receipt",
-    "Say",
     "ServerUnreachable",
-    "Sleep",
     "StackState",
     "SubscriptionCalls",
     "SubscriptionFields",
     "SubscriptionState",
+    "Timing",
+    "TransientError",
     "Unanswered",
     "open_client",
     "parse_event",
 ]
 
-#: The longest that one request may wait for a deployment to end, in seconds.
-MAX_WAIT = 300
+#: Seconds that one request may wait for a deployment to end.
+_MAX_WAIT = 300
 
-
-# The server reads a plan of many megabytes for a while before it answers.
+# The server takes a while to read a plan of many megabytes.
 _STAGING = aiohttp.ClientTimeout(total=180, sock_connect=CONNECT_SECONDS)
 
 
@@ -112,50 +111,43 @@ class _Projects(msgspec.Struct):
 
 
 def parse_event(raw: msgspec.Raw | str) -> LoggedEvent:
-    """What a person is shown of an event that the server sent."""
+    """Decode an event that the server sent; raises ClientError."""
     return decode(LoggedEvent, raw if isinstance(raw, str) else bytes(raw))
 
 
 @asynccontextmanager
 async def open_client(
-    server: str,
-    key: str | None = None,
-    *,
-    sleep: Sleep = asyncio.sleep,
-    jitter: Jitter = random.random,
+    server: str, key: str | None = None, *, timing: Timing | None = None
 ) -> AsyncIterator["Client"]:
-    """A client for ``server``, such as ``http://127.0.0.1:8325``."""
+    """Open a client of ``server``, such as ``http://127.0.0.1:8325``; raises OperatorError."""
     if not server.startswith(("http://", "https://")):
-        raise OperatorError(f"{server!r} is not a server's address: write http://HOST:PORT")
+        raise OperatorError(f"invalid server address {server!r}: expected http://HOST:PORT")
     key = (key or "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise OperatorError("the key holds characters that no key has")
+        raise OperatorError("the key contains invalid characters")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with aiohttp.ClientSession(headers=headers, auto_decompress=True) as session:
-        yield Client(session, server.rstrip("/"), sleep=sleep, jitter=jitter)
+        yield Client(session, server.rstrip("/"), timing=timing or Timing())
 
 
-def _silent(sentence: str) -> None:
-    """Say nothing."""
+def _silent(line: str) -> None:
+    """Log nothing."""
 
 
 class Client:
-    """Speaks the native API to one server. Every call raises ServerUnreachable or ClientError."""
+    """Calls the native API of one server. Each call raises ServerUnreachable or ClientError."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, server: str, *, sleep: Sleep, jitter: Jitter
-    ) -> None:
-        """Use ``session``, which carries the key."""
+    def __init__(self, session: aiohttp.ClientSession, server: str, *, timing: Timing) -> None:
         self.server = server
         self._connection = Connection(session, server)
         self._call = self._connection.call
         self.subscriptions = SubscriptionCalls(self._connection)
-        self._sleep = sleep
-        self._jitter = jitter
+        self._timing = timing
 
     async def append(self, events: bytes, *, deployment: str | None = None) -> tuple[Receipt, ...]:
-        """Record events, one CloudEvents JSON object a line: those that name no scopes in an
-        open deployment.
+        """Record events, one CloudEvents JSON object per line.
+
+        Events without scopes get those of ``deployment``, which must be open.
         """
         appended = await self._call(
             "POST", "/log/v1/events", _Appended,
@@ -165,57 +157,73 @@ class Client:
         return appended.events
 
     async def events(self, params: Params) -> EventPage:
-        """One page of the events that ``params`` select."""
+        """Return one page of the events that ``params`` select."""
         return await self._call("GET", "/log/v1/events", EventPage, params=params)
 
     async def event(self, id: str) -> msgspec.Raw:
-        """One event."""
         return await self._call("GET", f"/log/v1/events/{segment(id)}", msgspec.Raw)
 
     async def stream(
-        self, params: Params, *, after: str | None = None, say: Say = _silent
+        self, params: Params, *, after: str | None = None, log: Log = _silent
     ) -> AsyncGenerator[Message]:
-        """Follow the events that ``params`` select, without end.
+        """Tail the events that ``params`` select, without end.
 
-        When the connection is lost it says so, connects again and goes on after the last
-        message; only the first connection's failure is raised, and a refusal.
+        When the connection is lost it logs so, reconnects, and resumes after the last message. It
+        raises an error only when the first connection fails or the server refuses one.
         """
-        persistence = self._persistence(ENDLESS, say, "connecting again")
-        tail = Tail(self._connection, params, after=after, persistence=persistence)
+        policy = self._policy(ENDLESS, log, action="reconnecting")
+        tail = Tail(self._connection, params, after=after, policy=policy)
         async with aclosing(tail.messages()) as messages:
             async for message in messages:
                 yield message
 
-    async def open_deployment(self, opening: NewDeployment) -> DeploymentState:
-        """Open a deployment, and its stack if there is none of that name."""
+    async def open_deployment(self, new: NewDeployment) -> DeploymentState:
+        """Open a deployment, and create its stack if none has that name."""
         return await self._call(
             "POST", "/log/v1/deployments", DeploymentState,
-            body=msgspec.json.encode(opening), headers={"Content-Type": "application/json"},
+            body=msgspec.json.encode(new), headers={"Content-Type": "application/json"},
         )  # fmt: skip
 
     async def deployment(self, id: str) -> DeploymentState:
-        """One deployment."""
         return await self._call("GET", f"/log/v1/deployments/{segment(id)}", DeploymentState)
 
-    async def wait(self, id: str, timeout: int) -> DeploymentState:
-        """The deployment once it has ended, or as it is after ``timeout`` seconds."""
+    async def wait(self, id: str, timeout: float) -> DeploymentState:
+        """Return the deployment once it ends, or in its state after ``timeout`` seconds.
+
+        Retries failures that are transient until then.
+        """
+        deadline = self._timing.monotonic() + timeout
+
+        def remaining() -> float:
+            return max(deadline - self._timing.monotonic(), 0)
+
+        while True:
+            seconds = remaining()
+            state = await retry(
+                lambda: self._poll_end(id, min(math.ceil(remaining()), _MAX_WAIT)),
+                self._policy(same_timeout(seconds), _silent),
+            )
+            if state.status != "running" or not seconds:
+                return state
+
+    async def _poll_end(self, id: str, seconds: int) -> DeploymentState:
         return await self._call(
             "GET", f"/log/v1/deployments/{segment(id)}/wait", DeploymentState,
-            params=[("timeout", str(timeout))],
-            timeout=aiohttp.ClientTimeout(total=timeout + 15, sock_connect=CONNECT_SECONDS),
+            params=[("timeout", str(seconds))],
+            timeout=aiohttp.ClientTimeout(total=seconds + 15, sock_connect=CONNECT_SECONDS),
         )  # fmt: skip
 
     async def deployments(self, params: Params) -> DeploymentPage:
-        """One page of the deployments of a ``project`` or ``stack``, last started first."""
+        """Return one page of the deployments of a ``project`` or ``stack``, newest first."""
         return await self._call("GET", "/log/v1/deployments", DeploymentPage, params=params)
 
     async def stage(
-        self, plan: bytes, params: Params, *, id: str, patience: float, say: Say = _silent
+        self, plan: bytes, params: Params, *, id: str, retry_timeout: float, log: Log = _silent
     ) -> ChangesetState:
         """Stage a plan, the JSON of ``terraform show -json``, as the change set ``id``, a UUID.
 
-        The id makes that sending it again stages nothing twice, so it is sent until there is an
-        answer; raises Unanswered after ``patience`` seconds without one.
+        Because of the id a retry stages nothing twice. Raises Unanswered after ``retry_timeout``
+        seconds without a response.
         """
         body = await asyncio.to_thread(gzip.compress, plan)
         stage = partial(
@@ -227,23 +235,23 @@ class Client:
                 "Idempotency-Key": id,
             },
         )  # fmt: skip
-        with _giving_up(f"change set {id} may not be staged"):
-            return await retry(stage, self._impatient(patience, say))
+        with _unanswered(f"change set {id} may not have been staged"):
+            return await retry(stage, self._policy(same_timeout(retry_timeout), log))
 
     async def follow_changeset(
-        self, id: str, *, patience: float, say: Say = _silent
+        self, id: str, *, retry_timeout: float, log: Log = _silent
     ) -> AsyncGenerator[Message]:
-        """Follow a change set from its first event to its end, over lost connections.
+        """Follow a change set from its first event to its end, across lost connections.
 
-        Raises Unanswered after ``patience`` seconds without an answer, and ClientError (404) when
-        it may not be read.
+        Raises Unanswered after ``retry_timeout`` seconds without a response, and ClientError (404)
+        when the key may not read it.
         """
         params = [("scope", f"changeset/{segment(id)}"), ("from", "start")]
-        persistence = self._impatient(patience, say)
-        tail = Tail(self._connection, params, after=None, persistence=persistence)
-        with _giving_up(f"change set {id} is staged all the same"):
-            # The stream of what may not be read is silent for ever.
-            await retry(partial(self.changeset, id), persistence)
+        policy = self._policy(same_timeout(retry_timeout), log)
+        tail = Tail(self._connection, params, after=None, policy=policy)
+        with _unanswered(f"the server continues to stage change set {id}"):
+            # The stream of a change set that the key may not read stays silent forever.
+            await retry(partial(self.changeset, id), policy)
             async with aclosing(tail.messages()) as messages:
                 async for message in messages:
                     yield message
@@ -251,41 +259,36 @@ class Client:
                         return
 
     async def changeset(self, id: str) -> ChangesetState:
-        """One change set."""
         return await self._call("GET", f"/log/v1/changesets/{segment(id)}", ChangesetState)
 
     async def changesets(self, params: Params) -> ChangesetPage:
-        """One page of the change sets of a ``project`` or ``stack``, last added first."""
+        """Return one page of the change sets of a ``project`` or ``stack``, newest first."""
         return await self._call("GET", "/log/v1/changesets", ChangesetPage, params=params)
 
     async def changes(self, id: str) -> Changes:
-        """Everything that a change set would change."""
+        """Return everything that a change set would change."""
         content = await self._connection.fetch("GET", f"/log/v1/changesets/{segment(id)}/changes")
         return parse(lambda: decode_changes(content))
 
     async def stacks(self, params: Params) -> tuple[StackState, ...]:
-        """The stacks, of a ``project`` or of all."""
+        """Return the stacks of a ``project``, or of all projects."""
         return (await self._call("GET", "/log/v1/stacks", _Stacks, params=params)).stacks
 
     async def projects(self) -> tuple[str, ...]:
-        """The names of the projects."""
         return (await self._call("GET", "/log/v1/projects", _Projects)).projects
 
     async def delete_stack(self, project: str, name: str) -> None:
-        """End a stack: its name is free again, its events stay."""
+        """Delete a stack: its name becomes free, its events stay."""
         params = [("project", project), ("name", name)]
         await self._call("DELETE", "/log/v1/stacks", msgspec.Raw, params=params)
 
-    def _impatient(self, seconds: float, say: Say) -> RetryPolicy:
-        return self._persistence(RetryTimeout(first=seconds, later=seconds), say, "trying again")
-
-    def _persistence(self, patience: RetryTimeout, say: Say, again: str) -> RetryPolicy:
-        return RetryPolicy(patience, Backoff(self._jitter), sleep=self._sleep, say=say, again=again)
+    def _policy(self, timeout: RetryTimeout, log: Log, action: str = "retrying") -> RetryPolicy:
+        return RetryPolicy(timeout, self._timing, log=log, action=action)
 
 
 @contextmanager
-def _giving_up(consequence: str) -> Iterator[None]:
-    """Raise Unanswered for what would pass, but has lasted too long."""
+def _unanswered(consequence: str) -> Iterator[None]:
+    """Raise Unanswered when retries of a transient error ran out."""
     try:
         yield
     except (ServerUnreachable, ClientError) as error:

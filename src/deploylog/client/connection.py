@@ -1,4 +1,4 @@
-"""A connection to one server: requests, refusals, and an error in one line for every silence."""
+"""A connection to one server: requests, and one-line errors for everything that can fail."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -18,31 +18,45 @@ CONNECT_SECONDS = 5.0
 _REQUEST = aiohttp.ClientTimeout(total=30, sock_connect=CONNECT_SECONDS)
 
 
-class ServerUnreachable(DeploylogError):
-    """The server does not answer."""
+class TransientError(DeploylogError):
+    """A service cannot be reached, or asks for fewer requests: the same request may succeed later.
+
+    ``retry_after`` is how many seconds the service asks to wait, if it says so.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ServerUnreachable(TransientError):
+    """The server does not respond."""
 
 
 class ClientError(DeploylogError):
-    """The server refused the request."""
+    """The server responded with an error.
+
+    ``problem`` is the last segment of the problem type (RFC 9457), ``retry_after`` the header of
+    that name in seconds.
+    """
 
     def __init__(
         self, message: str, *, status: int, problem: str = "", retry_after: float | None = None
     ) -> None:
-        """Keep the HTTP ``status``, the last word of the ``problem`` type, and Retry-After (s)."""
         super().__init__(message)
         self.status = status
         self.problem = problem
         self.retry_after = retry_after
 
     @property
-    def transient(self) -> bool:
-        """Whether the same request may be answered later."""
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later."""
         return self.status in (408, 429) or self.status >= 500
 
     @property
     def is_permanent(self) -> bool:
-        """Whether the same request will be refused again; with another key a 401 may not be."""
-        return 400 <= self.status < 500 and self.status != 401 and not self.transient
+        """Whether the same request fails again; a 401 may succeed with another key."""
+        return 400 <= self.status < 500 and self.status != 401 and not self.is_transient
 
 
 class _Problem(msgspec.Struct):
@@ -54,10 +68,9 @@ class _Problem(msgspec.Struct):
 
 
 class Connection:
-    """Sends requests to one server."""
+    """Sends requests to one server; the session carries the key."""
 
     def __init__(self, session: aiohttp.ClientSession, server: str) -> None:
-        """Use ``session``, which carries the key."""
         self.server = server
         self._session = session
 
@@ -72,7 +85,7 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         timeout: aiohttp.ClientTimeout = _REQUEST,
     ) -> _T:
-        """The answer, as a ``type_``; raises ServerUnreachable or ClientError."""
+        """Return the response as a ``type_``; raises ServerUnreachable or ClientError."""
         return decode(
             type_,
             await self.fetch(
@@ -90,14 +103,14 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         timeout: aiohttp.ClientTimeout = _REQUEST,
     ) -> bytes:
-        """The answer's body; raises likewise."""
-        with reaching(self.server):
+        """Return the body of the response; raises ServerUnreachable or ClientError."""
+        with translated_errors(self.server):
             async with self.request(
                 method, path, params, timeout, headers=headers or {}, body=body
             ) as response:
                 content = await response.read()
         if not response.ok or response.status >= 300:
-            raise refusal(self.server, response, content)
+            raise error_of(self.server, response, content)
         return content
 
     def request(
@@ -110,7 +123,7 @@ class Connection:
         headers: Mapping[str, str],
         body: bytes | None = None,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """One request, below ``reaching``."""
+        """Start a request; call it inside ``translated_errors``."""
         # A redirected POST would arrive as a GET, and the key might go to another host.
         return self._session.request(
             method, self.server + path, params=list(params), data=body,
@@ -119,37 +132,37 @@ class Connection:
 
 
 def segment(name: str) -> str:
-    """``name`` as one segment of a path."""
+    """Percent-encode ``name`` as one segment of a path."""
     return quote(name, safe="")
 
 
 def decode(type_: type[_T], content: bytes | str) -> _T:
-    """An answer as a ``type_``; raises ClientError when it is none."""
+    """Decode a response as a ``type_``; raises ClientError."""
     return parse(lambda: msgspec.json.decode(content or b"null", type=type_))
 
 
-def parse(answer: Callable[[], _T]) -> _T:
-    """What ``answer`` makes of an answer; raises ClientError when it cannot."""
+def parse(decode_response: Callable[[], _T]) -> _T:
+    """Call ``decode_response``; raises ClientError when the response is not Deploylog's."""
     try:
-        return answer()
+        return decode_response()
     except msgspec.DecodeError as error:
-        raise ClientError(f"the server's answer is not Deploylog's: {error}", status=200) from error
+        raise ClientError(f"unexpected response from the server: {error}", status=200) from error
 
 
-#: What to look at, since the service tells nobody why.
-_UNKNOWN = "Is DEPLOYLOG_KEY or --key a key of this service, not revoked?"
+#: What to check after a 401: the server does not say why it refuses a key.
+_CHECK_KEY = "Check DEPLOYLOG_KEY or --key: the key may be wrong or revoked."
 
 
-def refusal(server: str, response: aiohttp.ClientResponse, content: bytes) -> ClientError:
-    """The error that an answer tells of."""
+def error_of(server: str, response: aiohttp.ClientResponse, content: bytes) -> ClientError:
+    """Return the error that a response describes."""
     try:
         problem = msgspec.json.decode(content, type=_Problem)
     except msgspec.DecodeError:
         problem = _Problem()
-    fallback = f"{server} answered {response.status} {response.reason}"
+    fallback = f"{server} returned {response.status} {response.reason}"
     message = problem.detail or problem.title or fallback
     return ClientError(
-        f"{message} {_UNKNOWN}" if response.status == 401 else message,
+        f"{message} {_CHECK_KEY}" if response.status == 401 else message,
         status=response.status,
         problem=problem.type.rpartition(":")[2].rpartition("/")[2],
         retry_after=_parse_retry_after(response.headers.get("Retry-After", "")),
@@ -161,14 +174,14 @@ def _parse_retry_after(text: str) -> float | None:
 
 
 @contextmanager
-def reaching(server: str) -> Iterator[None]:
-    """Say in one line that ``server`` did not answer, whatever the reason."""
+def translated_errors(server: str) -> Iterator[None]:
+    """Turn every error of the HTTP library into ServerUnreachable or OperatorError."""
     try:
         yield
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-        raise OperatorError(f"{server!r} is not a server's address") from error
+        raise OperatorError(f"invalid server address {server!r}") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise ServerUnreachable(f"{server} does not answer ({_reason(error)})") from error
+        raise ServerUnreachable(f"no response from {server} ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What the server tells of events, deployments, change sets and stacks, as a client reads it."""
+"""Events, deployments, change sets and stacks, as the client reads them from responses."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,9 +13,9 @@ Params = Sequence[tuple[str, str]]
 
 
 class NewDeployment(msgspec.Struct, frozen=True, kw_only=True):
-    """What a deployment is opened with."""
+    """A deployment to open."""
 
-    #: UUID, given by whoever opens it, so that a retry opens nothing twice.
+    #: UUID that the client chooses, so that a retry opens nothing twice.
     id: str
     project: str
     stack: str
@@ -24,12 +24,12 @@ class NewDeployment(msgspec.Struct, frozen=True, kw_only=True):
     environment: str | None = None
     actor: str | None = None
     groups: tuple[str, ...] = ()
-    #: RFC 3339; absent, it started when the server was told.
+    #: RFC 3339; without it the deployment starts when the server opens it.
     started: str | None = None
 
 
 class DeploymentState(msgspec.Struct, frozen=True, kw_only=True):
-    """A deployment, as the server tells of it."""
+    """A deployment, as the server returns it."""
 
     id: str
     project: str
@@ -49,15 +49,15 @@ class DeploymentState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeploymentPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some deployments, last started first."""
+    """A page of deployments, newest first."""
 
     deployments: tuple[DeploymentState, ...]
-    #: Where the next page goes on from (``before=``), when there may be one.
+    #: The ``before`` of the next page, if there may be one.
     next: str | None = None
 
 
 class ChangesetState(msgspec.Struct, frozen=True, kw_only=True):
-    """A change set, as the server tells of it."""
+    """A change set, as the server returns it."""
 
     id: str
     project: str
@@ -78,15 +78,15 @@ class ChangesetState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangesetPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some change sets, last added first."""
+    """A page of change sets, newest first."""
 
     changesets: tuple[ChangesetState, ...]
-    #: Where the next page goes on from (``before=``), when there may be one.
+    #: The ``before`` of the next page, if there may be one.
     next: str | None = None
 
 
 class StackState(msgspec.Struct, frozen=True, kw_only=True):
-    """A stack, as the server tells of it."""
+    """A stack, as the server returns it."""
 
     id: str
     project: str
@@ -98,30 +98,30 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an event has been recorded."""
+    """The id and the position under which the server recorded an event."""
 
     id: str
     position: str
 
 
 class DamagedState(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that a page lacks, since it is damaged."""
+    """An event that is missing from a page because the store holds it damaged."""
 
     position: str
 
 
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some events, each as the server wrote it."""
+    """A page of events, each in the server's JSON."""
 
     events: tuple[msgspec.Raw, ...]
-    #: Where the next page goes on from, when there may be one.
+    #: The cursor of the next page, if there may be one.
     next: str | None = None
     previous: str | None = None
     damaged: tuple[DamagedState, ...] = ()
 
 
 class LoggedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person is shown of an event; its JSON holds the rest."""
+    """The attributes of an event that the terminal shows; its JSON has the rest."""
 
     id: str
     type: str

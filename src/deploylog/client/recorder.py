@@ -1,7 +1,7 @@
-"""The live path: a tool's lines become events, wait in the spool, and reach the server.
+"""The recorder: turns the lines of a tool into events, buffers them in a spool and uploads it.
 
-Nothing in here ends the tool that is being followed. What goes wrong is said at once, kept as
-the feed's ``failure``, and the lines are taken as before.
+A failure here never ends the tool. The recorder logs it at once, keeps it in ``failure``, and
+continues to take lines.
 """
 
 import asyncio
@@ -12,22 +12,20 @@ from uuid import uuid4
 
 import msgspec
 
-from deploylog.client import (
-    Client,
-    NewDeployment,
-    Say,
-)
+from deploylog.client import Client, Log, NewDeployment, Timing
 from deploylog.client.spool import SpoolHeader, create_spool
-from deploylog.client.uploader import Timing, Upload, Uploader
+from deploylog.client.uploader import Upload, Uploader
 from deploylog.errors import DeploylogError
 from deploylog.events.cloudevents import render_new_event
 from deploylog.events.event import NewEvent
 from deploylog.events.times import render_time
 from deploylog.ingest.terraform.run import TerraformRun
 
+Observer = Callable[[Sequence[NewEvent]], None]
+
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Which deployment the lines are of, and how they travel."""
+    """The deployment to record, and how to buffer and send its events."""
 
     project: str
     stack: str
@@ -35,167 +33,171 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     environment: str | None = None
     actor: str | None = None
     groups: tuple[str, ...] = ()
-    #: The spool directory, and the bytes that one spool may hold.
-    directory: Path
-    limit: int
-    #: Seconds without progress, once the lines have ended, after which to give up.
-    patience: float
+    spool_directory: Path
+    #: The size limit of one spool.
+    spool_bytes: int
+    #: Seconds without an acknowledgement, after the tool has exited, before it gives up.
+    retry_timeout: float
 
 
 class RunClock:
-    """The time of a run: that of its last line, and from there on as our own clock goes.
+    """The time of a run: that of its last line, advanced by our own clock.
 
-    So a run that is read from a record, of another year perhaps, begins and ends in its own time.
+    A run that is replayed from a recording, perhaps a year old, starts and ends at its own time.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
         """``now`` is our own clock, in ns since 1970."""
         self._now = now
-        self._ahead = 0
+        self._offset = 0
         self._latest = 0
-        #: The time of the run's first event, or without one that of its beginning here.
+        #: The time of the run's first event; before there is one, when the recorder started.
         self.started = now()
-        self._has_begun = False
+        self._has_started = False
 
     def now(self) -> int:
-        """The time in the run, at or after its latest event."""
-        return max(self._now() + self._ahead, self._latest)
+        """Return the time in the run, never before its latest event."""
+        return max(self._now() + self._offset, self._latest)
 
     def set(self, events: Sequence[NewEvent]) -> None:
-        """Go by the times of these events, which have just been read."""
+        """Set the clock by events that have just been read."""
         if not events:
             return
-        if not self._has_begun:
+        if not self._has_started:
             self.started = events[0].time
-            self._has_begun = True
-        self._ahead = events[-1].time - self._now()
+            self._has_started = True
+        self._offset = events[-1].time - self._now()
         self._latest = max(self._latest, *(event.time for event in events))
 
 
 class RunRecorder:
-    """One run of a tool, line by line; ``open_feed`` makes it."""
+    """Records one run of a tool, line by line; create it with ``open_recorder``."""
 
     def __init__(
         self,
         client: Client,
-        plan: RunOptions,
+        options: RunOptions,
         tasks: asyncio.TaskGroup,
         *,
-        say: Say,
-        observe: Callable[[Sequence[NewEvent]], None],
+        log: Log,
+        observe: Observer,
         timing: Timing,
     ) -> None:
-        """``observe`` is shown every event; ``say`` is given a line for people."""
         self.deployment_id = str(uuid4())
-        #: Why not everything was recorded, if so.
+        #: The error because of which some events were not recorded.
         self.failure: DeploylogError | None = None
         self._client = client
-        self._plan = plan
+        self._options = options
         self._tasks = tasks
-        self._say = say
+        self._log = log
         self._observe = observe
         self._timing = timing
         self._run = TerraformRun(deployment_id=self.deployment_id)
         self._clock = RunClock(timing.now)
-        self._way: Upload | None = None
+        self._upload: Upload | None = None
 
     @property
-    def waiting(self) -> int:
-        """How many events are not acknowledged."""
-        return self._way.spool.waiting if self._way else 0
+    def pending(self) -> int:
+        """The number of events that are not acknowledged."""
+        return self._upload.spool.pending if self._upload else 0
 
     @property
-    def has_begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether there was anything to record."""
-        return self._way is not None
+        return self._upload is not None
 
     @property
-    def instead(self) -> str:
-        """What came in place of a tool's lines, in words, while it has not begun."""
-        return self._run.instead
+    def input_problem(self) -> str:
+        """What is wrong with the input, while no line of it was recognized."""
+        return self._run.unrecognized_input
 
-    async def take(self, line: bytes) -> None:
-        """Send what ``line`` tells; waits while the spool is full, and raises nothing."""
+    async def record(self, line: bytes) -> None:
+        """Record the events of ``line``; waits while the spool is full, and raises nothing."""
         events = self._run.feed(line, now=self._clock.now())
         self._clock.set(events)
-        await self._keep(events)
+        await self._append(events)
 
-    async def _keep(self, events: Sequence[NewEvent]) -> None:
+    async def _append(self, events: Sequence[NewEvent]) -> None:
         self._observe(events)
         if self.failure is not None or not events:
             return
         try:
-            await self._begin().spool.append([render_new_event(event) for event in events])
+            upload = self._started_upload()
+            await upload.spool.append([render_new_event(event) for event in events])
         except DeploylogError as error:
             self._fail(error)
 
-    def _begin(self) -> "Upload":
-        if self._way is None:
-            heading = SpoolHeader(server=self._client.server, opening=self._opening())
-            spool = create_spool(self._plan.directory, heading, limit=self._plan.limit)
-            sender = Uploader(self._client, spool, say=self._say, timing=self._timing)
-            self._way = Upload(spool, sender, self._tasks.create_task(sender.run()))
-        return self._way
+    def _started_upload(self) -> Upload:
+        if self._upload is None:
+            header = SpoolHeader(server=self._client.server, deployment=self._deployment())
+            options = self._options
+            spool = create_spool(options.spool_directory, header, max_bytes=options.spool_bytes)
+            uploader = Uploader(self._client, spool, log=self._log, timing=self._timing)
+            self._upload = Upload(spool, uploader, self._tasks.create_task(uploader.run()))
+        return self._upload
 
-    def _opening(self) -> NewDeployment:
-        plan = self._plan
+    def _deployment(self) -> NewDeployment:
+        options = self._options
         return NewDeployment(
             id=self.deployment_id,
-            project=plan.project,
-            stack=plan.stack,
+            project=options.project,
+            stack=options.stack,
             tool=self._run.tool if self._run.version is not None else None,
-            operation=plan.operation,
-            environment=plan.environment,
-            actor=plan.actor,
-            groups=plan.groups,
+            operation=options.operation,
+            environment=options.environment,
+            actor=options.actor,
+            groups=options.groups,
             started=render_time(self._clock.started),
         )
 
     def _fail(self, error: DeploylogError) -> None:
         self.failure = error
-        self._say(f"{error.message}; events are lost from here on")
+        self._log(f"{error.message}; events from here on are not recorded")
 
-    async def end(self, *, exit_code: int | None) -> None:
-        """Send the run's end and wait until all has arrived, or ``failure`` says why not.
+    async def finish(self, *, exit_code: int | None) -> None:
+        """Record the end of the run and wait until everything is acknowledged.
 
-        Without an exit code and without an event there was no run, and nothing is sent.
+        Sets ``failure`` if it is not. Without an exit code and without an event there was no run,
+        and nothing is sent.
         """
-        if self.failure is None and (self.has_begun or exit_code is not None):
+        if self.failure is None and (self.has_started or exit_code is not None):
             try:
-                await self._finish(self._run.close(now=self._clock.now(), exit_code=exit_code))
+                await self._upload_all(self._run.close(now=self._clock.now(), exit_code=exit_code))
             except DeploylogError as error:
                 self._fail(error)
 
-    async def _finish(self, events: Sequence[NewEvent]) -> None:
-        self._observe(events)
-        way = self._begin()
-        way.spool.end([render_new_event(event) for event in events])
-        self.failure = await way.arrive(self._plan.patience)
+    async def _upload_all(self, last: Sequence[NewEvent]) -> None:
+        self._observe(last)
+        upload = self._started_upload()
+        upload.spool.finish([render_new_event(event) for event in last])
+        self.failure = await upload.wait(self._options.retry_timeout)
 
-    def hurry(self) -> None:
-        """Wait for the server no longer; what it has not got stays in the spool."""
-        if self._way is not None:
-            self._way.give_up()
+    def stop_waiting(self) -> None:
+        """Stop sending; pending events remain in the spool."""
+        if self._upload is not None:
+            self._upload.give_up()
 
     async def close(self) -> None:
-        """Let go of everything."""
-        if self._way is not None:
-            await self._way.close()
+        """Stop the upload and close the spool."""
+        if self._upload is not None:
+            await self._upload.close()
 
 
 @asynccontextmanager
-async def open_feed(
+async def open_recorder(
     client: Client,
-    plan: RunOptions,
+    options: RunOptions,
     *,
-    say: Say,
-    observe: Callable[[Sequence[NewEvent]], None],
+    log: Log,
+    observe: Observer,
     timing: Timing | None = None,
 ) -> AsyncIterator[RunRecorder]:
-    """A feed to ``client``; leave it only after ``end``."""
+    """Open a recorder, which calls ``observe`` with every event; call ``finish`` in the block."""
     async with asyncio.TaskGroup() as tasks:
-        feed = RunRecorder(client, plan, tasks, say=say, observe=observe, timing=timing or Timing())
+        recorder = RunRecorder(
+            client, options, tasks, log=log, observe=observe, timing=timing or Timing()
+        )
         try:
-            yield feed
+            yield recorder
         finally:
-            await feed.close()
+            await recorder.close()

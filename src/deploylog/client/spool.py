@@ -1,9 +1,9 @@
 """The spool: a bounded buffer on disk between a deployment tool and the server.
 
-One file a deployment, ``<deployment>.spool``: a line that says how to open the deployment and
-on which server, then one event a line, as it is sent. An event is in the file before it is on
-its way, so it outlives this process; the file is gone once everything is acknowledged. While
-its process lives the file is locked; what a process that died has left is ``abandoned_spools``.
+There is one file per deployment, ``<deployment>.spool``: a header line that names the deployment
+and its server, then one event per line, as it is sent. An event is in the file before it is sent,
+so it survives this process. The file is deleted once the server has acknowledged everything. A
+process locks its file for as long as it lives; ``abandoned_spools`` finds the files without a lock.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 
-from deploylog.client import NewDeployment
+from deploylog.client.models import NewDeployment
 from deploylog.errors import DeploylogError
 
 #: Bytes of events in one spool.
-DEFAULT_LIMIT = 64 * 1024 * 1024
+DEFAULT_MAX_BYTES = 64 * 1024 * 1024
 
 _SUFFIX = ".spool"
 _REFUSED = ".refused"
@@ -30,140 +30,143 @@ class SpoolError(DeploylogError):
 
 
 class SpoolHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """A spool's first line: whose events these are, and where they go."""
+    """The first line of a spool: the deployment of its events, and the server to send them to."""
 
     server: str
-    opening: NewDeployment
+    deployment: NewDeployment = msgspec.field(name="opening")
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """The oldest events that are not acknowledged."""
 
-    #: One event a line.
+    #: One event per line.
     body: bytes
     count: int
 
 
 class Spool:
-    """Events on their way: one task adds them, one takes them."""
+    """A queue of events in a file; one task appends to it, one task reads from it."""
 
     def __init__(
-        self, file: int, path: Path, heading: SpoolHeader, events: Sequence[bytes], *, limit: int
+        self, file: int, path: Path, header: SpoolHeader, events: Sequence[bytes], *, max_bytes: int
     ) -> None:
-        """``file`` is open and locked, and holds the ``heading`` and ``events``."""
+        """``file`` is open and locked, and contains ``header`` and ``events``."""
         self.path = path
-        self.heading = heading
-        #: How many events are not acknowledged.
-        self.waiting = len(events)
+        self.header = header
+        #: The number of events that are not acknowledged.
+        self.pending = len(events)
         self._file = file
-        self._limit = limit
-        self._start = self._acknowledged = len(_line(heading))
+        self._max_bytes = max_bytes
+        self._start = self._acknowledged = len(_line(header))
         self._written = self._start + sum(len(event) + 1 for event in events)
-        self._ended = self._abandoned = self._sealed = False
+        self._finished = self._abandoned = self._sealed = False
         self._more = asyncio.Event()
         self._room = asyncio.Event()
 
     async def append(self, events: Sequence[bytes]) -> None:
-        """Add events, each without a newline; wait while the file is full."""
+        """Append events, each without a newline; waits while the file is full."""
         data = b"".join(event + b"\n" for event in events)
         while not self._fits(len(data)):
             if self._abandoned:
-                # What came after a gap would be sent as if there were none.
+                # The events after a gap would be sent as if there were none.
                 self._sealed = True
                 return
             self._room.clear()
             await self._room.wait()
         self._write(data, len(events))
 
-    def end(self, events: Sequence[bytes]) -> None:
-        """Add the last events, also when the file is full: nothing will be added any more."""
+    def finish(self, events: Sequence[bytes]) -> None:
+        """Append the last events, even when the file is full."""
         if not self._sealed:
             self._write(b"".join(event + b"\n" for event in events), len(events))
-        self._ended = True
+        self._finished = True
         self._more.set()
 
     def _write(self, data: bytes, count: int) -> None:
-        with _spooling(self.path):
+        with _spool_errors(self.path):
             _write_at(self._file, data, self._written)
         self._written += len(data)
-        self.waiting += count
+        self.pending += count
         self._more.set()
 
     def _fits(self, size: int) -> bool:
         if self._sealed:
             return False
-        return self._written == self._start or self._written - self._start + size <= self._limit
+        return self._written == self._start or self._written - self._start + size <= self._max_bytes
 
     def abandon(self) -> None:
-        """Nothing will be taken any more: what does not fit from now on is left out."""
+        """Stop making room: from the first event that does not fit, events are dropped."""
         self._abandoned = True
         self._room.set()
 
-    async def next(self, *, count: int, size: int) -> Batch | None:
-        """The oldest events, at most so many and so large, but one at least; waits for it.
+    async def next(self, *, max_events: int, max_bytes: int) -> Batch | None:
+        """Return the oldest events, at least one; waits for it.
 
-        ``None`` says that everything is acknowledged, and nothing more will come.
+        ``None`` means that the spool is finished and everything is acknowledged.
         """
         while self._acknowledged == self._written:
-            if self._ended:
+            if self._finished:
                 return None
             self._more.clear()
             await self._more.wait()
-        lines = self._read(size)[:count]
+        lines = self._read(max_bytes)[:max_events]
         return Batch(body=b"".join(line + b"\n" for line in lines), count=len(lines))
 
-    def _read(self, size: int) -> list[bytes]:
-        there = self._written - self._acknowledged
-        with _spooling(self.path):
-            data = os.pread(self._file, min(size, there), self._acknowledged)
+    def _read(self, max_bytes: int) -> list[bytes]:
+        available = self._written - self._acknowledged
+        with _spool_errors(self.path):
+            data = os.pread(self._file, min(max_bytes, available), self._acknowledged)
             if b"\n" not in data:
-                data = os.pread(self._file, there, self._acknowledged).partition(b"\n")[0] + b"\n"
+                data = os.pread(self._file, available, self._acknowledged)
+                data = data.partition(b"\n")[0] + b"\n"
         return data.split(b"\n")[:-1]
 
     def acknowledge(self, batch: Batch) -> None:
-        """Forget what the server has recorded."""
+        """Remove a batch that the server has recorded."""
         self._acknowledged += len(batch.body)
-        self.waiting -= batch.count
+        self.pending -= batch.count
         if self._acknowledged < self._written:
             return
-        with _spooling(self.path):
-            if self._ended:
+        with _spool_errors(self.path):
+            if self._finished:
                 self.path.unlink(missing_ok=True)
             else:
                 os.ftruncate(self._file, self._start)
         self._acknowledged = self._written = self._start
         self._room.set()
 
-    def set_aside(self) -> None:
-        """Give the file a name under which it is no leftover."""
-        with _spooling(self.path):
+    def quarantine(self) -> None:
+        """Rename the file so that ``abandoned_spools`` does not find it."""
+        with _spool_errors(self.path):
             self.path = self.path.rename(self.path.with_suffix(_REFUSED))
 
     def close(self) -> None:
-        """Let go of the file; what is in it is left over, for whoever comes next."""
+        """Close and unlock the file; ``abandoned_spools`` finds what is pending."""
         os.close(self._file)
 
 
-def create_spool(directory: Path, heading: SpoolHeader, *, limit: int = DEFAULT_LIMIT) -> Spool:
-    """A new spool; raises SpoolError."""
-    path = directory / f"{heading.opening.id}{_SUFFIX}"
+def create_spool(
+    directory: Path, header: SpoolHeader, *, max_bytes: int = DEFAULT_MAX_BYTES
+) -> Spool:
+    """Create an empty spool; raises SpoolError."""
+    path = directory / f"{header.deployment.id}{_SUFFIX}"
     unnamed = path.with_suffix(".new")
-    with _spooling(path):
+    with _spool_errors(path):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        # Named only when it is locked and has its heading, so that nobody takes it for a leftover.
+        # Renamed only when it is locked and has its header, so that it never looks abandoned.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _write_at(file, _line(heading), 0)
-        # A name for what is not on disk yet would outlive a power cut, and be empty.
+        _write_at(file, _line(header), 0)
+        # Without this the name could survive a power cut that the content does not.
         os.fsync(file)
         unnamed.rename(path)
-    return Spool(file, path, heading, (), limit=limit)
+    return Spool(file, path, header, (), max_bytes=max_bytes)
 
 
 def abandoned_spools(directory: Path) -> Iterator[tuple[Spool, list[bytes]]]:
-    """Every spool that a process which ended has left, locked, with its events."""
+    """Lock and yield every spool of a process that has ended, with its events."""
     for path in sorted(directory.glob(f"*{_SUFFIX}")):
-        with _spooling(path):
+        with _spool_errors(path):
             found = _take_over(path)
         if found is not None:
             yield found
@@ -177,18 +180,18 @@ def _take_over(path: Path) -> tuple[Spool, list[bytes]] | None:
     if not _lock(file):
         os.close(file)
         return None
-    # A line without an end was never promised to anybody.
+    # An incomplete last line was never reported as buffered.
     lines = path.read_bytes().split(b"\n")[:-1]
     if not lines:
         os.close(file)
         return None
     first, *events = lines
-    heading = msgspec.json.decode(first, type=SpoolHeader)
-    return Spool(file, path, heading, events, limit=DEFAULT_LIMIT), events
+    header = msgspec.json.decode(first, type=SpoolHeader)
+    return Spool(file, path, header, events, max_bytes=DEFAULT_MAX_BYTES), events
 
 
 def _lock(file: int) -> bool:
-    """Whether the file was nobody's and still has its name."""
+    """Lock the file; ``False`` if a process holds the lock or the file was deleted."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -196,8 +199,8 @@ def _lock(file: int) -> bool:
     return os.fstat(file).st_nlink > 0
 
 
-def _line(heading: SpoolHeader) -> bytes:
-    return msgspec.json.encode(heading) + b"\n"
+def _line(header: SpoolHeader) -> bytes:
+    return msgspec.json.encode(header) + b"\n"
 
 
 def _write_at(file: int, data: bytes, offset: int) -> None:
@@ -208,7 +211,8 @@ def _write_at(file: int, data: bytes, offset: int) -> None:
 
 
 @contextmanager
-def _spooling(path: Path) -> Iterator[None]:
+def _spool_errors(path: Path) -> Iterator[None]:
+    """Raise SpoolError for every error of the file."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The messages of a Server-Sent Events stream, and how to read them."""
+"""Server-Sent Events: messages, and a parser for the stream they come in."""
 
 from collections.abc import Iterator
 
@@ -10,35 +10,34 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     event: str
     data: str
-    #: The stream's last id so far.
+    #: The last id of the stream, which may be that of an earlier message.
     id: str | None
 
 
 class MessageParser:
-    """Reads a Server-Sent Events stream (WHATWG HTML, 9.2.6) in pieces of any size."""
+    """Parses a Server-Sent Events stream (WHATWG HTML, 9.2.6) from chunks of any size."""
 
     def __init__(self) -> None:
-        """Start at the beginning of a stream."""
-        #: What the stream says to wait before reconnecting, in seconds.
+        #: Seconds to wait before reconnecting, if the stream says so.
         self.retry: float | None = None
         self._id: str | None = None
         self._event = ""
         self._data: list[str] = []
         self._rest = b""
 
-    def feed(self, piece: bytes) -> Iterator[Message]:
-        """The messages that ``piece`` completes."""
-        *lines, self._rest = (self._rest + piece).split(b"\n")
+    def feed(self, chunk: bytes) -> Iterator[Message]:
+        """Yield the messages that ``chunk`` completes."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             text = line.removesuffix(b"\r").decode(errors="replace")
             if text:
-                self._take_field(*text.partition(":"))
+                self._set_field(*text.partition(":"))
             elif self._data:
                 yield self._dispatch()
             else:
                 self._event = ""
 
-    def _take_field(self, name: str, _colon: str, value: str) -> None:
+    def _set_field(self, name: str, _colon: str, value: str) -> None:
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)

@@ -1,4 +1,4 @@
-"""Subscriptions and their deliveries, from the other side."""
+"""The calls of the native API about subscriptions and deliveries."""
 
 from datetime import datetime
 from typing import Any
@@ -12,19 +12,19 @@ from deploylog.client.models import Params
 _ROOT = "/log/v1/subscriptions"
 _JSON = {"Content-Type": "application/json"}
 
-# A receiver may take its time to answer a test.
+# A receiver may take a while to respond to a test event.
 _TESTING = aiohttp.ClientTimeout(total=90, sock_connect=CONNECT_SECONDS)
 
 
 class SecretState(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret that signs, without its value."""
+    """A signing secret, without its value."""
 
     created: datetime
     expires: datetime | None = None
 
 
 class SubscriptionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A subscription, as the server tells of it."""
+    """A subscription, as the server returns it."""
 
     id: str
     name: str
@@ -45,12 +45,12 @@ class SubscriptionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     dead_lettered: int
     next_try: datetime | None
     secrets: tuple[SecretState, ...]
-    #: Told once, to who had it drawn.
+    #: The signing secret, only in the response that created it.
     secret: str | None = None
 
 
 class AttemptState(msgspec.Struct, frozen=True, kw_only=True):
-    """One try to deliver one event."""
+    """One attempt to deliver one event."""
 
     event: str
     position: str
@@ -64,15 +64,15 @@ class AttemptState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some attempts, newest first."""
+    """A page of attempts, newest first."""
 
     attempts: tuple[AttemptState, ...]
-    #: Where the next page goes on from (``before=``), when there may be one.
+    #: The ``before`` of the next page, if there may be one.
     next: str | None = None
 
 
 class DeadLetterState(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that was given up."""
+    """An event whose delivery was given up."""
 
     event: str | None
     position: str
@@ -82,10 +82,10 @@ class DeadLetterState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some events that were given up, in the order of the log."""
+    """A page of dead letters, in log order."""
 
     dead_letters: tuple[DeadLetterState, ...]
-    #: Where the next page goes on from (``after=``), when there may be one.
+    #: The ``after`` of the next page, if there may be one.
     next: str | None = None
 
 
@@ -97,7 +97,7 @@ class _Redelivered(msgspec.Struct):
     events: int
 
 
-#: What a request says in its body; what is ``None`` is left out.
+#: The body of a request; fields that are ``None`` are left out.
 SubscriptionFields = dict[str, Any]
 
 
@@ -105,71 +105,63 @@ class SubscriptionCalls:
     """The calls about subscriptions. Each raises ServerUnreachable or ClientError."""
 
     def __init__(self, connection: Connection) -> None:
-        """Use ``connection``, which carries the key."""
         self._call = connection.call
 
     async def list(self) -> tuple[SubscriptionState, ...]:
-        """One's own, and those whose scopes one administers."""
+        """Return the subscriptions that the key owns or administers."""
         return (await self._call("GET", _ROOT, _Subscriptions)).subscriptions
 
-    async def add(self, said: SubscriptionFields) -> SubscriptionState:
-        """Subscribe."""
+    async def add(self, fields: SubscriptionFields) -> SubscriptionState:
         return await self._call(
-            "POST", _ROOT, SubscriptionState, body=_encoded(said), headers=_JSON
+            "POST", _ROOT, SubscriptionState, body=_encode(fields), headers=_JSON
         )
 
     async def get(self, id: str) -> SubscriptionState:
-        """One subscription."""
-        return await self._call("GET", _one(id), SubscriptionState)
+        return await self._call("GET", _path(id), SubscriptionState)
 
-    async def change(self, id: str, said: SubscriptionFields) -> SubscriptionState:
-        """Let it be different."""
+    async def change(self, id: str, fields: SubscriptionFields) -> SubscriptionState:
+        """Replace the fields that are given."""
         return await self._call(
-            "PATCH", _one(id), SubscriptionState, body=_encoded(said), headers=_JSON
+            "PATCH", _path(id), SubscriptionState, body=_encode(fields), headers=_JSON
         )
 
     async def delete(self, id: str) -> None:
-        """Forget it."""
-        await self._call("DELETE", _one(id), msgspec.Raw)
+        await self._call("DELETE", _path(id), msgspec.Raw)
 
     async def pause(self, id: str) -> SubscriptionState:
-        """Let it wait."""
-        return await self._call("POST", f"{_one(id)}/pause", SubscriptionState)
+        return await self._call("POST", f"{_path(id)}/pause", SubscriptionState)
 
     async def resume(self, id: str) -> SubscriptionState:
-        """Let it go on."""
-        return await self._call("POST", f"{_one(id)}/resume", SubscriptionState)
+        return await self._call("POST", f"{_path(id)}/resume", SubscriptionState)
 
-    async def rotate_secret(self, id: str, said: SubscriptionFields) -> SubscriptionState:
-        """Sign with another secret."""
+    async def rotate_secret(self, id: str, fields: SubscriptionFields) -> SubscriptionState:
+        """Sign with a new ``secret``; the old one also signs for ``overlap`` seconds."""
         return await self._call(
-            "POST", f"{_one(id)}/rotate-secret", SubscriptionState,
-            body=_encoded(said), headers=_JSON,
+            "POST", f"{_path(id)}/rotate-secret", SubscriptionState,
+            body=_encode(fields), headers=_JSON,
         )  # fmt: skip
 
     async def test(self, id: str) -> AttemptState:
-        """Deliver an event that is none, at once."""
-        return await self._call("POST", f"{_one(id)}/test", AttemptState, timeout=_TESTING)
+        """Send a test event now."""
+        return await self._call("POST", f"{_path(id)}/test", AttemptState, timeout=_TESTING)
 
-    async def redeliver(self, id: str, said: SubscriptionFields) -> int:
-        """Send one ``event`` again, or those given up ``since`` a time; how many."""
+    async def redeliver(self, id: str, fields: SubscriptionFields) -> int:
+        """Redeliver one ``event``, or the dead letters ``since`` a time; return how many."""
         redelivered = await self._call(
-            "POST", f"{_one(id)}/redeliver", _Redelivered, body=_encoded(said), headers=_JSON
+            "POST", f"{_path(id)}/redeliver", _Redelivered, body=_encode(fields), headers=_JSON
         )
         return redelivered.events
 
     async def attempts(self, id: str, params: Params) -> AttemptPage:
-        """One page of what became of its requests."""
-        return await self._call("GET", f"{_one(id)}/attempts", AttemptPage, params=params)
+        return await self._call("GET", f"{_path(id)}/attempts", AttemptPage, params=params)
 
     async def dead_letters(self, id: str, params: Params) -> DeadLetterPage:
-        """One page of what was given up."""
-        return await self._call("GET", f"{_one(id)}/dead-letters", DeadLetterPage, params=params)
+        return await self._call("GET", f"{_path(id)}/dead-letters", DeadLetterPage, params=params)
 
 
-def _one(id: str) -> str:
+def _path(id: str) -> str:
     return f"{_ROOT}/{segment(id)}"
 
 
-def _encoded(said: SubscriptionFields) -> bytes:
-    return msgspec.json.encode({name: value for name, value in said.items() if value is not None})
+def _encode(fields: SubscriptionFields) -> bytes:
+    return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})

@@ -12,92 +12,87 @@ from deploylog.client.connection import (
     ClientError,
     Connection,
     ServerUnreachable,
-    reaching,
-    refusal,
+    error_of,
+    translated_errors,
 )
 from deploylog.client.models import Params
 from deploylog.client.retry import RetryPolicy, RetryTimeout
 from deploylog.client.sse import Message, MessageParser
 from deploylog.events.times import SECOND, render_time
 
-#: A first connection that fails is told at once; one that was there is awaited for ever.
-ENDLESS = RetryTimeout(first=0, later=math.inf)
+#: Fails at once when the first connection fails, and reconnects without end after that.
+ENDLESS = RetryTimeout(initial=0, later=math.inf)
 
-# The server says something at least every 15 s; three silences in a row are a dead connection.
+# The server sends a heartbeat at least every 15 s; after three missed ones the connection is dead.
 _STREAM = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=45)
 
 
 class Tail:
-    """A stream, and how far it has come."""
+    """A stream that starts ``after`` an event, or where ``params`` say, and its current place."""
 
     def __init__(
-        self,
-        connection: Connection,
-        params: Params,
-        *,
-        after: str | None,
-        persistence: RetryPolicy,
+        self, connection: Connection, params: Params, *, after: str | None, policy: RetryPolicy
     ) -> None:
-        """Begin ``after`` an event, or where ``params`` say."""
         self._connection = connection
-        self._persistence = persistence
+        self._policy = policy
         self._params = list(params)
-        self._last = after
-        self._since: str | None = None
-        self._is_connected = False
+        self._last_id = after
+        self._start_time: str | None = None
+        self._has_connected = False
 
     async def messages(self) -> AsyncGenerator[Message]:
-        """The messages, without end; raises what is final, and what outlasts the patience."""
+        """Yield messages without end; raises the error that the policy does not retry."""
         while True:
-            lost: ServerUnreachable | ClientError
+            failure: ServerUnreachable | ClientError
             try:
-                async with aclosing(self._connected()) as messages:
+                async with aclosing(self._connect()) as messages:
                     async for message in messages:
                         yield message
-                lost = ServerUnreachable(f"{self._connection.server} ended the stream")
+                failure = ServerUnreachable(f"{self._connection.server} closed the stream")
             except (ServerUnreachable, ClientError) as error:
-                lost = error
-            await self._persistence.wait(lost)
+                failure = error
+            await self._policy.wait(failure)
 
-    async def _connected(self) -> AsyncGenerator[Message]:
-        """The messages of one connection."""
+    async def _connect(self) -> AsyncGenerator[Message]:
+        """Yield the messages of one connection."""
         server = self._connection.server
-        with reaching(server):
+        with translated_errors(server):
             async with self._connection.request(
-                "GET", "/log/v1/events/stream", self._place(), _STREAM, headers=self._headers()
+                "GET", "/log/v1/events/stream", self._query(), _STREAM, headers=self._headers()
             ) as response:
                 if response.status != 200:
-                    raise refusal(server, response, await response.read())
-                self._connect(response.headers.get("Date"))
+                    raise error_of(server, response, await response.read())
+                self._connected(response.headers.get("Date"))
                 parser = MessageParser()
-                async for piece in response.content.iter_any():
-                    for message in parser.feed(piece):
+                async for chunk in response.content.iter_any():
+                    for message in parser.feed(chunk):
                         yield self._advance(message)
-                    backoff = self._persistence.backoff
+                    backoff = self._policy.backoff
                     backoff.first = parser.retry or backoff.first
 
-    def _place(self) -> Params:
-        if self._since is None or self._last is not None:
+    def _query(self) -> Params:
+        if self._start_time is None or self._last_id is not None:
             return self._params
         others = [(name, value) for name, value in self._params if name != "from"]
-        return [*others, ("from", self._since)]
+        return [*others, ("from", self._start_time)]
 
     def _headers(self) -> dict[str, str]:
-        return {"Last-Event-ID": self._last} if self._last else {}
+        return {"Last-Event-ID": self._last_id} if self._last_id else {}
 
-    def _connect(self, date: str | None) -> None:
-        """Remember when a stream from now on began, by the server's own clock.
+    def _connected(self, date: str | None) -> None:
+        """Remember when a stream that starts now started, by the server's clock.
 
-        Otherwise a connection lost before the first message would begin from another now,
-        and miss what came between the two.
+        A connection that is lost before the first message would otherwise start again from a
+        later now, and skip the events in between.
         """
         start = dict(self._params).get("from", "now")
-        if not self._is_connected and start == "now" and date is not None:
-            self._since = render_time(int(parsedate_to_datetime(date).timestamp()) * SECOND)
-        self._is_connected = True
-        self._persistence.answered()
+        if not self._has_connected and start == "now" and date is not None:
+            seconds = int(parsedate_to_datetime(date).timestamp())
+            self._start_time = render_time(seconds * SECOND)
+        self._has_connected = True
+        self._policy.connected()
 
     def _advance(self, message: Message) -> Message:
-        self._last = message.id or self._last
-        self._persistence.backoff.reset()
+        self._last_id = message.id or self._last_id
+        self._policy.backoff.reset()
         return message

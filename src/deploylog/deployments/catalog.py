@@ -13,7 +13,7 @@ Status = Literal["running", "completed", "failed"]
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
-    """A named set of resources in a project. A stack made anew under an old name has a new id."""
+    """A named set of resources in a project. A stack recreated under its name has a new id."""
 
     #: UUID.
     id: str
@@ -21,7 +21,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     #: ns since 1970 (UTC).
     created: int
-    #: ns since 1970 (UTC), or ``None`` while it exists.
+    #: ns since 1970 (UTC); ``None`` while it exists.
     deleted: int | None
     scopes: tuple[Scope, ...]
     groups: tuple[str, ...]
@@ -54,7 +54,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     operation: str | None
     environment: str | None
     actor: str | None
-    #: How it ended, in words.
+    #: The message of the event that ended it.
     message: str | None
     counts: Counts
     scopes: tuple[Scope, ...]
@@ -62,28 +62,28 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeploymentRef(msgspec.Struct, frozen=True):
-    """Which stack, and which deployment of it, an event belongs to."""
+    """The stack, and the deployment of it, that an event belongs to."""
 
     project: str
     stack_id: str
     deployment_id: str | None
 
 
-#: The longest name of a project, a stack or an environment, in characters.
+#: Characters of the name of a project, a stack or an environment.
 MAX_NAME_LENGTH = 128
 
 
 def check_name(field: str, name: str) -> None:
-    """Raise InvalidInput unless a project, a stack or an environment may be called so."""
+    """Raise InvalidInput unless a project, stack or environment may have this name."""
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
-        raise InvalidInput(f"{field} has 1 to {MAX_NAME_LENGTH} characters", field=field)
+        raise InvalidInput(f"{field} must have 1 to {MAX_NAME_LENGTH} characters", field=field)
     if not name.isprintable() or name != name.strip():
-        message = f"{field} has no control characters, and no blanks at its ends"
+        message = f"{field} must not contain control characters, or start or end with a space"
         raise InvalidInput(message, field=field)
 
 
 def parse_uuid(text: str) -> str:
-    """The id that ``text`` writes, in the one canonical spelling; raises InvalidInput."""
+    """Parse a UUID to its canonical spelling; raises InvalidInput."""
     try:
         return str(UUID(text))
     except ValueError as error:
@@ -96,7 +96,7 @@ NON_MUTATING_OPERATIONS = ("plan", "refresh")
 
 @lru_cache(maxsize=512)
 def deployment_ref(scopes: tuple[Scope, ...]) -> DeploymentRef | None:
-    """The stack and deployment that one of these scopes names."""
+    """The stack and deployment that the first such scope names."""
     for scope in scopes:
         if not scope.startswith("project/"):
             continue

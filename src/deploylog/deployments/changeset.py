@@ -1,6 +1,6 @@
 """Change sets: what a deployment would do to each resource, staged from a plan.
 
-Values that the plan marks sensitive are not in here: ``SENSITIVE`` stands for them.
+Values that the plan marks as sensitive are replaced by ``SENSITIVE``.
 """
 
 from decimal import Decimal
@@ -10,13 +10,13 @@ import msgspec
 
 from deploylog.events.scope import Scope
 
-#: Stands for a value that must not be stored.
+#: Replaces a value that must not be stored.
 SENSITIVE = "(sensitive value)"
 
-#: Where a field is: names and indexes, from the resource's root.
+#: The names and indexes that lead to a field from the resource's root.
 Path = tuple[str | int, ...]
 
-#: ``none`` changes nothing, ``forget`` only lets the tool know the resource no longer.
+#: ``forget`` removes the resource from the state, and leaves the resource itself.
 Action = Literal["create", "update", "replace", "delete", "forget", "none"]
 
 Status = Literal["staging", "staged", "drifted", "failed"]
@@ -30,14 +30,14 @@ class FieldChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     after: object = None
     #: Whether this change is why the resource is replaced.
     replaces: bool = False
-    #: Whether its values are, or hold, sensitive ones.
+    #: Whether its values are, or contain, sensitive ones.
     sensitive: bool = False
 
 
 class ResourceChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What would happen to one resource."""
+    """The planned change of one resource."""
 
-    #: The address; of a deposed object followed by ``(deposed KEY)``. Unique in a change set.
+    #: The address, followed by ``(deposed KEY)`` for a deposed object. Unique in a change set.
     name: str
     address: str
     type: str
@@ -49,36 +49,36 @@ class ResourceChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     #: The value of the attribute ``id``, if the resource exists.
     id: str | None = None
     deposed: str | None = None
-    #: The address that it is moved from.
+    #: The address that it moves from.
     previous_address: str | None = None
-    #: Whether an existing object is taken over, and the id it is known by.
+    #: Whether an existing object is imported, and its id.
     imported: bool = False
     import_id: str | None = None
-    #: The tool's word for why, such as ``replace_because_tainted``.
+    #: The tool's reason, such as ``replace_because_tainted``.
     reason: str | None = None
-    #: Of a replacement: whether the new object comes first.
+    #: For a replacement: whether the new object is created first.
     create_first: bool = False
-    #: Of a creation: whether an object is forgotten under the same address.
+    #: For a creation: whether another object is removed from the state under this address.
     removes_from_state: bool = msgspec.field(default=False, name="forgets")
-    #: Addresses of resources, without index or key: what the object depends on by the state, or,
-    #: while there is none, by the configuration.
+    #: Addresses, without index or key, of the resources that the object depends on: by the state,
+    #: or by the configuration while there is no state.
     depends_on: tuple[str, ...] = ()
-    #: All attributes; ``None`` where there is no object, or where they were left out.
+    #: All attributes; ``None`` where there is no object, or where they were truncated.
     before: object = None
     after: object = None
     added: tuple[FieldChange, ...] = ()
     modified: tuple[FieldChange, ...] = ()
     removed: tuple[Path, ...] = ()
     unchanged: tuple[Path, ...] = ()
-    #: Known once the deployment has run; those of ``computed`` the provider chooses.
+    #: Known once the deployment has run; the provider chooses those in ``computed``.
     known_on_deploy: tuple[Path, ...] = ()
     computed: tuple[Path, ...] = ()
-    #: Whether something was left out here, for the event to be small enough.
+    #: Whether parts were left out to fit the event.
     truncated: bool = False
 
 
 class OutputChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What would happen to one output of the configuration."""
+    """The planned change of one output of the configuration."""
 
     name: str
     action: Literal["create", "update", "delete", "none"]
@@ -99,20 +99,20 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Diagnostic(msgspec.Struct, frozen=True, kw_only=True):
-    """Something the plan warns of, or failed by."""
+    """A warning or an error of the plan."""
 
     level: Literal["error", "warning"]
     message: str
 
 
 class ChangeCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many resources each action is for."""
+    """The number of resources by action."""
 
     create: int = 0
     update: int = 0
     replace: int = 0
     delete: int = 0
-    #: Those forgotten and created anew count in both.
+    #: Resources that are forgotten and recreated count in both.
     forget: int = 0
     none: int = 0
     imported: int = 0
@@ -120,7 +120,7 @@ class ChangeCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A plan's changes, in the order in which they are told: removals first."""
+    """A plan's changes, in the order in which they are emitted: removals first."""
 
     tool: str = "terraform"
     tool_version: str | None = None
@@ -129,14 +129,14 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     totals: ChangeCounts = ChangeCounts()
     resources: tuple[ResourceChange, ...] = ()
     outputs: tuple[OutputChange, ...] = ()
-    #: What was changed by somebody else since the last deployment.
+    #: What was changed outside of deployments since the last one.
     drift: tuple[ResourceChange, ...] = ()
     #: Addresses of data sources that are read while deploying.
     data_sources: tuple[str, ...] = msgspec.field(default=(), name="reads")
-    #: The actions that are invoked, and how many: the number stays where they are left out.
+    #: The actions that are invoked, and their number, which stays when they are truncated.
     invocations: tuple[Invocation, ...] = ()
     invoked: int = 0
-    #: How many changes and invocations are left for a later plan; each is one of the warnings.
+    #: The number of changes and invocations deferred to a later plan; each is also a warning.
     deferred: int = 0
     problems: tuple[Diagnostic, ...] = ()
     #: Whether drift is a reason not to deploy.
@@ -150,13 +150,13 @@ class Changeset(msgspec.Struct, frozen=True, kw_only=True):
     #: UUID.
     id: str
     project: str
-    #: The stack that it is for, by id if there is such a stack, and by name if one was given.
+    #: The stack that it is for: its id if the stack exists, its name if the request has one.
     stack_id: str | None
     stack: str | None
     status: Status
-    #: Whether it is to destroy what is there.
+    #: Whether it destroys the stack's resources.
     destroy: bool
-    #: Where the plan came from, as whoever staged it says.
+    #: Where the plan came from, as the request says.
     location: str
     tool: str
     tool_version: str | None
@@ -164,7 +164,7 @@ class Changeset(msgspec.Struct, frozen=True, kw_only=True):
     #: ns since 1970 (UTC).
     created: int
     ended: int | None
-    #: How it ended, in words.
+    #: The message of the event that ended it.
     message: str | None
     totals: ChangeCounts
     #: The first is ``changeset/ID``.
@@ -172,7 +172,7 @@ class Changeset(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...]
 
 
-#: Numbers keep the digits that the plan gives them.
+#: Numbers keep the digits of the plan.
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 _DECODER = msgspec.json.Decoder(Changes, float_hook=Decimal)
@@ -194,8 +194,8 @@ def decode_changes(document: bytes) -> Changes:
 
 
 def current_names(document: bytes) -> bytes:
-    """Stored JSON with today's name for the flag ``truncated``, which was called ``abridged``.
+    """Rename the key ``abridged`` of stored JSON, the former name of ``truncated``.
 
-    Within a JSON string the quotes would be escaped, so only a key is renamed.
+    Within a JSON string the quotes would be escaped, so only the key matches.
     """
     return document.replace(b'"abridged":true', b'"truncated":true')

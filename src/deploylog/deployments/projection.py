@@ -1,11 +1,11 @@
-"""The catalogue: stacks and deployments, as the events tell of them.
+"""The projection of events to the catalog of stacks and deployments.
 
-Everything here is derived from events, and kept by the store in the transaction that records
-them: ``stack.created`` and ``stack.deleted`` begin and end a stack, ``deployment.started``
-begins a deployment, ``resource.*.completed`` and ``resource.*.failed`` count, and
-``deployment.completed`` or ``deployment.failed`` end it. ``changeset.completed``,
-``changeset.drift`` and ``changeset.failed`` end a change set. The end of a deployment to an
-environment is told once more, as what became of the state: see ``state_event``.
+The store applies these changes in the transaction that records the events. ``stack.created`` and
+``stack.deleted`` create and delete a stack, ``deployment.started`` starts a deployment,
+``resource.*.completed`` and ``resource.*.failed`` count in it, and ``deployment.completed`` or
+``deployment.failed`` end it. ``changeset.completed``, ``changeset.drift`` and ``changeset.failed``
+end a change set. When a deployment to an environment ends, the log also records what it did to the
+state: see ``state_event``.
 """
 
 from typing import Literal, TypeVar
@@ -33,41 +33,41 @@ _Data = TypeVar("_Data")
 
 
 class StackCreated(msgspec.Struct, frozen=True):
-    """A stack begins."""
+    """A stack is created."""
 
     stack: Stack
 
 
 class StackDeleted(msgspec.Struct, frozen=True):
-    """A stack ends; its name is free again."""
+    """A stack is deleted; its name is free again."""
 
     place: DeploymentRef
     time: int
 
 
 class DeploymentStarted(msgspec.Struct, frozen=True):
-    """A deployment begins."""
+    """A deployment starts."""
 
     deployment: Deployment
 
 
 class DeploymentEnded(msgspec.Struct, frozen=True):
-    """A deployment ends. Only the deployment's own ``groups`` may see why."""
+    """A deployment ends. Only its own ``groups`` may see the message."""
 
     place: DeploymentRef
     status: Status
     time: int
     message: str | None
     groups: tuple[str, ...]
-    #: What it turned out to be, for when its start did not say.
+    #: For a deployment whose start event names no operation.
     operation: str | None
 
 
 class ResourceCounted(msgspec.Struct, frozen=True):
     """A resource was added, changed or destroyed, or failed.
 
-    It counts in the deployment of its place that is for the same ``groups``: a count would
-    tell others of what they may not see.
+    It counts in the deployment at its place that has the same ``groups``: in others, the count
+    would reveal events that their readers may not see.
     """
 
     place: DeploymentRef
@@ -76,8 +76,10 @@ class ResourceCounted(msgspec.Struct, frozen=True):
 
 
 class ChangesetEnded(msgspec.Struct, frozen=True):
-    """A change set is staged, or will not be. What was authorised is its ``scopes``; only the
-    change set's own ``groups`` may see why.
+    """A change set ends.
+
+    The event was authorised for these ``scopes``; only the change set's own ``groups`` may see the
+    message.
     """
 
     id: str
@@ -89,7 +91,7 @@ class ChangesetEnded(msgspec.Struct, frozen=True):
 
 
 class StateDeployed(msgspec.Struct, frozen=True):
-    """Something is deployed in these scopes, each of the form ``state_scope`` gives."""
+    """Something is deployed in these scopes, each in the form of ``state_scope``."""
 
     scopes: tuple[Scope, ...]
 
@@ -122,7 +124,7 @@ _COUNTED: dict[str, Count] = {
 }
 
 
-#: The events that say that something is deployed in a state scope.
+#: The events of a deployment into a state scope.
 _STATE_DEPLOYED = (
     "state.deployment.created",
     "state.deployment.updated",
@@ -131,14 +133,13 @@ _STATE_DEPLOYED = (
 
 
 def _count(type: str) -> Count | None:
-    """What an event of this type counts as."""
     if type.endswith(".failed"):
         return "failed"
     return _COUNTED.get(type)
 
 
 def project(event: NewEvent) -> Change | None:
-    """What ``event`` changes in the catalogue; raises InvalidEvent when it does not say enough."""
+    """The change of ``event`` to the catalog; raises InvalidEvent when its data is incomplete."""
     subject = event.type.partition(".")[0]
     if subject == "changeset":
         return _changeset_change(event)
@@ -161,15 +162,15 @@ def project(event: NewEvent) -> Change | None:
 
 
 def states_of(scopes: tuple[Scope, ...]) -> tuple[Scope, ...]:
-    """Those that name what is deployed in an environment."""
+    """The scopes that name a deployment in an environment."""
     return tuple(path for path in scopes if path.startswith("state/") and path.count("/") == 3)
 
 
 def state_event(deployment: Deployment, *, ended_as: str | None, is_first: bool) -> NewEvent | None:
-    """What the end of ``deployment`` did to the state it deploys to; ``None`` if to none.
+    """The event of what ``deployment`` did to its state; ``None`` if it has none.
 
-    ``ended_as`` is the operation that its end says it was; ``is_first`` whether nothing was
-    deployed there before.
+    ``ended_as`` is the operation in its end event; ``is_first`` is whether nothing was deployed
+    there before.
     """
     states = states_of(deployment.scopes)
     if not states or deployment.operation in NON_MUTATING_OPERATIONS or deployment.ended is None:
@@ -272,7 +273,7 @@ def _ended(event: NewEvent, place: DeploymentRef, status: Status) -> DeploymentE
 
 
 def _ended_operation(event: NewEvent) -> str | None:
-    """The operation, if the event says it; its data may be anything."""
+    """The operation, if the event names one; its data may be any JSON."""
     try:
         return _data(event, _DeploymentData).operation
     except InvalidEvent:

@@ -34,18 +34,18 @@ from deploylog.events.scope import Scope, deployment_scope, scope, stack_scope, 
 from deploylog.events.service import EventService
 from deploylog.events.times import parse_time
 
-#: Open deployments whose scopes are remembered, so that appends need not look them up.
-_REMEMBERED = 1_000
+#: Open deployments that are cached, so that appends need not look them up.
+_CACHED = 1_000
 
 _ENDS = Filter(all_of=(any_of("type", tuple(DEPLOYMENT_ENDS)),))
 
 
 class NewDeployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A run of a deployment tool that is about to begin."""
+    """A request to open a deployment."""
 
     project: str
     stack: str
-    #: UUID; a retry that names it opens nothing twice.
+    #: UUID; makes retries idempotent.
     id: str | None = None
     tool: str | None = None
     operation: str | None = None
@@ -57,17 +57,17 @@ class NewDeployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class DeploymentService:
-    """Answers what is deployed, and opens deployments."""
+    """Reads stacks and deployments, and opens deployments."""
 
     def __init__(self, events: EventService, catalog: Catalog, *, clock: Callable[[], int]) -> None:
-        """``clock`` gives ns since 1970."""
+        """``clock`` returns ns since 1970."""
         self._events = events
         self._catalog = catalog
         self._clock = clock
-        self._open: BoundedMap[str, Deployment] = BoundedMap(_REMEMBERED)
+        self._open: BoundedMap[str, Deployment] = BoundedMap(_CACHED)
 
     async def projects(self, principal: Principal) -> list[str]:
-        """The projects that the principal may see something of."""
+        """The projects with a visible stack."""
         return await self._catalog.projects(principal.visibility, caller=principal.identity)
 
     async def stacks(
@@ -78,7 +78,7 @@ class DeploymentService:
         name: str | None = None,
         deleted: bool = False,
     ) -> list[Stack]:
-        """The stacks that the principal may see, newest first."""
+        """The visible stacks, newest first."""
         return await self._catalog.stacks(
             principal.visibility,
             project=project,
@@ -88,7 +88,7 @@ class DeploymentService:
         )
 
     async def stack(self, principal: Principal, project: str, name: str) -> Stack:
-        """The stack that has this name now; raises Forbidden or StackNotFound."""
+        """Get the stack with this name; raises Forbidden or StackNotFound."""
         _require_readable(principal, scope("project", project))
         stack = await self._catalog.stack(project, name)
         visibility = principal.visibility
@@ -105,11 +105,11 @@ class DeploymentService:
         before: str | None = None,
         limit: int = 100,
     ) -> list[Deployment]:
-        """The deployments that the principal may see, last started first."""
+        """The visible deployments, last started first."""
         stack_id = None
         if stack is not None:
             if project is None:
-                raise InvalidInput("stack needs project", field="project")
+                raise InvalidInput("stack needs a project: name its project, too", field="project")
             stack_id = (await self.stack(principal, project, stack)).id
         if before is not None:
             before = (await self._cursor_deployment(principal, before)).id
@@ -125,9 +125,9 @@ class DeploymentService:
     async def deployments_of(
         self, principal: Principal, stack: Stack, *, before: str | None = None, limit: int = 100
     ) -> list[Deployment]:
-        """Those of a stack that the principal was shown; ``before`` is one of them.
+        """The visible deployments of a stack; ``before`` is one of them.
 
-        However it was shown: the project need not be readable, nor the stack still be there.
+        The project need not be readable, and the stack may have been deleted.
         """
         return await self._catalog.deployments(
             principal.visibility,
@@ -144,31 +144,30 @@ class DeploymentService:
             raise InvalidCursor(error.message, field="before") from error
 
     async def deployment(self, principal: Principal, id: str) -> Deployment:
-        """One deployment; raises DeploymentNotFound when there is none, or none to be seen."""
+        """Get a deployment; raises DeploymentNotFound unless it is visible."""
         found = await self._find(id)
         if not self.shows(principal, found):
             raise _no_deployment(id)
         return found
 
     def shows(self, principal: Principal, deployment: Deployment) -> bool:
-        """Whether the principal may see the deployment."""
         visibility = principal.visibility
         return visibility.shows_scopes(deployment.scopes) and visibility.shows_groups(
             deployment.groups
         )
 
     async def _find(self, id: str) -> Deployment:
-        """The deployment, whoever may see it; the error is that of one that cannot be seen."""
+        """Get a deployment, visible or not, with the error of one that is not visible."""
         try:
             return await self._catalog.deployment(id.lower())
         except DeploymentNotFound:
             raise _no_deployment(id) from None
 
     async def open_deployment(self, principal: Principal, new: NewDeployment) -> Deployment:
-        """Begin a deployment, and its stack if there is none of that name.
+        """Open a deployment, and create its stack if none has that name.
 
-        One that exists already under ``new.id`` is returned as it is. A principal that cannot see
-        it gets the first answer again if it asks for the same, and Conflict if not.
+        Returns the deployment that exists under ``new.id``. A principal that cannot see it gets
+        the first response again if it asks for the same, and Conflict if not.
         """
         id = parse_uuid(new.id) if new.id is not None else str(uuid4())
         _check(new)
@@ -176,20 +175,20 @@ class DeploymentService:
         try:
             known = await self._catalog.deployment(id)
         except DeploymentNotFound:
-            await self._begin(principal, new, id)
+            await self._start(principal, new, id)
             known = await self._catalog.deployment(id)
         if (known.project, known.stack) != (new.project, new.stack):
-            raise Conflict(f"the id {id} is taken")
+            raise Conflict(f"the id {id} is already in use: choose another")
         if self.shows(principal, known):
             principal.require("write", known.scopes[0])
             return known
         if not _is_same(new, known) or not principal.may("write", known.scopes[0]):
-            raise Conflict(f"the id {id} is taken")
+            raise Conflict(f"the id {id} is already in use: choose another")
         return _as_opened(new, known)
 
     async def open_deployment_for(self, principal: Principal, id: str) -> Deployment:
-        """The deployment whose events the principal is about to append."""
-        # One key for each, however a client spells it.
+        """Get the deployment that the principal is about to append events to."""
+        # One entry for each, however a client spells the id.
         id = id.lower()
         known = self._open.get(id)
         if known is None:
@@ -200,13 +199,13 @@ class DeploymentService:
             raise _no_deployment(id)
         if self.shows(principal, known):
             return known
-        # The refusal of another of its scopes would name it.
+        # The error about one of its other scopes would name that scope.
         if not all(principal.may("write", path) for path in known.scopes):
             raise _no_deployment(id)
         return known
 
     async def delete_stack(self, principal: Principal, project: str, name: str) -> None:
-        """Let the name be free again; the events stay."""
+        """Free the stack's name; its events stay."""
         stack = await self.stack(principal, project, name)
         await self._append_own(
             principal,
@@ -226,17 +225,17 @@ class DeploymentService:
         )
 
     async def wait(self, principal: Principal, id: str, *, timeout: float) -> Deployment:
-        """The deployment once it has ended, or as it is after ``timeout`` seconds."""
+        """Wait until the deployment has ended, or ``timeout`` seconds, and return it."""
         found = await self.deployment(principal, id)
         start = await self._events.start_now()
         follow = self._events.follow(principal, scope=found.scopes[0], filter=_ENDS, start=start)
         with follow as reader, suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                # Looked up again, now that nothing after it can be missed.
+                # Read again, now that the reader misses no later event.
                 found = await self.deployment(principal, id)
                 while found.ended is None and await reader.next() is not None:
                     found = await self.deployment(principal, id)
-        # Its end may be an event that this principal does not see.
+        # The event that ends it may be invisible to this principal.
         return found if found.ended is not None else await self.deployment(principal, id)
 
     async def _require_opening(self, principal: Principal, new: NewDeployment) -> None:
@@ -250,40 +249,39 @@ class DeploymentService:
                 return
         raise Forbidden(f"{principal.name} may not write {path}")
 
-    async def _begin(self, principal: Principal, new: NewDeployment, id: str) -> None:
-        """Record the deployment's start, and its stack's if there is none of that name."""
-        catalogue = self._catalog
+    async def _start(self, principal: Principal, new: NewDeployment, id: str) -> None:
+        """Record the deployment's start, and its stack's creation if none has that name."""
         try:
-            stack_id = (await catalogue.stack(new.project, new.stack)).id
+            stack_id = (await self._catalog.stack(new.project, new.stack)).id
         except StackNotFound:
             stack_id = str(uuid4())
             events = [self._created(new, stack_id), self._started(new, id, stack_id)]
-            # Somebody else may be faster.
+            # Another request may create it first.
             with suppress(StackExists):
                 await self._append_own(principal, events)
                 return
-            stack_id = (await catalogue.stack(new.project, new.stack)).id
+            stack_id = (await self._catalog.stack(new.project, new.stack)).id
         await self._append_own(principal, [self._started(new, id, stack_id)])
 
     async def _append_own(self, principal: Principal, events: Sequence[NewEvent]) -> None:
-        """Append events of the log's own, which the caller did not number."""
+        """Append events of the log's own; their errors name no line of the request."""
         try:
-            recorded = await self._events.record_own(principal, events)
+            recorded = await self._events.append_any(principal, events)
             pairs = zip(events, recorded, strict=True)
             if strayed := [new for new, old in pairs if new.type != old.type]:
                 # Before the source was reserved, another event may have taken the id.
-                await self._events.record_own(principal, [_renumbered(event) for event in strayed])
+                await self._events.append_any(principal, [_renumbered(event) for event in strayed])
         except InvalidEvent as error:
             raise InvalidEvent(error.message, field=error.field) from error
 
     def _created(self, new: NewDeployment, id: str) -> NewEvent:
-        # A record of an earlier run is of a stack that was there when it began.
-        began = parse_time(new.started) if new.started is not None else self._clock()
+        # A recorded run of the past needs a stack that existed when it started.
+        run_started = parse_time(new.started) if new.started is not None else self._clock()
         return NewEvent(
             type="stack.created",
             source=SOURCE,
             scopes=(stack_scope(new.project, id),),
-            time=min(began, self._clock()),
+            time=min(run_started, self._clock()),
             producer_id=f"{id}/created",
             subject=new.stack,
             actor=new.actor,
@@ -321,11 +319,11 @@ def _no_deployment(id: str) -> DeploymentNotFound:
 
 
 def _is_same(new: NewDeployment, known: Deployment) -> bool:
-    """Whether ``known`` is what ``new`` asks for: then its answer tells nothing new."""
-    asked = (new.tool, new.environment, new.actor, tuple(sorted(set(new.groups))))
+    """Whether ``known`` is what ``new`` asks for: then the response reveals nothing."""
+    requested = (new.tool, new.environment, new.actor, tuple(sorted(set(new.groups))))
     return (
-        asked == (known.tool, known.environment, known.actor, known.groups)
-        # Where the start does not say it, the end does.
+        requested == (known.tool, known.environment, known.actor, known.groups)
+        # A start without an operation gets it from the end.
         and new.operation in (None, known.operation)
         and (new.started is None or parse_time(new.started) == known.started)
     )
@@ -343,8 +341,8 @@ def _renumbered(event: NewEvent) -> NewEvent:
 
 
 def _require_readable(principal: Principal, path: Scope) -> None:
-    """Raise Forbidden unless something in ``path`` may be read."""
-    if not principal.visibility.meets(path):
+    """Raise Forbidden unless the principal may read something in ``path``."""
+    if not principal.visibility.overlaps(path):
         raise Forbidden(f"{principal.name} may not read {path}")
 
 

@@ -1,7 +1,8 @@
-"""Staging: a plan becomes a change set, told change by change.
+"""Staging: a plan becomes a change set, recorded as one event per change.
 
-The change set is stored before anybody is answered, and told from what is stored: whoever
-takes it up after a crash tells the same events, under ids that are not recorded twice.
+The change set is stored before the request is answered, and its events are made from what is
+stored. So the process that resumes it after a crash appends the same events, under ids that are not
+recorded twice.
 """
 
 import asyncio
@@ -47,19 +48,19 @@ from deploylog.events.scope import Scope, changeset_scope, scope
 from deploylog.events.store import EventLog, IdempotencyKey, Query
 from deploylog.events.times import SECOND
 
-#: A plan that somebody stages again within this time, in ns, is the retry of a request whose
-#: answer was lost: clients that have no ids of their own try for a minute.
+#: A plan that the same principal stages again within this time, in ns, is the retry of a request
+#: whose response was lost: clients without ids of their own retry for a minute.
 DEDUP_WINDOW = 120 * SECOND
 
-#: Seconds between two looks for change sets that nobody works on, and the age from which one
-#: is: the process that began it has ended.
-LOOK_SECONDS = 30.0
-ABANDONED = 60 * SECOND
+#: Seconds between two scans for abandoned change sets, and the age in ns from which a change set
+#: that is still staging counts as one: the process that started it has stopped.
+SCAN_SECONDS = 30.0
+ABANDONED_AFTER = 60 * SECOND
 
-#: Seconds before a store that did not answer is tried again.
+#: Seconds before a change set is tried again after the store failed.
 RETRY_SECONDS = 1.0
 
-#: Events of one commit: a stream shows them as they are told, and a large plan is told soon.
+#: Few enough for a stream to show a plan as it is staged, enough to stage a large plan quickly.
 EVENTS_PER_COMMIT = 20
 
 _LOGGER = logging.getLogger(__name__)
@@ -75,24 +76,24 @@ _WORDS = {
 
 
 class NewChangeset(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said of a plan that is about to be staged."""
+    """A request to stage a plan."""
 
     project: str
-    #: Name of the stack that it is for; there need not be one yet.
+    #: Name of the stack that it is for; the stack need not exist yet.
     stack: str | None = None
     #: UUID.
     id: str | None = None
     location: str = ""
-    #: Whether it is to destroy what is there.
+    #: Whether it destroys the stack's resources.
     destroy: bool = False
-    #: Whether drift is a reason to stop.
+    #: Whether drift stops the change set, which ends as ``drifted``.
     check_drift: bool = False
     actor: str | None = None
     groups: tuple[str, ...] = ()
 
 
 class _Place(msgspec.Struct, frozen=True, kw_only=True):
-    """The stack that a change set is for, or only its project when there is no such stack."""
+    """The stack that a change set is for, or its project when there is no such stack."""
 
     path: Scope
     stack_id: str | None = None
@@ -100,7 +101,7 @@ class _Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Staging:
-    """Stages plans, and knows the change sets that came of them."""
+    """Stages plans as change sets, and reads change sets."""
 
     def __init__(
         self,
@@ -109,31 +110,38 @@ class Staging:
         changesets: Changesets,
         *,
         clock: Callable[[], int],
+        scan_seconds: float = SCAN_SECONDS,
+        abandoned_after: int = ABANDONED_AFTER,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        """``clock`` gives ns since 1970."""
+        """``clock`` returns ns since 1970."""
         self._log = log
         self._catalog = catalog
         self._changesets = changesets
         self._clock = clock
+        self._scan_seconds = scan_seconds
+        self._abandoned_after = abandoned_after
+        self._retry_seconds = retry_seconds
         self._tasks: asyncio.TaskGroup | None = None
-        self._working: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
-        """Work while in the block, first on what an earlier process left behind."""
+    async def running(self) -> AsyncIterator[None]:
+        """Stage change sets while in the block, first those that an earlier process left."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            looking = tasks.create_task(self._look_after(0))
+            recovery = tasks.create_task(self._recover_abandoned())
             try:
                 yield
             finally:
                 self._tasks = None
-                for task in (looking, *self._working.values()):
+                for task in (recovery, *self._running.values()):
                     task.cancel()
 
     async def check(self, principal: Principal, new: NewChangeset) -> None:
-        """Raise Forbidden or InvalidInput unless the principal may stage it: asked before a plan
-        is parsed, which may take a while.
+        """Raise Forbidden or InvalidInput unless the principal may stage the change set.
+
+        Call it before parsing the plan, which may take a while.
         """
         await self._place(principal, new)
 
@@ -145,32 +153,35 @@ class Staging:
         *,
         request: IdempotencyKey | None = None,
     ) -> Changeset:
-        """Store a change set, to be told from now on; raises what ``check`` does.
+        """Store a change set, whose events follow; raises what ``check`` does.
 
-        Without ``request`` the same principal staging the same again soon is a retry.
+        Without ``request``, the same principal staging the same again within ``DEDUP_WINDOW`` is a
+        retry.
         """
-        changeset = _begun(new, changes, await self._place(principal, new), now=self._clock())
+        changeset = _new_changeset(
+            new, changes, await self._place(principal, new), now=self._clock()
+        )
         await self._require_unused(changeset)
         document = encode_changes(msgspec.structs.replace(changes, stops_on_drift=new.check_drift))
         since = 0
         if request is None:
             request, since = _own_key(principal, new, document), self._clock() - DEDUP_WINDOW
         stored = await self._changesets.add(changeset, document, request=request, since=since)
-        self._work_on(stored)
+        self._start(stored)
         return stored if _shows(principal, stored) else _as_staged(new, stored)
 
     async def _require_unused(self, changeset: Changeset) -> None:
-        """Raise Conflict if a change set of this id was forgotten, and its events were not."""
+        """Raise Conflict if a change set of this id was deleted while its events remain."""
         try:
             await self._changesets.get(changeset.id)
         except ChangesetNotFound:
             query = Query(scope=changeset.scopes[0], limit=1, purpose="lookup")
             page = await self._log.read(query)
             if page or page.damaged:
-                raise Conflict(f"the id {changeset.id} is taken") from None
+                raise Conflict(f"the id {changeset.id} is already in use: choose another") from None
 
     async def changeset(self, principal: Principal, id: str) -> Changeset:
-        """One change set; raises ChangesetNotFound when there is none, or none to be seen."""
+        """Get a change set; raises ChangesetNotFound unless it exists and the principal sees it."""
         with suppress(ChangesetNotFound):
             found = await self._changesets.get(id.lower())
             if _shows(principal, found):
@@ -178,7 +189,7 @@ class Staging:
         raise ChangesetNotFound(f"there is no change set {id[:64]!r}")
 
     async def changes(self, principal: Principal, id: str) -> bytes:
-        """The changes of one, as ``encode_changes`` writes them; raises ChangesetNotFound."""
+        """Its changes, as ``encode_changes`` writes them; raises ChangesetNotFound."""
         found = await self.changeset(principal, id)
         return await self._changesets.changes(found.id)
 
@@ -193,7 +204,7 @@ class Staging:
     ) -> list[Changeset]:
         """The change sets that the principal may see, last added first."""
         if stack is not None and project is None:
-            raise InvalidInput("stack needs project", field="project")
+            raise InvalidInput("stack needs a project: name its project, too", field="project")
         if before is not None:
             before = (await self._cursor(principal, before)).id
         return await self._changesets.list(
@@ -222,50 +233,51 @@ class Staging:
                 place = _Place(path=stack.scopes[0], stack_id=stack.id, groups=stack.groups)
         if principal.may("write", path) or principal.may("write", place.path):
             return place
-        # The stack's own scope would tell that there is such a stack.
+        # The stack's own scope would reveal that the stack exists.
         raise Forbidden(f"{principal.name} may not write {path}")
 
-    # Telling
+    # Emitting
 
-    async def _look_after(self, age: int) -> None:
-        """Take up what nobody works on: at first everything, later what is ``ABANDONED``."""
+    async def _recover_abandoned(self) -> None:
+        """Resume unfinished change sets: at first all, later the abandoned ones."""
+        age = 0
         while True:
             try:
                 for changeset in await self._changesets.unfinished():
                     if self._clock() - changeset.created >= age:
-                        self._work_on(changeset)
+                        self._start(changeset)
             except Unavailable:
-                _LOGGER.exception("cannot look for unfinished change sets; trying again later")
-            age = ABANDONED
-            await asyncio.sleep(LOOK_SECONDS)
+                _LOGGER.exception("cannot scan for unfinished change sets; will retry")
+            age = self._abandoned_after
+            await asyncio.sleep(self._scan_seconds)
 
-    def _work_on(self, changeset: Changeset) -> None:
-        if self._tasks is None or changeset.status != "staging" or changeset.id in self._working:
+    def _start(self, changeset: Changeset) -> None:
+        if self._tasks is None or changeset.status != "staging" or changeset.id in self._running:
             return
-        task = self._tasks.create_task(self._work(changeset))
-        self._working[changeset.id] = task
-        task.add_done_callback(lambda _: self._working.pop(changeset.id, None))
+        task = self._tasks.create_task(self._run(changeset))
+        self._running[changeset.id] = task
+        task.add_done_callback(lambda _: self._running.pop(changeset.id, None))
 
-    async def _work(self, changeset: Changeset) -> None:
-        """Tell the change set to its end, as soon as the store allows."""
+    async def _run(self, changeset: Changeset) -> None:
+        """Append the events of the change set, for as long as the store fails now and then."""
         while True:
             try:
-                await self._tell_or_fail(changeset)
+                await self._emit_or_fail(changeset)
             except Unavailable:
-                _LOGGER.exception("cannot go on with change set %s; trying again", changeset.id)
-                await asyncio.sleep(RETRY_SECONDS)
+                _LOGGER.exception("cannot continue change set %s; will retry", changeset.id)
+                await asyncio.sleep(self._retry_seconds)
             except Exception:
-                # Others must not suffer; it is taken up again at the next start.
-                _LOGGER.exception("cannot end change set %s", changeset.id)
+                # The other change sets must go on; this one is resumed when a process starts.
+                _LOGGER.exception("cannot finish change set %s", changeset.id)
                 return
             else:
                 return
 
-    async def _tell_or_fail(self, changeset: Changeset) -> None:
+    async def _emit_or_fail(self, changeset: Changeset) -> None:
         try:
-            await self._tell(changeset)
+            await self._emit(changeset)
         except ChangesetNotFound:
-            # It was forgotten meanwhile.
+            # It was deleted meanwhile.
             return
         except Unavailable:
             raise
@@ -274,7 +286,7 @@ class Staging:
             event = self._ended(changeset, "changeset.failed", "An unexpected error occurred", None)
             await self._log.append([event])
 
-    async def _tell(self, changeset: Changeset) -> None:
+    async def _emit(self, changeset: Changeset) -> None:
         document = await self._changesets.changes(changeset.id)
         changes = await asyncio.to_thread(decode_changes, document)
         events = self._events(changeset, changes.resources)
@@ -292,16 +304,16 @@ class Staging:
                 scopes=changeset.scopes,
                 time=self._clock(),
                 producer_id=f"{changeset.id}/{number}",
-                subject=_named(change.name),
+                subject=_truncated(change.name),
                 groups=changeset.groups,
                 actor=changeset.actor,
                 resource=_resource(change),
-                message=_told(change),
+                message=_message_of(change),
                 data=msgspec.Raw(encode(truncate_resource(change, MAX_DATA_BYTES))),
             )
 
     def _end(self, changeset: Changeset, changes: Changes) -> NewEvent:
-        """The event that ends the change set: how, and everything once more."""
+        """The event that ends the change set, with all its changes."""
         data = msgspec.Raw(encode(truncate_changes(changes, MAX_DATA_BYTES)))
         if changes.errored:
             message = next((p.message for p in changes.problems if p.level == "error"), "")
@@ -324,13 +336,13 @@ class Staging:
             subject=changeset.stack,
             groups=changeset.groups,
             actor=changeset.actor,
-            message=_named(message),
+            message=_truncated(message),
             data=data,
         )
 
 
-def _begun(new: NewChangeset, changes: Changes, place: _Place, *, now: int) -> Changeset:
-    """The change set as it begins."""
+def _new_changeset(new: NewChangeset, changes: Changes, place: _Place, *, now: int) -> Changeset:
+    """The change set that ``new`` asks for."""
     id = parse_uuid(new.id) if new.id is not None else str(uuid4())
     return Changeset(
         id=id,
@@ -358,8 +370,10 @@ def _shows(principal: Principal, changeset: Changeset) -> bool:
 
 
 def _as_staged(new: NewChangeset, stored: Changeset) -> Changeset:
-    """The change set as it would begin if there were no stack: for who may not see it, and must
-    not learn from it of the stack.
+    """The change set as if there were no stack.
+
+    For a principal that may not see the stored one, and must not learn from it that the stack
+    exists.
     """
     own = changeset_scope(stored.id)
     return msgspec.structs.replace(
@@ -374,7 +388,7 @@ def _as_staged(new: NewChangeset, stored: Changeset) -> Changeset:
 
 
 def summary_of(changes: Changes) -> str:
-    """``1 to create, 2 to update``: what is to be done, in words."""
+    """The counts of the changes, such as ``1 to create, 2 to update``."""
     totals = changes.totals
     parts = [
         f"{number} to {word}"
@@ -398,22 +412,21 @@ def summary_of(changes: Changes) -> str:
     return ", ".join(parts) or nothing
 
 
-def _told(change: ResourceChange) -> str:
-    """What happens to the resource, in words."""
+def _message_of(change: ResourceChange) -> str:
     if change.action == "none" and change.imported:
-        return f"{_named(change.name)} will be imported"
+        return f"{_truncated(change.name)} will be imported"
     if change.action == "none" and change.previous_address:
-        return f"{_named(change.previous_address)} has moved to {_named(change.name)}"
-    return f"{_named(change.name)} {_WORDS[change.action]}"
+        return f"{_truncated(change.previous_address)} has moved to {_truncated(change.name)}"
+    return f"{_truncated(change.name)} {_WORDS[change.action]}"
 
 
-def _named(text: str) -> str:
-    """The text as far as an event can hold it."""
+def _truncated(text: str) -> str:
+    """The text, as long and with such characters as an event allows."""
     return text[:MAX_NAME_LENGTH].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _resource(change: ResourceChange) -> Resource | None:
-    """The resource as other events name it, as far as an event can hold such names."""
+    """The resource as other events name it; ``None`` if its names are too long for an event."""
     names = (change.type, change.address, change.id or "")
     if not change.type or any(len(name) > MAX_NAME_LENGTH or "\0" in name for name in names):
         return None
@@ -428,20 +441,24 @@ def _resource(change: ResourceChange) -> Resource | None:
 
 
 def _own_key(principal: Principal, new: NewChangeset, document: bytes) -> IdempotencyKey:
-    """What the request is known by when it does not say: who asks for what."""
-    asked = encode([principal.kind, principal.id, new])
-    digest = hashlib.sha256(asked + document).digest()
+    """The idempotency key of a request that has none: a digest of the principal and the plan."""
+    content = encode([principal.kind, principal.id, new])
+    digest = hashlib.sha256(content + document).digest()
     return IdempotencyKey(key=f"content/{digest.hex()}", fingerprint=digest)
 
 
 def _check_names(new: NewChangeset) -> None:
-    """Raise InvalidInput for what no event can say."""
+    """Raise InvalidInput for text that no event may hold."""
     for field, text in (("project", new.project), ("stack", new.stack)):
         if text is not None:
             check_name(field, text)
     names = {"actor": (new.actor,), "location": (new.location,), "group": new.groups}
     for field, texts in names.items():
         if any(text and (len(text) > MAX_NAME_LENGTH or "\0" in text) for text in texts):
-            raise InvalidInput(f"{field} is too long, or holds a NUL character", field=field)
+            raise InvalidInput(
+                f"{field} must have at most {MAX_NAME_LENGTH} characters, and no NUL", field=field
+            )
     if len(new.groups) > MAX_GROUPS or not all(new.groups):
-        raise InvalidInput(f"a change set has at most {MAX_GROUPS} groups", field="group")
+        raise InvalidInput(
+            f"a change set may have at most {MAX_GROUPS} groups, none of them empty", field="group"
+        )

@@ -1,4 +1,4 @@
-"""Abridging: changes made small enough to be sent, the least telling parts left out first."""
+"""Truncation: shorten changes to fit a size limit, least informative parts first."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -15,15 +15,15 @@ from deploylog.deployments.changeset import (
 
 _Value = TypeVar("_Value")
 
-#: Stands for a value that is too long to be told.
+#: Replaces a long value.
 TOO_LONG = "(left out: too long)"
 
-#: A value is long from so many bytes of JSON.
+#: A longer value, in bytes of JSON, is replaced.
 LONG_BYTES = 256
 
 
 def fit(value: _Value, forms: Iterator[_Value], fits: Callable[[_Value], bool]) -> _Value:
-    """The first of ``value`` and its shorter and shorter ``forms`` that fits, or the last."""
+    """The first that fits of ``value`` and its ever shorter ``forms``, or else the last."""
     while not fits(value):
         shorter = next(forms, None)
         if shorter is None:
@@ -32,25 +32,37 @@ def fit(value: _Value, forms: Iterator[_Value], fits: Callable[[_Value], bool]) 
     return value
 
 
+def halvings(length: int) -> Iterator[int]:
+    """Half of ``length``, half of that, and so on to 0."""
+    while length := length // 2:
+        yield length
+    yield 0
+
+
+def shorten(value: object, render: Callable[[object], bytes] = encode) -> object:
+    """``value``, or ``TOO_LONG`` if its JSON, as ``render`` writes it, is too long."""
+    return TOO_LONG if len(render(value)) > LONG_BYTES else value
+
+
 def truncate_resource(change: ResourceChange, limit: int) -> ResourceChange:
-    """``change`` in at most ``limit`` bytes of JSON."""
+    """Truncate ``change`` to at most ``limit`` bytes of JSON."""
     return fit(change, _shorter_resources(change), lambda form: len(encode(form)) <= limit)
 
 
 def truncate_changes(changes: Changes, limit: int) -> Changes:
-    """``changes`` in at most ``limit`` bytes of JSON."""
+    """Truncate ``changes`` to at most ``limit`` bytes of JSON."""
     return fit(changes, _shorter_changes(changes), lambda form: len(encode(form)) <= limit)
 
 
 def _shorter_resources(change: ResourceChange) -> Iterator[ResourceChange]:
     replace = msgspec.structs.replace
     change = replace(change, truncated=True)
-    for left_out in (
+    for removed in (
         {"before": None},
         {"after": None},
         {"unchanged": (), "depends_on": ()},
     ):
-        change = replace(change, **left_out)
+        change = replace(change, **removed)
         yield change
     change = replace(
         change,
@@ -58,30 +70,22 @@ def _shorter_resources(change: ResourceChange) -> Iterator[ResourceChange]:
         modified=tuple(truncate_field(field) for field in change.modified),
     )
     yield change
-    longest = max(len(getattr(change, name)) for name in _LISTS)
-    while longest := longest // 2:
-        yield _cut(change, longest)
-    yield _cut(change, 0)
+    for length in halvings(max(len(getattr(change, name)) for name in _LISTS)):
+        yield _cut(change, length)
 
 
 _LISTS = ("added", "modified", "removed", "known_on_deploy", "computed")
 
 
-def _cut(change: ResourceChange, longest: int) -> ResourceChange:
+def _cut(change: ResourceChange, length: int) -> ResourceChange:
     return msgspec.structs.replace(
-        change, **{name: getattr(change, name)[:longest] for name in _LISTS}
+        change, **{name: getattr(change, name)[:length] for name in _LISTS}
     )
 
 
 def truncate_field(field: FieldChange) -> FieldChange:
     """The field without its long values."""
-    return msgspec.structs.replace(
-        field, before=_shorten(field.before), after=_shorten(field.after)
-    )
-
-
-def _shorten(value: object) -> object:
-    return TOO_LONG if len(encode(value)) > LONG_BYTES else value
+    return msgspec.structs.replace(field, before=shorten(field.before), after=shorten(field.after))
 
 
 def _shorter_changes(changes: Changes) -> Iterator[Changes]:
@@ -98,8 +102,8 @@ def _shorter_changes(changes: Changes) -> Iterator[Changes]:
     yield changes
     changes = replace(
         changes,
-        resources=tuple(_named_only(change) for change in changes.resources),
-        drift=tuple(_named_only(change) for change in changes.drift),
+        resources=tuple(_name_only(change) for change in changes.resources),
+        drift=tuple(_name_only(change) for change in changes.drift),
     )
     yield changes
     yield replace(
@@ -108,7 +112,7 @@ def _shorter_changes(changes: Changes) -> Iterator[Changes]:
 
 
 def _each(changes: Iterable[ResourceChange], steps: int) -> tuple[ResourceChange, ...]:
-    """Each of them after so many steps of being made shorter."""
+    """Each change after its first ``steps`` truncation steps."""
     shorter = []
     for change in changes:
         forms = _shorter_resources(change)
@@ -120,11 +124,11 @@ def _each(changes: Iterable[ResourceChange], steps: int) -> tuple[ResourceChange
 
 def _shorten_output(output: OutputChange) -> OutputChange:
     return msgspec.structs.replace(
-        output, before=_shorten(output.before), after=_shorten(output.after)
+        output, before=shorten(output.before), after=shorten(output.after)
     )
 
 
-def _named_only(change: ResourceChange) -> ResourceChange:
+def _name_only(change: ResourceChange) -> ResourceChange:
     return ResourceChange(
         name=change.name,
         address=change.address,

@@ -1,7 +1,7 @@
-"""Principals: who asks, what for, and what they may see.
+"""Principals: their grants, and the events that they may see.
 
-One rule decides visibility on every surface: a grant covers one of the event's scopes, and
-the event's groups are empty, or hold ``*``, or meet the principal's.
+One rule decides visibility in every API: a grant covers one of the event's scopes, and the event's
+groups are empty, contain ``*``, or include a group of the principal.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import msgspec
 
 from deploylog.errors import Forbidden, InvalidInput
-from deploylog.events.event import EVERYBODY, NewEvent
+from deploylog.events.event import PUBLIC_GROUP, NewEvent
 from deploylog.events.scope import ROOT, Scope, contains, parse_scope
 
 Right = Literal["read", "write", "admin"]
@@ -32,18 +32,17 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class Visibility(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody may see: events below one of ``scopes`` whose groups allow it."""
+    """What a principal may see: events below one of ``scopes`` whose groups allow it."""
 
     scopes: tuple[Scope, ...]
     #: ``None`` sees the events of every group.
     groups: frozenset[str] | None
 
     def shows(self, event: NewEvent) -> bool:
-        """Whether the event is visible."""
         return self.shows_groups(event.groups) and self.shows_scopes(event.scopes)
 
-    def meets(self, scope: Scope) -> bool:
-        """Whether there may be something below ``scope`` that is visible."""
+    def overlaps(self, scope: Scope) -> bool:
+        """Whether anything below ``scope`` may be visible."""
         return any(contains(each, scope) or contains(scope, each) for each in self.scopes)
 
     def shows_scopes(self, scopes: tuple[Scope, ...]) -> bool:
@@ -51,32 +50,32 @@ class Visibility(msgspec.Struct, frozen=True, kw_only=True):
         return any(contains(outer, inner) for outer in self.scopes for inner in scopes)
 
     def shows_groups(self, groups: tuple[str, ...]) -> bool:
-        """Whether something that is for these groups is visible."""
+        """Whether events for these groups are visible."""
         if not groups or self.groups is None:
             return True
-        return EVERYBODY in groups or not self.groups.isdisjoint(groups)
+        return PUBLIC_GROUP in groups or not self.groups.isdisjoint(groups)
 
 
 ALL = Visibility(scopes=(ROOT,), groups=None)
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks."""
+    """The identity behind a request."""
 
     name: str
-    #: Tells it from others of the same name.
+    #: Distinguishes principals of the same name.
     id: str = ""
     #: ``None`` is a member of every group.
     groups: frozenset[str] | None = frozenset()
     grants: tuple[Grant, ...] = ()
-    #: The kind of credential that it showed.
+    #: The kind of credential that it used.
     kind: str = ""
-    #: When that ends, in ns since 1970; ``None`` when somebody has to revoke it.
+    #: When the credential expires, in ns since 1970; ``None`` when it is valid until revoked.
     expires: int | None = None
 
     @property
     def identity(self) -> str:
-        """Tells the principal from all others, whatever token it shows; two kinds may share ids."""
+        """Unique to the principal, whatever token it uses: two kinds may share ids."""
         return f"{self.kind}:{self.id}"
 
     def may(self, right: Right, scope: Scope) -> bool:
@@ -89,46 +88,43 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
             raise Forbidden(f"{self.name} may not {_VERBS[right]} {scope or 'the whole log'!s}")
 
     def require_write(self, scopes: Iterable[Scope]) -> None:
-        """Raise Forbidden unless each scope, or any scope at all if none is named, may be
-        written.
-        """
+        """Raise Forbidden unless it may write each scope, or any scope if none is named."""
         scopes = tuple(scopes)
         for scope in scopes:
             self.require("write", scope)
         if not scopes and all(grant.right == "read" for grant in self.grants):
             raise Forbidden(f"{self.name} may not write")
 
-    def require_some(self, right: Right) -> None:
-        """Raise Forbidden unless a grant gives ``right`` on anything at all.
+    def require_anywhere(self, right: Right) -> None:
+        """Raise Forbidden unless a grant gives ``right`` on some scope.
 
-        It costs nothing, so a request is refused before its body is read.
+        This is cheap, so that a request can be refused before its body is read.
         """
         if not any(grant.right in (right, "admin") for grant in self.grants):
             raise Forbidden(f"{self.name} may not {_VERBS[right]} anything")
 
     @property
     def visibility(self) -> Visibility:
-        """What this principal may see."""
         scopes = {grant.scope for grant in self.grants if grant.right in ("read", "admin")}
         return Visibility(scopes=tuple(sorted(scopes)), groups=self.groups)
 
 
-#: Who everybody is while no authentication is configured.
+#: The principal of every request while no authentication is configured.
 ANONYMOUS = Principal(
     name="anonymous", groups=None, grants=(Grant("admin", ROOT),), kind="anonymous"
 )
 
 
 def parse_grant(text: str) -> Grant:
-    """``read:project/acme``; ``admin:/`` is the whole log. Raises InvalidInput."""
+    """Parse ``read:project/acme``; ``admin:/`` is the whole log. Raises InvalidInput."""
     right, colon, path = text.partition(":")
     if not colon or right not in RIGHTS:
-        raise InvalidInput(f"{text!r} is not a grant: write RIGHT:SCOPE, as read:project/acme")
+        raise InvalidInput(f"{text!r} is not a grant: write RIGHT:SCOPE, such as read:project/acme")
     if not path:
         raise InvalidInput(f"{text!r} names no scope: the whole log is {right}:/")
     if not path.isprintable() or any(character.isspace() for character in path):
         raise InvalidInput(
-            f"{text!r} is not a grant: its scope holds blanks or control characters; "
-            "a blank in a name is written %20"
+            f"{text!r} is not a grant: its scope must not contain spaces or control characters; "
+            "write a space in a name as %20"
         )
     return Grant(right, parse_scope(path))

@@ -1,9 +1,9 @@
 """Chronology: pages of events in the order of their time, from a log in the order of positions.
 
-The log's index is by position, and it knows the earliest and latest time of each block of
-positions. So a page is read by position first, and then checked: a second read looks for events
-of the page's span of time elsewhere in the log, and only meets blocks that may hold some. Where
-events arrive in the order of their time, there are none.
+The log's index is by position, and holds the earliest and latest time of each block of positions.
+So a page is read by position first, and then checked: a second read searches the rest of the log
+for events of the page's span of time, and only visits blocks that may contain some. Where events
+arrive in the order of their time, there are none.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -14,15 +14,15 @@ from deploylog.events.event import Event
 from deploylog.events.store import Page, Query, following
 from deploylog.events.times import LATEST
 
-#: Reads that follow the positions before the span of time is halved instead. Each needs a longer
-#: run of events that arrived in another order than they happened.
-_FOLLOWED = 8
+#: Reads by position before the search halves the span of time instead. Each means a longer run of
+#: events that arrived in another order than they happened.
+_MAX_READS = 8
 
 Read = Callable[[Query], Awaitable[Page]]
 
 
 class Moment(msgspec.Struct, frozen=True, order=True):
-    """An event's place in the order of time; of events of one time, the log's order counts."""
+    """An event's place in the order of time; events of the same time are ordered by position."""
 
     #: ns since 1970 (UTC).
     time: int
@@ -30,22 +30,22 @@ class Moment(msgspec.Struct, frozen=True, order=True):
 
 
 class TimePage(msgspec.Struct, frozen=True, kw_only=True):
-    """Events in the order of time, and whether there may be more after them."""
+    """Events in the order of time, and whether more may follow."""
 
     events: list[Event]
     more: bool
 
 
 def moment_of(event: Event) -> Moment:
-    """The event's place."""
+    """The event's place in the order of time."""
     return Moment(event.time, event.position)
 
 
 async def read_by_time(read: Read, query: Query, *, beyond: Moment | None = None) -> TimePage:
-    """The first events of ``query`` after ``beyond``, newest or oldest first by their time.
+    """Read the first events of ``query`` after ``beyond``, in the order of their time.
 
-    They are at most ``limit``, and fewer where a page of the log is. Nothing is left out, however
-    the events arrived.
+    There are at most ``limit``, and fewer where a page of the log has fewer. No event is skipped,
+    in whatever order the events arrived.
     """
     found: Sequence[Event] = ()
     if beyond is not None:
@@ -80,10 +80,10 @@ class _Search:
         found, edge = list(page), page.next
         if edge is None or not found:
             return self._page(found, more=False)
-        # A page that is cut by its bytes stays as short.
+        # A page that the limit in bytes made shorter stays as short.
         self._limit = len(found)
         self._pin(found)
-        for _ in range(_FOLLOWED):
+        for _ in range(_MAX_READS):
             found = self._ordered(found)
             earlier = _before(self._query, found[-1].time)
             page = await self._read(following(earlier, edge))
@@ -93,7 +93,7 @@ class _Search:
         return await self._halve(self._ordered(found)[-1].time)
 
     async def _halve(self, far: int) -> TimePage:
-        """Halve the span of time up to ``far``, which holds enough, until one read holds it."""
+        """Halve the span of time up to ``far``, which has enough, until one read covers it."""
         near, last = self._bounds()
         found: list[Event] = []
         while len(found) < self._limit:
@@ -104,7 +104,7 @@ class _Search:
                 found += self._ordered(page)
                 if middle == last:
                     return self._page(found, more=False)
-                # Retention may have taken what was known to be in the span.
+                # Retention may have deleted events that were in the span.
                 far = last if middle == far else far
                 near = middle - 1 if self._newest else middle + 1
             elif near == middle:
@@ -115,7 +115,7 @@ class _Search:
         return self._page(found, more=True)
 
     def _pin(self, found: list[Event]) -> None:
-        """Leave out what is recorded while the page is looked for."""
+        """Leave out events that are recorded during the search."""
         if found and self._newest and self._query.before is None:
             before = found[0].position + 1
             self._query = msgspec.structs.replace(self._query, before=before)
@@ -131,8 +131,8 @@ class _Search:
         return sorted(events, key=moment_of, reverse=self._newest)[: self._limit]
 
     def _page(self, found: list[Event], *, more: bool) -> TimePage:
-        kept = self._ordered(found)
-        return TimePage(events=kept, more=more or len(kept) < len(found))
+        events = self._ordered(found)
+        return TimePage(events=events, more=more or len(events) < len(found))
 
 
 def _at(query: Query, moment: Moment) -> Query:

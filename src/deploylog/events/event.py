@@ -15,18 +15,18 @@ MAX_NAME_LENGTH = 1024
 MAX_SCOPES = 16
 MAX_GROUPS = 64
 
-#: Arrays and objects within each other, of whatever JSON is stored. Python reads some 960, and
-#: fewer where it is called from deeper down.
+#: Levels of arrays and objects in any JSON that is stored. Python parses about 960, and fewer when
+#: it is called from deeper in the stack.
 MAX_NESTING = 100
 
-#: What the log's own events say they come from. Nobody else's may: see ``is_reserved``.
+#: The source of the log's own events, reserved for them: see ``is_reserved``.
 SOURCE = "deploylog"
 
 #: What ends a source's first part.
 _PARTS_END = ("", "/", ":", "?", "#")
 
-#: The group that everybody is in.
-EVERYBODY = "*"
+#: The group that every principal is in.
+PUBLIC_GROUP = "*"
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -44,20 +44,22 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An event as its producer says it: ``source``, ``type``, ``subject`` and ``time`` as in
-    CloudEvents 1.0, and what deployments have in common.
+    """An event as its producer sends it.
+
+    ``source``, ``type``, ``subject`` and ``time`` are those of CloudEvents 1.0; the other fields
+    are common to deployments.
     """
 
     type: str
     source: str
-    #: Where it belongs; at least one. It is found under every prefix of each.
+    #: At least one. The event is found under every prefix of each.
     scopes: tuple[Scope, ...]
     #: When it happened, in ns since 1970 (UTC).
     time: int
     #: The producer's own id; with ``source`` it makes retries idempotent.
     producer_id: str | None = None
     subject: str | None = None
-    #: Who may see it, sorted; none means everybody who may read one of its scopes.
+    #: The groups that may see it, sorted; none means every reader of one of its scopes.
     groups: tuple[str, ...] = ()
     #: Who did it.
     actor: str | None = None
@@ -94,7 +96,7 @@ class Event(NewEvent, frozen=True, kw_only=True, gc=False):
 
 
 def recorded_event(event: NewEvent, *, position: int, id: str, recorded: int) -> Event:
-    """``event`` with the place that the log gave it."""
+    """``event`` with the position, id and time that the log gave it."""
     return Event(
         type=event.type,
         source=event.source,
@@ -115,12 +117,12 @@ def recorded_event(event: NewEvent, *, position: int, id: str, recorded: int) ->
     )
 
 
-#: Bytes that an event takes beside its texts, about.
+#: Bytes that an event takes besides its texts, about.
 _OTHER_BYTES = 1024
 
 
 def size_of(event: NewEvent) -> int:
-    """Bytes that the event takes in memory, about."""
+    """The bytes that the event takes in memory, about."""
     size = _OTHER_BYTES + len(event.message or "")
     for raw in (event.data, event.extensions):
         if raw is not None:
@@ -138,17 +140,21 @@ def check_event(event: NewEvent) -> None:
     """Raise InvalidEvent, naming the field, unless ``event`` may be recorded."""
     _check_names(event)
     if event.producer_id == "":
-        raise InvalidEvent("an id is not empty", field="id")
+        raise InvalidEvent("id must not be empty", field="id")
     if not event.scopes:
-        raise InvalidEvent("an event needs a scope", field="scopes")
+        raise InvalidEvent("an event needs at least one scope: name one in scopes", field="scopes")
     if len(event.scopes) > MAX_SCOPES or not all(event.scopes):
-        raise InvalidEvent(f"an event has 1 to {MAX_SCOPES} scopes", field="scopes")
+        raise InvalidEvent(
+            f"scopes must name 1 to {MAX_SCOPES} scopes, none of them empty", field="scopes"
+        )
     if len(event.groups) > MAX_GROUPS or not all(event.groups):
-        raise InvalidEvent(f"an event has at most {MAX_GROUPS} groups", field="groups")
+        raise InvalidEvent(
+            f"groups must name at most {MAX_GROUPS} groups, none of them empty", field="groups"
+        )
     if not 0 <= event.time < 1 << 63:
-        raise InvalidEvent("time lies outside 1970 to 2262", field="time")
+        raise InvalidEvent("time must be between 1970 and 2262", field="time")
     if event.elapsed is not None and not 0 <= event.elapsed < 1 << 63:
-        raise InvalidEvent("elapsed is negative or too long", field="elapsed")
+        raise InvalidEvent("elapsed must be from 0 to 2**63 - 1 ns", field="elapsed")
     if event.message is not None and _too_long(event.message):
         raise InvalidEvent(f"message is longer than {MAX_MESSAGE_BYTES} bytes", field="message")
     if event.data is not None and len(bytes(event.data)) > MAX_DATA_BYTES:
@@ -184,7 +190,7 @@ def check_nesting(text: bytes, field: str) -> None:
 
 
 def _too_long(message: str) -> bool:
-    """Whether it has more bytes of UTF-8 than it may; few need counting."""
+    """Whether its UTF-8 exceeds the limit; only long messages need encoding."""
     return len(message) * 4 > MAX_MESSAGE_BYTES < len(message.encode())
 
 
@@ -192,20 +198,20 @@ def _check_names(event: NewEvent) -> None:
     for field, text in (("type", event.type), ("source", event.source)):
         if not text:
             raise InvalidEvent(f"an event needs a {field}", field=field)
-        # They stand in lines of their own, in headers and on streams.
+        # They stand on lines of their own, in headers and streams.
         if not text.isascii() or not text.isprintable() or " " in text:
-            raise InvalidEvent(f"{field} holds blanks or other than ASCII", field=field)
+            raise InvalidEvent(f"{field} must be printable ASCII without spaces", field=field)
     names = _names(event)
     together = "".join([name for name in names.values() if name])
     if len(together) > MAX_NAME_LENGTH or "\0" in together:
         for field, value in names.items():
             _check_name(field, value or "")
     if event.message is not None and "\0" in event.message:
-        raise InvalidEvent("message holds a NUL character", field="message")
+        raise InvalidEvent("message must not contain a NUL character", field="message")
 
 
 def _names(event: NewEvent) -> dict[str, str | None]:
-    """Every text of an event that is a name, by the field it is in."""
+    """The names in an event, by field."""
     names: dict[str, str | None] = {
         "type": event.type,
         "source": event.source,
@@ -231,4 +237,4 @@ def _check_name(field: str, value: str) -> None:
         raise InvalidEvent(f"{field} is longer than {MAX_NAME_LENGTH} characters", field=field)
     # PostgreSQL cannot store NUL in text, and no name has a use for it.
     if "\0" in value:
-        raise InvalidEvent(f"{field} holds a NUL character", field=field)
+        raise InvalidEvent(f"{field} must not contain a NUL character", field=field)

@@ -1,7 +1,7 @@
 """Filters: an AND of ORs over an event's fields.
 
 A filter has two evaluators: ``matches`` here, for events in memory, and the SQL that
-``deploylog.store.sqlite.where`` makes of it. A property test holds them equal.
+``deploylog.store.sqlite.conditions`` makes of it. A property test keeps them equal.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,6 @@ class AnyOf(msgspec.Struct, frozen=True, kw_only=True):
     prefixes: tuple[str, ...] = ()
 
     def matches(self, event: NewEvent) -> bool:
-        """Whether the event's field is one that is asked for."""
         value = _GETTERS[self.field](event)
         if value is None:
             return False
@@ -64,7 +63,6 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
 
     def matches(self, event: NewEvent) -> bool:
-        """Whether the event passes."""
         if self.since is not None and event.time < self.since:
             return False
         if self.until is not None and event.time >= self.until:
@@ -86,7 +84,7 @@ EVERYTHING = Filter()
 
 
 def any_of(field: Field, patterns: tuple[str, ...]) -> AnyOf:
-    """The condition that ``patterns`` write: a value each, or ``prefix.*`` for all below it."""
+    """Parse ``patterns``, each a value, or ``prefix.*`` for all values below the prefix."""
     return AnyOf(
         field=field,
         values=tuple(text for text in patterns if not text.endswith(".*")),

@@ -1,9 +1,9 @@
 """Event ids: the public form of a position (RFC 9562 UUIDs of version 7).
 
 An id holds, from the left: 48 bits of Unix milliseconds when the event was recorded, 34 bits
-of the log's *epoch* (drawn once, when the log is made) and 40 bits of position, around the
-fixed version and variant bits. So an id sorts as its position does, is turned into it without
-a lookup, and an id of another log — a store that was made anew, say — is recognised.
+of the log's *epoch* (drawn once, when the log is created) and 40 bits of position, around the
+fixed version and variant bits. So an id sorts as its position does, converts to it without a
+lookup, and an id of another log, such as a store that was recreated, is recognised.
 """
 
 import uuid
@@ -22,7 +22,7 @@ _LOW_EPOCH_MASK = (1 << _LOW_EPOCH_BITS) - 1
 
 
 class EventId(msgspec.Struct, frozen=True, kw_only=True):
-    """What an event id says."""
+    """The parts of an event id."""
 
     #: Unix milliseconds.
     milliseconds: int
@@ -37,7 +37,7 @@ def event_id(*, position: int, recorded: int, epoch: int) -> str:
 
 @lru_cache(maxsize=1024)
 def id_prefix(milliseconds: int, epoch: int) -> str:
-    """What the ids of one millisecond have in common: all but the position's ten digits."""
+    """The common prefix of the ids of one millisecond: all but the position's ten digits."""
     high = milliseconds << 16 | 0x7000 | epoch >> _LOW_EPOCH_BITS
     low = 0b10 << 62 | (epoch & _LOW_EPOCH_MASK) << POSITION_BITS
     head, tail = f"{high:016x}", f"{low:016x}"
@@ -45,7 +45,7 @@ def id_prefix(milliseconds: int, epoch: int) -> str:
 
 
 def parse_event_id(text: str) -> EventId:
-    """Read an id; raises InvalidCursor when ``text`` is not a UUID of version 7."""
+    """Parse an id; raises InvalidCursor when ``text`` is not a UUID of version 7."""
     try:
         value = uuid.UUID(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Retention: what is old is deleted, on demand and by schedule."""
+"""Retention: deletes old events and change sets, on demand and on a schedule."""
 
 import asyncio
 import logging
@@ -14,12 +14,12 @@ from deploylog.events.access import Principal
 from deploylog.events.scope import ROOT
 from deploylog.events.times import SECOND
 
-#: What old things of a kind are deleted by: those before a time (ns); returns how many.
+#: Deletes the records of a kind from before a time (ns), and returns their number.
 Delete = Callable[[int], Awaitable[int]]
 
 
 class Cleanup(msgspec.Struct, frozen=True, kw_only=True):
-    """One time that old things were, or are being, forgotten. Times in ns since 1970 (UTC)."""
+    """One run of retention for a kind. Times are in ns since 1970 (UTC)."""
 
     #: UUID.
     id: str
@@ -27,9 +27,9 @@ class Cleanup(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["running", "completed", "failed"]
     started: int
     ended: int | None = None
-    #: What is older than this is forgotten.
+    #: Records older than this are deleted.
     threshold: int
-    forgotten: int = 0
+    deleted: int = 0
     error: str | None = None
 
 
@@ -37,22 +37,22 @@ class Cleanups(Protocol):
     """The newest cleanups of each kind."""
 
     async def put(self, cleanup: Cleanup) -> None:
-        """Keep it, instead of what was kept under its id. Only the newest 50 of a kind stay."""
+        """Store it under its id, and keep only the newest 50 of its kind."""
         ...
 
     async def get(self, kind: str, id: str) -> Cleanup:
-        """The cleanup; raises CleanupNotFound."""
+        """Get a cleanup; raises CleanupNotFound."""
         ...
 
     async def running(self) -> list[Cleanup]:
-        """Those that have not ended."""
+        """The cleanups that have not ended."""
         ...
 
 
-#: Seconds between two looks for what need not be retained any longer.
+#: Seconds between two scheduled runs.
 PRUNE_SECONDS = 3600
 
-#: Seconds between two transactions that give events of old their checksum.
+#: Seconds between two transactions that add checksums to events recorded without one.
 CHECK_SECONDS = 0.02
 
 _DAY = 86_400 * SECOND
@@ -61,7 +61,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Retention:
-    """Forgets what is older than it need be."""
+    """Deletes, on demand, the records that are older than their retention."""
 
     def __init__(
         self,
@@ -71,8 +71,9 @@ class Retention:
         days: Mapping[str, float],
         clock: Callable[[], int],
     ) -> None:
-        """``delete`` and ``days`` go by kind: how to delete what is older than so many days. A
-        kind without days, or with 0, keeps everything. ``clock`` gives ns since 1970.
+        """``delete`` and ``days`` go by kind.
+
+        A kind without days, or with 0, is retained indefinitely. ``clock`` returns ns since 1970.
         """
         self._cleanups = cleanups
         self._delete = delete
@@ -81,16 +82,16 @@ class Retention:
         self._tasks: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
-        """Work while in the block; what an earlier process did not end has failed."""
-        await self._fail_unended()
+    async def running(self) -> AsyncIterator[None]:
+        """Run cleanups while in the block; those that an earlier process left have failed."""
+        await self._fail_abandoned()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             yield
             self._tasks = None
 
     async def start(self, principal: Principal, kind: str) -> Cleanup:
-        """Begin to forget what is old; raises Forbidden."""
+        """Start a cleanup; raises Forbidden."""
         principal.require("admin", ROOT)
         now = self._clock()
         days = self._days.get(kind, 0.0)
@@ -107,14 +108,14 @@ class Retention:
         return cleanup
 
     async def get(self, principal: Principal, kind: str, id: str) -> Cleanup:
-        """How far it is; raises Forbidden or CleanupNotFound."""
+        """Get a cleanup; raises Forbidden or CleanupNotFound."""
         principal.require("admin", ROOT)
         return await self._cleanups.get(kind, id.lower())
 
     async def _run(self, cleanup: Cleanup) -> None:
         try:
-            forgotten = await self._forget(cleanup)
-            ended = self._ended(cleanup, forgotten=forgotten)
+            deleted = await self._delete_old(cleanup)
+            ended = self._ended(cleanup, deleted=deleted)
         except Exception as error:
             _LOGGER.exception("cleanup %s failed", cleanup.id)
             message = error.message if isinstance(error, Unavailable) else None
@@ -122,25 +123,25 @@ class Retention:
         try:
             await self._cleanups.put(ended)
         except DeploylogError:
-            _LOGGER.exception("cannot keep the end of cleanup %s", cleanup.id)
+            _LOGGER.exception("cannot store the result of cleanup %s", cleanup.id)
 
-    async def _forget(self, cleanup: Cleanup) -> int:
-        """Delete what is old; how many. Of a kind that is not stored there is nothing to delete."""
+    async def _delete_old(self, cleanup: Cleanup) -> int:
+        """Delete old records and return their number: 0 for a kind that is not stored."""
         delete = self._delete.get(cleanup.kind)
         return await delete(cleanup.threshold) if delete is not None else 0
 
-    def _ended(self, cleanup: Cleanup, *, forgotten: int = 0, error: str | None = None) -> Cleanup:
+    def _ended(self, cleanup: Cleanup, *, deleted: int = 0, error: str | None = None) -> Cleanup:
         return msgspec.structs.replace(
             cleanup,
             status="completed" if error is None else "failed",
             ended=self._clock(),
-            forgotten=forgotten,
+            deleted=deleted,
             error=error,
         )
 
-    async def _fail_unended(self) -> None:
+    async def _fail_abandoned(self) -> None:
         for cleanup in await self._cleanups.running():
-            error = "the service ended before the cleanup did"
+            error = "the service stopped before the cleanup finished"
             await self._cleanups.put(self._ended(cleanup, error=error))
 
 
@@ -152,7 +153,7 @@ async def pruning(
     add_checksums: Callable[[], Awaitable[bool]],
     clock: Callable[[], int],
 ) -> AsyncIterator[None]:
-    """Delete, now and then, what is older than the ``days`` of its kind."""
+    """Delete what is older than the ``days`` of its kind, every ``PRUNE_SECONDS``."""
 
     async def prune() -> None:
         now = clock()
@@ -162,27 +163,30 @@ async def pruning(
                 if deleted:
                     _LOGGER.info("deleted %d old %s", deleted, kind)
 
-    async def go_on() -> None:
+    async def prune_on_schedule() -> None:
         while True:
             try:
                 await prune()
             except Unavailable:
-                _LOGGER.exception("cannot forget what is old; trying again later")
+                _LOGGER.exception("cannot delete old records; will retry")
             await asyncio.sleep(PRUNE_SECONDS)
 
-    async def check() -> None:
+    async def add_missing_checksums() -> None:
         while True:
             try:
                 if not await add_checksums():
                     return
             except Unavailable:
-                _LOGGER.exception("cannot add checksums; trying again later")
+                _LOGGER.exception("cannot add checksums; will retry")
                 await asyncio.sleep(PRUNE_SECONDS)
-            # Appends need the writer, too.
+            # Leave the writer to appends in between.
             await asyncio.sleep(CHECK_SECONDS)
 
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(go_on()), tasks.create_task(check())]
+        running = [
+            tasks.create_task(prune_on_schedule()),
+            tasks.create_task(add_missing_checksums()),
+        ]
         try:
             yield
         finally:

@@ -1,8 +1,8 @@
 """Scopes: the paths that events belong to and are found under.
 
 A scope is a path such as ``project/acme/stack/0199…/deployment/0199…``. Segments are
-percent-encoded (RFC 3986, UTF-8), so that a name may hold any character, ``/`` too, and a
-scope is always ASCII without blanks. ``ROOT``, the empty path, contains every scope.
+percent-encoded (RFC 3986, UTF-8), so that a name may contain any character, ``/`` included, and a
+scope is always ASCII without spaces. ``ROOT``, the empty path, contains every scope.
 """
 
 from typing import NewType
@@ -17,17 +17,17 @@ ROOT = Scope("")
 MAX_SEGMENTS = 16
 MAX_LENGTH = 1024
 
-#: Kept as they are in a segment, beside letters, digits and ``-._~``.
+#: Characters of a segment that are not encoded, besides letters, digits and ``-._~``.
 _SAFE = "!$'()*+,:;=@"
 
 
 def scope(*segments: str) -> Scope:
-    """The scope of these names, each of which may hold any character."""
+    """The scope of these names, which may contain any character but NUL."""
     return _checked("/".join(quote(segment, safe=_SAFE) for segment in segments))
 
 
 def parse_scope(text: str) -> Scope:
-    """The scope that ``text`` writes, in the one canonical spelling; raises InvalidScope."""
+    """Parse a scope to its canonical spelling; raises InvalidScope."""
     path = text.strip("/")
     if not path:
         return ROOT
@@ -43,12 +43,12 @@ def _checked(path: str) -> Scope:
     if len(path) > MAX_LENGTH:
         raise InvalidScope(f"scope is longer than {MAX_LENGTH} characters", field="scope")
     if "%00" in path:
-        raise InvalidScope("scope holds a NUL character", field="scope")
+        raise InvalidScope("scope must not contain a NUL character", field="scope")
     return Scope(path)
 
 
 def segments(of: Scope) -> tuple[str, ...]:
-    """The names a scope is made of, decoded."""
+    """The decoded names of a scope."""
     return tuple(unquote(segment) for segment in of.split("/")) if of else ()
 
 

@@ -9,7 +9,7 @@ from deploylog.errors import InvalidInput
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 
-#: The last moment that a store can keep, in the year 2262.
+#: The last time that a store can hold, in the year 2262.
 LATEST = (1 << 63) - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,13 +25,16 @@ _UNITS = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND
 
 
 def parse_time(text: str) -> int:
-    """The ns of an RFC 3339 time; digits beyond ns are cut off. Raises InvalidInput.
+    """Parse an RFC 3339 time to ns; digits beyond ns are cut off. Raises InvalidInput.
 
-    A leap second is the last ns before it: it stays behind second 59 and before the next day.
+    A leap second becomes the last ns before it: it stays after second 59 and before the next day.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise InvalidInput(f"{text[:64]!r} is not an RFC 3339 time with an offset", field="time")
+        raise InvalidInput(
+            f"{text[:64]!r} is not an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z",
+            field="time",
+        )
     whole, fraction, offset = match.groups()
     if whole.endswith(":60"):
         return _leap_second(whole, offset)
@@ -40,7 +43,7 @@ def parse_time(text: str) -> int:
 
 @lru_cache(maxsize=8192)
 def _whole_second(text: str, offset: str) -> int:
-    """The ns of a time without fraction: many events share a second."""
+    """Parse a time without a fraction: many events share a second."""
     try:
         time = datetime.fromisoformat(text[:10] + "T" + text[11:] + offset.upper())
     except ValueError as error:
@@ -57,17 +60,17 @@ def _leap_second(text: str, offset: str) -> int:
 
 
 def parse_time_or_ago(text: str, *, now: int) -> int:
-    """An RFC 3339 time, or one so long ago: ``-15m``, ``-2h``, ``-7d``, ``-30s``."""
+    """Parse an RFC 3339 time, or a time ago: ``-15m``, ``-2h``, ``-7d``, ``-30s``."""
     if match := _AGO.fullmatch(text):
         return now - int(match[1]) * _UNITS[match[2]]
     try:
         return parse_time(text)
     except InvalidInput as error:
-        raise InvalidInput(f"{error.message}, nor one such as -15m, -2h or -7d") from error
+        raise InvalidInput(f"{error.message}, or a time ago, such as -15m, -2h or -7d") from error
 
 
 def render_time(ns: int) -> str:
-    """RFC 3339 in UTC, with six digits of a second, or nine where they are needed."""
+    """Render RFC 3339 in UTC, with six digits of a second, or nine where they are needed."""
     seconds, fraction = divmod(ns, SECOND)
     digits = f"{fraction:09d}"
     return f"{_second(seconds)}.{digits[:6] if digits.endswith('000') else digits}Z"

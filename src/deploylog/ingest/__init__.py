@@ -1,1 +1,1 @@
-"""Ways in: what other programs say, as events."""
+"""Conversion of other tools' output to events."""

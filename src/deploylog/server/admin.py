@@ -1,4 +1,4 @@
-"""What an operator does to the store itself, without the service."""
+"""Offline administration of the store, without the service."""
 
 import asyncio
 import time
@@ -8,9 +8,14 @@ from typing import TypeVar
 
 import msgspec
 
-from deploylog.auth.access_keys import make_access_key, make_pair, open_secret
+from deploylog.auth.access_keys import generate_key_pair, make_access_key, open_secret
 from deploylog.auth.api_keys import make_key
-from deploylog.auth.encryption import Encryptor, make_encryption_key, read_encryptor, require_seal
+from deploylog.auth.encryption import (
+    Encryptor,
+    make_encryption_key,
+    read_encryptor,
+    require_encryptor,
+)
 from deploylog.auth.store import AccessKeyKind, Credential
 from deploylog.errors import InvalidInput, OperatorError
 from deploylog.events.access import Grant
@@ -29,20 +34,20 @@ from deploylog.subscriptions.subscription import Subscription
 _Result = TypeVar("_Result")
 
 
-class _NobodyWatches:
-    """A ``CommitObserver`` that looks away."""
+class _NoObserver:
+    """A ``CommitObserver`` that ignores everything."""
 
     def committed(self, seconds: float, events: int) -> None:
-        """Look away."""
+        pass
 
     def damaged(self, reason: str) -> None:
-        """Look away."""
+        pass
 
 
 def add_key(
     store_url: str, *, name: str, groups: Sequence[str], grants: Sequence[Grant]
 ) -> tuple[Credential, str]:
-    """Make a key; the second part is the key itself, told this once."""
+    """Create an API key; return it with its secret, which is not stored."""
     key, secret = make_key(name=name, groups=groups, grants=grants, now=time.time_ns())
     _with_store(store_url, lambda store: store.credentials.add(key))
     return key, secret
@@ -58,18 +63,23 @@ def add_access_key(
     grants: Sequence[Grant],
     secret_key_file: str,
 ) -> tuple[Credential, str]:
-    """Keep a ``pair`` of key id and secret of this kind, or make one; the second part is the
-    secret.
+    """Add an access key from a ``pair`` of id and secret, or create one; return it with its secret.
 
-    Raises OperatorError when it cannot be kept, such as without an encryption key.
+    Raises OperatorError when it cannot be stored, for example without an encryption key.
     """
-    seal = _seal(store_url, secret_key_file)
-    id, secret = pair or make_pair(kind)
+    encryptor = _encryptor(store_url, secret_key_file)
+    id, secret = pair or generate_key_pair(kind)
     try:
         access_key = make_access_key(
-            kind=kind, id=id, secret=secret, name=name, groups=groups, grants=grants, seal=seal,
+            kind=kind,
+            id=id,
+            secret=secret,
+            name=name,
+            groups=groups,
+            grants=grants,
+            encryptor=encryptor,
             now=time.time_ns(),
-        )  # fmt: skip
+        )
     except InvalidInput as error:
         raise OperatorError(error.message) from error
     _with_store(store_url, lambda store: store.credentials.add(access_key))
@@ -77,13 +87,13 @@ def add_access_key(
 
 
 def list_credentials(store_url: str) -> list[Credential]:
-    """Every key of every kind, oldest first; raises OperatorError when there is no such store."""
+    """List the keys of every kind, oldest first; raises OperatorError without a store."""
     _require_store(store_url)
     return _with_store(store_url, lambda store: store.credentials.list())
 
 
 def revoke_key(store_url: str, id: str) -> None:
-    """Let a key of any kind open nothing any more.
+    """Revoke a key of any kind.
 
     Raises KeyNotFound, or OperatorError without a store.
     """
@@ -92,7 +102,7 @@ def revoke_key(store_url: str, id: str) -> None:
 
 
 def delete_subscription(store_url: str, id: str) -> None:
-    """Delete a subscription, such as one whose encryption key is lost.
+    """Delete a subscription, for example one whose encryption key is lost.
 
     Raises SubscriptionNotFound, or OperatorError without a store.
     """
@@ -103,21 +113,21 @@ def delete_subscription(store_url: str, id: str) -> None:
 def rotate_encryption(store_url: str, secret_key_file: str) -> int:
     """Re-encrypt every stored secret with the first encryption key; return how many.
 
-    Raises OperatorError, before anything is changed, when one cannot be opened. Those of revoked
-    keys nobody needs: they are left as they are.
+    Raises OperatorError, before it changes anything, when a secret cannot be decrypted. Secrets of
+    revoked keys stay as they are.
     """
     _require_store(store_url)
-    seal = _seal(store_url, secret_key_file)
-    return _with_store(store_url, lambda store: _reencrypt(store, seal))
+    encryptor = _encryptor(store_url, secret_key_file)
+    return _with_store(store_url, lambda store: _reencrypt(store, encryptor))
 
 
 def new_encryption_key() -> str:
-    """A new line for the file of encryption keys."""
+    """Create a line for the file of encryption keys."""
     return make_encryption_key()
 
 
 def migrate(store_url: str) -> list[str]:
-    """Bring the store to this program's schema; return the names of the steps taken."""
+    """Migrate the store to this program's schema; return the names of the steps."""
     return migrate_store(store_url)
 
 
@@ -128,52 +138,52 @@ def backup(store_url: str, file: Path, *, force: bool) -> Contents:
 
 
 def restore(store_url: str, file: Path, *, force: bool, keep_ids: bool) -> Restored:
-    """Make the store from a backup; raises OperatorError."""
+    """Restore the store from a backup; raises OperatorError."""
     return restore_store(store_url, file, force=force, keep_ids=keep_ids)
 
 
 def store_exists(store_url: str) -> bool:
-    """Whether there is a store already, or a key would be the first thing in a new one."""
+    """Whether the store exists."""
     return exists(store_url)
 
 
-def _seal(store_url: str, secret_key_file: str) -> Encryptor:
-    """The seal that the service would use; raises OperatorError.
+def _encryptor(store_url: str, secret_key_file: str) -> Encryptor:
+    """The encryptor that the service would use; raises OperatorError.
 
-    It is not created here: the service might not be able to read a file of this user's.
+    Never creates the key file: the service might not be able to read a file of this user.
     """
     beside = key_file_of(store_url)
     file = secret_key_file or (str(beside) if beside is not None and beside.exists() else "")
-    return require_seal(read_encryptor(file))
+    return require_encryptor(read_encryptor(file))
 
 
 def verify(
     store_url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
 ) -> Verified:
-    """Name what is wrong in the store, which may be in use."""
+    """Report damage in the store, which may be in use."""
     _require_store(store_url)
     return verify_store(store_url, found=found, progress=progress)
 
 
-async def _reencrypt(store: Store, seal: Encryptor) -> int:
+async def _reencrypt(store: Store, encryptor: Encryptor) -> int:
     credentials = await store.credentials.list()
     access_keys = [each for each in credentials if each.kind != "key" and each.revoked is None]
-    secrets = [open_secret(access_key, seal) for access_key in access_keys]
-    subscriptions = [_reencrypted(each, seal) for each in await store.subscriptions.list()]
+    secrets = [open_secret(access_key, encryptor) for access_key in access_keys]
+    subscriptions = [_reencrypted(each, encryptor) for each in await store.subscriptions.list()]
     for access_key, secret in zip(access_keys, secrets, strict=True):
-        await store.credentials.replace_secret(access_key.id, seal.seal(secret))
+        await store.credentials.replace_secret(access_key.id, encryptor.encrypt(secret))
     for subscription in subscriptions:
         await store.subscriptions.change(subscription)
     return len(access_keys) + len(subscriptions)
 
 
-def _reencrypted(subscription: Subscription, seal: Encryptor) -> Subscription:
-    """It with its target and its secrets encrypted anew."""
+def _reencrypted(subscription: Subscription, encryptor: Encryptor) -> Subscription:
+    """The subscription with its target and secrets encrypted by the first key."""
     return msgspec.structs.replace(
         subscription,
-        target=seal.seal(seal.open(subscription.target)),
+        target=encryptor.encrypt(encryptor.decrypt(subscription.target)),
         secrets=tuple(
-            msgspec.structs.replace(term, sealed=seal.seal(seal.open(term.sealed)))
+            msgspec.structs.replace(term, sealed=encryptor.encrypt(encryptor.decrypt(term.sealed)))
             for term in subscription.secrets
         ),
     )
@@ -182,13 +192,13 @@ def _reencrypted(subscription: Subscription, seal: Encryptor) -> Subscription:
 def _require_store(store_url: str) -> None:
     if not exists(store_url):
         raise OperatorError(
-            f"there is no store at {store_url}: name it with --store, or go where serve was started"
+            f"no store at {store_url}: pass --store, or run this where deploylog serve was started"
         )
 
 
 def _with_store(store_url: str, act: Callable[[Store], Awaitable[_Result]]) -> _Result:
     async def run() -> _Result:
-        async with open_store(store_url, observer=_NobodyWatches()) as store:
+        async with open_store(store_url, observer=_NoObserver()) as store:
             return await act(store)
 
     return asyncio.run(run())

@@ -1,39 +1,36 @@
-"""Who is let in: every kind of credential, and how often.
-
-A part of the composition root.
-"""
+"""The authentication that the settings ask for: each kind of credential, and the rate limits."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from deploylog.api.escape.routes import CREATE_EVENT
+from deploylog.api import APIS
+from deploylog.api.settings import paths_of
 from deploylog.auth.access_keys import check_decryptable
 from deploylog.auth.anonymous import AnonymousAccess
 from deploylog.auth.api_keys import ApiKeys
 from deploylog.auth.authentication import Authentication, Authenticator
-from deploylog.auth.bearer import open_tokens
+from deploylog.auth.bearer import open_bearer_tokens
 from deploylog.auth.bluelink import BluelinkSignatures
 from deploylog.auth.encryption import Encryptor
 from deploylog.auth.huawei import HuaweiScheme
 from deploylog.auth.oidc import Issuer, make_issuer
 from deploylog.auth.rate_limit import RateLimiter
 from deploylog.auth.request_signing import RequestSignatures
-from deploylog.auth.shared_secret import SharedSecret, read_secret
 from deploylog.auth.sigv4 import AwsScheme
 from deploylog.auth.sns import Fetch, SnsTopics, parse_topics
 from deploylog.errors import Unavailable
 from deploylog.events.streams import OpenStreams
 from deploylog.server.metrics import Metrics
-from deploylog.server.settings import Settings, paths_of
+from deploylog.server.settings import Settings
 from deploylog.store.contract import Store
 
-#: Seconds between two looks for credentials whose streams must end.
+#: Seconds between two checks for revoked credentials with open streams.
 WATCH_SECONDS = 0.3
 
-#: Certificates of SNS that are looked for in a second, at most.
+#: Certificates of SNS that the service fetches per second, at most.
 SNS_FETCHES_PER_SECOND = 1.0
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,25 +39,23 @@ _LOGGER = logging.getLogger(__name__)
 @asynccontextmanager
 async def open_authentication(
     store: Store,
-    seal: Encryptor | None,
+    encryptor: Encryptor | None,
     settings: Settings,
     metrics: Metrics,
     clock: Callable[[], int],
 ) -> AsyncIterator[Authentication]:
-    """Who is let in, by every kind of credential; raises OperatorError."""
-    secret = read_secret(settings.escape_secret_file)
-    await check_decryptable(store.credentials, seal)
+    """Open the authentication with every kind of credential; raises OperatorError."""
+    api_kinds = list(_api_authenticators(settings))
+    await check_decryptable(store.credentials, encryptor)
     async with AsyncExitStack() as running:
         kinds: list[Authenticator] = [
-            *_signatures(store, seal, settings, clock),
+            *api_kinds,
+            *_signatures(store, encryptor, settings, clock),
             ApiKeys(store.credentials, clock=time.monotonic),
             AnonymousAccess(store.credentials, issuer=settings.oidc_issuer, clock=time.monotonic),
         ]
-        if secret:
-            paths = [f"{base}{CREATE_EVENT}" for base in ("", *paths_of(settings.base_paths))]
-            kinds.insert(0, SharedSecret(secret, name="escape", paths=paths))
         if settings.oidc_issuer:
-            tokens = open_tokens(_issuer(settings), clock=clock)
+            tokens = open_bearer_tokens(_issuer(settings), clock=clock)
             kinds.insert(0, await running.enter_async_context(tokens))
         yield Authentication(
             tuple(kinds),
@@ -70,25 +65,32 @@ async def open_authentication(
         )
 
 
+def _api_authenticators(settings: Settings) -> Iterator[Authenticator]:
+    """The authenticators of credentials that only one API accepts."""
+    bases = paths_of(settings.base_paths)
+    for api in APIS:
+        yield from api.authenticators(settings.section(api.settings), bases)
+
+
 def _signatures(
-    store: Store, seal: Encryptor | None, settings: Settings, clock: Callable[[], int]
+    store: Store, encryptor: Encryptor | None, settings: Settings, clock: Callable[[], int]
 ) -> list[Authenticator]:
-    """Every way to sign."""
+    """Every signing scheme."""
     window = settings.signature_stream_seconds
     credentials, monotonic = store.credentials, time.monotonic
     return [
         BluelinkSignatures(
-            credentials, seal, clock=clock, monotonic=monotonic, stream_window=window
+            credentials, encryptor, clock=clock, monotonic=monotonic, stream_window=window
         ),
-        RequestSignatures(HuaweiScheme(), credentials, seal, clock=clock, monotonic=monotonic),
-        RequestSignatures(AwsScheme(), credentials, seal, clock=clock, monotonic=monotonic),
+        RequestSignatures(HuaweiScheme(), credentials, encryptor, clock=clock, monotonic=monotonic),
+        RequestSignatures(AwsScheme(), credentials, encryptor, clock=clock, monotonic=monotonic),
     ]
 
 
 def make_topics(
     settings: Settings, metrics: Metrics, fetch: Fetch, clock: Callable[[], int]
 ) -> SnsTopics:
-    """The topics of SNS that may tell of stacks."""
+    """The SNS topics that may post stack events."""
     return SnsTopics(
         parse_topics(settings.sns_topics),
         fetch,
@@ -111,26 +113,28 @@ def _issuer(settings: Settings) -> Issuer:
 
 
 def _rate(per_second: float, burst: int | None = None) -> RateLimiter:
-    """So many a second, and as many at once, or ``burst``."""
+    """A limit of ``per_second``, and of ``burst`` at once; by default a second's worth."""
     return RateLimiter(per_second, burst=burst or max(int(per_second), 1), clock=time.monotonic)
 
 
 @asynccontextmanager
-async def enforce_revocation(followers: OpenStreams, gate: Authentication) -> AsyncIterator[None]:
-    """End the streams of those whose credentials are revoked or have expired."""
+async def enforce_revocation(
+    streams: OpenStreams, authentication: Authentication
+) -> AsyncIterator[None]:
+    """Inside the block, end streams whose credentials are revoked or have expired."""
 
-    async def look() -> None:
-        for principal in followers.principals:
-            if not await gate.is_valid(principal):
-                followers.end(principal)
+    async def check() -> None:
+        for principal in streams.principals:
+            if not await authentication.is_valid(principal):
+                streams.close(principal)
 
     async def watch() -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                await look()
+                await check()
             except Unavailable:
-                _LOGGER.exception("cannot look credentials up; trying again")
+                _LOGGER.exception("cannot check credentials; retrying")
 
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(watch())

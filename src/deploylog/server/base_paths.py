@@ -1,4 +1,4 @@
-"""Base paths: what may stand before every path, as a gateway's stage or an API's base does."""
+"""Base paths: prefixes that every path may have, such as the stage of a gateway."""
 
 from collections.abc import Sequence
 
@@ -6,22 +6,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class BasePathMiddleware:
-    """An ASGI application that answers below each base path as it does at the root.
+    """Serves every path below each base path, too.
 
-    ``raw_path`` stays as it was sent: signatures are made over it.
+    ``raw_path`` stays as the client sent it, because signatures cover it.
     """
 
     def __init__(self, application: ASGIApp, bases: Sequence[str]) -> None:
-        """``bases`` begin with a slash, and do not end in one."""
+        """``bases`` start with a slash and do not end with one."""
         self._application = application
         self._bases = bases
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         for base in self._bases:
             if scope["path"].startswith(f"{base}/"):
                 scope["path"] = scope["path"].removeprefix(base)
-                # What is told of places on this service begins with it.
+                # Links to this service in responses start with it.
                 scope["base_path"] = base
                 break
         await self._application(scope, receive, send)

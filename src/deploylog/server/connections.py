@@ -1,6 +1,6 @@
-"""Connections: HTTP/1.1 with limits on all that comes before a request is complete.
+"""Connections: HTTP/1.1 with limits that hold before a request is complete.
 
-uvicorn with httptools has none: a header may be as long as the memory, and may take for ever.
+uvicorn with httptools has none: a header may fill the memory, and may take indefinitely.
 """
 
 import asyncio
@@ -25,32 +25,32 @@ from uvicorn.server import ServerState
 
 from deploylog.server.settings import Settings
 
-#: Seconds between two looks at every connection.
+#: Seconds between two sweeps over every connection.
 SWEEP_SECONDS = 0.5
 
 #: Seconds between two log lines about refused requests.
 REPORT_SECONDS = 60.0
 
-#: Seconds for which a refused client may still send, so that it reads the answer and no reset.
+#: Seconds that a refused client may still send, so that it reads the response and not a reset.
 LINGER_SECONDS = 1.0
 
-#: Requests that one connection may send ahead of the answers.
-MOST_PIPELINED = 256
+#: Requests that one connection may send ahead of the responses.
+MAX_PIPELINED = 256
 
-#: Connections that are weighed before one is evicted.
-_MOST_WEIGHED = 64
+#: Candidates to consider when one connection must be evicted.
+_MAX_CANDIDATES = 64
 
 #: Bytes of a body that must arrive in each ``body_seconds``.
-LEAST_BYTES = 1024
+MIN_BODY_BYTES = 1024
 
-#: Headers that say where a body ends.
+#: Headers that frame a body.
 _FRAMING = (b"content-length", b"transfer-encoding")
 
-#: The most open files that the service asks for, and the most connections that it takes of itself.
-_MOST_FILES = 65_536
-_MOST_CONNECTIONS = 16_384
+#: The highest limit on open files to ask for, and the highest default limit on connections.
+_MAX_FILES = 65_536
+_MAX_CONNECTIONS = 16_384
 
-#: The share of open files that stays free for the store and for outgoing calls.
+#: One in this many open files stays free for the store and for outgoing requests.
 _RESERVED = 4
 
 Reason = Literal[
@@ -67,8 +67,8 @@ Reason = Literal[
     "connections_per_address",
 ]
 
-#: The answer to each refusal; the others close the connection.
-_ANSWERS: dict[Reason, tuple[int, str]] = {
+#: The response to each refusal; refusals without one close the connection.
+_RESPONSES: dict[Reason, tuple[int, str]] = {
     "malformed": (400, "Invalid HTTP request received."),
     "target_length": (414, "The request target is too long."),
     "header_length": (431, "The request headers are too long."),
@@ -91,7 +91,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     header_seconds: float
     body_seconds: float
     keep_alive_seconds: float
-    #: Bytes of a body that are read after its request was answered.
+    #: Bytes of a body to read after the response.
     discarded_bytes: int
     connections: int
     #: 0 is no limit.
@@ -99,7 +99,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The limits that the settings ask for."""
+    """The limits in the settings."""
     return Limits(
         target_bytes=settings.max_target_bytes,
         header_bytes=settings.max_header_bytes,
@@ -108,29 +108,29 @@ def limits_of(settings: Settings) -> Limits:
         body_seconds=settings.body_seconds,
         keep_alive_seconds=settings.keep_alive_seconds,
         discarded_bytes=settings.max_body_bytes,
-        connections=settings.max_connections or _room(),
+        connections=settings.max_connections or _default_connections(),
         connections_per_address=settings.max_connections_per_address,
     )
 
 
 def raise_file_limit() -> None:
-    """Ask for as many open files as the system allows, within reason."""
+    """Raise the limit on open files as far as the system allows, up to 65,536."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _room() -> int:
-    """The connections that the limit on open files leaves room for."""
+def _default_connections() -> int:
+    """The number of connections that fit under the limit on open files."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
-        return _MOST_CONNECTIONS
-    return max(min(files - files // _RESERVED, _MOST_CONNECTIONS), 1)
+        return _MAX_CONNECTIONS
+    return max(min(files - files // _RESERVED, _MAX_CONNECTIONS), 1)
 
 
 class _Refusal(Exception):
-    """Ends the parsing of a request; never leaves this module."""
+    """Stops the parsing of a request; never leaves this module."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -138,22 +138,22 @@ class _Refusal(Exception):
 
 
 class Connections:
-    """Every open connection, and the limits that hold for them together."""
+    """Every open connection, and the limits on all of them."""
 
     def __init__(self, limits: Limits, refused: Callable[[str], None]) -> None:
-        """``refused`` counts what is refused, by reason."""
+        """``refused`` counts refusals by reason."""
         self.limits = limits
         self._refused = refused
         self._open: set[Connection] = set()
         self._by_address: Counter[str] = Counter()
-        #: Those that have never sent a whole request, and those between two: the oldest first.
+        #: Connections without a complete request so far, and those between two; oldest first.
         self._silent: dict[Connection, None] = {}
         self._idle: dict[Connection, None] = {}
         self._counts: Counter[str] = Counter()
         self._report_due = 0.0
 
     def protocol(self) -> type[asyncio.Protocol]:
-        """What uvicorn makes for each connection."""
+        """The protocol that uvicorn creates for each connection."""
 
         def make(
             config: uvicorn.Config,
@@ -166,10 +166,10 @@ class Connections:
         return cast("type[asyncio.Protocol]", make)
 
     def enter(self, connection: "Connection") -> Reason | None:
-        """Count a new connection; the reason when there is no room for it."""
+        """Count a new connection; return a reason to refuse it when a limit is reached."""
         address = connection.address
-        most = self.limits.connections_per_address
-        if most and address and self._by_address[address] >= most:
+        limit = self.limits.connections_per_address
+        if limit and address and self._by_address[address] >= limit:
             return "connections_per_address"
         if len(self._open) >= self.limits.connections and not self._evict():
             return "connections"
@@ -179,7 +179,7 @@ class Connections:
         return None
 
     def leave(self, connection: "Connection") -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         if connection not in self._open:
             return
         self._open.discard(connection)
@@ -189,23 +189,23 @@ class Connections:
             del self._by_address[connection.address]
 
     def busy(self, connection: "Connection") -> None:
-        """Its request is being answered: it is not in anyone's way."""
+        """Mark a connection as answering a request, which protects it from eviction."""
         self._silent.pop(connection, None)
         self._idle.pop(connection, None)
 
     def idle(self, connection: "Connection") -> None:
-        """Its request is answered."""
+        """Mark a connection as waiting for its next request."""
         if connection in self._open:
             self._idle[connection] = None
 
     def refuse(self, reason: Reason) -> None:
-        """Count a refusal; the log has one line a minute, not one for each."""
+        """Count a refusal; the log gets one line a minute, not one for each."""
         self._counts[reason] += 1
         self._refused(reason)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Look at every connection once in a while."""
+        """Sweep periodically inside the block."""
 
         async def watch() -> None:
             loop = asyncio.get_running_loop()
@@ -221,7 +221,7 @@ class Connections:
                 task.cancel()
 
     def sweep(self, now: float) -> None:
-        """End what takes too long, and say what was refused."""
+        """Close connections that exceed a time limit, and log the refusals."""
         for connection in list(self._open):
             connection.check(now)
         if self._counts and now >= self._report_due:
@@ -231,12 +231,12 @@ class Connections:
             self._report_due = now + REPORT_SECONDS
 
     def _evict(self) -> bool:
-        """Close the connection that has waited longest without a request; whether there was one.
+        """Close the connection that has waited longest without a request; return whether one did.
 
-        One whose answer is still being read has to wait for its turn: closing it would take long.
+        Skip one whose client is still reading a response: closing it would take long.
         """
         for waiting in (self._silent, self._idle):
-            for oldest in list(islice(waiting, _MOST_WEIGHED)):
+            for oldest in list(islice(waiting, _MAX_CANDIDATES)):
                 if oldest.has_unsent:
                     waiting[oldest] = waiting.pop(oldest)
                     continue
@@ -247,7 +247,7 @@ class Connections:
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that ends when its client sends too much, or too slowly."""
+    """A connection that closes when its client sends too much, or too slowly."""
 
     def __init__(
         self,
@@ -257,16 +257,15 @@ class Connection(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """``connections`` has the limits."""
         super().__init__(config, server_state, app_state, _loop)
-        self._all = connections
+        self._connections = connections
         self._limits = connections.limits
-        self._most_head_bytes = connections.limits.header_bytes
-        self._most_headers = connections.limits.headers
+        self._max_head_bytes = connections.limits.header_bytes
+        self._max_headers = connections.limits.headers
         self.address = ""
-        #: What is being received: nothing, a request's head, or its body.
+        #: The part of a request that the connection is receiving.
         self._receiving: Literal["nothing", "head", "body"] = "nothing"
-        #: When that began, or the window in which a body has to move.
+        #: When that part, or the current window of a body, started.
         self._since = 0.0
         self._has_asked = False
         self._moved = False
@@ -276,40 +275,37 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._discarded = 0
         self._unsent = 0
-        #: Nothing more is parsed: what comes is dropped.
+        #: Whether to drop whatever arrives, without parsing it.
         self._has_ended = False
-        #: What is being answered, which may be before ``cycle``: the last that was received.
+        #: The request that is being answered; ``cycle`` is the last one received.
         self._running: RequestResponseCycle | None = None
         self._keeps_alive = True
         self._is_reparsing = False
-        #: The last answer is sent, and the rest of its request is dropped before we close.
-        self._is_parting = False
+        #: Whether the last response is sent and the rest of its request is being discarded.
+        self._is_draining = False
 
-    # The transport's side
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take it, or refuse it at once."""
         super().connection_made(transport)
         self._since = self.loop.time()
         self.address = self.client[0] if self.client else ""
-        if reason := self._all.enter(self):
+        if reason := self._connections.enter(self):
             self.end(reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._all.leave(self)
+        self._connections.leave(self)
         if self._running is not None:
-            # uvicorn informs only the last of several requests.
+            # uvicorn notifies only the last of several requests.
             _disconnect(self._running)
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Close, after the answer that is under way."""
+        """Close after the response in progress."""
         self._keeps_alive = False
         super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        """Parse a piece of a request."""
         if self._has_ended or self.transport.is_closing():
             return
         if self._unparsed > self._limits.header_bytes:
@@ -327,7 +323,7 @@ class Connection(HttpToolsProtocol):
         self._unparsed = 0 if self._moved else self._unparsed + len(data)
 
     def _feed(self, data: bytes) -> None:
-        """Parse it all: a request that asks for another protocol is answered in this one."""
+        """Parse all of ``data``; answer a request to upgrade the protocol over HTTP/1.1."""
         while data:
             try:
                 self.parser.feed_data(data)
@@ -338,10 +334,10 @@ class Connection(HttpToolsProtocol):
                     self._parse_body()
 
     def _parse_body(self) -> None:
-        """Make a parser that expects the body of the request whose head is parsed.
+        """Create a parser that expects the body of the request whose head is parsed.
 
-        The one that parsed the head skips the body, as it would be in the other protocol. Clients
-        that offer HTTP/2 (``Upgrade: h2c``) send it in this one.
+        The first parser skips the body, as if it were in the other protocol. Clients that offer
+        HTTP/2 (``Upgrade: h2c``) send it in HTTP/1.1.
         """
         framing = [b"%s: %s\r\n" % header for header in self.headers if header[0] in _FRAMING]
         self.parser = httptools.HttpRequestParser(self)
@@ -350,10 +346,9 @@ class Connection(HttpToolsProtocol):
         self.parser.feed_data(b"".join([b"POST / HTTP/1.1\r\n", *framing, b"\r\n"]))
         self._is_reparsing = False
 
-    # The parser's side
+    # Called by the parser
 
     def on_message_begin(self) -> None:
-        """A request begins."""
         if self._is_reparsing:
             return
         super().on_message_begin()
@@ -361,7 +356,6 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = self._body_bytes = self._discarded = 0
 
     def on_url(self, url: bytes) -> None:
-        """Some of the target."""
         if self._is_reparsing:
             return
         self.url += url
@@ -369,13 +363,13 @@ class Connection(HttpToolsProtocol):
             raise _Refusal("target_length")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or what follows a body as one."""
+        """Add a header or a trailer."""
         if self._is_reparsing:
             return
         self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes + len(self.url) > self._most_head_bytes:
+        if self._head_bytes + len(self.url) > self._max_head_bytes:
             raise _Refusal("header_length")
-        if len(self.headers) >= self._most_headers:
+        if len(self.headers) >= self._max_headers:
             raise _Refusal("header_count")
         # As uvicorn does it: another call for each header would cost more than these checks.
         name = name.lower()
@@ -384,23 +378,23 @@ class Connection(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The head is whole: somebody answers it."""
+        """Start to answer the request."""
         if self._is_reparsing:
             return
-        if self._has_ended or len(self.pipeline) >= MOST_PIPELINED:
+        if self._has_ended or len(self.pipeline) >= MAX_PIPELINED:
             raise _Refusal("pipelined")
         super().on_headers_complete()
         self._keeps_alive = self.cycle.keep_alive
         if self.expect_100_continue:
             self._await_expected()
         if not self.cycle.keep_alive:
-            self.cycle.transport = cast("asyncio.Transport", _Parting(self))
+            self.cycle.transport = cast("asyncio.Transport", _ClosingTransport(self))
         self._moved = self._has_asked = True
         self._receiving, self._since = "body", self.loop.time()
-        self._all.busy(self)
+        self._connections.busy(self)
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body, which nobody may want any more."""
+        """Pass a piece of the body on, or discard it after the response."""
         self._moved = True
         self._body_bytes += len(body)
         if self.expect_100_continue:
@@ -412,7 +406,6 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
         self._moved = True
         if self.parser.should_upgrade() and self._has_body:
             return
@@ -420,7 +413,7 @@ class Connection(HttpToolsProtocol):
         if self.expect_100_continue:
             self._receive_expected()
         super().on_message_complete()
-        if self._is_parting:
+        if self._is_draining:
             self._has_ended = True
             self.transport.close()
 
@@ -429,40 +422,42 @@ class Connection(HttpToolsProtocol):
         return any(name in _FRAMING and value != b"0" for name, value in self.headers)
 
     def _await_expected(self) -> None:
-        """A client that is refused before it sends its body may never send it: what it sends next
-        would be taken for the body, so the refusal has to be the last answer.
+        """Close after this response unless the body arrives.
+
+        A client that gets an error before it sends its body may never send it. Its next request
+        would then be read as the body.
         """
         self.cycle.keep_alive = False
         if self.parser.get_http_version() == "1.0":
-            # It does not know of answers that are none.
+            # HTTP/1.0 has no interim responses.
             self.cycle.waiting_for_100_continue = False
 
     def _receive_expected(self) -> None:
-        """The body comes, asked for or not."""
+        """Accept the body, whether or not the client waited for 100 Continue."""
         self.expect_100_continue = self.cycle.waiting_for_100_continue = False
         if not self.cycle.response_started:
             self.cycle.keep_alive = self._keeps_alive
 
-    # The answer's side
+    # Called by the response
 
     def on_response_complete(self) -> None:
-        """The next request is answered, or awaited."""
-        # As uvicorn does it, without a timer for each response: the sweep does it for all, and a
-        # timer ends with the first byte of what may be no request.
+        """Answer the next request, or wait for it."""
+        # As uvicorn does it, but without a timer for each response. The sweep replaces the timers,
+        # and a timer would stop at the first byte of what may not be a request.
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
             self.flow.resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
             if self.pipeline:
-                # What is read ahead of the answers is bounded.
+                # Bound what is read ahead of the responses.
                 self.flow.pause_reading()
         self._since = self.loop.time()
         if self.cycle.response_complete:
-            self._all.idle(self)
+            self._connections.idle(self)
 
     def check(self, now: float) -> None:
-        """End the connection when it waits for its client for too long."""
+        """Close the connection when its client keeps it waiting for too long."""
         if self.transport.is_closing():
             self._check_unsent(now)
         elif self._running is not None and self._is_answering:
@@ -480,7 +475,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def has_unsent(self) -> bool:
-        """Whether some of an answer is not sent, as its client has not read what was before."""
+        """Whether part of a response is unsent because the client is not reading."""
         return bool(self.transport.get_write_buffer_size())
 
     @property
@@ -489,26 +484,26 @@ class Connection(HttpToolsProtocol):
         return running is not None and not (running.response_complete or running.disconnected)
 
     def _check_answering(self, running: RequestResponseCycle, now: float) -> None:
-        """An answer has no limit of time once it has begun: it may be a stream."""
+        """Check a request without a response. A response that has started may be a stream."""
         if running.response_started:
             return
         if self.flow.write_paused:
-            # Nobody reads the answers before it.
+            # The client does not read the responses before it.
             self._check_unsent(now)
         elif self._receiving == "body" and not self.pipeline:
             self._check_body(now)
 
     def _check_body(self, now: float) -> None:
-        """A body must move, unless we are the ones who do not read it."""
+        """Require a minimum rate of a body, unless the server is the one that does not read it."""
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
             self._since = now
         elif now - self._since >= self._limits.body_seconds:
-            if self._body_bytes < LEAST_BYTES:
+            if self._body_bytes < MIN_BODY_BYTES:
                 self.end("body_timeout")
             self._since, self._body_bytes = now, 0
 
     def _check_unsent(self, now: float) -> None:
-        """What is not sent has to become less: its client reads some of it."""
+        """Abort when the client has read none of the unsent bytes in time."""
         unsent = self.transport.get_write_buffer_size()
         if unsent != self._unsent:
             self._unsent, self._since = unsent, now
@@ -516,45 +511,45 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def end(self, reason: Reason) -> None:
-        """Refuse what the client sends, answer if it can be answered, and close."""
-        self._all.refuse(reason)
+        """Refuse the request, respond if that is possible, and close."""
+        self._connections.refuse(reason)
         if self._is_answering and (self._receiving != "body" or self.pipeline):
-            self._end_after_answers()
+            self._end_after_responses()
             return
-        answer = _ANSWERS.get(reason)
+        response = _RESPONSES.get(reason)
         is_silent = self._receiving == "nothing" and reason == "header_timeout"
-        # An answer in the middle of another one would be taken for a part of it, and one after it
-        # for the answer to what is asked next.
-        has_begun = self._receiving == "body" and self.cycle.response_started
-        if answer is None or is_silent or has_begun or self._has_ended:
+        # The client would read a second response as part of the one that has started, or as the
+        # response to its next request.
+        has_started = self._receiving == "body" and self.cycle.response_started
+        if response is None or is_silent or has_started or self._has_ended:
             self.transport.close()
             return
         if self._running is not None and self._is_answering:
             _disconnect(self._running)
         self._has_ended, self._since = True, self.loop.time()
-        self.transport.write(_render(*answer))
+        self.transport.write(_render(*response))
         if reason.startswith("connections"):
             self.transport.close()
         else:
             self.transport.write_eof()
 
-    def _end_after_answers(self) -> None:
-        """Drop what the client sends from here on, answer what came whole before, and close.
+    def _end_after_responses(self) -> None:
+        """Drop further input, answer the complete requests, and close.
 
-        A refusal would be taken for the answer to a request before the one that is at fault.
+        The client would read a refusal as the response to an earlier request.
         """
         if self._receiving == "body":
             self.pipeline.popleft()
         last = self.pipeline[0][0] if self.pipeline else self._running
         assert last is not None
         last.keep_alive = False
-        last.transport = cast("asyncio.Transport", _Parting(self))
+        last.transport = cast("asyncio.Transport", _ClosingTransport(self))
         self.cycle, self._has_ended = last, True
 
-    def part(self) -> None:
-        """Close, as the last answer was sent, or torn off.
+    def close_after_response(self) -> None:
+        """Close after the last response, sent or aborted.
 
-        A client that is still sending would see a reset in place of the answer.
+        A client that is still sending must not see a reset in place of the response.
         """
         if self.transport.is_closing() or not self.cycle.response_complete:
             self.transport.close()
@@ -562,7 +557,7 @@ class Connection(HttpToolsProtocol):
             self._since = self.loop.time()
             self.transport.write_eof()
         elif self._receiving == "body":
-            self._is_parting = True
+            self._is_draining = True
             self.transport.write_eof()
         else:
             self.transport.close()
@@ -572,8 +567,8 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
 
-class _Parting:
-    """The transport, as an answer sees it after which its connection is closed."""
+class _ClosingTransport:
+    """The transport that the last response of a connection writes to."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -581,11 +576,11 @@ class _Parting:
         self.is_closing = connection.transport.is_closing
 
     def close(self) -> None:
-        self._connection.part()
+        self._connection.close_after_response()
 
 
 def _disconnect(cycle: RequestResponseCycle) -> None:
-    """Inform what is answering that its client is gone."""
+    """Tell the running request that its client has disconnected."""
     cycle.disconnected = True
     cycle.message_event.set()
 

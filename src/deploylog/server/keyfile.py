@@ -1,4 +1,4 @@
-"""The encryption key of a service that names none: created beside its store at the first start."""
+"""The default encryption key: created beside the store when the service first starts."""
 
 import asyncio
 import logging
@@ -14,16 +14,16 @@ _LOGGER = logging.getLogger(__name__)
 
 
 async def with_key_file(settings: Settings, store: Store, *, file: Path | None) -> Settings:
-    """The settings with a ``secret_key_file``: ``file``, beside the store, unless one is named.
+    """Set ``secret_key_file`` to ``file``, beside the store, unless the settings name another.
 
-    Without ``file``, no key is created.
+    Creates no key without ``file``.
 
-    Raises OperatorError when it cannot be created.
+    Raises OperatorError when the file cannot be created.
     """
     if settings.secret_key_file or file is None:
         return settings
     if not await asyncio.to_thread(file.exists):
-        # A new key would open none of what is there, and hide that the right one is missing.
+        # A new key would decrypt nothing, and hide that the right one is missing.
         if await _has_encrypted(store):
             return settings
         if create_key_file(file):
@@ -32,7 +32,7 @@ async def with_key_file(settings: Settings, store: Store, *, file: Path | None) 
 
 
 async def _has_encrypted(store: Store) -> bool:
-    """Whether the store has a secret that some key encrypted. Those of API keys are hashed."""
+    """Whether the store holds an encrypted secret. API keys are hashed, not encrypted."""
     credentials = await store.credentials.list()
     if any(credential.kind != "key" for credential in credentials):
         return True

@@ -1,4 +1,4 @@
-"""What the service says of itself: metrics for Prometheus."""
+"""The metrics of the service, for Prometheus."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +23,6 @@ class Metrics:
     """Every metric, in a registry of its own."""
 
     def __init__(self) -> None:
-        """Begin at zero."""
         self._registry = CollectorRegistry()
         self._appended = Counter(
             "deploylog_events_appended",
@@ -97,51 +96,51 @@ class Metrics:
         )
 
     def committed(self, seconds: float, events: int) -> None:
-        """A transaction was committed."""
+        """Record a committed transaction."""
         self._appended.inc(events)
         self._commit.observe(seconds)
 
     def damaged(self, reason: str) -> None:
-        """A read met a damaged event for the first time."""
+        """Count a damaged event, when a read first meets it."""
         self._damaged.labels(reason=reason).inc()
 
     def failed(self, kind: str) -> None:
-        """A request was answered with an error of this class."""
+        """Count a request that ended in an error of this class."""
         self._errors.labels(kind=kind).inc()
 
     def refused(self) -> None:
-        """A request showed no valid credential."""
+        """Count a request without a valid credential."""
         self._refused.inc()
 
     def turned_away(self, reason: str) -> None:
-        """A connection or a request was refused before a request was complete."""
+        """Count a connection or a request that was refused before a request was complete."""
         self._refusals.labels(reason=reason).inc()
 
     def sent(self, events: int, *, lag: int) -> None:
-        """A batch goes out to a reader that is ``lag`` positions behind."""
+        """Record a batch for a reader that is ``lag`` positions behind the head."""
         self._sent.inc(events)
         self._lag.observe(lag)
 
     def attempted(self, result: str, number: int) -> None:
-        """So many attempts to deliver ended so."""
+        """Count ``number`` delivery attempts with this result."""
         self._attempts.labels(result=result).inc(number)
 
     def delivering(self, subscription: str, *, lag: int, dead_lettered: int) -> None:
-        """How a subscription's deliveries are going."""
+        """Set the delivery gauges of a subscription."""
         self._delivery_lag.labels(subscription=subscription).set(lag)
         self._dead_lettered.labels(subscription=subscription).set(dead_lettered)
 
-    def delivered_no_more(self, subscription: str) -> None:
-        """This process does not deliver it any longer."""
+    def delivery_stopped(self, subscription: str) -> None:
+        """Remove the gauges of a subscription that this process no longer delivers."""
         for gauge in (self._delivery_lag, self._dead_lettered):
             with suppress(KeyError):
                 gauge.remove(subscription)
 
     def watch(self, *, readers: Callable[[], float], head: Callable[[], float]) -> None:
-        """Where to look when somebody asks."""
+        """Read these gauges when a scrape asks for them."""
         self._readers.set_function(readers)
         self._head.set_function(head)
 
     def render(self) -> bytes:
-        """Everything, in Prometheus's text format."""
+        """Render every metric in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The server: uvicorn, with streams ended before it waits for connections."""
+"""The server: uvicorn, which ends streams before it waits for open connections."""
 
 import asyncio
 import gc
@@ -14,43 +14,46 @@ from pathlib import Path
 
 import uvicorn
 
-from deploylog.auth.anonymous import configured, is_loopback
+from deploylog.api import APIS
+from deploylog.auth.anonymous import is_authentication_configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError, StoreUnavailable
 from deploylog.server.app import Application, create_app
 from deploylog.server.connections import Connections, limits_of, raise_file_limit
 from deploylog.server.keyfile import with_key_file
 from deploylog.server.metrics import Metrics
-from deploylog.server.settings import Settings, paths_of
+from deploylog.server.settings import Settings
 from deploylog.store import key_file_of, open_store
+from deploylog.subscriptions.delivery.dispatcher import DEFAULT_PACING, Pacing
 
-#: How long the interpreter lets one thread run while others wait, in seconds. The writer needs
-#: its turn between two statements; at Python's 5 ms a busy event loop would starve it.
+#: Seconds that one thread runs while others wait. At Python's 5 ms, a busy event loop would
+#: starve the writer, which needs its turn between two statements.
 SWITCH_SECONDS = 0.001
 
-#: Objects made before the interpreter looks for cycles among the youngest.
+#: Allocations before the interpreter collects the youngest generation.
 GARBAGE_THRESHOLD = 20_000
 
-#: Connections that may wait to be accepted.
+#: Connections that may wait in the accept queue.
 BACKLOG = 4096
 
-#: How long running requests may take after SIGTERM, in seconds.
+#: Seconds that running requests may take after SIGTERM.
 GRACE_SECONDS = 5
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn waits for open connections before anything else can be told to end."""
+    """A uvicorn server that ends streams first: uvicorn alone would wait for them."""
 
     def __init__(self, config: uvicorn.Config, application: Application) -> None:
-        """Serve ``application``."""
         super().__init__(config)
         self._application = application
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop when told to, in order: uvicorn would have the signal kill us once it is done,
-        before the store is closed.
+        """Stop in order on a signal.
+
+        uvicorn raises the signal again when it is done, which would kill the process before the
+        store is closed.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -58,13 +61,12 @@ class Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams first."""
         self._application.end_streams()
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings) -> None:
-    """Serve until told to stop; raises OperatorError when it cannot."""
+def serve(settings: Settings, *, pacing: Pacing = DEFAULT_PACING) -> None:
+    """Serve until SIGINT or SIGTERM; raises OperatorError when the server cannot start."""
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -74,11 +76,11 @@ def serve(settings: Settings) -> None:
         handler.addFilter(_NotReported())
     raise_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
-    # What is there now stays; and what comes and goes with a request is rarely a cycle.
+    # Objects that exist now stay, and those of a request rarely form a cycle.
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
     with asyncio.Runner(loop_factory=_event_loop) as runner:
-        runner.run(_serve(settings))
+        runner.run(_serve(settings, pacing))
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:
@@ -87,19 +89,19 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, pacing: Pacing) -> None:
     metrics = Metrics()
     async with open_store(
         settings.store, observer=metrics, query_seconds=settings.query_timeout_seconds
     ) as store:
-        authenticated = await configured(store.credentials, settings.oidc_issuer)
+        authenticated = await is_authentication_configured(store.credentials, settings.oidc_issuer)
         _check_address(settings, authenticated=authenticated)
         listener = _listen(settings)
-        with _listen_locally(settings) as local:
+        with _listen_on_unix_socket(settings) as local:
             settings = await with_key_file(settings, store, file=key_file_of(settings.store))
-            async with create_app(store, settings, metrics) as application:
+            async with create_app(store, settings, metrics, pacing=pacing) as application:
                 _announce(settings, listener, authenticated=authenticated)
-                _tolerate_torn_streams()
+                _tolerate_aborted_streams()
                 connections = Connections(limits_of(settings), metrics.turned_away)
                 server = Server(_configuration(application, connections), application)
                 async with connections.watching():
@@ -146,15 +148,15 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 @contextmanager
-def _listen_locally(settings: Settings) -> Iterator[list[socket.socket]]:
-    """The unix socket, if there is to be one; its file goes with it."""
+def _listen_on_unix_socket(settings: Settings) -> Iterator[list[socket.socket]]:
+    """Listen on the unix socket of the settings, if any; remove its file at the end."""
     path = settings.unix_socket
     if not path:
         yield []
         return
     _remove_abandoned(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Nobody may connect between its creation and a change of its mode.
+    # Set the mode at creation: others could connect before a later chmod.
     mask = os.umask(0o177)
     try:
         listener.bind(path)
@@ -171,10 +173,10 @@ def _listen_locally(settings: Settings) -> Iterator[list[socket.socket]]:
 
 
 def _remove_abandoned(path: str) -> None:
-    """Remove the socket file of a service that was killed; raises OperatorError if one lives."""
+    """Remove the socket file of a killed service; raises OperatorError if one still listens."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise OperatorError(f"cannot listen on {path}: it is a file of another kind")
+            raise OperatorError(f"cannot listen on {path}: it is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -183,14 +185,14 @@ def _remove_abandoned(path: str) -> None:
         except OSError:
             os.unlink(path)
             return
-    raise OperatorError(f"cannot listen on {path}: something listens there already")
+    raise OperatorError(f"cannot listen on {path}: another process listens there")
 
 
-class _NotTorn(logging.Filter):
-    """Drops uvicorn's complaint about a response that was not completed.
+class _NotAborted(logging.Filter):
+    """Drops uvicorn's error about an incomplete response.
 
-    A stream is torn off on purpose when its client would take an orderly end for the end of
-    what it follows.
+    A stream is aborted on purpose when its client would take an orderly end for the end of what
+    it follows.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -198,15 +200,15 @@ class _NotTorn(logging.Filter):
 
 
 class _NotReported(logging.Filter):
-    """Drops a failure that the store has logged: every loop that retries would repeat it."""
+    """Drops an error that the store has logged, which every retrying loop would repeat."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         return not (isinstance(error, StoreUnavailable) and error.reported)
 
 
-def _tolerate_torn_streams() -> None:
-    logging.getLogger("uvicorn.error").addFilter(_NotTorn())
+def _tolerate_aborted_streams() -> None:
+    logging.getLogger("uvicorn.error").addFilter(_NotAborted())
 
 
 def _announce(settings: Settings, listener: socket.socket, *, authenticated: bool) -> None:
@@ -216,9 +218,11 @@ def _announce(settings: Settings, listener: socket.socket, *, authenticated: boo
     if settings.unix_socket:
         _LOGGER.info("listening on unix socket %s", settings.unix_socket)
     if not settings.secret_key_file:
-        _LOGGER.warning("no encryption key: the one that sealed the store's secrets is missing")
-    for folder in paths_of(settings.plan_folders):
-        if not Path(folder).is_dir():
-            _LOGGER.warning("plan_folders: there is no folder %s", folder)
+        _LOGGER.warning(
+            "no encryption key: the key that encrypted the secrets in the store is missing"
+        )
+    for api in APIS:
+        for warning in api.warnings(settings.section(api.settings)):
+            _LOGGER.warning("%s", warning)
     if not authenticated:
-        _LOGGER.warning("no authentication is configured: everything is allowed, on loopback only")
+        _LOGGER.warning("no authentication is configured: anyone on this machine may do everything")

@@ -1,4 +1,4 @@
-"""Sets: subscriptions that are put, and read, as the whole that a project has."""
+"""Groups of subscriptions, such as those of a project, read and replaced as a whole."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -10,14 +10,8 @@ from deploylog.errors import Conflict, Forbidden, InvalidSubscription
 from deploylog.events.access import Principal, Right
 from deploylog.events.filters import Filter
 from deploylog.events.store import EventLog
+from deploylog.subscriptions.ownership import MAX_SUBSCRIPTIONS, check_capacity, owner_of
 from deploylog.subscriptions.secret_store import SecretStore
-from deploylog.subscriptions.service import (
-    MAX_SUBSCRIPTIONS,
-    check_subscription_name,
-    owner_of,
-    require_room,
-    retargeted,
-)
 from deploylog.subscriptions.store import Subscriptions
 from deploylog.subscriptions.subscription import (
     Endpoint,
@@ -26,15 +20,17 @@ from deploylog.subscriptions.subscription import (
     Kind,
     Order,
     Subscription,
+    check_name,
+    with_endpoint,
 )
 from deploylog.subscriptions.targets import redact, redact_url
 
-#: How often a set is put that somebody else's change gets in the way of.
+#: How often a group is replaced when another change interferes.
 _TRIES = 5
 
 
 class SubscriptionGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """A set, and what all that is in it have in common. Its filter has scopes."""
+    """A group, and what its subscriptions have in common. Its filter has at least one scope."""
 
     name: str
     filter: Filter
@@ -43,180 +39,183 @@ class SubscriptionGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DesiredSubscription(msgspec.Struct, frozen=True, kw_only=True):
-    """One that the set is to hold."""
+    """A subscription that a group is to contain."""
 
-    #: What it is called in the set; ``None`` for one that has no name yet.
+    #: Its name within the group; ``None`` for a new one without a name.
     name: str | None
     kind: Kind
-    aim: EndpointPatch
+    endpoint: EndpointPatch
 
 
 class GroupMember(msgspec.Struct, frozen=True, kw_only=True):
-    """One of a set, with its target as far as it is shown."""
+    """A subscription of a group, with its decrypted endpoint."""
 
-    #: ``None`` for one that is to be put, and has no name yet.
+    #: ``None`` for a new one without a name.
     name: str | None
     kind: Kind
-    target: Endpoint
+    endpoint: Endpoint
 
 
 class SubscriptionGroups:
-    """The sets, for whoever may."""
+    """Reads and replaces groups for principals who may read and write their scopes."""
 
     def __init__(
         self,
         subscriptions: Subscriptions,
         log: EventLog,
-        vault: SecretStore,
+        secret_store: SecretStore,
         *,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
         clock: Callable[[], int],
     ) -> None:
-        """``changed`` is told that there is something else to deliver; ``clock`` gives ns since
-        1970.
-        """
+        """``on_change`` is called after every change; ``clock`` returns ns since 1970."""
         self._subscriptions = subscriptions
         self._log = log
-        self._vault = vault
-        self._tell = changed
+        self._secret_store = secret_store
+        self._notify = on_change
         self._clock = clock
-        self._putting = asyncio.Lock()
+        self._replacing = asyncio.Lock()
 
-    async def members(
-        self, principal: Principal, collection: SubscriptionGroup
-    ) -> list[GroupMember]:
-        """What the set holds, addresses whole for who may write; raises Forbidden."""
-        _require(principal, "read", collection)
-        whole = _may(principal, "write", collection)
-        return [self._member(each, whole=whole) for each in await self._held(collection)]
+    async def members(self, principal: Principal, group: SubscriptionGroup) -> list[GroupMember]:
+        """The subscriptions of the group; raises Forbidden.
 
-    async def put(
+        URLs are redacted unless the principal may write.
+        """
+        _check_right(principal, "read", group)
+        can_write = _has_right(principal, "write", group)
+        return [self._member(each, is_whole=can_write) for each in await self._current(group)]
+
+    async def replace(
         self,
         principal: Principal,
-        collection: SubscriptionGroup,
-        wanted: Sequence[DesiredSubscription],
+        group: SubscriptionGroup,
+        desired: Sequence[DesiredSubscription],
     ) -> None:
-        """Let the set hold these and no others.
+        """Make these the only subscriptions of the group.
 
-        What is there already, and the same, stays as it is; what differs is the principal's
-        from then on. Raises Forbidden, InvalidSubscription, Conflict or NoEncryptionKey.
+        An unchanged subscription stays as it is; a changed one gets the principal as its owner.
+        Raises Forbidden, InvalidSubscription, Conflict or NoEncryptionKey.
         """
-        _require(principal, "write", collection)
-        _check(wanted)
-        aimed = [self._aimed(one) for one in wanted]
-        async with self._putting:
+        _check_right(principal, "write", group)
+        _check_desired(desired)
+        members = [self._desired_member(each) for each in desired]
+        async with self._replacing:
             for tries_left in reversed(range(_TRIES)):
-                subscriptions = await self._put(principal, collection, aimed)
+                subscriptions = await self._reconciled(principal, group, members)
                 try:
-                    await self._subscriptions.replace(collection.name, subscriptions)
+                    await self._subscriptions.replace(group.name, subscriptions)
                 except Conflict:
                     if not tries_left:
                         raise
                 else:
-                    self._tell()
+                    self._notify()
                     return
 
-    def _aimed(self, one: DesiredSubscription) -> GroupMember:
-        return GroupMember(name=one.name, kind=one.kind, target=self._vault.aim(one.kind, one.aim))
+    def _desired_member(self, desired: DesiredSubscription) -> GroupMember:
+        endpoint = self._secret_store.patched(desired.kind, desired.endpoint)
+        return GroupMember(name=desired.name, kind=desired.kind, endpoint=endpoint)
 
-    async def _put(
-        self, principal: Principal, collection: SubscriptionGroup, wanted: Sequence[GroupMember]
+    async def _reconciled(
+        self, principal: Principal, group: SubscriptionGroup, desired: Sequence[GroupMember]
     ) -> list[Subscription]:
-        """What the set is to hold."""
-        head, held = await self._log.head(), await self._held(collection)
-        left = {each.name: each for each in held}
+        """The subscriptions that the group is to contain."""
+        head, current = await self._log.head(), await self._current(group)
+        unmatched = {each.name: each for each in current}
         subscriptions = []
-        # Those without a name take what is left: the others must have been first.
-        for one in sorted(wanted, key=lambda each: each.name is None):
-            found = self._found(one, left)
-            if found is None:
-                subscriptions.append(self._new(principal, collection, one, head))
+        # Members with a name come first: those without take what the others leave.
+        for member in sorted(desired, key=lambda each: each.name is None):
+            match = self._match(member, unmatched)
+            if match is None:
+                subscriptions.append(self._new(principal, group, member, head))
             else:
-                del left[found.name]
-                subscriptions.append(self._kept(principal, found, one))
-        await self._require_room(principal, held, subscriptions)
+                del unmatched[match.name]
+                subscriptions.append(self._updated(principal, match, member))
+        await self._check_capacity(principal, current, subscriptions)
         return subscriptions
 
-    def _found(self, one: GroupMember, left: dict[str, Subscription]) -> Subscription | None:
-        """The one that it is to take the place of, by its name, or as it is the same."""
-        if one.name is not None:
-            return left.get(one.name)
-        return next((each for each in left.values() if self._is_same(each, one)), None)
+    def _match(
+        self, member: GroupMember, unmatched: dict[str, Subscription]
+    ) -> Subscription | None:
+        """The current subscription with the same name or, without a name, the same endpoint."""
+        if member.name is not None:
+            return unmatched.get(member.name)
+        return next((each for each in unmatched.values() if self._is_same(each, member)), None)
 
-    def _is_same(self, found: Subscription, one: GroupMember) -> bool:
-        return found.kind == one.kind and self._vault.target(found) == one.target
+    def _is_same(self, current: Subscription, member: GroupMember) -> bool:
+        return (
+            current.kind == member.kind and self._secret_store.endpoint(current) == member.endpoint
+        )
 
-    def _kept(self, principal: Principal, found: Subscription, one: GroupMember) -> Subscription:
-        """``found`` as it is, if it is the same, or else the principal's."""
-        if self._is_same(found, one):
-            return found
-        owner, target = owner_of(principal), self._vault.seal(one.target)
-        # Secrets stay: who checks signatures has them.
-        changed = msgspec.structs.replace(found, owner=owner, kind=one.kind)
-        return retargeted(changed, target, shown=redact(one.kind, one.target))
+    def _updated(
+        self, principal: Principal, current: Subscription, member: GroupMember
+    ) -> Subscription:
+        """``current``, with the endpoint of ``member`` and its new owner if they differ."""
+        if self._is_same(current, member):
+            return current
+        owner, encrypted = owner_of(principal), self._secret_store.encrypt(member.endpoint)
+        # The secrets stay: receivers verify signatures with them.
+        changed = msgspec.structs.replace(current, owner=owner, kind=member.kind)
+        return with_endpoint(changed, encrypted, redacted=redact(member.kind, member.endpoint))
 
     def _new(
-        self, principal: Principal, collection: SubscriptionGroup, one: GroupMember, head: int
+        self, principal: Principal, group: SubscriptionGroup, member: GroupMember, head: int
     ) -> Subscription:
         id = str(uuid4())
         return Subscription(
             id=id,
-            name=one.name or id,
-            kind=one.kind,
-            format=collection.format,
-            filter=collection.filter,
-            order=collection.order,
+            name=member.name or id,
+            kind=member.kind,
+            format=group.format,
+            filter=group.filter,
+            order=group.order,
             state="active",
             reason=None,
             owner=owner_of(principal),
-            target=self._vault.seal(one.target),
-            shown=redact(one.kind, one.target),
-            # Nobody would be told the secret.
+            target=self._secret_store.encrypt(member.endpoint),
+            shown=redact(member.kind, member.endpoint),
+            # Nothing would show a generated secret.
             secrets=(),
             created=self._clock(),
-            collection=collection.name,
+            collection=group.name,
             checkpoint=head,
         )
 
-    async def _require_room(
-        self, principal: Principal, held: Sequence[Subscription], new: Iterable[Subscription]
+    async def _check_capacity(
+        self, principal: Principal, current: Sequence[Subscription], new: Iterable[Subscription]
     ) -> None:
         """Raise Conflict when the principal would own too many."""
-        ids = {each.id for each in held}
-        others = [s for s in await self._subscriptions.list() if s.id not in ids]
+        ids = {each.id for each in current}
+        others = [each for each in await self._subscriptions.list() if each.id not in ids]
         owners = {(each.owner.kind, each.owner.id): each.owner for each in new}
-        mine = owners.get((principal.kind, principal.id))
-        if mine is not None:
-            more = sum(each.owner == mine for each in new)
-            require_room(others, mine, more=more)
+        owner = owners.get((principal.kind, principal.id))
+        if owner is not None:
+            check_capacity(others, owner, added=sum(each.owner == owner for each in new))
 
-    async def _held(self, collection: SubscriptionGroup) -> list[Subscription]:
-        return [
-            each for each in await self._subscriptions.list() if each.collection == collection.name
-        ]
+    async def _current(self, group: SubscriptionGroup) -> list[Subscription]:
+        return [each for each in await self._subscriptions.list() if each.collection == group.name]
 
-    def _member(self, subscription: Subscription, *, whole: bool) -> GroupMember:
-        target = self._vault.target(subscription)
-        if not whole:
-            target = msgspec.structs.replace(target, url=redact_url(target.url))
-        return GroupMember(name=subscription.name, kind=subscription.kind, target=target)
+    def _member(self, subscription: Subscription, *, is_whole: bool) -> GroupMember:
+        endpoint = self._secret_store.endpoint(subscription)
+        if not is_whole:
+            endpoint = msgspec.structs.replace(endpoint, url=redact_url(endpoint.url))
+        return GroupMember(name=subscription.name, kind=subscription.kind, endpoint=endpoint)
 
 
-def _may(principal: Principal, right: Right, collection: SubscriptionGroup) -> bool:
-    return any(principal.may(right, path) for path in collection.filter.scopes)
+def _has_right(principal: Principal, right: Right, group: SubscriptionGroup) -> bool:
+    return any(principal.may(right, path) for path in group.filter.scopes)
 
 
-def _require(principal: Principal, right: Right, collection: SubscriptionGroup) -> None:
-    if not _may(principal, right, collection):
-        raise Forbidden(f"{principal.name} may not {right} {collection.filter.scopes[0]}")
+def _check_right(principal: Principal, right: Right, group: SubscriptionGroup) -> None:
+    if not _has_right(principal, right, group):
+        raise Forbidden(f"{principal.name} may not {right} {group.filter.scopes[0]}")
 
 
-def _check(wanted: Sequence[DesiredSubscription]) -> None:
-    """Raise InvalidSubscription for what no set can hold."""
-    if len(wanted) > MAX_SUBSCRIPTIONS:
-        raise InvalidSubscription(f"at most {MAX_SUBSCRIPTIONS} subscriptions")
-    names = [each.name for each in wanted if each.name is not None]
+def _check_desired(desired: Sequence[DesiredSubscription]) -> None:
+    """Raise InvalidSubscription for what no group can contain."""
+    if len(desired) > MAX_SUBSCRIPTIONS:
+        raise InvalidSubscription(f"at most {MAX_SUBSCRIPTIONS} subscriptions are allowed")
+    names = [each.name for each in desired if each.name is not None]
     for name in names:
-        check_subscription_name(name)
+        check_name(name)
         if names.count(name) > 1:
-            raise InvalidSubscription(f"{name!r} is there twice", field="id")
+            raise InvalidSubscription(f"{name!r} is listed twice", field="id")

@@ -1,4 +1,4 @@
-"""The vault: what subscriptions keep secret, closed and opened."""
+"""The secrets of subscriptions: encrypting, decrypting and rotating them."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -21,60 +21,67 @@ MAX_SECRETS = 5
 
 
 class Cipher(Protocol):
-    """Encrypts what the store keeps."""
+    """Encrypts secrets for the store."""
 
-    def seal(self, secret: str) -> bytes:
-        """The secret, encrypted."""
+    def encrypt(self, secret: str) -> bytes:
+        """Encrypt a secret."""
         ...
 
-    def open(self, sealed: bytes) -> str:
-        """The secret again."""
+    def decrypt(self, sealed: bytes) -> str:
+        """Decrypt it; raises OperatorError without the key that encrypted it."""
         ...
 
 
 class SecretStore:
-    """Seals targets and secrets, and raises NoEncryptionKey where it would need a seal."""
+    """Encrypts and decrypts endpoints and secrets; raises NoEncryptionKey without a cipher."""
 
     def __init__(
         self,
-        seal: Cipher | None,
+        cipher: Cipher | None,
         *,
         check_url: CheckUrl,
         make_secret: Callable[[], str],
         parse_secret: Callable[[str], bytes],
         clock: Callable[[], int],
     ) -> None:
-        """``parse_secret`` raises InvalidSubscription; ``clock`` gives ns since 1970."""
-        self._seal = seal
+        """``parse_secret`` raises InvalidSubscription; ``clock`` returns ns since 1970."""
+        self._cipher = cipher
         self._check_url = check_url
         self._make_secret = make_secret
         self._parse_secret = parse_secret
         self._clock = clock
 
-    def aim(self, kind: Kind, aim: EndpointPatch, *, before: bytes | None = None) -> Endpoint:
-        """The target that ``before`` becomes; raises InvalidSubscription, naming the field."""
-        old = self._target(before) if before is not None else Endpoint()
-        return apply_patch(kind, old, aim, check_url=self._check_url)
+    def patched(
+        self, kind: Kind, patch: EndpointPatch, *, encrypted: bytes | None = None
+    ) -> Endpoint:
+        """Apply ``patch`` to an encrypted endpoint, or to an empty one.
 
-    def seal(self, target: Endpoint) -> bytes:
-        """The target as it is kept."""
-        return self._required().seal(msgspec.json.encode(target).decode())
+        Raises InvalidSubscription, naming the field.
+        """
+        before = self._decrypt(encrypted) if encrypted is not None else Endpoint()
+        return apply_patch(kind, before, patch, check_url=self._check_url)
 
-    def target(self, subscription: Subscription) -> Endpoint:
-        """Where it delivers to."""
-        return self._target(subscription.target)
+    def encrypt(self, endpoint: Endpoint) -> bytes:
+        """Encrypt an endpoint for the store."""
+        return self._required_cipher().encrypt(msgspec.json.encode(endpoint).decode())
+
+    def endpoint(self, subscription: Subscription) -> Endpoint:
+        """Decrypt the subscription's endpoint; raises OperatorError."""
+        return self._decrypt(subscription.target)
 
     def secrets(self, subscription: Subscription) -> tuple[bytes, ...]:
-        """The secrets that sign now, the newest first; raises OperatorError, or NoEncryptionKey."""
+        """Decrypt the secrets that sign now, newest first; raises OperatorError."""
         now = self._clock()
         return tuple(
-            self._parse_secret(self._required().open(term.sealed))
-            for term in subscription.secrets
-            if term.expires is None or term.expires > now
+            self._parse_secret(self._required_cipher().decrypt(secret.sealed))
+            for secret in subscription.secrets
+            if secret.expires is None or secret.expires > now
         )
 
-    def begin(self, kind: Kind, secret: str | None) -> tuple[tuple[SigningSecret, ...], str | None]:
-        """The first secret of a subscription, and what is to be told of it.
+    def initial_secrets(
+        self, kind: Kind, secret: str | None
+    ) -> tuple[tuple[SigningSecret, ...], str | None]:
+        """The secrets of a new subscription, and the generated one if ``secret`` is ``None``.
 
         Requests to Slack are not signed. Raises InvalidSubscription.
         """
@@ -85,61 +92,65 @@ class SecretStore:
         return (), None
 
     def rotate(
-        self, terms: tuple[SigningSecret, ...], secret: str | None, *, overlap: int
+        self, former: tuple[SigningSecret, ...], secret: str | None, *, overlap: int
     ) -> tuple[tuple[SigningSecret, ...], str | None]:
-        """The terms with a new secret before them, and the secret if it was drawn.
+        """Put a new secret first, and return the generated one if ``secret`` is ``None``.
 
-        The others sign for ``overlap`` ns more. Raises InvalidSubscription, or Conflict when too
-        many do.
+        The former secrets also sign for another ``overlap`` ns. Raises InvalidSubscription, or
+        Conflict when ``MAX_SECRETS`` would sign.
         """
-        now, seal = self._clock(), self._required()
+        now, cipher = self._clock(), self._required_cipher()
         text = secret if secret is not None else self._make_secret()
         self._parse_secret(text)
-        kept = tuple(
-            msgspec.structs.replace(term, expires=_earlier(term.expires, now + overlap))
-            for term in terms
-            if overlap and (term.expires is None or term.expires > now)
+        active = tuple(
+            msgspec.structs.replace(each, expires=_earlier(each.expires, now + overlap))
+            for each in former
+            if overlap and (each.expires is None or each.expires > now)
         )
-        if len(kept) >= MAX_SECRETS:
-            raise Conflict(f"{MAX_SECRETS} secrets sign already: wait, or let them not overlap")
-        new = SigningSecret(sealed=seal.seal(text), created=now)
-        return (new, *kept), text if secret is None else None
+        if len(active) >= MAX_SECRETS:
+            message = f"{MAX_SECRETS} secrets are active: wait until one expires, or use overlap 0"
+            raise Conflict(message)
+        new = SigningSecret(sealed=cipher.encrypt(text), created=now)
+        return (new, *active), text if secret is None else None
 
-    def _target(self, sealed: bytes) -> Endpoint:
-        return msgspec.json.decode(self._required().open(sealed), type=Endpoint)
+    def _decrypt(self, encrypted: bytes) -> Endpoint:
+        return msgspec.json.decode(self._required_cipher().decrypt(encrypted), type=Endpoint)
 
-    def _required(self) -> Cipher:
-        if self._seal is None:
+    def _required_cipher(self) -> Cipher:
+        if self._cipher is None:
             raise NoEncryptionKey(
-                "the service has no encryption key, so it cannot keep secrets: make one with: "
-                "deploylog keys new-encryption-key, and start the service with secret_key_file"
+                "no encryption key configured: create one with "
+                "`deploylog keys new-encryption-key`, and set `secret_key_file`"
             )
-        return self._seal
+        return self._cipher
 
 
 def _earlier(one: int | None, other: int) -> int:
     return other if one is None else min(one, other)
 
 
-async def check_decryptable(subscriptions: Subscriptions, vault: SecretStore) -> None:
-    """Raise OperatorError unless what every subscription that may deliver keeps secret can be
-    opened: the service would disable them one by one.
+async def check_decryptable(subscriptions: Subscriptions, secret_store: SecretStore) -> None:
+    """Raise OperatorError unless every enabled subscription can be decrypted.
+
+    Otherwise the service would run without delivering them.
     """
     for subscription in await subscriptions.list():
         if subscription.state != "disabled":
-            _require_opened(subscription, vault)
+            _check_decryptable(subscription, secret_store)
 
 
-def _require_opened(subscription: Subscription, vault: SecretStore) -> None:
-    named = f"subscription {subscription.id}"
-    otherwise = f"if that key is lost: deploylog subscriptions delete {subscription.id} --store …"
+def _check_decryptable(subscription: Subscription, secret_store: SecretStore) -> None:
+    name = f"subscription {subscription.id}"
+    otherwise = (
+        f"if the key is lost, run: deploylog subscriptions delete {subscription.id} --store …"
+    )
     try:
-        vault.target(subscription)
-        vault.secrets(subscription)
+        secret_store.endpoint(subscription)
+        secret_store.secrets(subscription)
     except NoEncryptionKey as error:
         raise OperatorError(
-            f"{named} is sealed: put the encryption key back beside the store, or name its file "
-            f"with --secret-key-file or DEPLOYLOG_SECRET_KEY_FILE; {otherwise}"
+            f"{name} is encrypted: put the encryption key back beside the store, or set "
+            f"--secret-key-file or DEPLOYLOG_SECRET_KEY_FILE; {otherwise}"
         ) from error
     except OperatorError as error:
-        raise OperatorError(f"{named}: {error.message}; {otherwise}") from error
+        raise OperatorError(f"{name}: {error.message}; {otherwise}") from error

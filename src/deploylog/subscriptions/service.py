@@ -1,9 +1,8 @@
-"""Subscribing: who may be told of what, and who may see and change that."""
+"""The service for subscriptions: create, change, test and redeliver, with permissions."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -13,17 +12,18 @@ from deploylog.errors import (
     CursorExpired,
     EventDamaged,
     EventNotFound,
-    Forbidden,
     InvalidCursor,
     InvalidSubscription,
     SubscriptionNotFound,
 )
 from deploylog.events.access import Principal
 from deploylog.events.event import Event
-from deploylog.events.filters import EVERYTHING, AnyOf, Filter
+from deploylog.events.filters import EVERYTHING, Filter
 from deploylog.events.ids import parse_event_id
-from deploylog.events.scope import ROOT
 from deploylog.events.store import EventLog
+from deploylog.subscriptions.filters import checked_filter, patched_filter
+from deploylog.subscriptions.history import DeadLetter, DeliveryHistory
+from deploylog.subscriptions.ownership import can_see, check_capacity, check_owner, owner_of, owns
 from deploylog.subscriptions.secret_store import SecretStore
 from deploylog.subscriptions.store import (
     Backlog,
@@ -39,190 +39,178 @@ from deploylog.subscriptions.subscription import (
     Format,
     NewSubscription,
     Owner,
-    Pending,
     Subscription,
     SubscriptionPatch,
+    check_name,
+    paused,
+    resumed,
+    with_endpoint,
 )
 from deploylog.subscriptions.targets import default_order, redact
 
-#: The most subscriptions of one owner.
-MAX_SUBSCRIPTIONS = 100
-
-#: The most scopes of one.
-MAX_SCOPES = 100
-
-#: Credentials that end by themselves, or that stand for nobody.
-_NOT_FOR_OWNERS = ("token", "secret", "unauthenticated")
-
-#: How often a change is tried that somebody else's gets in the way of.
+#: How often a change is tried when another one interferes.
 _TRIES = 5
 
-#: What is recorded of deliveries, and where a page of it starts.
-_Row = TypeVar("_Row", RecordedAttempt, Pending)
-_Start = TypeVar("_Start")
-
-#: Whether somebody may do something to a subscription that they see; raises Forbidden.
+#: Raises Forbidden unless a principal who sees the subscription may change it.
 _Check = Callable[[Principal, Subscription], None]
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription, and how its deliveries are going."""
+    """A subscription and the progress of its deliveries."""
 
     subscription: Subscription
-    #: Events of the log after the checkpoint.
+    #: Positions of the log after the checkpoint.
     lag: int
     backlog: Backlog
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that was given up."""
-
-    pending: Pending
-    #: Its id; ``None`` when it is no longer retained.
-    event: str | None
-
-
 class SubscriptionService:
-    """The subscriptions, for whoever may."""
+    """Manages subscriptions for principals.
+
+    A principal sees its own subscriptions, and those whose scopes it administers. Every method
+    that takes an id raises SubscriptionNotFound for any other.
+    """
 
     def __init__(
         self,
         subscriptions: Subscriptions,
         deliveries: Deliveries,
         log: EventLog,
-        vault: SecretStore,
+        secret_store: SecretStore,
         *,
         formats: Mapping[Format, Filter],
-        owner: Callable[[Owner], Awaitable[Principal | None]],
-        test: Callable[[Subscription], Awaitable[Attempt]],
-        changed: Callable[[], None],
+        find_owner: Callable[[Owner], Awaitable[Principal | None]],
+        send_test: Callable[[Subscription], Awaitable[Attempt]],
+        on_change: Callable[[], None],
         clock: Callable[[], int],
     ) -> None:
-        """``formats`` says which types a format has, where it has not all; ``owner`` who an owner
-        is now, ``None`` when nobody any more; ``test`` delivers an event that is none; ``changed``
-        is told that there is something else to deliver; ``clock`` gives ns since 1970.
+        """``formats`` limits the event types of a format. ``find_owner`` returns the owner's
+        current principal, or ``None`` once its credential is invalid. ``send_test`` delivers a test
+        event. ``on_change`` is called after every change. ``clock`` returns ns since 1970.
         """
         self._subscriptions = subscriptions
         self._deliveries = deliveries
         self._log = log
-        self._vault = vault
+        self._secret_store = secret_store
+        self._history = DeliveryHistory(deliveries, log)
         self._formats = formats
-        self._owner = owner
-        self._test = test
-        self._tell = changed
+        self._find_owner = find_owner
+        self._send_test = send_test
+        self._notify = on_change
         self._clock = clock
-        # Otherwise two requests at once would both be the last that is allowed.
+        # Otherwise two concurrent requests could both take the last free place of an owner.
         self._adding = asyncio.Lock()
 
-    # One's own
+    # For the owner
 
     async def create(
         self, principal: Principal, new: NewSubscription
     ) -> tuple[Subscription, str | None]:
-        """Subscribe; the secret is there if it was drawn, and is told nowhere else.
+        """Create a subscription, and return the signing secret if it was generated.
 
-        Raises Forbidden, InvalidSubscription, InvalidCursor, CursorExpired, Conflict when there
-        are ``MAX_SUBSCRIPTIONS``, or NoEncryptionKey.
+        The secret is shown nowhere else. Raises Forbidden, InvalidSubscription, InvalidCursor,
+        CursorExpired, NoEncryptionKey, or Conflict when the owner has ``MAX_SUBSCRIPTIONS``.
         """
         owner = owner_of(principal)
-        filter = self._filter(principal, new.filter, new.format)
-        check_subscription_name(new.name)
-        target = self._vault.aim(new.kind, new.aim)
-        secrets, told = self._vault.begin(new.kind, new.secret)
+        filter = self._checked_filter(principal, new.filter, new.format)
+        check_name(new.name)
+        endpoint = self._secret_store.patched(new.kind, new.endpoint)
+        secrets, generated = self._secret_store.initial_secrets(new.kind, new.secret)
         subscription = Subscription(
             id=str(uuid4()),
             name=new.name,
             kind=new.kind,
             format=new.format,
             filter=filter,
-            order=new.order or default_order(target),
+            order=new.order or default_order(endpoint),
             state="active",
             reason=None,
             owner=owner,
-            target=self._vault.seal(target),
-            shown=redact(new.kind, target),
+            target=self._secret_store.encrypt(endpoint),
+            shown=redact(new.kind, endpoint),
             secrets=secrets,
             created=self._clock(),
-            checkpoint=await self._start(new.start),
+            checkpoint=await self._start_position(new.start),
         )
         async with self._adding:
-            require_room(await self._subscriptions.list(), owner, more=1)
+            check_capacity(await self._subscriptions.list(), owner, added=1)
             await self._subscriptions.add(subscription)
-        self._tell()
-        return subscription, told
+        self._notify()
+        return subscription, generated
 
-    async def change(
-        self, principal: Principal, id: str, change: SubscriptionPatch
-    ) -> Subscription:
-        """Let it be different; raises what ``create`` does."""
+    async def change(self, principal: Principal, id: str, patch: SubscriptionPatch) -> Subscription:
+        """Change a subscription; raises what ``create`` raises."""
 
-        def changed(now: Subscription) -> Subscription:
-            return self._changed(principal, now, change)
+        def change(current: Subscription) -> Subscription:
+            return self._patched(principal, current, patch)
 
-        return await self._update(principal, id, _require_owner, changed)
+        return await self._update(principal, id, check_owner, change)
 
     async def rotate_secret(
         self, principal: Principal, id: str, *, secret: str | None, overlap: int
     ) -> tuple[Subscription, str | None]:
-        """Sign with another secret, and for ``overlap`` ns with the former ones, too.
+        """Sign with a new secret, and return it if it was generated.
 
-        The secret is there if it was drawn. Raises InvalidSubscription, Conflict, NoEncryptionKey.
+        The former secrets also sign for another ``overlap`` ns. Raises InvalidSubscription,
+        Conflict or NoEncryptionKey.
         """
-        told: str | None = None
+        generated: str | None = None
 
-        def rotated(now: Subscription) -> Subscription:
-            nonlocal told
-            if now.kind == "slack":
+        def rotate(current: Subscription) -> Subscription:
+            nonlocal generated
+            if current.kind == "slack":
                 raise InvalidSubscription("requests to Slack are not signed", field="secret")
-            terms, told = self._vault.rotate(now.secrets, secret, overlap=overlap)
-            return msgspec.structs.replace(now, secrets=terms)
+            secrets, generated = self._secret_store.rotate(current.secrets, secret, overlap=overlap)
+            return msgspec.structs.replace(current, secrets=secrets)
 
-        return await self._update(principal, id, _require_owner, rotated), told
+        return await self._update(principal, id, check_owner, rotate), generated
 
-    # One's own, and those whose scopes one administers
+    # For the owner and for admins
 
     async def subscriptions(self, principal: Principal) -> list[Subscription]:
-        """Those that the principal may see, oldest first."""
-        return [each for each in await self._subscriptions.list() if _sees(principal, each)]
+        """The subscriptions that the principal sees, oldest first."""
+        return [each for each in await self._subscriptions.list() if can_see(principal, each)]
 
     async def get(self, principal: Principal, id: str) -> Subscription:
-        """One; raises SubscriptionNotFound when there is none, or none to be seen."""
         with suppress(SubscriptionNotFound):
             found = await self._subscriptions.get(id.lower())
-            if _sees(principal, found):
+            if can_see(principal, found):
                 return found
         raise SubscriptionNotFound(f"there is no subscription with the id {id[:64]!r}")
 
     async def standing(self, subscription: Subscription) -> Standing:
-        """How it stands with one that the principal was shown."""
+        """The progress of a subscription that the principal sees."""
         backlogs = await self._deliveries.backlogs(subscription.id)
         lag = max(await self._log.head() - subscription.checkpoint, 0)
         backlog = backlogs.get(subscription.id, Backlog())
         return Standing(subscription=subscription, lag=lag, backlog=backlog)
 
     async def pause(self, principal: Principal, id: str) -> Subscription:
-        """Let it wait, at its checkpoint, until somebody resumes it."""
-        return await self._update(principal, id, _allow, lambda now: _paused(now, principal))
+        """Stop delivering, until a user resumes the subscription at its checkpoint."""
+        return await self._update(
+            principal, id, _allow, lambda current: paused(current, by=principal.name)
+        )
 
     async def resume(self, principal: Principal, id: str) -> Subscription:
-        """Let it go on, whatever stopped it."""
-        return await self._update(principal, id, _allow, _resumed)
+        """Deliver again, whatever stopped the subscription."""
+        return await self._update(principal, id, _allow, resumed)
 
     async def delete(self, principal: Principal, id: str) -> None:
-        """Forget it, and all that is kept of its deliveries."""
+        """Delete a subscription and the records of its deliveries."""
         found = await self.get(principal, id)
         await self._subscriptions.delete(found.id)
-        self._tell()
+        self._notify()
 
     async def test(self, principal: Principal, id: str) -> Attempt:
-        """Deliver an event that is none, at once, and say what came of it."""
-        return await self._test(await self.get(principal, id))
+        """Deliver a test event at once, without recording it."""
+        return await self._send_test(await self.get(principal, id))
 
     async def redeliver(self, principal: Principal, id: str, event_id: str) -> None:
-        """Send one event, at once, whether it was sent before or not.
+        """Deliver one event again, whether it was delivered before or not.
 
-        Raises EventNotFound when principal or owner may not see it, InvalidSubscription when the
-        subscription's format has none of its type, Conflict when it is beyond the checkpoint.
+        Raises EventNotFound when the principal or the owner may not see the event,
+        InvalidSubscription when the subscription's format does not have its type, or Conflict when
+        it is beyond the checkpoint.
         """
         found = await self.get(principal, id)
         event = await self._event(principal, found, event_id)
@@ -230,123 +218,60 @@ class SubscriptionService:
             message = f"an event of type {event.type[:64]} has no {found.format} format"
             raise InvalidSubscription(message, field="event")
         if event.position > found.checkpoint:
-            raise Conflict("the subscription has not come to this event yet")
+            raise Conflict("the subscription has not reached this event yet")
         await self._deliveries.redeliver(found.id, OneEvent(event.position))
-        self._tell()
+        self._notify()
 
     async def redeliver_dead_lettered(self, principal: Principal, id: str, since: int) -> int:
-        """Send those again that were given up and first tried since then (ns); how many."""
+        """Deliver again the dead letters first attempted at ``since`` (ns) or later; how many."""
         found = await self.get(principal, id)
         number = await self._deliveries.redeliver(found.id, DeadLetters(since))
-        self._tell()
+        self._notify()
         return number
 
     async def attempts(
         self, principal: Principal, id: str, *, before: int | None, limit: int
     ) -> list[RecordedAttempt]:
-        """What became of its requests, newest first.
-
-        Others than the owner see those of events that they may see. What receivers answered is
-        the owner's alone: they may repeat what they were sent.
-        """
+        """See ``DeliveryHistory.attempts``."""
         found = await self.get(principal, id)
-        shown = await self._shown(
-            principal,
-            found,
-            lambda start: self._deliveries.attempts(found.id, before=start, limit=limit),
-            start=before,
-            next=lambda last: last.number,
-            limit=limit,
-        )
-        if _owns(principal, found):
-            return shown
-        return [msgspec.structs.replace(each, response="") for each in shown]
+        return await self._history.attempts(principal, found, before=before, limit=limit)
 
     async def dead_letters(
         self, principal: Principal, id: str, *, after: int, limit: int
     ) -> list[DeadLetter]:
-        """What was given up, in the order of the log; for others than the owner, of events that
-        they may see.
-        """
+        """See ``DeliveryHistory.dead_letters``."""
         found = await self.get(principal, id)
-        shown = await self._shown(
-            principal,
-            found,
-            lambda start: self._deliveries.dead_letters(found.id, after=start, limit=limit),
-            start=after,
-            next=lambda last: last.position,
-            limit=limit,
-        )
-        return [DeadLetter(pending=each, event=await self._id_at(each.position)) for each in shown]
-
-    async def _shown(
-        self,
-        principal: Principal,
-        found: Subscription,
-        read: Callable[[_Start], Awaitable[list[_Row]]],
-        *,
-        start: _Start,
-        next: Callable[[_Row], _Start],
-        limit: int,
-    ) -> list[_Row]:
-        """A page of what is recorded of deliveries: for others than the owner, as many pages of
-        the store as it takes, of events that they may see.
-        """
-        rows = await read(start)
-        if _owns(principal, found):
-            return rows
-        shown: list[_Row] = []
-        while rows:
-            visible = await self._visible(principal, [row.position for row in rows])
-            shown += [row for row in rows if row.position in visible]
-            if len(shown) >= limit:
-                break
-            rows = await read(next(rows[-1]))
-        return shown[:limit]
-
-    async def _visible(self, principal: Principal, positions: Iterable[int]) -> set[int]:
-        """Those whose events the principal may see; what is no longer retained is nobody's."""
-        visible = set()
-        for position in set(positions):
-            with suppress(EventNotFound):
-                if principal.visibility.shows(await self._log.get(position)):
-                    visible.add(position)
-        return visible
+        return await self._history.dead_letters(principal, found, after=after, limit=limit)
 
     # Rules
 
-    def _changed(
-        self, principal: Principal, now: Subscription, change: SubscriptionPatch
+    def _patched(
+        self, principal: Principal, current: Subscription, patch: SubscriptionPatch
     ) -> Subscription:
-        if change.name is not None and change.name != now.name:
-            check_subscription_name(change.name)
-            _require_single(now)
-        asked, format = _asked(now.filter, change), change.format or now.format
-        if (asked, format) != (now.filter, now.format):
-            filter = self._filter(principal, asked, format)
-            now = msgspec.structs.replace(now, filter=filter, format=format)
-        if change.aim != EndpointPatch():
-            target = self._vault.aim(now.kind, change.aim, before=now.target)
-            now = retargeted(now, self._vault.seal(target), shown=redact(now.kind, target))
+        if patch.name is not None and patch.name != current.name:
+            check_name(patch.name)
+            _check_ungrouped(current)
+        requested = patched_filter(current.filter, patch)
+        format = patch.format or current.format
+        if (requested, format) != (current.filter, current.format):
+            filter = self._checked_filter(principal, requested, format)
+            current = msgspec.structs.replace(current, filter=filter, format=format)
+        if patch.endpoint != EndpointPatch():
+            current = self._with_patched_endpoint(current, patch.endpoint)
         return msgspec.structs.replace(
-            now, name=change.name or now.name, order=change.order or now.order
+            current, name=patch.name or current.name, order=patch.order or current.order
         )
 
-    def _filter(self, principal: Principal, asked: Filter, format: Format) -> Filter:
-        """The filter as it is kept; raises Forbidden or InvalidSubscription."""
-        scopes = () if ROOT in asked.scopes else tuple(sorted(set(asked.scopes)))
-        if len(scopes) > MAX_SCOPES:
-            raise InvalidSubscription(f"at most {MAX_SCOPES} scopes", field="scopes")
-        for path in scopes or (ROOT,):
-            if not principal.visibility.meets(path):
-                raise Forbidden(f"{principal.name} may not read {path or 'anything'}")
-        asked = msgspec.structs.replace(asked, scopes=scopes)
-        return (
-            restrict_to_format(asked, self._formats[format]) if format in self._formats else asked
-        )
+    def _with_patched_endpoint(self, current: Subscription, patch: EndpointPatch) -> Subscription:
+        endpoint = self._secret_store.patched(current.kind, patch, encrypted=current.target)
+        encrypted = self._secret_store.encrypt(endpoint)
+        return with_endpoint(current, encrypted, redacted=redact(current.kind, endpoint))
 
-    async def _start(self, start: str) -> int:
-        """The checkpoint to begin with; raises InvalidCursor or CursorExpired."""
+    def _checked_filter(self, principal: Principal, requested: Filter, format: Format) -> Filter:
+        return checked_filter(principal, requested, self._formats.get(format, EVERYTHING))
+
+    async def _start_position(self, start: str) -> int:
+        """The first checkpoint; raises InvalidCursor or CursorExpired."""
         log = self._log
         if start == "now":
             return await log.head()
@@ -372,21 +297,16 @@ class SubscriptionService:
         try:
             event = await self._log.get(self._position(id, field="event"))
         except EventDamaged:
-            # Who may see it is not known.
+            # Without its content, the service cannot tell who may see it.
             raise EventNotFound from None
         if event.id != id.lower() or not principal.visibility.shows(event):
             raise EventNotFound
-        if not _owns(principal, found):
-            # Its receiver is the owner's, who may be in fewer groups.
-            owner = await self._owner(found.owner)
+        if not owns(principal, found):
+            # The event goes to the owner's endpoint, and the owner may have fewer groups.
+            owner = await self._find_owner(found.owner)
             if owner is None or not owner.visibility.shows(event):
                 raise EventNotFound
         return event
-
-    async def _id_at(self, position: int) -> str | None:
-        with suppress(EventNotFound):
-            return (await self._log.get(position)).id
-        return None
 
     async def _update(
         self,
@@ -395,7 +315,7 @@ class SubscriptionService:
         check: _Check,
         change: Callable[[Subscription], Subscription],
     ) -> Subscription:
-        """Keep what ``change`` makes of it, also when the courier changes it at the same time."""
+        """Apply ``change``, again if another request or a worker interferes."""
         for tries_left in reversed(range(_TRIES)):
             found = await self.get(principal, id)
             check(principal, found)
@@ -403,100 +323,22 @@ class SubscriptionService:
             if changed == found:
                 return found
             try:
-                kept = await self._subscriptions.change(changed)
+                updated = await self._subscriptions.change(changed)
             except Conflict:
                 if not tries_left:
                     raise
             else:
-                self._tell()
-                return kept
+                self._notify()
+                return updated
         raise AssertionError
 
 
-def owner_of(principal: Principal) -> Owner:
-    """The principal as an owner; raises Forbidden when it cannot be one."""
-    if principal.kind in _NOT_FOR_OWNERS:
-        raise Forbidden("a subscription outlives this credential: subscribe with a key")
-    groups = tuple(sorted(principal.groups or ()))
-    return Owner(kind=principal.kind, id=principal.id, name=principal.name, groups=groups)
-
-
-def require_room(all_: list[Subscription], owner: Owner, *, more: int) -> None:
-    """Raise Conflict unless the owner may have so many more."""
-    theirs = sum((each.owner.kind, each.owner.id) == (owner.kind, owner.id) for each in all_)
-    if more and theirs + more > MAX_SUBSCRIPTIONS:
-        raise Conflict(f"{owner.name} has {theirs} subscriptions; {MAX_SUBSCRIPTIONS} are the most")
-
-
-def check_subscription_name(name: str) -> None:
-    """Raise InvalidSubscription unless a subscription may be called so."""
-    if not 1 <= len(name) <= 128 or not name.isprintable() or name != name.strip():
-        message = "name has 1 to 128 characters, no control characters, and no blanks at its ends"
-        raise InvalidSubscription(message, field="name")
-
-
-def retargeted(now: Subscription, target: bytes, *, shown: str) -> Subscription:
-    """It with another target: what was wrong with the former one is past."""
-    now = msgspec.structs.replace(now, target=target, shown=shown)
-    return _resumed(now) if now.state in ("failing", "disabled") else now
-
-
-def _paused(now: Subscription, principal: Principal) -> Subscription:
-    if now.state == "paused":
-        return now
-    return msgspec.structs.replace(now, state="paused", reason=f"paused by {principal.name}")
-
-
-def _resumed(now: Subscription) -> Subscription:
-    return msgspec.structs.replace(now, state="active", reason=None, failing_since=None)
-
-
-def _owns(principal: Principal, subscription: Subscription) -> bool:
-    owner = subscription.owner
-    return (principal.kind, principal.id) == (owner.kind, owner.id)
-
-
-def _sees(principal: Principal, subscription: Subscription) -> bool:
-    if _owns(principal, subscription):
-        return True
-    return all(principal.may("admin", path) for path in subscription.filter.scopes or (ROOT,))
-
-
 def _allow(principal: Principal, subscription: Subscription) -> None:
-    """For what everybody may who sees it."""
+    """Everyone who sees the subscription may."""
 
 
-def _require_owner(principal: Principal, subscription: Subscription) -> None:
-    # Events of the owner's groups would flow to somebody else's address.
-    if not _owns(principal, subscription):
-        raise Forbidden("only its owner may change this subscription")
-
-
-def _require_single(subscription: Subscription) -> None:
+def _check_ungrouped(subscription: Subscription) -> None:
     if subscription.collection:
-        raise Conflict(f"it is named by {subscription.collection}, where it is one of several")
-
-
-def _asked(before: Filter, change: SubscriptionPatch) -> Filter:
-    """The filter with what is to be different."""
-    return msgspec.structs.replace(
-        before,
-        scopes=change.scopes if change.scopes is not None else before.scopes,
-        all_of=change.conditions if change.conditions is not None else before.all_of,
-    )
-
-
-def restrict_to_format(asked: Filter, known: Filter) -> Filter:
-    """What of ``asked`` has one of the types of ``known``; raises InvalidSubscription."""
-    types = tuple(value for each in known.all_of for value in each.values)
-    rest = tuple(each for each in asked.all_of if each.field != "type")
-    for condition in asked.all_of:
-        if condition.field == "type":
-            types = tuple(text for text in types if _allows(condition, text))
-    if not types:
-        raise InvalidSubscription("no event of these types has this format", field="filter.type")
-    return msgspec.structs.replace(asked, all_of=(AnyOf(field="type", values=types), *rest))
-
-
-def _allows(condition: AnyOf, text: str) -> bool:
-    return text in condition.values or text.startswith(condition.prefixes)
+        raise Conflict(
+            f'subscription is managed by group "{subscription.collection}"; rename it there'
+        )

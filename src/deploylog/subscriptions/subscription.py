@@ -1,60 +1,61 @@
-"""Subscriptions: who is told of events, by which way, and how that went."""
+"""Subscriptions, their endpoints, and the records of their deliveries."""
 
 from typing import Literal
 
 import msgspec
 
+from deploylog.errors import InvalidSubscription
 from deploylog.events.filters import AnyOf, Filter
 from deploylog.events.scope import Scope
 
-#: ``webhook`` posts each event to a URL; ``slack`` posts to a Slack incoming webhook, or, with a
-#: bot's token, one message a deployment to a channel.
+#: ``webhook`` posts each event to a URL. ``slack`` posts to a Slack incoming webhook or, with a bot
+#: token, keeps one message per deployment in a channel.
 Kind = Literal["webhook", "slack"]
 
-#: What a webhook's body is: a CloudEvent, or an event as EscapeKit's service shows it.
+#: The body of a webhook: a CloudEvent, or an event in EscapeKit's JSON.
 Format = Literal["cloudevents", "escape"]
 
-#: ``strict`` delivers one event after the other; ``per_deployment`` does so within each deployment.
+#: ``strict`` delivers all events one by one; ``per_deployment`` does so within each deployment.
 Order = Literal["strict", "per_deployment"]
 
-#: ``paused`` waits for whoever paused it; ``failing`` was paused because nothing arrives, and goes
-#: on by itself once something does; ``disabled`` waits for somebody to resume it.
+#: A ``paused`` subscription was paused by a user. A ``failing`` one is probed now and then, and
+#: recovers with the first successful delivery. A ``disabled`` one stays so until a user resumes it.
 State = Literal["active", "paused", "failing", "disabled"]
 
-#: How an attempt ended: ``failed`` will be tried again, ``dead_lettered`` will not.
+#: How an attempt ended: ``failed`` is retried, ``dead_lettered`` is not.
 Result = Literal["delivered", "failed", "dead_lettered"]
 
-#: The lane of what somebody asked to be sent again. No scope begins so, and a lane that is named
-#: for a scope cannot be taken for it.
+#: The lane of events that a user redelivers. No scope starts with it, so that no other lane has the
+#: same name.
 REDELIVERED = "/"
 
-#: The most of an answer's body that is kept, in bytes.
+#: Bytes of a response body that an attempt records.
 MAX_RESPONSE_BYTES = 1024
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose subscription it is: it delivers what that principal may see."""
+    """The principal that a subscription delivers for: it delivers what this principal may read."""
 
     #: As in ``Principal``.
     kind: str
     id: str
     name: str
-    #: Those that it is in; none when it is in all.
+    #: Empty for a member of all groups.
     groups: tuple[str, ...] = ()
 
 
 class SigningSecret(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret that signs, sealed, and how long it does."""
+    """An encrypted signing secret."""
 
     sealed: bytes
     #: ns since 1970.
     created: int
-    #: ns since 1970; ``None`` for the one that is not replaced.
+    #: ns since 1970; ``None`` until another secret replaces it.
     expires: int | None = None
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription as it is kept. Its target and its secrets are sealed."""
+    """A subscription as it is stored: its endpoint and its secrets are encrypted."""
 
     #: UUID.
     id: str
@@ -64,59 +65,59 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     filter: Filter
     order: Order
     state: State
-    #: Why it is in this state, in words.
+    #: Why it is in this state, for users.
     reason: str | None
     owner: Owner
-    #: What a target holds is a secret, such as a Slack address: JSON of ``Endpoint``, encrypted.
+    #: JSON of ``Endpoint``, encrypted: it contains secrets, such as the URL of a Slack webhook.
     target: bytes
-    #: What may be shown of the target.
+    #: The redacted endpoint.
     shown: str
-    #: The newest first.
+    #: Newest first.
     secrets: tuple[SigningSecret, ...]
     #: ns since 1970.
     created: int
-    #: The set that it is one of, such as EscapeKit's of a project; empty when it is by itself.
+    #: The group that it belongs to, such as EscapeKit's subscriptions of a project; empty without.
     collection: str = ""
-    #: Rises with every change that its courier must know of.
+    #: Rises with every change that its worker must apply.
     version: int = 1
-    #: Everything at or below this position is delivered, dead_lettered, or pending.
+    #: Every event at or below this position is delivered, dead-lettered or pending.
     checkpoint: int
-    #: Since when nothing arrived, in ns since 1970; ``None`` while things do.
+    #: When deliveries started to fail, in ns since 1970; ``None`` while they succeed.
     failing_since: int | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where a subscription delivers to. Never shown, never logged."""
 
-    #: The address that is posted to; empty with a Slack bot's token.
+    #: The URL to post to; empty with a Slack bot token.
     url: str = ""
-    #: A Slack bot's token, and the channel that it posts to.
+    #: A Slack bot token, and the channel to post to.
     token: str = ""
     channel: str = ""
-    #: What Slack shows as the sender; only old incoming webhooks heed them.
+    #: The sender that Slack shows; only legacy incoming webhooks support it.
     username: str = ""
-    #: ``:name:`` of an emoji, or an address of a picture.
+    #: An emoji as ``:name:``, or the URL of an image.
     icon: str = ""
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """An event at or below the checkpoint, or the next one, that did not arrive yet."""
+    """An undelivered event at or below the checkpoint, or the one right after it."""
 
     position: int
-    #: Which events wait for one another.
+    #: Events of one lane wait for one another.
     lane: str
     #: Attempts so far.
     tries: int = 0
-    #: When it was first tried, and when it is tried next, in ns since 1970.
+    #: The times of the first and of the next attempt, in ns since 1970.
     first: int | None = None
     due: int = 0
-    #: Whether it is given up, until somebody asks for it to be sent again.
+    #: Whether it is delivered only when a user redelivers it.
     dead_lettered: bool = False
     error: str | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One try to deliver one event."""
+    """One attempt to deliver one event."""
 
     position: int
     event: str
@@ -125,43 +126,43 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     #: ns.
     latency: int
     result: Result
-    #: HTTP status; ``None`` when there was no answer.
+    #: HTTP status; ``None`` without a response.
     status: int | None
     error: str | None
-    #: The answer's first bytes.
+    #: The first bytes of the response body.
     response: str
-    #: When it is tried next, in ns since 1970.
+    #: The time of the next attempt, in ns since 1970.
     due: int | None = None
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A Slack message that stands for a deployment, and is edited as it proceeds."""
+    """The Slack message of a deployment, edited as the deployment proceeds."""
 
     deployment: Scope
     channel: str
-    #: Slack's name of the message.
+    #: Slack's id of the message.
     ts: str
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one request: recorded whole, with the checkpoint, or not at all."""
+    """The report of one request, recorded atomically with the checkpoint."""
 
     subscription: str
     attempts: tuple[Attempt, ...]
     checkpoint: int
-    #: Positions that are pending no more, and what is pending now.
-    settled: tuple[int, ...] = ()
+    #: Stored positions that are no longer pending, and what is pending now.
+    delivered_positions: tuple[int, ...] = ()
     pending: tuple[Pending, ...] = ()
     messages: tuple[Message, ...] = ()
-    #: The state that the subscription is in from now on, and why.
+    #: The new state of the subscription, and why.
     state: State | None = None
     reason: str | None = None
-    #: Since when nothing arrives.
+    #: As in ``Subscription``.
     failing_since: int | None = None
 
 
 class EndpointPatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said of a target; ``None`` is not said. The fields are those of ``Endpoint``."""
+    """Changes to an ``Endpoint``, field by field; ``None`` leaves a field as it is."""
 
     url: str | None = None
     token: str | None = None
@@ -171,27 +172,52 @@ class EndpointPatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewSubscription(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription that somebody wants."""
+    """A subscription to create."""
 
     name: str
     kind: Kind
-    aim: EndpointPatch
+    endpoint: EndpointPatch
     format: Format = "cloudevents"
     filter: Filter
-    #: ``None``: what is usual for the target.
+    #: ``None``: the default for the endpoint.
     order: Order | None = None
-    #: What signs; drawn when it is not given.
+    #: The signing secret; ``None`` to generate one.
     secret: str | None = None
-    #: ``now``, ``start``, or the id of the last event that is not to be delivered.
+    #: ``now``, ``start``, or the id of an event: delivery starts after it.
     start: str = "now"
 
 
 class SubscriptionPatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be different; ``None`` stays as it is."""
+    """Changes to a subscription; ``None`` leaves a field as it is."""
 
     name: str | None = None
-    aim: EndpointPatch = EndpointPatch()
+    endpoint: EndpointPatch = EndpointPatch()
     format: Format | None = None
     scopes: tuple[Scope, ...] | None = None
     conditions: tuple[AnyOf, ...] | None = None
     order: Order | None = None
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidSubscription unless a subscription may have this name."""
+    if not 1 <= len(name) <= 128 or not name.isprintable() or name != name.strip():
+        message = "name must be 1 to 128 printable characters, without spaces at either end"
+        raise InvalidSubscription(message, field="name")
+
+
+def with_endpoint(subscription: Subscription, encrypted: bytes, *, redacted: str) -> Subscription:
+    """The subscription with another endpoint: the failures of the former one no longer count."""
+    changed = msgspec.structs.replace(subscription, target=encrypted, shown=redacted)
+    return resumed(changed) if changed.state in ("failing", "disabled") else changed
+
+
+def paused(subscription: Subscription, *, by: str) -> Subscription:
+    """The subscription as ``by`` paused it, unless it is paused already."""
+    if subscription.state == "paused":
+        return subscription
+    return msgspec.structs.replace(subscription, state="paused", reason=f"paused by {by}")
+
+
+def resumed(subscription: Subscription) -> Subscription:
+    """The subscription, active whatever stopped it."""
+    return msgspec.structs.replace(subscription, state="active", reason=None, failing_since=None)

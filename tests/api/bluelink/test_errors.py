@@ -50,13 +50,13 @@ def request(path: str = "/") -> Request:
     ],
 )  # fmt: skip
 async def test_an_error_has_the_engines_body(error: DeploylogError, status: int, body: bytes):
-    answer = await respond(request(), error)
+    response = await respond(request(), error)
 
-    assert (answer.status_code, answer.body) == (status, body)
-    assert "www-authenticate" not in answer.headers
+    assert (response.status_code, response.body) == (status, body)
+    assert "www-authenticate" not in response.headers
     if body.startswith(b"{"):
-        assert answer.headers["content-type"] == "application/json"
-    assert ("retry-after" in answer.headers) == (status in (429, 503))
+        assert response.headers["content-type"] == "application/json"
+    assert ("retry-after" in response.headers) == (status in (429, 503))
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ async def test_an_error_has_the_engines_body(error: DeploylogError, status: int,
         (errors.Unauthenticated("the key is odd"), b'{"message":"Unauthorized"}'),
     ],
 )
-async def test_the_stream_of_a_change_set_answers_in_the_published_words(
+async def test_the_stream_of_a_change_set_has_the_published_messages(
     error: DeploylogError, body: bytes
 ):
-    answer = await respond(request("/v1/deployments/changes/x/stream"), error)
+    response = await respond(request("/v1/deployments/changes/x/stream"), error)
 
-    assert answer.body == body
+    assert response.body == body
 
 
-async def test_a_substitution_in_an_error_is_as_harmless_as_anywhere():
-    answer = await respond(request(), errors.StackNotFound('instance "${x}" not found'))
+async def test_a_substitution_in_an_error_is_escaped():
+    response = await respond(request(), errors.StackNotFound('instance "${x}" not found'))
 
-    assert answer.body == b'{"message":"instance \\"\\u0024{x}\\" not found"}'
+    assert response.body == b'{"message":"instance \\"\\u0024{x}\\" not found"}'

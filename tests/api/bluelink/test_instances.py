@@ -1,20 +1,19 @@
-"""Bluelink's instances: what a stack's deployments make of it, at rest and live."""
+"""Bluelink's instances, at rest and live."""
 
 import json
 from typing import Any
 
 import pytest
 
+from deploylog.api.bluelink.channel import Channel
 from deploylog.api.bluelink.instances import (
-    Channel,
     History,
-    ResourceRecord,
-    counts,
-    fold,
+    is_mutating_event,
     render_exports,
     render_instance,
     render_summary,
 )
+from deploylog.api.bluelink.resources import ResourceRecord, fold
 from deploylog.api.bluelink.truncation import MAX_FRAME_BYTES
 from deploylog.deployments.catalog import Counts, Deployment, Stack
 from deploylog.events.event import Event, Resource
@@ -54,16 +53,16 @@ def deployment(
     return Deployment(id=id, operation=operation, status=status, **(given | fields))  # type: ignore[arg-type]
 
 
-def history(*told: str) -> History:
+def history(*runs: str) -> History:
     """Of deployments such as ``apply completed``, oldest first."""
     deployments = [
         deployment(str(number), *each.split(), started=number * SECOND)
-        for number, each in enumerate(told, 1)
+        for number, each in enumerate(runs, 1)
     ]
     return History(deployments[::-1])
 
 
-def happened(type: str, name: str | None = None, *, of: str = "1", **fields: Any) -> Event:
+def deployment_event(type: str, name: str | None = None, *, of: str = "1", **fields: Any) -> Event:
     """An event of a deployment."""
     resource = None
     if name is not None:
@@ -80,7 +79,7 @@ def happened(type: str, name: str | None = None, *, of: str = "1", **fields: Any
 
 
 def channel_of(history: History, *before: Event) -> Channel:
-    """A channel that begins after the events ``before``."""
+    """A channel that starts after the events ``before``."""
     return Channel("stack-1", history, fold({}, before))
 
 
@@ -92,7 +91,7 @@ def framed(channel: Channel, event: Event) -> Frame:
 
 
 @pytest.mark.parametrize(
-    ("told", "status"),
+    ("runs", "status"),
     [
         ([], 19),
         (["plan completed", "refresh failed"], 19),
@@ -112,16 +111,16 @@ def framed(channel: Channel, event: Event) -> Frame:
         (["apply completed", "plan completed", "apply completed"], 14),
     ],
 )
-def test_an_instance_has_the_status_of_its_last_deployment(told: list[str], status: int):
-    assert history(*told).status == status
-    assert render_summary(STACK, history(*told))["status"] == status
+def test_an_instance_has_the_status_of_its_last_deployment(runs: list[str], status: int):
+    assert history(*runs).status == status
+    assert render_summary(STACK, history(*runs))["status"] == status
 
 
-def test_a_deployment_that_does_not_say_what_it_does_deploys():
+def test_a_deployment_without_an_operation_deploys():
     assert History([deployment(operation=None)]).status == 2
 
 
-def test_a_summary_tells_when_something_was_deployed_last():
+def test_a_summary_has_the_time_of_the_last_deployment():
     assert render_summary(STACK, history("apply completed", "apply failed")) == {
         "id": "stack-1",
         "name": "web",
@@ -149,7 +148,7 @@ def test_a_summary_tells_when_something_was_deployed_last():
     ],
 )
 def test_a_resource_has_the_engines_statuses(type: str, status: int, precise: int):
-    done = happened(f"resource.{type}", "a", message="so")
+    done = deployment_event(f"resource.{type}", "a", message="so")
 
     live = framed(channel_of(history("apply running")), done).data
     rest = [record.status for record in fold({}, [done]).values()]
@@ -159,14 +158,16 @@ def test_a_resource_has_the_engines_statuses(type: str, status: int, precise: in
     assert live.get("failureReasons") == (["so"] if type.endswith("failed") else None)
 
 
-def test_the_latest_state_of_each_resource_is_kept():
+def test_fold_returns_the_latest_state_of_each_resource():
     records = fold(
         {},
         [
-            happened("resource.create.started", "a", time=1 * SECOND),
-            happened("resource.create.started", "b", time=2 * SECOND),
-            happened("resource.create.completed", "a", id="i-a", time=3 * SECOND, elapsed=SECOND),
-            happened("resource.create.failed", "b", time=4 * SECOND, message="no"),
+            deployment_event("resource.create.started", "a", time=1 * SECOND),
+            deployment_event("resource.create.started", "b", time=2 * SECOND),
+            deployment_event(
+                "resource.create.completed", "a", id="i-a", time=3 * SECOND, elapsed=SECOND
+            ),
+            deployment_event("resource.create.failed", "b", time=4 * SECOND, message="no"),
         ],
     )
 
@@ -182,9 +183,9 @@ def test_the_latest_state_of_each_resource_is_kept():
     ]  # fmt: skip
 
 
-def test_reading_page_by_page_is_the_same_as_reading_at_once():
+def test_folding_page_by_page_equals_folding_at_once():
     events = [
-        happened(f"resource.{action}.{phase}", name, id=name)
+        deployment_event(f"resource.{action}.{phase}", name, id=name)
         for name in ("a", "b", "c")
         for action in ("create", "update", "delete")
         for phase in ("started", "completed")
@@ -198,28 +199,28 @@ def test_reading_page_by_page_is_the_same_as_reading_at_once():
     assert list(records) == ["t.c"]
 
 
-def test_the_object_that_another_took_the_place_of_first_does_not_take_it_along():
+def test_deleting_a_replaced_object_leaves_its_replacement():
     records = fold(
         {},
         [
-            happened("resource.create.completed", "a", id="old"),
-            happened("resource.create.started", "a"),
-            happened("resource.create.completed", "a", id="new"),
-            happened("resource.delete.started", "a", id="old"),
-            happened("resource.delete.completed", "a", id="old"),
+            deployment_event("resource.create.completed", "a", id="old"),
+            deployment_event("resource.create.started", "a"),
+            deployment_event("resource.create.completed", "a", id="new"),
+            deployment_event("resource.delete.started", "a", id="old"),
+            deployment_event("resource.delete.completed", "a", id="old"),
         ],
     )
 
     assert [(each.id, each.status) for each in records.values()] == [("new", (2, 3))]
 
 
-def test_resources_of_the_same_id_are_all_there():
+def test_resources_that_share_an_id_are_all_included():
     records = fold(
         {},
         [
-            happened("resource.create.completed", "bucket", id="shop"),
-            happened("resource.create.completed", "policy", id="shop"),
-            happened("resource.create.started", "later"),
+            deployment_event("resource.create.completed", "bucket", id="shop"),
+            deployment_event("resource.create.completed", "policy", id="shop"),
+            deployment_event("resource.create.started", "later"),
         ],
     )
 
@@ -237,8 +238,10 @@ def test_resources_of_the_same_id_are_all_there():
     }
 
 
-def test_an_instance_is_told_key_for_key():
-    records = fold({}, [happened("resource.create.completed", "a", id="i-a", elapsed=2 * SECOND)])
+def test_an_instance_has_the_engines_keys():
+    records = fold(
+        {}, [deployment_event("resource.create.completed", "a", id="i-a", elapsed=2 * SECOND)]
+    )
 
     state = render_instance(STACK, history("apply completed"), records.values(), {"o": {}})
 
@@ -275,7 +278,7 @@ def test_an_instance_is_told_key_for_key():
     }
 
 
-def test_an_instance_that_nothing_was_deployed_to_is_told_too():
+def test_an_instance_without_deployments_is_rendered():
     state = render_instance(STACK, history(), [], {})
 
     assert (state["status"], state["lastStatusUpdateTimestamp"]) == (19, 5)
@@ -303,14 +306,14 @@ def test_an_instance_that_nothing_was_deployed_to_is_told_too():
     ],
 )
 def test_an_output_is_an_export(output: dict[str, Any], type: str, value: object):
-    told = render_exports(happened("deployment.outputs", data={"outputs": {"o": output}}))
+    result = render_exports(deployment_event("deployment.outputs", data={"outputs": {"o": output}}))
 
-    assert told == {"o": {"value": value, "type": type, "field": "outputs.o"}}
+    assert result == {"o": {"value": value, "type": type, "field": "outputs.o"}}
 
 
 @pytest.mark.parametrize("data", [None, {}, 7, {"outputs": 7}, {"outputs": {"o": 7}}])
-def test_outputs_that_are_none_are_no_exports(data: object):
-    assert render_exports(happened("deployment.outputs", data=data)) == {}
+def test_invalid_outputs_are_no_exports(data: object):
+    assert render_exports(deployment_event("deployment.outputs", data=data)) == {}
     assert render_exports(None) == {}
 
 
@@ -318,30 +321,32 @@ def test_outputs_that_are_none_are_no_exports(data: object):
 
 
 @pytest.mark.parametrize(
-    ("told", "begun", "completed", "failed"),
+    ("runs", "starting", "completed", "failed"),
     [
         (["apply running"], 0, 2, 3),
         (["apply completed", "apply running"], 13, 14, 15),
         (["apply completed", "destroy running"], 7, 8, 9),
     ],
 )
-def test_a_deployment_begins_and_finishes(told: list[str], begun: int, completed: int, failed: int):
-    channel = channel_of(history(*told))
-    last = str(len(told))
+def test_a_deployment_starts_and_finishes(
+    runs: list[str], starting: int, completed: int, failed: int
+):
+    channel = channel_of(history(*runs))
+    last = str(len(runs))
 
-    first = framed(channel, happened("deployment.started", of=last))
-    done = framed(channel, happened("deployment.completed", of=last, message="fine"))
-    broken = framed(channel, happened("deployment.failed", of=last, message="no"))
+    first = framed(channel, deployment_event("deployment.started", of=last))
+    done = framed(channel, deployment_event("deployment.completed", of=last, message="fine"))
+    broken = framed(channel, deployment_event("deployment.failed", of=last, message="no"))
 
     assert first.event == "instanceUpdate"
-    assert first.data == {"instanceId": "stack-1", "status": begun, "updateTimestamp": 30}
+    assert first.data == {"instanceId": "stack-1", "status": starting, "updateTimestamp": 30}
     assert done.event == broken.event == "finish"
     assert done.data == {
         "instanceId": "stack-1",
         "status": completed,
         "finishTimestamp": 30,
         "updateTimestamp": 30,
-        "durations": {"totalDuration": (30 - len(told)) * 1000.0},
+        "durations": {"totalDuration": (30 - len(runs)) * 1000.0},
         "endOfStream": True,
     }
     assert (broken.data["status"], broken.data["failureReasons"]) == (failed, ["no"])
@@ -349,19 +354,21 @@ def test_a_deployment_begins_and_finishes(told: list[str], begun: int, completed
 
 def test_a_deployment_that_turns_out_to_destroy_finishes_as_destroyed():
     channel = channel_of(history("apply running"))
-    framed(channel, happened("deployment.started", of="2"))
+    framed(channel, deployment_event("deployment.started", of="2"))
 
     done = [
-        framed(channel, happened("deployment.completed", of=of, data={"operation": "destroy"}))
+        framed(
+            channel, deployment_event("deployment.completed", of=of, data={"operation": "destroy"})
+        )
         for of in ("1", "2")
     ]
 
-    # The first had said that it would be something else.
+    # The start of the first one named another operation.
     assert [frame.data["status"] for frame in done] == [2, 8]
 
 
-def test_a_resource_is_told_key_for_key():
-    failed = happened(
+def test_a_resource_has_the_engines_keys():
+    failed = deployment_event(
         "resource.create.failed", "a", id="i-a", message="no", elapsed=1_500 * MILLISECOND
     )
 
@@ -385,100 +392,102 @@ def test_a_resource_is_told_key_for_key():
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_what_took_time_and_does_not_say_so_is_timed_from_its_start(is_known: bool):
-    began = happened("resource.create.started", "a", time=2 * SECOND)
-    again = happened("resource.create.started", "a", id="i-a", time=3 * SECOND)
-    ended = happened("resource.create.completed", "a", id="i-a", time=5 * SECOND)
-    channel = channel_of(history("apply running"), *([began] if is_known else []))
+def test_an_action_without_a_duration_is_timed_from_its_start(is_known: bool):
+    start = deployment_event("resource.create.started", "a", time=2 * SECOND)
+    again = deployment_event("resource.create.started", "a", id="i-a", time=3 * SECOND)
+    ended = deployment_event("resource.create.completed", "a", id="i-a", time=5 * SECOND)
+    channel = channel_of(history("apply running"), *([start] if is_known else []))
 
-    for each in [again] if is_known else [began, again]:
+    for each in [again] if is_known else [start, again]:
         channel.frame(each)
     live = framed(channel, ended).data
     state: Any = render_instance(
-        STACK, history("apply running"), fold({}, [began, again, ended]).values(), {}
+        STACK, history("apply running"), fold({}, [start, again, ended]).values(), {}
     )
 
     expected = {"totalDuration": 3000.0, "attemptDurations": [3000.0]}
     assert live["durations"] == state["resources"]["i-a"]["durations"] == expected
 
 
-def test_the_start_of_another_action_times_nothing():
-    began = happened("resource.update.started", "a", time=2 * SECOND)
-    ended = happened("resource.create.completed", "a", id="i-a", time=5 * SECOND)
+def test_the_start_of_another_action_does_not_time_an_action():
+    start = deployment_event("resource.update.started", "a", time=2 * SECOND)
+    ended = deployment_event("resource.create.completed", "a", id="i-a", time=5 * SECOND)
 
-    [record] = fold({}, [began, ended]).values()
+    [record] = fold({}, [start, ended]).values()
 
     assert record.elapsed is None
 
 
-def test_a_resource_without_an_id_is_known_by_its_name():
+def test_a_resource_without_an_id_is_identified_by_its_name():
     channel = channel_of(history("apply running"))
 
-    unnamed = framed(channel, happened("resource.create.started", subject="x")).data
-    named = framed(channel, happened("resource.create.started", "a")).data
+    unnamed = framed(channel, deployment_event("resource.create.started", subject="x")).data
+    named = framed(channel, deployment_event("resource.create.started", "a")).data
 
     assert (unnamed["resourceId"], unnamed["resourceName"]) == ("x", "x")
     assert (named["resourceId"], named["resourceName"]) == ("t.a", "t.a")
 
 
-def test_deployments_that_do_not_count_are_not_told_and_end_nothing():
+def test_non_mutating_deployments_are_left_out_and_end_no_stream():
     channel = channel_of(history("plan running"))
-    learned = happened("deployment.started", of="2", data={"operation": "refresh"})
+    learned = deployment_event("deployment.started", of="2", data={"operation": "refresh"})
 
     assert channel.frame(learned) == b""
     for of in ("1", "2"):
         for type in ("deployment.completed", "deployment.failed"):
-            finished = happened(type, of=of)
+            finished = deployment_event(type, of=of)
             assert channel.frame(finished) == b""
             assert not channel.is_end(finished)
-    assert not counts(happened("deployment.completed"), history("plan completed"))
+    plan = history("plan completed")
+    assert not is_mutating_event(deployment_event("deployment.completed"), plan.operations)
 
 
 @pytest.mark.parametrize("operation", ["plan", "refresh"])
 @pytest.mark.parametrize("type", ["completed", "failed"])
-def test_a_deployment_whose_end_says_that_it_deployed_nothing_ends_nothing(
+def test_a_deployment_whose_end_names_a_non_mutating_operation_ends_no_stream(
     type: str, operation: str
 ):
     data = {"operation": operation}
-    for told, named in (([], None), (["apply completed"], None), ([], "apply")):
-        before = [*history(*told).runs]
-        channel = channel_of(history(*told))
-        started = happened("deployment.started", of="new", data={"operation": named})
-        finished = happened(f"deployment.{type}", of="new", data=data)
+    for result, named in (([], None), (["apply completed"], None), ([], "apply")):
+        before = [*history(*result).runs]
+        channel = channel_of(history(*result))
+        started = deployment_event("deployment.started", of="new", data={"operation": named})
+        finished = deployment_event(f"deployment.{type}", of="new", data=data)
 
         channel.frame(started)
         assert channel.awaited == "new"
 
-        # What was said first counts, as it does in the catalogue.
+        # As in the catalog, the first operation named counts.
         assert bool(channel.frame(finished)) is channel.is_end(finished) is (named == "apply")
         assert (channel.awaited == "new") is (named == "apply")
-        assert counts(finished, History([each.deployment for each in before])) is False
+        known = History([each.deployment for each in before]).operations
+        assert is_mutating_event(finished, known) is False
 
 
-def test_a_known_deployment_may_turn_out_to_deploy_nothing():
+def test_a_known_deployment_may_turn_out_to_be_non_mutating():
     unnamed = History([deployment("1", None, "running")])
     channel = channel_of(unnamed)
-    finished = happened("deployment.completed", data={"operation": "plan"})
+    finished = deployment_event("deployment.completed", data={"operation": "plan"})
 
     assert channel.frame(finished) == b""
     assert not channel.is_end(finished)
     assert channel.awaited is None
-    assert not counts(finished, unnamed)
+    assert not is_mutating_event(finished, unnamed.operations)
 
 
-def test_the_last_that_began_is_awaited():
+def test_the_last_deployment_started_is_awaited():
     channel = channel_of(history("apply running", "plan running", "apply running", "apply failed"))
     waiting = channel_of(history("apply completed"))
 
     assert (channel.awaited, waiting.awaited) == ("3", None)
-    waiting.frame(happened("deployment.started", of="x"))
+    waiting.frame(deployment_event("deployment.started", of="x"))
     assert waiting.awaited == "x"
-    channel.drop("3")
+    channel.discard("3")
     assert channel.awaited == "1"
 
 
 @pytest.mark.parametrize(
-    ("told", "operation", "status", "expected"),
+    ("runs", "operation", "status", "expected"),
     [
         ([], "apply", "completed", 2),
         ([], None, "failed", 3),
@@ -487,13 +496,13 @@ def test_the_last_that_began_is_awaited():
         (["apply completed"], "destroy", "failed", 9),
     ],
 )
-def test_a_finish_is_made_of_what_the_catalogue_says(
-    told: list[str], operation: str | None, status: str, expected: int
+def test_a_finish_is_rendered_from_the_catalog(
+    runs: list[str], operation: str | None, status: str, expected: int
 ):
     ended = deployment("new", operation, status, message="not for all")
-    known = channel_of(History([ended, *(run.deployment for run in history(*told).runs[::-1])]))
-    learned = channel_of(history(*told))
-    learned.frame(happened("deployment.started", of="new", data={"operation": operation}))
+    known = channel_of(History([ended, *(run.deployment for run in history(*runs).runs[::-1])]))
+    learned = channel_of(history(*runs))
+    learned.frame(deployment_event("deployment.started", of="new", data={"operation": operation}))
 
     frames = [parse_frame(channel.finish(ended)) for channel in (known, learned)]
 
@@ -510,44 +519,44 @@ def test_a_finish_is_made_of_what_the_catalogue_says(
 
 
 def _replaced() -> list[Event]:
-    """The new object comes first, then the old one goes."""
+    """A replacement that creates the new object before it deletes the old one."""
     return [
-        happened("resource.create.started", "a"),
-        happened("resource.create.completed", "a", id="new"),
-        happened("resource.delete.started", "a", id="old"),
-        happened("resource.delete.failed", "a", id="old", message="no"),
-        happened("resource.delete.completed", "a", id="old"),
+        deployment_event("resource.create.started", "a"),
+        deployment_event("resource.create.completed", "a", id="new"),
+        deployment_event("resource.delete.started", "a", id="old"),
+        deployment_event("resource.delete.failed", "a", id="old", message="no"),
+        deployment_event("resource.delete.completed", "a", id="old"),
     ]
 
 
 @pytest.mark.parametrize("begin", range(5))
-def test_the_object_that_another_took_the_place_of_first_is_not_told_to_be_destroyed(begin: int):
-    events = [happened("resource.create.completed", "a", id="old"), *_replaced()]
+def test_the_delete_of_a_replaced_object_is_left_out(begin: int):
+    events = [deployment_event("resource.create.completed", "a", id="old"), *_replaced()]
     channel = channel_of(history("apply running"), *events[: begin + 1])
 
-    told = [channel.frame(event) for event in events[begin + 1 :]]
+    result = [channel.frame(event) for event in events[begin + 1 :]]
 
-    statuses = [parse_frame(frame).data["status"] for frame in told if frame]
+    statuses = [parse_frame(frame).data["status"] for frame in result if frame]
     assert statuses == [1, 2][begin:]
 
 
-def test_what_is_deleted_first_is_told_to_be():
+def test_a_delete_before_the_replacement_is_sent():
     channel = channel_of(
-        history("apply running"), happened("resource.create.completed", "a", id="old")
+        history("apply running"), deployment_event("resource.create.completed", "a", id="old")
     )
     events = [
-        happened("resource.delete.completed", "a", id="old"),
-        happened("resource.create.completed", "a", id="new"),
-        happened("resource.delete.completed", "a", id="new"),
-        happened("resource.delete.completed", "a", id="unknown"),
-        happened("resource.delete.completed", "b", id="unknown"),
+        deployment_event("resource.delete.completed", "a", id="old"),
+        deployment_event("resource.create.completed", "a", id="new"),
+        deployment_event("resource.delete.completed", "a", id="new"),
+        deployment_event("resource.delete.completed", "a", id="unknown"),
+        deployment_event("resource.delete.completed", "b", id="unknown"),
     ]
 
     assert [framed(channel, event).data["status"] for event in events] == [5, 2, 5, 5, 5]
 
 
 @pytest.mark.parametrize(
-    ("told", "operation", "begun"),
+    ("runs", "operation", "starting"),
     [
         ([], "apply", 0),
         ([], None, 0),
@@ -556,31 +565,34 @@ def test_what_is_deleted_first_is_told_to_be():
         (["apply completed", "destroy completed"], "apply", 0),
     ],
 )
-def test_a_deployment_that_begins_later_is_learned(
-    told: list[str], operation: str | None, begun: int
+def test_a_deployment_that_starts_later_is_tracked(
+    runs: list[str], operation: str | None, starting: int
 ):
-    channel = channel_of(history(*told))
-    started = happened("deployment.started", of="new", data={"operation": operation})
-    finished = happened("deployment.completed", of="new", time=31 * SECOND)
+    channel = channel_of(history(*runs))
+    started = deployment_event("deployment.started", of="new", data={"operation": operation})
+    finished = deployment_event("deployment.completed", of="new", time=31 * SECOND)
 
-    assert framed(channel, started).data["status"] == begun
+    assert framed(channel, started).data["status"] == starting
     assert framed(channel, finished).data["durations"] == {"totalDuration": 1000.0}
     assert channel.is_end(finished)
 
 
 @pytest.mark.parametrize("data", [None, 7, {"operation": 7}])
-def test_a_start_that_does_not_say_what_it_does_is_one(data: object):
+def test_a_start_without_an_operation_counts(data: object):
     channel = channel_of(history())
 
-    assert framed(channel, happened("deployment.started", of="x", data=data)).data["status"] == 0
+    assert (
+        framed(channel, deployment_event("deployment.started", of="x", data=data)).data["status"]
+        == 0
+    )
 
 
 @pytest.mark.parametrize("character", ["x", "漢", "\x01", "${"])
-def test_a_long_message_is_cut_for_the_frame_to_fit(character: str):
+def test_a_long_message_is_truncated_to_fit_the_frame(character: str):
     channel = channel_of(history("apply running"))
 
     for type in ("deployment.failed", "resource.delete.failed"):
-        frame = channel.frame(happened(type, "a", message=character * 65_536))
+        frame = channel.frame(deployment_event(type, "a", message=character * 65_536))
         assert len(frame) <= MAX_FRAME_BYTES
         assert b"${" not in frame
         [reason] = json.loads(frame.split(b"\n")[1][6:])["failureReasons"]

@@ -1,4 +1,4 @@
-"""Plan files: what lies below the configured folders, and nothing else."""
+"""Plan files: only files below the configured directories are read."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_file_below_a_folder_is_read(folder: Path):
     assert files(folder).read(str(folder), "web/plan.json") == b"the plan"
 
 
-def test_without_folders_there_is_nothing(folder: Path):
+def test_without_folders_no_file_is_found(folder: Path):
     with pytest.raises(PlanNotFound):
         PlanFiles([], limit=100, reserved=lambda file: False).read(str(folder / "web"), "plan.json")
 
@@ -51,7 +51,7 @@ def test_without_folders_there_is_nothing(folder: Path):
         ("{folder}", "w" * 5000),
     ],
 )
-def test_nothing_else_is_read_and_nothing_is_told(folder: Path, directory: str, file: str):
+def test_other_files_are_neither_read_nor_mentioned(folder: Path, directory: str, file: str):
     with pytest.raises(PlanNotFound) as raised:
         files(folder).read(directory.format(folder=folder), file)
 
@@ -76,7 +76,7 @@ def test_the_folder_itself_may_be_a_link(folder: Path):
     assert files(link).read(str(link / "web"), "plan.json") == b"the plan"
 
 
-def test_what_is_no_file_is_not_opened(folder: Path):
+def test_only_regular_files_are_opened(folder: Path):
     os.mkfifo(folder / "pipe.json")
 
     with pytest.raises(PlanNotFound):

@@ -30,7 +30,7 @@ from support.waiting import PATIENCE, until
 CHANGES = "/v1/deployments/changes"
 INSTANCES = "/v1/deployments/instances"
 
-#: Before anything in these tests, and after everything.
+#: Times before and after all events of these tests.
 LONG_AGO = "00000000-0001-7000-8000-000000000000"
 FAR_AHEAD = "7fffffff-ffff-7fff-bfff-ffffffffffff"
 
@@ -41,14 +41,8 @@ ENDS = {
 }
 
 
-@pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
-
-
-async def begun(store: Store, **fields: Any) -> Changeset:
-    """A change set whose events the test tells."""
+async def start_changeset(store: Store, **fields: Any) -> Changeset:
+    """A new change set, whose events the test records."""
     return await store.changesets.add(
         changeset(**fields),
         encode_changes(Changes()),
@@ -57,35 +51,35 @@ async def begun(store: Store, **fields: Any) -> Changeset:
     )
 
 
-def of(begun: Changeset, type: str, data: object, **fields: Any) -> NewEvent:
-    event = new_event(type, scopes=tuple(begun.scopes), **fields)
+def of(started: Changeset, type: str, data: object, **fields: Any) -> NewEvent:
+    event = new_event(type, scopes=tuple(started.scopes), **fields)
     return msgspec.structs.replace(event, data=msgspec.Raw(encode(data)))
 
 
-async def tell(store: Store, begun: Changeset, number: int) -> list[str]:
-    """Tell of so many resources; the ids of the events."""
+async def emit(store: Store, started: Changeset, number: int) -> list[str]:
+    """Record events of ``number`` resources; return their ids."""
     changes = [
         ResourceChange(name=f"t.a[{n}]", address=f"t.a[{n}]", type="t", action="create")
         for n in range(number)
     ]
-    events = [of(begun, "changeset.resource", change) for change in changes]
+    events = [of(started, "changeset.resource", change) for change in changes]
     return [event.id for event in await store.log.append(events)]
 
 
-async def end(store: Store, begun: Changeset, type: str = "changeset.completed") -> str:
+async def end(store: Store, started: Changeset, type: str = "changeset.completed") -> str:
     """End the change set; the id of the event."""
-    [event] = await store.log.append([of(begun, type, Changes(), message="so")])
+    [event] = await store.log.append([of(started, type, Changes(), message="so")])
     return event.id
 
 
 async def aged(seconds: float) -> None:
-    """Wait until what is recorded so far is so old."""
+    """Wait until all events are at least this old."""
     then = now()
     await until(lambda: now() - then > seconds * SECOND)
 
 
 @asynccontextmanager
-async def following(
+async def follow_instance(
     server: Local, path: str, last_id: str | None = None, *, key: str = ""
 ) -> AsyncIterator[Stream]:
     headers = {} if last_id is None else {"Last-Event-ID": last_id}
@@ -110,7 +104,7 @@ async def ids_of(stream: Stream, number: int) -> list[str | None]:
 async def whole(server: Local, path: str, last_id: str | None = None) -> list[Frame]:
     """Everything up to the clean end."""
     frames = []
-    async with following(server, path, last_id) as stream:
+    async with follow_instance(server, path, last_id) as stream:
         while (frame := await stream.block()) is not None:
             frames.append(frame)
     return frames
@@ -120,15 +114,15 @@ async def whole_ids(server: Local, path: str, last_id: str | None = None) -> lis
     return [frame.id for frame in await whole(server, path, last_id) if frame.id]
 
 
-def stream_of(begun: Changeset) -> str:
-    return f"{CHANGES}/{begun.id}/stream"
+def stream_of(started: Changeset) -> str:
+    return f"{CHANGES}/{started.id}/stream"
 
 
 # Bytes
 
 
 class Raw:
-    """What comes over a socket."""
+    """The bytes of a socket."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -149,7 +143,7 @@ class Raw:
         return chunk[:-2]
 
     async def rest(self) -> bytes:
-        """Whatever comes until the connection is closed."""
+        """All bytes until the connection is closed."""
         async with asyncio.timeout(PATIENCE):
             return await self._reader.read()
 
@@ -182,8 +176,8 @@ HEAD = [
 ]
 
 
-async def test_a_stream_is_the_engines_byte_for_byte_but_for_the_place_of_the_id(server: Local):
-    change_set = await begun(server.store)
+async def test_a_stream_equals_the_engines_but_for_the_position_of_the_id(server: Local):
+    change_set = await start_changeset(server.store)
     time = 1_767_225_600 * SECOND
     created = ResourceChange(name="bucket", address="bucket", type="t/x", action="delete")
     [first, last] = await server.store.log.append(
@@ -212,13 +206,13 @@ async def test_a_stream_is_the_engines_byte_for_byte_but_for_the_place_of_the_id
     assert chunks[2] == b""
 
 
-async def test_the_head_is_sent_at_once_and_then_signs_of_life(store: Store):
+async def test_headers_are_sent_at_once_and_then_heartbeats(store: Store):
     async with running(store, heartbeat_seconds=0.05) as server:
-        change_set = await begun(store)
+        change_set = await start_changeset(store)
         async with raw(server, stream_of(change_set), "Last-Event-ID: x") as connection:
             head = await connection.head()
             beats = [await connection.chunk() for _ in range(3)]
-            await tell(store, change_set, 1)
+            await emit(store, change_set, 1)
             chunk = await connection.chunk()
             while chunk == b":\n":
                 chunk = await connection.chunk()
@@ -228,9 +222,9 @@ async def test_the_head_is_sent_at_once_and_then_signs_of_life(store: Store):
     assert chunk.startswith(b"event: resourceChanges\n")
 
 
-async def test_each_frame_is_a_chunk_however_many_there_are(server: Local):
-    change_set = await begun(server.store)
-    ids = await tell(server.store, change_set, 50)
+async def test_each_frame_is_one_chunk(server: Local):
+    change_set = await start_changeset(server.store)
+    ids = await emit(server.store, change_set, 50)
     ids.append(await end(server.store, change_set, "changeset.failed"))
 
     async with raw(server, stream_of(change_set)) as connection:
@@ -242,10 +236,10 @@ async def test_each_frame_is_a_chunk_however_many_there_are(server: Local):
     assert chunks[50].startswith(b"event: heartbeat\ndata: {}\n\nevent: error\n")
 
 
-async def test_a_stream_that_has_not_come_to_its_end_is_torn_off_when_the_service_stops(
+async def test_an_incomplete_stream_is_aborted_when_the_service_stops(
     server: Local,
 ):
-    change_set = await begun(server.store)
+    change_set = await start_changeset(server.store)
     await server.store.log.append([stack_created("web")])
 
     for path in (stream_of(change_set), f"{INSTANCES}/web/stream"):
@@ -258,13 +252,13 @@ async def test_a_stream_that_has_not_come_to_its_end_is_torn_off_when_the_servic
         await server.until(lambda: server.hub.readers == 0)
 
 
-async def test_a_stream_is_torn_off_when_the_credential_is_revoked(server: Local):
+async def test_a_stream_is_aborted_when_the_credential_is_revoked(server: Local):
     key, secret = make_key(name="ci", groups=(), grants=[parse_grant("admin:/")], now=now())
     await server.store.credentials.add(key)
-    change_set = await begun(server.store)
+    change_set = await start_changeset(server.store)
 
-    async with following(server, stream_of(change_set), key=secret) as stream:
-        [id] = await tell(server.store, change_set, 1)
+    async with follow_instance(server, stream_of(change_set), key=secret) as stream:
+        [id] = await emit(server.store, change_set, 1)
         assert await ids_of(stream, 1) == [id]
         await server.store.credentials.revoke(key.id, now())
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -275,9 +269,9 @@ async def test_a_stream_is_torn_off_when_the_credential_is_revoked(server: Local
 
 
 @pytest.mark.parametrize("type", ENDS)
-async def test_a_finished_change_set_is_told_and_ends(server: Local, type: str):
-    change_set = await begun(server.store)
-    ids = [*await tell(server.store, change_set, 3), await end(server.store, change_set, type)]
+async def test_a_finished_change_set_is_streamed_to_its_end(server: Local, type: str):
+    change_set = await start_changeset(server.store)
+    ids = [*await emit(server.store, change_set, 3), await end(server.store, change_set, type)]
 
     frames = await whole(server, stream_of(change_set))
 
@@ -285,35 +279,35 @@ async def test_a_finished_change_set_is_told_and_ends(server: Local, type: str):
     assert frames[-1].event == ENDS[type]
 
 
-async def test_what_is_not_recent_is_left_out_but_for_the_end(store: Store):
-    early, late = await begun(store), await begun(store)
-    await tell(store, early, 3)
-    await tell(store, late, 3)
+async def test_old_events_are_left_out_except_the_end(store: Store):
+    early, late = await start_changeset(store), await start_changeset(store)
+    await emit(store, early, 3)
+    await emit(store, late, 3)
     early_end = await end(store, early)
     await aged(1.1)
-    recent = [*await tell(store, late, 2), await end(store, late)]
+    recent = [*await emit(store, late, 2), await end(store, late)]
 
     async with running(store, bluelink_recent_seconds=1) as server:
         assert await whole_ids(server, stream_of(early)) == [early_end]
         assert await whole_ids(server, stream_of(late)) == recent
 
 
-async def test_everything_is_recent_when_it_is_so_chosen(store: Store):
-    change_set = await begun(store)
-    ids = [*await tell(store, change_set, 3), await end(store, change_set)]
+async def test_all_events_are_recent_with_a_setting_of_zero(store: Store):
+    change_set = await start_changeset(store)
+    ids = [*await emit(store, change_set, 3), await end(store, change_set)]
 
     async with running(store, bluelink_recent_seconds=0) as server:
         assert await whole_ids(server, stream_of(change_set)) == ids
 
 
-async def test_an_unfinished_change_set_is_told_from_its_beginning_then_live(store: Store):
+async def test_an_unfinished_change_set_is_streamed_from_its_start_and_then_live(store: Store):
     async with running(store, bluelink_recent_seconds=1) as server:
-        change_set = await begun(store)
-        ids = await tell(store, change_set, 3)
+        change_set = await start_changeset(store)
+        ids = await emit(store, change_set, 3)
         await aged(1.1)
-        async with following(server, stream_of(change_set)) as stream:
+        async with follow_instance(server, stream_of(change_set)) as stream:
             seen = await ids_of(stream, 3)
-            ids += await tell(store, change_set, 2)
+            ids += await emit(store, change_set, 2)
             seen += await ids_of(stream, 2)
             ids.append(await end(store, change_set))
             seen += await ids_of(stream, 1)
@@ -323,8 +317,8 @@ async def test_an_unfinished_change_set_is_told_from_its_beginning_then_live(sto
 
 
 async def test_a_change_set_is_resumed_after_any_of_its_events(store: Store):
-    change_set = await begun(store)
-    ids = [*await tell(store, change_set, 6), await end(store, change_set)]
+    change_set = await start_changeset(store)
+    ids = [*await emit(store, change_set, 6), await end(store, change_set)]
     await aged(1.1)
 
     async with running(store, bluelink_recent_seconds=1) as server:
@@ -335,42 +329,42 @@ async def test_a_change_set_is_resumed_after_any_of_its_events(store: Store):
 
 
 async def test_an_unfinished_change_set_is_resumed_after_any_of_its_events(server: Local):
-    change_set = await begun(server.store)
-    ids = await tell(server.store, change_set, 4)
+    change_set = await start_changeset(server.store)
+    ids = await emit(server.store, change_set, 4)
 
     for cut in range(4):
-        async with following(server, stream_of(change_set), ids[cut]) as stream:
+        async with follow_instance(server, stream_of(change_set), ids[cut]) as stream:
             assert await ids_of(stream, 3 - cut) == ids[cut + 1 : 4]
-            live = await tell(server.store, change_set, 1)
+            live = await emit(server.store, change_set, 1)
             assert (await ids_of(stream, len(ids) - 3))[-1:] == live
         ids += live
 
 
-async def test_past_the_end_the_end_is_told_again(server: Local):
-    change_set, other = await begun(server.store), await begun(server.store)
+async def test_after_the_end_the_end_is_sent_again(server: Local):
+    change_set, other = await start_changeset(server.store), await start_changeset(server.store)
     last = await end(server.store, change_set)
-    [later] = await tell(server.store, other, 1)
+    [later] = await emit(server.store, other, 1)
 
     for id in (last, last.upper(), later, FAR_AHEAD):
         assert await whole_ids(server, stream_of(change_set), id) == [last]
 
 
-async def test_the_id_of_another_channel_is_its_place_in_the_log(server: Local):
-    change_set, other = await begun(server.store), await begun(server.store)
-    await tell(server.store, change_set, 2)
-    [elsewhere] = await tell(server.store, other, 1)
-    rest = [*await tell(server.store, change_set, 2), await end(server.store, change_set)]
+async def test_the_id_of_another_channel_is_a_position_in_the_log(server: Local):
+    change_set, other = await start_changeset(server.store), await start_changeset(server.store)
+    await emit(server.store, change_set, 2)
+    [elsewhere] = await emit(server.store, other, 1)
+    rest = [*await emit(server.store, change_set, 2), await end(server.store, change_set)]
 
     assert await whole_ids(server, stream_of(change_set), elsewhere) == rest
 
 
-async def test_an_id_that_is_not_of_this_log_is_a_place_in_time(store: Store):
-    change_set = await begun(store)
-    early = await tell(store, change_set, 2)
+async def test_an_id_of_another_log_counts_by_its_time(store: Store):
+    change_set = await start_changeset(store)
+    early = await emit(store, change_set, 2)
     await aged(0.01)
     between = now() // 1_000_000
     await aged(0.01)
-    late = [*await tell(store, change_set, 2), await end(store, change_set)]
+    late = [*await emit(store, change_set, 2), await end(store, change_set)]
 
     async with running(store) as server:
         path = stream_of(change_set)
@@ -381,22 +375,22 @@ async def test_an_id_that_is_not_of_this_log_is_a_place_in_time(store: Store):
         assert await whole_ids(server, path, FAR_AHEAD) == late[-1:]
 
 
-async def test_a_place_in_the_future_is_now_while_a_change_set_is_not_finished(server: Local):
-    change_set = await begun(server.store)
-    await tell(server.store, change_set, 2)
+async def test_a_future_time_means_now_for_an_unfinished_change_set(server: Local):
+    change_set = await start_changeset(server.store)
+    await emit(server.store, change_set, 2)
 
-    async with following(server, stream_of(change_set), FAR_AHEAD) as stream:
+    async with follow_instance(server, stream_of(change_set), FAR_AHEAD) as stream:
         await server.until(lambda: server.hub.readers == 1)
-        live = await tell(server.store, change_set, 1)
+        live = await emit(server.store, change_set, 1)
         assert await ids_of(stream, 1) == live
 
 
 @pytest.mark.parametrize(
     "id", ["x", "0", "not-a-uuid", "01a1fc46-f892-78da-b64", "\xff", "1" * 1000]
 )
-async def test_what_is_no_id_asks_for_everything(store: Store, id: str):
-    change_set = await begun(store)
-    ids = [*await tell(store, change_set, 2), await end(store, change_set)]
+async def test_text_that_is_no_id_streams_all_events(store: Store, id: str):
+    change_set = await start_changeset(store)
+    ids = [*await emit(store, change_set, 2), await end(store, change_set)]
     await aged(1.1)
 
     async with running(store, bluelink_recent_seconds=1) as server:
@@ -404,24 +398,24 @@ async def test_what_is_no_id_asks_for_everything(store: Store, id: str):
         assert await whole_ids(server, stream_of(change_set), "") == ids[-1:]
 
 
-async def test_a_change_set_whose_end_is_forgotten_is_not_there(server: Local):
-    change_set = await begun(server.store)
+async def test_a_change_set_whose_end_is_pruned_is_not_found(server: Local):
+    change_set = await start_changeset(server.store)
     last = await end(server.store, change_set)
     await aged(0.01)
     await server.store.log.prune(now())
 
     for headers in ({}, {"Last-Event-ID": last}, {"Last-Event-ID": "x"}):
-        answer = await server.get(stream_of(change_set), headers=headers)
-        assert answer.status == 404
-        assert answer.json == {"message": "Not found"}
+        response = await server.get(stream_of(change_set), headers=headers)
+        assert response.status == 404
+        assert response.json == {"message": "Not found"}
 
 
-async def test_a_forgotten_cursor_is_told_and_the_rest_follows(server: Local):
-    change_set = await begun(server.store)
-    old = await tell(server.store, change_set, 3)
+async def test_a_pruned_cursor_causes_a_gap_and_then_the_rest(server: Local):
+    change_set = await start_changeset(server.store)
+    old = await emit(server.store, change_set, 3)
     await aged(0.01)
     await server.store.log.prune(now())
-    rest = [*await tell(server.store, change_set, 2), await end(server.store, change_set)]
+    rest = [*await emit(server.store, change_set, 2), await end(server.store, change_set)]
 
     gap, *frames = await whole(server, stream_of(change_set), old[0])
 
@@ -430,8 +424,8 @@ async def test_a_forgotten_cursor_is_told_and_the_rest_follows(server: Local):
     assert [frame.id for frame in frames] == rest
 
 
-async def test_only_staging_is_told_on_a_change_sets_stream(server: Local):
-    change_set = await begun(server.store)
+async def test_a_change_sets_stream_has_staging_events_only(server: Local):
+    change_set = await start_changeset(server.store)
     await server.store.log.append([of(change_set, "changeset.child", {}), of(change_set, "x.y", 1)])
     last = await end(server.store, change_set)
 
@@ -439,12 +433,12 @@ async def test_only_staging_is_told_on_a_change_sets_stream(server: Local):
 
 
 async def test_many_clients_see_the_same(server: Local):
-    change_set = await begun(server.store)
+    change_set = await start_changeset(server.store)
     path = stream_of(change_set)
     readers = [asyncio.create_task(whole(server, path)) for _ in range(30)]
     await server.until(lambda: server.hub.readers == 30)
 
-    ids = await tell(server.store, change_set, 100)
+    ids = await emit(server.store, change_set, 100)
     ids.append(await end(server.store, change_set))
 
     for seen in await asyncio.gather(*readers):
@@ -461,8 +455,8 @@ async def deploy(
     store: Store, id: str, *types: str, operation: str = "apply", **fields: Any
 ) -> list[Event]:
     """Events of a deployment of the stack ``web``; without ``types``, a whole one."""
-    told = types or ("started", "create", "completed")
-    return list(await store.log.append([_deployed(id, each, operation, fields) for each in told]))
+    result = types or ("started", "create", "completed")
+    return list(await store.log.append([_deployed(id, each, operation, fields) for each in result]))
 
 
 def _deployed(id: str, type: str, operation: str, fields: dict[str, Any]) -> NewEvent:
@@ -484,7 +478,7 @@ def ids(events: Sequence[Event]) -> list[str]:
     return [event.id for event in events]
 
 
-async def test_a_finished_deployment_is_told_and_ends(web: Local):
+async def test_a_finished_deployment_is_streamed_to_its_end(web: Local):
     await deploy(web.store, "1")
     second = await deploy(web.store, "2")
 
@@ -500,7 +494,7 @@ async def test_a_finished_deployment_is_told_and_ends(web: Local):
     assert await whole_ids(web, f"{INSTANCES}/STACK-1/stream?stream=messages") == ids(second)
 
 
-async def test_of_an_old_deployment_only_the_finish_is_told(store: Store):
+async def test_only_the_finish_of_an_old_deployment_is_sent(store: Store):
     await store.log.append([stack_created("web")])
     events = await deploy(store, "1")
     await aged(1.1)
@@ -510,14 +504,14 @@ async def test_of_an_old_deployment_only_the_finish_is_told(store: Store):
         assert await whole_ids(server, WEB, "x") == ids(events)
 
 
-async def test_a_running_deployment_is_told_from_its_beginning_then_live(store: Store):
+async def test_a_running_deployment_is_streamed_from_its_start_and_then_live(store: Store):
     await store.log.append([stack_created("web")])
     await deploy(store, "1")
     events = await deploy(store, "2", "started", "create")
     await aged(1.1)
 
     settings = {"bluelink_recent_seconds": 1}
-    async with running(store, **settings) as server, following(server, WEB) as stream:
+    async with running(store, **settings) as server, follow_instance(server, WEB) as stream:
         seen = await ids_of(stream, 2)
         events += await deploy(store, "2", "failed", message="no")
         finish = await stream.next()
@@ -530,7 +524,7 @@ async def test_a_running_deployment_is_told_from_its_beginning_then_live(store: 
 async def test_an_instance_without_deployments_waits_for_one(web: Local):
     await deploy(web.store, "0", operation="plan")
 
-    async with following(web, WEB) as stream:
+    async with follow_instance(web, WEB) as stream:
         await web.until(lambda: web.hub.readers == 1)
         await deploy(web.store, "1", operation="refresh")
         events = await deploy(web.store, "2")
@@ -545,14 +539,14 @@ async def test_an_instance_is_resumed_after_any_event_to_the_next_finish(web: Lo
     first = await deploy(web.store, "1")
     await deploy(web.store, "0", operation="plan")
     second = await deploy(web.store, "2")
-    told = ids(first + second)
+    result = ids(first + second)
 
-    rests = [await whole_ids(web, WEB, id) for id in told]
+    rests = [await whole_ids(web, WEB, id) for id in result]
 
-    assert rests == [told[1:3], told[2:3], told[3:], told[4:], told[5:], told[5:]]
+    assert rests == [result[1:3], result[2:3], result[3:], result[4:], result[5:], result[5:]]
 
 
-async def test_past_the_newest_finish_it_is_told_again_unless_something_runs(web: Local):
+async def test_after_the_newest_finish_it_is_sent_again_unless_a_deployment_runs(web: Local):
     first = await deploy(web.store, "1")
     [plan] = await deploy(web.store, "0", "started", operation="plan")
     await deploy(web.store, "0", "failed", operation="plan")
@@ -560,14 +554,14 @@ async def test_past_the_newest_finish_it_is_told_again_unless_something_runs(web
     for id in (first[-1].id, plan.id, FAR_AHEAD):
         assert await whole_ids(web, WEB, id) == [first[-1].id]
     running = await deploy(web.store, "2", "started")
-    async with following(web, WEB, first[-1].id) as stream:
+    async with follow_instance(web, WEB, first[-1].id) as stream:
         assert await ids_of(stream, 1) == ids(running)
         finish = await deploy(web.store, "2", "completed")
         assert await ids_of(stream, 1) == ids(finish)
         assert await stream.block() is None
 
 
-async def test_a_destroy_is_told_as_one(web: Local):
+async def test_a_destroy_is_streamed_as_a_destroy(web: Local):
     await deploy(web.store, "1")
     await deploy(web.store, "2", operation="destroy")
 
@@ -576,7 +570,7 @@ async def test_a_destroy_is_told_as_one(web: Local):
     assert [frame.data["status"] for frame in frames] == [7, 2, 8]
 
 
-async def test_a_deployment_whose_finish_is_forgotten_is_finished_all_the_same(web: Local):
+async def test_a_deployment_whose_finish_is_pruned_still_finishes(web: Local):
     events = await deploy(web.store, "1")
     await aged(0.01)
     await web.store.log.prune(now())
@@ -588,9 +582,9 @@ async def test_a_deployment_whose_finish_is_forgotten_is_finished_all_the_same(w
     assert (gap.event, again.data) == ("gap", finish.data)
 
 
-async def test_a_stack_that_grows_while_it_is_followed_is_followed_on(web: Local):
-    """A cursor while nothing has finished, and two deployments that begin at once."""
-    async with following(web, WEB, LONG_AGO) as stream:
+async def test_a_stream_continues_while_its_stack_grows(web: Local):
+    """A cursor before any finish, and two deployments that start concurrently."""
+    async with follow_instance(web, WEB, LONG_AGO) as stream:
         await web.until(lambda: web.hub.readers == 1)
         first = await deploy(web.store, "1", "started")
         second = await deploy(web.store, "2", "started", "create", "completed")
@@ -604,38 +598,38 @@ async def test_a_stack_that_grows_while_it_is_followed_is_followed_on(web: Local
 
 OPS = ("ops",)
 
-#: What somebody of no group is told without an event.
+#: The finish that a principal without groups gets, although its event is hidden.
 UNSEEN = ("finish", None)
 
 
 async def outsider(store: Store) -> str:
-    """The key of somebody who is in no group."""
+    """The key of a principal without groups."""
     key, secret = make_key(name="x", groups=(), grants=[parse_grant("read:/")], now=now())
     await store.credentials.add(key)
     return secret
 
 
-async def told_to(
+async def stream_to(
     server: Local, key: str, last_id: str | None = None
 ) -> list[tuple[str, str | None, int]]:
-    """What an instance's stream tells, up to the clean end."""
-    told = []
-    async with following(server, WEB, last_id, key=key) as stream:
+    """The frames of an instance's stream, up to its end."""
+    result = []
+    async with follow_instance(server, WEB, last_id, key=key) as stream:
         while (frame := await stream.block()) is not None:
-            told.append((frame.event, frame.id, frame.data["status"]))
-    return told
+            result.append((frame.event, frame.id, frame.data["status"]))
+    return result
 
 
-async def test_a_finish_that_cannot_be_seen_is_told_without_the_event(web: Local):
+async def test_a_hidden_finish_is_sent_without_its_event(web: Local):
     key = await outsider(web.store)
-    begun = await deploy(web.store, "1", "started", "create")
+    staged = await deploy(web.store, "1", "started", "create")
     await deploy(web.store, "1", "failed", groups=OPS, message="secret")
 
-    fresh = await told_to(web, key)
-    resumed = [await told_to(web, key, event.id) for event in begun]
-    ahead = await told_to(web, key, FAR_AHEAD)
+    fresh = await stream_to(web, key)
+    resumed = [await stream_to(web, key, event.id) for event in staged]
+    ahead = await stream_to(web, key, FAR_AHEAD)
 
-    [started, created] = begun
+    [started, created] = staged
     finish = (*UNSEEN, 3)
     assert fresh == [
         ("instanceUpdate", started.id, 0), ("resource", created.id, 2), finish,
@@ -644,28 +638,28 @@ async def test_a_finish_that_cannot_be_seen_is_told_without_the_event(web: Local
     assert ahead == [finish]
 
 
-async def test_the_finish_of_an_older_deployment_is_not_told_in_its_place(web: Local):
+async def test_the_finish_of_an_older_deployment_is_not_sent_instead(web: Local):
     key = await outsider(web.store)
     first = await deploy(web.store, "1")
     [started] = await deploy(web.store, "2", "started")
     await deploy(web.store, "2", "completed", groups=OPS)
 
-    assert await told_to(web, key, first[-1].id) == [
+    assert await stream_to(web, key, first[-1].id) == [
         ("instanceUpdate", started.id, 13), (*UNSEEN, 14),
     ]  # fmt: skip
-    assert (await told_to(web, key, first[0].id))[-1] == ("finish", first[-1].id, 2)
-    assert await told_to(web, key, started.id) == [(*UNSEEN, 14)]
+    assert (await stream_to(web, key, first[0].id))[-1] == ("finish", first[-1].id, 2)
+    assert await stream_to(web, key, started.id) == [(*UNSEEN, 14)]
 
 
 @pytest.mark.parametrize("last_id", [None, LONG_AGO, FAR_AHEAD])
-async def test_a_finish_that_cannot_be_seen_is_told_live(store: Store, last_id: str | None):
+async def test_a_hidden_finish_is_sent_live(store: Store, last_id: str | None):
     await store.log.append([stack_created("web")])
     key = await outsider(store)
     await deploy(store, "1", "started", operation="destroy")
 
     async with (
         running(store, heartbeat_seconds=0.05) as server,
-        following(server, WEB, last_id, key=key) as stream,
+        follow_instance(server, WEB, last_id, key=key) as stream,
     ):
         await server.until(lambda: server.hub.readers == 1)
         [created] = await deploy(store, "1", "create")
@@ -678,13 +672,13 @@ async def test_a_finish_that_cannot_be_seen_is_told_live(store: Store, last_id: 
     assert (finish.event, finish.id, finish.data["status"]) == ("finish", None, 8)
 
 
-async def test_a_deployment_that_began_later_finishes_unseen_too(store: Store):
+async def test_a_hidden_finish_of_a_later_deployment_is_sent(store: Store):
     await store.log.append([stack_created("web")])
     key = await outsider(store)
 
     async with (
         running(store, heartbeat_seconds=0.05) as server,
-        following(server, WEB, key=key) as stream,
+        follow_instance(server, WEB, key=key) as stream,
     ):
         await server.until(lambda: server.hub.readers == 1)
         await deploy(store, "0", "started", operation="")
@@ -696,7 +690,7 @@ async def test_a_deployment_that_began_later_finishes_unseen_too(store: Store):
     assert [frame.event for frame in frames] == ["instanceUpdate", "instanceUpdate", "finish"]
 
 
-async def test_a_run_that_turns_out_to_plan_finishes_nothing(store: Store):
+async def test_a_run_that_turns_out_to_be_a_plan_finishes_no_stream(store: Store):
     await store.log.append([stack_created("web")])
     key = await outsider(store)
     await store.log.append([deployment_event("deployment.started", id=id) for id in ("1", "2")])
@@ -704,7 +698,7 @@ async def test_a_run_that_turns_out_to_plan_finishes_nothing(store: Store):
 
     async with (
         running(store, heartbeat_seconds=0.05) as server,
-        following(server, WEB, key=key) as stream,
+        follow_instance(server, WEB, key=key) as stream,
     ):
         await stream.next()
         await store.log.append([deployment_event(**planned, id="1")])
@@ -720,7 +714,7 @@ async def test_a_run_that_turns_out_to_plan_finishes_nothing(store: Store):
 
 
 @pytest.mark.parametrize("cut", [None, 0, 1, 2])
-async def test_a_replaced_object_is_not_told_to_be_destroyed(web: Local, cut: int | None):
+async def test_the_delete_of_a_replaced_object_is_not_streamed(web: Local, cut: int | None):
     await web.store.log.append([_object("1", "create", "old")])
     events = [
         *await deploy(web.store, "2", "started"),
@@ -735,10 +729,10 @@ async def test_a_replaced_object_is_not_told_to_be_destroyed(web: Local, cut: in
     assert seen == ids([each for each in events[begin:] if each.action != "delete"])
 
 
-async def test_what_an_earlier_deployment_left_is_known_when_a_stream_begins(store: Store):
+async def test_a_stream_starts_with_the_state_after_earlier_deployments(store: Store):
     await store.log.append([stack_created("web"), _object("1", "create", "new")])
     await deploy(store, "2", "started")
-    [deposed, gone] = await store.log.append(
+    [deposed, missing] = await store.log.append(
         [_object("2", "delete", "old"), _object("2", "delete", "new")]
     )
     await deploy(store, "2", "completed")
@@ -746,7 +740,7 @@ async def test_what_an_earlier_deployment_left_is_known_when_a_stream_begins(sto
     async with running(store, bluelink_recent_seconds=0) as server:
         seen = await whole_ids(server, WEB)
 
-    assert gone.id in seen
+    assert missing.id in seen
     assert deposed.id not in seen
 
 

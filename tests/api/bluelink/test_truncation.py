@@ -1,4 +1,4 @@
-"""Bluelink's frames: never longer than its client reads, the least telling parts left out first."""
+"""Truncation of Bluelink's frames: within the client's limit, least informative parts first."""
 
 import json
 from random import Random
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from deploylog.api.bluelink.blueprint_changes import (
-    render_beside,
     render_blueprint,
+    render_drift_and_warnings,
     render_reconciliation,
     render_resource,
 )
@@ -59,7 +59,7 @@ def of_all(changes: Changes) -> Json:
     return {
         "changes": render_blueprint(changes, ""),
         "timestamp": 1,
-        **render_beside(changes, ""),
+        **render_drift_and_warnings(changes, ""),
     }
 
 
@@ -69,28 +69,28 @@ def of_drift(changes: Changes) -> Json:
 
 
 def fitted(data: Json, forms: Forms) -> dict[str, Any]:
-    """What is told of ``data`` in a frame that fits."""
+    """The data of the frame that fits."""
     frame = render_fitting_frame("x", ID, data, forms)
     assert len(frame) <= MAX_FRAME_BYTES
     assert frame.count(b"\n\n") == 1
     assert b"${" not in frame
-    name, told, id, *end = frame.split(b"\n")
+    name, result, id, *end = frame.split(b"\n")
     assert (name, id, end) == (b"event: x", f"id: {ID}".encode(), [b"", b""])
-    return json.loads(told.removeprefix(b"data: "))
+    return json.loads(result.removeprefix(b"data: "))
 
 
 # The order of its lines
 
 
-def test_a_frame_that_is_cut_short_has_no_id_before_it_has_all_its_data():
+def test_a_frame_has_its_id_after_all_its_data():
     data: Json = {"resourceName": "a", "timestamp": 1}
     frame = render_frame("resourceChanges", ID, data)
 
     cut = [frame[:length].decode().split("\n") for length in range(len(frame))]
 
-    told = [dict(line.split(": ", 1) for line in lines if ": " in line) for lines in cut]
-    assert any("id" in fields for fields in told)
-    assert all(json.loads(fields["data"]) == data for fields in told if "id" in fields)
+    result = [dict(line.split(": ", 1) for line in lines if ": " in line) for lines in cut]
+    assert any("id" in fields for fields in result)
+    assert all(json.loads(fields["data"]) == data for fields in result if "id" in fields)
 
 
 # The limit
@@ -98,7 +98,7 @@ def test_a_frame_that_is_cut_short_has_no_id_before_it_has_all_its_data():
 
 @pytest.mark.parametrize("character", CHARACTERS)
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537])
-def test_a_frame_of_the_limit_is_whole_and_a_byte_more_is_not(size: int, character: str):
+def test_a_frame_at_the_limit_is_whole_and_one_byte_longer_is_truncated(size: int, character: str):
     def of(padding: str) -> Json:
         return of_resource(change("create", after={}, unchanged=((padding,), ("b",))))
 
@@ -109,17 +109,17 @@ def test_a_frame_of_the_limit_is_whole_and_a_byte_more_is_not(size: int, charact
     data = of(character * number + "x" * (size - len(render_frame("x", ID, data))))
     assert len(render_frame("x", ID, data)) == size
 
-    told = fitted(data, shorter_resources)
+    result = fitted(data, shorter_resources)
 
-    assert ("truncated" in told) == (size > MAX_FRAME_BYTES)
-    assert (told["changes"]["unchangedFields"] == []) == (size > MAX_FRAME_BYTES)
+    assert ("truncated" in result) == (size > MAX_FRAME_BYTES)
+    assert (result["changes"]["unchangedFields"] == []) == (size > MAX_FRAME_BYTES)
 
 
-# The order in which it is left out
+# The order of removal
 
 
 def too_large(*large: str) -> ResourceChange:
-    """A change of which so much is larger than a frame."""
+    """A change whose named parts are each larger than a frame."""
     huge = "x" * 70_000
     short = field("short", "a", "b")
     return change(
@@ -132,9 +132,9 @@ def too_large(*large: str) -> ResourceChange:
     )
 
 
-def summary(told: dict[str, Any]) -> dict[str, Any]:
-    """What is left of the parts that are left out."""
-    changes = told["changes"]
+def summary(expected: dict[str, Any]) -> dict[str, Any]:
+    """What remains of the parts that truncation removes."""
+    changes = expected["changes"]
     info = changes["appliedResourceInfo"]
     return {
         "state": info["currentResourceState"] and info["currentResourceState"]["specData"],
@@ -177,14 +177,14 @@ WHOLE = {
         ),
     ],
 )  # fmt: skip
-def test_parts_of_a_resource_are_left_out_in_order(large: tuple[str, ...], left: dict[str, Any]):
-    told = fitted(of_resource(too_large(*large)), shorter_resources)
+def test_parts_of_a_resource_are_removed_in_order(large: tuple[str, ...], left: dict[str, Any]):
+    result = fitted(of_resource(too_large(*large)), shorter_resources)
 
-    assert summary(told) == WHOLE | left
-    assert ("truncated" in told) == bool(large)
+    assert summary(result) == WHOLE | left
+    assert ("truncated" in result) == bool(large)
 
 
-def test_the_engines_order_is_kept_step_by_step():
+def test_each_step_preserves_the_engines_key_order():
     forms = shorter_resources(of_resource(too_large()))
 
     seen = []
@@ -197,7 +197,7 @@ def test_the_engines_order_is_kept_step_by_step():
     assert seen == [["state"], ["has_state"], ["spec"], ["unchanged"], ["has_resource"]]
 
 
-def test_parts_of_all_changes_are_left_out_in_the_same_order():
+def test_parts_of_all_changes_are_removed_in_the_same_order():
     changes = Changes(
         resources=(too_large(), change("create", name="t.b", after={"a": 1}), change("delete")),
         outputs=(OutputChange(name="o", action="create", after="x" * 1_000),),
@@ -245,7 +245,7 @@ def _attributes(random: Random, most: int) -> object:
 
 
 def _change(random: Random, number: int, most: int) -> ResourceChange:
-    """A change of at most so many fields of each kind."""
+    """A change of at most ``number`` fields of each kind."""
     return change(
         random.choice(["create", "update", "replace", "delete", "forget", "none"]),
         name=f"t.a[{number}]",
@@ -288,16 +288,16 @@ def assert_first_that_fits(data: Json, forms: Forms) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_first_form_of_a_resource_that_fits_is_told(seed: int):
+def test_the_first_form_of_a_resource_that_fits_is_sent(seed: int):
     random = Random(seed)
 
-    told = of_resource(_change(random, 1, random.choice([100, 300, 3_000])))
+    result = of_resource(_change(random, 1, random.choice([100, 300, 3_000])))
 
-    assert_first_that_fits(told, shorter_resources)
+    assert_first_that_fits(result, shorter_resources)
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_first_form_of_all_changes_that_fits_is_told(seed: int):
+def test_the_first_form_of_all_changes_that_fits_is_sent(seed: int):
     changes = _changes(Random(seed))
 
     assert_first_that_fits(of_all(changes), shorter_blueprints)
@@ -315,7 +315,7 @@ def excess_of(data: Json) -> int:
 
 @pytest.mark.parametrize("large", ["before", "after", "unchanged", "values"])
 @pytest.mark.parametrize("forms", [shorter_resources, shorter_blueprints, shorter_drifts])
-def test_what_each_step_saves_is_known_to_the_byte(large: str, forms: Forms):
+def test_the_savings_of_each_step_are_exact(large: str, forms: Forms):
     changed = too_large(large)
     all_changes = Changes(resources=(changed, changed), drift=(changed,))
     rendered = {
@@ -333,83 +333,85 @@ def test_what_each_step_saves_is_known_to_the_byte(large: str, forms: Forms):
         assert size_of(next(forms(data, saved + 1))) < size_of(form)
 
 
-def test_forms_that_are_too_long_are_not_made():
+def test_forms_that_are_too_long_are_not_rendered():
     resources = tuple(change("create", name=f"t.a[{n}]") for n in range(3_000))
     data = of_all(Changes(resources=resources))
 
-    made = list(shorter_blueprints(data, excess_of(data)))
+    created = list(shorter_blueprints(data, excess_of(data)))
 
-    assert len(made) == 2
+    assert len(created) == 2
     assert len(list(shorter_blueprints(data))) > 8
 
 
-# What is huge
+# Huge values
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
-def test_one_huge_value_leaves_its_mark(character: str):
+def test_a_huge_value_is_replaced_by_a_marker(character: str):
     huge = character * MEGABYTE
 
-    told = fitted(of_resource(change(modified=(field("a", huge, "b"),))), shorter_resources)
+    result = fitted(of_resource(change(modified=(field("a", huge, "b"),))), shorter_resources)
 
-    [modified] = told["changes"]["modifiedFields"]
+    [modified] = result["changes"]["modifiedFields"]
     assert (modified["prevValue"], modified["newValue"]) == (TOO_LONG, "b")
 
 
-def test_of_a_hundred_thousand_fields_the_first_are_told():
+def test_only_the_first_of_a_hundred_thousand_fields_are_sent():
     fields = tuple(field(f"field{n}", after=n) for n in range(100_000))
     known = tuple((f"late{n}",) for n in range(100_000))
 
-    told = fitted(
+    result = fitted(
         of_resource(change("create", added=fields, known_on_deploy=known)), shorter_resources
     )
 
-    shown = told["changes"]["newFields"]
-    assert len(shown) > 100
-    assert [each["fieldPath"] for each in shown] == [f"spec.field{n}" for n in range(len(shown))]
-    assert len(told["resolveOnDeploy"]) == len(shown)
+    visible = result["changes"]["newFields"]
+    assert len(visible) > 100
+    assert [each["fieldPath"] for each in visible] == [
+        f"spec.field{n}" for n in range(len(visible))
+    ]
+    assert len(result["resolveOnDeploy"]) == len(visible)
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
-def test_huge_names_are_cut(character: str):
+def test_huge_names_are_truncated(character: str):
     huge = character * MEGABYTE
     named = change(name=huge, address=huge, type=huge, id=huge, previous_address=huge)
 
-    told = fitted(of_resource(named), shorter_resources)
+    result = fitted(of_resource(named), shorter_resources)
 
-    assert told["resourceName"].endswith("…")
-    assert huge.startswith(told["resourceName"][:-1])
+    assert result["resourceName"].endswith("…")
+    assert huge.startswith(result["resourceName"][:-1])
 
 
-def test_a_huge_path_of_one_field_is_left_out():
-    told = fitted(
+def test_a_huge_path_of_one_field_is_removed():
+    result = fitted(
         of_resource(change(added=(field("x" * MEGABYTE), field("short")))), shorter_resources
     )
 
-    assert told["changes"]["newFields"] == []
+    assert result["changes"]["newFields"] == []
 
 
-def test_of_thousands_of_resources_the_names_are_told():
+def test_only_the_names_of_thousands_of_resources_are_sent():
     resources = tuple(
         change("create", name=f"t.a[{n}]", after={"x": "y" * 100}, added=(field("x", after="y"),))
         for n in range(3_000)
     )
 
-    told = fitted(of_all(Changes(resources=resources)), shorter_blueprints)
+    result = fitted(of_all(Changes(resources=resources)), shorter_blueprints)
 
-    assert told["changes"]["newResources"] == {f"t.a[{n}]": {} for n in range(3_000)}
+    assert result["changes"]["newResources"] == {f"t.a[{n}]": {} for n in range(3_000)}
 
 
-def test_of_tens_of_thousands_not_even_the_names_are_told():
+def test_even_the_names_of_tens_of_thousands_of_resources_are_removed():
     resources = tuple(
         change(action, name=f"module.m.t.{action}[{n}]")
         for n in range(10_000)
         for action in ("create", "update", "delete", "forget")
     )
 
-    told = fitted(of_all(Changes(resources=resources)), shorter_blueprints)
+    result = fitted(of_all(Changes(resources=resources)), shorter_blueprints)
 
-    assert told == {"changes": render_blueprint(Changes(), ""), "timestamp": 1, "truncated": True}
+    assert result == {"changes": render_blueprint(Changes(), ""), "timestamp": 1, "truncated": True}
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
@@ -432,12 +434,12 @@ def test_much_drift_fits(number: int):
         for n in range(number)
     )  # fmt: skip
 
-    told = fitted(of_drift(Changes(drift=drift)), shorter_drifts)
+    actual = fitted(of_drift(Changes(drift=drift)), shorter_drifts)
 
-    result = told["reconciliationResult"]
+    result = actual["reconciliationResult"]
     assert result["hasDrift"] is True
     assert len(result["resources"]) > 0
-    assert ("truncated" in told) == (number > 1)
+    assert ("truncated" in actual) == (number > 1)
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
@@ -449,20 +451,22 @@ def test_a_huge_drifted_resource_fits(character: str):
 
 
 @pytest.mark.parametrize("character", CHARACTERS)
-def test_a_huge_error_is_cut_at_its_end(character: str):
+def test_a_huge_error_is_truncated(character: str):
     huge = character * MEGABYTE
     diagnostics = [{"level": 1, "message": huge} for _ in range(50)]
 
-    told = fitted({"message": huge, "diagnostics": diagnostics, "timestamp": 1}, _fewer_diagnostics)
+    result = fitted(
+        {"message": huge, "diagnostics": diagnostics, "timestamp": 1}, _fewer_diagnostics
+    )
 
-    assert len(told["diagnostics"]) == 1
-    assert told["message"].endswith("…")
-    assert huge.startswith(told["message"][:-1])
-    assert len(told["message"]) > 1_000
+    assert len(result["diagnostics"]) == 1
+    assert result["message"].endswith("…")
+    assert huge.startswith(result["message"][:-1])
+    assert len(result["message"]) > 1_000
 
 
-def test_what_has_no_forms_is_cut_too():
-    told = fitted({"failureReasons": ["x" * MEGABYTE], "status": 3}, no_forms)
+def test_data_without_forms_is_truncated():
+    result = fitted({"failureReasons": ["x" * MEGABYTE], "status": 3}, no_forms)
 
-    assert told["status"] == 3
-    assert told["failureReasons"][0].endswith("…")
+    assert result["status"] == 3
+    assert result["failureReasons"][0].endswith("…")

@@ -1,4 +1,4 @@
-"""Bluelink's words: requests, change sets and staging events, key for key."""
+"""Bluelink's wire format: requests, change sets and staging events, key by key."""
 
 import json
 from decimal import Decimal
@@ -16,7 +16,7 @@ from deploylog.api.bluelink.wire import (
     Window,
     ends_staging,
     parse_create_changeset,
-    parse_moment_of_id,
+    parse_time_of_id,
     parse_window,
     render_accepted,
     render_changeset,
@@ -33,8 +33,8 @@ from deploylog.deployments.changeset import (
     encode,
 )
 from deploylog.errors import InvalidInput, PlanNotFound
+from deploylog.events.batch import Gap
 from deploylog.events.event import Event, recorded_event
-from deploylog.events.hub import Gap
 from deploylog.events.retention import Cleanup
 from deploylog.events.times import LATEST, SECOND
 from support.factories import changeset, new_event
@@ -66,7 +66,7 @@ def change(action: str = "update", **fields: Any) -> ResourceChange:
     return ResourceChange(**given)
 
 
-def shown(change: ResourceChange) -> dict[str, Any]:
+def resource_event(change: ResourceChange) -> dict[str, Any]:
     """The event of one resource, as its reader sees it."""
     frame = parse_frame(render_staging_event(staged("changeset.resource", change)))
     assert frame.event == "resourceChanges"
@@ -110,7 +110,7 @@ def test_only_the_three_ends_end_a_stream():
     assert ends == ["completed", "drift", "failed"]
 
 
-def test_an_error_comes_after_an_event_that_says_nothing_in_one_piece():
+def test_an_error_follows_an_event_without_effect_in_one_write():
     frame = render_staging_event(staged("changeset.failed", message="no"))
 
     nothing, error, rest = frame.split(b"\n\n")
@@ -123,7 +123,7 @@ def test_an_error_comes_after_an_event_that_says_nothing_in_one_piece():
     )
 
 
-def test_an_error_tells_the_errors_of_the_plan():
+def test_an_error_has_the_plans_errors():
     problems = (
         Diagnostic(level="warning", message="odd"),
         Diagnostic(level="error", message="first"),
@@ -148,7 +148,7 @@ def test_a_gap_has_no_id():
 
 @pytest.mark.parametrize("data", [b"{}", b"7", b'{"name":1}', b"[" * 5000 + b"]" * 5000, None])
 @pytest.mark.parametrize("type", ["resource", "completed", "drift", "failed"])
-def test_data_that_is_no_change_is_told_as_far_as_it_is_known(type: str, data: bytes | None):
+def test_invalid_data_is_rendered_with_what_is_known(type: str, data: bytes | None):
     event = staged(f"changeset.{type}", data, subject="t.a", message="so")
 
     frame = render_staging_event(event)
@@ -164,11 +164,11 @@ def test_data_that_is_no_change_is_told_as_far_as_it_is_known(type: str, data: b
 @pytest.mark.parametrize(
     "text", ["${aws:username}", "${", "a${b}c", "$${x}", "\\${x}", '"${x}"', "$", "{", "\\u0024{"]
 )
-def test_no_substitution_stands_in_the_text_and_the_value_is_the_same(text: str):
-    told = render_json({"key": text, text: [text]})
+def test_an_escaped_substitution_has_the_same_value(text: str):
+    result = render_json({"key": text, text: [text]})
 
-    assert b"${" not in told
-    assert json.loads(told) == {"key": text, text: [text]}
+    assert b"${" not in result
+    assert json.loads(result) == {"key": text, text: [text]}
 
 
 def test_substitutions_are_escaped_in_frames_and_change_sets():
@@ -209,7 +209,7 @@ def test_a_path_is_rendered_as_the_engine_renders_it(path: tuple[str | int, ...]
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({"action": "none"}, (False, False, None, False)),
         ({"action": "create"}, (True, False, None, False)),
@@ -222,11 +222,11 @@ def test_a_path_is_rendered_as_the_engine_renders_it(path: tuple[str | int, ...]
         ({"action": "delete", "deposed": "ab"}, (False, True, "delete", False)),
     ],
 )
-def test_an_action_is_told_by_the_engines_flags(fields: dict[str, Any], told: tuple[Any, ...]):
-    data = shown(change(**fields))
+def test_an_action_sets_the_engines_flags(fields: dict[str, Any], expected: tuple[Any, ...]):
+    data = resource_event(change(**fields))
 
     flags = (data["new"], data["removed"], data.get("removalPolicy"))
-    assert (*flags, data["changes"]["mustRecreate"]) == told
+    assert (*flags, data["changes"]["mustRecreate"]) == expected
     assert ("removalPolicy" in data) == data["removed"]
 
 
@@ -249,17 +249,17 @@ def test_an_action_is_told_by_the_engines_flags(fields: dict[str, Any], told: tu
         ),
     ],
 )
-def test_an_action_has_its_place_among_all_changes(
+def test_an_action_determines_the_place_among_all_changes(
     fields: dict[str, Any], buckets: dict[str, list[str]]
 ):
-    told = blueprint(change(**fields))
+    result = blueprint(change(**fields))
 
     resources = ("newResources", "resourceChanges", "removedResources", "retainedResources")
-    assert {kind: list(told[kind]) for kind in resources if told[kind]} == buckets
+    assert {kind: list(result[kind]) for kind in resources if result[kind]} == buckets
 
 
-def test_every_kind_of_field_is_told_in_its_list():
-    told = shown(
+def test_every_kind_of_field_is_in_its_list():
+    result = resource_event(
         change(
             added=(FieldChange(path=("added",), after=1),),
             modified=(FieldChange(path=("size",), before=1, after=2, replaces=True),),
@@ -270,7 +270,7 @@ def test_every_kind_of_field_is_told_in_its_list():
         )
     )
 
-    changes = told["changes"]
+    changes = result["changes"]
     assert changes["newFields"] == [
         {"fieldPath": "spec.added", "prevValue": None, "newValue": 1,
          "mustRecreate": False, "sensitive": False}
@@ -283,24 +283,26 @@ def test_every_kind_of_field_is_told_in_its_list():
     assert changes["unchangedFields"] == ["spec.same"]
     assert changes["fieldChangesKnownOnDeploy"] == ["spec.later"]
     assert changes["computedFields"] == ["spec.later"]
-    assert told["resolveOnDeploy"] == ["resources.t.a.spec.later"]
+    assert result["resolveOnDeploy"] == ["resources.t.a.spec.later"]
 
 
-def test_a_field_of_something_new_is_no_reason_to_recreate_it():
-    told = shown(change("create", added=(FieldChange(path=("size",), after=1, replaces=True),)))
+def test_a_field_of_a_new_resource_does_not_recreate_it():
+    result = resource_event(
+        change("create", added=(FieldChange(path=("size",), after=1, replaces=True),))
+    )
 
-    assert told["changes"]["newFields"][0]["mustRecreate"] is False
+    assert result["changes"]["newFields"][0]["mustRecreate"] is False
 
 
-def test_what_is_sensitive_is_said_to_be():
+def test_sensitive_fields_are_marked():
     field = FieldChange(path=("password",), before="(sensitive value)", after=None, sensitive=True)
 
-    [told] = shown(change(modified=(field,)))["changes"]["modifiedFields"]
+    [result] = resource_event(change(modified=(field,)))["changes"]["modifiedFields"]
 
-    assert (told["sensitive"], told["prevValue"]) == (True, "(sensitive value)")
+    assert (result["sensitive"], result["prevValue"]) == (True, "(sensitive value)")
 
 
-def test_the_resource_as_it_is_and_as_it_will_be_is_told():
+def test_a_change_has_the_resource_before_and_after():
     event = staged(
         "changeset.resource",
         change(id="i-1", before={"size": 1}, after={"size": 2}),
@@ -327,8 +329,8 @@ def test_the_resource_as_it_is_and_as_it_will_be_is_told():
     }
 
 
-def test_what_the_plan_says_of_a_resource_is_in_its_places():
-    told = shown(
+def test_details_of_the_plan_are_in_the_resources_state():
+    result = resource_event(
         change(
             key="0",
             address="t.a[0]",
@@ -338,7 +340,7 @@ def test_what_the_plan_says_of_a_resource_is_in_its_places():
         )
     )["changes"]["appliedResourceInfo"]
 
-    state, planned = told["currentResourceState"], told["resourceWithResolvedSubs"]
+    state, planned = result["currentResourceState"], result["resourceWithResolvedSubs"]
     assert state["dependsOnResources"] == ["t.b"]
     assert state["templateName"] == "t.a"
     assert state["description"] == "old"
@@ -350,9 +352,11 @@ def test_what_the_plan_says_of_a_resource_is_in_its_places():
 def test_kubernetes_metadata_is_the_resources():
     block = [{"labels": {"app": "web", "tier": ""}, "annotations": {"a": "b"}, "name": "web"}]
 
-    told = shown(change("create", after={"metadata": block}))["changes"]["appliedResourceInfo"]
+    result = resource_event(change("create", after={"metadata": block}))["changes"][
+        "appliedResourceInfo"
+    ]
 
-    assert told["resourceWithResolvedSubs"]["metadata"] == {
+    assert result["resourceWithResolvedSubs"]["metadata"] == {
         "annotations": {"a": "b"},
         "labels": {"app": "web", "tier": ""},
     }
@@ -367,41 +371,45 @@ def test_kubernetes_metadata_is_the_resources():
         {"tags": {"a": 1}, "metadata": [{"labels": {"a": None}}, {}]},
     ],
 )
-def test_what_is_not_known_of_a_resource_is_left_out(attributes: dict[str, Any]):
-    told = shown(change(before=attributes, after=attributes))["changes"]["appliedResourceInfo"]
+def test_unknown_details_of_a_resource_are_left_out(attributes: dict[str, Any]):
+    result = resource_event(change(before=attributes, after=attributes))["changes"][
+        "appliedResourceInfo"
+    ]
 
-    for each in told["currentResourceState"], told["resourceWithResolvedSubs"]:
+    for each in result["currentResourceState"], result["resourceWithResolvedSubs"]:
         left_out = {"description", "metadata", "dependsOnResources", "templateName", "condition"}
         assert not left_out & set(each)
 
 
 def test_a_tainted_resource_has_failed():
-    told = shown(change("replace", reason="replace_because_tainted", before={}, after={}))
+    result = resource_event(
+        change("replace", reason="replace_because_tainted", before={}, after={})
+    )
 
-    state = told["changes"]["appliedResourceInfo"]["currentResourceState"]
+    state = result["changes"]["appliedResourceInfo"]["currentResourceState"]
     assert state["failureReasons"] == ["tainted"]
 
 
 @pytest.mark.parametrize("action", ["delete", "forget"])
-def test_of_what_goes_only_its_state_is_told(action: str):
-    told = shown(change(action, before={"size": 1}, removed=(("size",),)))["changes"]
+def test_a_removed_resource_has_its_state_only(action: str):
+    result = resource_event(change(action, before={"size": 1}, removed=(("size",),)))["changes"]
 
-    assert told["appliedResourceInfo"]["currentResourceState"]["specData"] == {"size": 1}
-    assert told["appliedResourceInfo"]["resourceWithResolvedSubs"] is None
-    assert not any(told[name] for name in told if name.endswith(("Fields", "Deploy")))
+    assert result["appliedResourceInfo"]["currentResourceState"]["specData"] == {"size": 1}
+    assert result["appliedResourceInfo"]["resourceWithResolvedSubs"] is None
+    assert not any(result[name] for name in result if name.endswith(("Fields", "Deploy")))
 
 
-def test_what_something_new_takes_the_place_of_is_not_its_state():
-    told = shown(
+def test_a_replaced_object_is_not_the_new_resources_state():
+    result = resource_event(
         change("create", removes_from_state=True, id="old", before={"id": "old"}, after={})
     )
 
-    info = told["changes"]["appliedResourceInfo"]
+    info = result["changes"]["appliedResourceInfo"]
     assert (info["resourceId"], info["currentResourceState"]) == ("", None)
 
 
-def test_what_only_a_plan_says_is_told_apart():
-    told = shown(
+def test_details_of_the_plan_are_separate():
+    result = resource_event(
         change(
             "replace",
             create_first=True,
@@ -413,26 +421,26 @@ def test_what_only_a_plan_says_is_told_apart():
         )
     )
 
-    assert told["plan"] == {
+    assert result["plan"] == {
         "previousAddress": "t.b",
         "import": {"id": "i-1"},
         "reason": "replace_because_cannot_update",
         "provider": "registry/x",
         "order": ["create", "delete"],
     }
-    assert shown(change("delete", deposed="ab"))["plan"] == {"deposed": "ab"}
-    assert shown(change("create", removes_from_state=True))["plan"] == {"forgets": True}
-    assert "plan" not in shown(change())
+    assert resource_event(change("delete", deposed="ab"))["plan"] == {"deposed": "ab"}
+    assert resource_event(change("create", removes_from_state=True))["plan"] == {"forgets": True}
+    assert "plan" not in resource_event(change())
 
 
-def test_no_condition_is_told():
-    told = render_resource(change(after={}), instance_id="", timestamp=0)
+def test_no_condition_is_rendered():
+    result = render_resource(change(after={}), instance_id="", timestamp=0)
 
-    assert b'"condition"' not in encode(told)
+    assert b'"condition"' not in encode(result)
 
 
-def test_what_the_event_left_out_is_not_said_to_be_absent():
-    abridged = shown(change(truncated=True))
+def test_a_truncated_part_is_not_absent():
+    abridged = resource_event(change(truncated=True))
 
     assert abridged["truncated"] is True
     resource = abridged["changes"]["appliedResourceInfo"]["resourceWithResolvedSubs"]
@@ -453,7 +461,7 @@ def test_numbers_keep_their_digits():
 
 
 def test_outputs_are_exports():
-    told = blueprint(
+    result = blueprint(
         outputs=(
             OutputChange(name="new", action="create", after=1),
             OutputChange(name="later", action="create", known_on_deploy=True),
@@ -463,26 +471,26 @@ def test_outputs_are_exports():
         )
     )
 
-    assert told["newExports"] == {
+    assert result["newExports"] == {
         "new": {"fieldPath": "outputs.new", "prevValue": None, "newValue": 1,
                 "mustRecreate": False, "sensitive": False},
         "later": {"fieldPath": "outputs.later", "prevValue": None, "newValue": None,
                   "mustRecreate": False, "sensitive": False},
     }  # fmt: skip
-    assert told["exportChanges"]["other"]["sensitive"] is True
-    assert told["unchangedExports"] == ["exports.same"]
-    assert told["removedExports"] == ["exports.gone"]
-    assert told["resolveOnDeploy"] == ["exports.later"]
+    assert result["exportChanges"]["other"]["sensitive"] is True
+    assert result["unchangedExports"] == ["exports.same"]
+    assert result["removedExports"] == ["exports.gone"]
+    assert result["resolveOnDeploy"] == ["exports.later"]
 
 
 def test_everything_known_on_deploy_is_listed():
-    told = blueprint(
+    result = blueprint(
         change(known_on_deploy=(("id",), ("arn",))),
         outputs=(OutputChange(name="o", action="update", known_on_deploy=True),),
         data_sources=("data.x.y",),
     )
 
-    assert told["resolveOnDeploy"] == [
+    assert result["resolveOnDeploy"] == [
         "resources.t.a.spec.id",
         "resources.t.a.spec.arn",
         "exports.o",
@@ -490,7 +498,7 @@ def test_everything_known_on_deploy_is_listed():
     ]
 
 
-def test_drift_and_warnings_stand_beside_the_changes():
+def test_drift_and_warnings_are_beside_the_changes():
     drifted = change(before={"size": 1}, after={"size": 2})
     changes = Changes(drift=(drifted,), problems=(Diagnostic(level="warning", message="odd"),))
 
@@ -521,7 +529,7 @@ def test_drift_that_stops_is_a_reconciliation_result():
     assert (data["timestamp"], result["links"]) == (1767225600, [])
     flags = (result["hasDrift"], result["hasInterrupted"], result["hasChildIssues"])
     assert flags == (True, False, False)
-    changed, gone = result["resources"]
+    changed, missing = result["resources"]
     assert changed.pop("changes")["appliedResourceInfo"]["resourceId"] == "i-1"
     assert changed == {
         "resourceId": "i-1",
@@ -535,20 +543,20 @@ def test_drift_that_stops_is_a_reconciliation_result():
         "resourceExists": True,
         "recommendedAction": "accept_external",
     }
-    assert (gone["resourceExists"], gone["newStatus"]) == (False, 9)
+    assert (missing["resourceExists"], missing["newStatus"]) == (False, 9)
 
 
 # Change sets
 
 
 def test_an_accepted_change_set_is_starting_and_changes_nothing_yet():
-    begun = changeset(id="c", stack_id=STACK, destroy=True, location="file:///a/b", created=TIME)
+    started = changeset(id="c", stack_id=STACK, destroy=True, location="file:///a/b", created=TIME)
 
-    [(name, told)] = json.loads(render_accepted(begun)).items()
+    [(name, result)] = json.loads(render_accepted(started)).items()
 
     assert name == "data"
-    changes = told.pop("changes")
-    assert told == {
+    changes = result.pop("changes")
+    assert result == {
         "id": "c",
         "instanceId": STACK,
         "destroy": True,
@@ -571,25 +579,25 @@ def test_an_accepted_change_set_is_starting_and_changes_nothing_yet():
     ],
 )
 def test_a_change_set_has_the_engines_status(ours: str, theirs: str):
-    told = json.loads(render_changeset(changeset(status=ours), Changes()))
+    result = json.loads(render_changeset(changeset(status=ours), Changes()))
 
-    assert told["status"] == theirs
-    assert "instanceId" not in told
-    assert told["changes"]["newResources"] == {}
+    assert result["status"] == theirs
+    assert "instanceId" not in result
+    assert result["changes"]["newResources"] == {}
 
 
 def test_a_change_set_has_no_limit():
     fields = tuple(FieldChange(path=(f"f{n}",), after="x" * 1000) for n in range(200))
 
-    told = render_changeset(changeset(), Changes(resources=(change("create", added=fields),)))
+    result = render_changeset(changeset(), Changes(resources=(change("create", added=fields),)))
 
-    assert len(json.loads(told)["changes"]["newResources"]["t.a"]["newFields"]) == 200
+    assert len(json.loads(result)["changes"]["newResources"]["t.a"]["newFields"]) == 200
 
 
-def test_a_cleanup_leaves_out_what_is_not_known():
+def test_a_cleanup_leaves_out_unknown_fields():
     running = Cleanup(id="c", kind="changesets", status="running", started=TIME, threshold=SECOND)
     failed = msgspec.structs.replace(
-        running, status="failed", ended=TIME + SECOND, forgotten=3, error="no"
+        running, status="failed", ended=TIME + SECOND, deleted=3, error="no"
     )
 
     assert render_cleanup(running) == {
@@ -600,8 +608,12 @@ def test_a_cleanup_leaves_out_what_is_not_known():
         "itemsDeleted": 0,
         "thresholdDate": 1,
     }
-    told = render_cleanup(failed)
-    assert (told["endedAt"], told["itemsDeleted"], told["errorMessage"]) == (1767225601, 3, "no")
+    result = render_cleanup(failed)
+    assert (result["endedAt"], result["itemsDeleted"], result["errorMessage"]) == (
+        1767225601,
+        3,
+        "no",
+    )
 
 
 # Requests
@@ -611,26 +623,26 @@ def parsed(**fields: object) -> CreateChangeset:
     return parse_create_changeset(json.dumps({"directory": "/plans", **fields}).encode())
 
 
-def test_what_is_not_said_has_the_engines_defaults():
-    asked = parsed()
+def test_missing_fields_have_the_engines_defaults():
+    request = parsed()
 
-    assert (asked.scheme, asked.file) == ("file", "project.blueprint.yml")
-    assert asked.location == "file:///plans/project.blueprint.yml"
-    assert (asked.destroy, asked.skip_drift_check, asked.instance_id) == (False, False, "")
+    assert (request.scheme, request.file) == ("file", "project.blueprint.yml")
+    assert request.location == "file:///plans/project.blueprint.yml"
+    assert (request.destroy, request.skip_drift_check, request.instance_id) == (False, False, "")
 
 
 def test_names_are_matched_as_go_matches_them():
     body = b'{"DIRECTORY":"/plans","blueprintfile":"p.json","InstanceNAME":"web","DESTROY":true}'
 
-    asked = parse_create_changeset(body)
+    request = parse_create_changeset(body)
 
-    assert (asked.location, asked.instance_name, asked.destroy) == (
+    assert (request.location, request.instance_name, request.destroy) == (
         "file:///plans/p.json", "web", True,
     )  # fmt: skip
 
 
-def test_null_is_as_absent_and_unknown_fields_are_ignored():
-    asked = parsed(
+def test_null_means_absent_and_unknown_fields_are_ignored():
+    request = parsed(
         config=None,
         destroy=None,
         instanceId=None,
@@ -639,14 +651,14 @@ def test_null_is_as_absent_and_unknown_fields_are_ignored():
         surprise=[1],
     )
 
-    assert asked == parsed()
+    assert request == parsed()
 
 
-def test_a_configuration_is_not_kept():
-    asked = parsed(config={"providers": {"aws": {"secretKey": "hunter2"}}})
+def test_a_configuration_is_not_stored():
+    request = parsed(config={"providers": {"aws": {"secretKey": "hunter2"}}})
 
-    assert "hunter2" not in repr(asked)
-    assert asked == parsed()
+    assert "hunter2" not in repr(request)
+    assert request == parsed()
 
 
 @pytest.mark.parametrize(
@@ -684,7 +696,7 @@ ONE_OF = (
         (b'{"fileSourceScheme":"https"}', [REQUIRED]),
     ],
 )
-def test_fields_that_are_wrong_are_named(body: bytes, problems: list[tuple[str, str, str]]):
+def test_invalid_fields_are_named(body: bytes, problems: list[tuple[str, str, str]]):
     with pytest.raises(InvalidFields) as caught:
         parse_create_changeset(body)
 
@@ -693,7 +705,7 @@ def test_fields_that_are_wrong_are_named(body: bytes, problems: list[tuple[str, 
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"host": ""}, {"host": None}, {"host": 7}])
-def test_a_web_address_needs_a_host(metadata: object):
+def test_a_url_needs_a_host(metadata: object):
     with pytest.raises(InvalidInput, match=r"^missing host in location metadata"):
         parsed(fileSourceScheme="https", blueprintLocationMetadata=metadata)
 
@@ -704,20 +716,20 @@ def test_only_files_can_be_resolved(scheme: str):
         parsed(fileSourceScheme=scheme, blueprintLocationMetadata={"host": "example.com"})
 
 
-def test_a_window_shows_what_is_asked_for():
+def test_a_window_selects_matching_items():
     names = ["web", "Webshop", "api", "web-2"]
 
-    def shown(**query: str) -> tuple[list[str], int]:
+    def visible(**query: str) -> tuple[list[str], int]:
         return parse_window(query).of(names, str)
 
-    assert shown() == (names, 4)
-    assert shown(search="WEB") == (["web", "Webshop", "web-2"], 3)
-    assert shown(search="web", offset="1", limit="1") == (["Webshop"], 3)
-    assert shown(offset="9") == ([], 4)
+    assert visible() == (names, 4)
+    assert visible(search="WEB") == (["web", "Webshop", "web-2"], 3)
+    assert visible(search="web", offset="1", limit="1") == (["Webshop"], 3)
+    assert visible(offset="9") == ([], 4)
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "", "1.5", "²", "9" * 5000, " 1"])
-def test_a_number_that_is_none_counts_as_zero(text: str):
+def test_an_invalid_number_counts_as_zero(text: str):
     assert parse_window({"offset": text, "limit": text}) == Window()
 
 
@@ -735,5 +747,5 @@ def test_a_number_that_is_none_counts_as_zero(text: str):
         ("\xff", None),
     ],
 )
-def test_an_id_begins_with_a_time(id: str, moment: int | None):
-    assert parse_moment_of_id(id) == moment
+def test_an_id_contains_a_time(id: str, moment: int | None):
+    assert parse_time_of_id(id) == moment

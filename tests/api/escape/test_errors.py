@@ -1,4 +1,4 @@
-"""Escape's answers to errors, byte for byte."""
+"""Escape's error responses, byte for byte."""
 
 import pytest
 from starlette.requests import Request
@@ -30,12 +30,14 @@ from deploylog.errors import DeploylogError
         (errors.OperatorError("why"), 500, b""),
     ],
 )
-async def test_an_error_has_the_familys_body(error: DeploylogError, status: int, body: bytes):
+async def test_an_error_has_the_body_of_escapes_services(
+    error: DeploylogError, status: int, body: bytes
+):
     request = Request({"type": "http", "method": "GET", "path": "/", "headers": []})
 
-    answer = await respond(request, error)
+    response = await respond(request, error)
 
-    assert (answer.status_code, answer.body) == (status, body)
-    assert answer.headers.get("content-type") == ("text/plain; charset=utf-8" if body else None)
-    assert answer.headers["content-length"] == str(len(body))
-    assert ("retry-after" in answer.headers) == (status in (429, 503))
+    assert (response.status_code, response.body) == (status, body)
+    assert response.headers.get("content-type") == ("text/plain; charset=utf-8" if body else None)
+    assert response.headers["content-length"] == str(len(body))
+    assert ("retry-after" in response.headers) == (status in (429, 503))

@@ -1,4 +1,4 @@
-"""Escape's wire: which events a query asks for, how they look, and what may be posted."""
+"""Escape's wire format: queries, rendered events, and posted events."""
 
 import json
 from contextlib import suppress
@@ -57,11 +57,11 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("query", "scope"), FILTERS)
-def test_a_filter_counts_only_with_those_before_it(query: str, scope: str):
+def test_a_filter_requires_those_before_it(query: str, scope: str):
     assert parse_filters(Parameters(query)) == parse_scope(scope)
 
 
-def test_names_that_no_scope_can_hold_name_nothing():
+def test_names_that_no_scope_can_have_match_nothing():
     assert parse_filters(Parameters("state_project=%00")) is None
     assert parse_filters(Parameters("state_project=" + "a" * 2000)) is None
 
@@ -77,7 +77,7 @@ def test_names_that_no_scope_can_hold_name_nothing():
         (("ab", "cd", "@"), "inventory/ab/cd/@"),
     ],
 )
-def test_names_of_the_inventory_make_a_scope(names: tuple[str, ...], scope: str):
+def test_names_of_the_inventory_are_a_scope(names: tuple[str, ...], scope: str):
     assert parse_inventory(names) == parse_scope(scope)
 
 
@@ -104,14 +104,14 @@ def test_names_that_the_inventory_cannot_have_match_nothing(names: tuple[str, ..
         (("a" * 60_000 + "!",), False), (("ab", "ci", "a" * 60_000 + "!"), False),
     ],
 )  # fmt: skip
-def test_only_names_that_a_state_can_have_make_a_scope(names: tuple[str, ...], is_one: bool):
+def test_only_valid_names_of_state_are_a_scope(names: tuple[str, ...], is_one: bool):
     assert (parse_state(names) is not None) == is_one
 
 
 def page(query: str) -> tuple[int | None, int]:
-    asked = parse_query(ROOT, Parameters(query), page_size=50)
-    assert asked is not None
-    return asked.before, asked.limit
+    request = parse_query(ROOT, Parameters(query), page_size=50)
+    assert request is not None
+    return request.before, request.limit
 
 
 @pytest.mark.parametrize(
@@ -129,19 +129,19 @@ def page(query: str) -> tuple[int | None, int]:
         ("page_from=" + "9" * 5000, ((1 << 63) - 1, 50)),
     ],
 )
-def test_a_page_is_as_large_as_asked_within_bounds(query: str, expected: tuple[int | None, int]):
+def test_a_page_size_is_limited(query: str, expected: tuple[int | None, int]):
     assert page(query) == expected
 
 
 @pytest.mark.parametrize("value", ["0", "000", "-1", "+1", "1.5", "ten", "1e3", "٣", " 1"])
 @pytest.mark.parametrize("place", [ROOT, None])
-def test_a_page_size_that_is_no_positive_number_is_refused(value: str, place: Any):
+def test_an_invalid_page_size_is_refused(value: str, place: Any):
     with pytest.raises(InvalidInput):
         parse_query(place, Parameters(f"page_size={value}"), page_size=50)
 
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "abc", "0x1", "٣"])
-def test_a_page_from_that_is_no_number_is_refused(value: str):
+def test_an_invalid_page_from_is_refused(value: str):
     with pytest.raises(InvalidInput):
         parse_query(ROOT, Parameters(f"page_from={value}"), page_size=50)
 
@@ -155,13 +155,13 @@ def test_a_deployment_must_be_named(query: str):
 # Events out
 
 
-def shown(**fields: object) -> Any:
+def rendered(**fields: object) -> Any:
     fields.setdefault("type", "inventory.project.created")
-    [told] = json.loads(render_events([event(**fields)]))  # type: ignore[arg-type]
-    return told
+    [result] = json.loads(render_events([event(**fields)]))  # type: ignore[arg-type]
+    return result
 
 
-def test_the_events_of_the_published_page_look_as_they_do_there():
+def test_the_published_events_are_rendered_exactly():
     first = event(
         123,
         type="inventory.project.created",
@@ -191,24 +191,24 @@ def test_no_events_are_an_empty_array():
     assert render_events([]) == b"[]\n"
 
 
-def test_fields_are_read_back_from_the_scopes():
+def test_fields_are_derived_from_the_scopes():
     scopes = ("project/acme", "inventory/p1/app/1.0", "state/sp/ci/a%2Fb%20c")
 
-    told = shown(scopes=scopes, type="state.deployment.updated")
+    result = rendered(scopes=scopes, type="state.deployment.updated")
 
-    assert told["inventory_project"] == told["inventory_namespace"] == "p1"
-    assert (told["inventory_application"], told["inventory_version"]) == ("app", "1.0")
-    assert (told["state_project"], told["state_environment"]) == ("sp", "ci")
-    assert told["state_deployment"] == "a/b c"
+    assert result["inventory_project"] == result["inventory_namespace"] == "p1"
+    assert (result["inventory_application"], result["inventory_version"]) == ("app", "1.0")
+    assert (result["state_project"], result["state_environment"]) == ("sp", "ci")
+    assert result["state_deployment"] == "a/b c"
 
 
 @pytest.mark.parametrize("data", [None, {}, [], [1], "{}", 1, True])
-def test_data_that_holds_no_members_is_left_out(data: object):
-    assert "data" not in shown(data=data)
+def test_data_without_members_is_left_out(data: object):
+    assert "data" not in rendered(data=data)
 
 
-def test_data_comes_as_it_was_sent():
-    assert shown(data={"n": 1.50, "big": 1 << 62})["data"] == {"n": 1.5, "big": 1 << 62}
+def test_data_is_returned_as_sent():
+    assert rendered(data={"n": 1.50, "big": 1 << 62})["data"] == {"n": 1.5, "big": 1 << 62}
 
 
 # Events in
@@ -216,9 +216,9 @@ def test_data_comes_as_it_was_sent():
 
 def parse(body: Any, groups: tuple[str, ...] = ("*",)) -> NewEvent:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    made = parse_new_event(text, now=NOW, upload_groups=groups)
-    check_event(made)
-    return made
+    created = parse_new_event(text, now=NOW, upload_groups=groups)
+    check_event(created)
+    return created
 
 
 MINIMAL: dict[str, dict[str, object]] = {
@@ -228,7 +228,7 @@ MINIMAL: dict[str, dict[str, object]] = {
 
 
 def minimal(type: str) -> dict[str, object]:
-    """What an event of the type must have."""
+    """The required fields of an event of the type."""
     inventory = type.startswith(("NEW_INV", "UPLOAD_INV")) or "INVENTORY" in type
     other = type.startswith(("USER_", "TEAM_"))
     fields = {} if other else MINIMAL["inventory" if inventory else "state"]
@@ -236,14 +236,14 @@ def minimal(type: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("type", EVENT_TYPES)
-def test_every_type_is_taken_and_told_again(type: str):
-    made = parse(minimal(type))
+def test_every_type_is_accepted_and_returned(type: str):
+    created = parse(minimal(type))
 
-    told = shown(type=made.type, scopes=made.scopes)
-    assert {name: told[name] for name in minimal(type)} == minimal(type)
+    result = rendered(type=created.type, scopes=created.scopes)
+    assert {name: result[name] for name in minimal(type)} == minimal(type)
 
 
-def test_there_are_the_published_types_and_the_one_that_was_misprinted():
+def test_all_published_types_exist_and_the_misprinted_one():
     assert len(EVENT_TYPES) == len(set(EVENT_TYPES.values())) == 28
 
 
@@ -278,7 +278,7 @@ def test_there_are_the_published_types_and_the_one_that_was_misprinted():
         ({"type": "ADD_BUILD", "state_project": "sp"}, ["state/sp"]),
     ],
 )
-def test_an_event_belongs_where_its_fields_say(fields: dict[str, object], scopes: list[str]):
+def test_an_events_scopes_follow_from_its_fields(fields: dict[str, object], scopes: list[str]):
     assert list(parse(fields).scopes) == scopes
 
 
@@ -305,19 +305,19 @@ def test_a_timestamp_is_a_number_or_its_digits_or_now(sent: dict[str, object], t
         ({"allowed_groups": []}, ()),
     ],
 )
-def test_groups_and_roles_are_two_names_of_one_thing(sent: dict[str, object], groups: Any):
+def test_groups_and_roles_are_aliases(sent: dict[str, object], groups: Any):
     assert parse(CREATED | sent).groups == groups
 
 
-def test_an_event_keeps_who_did_it_and_its_data_and_nothing_else():
-    made = parse(CREATED | {"username": "ann", "data": {"a": [1.50]}, "id": "7", "unknown": {}})
+def test_an_event_stores_only_its_actor_and_data():
+    created = parse(CREATED | {"username": "ann", "data": {"a": [1.50]}, "id": "7", "unknown": {}})
 
-    assert (made.actor, made.source) == ("ann", "escape")
-    assert bytes(made.data or b"") == b'{"a":[1.5]}'
-    assert made.producer_id is None
+    assert (created.actor, created.source) == ("ann", "escape")
+    assert bytes(created.data or b"") == b'{"a":[1.5]}'
+    assert created.producer_id is None
 
 
-def test_data_stands_in_one_line_with_its_digits():
+def test_data_is_stored_on_one_line_with_exact_digits():
     body = b'{"type": "TEAM_DELETED",\n "data":\n {"a": 1.50,\n "b": 1234567890123456789012 }}'
 
     assert bytes(parse(body).data or b"") == b'{"a":1.50,"b":1234567890123456789012}'
@@ -341,15 +341,15 @@ def test_data_stands_in_one_line_with_its_digits():
         ({"type": "CREATE_INVENTORY_PROJECT"}, "Missing inventory_project"),
         ({"type": "CREATE_STATE_PROJECT", "inventory_project": "p"}, "Missing state_project"),
         (CREATED | {"inventory_namespace": "other"}, "differ"),
-        (CREATED | {"inventory_version": "1"}, "inventory_version needs inventory_application"),
-        (CREATED | {"state_environment": "ci"}, "state_environment needs state_project"),
+        (CREATED | {"inventory_version": "1"}, "inventory_version requires inventory_application"),
+        (CREATED | {"state_environment": "ci"}, "state_environment requires state_project"),
         (
             CREATED | {"state_project": "sp", "state_deployment": "d"},
-            "state_deployment needs state_environment",
+            "state_deployment requires state_environment",
         ),
         (
             {"type": "USER_SIGNUP", "inventory_application": "a"},
-            "inventory_application needs inventory_project",
+            "inventory_application requires inventory_project",
         ),
         (CREATED | {"allowed_groups": ["a"], "allowed_roles": ["b"]}, "differ"),
         (CREATED | {"allowed_groups": ["a"], "allowed_roles": []}, "differ"),
@@ -363,8 +363,8 @@ def test_data_stands_in_one_line_with_its_digits():
         (CREATED | {"timestamp": -1}, "time"),
         (CREATED | {"timestamp": 1 << 63}, "time"),
         (b'{"type": "TEAM_CREATED", "timestamp": ' + b"1" * 5000 + b"}", "."),
-        (CREATED | {"data": [1]}, "data is not an object"),
-        (CREATED | {"data": "x"}, "data is not an object"),
+        (CREATED | {"data": [1]}, "data must be an object"),
+        (CREATED | {"data": "x"}, "data must be an object"),
         (CREATED | {"username": {}}, "username"),
         (CREATED | {"username": "a" * 2000}, "actor"),
         (CREATED | {"inventory_project": "p" * 2000}, "longer"),
@@ -372,7 +372,7 @@ def test_data_stands_in_one_line_with_its_digits():
         ({"type": "TEAM_CREATED", "data": {"team": 1}}, "team"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_an_event_is_said(body: Any, message: str):
+def test_an_invalid_event_has_a_message(body: Any, message: str):
     with pytest.raises(InvalidInput, match=message):
         parse(body)
 
@@ -385,13 +385,13 @@ UPLOAD = (
 )
 
 
-def test_what_an_inventory_says_of_an_upload_becomes_an_event():
-    made = parse(UPLOAD, groups=("devs", "ops"))
+def test_an_upload_becomes_an_event():
+    created = parse(UPLOAD, groups=("devs", "ops"))
 
-    assert made.type == "inventory.release.uploaded"
-    assert made.scopes == ("inventory/test/my-app/1.0",)
-    assert (made.groups, made.actor, made.time) == (("devs", "ops"), None, NOW)
-    assert json.loads(bytes(made.data or b"")) == {
+    assert created.type == "inventory.release.uploaded"
+    assert created.scopes == ("inventory/test/my-app/1.0",)
+    assert (created.groups, created.actor, created.time) == (("devs", "ops"), None, NOW)
+    assert json.loads(bytes(created.data or b"")) == {
         "downstream_hooks": [{"url": "http://x"}],
         "project_hooks": {"events": {"url": "http://y"}},
         "release": "test/my-app-v1.0",
@@ -399,7 +399,7 @@ def test_what_an_inventory_says_of_an_upload_becomes_an_event():
     }
 
 
-def test_the_same_word_of_an_upload_has_the_same_id():
+def test_a_repeated_upload_has_the_same_id():
     other = UPLOAD.replace(b"v1.0", b"v1.1")
 
     assert parse(UPLOAD).producer_id == parse(UPLOAD).producer_id
@@ -414,7 +414,7 @@ def test_the_same_word_of_an_upload_has_the_same_id():
         {"version": 1}, {"version": ""}, {"username": 7},
     ],
 )  # fmt: skip
-def test_another_word_of_an_inventory_is_refused(change: dict[str, object]):
+def test_other_inventory_notifications_are_refused(change: dict[str, object]):
     with pytest.raises(InvalidInput):
         parse(json.loads(UPLOAD) | change)
 
@@ -445,10 +445,10 @@ KEYS = st.sampled_from(
 def test_odd_fields_are_bad_input_at_worst(type: str | None, fields: dict[str, Any]):
     body = {**fields, **({"type": type} if type is not None else {})}
     try:
-        made = parse(body)
+        created = parse(body)
     except InvalidInput:
         return
-    assert json.loads(render_events([event(type=made.type, scopes=made.scopes)]))
+    assert json.loads(render_events([event(type=created.type, scopes=created.scopes)]))
 
 
 @given(st.binary() | st.text().map(str.encode))
@@ -458,7 +458,7 @@ def test_odd_bytes_are_bad_input(body: bytes):
 
 
 @given(st.text())
-def test_odd_queries_ask_for_something_or_are_refused(query: str):
+def test_odd_queries_are_valid_or_refused(query: str):
     parameters = Parameters(query)
     with suppress(InvalidInput):
         parse_query(parse_filters(parameters), parameters, page_size=50)

@@ -1,8 +1,8 @@
-"""Frames: what is remembered of them, and in which pieces they are sent."""
+"""Frames: how they are cached, and in which pieces they are sent."""
 
-from deploylog.api.http.event_stream import HEADERS, EndingFrames, FrameCache, Frames
+from deploylog.api.http.event_stream import HEADERS, FrameCache, Frames, TerminatedFrames
+from deploylog.events.batch import Batch, Gap
 from deploylog.events.event import Event
-from deploylog.events.hub import Batch, Gap
 from support.factories import event
 
 GAP = Gap(after=1, floor=3, reason="expired")
@@ -12,8 +12,8 @@ def render(event: Event) -> bytes:
     return f"<{event.position}>".encode()
 
 
-def ending(render_event: object = render) -> EndingFrames:
-    return EndingFrames(
+def ending(render_event: object = render) -> TerminatedFrames:
+    return TerminatedFrames(
         event=render_event,  # type: ignore[arg-type]
         gap=lambda gap: b"<gap>",
         is_end=lambda event: event.type == "end",
@@ -22,27 +22,27 @@ def ending(render_event: object = render) -> EndingFrames:
     )
 
 
-def test_a_frame_is_rendered_once_while_there_is_room():
+def test_a_cached_frame_is_rendered_once():
     rendered: list[int] = []
 
     def counted(event: Event) -> bytes:
         rendered.append(event.position)
         return b"x" * 10
 
-    remembered = FrameCache(counted, most_bytes=25)
+    remembered = FrameCache(counted, max_bytes=25)
     for position in (1, 2, 1, 2, 3, 2, 3, 1):
         assert remembered(event(position)) == b"x" * 10
 
     assert rendered == [1, 2, 3, 1]
 
 
-def test_a_frame_that_is_too_large_is_given_all_the_same():
-    remembered = FrameCache(lambda event: b"x" * 100, most_bytes=10)
+def test_a_frame_too_large_for_the_cache_is_still_returned():
+    remembered = FrameCache(lambda event: b"x" * 100, max_bytes=10)
 
     assert remembered(event()) == remembered(event()) == b"x" * 100
 
 
-def test_an_endless_stream_sends_a_batch_in_one_piece():
+def test_an_endless_stream_sends_a_batch_in_one_write():
     frames = Frames(event=render, gap=lambda gap: b"<gap>")
 
     assert list(frames.of(Batch([event(1), event(2)]))) == [b"<1><2>"]
@@ -51,7 +51,7 @@ def test_an_endless_stream_sends_a_batch_in_one_piece():
     assert not frames.ends(Batch([event(1)]))
 
 
-def test_a_stream_that_ends_sends_each_frame_by_itself_up_to_the_end():
+def test_a_terminated_stream_sends_each_frame_separately_up_to_the_end():
     frames = ending()
     batch = Batch([event(1), event(2, type="end"), event(3)])
 
@@ -61,13 +61,13 @@ def test_a_stream_that_ends_sends_each_frame_by_itself_up_to_the_end():
     assert list(frames.of(Batch())) == [b"<beat>"]
 
 
-def test_what_renders_to_nothing_is_not_sent():
+def test_an_empty_frame_is_not_sent():
     frames = ending(lambda event: b"")
 
     assert list(frames.of(Batch([event(1), event(2)]))) == []
 
 
-def test_a_frame_is_rendered_when_it_is_about_to_be_sent():
+def test_a_frame_is_rendered_lazily():
     rendered: list[int] = []
 
     def counted(event: Event) -> bytes:

@@ -26,13 +26,7 @@ from support.servers import (
 from support.waiting import PATIENCE, until
 
 
-@pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
-
-
-async def logged(store: Store) -> list[str]:
+async def all_ids(store: Store) -> list[str]:
     """The ids of everything in the log, oldest first."""
     found: list[str] = []
     after: int | None = 0
@@ -46,7 +40,7 @@ async def logged(store: Store) -> list[str]:
 # History and live
 
 
-async def test_history_goes_over_into_live_while_a_writer_writes(server: Local):
+async def test_history_continues_into_live_events_during_writes(server: Local):
     async def write() -> None:
         for _ in range(100):
             await server.store.log.append(new_events(7))
@@ -57,10 +51,10 @@ async def test_history_goes_over_into_live_while_a_writer_writes(server: Local):
         seen = await stream.take(1900)
     await writing
 
-    assert seen == await logged(server.store)
+    assert seen == await all_ids(server.store)
 
 
-async def test_readers_that_begin_at_any_time_see_the_same(server: Local):
+async def test_readers_that_start_at_any_time_see_the_same_events(server: Local):
     async def write() -> None:
         for _ in range(60):
             await server.store.log.append(new_events(5))
@@ -73,12 +67,12 @@ async def test_readers_that_begin_at_any_time_see_the_same(server: Local):
     readers = [asyncio.create_task(read(head)) for head in range(0, 300, 15)]
     await write()
 
-    everything = await logged(server.store)
+    everything = await all_ids(server.store)
     for reader in readers:
         assert await reader == everything
 
 
-async def test_what_another_process_writes_is_followed_too(server: Local, store_url: str):
+async def test_events_of_another_process_are_streamed(server: Local, store_url: str):
     async with server.stream() as stream, open_store(store_url, observer=Commits()) as other:
         await stream.block()
 
@@ -87,7 +81,7 @@ async def test_what_another_process_writes_is_followed_too(server: Local, store_
         assert await stream.take(1) == [event.id]
 
 
-async def test_a_stream_cut_at_any_event_goes_on_with_the_next(server: Local):
+async def test_a_stream_cut_at_any_event_resumes_with_the_next(server: Local):
     events = await server.store.log.append(new_events(12))
     ids = [event.id for event in events]
 
@@ -101,7 +95,7 @@ async def test_a_stream_cut_at_any_event_goes_on_with_the_next(server: Local):
         ids.append(live)
 
 
-async def test_a_reader_that_is_cut_off_again_and_again_misses_nothing(server: Local):
+async def test_a_reader_that_is_disconnected_repeatedly_misses_nothing(server: Local):
     async def write() -> None:
         for _ in range(200):
             await server.store.log.append(new_events(3))
@@ -115,7 +109,7 @@ async def test_a_reader_that_is_cut_off_again_and_again_misses_nothing(server: L
             seen += await stream.take(min(chance.randint(1, 40), 600 - len(seen)))
     await writing
 
-    assert seen == await logged(server.store)
+    assert seen == await all_ids(server.store)
 
 
 async def test_the_header_wins_over_the_parameter(server: Local):
@@ -128,7 +122,7 @@ async def test_the_header_wins_over_the_parameter(server: Local):
 
 
 @pytest.mark.parametrize("query", ["", "from=now"])
-async def test_from_now_on_is_only_what_is_new(server: Local, query: str):
+async def test_from_now_streams_only_new_events(server: Local, query: str):
     await server.append([line(), line()])
 
     async with server.stream(query) as stream:
@@ -137,7 +131,7 @@ async def test_from_now_on_is_only_what_is_new(server: Local, query: str):
         assert await stream.take(1) == new
 
 
-async def test_from_a_time_is_what_was_recorded_since(server: Local):
+async def test_from_a_time_streams_events_recorded_since(server: Local):
     await server.append([line(time="2026-01-01T00:00:00Z") for _ in range(3)])
     first = (await server.get(EVENTS)).json["events"][0]
     # The clock has to move on for the log to see two times.
@@ -149,12 +143,12 @@ async def test_from_a_time_is_what_was_recorded_since(server: Local):
         assert await stream.take(1) == later
 
 
-def now_of(shown: dict[str, str]) -> int:
+def now_of(expected: dict[str, str]) -> int:
     """The Unix milliseconds of an event's id."""
-    return int(shown["id"].replace("-", "")[:12], 16) + 1
+    return int(expected["id"].replace("-", "")[:12], 16) + 1
 
 
-async def test_from_long_ago_is_everything(server: Local):
+async def test_from_long_ago_streams_all_events(server: Local):
     ids = await server.append([line(), line()])
 
     for start in ("-1d", "1970-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "-999999999d"):
@@ -166,10 +160,10 @@ async def test_from_long_ago_is_everything(server: Local):
     "query", ["from=yesterday", "scope=a//b", "since=x", "limit=3", "type=a&x"]
 )
 async def test_a_stream_with_a_bad_parameter_is_refused(server: Local, query: str):
-    answer = await server.get(f"{STREAM}?{query}")
+    response = await server.get(f"{STREAM}?{query}")
 
-    assert answer.status == 400
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert response.status == 400
+    assert response.headers["content-type"] == "application/problem+json"
     assert server.hub.readers == 0
 
 
@@ -186,17 +180,17 @@ async def test_the_bytes_of_a_frame_are_as_documented(server: Local):
     assert stream.response.headers["Cache-Control"] == "no-store"
     assert opening is not None
     assert opening.raw == b"retry: 1000\n"
-    [shown] = (await server.get(EVENTS)).json["events"]
+    [visible] = (await server.get(EVENTS)).json["events"]
     assert frame is not None
     id_line, event_line, data_line, *end = frame.raw.split(b"\n")
-    assert id_line == f"id: {shown['id']}".encode()
+    assert id_line == f"id: {visible['id']}".encode()
     assert event_line == b"event: resource.create.started"
     assert data_line.startswith(b"data: {")
-    assert json.loads(data_line[6:]) == shown
+    assert json.loads(data_line[6:]) == visible
     assert end == [b"", b""]
 
 
-async def test_a_silent_stream_shows_that_it_is_alive(store: Store):
+async def test_an_idle_stream_sends_heartbeats(store: Store):
     async with running(store, heartbeat_seconds=0.05) as server, server.stream() as stream:
         await stream.block()
 
@@ -222,7 +216,7 @@ async def test_every_block_of_a_stream_has_data(store: Store):
     assert all(b"\ndata: {" in block for block in blocks)
 
 
-async def test_a_gap_at_the_beginning_stands_in_the_first_block(server: Local):
+async def test_an_initial_gap_is_in_the_first_block(server: Local):
     await server.append([line()])
 
     async with server.stream("after=00000000-0000-7000-8000-000000000000") as stream:
@@ -232,10 +226,10 @@ async def test_a_gap_at_the_beginning_stands_in_the_first_block(server: Local):
     assert (first, second) == (b"retry: 1000\n", b"event: gap\n")
 
 
-# What is wanted
+# Selection
 
 
-async def test_only_what_the_filter_and_scope_say_is_sent(server: Local):
+async def test_only_events_that_match_filter_and_scope_are_sent(server: Local):
     wanted = line("a.b", scopes="project/acme/stack/1", actor="alice")
     others = [
         {**wanted, "type": "a"},
@@ -254,7 +248,7 @@ async def test_only_what_the_filter_and_scope_say_is_sent(server: Local):
     assert seen == [history[4], live[4], live[5]]
 
 
-async def test_time_bounds_hold_on_a_stream_too(server: Local):
+async def test_time_bounds_apply_to_a_stream(server: Local):
     early, late = line(time="2020-01-01T00:00:00Z"), line(time="2030-01-01T00:00:00Z")
     history = await server.append([early, late])
 
@@ -269,9 +263,9 @@ async def test_time_bounds_hold_on_a_stream_too(server: Local):
 # Gaps
 
 
-async def test_a_forgotten_cursor_is_told_and_the_rest_follows(server: Local):
+async def test_a_pruned_cursor_causes_a_gap_and_then_the_rest(server: Local):
     old = await server.store.log.append(new_events(5))
-    kept = await _prune_all_but_new(server.store, 3)
+    stored = await _prune_all_but_new(server.store, 3)
 
     headers = {"Last-Event-ID": old[1].id}
     async with server.stream(headers=headers) as stream:
@@ -284,16 +278,16 @@ async def test_a_forgotten_cursor_is_told_and_the_rest_follows(server: Local):
         "oldest": str(old[-1].position + 1),
         "reason": "expired",
     }
-    assert rest == kept
-    assert stream.last_id == kept[-1]
+    assert rest == stored
+    assert stream.last_id == stored[-1]
 
 
-async def test_the_last_forgotten_event_is_no_gap(server: Local):
+async def test_the_last_pruned_event_is_no_gap(server: Local):
     old = await server.store.log.append(new_events(5))
-    kept = await _prune_all_but_new(server.store, 3)
+    stored = await _prune_all_but_new(server.store, 3)
 
     async with server.stream(f"after={old[-1].id}") as stream:
-        assert await stream.take(3) == kept
+        assert await stream.take(3) == stored
 
 
 async def _prune_all_but_new(store: Store, number: int) -> list[str]:
@@ -308,7 +302,7 @@ async def _prune_all_but_new(store: Store, number: int) -> list[str]:
 @pytest.mark.parametrize(
     "id", ["01939c2e-0000-7000-8000-000000000001", "x", "42", "\xff", "", "0" * 2000]
 )
-async def test_a_cursor_of_another_log_is_told_and_everything_follows(server: Local, id: str):
+async def test_a_cursor_of_another_log_causes_a_gap_and_then_all_events(server: Local, id: str):
     ids = await server.append([line() for _ in range(3)])
 
     async with server.stream("from=start", headers={"Last-Event-ID": id}) as stream:
@@ -318,7 +312,7 @@ async def test_a_cursor_of_another_log_is_told_and_everything_follows(server: Lo
         assert await stream.take(3) == ids
 
 
-async def test_a_cursor_beyond_the_head_is_told_and_everything_follows(server: Local):
+async def test_a_cursor_beyond_the_head_causes_a_gap_and_then_all_events(server: Local):
     ids = await server.append([line() for _ in range(3)])
 
     async with server.stream(headers={"Last-Event-ID": f"{ids[-1][:-4]}ffff"}) as stream:
@@ -329,13 +323,13 @@ async def test_a_cursor_beyond_the_head_is_told_and_everything_follows(server: L
     assert rest == ids
 
 
-async def test_what_is_forgotten_while_a_reader_lags_is_told(server: Local):
+async def test_events_pruned_while_a_reader_lags_cause_a_gap(server: Local):
     await server.store.log.append(new_events(3000, message="x" * 2000))
 
     async with slow_reader(server, "from=start") as slow:
-        kept = await _prune_all_but_new(server.store, 4)
+        stored = await _prune_all_but_new(server.store, 4)
         gaps, expected, last = [], 1, ""
-        while last != kept[-1]:
+        while last != stored[-1]:
             frame = await slow.next()
             if frame.event == "gap":
                 gaps.append(frame.data["reason"])
@@ -344,7 +338,7 @@ async def test_what_is_forgotten_while_a_reader_lags_is_told(server: Local):
                 assert int(frame.data["position"]) == expected
                 expected, last = expected + 1, frame.data["id"]
 
-    # Forgetting goes in steps, so that a reader may run into the next one.
+    # Pruning proceeds in steps, so a reader may meet the next one.
     assert set(gaps) == {"expired"}
 
 
@@ -352,7 +346,7 @@ async def test_what_is_forgotten_while_a_reader_lags_is_told(server: Local):
 
 
 class Slow:
-    """A reader of the bytes themselves, that reads none until it is asked to."""
+    """A reader of raw bytes that reads only on request."""
 
     def __init__(self, socket_: socket.socket) -> None:
         self._socket = socket_
@@ -389,7 +383,7 @@ class Slow:
 
 @asynccontextmanager
 async def slow_reader(server: Local, query: str) -> AsyncIterator[Slow]:
-    """A reader that has asked for a stream, and has taken nothing of it."""
+    """A reader that has opened a stream and read nothing."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)
@@ -407,10 +401,8 @@ async def slow_reader(server: Local, query: str) -> AsyncIterator[Slow]:
 
 
 @pytest.mark.parametrize("number", [300, 6000])
-async def test_a_reader_that_does_not_read_is_not_cut_and_gets_everything(
-    server: Local, number: int
-):
-    """More events than its view keeps, and more bytes than any buffer holds."""
+async def test_a_stalled_reader_stays_connected_and_gets_all_events(server: Local, number: int):
+    """More events than the ring holds, and more bytes than any buffer."""
     async with slow_reader(server, "from=start") as slow, server.stream("from=start") as fast:
         for _ in range(number // 300):
             await server.store.log.append(new_events(300, message="x" * 2000))
@@ -419,10 +411,10 @@ async def test_a_reader_that_does_not_read_is_not_cut_and_gets_everything(
         assert server.hub.readers == 2
         seen = [(await slow.next()).id for _ in range(number)]
 
-    assert seen == quick == await logged(server.store)
+    assert seen == quick == await all_ids(server.store)
 
 
-async def test_a_reader_that_does_not_read_holds_nobody_else_up(server: Local):
+async def test_a_stalled_reader_does_not_delay_others(server: Local):
     async with slow_reader(server, "from=start"), server.stream() as fast:
         await fast.block()
         await server.store.log.append(new_events(2000, message="x" * 2000))
@@ -433,7 +425,7 @@ async def test_a_reader_that_does_not_read_holds_nobody_else_up(server: Local):
 # Many readers
 
 
-async def test_two_hundred_readers_see_the_same_while_some_come_and_go(server: Local):
+async def test_two_hundred_readers_see_the_same_events_despite_reconnects(server: Local):
     total = 300
 
     async def write() -> None:
@@ -452,15 +444,15 @@ async def test_two_hundred_readers_see_the_same_while_some_come_and_go(server: L
                 seen += await stream.take(many)
         return seen
 
-    answers = await asyncio.gather(write(), *(read(number) for number in range(200)))
+    responses = await asyncio.gather(write(), *(read(number) for number in range(200)))
 
-    everything = await logged(server.store)
+    everything = await all_ids(server.store)
     assert len(everything) == total
-    for seen in answers[1:]:
+    for seen in responses[1:]:
         assert seen == everything
 
 
-async def test_who_goes_is_forgotten(server: Local):
+async def test_a_disconnected_reader_is_released(server: Local):
     async with AsyncExitStack() as open_streams:
         for _ in range(20):
             stream = await open_streams.enter_async_context(server.stream())
@@ -468,10 +460,10 @@ async def test_who_goes_is_forgotten(server: Local):
         assert server.hub.readers == 20
 
     await server.until(lambda: server.hub.readers == 0)
-    assert server.hub._views == {}
+    assert server.hub._rings == {}
 
 
-async def test_who_goes_in_the_middle_of_a_send_is_forgotten(server: Local):
+async def test_a_reader_that_disconnects_during_a_send_is_released(server: Local):
     await server.store.log.append(new_events(3000, message="x" * 2000))
 
     async with slow_reader(server, "from=start"):
@@ -480,7 +472,7 @@ async def test_who_goes_in_the_middle_of_a_send_is_forgotten(server: Local):
     await server.until(lambda: server.hub.readers == 0)
 
 
-async def test_only_asking_for_the_head_of_a_stream_leaves_no_reader(server: Local):
+async def test_a_head_request_leaves_no_reader(server: Local):
     await server.ask("HEAD", STREAM)
 
     await server.until(lambda: server.hub.readers == 0)
@@ -495,7 +487,7 @@ async def test_a_stream_ends_cleanly_when_the_service_stops(store: Store):
         assert await stream.block() is None
 
 
-async def test_a_stream_asked_for_while_the_service_stops_ends_at_once(server: Local):
+async def test_a_stream_opened_while_the_service_stops_ends_at_once(server: Local):
     server.hub.close()
 
     async with server.stream("from=start") as stream:

@@ -1,22 +1,21 @@
-"""Change sets over the native API, as ``docs/reference/native-api.md`` says it."""
+"""Change sets over the native API, as documented in ``docs/reference/native-api.md``."""
 
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from deploylog.auth.api_keys import make_key
 from deploylog.deployments.changeset import decode_changes
-from deploylog.events.access import parse_grant
 from deploylog.ingest.terraform.plan import parse_plan
 from deploylog.store.contract import Store
-from support.factories import now, plan_document
+from support.api_keys import key_headers
+from support.factories import plan_document
 from support.paths import SAMPLES
+from support.problems import assert_problem
 from support.servers import Answer, Frame, Local, line, running
 from support.waiting import until
 
@@ -25,17 +24,11 @@ JSON = "application/json"
 
 SAMPLE = SAMPLES / "06-plan-show.json"
 
-#: What Terraform counts in the sample: ``Plan: 6 to add, 2 to change, 5 to destroy.``
+#: Terraform's counts in the sample: ``Plan: 6 to add, 2 to change, 5 to destroy.``
 TOTALS = {
     "create": 2, "update": 2, "replace": 4, "delete": 1, "forget": 0, "none": 2, "imported": 0,
     "moved": 0,
 }  # fmt: skip
-
-
-@pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    async with running(store) as server:
-        yield server
 
 
 @pytest.fixture
@@ -49,12 +42,12 @@ async def post(server: Local, plan: Any, query: str = "project=acme", **headers:
 
 async def staged(server: Local, plan: Any, query: str = "project=acme") -> Any:
     """Stage the plan; the change set as it was answered."""
-    answer = await post(server, plan, query)
-    assert answer.status == 202, answer.body
-    return answer.json
+    response = await post(server, plan, query)
+    assert response.status == 202, response.body
+    return response.json
 
 
-async def told(server: Local, id: str, *, last_id: str = "") -> list[Frame]:
+async def frames_of(server: Local, id: str, *, last_id: str = "") -> list[Frame]:
     """The events of a change set, to its end."""
     headers = {"Last-Event-ID": last_id} if last_id else {}
     frames: list[Frame] = []
@@ -64,8 +57,8 @@ async def told(server: Local, id: str, *, last_id: str = "") -> list[Frame]:
     return frames
 
 
-async def ended(server: Local, id: str) -> Any:
-    """The change set, once it is told."""
+async def wait_for_end(server: Local, id: str) -> Any:
+    """The change set, once its staging has ended."""
 
     async def is_ended() -> Any:
         found = (await server.get(f"{CHANGESETS}/{id}")).json
@@ -78,25 +71,20 @@ def contents(directory: Path) -> list[bytes]:
     return [file.read_bytes() for file in directory.iterdir()]
 
 
-def assert_problem(answer: Answer, status: int, kind: str, field: str | None = None) -> None:
-    assert (answer.status, answer.json["type"]) == (status, f"urn:deploylog:problem:{kind}")
-    assert answer.json.get("field") == field
-
-
 # Staging
 
 
-async def test_a_plan_is_answered_with_its_change_set(server: Local, plan: bytes):
+async def test_staging_a_plan_returns_its_change_set(server: Local, plan: bytes):
     await server.open("web")
     id = str(uuid4())
     query = f"project=acme&stack=web&id={id}&location=06.json&destroy=true&actor=alice&group=ops"
 
-    answer = await post(server, plan, query)
+    response = await post(server, plan, query)
 
     [stack] = (await server.get("/log/v1/stacks")).json["stacks"]
-    body = answer.json
-    assert answer.status == 202
-    assert answer.headers["location"] == f"{CHANGESETS}/{id}"
+    body = response.json
+    assert response.status == 202
+    assert response.headers["location"] == f"{CHANGESETS}/{id}"
     assert body.pop("created").endswith("Z")
     assert body == {
         "id": id, "project": "acme", "stack": "web", "stack_id": stack["id"], "status": "staging",
@@ -106,10 +94,10 @@ async def test_a_plan_is_answered_with_its_change_set(server: Local, plan: bytes
     }  # fmt: skip
 
 
-async def test_a_change_set_is_told_resource_by_resource_to_its_end(server: Local, plan: bytes):
+async def test_a_change_set_is_streamed_by_resource_to_its_end(server: Local, plan: bytes):
     id = (await staged(server, plan))["id"]
 
-    *resources, end = await told(server, id)
+    *resources, end = await frames_of(server, id)
 
     changes = parse_plan(plan)
     assert [frame.data["data"]["name"] for frame in resources] == [
@@ -120,9 +108,9 @@ async def test_a_change_set_is_told_resource_by_resource_to_its_end(server: Loca
     assert end.data["message"] == "2 to create, 2 to update, 4 to replace, 1 to destroy"
 
 
-async def test_a_change_set_that_is_told_is_staged(server: Local, plan: bytes):
+async def test_a_streamed_change_set_is_staged(server: Local, plan: bytes):
     id = (await staged(server, plan))["id"]
-    await told(server, id)
+    await frames_of(server, id)
 
     found = (await server.get(f"{CHANGESETS}/{id}")).json
 
@@ -131,36 +119,36 @@ async def test_a_change_set_that_is_told_is_staged(server: Local, plan: bytes):
     assert found["ended"] >= found["created"]
 
 
-async def test_a_stream_goes_on_after_the_event_it_was_cut_at(server: Local, plan: bytes):
+async def test_a_stream_resumes_after_the_event_it_was_cut_at(server: Local, plan: bytes):
     id = (await staged(server, plan))["id"]
-    frames = await told(server, id)
+    frames = await frames_of(server, id)
 
-    rest = await told(server, id, last_id=frames[4].id or "")
+    rest = await frames_of(server, id, last_id=frames[4].id or "")
 
     assert [frame.id for frame in rest] == [frame.id for frame in frames[5:]]
 
 
-async def test_a_plan_may_be_packed(server: Local, plan: bytes):
-    answer = await post(server, gzip.compress(plan), **{"Content-Encoding": "gzip"})
+async def test_a_plan_may_be_compressed(server: Local, plan: bytes):
+    response = await post(server, gzip.compress(plan), **{"Content-Encoding": "gzip"})
 
-    assert (answer.status, answer.json["totals"]) == (202, TOTALS)
+    assert (response.status, response.json["totals"]) == (202, TOTALS)
 
 
-async def test_a_plan_that_failed_is_told_as_failed(server: Local):
+async def test_a_failed_plan_is_streamed_as_failed(server: Local):
     id = (await staged(server, plan_document(1, errored=True)))["id"]
 
-    *_, end = await told(server, id)
+    *_, end = await frames_of(server, id)
 
     assert end.event == "changeset.failed"
-    assert (await ended(server, id))["status"] == "failed"
+    assert (await wait_for_end(server, id))["status"] == "failed"
 
 
-async def test_a_secret_is_in_no_answer_and_not_in_the_store(
+async def test_a_secret_is_in_no_response_and_not_in_the_store(
     server: Local, plan: bytes, tmp_path: Path
 ):
     id = (await staged(server, plan))["id"]
 
-    frames = await told(server, id)
+    frames = await frames_of(server, id)
     changes = await server.get(f"{CHANGESETS}/{id}/changes")
 
     assert b"s3cr3t" in plan
@@ -185,23 +173,23 @@ async def test_another_body_or_query_under_the_same_key_is_refused(server: Local
     key = {"Idempotency-Key": "a"}
     await post(server, plan, **key)
 
-    for answer in (
+    for response in (
         await post(server, plan_document(1), **key),
         await post(server, plan, "project=acme&destroy=true", **key),
     ):
-        assert_problem(answer, 422, "request-reused")
+        assert_problem(response, 422, "request-reused")
 
 
-async def test_a_retry_without_a_key_is_known_by_its_content(server: Local, plan: bytes):
+async def test_a_retry_without_a_key_is_recognized_by_its_content(server: Local, plan: bytes):
     first, second = await asyncio.gather(staged(server, plan), staged(server, plan))
     other = await staged(server, plan, "project=acme&location=elsewhere")
 
     assert first["id"] == second["id"] != other["id"]
-    events = [frame.id for frame in await told(server, first["id"])]
+    events = [frame.id for frame in await frames_of(server, first["id"])]
     assert len(events) == sum(TOTALS.values()) + 1
 
 
-async def test_an_id_is_not_given_to_two_change_sets(server: Local, plan: bytes):
+async def test_two_change_sets_cannot_share_an_id(server: Local, plan: bytes):
     id = uuid4()
     await staged(server, plan, f"project=acme&id={id}")
 
@@ -223,12 +211,12 @@ async def test_an_id_is_not_given_to_two_change_sets(server: Local, plan: bytes)
          "resource_changes[0].address"),
     ],
 )  # fmt: skip
-async def test_what_is_no_plan_is_refused_with_the_field(
+async def test_an_invalid_plan_is_refused_with_the_field(
     server: Local, body: bytes, field: str | None
 ):
-    answer = await post(server, body)
+    response = await post(server, body)
 
-    assert_problem(answer, 400, "invalid-plan", field)
+    assert_problem(response, 400, "invalid-plan", field)
     assert (await server.get(CHANGESETS)).json == {"changesets": []}
 
 
@@ -236,19 +224,19 @@ async def test_what_is_no_plan_is_refused_with_the_field(
 async def test_a_plan_that_is_too_deep_is_refused(server: Local, depth: int):
     body = '{"format_version":"1.2","x":' + "[" * depth + "]" * depth + "}"
 
-    answer = await post(server, body)
+    response = await post(server, body)
 
-    assert_problem(answer, 400, "invalid-plan")
+    assert_problem(response, 400, "invalid-plan")
     assert (await server.get("/healthz")).status == 200
 
 
 async def test_a_plan_that_is_too_large_is_refused(store: Store, plan: bytes):
     packed = {"Content-Encoding": "gzip"}
     async with running(store, max_body_bytes=5_000, max_decompressed_bytes=10_000) as server:
-        answers = await post(server, plan), await post(server, gzip.compress(plan), **packed)
+        responses = await post(server, plan), await post(server, gzip.compress(plan), **packed)
 
-    for answer in answers:
-        assert_problem(answer, 413, "too-large")
+    for response in responses:
+        assert_problem(response, 413, "too-large")
 
 
 @pytest.mark.parametrize(
@@ -264,37 +252,30 @@ async def test_a_plan_that_is_too_large_is_refused(store: Store, plan: bytes):
         (f"project=acme&location={'x' * 1025}", "location"),
     ],
 )
-async def test_a_parameter_that_is_wrong_is_named(
-    server: Local, plan: bytes, query: str, field: str
-):
+async def test_an_invalid_parameter_is_named(server: Local, plan: bytes, query: str, field: str):
     assert_problem(await post(server, plan, query), 400, "invalid-input", field)
 
 
 # Rights
 
 
-async def key(store: Store, *grants: str, groups: tuple[str, ...] = ()) -> dict[str, str]:
-    """The headers of somebody with a new key."""
-    parsed = tuple(parse_grant(grant) for grant in grants)
-    stored, secret = make_key(name="ci", groups=groups, grants=parsed, now=now())
-    await store.credentials.add(stored)
-    return {"Authorization": f"Bearer {secret}"}
-
-
-async def test_who_may_not_write_the_project_may_not_stage(
+async def test_staging_requires_write_access_to_the_project(
     store: Store, server: Local, plan: bytes
 ):
-    reader, other = await key(store, "read:project/acme"), await key(store, "write:project/other")
+    reader, other = (
+        await key_headers(store, "read:project/acme"),
+        await key_headers(store, "write:project/other"),
+    )
 
     for headers in (reader, other):
         assert_problem(await post(server, plan, **headers), 403, "forbidden")
-        # What they send is not even looked at.
+        # Their body is not even parsed.
         assert_problem(await post(server, b"no plan", **headers), 403, "forbidden")
 
 
-async def test_a_change_set_of_another_group_is_not_there(store: Store, server: Local, plan: bytes):
-    mine = await key(store, "admin:project/acme", groups=("ops",))
-    theirs = await key(store, "admin:project/acme", groups=("web",))
+async def test_a_change_set_of_another_group_is_not_found(store: Store, server: Local, plan: bytes):
+    mine = await key_headers(store, "admin:project/acme", groups=("ops",))
+    theirs = await key_headers(store, "admin:project/acme", groups=("web",))
     id = (await post(server, plan, "project=acme&group=ops", **mine)).json["id"]
 
     for path in (id, f"{id}/changes"):
@@ -308,13 +289,13 @@ async def test_a_change_set_of_another_group_is_not_there(store: Store, server: 
 # Reading
 
 
-async def test_the_changes_are_the_plans_whole(server: Local, plan: bytes):
+async def test_the_changes_are_complete(server: Local, plan: bytes):
     id = (await staged(server, plan))["id"]
 
-    answer = await server.get(f"{CHANGESETS}/{id}/changes")
+    response = await server.get(f"{CHANGESETS}/{id}/changes")
 
-    assert answer.status == 200
-    assert decode_changes(answer.body) == parse_plan(plan)
+    assert response.status == 200
+    assert decode_changes(response.body) == parse_plan(plan)
 
 
 async def test_numbers_keep_their_digits(server: Local):
@@ -322,16 +303,16 @@ async def test_numbers_keep_their_digits(server: Local):
     body = f'{{"format_version":"1.2","output_changes":{{"a":{output}}}}}'
     id = (await staged(server, body))["id"]
 
-    answer = await server.get(f"{CHANGESETS}/{id}/changes")
+    response = await server.get(f"{CHANGESETS}/{id}/changes")
 
-    assert b'"after":1.50' in answer.body
+    assert b'"after":1.50' in response.body
 
 
 @pytest.mark.parametrize("path", ["", "/changes"])
-async def test_a_change_set_that_there_is_not_is_not_found(server: Local, path: str):
-    answer = await server.get(f"{CHANGESETS}/{uuid4()}{path}")
+async def test_an_unknown_change_set_is_not_found(server: Local, path: str):
+    response = await server.get(f"{CHANGESETS}/{uuid4()}{path}")
 
-    assert_problem(answer, 404, "changeset-not-found")
+    assert_problem(response, 404, "changeset-not-found")
 
 
 async def test_change_sets_are_listed_in_pages_the_last_one_first(server: Local):
@@ -373,17 +354,17 @@ async def test_change_sets_are_listed_by_project_and_stack(server: Local):
         ("status=staged", 400, "invalid-input", "status"),
     ],
 )
-async def test_a_list_that_cannot_be_given_says_why(
+async def test_an_invalid_list_request_has_a_reason(
     server: Local, query: str, status: int, kind: str, field: str | None
 ):
     assert_problem(await server.get(f"{CHANGESETS}?{query}"), status, kind, field)
 
 
-async def test_a_change_set_without_a_stack_yet_is_found_in_its_project(server: Local):
+async def test_a_change_set_for_a_new_stack_is_found_in_its_project(server: Local):
     body = json.dumps(plan_document(3))
     id = (await staged(server, body, "project=acme&stack=new"))["id"]
     await server.append([line("deployment.log", scopes="project/other")])
-    await told(server, id)
+    await frames_of(server, id)
 
     events = (await server.get("/log/v1/events?scope=project/acme&order=oldest")).json["events"]
     of_stack = (await server.get(f"{CHANGESETS}?project=acme&stack=new")).json["changesets"]

@@ -20,15 +20,15 @@ def case(name: str) -> bytes:
     return (CASES / name).read_bytes()
 
 
-async def shown(server: Local) -> Any:
-    """The only event there is."""
+async def only_event(server: Local) -> Any:
+    """The only event in the log."""
     [event] = (await server.get(EVENTS)).json["events"]
     return event
 
 
-async def refused(answer: Answer, server: Local, field: str) -> None:
-    assert answer.status == 400, answer.body
-    assert answer.json["field"] == field
+async def assert_refused(response: Answer, server: Local, field: str) -> None:
+    assert response.status == 400, response.body
+    assert response.json["field"] == field
     assert (await server.get(EVENTS)).json["events"] == []
 
 
@@ -44,15 +44,15 @@ def binary(**attributes: str) -> dict[str, str]:
 async def test_an_attribute_that_is_null_is_unset(server: Local, media: str):
     body = case("ce-null-extension.json")
 
-    answer = await server.post(b"[" + body + b"]" if media == BATCH else body, media, AT)
+    response = await server.post(b"[" + body + b"]" if media == BATCH else body, media, AT)
 
-    assert answer.status == 201
-    assert not {"subject", "traceparent"} & (await shown(server)).keys()
+    assert response.status == 201
+    assert not {"subject", "traceparent"} & (await only_event(server)).keys()
 
 
 @pytest.mark.parametrize("name", ["specversion", "id", "type", "source"])
 async def test_a_required_attribute_that_is_null_is_missing(server: Local, name: str):
-    await refused(await server.post(event(**{name: None}), ONE), server, name)
+    await assert_refused(await server.post(event(**{name: None}), ONE), server, name)
 
 
 async def test_every_other_attribute_may_be_null(server: Local):
@@ -61,33 +61,33 @@ async def test_every_other_attribute_may_be_null(server: Local):
         "message", "elapsedms", "resourcetype", "resourcename", "resourcekey", "extension",
     )  # fmt: skip
 
-    answer = await server.post(event(**dict.fromkeys(names), data={"a": None}), ONE)
+    response = await server.post(event(**dict.fromkeys(names), data={"a": None}), ONE)
 
-    assert answer.status == 201
-    kept = await shown(server)
-    assert not (set(names) - {"time"}) & kept.keys()
-    assert kept["data"] == {"a": None}
+    assert response.status == 201
+    stored = await only_event(server)
+    assert not (set(names) - {"time"}) & stored.keys()
+    assert stored["data"] == {"a": None}
 
 
 async def test_data_that_is_null_is_data(server: Local):
     await server.post(event(data=None), ONE)
 
-    assert (await shown(server))["data"] is None
+    assert (await only_event(server))["data"] is None
 
 
 # Data
 
 
-async def test_a_body_of_bytes_is_kept_as_base64(server: Local):
+async def test_a_body_of_bytes_is_stored_as_base64(server: Local):
     body = case("body.bin")
 
-    answer = await server.post(body, "application/octet-stream", AT, headers=binary())
+    response = await server.post(body, "application/octet-stream", AT, headers=binary())
 
-    kept = await shown(server)
-    assert answer.status == 201
-    assert base64.b64decode(kept["data_base64"]) == body
-    assert kept["datacontenttype"] == "application/octet-stream"
-    assert "data" not in kept
+    stored = await only_event(server)
+    assert response.status == 201
+    assert base64.b64decode(stored["data_base64"]) == body
+    assert stored["datacontenttype"] == "application/octet-stream"
+    assert "data" not in stored
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ async def test_a_body_of_bytes_is_kept_as_base64(server: Local):
 async def test_text_is_text_and_all_else_is_bytes(
     server: Local, media: str, body: bytes, member: str
 ):
-    answer = await server.post(body, media, AT, headers=binary())
+    response = await server.post(body, media, AT, headers=binary())
 
-    kept = await shown(server)
-    assert answer.status == 201
-    assert kept["datacontenttype"] == media
+    stored = await only_event(server)
+    assert response.status == 201
+    assert stored["datacontenttype"] == media
     expected = body.decode() if member == "data" else base64.b64encode(body).decode()
-    assert kept[member] == expected
-    assert len({"data", "data_base64"} & kept.keys()) == 1
+    assert stored[member] == expected
+    assert len({"data", "data_base64"} & stored.keys()) == 1
 
 
 @pytest.mark.parametrize(
@@ -128,53 +128,55 @@ async def test_text_is_text_and_all_else_is_bytes(
         "example/json",
     ],
 )
-async def test_the_media_type_of_json_comes_back_as_sent(server: Local, media: str):
+async def test_the_media_type_of_json_is_returned_as_sent(server: Local, media: str):
     await server.post(b'{"n":1}', media, AT, headers=binary())
 
-    kept = await shown(server)
-    assert (kept["datacontenttype"], kept["data"]) == (media, {"n": 1})
+    stored = await only_event(server)
+    assert (stored["datacontenttype"], stored["data"]) == (media, {"n": 1})
 
 
-async def test_a_vendors_media_type_comes_back_as_sent(server: Local):
-    answer = await server.post(case("ce-vendor-json.json"), ONE, AT)
+async def test_a_vendors_media_type_is_returned_as_sent(server: Local):
+    response = await server.post(case("ce-vendor-json.json"), ONE, AT)
 
-    kept = await shown(server)
-    assert answer.status == 201
-    assert kept["datacontenttype"] == "application/vnd.acme.build.v2+json"
-    assert kept["data"] == {"n": 1}
+    stored = await only_event(server)
+    assert response.status == 201
+    assert stored["datacontenttype"] == "application/vnd.acme.build.v2+json"
+    assert stored["data"] == {"n": 1}
 
 
 async def test_a_string_of_json_is_not_parsed_again(server: Local):
     await server.post(event(data='{"n":1}', datacontenttype="application/json"), ONE)
 
-    assert (await shown(server))["data"] == '{"n":1}'
+    assert (await only_event(server))["data"] == '{"n":1}'
 
 
 @pytest.mark.parametrize("media", [ONE, BATCH, LINES])
 @pytest.mark.parametrize("name", ["ce-data-base64-bad.json", "ce-data-and-base64.json"])
-async def test_base64_that_is_none_or_beside_data_is_refused(server: Local, name: str, media: str):
+async def test_invalid_base64_or_base64_beside_data_is_refused(
+    server: Local, name: str, media: str
+):
     body = case(name)
 
-    answer = await server.post(b"[" + body + b"]" if media == BATCH else body, media, AT)
+    response = await server.post(b"[" + body + b"]" if media == BATCH else body, media, AT)
 
-    await refused(answer, server, "data_base64")
+    await assert_refused(response, server, "data_base64")
 
 
 @pytest.mark.parametrize("text", ["AAEC AwQ=", "AAECAw", "AAECAw=", "-_==", "ü", "AAE\nCAw=="])
-async def test_only_strict_base64_is_taken(server: Local, text: str):
-    await refused(await server.post(event(data_base64=text), ONE), server, "data_base64")
+async def test_only_strict_base64_is_accepted(server: Local, text: str):
+    await assert_refused(await server.post(event(data_base64=text), ONE), server, "data_base64")
 
 
 async def test_base64_beside_data_that_is_null_is_refused(server: Local):
-    await refused(
+    await assert_refused(
         await server.post(event(data=None, data_base64="AA=="), ONE), server, "data_base64"
     )
 
 
-async def test_an_empty_batch_is_taken(server: Local):
-    answer = await server.post([], BATCH)
+async def test_an_empty_batch_is_accepted(server: Local):
+    response = await server.post([], BATCH)
 
-    assert (answer.status, answer.json) == (201, {"events": []})
+    assert (response.status, response.json) == (201, {"events": []})
 
 
 # Headers
@@ -196,34 +198,34 @@ async def test_an_empty_batch_is_taken(server: Local):
     ],
 )
 async def test_a_header_is_unquoted_and_decoded_once(server: Local, sent: str, subject: str):
-    answer = await server.post(b"", "text/plain", AT, headers=binary(subject=sent))
+    response = await server.post(b"", "text/plain", AT, headers=binary(subject=sent))
 
-    assert answer.status == 201
-    assert (await shown(server))["subject"] == subject
+    assert response.status == 201
+    assert (await only_event(server))["subject"] == subject
 
 
 @pytest.mark.parametrize("sent", ["%C0%A0", "%ff", "a%ED%A0%80", '"%C0%A0"'])
 async def test_a_header_that_is_not_utf8_is_refused(server: Local, sent: str):
-    answer = await server.post(b"", "text/plain", AT, headers=binary(subject=sent))
+    response = await server.post(b"", "text/plain", AT, headers=binary(subject=sent))
 
-    await refused(answer, server, "subject")
+    await assert_refused(response, server, "subject")
 
 
 @pytest.mark.parametrize("name", ["datacontenttype", "data", "data_base64"])
-async def test_what_the_body_says_is_no_header(server: Local, name: str):
-    answer = await server.post(b"{}", "application/json", AT, headers=binary(**{name: "AA=="}))
+async def test_attributes_in_the_body_are_no_headers(server: Local, name: str):
+    response = await server.post(b"{}", "application/json", AT, headers=binary(**{name: "AA=="}))
 
-    await refused(answer, server, name)
+    await assert_refused(response, server, name)
 
 
 # Time
 
 
-async def test_a_leap_second_is_taken(server: Local):
-    answer = await server.post(event(time="2016-12-31T23:59:60Z"), ONE)
+async def test_a_leap_second_is_accepted(server: Local):
+    response = await server.post(event(time="2016-12-31T23:59:60Z"), ONE)
 
-    assert answer.status == 201
-    assert (await shown(server))["time"] == "2016-12-31T23:59:59.999999999Z"
+    assert response.status == 201
+    assert (await only_event(server))["time"] == "2016-12-31T23:59:59.999999999Z"
 
 
 # Web hooks
@@ -235,22 +237,22 @@ ORIGIN = {"WebHook-Request-Origin": "eventgrid.azure.net"}
 async def test_a_handshake_is_granted_at_any_rate(server: Local):
     headers = {**ORIGIN, "WebHook-Request-Rate": "120", "WebHook-Request-Callback": "http://x.y/"}
 
-    answer = await server.ask("OPTIONS", AT, headers=headers)
+    response = await server.ask("OPTIONS", AT, headers=headers)
 
-    assert answer.status == 200
-    assert answer.headers["webhook-allowed-origin"] == "eventgrid.azure.net"
-    assert answer.headers["webhook-allowed-rate"] == "*"
-    assert "POST" in answer.headers["allow"]
+    assert response.status == 200
+    assert response.headers["webhook-allowed-origin"] == "eventgrid.azure.net"
+    assert response.headers["webhook-allowed-rate"] == "*"
+    assert "POST" in response.headers["allow"]
 
 
-async def test_a_handshake_grants_the_rate_at_which_requests_are_taken(store: Store):
+async def test_a_handshake_grants_the_rate_limit_of_requests(store: Store):
     async with running(store, max_requests_per_second=50) as server:
-        answer = await server.ask("OPTIONS", EVENTS, headers=ORIGIN)
+        response = await server.ask("OPTIONS", EVENTS, headers=ORIGIN)
 
-    assert answer.headers["webhook-allowed-rate"] == "3000"
+    assert response.headers["webhook-allowed-rate"] == "3000"
 
 
-async def test_options_without_a_handshake_is_no_method(server: Local):
+async def test_options_without_a_handshake_is_not_allowed(server: Local):
     assert (await server.ask("OPTIONS", EVENTS)).status == 405
 
 
@@ -263,11 +265,11 @@ async def test_options_without_a_handshake_is_no_method(server: Local):
         {**ORIGIN, "WebHook-Request-Rate": "often"},
     ],
 )
-async def test_a_handshake_that_is_not_valid_is_refused(server: Local, headers: dict[str, str]):
-    answer = await server.ask("OPTIONS", EVENTS, headers=headers)
+async def test_an_invalid_handshake_is_refused(server: Local, headers: dict[str, str]):
+    response = await server.ask("OPTIONS", EVENTS, headers=headers)
 
-    assert answer.status == 400
-    assert "webhook-allowed-origin" not in answer.headers
+    assert response.status == 400
+    assert "webhook-allowed-origin" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -281,32 +283,32 @@ async def test_a_handshake_that_is_not_valid_is_refused(server: Local, headers: 
         (["admin:/"], AT, 200),
     ],
 )
-async def test_a_handshake_is_for_who_may_write(
+async def test_a_handshake_requires_write_access(
     server: Local, grants: list[str], path: str, status: int
 ):
     _, key = await add_key(server.store, *grants)
 
-    answer = await server.ask("OPTIONS", path, headers={**ORIGIN, **key})
+    response = await server.ask("OPTIONS", path, headers={**ORIGIN, **key})
 
-    assert answer.status == status
-    assert ("webhook-allowed-origin" in answer.headers) == (status == 200)
+    assert response.status == status
+    assert ("webhook-allowed-origin" in response.headers) == (status == 200)
 
 
 async def test_a_handshake_without_a_credential_is_refused(server: Local):
     await add_key(server.store, "admin:/")
 
-    answer = await server.ask("OPTIONS", EVENTS, headers=ORIGIN)
+    response = await server.ask("OPTIONS", EVENTS, headers=ORIGIN)
 
-    assert answer.status == 401
-    assert "webhook-allowed-origin" not in answer.headers
+    assert response.status == 401
+    assert "webhook-allowed-origin" not in response.headers
 
 
-async def test_what_came_in_binary_mode_goes_out_as_one_json_event(server: Local):
+async def test_an_event_sent_in_binary_mode_is_returned_as_json(server: Local):
     await server.post(b"\x00\x01", "image/png", AT, headers=binary(subject='"a b"'))
 
-    kept = await shown(server)
-    again = {name: kept[name] for name in kept if name not in ("position", "recordedtime")}
-    answer = await server.post(json.dumps({**again, "id": "2"}), ONE)
+    stored = await only_event(server)
+    again = {name: stored[name] for name in stored if name not in ("position", "recordedtime")}
+    response = await server.post(json.dumps({**again, "id": "2"}), ONE)
 
-    assert answer.status == 201
-    assert (await server.get(f"{EVENTS}/{answer.ids[0]}")).json["data_base64"] == "AAE="
+    assert response.status == 201
+    assert (await server.get(f"{EVENTS}/{response.ids[0]}")).json["data_base64"] == "AAE="

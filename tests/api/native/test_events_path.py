@@ -1,11 +1,11 @@
-"""The path that a receiver reads what it missed at: it asks for what the subscription asks for."""
+"""The path at which a receiver reads missed events: equivalent to the subscription's filter."""
 
 from urllib.parse import urlsplit
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploylog.api.native.wire import Parameters, events_path, parse_filter
+from deploylog.api.native.query_string import Parameters, events_path, parse_filter
 from deploylog.events.filters import FIELDS, Filter, any_of
 from deploylog.events.scope import scope
 from support.factories import event
@@ -24,17 +24,17 @@ filters = st.builds(
 
 
 @given(filters)
-def test_the_path_asks_for_what_the_filter_asks_for(filter: Filter):
+def test_the_path_is_equivalent_to_the_filter(filter: Filter):
     parts = urlsplit(events_path(filter, event(5)))
 
     parameters = Parameters(parts.query)
-    asked = parse_filter(parameters, now=0)
+    request = parse_filter(parameters, now=0)
 
     assert parts.path == "/log/v1/events"
     assert parameters.one("order") == "oldest"
     assert parameters.one("before") == event(5).id
     parameters.done()
-    assert set(asked.scopes) == set(filter.scopes)
-    assert {c.field: (set(c.values), set(c.prefixes)) for c in asked.all_of} == {
+    assert set(request.scopes) == set(filter.scopes)
+    assert {c.field: (set(c.values), set(c.prefixes)) for c in request.all_of} == {
         c.field: (set(c.values), set(c.prefixes)) for c in filter.all_of
     }

@@ -1,8 +1,7 @@
-"""EventBridge and SNS at a real server: who may send, and what becomes of it."""
+"""Events from EventBridge and SNS over a real server."""
 
 import gzip
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,13 +44,12 @@ def sns(played: PlayedSns) -> PlayedSns:
 
 
 @pytest.fixture
-async def server(store: Store, sns: PlayedSns) -> AsyncIterator[Local]:
-    async with running(store, fetch=sns.fetch, sns_topics=f"{TOPIC}=acme") as server:
-        yield server
+def options(sns: PlayedSns) -> dict[str, Any]:
+    return {"fetch": sns.fetch, "sns_topics": f"{TOPIC}=acme"}
 
 
-async def tell(server: Local, told: dict[str, Any], **how: Any) -> Answer:
-    return await server.post(told, "application/json", EVENTBRIDGE, **how)
+async def post_envelope(server: Local, expected: dict[str, Any], **how: Any) -> Answer:
+    return await server.post(expected, "application/json", EVENTBRIDGE, **how)
 
 
 async def deliver(server: Local, body: bytes, query: str = "") -> Answer:
@@ -62,7 +60,7 @@ async def notify(server: Local, sns: PlayedSns, event: StackEvent) -> Answer:
     return await deliver(server, sns.sign(sns_message(message_text(event))))
 
 
-async def logged(server: Local, query: str = "") -> list[Any]:
+async def recorded_events(server: Local, query: str = "") -> list[Any]:
     page = await server.get(f"/log/v1/events?source=cloudformation&order=oldest{query}")
     return list(page.json["events"])
 
@@ -74,39 +72,39 @@ async def deployments(server: Local) -> list[Any]:
 # EventBridge
 
 
-async def test_a_stack_that_eventbridge_tells_of_is_a_deployment(server: Local):
+async def test_eventbridge_events_of_a_stack_are_a_deployment(server: Local):
     for number, (logical, status) in enumerate(
         [(None, "CREATE_IN_PROGRESS"), ("Bucket", "CREATE_COMPLETE"), (None, "CREATE_COMPLETE")]
     ):
-        told = envelope(ARN, status, logical=logical, id=f"e-{number}")
-        assert (await tell(server, told)).status == 201
+        result = envelope(ARN, status, logical=logical, id=f"e-{number}")
+        assert (await post_envelope(server, result)).status == 201
 
     [deployment] = await deployments(server)
     assert (deployment["status"], deployment["operation"]) == ("completed", "create")
     assert (deployment["stack"], deployment["counts"]["added"]) == ("web", 1)
-    assert [event["via"] for event in await logged(server)] == ["eventbridge"] * 4
+    assert [event["via"] for event in await recorded_events(server)] == ["eventbridge"] * 4
 
 
 @pytest.mark.parametrize("place", ["status-details", "detail"])
-async def test_a_beginning_with_a_detailed_status_is_told_again(server: Local, place: str):
+async def test_a_repeated_start_with_a_detailed_status_is_recorded(server: Local, place: str):
     again = envelope(ARN, "UPDATE_IN_PROGRESS", id="e-2", time="2026-03-01T12:01:00Z")
     detail = again["detail"] if place == "detail" else again["detail"]["status-details"]
     detail["detailed-status"] = "CONFIGURATION_COMPLETE"
     ended = envelope(ARN, "UPDATE_COMPLETE", id="e-3", time="2026-03-01T12:02:00Z")
 
-    for told in (envelope(ARN, "UPDATE_IN_PROGRESS"), again, ended):
-        assert (await tell(server, told)).status == 201
+    for result in (envelope(ARN, "UPDATE_IN_PROGRESS"), again, ended):
+        assert (await post_envelope(server, result)).status == 201
 
     [deployment] = await deployments(server)
     assert (deployment["operation"], deployment["status"]) == ("update", "completed")
-    told = [
+    result = [
         event["data"].get("DetailedStatus")
-        for event in await logged(server, "&type=deployment.log")
+        for event in await recorded_events(server, "&type=deployment.log")
     ]
-    assert told == ["CONFIGURATION_COMPLETE"]
+    assert result == ["CONFIGURATION_COMPLETE"]
 
 
-async def test_an_update_that_eventbridge_tells_of_says_why_it_failed(server: Local):
+async def test_a_failed_update_from_eventbridge_has_a_reason(server: Local):
     steps = [
         (None, "UPDATE_IN_PROGRESS", ""),
         ("Bucket", "UPDATE_FAILED", "web-bucket already exists"),
@@ -119,31 +117,31 @@ async def test_an_update_that_eventbridge_tells_of_says_why_it_failed(server: Lo
     ]
     for n, (logical, status, reason) in enumerate(steps):
         time = f"2026-03-01T12:0{n}:00Z"
-        told = envelope(ARN, status, logical=logical, id=f"e-{n}", reason=reason, time=time)
-        assert (await tell(server, told)).status == 201
+        result = envelope(ARN, status, logical=logical, id=f"e-{n}", reason=reason, time=time)
+        assert (await post_envelope(server, result)).status == 201
 
     [deployment] = await deployments(server)
     assert (deployment["status"], deployment["message"]) == ("failed", "web-bucket already exists")
 
 
-async def test_an_envelope_that_comes_again_is_answered_as_it_was(server: Local):
-    told = envelope(ARN, "CREATE_IN_PROGRESS")
+async def test_a_repeated_envelope_has_the_same_response(server: Local):
+    result = envelope(ARN, "CREATE_IN_PROGRESS")
 
-    first, again = [await tell(server, told) for _ in range(2)]
+    first, again = [await post_envelope(server, result) for _ in range(2)]
 
     assert first.status == again.status == 201
     assert first.json == again.json
 
 
-async def test_an_envelope_that_is_wrong_is_a_problem_that_names_the_field(server: Local):
-    answer = await tell(server, envelope("web", "CREATE_COMPLETE"))
+async def test_an_invalid_envelope_is_a_problem_with_the_field(server: Local):
+    response = await post_envelope(server, envelope("web", "CREATE_COMPLETE"))
 
-    assert (answer.status, answer.json["field"]) == (400, "StackId")
-    assert answer.json["type"] == "urn:deploylog:problem:invalid-event"
+    assert (response.status, response.json["field"]) == (400, "StackId")
+    assert response.json["type"] == "urn:deploylog:problem:invalid-event"
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[" * 100_000, b"{}", b"null"])
-async def test_no_body_is_a_fault_of_ours(server: Local, body: bytes):
+async def test_no_body_causes_a_server_error(server: Local, body: bytes):
     for path in (EVENTBRIDGE, SNS):
         assert (await server.post(body, "application/json", path)).status == 400
 
@@ -159,99 +157,99 @@ async def test_no_body_is_a_fault_of_ours(server: Local, body: bytes):
         ("9999-12-31T23:59:59-23:59", 400),
     ],
 )
-async def test_a_time_that_no_event_can_have_is_refused(server: Local, time: str, status: int):
-    answer = await tell(server, envelope(ARN, "CREATE_IN_PROGRESS", time=time))
+async def test_an_impossible_time_is_refused(server: Local, time: str, status: int):
+    response = await post_envelope(server, envelope(ARN, "CREATE_IN_PROGRESS", time=time))
 
-    assert answer.status == status
-    assert status == 201 or answer.json["field"] == "Timestamp"
+    assert response.status == status
+    assert status == 201 or response.json["field"] == "Timestamp"
 
 
-async def test_a_project_is_needed_and_others_are_refused(server: Local, store: Store):
+async def test_a_project_is_required_and_others_are_refused(server: Local, store: Store):
     stored, key = make_key(name="eb", groups=(), grants=[parse_grant("write:project/acme")],
                            now=now())  # fmt: skip
     await store.credentials.add(stored)
     headers = {"x-api-key": key}
-    told = envelope(ARN, "CREATE_IN_PROGRESS")
+    result = envelope(ARN, "CREATE_IN_PROGRESS")
 
-    answers = [
-        await server.post(told, "application/json", f"/log/v1/ingest/eventbridge{query}",
+    responses = [
+        await server.post(result, "application/json", f"/log/v1/ingest/eventbridge{query}",
                           headers=headers)
         for query in ("", "?project=other", "?project=acme", "?project=acme&cluster=hpc")
     ]  # fmt: skip
 
-    assert [answer.status for answer in answers] == [400, 403, 201, 201]
+    assert [response.status for response in responses] == [400, 403, 201, 201]
 
 
-async def test_a_stranger_tells_nothing(server: Local, store: Store):
+async def test_an_unauthenticated_notification_is_refused(server: Local, store: Store):
     stored, _ = make_key(name="x", groups=(), grants=[parse_grant("admin:/")], now=now())
     await store.credentials.add(stored)
 
-    answer = await tell(server, envelope(ARN, "CREATE_IN_PROGRESS"))
+    response = await post_envelope(server, envelope(ARN, "CREATE_IN_PROGRESS"))
 
-    assert answer.status == 401
+    assert response.status == 401
 
 
 # SNS
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
-async def test_what_a_topic_delivers_is_recorded(server: Local, sns: PlayedSns, version: str):
-    told = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0)
+async def test_a_topics_notification_is_recorded(server: Local, sns: PlayedSns, version: str):
+    result = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0)
 
-    answer = await deliver(
-        server, sns.sign(sns_message(message_text(told), SignatureVersion=version))
+    response = await deliver(
+        server, sns.sign(sns_message(message_text(result), SignatureVersion=version))
     )
 
-    _, event = await logged(server)
-    assert answer.status == 201
-    assert (event["producerid"], event["via"]) == (told.event_id, "sns")
+    _, event = await recorded_events(server)
+    assert response.status == 201
+    assert (event["producerid"], event["via"]) == (result.event_id, "sns")
     assert event["time"] == "2026-03-01T12:00:00.000000Z"
 
 
-async def test_a_message_that_comes_again_is_recorded_once(server: Local, sns: PlayedSns):
-    told = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0)
+async def test_a_repeated_message_is_recorded_once(server: Local, sns: PlayedSns):
+    result = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0)
 
-    first, again = [await notify(server, sns, told) for _ in range(2)]
+    first, again = [await notify(server, sns, result) for _ in range(2)]
 
     assert first.json == again.json
     assert sns.fetched == [CERTIFICATE]
 
 
-async def test_what_eventbridge_and_sns_both_tell_is_recorded_once(server: Local, sns: PlayedSns):
-    told = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0.7, client_request_token="token-1")
+async def test_an_event_from_eventbridge_and_sns_is_recorded_once(server: Local, sns: PlayedSns):
+    result = stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0.7, client_request_token="token-1")
 
-    by_eventbridge = await tell(server, envelope(ARN, "CREATE_IN_PROGRESS"))
-    by_sns = await notify(server, sns, told)
+    by_eventbridge = await post_envelope(server, envelope(ARN, "CREATE_IN_PROGRESS"))
+    by_sns = await notify(server, sns, result)
 
     assert by_eventbridge.json == by_sns.json
     assert len(await deployments(server)) == 1
 
 
-async def test_eventbridges_events_may_come_by_a_topic(server: Local, sns: PlayedSns):
-    told = json.dumps(envelope(ARN, "CREATE_IN_PROGRESS"))
+async def test_eventbridge_events_may_arrive_through_a_topic(server: Local, sns: PlayedSns):
+    result = json.dumps(envelope(ARN, "CREATE_IN_PROGRESS"))
 
-    answer = await deliver(server, sns.sign(sns_message(told)))
+    response = await deliver(server, sns.sign(sns_message(result)))
 
-    assert answer.status == 201
-    assert (await logged(server))[1]["via"] == "eventbridge"
+    assert response.status == 201
+    assert (await recorded_events(server))[1]["via"] == "eventbridge"
 
 
-async def test_notices_that_come_in_another_order_are_one_deployment(server: Local, sns: PlayedSns):
-    told = [
+async def test_notifications_out_of_order_are_one_deployment(server: Local, sns: PlayedSns):
+    result = [
         stack_event(ARN, "web", "UPDATE_COMPLETE", 3),
         stack_event(ARN, "Bucket", "UPDATE_COMPLETE", 2),
         stack_event(ARN, "Bucket", "UPDATE_IN_PROGRESS", 1),
         stack_event(ARN, "web", "UPDATE_IN_PROGRESS", 0),
     ]
 
-    for event in told:
+    for event in result:
         await notify(server, sns, event)
 
     [deployment] = await deployments(server)
     assert (deployment["status"], deployment["counts"]["changed"]) == ("completed", 1)
 
 
-async def test_a_stack_of_a_name_that_is_taken_gets_a_longer_one(server: Local, sns: PlayedSns):
+async def test_a_stack_whose_name_is_taken_gets_a_longer_one(server: Local, sns: PlayedSns):
     other = arn_of("web", region="us-east-1", number=7)
 
     for arn in (ARN, other):
@@ -262,7 +260,7 @@ async def test_a_stack_of_a_name_that_is_taken_gets_a_longer_one(server: Local, 
     ]  # fmt: skip
 
 
-async def test_a_deletion_that_is_told_frees_the_name(server: Local, sns: PlayedSns):
+async def test_a_recorded_deletion_frees_the_name(server: Local, sns: PlayedSns):
     for status in ("DELETE_IN_PROGRESS", "DELETE_COMPLETE"):
         await notify(server, sns, stack_event(ARN, "web", status, 1))
 
@@ -270,11 +268,13 @@ async def test_a_deletion_that_is_told_frees_the_name(server: Local, sns: Played
 
 
 async def test_a_subscription_of_a_known_topic_is_confirmed(server: Local, sns: PlayedSns):
-    asked = sns_message("x", Type="SubscriptionConfirmation", Token="token", SubscribeURL=SUBSCRIBE)
+    request = sns_message(
+        "x", Type="SubscriptionConfirmation", Token="token", SubscribeURL=SUBSCRIBE
+    )
 
-    answer = await deliver(server, sns.sign(asked))
+    response = await deliver(server, sns.sign(request))
 
-    assert answer.status == 204
+    assert response.status == 204
     assert sns.fetched == [CERTIFICATE, SUBSCRIBE]
 
 
@@ -285,38 +285,38 @@ async def test_a_subscription_of_a_known_topic_is_confirmed(server: Local, sns: 
 async def test_nothing_else_is_confirmed(
     server: Local, sns: PlayedSns, url: str, fetched: list[str]
 ):
-    asked = sns_message("x", Type="SubscriptionConfirmation", Token="token", SubscribeURL=url)
+    request = sns_message("x", Type="SubscriptionConfirmation", Token="token", SubscribeURL=url)
 
-    answer = await deliver(server, sns.sign(asked))
+    response = await deliver(server, sns.sign(request))
 
-    assert (answer.status, answer.json["field"]) == (400, "SubscribeURL")
+    assert (response.status, response.json["field"]) == (400, "SubscribeURL")
     assert sns.fetched == fetched
 
 
-async def test_the_end_of_a_subscription_is_taken_note_of(server: Local, sns: PlayedSns):
-    told = sns_message("x", Type="UnsubscribeConfirmation", Token="t", SubscribeURL=SUBSCRIBE)
+async def test_the_end_of_a_subscription_is_acknowledged(server: Local, sns: PlayedSns):
+    result = sns_message("x", Type="UnsubscribeConfirmation", Token="t", SubscribeURL=SUBSCRIBE)
 
-    answer = await deliver(server, sns.sign(told))
+    response = await deliver(server, sns.sign(result))
 
-    assert (answer.status, sns.fetched) == (204, [CERTIFICATE])
+    assert (response.status, sns.fetched) == (204, [CERTIFICATE])
 
 
 async def test_an_unknown_topic_is_refused_before_anything_is_fetched(
     server: Local, sns: PlayedSns
 ):
-    told = sns_message("x", TopicArn=f"{TOPIC}2", Type="SubscriptionConfirmation",
+    result = sns_message("x", TopicArn=f"{TOPIC}2", Type="SubscriptionConfirmation",
                        Token="t", SubscribeURL=SUBSCRIBE)  # fmt: skip
 
-    answer = await deliver(server, sns.sign(told))
+    response = await deliver(server, sns.sign(result))
 
-    assert (answer.status, sns.fetched) == (403, [])
+    assert (response.status, sns.fetched) == (403, [])
 
 
-async def test_a_signature_that_is_wrong_opens_nothing(server: Local, sns: PlayedSns):
-    told = json.loads(sns.sign(sns_message("x")))
+async def test_an_invalid_signature_is_refused(server: Local, sns: PlayedSns):
+    result = json.loads(sns.sign(sns_message("x")))
 
-    answers = [
-        await deliver(server, json.dumps(told | change).encode())
+    responses = [
+        await deliver(server, json.dumps(result | change).encode())
         for change in (
             {"Message": "y"},
             {"MessageId": "m-2"},
@@ -328,26 +328,26 @@ async def test_a_signature_that_is_wrong_opens_nothing(server: Local, sns: Playe
         )
     ]
 
-    assert [answer.status for answer in answers] == [401] * 7
-    assert await logged(server) == []
+    assert [response.status for response in responses] == [401] * 7
+    assert await recorded_events(server) == []
 
 
 @pytest.mark.parametrize("hours", [-1.1, 0.2])
 async def test_a_message_of_another_time_is_refused(server: Local, sns: PlayedSns, hours: float):
     time = (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
 
-    answer = await deliver(server, sns.sign(sns_message("x", Timestamp=time)))
+    response = await deliver(server, sns.sign(sns_message("x", Timestamp=time)))
 
-    assert answer.status == 403
+    assert response.status == 403
 
 
-async def test_a_certificate_that_has_ended_proves_nothing(server: Local, sns: PlayedSns):
+async def test_an_expired_certificate_is_refused(server: Local, sns: PlayedSns):
     sns.certificate = sns.certify(days=-1)
 
     assert (await deliver(server, sns.sign(sns_message("x")))).status == 401
 
 
-async def test_sns_is_asked_to_try_again_while_its_certificate_cannot_be_had(
+async def test_sns_is_asked_to_retry_while_its_certificate_is_unavailable(
     server: Local, sns: PlayedSns
 ):
     sns.is_down = True
@@ -360,8 +360,8 @@ async def test_sns_is_asked_to_try_again_while_its_certificate_cannot_be_had(
     assert down.headers["retry-after"] == "1"
 
 
-async def test_names_of_certificates_are_not_tried_without_end(server: Local, sns: PlayedSns):
-    answers = [
+async def test_the_number_of_certificate_fetches_is_limited(server: Local, sns: PlayedSns):
+    responses = [
         await deliver(
             server,
             sns.sign(sns_message("x", SigningCertURL=CERTIFICATE.replace("0a1b2c", str(number)))),
@@ -369,14 +369,14 @@ async def test_names_of_certificates_are_not_tried_without_end(server: Local, sn
         for number in range(15)
     ]
 
-    assert {answer.status for answer in answers} == {401, 429}
+    assert {response.status for response in responses} == {401, 429}
     assert len(sns.fetched) < 15
-    refused = sum(answer.status == 401 for answer in answers)
+    refused = sum(response.status == 401 for response in responses)
     metrics = (await server.get("/metrics")).body.decode()
     assert f"deploylog_failed_attempts_total {float(refused)}" in metrics
 
 
-async def test_a_body_that_nobody_has_answered_for_is_bounded(server: Local):
+async def test_an_unauthenticated_body_is_limited(server: Local):
     headers = {"Content-Encoding": "gzip"}
     body = gzip.compress(b" " * (1024 * 1024 + 1))
 
@@ -385,11 +385,11 @@ async def test_a_body_that_nobody_has_answered_for_is_bounded(server: Local):
 
 async def test_a_topic_writes_its_own_project_only(store: Store, sns: PlayedSns):
     free = TOPIC.replace("stacks", "free")
-    told = message_text(stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0))
+    result = message_text(stack_event(ARN, "web", "CREATE_IN_PROGRESS", 0))
     async with running(store, fetch=sns.fetch, sns_topics=f"{TOPIC}=acme, {free}") as server:
-        own = sns.sign(sns_message(told))
-        any_ = sns.sign(sns_message(told, TopicArn=free))
-        answers = [
+        own = sns.sign(sns_message(result))
+        any_ = sns.sign(sns_message(result, TopicArn=free))
+        responses = [
             (await deliver(server, body, query)).status
             for body, query in (
                 (own, "?project=other"),
@@ -400,16 +400,16 @@ async def test_a_topic_writes_its_own_project_only(store: Store, sns: PlayedSns)
             )
         ]
 
-    assert answers == [403, 201, 400, 201, 201]
+    assert responses == [403, 201, 400, 201, 201]
 
 
 async def test_a_notification_of_something_else_is_refused_by_field(server: Local, sns: PlayedSns):
-    answer = await deliver(server, sns.sign(sns_message("hello")))
+    response = await deliver(server, sns.sign(sns_message("hello")))
 
-    assert (answer.status, answer.json["field"]) == (400, "Message")
+    assert (response.status, response.json["field"]) == (400, "Message")
 
 
 @pytest.mark.parametrize("topics", ["web", f"{TOPIC}=", f"{TOPIC}=acme,x"])
-def test_topics_that_are_wrong_are_said(topics: str):
+def test_invalid_topics_are_reported(topics: str):
     with pytest.raises(InvalidSettings):
         parse_topics(topics)

@@ -1,4 +1,4 @@
-"""Large bodies: refused before they cost anything, or taken without holding up the others."""
+"""Large bodies: refused early, or accepted without delaying other requests."""
 
 import asyncio
 import gzip
@@ -11,14 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploylog.api.http.body import DOCUMENT_BYTES
-from deploylog.auth.api_keys import make_key
 from deploylog.errors import InvalidInput
-from deploylog.events import cloudevents
-from deploylog.events.access import parse_grant
-from deploylog.events.cloudevents import MAX_EVENT_BYTES, STEP_BYTES, Defaults, parse_batch
+from deploylog.events.cloudevents import MAX_EVENT_BYTES, STEP_BYTES, Defaults, batch, parse_batch
 from deploylog.events.scope import parse_scope
 from deploylog.store.contract import Store
-from support.factories import now
+from support.api_keys import key_headers
 from support.servers import BATCH, EVENTS, LINES, ONE, Answer, Local, event, line
 
 WRITES = {
@@ -37,19 +34,12 @@ async def send(server: Local, body: bytes, type: str) -> Answer:
     return await server.ask("POST", EVENTS, data=io.BytesIO(body), headers={"Content-Type": type})
 
 
-async def key_of(store: Store, grant: str) -> dict[str, str]:
-    """The header of a new key with this grant."""
-    stored, key = make_key(name="one", groups=(), grants=[parse_grant(grant)], now=now())
-    await store.credentials.add(stored)
-    return {"X-API-Key": key}
-
-
 @pytest.mark.parametrize("case", WRITES)
-async def test_who_may_not_write_is_refused_before_the_body_is_read(
+async def test_a_principal_without_write_access_is_refused_before_the_body_is_read(
     store: Store, server: Local, case: str
 ):
     method, path = WRITES[case]
-    key = await key_of(store, "read:/")
+    key = await key_headers(store, "read:/", header="X-API-Key")
 
     async def never() -> AsyncIterator[bytes]:
         yield b"{"
@@ -77,40 +67,40 @@ async def test_a_document_is_smaller_than_a_batch(server: Local, case: str):
     method, path, headers = LIMITED[case]
     body = gzip.compress(b" " * (4 * 1024 * 1024))
 
-    answer = await server.ask(
+    response = await server.ask(
         method, path, data=body, headers={**headers, "Content-Encoding": "gzip"}
     )
 
-    assert 400 <= answer.status < 500
-    assert b"unpacks to more than" in answer.body or b"long" in answer.body.lower()
+    assert 400 <= response.status < 500
+    assert b"decompresses to more than" in response.body or b"long" in response.body.lower()
 
 
-async def test_a_form_has_a_bounded_number_of_fields(server: Local):
+async def test_the_number_of_form_fields_is_limited(server: Local):
     form = b"&".join(b"a=b" for _ in range(DOCUMENT_BYTES // 4 - 10))
 
-    answer = await server.post(form, "application/x-www-form-urlencoded", "/")
+    response = await server.post(form, "application/x-www-form-urlencoded", "/")
 
-    assert answer.status == 400
-    assert b"at most 1000 parameters" in answer.body
+    assert response.status == 400
+    assert b"at most 1000 parameters" in response.body
 
 
-async def test_a_body_unpacks_to_at_most_200_times_its_size(server: Local):
+async def test_a_body_decompresses_to_at_most_200_times_its_size(server: Local):
     body = gzip.compress(b" " * (16 * 1024 * 1024))
     assert 5_000 < len(body) < 20_000
 
-    answer = await server.post(body, LINES, headers={"Content-Encoding": "gzip"})
+    response = await server.post(body, LINES, headers={"Content-Encoding": "gzip"})
 
-    assert answer.status == 413
-    assert f"more than {200 * len(body)} bytes".encode() in answer.body
+    assert response.status == 413
+    assert f"more than {200 * len(body)} bytes".encode() in response.body
 
 
-async def test_a_small_body_that_shrinks_well_is_taken(server: Local):
+async def test_a_small_body_with_a_high_ratio_is_accepted(server: Local):
     events = [line(message="again")] * 4_000
     packed = gzip.compress("\n".join(map(json.dumps, events)).encode())
 
-    answer = await server.post(packed, LINES, headers={"Content-Encoding": "gzip"})
+    response = await server.post(packed, LINES, headers={"Content-Encoding": "gzip"})
 
-    assert answer.status == 201
+    assert response.status == 201
 
 
 BOMBS = {
@@ -125,29 +115,29 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("case", BOMBS)
-async def test_of_a_bomb_little_is_parsed(
+async def test_little_of_a_bomb_is_parsed(
     server: Local, case: str, monkeypatch: pytest.MonkeyPatch
 ):
     parsed: list[int] = []
-    to_event = cloudevents._parse
+    to_event = batch.parse_attributes
     monkeypatch.setattr(
-        cloudevents, "_parse", lambda *given: (parsed.append(1), to_event(*given))[1]
+        batch, "parse_attributes", lambda *given: (parsed.append(1), to_event(*given))[1]
     )
 
-    answer = await send(server, BOMBS[case], BATCH)
+    response = await send(server, BOMBS[case], BATCH)
 
-    assert answer.status in (400, 413), answer.body
+    assert response.status in (400, 413), response.body
     assert len(parsed) <= 5_000
 
 
 @pytest.mark.parametrize("type", [ONE, BATCH, LINES])
-async def test_one_event_is_bounded_before_it_is_parsed(server: Local, type: str):
+async def test_one_event_is_limited_before_it_is_parsed(server: Local, type: str):
     large = json.dumps(event(data="a" * (MAX_EVENT_BYTES + STEP_BYTES)))
 
-    answer = await send(server, (f"[{large}]" if type == BATCH else large).encode(), type)
+    response = await send(server, (f"[{large}]" if type == BATCH else large).encode(), type)
 
-    assert answer.status in (400, 413)
-    assert b"longer than" in answer.body
+    assert response.status in (400, 413)
+    assert b"longer than" in response.body
 
 
 @pytest.mark.parametrize("type", [BATCH, LINES])
@@ -160,23 +150,25 @@ async def test_a_large_body_is_recorded_in_its_order(server: Local, type: str):
     body = "\n".join(texts) if type == LINES else f" [ {' , '.join(texts)} ] "
     assert len(body) > 2 * STEP_BYTES
 
-    answer = await server.post(body, type)
+    response = await server.post(body, type)
 
-    assert answer.status == 201
+    assert response.status == 201
     page = (await server.get(f"{EVENTS}?order=oldest&limit=1000")).json
     assert [each["producerid"] for each in page["events"]] == [str(n) for n in range(1_000)]
     assert page["events"][7]["data"] == {"a": [7, {}]}
 
 
 @pytest.mark.parametrize("type", [BATCH, LINES])
-async def test_a_large_body_says_which_event_is_wrong(server: Local, type: str):
+async def test_a_large_body_names_its_invalid_event(server: Local, type: str):
     events = [line(message="a" * 400) for _ in range(1_500)]
     del events[1_233]["type"]
     texts = list(map(json.dumps, events))
 
-    answer = await server.post("\n".join(texts) if type == LINES else f"[{','.join(texts)}]", type)
+    response = await server.post(
+        "\n".join(texts) if type == LINES else f"[{','.join(texts)}]", type
+    )
 
-    assert (answer.status, answer.json["line"], answer.json["field"]) == (400, 1_234, "type")
+    assert (response.status, response.json["line"], response.json["field"]) == (400, 1_234, "type")
 
 
 DEFAULTS = Defaults(time=1, source="a", scopes=(parse_scope("project/acme"),))
@@ -190,14 +182,14 @@ JSON = st.recursive(
     st.lists(st.dictionaries(st.just("data"), JSON, min_size=1), min_size=1),
     st.sampled_from([None, 1]),
 )
-def test_a_large_array_is_split_as_the_decoder_reads_it(items: list[object], indent: int | None):
+def test_a_large_array_is_split_as_by_the_decoder(items: list[object], indent: int | None):
     body = json.dumps([{"type": "a", **each} for each in items], indent=indent).encode()
 
-    split = [json.loads(each) for _, each in cloudevents._split(body)]
+    split = [json.loads(each) for _, each in batch._split(body)]
 
     assert split == json.loads(body)
-    assert parse_batch(body, DEFAULTS, limit=1000) == cloudevents._one_by_one(
-        cloudevents._split(body), DEFAULTS, 1000
+    assert parse_batch(body, DEFAULTS, limit=1000) == batch._one_by_one(
+        batch._split(body), DEFAULTS, 1000
     )
 
 
@@ -205,6 +197,6 @@ def test_a_large_array_is_split_as_the_decoder_reads_it(items: list[object], ind
     "body",
     [b"", b"[", b"{}", b"[{}", b"[{},", b"[{},]", b"[{}]]", b"[{}] {}", b"[{} {}]", b"[,{}]"],
 )
-def test_what_is_no_array_of_objects_is_not_split(body: bytes):
+def test_other_json_is_not_split(body: bytes):
     with pytest.raises(InvalidInput):
-        list(cloudevents._split(body))
+        list(batch._split(body))

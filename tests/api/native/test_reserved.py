@@ -1,4 +1,4 @@
-"""What the log says in its own name, nobody else says: its source is reserved on every way in."""
+"""The log's own source is reserved at every endpoint that accepts events."""
 
 import json
 import uuid
@@ -17,7 +17,7 @@ RESERVED = ["deploylog", "Deploylog", "deploylog/x", "deploylog:x", "deploylog?x
 
 
 @pytest.mark.parametrize("source", RESERVED)
-async def test_no_way_in_takes_an_event_from_the_logs_own_source(server: Local, source: str):
+async def test_no_endpoint_accepts_an_event_of_the_logs_own_source(server: Local, source: str):
     one = event(source=source)
     binary = {
         "ce-specversion": "1.0", "ce-id": "1", "ce-source": source, "ce-type": "stack.deleted",
@@ -26,7 +26,7 @@ async def test_no_way_in_takes_an_event_from_the_logs_own_source(server: Local, 
     unsourced = {name: value for name, value in line().items() if name != "source"}
     by_query = f"{EVENTS}?source={source.replace('?', '%3F').replace('#', '%23')}"
 
-    answers = [
+    responses = [
         await server.post(one, ONE),
         await server.post([event(id="2"), one], BATCH),
         await server.post(f"{json.dumps(line())}\n{json.dumps(line(source=source))}"),
@@ -34,17 +34,17 @@ async def test_no_way_in_takes_an_event_from_the_logs_own_source(server: Local, 
         await server.post(json.dumps(unsourced), LINES, by_query),
     ]
 
-    assert [answer.status for answer in answers] == [400] * 5
-    assert {answer.json["field"] for answer in answers} == {"source"}
-    assert [answer.json.get("line") for answer in answers] == [None, 2, 2, None, 1]
+    assert [response.status for response in responses] == [400] * 5
+    assert {response.json["field"] for response in responses} == {"source"}
+    assert [response.json.get("line") for response in responses] == [None, 2, 2, None, 1]
     assert (await server.get(EVENTS)).json["events"] == []
 
 
 @pytest.mark.parametrize("source", ["deploylog-client", "deploylogs", "my/deploylog", "terraform"])
-async def test_sources_that_only_resemble_the_logs_own_are_taken(server: Local, source: str):
-    answer = await server.post(event(source=source), ONE)
+async def test_sources_that_resemble_the_logs_own_are_accepted(server: Local, source: str):
+    response = await server.post(event(source=source), ONE)
 
-    assert answer.status == 201
+    assert response.status == 201
 
 
 async def test_a_stack_is_deleted_although_its_event_id_was_forged(server: Local, store: Store):
@@ -69,30 +69,30 @@ async def test_a_deployment_is_opened_although_its_event_id_was_forged(server: L
     assert (opened["id"], opened["status"]) == (id, "running")
 
 
-async def test_a_recorder_of_an_earlier_version_still_ends_a_run_that_was_lost(server: Local):
+async def test_a_recorder_of_an_earlier_version_still_ends_a_lost_run(server: Local):
     opened = await server.open("web")
     end = {"type": "deployment.failed", "source": "deploylog", "id": f"{opened['id']}/lost"}
     path = f"{EVENTS}?deployment={opened['id']}"
 
-    answers = [await server.post(json.dumps(end), LINES, path) for _ in range(2)]
+    responses = [await server.post(json.dumps(end), LINES, path) for _ in range(2)]
 
-    assert [answer.status for answer in answers] == [201, 201]
-    assert answers[0].ids == answers[1].ids
+    assert [response.status for response in responses] == [201, 201]
+    assert responses[0].ids == responses[1].ids
     assert (await server.get(f"{DEPLOYMENTS}/{opened['id']}")).json["status"] == "failed"
 
 
 @pytest.mark.parametrize(
     "other", [{"type": "deployment.completed"}, {"id": "x/lost"}, {"scopes": "project/acme"}]
 )
-async def test_nothing_else_is_taken_in_that_name(server: Local, other: dict[str, str]):
+async def test_no_other_event_is_accepted_under_that_source(server: Local, other: dict[str, str]):
     opened = await server.open("web")
     end = {"type": "deployment.failed", "source": "deploylog", "id": f"{opened['id']}/lost"}
 
-    answer = await server.post(
+    response = await server.post(
         json.dumps(end | other), LINES, f"{EVENTS}?deployment={opened['id']}"
     )
 
-    assert (answer.status, answer.json["field"]) == (400, "source")
+    assert (response.status, response.json["field"]) == (400, "source")
 
 
 def forged(path: Scope, id: str) -> NewEvent:

@@ -1,4 +1,4 @@
-"""Subscriptions over the native API, as ``docs/reference/native-api.md`` says it."""
+"""Subscriptions over the native API, as documented in ``docs/reference/native-api.md``."""
 
 import json
 from collections.abc import AsyncIterator
@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from deploylog.auth.api_keys import make_key
-from deploylog.auth.encryption import make_encryption_key
-from deploylog.events.access import parse_grant
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.signing import make_secret
+from support.api_keys import key_headers
 from support.backends import store_url_at
-from support.factories import now
+from support.problems import assert_problem
 from support.receivers import receiving, status
 from support.servers import Answer, Local, Running, line, running, spawned
+from support.subscribers import encryption_key_file
 from support.waiting import until
 
 SUBSCRIPTIONS = "/log/v1/subscriptions"
@@ -24,7 +23,7 @@ JSON = "application/json"
 #: An id that nothing has.
 NOBODYS = "5c5ecbb0-6d2c-4f1f-9d0c-0d6f5f6d3c11"
 
-#: What must be told nowhere.
+#: Secrets that no response may contain.
 SECRET = make_secret()
 PATH = "T0PATH/B0PATH/very-secret-path"
 TOKEN = "xoxb-very-secret-token"
@@ -34,41 +33,27 @@ BOT = {"name": "bot", "kind": "slack", "token": TOKEN, "channel": "#deploys"}
 
 
 @pytest.fixture
-def sealing(tmp_path: Path) -> str:
-    file = tmp_path / "sealing"
-    file.write_text(make_encryption_key())
-    return str(file)
+def key_file(tmp_path: Path) -> str:
+    return encryption_key_file(tmp_path)
 
 
 @pytest.fixture
-async def server(store: Store, sealing: str) -> AsyncIterator[Local]:
-    async with running(store, secret_key_file=sealing) as server:
-        yield server
+def options(key_file: str) -> dict[str, Any]:
+    return {"secret_key_file": key_file}
 
 
 @pytest.fixture
-async def near(store: Store, sealing: str) -> AsyncIterator[Local]:
+async def local_server(store: Store, key_file: str) -> AsyncIterator[Local]:
     """A service that may call receivers of this machine."""
     networks = "127.0.0.0/8"
     async with running(
-        store, secret_key_file=sealing, delivery_allowed_networks=networks
+        store, secret_key_file=key_file, delivery_allowed_networks=networks
     ) as server:
         yield server
 
 
-#: With this answer, Slack has an event given up.
+#: A response of Slack that makes an event a dead letter.
 REFUSED = status(400, body=b"invalid_payload")
-
-
-async def key(
-    store: Store, name: str, *grants: str, groups: tuple[str, ...] = ()
-) -> dict[str, str]:
-    """The headers of a new key."""
-    stored, text = make_key(
-        name=name, groups=groups, grants=[parse_grant(grant) for grant in grants], now=now()
-    )
-    await store.credentials.add(stored)
-    return {"Authorization": f"Bearer {text}"}
 
 
 async def create(server: Running, body: object, **how: Any) -> Answer:
@@ -76,26 +61,21 @@ async def create(server: Running, body: object, **how: Any) -> Answer:
 
 
 async def created(server: Running, body: object = WEBHOOK, **how: Any) -> Any:
-    answer = await create(server, body, **how)
-    assert answer.status == 201, answer.body
-    return answer.json
+    response = await create(server, body, **how)
+    assert response.status == 201, response.body
+    return response.json
 
 
 async def act(server: Running, id: str, action: str, body: object = b"", **how: Any) -> Answer:
     return await server.post(body, JSON, f"{SUBSCRIPTIONS}/{id}/{action}", **how)
 
 
-def assert_problem(answer: Answer, status: int, kind: str, field: str | None = None) -> None:
-    assert (answer.status, answer.json["type"]) == (status, f"urn:deploylog:problem:{kind}")
-    assert answer.json.get("field") == field
-
-
-async def told_until(server: Running, id: str, **what: object) -> Any:
-    """The subscription, once it says this of itself."""
+async def wait_for_state(server: Running, id: str, **what: object) -> Any:
+    """The subscription, once it has these values."""
 
     async def is_so() -> Any:
-        told = (await server.get(f"{SUBSCRIPTIONS}/{id}")).json
-        return told if what.items() <= told.items() else None
+        result = (await server.get(f"{SUBSCRIPTIONS}/{id}")).json
+        return result if what.items() <= result.items() else None
 
     return await until(is_so)
 
@@ -103,7 +83,7 @@ async def told_until(server: Running, id: str, **what: object) -> Any:
 # Creating
 
 
-async def test_a_subscription_is_answered_with_all_that_may_be_told(server: Local):
+async def test_creating_a_subscription_returns_all_but_its_secrets(server: Local):
     [_, last] = await server.append([line(), line()])
     body = WEBHOOK | {
         "format": "escape", "order": "per_deployment", "from": last,
@@ -111,21 +91,21 @@ async def test_a_subscription_is_answered_with_all_that_may_be_told(server: Loca
         "filter": {"type": ["state.deployment.*"], "actor": ["ann", "bob.*"]},
     }  # fmt: skip
 
-    answer = await create(server, body)
+    response = await create(server, body)
 
-    told = answer.json
-    assert answer.status == 201
-    assert answer.headers["location"] == f"{SUBSCRIPTIONS}/{told['id']}"
-    secret, [term] = told.pop("secret"), told.pop("secrets")
+    result = response.json
+    assert response.status == 201
+    assert response.headers["location"] == f"{SUBSCRIPTIONS}/{result['id']}"
+    secret, [term] = result.pop("secret"), result.pop("secrets")
     assert secret.startswith("whsec_")
     assert term["expires"] is None
     assert term["created"].endswith("Z")
-    types = told["filter"].pop("type")
+    types = result["filter"].pop("type")
     assert types
     assert all(type.startswith("state.deployment.") for type in types)
-    assert told.pop("created").endswith("Z")
-    assert told == {
-        "id": told["id"], "name": "ops", "kind": "webhook", "format": "escape",
+    assert result.pop("created").endswith("Z")
+    assert result == {
+        "id": result["id"], "name": "ops", "kind": "webhook", "format": "escape",
         "target": "https://hooks.example.com:8443/…", "scopes": ["project/acme", "state/a%20b"],
         "filter": {"actor": ["ann", "bob.*"]}, "order": "per_deployment", "state": "active",
         "reason": None,
@@ -134,26 +114,30 @@ async def test_a_subscription_is_answered_with_all_that_may_be_told(server: Loca
     }  # fmt: skip
 
 
-async def test_what_is_left_out_is_everything_in_strict_order_from_now_on(server: Local):
+async def test_the_defaults_are_all_events_in_strict_order_from_now_on(server: Local):
     await server.append([line()])
 
-    told = await created(server)
+    result = await created(server)
 
-    assert (told["format"], told["order"], told["checkpoint"]) == ("cloudevents", "strict", "1")
-    assert (told["scopes"], told["filter"]) == ([], {})
+    assert (result["format"], result["order"], result["checkpoint"]) == (
+        "cloudevents",
+        "strict",
+        "1",
+    )
+    assert (result["scopes"], result["filter"]) == ([], {})
 
 
-async def test_a_secret_is_told_once(server: Local):
-    told = await created(server)
+async def test_a_secret_is_returned_once(server: Local):
+    result = await created(server)
     given = await created(server, WEBHOOK | {"secret": SECRET})
     bot = await created(server, BOT)
 
-    again = await server.get(f"{SUBSCRIPTIONS}/{told['id']}")
+    again = await server.get(f"{SUBSCRIPTIONS}/{result['id']}")
     listed = await server.get(SUBSCRIPTIONS)
 
-    assert told.pop("secret").startswith("whsec_")
-    assert again.json == told
-    assert listed.json["subscriptions"] == [told, given, bot]
+    assert result.pop("secret").startswith("whsec_")
+    assert again.json == result
+    assert listed.json["subscriptions"] == [result, given, bot]
     assert "secret" not in given
     assert (bot["secrets"], bot["target"]) == ([], "slack #deploys")
 
@@ -182,11 +166,13 @@ async def test_a_secret_is_told_once(server: Local):
         ({"scope": ["project/acme"]}, "invalid-subscription", "scope"),
     ],
 )
-async def test_a_wrong_field_is_named(server: Local, wrong: dict[str, Any], kind: str, field: str):
-    answer = await create(server, WEBHOOK | wrong)
+async def test_an_invalid_field_is_named(
+    server: Local, wrong: dict[str, Any], kind: str, field: str
+):
+    response = await create(server, WEBHOOK | wrong)
 
-    assert_problem(answer, 400, kind, field)
-    assert b"very-secret" not in answer.body
+    assert_problem(response, 400, kind, field)
+    assert b"very-secret" not in response.body
     assert (await server.get(SUBSCRIPTIONS)).json == {"subscriptions": []}
 
 
@@ -198,15 +184,15 @@ async def test_a_missing_field_is_named(server: Local, missing: str):
 
 
 @pytest.mark.parametrize("body", [b"", b"[", b"[]", b"7", b'{"name":"\xff"}', b"[" * 10_000])
-async def test_a_body_that_is_no_object_is_refused(server: Local, body: bytes):
+async def test_a_body_must_be_an_object(server: Local, body: bytes):
     assert_problem(await create(server, body), 400, "invalid-subscription")
 
 
-async def test_no_operation_takes_a_parameter_that_it_does_not_know(server: Local):
-    told = await created(server)
-    one = f"{SUBSCRIPTIONS}/{told['id']}"
+async def test_every_operation_refuses_unknown_parameters(server: Local):
+    result = await created(server)
+    one = f"{SUBSCRIPTIONS}/{result['id']}"
 
-    answers = [
+    responses = [
         await server.post(WEBHOOK, JSON, f"{SUBSCRIPTIONS}?x=1"),
         await server.get(f"{SUBSCRIPTIONS}?x=1"),
         await server.get(f"{one}?x=1"),
@@ -214,71 +200,73 @@ async def test_no_operation_takes_a_parameter_that_it_does_not_know(server: Loca
         await server.ask("DELETE", f"{one}?x=1"),
         await server.get(f"{one}/attempts?x=1"),
         await server.get(f"{one}/dead-letters?x=1"),
-        *[await act(server, told["id"], f"{what}?x=1") for what in ("pause", "resume", "test")],
+        *[await act(server, result["id"], f"{what}?x=1") for what in ("pause", "resume", "test")],
     ]
 
-    for answer in answers:
-        assert_problem(answer, 400, "invalid-input", "x")
+    for response in responses:
+        assert_problem(response, 400, "invalid-input", "x")
     assert (await server.get(one)).json["state"] == "active"
 
 
-async def test_without_a_sealing_key_there_are_no_subscriptions(store: Store):
+async def test_without_an_encryption_key_there_are_no_subscriptions(store: Store):
     async with running(store) as server:
-        answer = await create(server, WEBHOOK)
+        response = await create(server, WEBHOOK)
         listed = await server.get(SUBSCRIPTIONS)
 
-    assert_problem(answer, 409, "no-encryption-key")
-    assert "secret_key_file" in answer.json["detail"]
+    assert_problem(response, 409, "no-encryption-key")
+    assert "secret_key_file" in response.json["detail"]
     assert listed.json == {"subscriptions": []}
 
 
-# Who may
+# Access
 
 
-async def test_each_sees_its_own_and_administrators_see_it_too(server: Local, store: Store):
-    owner = await key(store, "owner", "read:project/acme")
-    other = await key(store, "other", "read:project/acme")
-    admin = await key(store, "admin", "admin:project/acme")
-    told = await created(server, WEBHOOK | {"scopes": ["project/acme"]}, headers=owner)
-    one, rename = f"{SUBSCRIPTIONS}/{told['id']}", {"data": b'{"name": "x"}'}
+async def test_subscriptions_are_visible_to_owner_and_administrators(server: Local, store: Store):
+    owner = await key_headers(store, "read:project/acme", name="owner")
+    other = await key_headers(store, "read:project/acme", name="other")
+    admin = await key_headers(store, "admin:project/acme", name="admin")
+    result = await created(server, WEBHOOK | {"scopes": ["project/acme"]}, headers=owner)
+    one, rename = f"{SUBSCRIPTIONS}/{result['id']}", {"data": b'{"name": "x"}'}
 
     listed = [
-        len((await server.get(SUBSCRIPTIONS, headers=who)).json["subscriptions"])
-        for who in (owner, other, admin)
+        len((await server.get(SUBSCRIPTIONS, headers=headers)).json["subscriptions"])
+        for headers in (owner, other, admin)
     ]
 
-    assert told["owner"] == "owner"
+    assert result["owner"] == "owner"
     assert listed == [1, 0, 1]
     assert_problem(await server.get(one, headers=other), 404, "subscription-not-found")
     assert_problem(await server.ask("PATCH", one, headers=admin, **rename), 403, "forbidden")
-    assert_problem(await act(server, told["id"], "rotate-secret", headers=admin), 403, "forbidden")
-    assert (await act(server, told["id"], "pause", headers=admin)).json["state"] == "paused"
+    assert_problem(
+        await act(server, result["id"], "rotate-secret", headers=admin), 403, "forbidden"
+    )
+    assert (await act(server, result["id"], "pause", headers=admin)).json["state"] == "paused"
     assert (await server.ask("PATCH", one, headers=owner, **rename)).json["name"] == "x"
 
 
-async def test_one_may_not_subscribe_to_what_one_may_not_see(server: Local, store: Store):
-    who = await key(store, "ci", "write:project/acme")
+async def test_subscribing_requires_read_access(server: Local, store: Store):
+    headers = await key_headers(store, "write:project/acme", name="ci")
 
-    answer = await create(server, WEBHOOK | {"scopes": ["project/acme"]}, headers=who)
+    response = await create(server, WEBHOOK | {"scopes": ["project/acme"]}, headers=headers)
 
-    assert_problem(answer, 403, "forbidden")
+    assert_problem(response, 403, "forbidden")
 
 
 # Changing
 
 
-async def test_a_change_is_answered_with_what_it_is_now(server: Local):
-    told = await created(server)
+async def test_a_change_returns_the_changed_subscription(server: Local):
+    result = await created(server)
     body = {
         "name": "all", "url": "http://other.example/x", "order": "per_deployment",
         "scopes": ["project/b"],
         "filter": {"type": ["x.*"]},
     }  # fmt: skip
 
-    answer = await server.ask("PATCH", f"{SUBSCRIPTIONS}/{told['id']}", data=json.dumps(body))
+    response = await server.ask("PATCH", f"{SUBSCRIPTIONS}/{result['id']}", data=json.dumps(body))
 
-    assert answer.status == 200
-    changed = answer.json
+    assert response.status == 200
+    changed = response.json
     assert changed["target"] == "http://other.example/…"
     for name in ("name", "order", "scopes", "filter"):
         assert changed[name] == body[name]
@@ -286,20 +274,20 @@ async def test_a_change_is_answered_with_what_it_is_now(server: Local):
 
 
 @pytest.mark.parametrize("field", ["kind", "secret", "from", "id", "state", "owner"])
-async def test_what_cannot_be_changed_is_named(server: Local, field: str):
-    told = await created(server)
+async def test_an_immutable_field_is_named(server: Local, field: str):
+    result = await created(server)
 
-    answer = await server.ask("PATCH", f"{SUBSCRIPTIONS}/{told['id']}", json={field: "x"})
+    response = await server.ask("PATCH", f"{SUBSCRIPTIONS}/{result['id']}", json={field: "x"})
 
-    assert_problem(answer, 400, "invalid-subscription", field)
+    assert_problem(response, 400, "invalid-subscription", field)
 
 
-async def test_a_subscription_waits_goes_on_and_ends(server: Local):
-    told = await created(server)
-    one = f"{SUBSCRIPTIONS}/{told['id']}"
+async def test_a_subscription_is_paused_resumed_and_deleted(server: Local):
+    result = await created(server)
+    one = f"{SUBSCRIPTIONS}/{result['id']}"
 
-    paused = (await act(server, told["id"], "pause")).json
-    resumed = (await act(server, told["id"], "resume")).json
+    paused = (await act(server, result["id"], "pause")).json
+    resumed = (await act(server, result["id"], "resume")).json
     deleted = await server.ask("DELETE", one)
 
     assert (paused["state"], paused["reason"]) == ("paused", "paused by anonymous")
@@ -308,14 +296,14 @@ async def test_a_subscription_waits_goes_on_and_ends(server: Local):
     assert_problem(await server.get(one), 404, "subscription-not-found")
 
 
-async def test_a_secret_is_replaced(server: Local):
-    told = await created(server)
+async def test_a_secret_is_rotated(server: Local):
+    result = await created(server)
 
-    drawn = (await act(server, told["id"], "rotate-secret")).json
-    given = (await act(server, told["id"], "rotate-secret", {"secret": SECRET})).json
-    alone = (await act(server, told["id"], "rotate-secret", {"overlap": 0})).json
+    drawn = (await act(server, result["id"], "rotate-secret")).json
+    given = (await act(server, result["id"], "rotate-secret", {"secret": SECRET})).json
+    alone = (await act(server, result["id"], "rotate-secret", {"overlap": 0})).json
 
-    assert drawn["secret"] != told["secret"]
+    assert drawn["secret"] != result["secret"]
     assert [term["expires"] is None for term in drawn["secrets"]] == [True, False]
     assert "secret" not in given
     assert len(given["secrets"]) == 3
@@ -332,81 +320,86 @@ async def test_a_secret_is_replaced(server: Local):
         ({"x": 1}, "x"),
     ],
 )
-async def test_a_wrong_replacement_is_refused(server: Local, body: object, field: str):
-    told = await created(server)
+async def test_an_invalid_rotation_is_refused(server: Local, body: object, field: str):
+    result = await created(server)
 
-    answer = await act(server, told["id"], "rotate-secret", body)
+    response = await act(server, result["id"], "rotate-secret", body)
 
-    assert_problem(answer, 400, "invalid-subscription", field)
+    assert_problem(response, 400, "invalid-subscription", field)
 
 
 # Deliveries
 
 
-async def test_what_became_of_deliveries_is_told(near: Local):
+async def test_deliveries_are_listed_with_their_results(local_server: Local):
     async with receiving(REFUSED) as receiver:
-        told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
-        [event] = await near.append([line()])
-        told = await told_until(near, told["id"], dead_lettered=1, lag=0)
-    one = f"{SUBSCRIPTIONS}/{told['id']}"
+        result = await created(local_server, {"name": "ops", "kind": "slack", "url": receiver.url})
+        [event] = await local_server.append([line()])
+        result = await wait_for_state(local_server, result["id"], dead_lettered=1, lag=0)
+    one = f"{SUBSCRIPTIONS}/{result['id']}"
 
-    attempts = (await near.get(f"{one}/attempts")).json
-    dead_letters = (await near.get(f"{one}/dead-letters")).json
+    attempts = (await local_server.get(f"{one}/attempts")).json
+    dead_letters = (await local_server.get(f"{one}/dead-letters")).json
 
-    assert (told["checkpoint"], told["lag"], told["pending"]) == ("1", 0, 0)
+    assert (result["checkpoint"], result["lag"], result["pending"]) == ("1", 0, 0)
     [attempted], [given_up] = attempts["attempts"], dead_letters["dead_letters"]
     assert attempted.pop("started").endswith("Z")
     assert 0 <= attempted.pop("latency_ms") < 20_000
     assert attempted == {
         "event": event, "position": "1", "result": "dead_lettered", "status": 400,
-        "error": "Slack answers 400: invalid_payload", "response": "invalid_payload",
+        "error": "Slack responded with 400: invalid_payload", "response": "invalid_payload",
         "next_try": None,
     }  # fmt: skip
     assert given_up.pop("first_try").endswith("Z")
     assert given_up == {
-        "event": event, "position": "1", "tries": 1, "error": "Slack answers 400: invalid_payload",
+        "event": event, "position": "1", "tries": 1,
+        "error": "Slack responded with 400: invalid_payload",
     }  # fmt: skip
 
 
-async def test_attempts_and_dead_letters_are_paged(near: Local):
+async def test_attempts_and_dead_letters_are_paged(local_server: Local):
     async with receiving(REFUSED, REFUSED, REFUSED) as receiver:
-        told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
-        await near.append([line() for _ in range(3)])
-        await told_until(near, told["id"], dead_lettered=3)
+        result = await created(local_server, {"name": "ops", "kind": "slack", "url": receiver.url})
+        await local_server.append([line() for _ in range(3)])
+        await wait_for_state(local_server, result["id"], dead_lettered=3)
 
     for what, name, order in (("attempts", "before", "321"), ("dead_letters", "after", "123")):
-        path = f"{SUBSCRIPTIONS}/{told['id']}/{what.replace('_', '-')}?limit=2"
-        first = (await near.get(path)).json
-        second = (await near.get(f"{path}&{name}={first['next']}")).json
+        path = f"{SUBSCRIPTIONS}/{result['id']}/{what.replace('_', '-')}?limit=2"
+        first = (await local_server.get(path)).json
+        second = (await local_server.get(f"{path}&{name}={first['next']}")).json
         assert [each["position"] for each in first[what] + second[what]] == list(order)
         assert "next" not in second
 
 
-async def test_an_event_is_sent_again(near: Local):
+async def test_an_event_is_redelivered(local_server: Local):
     async with receiving(REFUSED, REFUSED) as receiver:
-        told = await created(near, {"name": "ops", "kind": "slack", "url": receiver.url})
-        [first, _] = await near.append([line(), line()])
-        await told_until(near, told["id"], dead_lettered=2)
+        result = await created(local_server, {"name": "ops", "kind": "slack", "url": receiver.url})
+        [first, _] = await local_server.append([line(), line()])
+        await wait_for_state(local_server, result["id"], dead_lettered=2)
 
-        one = await act(near, told["id"], "redeliver", {"event": first})
-        await told_until(near, told["id"], dead_lettered=1, pending=0)
-        later = await act(near, told["id"], "redeliver", {"since": "2100-01-01T00:00:00Z"})
-        all_ = await act(near, told["id"], "redeliver", {"since": "-1h"})
-        await told_until(near, told["id"], dead_lettered=0, pending=0)
+        one = await act(local_server, result["id"], "redeliver", {"event": first})
+        await wait_for_state(local_server, result["id"], dead_lettered=1, pending=0)
+        later = await act(
+            local_server, result["id"], "redeliver", {"since": "2100-01-01T00:00:00Z"}
+        )
+        all_ = await act(local_server, result["id"], "redeliver", {"since": "-1h"})
+        await wait_for_state(local_server, result["id"], dead_lettered=0, pending=0)
 
-    assert [answer.status for answer in (one, later, all_)] == [202] * 3
-    assert [answer.json["events"] for answer in (one, later, all_)] == [1, 0, 1]
+    assert [response.status for response in (one, later, all_)] == [202] * 3
+    assert [response.json["events"] for response in (one, later, all_)] == [1, 0, 1]
     assert len(receiver.requests) == 4
 
 
-async def test_a_test_is_delivered_at_once(near: Local):
+async def test_a_test_event_is_delivered_at_once(local_server: Local):
     async with receiving(status(204), status(500, body=b"broken"), status(204)) as receiver:
-        told = await created(near, WEBHOOK | {"url": f"{receiver.url}/x"})
-        escape = await created(near, WEBHOOK | {"url": f"{receiver.url}/x", "format": "escape"})
+        result = await created(local_server, WEBHOOK | {"url": f"{receiver.url}/x"})
+        escape = await created(
+            local_server, WEBHOOK | {"url": f"{receiver.url}/x", "format": "escape"}
+        )
 
-        good = await act(near, told["id"], "test")
-        bad = await act(near, told["id"], "test")
-        other = await act(near, escape["id"], "test")
+        good = await act(local_server, result["id"], "test")
+        bad = await act(local_server, result["id"], "test")
+        other = await act(local_server, escape["id"], "test")
 
     assert (good.status, good.json["result"], good.json["status"]) == (200, "delivered", 204)
     assert (bad.status, bad.json["result"], bad.json["status"]) == (200, "failed", 500)
@@ -426,21 +419,21 @@ async def test_a_test_is_delivered_at_once(near: Local):
         ({"event": NOBODYS}, 400, "invalid-cursor", "event"),
     ],
 )
-async def test_what_cannot_be_sent_again_is_refused(
+async def test_an_impossible_redelivery_is_refused(
     server: Local, body: object, code: int, kind: str, field: str | None
 ):
-    told = await created(server)
+    result = await created(server)
 
-    answer = await act(server, told["id"], "redeliver", body)
+    response = await act(server, result["id"], "redeliver", body)
 
-    assert_problem(answer, code, kind, field)
+    assert_problem(response, code, kind, field)
 
 
 @pytest.mark.parametrize("id", ["x", "a%20b", NOBODYS, "x" * 1000])
-async def test_there_is_nothing_of_what_there_is_not(server: Local, id: str):
+async def test_an_unknown_subscription_is_not_found(server: Local, id: str):
     one = f"{SUBSCRIPTIONS}/{id}"
 
-    answers = [
+    responses = [
         await server.get(one),
         await server.ask("PATCH", one, data=b"{}"),
         await server.ask("DELETE", one),
@@ -450,40 +443,42 @@ async def test_there_is_nothing_of_what_there_is_not(server: Local, id: str):
         await act(server, id, "redeliver", {"since": "-1h"}),
     ]
 
-    for answer in answers:
-        assert_problem(answer, 404, "subscription-not-found")
+    for response in responses:
+        assert_problem(response, 404, "subscription-not-found")
 
 
 # Secrets
 
 
-async def test_a_secret_is_nowhere_but_in_the_one_answer(tmp_path: Path, sealing: str):
+async def test_a_secret_is_only_in_the_one_response(tmp_path: Path, key_file: str):
     folder = tmp_path / "store"
     folder.mkdir()
-    options = {"secret_key_file": sealing, "log_level": "debug"}
+    options = {"secret_key_file": key_file, "log_level": "debug"}
 
     async with spawned(store_url_at(folder / "log.db"), **options) as service:
-        told = await created(service)
-        drawn = told.pop("secret")
+        result = await created(service)
+        drawn = result.pop("secret")
         given = await created(service, WEBHOOK | {"secret": SECRET})
         bot = await created(service, BOT)
         wrong = await create(service, BOT | {"url": WEBHOOK["url"]})
-        said = [wrong.body, json.dumps([told, given, bot]).encode()]
-        for each in (told, given, bot):
+        recorded = [wrong.body, json.dumps([result, given, bot]).encode()]
+        for each in (result, given, bot):
             one = f"{SUBSCRIPTIONS}/{each['id']}"
-            said.append((await service.ask("PATCH", one, json={"name": "x"})).body)
+            recorded.append((await service.ask("PATCH", one, json={"name": "x"})).body)
             paths = (one, f"{one}/attempts", f"{one}/dead-letters")
-            said += [(await service.get(path)).body for path in paths]
-            said += [(await act(service, each["id"], what)).body for what in ("pause", "resume")]
+            recorded += [(await service.get(path)).body for path in paths]
+            recorded += [
+                (await act(service, each["id"], what)).body for what in ("pause", "resume")
+            ]
         paths = (SUBSCRIPTIONS, "/log/v1/events", "/metrics")
-        said += [(await service.get(path)).body for path in paths]
-        kept = b"".join(file.read_bytes() for file in folder.iterdir())
+        recorded += [(await service.get(path)).body for path in paths]
+        stored = b"".join(file.read_bytes() for file in folder.iterdir())
         _, log = await service.end()
-    kept += b"".join(file.read_bytes() for file in folder.iterdir())
+    stored += b"".join(file.read_bytes() for file in folder.iterdir())
 
-    assert told["id"].encode() in kept
+    assert result["id"].encode() in stored
     for secret in (drawn, SECRET, PATH, TOKEN, "very-secret"):
         for form in (secret.encode(), secret.removeprefix("whsec_").encode()):
-            assert form not in b"".join(said)
-            assert form not in kept
+            assert form not in b"".join(recorded)
+            assert form not in stored
             assert form not in log.encode()

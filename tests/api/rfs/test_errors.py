@@ -1,4 +1,4 @@
-"""The RFS dialect's errors: every one of ours has an answer, in RFS's envelope."""
+"""RFS's errors: each of ours has a response in RFS's envelope."""
 
 import base64
 import json
@@ -41,19 +41,19 @@ def request(headers: dict[str, str] | None = None) -> Request:
     return Request({"type": "http", "method": "GET", "path": "/", "headers": raw})
 
 
-async def told(error: Exception) -> tuple[int, dict[str, Any]]:
+async def response_to(error: Exception) -> tuple[int, dict[str, Any]]:
     """The status and the envelope that a client sees."""
     response = await respond(request(), error)
     return response.status_code, json.loads(bytes(response.body))
 
 
-def family(of: type[DeploylogError]) -> Iterator[type[DeploylogError]]:
-    """The class and what errors.py has below it, but what only an operator meets."""
+def error_classes(of: type[DeploylogError]) -> Iterator[type[DeploylogError]]:
+    """The class and its subclasses in errors.py, without errors that only operators see."""
     if of.__module__ != DeploylogError.__module__ or issubclass(of, OperatorError):
         return
     yield of
     for child in of.__subclasses__():
-        yield from family(child)
+        yield from error_classes(child)
 
 
 @pytest.mark.parametrize(
@@ -81,22 +81,22 @@ def family(of: type[DeploylogError]) -> Iterator[type[DeploylogError]]:
     ],
 )
 async def test_an_error_has_its_status_and_code(error: Exception, status: int, code: str) -> None:
-    answered, body = await told(error)
+    answered, body = await response_to(error)
 
     assert (answered, body["error_code"]) == (status, code)
     assert body["error_msg"].startswith(MESSAGES[code])
 
 
-@pytest.mark.parametrize("kind", list(family(DeploylogError)))
-async def test_every_error_of_ours_has_an_answer(kind: type[DeploylogError]) -> None:
-    status, body = await told(kind())
+@pytest.mark.parametrize("kind", list(error_classes(DeploylogError)))
+async def test_every_error_has_a_response(kind: type[DeploylogError]) -> None:
+    status, body = await response_to(kind())
 
     assert (status == 500) == (kind is DeploylogError)
     assert body["error_code"] in MESSAGES
     assert body["error_msg"]
 
 
-def test_every_answer_has_a_message() -> None:
+def test_every_response_has_a_message() -> None:
     assert {code for _, code in ANSWERS.values()} <= set(MESSAGES)
 
 
@@ -106,14 +106,14 @@ def test_a_code_of_rfs_is_rf_and_eight_digits(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", MESSAGES)
-async def test_a_code_says_its_message_and_the_parameter(code: str) -> None:
-    _, body = await told(RfsError(code, field="limit"))
+async def test_a_code_has_its_message_and_the_parameter(code: str) -> None:
+    _, body = await response_to(RfsError(code, field="limit"))
 
     assert body["error_msg"] == f"{MESSAGES[code]} Parameter: limit."
 
 
-async def test_the_parameter_at_fault_is_named() -> None:
-    _, body = await told(RfsError("RF.10011005", field="filter"))
+async def test_the_invalid_parameter_is_named() -> None:
+    _, body = await response_to(RfsError("RF.10011005", field="filter"))
 
     assert body == {
         "error_code": "RF.10011005",
@@ -121,8 +121,8 @@ async def test_the_parameter_at_fault_is_named() -> None:
     }
 
 
-async def test_a_denial_carries_its_reason_encoded_and_in_words() -> None:
-    _, body = await told(Forbidden("alice may not read project/x"))
+async def test_a_denial_has_its_reason_encoded_and_as_text() -> None:
+    _, body = await response_to(Forbidden("alice may not read project/x"))
 
     assert body == {
         "error_code": "RF.10012507",
@@ -137,7 +137,7 @@ TOKEN = {"x-auth-token": "a"}
 
 
 @pytest.mark.parametrize(
-    ("headers", "reason", "said"),
+    ("headers", "reason", "given"),
     [
         ({}, "missing", "x-auth-token not found"),
         (SIGNED, "unknown_key", "Get secretKey failed,err:ak not exist"),
@@ -151,36 +151,36 @@ TOKEN = {"x-auth-token": "a"}
         ({**SIGNED, **TOKEN}, "expired", "token expires"),
     ],
 )
-async def test_failed_authentication_is_answered_as_the_gateway_does(
-    headers: dict[str, str], reason: Reason, said: str
+async def test_failed_authentication_has_the_gateways_response(
+    headers: dict[str, str], reason: Reason, given: str
 ) -> None:
     response = await respond(request(headers), Unauthenticated(reason=reason))
 
     assert json.loads(bytes(response.body)) == {
         "error_code": "APIGW.0301",
-        "error_msg": f"Incorrect IAM authentication information: {said}",
+        "error_msg": f"Incorrect IAM authentication information: {given}",
         "request_id": response.headers["x-request-id"],
     }
 
 
-async def test_what_the_store_said_is_not_told() -> None:
-    _, body = await told(StoreUnavailable("no such file: /var/lib/deploylog.db"))
+async def test_a_message_of_the_store_is_not_revealed() -> None:
+    _, body = await response_to(StoreUnavailable("no such file: /var/lib/deploylog.db"))
 
     assert body == {"error_code": "RF.10010001", "error_msg": "Internal Server Error."}
 
 
-async def test_every_answer_has_the_same_headers() -> None:
-    asked = request({"client-request-id": CLIENT_REQUEST_ID})
+async def test_every_response_has_the_same_headers() -> None:
+    requested = request({"client-request-id": CLIENT_REQUEST_ID})
 
-    answers = [json_response(asked, b"{}"), await respond(asked, StackNotFound())]
+    responses = [json_response(requested, b"{}"), await respond(requested, StackNotFound())]
 
-    for each in answers:
+    for each in responses:
         assert each.headers["content-type"] == "application/json;charset=UTF-8"
         assert each.headers["client-request-id"] == CLIENT_REQUEST_ID
-        assert each.headers["x-request-id"] == asked.state.request_id
+        assert each.headers["x-request-id"] == requested.state.request_id
 
 
-async def test_a_client_request_id_is_not_invented() -> None:
+async def test_a_missing_client_request_id_is_not_generated() -> None:
     assert "client-request-id" not in json_response(request(), b"{}").headers
 
 

@@ -1,4 +1,4 @@
-"""The RFS dialect's translators: request, filter, field selection, markers and pages."""
+"""RFS's wire format: request, filter, field selection, markers and pages."""
 
 import json
 from collections.abc import Sequence
@@ -92,14 +92,14 @@ def page_of(
 # The request
 
 
-def test_a_plain_request_asks_for_everything_that_rfs_shows() -> None:
-    asked = parse()
+def test_a_plain_request_selects_all_events_of_rfs() -> None:
+    request = parse()
 
-    assert (asked.project_id, asked.stack_name) == (PROJECT, STACK)
-    assert (asked.stack_id, asked.deployment_id) == (None, None)
-    assert (asked.fields, asked.marker, asked.limit) == (None, None, None)
-    [shown] = asked.filter.all_of
-    assert (shown.field, set(shown.values)) == ("type", set(EVENT_TYPES))
+    assert (request.project_id, request.stack_name) == (PROJECT, STACK)
+    assert (request.stack_id, request.deployment_id) == (None, None)
+    assert (request.fields, request.marker, request.limit) == (None, None, None)
+    [visible] = request.filter.all_of
+    assert (visible.field, set(visible.values)) == ("type", set(EVENT_TYPES))
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_a_plain_request_asks_for_everything_that_rfs_shows() -> None:
     ],
 )
 def test_a_filter_may_be_percent_encoded_or_raw(query: str) -> None:
-    asked = parse(query)
+    request = parse(query)
 
-    assert asked.filter == parse_filter("event_type==LOG,resource_name==my_hello_world_resource")
+    assert request.filter == parse_filter("event_type==LOG,resource_name==my_hello_world_resource")
 
 
 def test_a_raw_bar_and_an_encoded_one_are_the_same() -> None:
@@ -123,16 +123,16 @@ def test_a_raw_bar_and_an_encoded_one_are_the_same() -> None:
 
 
 def test_a_semicolon_does_not_separate_parameters() -> None:
-    asked = parse("filter=event_type==LOG;limit=5")
+    request = parse("filter=event_type==LOG;limit=5")
 
-    assert asked.limit is None
-    assert asked.filter_text == "event_type==LOG;limit=5"
+    assert request.limit is None
+    assert request.filter_text == "event_type==LOG;limit=5"
 
 
 def test_a_plus_stays_a_plus() -> None:
-    asked = parse("marker=a%20b%2Bc+d%2F~e%3D%3D")
+    request = parse("marker=a%20b%2Bc+d%2F~e%3D%3D")
 
-    assert asked.marker == "a b+c+d/~e=="
+    assert request.marker == "a b+c+d/~e=="
 
 
 def test_empty_values_mean_absent() -> None:
@@ -148,9 +148,9 @@ def test_unknown_parameters_are_ignored_unless_strict() -> None:
 def test_ids_come_from_the_body_where_the_query_has_none() -> None:
     body = msgspec.json.encode({"stack_id": STACK_ID, "deployment_id": DEPLOYMENT_ID})
 
-    asked = parse(f"stack_id={REQUEST_ID}", body=body)
+    request = parse(f"stack_id={REQUEST_ID}", body=body)
 
-    assert (asked.stack_id, asked.deployment_id) == (REQUEST_ID, DEPLOYMENT_ID)
+    assert (request.stack_id, request.deployment_id) == (REQUEST_ID, DEPLOYMENT_ID)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_body_that_names_no_id_is_ignored(body: bytes) -> None:
     assert parse(body=body) == parse()
 
 
-def test_a_marker_without_a_limit_asks_for_a_hundred() -> None:
+def test_a_marker_without_a_limit_means_a_hundred() -> None:
     assert parse("marker=x").limit == 100
     assert parse("marker=x&limit=7").limit == 7
 
@@ -224,7 +224,7 @@ def test_a_project_id_may_be_short(project_id: str) -> None:
         ("field=x", "RF.10011002"),
     ],
 )
-def test_a_wrong_query_is_refused(query: str, code: str) -> None:
+def test_an_invalid_query_is_refused(query: str, code: str) -> None:
     assert code_of(query) == code
 
 
@@ -250,7 +250,7 @@ def test_a_wrong_query_is_refused(query: str, code: str) -> None:
         ({"body": b'{"deployment_id": ""}'}, "RF.10011006"),
     ],
 )
-def test_a_wrong_header_path_or_body_is_refused(arguments: dict[str, Any], code: str) -> None:
+def test_an_invalid_header_path_or_body_is_refused(arguments: dict[str, Any], code: str) -> None:
     assert code_of(**arguments) == code
 
 
@@ -295,9 +295,7 @@ def test_an_error_names_the_parameter() -> None:
 
 
 @given(query=st.binary(max_size=200), body=st.binary(max_size=50), name=st.text(max_size=20))
-def test_whatever_is_asked_the_answer_is_a_request_or_our_error(
-    query: bytes, body: bytes, name: str
-) -> None:
+def test_any_query_is_a_request_or_our_error(query: bytes, body: bytes, name: str) -> None:
     with suppress(DeploylogError):
         parse(query, body=body, stack_name=name)
 
@@ -376,7 +374,7 @@ def test_a_filter_finds(text: str, expected: list[int]) -> None:
         ("event_type==LOG|resource_name==vpc,nonsense", "RF.10011088"),
     ],
 )
-def test_a_wrong_filter_is_refused(text: str, code: str) -> None:
+def test_an_invalid_filter_is_refused(text: str, code: str) -> None:
     with pytest.raises(RfsError) as caught:
         parse_filter(text)
 
@@ -384,12 +382,12 @@ def test_a_wrong_filter_is_refused(text: str, code: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "event_type==LOG", ";"])
-def test_types_that_rfs_has_no_word_for_are_not_shown(text: str) -> None:
+def test_types_without_an_rfs_type_are_left_out(text: str) -> None:
     assert not parse_filter(text).matches(recorded(type="acl.granted"))
 
 
 @pytest.mark.parametrize("theirs", sorted(set(EVENT_TYPES.values())))
-def test_each_of_rfs_types_finds_exactly_what_is_shown_as_it(theirs: str) -> None:
+def test_each_rfs_type_finds_exactly_the_events_rendered_as_it(theirs: str) -> None:
     wanted = parse_filter(f"event_type=={theirs}")
 
     found = {type for type in EVENT_TYPES if wanted.matches(recorded(type=type))}
@@ -398,7 +396,7 @@ def test_each_of_rfs_types_finds_exactly_what_is_shown_as_it(theirs: str) -> Non
 
 
 @given(st.text(alphabet="event_ypLOG=,|;rsoucna(-", max_size=60) | st.text(max_size=60))
-def test_whatever_is_filtered_for_the_answer_is_a_filter_or_a_code(text: str) -> None:
+def test_any_filter_text_is_a_filter_or_a_code(text: str) -> None:
     with suppress(RfsError):
         parse_filter(text).matches(EXAMPLE[0])
 
@@ -443,9 +441,9 @@ WHOLE = {
     ],
 )
 def test_field_selects_keys_and_the_type_always(text: str, keys: set[str]) -> None:
-    shown = render_event(COMPLETE, parse_fields(text))
+    visible = render_event(COMPLETE, parse_fields(text))
 
-    assert shown == {key: value for key, value in WHOLE.items() if key in keys}
+    assert visible == {key: value for key, value in WHOLE.items() if key in keys}
 
 
 @pytest.mark.parametrize(
@@ -463,7 +461,7 @@ def test_field_selects_keys_and_the_type_always(text: str, keys: set[str]) -> No
         ("timestamp,time", "RF.10011093"),
     ],
 )
-def test_a_wrong_field_is_refused(text: str, code: str) -> None:
+def test_an_invalid_field_is_refused(text: str, code: str) -> None:
     with pytest.raises(RfsError) as caught:
         parse_fields(text)
 
@@ -489,7 +487,7 @@ def test_an_event_has_only_the_keys_that_it_has_values_for() -> None:
     }
 
 
-def test_time_is_cut_to_seconds_not_rounded() -> None:
+def test_time_is_truncated_to_seconds() -> None:
     event = recorded(time=START * SECOND + 999_999_999)
 
     assert render_event(event, None)["time"] == "2023-05-17T11:56:31Z"
@@ -499,17 +497,17 @@ def test_time_is_cut_to_seconds_not_rounded() -> None:
     ("elapsed", "seconds"), [(0, 0), (499_999_999, 0), (500_000_001, 1), (8 * SECOND, 8)]
 )
 def test_elapsed_is_rounded_to_an_integer(elapsed: int, seconds: int) -> None:
-    shown = render_event(recorded(elapsed=elapsed), None)["elapsed_seconds"]
+    visible = render_event(recorded(elapsed=elapsed), None)["elapsed_seconds"]
 
-    assert (shown, type(shown)) == (seconds, int)
+    assert (visible, type(visible)) == (seconds, int)
 
 
 @pytest.mark.parametrize("message", ["Apply required resource success. ", "\n", ""])
-def test_a_message_is_never_trimmed(message: str) -> None:
+def test_a_message_is_never_truncated(message: str) -> None:
     assert render_event(recorded(message=message), None)["event_message"] == message
 
 
-def test_an_event_without_a_message_says_its_type() -> None:
+def test_an_event_without_a_message_has_its_type_as_message() -> None:
     event = recorded(type="resource.create.started", message=None)
 
     assert render_event(event, None)["event_message"] == "resource create started"
@@ -518,7 +516,7 @@ def test_an_event_without_a_message_says_its_type() -> None:
 # Pages
 
 
-def test_the_published_example_is_rendered_to_the_letter() -> None:
+def test_the_published_example_is_rendered_exactly() -> None:
     id = "38d617da-9b7f-4550-9ff7-d0e271dd4735"
     events = [
         recorded(
@@ -556,11 +554,11 @@ def test_the_published_example_is_rendered_to_the_letter() -> None:
     assert msgspec.json.format(body, indent=2) == golden.rstrip(b"\n")
 
 
-def test_a_page_in_the_middle_is_as_it_was_when_its_markers_were_given_out() -> None:
-    asked = parse(f"deployment_id={DEPLOYMENT_ID}&filter=event_type==LOG&limit=2&field=timestamp")
+def test_a_middle_page_is_stable_after_its_markers_were_issued() -> None:
+    request = parse(f"deployment_id={DEPLOYMENT_ID}&filter=event_type==LOG&limit=2&field=timestamp")
     events = [recorded(position) for position in (5, 4, 3)]
 
-    body = render_page(events, asked, STACK_ID, bound("older", 6))
+    body = render_page(events, request, STACK_ID, bound("older", 6))
 
     golden = (GOLDEN / "page.json").read_bytes()
     assert msgspec.json.format(body, indent=2) == golden.rstrip(b"\n")
@@ -572,7 +570,7 @@ def test_no_events_are_an_empty_list() -> None:
     assert body == {"stack_events": [], "page_info": {"current_count": 0}}
 
 
-def test_the_later_comes_first_and_of_the_same_time_the_later_recorded() -> None:
+def test_events_are_sorted_by_time_and_then_by_position() -> None:
     events = [
         recorded(4, time=(START + 1) * SECOND, message="fourth"),
         recorded(3, time=(START + 5) * SECOND, message="third"),
@@ -585,7 +583,7 @@ def test_the_later_comes_first_and_of_the_same_time_the_later_recorded() -> None
     assert messages == ["third", "first", "fourth", "second"]
 
 
-def test_everything_in_one_answer_has_no_markers() -> None:
+def test_a_complete_response_has_no_markers() -> None:
     events = [recorded(position) for position in range(2000, 0, -1)]
 
     messages, info = page_of(events)
@@ -594,14 +592,14 @@ def test_everything_in_one_answer_has_no_markers() -> None:
     assert info == {"current_count": 2000}
 
 
-def test_the_first_of_many_pages_has_a_next_one_only() -> None:
+def test_the_first_of_many_pages_has_only_a_next_marker() -> None:
     _, info = page_of([recorded(3), recorded(2), recorded(1)], "limit=2")
 
     assert info.keys() == {"next_marker", "current_count"}
     assert info["current_count"] == 2
 
 
-def test_a_page_that_is_just_full_is_the_last() -> None:
+def test_an_exactly_full_page_is_the_last() -> None:
     _, info = page_of([recorded(2), recorded(1)], "limit=2")
 
     assert info == {"current_count": 2}
@@ -615,7 +613,7 @@ def test_markers_bound_the_page_on_both_sides() -> None:
     assert (older, newer) == (bound("older", 4), bound("newer", 5))
 
 
-def test_a_page_gone_back_to_shows_the_nearest_newer_events_newest_first() -> None:
+def test_a_previous_page_has_the_nearest_newer_events_newest_first() -> None:
     events = [recorded(at, time=(START + at) * SECOND, message=str(at)) for at in (6, 7, 8)]
 
     messages, info = page_of(events, "limit=2", bound("newer", 5, (START + 5) * SECOND))
@@ -629,7 +627,7 @@ def test_a_page_gone_back_to_shows_the_nearest_newer_events_newest_first() -> No
     )
 
 
-def test_the_first_page_gone_back_to_has_no_previous_one() -> None:
+def test_the_first_page_reached_backwards_has_no_previous_marker() -> None:
     _, info = page_of([recorded(6), recorded(7)], "limit=2", bound("newer", 5))
 
     assert info.keys() == {"next_marker", "current_count"}
@@ -644,11 +642,11 @@ def test_the_first_page_gone_back_to_has_no_previous_one() -> None:
     position=st.integers(0, (1 << 40) - 1),
     filter=st.sampled_from(["", "filter=event_type==LOG", "filter=;"]),
 )
-def test_a_marker_leads_back_to_its_bound(side: Any, time: int, position: int, filter: str) -> None:
+def test_a_marker_contains_its_bound(side: Any, time: int, position: int, filter: str) -> None:
     marker = render_marker(Bound(side, Moment(time, position)), parse(filter), STACK_ID)
 
-    asked = parse(f"{filter}&marker={marker}&limit=3&field=timestamp")
-    assert parse_marker(asked, STACK_ID) == Bound(side, Moment(time, position))
+    request = parse(f"{filter}&marker={marker}&limit=3&field=timestamp")
+    assert parse_marker(request, STACK_ID) == Bound(side, Moment(time, position))
     assert set(marker) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
@@ -675,7 +673,7 @@ MARKER = render_marker(bound("older", 42), parse(), STACK_ID)
         ("marker=42", STACK_ID),
     ],
 )
-def test_a_marker_of_another_request_or_none_of_ours_is_refused(query: str, stack_id: str) -> None:
+def test_a_marker_of_another_request_or_origin_is_refused(query: str, stack_id: str) -> None:
     with pytest.raises(RfsError) as caught:
         parse_marker(parse(query), stack_id)
 
@@ -699,11 +697,11 @@ def read_by(sdk_client: Any, body: bytes) -> Any:
 
 
 def test_the_sdk_reads_every_key(sdk_client: Any) -> None:
-    answer = read_by(sdk_client, render_page([COMPLETE], parse(), STACK_ID, None))
+    response = read_by(sdk_client, render_page([COMPLETE], parse(), STACK_ID, None))
 
-    [event] = answer.stack_events
+    [event] = response.stack_events
     assert event.to_dict() == WHOLE
-    assert answer.page_info.to_dict() == {
+    assert response.page_info.to_dict() == {
         "next_marker": None,
         "previous_marker": None,
         "current_count": 1,
@@ -714,8 +712,8 @@ def test_the_sdk_reads_the_markers(sdk_client: Any) -> None:
     events = [recorded(5), recorded(4), recorded(3)]
     body = render_page(events, parse("limit=2"), STACK_ID, bound("older", 6))
 
-    answer = read_by(sdk_client, body)
+    response = read_by(sdk_client, body)
 
-    assert answer.page_info.next_marker == json.loads(body)["page_info"]["next_marker"]
-    assert answer.page_info.previous_marker == json.loads(body)["page_info"]["previous_marker"]
-    assert answer.stack_events[0].resource_type is None
+    assert response.page_info.next_marker == json.loads(body)["page_info"]["next_marker"]
+    assert response.page_info.previous_marker == json.loads(body)["page_info"]["previous_marker"]
+    assert response.stack_events[0].resource_type is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploylog.cli.terminal.diff import LONGEST, render_changes, render_resource, render_value
+from deploylog.cli.terminal.diff import MAX_LENGTH, render_changes, render_resource, render_value
 from deploylog.deployments.changeset import (
     SENSITIVE,
     ChangeCounts,
@@ -173,7 +173,7 @@ def test_a_change_that_was_abridged_says_so_below_an_empty_line() -> None:
         *_, empty, remark = shown(lacking)
 
         assert empty == ""
-        assert "too long to be shown whole" in remark
+        assert "too large to show in full" in remark
 
 
 @pytest.mark.parametrize("fields", [
@@ -189,7 +189,7 @@ def test_an_end_without_its_resources_says_what_is_missing() -> None:
     cut = told(Changes(truncated=True, totals=ChangeCounts(create=1))).splitlines()
     whole = told(Changes(truncated=True, resources=(change("none"),))).splitlines()
 
-    assert cut[0].startswith("The plan is too long to be shown whole")
+    assert cut[0].startswith("The plan is too large to show in full")
     assert cut[-2:] == ["", "Plan: 1 to add, 0 to change, 0 to destroy."]
     assert whole == ["No changes."]
 
@@ -199,7 +199,7 @@ def test_a_value_that_was_left_out_is_not_quoted() -> None:
 
 
 def test_a_long_value_is_cut() -> None:
-    assert render_value("x" * 1000) == f'"{"x" * (LONGEST - 1)}…'
+    assert render_value("x" * 1000) == f'"{"x" * (MAX_LENGTH - 1)}…'
 
 
 def test_long_values_are_shown_where_they_differ() -> None:
@@ -216,7 +216,7 @@ def test_a_name_without_end_does_not_widen_the_others() -> None:
 
     first, second = shown(change("create", added=(long, short)))[1:]
 
-    assert first == f"      + {'x' * LONGEST}… = 1"
+    assert first == f"      + {'x' * MAX_LENGTH}… = 1"
     assert second == f"      + {'y'.ljust(40)} = 1"
 
 

@@ -16,14 +16,15 @@ from deploylog.errors import InvalidEvent
 from deploylog.events.event import MAX_DATA_BYTES, MAX_MESSAGE_BYTES, NewEvent, check_event
 from deploylog.events.scope import scope
 from deploylog.events.times import parse_time
-from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
-from deploylog.ingest.cloudformation.operations import Operation, note_recorded, operations_of
+from deploylog.ingest.cloudformation.mapping import StackMapper
+from deploylog.ingest.cloudformation.operations import Operation, apply_recorded, operations_of
 from deploylog.ingest.cloudformation.parsing import (
-    Recorded,
+    RecordedEvents,
     name_in,
     nested_arns,
     parse_stack_event,
 )
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import (
     STACK_TYPE,
     TYPE_BY_STATUS,
@@ -54,7 +55,7 @@ def bucket(status: str, seconds: float, **fields: str | None) -> StackEvent:
 
 
 def record(events: Sequence[StackEvent], **fields: Any) -> list[NewEvent]:
-    return StackMapper(frame(**fields)).record(events)
+    return StackMapper(frame(**fields)).map_events(events)
 
 
 def deployment_of(event: NewEvent) -> str:
@@ -203,7 +204,7 @@ def one_by_one(*events: StackEvent) -> list[NewEvent]:
     """What is told when each event is sent alone."""
     told: list[NewEvent] = []
     for event in events:
-        told += StackMapper(frame(via="sns"), operations_of(told)).record([event])
+        told += StackMapper(frame(via="sns"), operations_of(told)).map_events([event])
     return told
 
 
@@ -329,8 +330,8 @@ def over_looks(*events: StackEvent) -> list[NewEvent]:
     told: list[NewEvent] = []
     for event in events:
         operations = operations_of(told)
-        note_recorded(operations, told)
-        told += StackMapper(frame(), operations).record([event])
+        apply_recorded(operations, told)
+        told += StackMapper(frame(), operations).map_events([event])
     return told
 
 
@@ -338,8 +339,8 @@ def sent_alone(*events: StackEvent) -> list[NewEvent]:
     told: list[NewEvent] = []
     for event in events:
         operations = operations_of(told)
-        note_recorded(operations, told)
-        told += StackMapper(frame(via="sns"), operations).record([event])
+        apply_recorded(operations, told)
+        told += StackMapper(frame(via="sns"), operations).map_events([event])
     return told
 
 
@@ -402,7 +403,7 @@ def test_the_events_of_a_hook_are_no_beginnings_and_its_reason_is_told():
     [(arn, stack)] = stacks.items()
     events = [parse_stack_event(event) for event in reversed(stack["events"])]
 
-    told = StackMapper(StackContext(project="acme", arn=arn)).record(events)
+    told = StackMapper(StackContext(project="acme", arn=arn)).map_events(events)
 
     assert Counter(event.type for event in told)["resource.create.started"] == 1
     [refused] = [event for event in told if event.type == "deployment.error"]
@@ -448,7 +449,7 @@ def test_a_hook_of_the_stack_begins_nothing(status: str):
 def test_a_hook_and_what_it_looks_at_are_told_apart():
     told = record([own("CREATE_IN_PROGRESS", 0), bucket("CREATE_IN_PROGRESS", 1)])
 
-    assert Recorded(told).find(by_eventbridge(hook("HOOK_IN_PROGRESS", 1))) is None
+    assert RecordedEvents(told).find(by_eventbridge(hook("HOOK_IN_PROGRESS", 1))) is None
 
 
 # A beginning that is told again
@@ -481,8 +482,10 @@ def test_a_review_belongs_to_the_stack_alone():
 
 def test_what_comes_before_its_beginning_belongs_to_what_begins_then():
     record = StackMapper(frame())
-    early = record.record([bucket("UPDATE_COMPLETE", 1)])
-    [started] = StackMapper(frame(), operations_of(early)).record([own("UPDATE_IN_PROGRESS", 0)])
+    early = record.map_events([bucket("UPDATE_COMPLETE", 1)])
+    [started] = StackMapper(frame(), operations_of(early)).map_events(
+        [own("UPDATE_IN_PROGRESS", 0)]
+    )
 
     assert [event.type for event in early] == ["deployment.started", "resource.update.completed"]
     assert started.scopes == early[0].scopes
@@ -491,7 +494,7 @@ def test_what_comes_before_its_beginning_belongs_to_what_begins_then():
 def test_an_operation_is_known_again_by_when_it_began():
     known = Operation(id="d1", verb="create", started=parse_time(moment(-1)))
 
-    told = StackMapper(frame(), [known]).record(CREATED)
+    told = StackMapper(frame(), [known]).map_events(CREATED)
 
     assert {deployment_of(event) for event in told} == {"d1"}
 
@@ -507,7 +510,7 @@ def test_what_was_told_in_its_midst_belongs_to_the_operation_that_began_before_i
         own("UPDATE_COMPLETE", 1_200),
     ]
 
-    told = StackMapper(frame(), operations_of(amid)).record(history)
+    told = StackMapper(frame(), operations_of(amid)).map_events(history)
 
     places = [deployment_of(event) for event in told]
     assert places[5:] == [deployment_of(amid[0])] * 3
@@ -717,7 +720,7 @@ def test_any_stack_event_is_a_valid_event_or_refused(told: list[dict[str, Any]])
 
     for fields in told:
         try:
-            events = record.record([parse_stack_event(fields)])
+            events = record.map_events([parse_stack_event(fields)])
         except InvalidEvent:
             continue
         assert events
@@ -755,7 +758,7 @@ def by_eventbridge(event: StackEvent, id: str = "1") -> StackEvent:
 def test_an_event_is_known_again_by_its_id():
     told = record(CREATED)
 
-    assert Recorded(told).find(CREATED[1]) == told[1]
+    assert RecordedEvents(told).find(CREATED[1]) == told[1]
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -764,7 +767,7 @@ def test_what_eventbridge_told_is_the_same_whoever_came_first(is_first: bool):
     first, second = (theirs, ours) if is_first else (ours, theirs)
     told = record([own("CREATE_IN_PROGRESS", 0), first])
 
-    recorded = Recorded(told)
+    recorded = RecordedEvents(told)
 
     assert [recorded.find(second), recorded.find(second)] == [told[1], None]
 
@@ -774,7 +777,7 @@ def test_what_was_asked_for_by_another_request_is_not_the_same():
     told = record([own("CREATE_IN_PROGRESS", 0), theirs])
     ours = [bucket("CREATE_COMPLETE", 1, client_request_token=token) for token in ("two", None)]
 
-    assert [Recorded(told).find(event) for event in ours] == [None, told[1]]
+    assert [RecordedEvents(told).find(event) for event in ours] == [None, told[1]]
 
 
 @pytest.mark.parametrize(
@@ -789,4 +792,4 @@ def test_what_was_asked_for_by_another_request_is_not_the_same():
 def test_what_differs_is_not_the_same(other: StackEvent):
     told = record([own("CREATE_IN_PROGRESS", 0), by_eventbridge(bucket("CREATE_COMPLETE", 1))])
 
-    assert Recorded(told).find(other) is None
+    assert RecordedEvents(told).find(other) is None

@@ -252,7 +252,9 @@ async def test_no_cursor_of_the_log_that_was_stands_for_an_event_of_the_restored
 
     async with open_store(url, observer=Commits()) as store:
         [given_again] = await store.log.append(new_events(1))
-        service = EventService(store.log, Hub(store.log), followers=OpenStreams(most=1))
+        service = EventService(
+            store.log, Hub(store.log), open_streams=OpenStreams(max_per_principal=1)
+        )
         start = await service.start_after(ANONYMOUS, lost.id)
         with pytest.raises(InvalidCursor):
             service.position(lost.id)

@@ -13,7 +13,8 @@ from deploylog.errors import EventDamaged, EventNotFound
 from deploylog.events.access import ALL, Visibility
 from deploylog.events.event import Event
 from deploylog.events.filters import EVERYTHING, Filter, any_of
-from deploylog.events.hub import Hub, Reader, StreamFilter
+from deploylog.events.hub import Hub, Reader
+from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import ROOT, Scope
 from deploylog.events.store import Query, following
 from deploylog.store.contract import Store

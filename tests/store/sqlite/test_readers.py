@@ -71,17 +71,17 @@ async def test_a_caller_whose_queries_end_as_its_next_gives_up_was_still_in_its_
     readers = Readers(tmp_path / "log.db", query_seconds=0)
     turns = readers.queries._turns
     while not turns.is_full("ann"):
-        await turns.take("ann")
-    held = turns.held
+        await turns.acquire("ann")
+    held = turns.in_use
     waiting = asyncio.create_task(readers.queries.run(endless, caller="ann"))
     await asyncio.sleep(0)
 
     for _ in range(held):
-        turns.give("ann")
+        turns.release("ann")
 
     with pytest.raises(TooMany):
         await waiting
-    assert turns.held == 0
+    assert turns.in_use == 0
     readers.close()
 
 
@@ -133,7 +133,7 @@ async def test_a_query_stops_when_its_client_disconnects(
 
         asking = asyncio.create_task(server.get(EVENTS))
         await until(begun.is_set)
-        assert turns.held == 1
+        assert turns.in_use == 1
         asking.cancel()
 
-        await until(lambda: turns.held == 0)
+        await until(lambda: turns.in_use == 0)

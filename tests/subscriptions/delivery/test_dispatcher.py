@@ -1,4 +1,4 @@
-"""The dispatcher: who delivers what, for how long, and on whose behalf."""
+"""The dispatcher: which subscriptions it delivers, for how long, and for which owners."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,18 +6,16 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from deploylog.errors import NoEncryptionKey, OperatorError, StoreUnavailable
 from deploylog.events.access import Grant, Principal
 from deploylog.events.filters import Filter, any_of
 from deploylog.events.hub import Hub
 from deploylog.events.scope import ROOT
-from deploylog.events.store import Query
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
-from deploylog.subscriptions.delivery import dispatcher as module
-from deploylog.subscriptions.delivery import recorder as ledger
-from deploylog.subscriptions.delivery.dispatcher import Dispatcher, DispatcherParts
+from deploylog.subscriptions.delivery.dispatcher import Dispatcher, DispatcherParts, Pacing
 from deploylog.subscriptions.subscription import (
     Endpoint,
     Owner,
@@ -25,23 +23,25 @@ from deploylog.subscriptions.subscription import (
     SigningSecret,
     Subscription,
 )
-from support.couriers import OK, JumpingClock, Scripted, always
 from support.factories import new_events, now, subscription
 from support.waiting import until
+from support.workers import OK, JumpingClock, Scripted, always, status_events
 
 TARGET = msgspec.json.encode(Endpoint(url="http://receiver"))
+#: Polls often, so that tests need not wait.
+PACING = Pacing(poll_seconds=0.05, owner_poll_seconds=0.02)
 ANN = Owner(kind="key", id="ann", name="Ann")
 READER = Principal(name="Ann", id="ann", kind="key", grants=(Grant("read", ROOT),), groups=None)
 RESOURCES = Filter(all_of=(any_of("type", ("resource.*",)),))
 
 
-class Seen:
-    """What is told of how it goes."""
+class Metrics:
+    """Records what the dispatcher observes."""
 
     def __init__(self) -> None:
         self.results: list[Result] = []
         self.lags: dict[str, int] = {}
-        self.gone: list[str] = []
+        self.stopped: list[str] = []
 
     def attempted(self, result: Result, number: int) -> None:
         self.results += [result] * number
@@ -49,22 +49,23 @@ class Seen:
     def delivering(self, subscription: str, *, lag: int, dead_lettered: int) -> None:
         self.lags[subscription] = lag
 
-    def delivered_no_more(self, subscription: str) -> None:
-        self.gone.append(subscription)
+    def delivery_stopped(self, subscription: str) -> None:
+        self.stopped.append(subscription)
 
 
-class World:
-    """A dispatcher's surroundings."""
+class DispatcherHarness:
+    """A dispatcher with a scripted sender, and owners whose credentials tests revoke."""
 
     def __init__(self, store: Store, hub: Hub) -> None:
         self.store = store
         self.hub = hub
         self.sender = Scripted(always(OK))
         self.owners: dict[str, Principal | None] = {"ann": READER}
-        self.seen = Seen()
+        self.metrics = Metrics()
         self.clock = JumpingClock()
+        self.pacing = PACING
 
-    def target(self, subscription: Subscription) -> Endpoint:
+    def endpoint(self, subscription: Subscription) -> Endpoint:
         if subscription.target == b"sealed":
             raise NoEncryptionKey
         if subscription.target == b"foreign":
@@ -86,12 +87,13 @@ class World:
     def dispatcher(self) -> Dispatcher:
         parts = DispatcherParts(
             sender=self.choose,
-            target=self.target,
+            endpoint=self.endpoint,
             secrets=self.secrets,
-            owner=self.owner,
-            observer=self.seen,
-            timing=self.clock.timing,
-            clock=now,
+            find_owner=self.owner,
+            observer=self.metrics,
+            pacing=self.pacing,
+            clock=self.clock.clock,
+            lease_clock=now,
         )
         return Dispatcher(
             self.store.subscriptions, self.store.deliveries, self.store.log, self.hub, parts
@@ -100,223 +102,227 @@ class World:
     @asynccontextmanager
     async def delivering(self) -> AsyncIterator[Dispatcher]:
         dispatcher = self.dispatcher()
-        async with dispatcher.working():
+        async with dispatcher.running():
             yield dispatcher
 
     async def subscribe(self, **fields: object) -> Subscription:
-        begun: dict[str, object] = {"owner": ANN, "target": TARGET, "filter": RESOURCES}
-        new = subscription(**(begun | fields))
+        defaults: dict[str, object] = {"owner": ANN, "target": TARGET, "filter": RESOURCES}
+        new = subscription(**(defaults | fields))
         await self.store.subscriptions.add(new)
         return new
 
 
 @pytest.fixture
-def world(store: Store, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(module, "OWNER_SECONDS", 0.02)
-    return World(store, hub)
+def harness(store: Store, hub: Hub) -> DispatcherHarness:
+    return DispatcherHarness(store, hub)
 
 
-async def told(store: Store) -> list[tuple[str, str | None]]:
-    query = Query(filter=Filter(all_of=(any_of("type", ("subscription.*",)),)), order="oldest")
-    return [(event.type, event.message) for event in await store.log.read(query)]
-
-
-async def test_every_subscription_is_delivered(world: World, store: Store):
+async def test_every_subscription_is_delivered(harness: DispatcherHarness, store: Store):
     for _ in range(3):
-        await world.subscribe()
+        await harness.subscribe()
     await store.log.append(new_events(5))
 
-    async with world.delivering():
-        await until(lambda: len(world.sender.sent) == 15)
+    async with harness.delivering():
+        await until(lambda: len(harness.sender.sent) == 15)
 
-    assert world.seen.results == ["delivered"] * 15
+    assert harness.metrics.results == ["delivered"] * 15
 
 
-async def test_one_that_is_added_is_delivered_at_once(world: World, store: Store):
+async def test_a_new_subscription_is_delivered_at_once(harness: DispatcherHarness, store: Store):
     await store.log.append(new_events(1))
-    async with world.delivering() as dispatcher:
-        await world.subscribe()
-        dispatcher.changed()
+    async with harness.delivering() as dispatcher:
+        await harness.subscribe()
+        dispatcher.refresh()
 
-        await until(lambda: len(world.sender.sent) == 1)
+        await until(lambda: len(harness.sender.sent) == 1)
 
 
 @pytest.mark.parametrize("state", ["paused", "disabled"])
-async def test_one_that_is_paused_is_not_delivered(world: World, store: Store, state: str):
-    await world.subscribe(state=state)
-    other = await world.subscribe()
+async def test_a_stopped_subscription_is_not_delivered(
+    harness: DispatcherHarness, store: Store, state: str
+):
+    await harness.subscribe(state=state)
+    other = await harness.subscribe()
     await store.log.append(new_events(1))
 
-    async with world.delivering():
-        await until(lambda: len(world.sender.sent) == 1)
-        await until(lambda: other.id in world.seen.lags)
+    async with harness.delivering():
+        await until(lambda: len(harness.sender.sent) == 1)
+        await until(lambda: other.id in harness.metrics.lags)
 
-    assert set(world.seen.lags) == {other.id}
+    assert set(harness.metrics.lags) == {other.id}
 
 
-async def test_a_change_sends_nothing_a_second_time(world: World, store: Store):
-    sub = await world.subscribe()
+async def test_a_change_sends_nothing_twice(harness: DispatcherHarness, store: Store):
+    sub = await harness.subscribe()
     events = await store.log.append(new_events(100))
-    async with world.delivering() as dispatcher:
+    async with harness.delivering() as dispatcher:
         for number in range(5):
-            await until(lambda least=10 * number: len(world.sender.sent) > least)
+            await until(lambda sent=10 * number: len(harness.sender.sent) > sent)
             found = await store.subscriptions.get(sub.id)
-            await store.subscriptions.change(msgspec.structs.replace(found, name=f"n{number}"))
-            dispatcher.changed()
+            await store.subscriptions.change(structs.replace(found, name=f"n{number}"))
+            dispatcher.refresh()
 
-        await until(lambda: events[-1].position in world.sender.positions)
+        await until(lambda: events[-1].position in harness.sender.positions)
 
-    assert world.sender.positions == [event.position for event in events]
+    assert harness.sender.positions == [event.position for event in events]
 
 
-async def test_the_end_does_not_wait_for_a_store_that_takes_no_reports(
-    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
+async def test_shutdown_does_not_wait_for_a_store_that_fails(
+    harness: DispatcherHarness, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     async def refuse(*args: object, **how: object) -> frozenset[str]:
         raise StoreUnavailable("the disk is full")
 
-    monkeypatch.setattr(ledger, "MOST_UNWRITTEN", 5)
-    monkeypatch.setattr(module, "WRITE_SECONDS", 0.1)
+    harness.pacing = structs.replace(PACING, max_unwritten=5, flush_seconds=0.1)
     monkeypatch.setattr(store.deliveries, "record", refuse)
-    await world.subscribe()
-    await world.subscribe()
+    await harness.subscribe()
+    await harness.subscribe()
     await store.log.append(new_events(20))
 
-    async with asyncio.timeout(10), world.delivering():
-        await until(lambda: len(world.sender.sent) >= 10)
+    async with asyncio.timeout(10), harness.delivering() as dispatcher:
+        await until(lambda: len(harness.sender.sent) >= 10)
         head = (await store.log.append(new_events(1)))[0].position
-        await until(lambda: world.hub.head >= head)
-        await asyncio.sleep(0.05)  # The couriers look, and find no room.
+        await until(lambda: harness.hub.head >= head)
+        await until(lambda: len(dispatcher._recorder._room._waiters) >= 2)
 
 
-async def test_a_secret_that_is_replaced_signs_no_longer_than_it_should(world: World, store: Store):
-    old = SigningSecret(sealed=b"old", created=0, expires=world.clock.now + 3600 * SECOND)
-    await world.subscribe(secrets=(SigningSecret(sealed=b"new", created=0), old))
+async def test_an_expired_secret_no_longer_signs(harness: DispatcherHarness, store: Store):
+    old = SigningSecret(sealed=b"old", created=0, expires=harness.clock.now + 3600 * SECOND)
+    await harness.subscribe(secrets=(SigningSecret(sealed=b"new", created=0), old))
     await store.log.append(new_events(1))
-    async with world.delivering():
-        await until(lambda: world.sender.signed == [(b"new", b"old")])
+    async with harness.delivering():
+        await until(lambda: harness.sender.signed == [(b"new", b"old")])
 
-        world.clock.now += 3601 * SECOND
-        await until(lambda: bool(world.seen.gone))
+        harness.clock.now += 3601 * SECOND
+        await until(lambda: bool(harness.metrics.stopped))
         await store.log.append(new_events(1))
-        await until(lambda: len(world.sender.signed) == 2)
+        await until(lambda: len(harness.sender.signed) == 2)
 
-    assert world.sender.signed[-1] == (b"new",)
+    assert harness.sender.signed[-1] == (b"new",)
 
 
-async def test_a_change_is_heeded(world: World, store: Store):
-    sub = await world.subscribe()
-    async with world.delivering():
+async def test_a_change_of_the_filter_is_applied(harness: DispatcherHarness, store: Store):
+    sub = await harness.subscribe()
+    async with harness.delivering():
         await store.log.append(new_events(1))
-        await until(lambda: len(world.sender.sent) == 1)
+        await until(lambda: len(harness.sender.sent) == 1)
         builds = Filter(all_of=(any_of("type", ("build.*",)),))
-        await store.subscriptions.change(msgspec.structs.replace(sub, filter=builds))
-        await until(lambda: sub.id in world.seen.gone)
+        await store.subscriptions.change(structs.replace(sub, filter=builds))
+        await until(lambda: sub.id in harness.metrics.stopped)
 
         await store.log.append(new_events(1, type="build.added"))
-        await until(lambda: len(world.sender.sent) == 2)
+        await until(lambda: len(harness.sender.sent) == 2)
 
 
-async def test_one_that_is_deleted_is_delivered_no_more(world: World, store: Store):
-    sub = await world.subscribe()
-    async with world.delivering():
-        await until(lambda: sub.id in world.seen.lags)
+async def test_a_deleted_subscription_is_no_longer_delivered(
+    harness: DispatcherHarness, store: Store
+):
+    sub = await harness.subscribe()
+    async with harness.delivering():
+        await until(lambda: sub.id in harness.metrics.lags)
 
         await store.subscriptions.delete(sub.id)
 
-        await until(lambda: sub.id in world.seen.gone)
+        await until(lambda: sub.id in harness.metrics.stopped)
 
 
-async def test_who_may_not_read_any_more_is_told_nothing_more(world: World, store: Store):
-    sub = await world.subscribe()
-    async with world.delivering():
-        await until(lambda: sub.id in world.seen.lags)
-        world.owners.clear()
-        await until(lambda: sub.id in world.seen.gone)
+async def test_revoking_the_owner_disables_a_running_subscription(
+    harness: DispatcherHarness, store: Store
+):
+    sub = await harness.subscribe()
+    async with harness.delivering():
+        await until(lambda: sub.id in harness.metrics.lags)
+        harness.owners.clear()
+        await until(lambda: sub.id in harness.metrics.stopped)
         await store.log.append(new_events(1))
 
-    kept = await store.subscriptions.get(sub.id)
-    assert (kept.state, kept.reason) == ("disabled", "its owner, Ann, may not read any more")
-    assert world.sender.sent == []
-    assert [type for type, _ in await told(store)] == ["subscription.disabled"]
+    stored = await store.subscriptions.get(sub.id)
+    assert (stored.state, stored.reason) == ("disabled", 'owner "Ann" no longer has read access')
+    assert harness.sender.sent == []
+    assert [each.type for each in await status_events(store)] == ["subscription.disabled"]
 
 
-async def test_one_whose_owner_is_gone_already_is_disabled(world: World, store: Store):
-    world.owners.clear()
-    sub = await world.subscribe()
+async def test_a_subscription_without_an_owner_is_disabled(
+    harness: DispatcherHarness, store: Store
+):
+    harness.owners.clear()
+    sub = await harness.subscribe()
     await store.log.append(new_events(1))
 
-    async with world.delivering():
+    async with harness.delivering():
         await until(lambda: _is_disabled(store, sub))
 
-    assert world.sender.sent == []
+    assert harness.sender.sent == []
 
 
 @pytest.mark.parametrize("target", [b"sealed", b"foreign"])
-async def test_one_that_cannot_be_opened_here_is_left_alone_and_said_once(
-    world: World, store: Store, target: bytes, caplog: pytest.LogCaptureFixture
+async def test_an_undecryptable_subscription_is_skipped_and_logged_once(
+    harness: DispatcherHarness, store: Store, target: bytes, caplog: pytest.LogCaptureFixture
 ):
-    left = await world.subscribe(target=target)
-    await world.subscribe()
+    foreign = await harness.subscribe(target=target)
+    await harness.subscribe()
     await store.log.append(new_events(2))
 
-    async with world.delivering() as dispatcher:
-        await until(lambda: len(world.sender.sent) == 2)
-        await dispatcher._round()
+    async with harness.delivering() as dispatcher:
+        await until(lambda: len(harness.sender.sent) == 2)
+        await dispatcher._reconcile()
 
-    kept = await store.subscriptions.get(left.id)
-    assert (kept.state, kept.checkpoint) == ("active", 0)
-    assert caplog.text.count(left.id) == 1
+    stored = await store.subscriptions.get(foreign.id)
+    assert (stored.state, stored.checkpoint) == ("active", 0)
+    assert caplog.text.count(foreign.id) == 1
 
 
 async def _is_disabled(store: Store, sub: Subscription) -> bool:
     return (await store.subscriptions.get(sub.id)).state == "disabled"
 
 
-async def test_who_comes_after_goes_on_at_once(world: World, store: Store):
-    await world.subscribe()
+async def test_the_next_dispatcher_continues_at_once(harness: DispatcherHarness, store: Store):
+    await harness.subscribe()
     await store.log.append(new_events(3))
-    async with world.delivering():
-        await until(lambda: len(world.sender.sent) == 3)
+    async with harness.delivering():
+        await until(lambda: len(harness.sender.sent) == 3)
     await store.log.append(new_events(1))
 
-    async with world.delivering():
-        await until(lambda: len(world.sender.sent) == 4)
+    async with harness.delivering():
+        await until(lambda: len(harness.sender.sent) == 4)
 
 
-async def test_nothing_is_sent_while_another_holds(world: World, store: Store):
-    sub = await world.subscribe()
+async def test_nothing_is_sent_while_another_process_holds_the_lease(
+    harness: DispatcherHarness, store: Store
+):
+    sub = await harness.subscribe()
     await store.deliveries.claim("another", now=now(), until=now() + 10**12)
     await store.log.append(new_events(1))
 
-    async with world.delivering() as dispatcher:
+    async with harness.delivering() as dispatcher:
         for _ in range(3):
-            await dispatcher._round()
-        assert world.sender.sent == []
+            await dispatcher._reconcile()
+        assert harness.sender.sent == []
         await store.deliveries.release("another")
-        await until(lambda: len(world.sender.sent) == 1)
+        await until(lambda: len(harness.sender.sent) == 1)
 
     assert (await store.subscriptions.get(sub.id)).checkpoint == 1
 
 
-async def test_who_was_overtaken_stops(world: World, store: Store):
-    sub = await world.subscribe()
-    async with world.delivering():
-        await until(lambda: sub.id in world.seen.lags)
+async def test_a_worker_stops_when_another_process_takes_over(
+    harness: DispatcherHarness, store: Store
+):
+    sub = await harness.subscribe()
+    async with harness.delivering():
+        await until(lambda: sub.id in harness.metrics.lags)
         later = now() + 10**11
         await store.deliveries.claim("another", now=later, until=later + 10**12)
         await store.log.append(new_events(1))
 
-        await until(lambda: sub.id in world.seen.gone)
+        await until(lambda: sub.id in harness.metrics.stopped)
 
     assert await store.deliveries.attempts(sub.id) == []
 
 
-async def test_an_error_of_the_program_ends_no_other_delivery(
-    world: World, store: Store, monkeypatch: pytest.MonkeyPatch
+async def test_an_unexpected_error_does_not_stop_the_dispatcher(
+    harness: DispatcherHarness, store: Store, monkeypatch: pytest.MonkeyPatch
 ):
-    await world.subscribe()
+    await harness.subscribe()
     broken = [True]
     list_ = store.subscriptions.list
 
@@ -328,8 +334,8 @@ async def test_an_error_of_the_program_ends_no_other_delivery(
     monkeypatch.setattr(store.subscriptions, "list", breaks)
     await store.log.append(new_events(1))
 
-    async with world.delivering() as dispatcher:
-        await until(lambda: not dispatcher._changed.is_set())
+    async with harness.delivering() as dispatcher:
+        await until(lambda: not dispatcher._refreshed.is_set())
         broken[0] = False
 
-        await until(lambda: len(world.sender.sent) == 1)
+        await until(lambda: len(harness.sender.sent) == 1)

@@ -1,4 +1,4 @@
-"""The guard: which addresses may be called, however they are written."""
+"""The egress filter: which addresses it allows, in any notation."""
 
 import asyncio
 import socket
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from deploylog.errors import InvalidSettings, InvalidSubscription
 from deploylog.subscriptions.delivery.egress import (
-    AddressRefused,
+    AddressBlocked,
     EgressResolver,
-    LookupTooLong,
+    LookupTimeout,
     Networks,
     check_url,
     is_global,
@@ -24,7 +24,7 @@ from support.waiting import PATIENCE
 
 NOTHING = Networks()
 
-REFUSED = [
+BLOCKED = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200",
     "100.127.255.255", "127.0.0.1", "127.255.255.254", "168.63.129.16", "169.254.169.254",
     "172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.0.192", "192.0.2.1", "192.31.196.1",
@@ -39,7 +39,7 @@ REFUSED = [
     "ff0e::1",
 ]  # fmt: skip
 
-CALLED = [
+ALLOWED = [
     "1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0",
     "126.255.255.255", "128.0.0.1", "168.63.129.15", "172.15.255.255", "172.32.0.0",
     "192.0.1.1", "198.17.255.255", "198.20.0.0", "223.255.255.255",
@@ -47,24 +47,24 @@ CALLED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", REFUSED)
-def test_what_is_not_public_is_refused(text: str):
+@pytest.mark.parametrize("text", BLOCKED)
+def test_an_address_that_is_not_public_is_blocked(text: str):
     assert not is_global(ip_address(text))
     assert not NOTHING.may_reach(ip_address(text))
 
 
-@pytest.mark.parametrize("text", CALLED)
-def test_what_is_public_is_called(text: str):
+@pytest.mark.parametrize("text", ALLOWED)
+def test_a_public_address_is_allowed(text: str):
     assert is_global(ip_address(text))
 
 
 @given(st.ip_addresses())
-def test_what_python_calls_private_is_never_called(address):
+def test_addresses_private_to_python_are_never_allowed(address):
     if address.is_private or address.is_multicast or address.is_reserved or address.is_link_local:
         assert not is_global(address)
 
 
-def test_an_allowed_network_is_called_and_its_neighbour_is_not():
+def test_an_allowed_network_does_not_allow_its_neighbour():
     networks = parse_networks("127.0.0.0/8, 10.1.0.0/16 ::1")
 
     assert all(map(networks.may_reach, map(ip_address, ("127.0.0.1", "10.1.255.1", "::1"))))
@@ -80,12 +80,12 @@ def test_ipv4_in_ipv6_is_not_allowed_by_a_network_of_ipv4():
 
 
 @pytest.mark.parametrize("text", ["", "  ", ",", " , "])
-def test_nothing_allows_nothing(text: str):
+def test_an_empty_list_allows_nothing(text: str):
     assert parse_networks(text) == NOTHING
 
 
 @pytest.mark.parametrize("text", ["10.1.0.5/16", "localhost", "10.0.0.0/33", "10.1/16", "::1/129"])
-def test_what_is_no_network_is_refused(text: str):
+def test_an_invalid_network_is_refused(text: str):
     with pytest.raises(InvalidSettings, match=r"is not a network"):
         parse_networks(text)
 
@@ -171,7 +171,7 @@ DISGUISES = [
 
 
 @pytest.mark.parametrize("text", DISGUISES)
-def test_an_address_that_may_not_be_called_is_refused_at_once(text: str):
+def test_a_disguised_or_invalid_url_is_refused(text: str):
     with pytest.raises(InvalidSubscription) as caught:
         check_url(text, NOTHING)
 
@@ -195,7 +195,7 @@ def test_an_address_that_may_not_be_called_is_refused_at_once(text: str):
         ("https://127.0.0.1.nip.example/", "https://127.0.0.1.nip.example/"),
     ],
 )
-def test_any_other_address_is_taken_in_its_canonical_spelling(text: str, canonical: str):
+def test_other_urls_are_made_canonical(text: str, canonical: str):
     checked = check_url(text, NOTHING)
 
     assert checked == canonical
@@ -207,7 +207,7 @@ def test_an_operator_can_allow_an_address(text: str):
     assert check_url(text, parse_networks("127.0.0.0/8 10.1.0.0/16"))
 
 
-def test_to_allow_an_address_allows_no_other_spelling_of_it():
+def test_allowing_an_address_allows_no_other_spelling_of_it():
     with pytest.raises(InvalidSubscription):
         check_url("http://2130706433/", parse_networks("127.0.0.0/8"))
 
@@ -218,38 +218,38 @@ def info(address: str) -> Any:
     return (family, socket.SOCK_STREAM, 6, "", (address, *tail))
 
 
-def answers(*addresses: str):
-    """A name server that says so, whatever it is asked."""
+def resolves_to(*addresses: str):
+    """A name server with these addresses for every name."""
     return lambda *args, **how: [info(address) for address in addresses]
 
 
-async def test_a_name_that_means_a_private_address_is_refused():
-    guard = EgressResolver(NOTHING, lookup=answers("127.0.0.1", "fd00::1"))
+async def test_a_name_with_private_addresses_is_blocked():
+    resolver = EgressResolver(NOTHING, lookup=resolves_to("127.0.0.1", "fd00::1"))
 
-    with pytest.raises(AddressRefused):
-        await guard.resolve("127.0.0.1.nip.example", 80)
-
-
-async def test_of_public_and_private_addresses_the_public_ones_are_called():
-    guard = EgressResolver(NOTHING, lookup=answers("10.0.0.1", "8.8.8.8", "::ffff:10.0.0.1"))
-
-    assert [each["host"] for each in await guard.resolve("mixed.example", 443)] == ["8.8.8.8"]
+    with pytest.raises(AddressBlocked):
+        await resolver.resolve("127.0.0.1.nip.example", 80)
 
 
-async def test_a_name_that_changes_its_mind_is_judged_each_time():
-    said = iter([answers("8.8.8.8"), answers("127.0.0.1")])
-    guard = EgressResolver(NOTHING, lookup=lambda *args, **how: next(said)())
+async def test_a_name_resolves_to_its_public_addresses_only():
+    resolver = EgressResolver(NOTHING, lookup=resolves_to("10.0.0.1", "8.8.8.8", "::ffff:10.0.0.1"))
 
-    [first] = await guard.resolve("rebinding.example", 80)
+    assert [each["host"] for each in await resolver.resolve("mixed.example", 443)] == ["8.8.8.8"]
+
+
+async def test_a_rebound_name_is_checked_each_time():
+    results = iter([resolves_to("8.8.8.8"), resolves_to("127.0.0.1")])
+    resolver = EgressResolver(NOTHING, lookup=lambda *args, **how: next(results)())
+
+    [first] = await resolver.resolve("rebinding.example", 80)
 
     assert first["host"] == "8.8.8.8"
-    with pytest.raises(AddressRefused):
-        await guard.resolve("rebinding.example", 80)
+    with pytest.raises(AddressBlocked):
+        await resolver.resolve("rebinding.example", 80)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1"])
 async def test_no_socket_is_made_for_a_private_address(address: str):
-    with pytest.raises(AddressRefused):
+    with pytest.raises(AddressBlocked):
         EgressResolver(NOTHING).make_socket(info(address))
 
 
@@ -258,7 +258,7 @@ async def test_a_socket_is_made_for_a_public_address():
         assert made.family == socket.AF_INET
 
 
-async def test_what_cannot_be_resolved_says_so():
+async def test_a_failed_lookup_raises_its_error():
     def lookup(*args: Any, **how: Any) -> Any:
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -266,47 +266,47 @@ async def test_what_cannot_be_resolved_says_so():
         await EgressResolver(NOTHING, lookup=lookup).resolve("nobody.example", 80)
 
 
-async def test_a_silent_name_server_is_given_up_and_holds_one_thread():
-    answered, asked = ThreadEvent(), []
+async def test_a_silent_name_server_times_out_and_uses_one_thread():
+    released, asked = ThreadEvent(), []
 
     def lookup(*args: Any, **how: Any) -> Any:
         asked.append(args[0])
-        answered.wait(PATIENCE)
+        released.wait(PATIENCE)
         return [info("8.8.8.8")]
 
-    guard = EgressResolver(NOTHING, lookup=lookup, seconds=0.01)
+    resolver = EgressResolver(NOTHING, lookup=lookup, seconds=0.01)
     for _ in range(3):
-        with pytest.raises(LookupTooLong):
-            await guard.resolve("dead.example", 80)
-    answered.set()
+        with pytest.raises(LookupTimeout):
+            await resolver.resolve("dead.example", 80)
+    released.set()
 
     assert asked == ["dead.example"]
 
 
-async def test_many_silent_names_do_not_hold_up_another():
-    answered = ThreadEvent()
+async def test_silent_lookups_do_not_block_others():
+    released = ThreadEvent()
 
     def lookup(*args: Any, **how: Any) -> Any:
         if args[0].startswith("dead"):
-            answered.wait(PATIENCE)
+            released.wait(PATIENCE)
         return [info("8.8.8.8")]
 
-    guard = EgressResolver(NOTHING, lookup=lookup, seconds=PATIENCE)
+    resolver = EgressResolver(NOTHING, lookup=lookup, seconds=PATIENCE)
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
         for number in range(31):
-            tasks.create_task(guard.resolve(f"dead{number}.example", 80))
+            tasks.create_task(resolver.resolve(f"dead{number}.example", 80))
         await asyncio.sleep(0)
-        [found] = await guard.resolve("good.example", 80)
-        answered.set()
+        [found] = await resolver.resolve("good.example", 80)
+        released.set()
 
     assert found["host"] == "8.8.8.8"
 
 
-async def test_places_for_looking_up_are_given_back():
-    guard = EgressResolver(NOTHING, lookup=answers("8.8.8.8"))
+async def test_slots_for_looking_up_are_given_back():
+    resolver = EgressResolver(NOTHING, lookup=resolves_to("8.8.8.8"))
 
     for number in range(100):
-        await guard.resolve(f"{number}.example", 80)
+        await resolver.resolve(f"{number}.example", 80)
 
-    assert guard._places._value == 32
-    assert guard._running == {}
+    assert resolver._slots._value == 32
+    assert resolver._running == {}

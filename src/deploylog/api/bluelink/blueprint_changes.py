@@ -1,9 +1,9 @@
-"""A plan's changes as Bluelink tells them: by resource, and as those of a blueprint."""
+"""A plan's changes in Bluelink's form: by resource, and of the whole blueprint."""
 
 import re
 from collections.abc import Iterable
 
-from deploylog.api.bluelink.instances import NO_RECORDS, Records, render_state
+from deploylog.api.bluelink.resources import NO_RECORDS, Records, render_state
 from deploylog.api.bluelink.truncation import Json
 from deploylog.deployments.changeset import (
     SENSITIVE,
@@ -18,16 +18,16 @@ from deploylog.deployments.changeset import (
 #: A ResourceStatus.
 CREATED = 2
 
-#: Two of PreciseResourceStatus, which counts differently.
+#: Two values of PreciseResourceStatus, whose numbers differ from ResourceStatus.
 PRECISE_CREATED = 3
 PRECISE_DESTROYED = 9
 
 _REMOVALS = ("delete", "forget")
 
-#: Attributes that are a resource's labels: as Google Cloud calls them, and as most others do.
+#: A resource's attribute for labels: Google Cloud's name, then that of most other providers.
 _LABELS = ("labels", "tags")
 
-#: A name of one character is written as a key, as the engine's own rule has it.
+#: As in the engine, a name of one character is written as a key.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]+")
 
 _LEVELS = {"error": 1, "warning": 2}
@@ -50,8 +50,8 @@ def _render_step(step: str | int) -> str:
 def render_resource(
     change: ResourceChange, *, instance_id: str, timestamp: int, records: Records = NO_RECORDS
 ) -> Json:
-    """A ``resourceChanges`` event; ``records`` is what the log tells of the resources."""
-    told: Json = {
+    """A ``resourceChanges`` event; ``records`` are the recorded states of resources."""
+    data: Json = {
         "resourceName": change.name,
         "removed": change.action in _REMOVALS,
         "new": change.action == "create",
@@ -60,11 +60,11 @@ def render_resource(
         "conditionKnownOnDeploy": False,
     }
     if change.action in _REMOVALS:
-        told["removalPolicy"] = "delete" if change.action == "delete" else "retain"
-    told["timestamp"] = timestamp
+        data["removalPolicy"] = "delete" if change.action == "delete" else "retain"
+    data["timestamp"] = timestamp
     if plan := _render_plan(change):
-        told["plan"] = plan
-    return told | _truncated(truncated=change.truncated)
+        data["plan"] = plan
+    return data | _truncated(truncated=change.truncated)
 
 
 def _truncated(*, truncated: bool) -> Json:
@@ -76,9 +76,9 @@ def _resolved_resource(change: ResourceChange) -> list[object]:
 
 
 def _render_plan(change: ResourceChange) -> Json:
-    """What only a plan says, for whoever asks; the engine's own client ignores it."""
+    """Details that only a plan has; the engine's own client ignores them."""
     order = ["create", "delete"] if change.create_first else ["delete", "create"]
-    facts: Json = {
+    details: Json = {
         "previousAddress": change.previous_address,
         "import": {"id": change.import_id} if change.imported else None,
         "reason": change.reason,
@@ -87,7 +87,7 @@ def _render_plan(change: ResourceChange) -> Json:
         "forgets": True if change.removes_from_state else None,
         "deposed": change.deposed,
     }
-    return {name: fact for name, fact in facts.items() if fact is not None}
+    return {name: detail for name, detail in details.items() if detail is not None}
 
 
 def render_changes(change: ResourceChange, instance_id: str, records: Records = NO_RECORDS) -> Json:
@@ -139,7 +139,7 @@ def _render_info(change: ResourceChange, instance_id: str, records: Records) -> 
 
 
 def _render_state(change: ResourceChange, instance_id: str, records: Records) -> Json:
-    # The record is that of the newest object of the address.
+    # The record describes the newest object of the address, so not a deposed one.
     record = records.get(change.address) if change.deposed is None else None
     state: Json = {
         "status": CREATED,
@@ -164,14 +164,14 @@ def _render_state(change: ResourceChange, instance_id: str, records: Records) ->
 
 
 def _render_resolved(change: ResourceChange) -> Json | None:
-    left_out = change.truncated and change.action not in _REMOVALS
-    if change.after is None and not left_out:
+    was_truncated = change.truncated and change.action not in _REMOVALS
+    if change.after is None and not was_truncated:
         return None
     return {"type": change.type, **_render_description(change.after), "spec": change.after}
 
 
 def _render_template(change: ResourceChange) -> Json:
-    """The name of what the resource is one of many of: its address without index or key."""
+    """The name that instances of the resource share: its address without index or key."""
     for suffix in (f"[{change.key}]", f'["{change.key}"]') if change.key is not None else ():
         if change.address.endswith(suffix):
             return {"templateName": change.address.removesuffix(suffix)}
@@ -179,48 +179,49 @@ def _render_template(change: ResourceChange) -> Json:
 
 
 def _render_description(attributes: object) -> Json:
-    """What a resource's own attributes say of it, in the blueprint's places."""
-    given = attributes if isinstance(attributes, dict) else {}
-    block = given.get("metadata")
+    """The description and metadata of the blueprint's resource, from its attributes."""
+    own = attributes if isinstance(attributes, dict) else {}
+    block = own.get("metadata")
     # Kubernetes' providers have it as a block, which is an array of one.
     if isinstance(block, list) and len(block) == 1:
         [block] = block
-    inner = block if isinstance(block, dict) else {}
+    nested = block if isinstance(block, dict) else {}
     metadata: Json = {
-        "displayName": _text(given.get("display_name")),
-        "annotations": _texts(given.get("annotations")) or _texts(inner.get("annotations")),
+        "displayName": _text(own.get("display_name")),
+        "annotations": _texts(own.get("annotations")) or _texts(nested.get("annotations")),
         "labels": _first(
-            [*(_texts(given.get(name)) for name in _LABELS), _texts(inner.get("labels"))]
+            [*(_texts(own.get(name)) for name in _LABELS), _texts(nested.get("labels"))]
         ),
     }
-    found: Json = {
-        "description": _text(given.get("description")),
+    fields: Json = {
+        "description": _text(own.get("description")),
         "metadata": {name: value for name, value in metadata.items() if value},
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
-def _first(found: Iterable[Json]) -> Json:
-    return next((each for each in found if each), {})
+def _first(candidates: Iterable[Json]) -> Json:
+    """The first that is not empty."""
+    return next((each for each in candidates if each), {})
 
 
 def _text(value: object) -> str | None:
-    """A text that is told; what stands for another is none."""
+    """The text, unless it is empty or redacted."""
     return value if isinstance(value, str) and value not in ("", SENSITIVE) else None
 
 
 def _texts(value: object) -> Json:
-    """Texts by name; nothing when one of them is something else."""
+    """Texts by name; empty when ``value`` is anything else."""
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         return {}
     return value
 
 
-# All of them
+# The blueprint
 
 
 def render_blueprint(changes: Changes, instance_id: str, records: Records = NO_RECORDS) -> Json:
-    """``BlueprintChanges``: everything a plan would change."""
+    """``BlueprintChanges``: all changes of a plan."""
     resources, outputs = changes.resources, changes.outputs
     return {
         "newResources": _by_name(resources, instance_id, records, "create"),
@@ -247,7 +248,7 @@ def render_blueprint(changes: Changes, instance_id: str, records: Records = NO_R
 
 
 def render_no_blueprint() -> Json:
-    """``BlueprintChanges`` before there are any: the engine shows nulls."""
+    """``BlueprintChanges`` before any are known: nulls, as in the engine."""
     blueprint = render_blueprint(Changes(), "")
     metadata = dict.fromkeys(("newFields", "modifiedFields", "unchangedFields", "removedFields"))
     return {**dict.fromkeys(blueprint), "metadataChanges": metadata}
@@ -261,7 +262,7 @@ def _by_name(
 
 
 def _retained(resources: Iterable[ResourceChange]) -> list[object]:
-    """What is forgotten; an object that another takes the place of is named apart from it."""
+    """The resources removed from state only; a replaced object gets a distinct name."""
     return [
         each.name if each.action == "forget" else f"{each.address} (forgotten)"
         for each in resources
@@ -288,7 +289,7 @@ def _export(output: OutputChange) -> str:
 
 
 def _resolved(changes: Changes) -> list[object]:
-    """The paths of everything that is known once the deployment has run."""
+    """The paths of all values known only after deployment."""
     return [
         *(path for change in changes.resources for path in _resolved_resource(change)),
         *(_export(output) for output in changes.outputs if output.known_on_deploy),
@@ -296,30 +297,31 @@ def _resolved(changes: Changes) -> list[object]:
     ]
 
 
-# What stands beside them
+# Beside the changes
 
 
-def render_beside(changes: Changes, instance_id: str, records: Records = NO_RECORDS) -> Json:
-    """Drift and warnings, where there are any; the engine's own client ignores them."""
+def render_drift_and_warnings(
+    changes: Changes, instance_id: str, records: Records = NO_RECORDS
+) -> Json:
+    """Drift and warnings, if there are any; the engine's own client ignores them."""
     warnings = render_diagnostics(each for each in changes.problems if each.level == "warning")
     drift = [_render_drifted(each, instance_id, records) for each in changes.drift]
-    beside: Json = {"drift": drift} if drift else {}
     return (
-        beside
+        ({"drift": drift} if drift else {})
         | ({"warnings": warnings} if warnings else {})
         | _truncated(truncated=changes.truncated)
     )
 
 
 def render_diagnostics(problems: Iterable[Diagnostic]) -> list[object]:
-    """Problems as diagnostics."""
+    """``Diagnostic`` of each problem."""
     return [{"level": _LEVELS[each.level], "message": each.message} for each in problems]
 
 
 def render_reconciliation(
     changes: Changes, instance_id: str, records: Records = NO_RECORDS
 ) -> Json:
-    """``ReconciliationCheckResult``: what was changed by somebody else."""
+    """``ReconciliationCheckResult``: changes made outside of deployments."""
     return {
         "instanceId": instance_id,
         "resources": [_render_drifted(each, instance_id, records) for each in changes.drift],

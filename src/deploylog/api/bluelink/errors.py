@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deploylog.api.bluelink.paths import CHANGES_STREAM
 from deploylog.api.bluelink.truncation import render_json
 from deploylog.errors import (
     Conflict,
@@ -36,7 +37,7 @@ UNEXPECTED = "an unexpected error occurred"
 #: What Bluelink publishes for the stream of a change set, by status.
 STREAM_WORDS = {404: "Not found", 500: "An unexpected error occurred"}
 
-_STREAM = re.compile(r"/v1/deployments/changes/[^/]+/stream")
+_STREAM = re.compile(CHANGES_STREAM.replace("{id}", "[^/]+"))
 
 
 class FieldProblem(msgspec.Struct, frozen=True, kw_only=True):

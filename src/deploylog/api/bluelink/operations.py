@@ -1,7 +1,20 @@
-"""The operations of Bluelink's Deploy Engine that are there, described."""
+"""The operations of the Bluelink API: those of the Deploy Engine that the log serves."""
 
+from functools import partial
 from typing import Any, Required, TypedDict
 
+from deploylog.api.api import Resource
+from deploylog.api.bluelink.endpoints import Changesets, Cleanups, Health, Instances, has_no_query
+from deploylog.api.bluelink.paths import (
+    CHANGES,
+    CHANGES_STREAM,
+    EVENTS,
+    HEALTH,
+    INSTANCES,
+    RECONCILIATION_RESULTS,
+    VALIDATIONS,
+)
+from deploylog.api.bluelink.settings import BluelinkSettings
 from deploylog.api.operation import Body, Operation, Parameter, path_parameter
 
 
@@ -103,7 +116,7 @@ class BluelinkCleanupStarted(TypedDict):
     data: BluelinkCleanup
 
 
-_ERROR = Body(help="message, and what else the engine says.", type=BluelinkError)
+ERROR = Body(help="message, and what else the engine says.", type=BluelinkError)
 
 _CHANGESET = path_parameter("id", "The change set's id.")
 
@@ -116,126 +129,148 @@ _LAST_EVENT_ID = Parameter(
 _STREAM = (Body(help="A stream that ends with its last event.", media="text/event-stream"),)
 
 
-def _cleanups(name: str, base: str) -> tuple[Operation, Operation]:
-    return (
-        Operation(
-            id=f"bluelinkCleanUp{name}",
-            method="POST",
-            path=f"{base}/cleanup",
-            summary="Begin to forget what is old",
-            tag="bluelink",
-            answers=(
-                Body(help="data: the cleanup operation.", status=202, type=BluelinkCleanupStarted),
+def _cleanups(name: str, path: str, kind: str) -> Resource[BluelinkSettings, Cleanups]:
+    """Cleanups of the ``kind`` that ``events.retention`` knows."""
+    return Resource(
+        endpoints=partial(Cleanups, kind=kind),
+        operations=(
+            Operation(
+                id=f"bluelinkCleanUp{name}",
+                method="POST",
+                path=f"{path}/cleanup",
+                endpoint=Cleanups.start,
+                summary="Begin to forget what is old",
+                tag="bluelink",
+                answers=(
+                    Body(
+                        help="data: the cleanup operation.", status=202, type=BluelinkCleanupStarted
+                    ),
+                ),
             ),
-            error=_ERROR,
-        ),
-        Operation(
-            id=f"bluelinkGetCleanup{name}",
-            method="GET",
-            path=f"{base}/cleanup/{{id}}",
-            summary="How far a cleanup is",
-            tag="bluelink",
-            parameters=(path_parameter("id", "The cleanup operation's id."),),
-            answers=(Body(help="The cleanup operation.", type=BluelinkCleanup),),
-            error=_ERROR,
+            Operation(
+                id=f"bluelinkGetCleanup{name}",
+                method="GET",
+                path=f"{path}/cleanup/{{id}}",
+                endpoint=Cleanups.get,
+                summary="How far a cleanup is",
+                tag="bluelink",
+                parameters=(path_parameter("id", "The cleanup operation's id."),),
+                answers=(Body(help="The cleanup operation.", type=BluelinkCleanup),),
+            ),
         ),
     )
 
 
-OPERATIONS = (
-    Operation(
-        id="bluelinkGetHealth",
-        method="GET",
-        path="/v1/health",
-        summary="Whether the service is up; without credentials",
-        tag="bluelink",
-        answers=(Body(help="timestamp.", type=BluelinkHealth),),
-        error=_ERROR,
-    ),
-    Operation(
-        id="bluelinkCreateChangeset",
-        method="POST",
-        path="/v1/deployments/changes",
-        summary="Stage the changes of a plan file",
-        tag="bluelink",
-        request=(Body(help="Where the plan is, and what for.", type=BluelinkPlan),),
-        answers=(Body(help="data: the change set.", status=202, type=BluelinkAccepted),),
-        error=_ERROR,
-    ),
-    Operation(
-        id="bluelinkGetChangeset",
-        method="GET",
-        path="/v1/deployments/changes/{id}",
-        summary="Get a change set with all its changes",
-        tag="bluelink",
-        parameters=(_CHANGESET,),
-        answers=(Body(help="The change set.", type=BluelinkChangeset),),
-        error=_ERROR,
-    ),
-    Operation(
-        id="bluelinkGetChangesetCleanup",
-        method="GET",
-        path="/v1/deployments/changes/cleanup",
-        summary="Get the change set whose id is cleanup: there is none",
-        tag="bluelink",
-        error=_ERROR,
-    ),
-    Operation(
-        id="bluelinkStreamChangeset",
-        method="GET",
-        path="/v1/deployments/changes/{id}/stream",
-        summary="Follow a change set until it is staged, as Server-Sent Events",
-        tag="bluelink",
-        parameters=(_CHANGESET, _LAST_EVENT_ID),
-        answers=_STREAM,
-        error=_ERROR,
-    ),
-    Operation(
-        id="bluelinkListInstances",
-        method="GET",
-        path="/v1/deployments/instances",
-        summary="List instances: the stacks",
-        tag="bluelink",
-        parameters=(
-            Parameter(name="search", help="Only those whose name holds this."),
-            Parameter(name="offset", help="So many are left out first."),
-            Parameter(name="limit", help="Most to answer; 0 is all."),
+RESOURCES = (
+    Resource(
+        endpoints=Health,
+        operations=(
+            Operation(
+                id="bluelinkGetHealth",
+                method="GET",
+                path=HEALTH,
+                endpoint=Health.get,
+                is_open=has_no_query,
+                summary="Whether the service is up; without credentials",
+                tag="bluelink",
+                answers=(Body(help="timestamp.", type=BluelinkHealth),),
+            ),
         ),
-        answers=(Body(help="instances and totalCount.", type=BluelinkInstances),),
-        error=_ERROR,
     ),
-    Operation(
-        id="bluelinkGetInstance",
-        method="GET",
-        path="/v1/deployments/instances/{id}",
-        summary="Get an instance with its resources and exports",
-        tag="bluelink",
-        parameters=(_INSTANCE,),
-        answers=(Body(help="The instance's state.", type=BluelinkInstance),),
-        error=_ERROR,
+    Resource(
+        endpoints=Changesets,
+        operations=(
+            Operation(
+                id="bluelinkCreateChangeset",
+                method="POST",
+                path=CHANGES,
+                endpoint=Changesets.stage,
+                summary="Stage the changes of a plan file",
+                tag="bluelink",
+                request=(Body(help="Where the plan is, and what for.", type=BluelinkPlan),),
+                answers=(Body(help="data: the change set.", status=202, type=BluelinkAccepted),),
+            ),
+            Operation(
+                id="bluelinkGetChangeset",
+                method="GET",
+                path=f"{CHANGES}/{{id}}",
+                endpoint=Changesets.get,
+                summary="Get a change set with all its changes",
+                tag="bluelink",
+                parameters=(_CHANGESET,),
+                answers=(Body(help="The change set.", type=BluelinkChangeset),),
+            ),
+            Operation(
+                id="bluelinkGetChangesetCleanup",
+                method="GET",
+                path=f"{CHANGES}/cleanup",
+                endpoint=Changesets.get,
+                summary="Get the change set whose id is cleanup: there is none",
+                tag="bluelink",
+            ),
+            Operation(
+                id="bluelinkStreamChangeset",
+                method="GET",
+                path=CHANGES_STREAM,
+                endpoint=Changesets.stream,
+                summary="Follow a change set until it is staged, as Server-Sent Events",
+                tag="bluelink",
+                parameters=(_CHANGESET, _LAST_EVENT_ID),
+                answers=_STREAM,
+            ),
+        ),
     ),
-    Operation(
-        id="bluelinkGetExports",
-        method="GET",
-        path="/v1/deployments/instances/{id}/exports",
-        summary="Get an instance's exports",
-        tag="bluelink",
-        parameters=(_INSTANCE,),
-        answers=(Body(help="Exports by name.", type=dict[str, dict[str, Any]]),),
-        error=_ERROR,
+    Resource(
+        endpoints=Instances,
+        operations=(
+            Operation(
+                id="bluelinkListInstances",
+                method="GET",
+                path=INSTANCES,
+                endpoint=Instances.list,
+                summary="List instances: the stacks",
+                tag="bluelink",
+                parameters=(
+                    Parameter(name="search", help="Only those whose name holds this."),
+                    Parameter(name="offset", help="So many are left out first."),
+                    Parameter(name="limit", help="Most to answer; 0 is all."),
+                ),
+                answers=(Body(help="instances and totalCount.", type=BluelinkInstances),),
+            ),
+            Operation(
+                id="bluelinkGetInstance",
+                method="GET",
+                path=f"{INSTANCES}/{{id}}",
+                endpoint=Instances.get,
+                summary="Get an instance with its resources and exports",
+                tag="bluelink",
+                parameters=(_INSTANCE,),
+                answers=(Body(help="The instance's state.", type=BluelinkInstance),),
+            ),
+            Operation(
+                id="bluelinkGetExports",
+                method="GET",
+                path=f"{INSTANCES}/{{id}}/exports",
+                endpoint=Instances.exports,
+                summary="Get an instance's exports",
+                tag="bluelink",
+                parameters=(_INSTANCE,),
+                answers=(Body(help="Exports by name.", type=dict[str, dict[str, Any]]),),
+            ),
+            Operation(
+                id="bluelinkStreamInstance",
+                method="GET",
+                path=f"{INSTANCES}/{{id}}/stream",
+                endpoint=Instances.stream,
+                summary="Follow an instance's deployment to its end, as Server-Sent Events",
+                tag="bluelink",
+                parameters=(_INSTANCE, _LAST_EVENT_ID),
+                answers=_STREAM,
+            ),
+        ),
     ),
-    Operation(
-        id="bluelinkStreamInstance",
-        method="GET",
-        path="/v1/deployments/instances/{id}/stream",
-        summary="Follow an instance's deployment to its end, as Server-Sent Events",
-        tag="bluelink",
-        parameters=(_INSTANCE, _LAST_EVENT_ID),
-        answers=_STREAM,
-        error=_ERROR,
-    ),
-    *_cleanups("Changesets", "/v1/deployments/changes"),
-    *_cleanups("ReconciliationResults", "/v1/deployments/reconciliation-results"),
-    *_cleanups("Events", "/v1/events"),
-    *_cleanups("Validations", "/v1/validations"),
+    _cleanups("Changesets", CHANGES, "changesets"),
+    _cleanups("ReconciliationResults", RECONCILIATION_RESULTS, "reconciliation_results"),
+    _cleanups("Events", EVENTS, "events"),
+    _cleanups("Validations", VALIDATIONS, "validations"),
 )

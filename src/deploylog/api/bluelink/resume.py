@@ -1,6 +1,7 @@
-"""Where a Bluelink stream begins, and how an instance's ends when its end is an event for others.
+"""Start and end of Bluelink streams.
 
-A stream begins at the client's cursor, or at what happened recently.
+A stream starts at the client's cursor, or at recent events. An instance's stream ends even when
+the client may not see the event that ends the deployment.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -8,45 +9,48 @@ from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
-from deploylog.api.bluelink.instances import CHANNEL, FINISHES, Channel, History, counts, is_idle
+from deploylog.api.bluelink.channel import CHANNEL, Channel
+from deploylog.api.bluelink.instances import FINISHES, History, is_mutating, is_mutating_event
+from deploylog.api.bluelink.settings import BluelinkSettings
 from deploylog.api.bluelink.wire import (
     HEARTBEAT,
     STAGING_ENDS,
     STREAM_HEADERS,
-    parse_moment_of_id,
+    parse_time_of_id,
     render_gap,
 )
 from deploylog.api.context import ApiContext
-from deploylog.api.http.event_stream import EndingFrames
+from deploylog.api.http.event_stream import TerminatedFrames
 from deploylog.deployments.catalog import Deployment, Stack
 from deploylog.deployments.changeset import Changeset
 from deploylog.deployments.service import DeploymentService
 from deploylog.errors import ChangesetNotFound
 from deploylog.events.access import Principal
+from deploylog.events.batch import Batch
 from deploylog.events.event import Event
-from deploylog.events.hub import Batch, Reader
+from deploylog.events.hub import Reader
 from deploylog.events.scope import Scope, deployment_scope, stack_scope
 from deploylog.events.service import EventService, Start
 from deploylog.events.store import Query
 from deploylog.events.times import SECOND
 
-#: Finishes of deployments that deploy nothing, among which the newest that counts is looked for.
+#: The end events searched for the newest one of a mutating deployment.
 _FINISHES_READ = 100
 
 
 # Ends
 
 
-class End(msgspec.Struct, frozen=True):
-    """An end that only the catalogue tells."""
+class UnrecordedEnd(msgspec.Struct, frozen=True):
+    """The end of a deployment that the catalog knows, but no event that the client may see."""
 
     deployment: Deployment
-    #: The newest event of the stream, which comes before it.
+    #: The position of the stream's last event, after which the end is sent.
     position: int
 
 
 class CompletionFinder:
-    """Finds the ends of deployments."""
+    """Finds how deployments ended."""
 
     def __init__(
         self,
@@ -55,59 +59,61 @@ class CompletionFinder:
         principal: Principal,
         scope: Scope,
     ) -> None:
-        """``scope`` is that of the stream."""
+        """``scope`` is the stream's."""
         self._service = service
         self._deployments = deployments
         self._principal = principal
         self._scope = scope
 
-    async def event(self, deployment: Deployment) -> Event | None:
-        """The event that tells the principal of the end."""
+    async def end_event(self, deployment: Deployment) -> Event | None:
+        """The event that ends the deployment, if the principal may see it."""
         query = Query(scope=_scope_of(deployment), filter=FINISHES, limit=1)
         return next(iter(await self._service.read(self._principal, query)), None)
 
-    async def untold(self, deployment: Deployment) -> End | None:
-        """The end of a deployment that has ended; ``None`` when an event tells it."""
-        if await self.event(deployment) is not None:
+    async def unrecorded_end(self, deployment: Deployment) -> UnrecordedEnd | None:
+        """The end of a finished deployment; ``None`` when an event records it."""
+        if await self.end_event(deployment) is not None:
             return None
         query = Query(scope=self._scope, filter=CHANNEL, limit=1)
         newest = await self._service.read(self._principal, query)
-        # What is no longer retained is told as a gap before.
+        # The stream reports events below the floor as a gap first.
         position = newest[0].position if newest else await self._service.floor()
-        return End(deployment, position)
+        return UnrecordedEnd(deployment, position)
 
-    async def look(self, channel: Channel) -> End | None:
-        """The end of what the channel awaits, if it has come untold."""
+    async def poll(self, channel: Channel) -> UnrecordedEnd | None:
+        """The end of the deployment that the channel awaits, if it ended without an event."""
         if channel.awaited is None:
             return None
         deployment = await self._deployments.deployment(self._principal, channel.awaited)
         if deployment.ended is None:
             return None
-        if is_idle(deployment):
-            channel.drop(deployment.id)
+        if not is_mutating(deployment):
+            channel.discard(deployment.id)
             return None
-        return await self.untold(deployment)
+        return await self.unrecorded_end(deployment)
 
 
 class CompletionBatch(Batch):
-    """That a deployment has ended, in the place of the event that tells it."""
+    """Stands in a stream for the end event of a deployment."""
 
     def __init__(self, deployment: Deployment) -> None:
-        """``deployment`` is the one that has."""
         super().__init__()
         self.deployment = deployment
 
 
 class CompletingReader:
-    """A ``Followed``: reads as a ``Reader`` does, and to the end also when no event tells it."""
+    """A ``BatchReader`` that adds a ``CompletionBatch`` where no event ends the deployment."""
 
     def __init__(
-        self, reader: Reader, end: End | None, look: Callable[[], Awaitable[End | None]]
+        self,
+        reader: Reader,
+        end: UnrecordedEnd | None,
+        poll: Callable[[], Awaitable[UnrecordedEnd | None]],
     ) -> None:
-        """``end`` is known already; ``look`` is asked for it at each sign of life."""
+        """While ``end`` is ``None``, call ``poll`` for it at each heartbeat."""
         self._reader = reader
         self._end = end
-        self._look = look
+        self._poll = poll
 
     @property
     def position(self) -> int:
@@ -117,34 +123,33 @@ class CompletingReader:
         if self._end is not None and self.position >= self._end.position:
             return CompletionBatch(self._end.deployment)
         batch = await self._reader.next()
-        is_alive = batch is not None and not (batch.events or batch.gap)
-        if is_alive and self._end is None:
-            self._end = await self._look()
+        is_heartbeat = batch is not None and not (batch.events or batch.gap)
+        if is_heartbeat and self._end is None:
+            self._end = await self._poll()
         return batch
 
     def close(self) -> None:
         self._reader.close()
 
-    def when_closed(self, call: Callable[[], None]) -> None:
-        self._reader.when_closed(call)
+    def on_close(self, call: Callable[[], None]) -> None:
+        self._reader.on_close(call)
 
 
 @contextmanager
-def following(
+def completing(
     follow: AbstractContextManager[Reader],
-    end: End | None,
-    look: Callable[[], Awaitable[End | None]],
+    end: UnrecordedEnd | None,
+    poll: Callable[[], Awaitable[UnrecordedEnd | None]],
 ) -> Iterator[CompletingReader]:
-    """The reader of ``follow``, as one that comes to its end."""
+    """Open ``follow``, and wrap its reader in a ``CompletingReader``."""
     with follow as reader:
-        yield CompletingReader(reader, end, look)
+        yield CompletingReader(reader, end, poll)
 
 
-class InstanceFrames(EndingFrames):
-    """How an instance's stream is written."""
+class InstanceFrames(TerminatedFrames):
+    """The frames of an instance's stream."""
 
     def __init__(self, channel: Channel) -> None:
-        """``channel`` renders the events."""
         super().__init__(
             event=channel.frame,
             gap=render_gap,
@@ -163,50 +168,49 @@ class InstanceFrames(EndingFrames):
         return isinstance(batch, CompletionBatch) or super().ends(batch)
 
 
-# Beginnings
+# Starts
 
 
-class Beginning(msgspec.Struct, frozen=True):
-    """What an instance's stream shows, and where it begins."""
+class ResumePoint(msgspec.Struct, frozen=True):
+    """The scope of an instance's stream, and where it starts."""
 
     scope: Scope
     start: Start
-    #: The end, if it has come and no event tells it.
-    end: End | None = None
+    #: The end, if the deployment has ended without an event.
+    end: UnrecordedEnd | None = None
 
 
 class ResumePoints:
-    """Finds where streams begin."""
+    """Finds where streams start."""
 
-    def __init__(self, parts: ApiContext) -> None:
+    def __init__(self, context: ApiContext, settings: BluelinkSettings) -> None:
         """Take what the composition root gives."""
-        self._service: EventService = parts.service
-        self._deployments = parts.deployments
-        self._clock = parts.clock
-        self._recent_seconds = parts.bluelink_recent_seconds
+        self._service: EventService = context.events
+        self._deployments = context.deployments
+        self._clock = context.clock
+        self._recent_seconds = settings.bluelink_recent_seconds
 
     async def cursor(self, principal: Principal, last_id: str) -> Start | None:
-        """The place that the client has come to; ``None`` when it has not begun.
+        """Where to resume after ``last_id``; ``None`` when it is empty.
 
-        An id that is not of this log is a place in time, and what is no id at all asks for
-        everything.
+        An id of another log counts by its time; text that is no id starts at the oldest event.
         """
         if not last_id:
             return None
         start = await self._service.start_after(principal, last_id)
         if start.gap is None:
             return start
-        moment = parse_moment_of_id(last_id)
-        if moment is None:
-            return await self._service.start_at_beginning()
-        return await self._service.start_at(moment)
+        time = parse_time_of_id(last_id)
+        if time is None:
+            return await self._service.start_at_oldest()
+        return await self._service.start_at(time)
 
     async def of_changeset(
         self, principal: Principal, changeset: Changeset, cursor: Start | None
     ) -> Start:
-        """Where the change set's stream begins: what has ended is told to the end, again.
+        """Where the change set's stream starts: early enough to send its end, even again.
 
-        Raises ChangesetNotFound when the end is no longer retained.
+        Raises ChangesetNotFound when the end event is no longer retained.
         """
         query = Query(scope=changeset.scopes[0], filter=STAGING_ENDS, limit=1)
         ends = await self._service.read(principal, query)
@@ -214,7 +218,7 @@ class ResumePoints:
             return _before(ends[0], cursor or await self._recently())
         if changeset.status != "staging":
             raise ChangesetNotFound
-        return cursor or await self._service.start_at_beginning()
+        return cursor or await self._service.start_at_oldest()
 
     async def of_instance(
         self,
@@ -224,23 +228,23 @@ class ResumePoints:
         *,
         cursor: Start | None,
         now: Start,
-    ) -> Beginning:
-        """What an instance's stream shows, and where it begins; ``now`` is from before ``history``.
+    ) -> ResumePoint:
+        """Where an instance's stream starts; ``now`` must be read before ``history``.
 
-        Without a cursor that is the last deployment, or whichever comes.
+        Without a cursor, the stream is that of the last deployment, or of the next one.
         """
         whole = stack_scope(stack.project, stack.id)
         if history.last is None:
-            return Beginning(whole, cursor or now)
+            return ResumePoint(whole, cursor or now)
         last = history.last.deployment
         scope = whole if cursor else _scope_of(last)
         if last.status != "running":
             return await self._of_ended(principal, history, last, scope, cursor)
         if cursor is not None:
-            return Beginning(scope, cursor)
+            return ResumePoint(scope, cursor)
         start = await self._first(principal, last)
-        # It may turn out to deploy nothing; then others are waited for.
-        return Beginning(scope if last.operation else whole, start or now)
+        # It may turn out to change nothing; the stream then awaits other deployments.
+        return ResumePoint(scope if last.operation else whole, start or now)
 
     async def _of_ended(
         self,
@@ -249,42 +253,42 @@ class ResumePoints:
         last: Deployment,
         scope: Scope,
         cursor: Start | None,
-    ) -> Beginning:
-        endings = CompletionFinder(self._service, self._deployments, principal, scope)
+    ) -> ResumePoint:
+        finder = CompletionFinder(self._service, self._deployments, principal, scope)
         start = cursor or await self._recently_of(principal, last)
-        told = await endings.event(last)
-        if told is None:
-            return Beginning(scope, start, await endings.untold(last))
-        end = await self._finish(principal, scope, history) if cursor else told
-        return Beginning(scope, _before(end or told, start))
+        last_end = await finder.end_event(last)
+        if last_end is None:
+            return ResumePoint(scope, start, await finder.unrecorded_end(last))
+        end = await self._finish(principal, scope, history) if cursor else last_end
+        return ResumePoint(scope, _before(end or last_end, start))
 
     async def _finish(self, principal: Principal, scope: Scope, history: History) -> Event | None:
-        """The newest end of a deployment that counts."""
+        """The newest end event of a mutating deployment."""
         query = Query(scope=scope, filter=FINISHES, limit=_FINISHES_READ)
         ends = await self._service.read(principal, query)
-        return next((end for end in ends if counts(end, history)), None)
+        return next((end for end in ends if is_mutating_event(end, history.operations)), None)
 
     async def _first(self, principal: Principal, deployment: Deployment) -> Start | None:
-        """Where the deployment's events begin, as far as there are any."""
+        """Where the deployment's events start; ``None`` if there are none."""
         query = Query(scope=_scope_of(deployment), filter=CHANNEL, order="oldest", limit=1)
         events = await self._service.read(principal, query)
         return Start(after=events[0].position - 1) if events else None
 
     async def _recently_of(self, principal: Principal, deployment: Deployment) -> Start:
-        """What is recent, but only of the deployment: what was there before it counts, too."""
+        """The start of recent events, but never before the deployment's first event."""
         recently, first = await self._recently(), await self._first(principal, deployment)
         return max(recently, first or recently, key=lambda start: start.after)
 
     async def _recently(self) -> Start:
         if not self._recent_seconds:
-            return await self._service.start_at_beginning()
+            return await self._service.start_at_oldest()
         since = self._clock() - self._recent_seconds * SECOND
-        # Strictly newer, as the engine has it.
+        # Strictly newer, as in the engine.
         return await self._service.start_at(max(since + 1, 0))
 
 
 def _before(end: Event, start: Start) -> Start:
-    """The start, but never past the end."""
+    """``start``, but never after the end event."""
     return Start(after=min(start.after, end.position - 1))
 
 

@@ -1,14 +1,14 @@
-"""Frames of a stream, at most as long as Bluelink's client reads; what is left out first."""
+"""Truncation of stream frames to the length that Bluelink's client can read."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from deploylog.deployments.changeset import encode
-from deploylog.deployments.truncation import LONG_BYTES, TOO_LONG, fit
+from deploylog.deployments.truncation import TOO_LONG, fit, halvings, shorten
 
-#: The client reads a frame into so many bytes, and comes back for the same one when it is longer.
+#: The size of the client's buffer. It requests a longer frame again, endlessly.
 MAX_FRAME_BYTES = 65_536
 
-#: Characters that are left of a text, the more the sooner.
+#: The lengths, in characters, to which texts are cut, one after another.
 _TEXT_LENGTHS = (32_768, 16_384, 8_192, 4_096, 2_048, 1_024, 512, 256, 128, 64)
 
 _FIELD_LISTS = (
@@ -22,31 +22,31 @@ _FIELD_LISTS = (
 #: A JSON object.
 Json = dict[str, object]
 
-#: The shorter and shorter forms of some data, without those known to save less than so many bytes.
+#: Yields ever shorter forms of some data, without those known to save less than N bytes.
 Forms = Callable[[Json, int], Iterator[Json]]
 
-#: What every form saves.
+#: Less than any form saves: skips none.
 ANYTHING = -(1 << 62)
 
 _TRUNCATED = b',"truncated":true'
 
 
 def render_json(value: object) -> bytes:
-    """The JSON, in which no substitution stands."""
-    # The client looks for ${…} in the text before it reads the JSON, and drops or garbles what
-    # holds one; escaped, it is the same value.
+    """JSON without substitutions."""
+    # The client looks for ${…} in the text before it parses the JSON, and drops or corrupts such
+    # a value. Escaped, it is the same value.
     return encode(value).replace(b"${", b"\\u0024{")
 
 
 def render_frame(type: str, id: str, data: Json) -> bytes:
     """One frame."""
-    # The client parses a frame that is cut short: an id before the data would become its cursor,
-    # and it would miss the event.
+    # The client parses a frame that is cut short: with the id before the data, it would take the
+    # id as its cursor and miss the event.
     return b"event: %b\ndata: %b\nid: %b\n\n" % (type.encode(), render_json(data), id.encode())
 
 
 def render_fitting_frame(type: str, id: str, data: Json, forms: Forms) -> bytes:
-    """One frame, of ``data`` or of the first of its shorter and shorter ``forms`` that fits."""
+    """One frame: of ``data``, or of the first of its ``forms`` that fits."""
     frame = render_frame(type, id, data)
     if len(frame) <= MAX_FRAME_BYTES:
         return frame
@@ -57,7 +57,7 @@ def render_fitting_frame(type: str, id: str, data: Json, forms: Forms) -> bytes:
 
 
 def _all_forms(data: Json, forms: Forms, excess: int) -> Iterator[Json]:
-    """``forms``, and then the last of them with shorter and shorter texts."""
+    """``forms``, and then the last of them with ever shorter texts."""
     shortest = data
     for shortest in forms(data, excess):
         yield shortest
@@ -76,7 +76,7 @@ def _cut_texts(value: object, length: int) -> object:
 
 
 def no_forms(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
-    """For what has nothing to leave out but the ends of its texts."""
+    """For data of which only texts can be cut."""
     yield from ()
 
 
@@ -84,14 +84,14 @@ def no_forms(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
 
 
 def shorter_resources(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
-    """The forms of a ``resourceChanges`` event."""
+    """Ever shorter forms of a ``resourceChanges`` event."""
     whole = _object(data["changes"])
     for steps in _steps_that_save(excess, _measure([whole])):
         yield {**data, "changes": _after(whole, steps)}
     shortest = _after(whole, _STEPS)
-    for longest in _halves(_longest([whole], data)):
-        changes = _cut_lists(shortest, longest)
-        yield {**data, "changes": changes, **_cut_resolved(data, longest)}
+    for length in halvings(_longest([whole], data)):
+        changes = _cut_lists(shortest, length)
+        yield {**data, "changes": changes, **_cut_resolved(data, length)}
 
 
 def _without_spec_data(changes: Json) -> Json:
@@ -124,7 +124,7 @@ def _with_short_values(changes: Json) -> Json:
 
 _Step = Callable[[Json], Json]
 
-#: What is left out of a resource's changes, first to last.
+#: The steps that shorten a resource's changes, in order.
 _STEPS: tuple[_Step, ...] = (
     _without_spec_data,
     _without_state,
@@ -136,7 +136,6 @@ _STEPS: tuple[_Step, ...] = (
 
 
 def _after(changes: Json, steps: Iterable[_Step]) -> Json:
-    """The changes after the steps."""
     for step in steps:
         changes = step(changes)
     return changes
@@ -148,46 +147,41 @@ def shorten_values(field: Json) -> Json:
 
 
 def _short(value: object) -> object:
-    return TOO_LONG if len(render_json(value)) > LONG_BYTES else value
+    return shorten(value, render_json)
 
 
 def _in_info(changes: Json, change: Callable[[Json], Json]) -> Json:
     return {**changes, "appliedResourceInfo": change(_object(changes["appliedResourceInfo"]))}
 
 
-def _nulled(of: Json, name: str, inner: str) -> Json:
-    """``of`` with ``name.inner`` being null, where there is a ``name``."""
-    value = of[name]
-    return {**of, name: {**value, inner: None}} if isinstance(value, dict) else of
+def _nulled(parent: Json, name: str, inner: str) -> Json:
+    """``parent`` with ``name.inner`` set to null, if ``name`` is an object."""
+    value = parent[name]
+    return {**parent, name: {**value, inner: None}} if isinstance(value, dict) else parent
 
 
-def _cut_lists(changes: Json, longest: int) -> Json:
-    return {**changes, **{name: _list(changes[name])[:longest] for name in _FIELD_LISTS}}
+def _cut_lists(changes: Json, length: int) -> Json:
+    return {**changes, **{name: _list(changes[name])[:length] for name in _FIELD_LISTS}}
 
 
-def _cut_resolved(data: Json, longest: int) -> Json:
-    return {"resolveOnDeploy": _list(data["resolveOnDeploy"])[:longest]}
+def _cut_resolved(data: Json, length: int) -> Json:
+    return {"resolveOnDeploy": _list(data["resolveOnDeploy"])[:length]}
 
 
 def _longest(all_changes: Iterable[Json], resolving: Json) -> int:
-    """The length of the longest list of fields in any of them."""
+    """The length of the longest list of fields."""
     lists = [_list(changes[name]) for changes in all_changes for name in _FIELD_LISTS]
     return max(len(each) for each in (*lists, _list(resolving["resolveOnDeploy"])))
 
 
-def _halves(longest: int) -> Iterator[int]:
-    while longest := longest // 2:
-        yield longest
-    yield 0
-
-
-# How much that saves
+# Savings
 
 
 def _measure(all_changes: Sequence[Json], drifted: Sequence[Json] = ()) -> list[int]:
-    """The bytes of JSON that the steps save, each with those before it, without taking them.
+    """The bytes of JSON that each step saves, together with the steps before it.
 
-    To take them and encode what is left, time after time, would keep the event loop waiting.
+    They are computed without taking the steps: encoding the result of each would block the event
+    loop.
     """
     infos = [_object(changes["appliedResourceInfo"]) for changes in all_changes]
     states = _objects(info["currentResourceState"] for info in infos)
@@ -209,34 +203,34 @@ def _measure(all_changes: Sequence[Json], drifted: Sequence[Json] = ()) -> list[
 
 
 def _steps_that_save(excess: int, savings: Sequence[int]) -> Iterator[tuple[_Step, ...]]:
-    """The first steps, as many of them as are enough, and then more and more."""
+    """The shortest run of first steps that saves ``excess`` bytes, and then each longer one."""
     for number, saved in enumerate(savings, 1):
         if saved >= excess:
             yield _STEPS[:number]
 
 
-def _saved(parts: Sequence[object], instead: object) -> int:
-    """What it saves to have ``instead`` for each of these parts of a document."""
-    return len(render_json(parts)) - len(render_json([instead] * len(parts)))
+def _saved(parts: Sequence[object], replacement: object) -> int:
+    """The bytes saved by replacing each of these parts of a document."""
+    return len(render_json(parts)) - len(render_json([replacement] * len(parts)))
 
 
 def _saved_values(fields: Iterable[object]) -> int:
-    """What it saves to leave out the long values of these fields."""
+    """The bytes saved by replacing the long values of these fields."""
     values = (_object(field)[name] for field in fields for name in ("prevValue", "newValue"))
     return _saved([value for value in values if _short(value) is not value], TOO_LONG)
 
 
 def _saved_lists(all_changes: Iterable[Json], resolving: Json) -> int:
-    """What it saves to leave out all fields."""
+    """The bytes saved by emptying all lists of fields."""
     lists = [changes[name] for changes in all_changes for name in _FIELD_LISTS]
     return _saved([*lists, resolving["resolveOnDeploy"]], [])
 
 
-# Everything at once
+# Blueprints
 
 
 def shorter_blueprints(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
-    """The forms of a ``changeStagingComplete`` event."""
+    """Ever shorter forms of a ``changeStagingComplete`` event."""
     blueprint = _object(data["changes"])
     all_changes, drifted = _changes_of(blueprint), _objects(_list(data.get("drift")))
     savings = _measure([*all_changes, *_changes_of_drifted(drifted)], drifted)
@@ -246,7 +240,7 @@ def shorter_blueprints(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
         yield _stepped(data, steps)
     if shortest >= excess:
         yield _with_short_exports(_stepped(data, _STEPS))
-    # At least that: values are in lists, too.
+    # An upper bound: values in the lists are counted twice.
     if shortest + _saved_lists(all_changes, blueprint) >= excess:
         yield from _with_fewer_fields(_with_short_exports(_stepped(data, _STEPS)))
     rest = {name: value for name, value in data.items() if name not in ("drift", "warnings")}
@@ -260,19 +254,19 @@ _EXPORTS = ("newExports", "exportChanges")
 
 
 def _changes_of(blueprint: Json) -> list[Json]:
-    """Those of each resource."""
+    """The changes of each resource."""
     return [_object(each) for kind in _RESOURCES for each in _object(blueprint[kind]).values()]
 
 
 def _stepped(data: Json, steps: Sequence[_Step]) -> Json:
-    """Everything after the steps were taken with each resource."""
+    """``data`` after the steps on each resource."""
     changes = _each(_object(data["changes"]), lambda changes: _after(changes, steps))
     drift = {"drift": _all_drifted(_list(data["drift"]), steps)} if "drift" in data else {}
     return {**data, "changes": changes, **drift}
 
 
 def _each(blueprint: Json, step: _Step) -> Json:
-    """The blueprint's changes after the step was done to those of each resource."""
+    """The blueprint's changes after the step on each resource."""
     done = {
         kind: {name: step(_object(each)) for name, each in _object(blueprint[kind]).items()}
         for kind in _RESOURCES
@@ -293,17 +287,17 @@ def _with_short_exports(data: Json) -> Json:
 
 def _with_fewer_fields(data: Json) -> Iterator[Json]:
     blueprint = _object(data["changes"])
-    for longest in _halves(_longest(_changes_of(blueprint), blueprint)):
-        yield {**data, "changes": _each_cut(blueprint, longest)}
+    for length in halvings(_longest(_changes_of(blueprint), blueprint)):
+        yield {**data, "changes": _each_cut(blueprint, length)}
 
 
-def _each_cut(blueprint: Json, longest: int) -> Json:
-    cut = _each(blueprint, lambda changes: _cut_lists(changes, longest))
-    return {**cut, **_cut_resolved(blueprint, longest)}
+def _each_cut(blueprint: Json, length: int) -> Json:
+    cut = _each(blueprint, lambda changes: _cut_lists(changes, length))
+    return {**cut, **_cut_resolved(blueprint, length)}
 
 
 def _named_only(blueprint: Json) -> Json:
-    """The names of what changes, and nothing of how."""
+    """Only the names of resources and exports."""
     names: Json = {
         kind: {name: {} for name in _object(blueprint[kind])} for kind in (*_RESOURCES, *_EXPORTS)
     }
@@ -323,38 +317,38 @@ def _emptied(blueprint: Json) -> Json:
 
 
 def shorter_drifts(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
-    """The forms of a ``driftDetected`` event."""
+    """Ever shorter forms of a ``driftDetected`` event."""
     result = _object(data["reconciliationResult"])
     resources = _list(result["resources"])
     drifted = _objects(resources)
     all_changes = _changes_of_drifted(drifted)
     savings = _measure(all_changes, drifted)
 
-    def telling(resources: list[object]) -> Json:
+    def with_resources(resources: list[object]) -> Json:
         return {**data, "reconciliationResult": {**result, "resources": resources}}
 
     for steps in _steps_that_save(excess, savings):
-        yield telling(_all_drifted(resources, steps))
-    nothing: Json = {"resolveOnDeploy": []}
-    # At least that: values are in lists, too.
-    if savings[-1] + _saved_lists(all_changes, nothing) >= excess:
+        yield with_resources(_all_drifted(resources, steps))
+    unresolved: Json = {"resolveOnDeploy": []}
+    # An upper bound: values in the lists are counted twice.
+    if savings[-1] + _saved_lists(all_changes, unresolved) >= excess:
         shortest = _all_drifted(resources, _STEPS)
-        for longest in _halves(_longest(all_changes, nothing)):
-            yield telling([_cut_drifted(_object(each), longest) for each in shortest])
-    for number in _halves(len(resources)):
-        if number * _LEAST_DRIFTED_BYTES <= MAX_FRAME_BYTES:
-            fewest = _all_drifted(resources[:number], _STEPS)
-            yield telling([_cut_drifted(_object(each), 0) for each in fewest])
+        for length in halvings(_longest(all_changes, unresolved)):
+            yield with_resources([_cut_drifted(_object(each), length) for each in shortest])
+    for number in halvings(len(resources)):
+        if number * _MIN_DRIFTED_BYTES <= MAX_FRAME_BYTES:
+            fewer = _all_drifted(resources[:number], _STEPS)
+            yield with_resources([_cut_drifted(_object(each), 0) for each in fewer])
 
 
 def _changes_of_drifted(drifted: Iterable[Json]) -> list[Json]:
     return [_object(each["changes"]) for each in drifted]
 
 
-#: Fewer than a drifted resource's keys alone have.
-_LEAST_DRIFTED_BYTES = 200
+#: A lower bound: the keys alone of a drifted resource are longer.
+_MIN_DRIFTED_BYTES = 200
 
-#: With the attributes of a resource's changes go the same ones of its drift.
+#: A step that removes attributes from a resource's changes also removes them from its drift.
 _STATES: dict[_Step, str] = {
     _without_spec_data: "persistedState",
     _without_spec: "externalState",
@@ -362,7 +356,7 @@ _STATES: dict[_Step, str] = {
 
 
 def _all_drifted(resources: Iterable[object], steps: Sequence[_Step]) -> list[object]:
-    """Drifted resources after the steps."""
+    """The drifted resources after the steps."""
     states: Json = {_STATES[step]: None for step in steps if step in _STATES}
     return [
         {**_object(each), **states, "changes": _after(_object(_object(each)["changes"]), steps)}
@@ -370,8 +364,8 @@ def _all_drifted(resources: Iterable[object], steps: Sequence[_Step]) -> list[ob
     ]
 
 
-def _cut_drifted(resource: Json, longest: int) -> Json:
-    return {**resource, "changes": _cut_lists(_object(resource["changes"]), longest)}
+def _cut_drifted(resource: Json, length: int) -> Json:
+    return {**resource, "changes": _cut_lists(_object(resource["changes"]), length)}
 
 
 def _object(value: object) -> Json:
@@ -383,5 +377,5 @@ def _list(value: object) -> list[object]:
 
 
 def _objects(values: Iterable[object]) -> list[Json]:
-    """Those of them that are objects."""
+    """The JSON objects among ``values``."""
     return [value for value in values if isinstance(value, dict)]

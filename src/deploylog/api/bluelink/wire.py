@@ -1,4 +1,4 @@
-"""Bluelink's Deploy Engine API in our words: its requests, its answers and its staging events."""
+"""Bluelink's Deploy Engine API: its requests, responses and staging events."""
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,15 +9,15 @@ from typing import TypeVar
 import msgspec
 
 from deploylog.api.bluelink.blueprint_changes import (
-    render_beside,
     render_blueprint,
     render_diagnostics,
+    render_drift_and_warnings,
     render_no_blueprint,
     render_reconciliation,
     render_resource,
 )
 from deploylog.api.bluelink.errors import PARSE_FAILED, FieldProblem, InvalidFields
-from deploylog.api.bluelink.instances import NO_RECORDS, Records
+from deploylog.api.bluelink.resources import NO_RECORDS, Records
 from deploylog.api.bluelink.truncation import (
     ANYTHING,
     Forms,
@@ -40,19 +40,19 @@ from deploylog.deployments.changeset import (
 )
 from deploylog.deployments.lifecycle import CHANGESET_ENDS
 from deploylog.errors import InvalidInput, PlanNotFound, StackNotFound
+from deploylog.events.batch import Gap
 from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import Filter, any_of
-from deploylog.events.hub import Gap
 from deploylog.events.retention import Cleanup
 from deploylog.events.scope import Scope, segments
 from deploylog.events.times import LATEST, MILLISECOND, SECOND
 
-#: Where the engine looks for blueprints.
+#: The engine's sources of blueprints.
 SCHEMES = ("file", "s3", "gcs", "azureblob", "https")
 
 DEFAULT_FILE = "project.blueprint.yml"
 
-#: A comment line without the blank line after it: with one, the client sees an empty event.
+#: A comment line, without a blank line after it, which the client would take for an empty event.
 HEARTBEAT = b":\n"
 
 STREAM_HEADERS = (
@@ -61,7 +61,7 @@ STREAM_HEADERS = (
     (b"connection", b"keep-alive"),
 )
 
-#: The client listens for an error only for a second after an event; this is one that says nothing.
+#: An event without effect: the client waits for an error only for a second after an event.
 _ATTENTION = b"event: heartbeat\ndata: {}\n\n"
 
 STATUSES: dict[Status, str] = {
@@ -78,13 +78,13 @@ _T = TypeVar("_T")
 
 
 class _Ignored(msgspec.Struct, frozen=True):
-    """An object whose fields are not looked at."""
+    """An object whose fields are ignored."""
 
 
 class CreateChangeset(
     msgspec.Struct, frozen=True, kw_only=True, rename=lambda name: name.replace("_", "")
 ):
-    """What a client asks to have staged. Names are matched in lower case, as Go does."""
+    """A request to stage changes. Names are matched in lower case, as in Go."""
 
     file_source_scheme: str = ""
     directory: str = ""
@@ -94,28 +94,27 @@ class CreateChangeset(
     instance_name: str = ""
     destroy: bool = False
     skip_drift_check: bool = False
-    #: It may hold secrets.
+    #: May contain secrets.
     config: _Ignored = _Ignored()
 
     @property
     def scheme(self) -> str:
-        """Where the plan is."""
         return self.file_source_scheme or "file"
 
     @property
     def file(self) -> str:
-        """The plan's file in the directory."""
+        """The plan's file, relative to the directory."""
         return self.blueprint_file or DEFAULT_FILE
 
     @property
     def location(self) -> str:
-        """The plan's place, as one text."""
+        """The plan's location as a URL."""
         path = PurePosixPath(self.directory, self.file)
         return f"{self.scheme}://{path}"
 
 
 def parse_create_changeset(body: bytes) -> CreateChangeset:
-    """Read the request; raises InvalidInput, InvalidFields or PlanNotFound, in this order."""
+    """Parse the request; raises InvalidInput, InvalidFields or PlanNotFound, in this order."""
     try:
         fields = msgspec.json.decode(body)
         given = {
@@ -123,55 +122,55 @@ def parse_create_changeset(body: bytes) -> CreateChangeset:
             for name, value in ({} if fields is None else fields).items()
             if value is not None
         }
-        asked = msgspec.convert(given, CreateChangeset)
+        new = msgspec.convert(given, CreateChangeset)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, AttributeError) as error:
         raise InvalidInput(PARSE_FAILED) from error
-    if problems := list(_field_problems(asked)):
+    if problems := list(_field_problems(new)):
         raise InvalidFields(problems)
-    _check_place(asked)
-    return asked
+    _check_source(new)
+    return new
 
 
-def _field_problems(asked: CreateChangeset) -> Iterator[FieldProblem]:
-    if asked.scheme not in SCHEMES:
+def _field_problems(new: CreateChangeset) -> Iterator[FieldProblem]:
+    if new.scheme not in SCHEMES:
         message = f"the value must be one of the following: {' '.join(SCHEMES)}"
         yield FieldProblem(location=".fileSourceScheme", message=message, type="oneof")
-    if not asked.directory:
+    if not new.directory:
         message = "missing required value"
         yield FieldProblem(location=".directory", message=message, type="required")
-    elif asked.scheme == "file" and not asked.directory.startswith("/"):
+    elif new.scheme == "file" and not new.directory.startswith("/"):
         message = "the value must be an absolute path"
         yield FieldProblem(location=".directory", message=message, type="absolute_path")
 
 
-def _check_place(asked: CreateChangeset) -> None:
+def _check_source(new: CreateChangeset) -> None:
     """Raise unless the plan is a file on this machine."""
-    host = asked.blueprint_location_metadata.get("host")
-    if asked.scheme == "https" and not (isinstance(host, str) and host):
+    host = new.blueprint_location_metadata.get("host")
+    if new.scheme == "https" and not (isinstance(host, str) and host):
         raise InvalidInput(
             "missing host in location metadata which is required for the https file source scheme"
         )
-    if asked.scheme != "file":
+    if new.scheme != "file":
         raise PlanNotFound
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """Which instances a list is to show."""
+    """The part of a list of instances to show."""
 
     search: str = ""
     offset: int = 0
-    #: 0 shows all.
+    #: 0 is no limit.
     limit: int = 0
 
-    def of(self, named: list[_T], name: Callable[[_T], str]) -> tuple[list[_T], int]:
-        """Those to show, and how many there are in all."""
-        found = [each for each in named if self.search.lower() in name(each).lower()]
+    def of(self, items: list[_T], name: Callable[[_T], str]) -> tuple[list[_T], int]:
+        """The items to show, and how many match in all."""
+        found = [each for each in items if self.search.lower() in name(each).lower()]
         end = self.offset + self.limit if self.limit else None
         return found[self.offset : end], len(found)
 
 
 def parse_window(query: Mapping[str, str]) -> Window:
-    """Read a list's parameters; a number that is none counts as 0."""
+    """Parse a list's parameters; an invalid number counts as 0."""
     return Window(
         search=query.get("search", ""),
         offset=_number(query.get("offset", "")),
@@ -180,7 +179,7 @@ def parse_window(query: Mapping[str, str]) -> Window:
 
 
 def _number(text: str) -> int:
-    # Python reads thousands of digits very slowly; no list is so long.
+    # Python parses thousands of digits very slowly; no list is that long.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
@@ -190,27 +189,27 @@ def find_by_id(stacks: Iterable[Stack], id: str) -> Stack | None:
 
 
 def find_by_name(stacks: Iterable[Stack], name: str, project: str) -> Stack | None:
-    """The stack of this name in ``project``, or else the first."""
-    named = [stack for stack in stacks if stack.name == name]
-    return next((stack for stack in named if stack.project == project), next(iter(named), None))
+    """The stack of this name in ``project``, or else the first one of any project."""
+    found = [stack for stack in stacks if stack.name == name]
+    return next((stack for stack in found if stack.project == project), next(iter(found), None))
 
 
-def find_instance(stacks: Sequence[Stack], asked: CreateChangeset, project: str) -> Stack | None:
-    """The stack that a change set is asked for: by id if one is given, else by name."""
-    if asked.instance_id:
-        return find_by_id(stacks, asked.instance_id)
-    return find_by_name(stacks, asked.instance_name, project) if asked.instance_name else None
+def find_instance(stacks: Sequence[Stack], new: CreateChangeset, project: str) -> Stack | None:
+    """The stack that the change set is for, by id if the request has one, or else by name."""
+    if new.instance_id:
+        return find_by_id(stacks, new.instance_id)
+    return find_by_name(stacks, new.instance_name, project) if new.instance_name else None
 
 
-def require_instance(stack: Stack | None, asked: CreateChangeset) -> None:
-    """Raise StackNotFound unless there is one, or its name is that of one to come."""
-    named = asked.instance_id or asked.instance_name
-    if stack is None and named and (asked.instance_id or asked.destroy):
-        raise StackNotFound(f'instance "{named}" not found')
+def require_instance(stack: Stack | None, new: CreateChangeset) -> None:
+    """Raise StackNotFound if the stack is missing and the request does not create one by name."""
+    reference = new.instance_id or new.instance_name
+    if stack is None and reference and (new.instance_id or new.destroy):
+        raise StackNotFound(f'instance "{reference}" not found')
 
 
-def parse_moment_of_id(id: str) -> int | None:
-    """The time (ns) that a UUID of version 7 begins with; ``None`` when ``id`` is no UUID."""
+def parse_time_of_id(id: str) -> int | None:
+    """The time (ns) in a UUID of version 7; ``None`` when ``id`` is not a UUID."""
     try:
         milliseconds = uuid.UUID(id).int >> 80
     except ValueError:
@@ -218,29 +217,30 @@ def parse_moment_of_id(id: str) -> int | None:
     return min(milliseconds * MILLISECOND, LATEST)
 
 
-# Answers
+# Responses
 
 
 def render_health(now: int) -> bytes:
-    """That the service is up."""
+    """The response of a running service."""
     return render_json({"timestamp": now // SECOND})
 
 
 def render_accepted(changeset: Changeset) -> bytes:
-    """A change set that is about to be staged."""
-    told = _render_changeset(changeset, render_no_blueprint())
-    return render_json({"data": {**told, "status": "STARTING"}})
+    """A change set whose staging starts."""
+    body = _render_changeset(changeset, render_no_blueprint())
+    return render_json({"data": {**body, "status": "STARTING"}})
 
 
 def render_changeset(
     changeset: Changeset, changes: Changes, records: Records = NO_RECORDS
 ) -> bytes:
-    """A change set with everything it would change, however much that is; ``records`` is what the
-    log tells of the instance's resources.
+    """A change set with all its changes, never truncated.
+
+    ``records`` are the recorded states of the instance's resources.
     """
     instance_id = changeset.stack_id or ""
-    told = _render_changeset(changeset, render_blueprint(changes, instance_id, records))
-    return render_json(told | render_beside(changes, instance_id, records))
+    body = _render_changeset(changeset, render_blueprint(changes, instance_id, records))
+    return render_json(body | render_drift_and_warnings(changes, instance_id, records))
 
 
 def _render_changeset(changeset: Changeset, changes: Json) -> Json:
@@ -266,7 +266,7 @@ def render_cleanup(cleanup: Cleanup) -> Json:
         "status": cleanup.status,
         "startedAt": cleanup.started // SECOND,
         **ended,
-        "itemsDeleted": cleanup.forgotten,
+        "itemsDeleted": cleanup.deleted,
         **error,
         "thresholdDate": cleanup.threshold // SECOND,
     }
@@ -281,17 +281,17 @@ STAGING = Filter(all_of=(any_of("type", ("changeset.resource", *CHANGESET_ENDS))
 
 
 def ends_staging(event: Event) -> bool:
-    """Whether nothing follows on a change set's stream."""
+    """Whether the event ends a change set's stream."""
     return event.type in CHANGESET_ENDS
 
 
 def render_staging_event(event: Event, records: Records = NO_RECORDS) -> bytes:
-    """An event of a change set, as a frame; ``records`` as of ``render_changeset``."""
+    """An event of a change set as a frame; ``records`` as for ``render_changeset``."""
     return _STAGING[event.type](event, records)
 
 
 def _render_resource(event: Event, records: Records) -> bytes:
-    change = _decoded(event, _RESOURCE, _nameless(event))
+    change = _decode(event, _RESOURCE, _unknown_change(event))
     timestamp = event.time // SECOND
     data = render_resource(
         change, instance_id=_instance_id(event), timestamp=timestamp, records=records
@@ -300,17 +300,17 @@ def _render_resource(event: Event, records: Records) -> bytes:
 
 
 def _render_completed(event: Event, records: Records) -> bytes:
-    changes, instance_id = _decoded(event, _CHANGES, Changes()), _instance_id(event)
+    changes, instance_id = _decode(event, _CHANGES, Changes()), _instance_id(event)
     data: Json = {
         "changes": render_blueprint(changes, instance_id, records),
         "timestamp": event.time // SECOND,
     }
-    data |= render_beside(changes, instance_id, records)
+    data |= render_drift_and_warnings(changes, instance_id, records)
     return _frame("changeStagingComplete", event, data, shorter_blueprints)
 
 
 def _render_drift(event: Event, records: Records) -> bytes:
-    changes = _decoded(event, _CHANGES, Changes())
+    changes = _decode(event, _CHANGES, Changes())
     data: Json = {
         "message": event.message or "",
         "reconciliationResult": render_reconciliation(changes, _instance_id(event), records),
@@ -320,9 +320,9 @@ def _render_drift(event: Event, records: Records) -> bytes:
 
 
 def _render_failed(event: Event, records: Records) -> bytes:
-    changes = _decoded(event, _CHANGES, Changes())
-    told = Diagnostic(level="error", message=event.message or "")
-    problems = [each for each in changes.problems if each.level == "error"] or [told]
+    changes = _decode(event, _CHANGES, Changes())
+    default = Diagnostic(level="error", message=event.message or "")
+    problems = [each for each in changes.problems if each.level == "error"] or [default]
     data: Json = {
         "message": event.message or "",
         "diagnostics": render_diagnostics(problems),
@@ -332,7 +332,7 @@ def _render_failed(event: Event, records: Records) -> bytes:
 
 
 def _fewer_diagnostics(data: Json, excess: int = ANYTHING) -> Iterator[Json]:
-    """The forms of an ``error`` event: only the first of many diagnostics."""
+    """The only shorter form of an ``error`` event: with its first diagnostic."""
     diagnostics = data["diagnostics"]
     if isinstance(diagnostics, list) and len(diagnostics) > 1:
         yield {**data, "diagnostics": diagnostics[:1]}
@@ -345,29 +345,29 @@ _STAGING: dict[str, Callable[[Event, Records], bytes]] = {
     "changeset.failed": _render_failed,
 }
 
-#: Numbers keep the digits that the plan gives them.
+#: Decimal, so that numbers keep the plan's digits.
 _RESOURCE = msgspec.json.Decoder(ResourceChange, float_hook=Decimal)
 
 _CHANGES = msgspec.json.Decoder(Changes, float_hook=Decimal)
 
 
-def _decoded(event: Event, decoder: msgspec.json.Decoder[_T], otherwise: _T) -> _T:
-    # Anybody who may write there can append such events, with any data: no reason to tear a
-    # stream off, again and again.
+def _decode(event: Event, decoder: msgspec.json.Decoder[_T], otherwise: _T) -> _T:
+    # Anyone with write access can append such events with any data; invalid data must not break
+    # the stream at every reconnect.
     try:
         return decoder.decode(current_names(bytes(event.data or b"")))
     except (msgspec.DecodeError, RecursionError):
         return otherwise
 
 
-def _nameless(event: NewEvent) -> ResourceChange:
-    """What is known of a change whose event does not tell it."""
+def _unknown_change(event: NewEvent) -> ResourceChange:
+    """The change of an event whose data is invalid."""
     name = event.subject or ""
     return ResourceChange(name=name, address=name, type="", action="none")
 
 
 def _instance_id(event: NewEvent) -> str:
-    """The id of the stack that the change set is for, if there is one."""
+    """The id of the change set's stack; empty if it has none."""
     return next((id for scope in event.scopes if (id := _stack_id(scope))), "")
 
 
@@ -381,7 +381,7 @@ def _frame(type: str, event: Event, data: Json, forms: Forms = no_forms) -> byte
 
 
 def render_gap(gap: Gap) -> bytes:
-    """That events are missing. The client takes the unknown type for an empty event."""
-    what = "damaged" if gap.reason == "damaged" else "no longer retained"
-    message = f"events up to position {gap.floor} are {what}"
+    """A frame that reports missing events. Its type is unknown to the client: an empty event."""
+    state = "damaged" if gap.reason == "damaged" else "no longer retained"
+    message = f"events up to position {gap.floor} are {state}"
     return b"event: gap\ndata: %b\n\n" % render_json({"message": message})

@@ -1,14 +1,19 @@
-"""Escape's operations, described."""
+"""The operations of the Escape API."""
 
+from deploylog.api.api import Resource
+from deploylog.api.escape.endpoints import EventIntake, EventQueries, ProjectSubscriptions
 from deploylog.api.escape.subscriptions import EscapeSubscription
 from deploylog.api.escape.wire import MAX_PAGE, EscapeEvent
-from deploylog.api.operation import Body, Operation, Parameter, path_parameter
+from deploylog.api.operation import Body, Endpoint, Operation, Parameter, path_parameter
 
-_ERROR = Body(help="A message, or nothing.", media="text/plain")
+ERROR = Body(help="A message, or nothing.", media="text/plain")
+
+_QUERY = "/api/v1/events/query/"
 
 _SUBSCRIPTIONS = "/api/v1/events/subscriptions/project/{project}/"
 
-_QUERY = "/api/v1/events/query/"
+#: Where services create events; the only path that accepts their secret.
+CREATE_EVENT = "/internal/create-event"
 
 _PAGING = (
     Parameter(
@@ -36,12 +41,19 @@ _PATH = {
 }
 
 
-def _query(id: str, path: str, summary: str, *parameters: Parameter) -> Operation:
+def _query(
+    id: str,
+    path: str,
+    endpoint: Endpoint[EventQueries],
+    summary: str,
+    *parameters: Parameter,
+) -> Operation[EventQueries]:
     named = [name for name in _PATH if f"{{{name}}}" in path]
     return Operation(
         id=f"escape{id}",
         method="GET",
         path=_QUERY + path,
+        endpoint=endpoint,
         summary=summary,
         tag="escape",
         parameters=(
@@ -50,59 +62,93 @@ def _query(id: str, path: str, summary: str, *parameters: Parameter) -> Operatio
             *_PAGING,
         ),
         answers=(Body(help="A page of events, newest first.", type=list[EscapeEvent]),),
-        error=_ERROR,
     )
 
 
-def _create(method: str) -> Operation:
+def _create(method: str) -> Operation[EventIntake]:
     return Operation(
         id=f"escapeCreateEvent{method.capitalize()}",
         method=method,
-        path="/internal/create-event",
+        path=CREATE_EVENT,
+        endpoint=EventIntake.create,
         summary="Record an event, or an Inventory's word of an upload",
         tag="escape",
         request=(Body(type=EscapeEvent),),
         answers=(Body(help="It is on disk.", media=""),),
-        error=_ERROR,
     )
 
 
-OPERATIONS = (
-    _query("Events", "", "List events", *_FILTERS),
-    _query("Inventory", "inventory/", "List events of the Inventory"),
-    _query("InventoryProject", "inventory/{project}/", "List events of a project there"),
-    _query("Application", "inventory/{project}/{application}/", "List events of an application"),
-    _query("Release", "inventory/{project}/{application}/{version}/", "List events of a release"),
-    _query("State", "project/", "List events of the State service"),
-    _query("StateProject", "project/{project}/", "List events of a project there"),
-    _query("Environment", "project/{project}/{environment}/", "List events of an environment"),
-    _query(
-        "Deployment",
-        "project/{project}/{environment}/deployment",
-        "List events of a deployment",
-        Parameter(name="deployment", help="The deployment's name.", required=True),
+QUERIES = Resource(
+    endpoints=EventQueries,
+    operations=(
+        _query("Events", "", EventQueries.everything, "List events", *_FILTERS),
+        _query("Inventory", "inventory/", EventQueries.inventory, "List events of the Inventory"),
+        _query(
+            "InventoryProject",
+            "inventory/{project}/",
+            EventQueries.inventory,
+            "List events of a project there",
+        ),
+        _query(
+            "Application",
+            "inventory/{project}/{application}/",
+            EventQueries.inventory,
+            "List events of an application",
+        ),
+        _query(
+            "Release",
+            "inventory/{project}/{application}/{version}/",
+            EventQueries.inventory,
+            "List events of a release",
+        ),
+        _query("State", "project/", EventQueries.state, "List events of the State service"),
+        _query(
+            "StateProject",
+            "project/{project}/",
+            EventQueries.state,
+            "List events of a project there",
+        ),
+        _query(
+            "Environment",
+            "project/{project}/{environment}/",
+            EventQueries.state,
+            "List events of an environment",
+        ),
+        _query(
+            "Deployment",
+            "project/{project}/{environment}/deployment",
+            EventQueries.deployment,
+            "List events of a deployment",
+            Parameter(name="deployment", help="The deployment's name.", required=True),
+        ),
     ),
-    Operation(
-        id="escapeSubscriptions",
-        method="GET",
-        path=_SUBSCRIPTIONS,
-        summary="List the subscriptions of a project, by id",
-        tag="escape",
-        parameters=(path_parameter("project", _PATH["project"]),),
-        answers=(Body(help="The subscriptions.", type=dict[str, EscapeSubscription]),),
-        error=_ERROR,
-    ),
-    Operation(
-        id="escapePutSubscriptions",
-        method="PUT",
-        path=_SUBSCRIPTIONS,
-        summary="Let a project have these subscriptions, and no others",
-        tag="escape",
-        parameters=(path_parameter("project", _PATH["project"]),),
-        request=(Body(type=dict[str, EscapeSubscription]),),
-        answers=(Body(help="Nothing.", type=dict[str, EscapeSubscription]),),
-        error=_ERROR,
-    ),
-    _create("POST"),
-    _create("PUT"),
 )
+
+SUBSCRIPTIONS = Resource(
+    endpoints=ProjectSubscriptions,
+    operations=(
+        Operation(
+            id="escapeSubscriptions",
+            endpoint=ProjectSubscriptions.list,
+            method="GET",
+            path=_SUBSCRIPTIONS,
+            summary="List the subscriptions of a project, by id",
+            tag="escape",
+            parameters=(path_parameter("project", _PATH["project"]),),
+            answers=(Body(help="The subscriptions.", type=dict[str, EscapeSubscription]),),
+        ),
+        Operation(
+            id="escapePutSubscriptions",
+            endpoint=ProjectSubscriptions.replace,
+            method="PUT",
+            path=_SUBSCRIPTIONS,
+            summary="Let a project have these subscriptions, and no others",
+            tag="escape",
+            parameters=(path_parameter("project", _PATH["project"]),),
+            request=(Body(type=dict[str, EscapeSubscription]),),
+            answers=(Body(help="Nothing.", type=dict[str, EscapeSubscription]),),
+        ),
+    ),
+)
+
+INTAKE = Resource(endpoints=EventIntake, operations=(_create("POST"), _create("PUT")))

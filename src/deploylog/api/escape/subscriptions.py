@@ -1,24 +1,24 @@
-"""EscapeKit's subscriptions: those of a project, put and read as a whole."""
+"""EscapeKit's subscriptions, which clients read and replace by project."""
 
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from deploylog.api.escape.errors import INVALID_JSON
-from deploylog.api.escape.wire import SHOWN, is_project
+from deploylog.api.escape.wire import VISIBLE, is_project
 from deploylog.errors import InvalidInput
 from deploylog.events.scope import scope
 from deploylog.subscriptions.reconcile import DesiredSubscription, GroupMember, SubscriptionGroup
 from deploylog.subscriptions.subscription import EndpointPatch, Kind
 
-#: The most characters of what is not known that an answer repeats.
-_SHOWN = 64
+#: Error messages repeat at most this many characters of unknown text.
+_MAX_QUOTED = 64
 
 _KINDS: dict[str, Kind] = {"webhook": "webhook", "slack": "slack"}
 
 
 class EscapeSubscription(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A subscription, as EscapeKit has it."""
+    """EscapeKit's form of a subscription."""
 
     id: str
     type: str
@@ -31,33 +31,33 @@ _KEYS = ("id", "type", "url", "slack_icon", "slack_username")
 
 
 def parse_collection(project: str) -> SubscriptionGroup | None:
-    """The set of a project; ``None`` when there can be no project of this name."""
+    """The project's subscription group; ``None`` when no project can have this name."""
     if not is_project(project):
         return None
-    places = (scope("inventory", project), scope("state", project))
+    scopes = (scope("inventory", project), scope("state", project))
     return SubscriptionGroup(
         name=f"escape:{project}",
-        filter=msgspec.structs.replace(SHOWN, scopes=places),
+        filter=msgspec.structs.replace(VISIBLE, scopes=scopes),
         format="escape",
         order="strict",
     )
 
 
 def parse_subscriptions(body: bytes) -> list[DesiredSubscription]:
-    """What the set is to hold, of an array or of an object by id; raises InvalidInput."""
-    document = _decoded(body)
+    """The group's desired subscriptions: an array, or an object by id; raises InvalidInput."""
+    document = _decode(body)
     if isinstance(document, list):
-        return [_wanted(entry, None) for entry in document]
-    return [_wanted(entry, id) for id, entry in document.items()]
+        return [_parse_entry(entry, None) for entry in document]
+    return [_parse_entry(entry, id) for id, entry in document.items()]
 
 
 def render_subscriptions(members: Sequence[GroupMember]) -> bytes:
-    """The set, by id."""
-    rendered = {member.name: _rendered(member) for member in members}
+    """The group's subscriptions by id."""
+    rendered = {member.name: _render_member(member) for member in members}
     return msgspec.json.encode(rendered) + b"\n"
 
 
-def _decoded(body: bytes) -> list[object] | dict[str, object]:
+def _decode(body: bytes) -> list[object] | dict[str, object]:
     try:
         document = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -67,27 +67,31 @@ def _decoded(body: bytes) -> list[object] | dict[str, object]:
     return document
 
 
-def _wanted(entry: object, key: str | None) -> DesiredSubscription:
+def _parse_entry(entry: object, key: str | None) -> DesiredSubscription:
     texts = dict(_texts(entry))
-    # EscapeKit's page writes SLACK as well as "slack".
+    # EscapeKit's documentation has both "SLACK" and "slack".
     kind = _KINDS.get(texts.get("type", "").lower())
     if kind is None:
-        said = texts.get("type", "")[:_SHOWN]
-        raise InvalidInput(f"Unknown hook type '{said}'", field="type")
+        given = texts.get("type", "")[:_MAX_QUOTED]
+        raise InvalidInput(f"Unknown hook type '{given}'", field="type")
     id = texts.get("id", "")
     if key and id and key != id:
-        raise InvalidInput(f"'{key[:_SHOWN]}' has another id", field="id")
-    return DesiredSubscription(name=key or id or None, kind=kind, aim=_aim(kind, texts))
+        raise InvalidInput(f"'{key[:_MAX_QUOTED]}' has another id", field="id")
+    return DesiredSubscription(
+        name=key or id or None, kind=kind, endpoint=_parse_endpoint(kind, texts)
+    )
 
 
 def _texts(entry: object) -> Iterator[tuple[str, str]]:
-    """The entry's keys and values; raises InvalidInput."""
+    """The entry's keys and text values; raises InvalidInput."""
     if not isinstance(entry, dict):
-        raise InvalidInput("A subscription is an object")
+        raise InvalidInput("A subscription must be an object")
     for name, value in entry.items():
         if name not in _KEYS:
-            # Two blanks, as EscapeKit writes it.
-            raise InvalidInput(f"Unknown  hook configuration key '{name[:_SHOWN]}'", field="key")
+            # Two spaces, as in EscapeKit.
+            raise InvalidInput(
+                f"Unknown  hook configuration key '{name[:_MAX_QUOTED]}'", field="key"
+            )
         if name == "id" and isinstance(value, list) and len(value) == 1:
             [value] = value
         if value is None:
@@ -97,8 +101,8 @@ def _texts(entry: object) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _aim(kind: Kind, texts: dict[str, str]) -> EndpointPatch:
-    """Where to; what is for Slack only means nothing to a webhook."""
+def _parse_endpoint(kind: Kind, texts: dict[str, str]) -> EndpointPatch:
+    """The endpoint; a webhook ignores the keys for Slack."""
     url = texts.get("url", "")
     if not url:
         raise InvalidInput("Missing 'url'", field="url")
@@ -111,11 +115,11 @@ def _aim(kind: Kind, texts: dict[str, str]) -> EndpointPatch:
     )
 
 
-def _rendered(member: GroupMember) -> EscapeSubscription:
+def _render_member(member: GroupMember) -> EscapeSubscription:
     return EscapeSubscription(
         id=member.name or "",
         type=member.kind,
-        url=member.target.url,
-        slack_icon=member.target.icon,
-        slack_username=member.target.username,
+        url=member.endpoint.url,
+        slack_icon=member.endpoint.icon,
+        slack_username=member.endpoint.username,
     )

@@ -1,4 +1,4 @@
-"""EscapeKit's event service in our words: its queries, its events, and its Inventory's webhook."""
+"""EscapeKit's event service: its queries, its events, and its Inventory's webhook."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ from deploylog.events.scope import ROOT, Scope, scope, segments
 from deploylog.events.store import Query
 from deploylog.events.times import LATEST
 
-#: Escape's event types and ours; a type that is not here does not exist for Escape.
+#: Our event types by Escape's. The API leaves out events of any other type.
 EVENT_TYPES: dict[str, str] = {
     "CREATE_INVENTORY_PROJECT": "inventory.project.created",
     "NEW_INVENTORY_APPLICATION": "inventory.application.created",
@@ -48,16 +48,16 @@ EVENT_TYPES: dict[str, str] = {
     "TEAM_SERVICE_ACCOUNT_CREATED": "team.service_account.created",
 }
 
-#: The made-up event of a test of a subscription has a name of ours.
-_THEIRS = {ours: theirs for theirs, ours in EVENT_TYPES.items()} | {
+#: Escape has no type for test events of subscriptions; this one is ours.
+_ESCAPE_TYPES = {ours: theirs for theirs, ours in EVENT_TYPES.items()} | {
     "subscription.test": "SUBSCRIPTION_TEST"
 }
 
-SHOWN = Filter(all_of=(AnyOf(field="type", values=tuple(EVENT_TYPES.values())),))
+VISIBLE = Filter(all_of=(AnyOf(field="type", values=tuple(EVENT_TYPES.values())),))
 
 MAX_PAGE = 1000
 
-#: What an event from here says it comes from.
+#: The source of events recorded through this API.
 SOURCE = "escape"
 
 _RESERVED = ("this", "string", "integer", "list", "dict", "func")
@@ -65,8 +65,8 @@ _RESERVED = ("this", "string", "integer", "list", "dict", "func")
 _INVENTORY_NAME = re.compile(rf"(?!(?:{'|'.join(_RESERVED)})\Z)[a-z][a-z0-9_-]+")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\.@)?|latest|@")
 
-#: What the names of a path may be: a name that is none of these names nothing.
-# EscapeKit writes [a-z]+[a-z0-9-_]+: the same, but slow as the square of a long name's length.
+#: The syntax of the names in a path; a name that does not match exists nowhere.
+# EscapeKit has [a-z]+[a-z0-9-_]+, which means the same, but takes quadratic time on long names.
 _INVENTORY = (re.compile(rf"_|{_INVENTORY_NAME.pattern}"), _INVENTORY_NAME, _VERSION)
 _STATE = (
     re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]+"),
@@ -86,47 +86,47 @@ _T = TypeVar("_T")
 
 
 class Parameters:
-    """A query string: of a name given twice the first counts, and empty is not given."""
+    """A query string: of repeated parameters the first counts, and empty ones are missing."""
 
     def __init__(self, query: str) -> None:
-        """``query`` as it was sent."""
+        """``query`` is as sent, still percent-encoded."""
         self._values: dict[str, str] = {}
         for name, value in parse_qsl(query, keep_blank_values=True):
             self._values.setdefault(name, value)
 
     def get(self, name: str) -> str:
-        """The value; empty when there is none."""
+        """The value; empty when it is missing."""
         return self._values.get(name, "")
 
     def number(self, name: str) -> int | None:
-        """The whole number; ``None`` when there is none. Raises InvalidInput."""
+        """The value as an integer; ``None`` when it is missing. Raises InvalidInput."""
         text = self.get(name)
         if not text:
             return None
         if not (text.isascii() and text.isdigit()):
-            raise InvalidInput(f"{name} is not a whole number", field=name)
-        # Python reads thousands of digits very slowly, and nothing here is as large as these.
+            raise InvalidInput(f"{name} must be an integer", field=name)
+        # Python parses thousands of digits very slowly; no number here is that large.
         digits = text.lstrip("0")
         return int(digits or "0") if len(digits) < len(str(LATEST)) else LATEST
 
 
-def parse_query(place: Scope | None, parameters: Parameters, *, page_size: int) -> Query | None:
-    """The page asked for of what is below ``place``; ``None`` if nothing can be there."""
+def parse_query(path: Scope | None, parameters: Parameters, *, page_size: int) -> Query | None:
+    """The query for a page of events below ``path``; ``None`` if ``path`` is."""
     size = parameters.number("page_size")
     if size == 0:
-        raise InvalidInput("page_size is less than 1", field="page_size")
+        raise InvalidInput("page_size must be at least 1", field="page_size")
     before = parameters.number("page_from")
-    if place is None:
+    if path is None:
         return None
     limit = min(size or page_size, MAX_PAGE)
-    return Query(scope=place, filter=SHOWN, before=before, limit=limit)
+    return Query(scope=path, filter=VISIBLE, before=before, limit=limit)
 
 
 def parse_filters(parameters: Parameters) -> Scope | None:
-    """Below which scope the root query's filters ask; each counts only with those before it."""
+    """The scope that the root query's filters name; a filter needs those before it."""
     for kind, fields in _FIELDS.items():
         if names := list(_leading([parameters.get(field) for field in fields])):
-            return _place(kind, _without_v(names) if kind == "inventory" else names)
+            return _scope(kind, _without_v(names) if kind == "inventory" else names)
     return ROOT
 
 
@@ -139,20 +139,24 @@ def _leading(names: Sequence[str]) -> Iterator[str]:
 
 
 def parse_inventory(names: Sequence[str]) -> Scope | None:
-    """The scope of a project, application and version, as far as given; ``None`` if there can
-    be none of these names.
+    """The scope of a project, or its application, or its version.
+
+    ``None`` if none can have these names.
     """
     plain = _without_v(names)
-    return _place("inventory", plain) if _fits(plain, _INVENTORY) else None
+    return _scope("inventory", plain) if _matches(plain, _INVENTORY) else None
 
 
 def parse_state(names: Sequence[str]) -> Scope | None:
-    """The scope of a project, environment and deployment, likewise."""
-    return _place("state", names) if _fits(names, _STATE) else None
+    """The scope of a project, or its environment, or its deployment.
+
+    ``None`` if none can have these names.
+    """
+    return _scope("state", names) if _matches(names, _STATE) else None
 
 
 def parse_deployment(parameters: Parameters) -> str:
-    """The deployment's name, which may hold slashes; raises InvalidInput."""
+    """The deployment's name, which may contain slashes; raises InvalidInput."""
     name = parameters.get("deployment")
     if not name:
         raise InvalidInput("Missing 'deployment' parameter", field="deployment")
@@ -160,16 +164,16 @@ def parse_deployment(parameters: Parameters) -> str:
 
 
 def is_project(name: str) -> bool:
-    """Whether there can be a project of this name, of the Inventory or of State."""
-    return any(_fits([name], syntax) for syntax in (_INVENTORY, _STATE))
+    """Whether a project, of the Inventory or of State, can have this name."""
+    return any(_matches([name], syntax) for syntax in (_INVENTORY, _STATE))
 
 
-def _fits(names: Sequence[str], syntax: Sequence[re.Pattern[str]]) -> bool:
+def _matches(names: Sequence[str], syntax: Sequence[re.Pattern[str]]) -> bool:
     return all(pattern.fullmatch(name) for name, pattern in zip(names, syntax, strict=False))
 
 
-def _place(kind: str, names: Sequence[str]) -> Scope | None:
-    """The scope of these names; ``None`` when no scope can be."""
+def _scope(kind: str, names: Sequence[str]) -> Scope | None:
+    """The scope of these names; ``None`` when they make no valid one."""
     try:
         return scope(kind, *names)
     except InvalidInput:
@@ -177,7 +181,7 @@ def _place(kind: str, names: Sequence[str]) -> Scope | None:
 
 
 def _without_v(names: Sequence[str]) -> list[str]:
-    """The names, the version without the ``v`` that some say before it."""
+    """The names, the version without a leading ``v``."""
     return [*names[:2], *(version.removeprefix("v") or version for version in names[2:])]
 
 
@@ -185,7 +189,7 @@ def _without_v(names: Sequence[str]) -> list[str]:
 
 
 class EscapeEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event, with both of its names where the published page has two."""
+    """EscapeKit's event, under both names where its documentation has two."""
 
     allowed_groups: tuple[str, ...] = ()
     allowed_roles: tuple[str, ...] = ()
@@ -210,11 +214,11 @@ def render_events(events: Sequence[Event]) -> bytes:
 
 
 def render_delivery(event: Event) -> bytes:
-    """One event for a receiver who is in no group: it is not told who may see it.
+    """One event for a webhook or Slack, without the groups that may see it.
 
-    Raises InvalidEvent for one that EscapeKit has no form for.
+    Raises InvalidEvent for an event that EscapeKit has no form for.
     """
-    if event.type not in _THEIRS:
+    if event.type not in _ESCAPE_TYPES:
         raise InvalidEvent(f"an event of type {event.type[:64]} has no escape format")
     return msgspec.json.encode(
         msgspec.structs.replace(render_event(event), allowed_groups=(), allowed_roles=())
@@ -222,8 +226,8 @@ def render_delivery(event: Event) -> bytes:
 
 
 def name_type(type: str) -> str:
-    """EscapeKit's name of a type of ours; one that it has no name for stays as it is."""
-    return _THEIRS.get(type, type)
+    """EscapeKit's name for our event type; ``type`` itself where it has none."""
+    return _ESCAPE_TYPES.get(type, type)
 
 
 def render_event(event: Event) -> EscapeEvent:
@@ -243,14 +247,14 @@ def render_event(event: Event) -> EscapeEvent:
         state_environment=state[1],
         state_deployment=state[2],
         timestamp=event.time,
-        # A query finds none that has no name there; a test of a subscription is one.
-        type=_THEIRS[event.type],
+        # Queries find only types that have a name; so does a delivery, but for test events.
+        type=_ESCAPE_TYPES[event.type],
         username=event.actor or None,
     )
 
 
 def _names(event: Event, kind: str) -> list[str | None]:
-    """What the first scope of the kind names, ``None`` for what it does not."""
+    """The three names in the first scope of the kind, ``None`` for missing ones."""
     found = next((path for path in event.scopes if path.startswith(f"{kind}/")), kind)
     return [*segments(Scope(found))[1:4], None, None, None][:3]
 
@@ -266,7 +270,7 @@ def _object(data: msgspec.Raw | None) -> msgspec.Raw | None:
 
 
 class _Body(msgspec.Struct, frozen=True):
-    """What we take of a posted event. Other keys are ignored."""
+    """A posted event. Other keys are ignored."""
 
     type: str | None = None
     timestamp: int | str | None = None
@@ -284,7 +288,7 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 class _Upload(msgspec.Struct, frozen=True):
-    """What an Inventory posts after an upload."""
+    """An Inventory's notification of an upload."""
 
     project: str
     unit: str
@@ -292,11 +296,11 @@ class _Upload(msgspec.Struct, frozen=True):
     username: str | None = None
 
 
-#: What of it is kept besides.
+#: Its keys that are recorded as the event's data.
 _UPLOAD_DATA = ("downstream_hooks", "project_hooks", "release", "unit_hooks")
 
-#: By the beginning of a type, what its events must be in.
-_HOMES = {
+#: The kind of scope that an event requires, by the prefix of its type.
+_REQUIRED_KINDS = {
     "inventory.": "inventory",
     "acl.inventory.": "inventory",
     "state.": "state",
@@ -308,33 +312,33 @@ _HOMES = {
 
 
 def parse_new_event(body: bytes, *, now: int, upload_groups: Sequence[str]) -> NewEvent:
-    """The event that ``body`` is; raises InvalidInput. An Inventory's is for ``upload_groups``."""
+    """Parse a posted event; raises InvalidInput. An upload is visible to ``upload_groups``."""
     document = _document(body)
     if "event" in document and "type" not in document:
         return _upload(body, document, now=now, groups=upload_groups)
-    asked = _decoded(body, _Body)
-    type = EVENT_TYPES.get(asked.type or "")
+    event = _decode(body, _Body)
+    type = EVENT_TYPES.get(event.type or "")
     if type is None:
-        said = f"Unknown event type {asked.type[:64]!r}" if asked.type else "Missing type"
-        raise InvalidInput(said, field="type")
-    data = _data(asked.data)
+        message = f"Unknown event type {event.type[:64]!r}" if event.type else "Missing type"
+        raise InvalidInput(message, field="type")
+    data = _data(event.data)
     return NewEvent(
         type=type,
         source=SOURCE,
-        scopes=_scopes(type, asked, data),
-        time=_time(asked.timestamp, now),
-        groups=_groups(asked),
-        actor=asked.username or None,
+        scopes=_scopes(type, event, data),
+        time=_time(event.timestamp, now),
+        groups=_groups(event),
+        actor=event.username or None,
         data=data,
     )
 
 
 def _document(body: bytes) -> dict[str, msgspec.Raw]:
-    """The body by key, each value sure to be JSON in UTF-8."""
+    """The body's values by key, each valid JSON in UTF-8."""
     try:
         body.decode()
         msgspec.json.decode(body)
-        # One line, as it has to stand on streams.
+        # On one line, as streams require.
         return msgspec.json.decode(
             msgspec.json.format(body, indent=-1), type=dict[str, msgspec.Raw]
         )
@@ -342,7 +346,7 @@ def _document(body: bytes) -> dict[str, msgspec.Raw]:
         raise InvalidInput(INVALID_JSON) from error
 
 
-def _decoded(body: bytes, type: type[_T]) -> _T:
+def _decode(body: bytes, type: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=type)
     except msgspec.MsgspecError as error:
@@ -354,58 +358,57 @@ def _upload(
 ) -> NewEvent:
     if bytes(document["event"]) != b'"NEW_UPLOAD"':
         raise InvalidInput(f"Unknown event {bytes(document['event'])[:64].decode()}", field="event")
-    upload = _decoded(body, _Upload)
-    named = {"project": upload.project, "unit": upload.unit, "version": upload.version}
-    for field, name in named.items():
+    upload = _decode(body, _Upload)
+    names = {"project": upload.project, "unit": upload.unit, "version": upload.version}
+    for field, name in names.items():
         if not name:
             raise InvalidInput(f"Missing {field}", field=field)
-    kept = {name: document[name] for name in _UPLOAD_DATA if name in document}
+    data = {name: document[name] for name in _UPLOAD_DATA if name in document}
     return NewEvent(
         type=EVENT_TYPES["UPLOAD_INVENTORY_APPLICATION"],
         source=SOURCE,
-        scopes=(scope("inventory", *_without_v(list(named.values()))),),
+        scopes=(scope("inventory", *_without_v(list(names.values()))),),
         time=now,
-        # The same upload again: an Inventory says each only once.
+        # An Inventory reports each upload once, so an equal body is a retry.
         producer_id=hashlib.sha256(body).hexdigest(),
         groups=tuple(groups),
         actor=upload.username or None,
-        data=msgspec.Raw(msgspec.json.encode(kept)) if kept else None,
+        data=msgspec.Raw(msgspec.json.encode(data)) if data else None,
     )
 
 
-def _scopes(type: str, asked: _Body, data: msgspec.Raw | None) -> tuple[Scope, ...]:
-    """Where the event belongs; raises InvalidInput."""
-    project = _one_of(asked, "inventory_project", "inventory_namespace") or ""
-    inventory = [project, asked.inventory_application or "", asked.inventory_version or ""]
-    state = [getattr(asked, field) or "" for field in _FIELDS["state"]]
-    named = {"inventory": _without_v(inventory), "state": state}
-    home = next(home for start, home in _HOMES.items() if type.startswith(start))
-    if home in named and not named[home][0]:
-        raise InvalidInput(f"Missing {home}_project", field=f"{home}_project")
-    for kind, names in named.items():
-        _check_ladder(kind, names)
-    paths = [scope(kind, *filter(None, names)) for kind, names in named.items() if names[0]]
-    if home == "user":
-        paths.append(scope(home, *filter(None, [asked.username])))
-    if home == "team":
-        paths.append(scope(home, *filter(None, [_team(data)])))
+def _scopes(type: str, event: _Body, data: msgspec.Raw | None) -> tuple[Scope, ...]:
+    project = _one_of(event, "inventory_project", "inventory_namespace") or ""
+    inventory = [project, event.inventory_application or "", event.inventory_version or ""]
+    state = [getattr(event, field) or "" for field in _FIELDS["state"]]
+    names_by_kind = {"inventory": _without_v(inventory), "state": state}
+    required = next(kind for prefix, kind in _REQUIRED_KINDS.items() if type.startswith(prefix))
+    if required in names_by_kind and not names_by_kind[required][0]:
+        raise InvalidInput(f"Missing {required}_project", field=f"{required}_project")
+    for kind, names in names_by_kind.items():
+        _check_parents(kind, names)
+    paths = [scope(kind, *filter(None, names)) for kind, names in names_by_kind.items() if names[0]]
+    if required == "user":
+        paths.append(scope(required, *filter(None, [event.username])))
+    if required == "team":
+        paths.append(scope(required, *filter(None, [_team(data)])))
     return tuple(paths)
 
 
-def _one_of(asked: _Body, name: str, other: str) -> str | None:
-    """What a field says that has two names; raises InvalidInput when they differ."""
-    one, two = getattr(asked, name) or None, getattr(asked, other) or None
-    if one is not None and two is not None and one != two:
-        raise InvalidInput(f"{name} and {other} differ", field=name)
-    return one if one is not None else two
+def _one_of(event: _Body, name: str, alias: str) -> str | None:
+    """The value of a field that has two names; raises InvalidInput when they differ."""
+    value, other = getattr(event, name) or None, getattr(event, alias) or None
+    if value is not None and other is not None and value != other:
+        raise InvalidInput(f"{name} and {alias} differ", field=name)
+    return value if value is not None else other
 
 
-def _check_ladder(kind: str, names: Sequence[str]) -> None:
+def _check_parents(kind: str, names: Sequence[str]) -> None:
     """Raise InvalidInput when a name is given without the one before it."""
     fields = _FIELDS[kind]
-    for above, below in ((0, 1), (1, 2)):
-        if names[below] and not names[above]:
-            raise InvalidInput(f"{fields[below]} needs {fields[above]}", field=fields[below])
+    for parent, child in ((0, 1), (1, 2)):
+        if names[child] and not names[parent]:
+            raise InvalidInput(f"{fields[child]} requires {fields[parent]}", field=fields[child])
 
 
 class _Team(msgspec.Struct, frozen=True):
@@ -413,8 +416,8 @@ class _Team(msgspec.Struct, frozen=True):
 
 
 def _team(data: msgspec.Raw | None) -> str:
-    """The team that an event's data names."""
-    return _decoded(bytes(data), _Team).team if data is not None else ""
+    """The team in the event's data; empty without one."""
+    return _decode(bytes(data), _Team).team if data is not None else ""
 
 
 def _time(timestamp: int | str | None, now: int) -> int:
@@ -423,12 +426,12 @@ def _time(timestamp: int | str | None, now: int) -> int:
     if isinstance(timestamp, int):
         return timestamp
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 20):
-        raise InvalidInput("timestamp is not a number of nanoseconds", field="timestamp")
+        raise InvalidInput("timestamp must be a number of nanoseconds", field="timestamp")
     return int(timestamp)
 
 
-def _groups(asked: _Body) -> tuple[str, ...]:
-    groups, roles = asked.allowed_groups, asked.allowed_roles
+def _groups(event: _Body) -> tuple[str, ...]:
+    groups, roles = event.allowed_groups, event.allowed_roles
     if groups is not None and roles is not None and set(groups) != set(roles):
         raise InvalidInput("allowed_groups and allowed_roles differ", field="allowed_groups")
     return tuple(sorted(set(groups or roles or ())))
@@ -438,5 +441,5 @@ def _data(data: msgspec.Raw) -> msgspec.Raw | None:
     if bytes(data) == b"null":
         return None
     if not bytes(data).startswith(b"{"):
-        raise InvalidInput("data is not an object", field="data")
+        raise InvalidInput("data must be an object", field="data")
     return msgspec.Raw(msgspec.json.format(bytes(data), indent=-1))

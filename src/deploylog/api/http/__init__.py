@@ -1,1 +1,1 @@
-"""What every API needs of HTTP."""
+"""HTTP pieces that every API shares."""

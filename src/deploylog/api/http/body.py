@@ -1,4 +1,4 @@
-"""Request bodies: read with a bound, unpacked with a bound."""
+"""Request bodies, read and decompressed within limits."""
 
 import asyncio
 import zlib
@@ -12,71 +12,72 @@ from deploylog.errors import InvalidInput, TooLarge, UnsupportedMedia
 #: zlib's window sizes that mean gzip or zlib framing.
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
+#: The highest compression ratio of a body. Lines of events compress to a fiftieth; zeros, to a
+#: thousandth.
+_MAX_RATIO = 200
 
-#: How many times its size a body may unpack to, and the size that any may unpack to. Lines of
-#: events shrink to a fiftieth; zeros shrink to a thousandth.
-_RATIO = 200
-_ANY = 1024 * 1024
+#: Bytes to which a body of any size may decompress.
+_ALWAYS_ALLOWED = 1024 * 1024
 
-#: Bytes unpacked in one step, between which others have their turn.
+#: Bytes decompressed in one step; between steps, other threads run.
 _STEP = 256 * 1024
 
-#: Packed bodies up to this size are unpacked at once; a thread costs more.
+#: A compressed body up to this size is decompressed on the event loop; a thread costs more.
 _SMALL = 4 * 1024
 
-#: Bytes of a body that is neither events nor a plan: a form, a query, a command.
+#: The limit of a body that is neither events nor a plan: a form, a query, a command.
 DOCUMENT_BYTES = 256 * 1024
 
 
 class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How many bytes a body may have."""
+    """Limits of a body's size, in bytes, and of its arrival."""
 
     sent: int
     decompressed: int
-    #: Seconds in which it must arrive; ``None`` while it moves.
+    #: Seconds in which the whole body must arrive; ``None`` is no limit.
     seconds: float | None = None
 
     def at_most(self, size: int) -> "BodyLimits":
-        """The same for a body that is never longer than ``size``."""
+        """These limits, but never more than ``size`` bytes."""
         return BodyLimits(sent=min(self.sent, size), decompressed=min(self.decompressed, size))
 
 
 class ReplayableBody:
-    """A body that may be read before its endpoint reads it, which then gets the same bytes."""
+    """A body that authentication can read before its endpoint reads the same bytes."""
 
     def __init__(self, request: Request, limit: int) -> None:
-        """``limit`` in bytes, as they are sent."""
+        """``limit`` is in bytes, as sent."""
         self._request = request
         self._limit = limit
         self._body: bytes | None = None
-        self._given = False
+        self._replayed = False
 
     async def read(self) -> bytes:
-        """The bytes as they were sent, packed or not; raises TooLarge, or InvalidInput."""
+        """The bytes as sent, still compressed; raises TooLarge or InvalidInput."""
         if self._body is None:
             _check_declared(self._request, self._limit)
             self._body = await _receive(self._request, self._limit)
         return self._body
 
     async def receive(self) -> Message:
-        """The body once more in one message, then whatever comes: that the client goes."""
-        if self._body is None or self._given:
+        """ASGI's ``receive``: the body in one message, then what follows, such as a disconnect."""
+        if self._body is None or self._replayed:
             return await self._request.receive()
-        self._given = True
+        self._replayed = True
         return {"type": "http.request", "body": self._body, "more_body": False}
 
 
 async def read_body(request: Request, limits: BodyLimits) -> bytes:
-    """The body, unpacked; raises TooLarge before it has taken in more than ``limits``."""
+    """The decompressed body; raises TooLarge before more than ``limits`` is in memory."""
     _check_declared(request, limits.sent)
     body = await _receive_in(request, limits)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding == "identity":
         return body
-    most = min(limits.decompressed, max(_RATIO * len(body), _ANY))
+    limit = min(limits.decompressed, max(_MAX_RATIO * len(body), _ALWAYS_ALLOWED))
     if len(body) <= _SMALL:
-        return _unpack(body, encoding, most)
-    return await asyncio.to_thread(_unpack, body, encoding, most)
+        return _decompress(body, encoding, limit)
+    return await asyncio.to_thread(_decompress, body, encoding, limit)
 
 
 async def _receive_in(request: Request, limits: BodyLimits) -> bytes:
@@ -86,12 +87,12 @@ async def _receive_in(request: Request, limits: BodyLimits) -> bytes:
         async with asyncio.timeout(limits.seconds):
             return await _receive(request, limits.sent)
     except TimeoutError as error:
-        raise InvalidInput("the body did not arrive in time") from error
+        raise InvalidInput(f"the body did not arrive within {limits.seconds:g} seconds") from error
 
 
 def _check_declared(request: Request, limit: int) -> None:
     declared = request.headers.get("content-length", "")
-    # More digits than Python reads are too many bytes, too.
+    # Python refuses to parse very long numbers; those are too large anyway.
     is_long = len(declared) > 19
     if declared.isascii() and declared.isdigit() and (is_long or int(declared) > limit):
         raise TooLarge(f"the body is larger than {limit} bytes")
@@ -103,7 +104,7 @@ async def _receive(request: Request, limit: int) -> bytes:
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise InvalidInput("the body was cut off")
+            raise InvalidInput("the client disconnected before it had sent the whole body")
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
@@ -113,24 +114,24 @@ async def _receive(request: Request, limit: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _unpack(body: bytes, encoding: str, limit: int) -> bytes:
+def _decompress(body: bytes, encoding: str, limit: int) -> bytes:
     window = _WINDOWS.get(encoding)
     if window is None:
         raise UnsupportedMedia(f"content encoding {encoding[:32]!r} is not gzip or deflate")
-    unpacker = zlib.decompressobj(window)
+    decompressor = zlib.decompressobj(window)
     parts: list[bytes] = []
     size, rest = 0, body
     try:
-        while rest and not unpacker.eof:
-            parts.append(unpacker.decompress(rest, _STEP))
+        while rest and not decompressor.eof:
+            parts.append(decompressor.decompress(rest, _STEP))
             size += len(parts[-1])
             if size > limit:
-                raise TooLarge(f"the body unpacks to more than {limit} bytes")
-            if not parts[-1] and unpacker.unconsumed_tail == rest:
+                raise TooLarge(f"the body decompresses to more than {limit} bytes")
+            if not parts[-1] and decompressor.unconsumed_tail == rest:
                 break
-            rest = unpacker.unconsumed_tail
+            rest = decompressor.unconsumed_tail
     except zlib.error as error:
-        raise InvalidInput(f"the body is not {encoding}: {error}") from error
-    if not unpacker.eof or unpacker.unused_data:
-        raise InvalidInput(f"the body is not one whole {encoding} stream")
+        raise InvalidInput(f"the body is not valid {encoding}: {error}") from error
+    if not decompressor.eof or decompressor.unused_data:
+        raise InvalidInput(f"the body is not a single complete {encoding} stream")
     return b"".join(parts)

@@ -1,4 +1,4 @@
-"""The envelope: whatever goes wrong below it, a 401 too, is answered in the dialect's own words."""
+"""The ASGI endpoint of a path: authentication, dispatch by method, and errors in the API's form."""
 
 import asyncio
 import logging
@@ -13,34 +13,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deploylog.api.context import Handler
 from deploylog.api.http.body import ReplayableBody
 from deploylog.api.http.event_stream import wait_for_disconnect
+from deploylog.api.operation import IsOpen
 from deploylog.auth.authentication import Authentication, RequestCredentials
 from deploylog.errors import DeploylogError, MethodNotAllowed
 from deploylog.events.access import Principal
 
-#: Gives an error its answer.
+#: Renders an error as the API's response.
 Respond = Callable[[Request, DeploylogError], Awaitable[Response]]
 
-#: Whether a request is answered without credentials.
-IsOpen = Callable[[Request], bool]
-
-#: Who asks without credentials: somebody who may do nothing.
+#: The principal of a request without credentials; it has no rights.
 UNAUTHENTICATED = Principal(name="anonymous", kind="unauthenticated")
 
 
-def always(request: Request) -> bool:
-    """For paths that are open to everybody."""
-    return True
+#: Seconds that a request may take before it is watched for a disconnect of its client.
+GRACE_SECONDS = 0.05
 
-
-def never(request: Request) -> bool:
-    """For paths that are not."""
-    return False
-
-
-#: Seconds after which a request that is still being answered is watched for the end of its client.
-PATIENCE_SECONDS = 0.05
-
-#: Methods whose answer nobody needs when the client is gone.
+#: Methods whose handler is cancelled when the client disconnects.
 _READS = frozenset({"GET", "HEAD"})
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,10 +39,10 @@ class InternalError(DeploylogError):
 
 
 class Endpoint:
-    """An ASGI application: one path of a dialect, with its methods.
+    """An ASGI application: one path of an API, with its methods.
 
-    It stands where Starlette would put five layers of middleware; appending one event spent
-    more time in those than in everything else.
+    It replaces five layers of Starlette's middleware, in which appending one event spent more
+    time than in everything else.
     """
 
     def __init__(
@@ -62,108 +50,112 @@ class Endpoint:
         endpoints: Mapping[str, Handler],
         *,
         respond: Respond,
-        gate: Authentication,
-        is_open: IsOpen,
+        authentication: Authentication,
+        is_open: Mapping[str, IsOpen],
         answers_head: bool,
         body_limit: int,
         failed: Callable[[str], None],
     ) -> None:
-        """``endpoints`` by method; ``failed`` is told the class of each error.
+        """``endpoints`` and ``is_open`` by method; ``failed`` is called with the class name of each
+        error.
 
-        ``body_limit`` is how many bytes are read of a body whose signature has to be verified.
+        ``body_limit`` is the most bytes read of a body whose signature must be verified.
         """
         self._endpoints = dict(endpoints)
+        self._is_open = dict(is_open)
         if answers_head and "GET" in endpoints:
             self._endpoints["HEAD"] = endpoints["GET"]
+            self._is_open["HEAD"] = is_open["GET"]
         self._respond = respond
-        self._gate = gate
-        self._is_open = is_open
+        self._authentication = authentication
         self._body_limit = body_limit
         self._failed = failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        begun = False
+        started = False
 
-        async def observed(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def send_tracked(message: Message) -> None:
+            nonlocal started
+            started = True
             await send(message)
 
         request = Request(scope, receive)
         try:
             endpoint = self._endpoints.get(request.method)
             if endpoint is None:
-                raise MethodNotAllowed(f"there is no {request.method} {request.url.path[:256]}")
-            request = await self._admit(request)
+                raise MethodNotAllowed(
+                    f"{request.method} is not allowed at {request.url.path[:256]}"
+                )
+            request = await self._authenticate(request)
             response: ASGIApp | None
             if request.method in _READS:
-                response = await _answered(endpoint, request)
+                response = await _respond_unless_disconnected(endpoint, request)
             else:
-                # What a client asked to be written is written, also when the client goes.
+                # A write is completed even when the client disconnects.
                 response = await endpoint(request)
             if response is not None:
-                await response(scope, receive, observed)
+                await response(scope, receive, send_tracked)
         except Exception as error:
-            if begun:
+            if started:
                 raise
-            response = await self._respond(request, self._ours(error))
+            response = await self._respond(request, self._to_ours(error))
             await response(scope, receive, send)
 
-    async def _admit(self, request: Request) -> Request:
-        """The request as its endpoint gets it: with the principal, and its body still unread."""
-        if self._is_open(request):
+    async def _authenticate(self, request: Request) -> Request:
+        """The request for its endpoint: with the principal, and a body that is still unread."""
+        if self._is_open[request.method](request):
             request.state.principal = UNAUTHENTICATED
             return request
-        presented = _presented(request)
-        if presented.is_signed_request:
+        credentials = _credentials(request)
+        if credentials.is_signed_request:
             body = ReplayableBody(request, self._body_limit)
-            presented = msgspec.structs.replace(presented, body=body.read)
+            credentials = msgspec.structs.replace(credentials, body=body.read)
             request = Request(request.scope, body.receive)
-        request.state.principal = await self._gate.admit(presented)
+        request.state.principal = await self._authentication.authenticate(credentials)
         return request
 
-    def _ours(self, error: Exception) -> DeploylogError:
+    def _to_ours(self, error: Exception) -> DeploylogError:
         if not isinstance(error, DeploylogError):
-            _LOGGER.error("a request failed unexpectedly", exc_info=error)
+            _LOGGER.error("unexpected error in a request", exc_info=error)
             error = InternalError()
         self._failed(type(error).__name__)
         return error
 
 
-async def _answered(endpoint: Handler, request: Request) -> ASGIApp | None:
-    """The endpoint's response; ``None`` when the client went before it was there."""
-    answering = asyncio.ensure_future(endpoint(request))
+async def _respond_unless_disconnected(endpoint: Handler, request: Request) -> ASGIApp | None:
+    """The endpoint's response; ``None`` when the client disconnected first."""
+    response = asyncio.ensure_future(endpoint(request))
     try:
-        done, _ = await asyncio.wait([answering], timeout=PATIENCE_SECONDS)
+        done, _ = await asyncio.wait([response], timeout=GRACE_SECONDS)
         if not done:
-            await _until_either(answering, request)
-        return await answering if answering.done() else None
+            await _wait_for_either(response, request)
+        return await response if response.done() else None
     finally:
-        answering.cancel()
+        response.cancel()
 
 
-async def _until_either(answering: asyncio.Future[Any], request: Request) -> None:
-    """Wait until the request is answered, or its client is gone."""
-    gone: asyncio.Future[Any] = asyncio.create_task(wait_for_disconnect(request.receive))
+async def _wait_for_either(response: asyncio.Future[Any], request: Request) -> None:
+    """Wait for the response, or for the client to disconnect."""
+    disconnect: asyncio.Future[Any] = asyncio.create_task(wait_for_disconnect(request.receive))
     try:
-        await asyncio.wait([answering, gone], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([response, disconnect], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        gone.cancel()
+        disconnect.cancel()
 
 
-def _presented(request: Request) -> RequestCredentials:
-    """What the request shows; ``client`` is absent on a unix socket."""
+def _credentials(request: Request) -> RequestCredentials:
+    """The request's credentials, with all that a signature covers."""
     scope = request.scope
     return RequestCredentials(
         method=scope["method"],
         path=scope["raw_path"].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
-        # Looked into more often than it costs to make; of two of one name the first counts.
+        # A dict, as it is searched often; of repeated headers, the first counts.
         headers={
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in reversed(scope["headers"])
         },
+        # A unix socket has no client address.
         client=scope["client"][0] if scope["client"] else None,
         raw_headers=scope["headers"],
     )

@@ -1,4 +1,4 @@
-"""Server-Sent Events: a reader's batches as one response (WHATWG HTML, section 9.2)."""
+"""Server-Sent Events: a response that streams a reader's batches (WHATWG HTML, section 9.2)."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -7,21 +7,21 @@ from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
+from deploylog.events.batch import Batch, Gap
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event
-from deploylog.events.hub import Batch, Gap
 
-# A blank line ends a block, and some readers (httpx-sse) give their users every block that has a
-# field, or follows an id, even without data. So neither of these has one: the next event's block
-# takes them in.
+# A blank line ends a block, and some clients (httpx-sse) emit every block that has a field or
+# follows an id, even without data. So neither of these ends in one, and they become part of the
+# next event's block.
 
-#: A comment line: readers ignore it, and proxies see life.
+#: A comment line: clients ignore it, and proxies keep the connection open.
 HEARTBEAT = b":\n"
 
-#: How long a reader waits before it comes back, in milliseconds.
+#: The client's delay before it reconnects, in milliseconds.
 RETRY = b"retry: 1000\n"
 
-#: Seconds that a client may take for the rest, once its stream is to end.
+#: Seconds in which a client must read the rest once the server closes its stream.
 CLOSING_SECONDS = 0.3
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -29,22 +29,21 @@ Headers = Sequence[tuple[bytes, bytes]]
 HEADERS: Headers = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    # nginx would hold events back.
+    # nginx would buffer events.
     (b"x-accel-buffering", b"no"),
 )
 
 
 class FrameCache:
-    """Frames that many readers ask for at different times: rendered once while there is room."""
+    """Frames by event, rendered once for many readers; the oldest are evicted first."""
 
-    def __init__(self, render: Callable[[Event], bytes], *, most_bytes: int) -> None:
-        """``render`` gives one event's frame, the same for every reader."""
+    def __init__(self, render: Callable[[Event], bytes], *, max_bytes: int) -> None:
+        """``render`` must give every reader the same frame."""
         self._render = render
         #: By event id.
-        self._frames: BoundedMap[str, bytes] = BoundedMap(most_bytes, weigh=len)
+        self._frames: BoundedMap[str, bytes] = BoundedMap(max_bytes, weigh=len)
 
     def __call__(self, event: Event) -> bytes:
-        """The event's frame."""
         frame = self._frames.get(event.id)
         if frame is None:
             frame = self._render(event)
@@ -53,7 +52,7 @@ class FrameCache:
 
 
 class Frames:
-    """How a dialect writes what happens on a stream that has no end."""
+    """Renders a stream that never ends."""
 
     def __init__(
         self,
@@ -70,23 +69,23 @@ class Frames:
         self.heartbeat = heartbeat
         self.opening = opening
         self.headers = list(headers)
-        #: Whether a stream that did not come to its end is torn off: for clients that take an
-        #: orderly end of the response for the end of what they follow.
-        self.tears = False
+        #: Whether to abort the connection when the stream closes before its end: for clients that
+        #: take the end of the response for the end of the deployment.
+        self.aborts_when_incomplete = False
 
     def of(self, batch: Batch) -> Iterable[bytes]:
-        """A batch, in the pieces in which it is sent."""
+        """The batch as the pieces to send."""
         if batch.gap is not None:
             return [self.gap(batch.gap) + batch.joined(self.event)]
         return [batch.joined(self.event) if batch.events else self.heartbeat]
 
     def ends(self, batch: Batch) -> bool:
-        """Whether the stream is over after the batch."""
+        """Whether the batch ends the stream."""
         return False
 
 
-class EndingFrames(Frames):
-    """How a dialect writes a stream that ends with an event; each frame is sent by itself."""
+class TerminatedFrames(Frames):
+    """Renders a stream that ends with an event; each frame is sent separately."""
 
     def __init__(
         self,
@@ -97,10 +96,10 @@ class EndingFrames(Frames):
         heartbeat: bytes,
         headers: Headers,
     ) -> None:
-        """``is_end`` tells the event that nothing follows."""
+        """``is_end`` recognizes the event that ends the stream."""
         super().__init__(event=event, gap=gap, heartbeat=heartbeat, opening=b"", headers=headers)
         self._is_end = is_end
-        self.tears = True
+        self.aborts_when_incomplete = True
 
     def of(self, batch: Batch) -> Iterable[bytes]:
         if not (batch.events or batch.gap):
@@ -118,7 +117,7 @@ class EndingFrames(Frames):
 
 
 class BatchReader(Protocol):
-    """What a stream sends: a ``Reader``, or what reads as one does."""
+    """The source of a stream: a ``Reader``, or an object that reads the same way."""
 
     @property
     def position(self) -> int: ...
@@ -127,11 +126,11 @@ class BatchReader(Protocol):
 
     def close(self) -> None: ...
 
-    def when_closed(self, call: Callable[[], None]) -> None: ...
+    def on_close(self, call: Callable[[], None]) -> None: ...
 
 
 class EventStream:
-    """An ASGI response that follows a reader until it ends or the client goes."""
+    """An ASGI response that streams a reader until it ends or the client disconnects."""
 
     def __init__(
         self,
@@ -141,42 +140,42 @@ class EventStream:
         gap: Gap | None,
         sent: Callable[[int, int], None],
     ) -> None:
-        """``gap`` is told first; ``sent`` is given the events of each batch and its position."""
+        """``gap`` is sent first; ``sent`` is called with the count and position of each batch."""
         self._follow = follow
         self._frames = frames
         self._gap = gap
         self._sent = sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end."""
         if scope["method"] == "HEAD":
             await send(self._start)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         with self._follow as reader:
-            # Idle streams send nothing for a while: only ``receive`` tells that the client went.
-            gone = asyncio.create_task(wait_for_disconnect(receive))
-            gone.add_done_callback(lambda _: reader.close())
+            # While an idle stream sends nothing, only ``receive`` reports a disconnect.
+            disconnect = asyncio.create_task(wait_for_disconnect(receive))
+            disconnect.add_done_callback(lambda _: reader.close())
             try:
                 await self._send_until_closed(reader, send)
             finally:
-                gone.cancel()
+                disconnect.cancel()
 
     async def _send_until_closed(self, reader: BatchReader, send: Send) -> None:
-        """Send, and not for long once the reader is closed: a client that takes nothing more would
-        hold up the end of the stream for ever.
+        """Send until the end, but at most ``CLOSING_SECONDS`` after the reader is closed.
+
+        Otherwise a client that stops reading would keep the stream open indefinitely.
         """
         loop = asyncio.get_running_loop()
         limit = asyncio.timeout(None)
         try:
             async with limit:
-                reader.when_closed(lambda: limit.reschedule(loop.time() + CLOSING_SECONDS))
+                reader.on_close(lambda: limit.reschedule(loop.time() + CLOSING_SECONDS))
                 await self._send(reader, send)
         except TimeoutError:
             if not limit.expired():
                 raise
         finally:
-            reader.when_closed(_nothing)
+            reader.on_close(_nothing)
 
     @property
     def _start(self) -> dict[str, object]:
@@ -188,26 +187,26 @@ class EventStream:
         opening = self._frames.opening
         if self._gap is not None:
             opening += self._frames.gap(self._gap)
-        # Even empty: the headers go out with it.
+        # Sent even when empty, as it flushes the headers.
         await _send_body(send, opening)
-        if await self._send_batches(reader, send) or not self._frames.tears:
+        if await self._send_batches(reader, send) or not self._frames.aborts_when_incomplete:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_batches(self, reader: BatchReader, send: Send) -> bool:
-        """Whether the stream came to its end."""
+        """Send all batches; return whether the stream reached its end."""
         while (batch := await self._next(reader, send)) is not None:
             for piece in self._frames.of(batch):
                 await _send_body(send, piece)
             self._sent(len(batch.events), reader.position)
             if self._frames.ends(batch):
                 return True
-            # An idle stream holds a position, not what it sent last.
+            # An idle stream should not hold its last batch in memory.
             del batch
         return False
 
     async def _next(self, reader: BatchReader, send: Send) -> Batch | None:
-        """The next batch, asked for only once the client has taken what was sent before."""
-        # A server that keeps to ASGI's flow control returns when its buffer has room again.
+        """The next batch, once the client has read the one before."""
+        # With flow control, ASGI's ``send`` returns when the server's buffer has room again.
         await _send_body(send, b"")
         return await reader.next()
 
@@ -221,6 +220,6 @@ async def _send_body(send: Send, body: bytes) -> None:
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
-    """Return once the client is gone; what it still sends is dropped."""
+    """Return when the client disconnects; what it still sends is ignored."""
     while (await receive())["type"] != "http.disconnect":
         pass

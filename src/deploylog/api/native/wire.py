@@ -1,19 +1,18 @@
-"""The native API's JSON and query strings; pure."""
+"""The native API's JSON; pure."""
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import islice
 from typing import Literal
-from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from deploylog.deployments.catalog import Counts, Deployment, Stack, check_name
+from deploylog.deployments.catalog import Counts, Deployment, Stack
 from deploylog.deployments.changeset import ChangeCounts, Changeset
-from deploylog.errors import InvalidEvent, InvalidFilter, InvalidInput, TooLarge, UnsupportedMedia
+from deploylog.errors import InvalidEvent, InvalidInput, TooLarge, UnsupportedMedia
 from deploylog.events.access import Principal
+from deploylog.events.batch import Gap
 from deploylog.events.cloudevents import (
     CloudEvent,
     Defaults,
@@ -24,11 +23,8 @@ from deploylog.events.cloudevents import (
     render_event,
 )
 from deploylog.events.event import Event, NewEvent
-from deploylog.events.filters import Field, Filter, any_of
-from deploylog.events.hub import Gap
-from deploylog.events.scope import Scope, parse_scope, scope
 from deploylog.events.store import IdempotencyKey, Page
-from deploylog.events.times import LATEST, parse_time_or_ago, render_time
+from deploylog.events.times import render_time
 
 ONE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -39,22 +35,6 @@ REQUEST_RATE = "WebHook-Request-Rate"
 
 _ORIGIN = re.compile(r"[A-Za-z0-9*._:-]{1,255}")
 _RATE = re.compile(r"0*[1-9][0-9]{0,17}")
-
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 1_000
-MAX_WAIT_SECONDS = 300
-MAX_FILTER_VALUES = 100
-
-#: Query parameter → field of the filter.
-FILTERS: dict[str, Field] = {
-    "type": "type",
-    "source": "source",
-    "actor": "actor",
-    "subject": "subject",
-    "resourcetype": "resource_type",
-    "resourcename": "resource_name",
-    "resourcekey": "resource_key",
-}
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -71,7 +51,7 @@ class Receipts(msgspec.Struct, frozen=True):
 
 
 class DamagedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that the page lacks, since the store does not hold what was recorded."""
+    """An event that is missing from the page because its stored data is damaged."""
 
     id: str
     position: str
@@ -82,10 +62,10 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page of events."""
 
     events: list[CloudEvent]
-    #: Where the next page goes on, when there may be one.
+    #: The cursor of the next page, when there may be one.
     next: str | None = None
     previous: str | None = None
-    #: Events that would be here, were they not damaged.
+    #: Events that would be on the page if they were not damaged.
     damaged: list[DamagedEvent] = []
 
 
@@ -168,169 +148,10 @@ class ProjectList(msgspec.Struct, frozen=True):
     projects: list[str]
 
 
-class Parameters:
-    """A query string, each parameter taken by name; what is left over is refused."""
-
-    def __init__(self, query: str) -> None:
-        """Parse ``query``; raises InvalidInput."""
-        self._values: dict[str, list[str]] = {}
-        for name, value in parse_qsl(query, keep_blank_values=True):
-            self._values.setdefault(name, []).append(value)
-
-    def all(self, name: str) -> tuple[str, ...]:
-        """Every value given, without the empty ones."""
-        return tuple(value for value in self._values.pop(name, ()) if value)
-
-    def one(self, name: str) -> str | None:
-        """The one value given."""
-        values = self.all(name)
-        if len(values) > 1:
-            raise InvalidInput(f"{name} is given twice", field=name)
-        return values[0] if values else None
-
-    def required(self, name: str) -> str:
-        """The one value that must be given."""
-        value = self.one(name)
-        if value is None:
-            raise InvalidInput(f"{name} is missing", field=name)
-        return value
-
-    def integer(self, name: str, *, default: int, low: int, high: int) -> int:
-        """A whole number in a range."""
-        text = self.one(name)
-        if text is None:
-            return default
-        if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
-            raise InvalidInput(f"{name} is a whole number from {low} to {high}", field=name)
-        return int(text)
-
-    def choice(self, name: str, choices: Sequence[str]) -> str:
-        """One of ``choices``, the first when it is not given."""
-        text = self.one(name) or choices[0]
-        if text not in choices:
-            raise InvalidInput(f"{name} is one of {', '.join(choices)}", field=name)
-        return text
-
-    def done(self) -> None:
-        """Raise InvalidInput if a parameter is left that nobody asked for."""
-        for name in self._values:
-            raise InvalidInput(f"there is no parameter {name[:64]!r}", field=name[:64])
-
-
-class AppendQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request to append says of all its events."""
-
-    scopes: tuple[Scope, ...]
-    source: str | None
-    deployment: str | None
-
-
-def parse_append_query(query: str) -> AppendQuery:
-    """Read the query of a request to append: a producer sends the same one time and again."""
-    return _known_query(query) if len(query) <= _LONGEST_KNOWN else _append_query(query)
-
-
-def _append_query(query: str) -> AppendQuery:
-    parameters = Parameters(query)
-    asked = AppendQuery(
-        scopes=tuple(parse_scope(path) for path in parameters.all("scope")),
-        source=parameters.one("source"),
-        deployment=parameters.one("deployment"),
-    )
-    parameters.done()
-    return asked
-
-
-#: Characters of a query that is worth remembering.
-_LONGEST_KNOWN = 1024
-
-_known_query = lru_cache(maxsize=1024)(_append_query)
-
-
-class StackQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a stack that somebody tells of belongs."""
-
-    project: str | None
-    scopes: tuple[Scope, ...] = ()
-    groups: tuple[str, ...] = ()
-
-    @property
-    def required_project(self) -> str:
-        """The project; raises InvalidInput when none is named."""
-        if self.project is None:
-            raise InvalidInput("project is missing", field="project")
-        return self.project
-
-
-def parse_stack_query(query: str) -> StackQuery:
-    """Read the query of a request that tells of a stack."""
-    parameters = Parameters(query)
-    project = parameters.one("project")
-    if project is not None:
-        check_name("project", project)
-    named = [(word, parameters.one(word)) for word in ("cluster", "image")]
-    groups = tuple(sorted(set(parameters.all("group"))))
-    parameters.done()
-    scopes = tuple(scope(word, name) for word, name in named if name is not None)
-    return StackQuery(project=project, scopes=scopes, groups=groups)
-
-
-def parse_filter(parameters: Parameters, *, now: int) -> Filter:
-    """The filter that the parameters make; values of one are ORed, different ones ANDed."""
-    since, until = parameters.one("since"), parameters.one("until")
-    return Filter(
-        scopes=tuple(
-            parse_scope(path) for path in check_filter_values("scope", parameters.all("scope"))
-        ),
-        all_of=tuple(
-            any_of(field, values)
-            for name, field in FILTERS.items()
-            if (values := check_filter_values(name, parameters.all(name)))
-        ),
-        since=_moment("since", since, now) if since else None,
-        until=_moment("until", until, now) if until else None,
-    )
-
-
-def events_path(filter: Filter, event: Event) -> str:
-    """The path at which one reads what the filter finds before ``event``, oldest first.
-
-    The filter has no times. Who knows the last event that came adds ``after``.
-    """
-    return f"{_filter_path(filter)}&before={event.id}"
-
-
-@lru_cache(maxsize=64)
-def _filter_path(filter: Filter) -> str:
-    names = {field: name for name, field in FILTERS.items()}
-    pairs = [("order", "oldest"), *(("scope", str(path)) for path in filter.scopes)]
-    for condition in filter.all_of:
-        patterns = (*condition.values, *(f"{prefix}*" for prefix in condition.prefixes))
-        pairs += [(names[condition.field], pattern) for pattern in patterns]
-    return f"/log/v1/events?{urlencode(pairs, safe='/*')}"
-
-
-def check_filter_values(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
-    """The values of a field; raises InvalidFilter for what no filter can ask."""
-    if len(values) > MAX_FILTER_VALUES:
-        raise InvalidFilter(f"{name} has more than {MAX_FILTER_VALUES} values", field=name)
-    if name == "type" and any("*" in value.removesuffix(".*") for value in values):
-        raise InvalidFilter("type: a * stands only at the end, as in resource.*", field=name)
-    return values
-
-
-def _moment(name: str, text: str, now: int) -> int:
-    try:
-        # No event is older or younger than what a filter can say.
-        return min(max(parse_time_or_ago(text, now=now), 0), LATEST)
-    except InvalidInput as error:
-        raise InvalidFilter(f"{name}: {error.message}", field=name) from error
-
-
 def parse_events(
     headers: Mapping[str, str], body: bytes, defaults: Defaults, *, limit: int
 ) -> list[NewEvent]:
-    """The events of a request, by its content type; at most ``limit``."""
+    """Parse the events of a request by its content type; raises TooLarge above ``limit``."""
     media = _media(headers)
     if media == ONE:
         events = [parse_event(body, defaults)]
@@ -338,53 +159,53 @@ def parse_events(
         events = parse_batch(body, defaults, limit=limit)
     elif media in LINES:
         if body.count(b"\n") > 2 * limit:
-            raise TooLarge(f"a request has at most {limit} events")
+            raise TooLarge(f"a request must have at most {limit} events")
         events = parse_lines(body, defaults, limit=limit)
     elif "ce-specversion" in headers:
         events = [parse_binary(headers, body, defaults)]
     else:
-        raise UnsupportedMedia(f"send {ONE}, {BATCH}, {LINES[0]}, or ce- headers")
+        raise UnsupportedMedia(f"send {ONE}, {BATCH} or {LINES[0]}, or use ce- headers")
     if not events and media != BATCH:
-        raise InvalidInput("there is no event in the body")
+        raise InvalidInput("the body contains no event")
     if len(events) > limit:
-        raise TooLarge(f"a request has at most {limit} events")
+        raise TooLarge(f"a request must have at most {limit} events")
     return events
 
 
 class Handshake(msgspec.Struct, frozen=True):
-    """A sender that asks whether it may deliver (CloudEvents' web hooks, section 4)."""
+    """A sender's request for permission to deliver (CloudEvents' web hooks, section 4)."""
 
     origin: str
 
 
 def parse_handshake(headers: Mapping[str, str]) -> Handshake | None:
-    """What a request with OPTIONS asks, if it is a handshake; raises InvalidInput.
+    """The handshake of an OPTIONS request, if it is one; raises InvalidInput.
 
-    A callback is ignored: the answer grants, or refuses, at once.
+    A callback URL is ignored: the response grants or denies permission at once.
     """
     origin = headers.get(REQUEST_ORIGIN)
     if origin is None:
         return None
     if not _ORIGIN.fullmatch(origin):
-        raise InvalidInput(f"{REQUEST_ORIGIN} is not a DNS name", field=REQUEST_ORIGIN)
+        raise InvalidInput(f"{REQUEST_ORIGIN} must be a DNS name", field=REQUEST_ORIGIN)
     rate = headers.get(REQUEST_RATE)
     if rate is not None and not _RATE.fullmatch(rate):
-        raise InvalidInput(f"{REQUEST_RATE} is not a number above zero", field=REQUEST_RATE)
+        raise InvalidInput(f"{REQUEST_RATE} must be a number above zero", field=REQUEST_RATE)
     return Handshake(origin)
 
 
-def render_handshake(asked: Handshake, *, max_requests_per_second: float) -> dict[str, str]:
-    """The headers that agree: deliveries may come as often as requests may."""
+def render_handshake(handshake: Handshake, *, max_requests_per_second: float) -> dict[str, str]:
+    """The headers that grant permission, at the rate limit of all requests."""
     limit = max(int(max_requests_per_second * 60), 1)
     return {
         "allow": "GET, HEAD, OPTIONS, POST",
-        "webhook-allowed-origin": asked.origin,
+        "webhook-allowed-origin": handshake.origin,
         "webhook-allowed-rate": str(limit) if max_requests_per_second else "*",
     }
 
 
 def locate(error: InvalidEvent, headers: Mapping[str, str], body: bytes) -> InvalidEvent:
-    """``error``, whose line is the event's place among all, with the line of the body instead."""
+    """``error`` with the body's line number in place of the event's index."""
     media = _media(headers)
     if error.line is None or media not in (*LINES, BATCH):
         return InvalidEvent(error.message, field=error.field)
@@ -402,27 +223,27 @@ def _media(headers: Mapping[str, str]) -> str:
 def parse_request_key(
     headers: Mapping[str, str], principal: Principal, query: str, body: bytes
 ) -> IdempotencyKey | None:
-    """The ``Idempotency-Key``, which is the principal's own."""
+    """The ``Idempotency-Key``, unique to the principal; raises InvalidInput."""
     key = headers.get("idempotency-key")
     if key is None:
         return None
     if not 1 <= len(key) <= 255:
-        raise InvalidInput("Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
+        raise InvalidInput("Idempotency-Key must have 1 to 255 characters", field="Idempotency-Key")
     attributes = sorted(pair for pair in headers.items() if pair[0].startswith("ce-"))
-    asked = msgspec.json.encode([query, _media(headers), attributes])
-    # Joined with a separator, the keys of two principals could be the same.
-    owned = msgspec.json.encode([principal.kind, principal.id, key]).decode()
-    return IdempotencyKey(key=owned, fingerprint=hashlib.sha256(asked + body).digest())
+    request = msgspec.json.encode([query, _media(headers), attributes])
+    # As JSON, since keys of two principals, joined with a separator, could be equal.
+    unique = msgspec.json.encode([principal.kind, principal.id, key]).decode()
+    return IdempotencyKey(key=unique, fingerprint=hashlib.sha256(request + body).digest())
 
 
 def render_receipts(events: Sequence[Event]) -> bytes:
-    """What an append answers."""
+    """The response to an append."""
     receipts = [Receipt(event.id, str(event.position)) for event in events]
     return msgspec.json.encode(Receipts(receipts))
 
 
 def render_page(page: Page) -> bytes:
-    """A page."""
+    """A page of events."""
     body: dict[str, object] = {"events": [render_event(event) for event in page]}
     ids = {each.position: each.id for each in (*page, *page.damaged)}
     if page:
@@ -443,13 +264,13 @@ def render_one(event: Event) -> bytes:
 
 
 def render_frame(event: Event) -> bytes:
-    """One event on a stream."""
+    """One event as a frame of a stream."""
     head = f"id: {event.id}\nevent: {event.type}\ndata: ".encode()
     return head + msgspec.json.encode(render_event(event)) + b"\n\n"
 
 
 def render_gap(gap: Gap) -> bytes:
-    """Word of events that are gone."""
+    """A gap: events that the stream cannot send."""
     body = {"after": str(gap.after), "oldest": str(gap.floor + 1), "reason": gap.reason}
     return b"event: gap\ndata: " + msgspec.json.encode(body) + b"\n\n"
 

@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deploylog.auth.authorization import is_signature
 from deploylog.errors import (
     Conflict,
     CursorExpired,
@@ -67,9 +68,6 @@ class RfsError(InvalidInput):
         super().__init__(MESSAGES[code], field=field)
         self.code = code
 
-
-#: How ``Authorization`` begins when it is a signature.
-_SIGNING = ("SDK-", "V11-", "AWS4-")
 
 #: What the gateway says, after a colon, of a request that is signed. Its own sentence for an
 #: unknown key also names the key, which may be a secret that somebody took for one.
@@ -158,7 +156,7 @@ def _sentence(error: Exception, code: str) -> str:
 def _why(request: Request, reason: Reason) -> str:
     """What the gateway says of the credential that was shown: a token, or a signature."""
     is_token = "x-auth-token" in request.headers
-    if not is_token and request.headers.get("authorization", "").startswith(_SIGNING):
+    if not is_token and is_signature(request.headers.get("authorization", "")):
         return SIGNATURE_FAILURES[reason]
     return TOKEN_FAILURES[reason]
 

@@ -1,8 +1,10 @@
-"""RFS's one operation, described."""
+"""The operation of the RFS API."""
 
 from typing import Required, TypedDict
 
+from deploylog.api.api import Resource
 from deploylog.api.operation import Body, Operation, Parameter, path_parameter, whole_number
+from deploylog.api.rfs.endpoints import StackEvents
 
 
 class RfsStackEvent(TypedDict, total=False):
@@ -43,33 +45,40 @@ class RfsError(TypedDict, total=False):
     encoded_authorization_message: str
 
 
-OPERATIONS = (
-    Operation(
-        id="ListStackEvents",
-        method="GET",
-        path="/v1/{project_id}/stacks/{stack_name}/events",
-        summary="List the events of a stack, newest first",
-        tag="rfs",
-        parameters=(
-            path_parameter("project_id", "The project."),
-            path_parameter("stack_name", "The stack's name."),
-            Parameter(
-                name="Client-Request-Id",
-                help="Names the request; a UUID is recommended.",
-                place="header",
-                required=True,
+ERROR = Body(help="error_code and error_msg.", type=RfsError)
+
+STACK_EVENTS = Resource(
+    endpoints=StackEvents,
+    operations=(
+        Operation(
+            id="ListStackEvents",
+            method="GET",
+            path="/v1/{project_id}/stacks/{stack_name}/events",
+            endpoint=StackEvents.list,
+            summary="List the events of a stack, newest first",
+            tag="rfs",
+            parameters=(
+                path_parameter("project_id", "The project."),
+                path_parameter("stack_name", "The stack's name."),
+                Parameter(
+                    name="Client-Request-Id",
+                    help="Names the request; a UUID is recommended.",
+                    place="header",
+                    required=True,
+                ),
+                Parameter(
+                    name="stack_id", help="Must be the id of the stack that has the name now."
+                ),
+                Parameter(name="deployment_id", help="Only events of this deployment."),
+                Parameter(
+                    name="filter",
+                    help="Conditions name==value; comma is AND, bar is OR and binds tighter.",
+                ),
+                Parameter(name="field", help="Attributes to return, separated by commas."),
+                Parameter(name="marker", help="Where the page begins, from page_info."),
+                Parameter(name="limit", help="Most to answer.", schema=whole_number(1, 1000, 100)),
             ),
-            Parameter(name="stack_id", help="Must be the id of the stack that has the name now."),
-            Parameter(name="deployment_id", help="Only events of this deployment."),
-            Parameter(
-                name="filter",
-                help="Conditions name==value; comma is AND, bar is OR and binds tighter.",
-            ),
-            Parameter(name="field", help="Attributes to return, separated by commas."),
-            Parameter(name="marker", help="Where the page begins, from page_info."),
-            Parameter(name="limit", help="Most to answer.", schema=whole_number(1, 1000, 100)),
+            answers=(Body(help="stack_events and page_info.", type=RfsPage),),
         ),
-        answers=(Body(help="stack_events and page_info.", type=RfsPage),),
-        error=Body(help="error_code and error_msg.", type=RfsError),
     ),
 )

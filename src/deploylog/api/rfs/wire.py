@@ -1,4 +1,4 @@
-"""RFS's ListStackEvents in our words: its request, its filter, its markers and its page."""
+"""RFS's ListStackEvents: its request, filter, markers and page."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ from deploylog.events.filters import AnyOf, Field, Filter
 from deploylog.events.ids import POSITION_BITS
 from deploylog.events.times import SECOND, render_time
 
-#: Our event types and RFS's; a type that is not here does not exist for RFS.
+#: RFS's event types by ours. The API leaves out events of any other type.
 EVENT_TYPES: dict[str, str] = {
     "resource.create.started": "CREATION_IN_PROGRESS",
     "resource.create.progress": "CREATION_IN_PROGRESS",
@@ -66,7 +66,7 @@ _FILTERED: dict[str, Field] = {
     "resource_name": "resource_name",
 }
 
-#: What ``field`` may name, and the key that it selects.
+#: The key that each value of ``field`` selects.
 _SELECTABLE = {
     "elapsed_seconds": "elapsed_seconds",
     "event_message": "event_message",
@@ -100,19 +100,19 @@ class StackEventsRequest(msgspec.Struct, frozen=True, kw_only=True):
     stack_id: str | None
     deployment_id: str | None
     filter: Filter
-    #: As it was written: a marker is only good for the same text.
+    #: As sent: a marker is valid only for the same text.
     filter_text: str
-    #: The keys to show, or ``None`` for all.
+    #: The keys to render, or ``None`` for all.
     fields: frozenset[str] | None
     marker: str | None
-    #: Of the log, ``EventLog.epoch``: a marker is only good for the same log.
+    #: ``EventLog.epoch``: a marker is valid only for the same log.
     epoch: int = 0
-    #: Events on a page, or ``None`` for everything in one answer.
+    #: Events on a page, or ``None`` for all in one response.
     limit: int | None
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """Where a page lies: on which side of which event, in the order of time."""
+    """The edge of a page: all events on one side of a moment, in order of time."""
 
     side: Literal["older", "newer"]
     moment: Moment
@@ -127,9 +127,9 @@ def parse_request(
     body: bytes,
     strict: bool = False,
 ) -> StackEventsRequest:
-    """Read a request, checking it in RFS's order; ``strict`` refuses unknown parameters.
+    """Parse a request, checking it in RFS's order; ``strict`` rejects unknown parameters.
 
-    Path arguments come decoded, the query string raw, and header names in lower case.
+    Path arguments are decoded, the query string is raw, and header names are in lower case.
     """
     _check_client_request_id(headers.get("client-request-id"))
     _check_path(project_id, stack_name)
@@ -147,14 +147,14 @@ def parse_request(
         limit=_parse_limit(given),
     )
     if headers.get("x-project-id", "") not in ("", project_id):
-        raise Forbidden("X-Project-Id names another project than the path")
+        raise Forbidden("X-Project-Id and the path name different projects")
     return request
 
 
 def _check_client_request_id(id: str | None) -> None:
     if id is None:
         raise RfsError("RF.10011001", field="Client-Request-Id")
-    # RFS recommends a UUID, and takes any other id.
+    # RFS recommends a UUID, but accepts any id.
     _check_length(id, "Client-Request-Id", 1, 128)
     if not _REQUEST_ID.fullmatch(id):
         raise RfsError("RF.10011031", field="Client-Request-Id")
@@ -168,17 +168,17 @@ def _check_path(project_id: str, stack_name: str) -> None:
         raise RfsError("RF.10011010", field="stack_name")
 
 
-def _check_length(value: str, field: str, shortest: int, longest: int) -> None:
-    if len(value) < shortest:
+def _check_length(value: str, field: str, minimum: int, maximum: int) -> None:
+    if len(value) < minimum:
         raise RfsError("RF.10011006", field=field)
-    if len(value) > longest:
+    if len(value) > maximum:
         raise RfsError("RF.10011005", field=field)
 
 
 def _parse_query(query_string: bytes, *, strict: bool) -> dict[str, str]:
     values: dict[str, str] = {}
     for pair in query_string.split(b"&"):
-        # Not parse_qsl: clients write a blank as %20, so that "+" is a plus.
+        # Not parse_qsl: clients encode a space as %20, so a "+" is a plus sign.
         name, _, value = (unquote(part) for part in pair.partition(b"="))
         if name in values:
             raise RfsError("RF.10011093", field=name)
@@ -190,7 +190,7 @@ def _parse_query(query_string: bytes, *, strict: bool) -> dict[str, str]:
 
 
 def _parse_body(body: bytes) -> dict[str, Any]:
-    """The ids that the Terraform provider sends in the body of this GET."""
+    """The ids in the body, where the Terraform provider sends them, although this is a GET."""
     try:
         document = msgspec.json.decode(body)
     except (ValueError, RecursionError):
@@ -224,14 +224,14 @@ def _parse_limit(given: Mapping[str, str]) -> int | None:
 def parse_filter(text: str) -> Filter:
     """``a==1|a==2,b==3``: comma is AND; bar is OR and binds tighter.
 
-    A filter with a semicolon is ignored, whatever else it says.
+    A filter that contains a semicolon is ignored.
     """
     if len(text) > 512:
         raise RfsError("RF.10011005", field="filter")
-    asked: dict[str, frozenset[str]] = {"event_type": frozenset(EVENT_TYPES.values())}
+    groups: dict[str, frozenset[str]] = {"event_type": frozenset(EVENT_TYPES.values())}
     if text and ";" not in text:
-        asked |= _parse_groups(text)
-    return Filter(all_of=tuple(_any_of(name, values) for name, values in asked.items()))
+        groups |= _parse_groups(text)
+    return Filter(all_of=tuple(_any_of(name, values) for name, values in groups.items()))
 
 
 def _parse_groups(text: str) -> dict[str, frozenset[str]]:
@@ -262,18 +262,18 @@ def _group(conditions: Sequence[tuple[str, str]]) -> tuple[str, frozenset[str]]:
 
 def _any_of(name: str, values: frozenset[str]) -> AnyOf:
     if name == "event_type":
-        ours = tuple(type for type, theirs in EVENT_TYPES.items() if theirs in values)
-        return AnyOf(field="type", values=ours)
+        types = tuple(type for type, rfs_type in EVENT_TYPES.items() if rfs_type in values)
+        return AnyOf(field="type", values=types)
     return AnyOf(field=_FILTERED[name], values=tuple(sorted(values)))
 
 
 def parse_fields(text: str) -> frozenset[str] | None:
-    """The keys that ``field`` selects, ``event_type`` always among them; ``None`` is all."""
+    """The keys that ``field`` selects, always with ``event_type``; ``None`` selects all."""
     if not text:
         return None
     if len(text) > 128:
         raise RfsError("RF.10011005", field="field")
-    # Naming event_type changes nothing, however often.
+    # event_type is always selected, so repeating it is no error.
     keys = [key for name in text.split(",") if (key := _parse_field(name)) != "event_type"]
     if len(set(keys)) < len(keys):
         raise RfsError("RF.10011093", field="field")
@@ -292,84 +292,84 @@ def _parse_field(name: str) -> str:
 
 _SIDES: tuple[Literal["older", "newer"], ...] = ("older", "newer")
 
-#: Bytes of a marker: the side, the time and the position, then the checksum. Together they are a
+#: Bytes of a marker: the side, the time and the position, then the checksum. Their sum is a
 #: multiple of three, so that base64 needs no padding, which the Terraform provider would not
 #: escape.
-_TIME = 8
-_PLACE = 1 + _TIME + POSITION_BITS // 8
-_CHECKSUM = 10
+_TIME_BYTES = 8
+_BOUND_BYTES = 1 + _TIME_BYTES + POSITION_BITS // 8
+_CHECKSUM_BYTES = 10
 
 _MARKER = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
-def render_marker(bound: Bound, asked: StackEventsRequest, stack_id: str) -> str:
-    """The token that asks for the page at ``bound``, good for the same request only."""
+def render_marker(bound: Bound, request: StackEventsRequest, stack_id: str) -> str:
+    """The token of the page at ``bound``, valid only for the same request."""
     moment = bound.moment
-    place = b"".join(
+    data = b"".join(
         (
             bytes([_SIDES.index(bound.side)]),
-            moment.time.to_bytes(_TIME),
+            moment.time.to_bytes(_TIME_BYTES),
             moment.position.to_bytes(POSITION_BITS // 8),
         )
     )
-    return base64.urlsafe_b64encode(place + _checksum(place, asked, stack_id)).decode()
+    return base64.urlsafe_b64encode(data + _checksum(data, request, stack_id)).decode()
 
 
-def parse_marker(asked: StackEventsRequest, stack_id: str) -> Bound | None:
-    """The page that the request's marker asks for; ``None`` without one."""
-    if asked.marker is None:
+def parse_marker(request: StackEventsRequest, stack_id: str) -> Bound | None:
+    """The bound in the request's marker; ``None`` without one. Raises RfsError."""
+    if request.marker is None:
         return None
-    if not _MARKER.fullmatch(asked.marker):
+    if not _MARKER.fullmatch(request.marker):
         raise RfsError("RF.10011038", field="marker")
-    token = base64.urlsafe_b64decode(asked.marker)
-    place, checksum = token[:_PLACE], token[_PLACE:]
-    if checksum != _checksum(place, asked, stack_id) or place[0] >= len(_SIDES):
+    token = base64.urlsafe_b64decode(request.marker)
+    data, checksum = token[:_BOUND_BYTES], token[_BOUND_BYTES:]
+    if checksum != _checksum(data, request, stack_id) or data[0] >= len(_SIDES):
         raise RfsError("RF.10011038", field="marker")
-    time, position = place[1 : 1 + _TIME], place[1 + _TIME :]
-    return Bound(_SIDES[place[0]], Moment(int.from_bytes(time), int.from_bytes(position)))
+    time, position = data[1 : 1 + _TIME_BYTES], data[1 + _TIME_BYTES :]
+    return Bound(_SIDES[data[0]], Moment(int.from_bytes(time), int.from_bytes(position)))
 
 
-def _checksum(place: bytes, asked: StackEventsRequest, stack_id: str) -> bytes:
-    # Not a secret: a marker shows nothing that its request does not. It only tells a marker of
-    # another request, which would skip or repeat events.
-    parameters = msgspec.json.encode([stack_id, asked.deployment_id, asked.filter_text])
-    # Nor of a log that was restored since, which gives its positions to other events.
-    log = asked.epoch.to_bytes(hashlib.blake2b.SALT_SIZE)
-    return hashlib.blake2b(place + parameters, digest_size=_CHECKSUM, salt=log).digest()
+def _checksum(data: bytes, request: StackEventsRequest, stack_id: str) -> bytes:
+    # Not a secret: a marker reveals nothing that its request does not. It only rejects markers of
+    # other requests, which would skip or repeat events.
+    parameters = msgspec.json.encode([stack_id, request.deployment_id, request.filter_text])
+    # It also rejects markers from before a restore, whose positions belong to other events.
+    salt = request.epoch.to_bytes(hashlib.blake2b.SALT_SIZE)
+    return hashlib.blake2b(data + parameters, digest_size=_CHECKSUM_BYTES, salt=salt).digest()
 
 
 def render_page(
     events: Sequence[Event],
-    asked: StackEventsRequest,
+    request: StackEventsRequest,
     stack_id: str,
     bound: Bound | None,
     *,
     more: bool = False,
 ) -> bytes:
-    """The answer: ``events`` begin at ``bound``, one more than the limit where there are more.
+    """The response: ``events`` start at ``bound``, and may exceed the limit by one.
 
-    ``more`` says that there are more although the limit is not reached.
+    There is a next page if they do, or if ``more`` is set.
     """
-    page = events[: asked.limit]
+    page = events[: request.limit]
     ordered = sorted(page, key=moment_of, reverse=True)
     more = more or len(events) > len(page)
-    bounds = _neighbours(ordered, bound, more=more) if asked.limit is not None else {}
-    markers = {key: render_marker(each, asked, stack_id) for key, each in bounds.items()}
+    bounds = _neighbours(ordered, bound, more=more) if request.limit is not None else {}
+    markers = {key: render_marker(each, request, stack_id) for key, each in bounds.items()}
     return msgspec.json.encode(
         {
-            "stack_events": [render_event(event, asked.fields) for event in ordered],
+            "stack_events": [render_event(event, request.fields) for event in ordered],
             "page_info": {**markers, "current_count": len(page)},
         }
     )
 
 
 def _neighbours(ordered: Sequence[Event], bound: Bound | None, *, more: bool) -> dict[str, Bound]:
-    """Where the pages beside this one lie, where there are any."""
+    """The bounds of the next and the previous page, if they exist."""
     if not ordered:
         return {}
-    turned = bound is not None and bound.side == "newer"
-    older = turned or more
-    newer = more if turned else bound is not None
+    goes_back = bound is not None and bound.side == "newer"
+    older = goes_back or more
+    newer = more if goes_back else bound is not None
     neighbours = {
         "next_marker": Bound("older", moment_of(ordered[-1])) if older else None,
         "previous_marker": Bound("newer", moment_of(ordered[0])) if newer else None,
@@ -378,13 +378,13 @@ def _neighbours(ordered: Sequence[Event], bound: Bound | None, *, more: bool) ->
 
 
 def render_event(event: Event, fields: frozenset[str] | None) -> dict[str, str | int]:
-    """RFS's StackEvent: the selected keys that the event has."""
-    shown = ((key, get(event)) for key, get in _KEYS.items() if fields is None or key in fields)
-    return {key: value for key, value in shown if value is not None}
+    """RFS's StackEvent, with the selected keys that have a value."""
+    values = ((key, get(event)) for key, get in _KEYS.items() if fields is None or key in fields)
+    return {key: value for key, value in values if value is not None}
 
 
 def _render_time(event: Event) -> str:
-    """To the second, cut off: RFS knows no fractions."""
+    """The time, truncated to seconds: RFS has no fractions."""
     return f"{render_time(event.time)[:19]}Z"
 
 

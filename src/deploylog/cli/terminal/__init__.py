@@ -1,1 +1,1 @@
-"""What the terminal shows and reads."""
+"""What the command line reads from the terminal and shows on it."""

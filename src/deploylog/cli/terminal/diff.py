@@ -1,4 +1,4 @@
-"""The diff: what a change set would do to each resource, in Terraform's manner; pure."""
+"""The diff: what a change set would do to each resource, shown as Terraform shows it."""
 
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
-from deploylog.cli.terminal.formatting import one_line, plain
+from deploylog.cli.terminal.text import one_line, plain
 from deploylog.deployments.changeset import (
     SENSITIVE,
     ChangeCounts,
@@ -21,18 +21,18 @@ from deploylog.deployments.changeset import (
 )
 from deploylog.deployments.truncation import LONG_BYTES, TOO_LONG
 
-#: The most characters of one value, and of one name.
-LONGEST = 120
+#: Characters of a value or a name; longer ones are cut.
+MAX_LENGTH = 120
 
-#: Names up to so many characters stand in a column.
-_WIDEST = 40
+#: The width of the column of names; longer names overflow it.
+_MAX_NAME_WIDTH = 40
 
-#: The characters that lead up to where two long values differ.
-_LEAD = 20
+#: Characters to show before the first difference of two long values.
+_CONTEXT = 20
 
 UNKNOWN = "(known after apply)"
 
-#: Reasons to replace a resource, in the heading's words; of the usual one the fields tell more.
+#: Reasons to replace a resource, as the heading says them. The fields show the usual reason.
 _REPLACED = {
     "replace_because_cannot_update": "must be replaced",
     "replace_because_tainted": "is tainted, so must be replaced",
@@ -40,7 +40,7 @@ _REPLACED = {
     "replace_by_triggers": "will be replaced due to changes in replace_triggered_by",
 }
 
-#: Other reasons; ``{key}`` is the resource's index or key.
+#: Other reasons. ``{key}`` stands for the index or key of the resource.
 _REASONS = {
     "delete_because_no_resource_config": "because it is not in configuration",
     "delete_because_no_module": "because its module is not in configuration",
@@ -92,20 +92,20 @@ class _Field(msgspec.Struct, frozen=True):
 
 
 def render_changes(changes: Changes) -> Iterator[Text]:
-    """Everything, line by line."""
+    """Render all changes, line by line."""
     for change in changes.resources:
         yield from render_resource(change)
     yield from render_end(changes)
 
 
 def render_resource(change: ResourceChange) -> Iterator[Text]:
-    """The block of one resource, with an empty line after it; nothing if nothing happens to it."""
+    """Render the block of one resource and an empty line; nothing for a resource without change."""
     if change.action != "none" or change.imported or change.previous_address:
         yield from _block(change, _heading(change))
 
 
 def render_end(changes: Changes) -> Iterator[Text]:
-    """What stands below the resources: the summary comes last."""
+    """Render what comes after the resources, with the summary last."""
     yield from _reads(changes.data_sources)
     yield from _invocations(changes.invocations)
     yield from _drift(changes.drift)
@@ -113,19 +113,21 @@ def render_end(changes: Changes) -> Iterator[Text]:
     for problem in changes.problems:
         yield from _problem(problem)
     if changes.truncated and not changes.resources:
-        yield from _left_out()
+        yield from _truncation_notice()
     yield render_summary(changes)
 
 
-def _left_out() -> Iterator[Text]:
-    """What an end that was cut to its totals does not tell."""
-    yield Text("The plan is too long to be shown whole: resources that are not shown above,")
-    yield Text("outputs, changes outside of deployments and warnings are left out.")
+def _truncation_notice() -> Iterator[Text]:
+    """Say what is missing from an end that was truncated to its totals."""
+    yield Text(
+        "The plan is too large to show in full. Resources that are not shown above, outputs,"
+    )
+    yield Text("changes outside of deployments and warnings are omitted.")
     yield Text()
 
 
 def render_summary(changes: Changes) -> Text:
-    """Terraform's own last line of a plan."""
+    """Render the summary of a plan, as Terraform does."""
     has_outputs = any(output.action != "none" for output in changes.outputs)
     if has_outputs or changes.invoked or not _is_nothing(changes.totals):
         actions = f" Actions: {changes.invoked} to invoke." if changes.invoked else ""
@@ -145,7 +147,7 @@ def _is_nothing(totals: ChangeCounts) -> bool:
 
 
 def _counted(totals: ChangeCounts) -> str:
-    """As Terraform counts: who replaces adds and destroys."""
+    """Count as Terraform does: a replacement adds and destroys."""
     counts = [
         ("import", totals.imported),
         ("add", totals.create + totals.replace),
@@ -172,7 +174,7 @@ def _heading(change: ResourceChange) -> Text:
 
 
 def _import_source(change: ResourceChange) -> str:
-    """The id that it is imported by; a provider may know it by an identity instead."""
+    """Return the id that is imported; some providers use an identity instead."""
     id = change.import_id or change.id
     if id is not None:
         return f" (imported from {render_value(id)})"
@@ -200,35 +202,35 @@ def _block(change: ResourceChange, heading: Text) -> Iterator[Text]:
         yield _remark(f"({_reason(change, change.reason)})")
     fields = sorted(_fields(change), key=lambda field: _order(field.path))
     names = [_name(field.path) for field in fields]
-    width = min(max(map(len, names), default=0), _WIDEST)
+    width = min(max(map(len, names), default=0), _MAX_NAME_WIDTH)
     for field, name in zip(fields, names, strict=True):
         yield _line(field, name.ljust(width))
     if change.unchanged:
         yield _remark(f"({_number(len(change.unchanged), 'unchanged field')})")
     if _lacks_fields(change):
         yield Text()
-        yield _remark("(this change is too long to be shown whole: fields or values are left out)")
+        yield _remark("(this change is too large to show in full: fields or values are omitted)")
     yield Text()
 
 
 def _reason(change: ResourceChange, word: str) -> str:
-    """The reason in Terraform's words, or as it is."""
+    """Return the reason in Terraform's words, or an unknown one unchanged."""
     return _REASONS.get(word, one_line(word)).replace("{key}", f"[{_key(change)}]")
 
 
 def _key(change: ResourceChange) -> str:
-    """The index as a number, the key in quotes."""
+    """Return an index as a number, and a key in quotes."""
     is_index = change.reason == "delete_because_count_index"
     return one_line(change.key) if is_index else render_value(change.key)
 
 
 def _lacks_fields(change: ResourceChange) -> bool:
-    """Whether something that would be shown was left out: all attributes go first."""
+    """Whether truncation removed something to show: all attributes are removed first."""
     if not change.truncated:
         return False
     if change.before is None and _shows_before(change):
         return True
-    # Fields are the last to go, after long values and the names of what is unchanged.
+    # Fields are removed last, after long values and the names of unchanged fields.
     return change.after is None and not (change.unchanged or _has_long_value(change))
 
 
@@ -247,7 +249,6 @@ def _has_long_value(change: ResourceChange) -> bool:
 
 
 def _fields(change: ResourceChange) -> Iterator[_Field]:
-    """What happens to each field."""
     if change.action == "delete":
         yield from _deleted(change.before)
     unknown = dict.fromkeys(change.known_on_deploy)
@@ -258,21 +259,20 @@ def _fields(change: ResourceChange) -> Iterator[_Field]:
         yield _Field("~", field.path, shown, field.replaces)
     for path in change.removed:
         yield _Field("-", path, f"{_before(change, path)} -> null")
-    told = {field.path for field in (*change.added, *change.modified)}
+    shown_paths = {field.path for field in (*change.added, *change.modified)}
     for path in unknown:
-        if path not in told:
+        if path not in shown_paths:
             yield _unknown(change, path)
 
 
 def _deleted(before: object) -> Iterator[_Field]:
-    """What goes with the resource."""
     for name, value in before.items() if isinstance(before, dict) else ():
         if value is not None:
             yield _Field("-", (name,), f"{render_value(value)} -> null")
 
 
 def _unknown(change: ResourceChange, path: Path) -> _Field:
-    """A field that is only known once the deployment has run."""
+    """Render a field whose new value is known only after the deployment."""
     before = _find(change.before, path)
     if before is _MISSING or before is None:
         return _Field("+", path, UNKNOWN)
@@ -299,20 +299,20 @@ def _line(field: _Field, name: str) -> Text:
 
 
 def render_value(value: object) -> str:
-    """A value in one line: its JSON, cut if it is long."""
+    """Render a value on one line, as JSON, cut if it is long."""
     return _cut(_text(value))
 
 
 def _text(value: object) -> str:
     text = encode(value).decode()
-    for stand_in in (SENSITIVE, TOO_LONG):
-        text = text.replace(f'"{stand_in}"', stand_in)
+    for placeholder in (SENSITIVE, TOO_LONG):
+        text = text.replace(f'"{placeholder}"', placeholder)
     return one_line(text)
 
 
 def _cut(text: str, start: int = 0) -> str:
-    """At most ``LONGEST`` characters, from ``start`` on."""
-    end = start + LONGEST
+    """Return at most ``MAX_LENGTH`` characters from ``start``."""
+    end = start + MAX_LENGTH
     return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
 
 
@@ -321,17 +321,17 @@ def _after(value: object, is_unknown: bool) -> str:
 
 
 def _arrow(before: object, after: object, *, unknown: bool) -> str:
-    """Both values; where both are long, around the place where they begin to differ."""
+    """Render both values; long ones from shortly before their first difference."""
     if unknown:
         return f"{render_value(before)} -> {UNKNOWN}"
     texts = [_text(before), _text(after)]
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False)))
-    start = same - _LEAD if same > LONGEST - _LEAD else 0
+    start = same - _CONTEXT if same > MAX_LENGTH - _CONTEXT else 0
     return " -> ".join(_cut(text, start) for text in texts)
 
 
 def _name(path: Path) -> str:
-    """``tags.Name``, ``rules[0].port``, ``tags["a b"]``."""
+    """Return a name such as ``tags.Name``, ``rules[0].port`` or ``tags["a b"]``."""
     name = ""
     for step in path:
         if isinstance(step, int):
@@ -371,7 +371,7 @@ def _invocations(invocations: Iterable[Invocation]) -> Iterator[Text]:
 
 
 def _when(invocation: Invocation) -> str:
-    """The event of a resource that invokes it."""
+    """Return the event of a resource that triggers the action."""
     if invocation.resource is None:
         return ""
     return f" ({one_line(invocation.event or 'event')} of {one_line(invocation.resource)})"

@@ -1,15 +1,16 @@
-"""How events, deployments and stacks are shown to people."""
+"""Events, deployments, subscriptions and the like as tables and lines of text."""
 
-import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from deploylog.cli.terminal.table import Column, Listing
+from deploylog.cli.terminal.text import one_line, plain
 from deploylog.client import (
     AttemptState,
     ChangesetState,
@@ -19,6 +20,8 @@ from deploylog.client import (
     StackState,
     SubscriptionState,
 )
+
+_Item = TypeVar("_Item")
 
 _STYLES = {
     "started": "cyan",
@@ -40,50 +43,43 @@ _STYLES = {
     "paused": "yellow",
 }
 
-# Events come from anywhere: left in, an escape sequence could rewrite what the screen says, and a
-# mark of direction could turn it round.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-_BREAKS = re.compile(r"[\t\n\u2028\u2029]")
-
 
 class Screen(Console):
     """Standard output."""
 
     def on_broken_pipe(self) -> None:
-        """Leave it to the command: Rich would end the process."""
+        """Raise the error for the command to handle; Rich would exit the process."""
         raise
 
 
 def screen() -> Screen:
-    """Standard output, for text."""
-    # What is shown is text, not markup: brackets in a message mean nothing.
+    """Return standard output for text, in which brackets are no markup."""
     return Screen(highlight=False, emoji=False, markup=False)
 
 
 def print_lines(console: Console, lines: Iterable[Text]) -> None:
-    """Each line as long as it is."""
+    """Print lines without wrapping them."""
     for line in lines:
         console.print(line, soft_wrap=True)
 
 
 def print_json_lines(values: Iterable[object]) -> None:
-    """Print each value as a line of JSON."""
+    """Print one JSON object per line."""
     sys.stdout.writelines(f"{msgspec.json.encode(value).decode()}\n" for value in values)
 
 
-def plain(text: str | None) -> str:
-    """``text`` without what would control a terminal."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text or "")
-
-
-def one_line(text: str | None) -> str:
-    """``text`` likewise, and in one line."""
-    return _BREAKS.sub("\N{REPLACEMENT CHARACTER}", plain(text))
+def print_listing(
+    values: Collection[_Item], table: Callable[[Iterable[_Item]], Listing], *, as_json: bool
+) -> None:
+    """Print values as JSON lines, or as the table that ``table`` makes of them."""
+    if as_json:
+        print_json_lines(values)
+    else:
+        table(values).print(screen())
 
 
 def event_table(events: Iterable[LoggedEvent]) -> Listing:
-    """Events, one a row."""
+    """Return a listing of one row per event."""
     listing = Listing(
         Column(name="TIME", rank=0),
         Column(name="TYPE", rank=0),
@@ -100,14 +96,14 @@ def event_table(events: Iterable[LoggedEvent]) -> Listing:
 
 
 def event_line(event: LoggedEvent) -> Text:
-    """One event on a line of its own."""
-    said = " ".join(plain(event.message).split())
-    line = Text.assemble((render_moment(event.time), "dim"), "  ", _styled(event.type), "  ", said)
-    return line if said else line.append(_what(event))
+    """Return one line: the time, the type, and the message or the resource."""
+    text = " ".join(plain(event.message).split())
+    line = Text.assemble((render_moment(event.time), "dim"), "  ", _styled(event.type), "  ", text)
+    return line if text else line.append(_what(event))
 
 
 def deployment_table(deployments: Iterable[DeploymentState]) -> Listing:
-    """Deployments, one a row."""
+    """Return a listing of one row per deployment."""
     listing = Listing(
         Column(name="DEPLOYMENT", rank=0),
         Column(name="PROJECT", rank=3, wraps=True),
@@ -129,7 +125,7 @@ def deployment_table(deployments: Iterable[DeploymentState]) -> Listing:
 
 
 def changeset_table(changesets: Iterable[ChangesetState]) -> Listing:
-    """Change sets, one a row."""
+    """Return a listing of one row per change set."""
     listing = Listing(
         Column(name="CHANGE SET", rank=0),
         Column(name="PROJECT", rank=3, wraps=True),
@@ -149,7 +145,7 @@ def changeset_table(changesets: Iterable[ChangesetState]) -> Listing:
 
 
 def stack_table(stacks: Iterable[StackState]) -> Listing:
-    """Stacks, one a row."""
+    """Return a listing of one row per stack."""
     listing = Listing(
         Column(name="PROJECT", rank=2, wraps=True),
         Column(name="STACK", rank=1, wraps=True),
@@ -166,7 +162,7 @@ def stack_table(stacks: Iterable[StackState]) -> Listing:
 
 
 def subscription_table(subscriptions: Iterable[SubscriptionState]) -> Listing:
-    """Subscriptions, one a row."""
+    """Return a listing of one row per subscription."""
     listing = Listing(
         Column(name="SUBSCRIPTION", rank=0),
         Column(name="NAME", rank=2, wraps=True),
@@ -186,7 +182,7 @@ def subscription_table(subscriptions: Iterable[SubscriptionState]) -> Listing:
 
 
 def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
-    """A subscription, one thing a line."""
+    """Return one line per field that has a value."""
     filter = " ".join(f"{name}={value}" for name in one.filter for value in one.filter[name])
     secrets = [f"since {render_moment(s.created)}{_until(s.expires)}" for s in one.secrets]
     shown = {
@@ -194,7 +190,7 @@ def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
         "name": one.name,
         "target": f"{one.kind} {one.target}" if one.kind == "webhook" else one.target,
         "format": one.format,
-        "scopes": " ".join(one.scopes) or "all that the owner may see",
+        "scopes": " ".join(one.scopes) or "everything the owner may read",
         "filter": filter,
         "order": one.order,
         "state": f"{one.state}: {one.reason}" if one.reason else one.state,
@@ -204,7 +200,7 @@ def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
         "checkpoint": f"{one.checkpoint}, {one.lag} behind",
         "pending": str(one.pending),
         "next try": render_moment(one.next_try),
-        "dead_lettered": str(one.dead_lettered),
+        "dead letters": str(one.dead_lettered),
         "signed": ", ".join(secrets),
     }
     for name, value in shown.items():
@@ -217,7 +213,7 @@ def _until(expires: datetime | None) -> str:
 
 
 def attempt_table(attempts: Iterable[AttemptState]) -> Listing:
-    """Attempts, one a row."""
+    """Return a listing of one row per attempt."""
     listing = Listing(
         Column(name="STARTED", rank=2),
         Column(name="EVENT", rank=0),
@@ -236,8 +232,8 @@ def attempt_table(attempts: Iterable[AttemptState]) -> Listing:
     return listing
 
 
-def dead_letter_table(dead_lettered: Iterable[DeadLetterState]) -> Listing:
-    """Events that were given up, one a row."""
+def dead_letter_table(dead_letters: Iterable[DeadLetterState]) -> Listing:
+    """Return a listing of one row per dead letter."""
     listing = Listing(
         Column(name="EVENT", rank=0),
         Column(name="POSITION", rank=3),
@@ -245,7 +241,7 @@ def dead_letter_table(dead_lettered: Iterable[DeadLetterState]) -> Listing:
         Column(name="FIRST TRY", rank=2),
         Column(name="ERROR", rank=1, wraps=True),
     )
-    for one in dead_lettered:
+    for one in dead_letters:
         listing.add(
             plain(one.event), one.position, str(one.tries), render_moment(one.first_try),
             plain(one.error),
@@ -254,14 +250,14 @@ def dead_letter_table(dead_lettered: Iterable[DeadLetterState]) -> Listing:
 
 
 def deployment_line(deployment: DeploymentState) -> str:
-    """How a deployment stands, in one line."""
+    """Return the state of a deployment as one line."""
     stack = plain(f"{deployment.project}/{deployment.stack}")
     message = f": {plain(deployment.message)}" if deployment.message else ""
     return f"deployment {deployment.id} of {stack} is {deployment.status}{message}"
 
 
 def _styled(word: str) -> Text:
-    """``word`` in the colour of its phase, its last part."""
+    """Return ``word`` in the color of its last part, the phase."""
     return Text(plain(word), style=_STYLES.get(word.rpartition(".")[2], ""))
 
 
@@ -270,7 +266,7 @@ def _what(event: LoggedEvent) -> str:
 
 
 def render_moment(time: datetime | None) -> str:
-    """``2026-11-21 09:33:44Z``; nothing for no time."""
+    """Return a time such as ``2026-11-21 09:33:44Z``; empty without one."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if time is not None else ""
 
 
@@ -281,7 +277,7 @@ def _counts(deployment: DeploymentState) -> str:
 
 
 def _planned(changeset: ChangesetState) -> str:
-    """As Terraform counts: who replaces adds and destroys."""
+    """Count as Terraform does: a replacement adds and destroys."""
     totals = changeset.totals
     added, destroyed = totals.create + totals.replace, totals.delete + totals.replace
     return f"+{added} ~{totals.update} -{destroyed}"

@@ -1,8 +1,9 @@
-"""Where a tool's output comes from: a pipe, or a file."""
+"""Input: the output of a tool from a pipe or a file, and secrets from files."""
 
 import asyncio
 import os
 import stat
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import FileIO
@@ -13,75 +14,72 @@ from deploylog.errors import OperatorError
 
 _CHUNK = 64 * 1024
 
-#: Longer lines are taken in parts, so that input without line ends does not fill the memory.
+#: Longer lines are cut, so that input without line ends does not fill the memory.
 MAX_LINE = 8 * 1024 * 1024
 
 
 class Source(Protocol):
-    """Bytes, as they come."""
+    """A stream of bytes."""
 
-    #: Whether nothing more will come.
+    #: Whether there is nothing more to read.
     ended: bool
 
     async def read(self) -> bytes:
-        """What has come, waiting for it; nothing at the end."""
+        """Return the next bytes, and wait for them; ``b""`` at the end."""
         ...
 
     def stop(self) -> None:
-        """Let what has come be the end."""
+        """End the stream after the bytes that have arrived."""
         ...
 
 
 class PipeSource:
-    """A pipe, which somebody else writes to."""
+    """A pipe that another process writes to; ``transport`` fills ``reader``."""
 
     def __init__(self, reader: asyncio.StreamReader, transport: asyncio.BaseTransport) -> None:
-        """Read from ``reader``, which ``transport`` fills."""
         self.ended = False
         self._reader = reader
         self._transport = transport
 
     async def read(self) -> bytes:
-        """What has come."""
         chunk = await self._reader.read(_CHUNK)
         self.ended = self.ended or not chunk
         return chunk
 
     def stop(self) -> None:
-        """Close the pipe; what has come is read all the same."""
+        """Close the pipe; bytes that have arrived can still be read."""
         self.ended = True
         self._transport.close()
 
 
 class FileSource:
-    """A file, or a device: reading it takes no time worth an event loop's."""
+    """A file or a device, which is read in a thread."""
 
     def __init__(self, file: FileIO) -> None:
-        """Read ``file`` to its end."""
         self.ended = False
         self._file = file
 
     async def read(self) -> bytes:
-        """What comes next."""
         chunk = b"" if self.ended else await asyncio.to_thread(self._file.read, _CHUNK)
         self.ended = self.ended or not chunk
         return chunk
 
     def stop(self) -> None:
-        """Read no further."""
         self.ended = True
 
 
 @asynccontextmanager
 async def open_source(path: Path, stdin: int) -> AsyncIterator[Source]:
-    """The file, or standard input for ``-``; raises OperatorError."""
+    """Open a file, or standard input for ``-``; raises OperatorError."""
     try:
         file = _open(stdin, closefd=False) if path == Path("-") else _open(path, closefd=True)
     except OSError as error:
         raise OperatorError(f"cannot read {path}: {error.strerror}") from error
     with file:
         if os.isatty(file.fileno()):
-            raise OperatorError("standard input is a terminal: pipe the output in, or name a file")
+            raise OperatorError(
+                "standard input is a terminal: pipe the output in or specify a file"
+            )
         if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
             async with open_pipe(file) as source:
                 yield source
@@ -95,7 +93,7 @@ def _open(file: int | Path, *, closefd: bool) -> FileIO:
 
 @asynccontextmanager
 async def open_pipe(file: FileIO) -> AsyncIterator[PipeSource]:
-    """The reading end of a pipe; closed at the end."""
+    """Read from the read end of a pipe, and close it afterwards."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), file
@@ -107,14 +105,13 @@ async def open_pipe(file: FileIO) -> AsyncIterator[PipeSource]:
 
 
 class LineSplitter:
-    """Cuts chunks into lines."""
+    """Splits chunks into lines."""
 
     def __init__(self) -> None:
-        """Begin at the start of a line."""
         self._rest = b""
 
     def split(self, chunk: bytes) -> list[bytes]:
-        """The lines that ``chunk`` completes, without their ends."""
+        """Return the lines that ``chunk`` completes, without line ends."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_LINE:
             lines.append(self._rest)
@@ -122,7 +119,23 @@ class LineSplitter:
         return lines
 
     def last(self) -> list[bytes]:
-        """The line that nothing ended, if there is one."""
+        """Return the last line if it had no end."""
         lines = [self._rest] if self._rest else []
         self._rest = b""
         return lines
+
+
+def read_secret(file: Path) -> str:
+    """Return the text of a file, or of standard input for ``-``; raises OperatorError."""
+    name = "standard input" if file == Path("-") else str(file)
+    try:
+        content = sys.stdin.buffer.read() if file == Path("-") else file.read_bytes()
+        text = content.decode().strip()
+    except OSError as error:
+        raise OperatorError(f"cannot read {name}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        # The cause would show a part of the secret.
+        raise OperatorError(f"{name} is not UTF-8 text") from None
+    if not text:
+        raise OperatorError(f"{name} is empty")
+    return text

@@ -1,4 +1,4 @@
-"""The live display of a run: what was done, what is going on, what is on its way."""
+"""The live display of a run: changes done, changes running, and events not yet sent."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from deploylog.cli.terminal.formatting import plain
+from deploylog.cli.terminal.text import plain
 from deploylog.client.recorder import RunRecorder
 from deploylog.events.event import NewEvent
 
-#: The resources that are shown; more are counted.
-_SHOWN = 5
+#: Running changes to list; the others are counted.
+_MAX_LISTED = 5
 
 _COUNTED = {"create": "added", "update": "changed", "delete": "destroyed"}
 
@@ -20,16 +20,14 @@ _STYLES = {"added": "green", "changed": "yellow", "destroyed": "magenta", "faile
 
 
 class Progress:
-    """Counts what a run has done so far."""
+    """Counts the changes of a run."""
 
     def __init__(self) -> None:
-        """Begin with nothing done."""
         self.counts = dict.fromkeys(_STYLES, 0)
-        #: What is being done to which resource: ``create aws_vpc.main``.
+        #: The running changes, such as ``create aws_vpc.main``.
         self.current: list[str] = []
 
     def observe(self, events: Sequence[NewEvent]) -> None:
-        """Take events in."""
         for event in events:
             if event.action is not None and event.resource is not None:
                 self._count(event, event.action)
@@ -39,7 +37,7 @@ class Progress:
         assert resource is not None
         name = f"{action} {resource.address or resource.name}"
         if event.phase == "started":
-            # The display reads the list in a thread of its own: it must never see one half done.
+            # The display reads the list in a thread of its own, so it is replaced, never modified.
             self.current = [*self.current, name]
         elif event.phase in ("completed", "failed"):
             self.current = [other for other in self.current if other != name]
@@ -48,27 +46,27 @@ class Progress:
                 self.counts[counted] += 1
 
 
-def render_progress(progress: Progress, waiting: int) -> Group:
-    """The display: a line of counts, and a line for each of the first current resources."""
+def render_progress(progress: Progress, pending: int) -> Group:
+    """Render a line of counts, and a line for each of the first running changes."""
     counts = Text("  ").join(
         Text(f"{count} {name}", style=_STYLES[name] if count else "dim")
         for name, count in progress.counts.items()
     )
-    if waiting:
-        counts.append(f"  {waiting} waiting to be sent", style="yellow")
+    if pending:
+        counts.append(f"  {pending} waiting to be sent", style="yellow")
     current = progress.current
-    lines = [Text(f"  {plain(name)}", style="cyan") for name in current[:_SHOWN]]
-    if len(current) > _SHOWN:
-        lines.append(Text(f"  and {len(current) - _SHOWN} more", style="dim"))
+    lines = [Text(f"  {plain(name)}", style="cyan") for name in current[:_MAX_LISTED]]
+    if len(current) > _MAX_LISTED:
+        lines.append(Text(f"  and {len(current) - _MAX_LISTED} more", style="dim"))
     return Group(counts, *lines)
 
 
 @contextmanager
-def shown_progress(progress: Progress, feed: RunRecorder) -> Iterator[Console]:
-    """Show it on standard error while the block runs; the console prints above it."""
+def live_progress(progress: Progress, recorder: RunRecorder) -> Iterator[Console]:
+    """Show progress on standard error while the block runs; the console prints above it."""
     console = Console(stderr=True, highlight=False, emoji=False)
     live = Live(
-        get_renderable=lambda: render_progress(progress, feed.waiting),
+        get_renderable=lambda: render_progress(progress, recorder.pending),
         console=console,
         refresh_per_second=8,
         transient=True,

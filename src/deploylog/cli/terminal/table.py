@@ -1,4 +1,4 @@
-"""A listing: rows in columns, of which a narrow screen shows those that matter most."""
+"""A listing: rows in columns, of which a narrow terminal shows the most important ones."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-#: Where longer words than this do not fit, they are broken.
+#: The narrowest column in which a longer word may be broken.
 _BREAKABLE = 32
 
-
-#: Blanks between columns.
+#: Spaces between columns.
 _GAP = 2
 
 
@@ -20,61 +19,59 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     """One column."""
 
     name: str
-    #: Of columns that do not fit, the one with the highest rank goes first; 0 always stays.
+    #: When columns do not fit, the one with the highest rank is left out first; 0 always stays.
     rank: int
-    #: Whether a cell may take several lines, broken between words.
+    #: Whether a cell may wrap between words.
     wraps: bool = False
 
 
 class Listing:
-    """Rows of cells, one for each column."""
+    """Rows of cells, one cell per column."""
 
     def __init__(self, *columns: Column) -> None:
-        """Begin without rows."""
         self._columns = columns
         self._rows: list[tuple[Text, ...]] = []
 
     def add(self, *cells: str | Text) -> None:
-        """Add a row."""
         self._rows.append(tuple(c if isinstance(c, Text) else Text(c) for c in cells))
 
     def print(self, console: Console) -> None:
-        """Print it: whole, unless a terminal is too narrow."""
-        widths = self._fitting(console.width) if console.is_terminal else self._whole()
-        # What always stays is not cut either: the terminal breaks the line.
+        """Print it, without columns that do not fit on a terminal."""
+        widths = self._fitting_widths(console.width) if console.is_terminal else self._full_widths()
+        # A column that always stays is not cut: the terminal breaks the line.
         console.width = max(console.width, _total(widths))
         console.print(self._table(widths))
 
-    def _whole(self) -> dict[int, int]:
-        return {index: self._most(index) for index in range(len(self._columns))}
+    def _full_widths(self) -> dict[int, int]:
+        return {index: self._max_width(index) for index in range(len(self._columns))}
 
-    def _fitting(self, width: int) -> dict[int, int]:
-        """The columns that fit into ``width``, and how wide each is."""
+    def _fitting_widths(self, width: int) -> dict[int, int]:
+        """Return the width of each column that fits into ``width``."""
         ranked = sorted(range(len(self._columns)), key=lambda index: self._columns[index].rank)
         widths: dict[int, int] = {}
         for index in ranked:
-            least = self._least(index, room=width - _total(widths | {index: 0}))
-            if least is not None:
-                widths[index] = least
+            minimum = self._min_width(index, room=width - _total(widths | {index: 0}))
+            if minimum is not None:
+                widths[index] = minimum
         for index in list(widths):
             spare = max(width - _total(widths), 0)
-            widths[index] += min(spare, self._most(index) - widths[index])
+            widths[index] += min(spare, self._max_width(index) - widths[index])
         return widths
 
-    def _least(self, index: int, *, room: int) -> int | None:
-        """The width that the column needs; ``None`` if there is no room for it."""
+    def _min_width(self, index: int, *, room: int) -> int | None:
+        """Return the width that the column needs; ``None`` if there is no room for it."""
         column = self._columns[index]
-        whole = self._longest_word(index) if column.wraps else self._most(index)
-        if whole <= room or column.rank == 0:
-            return whole
-        return _BREAKABLE if column.wraps and min(room, whole) >= _BREAKABLE else None
+        needed = self._longest_word(index) if column.wraps else self._max_width(index)
+        if needed <= room or column.rank == 0:
+            return needed
+        return _BREAKABLE if column.wraps and min(room, needed) >= _BREAKABLE else None
 
     def _longest_word(self, index: int) -> int:
         words = (word for cell in self._cells(index) for word in cell.split())
         return max(map(cell_len, words), default=0)
 
-    def _most(self, index: int) -> int:
-        """The width of the longest line."""
+    def _max_width(self, index: int) -> int:
+        """Return the width of the longest line."""
         lines = (line for cell in self._cells(index) for line in cell.splitlines())
         return max(map(cell_len, lines), default=0)
 
@@ -92,5 +89,5 @@ class Listing:
 
 
 def _total(widths: dict[int, int]) -> int:
-    """The width of a row."""
+    """Return the width of a row."""
     return sum(widths.values()) + _GAP * max(len(widths) - 1, 0)

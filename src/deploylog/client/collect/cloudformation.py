@@ -1,32 +1,25 @@
-"""CloudFormation as a collector sees it, and how patiently it is asked."""
+"""CloudFormation as a collector sees it, and retries of calls to it."""
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
-from deploylog.client import Backoff, Jitter, Say, Sleep
+from deploylog.client import Backoff, Log, Timing, TransientError
+from deploylog.client.retry import RetryPolicy, retry, same_timeout
 from deploylog.errors import DeploylogError
 from deploylog.ingest.cloudformation.stack_event import StackEvent
 
-_T = TypeVar("_T")
 
-
-class Throttled(DeploylogError):
-    """CloudFormation does not answer now, or wants to be asked less often."""
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        """Say after how many seconds it may go better, if that was said."""
-        super().__init__(message)
-        self.retry_after = retry_after
+class Throttled(TransientError):
+    """CloudFormation does not respond, or throttles requests."""
 
 
 class CloudFormationError(DeploylogError):
-    """CloudFormation refuses to answer."""
+    """CloudFormation refused a request."""
 
 
 class StackNotFound(CloudFormationError):
-    """CloudFormation knows no such stack."""
+    """CloudFormation has no such stack."""
 
 
 class FoundStack(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,71 +31,54 @@ class FoundStack(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is going on."""
+        """Whether an operation is running."""
         return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
 
     @property
     def is_deleted(self) -> bool:
-        """Whether nothing will happen to it any more."""
+        """Whether nothing more can happen to it."""
         return self.status == "DELETE_COMPLETE"
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Some events of a stack, newest first."""
+    """A page of a stack's events, newest first."""
 
     events: tuple[StackEvent, ...]
-    #: Where the next page goes on, if there is one.
+    #: The token of the next page, if there is one.
     next: str | None = None
 
 
 class CloudFormation(Protocol):
-    """Raises Busy for what may pass, and Refusing for what will not."""
+    """Raises Throttled for what may succeed later, and CloudFormationError for what will not."""
 
     async def find(self, stack: str) -> FoundStack | None:
-        """The stack of this name that exists, or that of this ARN, a deleted one too."""
+        """Return the stack that has this name now, or that has this ARN, even if it is deleted."""
         ...
 
     async def page(self, arn: str, token: str | None) -> Page:
-        """A page of its events, the newest unless there is a token; raises Missing, too."""
+        """Return a page of a stack's events, the newest without a token; raises StackNotFound."""
         ...
 
 
 class RetryingCloudFormation:
-    """CloudFormation, asked again after a while when it is busy."""
+    """Calls another ``CloudFormation``, and retries each call for up to ``retry_timeout`` seconds
+    while it is throttled.
+    """
 
     def __init__(
-        self,
-        within: CloudFormation,
-        *,
-        patience: float,
-        say: Say,
-        sleep: Sleep,
-        jitter: Jitter,
+        self, inner: CloudFormation, *, retry_timeout: float, timing: Timing, log: Log
     ) -> None:
-        """Ask ``within``; give up after waiting ``patience`` seconds for one answer."""
-        self._within = within
-        self._patience = patience
-        self._say = say
-        self._sleep = sleep
-        self._jitter = jitter
+        self._inner = inner
+        self._timeout = same_timeout(retry_timeout)
+        self._timing = timing
+        self._log = log
 
     async def find(self, stack: str) -> FoundStack | None:
-        return await self._persist(lambda: self._within.find(stack))
+        return await retry(lambda: self._inner.find(stack), self._new_policy())
 
     async def page(self, arn: str, token: str | None) -> Page:
-        return await self._persist(lambda: self._within.page(arn, token))
+        return await retry(lambda: self._inner.page(arn, token), self._new_policy())
 
-    async def _persist(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        backoff = Backoff(self._jitter, first=1.0, longest=60.0)
-        waited = 0.0
-        while True:
-            try:
-                return await call()
-            except Throttled as busy:
-                if waited >= self._patience:
-                    raise
-                if not waited:
-                    self._say(f"{busy.message}; trying again")
-                delay = max(backoff.next(), busy.retry_after or 0.0)
-                waited += delay
-                await self._sleep(delay)
+    def _new_policy(self) -> RetryPolicy:
+        backoff = Backoff(self._timing.jitter, first=1.0, max_delay=60.0)
+        return RetryPolicy(self._timeout, self._timing, log=self._log, backoff=backoff)

@@ -1,4 +1,4 @@
-"""What the server's log holds of one stack: it alone tells how far a collector has come."""
+"""What the server has recorded of a stack, which is the only checkpoint of a collector."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -8,19 +8,21 @@ import msgspec
 
 from deploylog.client import Client, ClientError, Params
 from deploylog.client.retry import RetryPolicy, retry
+from deploylog.client.uploader import MAX_BYTES, MAX_EVENTS
 from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE
 from deploylog.events.cloudevents import render_new_event
 from deploylog.events.event import NewEvent
 from deploylog.events.scope import Scope
 from deploylog.events.times import MILLISECOND, parse_time, render_time
-from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
+from deploylog.ingest.cloudformation.mapping import StackMapper
 from deploylog.ingest.cloudformation.operations import (
-    TELLING,
+    FAILURE_TYPES,
     Operation,
-    note_recorded,
+    apply_recorded,
     operations_of,
 )
-from deploylog.ingest.cloudformation.parsing import Recorded, nested_arns, time_of
+from deploylog.ingest.cloudformation.parsing import RecordedEvents, nested_arns, time_of
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import (
     SOURCE,
     STACK_TYPE,
@@ -31,17 +33,11 @@ from deploylog.ingest.cloudformation.stack_event import (
 
 _T = TypeVar("_T")
 
-#: The most events of one request.
-MAX_EVENTS = 500
-
-#: The most bytes of one, unless a single event has more; the service takes more of both.
-MAX_BYTES = 1024 * 1024
-
 _PAGE = 1000
 
 
 class _RecordedEvent(msgspec.Struct):
-    """An event of the server's, as far as a collector needs it."""
+    """The attributes of a recorded event that a collector reads."""
 
     type: str
     source: str
@@ -53,99 +49,95 @@ class _RecordedEvent(msgspec.Struct):
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class Logbook:
-    """Reads what is recorded of a stack, and records more; asks again when nobody answers."""
+class RecordedStack:
+    """Reads the recorded events below a stack's scope, and appends to them; retries requests."""
 
-    def __init__(self, client: Client, scope: Scope, persistence: RetryPolicy) -> None:
-        """Ask ``client`` of the stack whose scope this is."""
+    def __init__(self, client: Client, scope: Scope, policy: RetryPolicy) -> None:
         self._client = client
         self._scope = scope
-        self._persistence = persistence
+        self._policy = policy
         self._is_created = False
 
     async def newest_collected(self, arn: str) -> int | None:
-        """When the newest event happened that a collector has recorded of the stack itself, not
-        of one nested in it; ``None`` before any.
+        """Return the time of the newest event of the stack itself, not of a nested one, that a
+        collector has recorded; ``None`` if there is none.
 
-        What SNS and EventBridge told does not count: there may be gaps before it.
+        Events that SNS or EventBridge delivered do not count: there may be gaps before them.
         """
         async for page in self._pages(source=(SOURCE,)):
-            collected = [told for told in page if told.via is None]
-            said = [event for told in collected if (event := _stack_event(told))]
-            times = [time_of(event) for event in said if event.stack_id == arn]
+            collected = _stack_events([event for event in page if event.via is None])
+            times = [time_of(event) for event in collected if event.stack_id == arn]
             if times:
                 return max(times)
         return None
 
-    async def forgotten_until(self, frame: StackContext) -> int:
-        """When the last deployment of a stack ended, or began, of which the catalogue knows while
-        its events are no longer retained; in ns, 0 without any.
+    async def pruned_until(self, context: StackContext) -> int:
+        """Return when the last deployment that the catalog has of the stack ended, or started, in
+        ns; 0 without one. Its events are no longer retained.
         """
-        for name in (frame.name, frame.long_name):
-            about = [("project", frame.project), ("stack", name), ("limit", "1")]
+        for name in (context.name, context.long_name):
+            params = [("project", context.project), ("stack", name), ("limit", "1")]
             try:
-                page = await self._persist(partial(self._client.deployments, about))
+                page = await self._retry(partial(self._client.deployments, params))
             except ClientError as error:
                 if error.problem != "stack-not-found":
                     raise
                 continue
             for deployment in page.deployments:
-                if deployment.stack_id == frame.stack_id:
+                if deployment.stack_id == context.stack_id:
                     last = deployment.ended or deployment.started
                     return int(last.timestamp() * 1000) * MILLISECOND + MILLISECOND
         return 0
 
     async def operations(self) -> list[Operation]:
-        """The last operations of the stack that are recorded, oldest first."""
+        """Return the last recorded operations of the stack, oldest first."""
         async for page in self._pages(type=DEPLOYMENT_LIFECYCLE):
-            operations = operations_of(map(_event, page))
+            operations = operations_of(map(_new_event, page))
             await self._note_failures([each for each in operations if each.ended is None])
             return operations
         return []
 
-    async def _note_failures(self, operations: Sequence[Operation]) -> None:
-        """Let those that go on know what failed in them, for the event that ends them."""
-        if operations:
-            since = (render_time(min(each.started for each in operations)),)
-            pages = self._pages(source=(SOURCE,), type=TELLING, since=since)
-            note_recorded(operations, [_event(told) async for page in pages for told in page])
+    async def _note_failures(self, running: Sequence[Operation]) -> None:
+        """Note what has failed in running operations, for the events that will end them."""
+        if running:
+            since = (render_time(min(each.started for each in running)),)
+            pages = self._pages(source=(SOURCE,), type=FAILURE_TYPES, since=since)
+            apply_recorded(running, [_new_event(event) async for page in pages for event in page])
 
-    async def recorded_since(self, time: int) -> Recorded:
-        """The events of the stack that happened at ``time`` (ns) or later."""
+    async def recorded_since(self, time: int) -> RecordedEvents:
+        """Return the stack's events that happened at ``time`` (ns) or later."""
         since = (render_time(max(time, 0)),)
         pages = self._pages(source=(SOURCE,), since=since)
-        return Recorded([_event(told) async for page in pages for told in page])
+        return RecordedEvents([_new_event(event) async for page in pages for event in page])
 
     async def nested_since(self, time: int) -> set[str]:
-        """The ARNs of nested stacks to which something happened at ``time`` (ns) or later."""
+        """Return the ARNs of nested stacks with an event at ``time`` (ns) or later."""
         since = (render_time(max(time, 0)),)
         pages = self._pages(source=(SOURCE,), resourcetype=(STACK_TYPE,), since=since)
-        told = [event async for page in pages for each in page if (event := _stack_event(each))]
-        return nested_arns(told)
+        return nested_arns([event async for page in pages for event in _stack_events(page)])
 
     async def arn(self, project: str, stack_id: str) -> str | None:
-        """The ARN that ``stack_id``, the catalogue's id of the stack, was made of."""
+        """Return the ARN from which the catalog id ``stack_id`` was derived."""
         async for page in self._pages(source=(SOURCE,)):
-            said = [event for told in page if (event := _stack_event(told))]
-            for event in said:
+            for event in _stack_events(page):
                 if catalogue_id(project, event.stack_id) == stack_id:
                     return event.stack_id
         return None
 
-    async def append(self, record: StackMapper, events: Sequence[NewEvent]) -> None:
-        """Record ``events`` in order, and before them that there is the stack."""
+    async def append(self, mapper: StackMapper, events: Sequence[NewEvent]) -> None:
+        """Record ``events`` in order, and before them the creation of the stack."""
         for batch in _batches(events):
             if self._is_created:
                 await self._post(batch)
             else:
-                await self._create(record, batch)
+                await self._create(mapper, batch)
                 self._is_created = True
 
-    async def _create(self, record: StackMapper, batch: Sequence[NewEvent]) -> None:
+    async def _create(self, mapper: StackMapper, batch: Sequence[NewEvent]) -> None:
         time = batch[0].time
-        # Its name may be another's: that of another region's, or of one that was not collected
-        # to its end. If neither name is free, the stack itself is there, its beginning forgotten.
-        names = [record.created(time), record.created(time, long=True)]
+        # Another stack may have the name: one of another region, or one that was not collected to
+        # its end. If neither name is free, the stack itself exists and its creation was pruned.
+        names = [mapper.stack_created(time), mapper.stack_created(time, long=True)]
         for created in names:
             try:
                 await self._post([created, *batch])
@@ -158,44 +150,46 @@ class Logbook:
 
     async def _post(self, events: Sequence[NewEvent]) -> None:
         body = b"\n".join(map(render_new_event, events))
-        await self._persist(lambda: self._client.append(body))
+        await self._retry(lambda: self._client.append(body))
 
-    async def _pages(self, **params: Sequence[str]) -> AsyncIterator[list[_RecordedEvent]]:
-        """The stack's events that ``params`` select, newest first, a page at a time."""
-        asked: Params = [
+    async def _pages(self, **filters: Sequence[str]) -> AsyncIterator[list[_RecordedEvent]]:
+        """Yield the stack's events that ``filters`` select, newest first, a page at a time."""
+        params: Params = [
             ("scope", self._scope),
             ("limit", str(_PAGE)),
-            *((name, value) for name, values in params.items() for value in values),
+            *((name, value) for name, values in filters.items() for value in values),
         ]
-        before: Params = []
+        cursor: Params = []
         while True:
-            page = await self._persist(partial(self._client.events, [*asked, *before]))
+            page = await self._retry(partial(self._client.events, [*params, *cursor]))
             yield [msgspec.json.decode(event, type=_RecordedEvent) for event in page.events]
             if page.next is None:
                 return
-            before = [("before", page.next)]
+            cursor = [("before", page.next)]
 
-    async def _persist(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        return await retry(call, self._persistence)
-
-
-def _stack_event(told: _RecordedEvent) -> StackEvent | None:
-    return stack_event_of(_event(told))
+    async def _retry(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        return await retry(call, self._policy)
 
 
-def _event(told: _RecordedEvent) -> NewEvent:
+def _stack_events(events: Sequence[_RecordedEvent]) -> list[StackEvent]:
+    found = (stack_event_of(_new_event(event)) for event in events)
+    return [event for event in found if event is not None]
+
+
+def _new_event(event: _RecordedEvent) -> NewEvent:
     return NewEvent(
-        type=told.type,
-        source=told.source,
-        scopes=tuple(map(Scope, told.scopes.split())),
-        time=parse_time(told.time),
-        producer_id=told.producerid,
-        message=told.message,
-        data=told.data if told.data is not msgspec.UNSET else None,
+        type=event.type,
+        source=event.source,
+        scopes=tuple(map(Scope, event.scopes.split())),
+        time=parse_time(event.time),
+        producer_id=event.producerid,
+        message=event.message,
+        data=event.data if event.data is not msgspec.UNSET else None,
     )
 
 
 def _batches(events: Sequence[NewEvent]) -> list[list[NewEvent]]:
+    """Cut ``events`` into requests of at most MAX_EVENTS, and MAX_BYTES unless one is larger."""
     batches: list[list[NewEvent]] = []
     size = 0
     for event in events:

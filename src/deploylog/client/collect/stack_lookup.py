@@ -1,28 +1,31 @@
-"""Which stack is collected: the one that has a name now, and before it the one that had it."""
+"""Which stack to collect: the one that has the name now, and the one that had it before."""
 
-from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
-from deploylog.client import Client, Say, StackState
-from deploylog.client.collect.cloudformation import CloudFormation, CloudFormationError, FoundStack
+from deploylog.client import Client, Log, StackState, Timing
+from deploylog.client.collect.cloudformation import (
+    CloudFormation,
+    CloudFormationError,
+    FoundStack,
+)
 from deploylog.client.collect.collector import Collector, PollOptions, StackReader
-from deploylog.client.collect.recorded import Logbook
-from deploylog.client.retry import RetryPolicy, retry
+from deploylog.client.collect.recorded import RecordedStack
+from deploylog.client.retry import RetryPolicy, retry, same_timeout
 from deploylog.errors import DeploylogError
 from deploylog.events.scope import Scope, scope
-from deploylog.ingest.cloudformation.mapping import StackContext
 from deploylog.ingest.cloudformation.operations import Operation
 from deploylog.ingest.cloudformation.parsing import name_in
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import catalogue_id
 
-#: Tags of the stacks that AWS ParallelCluster makes, and the scope that each tells.
+#: The tags of stacks that AWS ParallelCluster creates, and the kind of scope that each names.
 _TAGS = {"parallelcluster:image_id": "image", "parallelcluster:cluster-name": "cluster"}
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be collected, and where it belongs."""
+class CollectOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The stack to collect, and where its events belong."""
 
     #: Name or ARN.
     stack: str
@@ -33,11 +36,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_arn(self) -> bool:
-        """Whether exactly one stack is meant, not whichever has a name."""
+        """Whether ``stack`` is an ARN, so that it never means another stack later."""
         return self.stack.startswith("arn:")
 
-    def frame(self, arn: str, tags: dict[str, str]) -> StackContext:
-        """What all events of the stack have in common."""
+    def context(self, arn: str, tags: dict[str, str]) -> StackContext:
+        """Return what all events of the stack have in common."""
         return StackContext(
             project=self.project,
             arn=arn,
@@ -47,70 +50,74 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _scopes(self, tags: dict[str, str]) -> tuple[Scope, ...]:
-        named = {word: tags[tag] for tag, word in _TAGS.items() if tags.get(tag)}
+        names = {kind: tags[tag] for tag, kind in _TAGS.items() if tags.get(tag)}
         given = {"image": self.image, "cluster": self.cluster}
-        named |= {word: name for word, name in given.items() if name}
-        return tuple(scope(word, name) for word, name in sorted(named.items()))
+        names |= {kind: name for kind, name in given.items() if name}
+        return tuple(scope(kind, name) for kind, name in sorted(names.items()))
 
 
 class StackCollection:
-    """Collects what a name or an ARN stands for."""
+    """Collects the stack that a name or an ARN stands for."""
 
     def __init__(
         self,
-        wanted: Wanted,
+        options: CollectOptions,
         cloudformation: CloudFormation,
         client: Client,
         *,
-        persistence: Callable[[], RetryPolicy],
-        pace: PollOptions,
-        say: Say,
+        poll: PollOptions,
+        retry_timeout: float,
+        timing: Timing,
+        log: Log,
     ) -> None:
-        """Read from ``cloudformation``, record with ``client``."""
-        self._wanted = wanted
+        """``retry_timeout`` is for requests to the server, in seconds."""
+        self._options = options
         self._cloudformation = cloudformation
         self._client = client
-        self._persistence = persistence
-        self._pace = pace
-        self._say = say
+        self._poll = poll
+        self._timeout = same_timeout(retry_timeout)
+        self._timing = timing
+        self._log = log
         self._unknown: set[str] = set()
 
     async def run(self) -> Operation | None:
-        """The last operation of the stack; raises DeploylogError when there is no such stack."""
+        """Return the last operation of the stack; raises DeploylogError if there is no stack."""
         done: str | None = None
         while True:
-            found = await self._cloudformation.find(self._wanted.stack)
+            found = await self._cloudformation.find(self._options.stack)
             earlier = await self._finish_earlier(found)
             if found is not None and found.arn != done:
-                operation = await self._collect(found, self._pace)
+                operation = await self._collect(found, self._poll)
                 done = found.arn
-                if self._wanted.is_arn or not self._pace.follow:
+                if self._options.is_arn or not self._poll.follow:
                     return operation
-                self._say(f"{self._wanted.stack} is deleted; waiting for another of that name")
-            elif not self._pace.follow or self._wanted.is_arn:
+                self._log(
+                    f"{self._options.stack} was deleted; waiting for a new stack of that name"
+                )
+            elif not self._poll.follow or self._options.is_arn:
                 if earlier is None:
-                    raise DeploylogError(f"CloudFormation has no stack {self._wanted.stack!r}")
+                    raise DeploylogError(f"CloudFormation has no stack {self._options.stack!r}")
                 return earlier
             elif done is None:
                 done = ""
-                self._say(f"CloudFormation has no stack {self._wanted.stack!r} yet; waiting")
-            await self._pace.sleep(self._pace.interval)
+                self._log(f"CloudFormation has no stack {self._options.stack!r} yet; waiting")
+            await self._timing.sleep(self._poll.interval)
 
-    async def _collect(self, found: FoundStack, pace: PollOptions) -> Operation | None:
-        frame = self._wanted.frame(found.arn, found.tags)
+    async def _collect(self, found: FoundStack, poll: PollOptions) -> Operation | None:
+        context = self._options.context(found.arn, found.tags)
         return await Collector(
-            frame,
+            context,
             StackReader(self._cloudformation, found.arn),
-            Logbook(self._client, frame.stack_scope, self._persistence()),
-            pace=pace,
-            say=self._say,
+            RecordedStack(self._client, context.stack_scope, self._new_policy()),
+            poll=poll,
+            timing=self._timing,
+            log=self._log,
         ).run()
 
     async def _finish_earlier(self, found: FoundStack | None) -> Operation | None:
-        """Bring the stack to its end that had the name before, if it is deleted; else its name
-        would never be free.
-        """
-        name = name_in(self._wanted.stack) if self._wanted.is_arn else self._wanted.stack
+        """Collect a deleted stack that had the name before to its end, which frees the name."""
+        options = self._options
+        name = name_in(options.stack) if options.is_arn else options.stack
         known = await self._known(name)
         if known is None or (
             found is not None and catalogue_id(known.project, found.arn) == known.id
@@ -122,24 +129,28 @@ class StackCollection:
         earlier = await self._find_earlier(arn)
         if earlier is None or not earlier.is_deleted:
             return None
-        return await self._collect(earlier, msgspec.structs.replace(self._pace, follow=False))
+        return await self._collect(earlier, msgspec.structs.replace(self._poll, follow=False))
 
     async def _find_earlier(self, arn: str) -> FoundStack | None:
-        """The stack, unless it is of another account or region, or was deleted long ago."""
+        """Return the stack, unless another account or region has it or it was deleted long ago."""
         found: FoundStack | None = None
         with suppress(CloudFormationError):
             found = await self._cloudformation.find(arn)
         if found is None and arn not in self._unknown:
             self._unknown.add(arn)
-            self._say(f"CloudFormation does not tell of {arn}, whose end was not collected")
+            self._log(f"CloudFormation no longer has {arn}, which was not collected to its end")
         return found
 
     async def _known(self, name: str) -> StackState | None:
-        """The stack that has the name in the catalogue."""
-        params = [("project", self._wanted.project)]
-        stacks = await retry(lambda: self._client.stacks(params), self._persistence())
+        """Return the stack that has the name in the catalog."""
+        params = [("project", self._options.project)]
+        stacks = await retry(lambda: self._client.stacks(params), self._new_policy())
         return next((stack for stack in stacks if stack.name == name), None)
 
     async def _arn_of(self, known: StackState) -> str | None:
         own = scope("project", known.project, "stack", known.id)
-        return await Logbook(self._client, own, self._persistence()).arn(known.project, known.id)
+        recorded = RecordedStack(self._client, own, self._new_policy())
+        return await recorded.arn(known.project, known.id)
+
+    def _new_policy(self) -> RetryPolicy:
+        return RetryPolicy(self._timeout, self._timing, log=self._log)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from deploylog.events.access import Visibility
-from deploylog.events.event import EVERYBODY
+from deploylog.events.event import PUBLIC_GROUP
 from deploylog.events.filters import AnyOf, Filter
 from deploylog.events.index.terms import PUBLIC, WORDY, term
 from deploylog.events.scope import ROOT, Scope, contains
@@ -104,7 +104,7 @@ def _any_scope(scopes: tuple[Scope, ...]) -> Expression:
 
 def _group_parts(visibility: Visibility) -> Iterator[Expression]:
     if visibility.groups is not None:
-        groups = sorted(visibility.groups | {EVERYBODY})
+        groups = sorted(visibility.groups | {PUBLIC_GROUP})
         yield Any((Term(PUBLIC), *(Term(term("group", group)) for group in groups)))
 
 

@@ -1,1 +1,1 @@
-"""CloudFormation's events, as events of the log."""
+"""Conversion of CloudFormation's stack events."""

@@ -37,7 +37,7 @@ class Operation(msgspec.Struct, kw_only=True):
 
 
 #: The types of the events that tell why an operation failed.
-TELLING = (
+FAILURE_TYPES = (
     "resource.create.failed",
     "resource.update.failed",
     "resource.delete.failed",
@@ -81,14 +81,14 @@ def _failure(event: StackEvent) -> str | None:
     return reason if has_failed and reason and not _CANCELLED.fullmatch(reason) else None
 
 
-def note_recorded(operations: Iterable[Operation], recorded: Iterable[NewEvent]) -> None:
+def apply_recorded(operations: Iterable[Operation], recorded: Iterable[NewEvent]) -> None:
     """Remember what recorded events tell of how the operations went."""
     by_id = {operation.id: operation for operation in operations}
     for event in sorted(recorded, key=lambda event: event.time):
-        place, said = deployment_ref(event.scopes), stack_event_of(event)
+        place, parsed = deployment_ref(event.scopes), stack_event_of(event)
         operation = by_id.get(place.deployment_id or "") if place is not None else None
-        if operation is not None and said is not None:
-            note(operation, said)
+        if operation is not None and parsed is not None:
+            note(operation, parsed)
 
 
 def operations_of(lifecycle: Iterable[NewEvent]) -> list[Operation]:
@@ -107,27 +107,27 @@ def operations_of(lifecycle: Iterable[NewEvent]) -> list[Operation]:
         if event.type == DEPLOYMENT_STARTED:
             found.setdefault(id, Operation(id=id, verb=_verb_in(event), started=event.time))
             found[id].verb = found[id].verb or _verb_in(event)
-            found[id].token = found[id].token or _said_in(event).token
+            found[id].token = found[id].token or _details_in(event).token
         elif id in found:
             end_operation(found[id], event)
     return sorted(found.values(), key=lambda operation: operation.started)
 
 
-class _Said(msgspec.Struct):
+class _Details(msgspec.Struct):
     operation: str | None = None
     token: str | None = msgspec.field(default=None, name="ClientRequestToken")
 
 
-def _said_in(event: NewEvent) -> _Said:
+def _details_in(event: NewEvent) -> _Details:
     try:
-        return msgspec.json.decode(event.data or b"{}", type=_Said)
+        return msgspec.json.decode(event.data or b"{}", type=_Details)
     except (msgspec.DecodeError, RecursionError):
         # Anybody who may write the stack may write such an event.
-        return _Said()
+        return _Details()
 
 
 def _verb_in(event: NewEvent) -> str | None:
-    return _said_in(event).operation
+    return _details_in(event).operation
 
 
 def end_operation(operation: Operation, event: NewEvent) -> None:

@@ -1,4 +1,4 @@
-"""Stack events of CloudFormation: read from what it says, and known again when told twice."""
+"""Parsing and deduplication of CloudFormation's stack events."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -13,9 +13,9 @@ from deploylog.ingest.cloudformation.stack_event import STACK_TYPE, StackEvent, 
 #: How the ids begin that EventBridge's events get here: it knows none of CloudFormation's.
 EVENTBRIDGE_PREFIX = "eventbridge/"
 
-#: Times of the same event, as EventBridge tells it and as CloudFormation does, differ by no more,
-#: in ns.
-SAME = 5 * SECOND
+#: Maximum difference in ns between the times that EventBridge and CloudFormation report for the
+#: same event.
+MATCH_WINDOW = 5 * SECOND
 
 
 def name_in(arn: str) -> str:
@@ -90,18 +90,17 @@ def _identity(event: StackEvent) -> tuple[str, ...]:
     )
 
 
-class Recorded:
-    """Events that are recorded already, and which others tell of the same."""
+class RecordedEvents:
+    """Recorded events, searchable for duplicates of new ones."""
 
     def __init__(self, events: Iterable[NewEvent]) -> None:
-        """Know these, whichever else is in them."""
         self._by_id: dict[str | None, NewEvent] = {}
         self._alike: dict[tuple[str, ...], list[tuple[StackEvent, NewEvent]]] = {}
         for event in events:
-            said = stack_event_of(event)
-            if said is not None:
+            parsed = stack_event_of(event)
+            if parsed is not None:
                 self._by_id[event.producer_id] = event
-                self._alike.setdefault(_identity(said), []).append((said, event))
+                self._alike.setdefault(_identity(parsed), []).append((parsed, event))
 
     def find(self, event: StackEvent) -> NewEvent | None:
         """The event that was recorded of the same; each is found once, but by its own id.
@@ -124,5 +123,5 @@ def _is_pair(one: StackEvent, other: StackEvent) -> bool:
     by_eventbridge = [each.event_id.startswith(EVENTBRIDGE_PREFIX) for each in (one, other)]
     tokens = {each.client_request_token for each in (one, other)} - {None}
     is_one_operation = len(tokens) < 2
-    is_at_one_time = abs(time_of(one) - time_of(other)) <= SAME
+    is_at_one_time = abs(time_of(one) - time_of(other)) <= MATCH_WINDOW
     return any(by_eventbridge) != all(by_eventbridge) and is_one_operation and is_at_one_time

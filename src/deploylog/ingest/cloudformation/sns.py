@@ -55,8 +55,8 @@ class SnsMessage(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
             "TopicArn": self.topic_arn,
             "Type": self.type,
         }
-        told = [f"{name}\n{value}\n" for name, value in pairs.items() if value is not None]
-        return "".join(told).encode("utf-8", "surrogatepass")
+        lines = [f"{name}\n{value}\n" for name, value in pairs.items() if value is not None]
+        return "".join(lines).encode("utf-8", "surrogatepass")
 
     @property
     def signature_bytes(self) -> bytes:
@@ -103,11 +103,11 @@ def is_confirmation_url(url: str, topic: str) -> bool:
     if _path_at_sns(url, topic) != "/":
         return False
     query = parse_qs(urlsplit(url).query, keep_blank_values=True)
-    asked = (query.get("Action"), query.get("TopicArn"))
-    return asked == (["ConfirmSubscription"], [topic]) and query.keys() <= _ASKED
+    requested = (query.get("Action"), query.get("TopicArn"))
+    return requested == (["ConfirmSubscription"], [topic]) and query.keys() <= _CONFIRMATION_PARAMS
 
 
-_ASKED = {"Action", "TopicArn", "Token"}
+_CONFIRMATION_PARAMS = {"Action", "TopicArn", "Token"}
 
 
 def _path_at_sns(url: str, topic: str) -> str | None:

@@ -1,1 +1,1 @@
-"""Terraform's output, as events."""
+"""Conversion of the output of Terraform and OpenTofu."""

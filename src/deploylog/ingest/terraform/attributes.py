@@ -1,4 +1,4 @@
-"""Fields: what a plan does to each leaf of a resource's attributes."""
+"""Comparison of a resource's attributes, leaf by leaf."""
 
 from collections.abc import Iterable, Sequence
 
@@ -27,7 +27,7 @@ class FieldChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplacePaths:
-    """The fields by whose change a resource is replaced."""
+    """The paths whose change replaces a resource."""
 
     def __init__(self, paths: Iterable[Sequence[object]]) -> None:
         """``paths`` lead to the fields, or to what holds them, or into them."""
@@ -45,8 +45,8 @@ def compare_fields(
     *,
     unknown: object,
     marks: Marks,
-    mask: Redactor,
-    replacing: ReplacePaths,
+    redactor: Redactor,
+    replaces: ReplacePaths,
     expressions: frozenset[str] | None,
 ) -> FieldChanges:
     """What happens to each leaf from ``before`` to ``after``.
@@ -54,9 +54,9 @@ def compare_fields(
     ``unknown`` is true where the value after is not known yet. ``expressions`` are the names of
     the attributes that the configuration sets, ``None`` if it is not known.
     """
-    walk = _Walk(mask, replacing)
+    walk = _Walk(redactor, replaces)
     walk.visit((), before, after, unknown, tuple(shape for shape in marks if shape))
-    return walk.told(expressions)
+    return walk.changes(expressions)
 
 
 def is_same(one: object, other: object) -> bool:
@@ -71,18 +71,18 @@ def is_same(one: object, other: object) -> bool:
 
 
 class _Walk:
-    """Goes through both values at once, as deep as they are of one kind and nothing is hidden."""
+    """Walks both values together, while they are of the same kind and not sensitive."""
 
-    def __init__(self, mask: Redactor, replacing: ReplacePaths) -> None:
-        self._mask = mask
-        self._replacing = replacing
+    def __init__(self, redactor: Redactor, replaces: ReplacePaths) -> None:
+        self._redactor = redactor
+        self._replaces = replaces
         self._added: list[FieldChange] = []
         self._modified: list[FieldChange] = []
         self._removed: list[Path] = []
         self._unchanged: list[Path] = []
         self._unknown: list[Path] = []
 
-    def told(self, expressions: frozenset[str] | None) -> FieldChanges:
+    def changes(self, expressions: frozenset[str] | None) -> FieldChanges:
         computed = [
             path
             for path in self._unknown
@@ -145,20 +145,20 @@ class _Walk:
             self._modified.append(self._field(path, before, after, marks))
 
     def _field(self, path: Path, before: object, after: object, marks: Marks) -> FieldChange:
-        told = [self._mask.value(value, marks) for value in (before, after)]
+        values = [self._redactor.value(value, marks) for value in (before, after)]
         return FieldChange(
             path=self._path(path),
-            before=told[0],
-            after=told[1],
-            replaces=path in self._replacing,
-            sensitive=is_marked(marks, before, after) or told != [before, after],
+            before=values[0],
+            after=values[1],
+            replaces=path in self._replaces,
+            sensitive=is_marked(marks, before, after) or values != [before, after],
         )
 
     def _paths(self, paths: Iterable[Path]) -> tuple[Path, ...]:
         return tuple(self._path(path) for path in paths)
 
     def _path(self, path: Path) -> Path:
-        return tuple(self._mask.name(step) if isinstance(step, str) else step for step in path)
+        return tuple(self._redactor.name(step) if isinstance(step, str) else step for step in path)
 
 
 def _differ_in_kind(before: object, after: object, unknown: object) -> bool:

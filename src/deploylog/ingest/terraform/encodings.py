@@ -20,8 +20,8 @@ _ZEROS = {
     (True, False, True, False): "utf-16-be",
 }
 
-#: As many bytes as tell the encoding.
-TELLING = 4
+#: Number of bytes that determine the encoding.
+_PREFIX_LENGTH = 4
 
 
 def encoding_of(start: bytes) -> tuple[str, int]:
@@ -29,7 +29,7 @@ def encoding_of(start: bytes) -> tuple[str, int]:
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return encoding, len(mark)
-    zeros = tuple(byte == 0 for byte in start[:TELLING])
+    zeros = tuple(byte == 0 for byte in start[:_PREFIX_LENGTH])
     for pattern, encoding in _ZEROS.items():
         if len(zeros) >= 2 and zeros == pattern[: len(zeros)] and any(zeros):
             return encoding, 0
@@ -41,7 +41,7 @@ def to_utf8(text: bytes) -> bytes:
 
     What seems to be UTF-8 is not checked.
     """
-    encoding, mark = encoding_of(text[:TELLING])
+    encoding, mark = encoding_of(text[:_PREFIX_LENGTH])
     if encoding == "utf-8":
         return text[mark:]
     return text[mark:].decode(encoding).encode()
@@ -64,7 +64,7 @@ class Utf8Stream:
         if self._start is None:
             return self._decode(chunk)
         self._start += chunk
-        return self._begin() if len(self._start) >= TELLING else b""
+        return self._begin() if len(self._start) >= _PREFIX_LENGTH else b""
 
     def last(self) -> bytes:
         """The rest of the text."""

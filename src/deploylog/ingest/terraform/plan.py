@@ -48,7 +48,7 @@ _ACTIONS: dict[frozenset[str], Action] = {
     frozenset({"create", "forget"}): "create",
 }
 
-#: After these there is no resource whose fields could be told.
+#: Actions after which the resource has no fields.
 _REMOVALS = frozenset({"delete", "forget"})
 
 _FAILED = {"fail": "the check failed", "error": "the check could not be carried out"}
@@ -57,7 +57,7 @@ _MODULE = re.compile(r'module\.([^.\[]+)(?:\[(?:"(?:[^"\\]|\\.)*"|[^\]]*)\])?\.?
 
 _OPENTOFU = "registry.opentofu.org/"
 
-#: So many characters of an id are told.
+#: Maximum length of an id; longer ones are truncated.
 MAX_ID = 1_024
 
 
@@ -73,9 +73,9 @@ def parse_plan(document: bytes) -> Changes:
 class _PlanReader:
     """One plan being read."""
 
-    def __init__(self, plan: Plan, mask: Redactor) -> None:
+    def __init__(self, plan: Plan, redactor: Redactor) -> None:
         self._plan = plan
-        self._mask = mask
+        self._redactor = redactor
         self._warnings: list[str] = []
         self._dependencies = Dependencies(plan)
         self._expressions: dict[Declaration, frozenset[str]] = {}
@@ -137,42 +137,42 @@ class _PlanReader:
     def _reads(self) -> Iterator[str]:
         for planned in self._plan.resource_changes:
             if planned.mode == "data" and "read" in planned.change.actions:
-                yield self._mask.name(planned.address)
+                yield self._redactor.name(planned.address)
 
     def _invocations(self) -> Iterator[Invocation]:
         for planned in self._plan.action_invocations:
             trigger = planned.lifecycle_action_trigger
             resource = trigger.triggering_resource_address if trigger else None
             yield Invocation(
-                action=self._mask.name(planned.address),
-                resource=_if_text(resource, self._mask.name),
+                action=self._redactor.name(planned.address),
+                resource=_if_text(resource, self._redactor.name),
                 event=trigger.action_trigger_event if trigger else None,
             )
 
     def _resource(self, planned: PlannedResource) -> ResourceChange:
-        change, mask = planned.change, self._mask
+        change, redactor = planned.change, self._redactor
         action = self._action(planned)
         fields = self._fields(planned, action)
         importing = change.importing
         return ResourceChange(
-            name=mask.name(_name(planned)),
-            address=mask.name(planned.address),
+            name=redactor.name(_name(planned)),
+            address=redactor.name(planned.address),
             type=planned.type,
             action=action,
-            resource_name=mask.text(planned.name),
-            key=_if_text(_key(planned.index), mask.name),
+            resource_name=redactor.text(planned.name),
+            key=_if_text(_key(planned.index), redactor.name),
             provider=planned.provider_name,
             id=self._id(change.before, change.marks),
             deposed=planned.deposed,
-            previous_address=_if_text(planned.previous_address, mask.name),
+            previous_address=_if_text(planned.previous_address, redactor.name),
             imported=importing is not None,
             import_id=_if_text(importing.id if importing else None, self._short),
             reason=planned.action_reason,
             create_first=action == "replace" and _is_create_first(change.actions),
             removes_from_state=action == "create" and "forget" in change.actions,
             depends_on=self._depends_on(planned),
-            before=mask.value(change.before, change.marks),
-            after=mask.value(change.after, change.marks),
+            before=redactor.value(change.before, change.marks),
+            after=redactor.value(change.after, change.marks),
             **msgspec.structs.asdict(fields),
         )
 
@@ -183,7 +183,7 @@ class _PlanReader:
             _declaration(planned),
             exists=planned.change.before is not None,
         )
-        return tuple(map(self._mask.name, found))
+        return tuple(map(self._redactor.name, found))
 
     def _action(self, planned: PlannedResource) -> Action:
         words = frozenset(planned.change.actions)
@@ -203,8 +203,8 @@ class _PlanReader:
             change.after,
             unknown=change.after_unknown,
             marks=change.marks,
-            mask=self._mask,
-            replacing=ReplacePaths(() if is_new else change.replace_paths or ()),
+            redactor=self._redactor,
+            replaces=ReplacePaths(() if is_new else change.replace_paths or ()),
             expressions=self._expressions.get(_declaration(planned)),
         )
 
@@ -216,19 +216,19 @@ class _PlanReader:
         return SENSITIVE if is_hidden else self._short(id)
 
     def _short(self, id: str) -> str:
-        # Cut before it is masked, a secret at the cut would no longer be found.
-        return self._mask.text(id)[:MAX_ID]
+        # Redact before truncating: a secret at the cut would not be found.
+        return self._redactor.text(id)[:MAX_ID]
 
     def _outputs(self) -> Iterator[OutputChange]:
         for name, change in self._plan.output_changes.items():
-            told = [self._mask.value(value, change.marks) for value in change.values]
+            values = [self._redactor.value(value, change.marks) for value in change.values]
             yield OutputChange(
-                name=self._mask.name(name),
+                name=self._redactor.name(name),
                 action=_output_action(change),
-                before=told[0],
-                after=told[1],
+                before=values[0],
+                after=values[1],
                 known_on_deploy=holds_true(change.after_unknown),
-                sensitive=holds_true([*change.marks]) or told != change.values,
+                sensitive=holds_true([*change.marks]) or values != change.values,
             )
 
     def _problems(self) -> Iterator[Diagnostic]:
@@ -236,7 +236,7 @@ class _PlanReader:
             message = "The plan is incomplete because of an error"
             yield Diagnostic(level="error", message=message)
         for message in (*self._warnings, *self._deferred(), *_failures(self._plan.checks)):
-            yield Diagnostic(level="warning", message=self._mask.text(message))
+            yield Diagnostic(level="warning", message=self._redactor.text(message))
 
     def _warn(self, planned: PlannedResource, message: str) -> None:
         self._warnings.append(f"{_name(planned)}: {message}")
@@ -276,8 +276,8 @@ def _key(index: str | int | None) -> str | None:
     return None if index is None else str(index)
 
 
-def _if_text(value: object, told: Callable[[str], str]) -> str | None:
-    return told(value) if isinstance(value, str) else None
+def _if_text(value: object, render: Callable[[str], str]) -> str | None:
+    return render(value) if isinstance(value, str) else None
 
 
 def _output_action(change: Change) -> Literal["create", "update", "delete", "none"]:

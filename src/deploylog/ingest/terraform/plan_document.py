@@ -20,7 +20,7 @@ MAX_RESOURCES = 100_000
 #: PostgreSQL stores no text that holds a NUL.
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME, pattern=r"\A[^\0]*\Z")]
 
-_AT_MOST = msgspec.Meta(max_length=MAX_RESOURCES)
+_LIMIT = msgspec.Meta(max_length=MAX_RESOURCES)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,11 +254,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     terraform_version: str | None = None
     errored: bool = False
     variables: dict[str, VariableValue] = {}
-    resource_changes: Annotated[list[PlannedResource], _AT_MOST] = []
-    resource_drift: Annotated[list[DriftedResource], _AT_MOST] = []
-    deferred_changes: Annotated[list[Deferred], _AT_MOST] = []
-    action_invocations: Annotated[list[Invocation], _AT_MOST] = []
-    deferred_action_invocations: Annotated[list[DeferredInvocation], _AT_MOST] = []
+    resource_changes: Annotated[list[PlannedResource], _LIMIT] = []
+    resource_drift: Annotated[list[DriftedResource], _LIMIT] = []
+    deferred_changes: Annotated[list[Deferred], _LIMIT] = []
+    action_invocations: Annotated[list[Invocation], _LIMIT] = []
+    deferred_action_invocations: Annotated[list[DeferredInvocation], _LIMIT] = []
     output_changes: dict[str, Change] = {}
     checks: list[Check] = []
     planned_values: StateValues = StateValues()

@@ -1,7 +1,7 @@
-"""The mask: which values of a plan are secret, and what is told in their place.
+"""Redaction of sensitive values in a plan.
 
-Providers copy sensitive values into attributes that nobody marks, so a value that is marked
-anywhere in a plan is masked everywhere in it.
+Providers copy sensitive values into attributes that are not marked, so a value that is marked
+anywhere in a plan is redacted everywhere in it.
 """
 
 import json
@@ -79,7 +79,7 @@ def child_marks(marks: Marks, step: str | int) -> Marks:
 
 
 class Redactor:
-    """Tells values without what is secret in them."""
+    """Replaces secrets in values, texts and names."""
 
     def __init__(self, secrets: Iterable[object]) -> None:
         """``secrets`` are texts and numbers; others are no secrets of their own."""
@@ -91,7 +91,7 @@ class Redactor:
         self._whole = {text for text in texts if len(text) >= SHORT} | written
         self._numbers = set(numbers)
         #: Secret in a text.
-        self._needles = SubstringIndex({*_forms_of_texts(texts), *_forms_of_numbers(written)}, LONG)
+        self._index = SubstringIndex({*_forms_of_texts(texts), *_forms_of_numbers(written)}, LONG)
         self._texts: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._named: Counter[str] = Counter()
@@ -113,25 +113,25 @@ class Redactor:
         """``text`` without secrets."""
         if text in self._whole:
             return SENSITIVE
-        if len(text) < LONG or not self._needles:
+        if len(text) < LONG or not self._index:
             return text
-        masked = self._texts.get(text)
-        if masked is None:
-            masked = self._texts[text] = _masked(text, self._needles)
-        return masked
+        redacted = self._texts.get(text)
+        if redacted is None:
+            redacted = self._texts[text] = _redacted(text, self._index)
+        return redacted
 
     def name(self, name: str) -> str:
         """``name`` without secrets; different names stay different.
 
         A short secret is often a plain word, such as an attribute is called by, too.
         """
-        masked = self.text(name) if len(name) >= LONG else name
-        if masked == name:
+        redacted = self.text(name) if len(name) >= LONG else name
+        if redacted == name:
             return name
         if name not in self._names:
-            self._named[masked] += 1
-            number = self._named[masked]
-            self._names[name] = masked if number == 1 else f"{masked} ({number})"
+            self._named[redacted] += 1
+            number = self._named[redacted]
+            self._names[name] = redacted if number == 1 else f"{redacted} ({number})"
         return self._names[name]
 
     def _scalar(self, value: object) -> object:
@@ -143,14 +143,14 @@ class Redactor:
         return SENSITIVE if is_secret else value
 
 
-def _masked(text: str, secrets: SubstringIndex) -> str:
-    told, end = [], 0
+def _redacted(text: str, secrets: SubstringIndex) -> str:
+    parts, end = [], 0
     for start, stop in secrets.spans(text):
-        # What overlaps is masked as one.
+        # What overlaps is redacted as one.
         if start >= end:
-            told += [text[end:start], SENSITIVE]
+            parts += [text[end:start], SENSITIVE]
         end = max(end, stop)
-    return "".join([*told, text[end:]])
+    return "".join([*parts, text[end:]])
 
 
 def _long_numbers(values: Iterable[object]) -> Iterator[int | Decimal]:

@@ -1,6 +1,6 @@
-"""Needles: many texts, each found in another text in a time that hardly depends on the others.
+"""An index that finds many substrings in a text, in a time that hardly depends on their number.
 
-Those that begin alike are looked for by bisecting their lengths. Texts are compared by
+Substrings with a common prefix are found by bisecting their lengths. Texts are compared by
 fingerprints (Rabin and Karp's), which any part of a text has at once.
 """
 
@@ -17,7 +17,7 @@ _PRIME = 314_159_265_358_979_347
 
 
 class SubstringIndex:
-    """Finds the longest needle at each place of a text."""
+    """Finds the longest indexed substring at each position of a text."""
 
     def __init__(self, needles: Iterable[str], shortest: int) -> None:
         """``shortest`` is the length of the shortest needle, or less."""

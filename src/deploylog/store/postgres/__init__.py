@@ -87,8 +87,8 @@ async def open_postgres(
     notifier = HeadNotifier(asyncio.get_running_loop())
     with connect(conninfo) as connection, store_errors():
         epoch = int(one_value(connection, "SELECT epoch FROM log"))
-        seal_full_segments(connection, epoch)
-    recorder, index = Recorder(epoch=epoch, clock=clock), PostgresIndex(epoch=epoch)
+        seal_full_segments(connection)
+    recorder, index = Recorder(epoch=epoch, clock=clock), PostgresIndex()
 
     def committed(seconds: float, events: int, head: int) -> None:
         observer.committed(seconds, events)

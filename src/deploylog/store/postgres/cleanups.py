@@ -67,6 +67,6 @@ def _cleanup_of(row: tuple[Any, ...]) -> Cleanup:
         started=started,
         ended=ended,
         threshold=threshold,
-        forgotten=forgotten,
+        deleted=forgotten,
         error=error,
     )

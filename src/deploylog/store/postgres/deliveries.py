@@ -209,7 +209,7 @@ def _insert_attempts(
 
 
 def _apply(connection: Connection, number: int, delivery: Delivery) -> None:
-    for position in delivery.settled:
+    for position in delivery.delivered_positions:
         sql = "DELETE FROM pending WHERE subscription = %s AND position = %s"
         change(connection, sql, (number, position))
     for pending in delivery.pending:

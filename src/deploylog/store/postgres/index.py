@@ -15,12 +15,9 @@ from deploylog.events.index.growth import Growth, last_position
 from deploylog.events.index.sealed import unpack_times
 from deploylog.events.index.search import Moment
 from deploylog.events.index.segments import GrowingSegment, Times, segment_of
-from deploylog.events.index.terms import terms_of
 from deploylog.store.postgres.connection import Connection, all_rows, change
 from deploylog.store.postgres.pages import read_rows
-from deploylog.store.postgres.rows import WHOLE, event_of_row
-from deploylog.store.postgres.salvage import salvaged_terms
-from deploylog.store.sqlite.rows import Unreadable
+from deploylog.store.postgres.salvage import TERM_COLUMNS, terms_of_row
 
 #: Events whose rows are read at once to feed the growing segments.
 FEED_SIZE = 1_000
@@ -117,8 +114,7 @@ SELECT position FROM events WHERE position = ANY(%s::bigint[]) AND time BETWEEN 
 class PostgresIndex:
     """What a process knows of the index. Any thread may ask it, with a connection of its own."""
 
-    def __init__(self, *, epoch: int) -> None:
-        self._epoch = epoch
+    def __init__(self) -> None:
         #: Held while segments grow, and while the queue changes.
         self._lock, self._queue_lock = Lock(), Lock()
         self._growth: Growth | None = None
@@ -198,7 +194,7 @@ class PostgresIndex:
             return batch
 
     def _feed_rows(self, connection: Connection, growth: Growth, end: int) -> None:
-        for position, time, terms in read_fed(connection, growth.fed, end, self._epoch):
+        for position, time, terms in read_fed(connection, growth.fed, end):
             growth.add(position, time, terms)
         growth.fed = end
 
@@ -210,21 +206,19 @@ SELECT head, floor, ARRAY(SELECT number FROM segments ORDER BY number) FROM log
 _SEGMENT_TIMES = "SELECT number, times FROM segments WHERE number = ANY(%s::bigint[])"
 
 
-def read_fed(connection: Connection, low: int, high: int, epoch: int) -> list[Fed]:
-    """What the rows from behind ``low`` up to ``high`` are found by, in order."""
-    return [_fed(row, epoch) for row in all_rows(connection, _BETWEEN, (low, high))]
+def read_fed(connection: Connection, low: int, high: int) -> list[Fed]:
+    """What the rows from behind ``low`` up to ``high`` are found by, in order.
+
+    Only the columns that terms are made of are read, and no checksum is verified: whoever reads an
+    event by its terms verifies it then.
+    """
+    rows = all_rows(connection, _FED, (low, high))
+    return [(row[0], row[1], terms_of_row(row[1], row[2:])) for row in rows]
 
 
-def _fed(row: tuple[object, ...], epoch: int) -> Fed:
-    try:
-        event = event_of_row(row, epoch)
-    except Unreadable:
-        return (int(str(row[0])), *salvaged_terms(row))
-    return event.position, event.time, terms_of(event)
-
-
-_BETWEEN = f"""
-SELECT {WHOLE} FROM events AS e WHERE e.position > %s AND e.position <= %s ORDER BY e.position
+_FED = f"""
+SELECT position, time, {TERM_COLUMNS} FROM events
+WHERE position > %s AND position <= %s ORDER BY position
 """
 
 

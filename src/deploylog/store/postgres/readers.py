@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
-from deploylog.events.shares import Shares
+from deploylog.events.fair_semaphore import FairSemaphore
 from deploylog.events.store import Purpose
 from deploylog.store.postgres.connection import Connection, all_rows, connect, store_errors
 
@@ -95,7 +95,7 @@ class Pool:
         for slot in self._slots:
             self._free.put(slot)
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="deploylog-read")
-        self._turns = Shares(size, share=share)
+        self._turns = FairSemaphore(size, share=share)
         self._seconds = seconds
         self._jobs: set[_Job] = set()
 
@@ -133,7 +133,7 @@ class Pool:
         was_full = self._turns.is_full(caller)
         try:
             async with asyncio.timeout(self._seconds):
-                await self._turns.take(caller)
+                await self._turns.acquire(caller)
         except TimeoutError as error:
             if was_full or self._turns.is_full(caller):
                 raise TooMany("too many of your queries are running; try again later") from error
@@ -141,7 +141,7 @@ class Pool:
 
     def _done(self, job: _Job, future: asyncio.Future[Any], caller: str) -> None:
         self._jobs.discard(job)
-        self._turns.give(caller)
+        self._turns.release(caller)
         # Mark the exception as retrieved: no task may be waiting for it.
         if not future.cancelled():
             future.exception()

@@ -6,7 +6,7 @@ One process at a time seals, on a connection of its own: appends do not wait for
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from deploylog.errors import Stopping, StoreUnavailable
 from deploylog.events.index.growth import last_position
@@ -65,19 +65,19 @@ def unsealed(connection: Connection) -> list[int]:
     return list(range(first, segment_of(head + 1)))
 
 
-def grown_from_rows(connection: Connection, number: int, epoch: int) -> GrowingSegment:
+def grown_from_rows(connection: Connection, number: int) -> GrowingSegment:
     """A full segment, made from its rows."""
     segment = GrowingSegment(number)
     low, end = number * SEGMENT_SIZE - 1, last_position(number)
     while low < end:
         high = min(low + FEED_SIZE, end)
-        for position, time, terms in read_fed(connection, low, high, epoch):
+        for position, time, terms in read_fed(connection, low, high):
             segment.add_terms(position % SEGMENT_SIZE, time, terms)
         low = high
     return segment
 
 
-def seal_full_segments(connection: Connection, epoch: int) -> None:
+def seal_full_segments(connection: Connection) -> None:
     """Seal what an earlier process left.
 
     Each segment is sealed by itself, so an interrupted run goes on where it stopped.
@@ -86,7 +86,7 @@ def seal_full_segments(connection: Connection, epoch: int) -> None:
     for done, number in enumerate(pending):
         if len(pending) > 1:
             _LOGGER.warning("indexing the events: segment %d of %d", done + 1, len(pending))
-        write_segment(connection, number, seal(grown_from_rows(connection, number, epoch)))
+        write_segment(connection, number, seal(grown_from_rows(connection, number)))
 
 
 @asynccontextmanager
@@ -106,6 +106,9 @@ async def _keep_sealing(
     index: PostgresIndex, conninfo: str, readers: Readers, moved: HeadNotifier
 ) -> None:
     with moved.watch() as committed:
+        with suppress(StoreUnavailable, Stopping):
+            # So that the first query need not wait for the newest events of an earlier process.
+            await readers.background.run(index.moment)
         while True:
             await committed.wait(None)
             if not _is_due(index.fed, committed.head):

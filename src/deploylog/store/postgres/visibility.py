@@ -1,7 +1,7 @@
 """Visibility as SQL, for rows with their scopes and groups as arrays."""
 
 from deploylog.events.access import Visibility
-from deploylog.events.event import EVERYBODY
+from deploylog.events.event import PUBLIC_GROUP
 from deploylog.events.scope import ROOT
 
 _GRANTED = """EXISTS (
@@ -21,5 +21,5 @@ def visible_rows(visibility: Visibility) -> tuple[str, dict[str, object]]:
         values["granted"] = list(visibility.scopes)
     if visibility.groups is not None:
         conditions.append(_GROUPS_MEET)
-        values["own_groups"] = sorted({*visibility.groups, EVERYBODY})
+        values["own_groups"] = sorted({*visibility.groups, PUBLIC_GROUP})
     return " AND ".join(conditions), values

@@ -52,7 +52,13 @@ class SqliteStore:
         self._readers = readers
         self._files = files
         self.log = SqliteLog(
-            writer, readers, index, epoch=epoch, notifier=notifier, damaged=damaged
+            writer,
+            readers,
+            index,
+            epoch=epoch,
+            wal=files.wal,
+            notifier=notifier,
+            damaged=damaged,
         )
         self.catalog = SqliteCatalog(readers)
         self.changesets = SqliteChangesets(writer, readers)
@@ -88,8 +94,8 @@ async def open_sqlite(
     connection = connect(file)
     epoch = _epoch(connection)
     with store_errors():
-        seal_full_segments(connection, epoch)
-    recorder, index = Recorder(connection, epoch=epoch, clock=clock), SqliteIndex(epoch=epoch)
+        seal_full_segments(connection)
+    recorder, index = Recorder(connection, epoch=epoch, clock=clock), SqliteIndex()
 
     def committed(seconds: float, events: int, head: int) -> None:
         observer.committed(seconds, events)

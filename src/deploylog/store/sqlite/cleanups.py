@@ -65,6 +65,6 @@ def _cleanup_of(row: tuple[Any, ...]) -> Cleanup:
         started=started,
         ended=ended,
         threshold=threshold,
-        forgotten=forgotten,
+        deleted=forgotten,
         error=error,
     )

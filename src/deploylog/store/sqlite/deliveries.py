@@ -197,7 +197,7 @@ def _insert_attempts(
 
 
 def _apply(connection: apsw.Connection, number: int, delivery: Delivery) -> None:
-    for position in delivery.settled:
+    for position in delivery.delivered_positions:
         sql = "DELETE FROM pending WHERE subscription = ? AND position = ?"
         connection.execute(sql, (number, position))
     for pending in delivery.pending:

@@ -19,7 +19,7 @@ from deploylog.store.admission import Append, event_of
 from deploylog.store.sqlite.append import prepare_event
 from deploylog.store.sqlite.checksums import content_checksum, event_checksum
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
-from deploylog.store.sqlite.head_watch import HeadNotifier
+from deploylog.store.sqlite.head_watch import HeadNotifier, WriteAheadLogWatch
 from deploylog.store.sqlite.index import SqliteEventRows, SqliteIndex, drop_segments
 from deploylog.store.sqlite.pages import BAD_ROW, SIZE, read_row
 from deploylog.store.sqlite.query import read_events
@@ -55,13 +55,17 @@ class SqliteLog:
         index: SqliteIndex,
         *,
         epoch: int,
+        wal: str,
         notifier: HeadNotifier,
         damaged: Callable[[str], None],
     ) -> None:
-        """``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
+        """``wal`` is the path of the write-ahead log.
+
+        ``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
         damaged event.
         """
         self.epoch = epoch
+        self._wal = wal
         self._writer = writer
         self._readers = readers
         self._index = index
@@ -159,12 +163,15 @@ class SqliteLog:
         return pruned
 
     async def heads(self) -> AsyncIterator[int]:
+        log = WriteAheadLogWatch(self._wal)
         with self._notifier.watch() as committed:
             head = await self.head()
             yield head
             while True:
                 # Commits of this process notify; those of others must be polled for.
                 is_own = await committed.wait(POLL_SECONDS)
+                if not is_own and not log.may_have_moved():
+                    continue
                 newest = committed.head if is_own else await self.head()
                 if newest > head:
                     head = newest

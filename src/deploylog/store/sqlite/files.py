@@ -24,6 +24,11 @@ class StoreFiles:
         self._identities = [_identity(os.stat(path)) for path in self._paths]
         self._size = os.stat(self.path).st_size
 
+    @property
+    def wal(self) -> str:
+        """The path of the write-ahead log."""
+        return self._paths[1]
+
     def own(self, file: os.stat_result) -> bool:
         """Whether this is one of the files, under any name."""
         return _identity(file) in self._identities

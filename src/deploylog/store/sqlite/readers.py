@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import apsw
 
 from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
-from deploylog.events.shares import Shares
+from deploylog.events.fair_semaphore import FairSemaphore
 from deploylog.events.store import Purpose
 from deploylog.store.sqlite.connection import SqlValue, connect, store_errors
 
@@ -75,7 +75,7 @@ class Pool:
         for connection in self._connections:
             self._free.put(connection)
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="deploylog-read")
-        self._turns = Shares(size, share=share)
+        self._turns = FairSemaphore(size, share=share)
         self._seconds = seconds
         self._jobs: set[_Job] = set()
 
@@ -115,7 +115,7 @@ class Pool:
         was_full = self._turns.is_full(caller)
         try:
             async with asyncio.timeout(self._seconds):
-                await self._turns.take(caller)
+                await self._turns.acquire(caller)
         except TimeoutError as error:
             if was_full or self._turns.is_full(caller):
                 raise TooMany("too many of your queries are running; try again later") from error
@@ -123,7 +123,7 @@ class Pool:
 
     def _done(self, job: _Job, future: asyncio.Future[Any], caller: str) -> None:
         self._jobs.discard(job)
-        self._turns.give(caller)
+        self._turns.release(caller)
         # Mark the exception as retrieved: no task may be waiting for it.
         if not future.cancelled():
             future.exception()

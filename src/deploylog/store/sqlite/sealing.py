@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 
 import apsw
@@ -76,21 +76,21 @@ def unsealed(connection: apsw.Connection) -> list[int]:
     return list(range(first, segment_of(head + 1)))
 
 
-def grown_from_rows(connection: apsw.Connection, number: int, epoch: int) -> GrowingSegment:
+def grown_from_rows(connection: apsw.Connection, number: int) -> GrowingSegment:
     """A full segment, made from its rows."""
     segment = GrowingSegment(number)
     low, end = number * SEGMENT_SIZE - 1, last_position(number)
     while low < end:
         high = min(low + FEED_SIZE, end)
-        for position, time, terms in read_fed(connection, low, high, epoch):
+        for position, time, terms in read_fed(connection, low, high):
             segment.add_terms(position % SEGMENT_SIZE, time, terms)
         low = high
     return segment
 
 
-def seal_from_rows(connection: apsw.Connection, number: int, epoch: int) -> None:
+def seal_from_rows(connection: apsw.Connection, number: int) -> None:
     """Seal a full segment, slice by slice, with a connection that is in no transaction."""
-    sealed = seal(grown_from_rows(connection, number, epoch))
+    sealed = seal(grown_from_rows(connection, number))
     for part in slices(number, sealed):
         with connection:
             part.write(connection)
@@ -98,7 +98,7 @@ def seal_from_rows(connection: apsw.Connection, number: int, epoch: int) -> None
         finish(connection, number, sealed)
 
 
-def seal_full_segments(connection: apsw.Connection, epoch: int) -> None:
+def seal_full_segments(connection: apsw.Connection) -> None:
     """Seal what an earlier process left, or a program without an index recorded.
 
     Each segment is sealed by itself, so an interrupted run goes on where it stopped.
@@ -107,7 +107,7 @@ def seal_full_segments(connection: apsw.Connection, epoch: int) -> None:
     for done, number in enumerate(pending):
         if len(pending) > 1:
             _LOGGER.warning("indexing the events: segment %d of %d", done + 1, len(pending))
-        seal_from_rows(connection, number, epoch)
+        seal_from_rows(connection, number)
 
 
 @asynccontextmanager
@@ -127,6 +127,9 @@ async def _keep_sealing(
     index: SqliteIndex, writer: Writer, readers: Readers, moved: HeadNotifier
 ) -> None:
     with moved.watch() as committed:
+        with suppress(StoreUnavailable, Stopping):
+            # So that the first query need not wait for the newest events of an earlier process.
+            await readers.background.run(index.moment)
         while True:
             await committed.wait(None)
             if index.waiting < FEED_EVERY and not _crosses(committed.head, index.waiting):

@@ -222,7 +222,7 @@ class _Verification:
 
     def _index(self) -> None:
         for (number,) in all_rows(self._connection, "SELECT number FROM segments ORDER BY number"):
-            difference = SegmentDifference(self._connection, number, self._epoch)
+            difference = SegmentDifference(self._connection, number)
             for what in islice(difference.findings(self._damaged), _NAMED):
                 self._find("segment", number, what)
 

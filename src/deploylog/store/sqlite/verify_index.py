@@ -25,12 +25,12 @@ _Key = TypeVar("_Key")
 class SegmentDifference:
     """One sealed segment, as it is stored and as its events are."""
 
-    def __init__(self, connection: apsw.Connection, number: int, epoch: int) -> None:
+    def __init__(self, connection: apsw.Connection, number: int) -> None:
         self._connection = connection
         self._number = number
         self._first = number * SEGMENT_SIZE
         [(self._floor,)] = all_rows(connection, "SELECT floor FROM log")
-        self._expected = seal(grown_from_rows(connection, number, epoch))
+        self._expected = seal(grown_from_rows(connection, number))
 
     def findings(self, damaged: Set[int]) -> Iterator[str]:
         """What differs. Of damaged and pruned events nothing is compared."""

@@ -1,7 +1,7 @@
 """Visibility as SQL, for rows with their scopes and groups as JSON arrays."""
 
 from deploylog.events.access import Visibility
-from deploylog.events.event import EVERYBODY
+from deploylog.events.event import PUBLIC_GROUP
 from deploylog.events.scope import ROOT
 from deploylog.store.sqlite.connection import SqlValue
 from deploylog.store.sqlite.rows import json_text
@@ -28,5 +28,5 @@ def visible_rows(visibility: Visibility) -> tuple[str, dict[str, SqlValue]]:
         values["granted"] = json_text(visibility.scopes)
     if visibility.groups is not None:
         conditions.append(_GROUPS_MEET)
-        values["own_groups"] = json_text({*visibility.groups, EVERYBODY})
+        values["own_groups"] = json_text({*visibility.groups, PUBLIC_GROUP})
     return " AND ".join(conditions), values

@@ -1,1 +1,1 @@
-"""Delivery: events go out to those who subscribed to them."""
+"""Delivery: workers send events to the endpoints of subscriptions."""

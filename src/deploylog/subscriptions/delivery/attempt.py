@@ -1,62 +1,62 @@
-"""Tries: one request, what came of it, and how that is written down."""
+"""A batch that was sent, and how it is recorded."""
 
 import msgspec
 
-from deploylog.subscriptions.delivery import retry as schedule
+from deploylog.subscriptions.delivery import retry
 from deploylog.subscriptions.delivery.lanes import QueuedBatch, pending_of
 from deploylog.subscriptions.delivery.outcome import Outcome
 from deploylog.subscriptions.subscription import Attempt, Pending, Result
 
 
-class Try(msgspec.Struct, frozen=True, kw_only=True):
-    """A parcel that was sent. Times in ns since 1970."""
+class SentBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch, and the outcome of its request. Times in ns since 1970."""
 
-    parcel: QueuedBatch
-    verdict: Outcome
-    began: int
-    ended: int
+    batch: QueuedBatch
+    outcome: Outcome
+    started: int
+    finished: int
 
     @property
     def error(self) -> str:
-        """What was wrong, in words."""
-        return self.verdict.error or self.verdict.answer.error or "it did not arrive"
+        """What went wrong, for users."""
+        return self.outcome.error or self.outcome.response.error or "the delivery failed"
 
     @property
     def is_last(self) -> bool:
-        """Whether it has been tried for long enough."""
-        first, tries = self.parcel.items[0].first, self.parcel.items[0].tries + 1
+        """Whether the schedule allows no further attempt."""
+        first, tries = self.batch.items[0].first, self.batch.items[0].tries + 1
         return (
             first is not None
-            and tries >= schedule.LEAST_TRIES
-            and schedule.is_over(first, self.ended, schedule.GIVE_UP_SECONDS)
+            and tries >= retry.MIN_ATTEMPTS
+            and retry.has_passed(first, self.finished, retry.GIVE_UP_SECONDS)
         )
 
-    def dead_lettered(self) -> tuple[Pending, ...]:
-        """The events as they are kept once they are given up."""
+    def dead_letters(self) -> tuple[Pending, ...]:
+        """The events of the batch, given up."""
         return tuple(
             msgspec.structs.replace(
-                pending_of(item, self.parcel.lane, due=0, error=self.error),
+                pending_of(item, self.batch.lane, due=0, error=self.error),
                 dead_lettered=True,
                 tries=item.tries + 1,
-                first=item.first if item.first is not None else self.began,
+                first=item.first if item.first is not None else self.started,
             )
-            for item in self.parcel.items
+            for item in self.batch.items
         )
 
     def attempts(self, result: Result, due: int | None) -> tuple[Attempt, ...]:
-        """One for each event."""
-        answer = self.verdict.answer
+        """One attempt for each event."""
+        response = self.outcome.response
         return tuple(
             Attempt(
                 position=event.position,
                 event=event.id,
-                started=self.began,
-                latency=self.ended - self.began,
+                started=self.started,
+                latency=self.finished - self.started,
                 result=result,
-                status=answer.status,
+                status=response.status,
                 error=self.error if result != "delivered" else None,
-                response=answer.body.decode("utf-8", "replace"),
+                response=response.body.decode("utf-8", "replace"),
                 due=due,
             )
-            for event in self.parcel.events
+            for event in self.batch.events
         )

@@ -1,4 +1,4 @@
-"""Time, given from outside."""
+"""Time and chance, passed in so that tests control both."""
 
 import asyncio
 import random
@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-#: Waits until the event is set, or for so many seconds; for ever with ``None``.
+#: Waits until the event is set, at most for these seconds; without a limit with ``None``.
 Wait = Callable[[asyncio.Event, float | None], Awaitable[None]]
 
 
 async def wait_for(event: asyncio.Event, seconds: float | None) -> None:
-    """Wait until the event is set, or for so many seconds."""
+    """The ``Wait`` of real time."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -21,7 +21,7 @@ async def wait_for(event: asyncio.Event, seconds: float | None) -> None:
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
-    """What deliveries ask for time and chance."""
+    """The time and the chance that deliveries go by."""
 
     #: ns since 1970.
     now: Callable[[], int] = time.time_ns

@@ -1,4 +1,4 @@
-"""The dispatcher: sends a courier out for each subscription that this process holds."""
+"""The dispatcher: runs a worker for each subscription that this process holds."""
 
 import asyncio
 import logging
@@ -17,9 +17,9 @@ from deploylog.events.store import EventLog
 from deploylog.events.times import SECOND
 from deploylog.subscriptions.delivery.clock import Clock
 from deploylog.subscriptions.delivery.ping import send_test_event
-from deploylog.subscriptions.delivery.recorder import DeliveryRecorder
+from deploylog.subscriptions.delivery.recorder import MAX_UNWRITTEN, DeliveryRecorder
 from deploylog.subscriptions.delivery.sender import Sender
-from deploylog.subscriptions.delivery.status_events import notice
+from deploylog.subscriptions.delivery.status_events import status_event
 from deploylog.subscriptions.delivery.worker import DeliveryJob, DeliveryWorker
 from deploylog.subscriptions.store import Backlog, Deliveries, Subscriptions
 from deploylog.subscriptions.subscription import (
@@ -31,55 +31,64 @@ from deploylog.subscriptions.subscription import (
     Subscription,
 )
 
-#: Seconds between two looks at which subscriptions there are, and whose owners are still good.
-LOOK_SECONDS = 2.0
-OWNER_SECONDS = 0.3
-
-#: Seconds that a subscription is held without another look, and of those the last, in which nothing
-#: is begun any more: another process may be about to take over.
-LEASE_SECONDS = 10
-MARGIN_SECONDS = 4
-
-#: Seconds that reports may take to be written once the service stops.
-WRITE_SECONDS = 5.0
-
 _LOGGER = logging.getLogger(__name__)
 
 
+class Pacing(msgspec.Struct, frozen=True, kw_only=True):
+    """How often the dispatcher polls, and how long its claims last."""
+
+    #: Seconds between two polls of the subscriptions, and of their owners.
+    poll_seconds: float = 2.0
+    owner_poll_seconds: float = 0.3
+    #: Seconds for which a claim holds subscriptions. In the last ``margin_seconds`` of them no
+    #: request starts: another process may be about to take over.
+    lease_seconds: int = 10
+    margin_seconds: int = 4
+    #: Seconds for writing the last reports when the service stops.
+    flush_seconds: float = 5.0
+    #: Unwritten reports at which workers wait.
+    max_unwritten: int = MAX_UNWRITTEN
+
+
+DEFAULT_PACING = Pacing()
+
+
 class Observer(Protocol):
-    """Is told how deliveries go."""
+    """Gets the metrics of deliveries."""
 
     def attempted(self, result: Result, number: int) -> None:
-        """So many attempts ended so."""
+        """This number of attempts ended with the result."""
         ...
 
     def delivering(self, subscription: str, *, lag: int, dead_lettered: int) -> None:
-        """So many positions lie before the head, and so many events were given up."""
+        """``lag`` positions remain to the head, and ``dead_lettered`` events were given up."""
         ...
 
-    def delivered_no_more(self, subscription: str) -> None:
-        """Others deliver it, or nobody does."""
+    def delivery_stopped(self, subscription: str) -> None:
+        """This process no longer delivers the subscription."""
         ...
 
 
 class DispatcherParts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the dispatcher is given."""
+    """What the dispatcher uses beside the store and the hub."""
 
-    #: The way to deliver to a target.
+    #: Chooses the sender for an endpoint.
     sender: Callable[[Subscription, Endpoint], Sender]
-    #: Open what is sealed; they raise DeploylogError when they cannot.
-    target: Callable[[Subscription], Endpoint]
+    #: Decrypt; they raise OperatorError or NoEncryptionKey.
+    endpoint: Callable[[Subscription], Endpoint]
     secrets: Callable[[Subscription], tuple[bytes, ...]]
-    #: Who owns a subscription; ``None`` when that principal is good no more. Raises Unavailable.
-    owner: Callable[[Owner], Awaitable[Principal | None]]
+    #: Returns the owner's current principal, or ``None`` once its credential is invalid; raises
+    #: Unavailable.
+    find_owner: Callable[[Owner], Awaitable[Principal | None]]
     observer: Observer
-    timing: Clock = Clock()
-    #: ns since 1970, for the lease: never a clock that tests turn.
-    clock: Callable[[], int] = time.time_ns
+    pacing: Pacing = DEFAULT_PACING
+    clock: Clock = Clock()
+    #: ns since 1970, for leases. Never a clock that jumps: other processes share the leases.
+    lease_clock: Callable[[], int] = time.time_ns
 
 
 class Dispatcher:
-    """Keeps a courier under way for each subscription that is to be delivered."""
+    """Runs a worker for each active or failing subscription that this process can claim."""
 
     def __init__(
         self,
@@ -89,237 +98,243 @@ class Dispatcher:
         hub: Hub,
         parts: DispatcherParts,
     ) -> None:
-        """Deliver what ``subscriptions`` holds while ``working``."""
         self._subscriptions = subscriptions
         self._deliveries = deliveries
         self._hub = hub
         self._parts = parts
+        self._pacing = parts.pacing
         self._holder = str(uuid4())
-        self._couriers: dict[str, DeliveryWorker] = {}
-        self._running: dict[str, asyncio.Task[None]] = {}
-        #: Those that cannot be opened here, which the operator was told.
-        self._left: set[str] = set()
-        self._until = 0
-        self._changed = asyncio.Event()
-        self._ledger = DeliveryRecorder(
+        self._workers: dict[str, DeliveryWorker] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        #: The subscriptions that this process cannot decrypt, which it has logged.
+        self._undecryptable: set[str] = set()
+        self._leased_until = 0
+        self._refreshed = asyncio.Event()
+        self._recorder = DeliveryRecorder(
             deliveries,
             log,
             holder=self._holder,
-            lost=self._lose,
-            told=self._observe,
-            clock=parts.clock,
+            on_lost=self._stop_lost,
+            on_recorded=self._observe,
+            clock=parts.lease_clock,
+            max_unwritten=parts.pacing.max_unwritten,
         )
 
-    def changed(self) -> None:
-        """Look at once: a subscription was added, or changed."""
-        self._changed.set()
+    def refresh(self) -> None:
+        """Poll the subscriptions at once: one was added or changed."""
+        self._refreshed.set()
 
     async def test(self, subscription: Subscription) -> Attempt:
-        """Send a made-up event, whoever delivers the real ones; raises Conflict when it cannot be
-        sent at all.
+        """Send a test event, whichever process delivers the subscription.
+
+        Raises Conflict when it cannot be sent at all.
         """
-        owner = await self._parts.owner(subscription.owner)
+        owner = await self._parts.find_owner(subscription.owner)
         if owner is None:
-            raise Conflict(_owner_is_gone(subscription))
+            raise Conflict(_invalid_owner(subscription))
         try:
-            errand = self._errand(subscription, owner)
+            job = self._job(subscription, owner)
         except (OperatorError, NoEncryptionKey) as error:
             raise Conflict(error.message) from error
-        return await send_test_event(errand, clock=self._parts.timing.now)
+        return await send_test_event(job, clock=self._parts.clock.now)
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Deliver while in the block."""
         async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(self._ledger.write())
-            looking = [tasks.create_task(self._look()), tasks.create_task(self._watch_owners())]
+            recording = tasks.create_task(self._recorder.run())
+            polling = [tasks.create_task(self._poll()), tasks.create_task(self._poll_owners())]
             try:
                 yield
             finally:
-                for task in looking:
+                for task in polling:
                     task.cancel()
-                await asyncio.wait(looking)
-                await self._end()
-                writing.cancel()
+                await asyncio.wait(polling)
+                await self._shut_down()
+                recording.cancel()
 
-    async def _end(self) -> None:
-        """Let couriers come home, write what they report, and let others deliver."""
-        self._ledger.stop_waiting()
-        await self._recall(list(self._couriers))
+    async def _shut_down(self) -> None:
+        """Stop the workers, write their reports, and release the subscriptions."""
+        self._recorder.stop_waiting()
+        await self._stop(list(self._workers))
         try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await self._ledger.flush()
-                if self._until:
+            async with asyncio.timeout(self._pacing.flush_seconds):
+                await self._recorder.flush()
+                if self._leased_until:
                     await self._deliveries.release(self._holder)
         except (TimeoutError, Unavailable):
-            # Others take over when the lease ends, and send again what is not written.
+            # Another process takes over when the lease ends, and sends again what is unwritten.
             _LOGGER.exception("cannot record the last deliveries")
 
-    # Which couriers are under way
+    # Workers
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         while True:
-            # Before the round: what changes during it asks for another.
-            self._changed.clear()
+            # Before the poll: a change during it requires another one.
+            self._refreshed.clear()
             try:
-                await self._round()
+                await self._reconcile()
             except Exception:
-                # One subscription that cannot be dealt with must not end the service.
-                _LOGGER.exception("cannot look for subscriptions; trying again")
-            await self._wait(LOOK_SECONDS)
+                # One subscription that causes an error must not stop the service.
+                _LOGGER.exception("cannot poll subscriptions; retrying")
+            await self._wait(self._pacing.poll_seconds)
 
     async def _wait(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._changed.wait()
+                await self._refreshed.wait()
         except TimeoutError:
             return
 
-    async def _round(self) -> None:
-        wanted = _delivered_of(await self._claim())
-        if stale := self._stale(wanted):
-            await self._recall(stale)
-            # Those who follow them begin where their last reports end, not where they once began.
-            await self._ledger.flush()
-            wanted = _delivered_of(await self._claim())
-        for subscription in wanted.values():
-            if subscription.id not in self._couriers:
-                await self._send_out(subscription)
+    async def _reconcile(self) -> None:
+        """Make the workers match the subscriptions that this process holds."""
+        enabled = _enabled(await self._claim())
+        if outdated := self._outdated(enabled):
+            await self._stop(outdated)
+            # Their successors start after the last reports, not where they started themselves.
+            await self._recorder.flush()
+            enabled = _enabled(await self._claim())
+        for subscription in enabled.values():
+            if subscription.id not in self._workers:
+                await self._start(subscription)
         await self._measure()
 
-    def _stale(self, wanted: Mapping[str, Subscription]) -> list[str]:
-        """Couriers that have ended, or were sent out with what is not so any more."""
-        now = self._parts.timing.now()
+    def _outdated(self, enabled: Mapping[str, Subscription]) -> list[str]:
+        """The subscriptions whose worker has ended, or delivers an old version."""
+        now = self._parts.clock.now()
         return [
             id
-            for id, courier in self._couriers.items()
-            if id not in wanted
-            or wanted[id].version != courier.subscription.version
-            or courier.is_outdated(now)
-            or self._running[id].done()
+            for id, worker in self._workers.items()
+            if id not in enabled
+            or enabled[id].version != worker.subscription.version
+            or worker.is_outdated(now)
+            or self._tasks[id].done()
         ]
 
     async def _claim(self) -> list[Subscription]:
-        """The subscriptions that this process holds from now on."""
+        """Renew the lease, and return the subscriptions that this process holds."""
         if not await self._subscriptions.list():
             return []
-        now = self._parts.clock()
-        until = now + LEASE_SECONDS * SECOND
+        now = self._parts.lease_clock()
+        until = now + self._pacing.lease_seconds * SECOND
         held = await self._deliveries.claim(self._holder, now=now, until=until)
-        self._until = until
+        self._leased_until = until
         return held
 
     def _may_send(self) -> bool:
-        return self._parts.clock() < self._until - MARGIN_SECONDS * SECOND
+        margin = self._pacing.margin_seconds * SECOND
+        return self._parts.lease_clock() < self._leased_until - margin
 
-    async def _send_out(self, subscription: Subscription) -> None:
-        owner = await self._parts.owner(subscription.owner)
+    async def _start(self, subscription: Subscription) -> None:
+        owner = await self._parts.find_owner(subscription.owner)
         if owner is None:
-            self._disable(subscription, _owner_is_gone(subscription))
+            self._disable(subscription, _invalid_owner(subscription))
             return
         try:
-            errand = self._errand(subscription, owner)
+            job = self._job(subscription, owner)
         except (OperatorError, NoEncryptionKey) as error:
-            # Another process sealed it with a key that this one was not given: to disable it
-            # would outlast that mistake.
-            if subscription.id not in self._left:
-                self._left.add(subscription.id)
-                _LOGGER.error("%s is not delivered: %s", subscription.id, error.message)
+            # Another process has the key, and this one was started without it. The mistake can be
+            # undone; a disabled subscription would stay disabled.
+            if subscription.id not in self._undecryptable:
+                self._undecryptable.add(subscription.id)
+                _LOGGER.error("cannot deliver %s: %s", subscription.id, error.message)
             return
-        courier = DeliveryWorker(
-            errand,
+        worker = DeliveryWorker(
+            job,
             hub=self._hub,
             deliveries=self._deliveries,
-            ledger=self._ledger,
+            recorder=self._recorder,
             may_send=self._may_send,
-            timing=self._parts.timing,
+            clock=self._parts.clock,
         )
-        self._couriers[subscription.id] = courier
-        self._running[subscription.id] = asyncio.create_task(self._run(courier))
+        self._workers[subscription.id] = worker
+        self._tasks[subscription.id] = asyncio.create_task(self._run(worker))
 
-    def _errand(self, subscription: Subscription, owner: Principal) -> DeliveryJob:
-        target = self._parts.target(subscription)
+    def _job(self, subscription: Subscription, owner: Principal) -> DeliveryJob:
+        endpoint = self._parts.endpoint(subscription)
         return DeliveryJob(
             subscription=subscription,
-            target=target,
+            endpoint=endpoint,
             secrets=self._parts.secrets(subscription),
             visibility=owner.visibility,
-            sender=self._parts.sender(subscription, target),
+            sender=self._parts.sender(subscription, endpoint),
         )
 
-    async def _run(self, courier: DeliveryWorker) -> None:
+    async def _run(self, worker: DeliveryWorker) -> None:
         try:
-            await courier.run()
+            await worker.run()
         except Exception:
-            # The next round sends another one out; the others are none of its business.
-            _LOGGER.exception("a courier failed unexpectedly")
+            # The next poll starts another worker; the other workers continue.
+            _LOGGER.exception("a delivery worker failed unexpectedly")
 
-    async def _recall(self, ids: list[str]) -> None:
-        """Let couriers come home."""
+    async def _stop(self, ids: list[str]) -> None:
+        """Stop workers, and wait for them."""
         for id in ids:
-            self._couriers[id].stop()
+            self._workers[id].stop()
         if ids:
-            await asyncio.wait([self._running[id] for id in ids])
+            await asyncio.wait([self._tasks[id] for id in ids])
         for id in ids:
-            del self._couriers[id], self._running[id]
-            self._parts.observer.delivered_no_more(id)
+            del self._workers[id], self._tasks[id]
+            self._parts.observer.delivery_stopped(id)
 
-    def _lose(self, id: str) -> None:
-        """Another process delivers it now."""
-        if id in self._couriers:
-            self._couriers[id].stop()
-            self.changed()
+    def _stop_lost(self, id: str) -> None:
+        """Stop a worker: another process holds its subscription now."""
+        if id in self._workers:
+            self._workers[id].stop()
+            self.refresh()
 
-    def _disable(self, subscription: Subscription, why: str) -> None:
-        now = self._parts.timing.now()
-        self._ledger.tell(notice(subscription, "disabled", why=why, time=now, key=str(now)))
-        self._ledger.report(
+    def _disable(self, subscription: Subscription, reason: str) -> None:
+        now = self._parts.clock.now()
+        self._recorder.emit(
+            status_event(subscription, "disabled", reason=reason, time=now, key=str(now))
+        )
+        self._recorder.report(
             Delivery(
                 subscription=subscription.id,
                 attempts=(),
                 checkpoint=subscription.checkpoint,
                 state="disabled",
-                reason=why,
+                reason=reason,
                 failing_since=subscription.failing_since,
             )
         )
 
     # Owners
 
-    async def _watch_owners(self) -> None:
+    async def _poll_owners(self) -> None:
         while True:
-            await asyncio.sleep(OWNER_SECONDS)
+            await asyncio.sleep(self._pacing.owner_poll_seconds)
             try:
-                await self._look_at_owners()
+                await self._check_owners()
             except Exception:
-                _LOGGER.exception("cannot look owners up; trying again")
+                _LOGGER.exception("cannot look up owners of subscriptions; retrying")
 
-    async def _look_at_owners(self) -> None:
-        for courier in list(self._couriers.values()):
-            owner = await self._parts.owner(courier.subscription.owner)
-            if owner is None and not courier.is_stopping:
-                courier.disable(_owner_is_gone(courier.subscription))
-                self.changed()
+    async def _check_owners(self) -> None:
+        for worker in list(self._workers.values()):
+            owner = await self._parts.find_owner(worker.subscription.owner)
+            if owner is None and not worker.is_stopping:
+                worker.disable(_invalid_owner(worker.subscription))
+                self.refresh()
 
-    # What is seen of it
+    # Metrics
 
     def _observe(self, delivery: Delivery) -> None:
         for attempt in delivery.attempts:
             self._parts.observer.attempted(attempt.result, 1)
 
     async def _measure(self) -> None:
-        if not self._couriers:
+        if not self._workers:
             return
         backlogs = await self._deliveries.backlogs()
-        for id, courier in self._couriers.items():
-            lag = max(self._hub.head - courier.checkpoint, 0)
+        for id, worker in self._workers.items():
+            lag = max(self._hub.head - worker.checkpoint, 0)
             dead_lettered = backlogs.get(id, Backlog()).dead_lettered
             self._parts.observer.delivering(id, lag=lag, dead_lettered=dead_lettered)
 
 
-def _delivered_of(held: Iterable[Subscription]) -> dict[str, Subscription]:
+def _enabled(held: Iterable[Subscription]) -> dict[str, Subscription]:
     return {each.id: each for each in held if each.state in ("active", "failing")}
 
 
-def _owner_is_gone(subscription: Subscription) -> str:
-    return f"its owner, {subscription.owner.name}, may not read any more"
+def _invalid_owner(subscription: Subscription) -> str:
+    return f'owner "{subscription.owner.name}" no longer has read access'

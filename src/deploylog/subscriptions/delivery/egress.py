@@ -1,8 +1,8 @@
-"""The guard: which addresses may be called.
+"""The egress filter: which addresses deliveries may connect to.
 
-A subscriber chooses the address, and this service makes the request, from a place where it may
-reach more than the subscriber can. So an address is judged where the socket is made, after the
-name was resolved: what a name means may change between two looks.
+A subscriber chooses the URL, and this service sends the request, from a network where it may reach
+more than the subscriber can (SSRF). Therefore the address is checked where the socket is made,
+after the name was resolved: a name may resolve to another address the next time.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from yarl import URL
 
 from deploylog.errors import InvalidSettings, InvalidSubscription
 
-#: The longest address of a receiver, in characters.
+#: The maximum length of a URL, in characters.
 MAX_URL_LENGTH = 2048
 
-#: Names that are looked up at the same time. Each has a thread until the answer is there.
-MOST_LOOKUPS = 32
+#: Concurrent DNS lookups. Each has a thread until its response arrives.
+MAX_LOOKUPS = 32
 
-#: Seconds that a look-up may take.
+#: Seconds after which a lookup is given up.
 LOOKUP_SECONDS = 4.0
 
 #: IPv4 that is not global unicast: IANA's special-purpose registry (RFC 6890), multicast (RFC 5771)
@@ -66,11 +66,11 @@ _SPECIAL_4 = tuple(
     )
 )
 
-#: All of IPv6 that is given out as global unicast (RFC 4291). Outside lie loopback, link-local,
-#: fc00::/7, multicast, and IPv4 in IPv6: mapped, compatible, NAT64.
+#: Global unicast IPv6 (RFC 4291). Outside of it are loopback, link-local, fc00::/7, multicast, and
+#: IPv4 in IPv6: mapped, compatible, NAT64.
 _GLOBAL_6 = IPv6Network("2000::/3")
 
-#: What is special within it.
+#: Its special-purpose networks.
 _SPECIAL_6 = tuple(
     map(
         IPv6Network,
@@ -84,13 +84,13 @@ _SPECIAL_6 = tuple(
     )
 )
 
-#: ISATAP (RFC 5214): these 32 bits are followed by an IPv4 address, whatever the network is. Two
-#: bits of the first byte may be set or not.
+#: ISATAP (RFC 5214): in any network, an IPv4 address follows these 32 bits. The mask leaves out two
+#: bits of the first byte, which may have any value.
 _ISATAP, _ISATAP_MASK = 0x00005EFE, 0xFCFFFFFF
 
 _NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,62})\.)*[a-z0-9_](?:[a-z0-9_-]{0,62})\.?")
 
-#: What a resolver may take for a number: all of an address may be in it (WHATWG URL, "ends in a
+#: What a resolver may parse as a number, and thus as a whole address (WHATWG URL, "ends in a
 #: number").
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
@@ -99,37 +99,41 @@ _LOOPBACK = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-#: ``socket.getaddrinfo``, or what stands for it.
+#: ``socket.getaddrinfo``, or a replacement.
 Lookup = Callable[..., Sequence[tuple[Any, Any, int, str, tuple[Any, ...]]]]
 
-#: As aiohttp gives it: family, type, protocol, name, and the address of a socket.
+#: As in aiohttp: family, type, protocol, name, and the address of a socket.
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
 
 
-class AddressRefused(OSError):
-    """This address may not be called. It does not say which it is: that may be a secret, too."""
+#: Shown to users: it does not contain the address, which may be a secret.
+NOT_PUBLIC = "the address is not public, and delivery_allowed_networks does not include it"
 
 
-class LookupTooLong(OSError):
-    """The name server does not answer."""
+class AddressBlocked(OSError):
+    """The egress filter blocks this address. The message does not contain it."""
+
+
+class LookupTimeout(OSError):
+    """The name server does not respond."""
 
 
 class Networks(msgspec.Struct, frozen=True):
-    """What an operator allows to be called, beside everything that is public."""
+    """The networks that an operator allows beside all public addresses."""
 
     allowed: tuple[Network, ...] = ()
 
     def may_reach(self, address: Address) -> bool:
-        """Whether the address is a global unicast one, or in an allowed network.
+        """Whether the address is global unicast, or in an allowed network.
 
-        An IPv6 address that holds an IPv4 address is neither, unless a network of IPv6 allows it:
-        what it leads to is decided by whoever translates it.
+        An IPv6 address that contains an IPv4 address is neither, unless an allowed IPv6 network
+        includes it: a translator elsewhere decides where it leads.
         """
         return is_global(address) or any(address in network for network in self.allowed)
 
 
 def parse_networks(text: str) -> Networks:
-    """Networks such as ``127.0.0.0/8, ::1/128``, by commas or blanks; raises InvalidSettings."""
+    """Parse ``127.0.0.0/8, ::1/128``, separated by commas or spaces; raises InvalidSettings."""
     return Networks(tuple(map(_parse_network, text.replace(",", " ").split())))
 
 
@@ -137,12 +141,12 @@ def _parse_network(text: str) -> Network:
     try:
         return ip_network(text)
     except ValueError:
-        example = "one is written as 10.1.0.0/16 or ::1/128"
+        example = "write it as 10.1.0.0/16 or ::1/128"
         raise InvalidSettings(f"{text!r} is not a network: {example}") from None
 
 
 def is_global(address: Address) -> bool:
-    """Whether it is a unicast address that means the same everywhere."""
+    """Whether it is a global unicast address."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _SPECIAL_4)
     if (int(address) >> 32) & _ISATAP_MASK == _ISATAP:
@@ -151,31 +155,31 @@ def is_global(address: Address) -> bool:
 
 
 def check_url(text: str, networks: Networks) -> str:
-    """The address in its canonical spelling, if it may be that of a receiver.
+    """Return the canonical URL of a receiver; raises InvalidSubscription, which does not show it.
 
-    Raises InvalidSubscription, which does not show it. A name is judged when it is called.
+    A host name is checked only when a request resolves it.
     """
     return str(parse_url(text, networks))
 
 
 def parse_url(text: str, networks: Networks) -> URL:
-    """The same, parsed."""
+    """Parse and check the URL of a receiver, as ``check_url`` does."""
     if len(text) > MAX_URL_LENGTH:
-        raise _wrong(f"is longer than {MAX_URL_LENGTH} characters")
+        raise _invalid(f"exceeds {MAX_URL_LENGTH} characters")
     if not text.isprintable() or " " in text or "\\" in text:
-        raise _wrong("holds blanks, control characters or backslashes")
+        raise _invalid("must not contain spaces, control characters or backslashes")
     try:
         url = URL(text)
         host, port = url.raw_host, url.port
     except ValueError:
-        # The cause would show it.
-        raise _wrong("is not one") from None
+        # The cause would show the URL.
+        raise _invalid("is not valid") from None
     if url.scheme not in ("http", "https"):
-        raise _wrong("is not an http or https address")
+        raise _invalid("must start with http:// or https://")
     if "@" in url.raw_authority:
-        raise _wrong("names a user; it may not hold credentials")
+        raise _invalid("must not contain credentials")
     if not host or not port:
-        raise _wrong("names no host" if not host else "has no port")
+        raise _invalid("has no host" if not host else "has no port")
     _check_host(host.lower(), networks)
     return url.with_fragment(None)
 
@@ -184,25 +188,25 @@ def _check_host(host: str, networks: Networks) -> None:
     address = literal_address(host)
     if address is not None:
         if not networks.may_reach(address):
-            raise _wrong("is not public, and delivery_allowed_networks does not include it")
+            raise InvalidSubscription(NOT_PUBLIC, field="url")
         return
     if len(host) > 253 or not _NAME.fullmatch(host):
-        raise _wrong("has no valid host name")
+        raise _invalid("has an invalid host name")
     labels = host.removesuffix(".").split(".")
     if _NUMBER.fullmatch(labels[-1]):
-        # Such as 2130706433, 0x7f.1 or 0177.0.0.1, which resolvers take for an address.
-        raise _wrong("has a host that is a number, or an address in another spelling")
+        # Such as 2130706433, 0x7f.1 or 0177.0.0.1, which resolvers parse as an address.
+        raise _invalid("has a number as its host, or an address in another notation")
     if labels[-1] == "localhost" and not any(networks.may_reach(each) for each in _LOOPBACK):
-        raise _wrong("is not public, and delivery_allowed_networks does not include it")
+        raise InvalidSubscription(NOT_PUBLIC, field="url")
 
 
-def _wrong(what: str) -> InvalidSubscription:
-    return InvalidSubscription(f"the address {what}", field="url")
+def _invalid(problem: str) -> InvalidSubscription:
+    return InvalidSubscription(f"url {problem}", field="url")
 
 
 @lru_cache(maxsize=1024)
 def literal_address(host: str) -> Address | None:
-    """The address that the host is, if it is written as one."""
+    """The host as an address, or ``None`` if it is a name."""
     try:
         return ip_address(host)
     except ValueError:
@@ -210,10 +214,10 @@ def literal_address(host: str) -> Address | None:
 
 
 class EgressResolver(AbstractResolver):
-    """Resolves names and makes sockets, but only for what may be called.
+    """Resolves names and makes sockets for addresses that the filter allows.
 
-    Of a name with public and private addresses, the public ones are called. A name is looked up in
-    a thread of its own: one whose name server is silent holds up nobody else, nor the end of the
+    A name with public and private addresses resolves to the public ones. Each lookup has a thread
+    of its own, so that a silent name server delays neither other lookups nor the end of the
     process.
     """
 
@@ -224,80 +228,81 @@ class EgressResolver(AbstractResolver):
         lookup: Lookup = socket.getaddrinfo,
         seconds: float = LOOKUP_SECONDS,
     ) -> None:
-        """Give up looking up a name after so many ``seconds``."""
+        """``seconds`` after which a lookup is given up."""
         self._networks = networks
         self._lookup = lookup
         self._seconds = seconds
-        self._places = asyncio.Semaphore(MOST_LOOKUPS)
-        #: By name and family: a name that hangs takes one thread, however often it is asked.
+        self._slots = asyncio.Semaphore(MAX_LOOKUPS)
+        #: By name and family: a lookup that hangs takes one thread, however many requests wait.
         self._running: dict[tuple[str, int], asyncio.Future[list[AddressInfo]]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses that may be called; raises AddressRefused when the name has no such one,
-        LookupTooLong, or what the look-up raised.
+        """The allowed addresses of the name.
+
+        Raises AddressBlocked when it has none, LookupTimeout, or what the lookup raised.
         """
         try:
             async with asyncio.timeout(self._seconds):
-                infos = await self._looked_up(host, family)
+                infos = await self._shared_lookup(host, family)
         except TimeoutError:
-            raise LookupTooLong(f"no answer within {self._seconds:g} s") from None
+            raise LookupTimeout(f"no response within {self._seconds:g} s") from None
         allowed = [info for info in infos if self._may_reach(info[4])]
         if not allowed:
-            raise AddressRefused
+            raise AddressBlocked
         return [_result(host, port, info) for info in allowed]
 
     async def close(self) -> None:
-        """Nothing: a thread ends with its look-up."""
+        """Do nothing: a thread ends with its lookup."""
 
     def make_socket(self, info: AddressInfo) -> socket.socket:
-        """A socket for this address; raises AddressRefused. The last gate, and for addresses that
-        are written as such the only one.
+        """Make a socket for this address; raises AddressBlocked.
+
+        This is the last check, and the only one for a URL with a literal address.
         """
         family, type_, protocol, _, address = info
         if not self._may_reach(address):
-            raise AddressRefused
+            raise AddressBlocked
         return socket.socket(family, type_, protocol)
 
     def _may_reach(self, address: tuple[Any, ...]) -> bool:
         literal = literal_address(str(address[0]))
         return literal is not None and self._networks.may_reach(literal)
 
-    async def _looked_up(self, host: str, family: int) -> list[AddressInfo]:
+    async def _shared_lookup(self, host: str, family: int) -> list[AddressInfo]:
         key = (host, family)
         if key not in self._running:
-            await self._places.acquire()
+            await self._slots.acquire()
             if key in self._running:
-                # Somebody else has begun it meanwhile.
-                self._places.release()
+                # Another request has started it meanwhile.
+                self._slots.release()
             else:
-                self._begin(key)
-        # Who stops waiting must not end it for the others.
+                self._start(key)
+        # A request that is cancelled must not cancel the lookup for others.
         return await asyncio.shield(self._running[key])
 
-    def _begin(self, key: tuple[str, int]) -> None:
-        """Look it up in a thread, which has a place until it is done."""
+    def _start(self, key: tuple[str, int]) -> None:
+        """Start a lookup in a thread, which has a slot until it is done."""
         loop = asyncio.get_running_loop()
         future = self._running[key] = loop.create_future()
-        future.add_done_callback(lambda done: self._ended(key, done))
-        Thread(target=self._look_up, args=(loop, future, *key), daemon=True).start()
+        future.add_done_callback(lambda done: self._on_done(key, done))
+        Thread(target=self._lookup_in_thread, args=(loop, future, *key), daemon=True).start()
 
-    def _ended(self, key: tuple[str, int], future: asyncio.Future[list[AddressInfo]]) -> None:
+    def _on_done(self, key: tuple[str, int], future: asyncio.Future[list[AddressInfo]]) -> None:
         del self._running[key]
-        self._places.release()
+        self._slots.release()
         if not future.cancelled():
-            # Nobody may be waiting any more; that is no error.
+            # Retrieved, so that asyncio does not log it when all requests were cancelled.
             future.exception()
 
-    def _look_up(
+    def _lookup_in_thread(
         self,
         loop: asyncio.AbstractEventLoop,
         future: asyncio.Future[list[AddressInfo]],
         host: str,
         family: int,
     ) -> None:
-        """In a thread: ask, and hand over what came of it."""
         try:
             infos = list(
                 self._lookup(
@@ -305,12 +310,12 @@ class EgressResolver(AbstractResolver):
                 )
             )
         except (OSError, ValueError) as error:
-            _hand_over(loop, future, error)
+            _set_result(loop, future, error)
         else:
-            _hand_over(loop, future, infos)
+            _set_result(loop, future, infos)
 
 
-def _hand_over(
+def _set_result(
     loop: asyncio.AbstractEventLoop,
     future: asyncio.Future[list[AddressInfo]],
     outcome: list[AddressInfo] | Exception,
@@ -323,7 +328,7 @@ def _hand_over(
         else:
             future.set_result(outcome)
 
-    # The loop is closed when the answer comes after the end of the service.
+    # The loop is closed when the response arrives after the service has stopped.
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(settle)
 

@@ -1,4 +1,4 @@
-"""Outcomes: what an answer, or the lack of one, means for the events of a request."""
+"""Requests, responses, and what a response means for the events of its request."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from deploylog.subscriptions.subscription import Message
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """An HTTP POST that is about to be sent. Its address and headers may be secret."""
+    """An HTTP POST. Its URL and headers may contain secrets."""
 
     url: str
     headers: dict[str, str]
@@ -16,45 +16,50 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back, or why nothing did."""
+    """The response, or why there is none."""
 
-    #: HTTP status; ``None`` when there was no whole answer.
+    #: HTTP status; ``None`` without a complete response.
     status: int | None = None
     #: The first bytes of the body, at most ``MAX_RESPONSE_BYTES``.
     body: bytes = b""
-    #: Seconds that the receiver asks to be left alone.
+    #: ``Retry-After``, in seconds.
     retry_after: float | None = None
-    #: Why there is no answer, without anything secret.
+    #: Why there is no response, without anything secret.
     error: str | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be done with the events of a request.
+    """What to do with the events of a request.
 
-    ``delivered``: they arrived. ``retry``: by the schedule. ``dead_letter``: these will never be
-    taken. ``disable``: the receiver wants no more, ever.
+    ``delivered``: nothing more. ``retry``: retry by the schedule. ``dead_letter``: give them up,
+    since the receiver will never accept them. ``disable``: also stop the subscription.
     """
 
     result: Literal["delivered", "retry", "dead_letter", "disable"]
-    answer: Response
-    #: What is wrong, in words; ``None`` when nothing is.
+    response: Response
+    #: What went wrong; ``None`` when nothing did.
     error: str | None = None
-    #: Slack messages that were posted.
+    #: The Slack messages that the request posted.
     messages: tuple[Message, ...] = ()
 
 
-def classify_receiver_response(answer: Response) -> Outcome:
-    """Of a receiver of webhooks (Standard Webhooks 1.0): 2xx took it, 410 wants no more."""
-    match answer.status:
-        case None:
-            return Outcome(result="retry", answer=answer, error=answer.error)
-        case status if 200 <= status < 300:
-            return Outcome(result="delivered", answer=answer)
-        case 410:
-            return Outcome(result="disable", answer=answer, error="the receiver wants no more: 410")
-        case status if 300 <= status < 400:
-            error = f"the receiver answers {status}; redirects are not followed"
-            return Outcome(result="retry", answer=answer, error=error)
-        case status:
-            error = f"the receiver answers {status}"
-            return Outcome(result="retry", answer=answer, error=error)
+def classify_common(response: Response) -> Outcome | None:
+    """The outcome of no response, and of 2xx, which every receiver means alike; else ``None``."""
+    if response.status is None:
+        return Outcome(result="retry", response=response, error=response.error)
+    if 200 <= response.status < 300:
+        return Outcome(result="delivered", response=response)
+    return None
+
+
+def classify_receiver_response(response: Response) -> Outcome:
+    """Classify by Standard Webhooks 1.0: 410 disables the subscription, others are retried."""
+    if outcome := classify_common(response):
+        return outcome
+    if response.status == 410:
+        error = "the receiver responded with 410 Gone"
+        return Outcome(result="disable", response=response, error=error)
+    error = f"the receiver responded with {response.status}"
+    if response.status is not None and 300 <= response.status < 400:
+        error += "; redirects are not followed"
+    return Outcome(result="retry", response=response, error=error)

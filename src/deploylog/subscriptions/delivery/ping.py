@@ -1,6 +1,4 @@
-"""Rehearsals: one made-up event is sent, so that whoever set a subscription up sees whether it
-arrives.
-"""
+"""Test events: one synthetic event shows a user whether deliveries arrive."""
 
 import time
 from collections.abc import Callable
@@ -8,27 +6,26 @@ from uuid import uuid4
 
 from deploylog.events.event import SOURCE, Event, NewEvent, recorded_event
 from deploylog.events.scope import scope
-from deploylog.subscriptions.delivery.attempt import Try
+from deploylog.subscriptions.delivery.attempt import SentBatch
 from deploylog.subscriptions.delivery.lanes import QueuedBatch, QueuedEvent
 from deploylog.subscriptions.delivery.sender import Context
 from deploylog.subscriptions.delivery.worker import DeliveryJob
 from deploylog.subscriptions.subscription import Attempt, Subscription
 
 
-async def send_test_event(
-    errand: DeliveryJob, *, clock: Callable[[], int] = time.time_ns
-) -> Attempt:
-    """Send an event of the type ``subscription.test``; what came of it. It is not recorded, and its
-    id is no cursor. ``clock`` gives ns.
+async def send_test_event(job: DeliveryJob, *, clock: Callable[[], int] = time.time_ns) -> Attempt:
+    """Send an event of the type ``subscription.test``; ``clock`` returns ns.
+
+    Neither the event nor the attempt is recorded, and the event's id is no cursor.
     """
-    began = clock()
-    event = _test_event(errand.subscription, began)
-    verdict = await errand.sender.send(
-        errand.subscription, errand.target, errand.secrets, [event], context=Context(now=began)
+    started = clock()
+    event = _test_event(job.subscription, started)
+    outcome = await job.sender.send(
+        job.subscription, job.endpoint, job.secrets, [event], context=Context(now=started)
     )
-    parcel = QueuedBatch("", (QueuedEvent(event=event),))
-    tried = Try(parcel=parcel, verdict=verdict, began=began, ended=clock())
-    [attempt] = tried.attempts("delivered" if verdict.result == "delivered" else "failed", None)
+    batch = QueuedBatch("", (QueuedEvent(event=event),))
+    sent = SentBatch(batch=batch, outcome=outcome, started=started, finished=clock())
+    [attempt] = sent.attempts("delivered" if outcome.result == "delivered" else "failed", None)
     return attempt
 
 

@@ -1,6 +1,7 @@
-"""The ledger: what became of requests, written down for all couriers together.
+"""The recorder: writes the reports of all workers to the store.
 
-A courier goes on while its report is written. Reports that come meanwhile share the next commit.
+Workers continue while their reports are written. Reports that arrive meanwhile share the next
+commit.
 """
 
 import asyncio
@@ -12,22 +13,22 @@ from deploylog.events.store import EventLog
 from deploylog.subscriptions.store import Deliveries
 from deploylog.subscriptions.subscription import Delivery
 
-#: Reports that may wait to be written before couriers wait for it: after a crash so much, at the
-#: most, is sent again.
-MOST_UNWRITTEN = 500
+#: Unwritten reports at which workers wait for the recorder: after a crash, at most this many
+#: deliveries are sent again.
+MAX_UNWRITTEN = 500
 
-#: Seconds in which reports gather: the writing thread and the couriers share the interpreter, and
+#: Seconds for which reports gather: the writing thread and the workers share the interpreter, and
 #: few large transactions cost both much less than many small ones.
 GATHER_SECONDS = 0.02
 
-#: Seconds before the store is tried again.
+#: Seconds between two tries to write.
 RETRY_SECONDS = 1.0
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class DeliveryRecorder:
-    """Writes reports down, in their order."""
+    """Records reports, and the events about subscriptions, in the order in which they arrive."""
 
     def __init__(
         self,
@@ -35,93 +36,95 @@ class DeliveryRecorder:
         log: EventLog,
         *,
         holder: str,
-        lost: Callable[[str], None],
-        told: Callable[[Delivery], None],
+        on_lost: Callable[[str], None],
+        on_recorded: Callable[[Delivery], None],
         clock: Callable[[], int],
+        max_unwritten: int = MAX_UNWRITTEN,
     ) -> None:
-        """``lost`` is told of subscriptions that ``holder`` holds no more, ``told`` of each report
-        that is on disk; ``clock`` gives ns, and is the one that leases are counted by.
+        """``on_lost`` gets the id of a subscription that ``holder`` no longer holds, and
+        ``on_recorded`` each report that is durable. ``clock`` returns the ns of leases.
         """
         self._deliveries = deliveries
         self._log = log
         self._holder = holder
-        self._lost = lost
-        self._told = told
+        self._on_lost = on_lost
+        self._on_recorded = on_recorded
         self._clock = clock
+        self._max_unwritten = max_unwritten
         self._reports: list[Delivery] = []
-        self._notices: list[NewEvent] = []
-        self._come = asyncio.Event()
+        self._events: list[NewEvent] = []
+        self._pending = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        #: How many reports and notices were taken, and how many of them are dealt with.
-        self._taken = 0
+        #: The reports and events accepted so far, and those of them that were written.
+        self._accepted = 0
         self._written = 0
-        self._wrote = asyncio.Event()
-        self._ending = False
+        self._flushed = asyncio.Event()
+        self._is_stopping = False
 
     def report(self, delivery: Delivery) -> None:
-        """Take a report."""
+        """Record a report soon."""
         self._reports.append(delivery)
-        self._taken += 1
-        self._come.set()
-        if len(self._reports) >= MOST_UNWRITTEN and not self._ending:
+        self._accepted += 1
+        self._pending.set()
+        if len(self._reports) >= self._max_unwritten and not self._is_stopping:
             self._room.clear()
 
-    def tell(self, notice: NewEvent) -> None:
-        """Take what the log is to say; it is recorded before the reports that are taken after."""
-        self._notices.append(notice)
-        self._taken += 1
-        self._come.set()
+    def emit(self, event: NewEvent) -> None:
+        """Append an event to the log soon, before the reports that follow."""
+        self._events.append(event)
+        self._accepted += 1
+        self._pending.set()
 
-    async def has_room(self) -> None:
-        """Wait while too much is unwritten."""
+    async def wait_for_room(self) -> None:
+        """Wait while too many reports are unwritten."""
         await self._room.wait()
 
     def stop_waiting(self) -> None:
-        """Let nobody wait for room any more: whoever does could not come to an end."""
-        self._ending = True
+        """Let ``wait_for_room`` return at once from now on, so that workers can stop."""
+        self._is_stopping = True
         self._room.set()
 
     async def flush(self) -> None:
-        """Wait until everything that was taken so far is on disk."""
-        taken = self._taken
-        while self._written < taken:
-            self._wrote.clear()
-            await self._wrote.wait()
+        """Wait until everything accepted so far is durable."""
+        accepted = self._accepted
+        while self._written < accepted:
+            self._flushed.clear()
+            await self._flushed.wait()
 
-    async def write(self) -> None:
-        """Write reports for ever."""
+    async def run(self) -> None:
+        """Write reports until cancelled."""
         while True:
-            await self._come.wait()
+            await self._pending.wait()
             await asyncio.sleep(GATHER_SECONDS)
-            self._come.clear()
+            self._pending.clear()
             reports, self._reports = self._reports, []
-            notices, self._notices = self._notices, []
+            events, self._events = self._events, []
             self._room.set()
-            if reports or notices:
-                await self._persist(reports, notices)
-            self._written += len(reports) + len(notices)
-            self._wrote.set()
+            if reports or events:
+                await self._persist(reports, events)
+            self._written += len(reports) + len(events)
+            self._flushed.set()
 
-    async def _persist(self, reports: list[Delivery], notices: list[NewEvent]) -> None:
+    async def _persist(self, reports: list[Delivery], events: list[NewEvent]) -> None:
         while True:
             try:
-                await self._write(reports, notices)
+                await self._write(reports, events)
             except Exception:
-                # Whatever it is: a report that is dropped is an event that is sent again.
-                _LOGGER.exception("cannot record deliveries; trying again")
+                # Whatever went wrong: a report that is dropped is an event that is sent again.
+                _LOGGER.exception("cannot record deliveries; retrying")
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
 
-    async def _write(self, reports: list[Delivery], notices: list[NewEvent]) -> None:
-        if notices:
-            # First, since their ids tell a repeat: after a crash between the two they would be
-            # missing for good.
-            await self._log.append(notices)
+    async def _write(self, reports: list[Delivery], events: list[NewEvent]) -> None:
+        if events:
+            # First, since their ids make a repeated append harmless: after a crash between the two
+            # writes, they would otherwise be missing for good.
+            await self._log.append(events)
         lost = await self._deliveries.record(self._holder, reports, now=self._clock())
         for report in reports:
             if report.subscription not in lost:
-                self._told(report)
+                self._on_recorded(report)
         for id in lost:
-            self._lost(id)
+            self._on_lost(id)

@@ -1,60 +1,59 @@
-"""The schedule: when something that did not arrive is tried again, and until when."""
+"""The retry schedule: when a failed delivery is retried, and when it is given up."""
 
 from deploylog.events.times import SECOND
 
-#: Seconds before each further attempt; the last of them holds for all that follow.
+#: Seconds before each retry; the last delay repeats.
 DELAYS = (5, 15, 60, 300, 900, 1800, 3600)
 
-#: Each delay is drawn from as much below it to as much above it, so that those who failed together
-#: do not all come back together.
+#: Each delay varies by this share in both directions, so that what failed together is not retried
+#: together.
 JITTER = 0.2
 
-#: Seconds after its first attempt after which an event is given up, and the attempts that it has
-#: had by then: while the subscription was paused, none was made.
+#: An event is given up once both have passed since its first attempt: these seconds, and this
+#: number of attempts. A paused subscription makes no attempts.
 GIVE_UP_SECONDS = 86_400
-LEAST_TRIES = 10
+MIN_ATTEMPTS = 10
 
-#: Seconds for which a failing event holds up its lane; it holds up a strict order until it is
-#: given up.
+#: Seconds for which a failing event blocks its lane. In strict order it blocks until it is given
+#: up.
 LANE_SECONDS = 900
 
-#: Seconds in which nothing arrived, after which a subscription is failing, and between the attempts
-#: to find out whether it still is.
+#: Seconds without a success after which a subscription is failing, and between its probes.
 FAILING_SECONDS = 3600
 PROBE_SECONDS = 900
 
-#: Seconds that a receiver may ask for at the most.
-MOST_RETRY_AFTER = 3600.0
+#: The longest ``Retry-After`` that is honored, in seconds.
+MAX_RETRY_AFTER = 3600.0
 
 
 def delay(tries: int, *, retry_after: float | None, chance: float, is_slack: bool = False) -> int:
-    """How long to wait after so many failed attempts, in ns.
+    """How long to wait after this number of failed attempts, in ns.
 
-    ``retry_after`` is what the receiver asks for, in seconds; it makes the wait longer, never
-    shorter, but for Slack's: it takes a message a second, and says when it takes the next one.
+    ``retry_after`` is the receiver's, in seconds. It lengthens the delay, and never shortens it
+    except for Slack, which accepts one message per second and says when it accepts the next one.
     ``chance`` is between 0 and 1.
     """
     if is_slack and retry_after is not None:
-        return max(asked(retry_after, chance), SECOND)
-    planned = spread(DELAYS[min(tries, len(DELAYS)) - 1], chance)
-    return max(planned, asked(retry_after, chance))
+        return max(honored(retry_after, chance), SECOND)
+    planned = jittered(DELAYS[min(tries, len(DELAYS)) - 1], chance)
+    return max(planned, honored(retry_after, chance))
 
 
 def probe_delay(*, retry_after: float | None, chance: float) -> int:
-    """How long to wait before it is looked whether anything arrives again, in ns."""
-    return max(spread(PROBE_SECONDS, chance), asked(retry_after, chance))
+    """How long to wait before the next probe of a failing endpoint, in ns."""
+    return max(jittered(PROBE_SECONDS, chance), honored(retry_after, chance))
 
 
-def asked(retry_after: float | None, chance: float) -> int:
-    """What a receiver asks for, as far as it is heeded, in ns; 0 when it asks for nothing."""
-    return int(min(retry_after or 0.0, MOST_RETRY_AFTER) * (1 + JITTER * chance) * SECOND)
+def honored(retry_after: float | None, chance: float) -> int:
+    """The part of ``Retry-After`` that is honored, in ns; 0 without one."""
+    return int(min(retry_after or 0.0, MAX_RETRY_AFTER) * (1 + JITTER * chance) * SECOND)
 
 
-def spread(seconds: float, chance: float) -> int:
-    """About so many seconds, in ns."""
+def jittered(seconds: float, chance: float) -> int:
+    """These seconds, varied by ``JITTER``, in ns."""
     return int(seconds * (1 - JITTER + 2 * JITTER * chance) * SECOND)
 
 
-def is_over(first: int, now: int, seconds: int) -> bool:
-    """Whether so many seconds have passed since ``first``; both in ns."""
-    return now - first >= seconds * SECOND
+def has_passed(since: int, now: int, seconds: int) -> bool:
+    """Whether these seconds have passed; ``since`` and ``now`` in ns."""
+    return now - since >= seconds * SECOND

@@ -1,4 +1,4 @@
-"""Senders: how the events of one request reach a webhook, and Slack."""
+"""The contract of senders: how a batch of events reaches an endpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -12,48 +12,47 @@ from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
 
 USER_AGENT = f"deploylog/{__version__}"
 
-#: Of a request to Slack.
+#: The headers of a request to Slack.
 JSON_HEADERS = {"content-type": "application/json; charset=utf-8", "user-agent": USER_AGENT}
 
-
-#: An event's type as a format calls it.
+#: Returns the name that a format has for an event type.
 NameType = Callable[[str], str]
 
-#: By the formats that have names of their own for types.
+#: The formats with their own names for event types.
 TypeNames = Mapping[Format, NameType]
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request tells beside its events."""
+    """What a request has beside its events."""
 
     #: ns since 1970.
     now: int
-    #: Id and position of the event before the first of these, in their lane.
-    previous: str | None = None
+    #: Id and position of the event before the first of these, in the same lane.
+    previous_id: str | None = None
     previous_position: int | None = None
-    #: As ``hub.Gap``: events after the first position, up to the second, that nobody can have.
+    #: As in ``hub.Gap``: events after the first position, up to the second, cannot be delivered.
     gap: tuple[int, int] | None = None
 
 
 class Sender(Protocol):
-    """Sends to one kind of target."""
+    """Sends batches to one kind of endpoint."""
 
-    def fold(self, waiting: int) -> int:
-        """How many of the events that wait in a lane go into one request, at least one."""
+    def batch_size(self, waiting: int) -> int:
+        """How many of the events that wait in a lane to send in one request, at least one."""
         ...
 
     async def send(
         self,
         subscription: Subscription,
-        target: Endpoint,
+        endpoint: Endpoint,
         secrets: Sequence[bytes],
         events: Sequence[Event],
         *,
         context: Context,
     ) -> Outcome:
-        """Send the events, one at least, in one request if it can be; say what became of them.
+        """Send at least one event, in one request if possible, and return the outcome.
 
-        Raises nothing but what rendering and the store raise.
+        Raises only what rendering and the store raise.
         """
         ...
 
@@ -61,6 +60,6 @@ class Sender(Protocol):
 def with_type_names(
     events: Sequence[Event], subscription: Subscription, names: TypeNames
 ) -> list[Event]:
-    """The events with their types as the subscription's format calls them."""
+    """The events with the type names of the subscription's format."""
     name = names.get(subscription.format, str)
     return [msgspec.structs.replace(event, type=name(event.type)) for event in events]

@@ -11,36 +11,36 @@ from deploylog.events.times import SECOND
 
 _PREFIX = "whsec_"
 
-#: How long a secret is, in bytes.
-SHORTEST, LONGEST = 24, 64
+#: The length of a secret in bytes.
+MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 
-#: Of those that are made here.
-_LENGTH = 32
+#: The length of a generated secret in bytes.
+_GENERATED_BYTES = 32
 
 
 def make_secret() -> str:
-    """A new secret, as it is shown to the receiver."""
-    return _PREFIX + base64.b64encode(random.token_bytes(_LENGTH)).decode()
+    """Generate a secret, in the form that the receiver gets."""
+    return _PREFIX + base64.b64encode(random.token_bytes(_GENERATED_BYTES)).decode()
 
 
 def parse_secret(text: str) -> bytes:
-    """The secret that ``text`` writes; raises InvalidSubscription, which does not show it."""
+    """Decode a secret; raises InvalidSubscription, which does not show it."""
     if not text.startswith(_PREFIX):
-        raise _wrong(f"begins with {_PREFIX}")
+        raise _invalid(f"start with {_PREFIX}")
     try:
         secret = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
     except (NotBase64, ValueError):
-        # The cause could show some of it.
-        raise _wrong(f"is base64 after {_PREFIX}") from None
-    if not SHORTEST <= len(secret) <= LONGEST:
-        raise _wrong(f"has {SHORTEST} to {LONGEST} bytes")
+        # The cause could show a part of it.
+        raise _invalid(f"be base64 after {_PREFIX}") from None
+    if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
+        raise _invalid(f"have {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes")
     return secret
 
 
 def signature_headers(id: str, now: int, body: bytes, secrets: Sequence[bytes]) -> dict[str, str]:
-    """The headers that sign ``body``, by each of the secrets; ``now`` in ns since 1970.
+    """The headers that sign ``body``, with one signature per secret; ``now`` in ns since 1970.
 
-    The receiver needs one of the signatures to be right. Without secrets there is none.
+    One valid signature is enough for the receiver. Without secrets there is no signature.
     """
     seconds = str(now // SECOND)
     headers = {"webhook-id": id, "webhook-timestamp": seconds}
@@ -54,5 +54,5 @@ def _signature(secret: bytes, signed: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(secret, signed, "sha256")).decode()
 
 
-def _wrong(what: str) -> InvalidSubscription:
-    return InvalidSubscription(f"a secret {what}", field="secret")
+def _invalid(rule: str) -> InvalidSubscription:
+    return InvalidSubscription(f"secret must {rule}", field="secret")

@@ -1,4 +1,4 @@
-"""Notices: what the log itself says of a subscription."""
+"""Status events: what the log records about a subscription."""
 
 from typing import Literal
 
@@ -8,29 +8,33 @@ from deploylog.events.event import SOURCE, NewEvent
 from deploylog.events.scope import ROOT, scope
 from deploylog.subscriptions.subscription import Subscription
 
-#: ``failing``: nothing arrived for long, and now it is tried now and then. ``resumed``: something
-#: arrived. ``disabled``: nothing is sent until somebody resumes it. ``gap``: events were forgotten
-#: before they could be sent.
-Happening = Literal["failing", "resumed", "disabled", "gap"]
+#: ``failing``: deliveries fail, and only probes are sent. ``resumed``: a delivery succeeded again.
+#: ``disabled``: nothing is sent until a user resumes the subscription. ``gap``: events were pruned,
+#: or are damaged, before they were delivered.
+Status = Literal["failing", "resumed", "disabled", "gap"]
+
+#: Scopes of the filter that the event has, beside its own.
+_MAX_SCOPES = 15
 
 
-def notice(
-    subscription: Subscription, what: Happening, *, why: str, time: int, key: str
+def status_event(
+    subscription: Subscription, status: Status, *, reason: str, time: int, key: str
 ) -> NewEvent:
-    """The event; ``time`` in ns, ``key`` tells this time from others that the same happened.
+    """The event of a status; ``time`` in ns.
 
-    It is for the owner's groups: others need not know of the subscription.
+    ``key`` distinguishes it from other events of the same status. Only the owner's groups see it:
+    others need not know of the subscription.
     """
     scopes = [path for path in subscription.filter.scopes if path != ROOT]
-    data = {"subscription": subscription.id, "target": subscription.shown, "reason": why}
+    data = {"subscription": subscription.id, "target": subscription.shown, "reason": reason}
     return NewEvent(
-        type=f"subscription.{what}",
+        type=f"subscription.{status}",
         source=SOURCE,
-        scopes=(scope("subscription", subscription.id), *scopes[:15]),
+        scopes=(scope("subscription", subscription.id), *scopes[:_MAX_SCOPES]),
         time=time,
-        producer_id=f"{subscription.id}/{what}/{key}",
+        producer_id=f"{subscription.id}/{status}/{key}",
         subject=subscription.name,
         groups=subscription.owner.groups,
-        message=f"Subscription {subscription.name} to {subscription.shown}: {what}, {why}",
+        message=f"Subscription {subscription.name} to {subscription.shown}: {status}, {reason}",
         data=msgspec.Raw(msgspec.json.encode(data)),
     )

@@ -1,4 +1,4 @@
-"""HTTP out: one POST, one answer, whatever happens."""
+"""The HTTP transport of deliveries: one POST, and a response or the reason why there is none."""
 
 import asyncio
 import os
@@ -20,10 +20,11 @@ from deploylog.auth.rate_limit import RateLimiter
 from deploylog.errors import InvalidSettings, InvalidSubscription
 from deploylog.events.times import SECOND
 from deploylog.subscriptions.delivery.egress import (
-    AddressRefused,
+    NOT_PUBLIC,
+    AddressBlocked,
     EgressResolver,
     Lookup,
-    LookupTooLong,
+    LookupTimeout,
     Networks,
     parse_url,
 )
@@ -31,40 +32,42 @@ from deploylog.subscriptions.delivery.framing import Connector
 from deploylog.subscriptions.delivery.outcome import Request, Response
 from deploylog.subscriptions.subscription import MAX_RESPONSE_BYTES
 
-#: Seconds that an idle connection is kept. Many servers close one after five; a request that is
-#: sent at that moment is lost.
+#: Seconds until an idle connection is closed. Many servers close it after five, and a request sent
+#: at that moment is lost.
 _IDLE_SECONDS = 4.0
 
-#: Seconds that what a name resolved to is good for.
-_NAME_SECONDS = 10
+#: Seconds for which a resolved name is cached.
+_DNS_SECONDS = 10
 
 _DELAY = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a request may take, and what one receiver, a host and port, is spared."""
+    """Timeouts of a request, and the load that one receiver gets: one host and port."""
 
-    #: Seconds until the answer is there, and until there is a connection. Waiting for one's turn
-    #: counts for neither.
+    #: Seconds for the complete response, and for the connection. Neither includes the wait for the
+    #: receiver's limits.
     total: float = 10.0
     connect: float = 5.0
-    #: Requests to one receiver at the same time.
+    #: Concurrent requests to one receiver.
     concurrency: int = 8
-    #: Requests to one receiver in a second; 0 is no limit.
+    #: Requests per second to one receiver; 0 for no limit.
     per_second: float = 0.0
 
 
 class _HostLimiter:
-    """The way to one receiver: those who wait go through in the order in which they came."""
+    """Limits the requests to one receiver, in the order in which they arrive."""
 
     def __init__(self, concurrency: int) -> None:
-        self.places = asyncio.Semaphore(concurrency)
-        self.turns = asyncio.Lock()
+        self.slots = asyncio.Semaphore(concurrency)
+        #: Held by the request that waits for the rate limit.
+        self.turn = asyncio.Lock()
 
 
 class WebhookTransport:
-    """Posts to receivers. Follows no redirect, keeps no cookie, heeds no proxy of the
-    environment. Made by ``open_poster``.
+    """Posts to receivers, without redirects, cookies or proxies of the environment.
+
+    ``open_webhook_transport`` opens one.
     """
 
     def __init__(
@@ -75,79 +78,80 @@ class WebhookTransport:
         *,
         clock: Callable[[], int],
     ) -> None:
-        """``clock`` gives ns since 1970."""
+        """``clock`` returns ns since 1970."""
         self._http = http
         self._limits = limits
         self._clock = clock
-        self._doors: WeakValueDictionary[str, _HostLimiter] = WeakValueDictionary()
+        self._limiters: WeakValueDictionary[str, _HostLimiter] = WeakValueDictionary()
         self._rate = RateLimiter(limits.per_second, burst=1, clock=time.monotonic)
-        # Kept by each poster: other networks would allow other addresses.
+        # For this transport only: other networks would allow other URLs.
         self._parsed = lru_cache(maxsize=1024)(lambda url: parse_url(url, networks))
 
     async def post(
         self,
-        outgoing: Request,
+        request: Request,
         *,
         sign: Callable[[], dict[str, str]] = dict,
-        most: int = MAX_RESPONSE_BYTES,
+        max_bytes: int = MAX_RESPONSE_BYTES,
     ) -> Response:
-        """Post it, when it is its turn, and say what came back, or why nothing did.
+        """Send the request once the receiver's limits allow it.
 
-        ``sign`` gives more headers, at that moment: a signature made before the wait may be too old
-        after it. Of the answer's body ``most`` bytes are read. Raises nothing; cancelling it ends
-        it.
+        ``sign`` returns more headers at that moment: a signature made before the wait may be too
+        old after it. At most ``max_bytes`` of the response body are read. Raises nothing, and can
+        be cancelled.
         """
         try:
-            url = self._parsed(outgoing.url)
+            url = self._parsed(request.url)
         except InvalidSubscription as error:
             return Response(error=error.message)
-        door = self._door(f"{url.raw_host}:{url.port}")
-        async with door.places:
+        receiver = f"{url.raw_host}:{url.port}"
+        limiter = self._limiter(receiver)
+        async with limiter.slots:
             if self._limits.per_second:
-                await self._take_turn(door, f"{url.raw_host}:{url.port}")
+                await self._wait_for_rate(limiter, receiver)
             try:
-                return await self._exchange(url, outgoing, sign(), most)
+                return await self._exchange(url, request, sign(), max_bytes)
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                return Response(error=_in_words(error, self._limits))
+                return Response(error=_describe(error, self._limits))
 
-    def _door(self, receiver: str) -> _HostLimiter:
-        door = self._doors.get(receiver)
-        if door is None:
-            door = self._doors[receiver] = _HostLimiter(self._limits.concurrency)
-        return door
+    def _limiter(self, receiver: str) -> _HostLimiter:
+        limiter = self._limiters.get(receiver)
+        if limiter is None:
+            limiter = self._limiters[receiver] = _HostLimiter(self._limits.concurrency)
+        return limiter
 
-    async def _take_turn(self, door: _HostLimiter, receiver: str) -> None:
-        async with door.turns:
-            wait = self._rate.take(receiver)
+    async def _wait_for_rate(self, limiter: _HostLimiter, receiver: str) -> None:
+        async with limiter.turn:
+            wait = self._rate.acquire(receiver)
             while wait:
                 await asyncio.sleep(wait)
-                wait = self._rate.take(receiver)
+                wait = self._rate.acquire(receiver)
 
     async def _exchange(
-        self, url: URL, outgoing: Request, signature: dict[str, str], most: int
+        self, url: URL, request: Request, signature: dict[str, str], max_bytes: int
     ) -> Response:
-        headers = {**outgoing.headers, **signature}
+        headers = {**request.headers, **signature}
         async with self._http.post(
-            url, data=outgoing.body, headers=headers, allow_redirects=False
+            url, data=request.body, headers=headers, allow_redirects=False
         ) as response:
-            body = await _read(response, most)
-            asked = response.headers.get("Retry-After")
-            wait = parse_retry_after(asked, now=self._clock()) if asked else None
-            return Response(status=response.status, body=body, retry_after=wait)
+            body = await _read(response, max_bytes)
+            header = response.headers.get("Retry-After")
+            retry_after = parse_retry_after(header, now=self._clock()) if header else None
+            return Response(status=response.status, body=body, retry_after=retry_after)
 
 
-async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     body = b""
     while chunk := await response.content.readany():
         body += chunk
-        if len(body) > most:
-            # What is not read to its end is not used again: see ``ClientResponse.release``.
-            return body[:most]
+        if len(body) > max_bytes:
+            # aiohttp closes a connection whose response is not read to its end.
+            return body[:max_bytes]
     return body
 
 
 @asynccontextmanager
-async def open_poster(
+async def open_webhook_transport(
     networks: Networks,
     limits: Limits,
     *,
@@ -155,23 +159,24 @@ async def open_poster(
     lookup: Lookup = socket.getaddrinfo,
     clock: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[WebhookTransport]:
-    """A poster. ``ca_file`` holds certificates to trust beside the system's; raises
-    InvalidSettings when it does not.
+    """Open a transport; ``ca_file`` has certificates to trust beside the system's.
+
+    Raises InvalidSettings when the file has none.
     """
-    guard = EgressResolver(networks, lookup=lookup)
+    resolver = EgressResolver(networks, lookup=lookup)
     connector = Connector(
-        resolver=guard,
-        socket_factory=guard.make_socket,
+        resolver=resolver,
+        socket_factory=resolver.make_socket,
         ssl=make_tls(ca_file),
         limit=0,
-        ttl_dns_cache=_NAME_SECONDS,
+        ttl_dns_cache=_DNS_SECONDS,
         keepalive_timeout=_IDLE_SECONDS,
     )
     async with aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=limits.total, connect=limits.connect),
         cookie_jar=aiohttp.DummyCookieJar(),
-        # An answer that was small on the way could be large in memory.
+        # A small compressed response could be large in memory.
         auto_decompress=False,
         headers={"Accept": "*/*", "Accept-Encoding": "identity"},
         trust_env=False,
@@ -180,16 +185,14 @@ async def open_poster(
 
 
 def make_tls(ca_file: str) -> ssl.SSLContext:
-    """Trusts the system's certificates, and those of the file if one is named; raises
-    InvalidSettings.
-    """
+    """Trust the system's certificates and those of ``ca_file``; raises InvalidSettings."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     if ca_file:
         try:
             context.load_verify_locations(cafile=ca_file)
         except ssl.SSLError:
-            raise InvalidSettings(f"{ca_file} holds no certificates in PEM") from None
+            raise InvalidSettings(f"{ca_file} contains no PEM certificates") from None
         except OSError as error:
             message = f"cannot read the certificates in {ca_file}: {error.strerror}"
             raise InvalidSettings(message) from error
@@ -197,56 +200,56 @@ def make_tls(ca_file: str) -> ssl.SSLContext:
 
 
 def parse_retry_after(text: str, *, now: int) -> float | None:
-    """Seconds, of which it says the number or the end (RFC 9110, 10.2.3); ``now`` in ns.
+    """Seconds to wait by ``Retry-After`` (RFC 9110, 10.2.3), which has seconds or a date.
 
-    ``None`` when it says neither.
+    ``None`` for anything else. ``now`` in ns.
     """
     if _DELAY.fullmatch(text.strip()):
         return float(text)
     try:
-        then = parsedate_to_datetime(text).timestamp()
+        date = parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):
         return None
-    return max(then - now / SECOND, 0.0)
+    return max(date - now / SECOND, 0.0)
 
 
-def _in_words(error: Exception, limits: Limits) -> str:
-    """What went wrong. An error's own text could name the address, which may be secret."""
+def _describe(error: Exception, limits: Limits) -> str:
+    """Describe an error for users. Its own text could contain the URL, which may be secret."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return f"its certificate is not valid: {_certificate_error(error)}"
+            return f"invalid certificate: {_certificate_error(error)}"
         case aiohttp.ClientConnectorSSLError():
-            return "there is no TLS with it"
+            return "TLS handshake failed"
         case aiohttp.ClientConnectorError():
-            return _no_connection(error.os_error)
+            return _describe_connection(error.os_error)
         case aiohttp.ConnectionTimeoutError():
-            return f"no connection within {limits.connect:g} s"
+            return f"connection timed out after {limits.connect:g} s"
         case TimeoutError():
-            return f"no whole answer within {limits.total:g} s"
+            return f"no complete response within {limits.total:g} s"
         case aiohttp.ClientResponseError():
-            return "the answer is not valid HTTP, or has too large headers"
+            return "the response is not valid HTTP, or its headers are too large"
         case aiohttp.ClientPayloadError():
-            return "the answer was cut off, or is not valid HTTP"
+            return "the response is incomplete, or not valid HTTP"
         case aiohttp.InvalidURL() | ValueError():
-            return "no request can be made of the address and the headers"
+            return "invalid URL or headers"
         case _:
-            return "the connection was lost before the answer"
+            return "the connection was closed before the response"
 
 
 def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> str:
     cause = error.certificate_error
-    said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else ""
-    return said or "it cannot be verified"
+    message = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else ""
+    return message or "it cannot be verified"
 
 
-def _no_connection(cause: OSError) -> str:
+def _describe_connection(cause: OSError) -> str:
     match cause:
-        case AddressRefused():
-            return "the address is not public, and delivery_allowed_networks does not include it"
-        case LookupTooLong():
-            return "the name server does not answer"
+        case AddressBlocked():
+            return NOT_PUBLIC
+        case LookupTimeout():
+            return "the DNS lookup timed out"
         case socket.gaierror():
-            return "the host name has no address"
+            return "the host name cannot be resolved"
         case _:
-            reason = os.strerror(cause.errno) if cause.errno else "it does not answer"
-            return f"no connection: {reason}"
+            reason = os.strerror(cause.errno) if cause.errno else "no response"
+            return f"connection failed: {reason}"

@@ -1,4 +1,4 @@
-"""Couriers: each takes one subscription's events to its target, from the checkpoint on."""
+"""The worker of a subscription: delivers its events, starting at the checkpoint."""
 
 import asyncio
 import logging
@@ -8,20 +8,22 @@ import msgspec
 
 from deploylog.errors import EventDamaged, EventNotFound, StoreUnavailable
 from deploylog.events.access import Visibility
+from deploylog.events.batch import Batch, Gap
 from deploylog.events.event import Event
-from deploylog.events.hub import Batch, Gap, Hub, Reader, StreamFilter
+from deploylog.events.hub import Hub, Reader
+from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import ROOT
 from deploylog.events.store import Query
 from deploylog.events.times import SECOND
-from deploylog.subscriptions.delivery import retry as schedule
-from deploylog.subscriptions.delivery.attempt import Try
+from deploylog.subscriptions.delivery import retry
+from deploylog.subscriptions.delivery.attempt import SentBatch
 from deploylog.subscriptions.delivery.circuit import CircuitBreaker
 from deploylog.subscriptions.delivery.clock import Clock
-from deploylog.subscriptions.delivery.lanes import DeliveryQueue, Place, QueuedBatch
+from deploylog.subscriptions.delivery.lanes import MAX_BYTES, DeliveryQueue, EventRef, QueuedBatch
 from deploylog.subscriptions.delivery.outcome import Outcome, Response
 from deploylog.subscriptions.delivery.recorder import DeliveryRecorder
 from deploylog.subscriptions.delivery.sender import Context, Sender
-from deploylog.subscriptions.delivery.status_events import Happening, notice
+from deploylog.subscriptions.delivery.status_events import Status, status_event
 from deploylog.subscriptions.store import Deliveries
 from deploylog.subscriptions.subscription import (
     Delivery,
@@ -32,26 +34,27 @@ from deploylog.subscriptions.subscription import (
     Subscription,
 )
 
-#: Requests of one subscription that are under way at once, in lanes.
-MOST_UNDER_WAY = 64
+#: Requests of one subscription that may be in flight.
+MAX_IN_FLIGHT = 64
 
-#: Events among which the one before another in its lane is looked for.
-LOOKED_BACK = 50
+#: Events to search for the previous event of a lane.
+LOOKBACK_EVENTS = 50
 
-#: Seconds that requests under way may take once the courier is to stop; what is cut is sent again.
+#: Seconds for which a stopping worker waits for its requests. Their events are sent again if it
+#: cancels them.
 GRACE_SECONDS = 1.0
 
-#: Seconds before the store is tried again.
+#: Seconds between two tries to use the store.
 RETRY_SECONDS = 1.0
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What a courier is sent out with."""
+    """What a worker delivers, and how."""
 
     subscription: Subscription
-    target: Endpoint
+    endpoint: Endpoint
     secrets: tuple[bytes, ...]
     #: What the owner may see.
     visibility: Visibility
@@ -59,75 +62,78 @@ class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveryWorker:
-    """Delivers one subscription's events."""
+    """Delivers the events of one subscription."""
 
     def __init__(
         self,
-        errand: DeliveryJob,
+        job: DeliveryJob,
         *,
         hub: Hub,
         deliveries: Deliveries,
-        ledger: DeliveryRecorder,
+        recorder: DeliveryRecorder,
         may_send: Callable[[], bool],
-        timing: Clock,
+        clock: Clock,
+        max_queue_bytes: int = MAX_BYTES,
     ) -> None:
-        """``may_send`` says whether this process still holds the subscription."""
-        self.subscription = errand.subscription
-        self.checkpoint = errand.subscription.checkpoint
-        self._errand = errand
+        """``may_send`` returns whether this process still holds the subscription."""
+        self.subscription = job.subscription
+        self.checkpoint = job.subscription.checkpoint
+        self._job = job
         self._hub = hub
         self._deliveries = deliveries
-        self._ledger = ledger
+        self._recorder = recorder
         self._may_send = may_send
-        self._timing = timing
-        self._signs_until = _first_end(self.subscription, timing.now())
-        self._lanes = DeliveryQueue(self.subscription.order, self.checkpoint)
-        self._health = CircuitBreaker(self.subscription)
-        self._interest = StreamFilter(
-            scope=ROOT, filter=self.subscription.filter, visibility=errand.visibility
+        self._clock = clock
+        self._secrets_expire = _next_expiry(self.subscription, clock.now())
+        self._queue = DeliveryQueue(
+            self.subscription.order, self.checkpoint, max_bytes=max_queue_bytes
+        )
+        self._circuit = CircuitBreaker(self.subscription)
+        self._filter = StreamFilter(
+            scope=ROOT, filter=self.subscription.filter, visibility=job.visibility
         )
         self._caller = f"{self.subscription.owner.kind}:{self.subscription.owner.id}"
-        self._stir = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._room = asyncio.Event()
-        self._stopping = False
+        self._is_stopping = False
         self._gap: tuple[int, int] | None = None
-        self._sending: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Task[None]] = set()
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it was told to end."""
-        return self._stopping
+        """Whether it starts no more requests."""
+        return self._is_stopping
 
     def is_outdated(self, now: int) -> bool:
-        """Whether it signs with a secret that has ended; ``now`` in ns."""
-        return self._signs_until is not None and now >= self._signs_until
+        """Whether it signs with a secret that has expired; ``now`` in ns."""
+        return self._secrets_expire is not None and now >= self._secrets_expire
 
     def stop(self) -> None:
-        """Start no more requests, and end."""
-        self._stopping = True
-        self._stir.set()
+        """Start no more requests, and return from ``run`` soon."""
+        self._is_stopping = True
+        self._wakeup.set()
 
     async def run(self) -> None:
-        """Deliver until stopped, or disabled."""
+        """Deliver until stopped or disabled."""
         await self._restore()
-        with self._hub.reader(self._interest, after=self.checkpoint, caller=self._caller) as reader:
-            feeding = asyncio.create_task(self._feed(reader))
-            feeding.add_done_callback(lambda _: self.stop())
+        with self._hub.reader(self._filter, after=self.checkpoint, caller=self._caller) as reader:
+            reading = asyncio.create_task(self._read_log(reader))
+            reading.add_done_callback(lambda _: self.stop())
             try:
                 await self._deliver()
             finally:
-                feeding.cancel()
-                await self._finish()
-                await asyncio.wait([feeding])
-            if not feeding.cancelled():
-                feeding.result()
+                reading.cancel()
+                await self._drain()
+                await asyncio.wait([reading])
+            if not reading.cancelled():
+                reading.result()
 
-    # What is to be delivered
+    # Filling the queue
 
     async def _restore(self) -> None:
-        """Take up what an earlier courier left pending."""
+        """Queue the events that an earlier worker left pending."""
         for pending in await self._deliveries.pending(self.subscription.id):
-            if self._stopping:
+            if self._is_stopping:
                 return
             try:
                 event = await self._hub.log.get(pending.position)
@@ -135,287 +141,292 @@ class DeliveryWorker:
                 self._give_up(pending, error.message)
                 continue
             except EventNotFound:
-                self._give_up(pending, "it is no longer retained")
+                self._give_up(pending, "the event is no longer retained")
                 continue
-            if self._interest.visibility.shows(event):
-                self._lanes.restore(event, pending)
+            if self._filter.visibility.shows(event):
+                self._queue.restore(event, pending)
             else:
-                # Somebody else owns the subscription now, who may see less.
-                self._give_up(pending, "its owner may not see it")
+                # The subscription has another owner now, who may see less.
+                self._give_up(pending, "the owner may not see the event")
 
-    def _give_up(self, pending: Pending, why: str) -> None:
-        self._report(pending=(msgspec.structs.replace(pending, dead_lettered=True, error=why),))
+    def _give_up(self, pending: Pending, error: str) -> None:
+        self._report(pending=(msgspec.structs.replace(pending, dead_lettered=True, error=error),))
 
-    async def _feed(self, reader: Reader) -> None:
-        """Read what comes, as far as there is room for it."""
+    async def _read_log(self, reader: Reader) -> None:
+        """Queue new events while the queue has room."""
         while True:
             try:
                 batch = await reader.next()
             except StoreUnavailable:
-                _LOGGER.exception("cannot read for a subscription; trying again")
-                await self._timing.wait(asyncio.Event(), RETRY_SECONDS)
+                _LOGGER.exception("cannot read events for %s; retrying", self.subscription.id)
+                await self._clock.wait(asyncio.Event(), RETRY_SECONDS)
                 continue
             if batch is None:
                 return
             self._add(batch, reader.position)
-            # The lanes count their own bytes; others must not wait until there is room in them.
+            # The queue counts these bytes itself, so other readers need not wait for its room.
             reader.release()
-            while not self._lanes.has_room:
+            while not self._queue.has_room:
                 self._room.clear()
                 await self._room.wait()
 
     def _add(self, batch: Batch, position: int) -> None:
         if batch.gap is not None:
-            # Of two gaps in a row the receiver is told of one, which spans both.
+            # The receiver learns of consecutive gaps as one that spans them.
             after = self._gap[0] if self._gap is not None else batch.gap.after
             self._gap = (after, batch.gap.floor)
-            self._tell("gap", _why(batch.gap), key=str(batch.gap.floor))
+            self._emit("gap", _gap_reason(batch.gap), key=str(batch.gap.floor))
         for event in batch.events:
-            self._lanes.add(event, gap=self._gap)
+            self._queue.add(event, gap=self._gap)
             self._gap = None
         if self._gap is None:
-            # Otherwise, whoever comes after us would not know of the gap.
-            self._lanes.advance(position)
-        if not batch.events and self._lanes.checkpoint > self.checkpoint:
-            # Nothing for us for a while: whoever comes after us need not look there again.
+            # Otherwise the next worker would not learn of the gap.
+            self._queue.advance(position)
+        if not batch.events and self._queue.checkpoint > self.checkpoint:
+            # No events for a while: spare the next worker this part of the log.
             self._report()
-        self._stir.set()
+        self._wakeup.set()
 
-    # Delivering
+    # Sending
 
     async def _deliver(self) -> None:
-        while not self._stopping:
-            self._stir.clear()
-            await self._ledger.has_room()
-            self._start()
-            rest = self._rest() if self._may_send() else RETRY_SECONDS
-            if not self._stopping:
-                await self._timing.wait(self._stir, rest)
+        while not self._is_stopping:
+            self._wakeup.clear()
+            await self._recorder.wait_for_room()
+            self._start_requests()
+            seconds = self._seconds_to_next() if self._may_send() else RETRY_SECONDS
+            if not self._is_stopping:
+                await self._clock.wait(self._wakeup, seconds)
 
-    def _start(self) -> None:
-        """Let as many requests be under way as there are lanes that may be tried now."""
-        while (parcel := self._next_parcel()) is not None:
-            task = asyncio.create_task(self._send_on(parcel))
-            self._sending.add(task)
-            task.add_done_callback(self._sent)
+    def _start_requests(self) -> None:
+        """Start a request for each lane that may send, up to the limit."""
+        while (batch := self._next_batch()) is not None:
+            task = asyncio.create_task(self._send_batches(batch))
+            self._in_flight.add(task)
+            task.add_done_callback(self._on_done)
 
-    def _next_parcel(self, *, leaving: int = 0) -> QueuedBatch | None:
-        """What may be sent now, when not too much is under way besides what is ``leaving``."""
-        most = self._health.most_under_way(MOST_UNDER_WAY)
-        if self._stopping or len(self._sending) - leaving >= most or not self._may_send():
+    def _next_batch(self, *, finishing: int = 0) -> QueuedBatch | None:
+        """A batch that may be sent now, if the limit allows one beside the requests in flight.
+
+        Of those, ``finishing`` do not count.
+        """
+        limit = self._circuit.max_in_flight(MAX_IN_FLIGHT)
+        if self._is_stopping or len(self._in_flight) - finishing >= limit or not self._may_send():
             return None
-        lane = self._next_lane(self._timing.now())
+        lane = self._next_lane(self._clock.now())
         if lane is None:
             return None
-        number = self._errand.sender.fold(self._lanes.waiting(lane))
-        return self._lanes.take(lane, max(number, 1))
+        number = self._job.sender.batch_size(self._queue.waiting(lane))
+        return self._queue.take(lane, max(number, 1))
 
     def _next_lane(self, now: int) -> str | None:
-        if not self._health.is_failing:
-            return self._lanes.next_lane(now)
-        return self._lanes.first_lane() if self._health.may_probe(now) else None
+        if not self._circuit.is_failing:
+            return self._queue.next_lane(now)
+        return self._queue.first_lane() if self._circuit.may_probe(now) else None
 
-    def _rest(self) -> float | None:
-        """Seconds until a request may be made that may not be made now."""
-        if len(self._sending) >= self._health.most_under_way(MOST_UNDER_WAY):
+    def _seconds_to_next(self) -> float | None:
+        """Seconds until another request may start; ``None`` until something else happens."""
+        if len(self._in_flight) >= self._circuit.max_in_flight(MAX_IN_FLIGHT):
             return None
-        due = self._lanes.next_due
-        if due is not None and self._health.is_failing:
-            due = self._health.probe_at
-        return max(due - self._timing.now(), 0) / SECOND if due is not None else None
+        due = self._queue.next_due
+        if due is not None and self._circuit.is_failing:
+            due = self._circuit.probe_at
+        return max(due - self._clock.now(), 0) / SECOND if due is not None else None
 
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._sending.discard(task)
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _LOGGER.error("a courier failed unexpectedly", exc_info=error)
-            # Its lane would be busy for ever; whoever comes next begins from what is written.
-            self._stopping = True
-        self._stir.set()
+            _LOGGER.error("a delivery worker failed unexpectedly", exc_info=error)
+            # Its lane would stay busy. The next worker starts from what is recorded.
+            self._is_stopping = True
+        self._wakeup.set()
 
-    async def _send_on(self, first: QueuedBatch) -> None:
-        """Send one parcel after the other, as long as there are some."""
-        parcel: QueuedBatch | None = first
-        while parcel is not None:
-            await self._send(parcel)
-            await self._ledger.has_room()
-            parcel = self._next_parcel(leaving=1)
+    async def _send_batches(self, first: QueuedBatch) -> None:
+        """Send one batch after the other while there are any."""
+        batch: QueuedBatch | None = first
+        while batch is not None:
+            await self._send(batch)
+            await self._recorder.wait_for_room()
+            batch = self._next_batch(finishing=1)
 
-    async def _send(self, parcel: QueuedBatch) -> None:
-        began = self._timing.now()
+    async def _send(self, batch: QueuedBatch) -> None:
+        started = self._clock.now()
         try:
-            context = await self._context(parcel)
-            verdict = await self._verdict(parcel, context)
+            context = await self._context(batch)
+            outcome = await self._outcome(batch, context)
         except StoreUnavailable:
-            _LOGGER.exception("cannot read what a delivery needs; trying again")
-            await self._timing.wait(asyncio.Event(), RETRY_SECONDS)
-            self._lanes.release(parcel)
+            _LOGGER.exception("cannot read what a delivery needs; retrying")
+            await self._clock.wait(asyncio.Event(), RETRY_SECONDS)
+            self._queue.release(batch)
         else:
-            self._settle(parcel, verdict, began)
+            self._handle(batch, outcome, started)
 
-    async def _verdict(self, parcel: QueuedBatch, context: Context) -> Outcome:
-        errand = self._errand
+    async def _outcome(self, batch: QueuedBatch, context: Context) -> Outcome:
+        job = self._job
         try:
-            return await errand.sender.send(
-                errand.subscription, errand.target, errand.secrets, parcel.events, context=context
+            return await job.sender.send(
+                job.subscription, job.endpoint, job.secrets, batch.events, context=context
             )
         except StoreUnavailable:
             raise
         except Exception:
-            # One event that cannot be made into a request must not end all other deliveries.
+            # One event that cannot be rendered must not stop all other deliveries.
             _LOGGER.exception("a delivery of %s failed unexpectedly", self.subscription.id)
-            return Outcome(result="retry", answer=Response(error="an unexpected error occurred"))
+            error = "an unexpected error occurred"
+            return Outcome(result="retry", response=Response(error=error))
 
-    async def _context(self, parcel: QueuedBatch) -> Context:
-        first = parcel.items[0]
-        previous = first.previous or await self._look_back(first.event)
+    async def _context(self, batch: QueuedBatch) -> Context:
+        first = batch.items[0]
+        previous = first.previous or await self._find_previous(first.event)
         return Context(
-            now=self._timing.now(),
-            previous=previous.id if previous is not None else None,
+            now=self._clock.now(),
+            previous_id=previous.id if previous is not None else None,
             previous_position=previous.position if previous is not None else None,
             gap=first.gap,
         )
 
-    async def _look_back(self, event: Event) -> Place | None:
-        """The event before it in its lane, from the log, as far as it is looked for."""
-        lane = self._lanes.name_of(event)
-        found = await self._hub.log.read(
+    async def _find_previous(self, event: Event) -> EventRef | None:
+        """The event before it in its lane, if the log has it within ``LOOKBACK_EVENTS``."""
+        lane = self._queue.name_of(event)
+        candidates = await self._hub.log.read(
             Query(
                 scope=lane,
-                filter=self._interest.filter,
-                visibility=self._interest.visibility,
+                filter=self._filter.filter,
+                visibility=self._filter.visibility,
                 before=event.position,
-                limit=1 if lane == ROOT else LOOKED_BACK,
+                limit=1 if lane == ROOT else LOOKBACK_EVENTS,
                 purpose="background",
                 caller=self._caller,
             )
         )
-        # Below the lane's scope lie those of others.
-        same = (each for each in found if self._lanes.name_of(each) == lane)
-        return next((Place(each.position, each.id) for each in same), None)
+        # The scope also contains events of the lanes below it.
+        same = (each for each in candidates if self._queue.name_of(each) == lane)
+        return next((EventRef(each.position, each.id) for each in same), None)
 
-    # What became of it
+    # Handling outcomes
 
-    def _settle(self, parcel: QueuedBatch, verdict: Outcome, began: int) -> None:
-        now = self._timing.now()
-        tried = Try(parcel=parcel, verdict=verdict, began=began, ended=now)
-        if verdict.result == "delivered":
-            self._delivered(tried)
-        elif verdict.result == "disable":
-            self._disabled(tried)
-        elif verdict.result == "dead_letter" or tried.is_last:
-            self._dead_lettered(tried)
+    def _handle(self, batch: QueuedBatch, outcome: Outcome, started: int) -> None:
+        now = self._clock.now()
+        sent = SentBatch(batch=batch, outcome=outcome, started=started, finished=now)
+        if outcome.result == "delivered":
+            self._delivered(sent)
+        elif outcome.result == "disable":
+            self._disabled(sent)
+        elif outcome.result == "dead_letter" or sent.is_last:
+            self._dead_lettered(sent)
         else:
-            self._failed(tried)
-        if self._lanes.has_room:
+            self._failed(sent)
+        if self._queue.has_room:
             self._room.set()
 
-    def _delivered(self, tried: Try) -> None:
-        settled = self._lanes.finish(tried.parcel)
-        if self._health.succeeded():
-            self._lanes.retry_now()
-            self._tell("resumed", "it takes events again", key=str(tried.ended))
-            self._report(tried, "delivered", settled=settled, state="active")
+    def _delivered(self, sent: SentBatch) -> None:
+        delivered = self._queue.finish(sent.batch)
+        if self._circuit.succeeded():
+            self._queue.retry_now()
+            self._emit("resumed", "deliveries succeed again", key=str(sent.finished))
+            self._report(sent, "delivered", delivered_positions=delivered, state="active")
         else:
-            self._report(tried, "delivered", settled=settled)
+            self._report(sent, "delivered", delivered_positions=delivered)
 
-    def _dead_lettered(self, tried: Try) -> None:
-        """Given up, until somebody asks for it to be sent again."""
-        dead_lettered = tried.dead_lettered()
-        self._lanes.finish(tried.parcel)
-        if tried.verdict.result == "retry":
-            self._fails(tried, self._timing.chance())
-        self._report(tried, "dead_lettered", pending=dead_lettered)
+    def _dead_lettered(self, sent: SentBatch) -> None:
+        """Give the events up, until a user redelivers them."""
+        dead_letters = sent.dead_letters()
+        self._queue.finish(sent.batch)
+        if sent.outcome.result == "retry":
+            self._opens_circuit(sent, self._clock.chance())
+        self._report(sent, "dead_lettered", pending=dead_letters)
 
-    def _failed(self, tried: Try) -> None:
-        chance = self._timing.chance()
-        wait = schedule.delay(
-            tried.parcel.items[0].tries + 1,
-            retry_after=tried.verdict.answer.retry_after,
+    def _failed(self, sent: SentBatch) -> None:
+        chance = self._clock.chance()
+        wait = retry.delay(
+            sent.batch.items[0].tries + 1,
+            retry_after=sent.outcome.response.retry_after,
             chance=chance,
             is_slack=self.subscription.kind == "slack",
         )
-        due = tried.ended + wait
-        pending = self._lanes.fail(
-            tried.parcel, now=tried.ended, due=due, began=tried.began, error=tried.error
+        due = sent.finished + wait
+        pending = self._queue.fail(
+            sent.batch, now=sent.finished, due=due, started=sent.started, error=sent.error
         )
-        if self._fails(tried, chance):
-            self._tell("failing", tried.error, key=str(self._health.failing_since))
+        if self._opens_circuit(sent, chance):
+            self._emit("failing", sent.error, key=str(self._circuit.failing_since))
             self._report(
-                tried, "failed", pending=pending, due=due, state="failing", reason=tried.error
+                sent, "failed", pending=pending, due=due, state="failing", reason=sent.error
             )
         else:
-            self._report(tried, "failed", pending=pending, due=due)
+            self._report(sent, "failed", pending=pending, due=due)
 
-    def _fails(self, tried: Try, chance: float) -> bool:
-        """Whether nothing has arrived for so long that it is to be told."""
-        wait = schedule.probe_delay(retry_after=tried.verdict.answer.retry_after, chance=chance)
-        return self._health.failed(tried.began, tried.ended, wait=wait)
+    def _opens_circuit(self, sent: SentBatch, chance: float) -> bool:
+        """Record the failure, and return whether the subscription is failing from now on."""
+        wait = retry.probe_delay(retry_after=sent.outcome.response.retry_after, chance=chance)
+        return self._circuit.failed(sent.started, sent.finished, wait=wait)
 
-    def _disabled(self, tried: Try) -> None:
-        """The receiver wants no more. What it did not take stays pending, for when it does."""
-        pending = self._lanes.fail(
-            tried.parcel, now=tried.began, due=0, began=tried.began, error=tried.error
+    def _disabled(self, sent: SentBatch) -> None:
+        """Stop for the receiver. The events stay pending until a user resumes the subscription."""
+        pending = self._queue.fail(
+            sent.batch, now=sent.started, due=0, started=sent.started, error=sent.error
         )
-        self._tell("disabled", tried.error, key=str(tried.ended))
-        self._report(tried, "failed", pending=pending, state="disabled", reason=tried.error)
+        self._emit("disabled", sent.error, key=str(sent.finished))
+        self._report(sent, "failed", pending=pending, state="disabled", reason=sent.error)
         self.stop()
 
-    def disable(self, why: str) -> None:
-        """Send no more, for a reason that is not the receiver's."""
-        self._tell("disabled", why, key=str(self._timing.now()))
-        self._report(state="disabled", reason=why)
+    def disable(self, reason: str) -> None:
+        """Stop and disable the subscription, for a reason other than a response."""
+        self._emit("disabled", reason, key=str(self._clock.now()))
+        self._report(state="disabled", reason=reason)
         self.stop()
 
     def _report(
         self,
-        tried: Try | None = None,
+        sent: SentBatch | None = None,
         result: Result = "delivered",
         *,
-        settled: Sequence[int] = (),
+        delivered_positions: Sequence[int] = (),
         pending: Sequence[Pending] = (),
         due: int | None = None,
         state: State | None = None,
         reason: str | None = None,
     ) -> None:
-        self.checkpoint = self._lanes.checkpoint
-        self._ledger.report(
+        self.checkpoint = self._queue.checkpoint
+        self._recorder.report(
             Delivery(
                 subscription=self.subscription.id,
-                attempts=tried.attempts(result, due) if tried is not None else (),
+                attempts=sent.attempts(result, due) if sent is not None else (),
                 checkpoint=self.checkpoint,
-                settled=tuple(settled),
-                pending=(*pending, *self._lanes.drain_held()),
-                messages=tried.verdict.messages if tried is not None else (),
+                delivered_positions=tuple(delivered_positions),
+                pending=(*pending, *self._queue.drain_held()),
+                messages=sent.outcome.messages if sent is not None else (),
                 state=state,
                 reason=reason,
-                failing_since=self._health.failing_since,
+                failing_since=self._circuit.failing_since,
             )
         )
 
-    def _tell(self, what: Happening, why: str, *, key: str) -> None:
-        self._ledger.tell(
-            notice(self.subscription, what, why=why, time=self._timing.now(), key=key)
+    def _emit(self, status: Status, reason: str, *, key: str) -> None:
+        now = self._clock.now()
+        self._recorder.emit(
+            status_event(self.subscription, status, reason=reason, time=now, key=key)
         )
 
-    async def _finish(self) -> None:
-        """Let what is under way end, or cut it."""
-        sending = list(self._sending)
-        if not sending:
+    async def _drain(self) -> None:
+        """Wait for the requests in flight, and cancel those that take too long."""
+        in_flight = list(self._in_flight)
+        if not in_flight:
             return
-        _, late = await asyncio.wait(sending, timeout=GRACE_SECONDS)
+        _, late = await asyncio.wait(in_flight, timeout=GRACE_SECONDS)
         for task in late:
             task.cancel()
         if late:
             await asyncio.wait(late)
 
 
-def _first_end(subscription: Subscription, now: int) -> int | None:
-    """When the first of the secrets that sign ``now`` ends, in ns."""
-    ends = (term.expires for term in subscription.secrets if term.expires is not None)
-    return min((end for end in ends if end > now), default=None)
+def _next_expiry(subscription: Subscription, now: int) -> int | None:
+    """When the first of the secrets that sign at ``now`` expires, in ns."""
+    times = (secret.expires for secret in subscription.secrets if secret.expires is not None)
+    return min((each for each in times if each > now), default=None)
 
 
-def _why(gap: Gap) -> str:
+def _gap_reason(gap: Gap) -> str:
     if gap.reason == "damaged":
         return f"events up to position {gap.floor} are damaged"
     return f"events up to position {gap.floor} are no longer retained"

@@ -1,4 +1,4 @@
-"""CloudFormation's answers to errors."""
+"""CloudFormation's error responses."""
 
 import pytest
 from starlette.requests import Request
@@ -42,13 +42,13 @@ async def test_an_error_has_cloudformations_envelope(
 ):
     request = Request({"type": "http", "method": "POST", "path": "/", "headers": []})
 
-    answer = await respond(request, error)
+    response = await respond(request, error)
 
-    body = bytes(answer.body).decode()
+    body = bytes(response.body).decode()
     sender = "Sender" if status < 500 else "Receiver"
-    told = f"<Type>{sender}</Type><Code>{code}</Code><Message>{message}</Message>"
-    assert answer.status_code == status
-    assert told in body
-    assert f"<RequestId>{answer.headers['x-amzn-requestid']}</RequestId>" in body
-    assert answer.headers["content-type"].startswith("text/xml")
-    assert ("retry-after" in answer.headers) == (code in ("Throttling", "ServiceUnavailable"))
+    result = f"<Type>{sender}</Type><Code>{code}</Code><Message>{message}</Message>"
+    assert response.status_code == status
+    assert result in body
+    assert f"<RequestId>{response.headers['x-amzn-requestid']}</RequestId>" in body
+    assert response.headers["content-type"].startswith("text/xml")
+    assert ("retry-after" in response.headers) == (code in ("Throttling", "ServiceUnavailable"))

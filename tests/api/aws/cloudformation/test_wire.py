@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from deploylog.api.aws.cloudformation.errors import QueryError
 from deploylog.api.aws.cloudformation.wire import has_action, parse_call
-from deploylog.api.aws.cloudformation.xml import NAMESPACE, render_answer, render_error
+from deploylog.api.aws.cloudformation.xml import NAMESPACE, render_error, render_result
 
 VERSION = b"Version=2010-05-15"
 
 
-def refusal(form: bytes) -> tuple[str, str]:
+def parse_error(form: bytes) -> tuple[str, str]:
     with pytest.raises(QueryError) as raised:
         parse_call(form)
     return raised.value.code, raised.value.message
@@ -33,7 +33,7 @@ def test_the_last_of_a_repeated_parameter_counts():
 
 @pytest.mark.parametrize("form", [b"", VERSION, b"Action=&" + VERSION, b"\xff\xfe", b'{"a": 1}'])
 def test_without_an_action_there_is_no_call(form: bytes):
-    assert refusal(form) == (
+    assert parse_error(form) == (
         "MissingAction",
         "The request is missing an action or a required parameter",
     )
@@ -50,10 +50,10 @@ def test_without_an_action_there_is_no_call(form: bytes):
 def test_another_version_has_no_such_action(form: bytes, version: str):
     message = f"Could not find operation DescribeStacks for version {version}"
 
-    assert refusal(form) == ("InvalidAction", message)
+    assert parse_error(form) == ("InvalidAction", message)
 
 
-def test_a_parameter_that_is_required_is_missed():
+def test_a_missing_required_parameter_is_refused():
     call = parse_call(b"Action=DescribeStackEvents&StackName=&" + VERSION)
 
     with pytest.raises(QueryError, match="must contain the parameter LogicalResourceId") as missing:
@@ -87,14 +87,14 @@ def test_statuses_are_those_of_stacks():
     ("query", "expected"),
     [(b"", False), (b"a=b", False), (b"action=x", False), (b"Action=x", True), (b"Action", True)],
 )
-def test_a_query_calls_when_it_names_an_action(query: bytes, expected: bool):
+def test_a_query_with_an_action_is_a_call(query: bytes, expected: bool):
     assert has_action(query) == expected
 
 
 def test_a_document_has_the_published_form():
     result = {"Stacks": [{"StackName": "a", "Tags": [], "Gone": None}], "NextToken": None}
 
-    assert render_answer("DescribeStacks", result, "id-1").decode() == (
+    assert render_result("DescribeStacks", result, "id-1").decode() == (
         "<?xml version='1.0' encoding='utf-8'?>\n"
         '<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">'
         "<DescribeStacksResult><Stacks><member><StackName>a</StackName><Tags /></member></Stacks>"
@@ -117,12 +117,12 @@ def test_an_error_has_the_published_form():
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
-def test_every_text_makes_a_document_that_can_be_read(text: str):
-    document = render_answer("A", {"Text": text}, "1")
+def test_every_text_renders_as_valid_xml(text: str):
+    document = render_result("A", {"Text": text}, "1")
 
-    [told] = ElementTree.fromstring(document).iter(f"{{{NAMESPACE}}}Text")
-    shown = told.text or ""
+    [result] = ElementTree.fromstring(document).iter(f"{{{NAMESPACE}}}Text")
+    visible = result.text or ""
     # XML reads both as a line's end.
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    assert len(shown) == len(lines)
-    assert all(a in (b, "\N{REPLACEMENT CHARACTER}") for a, b in zip(shown, lines, strict=True))
+    assert len(visible) == len(lines)
+    assert all(a in (b, "\N{REPLACEMENT CHARACTER}") for a, b in zip(visible, lines, strict=True))

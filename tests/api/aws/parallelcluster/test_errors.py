@@ -1,4 +1,4 @@
-"""ParallelCluster's answers to errors."""
+"""ParallelCluster's error responses."""
 
 import json
 
@@ -35,30 +35,30 @@ from deploylog.errors import DeploylogError
 async def test_an_error_has_parallelclusters_envelope(
     error: DeploylogError, status: int, message: str, type: str | None
 ):
-    answer = await respond(_request(), error)
+    response = await respond(_request(), error)
 
-    assert answer.status_code == status
-    assert json.loads(bytes(answer.body)) == {"message": message}
-    assert bytes(answer.body).endswith(b"}\n")
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers.get("x-amzn-errortype") == type
-    assert ("retry-after" in answer.headers) == (status in (429, 503))
-    assert ("allow" in answer.headers) == (status == 405)
+    assert response.status_code == status
+    assert json.loads(bytes(response.body)) == {"message": message}
+    assert bytes(response.body).endswith(b"}\n")
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers.get("x-amzn-errortype") == type
+    assert ("retry-after" in response.headers) == (status in (429, 503))
+    assert ("allow" in response.headers) == (status == 405)
 
 
-async def test_of_rights_the_gateway_speaks_with_a_capital_letter():
-    answer = await respond(_request(), errors.Forbidden("ci may not read project/acme"))
+async def test_a_denial_has_the_gateways_capital_message():
+    response = await respond(_request(), errors.Forbidden("ci may not read project/acme"))
 
     text = "User is not authorized to access this resource"
-    assert answer.status_code == 403
-    assert json.loads(bytes(answer.body)) == {"Message": text}
-    assert answer.headers["x-amzn-errortype"] == "AccessDeniedException"
+    assert response.status_code == 403
+    assert json.loads(bytes(response.body)) == {"Message": text}
+    assert response.headers["x-amzn-errortype"] == "AccessDeniedException"
 
 
-async def test_each_answer_has_an_id_of_its_own():
-    answers = [await respond(_request(), errors.NotFound()) for _ in range(2)]
+async def test_each_response_has_its_own_id():
+    responses = [await respond(_request(), errors.NotFound()) for _ in range(2)]
 
-    assert len({answer.headers["x-amzn-requestid"] for answer in answers}) == 2
+    assert len({response.headers["x-amzn-requestid"] for response in responses}) == 2
 
 
 def _request() -> Request:

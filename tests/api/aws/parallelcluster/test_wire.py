@@ -7,17 +7,17 @@ import pytest
 
 from deploylog.api.aws.parallelcluster.wire import (
     STATUSES,
-    Asked,
+    StackEventsRequest,
     parse_request,
-    published,
+    published_status,
+    render_event,
     render_page,
-    show,
 )
 from deploylog.errors import InvalidInput
 from deploylog.ingest.cloudformation.stack_event import TYPE_BY_STATUS
 from support.stacks import image_build, own_event, stack_event
 
-#: As the published model has them; a client made from it refuses what is otherwise.
+#: From the published model; clients generated from it reject anything else.
 REQUIRED = {
     "stackId",
     "eventId",
@@ -33,14 +33,16 @@ OPTIONAL = {"resourceStatusReason", "resourceProperties", "clientRequestToken"}
 TIME = "2022-03-30T23:26:33.499Z"
 
 
-def ask(query: bytes = b"", *, id: str = "my-image", default_region: str = "us-east-1") -> Asked:
+def parse(
+    query: bytes = b"", *, id: str = "my-image", default_region: str = "us-east-1"
+) -> StackEventsRequest:
     regions = ("eu-west-1", "us-east-1")
     return parse_request(id=id, query_string=query, regions=regions, default_region=default_region)
 
 
-def refusal(query: bytes = b"", **how: str) -> str:
+def parse_error(query: bytes = b"", **how: str) -> str:
     with pytest.raises(InvalidInput) as raised:
-        ask(query, **how)
+        parse(query, **how)
     return raised.value.message
 
 
@@ -59,42 +61,42 @@ def refusal(query: bytes = b"", **how: str) -> str:
         (b"nextToken=%ff", "us-east-1", "\N{REPLACEMENT CHARACTER}"),
     ],
 )
-def test_a_request_is_read_as_the_published_server_does(
+def test_a_request_is_parsed_as_by_the_published_server(
     query: bytes, region: str, token: str | None
 ):
-    assert ask(query) == Asked(id="my-image", region=region, next_token=token)
+    assert parse(query) == StackEventsRequest(id="my-image", region=region, next_token=token)
 
 
 @pytest.mark.parametrize("id", ["a", "1bad", "a_b", "my img", "", "-a", "ab\n", "é1", "it's"])
-def test_an_id_that_breaks_the_pattern_is_refused_in_its_words(id: str):
-    assert refusal(id=id) == f"{id!r} does not match '^[a-zA-Z][a-zA-Z0-9-]+$'"
+def test_an_id_that_breaks_the_pattern_has_the_published_message(id: str):
+    assert parse_error(id=id) == f"{id!r} does not match '^[a-zA-Z][a-zA-Z0-9-]+$'"
 
 
-def test_a_long_id_is_only_not_found():
-    assert ask(id="a" * 500).id == "a" * 500
+def test_a_long_id_is_not_found():
+    assert parse(id="a" * 500).id == "a" * 500
 
 
-def test_a_region_must_be_supported_and_set():
-    assert refusal(b"region=mars-1") == "invalid or unsupported region 'mars-1'"
-    assert refusal(default_region="") == "region needs to be set"
-    assert refusal(b"region=", default_region="") == "region needs to be set"
+def test_a_region_must_be_given_and_supported():
+    assert parse_error(b"region=mars-1") == "invalid or unsupported region 'mars-1'"
+    assert parse_error(default_region="") == "region needs to be set"
+    assert parse_error(b"region=", default_region="") == "region needs to be set"
 
 
 def test_the_id_is_checked_before_the_region():
-    assert refusal(b"region=mars-1", id="1bad").startswith("'1bad' does not match")
+    assert parse_error(b"region=mars-1", id="1bad").startswith("'1bad' does not match")
 
 
 @pytest.mark.parametrize("event", image_build(), ids=lambda event: event.event_id)
-def test_an_event_is_what_a_generated_client_takes(event: Any):
+def test_an_event_is_valid_for_a_generated_client(event: Any):
     page = json.loads(render_page([event], "token", raw=False))
 
-    [shown] = page["events"]
+    [visible] = page["events"]
     assert page["nextToken"] == "token"
-    assert shown.keys() >= REQUIRED
-    assert shown.keys() <= REQUIRED | OPTIONAL
-    assert all(isinstance(value, str) for value in shown.values())
-    assert shown["resourceStatus"] in STATUSES
-    assert isinstance(json.loads(shown.get("resourceProperties", "{}")), dict)
+    assert visible.keys() >= REQUIRED
+    assert visible.keys() <= REQUIRED | OPTIONAL
+    assert all(isinstance(value, str) for value in visible.values())
+    assert visible["resourceStatus"] in STATUSES
+    assert isinstance(json.loads(visible.get("resourceProperties", "{}")), dict)
 
 
 def test_a_page_is_indented_with_its_keys_in_order_and_without_nulls():
@@ -123,7 +125,7 @@ def test_an_empty_page_has_an_empty_list():
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("given", "expected"),
     [
         *((status, status) for status in STATUSES),
         ("ROLLBACK_IN_PROGRESS", "DELETE_IN_PROGRESS"),
@@ -139,27 +141,27 @@ def test_an_empty_page_has_an_empty_list():
         ("", "UPDATE_COMPLETE"),
     ],
 )
-def test_every_status_has_one_of_the_published(said: str, shown: str):
-    assert published(said) == shown
-    assert show(own_event(said, TIME)).resource_status == shown
+def test_every_status_maps_to_a_published_one(given: str, expected: str):
+    assert published_status(given) == expected
+    assert render_event(own_event(given, TIME)).resource_status == expected
 
 
-def test_every_status_that_we_know_has_one():
-    assert {published(status) for status in TYPE_BY_STATUS} <= set(STATUSES)
+def test_every_known_status_maps_to_a_published_one():
+    assert {published_status(status) for status in TYPE_BY_STATUS} <= set(STATUSES)
 
 
-def test_the_reason_says_the_status_that_another_stands_for():
-    bare = show(own_event("ROLLBACK_COMPLETE", TIME))
-    told = show(own_event("ROLLBACK_COMPLETE", TIME, resource_status_reason="by user"))
-    plain = show(own_event("CREATE_COMPLETE", TIME, resource_status_reason="by user"))
+def test_the_reason_names_a_replaced_status():
+    bare = render_event(own_event("ROLLBACK_COMPLETE", TIME))
+    result = render_event(own_event("ROLLBACK_COMPLETE", TIME, resource_status_reason="by user"))
+    plain = render_event(own_event("CREATE_COMPLETE", TIME, resource_status_reason="by user"))
 
     assert bare.resource_status_reason == "ROLLBACK_COMPLETE"
-    assert told.resource_status_reason == "ROLLBACK_COMPLETE: by user"
+    assert result.resource_status_reason == "ROLLBACK_COMPLETE: by user"
     assert plain.resource_status_reason == "by user"
 
 
-def test_raw_shows_the_status_as_it_was_said():
-    shown = show(own_event("ROLLBACK_COMPLETE", TIME), raw=True)
+def test_raw_leaves_the_status_unchanged():
+    visible = render_event(own_event("ROLLBACK_COMPLETE", TIME), raw=True)
 
-    assert shown.resource_status == "ROLLBACK_COMPLETE"
-    assert shown.resource_status_reason is None
+    assert visible.resource_status == "ROLLBACK_COMPLETE"
+    assert visible.resource_status_reason is None

@@ -1,4 +1,4 @@
-"""What stacks are called."""
+"""ARNs of stacks."""
 
 from uuid import UUID
 
@@ -7,7 +7,7 @@ import pytest
 from deploylog.api.aws.stacks.arn import Account, is_stack_of, kinds_of, parse_arn
 from deploylog.deployments.catalog import Stack
 from deploylog.events.scope import Scope, scope
-from deploylog.ingest.cloudformation.mapping import StackContext
+from deploylog.ingest.cloudformation.rendering import StackContext
 from support.stacks import ARN, NAME
 
 PLACE = Account(region="eu-west-1", account="123456789012")
@@ -18,7 +18,7 @@ def stack(id: str = ID, name: str = "web") -> Stack:
     return Stack(id=id, project="acme", name=name, created=1, deleted=None, scopes=(), groups=())
 
 
-def test_an_arn_is_read_in_its_parts():
+def test_an_arn_is_parsed_into_its_parts():
     arn = parse_arn(ARN)
 
     assert arn is not None
@@ -27,7 +27,7 @@ def test_an_arn_is_read_in_its_parts():
 
 
 @pytest.mark.parametrize("name", ["web", "a/b", "网络", "with blank"])
-def test_our_own_arns_are_read_too(name: str):
+def test_our_own_arns_are_parsed(name: str):
     arn = parse_arn(PLACE.arn_of(stack(name=name)))
 
     assert arn is not None
@@ -45,11 +45,11 @@ def test_our_own_arns_are_read_too(name: str):
         "arn:aws:cloudformation:us-east-1:123456789012:stackset/web/1",
     ],
 )
-def test_what_is_no_arn_of_a_stack_is_none(text: str):
+def test_other_text_is_not_an_arn(text: str):
     assert parse_arn(text) is None
 
 
-def test_an_arn_ends_in_a_uuid_whatever_the_id():
+def test_an_arn_ends_in_a_uuid_for_any_id():
     odd, scoped = PLACE.arn_of(stack("stack-1")), PLACE.arn_in(scope("image", "a"), "a")
 
     for arn in (odd, scoped):
@@ -65,12 +65,12 @@ def test_a_long_name_leaves_room_for_the_uuid():
     assert [len(name) for name in arn.names] == [128, 128]
 
 
-def test_a_collectors_stack_is_known_by_its_id():
+def test_a_collectors_stack_is_recognized_by_its_id():
     assert is_stack_of(stack(StackContext(project="acme", arn=ARN).stack_id), ARN)
     assert not is_stack_of(stack(StackContext(project="other", arn=ARN).stack_id), ARN)
     assert not is_stack_of(stack(), ARN)
 
 
-def test_scopes_say_what_a_stack_is_of():
+def test_scopes_determine_a_stacks_kinds():
     assert kinds_of((scope("image", "a"), scope("project", "cluster"))) == {"image"}
     assert kinds_of((scope("cluster", "a"), Scope(""))) == {"cluster"}

@@ -1,8 +1,8 @@
-"""One collected stack and one Terraform run, as each of the APIs tells of them."""
+"""One recorded stack and one Terraform run, through each of the APIs."""
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from deploylog.events.cloudevents import render_new_event
 from deploylog.events.times import parse_time
 from deploylog.ingest.cloudformation.parsing import parse_stack_event
 from deploylog.ingest.terraform.run import TerraformRun
-from deploylog.store.contract import Store
 from support.paths import SAMPLES
-from support.servers import EVENTS, LINES, Answer, Local, running
+from support.servers import EVENTS, LINES, Answer, Local
 from support.stacks import NAME, collected, image_build, image_scope
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,7 +44,7 @@ Record = Callable[[Local], Awaitable[str]]
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
-#: When the service recorded a stack; one that was collected says itself when it was made.
+#: The time at which the service recorded a stack; a recorded stack has its own creation time.
 _CREATED = re.compile(r"(?<=<CreationTime>)20(?!22-03)[^<]*")
 
 #: Those that are the same each time.
@@ -53,10 +52,9 @@ _KNOWN = re.compile(rf"{RUN}|[0-9a-f]{{8}}-b080-11ec-845e-0e2dc6386985")
 
 
 @pytest.fixture
-async def server(store: Store) -> AsyncIterator[Local]:
-    # Streams tell of what was long ago, too.
-    async with running(store, bluelink_recent_seconds=0) as server:
-        yield server
+def options() -> dict[str, Any]:
+    # Streams replay old events too.
+    return {"bluelink_recent_seconds": 0}
 
 
 async def record_collected(server: Local) -> str:
@@ -80,27 +78,27 @@ async def record_terraform(server: Local) -> str:
     events = [event for line in lines for event in run.feed(line, now=ENDED)]
     events += run.close(now=ENDED, exit_code=0)
     body = b"\n".join(render_new_event(event) for event in events)
-    answer = await server.post(body, LINES, f"{EVENTS}?deployment={RUN}")
-    assert answer.status == 201, answer.body
+    response = await server.post(body, LINES, f"{EVENTS}?deployment={RUN}")
+    assert response.status == 201, response.body
     return "web"
 
 
-async def test_what_failed_in_cloudformation_is_found_through_rfs(server: Local):
+async def test_a_cloudformation_failure_is_found_through_rfs(server: Local):
     await record_collected(server)
-    asked = "filter=event_type==CREATION_FAILED,resource_name==ParallelClusterImage"
+    request = "filter=event_type==CREATION_FAILED,resource_name==ParallelClusterImage"
 
-    answer = await server.get(f"/v1/acme/stacks/{NAME}/events?{asked}", headers=REQUEST)
+    response = await server.get(f"/v1/acme/stacks/{NAME}/events?{request}", headers=REQUEST)
 
-    [event] = answer.json["stack_events"]
+    [event] = response.json["stack_events"]
     assert event["resource_type"] == "AWS::ImageBuilder::Image"
     assert event["event_message"].startswith('Phase "build" <failed>')
 
 
-def settled(answer: Answer, *, is_json: bool) -> str:
-    """The answer, indented, without what differs each time."""
-    text = _CREATED.sub("now", answer.body.decode().replace("<member>", "\n<member>"))
+def settled(response: Answer, *, is_json: bool) -> str:
+    """The response, indented, without values that differ each time."""
+    text = _CREATED.sub("now", response.body.decode().replace("<member>", "\n<member>"))
     if is_json:
-        text = json.dumps(_undated(answer.json), indent=1, ensure_ascii=False)
+        text = json.dumps(_undated(response.json), indent=1, ensure_ascii=False)
     numbers: dict[str, int] = {}
     numbering = count(1)
 
@@ -137,8 +135,8 @@ def _undated(page: Any) -> Any:
 async def test_each_view_is_the_golden_one(server: Local, record: Record, view: str):
     name = await record(server)
 
-    answer = await server.get(VIEWS[view].format(name=name), headers=REQUEST)
+    response = await server.get(VIEWS[view].format(name=name), headers=REQUEST)
 
-    assert answer.status == 200
+    assert response.status == 200
     golden = GOLDEN / f"{record.__name__.removeprefix('record_')}-{view}"
-    assert settled(answer, is_json=view.endswith("json")) == golden.read_text()
+    assert settled(response, is_json=view.endswith("json")) == golden.read_text()

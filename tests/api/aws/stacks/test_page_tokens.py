@@ -1,4 +1,4 @@
-"""Tokens: good for what they were given for, and made by nobody else."""
+"""Page tokens: valid for one list of one log, and impossible to forge."""
 
 import pytest
 from hypothesis import given
@@ -10,16 +10,16 @@ from deploylog.errors import InvalidCursor
 TOKENS = PageTokens(b"k" * 32)
 
 
-@given(of=st.text(), place=st.binary(max_size=200))
-def test_a_token_leads_back_to_its_place(of: str, place: bytes):
-    token = TOKENS.render(of, place)
+@given(list_name=st.text(), cursor=st.binary(max_size=200))
+def test_a_token_contains_its_cursor(list_name: str, cursor: bytes):
+    token = TOKENS.render(list_name, cursor)
 
-    assert TOKENS.parse(of, token) == place
+    assert TOKENS.parse(list_name, token) == cursor
     assert token.replace("-", "a").replace("_", "a").isalnum()
     assert len(token) <= MAX_LENGTH
 
 
-def test_another_process_knows_it():
+def test_another_process_accepts_a_token():
     token = TOKENS.render("events of x", b"12345678")
 
     assert PageTokens(b"k" * 32).parse("events of x", token) == b"12345678"
@@ -35,7 +35,7 @@ def test_a_token_of_another_stack_or_another_log_is_refused():
 
 
 @given(data=st.data())
-def test_a_token_that_was_changed_is_refused(data: st.DataObject):
+def test_a_modified_token_is_refused(data: st.DataObject):
     token = TOKENS.render("events of x", b"12345678")
     at = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.sampled_from("AZaz09-_").filter(lambda letter: letter != token[at]))
@@ -45,6 +45,6 @@ def test_a_token_that_was_changed_is_refused(data: st.DataObject):
 
 
 @pytest.mark.parametrize("token", ["", "a", "====", "é", "not a token", "A" * 32, "\0", "a+b/c="])
-def test_what_never_was_a_token_is_refused(token: str):
+def test_other_text_is_not_a_token(token: str):
     with pytest.raises(InvalidCursor):
         TOKENS.parse("events of x", token)

@@ -1,4 +1,4 @@
-"""Events as CloudFormation tells them: the table, the ids, and what is left out."""
+"""CloudFormation's stack events: the table, the ids, and events that are left out."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploylog.api.aws.stacks.stack_events import (
-    MADE,
+    SYNTHESIZED,
     Action,
     action_of,
     alphanumeric,
@@ -32,7 +32,7 @@ TIME = parse_time("2022-03-30T23:26:33.499Z")
 RUN = "11111111-2222-4333-8444-555555555555"
 IN_RUN = (f"project/acme/stack/stack-1/deployment/{RUN}",)
 
-#: Section by section what the mapping is to say: ours, and CloudFormation's.
+#: The expected mapping, section by section: our type, and CloudFormation's status.
 TABLE = {
     "resource.create.started": "CREATE_IN_PROGRESS",
     "resource.create.completed": "CREATE_COMPLETE",
@@ -50,18 +50,18 @@ TABLE = {
 }
 
 
-def tell(
+def synthesize(
     type: str = "resource.create.started",
     *,
     actions: dict[str, Action | None] | None = None,
     **fields: Any,
 ) -> StackEvent:
-    """What is told of the event."""
-    told = synthesize_stack_event(
+    """The stack event of a new event."""
+    result = synthesize_stack_event(
         event(type=type, time=TIME, **fields), arn=OWN, name="web", actions=actions or {}
     )
-    assert told is not None
-    return told
+    assert result is not None
+    return result
 
 
 def log_event(said: StackEvent) -> Event:
@@ -84,18 +84,18 @@ def deployment(operation: str | None = "apply", status: Any = "completed") -> De
 
 
 @pytest.mark.parametrize(("ours", "theirs"), TABLE.items())
-def test_the_table_reads_the_same_both_ways(ours: str, theirs: str):
+def test_the_tables_of_statuses_are_inverse(ours: str, theirs: str):
     assert TYPE_BY_STATUS[theirs] == ours
     assert STATUS_BY_TYPE[ours] == theirs
-    assert tell(ours).resource_status == theirs
+    assert synthesize(ours).resource_status == theirs
 
 
 @pytest.mark.parametrize("type", [t for t in STATUS_BY_TYPE if t.startswith("resource.rollback.")])
-def test_a_rollback_is_told_as_a_deletion(type: str):
-    asked = MADE.matches(event(type=type))
+def test_a_rollback_becomes_a_deletion(type: str):
+    request = SYNTHESIZED.matches(event(type=type))
 
-    assert tell(type).resource_status.startswith("DELETE_")
-    assert asked == (not type.endswith(".progress"))
+    assert synthesize(type).resource_status.startswith("DELETE_")
+    assert request == (not type.endswith(".progress"))
 
 
 @pytest.mark.parametrize(
@@ -111,16 +111,16 @@ def test_a_rollback_is_told_as_a_deletion(type: str):
         "stack.created",
     ],
 )
-def test_what_has_no_counterpart_is_not_asked_for(type: str):
-    assert not MADE.matches(event(type=type))
+def test_the_filter_excludes_types_without_a_stack_event(type: str):
+    assert not SYNTHESIZED.matches(event(type=type))
 
 
-def test_everything_asked_for_is_told():
-    for type in MADE.all_of[0].values:
-        assert tell(type).resource_status
+def test_every_type_in_the_filter_has_a_stack_event():
+    for type in SYNTHESIZED.all_of[0].values:
+        assert synthesize(type).resource_status
 
 
-def test_a_resource_is_told_whole():
+def test_a_resource_event_is_complete():
     resource = Resource(type="aws_vpc", name="main", id_key="id", id_value="vpc-1")
 
     created = event(
@@ -131,9 +131,9 @@ def test_a_resource_is_told_whole():
         scopes=IN_RUN,
     )
 
-    told = synthesize_stack_event(created, arn=OWN, name="web", actions={})
+    result = synthesize_stack_event(created, arn=OWN, name="web", actions={})
 
-    assert told == StackEvent(
+    assert result == StackEvent(
         stack_id=OWN,
         event_id=f"AwsVpcMain-CREATE_IN_PROGRESS-{created.id}",
         stack_name="web",
@@ -147,12 +147,12 @@ def test_a_resource_is_told_whole():
     )
 
 
-def test_what_is_not_known_is_left_out_and_a_missing_id_is_empty():
-    told = tell(resource=Resource(type="aws_vpc", name="main"))
+def test_unknown_fields_are_left_out_and_a_missing_id_is_empty():
+    result = synthesize(resource=Resource(type="aws_vpc", name="main"))
 
-    assert told.physical_resource_id == ""
-    assert told.resource_status_reason is None
-    assert told.client_request_token is None
+    assert result.physical_resource_id == ""
+    assert result.resource_status_reason is None
+    assert result.client_request_token is None
 
 
 @pytest.mark.parametrize(
@@ -163,16 +163,16 @@ def test_what_is_not_known_is_left_out_and_a_missing_id_is_empty():
         ("deployment.failed", "UPDATE_FAILED"),
     ],
 )
-def test_a_deployment_is_told_as_the_stacks_own_events(type: str, status: str):
-    told = tell(type, scopes=IN_RUN, actions={RUN: "UPDATE"})
+def test_a_deployment_becomes_events_of_the_stack_itself(type: str, status: str):
+    result = synthesize(type, scopes=IN_RUN, actions={RUN: "UPDATE"})
 
-    assert told.resource_status == status
-    assert told.is_stack_itself
-    assert (told.logical_resource_id, told.physical_resource_id) == ("web", OWN)
-    assert re.fullmatch(r"[0-9a-f-]{36}", told.event_id)
+    assert result.resource_status == status
+    assert result.is_stack_itself
+    assert (result.logical_resource_id, result.physical_resource_id) == ("web", OWN)
+    assert re.fullmatch(r"[0-9a-f-]{36}", result.event_id)
 
 
-def test_a_deployment_that_does_nothing_is_not_told():
+def test_a_non_mutating_deployment_has_no_stack_events():
     plan = event(type="deployment.completed", scopes=IN_RUN)
 
     assert synthesize_stack_event(plan, arn=OWN, name="web", actions={RUN: None}) is None
@@ -188,10 +188,10 @@ def test_a_deployment_that_does_nothing_is_not_told():
         ([], "CREATE_IN_PROGRESS"),
     ],
 )
-def test_outside_of_stacks_a_deployment_says_itself_what_it_does(data: object, status: str):
-    told = tell("deployment.started", scopes=("image/my-image",), data=data)
+def test_outside_the_catalog_the_event_determines_the_action(data: object, status: str):
+    result = synthesize("deployment.started", scopes=("image/my-image",), data=data)
 
-    assert told.resource_status == status
+    assert result.resource_status == status
 
 
 @pytest.mark.parametrize(
@@ -209,13 +209,13 @@ def test_outside_of_stacks_a_deployment_says_itself_what_it_does(data: object, s
         (deployment("refresh"), deployment(), None),
     ],
 )
-def test_what_a_deployment_does_follows_from_what_was_there(
+def test_an_action_follows_from_the_previous_deployment(
     now: Deployment, before: Deployment | None, action: Action | None
 ):
     assert action_of(now, before) == action
 
 
-def test_a_status_is_what_is_done_and_how_far():
+def test_a_status_combines_action_and_phase():
     assert status_of(deployment(status="running"), "CREATE") == "CREATE_IN_PROGRESS"
     assert status_of(deployment(status="completed"), "UPDATE") == "UPDATE_COMPLETE"
     assert status_of(deployment(status="failed"), "DELETE") == "DELETE_FAILED"
@@ -233,7 +233,7 @@ def test_a_status_is_what_is_done_and_how_far():
         ('module.a["b"].aws_instance.web', "ABAwsInstanceWebKRAACKL6"),
     ],
 )
-def test_a_logical_id_is_readable_and_the_same_each_time(address: str, id: str):
+def test_a_logical_id_is_readable_and_stable(address: str, id: str):
     resource = Resource(type="aws_instance", name="web", address=address)
 
     assert logical_id_of(resource) == id
@@ -264,7 +264,7 @@ WORDS = st.text("ab_1-", min_size=1, max_size=6)
 
 
 @given(st.lists(st.tuples(WORDS, WORDS, st.none() | WORDS), unique=True, max_size=20))
-def test_logical_ids_are_unique_also_where_no_address_is_known(parts: list[tuple[Any, ...]]):
+def test_logical_ids_are_unique_without_addresses(parts: list[tuple[Any, ...]]):
     resources = [Resource(type=type, name=name, key=key) for type, name, key in parts]
 
     ids = {logical_id_of(resource) for resource in resources}
@@ -282,7 +282,7 @@ def test_every_name_has_a_logical_id(name: str):
     assert re.fullmatch("[A-Za-z0-9]{1,255}", alphanumeric(name))
 
 
-def test_names_that_lose_something_are_told_apart():
+def test_names_that_lose_characters_stay_distinct():
     assert alphanumeric("web") == "web"
     assert len({alphanumeric(name) for name in ("网络", "子网", "a-b", "a.b", "ab")}) == 5
     assert alphanumeric("网络") == alphanumeric("网络")
@@ -291,13 +291,13 @@ def test_names_that_lose_something_are_told_apart():
 def test_events_of_one_resource_at_one_time_have_different_ids():
     resource = Resource(type="aws_vpc", name="main")
 
-    ids = {tell(resource=resource, position=position).event_id for position in (1, 2, 3)}
+    ids = {synthesize(resource=resource, position=position).event_id for position in (1, 2, 3)}
 
     assert len(ids) == 3
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("given", "expected"),
     [
         ("2022-03-30T23:26:33.499Z", "2022-03-30T23:26:33.499Z"),
         ("2022-03-30T23:26:33Z", "2022-03-30T23:26:33.000Z"),
@@ -305,35 +305,33 @@ def test_events_of_one_resource_at_one_time_have_different_ids():
         ("2022-03-31T01:26:33+02:00", "2022-03-30T23:26:33.000Z"),
     ],
 )
-def test_what_was_collected_is_told_as_it_was_said_but_for_the_form_of_the_time(
-    given: str, shown: str
-):
-    said = stack_event("CREATE_COMPLETE", "Role", "AWS::IAM::Role", given, event_id="e-1")
+def test_a_recorded_event_differs_only_in_the_form_of_its_time(given: str, expected: str):
+    message = stack_event("CREATE_COMPLETE", "Role", "AWS::IAM::Role", given, event_id="e-1")
 
-    told = recorded_stack_event(log_event(said))
+    result = recorded_stack_event(log_event(message))
 
-    assert told is not None
-    assert told.timestamp == shown
-    assert told.event_id == "e-1"
+    assert result is not None
+    assert result.timestamp == expected
+    assert result.event_id == "e-1"
 
 
 @pytest.mark.parametrize(
     "time",
     ["yesterday", "0001-01-01T00:00:00+23:59", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59"],
 )
-def test_a_time_that_cannot_be_is_that_of_the_event(time: str):
-    said = own_event("CREATE_COMPLETE", time)
+def test_an_invalid_time_is_replaced_by_the_events(time: str):
+    message = own_event("CREATE_COMPLETE", time)
 
-    told = recorded_stack_event(log_event(said))
+    result = recorded_stack_event(log_event(message))
 
-    assert told is not None
-    assert told.timestamp == "2022-03-30T23:26:33.499Z"
+    assert result is not None
+    assert result.timestamp == "2022-03-30T23:26:33.499Z"
 
 
 @pytest.mark.parametrize("data", [None, {}, {"StackId": 7}, [], "text"])
-def test_what_others_write_under_cloudformations_name_is_not_told(data: object):
+def test_other_data_under_cloudformations_source_has_no_stack_event(data: object):
     assert recorded_stack_event(event(source="cloudformation", data=data)) is None
 
 
-def test_milliseconds_are_cut_off():
+def test_times_are_truncated_to_milliseconds():
     assert render_milliseconds(TIME + 999_999) == "2022-03-30T23:26:33.499Z"

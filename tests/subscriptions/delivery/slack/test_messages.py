@@ -1,4 +1,4 @@
-"""Slack's messages: within its limits, and harmless, whatever an event holds."""
+"""Slack messages: within the limits, and harmless, whatever an event contains."""
 
 import re
 from typing import Any
@@ -22,11 +22,12 @@ from deploylog.subscriptions.delivery.slack.mrkdwn import (
     code_blocks,
     duration,
     escape,
-    moment,
     split,
+    timestamp,
     width,
 )
 from deploylog.subscriptions.subscription import Endpoint
+from support.factories import deployment as new_deployment
 from support.factories import event
 from support.fake_slack import problem_of, unescaped
 
@@ -34,7 +35,7 @@ SECOND = 10**9
 STARTED = 1_795_000_000 * SECOND
 ENDED = STARTED + 7_500 * SECOND
 
-#: What could break out of where it is put.
+#: Text that could break out of its context.
 NASTY = st.text(
     st.one_of(st.sampled_from("&<>`*_~|!@#\n\r\t\u202e\u200b\U0001f600 :"), st.characters()),
     max_size=60,
@@ -62,28 +63,16 @@ EVENTS = st.builds(
 
 
 def deployment(**fields: Any) -> Deployment:
-    begun: dict[str, Any] = {
-        "id": "deployment-1",
-        "project": "acme",
-        "stack_id": "stack-1",
-        "stack": "web",
-        "status": "running",
-        "started": STARTED,
-        "ended": None,
-        "tool": "terraform",
-        "operation": "apply",
-        "environment": "production",
-        "actor": "alice",
-        "message": None,
-        "counts": Counts(),
-        "scopes": (),
-        "groups": (),
-    }
-    return Deployment(**(begun | fields))
+    """A deployment with everything that a message shows."""
+    details: dict[str, Any] = {
+        "started": STARTED, "tool": "terraform", "operation": "apply",
+        "environment": "production", "actor": "alice",
+    }  # fmt: skip
+    return new_deployment(**(details | fields))
 
 
-def shown(payload: dict[str, Any]) -> str:
-    """All that a reader sees."""
+def visible_text(payload: dict[str, Any]) -> str:
+    """The text that a reader sees."""
     return "\n".join(texts(payload))
 
 
@@ -110,35 +99,35 @@ def assert_harmless(payload: dict[str, Any]) -> None:
 
 @given(EVENTS)
 @settings(deadline=None)
-def test_whatever_an_event_holds_slack_takes_its_message(event: Event):
+def test_slack_accepts_the_message_of_any_event(event: Event):
     assert_harmless(event_payload(event))
 
 
 @given(st.lists(EVENTS, min_size=1, max_size=40))
 @settings(deadline=None, max_examples=30)
-def test_whatever_many_events_hold_slack_takes_their_digest(events: list[Event]):
+def test_slack_accepts_the_digest_of_any_events(events: list[Event]):
     assert_harmless(digest_payload(events))
     assert_harmless(events_payload(events))
 
 
 @given(NAME, st.none() | NAME, st.none() | LONG, st.sampled_from(["running", "failed"]))
 @settings(deadline=None)
-def test_whatever_a_deployment_is_called_slack_takes_its_message(
+def test_slack_accepts_the_message_of_any_deployment(
     name: str, other: str | None, message: str | None, status: Any
 ):
-    begun = deployment(
+    current = deployment(
         stack=name, project=name, actor=other, environment=other, tool=other, operation=other,
         message=message, status=status,
     )  # fmt: skip
 
-    assert_harmless(deployment_payload(begun, now=begun.started + SECOND))
+    assert_harmless(deployment_payload(current, now=current.started + SECOND))
 
 
 @given(NASTY, st.text(max_size=200), st.text(max_size=200))
-def test_whatever_a_target_is_called_slack_takes_its_name(message: str, name: str, icon: str):
-    target = Endpoint(username=name, icon=icon)
+def test_slack_accepts_any_sender(message: str, name: str, icon: str):
+    endpoint = Endpoint(username=name, icon=icon)
 
-    assert_harmless(with_sender(event_payload(event(message=message)), target))
+    assert_harmless(with_sender(event_payload(event(message=message)), endpoint))
 
 
 def test_the_worst_messages_are_within_the_limits():
@@ -155,7 +144,7 @@ def test_the_worst_messages_are_within_the_limits():
     assert_harmless(events_payload(many))
 
 
-def test_an_event_is_told_with_what_it_happened_to_and_by_whom():
+def test_a_message_has_the_subject_and_the_actor():
     failed = event(
         type="resource.create.failed",
         resource="web",
@@ -167,43 +156,43 @@ def test_an_event_is_told_with_what_it_happened_to_and_by_whom():
 
     payload = event_payload(failed)
 
-    said = shown(payload)
-    assert ":x: `resource.create.failed` `terraform_data.web` by `alice` after 42 s" in said
-    assert "```\nno such zone\nmore\n```" in said
-    assert "<!date^1795000000^" in said
-    assert "`project/acme`" in said
+    text = visible_text(payload)
+    assert ":x: `resource.create.failed` `terraform_data.web` by `alice` after 42 s" in text
+    assert "```\nno such zone\nmore\n```" in text
+    assert "<!date^1795000000^" in text
+    assert "`project/acme`" in text
     assert payload["text"] == "resource.create.failed terraform_data.web: no such zone"
 
 
-def test_an_event_that_says_nothing_has_no_colon():
+def test_an_event_without_a_message_has_no_colon():
     silent = event(type="state.project.created", subject="acme")
 
     assert event_payload(silent)["text"] == "state.project.created acme"
 
 
-def test_a_failure_that_says_nothing_is_named_in_a_digest():
+def test_a_digest_lists_a_failure_without_a_message():
     events = [event(n, type="resource.create.failed", resource="web") for n in range(11)]
 
-    assert ':x: `terraform_data.web`"' in shown(digest_payload(events)).replace("\n", '"')
+    assert ':x: `terraform_data.web`"' in visible_text(digest_payload(events)).replace("\n", '"')
 
 
-def test_nobody_can_be_mentioned():
+def test_no_user_can_be_mentioned():
     payload = event_payload(event(message="<!channel> <@U1> & `code`", actor="<!here>"))
 
-    said = shown(payload)
-    assert "&lt;!channel&gt; &lt;@U1&gt; &amp; `code`" in said
-    assert "by `&lt;!here&gt;`" in said
+    text = visible_text(payload)
+    assert "&lt;!channel&gt; &lt;@U1&gt; &amp; `code`" in text
+    assert "by `&lt;!here&gt;`" in text
     assert not payload["unfurl_links"]
 
 
-def test_a_code_span_cannot_be_ended():
+def test_a_code_span_cannot_be_closed():
     payload = event_payload(event(actor="a`*b*`", message="```\n<!channel>\n```"))
 
     assert_harmless(payload)
-    assert "by `a\u02cb*b*\u02cb`" in shown(payload)
+    assert "by `a\u02cb*b*\u02cb`" in visible_text(payload)
 
 
-def test_a_long_message_is_told_in_pieces_broken_after_lines_and_cut_at_the_end():
+def test_a_long_message_is_split_after_lines_and_truncated():
     message = "".join(f"line {number} & more\n" for number in range(3000))
 
     blocks = [text for text in texts(event_payload(event(message=message))) if "line" in text]
@@ -215,31 +204,31 @@ def test_a_long_message_is_told_in_pieces_broken_after_lines_and_cut_at_the_end(
     assert blocks[2].endswith("…\n```")
 
 
-def test_a_digest_counts_and_names_what_failed():
+def test_a_digest_counts_and_lists_failures():
     events = [event(n, type="resource.create.completed", resource=f"r{n}") for n in range(30)]
     events += [event(31, type="resource.create.failed", resource="web", message="no zone\nx")]
 
-    said = shown(digest_payload(events))
+    text = visible_text(digest_payload(events))
 
-    assert "31 events, 1 failed" in said
-    assert "30 x `resource.create.completed`" in said
-    assert ":x: `terraform_data.web` `no zone`" in said
-    assert said.count("<!date^") == 2
+    assert "31 events, 1 failed" in text
+    assert "30 x `resource.create.completed`" in text
+    assert ":x: `terraform_data.web` `no zone`" in text
+    assert text.count("<!date^") == 2
 
 
-def test_a_few_events_are_told_with_the_beginnings_of_what_they_say():
+def test_a_few_events_have_excerpts_of_their_messages():
     events = [
         event(n, type="build.failed", subject=f"b{n}", message=f"{n}\n" * 500) for n in (1, 2)
     ]
 
     payload = events_payload(events)
 
-    said = shown(payload)
+    text = visible_text(payload)
     assert payload["text"] == "2 events, 2 failed"
-    assert ":x: `build.failed` `b1`" in said
-    assert "```\n1\n1\n" in said
-    assert "```\n2\n2\n" in said
-    assert len(said) < 1500
+    assert ":x: `build.failed` `b1`" in text
+    assert "```\n1\n1\n" in text
+    assert "```\n2\n2\n" in text
+    assert len(text) < 1500
 
 
 @pytest.mark.parametrize("number", [1, 2, 10, 11, 500])
@@ -251,17 +240,17 @@ def test_any_number_of_the_worst_events_is_one_message(number: int):
     assert_harmless(events_payload([worst] * number))
 
 
-def test_of_many_failures_a_digest_names_some_and_counts_the_rest():
+def test_a_digest_lists_some_failures_and_counts_the_rest():
     events = [event(type="resource.create.failed", resource=f"r{n}") for n in range(100)]
 
-    said = shown(digest_payload(events))
+    text = visible_text(digest_payload(events))
 
-    assert said.count(":x:") == 15
-    assert "and 85 more failures" in said
+    assert text.count(":x:") == 15
+    assert "and 85 more failures" in text
 
 
 @pytest.mark.parametrize(
-    ("fields", "sign", "said"),
+    ("fields", "icon", "state"),
     [
         ({}, ":hourglass_flowing_sand:", "running for 1 min 2 s"),
         (
@@ -272,27 +261,27 @@ def test_of_many_failures_a_digest_names_some_and_counts_the_rest():
         ({"status": "failed", "ended": ENDED}, ":x:", "failed after 2 h 5 min"),
     ],
 )
-def test_a_deployment_is_told_as_it_stands(fields: dict[str, Any], sign: str, said: str):
-    begun = deployment(counts=Counts(added=3, failed=1), **fields)
+def test_a_deployment_has_its_current_state(fields: dict[str, Any], icon: str, state: str):
+    current = deployment(counts=Counts(added=3, failed=1), **fields)
 
-    payload = deployment_payload(begun, now=begun.started + 62 * SECOND)
+    payload = deployment_payload(current, now=current.started + 62 * SECOND)
 
-    text = shown(payload)
-    assert f"{sign} *Deployment of* `web` to `production`: {said}" in text
+    text = visible_text(payload)
+    assert f"{icon} *Deployment of* `web` to `production`: {state}" in text
     assert "3 added, 0 changed, 0 destroyed, 1 failed" in text
     assert "`apply with terraform`\nby `alice`\nproject `acme`" in text
-    assert said in payload["text"]
+    assert state in payload["text"]
 
 
-def test_what_is_not_known_of_a_deployment_is_left_out():
-    begun = deployment(environment=None, actor=None, tool=None, operation=None)
+def test_unknown_fields_of_a_deployment_are_omitted():
+    current = deployment(environment=None, actor=None, tool=None, operation=None)
 
-    said = shown(deployment_payload(begun, now=begun.started))
+    text = visible_text(deployment_payload(current, now=current.started))
 
-    assert "to `" not in said
-    assert "by" not in said
-    assert "None" not in said
-    assert "``" not in said
+    assert "to `" not in text
+    assert "by" not in text
+    assert "None" not in text
+    assert "``" not in text
 
 
 @pytest.mark.parametrize(
@@ -308,7 +297,7 @@ def test_what_is_not_known_of_a_deployment_is_left_out():
         ({"icon": "javascript:x"}, {}),
     ],
 )
-def test_a_sender_is_a_name_and_an_icon_and_empty_keys_are_left_out(
+def test_a_sender_has_a_name_and_an_icon_and_no_empty_keys(
     target: dict[str, str], sender: dict[str, str]
 ):
     payload = with_sender(event_payload(event()), Endpoint(**target))
@@ -320,31 +309,29 @@ def test_a_sender_is_a_name_and_an_icon_and_empty_keys_are_left_out(
 
 @given(LONG, st.integers(10, 400), st.integers(1, 4))
 @settings(deadline=None)
-def test_pieces_are_short_enough_and_say_all_or_that_there_is_more(
-    text: str, most: int, number: int
-):
-    made = split(text, most=most, pieces=number)
+def test_pieces_fit_and_have_the_whole_text_or_an_ellipsis(text: str, limit: int, number: int):
+    pieces = split(text, limit=limit, max_pieces=number)
 
-    assert len(made) <= number
-    assert all(0 < width(piece) <= most for piece in made)
-    assert not re.search("&(?!amp;|lt;|gt;)", "".join(made))
-    whole = "".join(split(text, most=10**6, pieces=1))
-    joined = "".join(made)
+    assert len(pieces) <= number
+    assert all(0 < width(piece) <= limit for piece in pieces)
+    assert not re.search("&(?!amp;|lt;|gt;)", "".join(pieces))
+    whole = "".join(split(text, limit=10**6, max_pieces=1))
+    joined = "".join(pieces)
     assert joined == whole or (joined.endswith("…") and whole.startswith(joined[:-1]))
 
 
-def test_an_escape_or_a_character_is_never_cut():
-    assert escape("aaaa&", most=8) == "aaaa…"
-    assert escape("aaaa&", most=9) == "aaaa&amp;"
-    assert escape("aa😀", most=3) == "aa…"
-    assert escape("aa😀", most=4) == "aa😀"
-    assert escape("\ud83d\x00\x1b[31m\u202e", most=20) == "\ufffd\ufffd\ufffd[31m\ufffd"
+def test_an_escape_or_a_character_is_never_split():
+    assert escape("aaaa&", limit=8) == "aaaa…"
+    assert escape("aaaa&", limit=9) == "aaaa&amp;"
+    assert escape("aa😀", limit=3) == "aa…"
+    assert escape("aa😀", limit=4) == "aa😀"
+    assert escape("\ud83d\x00\x1b[31m\u202e", limit=20) == "\ufffd\ufffd\ufffd[31m\ufffd"
 
 
 def test_a_span_has_one_line_and_is_never_empty():
     assert code(" a\n\tb ") == "`a b`"
     assert code("") == code(" \n") == "`-`"
-    assert code_blocks("  ", most=100, pieces=3) == []
+    assert code_blocks("  ", limit=100, max_blocks=3) == []
 
 
 @pytest.mark.parametrize(
@@ -357,11 +344,11 @@ def test_a_span_has_one_line_and_is_never_empty():
         (7_620 * SECOND, "2 h 7 min"),
     ],
 )
-def test_a_duration_is_told_in_two_units(ns: int, text: str):
+def test_a_duration_has_two_units(ns: int, text: str):
     assert duration(ns) == text
 
 
-def test_a_moment_has_a_spelling_for_those_who_cannot_show_it():
-    assert moment(1_392_734_382 * SECOND + 5) == (
+def test_a_timestamp_has_a_fallback():
+    assert timestamp(1_392_734_382 * SECOND + 5) == (
         "<!date^1392734382^{date_short_pretty} {time_secs}|2014-02-18 14:39Z>"
     )

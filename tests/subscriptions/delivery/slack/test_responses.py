@@ -1,4 +1,4 @@
-"""Answers: what each means."""
+"""The classification of responses."""
 
 import json
 
@@ -18,27 +18,27 @@ from deploylog.subscriptions.delivery.slack.responses import (
         (404, "retry"), (410, "disable"), (429, "retry"), (500, "retry"), (503, "retry"),
     ],
 )  # fmt: skip
-def test_of_a_receiver_of_webhooks(status: int, result: str):
-    verdict = classify_receiver_response(Response(status=status))
+def test_responses_of_a_webhook_receiver(status: int, result: str):
+    outcome = classify_receiver_response(Response(status=status))
 
-    assert verdict.result == result
-    assert (verdict.error is None) == (result == "delivered")
-    assert result == "delivered" or str(status) in (verdict.error or "")
+    assert outcome.result == result
+    assert (outcome.error is None) == (result == "delivered")
+    assert result == "delivered" or str(status) in (outcome.error or "")
 
 
-def test_no_answer_is_one_to_try_again():
-    silent = Response(error="no connection within 5 s")
+def test_no_response_is_retried():
+    missing = Response(error="no connection within 5 s")
 
-    for verdict in (
-        classify_receiver_response(silent),
-        classify_webhook_response(silent),
-        classify_api_response(silent),
+    for outcome in (
+        classify_receiver_response(missing),
+        classify_webhook_response(missing),
+        classify_api_response(missing),
     ):
-        assert (verdict.result, verdict.error) == ("retry", "no connection within 5 s")
+        assert (outcome.result, outcome.error) == ("retry", "no connection within 5 s")
 
 
 @pytest.mark.parametrize(
-    ("status", "word", "result"),
+    ("status", "code", "result"),
     [
         (200, "ok", "delivered"), (400, "invalid_payload", "dead_letter"),
         (400, "no_text", "dead_letter"),
@@ -47,56 +47,61 @@ def test_no_answer_is_one_to_try_again():
         (429, "", "retry"), (500, "rollup_error", "retry"), (503, "", "retry"), (302, "", "retry"),
     ],
 )  # fmt: skip
-def test_of_a_slack_webhook(status: int, word: str, result: str):
-    verdict = classify_webhook_response(Response(status=status, body=word.encode()))
+def test_responses_of_a_slack_webhook(status: int, code: str, result: str):
+    outcome = classify_webhook_response(Response(status=status, body=code.encode()))
 
-    assert verdict.result == result
-    assert result == "delivered" or word in (verdict.error or "")
+    assert outcome.result == result
+    assert result == "delivered" or code in (outcome.error or "")
 
 
-def test_a_word_is_short_and_can_be_shown():
-    verdict = classify_webhook_response(Response(status=400, body=b"a\nb\x00\xff" + b"c" * 1000))
+def test_an_error_code_is_truncated_and_printable():
+    outcome = classify_webhook_response(Response(status=400, body=b"a\nb\x00\xff" + b"c" * 1000))
 
-    assert verdict.error is not None
-    assert verdict.error.startswith("Slack answers 400: a b?")
-    assert verdict.error.isprintable()
-    assert len(verdict.error) < 120
+    assert outcome.error is not None
+    assert outcome.error.startswith("Slack responded with 400: a b?")
+    assert outcome.error.isprintable()
+    assert len(outcome.error) < 120
 
 
 @pytest.mark.parametrize(
-    ("word", "result"),
+    ("code", "result"),
     [
         ("ratelimited", "retry"), ("internal_error", "retry"), ("never_heard_of", "retry"),
         ("invalid_auth", "disable"), ("account_inactive", "disable"), ("token_revoked", "disable"),
         ("channel_not_found", "disable"), ("is_archived", "disable"), ("not_in_channel", "disable"),
-        ("message_not_found", "anew"), ("cant_update_message", "anew"),
-        ("edit_window_closed", "anew"), ("msg_too_long", "dead_letter"),
+        ("message_not_found", "repost"), ("cant_update_message", "repost"),
+        ("edit_window_closed", "repost"), ("msg_too_long", "dead_letter"),
         ("invalid_blocks", "dead_letter"),
         ("msg_blocks_too_long", "dead_letter"),
     ],
 )  # fmt: skip
-def test_of_slacks_methods(word: str, result: str):
-    said = classify_api_response(
-        Response(status=200, body=json.dumps({"ok": False, "error": word}).encode())
+def test_responses_of_slack_methods(code: str, result: str):
+    outcome = classify_api_response(
+        Response(status=200, body=json.dumps({"ok": False, "error": code}).encode())
     )
 
-    assert said.result == result
-    assert word in (said.error or "")
+    assert outcome.result == result
+    assert code in (outcome.error or "")
 
 
-def test_of_a_message_that_was_posted():
+def test_the_response_of_a_posted_message():
     body = {"ok": True, "channel": "C1", "ts": "1.2", "message": {"text": "x"}}
 
-    said = classify_api_response(Response(status=200, body=json.dumps(body).encode()))
+    outcome = classify_api_response(Response(status=200, body=json.dumps(body).encode()))
 
-    assert (said.result, said.channel, said.ts, said.error) == ("delivered", "C1", "1.2", None)
+    assert (outcome.result, outcome.channel, outcome.ts, outcome.error) == (
+        "delivered",
+        "C1",
+        "1.2",
+        None,
+    )
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"ok": 1}', b"\xff", b'{"error": "x"}'])
-def test_what_slack_would_never_say_is_one_to_try_again(body: bytes):
+def test_an_invalid_response_of_slack_is_retried(body: bytes):
     assert classify_api_response(Response(status=200, body=body)).result == "retry"
 
 
 @pytest.mark.parametrize("status", [302, 403, 404, 429, 500])
-def test_a_status_of_its_own_is_one_to_try_again(status: int):
+def test_an_http_error_of_slack_is_retried(status: int):
     assert classify_api_response(Response(status=status, body=b'{"ok": true}')).result == "retry"

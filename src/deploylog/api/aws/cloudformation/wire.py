@@ -1,4 +1,4 @@
-"""CloudFormation's Query API in our words: its calls, and what it tells of stacks."""
+"""CloudFormation's Query API: its calls, and its views of stacks."""
 
 import re
 from urllib.parse import parse_qsl
@@ -12,8 +12,8 @@ from deploylog.api.aws.stacks.page_tokens import MAX_LENGTH
 from deploylog.api.aws.stacks.stack_events import render_milliseconds
 from deploylog.ingest.cloudformation.stack_event import StackEvent
 
-#: The most parameters of one call.
-MOST_FIELDS = 1000
+#: The most parameters that one call may have.
+MAX_PARAMETERS = 1000
 
 #: CloudFormation API Reference, StackSummary, StackStatus.
 STACK_STATUSES = (
@@ -46,7 +46,7 @@ _FILTER = re.compile(r"StackStatusFilter\.member\.[0-9]{1,4}")
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of an action, its parameters by name; of a repeated one the last counts."""
+    """A call of an action, with its parameters by name; of repeated ones the last counts."""
 
     action: str
     parameters: dict[str, str]
@@ -62,12 +62,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stack_name(self) -> str | None:
-        """The name or ARN, where it may be left out; raises QueryError when it is empty."""
+        """The optional name or ARN of a stack; raises QueryError when it is empty."""
         return self.require("StackName") if "StackName" in self.parameters else None
 
     @property
     def next_token(self) -> str | None:
-        """Where the page begins; raises QueryError when no token could be so."""
+        """The token of the page; raises QueryError when its length is invalid."""
         token = self.parameters.get("NextToken")
         if token == "":
             raise _too_short("NextToken")
@@ -79,27 +79,27 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def only_failed(self) -> bool:
-        """Whether to tell of failures only; raises QueryError when it says neither."""
-        asked = self.parameters.get("Filters.FailedEvents", "false")
-        if asked not in ("true", "false"):
-            raise _invalid(asked, "Filters.FailedEvents", "Member must be a boolean")
-        return asked == "true"
+        """Whether to list failures only; raises QueryError."""
+        text = self.parameters.get("Filters.FailedEvents", "false")
+        if text not in ("true", "false"):
+            raise _invalid(text, "Filters.FailedEvents", "Member must be a boolean")
+        return text == "true"
 
     @property
     def statuses(self) -> frozenset[str]:
-        """Those that a list is filtered by; empty is no filter. Raises QueryError."""
-        asked = [value for name, value in self.parameters.items() if _FILTER.fullmatch(name)]
-        if not set(asked) <= set(STACK_STATUSES):
+        """The statuses to filter a list by; empty means all. Raises QueryError."""
+        values = [value for name, value in self.parameters.items() if _FILTER.fullmatch(name)]
+        if not set(values) <= set(STACK_STATUSES):
             known = ", ".join(STACK_STATUSES)
             rule = (
                 f"Member must satisfy constraint: [Member must satisfy enum value set: [{known}]]"
             )
-            raise _invalid(f"[{', '.join(asked)}]", "StackStatusFilter", rule)
-        return frozenset(asked)
+            raise _invalid(f"[{', '.join(values)}]", "StackStatusFilter", rule)
+        return frozenset(values)
 
 
 def parse_call(form: bytes) -> Call:
-    """Read what a form or a query string says; raises QueryError."""
+    """Parse a form or a query string; raises QueryError."""
     parameters = _parse(form)
     action = parameters.get("Action")
     if not action:
@@ -117,15 +117,15 @@ def has_action(query_string: bytes) -> bool:
 
 
 def _parse(form: bytes) -> dict[str, str]:
-    if form.count(b"&") >= MOST_FIELDS:
-        message = f"A request has at most {MOST_FIELDS} parameters"
+    if form.count(b"&") >= MAX_PARAMETERS:
+        message = f"A request must have at most {MAX_PARAMETERS} parameters"
         raise QueryError("ValidationError", message)
-    # Of bytes, parse_qsl takes ASCII only, and raises for any other that is percent-encoded.
+    # Given bytes, parse_qsl raises for percent-encoded bytes outside ASCII.
     return dict(parse_qsl(form.decode("latin-1"), keep_blank_values=True, errors="replace"))
 
 
 def unknown_action(action: str, version: str = VERSION) -> QueryError:
-    """There is no such action."""
+    """The error for an action that does not exist."""
     message = f"Could not find operation {action[:128]} for version {version[:64]}"
     return QueryError("InvalidAction", message)
 
@@ -143,7 +143,7 @@ def _invalid(value: str, name: str, rule: str) -> QueryError:
     )
 
 
-def show_stack(stack: Description) -> Value:
+def render_stack(stack: Description) -> Value:
     """CloudFormation's Stack."""
     return {
         "StackId": stack.arn,
@@ -162,7 +162,7 @@ def show_stack(stack: Description) -> Value:
     }
 
 
-def show_summary(stack: Description) -> Value:
+def render_summary(stack: Description) -> Value:
     """CloudFormation's StackSummary."""
     return {
         "StackId": stack.arn,
@@ -175,8 +175,8 @@ def show_summary(stack: Description) -> Value:
     }
 
 
-def show_event(event: StackEvent) -> Value:
-    """CloudFormation's StackEvent, in its own statuses."""
+def render_event(event: StackEvent) -> Value:
+    """CloudFormation's StackEvent."""
     return {
         "StackId": event.stack_id,
         "EventId": event.event_id,
@@ -199,16 +199,16 @@ def show_event(event: StackEvent) -> Value:
 
 
 def no_change_set(name: str) -> QueryError:
-    """There is none: those of the log are no change sets of CloudFormation."""
+    """The error for any change set: the log's are not CloudFormation's."""
     return QueryError("ChangeSetNotFound", f"ChangeSet [{name}] does not exist", status=404)
 
 
-#: What is done to a stack, from how the status of its own event begins.
+#: The operation on a stack, by the first word of its status.
 _OPERATIONS = {"CREATE": "CREATE_STACK", "UPDATE": "UPDATE_STACK", "DELETE": "DELETE_STACK"}
 
 
-def show_operation_event(event: StackEvent) -> Value:
-    """CloudFormation's OperationEvent, of the kind that a stack event is."""
+def render_operation_event(event: StackEvent) -> Value:
+    """CloudFormation's OperationEvent for a stack event."""
     operation = (
         _OPERATIONS.get(event.resource_status.partition("_")[0]) if event.is_stack_itself else None
     )
@@ -230,8 +230,8 @@ def show_operation_event(event: StackEvent) -> Value:
     }
 
 
-def show_resource(event: StackEvent) -> Value:
-    """CloudFormation's StackResourceDetail: what the newest event of a resource says."""
+def render_resource(event: StackEvent) -> Value:
+    """CloudFormation's StackResourceDetail, from the resource's newest event."""
     return {
         "StackId": event.stack_id,
         "StackName": event.stack_name,
@@ -240,7 +240,7 @@ def show_resource(event: StackEvent) -> Value:
     }
 
 
-def show_resource_of_stack(event: StackEvent) -> Value:
+def render_stack_resource(event: StackEvent) -> Value:
     """CloudFormation's StackResource."""
     return {
         "StackId": event.stack_id,
@@ -250,7 +250,7 @@ def show_resource_of_stack(event: StackEvent) -> Value:
     }
 
 
-def show_resource_summary(event: StackEvent) -> Value:
+def render_resource_summary(event: StackEvent) -> Value:
     """CloudFormation's StackResourceSummary."""
     return {"LastUpdatedTimestamp": event.timestamp, **_resource(event)}
 

@@ -1,10 +1,11 @@
-"""ParallelCluster's two operations, described."""
+"""The operations of the ParallelCluster API."""
 
 from typing import TypedDict
 
-from deploylog.api.aws.parallelcluster.routes import CLUSTER_EVENTS, IMAGE_EVENTS
+from deploylog.api.api import Resource
+from deploylog.api.aws.parallelcluster.endpoints import StackEvents
 from deploylog.api.aws.parallelcluster.wire import StackEventsPage
-from deploylog.api.operation import Body, Operation, Parameter, path_parameter
+from deploylog.api.operation import Body, Endpoint, Operation, Parameter, path_parameter
 
 
 class ParallelClusterError(TypedDict, total=False):
@@ -14,14 +15,23 @@ class ParallelClusterError(TypedDict, total=False):
     Message: str
 
 
-_ERROR = Body(help="message.", type=ParallelClusterError)
+ERROR = Body(help="message.", type=ParallelClusterError)
+
+_IMAGE_EVENTS = "/v3/images/custom/{imageId}/stackevents"
+_CLUSTER_EVENTS = "/v3/clusters/{clusterName}/stackevents"
+
+_IMAGE = path_parameter("imageId", "The id of the image.")
+_CLUSTER = path_parameter("clusterName", "The name of the cluster.")
 
 
-def _operation(id: str, path: str, summary: str, name: Parameter) -> Operation:
+def _list(
+    id: str, path: str, endpoint: Endpoint[StackEvents], summary: str, name: Parameter
+) -> Operation[StackEvents]:
     return Operation(
         id=id,
         method="GET",
         path=path,
+        endpoint=endpoint,
         summary=summary,
         tag="parallelcluster",
         parameters=(
@@ -30,39 +40,40 @@ def _operation(id: str, path: str, summary: str, name: Parameter) -> Operation:
             Parameter(name="nextToken", help="Where the page begins, from the page before."),
         ),
         answers=(Body(help="A page of events, newest first.", type=StackEventsPage),),
-        error=_ERROR,
     )
 
 
-def _options(id: str, path: str, name: Parameter) -> Operation:
+def _options(id: str, path: str, name: Parameter) -> Operation[StackEvents]:
     return Operation(
         id=id,
         method="OPTIONS",
         path=path,
+        endpoint=StackEvents.options,
         summary="Say what the path allows",
         tag="parallelcluster",
         parameters=(name,),
         answers=(Body(help="The header Allow.", media=""),),
-        error=_ERROR,
     )
 
 
-_IMAGE = path_parameter("imageId", "The id of the image.")
-_CLUSTER = path_parameter("clusterName", "The name of the cluster.")
-
-OPERATIONS = (
-    _operation(
-        "getImageStackEvents",
-        IMAGE_EVENTS,
-        "List the events of the stack that builds an image",
-        _IMAGE,
+STACK_EVENTS = Resource(
+    endpoints=StackEvents,
+    operations=(
+        _list(
+            "getImageStackEvents",
+            _IMAGE_EVENTS,
+            StackEvents.of_image,
+            "List the events of the stack that builds an image",
+            _IMAGE,
+        ),
+        _options("optionsOfImageStackEvents", _IMAGE_EVENTS, _IMAGE),
+        _list(
+            "getClusterStackEvents",
+            _CLUSTER_EVENTS,
+            StackEvents.of_cluster,
+            "List the events of a cluster's stack",
+            _CLUSTER,
+        ),
+        _options("optionsOfClusterStackEvents", _CLUSTER_EVENTS, _CLUSTER),
     ),
-    _options("optionsOfImageStackEvents", IMAGE_EVENTS, _IMAGE),
-    _operation(
-        "getClusterStackEvents",
-        CLUSTER_EVENTS,
-        "List the events of a cluster's stack",
-        _CLUSTER,
-    ),
-    _options("optionsOfClusterStackEvents", CLUSTER_EVENTS, _CLUSTER),
 )

@@ -1,4 +1,4 @@
-"""ParallelCluster's get{Image,Cluster}StackEvents in our words: its requests and its pages."""
+"""ParallelCluster's get{Image,Cluster}StackEvents: its requests and pages."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import msgspec
 from deploylog.errors import InvalidInput
 from deploylog.ingest.cloudformation.stack_event import StackEvent
 
-#: AWS ParallelCluster API, StackEvent, resourceStatus: a client refuses the page for any other.
+#: AWS ParallelCluster API, StackEvent, resourceStatus: clients reject a page with any other.
 STATUSES = (
     "CREATE_IN_PROGRESS",
     "CREATE_FAILED",
@@ -30,23 +30,23 @@ STATUSES = (
     "IMPORT_ROLLBACK_COMPLETE",
 )
 
-#: What CloudFormation says beside these, and what stands for it.
-OTHERS = {
+#: Replacements for CloudFormation's other statuses.
+REPLACEMENTS = {
     "REVIEW_IN_PROGRESS": "CREATE_IN_PROGRESS",
     "ROLLBACK_IN_PROGRESS": "DELETE_IN_PROGRESS",
     "ROLLBACK_FAILED": "DELETE_FAILED",
     "ROLLBACK_COMPLETE": "DELETE_COMPLETE",
 }
 
-#: Where the table knows nothing, how the status ends.
-_ENDS = {"_IN_PROGRESS": "UPDATE_IN_PROGRESS", "_FAILED": "UPDATE_FAILED"}
+#: Replacements for statuses outside both tables, by suffix.
+_SUFFIXES = {"_IN_PROGRESS": "UPDATE_IN_PROGRESS", "_FAILED": "UPDATE_FAILED"}
 
 #: The smithy model's ImageId and ClusterName.
 _ID_PATTERN = "^[a-zA-Z][a-zA-Z0-9-]+$"
 _ID = re.compile("[a-zA-Z][a-zA-Z0-9-]+")
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class StackEventsRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request for the events of an image's or a cluster's stack."""
 
     id: str
@@ -57,7 +57,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 class ParallelClusterEvent(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
 ):
-    """ParallelCluster's StackEvent. A client takes no null for what is not there."""
+    """ParallelCluster's StackEvent. Clients reject null for a missing value."""
 
     stack_id: str
     event_id: str
@@ -68,7 +68,7 @@ class ParallelClusterEvent(
     timestamp: str
     resource_status: str
     resource_status_reason: str | None = None
-    #: A text that holds JSON.
+    #: JSON in a string.
     resource_properties: str | None = None
     client_request_token: str | None = None
 
@@ -76,7 +76,7 @@ class ParallelClusterEvent(
 class StackEventsPage(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
 ):
-    """The answer: events newest first, and where the next page begins if there is one."""
+    """The response: events newest first, and the token of the next page, if any."""
 
     events: list[ParallelClusterEvent]
     next_token: str | None = None
@@ -84,10 +84,10 @@ class StackEventsPage(
 
 def parse_request(
     *, id: str, query_string: bytes, regions: Sequence[str], default_region: str
-) -> Asked:
-    """Read a request, checking it in the order that ParallelCluster does; raises InvalidInput.
+) -> StackEventsRequest:
+    """Parse a request, checking it in ParallelCluster's order; raises InvalidInput.
 
-    Of a parameter that is repeated the last counts; an empty one is not there.
+    Of repeated parameters the last counts; an empty one is missing.
     """
     if not _ID.fullmatch(id):
         raise InvalidInput(f"{id!r} does not match {_ID_PATTERN!r}", field="id")
@@ -98,37 +98,39 @@ def parse_request(
         raise InvalidInput("region needs to be set", field="region")
     if region not in regions:
         raise InvalidInput(f"invalid or unsupported region '{region}'", field="region")
-    return Asked(id=id, region=region, next_token=given.get("nextToken") or None)
+    return StackEventsRequest(id=id, region=region, next_token=given.get("nextToken") or None)
 
 
 def render_page(events: Sequence[StackEvent], next_token: str | None, *, raw: bool) -> bytes:
-    """The answer, indented and in the order of the alphabet, as the published server has it."""
-    page = StackEventsPage(events=[show(event, raw=raw) for event in events], next_token=next_token)
+    """The response, indented and with sorted keys, as from ParallelCluster's server."""
+    rendered = [render_event(event, raw=raw) for event in events]
+    page = StackEventsPage(events=rendered, next_token=next_token)
     return msgspec.json.format(msgspec.json.encode(page, order="sorted"), indent=2) + b"\n"
 
 
-def show(event: StackEvent, *, raw: bool = False) -> ParallelClusterEvent:
-    """The event; ``raw`` leaves statuses that the published enum does not have."""
+def render_event(event: StackEvent, *, raw: bool = False) -> ParallelClusterEvent:
+    """The event; with ``raw``, statuses outside the published enum are not replaced."""
     fields: dict[str, Any] = {
         name: getattr(event, name) for name in ParallelClusterEvent.__struct_fields__
     }
     status = event.resource_status
     if raw or status in STATUSES:
         return ParallelClusterEvent(**fields)
-    said = event.resource_status_reason
+    reason = event.resource_status_reason
     return ParallelClusterEvent(
         **fields
         | {
-            "resource_status": published(status),
-            "resource_status_reason": f"{status}: {said}" if said else status,
+            "resource_status": published_status(status),
+            "resource_status_reason": f"{status}: {reason}" if reason else status,
         }
     )
 
 
-def published(status: str) -> str:
-    """The one of the published statuses that stands for ``status``."""
+def published_status(status: str) -> str:
+    """The published status that comes closest to ``status``."""
     if status in STATUSES:
         return status
-    if status in OTHERS:
-        return OTHERS[status]
-    return next((told for end, told in _ENDS.items() if status.endswith(end)), "UPDATE_COMPLETE")
+    if status in REPLACEMENTS:
+        return REPLACEMENTS[status]
+    matches = (each for suffix, each in _SUFFIXES.items() if status.endswith(suffix))
+    return next(matches, "UPDATE_COMPLETE")

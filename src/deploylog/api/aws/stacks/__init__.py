@@ -1,1 +1,1 @@
-"""Stacks of the log as CloudFormation's clients see them."""
+"""The log's stacks in CloudFormation's terms, for the APIs of AWS."""

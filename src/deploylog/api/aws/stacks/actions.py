@@ -1,4 +1,4 @@
-"""Runs: what the deployments of a stack did to it."""
+"""What each deployment did to its stack, in CloudFormation's terms."""
 
 from collections.abc import Iterable
 
@@ -8,40 +8,39 @@ from deploylog.deployments.service import DeploymentService
 from deploylog.errors import DeploymentNotFound
 from deploylog.events.access import Principal
 
-#: Deployments in one look for one that did something.
-_LOOK = 20
+#: Deployments per read while searching for a mutating one.
+_PAGE = 20
 
 
-class Runs:
-    """The deployments of one stack that a principal may see."""
+class StackActions:
+    """The actions of one stack's deployments, as far as a principal may see them."""
 
     def __init__(self, deployments: DeploymentService, principal: Principal, stack: Stack) -> None:
-        """Look at those of ``stack``."""
         self._deployments = deployments
         self._principal = principal
         self._stack = stack
 
     async def actions(self, ids: Iterable[str]) -> dict[str, Action | None]:
-        """What each of these did; those that are of no such stack are left out."""
+        """The action of each deployment, by id; deployments of other stacks are left out."""
         found = [await self._deployment(id) for id in ids]
         return {each.id: await self.action(each) for each in found if each is not None}
 
     async def action(self, deployment: Deployment) -> Action | None:
-        """What it did; ``None`` if nothing."""
+        """The deployment's action; ``None`` if it changed nothing."""
         if deployment.operation in NON_MUTATING_OPERATIONS:
             return None
         return action_of(deployment, await self.last(before=deployment.id))
 
     async def last(self, *, before: str | None = None) -> Deployment | None:
-        """The last, or the last before this one, that did something."""
+        """The last mutating deployment, or the last one before deployment ``before``."""
         while True:
             found = await self._deployments.deployments_of(
-                self._principal, self._stack, before=before, limit=_LOOK
+                self._principal, self._stack, before=before, limit=_PAGE
             )
             for deployment in found:
                 if deployment.operation not in NON_MUTATING_OPERATIONS:
                     return deployment
-            if len(found) < _LOOK:
+            if len(found) < _PAGE:
                 return None
             before = found[-1].id
 

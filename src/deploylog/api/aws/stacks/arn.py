@@ -1,4 +1,4 @@
-"""What a stack is called: its name, and the ARN that names it even when it is deleted."""
+"""ARNs: they identify a stack even after it was deleted."""
 
 import re
 from typing import Literal, get_args
@@ -16,32 +16,35 @@ _ARN = re.compile(
     re.DOTALL,
 )
 
-#: The length of a UUID.
-_ID = 36
+#: Characters of a UUID.
+_UUID_LENGTH = 36
 
-#: What ParallelCluster names stacks for, and the scopes that producers may record them in.
+#: The kinds of ParallelCluster's stacks, and the roots of the scopes that record them.
 Kind = Literal["image", "cluster"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Arn(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a stack's ARN that it is looked up by."""
+    """The parts of a stack's ARN that are used for lookup."""
 
     text: str
     region: str
     name: str
-    #: What tells stacks of one name apart.
+    #: Distinguishes stacks of the same name.
     id: str
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the catalogue may call the stack: the second where the first was taken."""
-        return self.name, f"{self.name[: MAX_NAME_LENGTH - 1 - _ID]}/{self.id[:_ID]}"
+        """The stack's possible names in the catalog: the second, if the first was taken."""
+        return (
+            self.name,
+            f"{self.name[: MAX_NAME_LENGTH - 1 - _UUID_LENGTH]}/{self.id[:_UUID_LENGTH]}",
+        )
 
 
 def parse_arn(text: str) -> Arn | None:
-    """The ARN of a stack; ``None`` if it is none."""
+    """Parse a stack's ARN; ``None`` if ``text`` is something else."""
     match = _ARN.fullmatch(text)
     if match is None:
         return None
@@ -49,18 +52,18 @@ def parse_arn(text: str) -> Arn | None:
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """Where stacks that have no ARN of their own are said to be."""
+    """The region and account in the ARNs of stacks that have none of their own."""
 
     region: str
     #: 12 digits.
     account: str
 
     def arn_of(self, stack: Stack) -> str:
-        """The ARN of a stack of ours."""
+        """The ARN of a stack in the catalog."""
         return self._arn(stack.name, _uuid(stack.id))
 
     def arn_in(self, scope: Scope, name: str) -> str:
-        """The ARN of what was only ever recorded in ``scope``."""
+        """The ARN of a stack that is not in the catalog, but recorded in ``scope``."""
         return self._arn(name, _uuid(scope))
 
     def _arn(self, name: str, id: str) -> str:
@@ -68,7 +71,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _uuid(text: str) -> str:
-    """``text`` itself if it is a UUID, else one that stands for it."""
+    """``text`` itself if it is a UUID, or else a UUID derived from it."""
     try:
         return str(UUID(text))
     except ValueError:
@@ -76,11 +79,11 @@ def _uuid(text: str) -> str:
 
 
 def is_stack_of(stack: Stack, arn: str) -> bool:
-    """Whether a collector made this stack for the one of CloudFormation that has the ARN."""
+    """Whether a collector created this stack for CloudFormation's stack of this ARN."""
     return stack.id == catalogue_id(stack.project, arn)
 
 
 def kinds_of(scopes: tuple[Scope, ...]) -> set[Kind]:
-    """What a stack in these scopes is the stack of, as far as they say."""
+    """The kinds that these scopes name."""
     first = {segments(path)[0] for path in scopes if path}
     return {kind for kind in KINDS if kind in first}

@@ -1,4 +1,4 @@
-"""Descriptions: what CloudFormation says of a stack beside its events."""
+"""Descriptions of stacks, as in CloudFormation's ``DescribeStacks``."""
 
 import msgspec
 
@@ -8,19 +8,19 @@ from deploylog.api.aws.stacks.stack_view import DELETED, StackView, StackViews
 from deploylog.events.access import Principal
 from deploylog.ingest.cloudformation.stack_event import StackEvent
 
-#: AWS ParallelCluster's tags: by these its command line knows its stacks.
+#: AWS ParallelCluster's tags, by which its command line recognizes its stacks.
 VERSION_TAG = "parallelcluster:version"
 NAME_TAGS: dict[Kind, str] = {
     "image": "parallelcluster:image_id",
     "cluster": "parallelcluster:cluster-name",
 }
 
-#: The status of a stack that nothing was done to yet.
-_NOTHING_DONE = "REVIEW_IN_PROGRESS"
+#: The status of a stack that has no deployment yet.
+_NEW = "REVIEW_IN_PROGRESS"
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """A stack. Times in ns since 1970 (UTC)."""
+    """A stack's description. Times in ns since 1970 (UTC)."""
 
     arn: str
     name: str
@@ -34,9 +34,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 async def describe(
     views: StackViews, principal: Principal, view: StackView, *, version: str
 ) -> Description:
-    """Describe a stack; ``version`` is ParallelCluster's, where the stack does not say its own."""
-    own = await _own(views, principal, view)
-    status, reason = await _status(views, principal, view, own)
+    """Describe a stack; ``version`` is ParallelCluster's version if the stack has no such tag."""
+    newest = await _newest_stack_event(views, principal, view)
+    status, reason = await _status(views, principal, view, newest)
     return Description(
         arn=view.arn,
         name=view.name,
@@ -48,9 +48,11 @@ async def describe(
     )
 
 
-async def _own(views: StackViews, principal: Principal, view: StackView) -> StackEvent | None:
-    """The newest event of the stack itself, where no catalogue tells what was done to it."""
-    if view.stack is not None and view.collected is None:
+async def _newest_stack_event(
+    views: StackViews, principal: Principal, view: StackView
+) -> StackEvent | None:
+    """The newest event of the stack itself; ``None`` where the catalog has its deployments."""
+    if view.stack is not None and view.recorded is None:
         return None
     return await views.newest_of(
         principal, view, lambda event: event.is_stack_itself and event.stack_id == view.arn
@@ -58,21 +60,22 @@ async def _own(views: StackViews, principal: Principal, view: StackView) -> Stac
 
 
 async def _status(
-    views: StackViews, principal: Principal, view: StackView, own: StackEvent | None
+    views: StackViews, principal: Principal, view: StackView, newest: StackEvent | None
 ) -> tuple[str, str | None]:
     if view.stack is not None and view.stack.deleted is not None:
         return DELETED, None
-    if own is not None:
-        return own.resource_status, own.resource_status_reason
-    deployed = await views.deployed(principal, view)
-    if deployed is not None:
-        deployment, action = deployed
+    if newest is not None:
+        return newest.resource_status, newest.resource_status_reason
+    last = await views.last_action(principal, view)
+    if last is not None:
+        deployment, action = last
         return status_of(deployment, action), deployment.message
-    return (_NOTHING_DONE if view.stack is not None else "CREATE_IN_PROGRESS"), None
+    return (_NEW if view.stack is not None else "CREATE_IN_PROGRESS"), None
 
 
-def _tags(view: StackView, own: dict[str, str], version: str) -> dict[str, str]:
-    """Its ``own``, and what they lack of those by which it is known for an image, or a cluster."""
+def _tags(view: StackView, recorded: dict[str, str], version: str) -> dict[str, str]:
+    """The recorded tags, with the missing ones of ParallelCluster."""
     kind: Kind = "image" if "image" in view.kinds else "cluster"
-    named = any(tag in own for tag in NAME_TAGS.values())
-    return {VERSION_TAG: version, **({} if named else {NAME_TAGS[kind]: view.name}), **own}
+    has_name = any(tag in recorded for tag in NAME_TAGS.values())
+    name = {} if has_name else {NAME_TAGS[kind]: view.name}
+    return {VERSION_TAG: version, **name, **recorded}

@@ -1,40 +1,40 @@
-"""Tokens: where the next page of one list begins; nobody else can make one."""
+"""Page tokens: authenticated cursors of the next page of a list."""
 
 import base64
 import hmac
 
 from deploylog.errors import InvalidCursor
 
-_MAC = 16
+_MAC_BYTES = 16
 
-#: The longest that CloudFormation takes.
+#: The longest token, in characters, that CloudFormation accepts.
 MAX_LENGTH = 1024
 
 
 class PageTokens:
-    """Gives tokens, and reads those that it, or another process of this log, gave."""
+    """Renders tokens, and parses those of this log, from any process."""
 
     def __init__(self, key: bytes) -> None:
-        """``key`` is the log's."""
+        """``key`` is the log's token key."""
         self._key = key
 
-    def render(self, of: str, place: bytes) -> str:
-        """The token for ``place`` in the list that ``of`` names."""
-        token = base64.urlsafe_b64encode(self._mac(of, place) + place)
+    def render(self, list_name: str, cursor: bytes) -> str:
+        """The token for ``cursor``, valid only for the same list."""
+        token = base64.urlsafe_b64encode(self._mac(list_name, cursor) + cursor)
         return token.rstrip(b"=").decode()
 
-    def parse(self, of: str, token: str) -> bytes:
-        """The place that ``token`` was given for; raises InvalidCursor."""
+    def parse(self, list_name: str, token: str) -> bytes:
+        """The cursor in ``token``; raises InvalidCursor."""
         try:
             padding = "=" * (-len(token) % 4)
-            shown = base64.b64decode(token + padding, altchars=b"-_", validate=True)
+            decoded = base64.b64decode(token + padding, altchars=b"-_", validate=True)
         except ValueError as error:
             raise InvalidCursor("nextToken is not valid", field="nextToken") from error
-        place = shown[_MAC:]
-        if not hmac.compare_digest(shown[:_MAC], self._mac(of, place)):
+        cursor = decoded[_MAC_BYTES:]
+        if not hmac.compare_digest(decoded[:_MAC_BYTES], self._mac(list_name, cursor)):
             raise InvalidCursor("nextToken is not valid", field="nextToken")
-        return place
+        return cursor
 
-    def _mac(self, of: str, place: bytes) -> bytes:
-        message = b"\0".join((of.encode("utf-8", "surrogatepass"), place))
-        return hmac.digest(self._key, message, "sha256")[:_MAC]
+    def _mac(self, list_name: str, cursor: bytes) -> bytes:
+        message = b"\0".join((list_name.encode("utf-8", "surrogatepass"), cursor))
+        return hmac.digest(self._key, message, "sha256")[:_MAC_BYTES]

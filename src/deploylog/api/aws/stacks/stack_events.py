@@ -1,4 +1,4 @@
-"""Events as CloudFormation tells them: what it said itself, or what it would have said."""
+"""CloudFormation's stack events: recorded ones, and ones synthesized from other events."""
 
 import base64
 import hashlib
@@ -20,81 +20,80 @@ from deploylog.ingest.cloudformation.stack_event import (
     stack_event_of,
 )
 
-#: What a deployment does to its stack, in CloudFormation's words.
+#: What a deployment does to its stack, in CloudFormation's terms.
 Action = Literal["CREATE", "UPDATE", "DELETE"]
 
-#: How the event that begins a deployment, or ends it, ends a status.
+#: The suffix of a stack's status, by the event that starts or ends its deployment.
 _PHASES = {
     "deployment.started": "IN_PROGRESS",
     "deployment.completed": "COMPLETE",
     "deployment.failed": "FAILED",
 }
 
-#: Progress is told in no event of its own: the start has said it.
+#: Without progress events, whose status is the same as their start's.
 TYPES = (*(type for type in STATUS_BY_TYPE if not type.endswith(".progress")), *_PHASES)
 
-#: Of what was collected from CloudFormation, everything that it said.
-COLLECTED = Filter(all_of=(AnyOf(field="source", values=(SOURCE,)),))
+#: All stack events that were recorded from CloudFormation.
+RECORDED = Filter(all_of=(AnyOf(field="source", values=(SOURCE,)),))
 
-#: Of that, what a collector records of a stack itself, and of none that is nested in it.
-LIFECYCLE = Filter(all_of=(*COLLECTED.all_of, AnyOf(field="type", values=tuple(_PHASES))))
+#: Recorded stack events of a stack itself, without its resources and nested stacks.
+LIFECYCLE = Filter(all_of=(*RECORDED.all_of, AnyOf(field="type", values=tuple(_PHASES))))
 
-#: Of anything else, what has a status in CloudFormation.
-MADE = Filter(all_of=(AnyOf(field="type", values=TYPES),))
+#: Events of other sources that correspond to a stack event.
+SYNTHESIZED = Filter(all_of=(AnyOf(field="type", values=TYPES),))
 
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9]+")
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}")
 
 _MAX_ID = 255
 
-#: Bytes of a hash in an id, which are eight characters of base 32.
+#: Bytes of the hash in an id; in base 32, eight characters.
 _HASHED_BYTES = 5
 
-#: A resource in the root module, without a key, whose name is one word. Words begin with a letter
-#: and the last one is the name, so its id can be read back: no other such address has it.
+#: A resource in the root module, without a key, whose name is one word. Each word starts with a
+#: letter and the last one is the name, so no two such addresses have the same logical id.
 _PLAIN = re.compile(r"(?!module[._])[a-z][a-z0-9]+(?:_[a-z][a-z0-9]+)*\.[a-z][a-z0-9]*")
 
-
-#: What tools call it when a deployment makes a stack, or takes it away.
+#: Tools' names for operations that create or delete a stack.
 _CREATIONS = ("create", "import")
 _DELETIONS = ("destroy", "delete")
 
 
-class _Started(msgspec.Struct):
+class _OperationData(msgspec.Struct):
     operation: str | None = None
 
 
 def recorded_stack_event(event: Event) -> StackEvent | None:
-    """What CloudFormation said; ``None`` if somebody else wrote this under its name."""
-    said = stack_event_of(event)
-    if said is None:
+    """The stack event that ``event`` records; ``None`` if its data is not one."""
+    recorded = stack_event_of(event)
+    if recorded is None:
         return None
-    # The time by which the event is listed: a writer may say another one in its data. Clients that
-    # want no fraction, or an offset, are not known; one form is enough.
-    return msgspec.structs.replace(said, timestamp=render_milliseconds(event.time))
+    # Events are listed by the log's time, which may differ from the time in the data. All known
+    # clients accept milliseconds.
+    return msgspec.structs.replace(recorded, timestamp=render_milliseconds(event.time))
 
 
 def synthesize_stack_event(
     event: Event, *, arn: str, name: str, actions: Mapping[str, Action | None]
 ) -> StackEvent | None:
-    """What CloudFormation would have said of the stack.
+    """The stack event that CloudFormation would emit; ``None`` if it would emit none.
 
-    ``actions`` are what deployments did, by id. ``None`` if it would have said nothing.
+    ``actions`` holds the actions of deployments, by id.
     """
     phase = _PHASES.get(event.type)
     if phase is not None:
-        return _made_of_stack(event, phase, arn=arn, name=name, actions=actions)
+        return _synthesize_lifecycle(event, phase, arn=arn, name=name, actions=actions)
     status = STATUS_BY_TYPE.get(event.type)
     if status is None:
         return None
-    return _made_of_resource(event, status, arn=arn, name=name)
+    return _synthesize_resource(event, status, arn=arn, name=name)
 
 
-def _made_of_stack(
+def _synthesize_lifecycle(
     event: Event, phase: str, *, arn: str, name: str, actions: Mapping[str, Action | None]
 ) -> StackEvent | None:
     id = deployment_of(event)
-    action = _said_action(event) if id is None else actions.get(id, _said_action(event))
+    action = _action_of_event(event) if id is None else actions.get(id, _action_of_event(event))
     if action is None:
         return None
     return StackEvent(
@@ -111,7 +110,7 @@ def _made_of_stack(
     )
 
 
-def _made_of_resource(event: Event, status: str, *, arn: str, name: str) -> StackEvent:
+def _synthesize_resource(event: Event, status: str, *, arn: str, name: str) -> StackEvent:
     resource = event.resource
     logical_id = (
         logical_id_of(resource) if resource is not None else alphanumeric(event.subject or name)
@@ -132,40 +131,40 @@ def _made_of_resource(event: Event, status: str, *, arn: str, name: str) -> Stac
 
 def deployment_of(event: Event) -> str | None:
     """The id of the deployment that the event belongs to."""
-    place = deployment_ref(event.scopes)
-    return place.deployment_id if place is not None else None
+    ref = deployment_ref(event.scopes)
+    return ref.deployment_id if ref is not None else None
 
 
-def run_of(event: Event) -> str | None:
-    """The id of the deployment that the event begins or ends."""
+def lifecycle_deployment_of(event: Event) -> str | None:
+    """The id of the deployment that the event starts or ends."""
     return deployment_of(event) if event.type in _PHASES else None
 
 
 def action_of(deployment: Deployment, before: Deployment | None) -> Action | None:
-    """What a deployment does to its stack; ``None`` if nothing.
+    """The deployment's action on its stack; ``None`` if it changes nothing.
 
-    ``before`` is the one before it that did something.
+    ``before`` is the last mutating deployment before it.
     """
     if deployment.operation in NON_MUTATING_OPERATIONS:
         return None
     if deployment.operation in _DELETIONS:
         return "DELETE"
-    is_gone = before is None or (before.operation in _DELETIONS and before.status == "completed")
-    return "CREATE" if is_gone or deployment.operation in _CREATIONS else "UPDATE"
+    is_new = before is None or (before.operation in _DELETIONS and before.status == "completed")
+    return "CREATE" if is_new or deployment.operation in _CREATIONS else "UPDATE"
 
 
 _STATUSES = {"running": "IN_PROGRESS", "completed": "COMPLETE", "failed": "FAILED"}
 
 
 def status_of(deployment: Deployment, action: Action) -> str:
-    """The stack's status after the deployment, or while it runs."""
+    """The stack's status during or after the deployment."""
     return f"{action}_{_STATUSES[deployment.status]}"
 
 
-def _said_action(event: Event) -> Action | None:
-    """What a deployment does that is of no stack that is shown, as far as its event says."""
+def _action_of_event(event: Event) -> Action | None:
+    """The action that the event's own data implies, for deployments outside the catalog."""
     try:
-        operation = msgspec.json.decode(event.data or b"{}", type=_Started).operation
+        operation = msgspec.json.decode(event.data or b"{}", type=_OperationData).operation
     except (msgspec.DecodeError, RecursionError):
         operation = None
     if operation in NON_MUTATING_OPERATIONS:
@@ -174,11 +173,11 @@ def _said_action(event: Event) -> Action | None:
 
 
 def logical_id_of(resource: Resource) -> str:
-    """The logical id that stands for the resource's whole address, and for that alone.
+    """A logical id that is unique to the resource's address.
 
-    ``aws_instance.web`` is ``AwsInstanceWeb``. An address that other addresses could be written
-    as, too, has a hash: ``module.a.aws_instance.web[0]`` is ``AAwsInstanceWeb0`` and eight
-    characters. A name of CloudFormation's own types is a logical id already.
+    ``aws_instance.web`` becomes ``AwsInstanceWeb``. An ambiguous address gets a hash:
+    ``module.a.aws_instance.web[0]`` becomes ``AAwsInstanceWeb0`` and eight characters. The name
+    of a resource of CloudFormation's own types already is a logical id.
     """
     if "::" in resource.type and resource.address is None and resource.key is None:
         return alphanumeric(resource.name)
@@ -194,7 +193,7 @@ def _address_of(resource: Resource) -> str:
 
 
 def alphanumeric(name: str) -> str:
-    """``name`` if it is letters and digits, else those that it has and a hash of all of it."""
+    """``name`` if it is alphanumeric, or else its letters and digits with a hash of all of it."""
     letters = _NOT_IN_AN_ID.sub("", name)
     return letters if letters == name and 0 < len(name) <= _MAX_ID else _hashed(letters, name)
 
@@ -210,5 +209,5 @@ def _token(id: str | None) -> str | None:
 
 
 def render_milliseconds(time: int) -> str:
-    """``2022-03-30T23:26:33.499Z``; digits beyond are cut off."""
+    """``2022-03-30T23:26:33.499Z``, truncated to milliseconds."""
     return f"{render_time(time)[:23]}Z"

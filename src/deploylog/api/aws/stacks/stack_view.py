@@ -1,22 +1,24 @@
-"""Stack views: where the dialects of AWS find stacks, and their events, page by page."""
+"""Stack views: stacks and their events, page by page, for the APIs of AWS."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
 
-from deploylog.api.aws.stacks.actions import Runs
+from deploylog.api.aws.stacks.actions import StackActions
 from deploylog.api.aws.stacks.arn import KINDS, Account, Arn, Kind, is_stack_of, kinds_of, parse_arn
 from deploylog.api.aws.stacks.page_tokens import PageTokens
+from deploylog.api.aws.stacks.settings import StackSettings
 from deploylog.api.aws.stacks.stack_events import (
-    COLLECTED,
     LIFECYCLE,
-    MADE,
+    RECORDED,
+    SYNTHESIZED,
     Action,
+    lifecycle_deployment_of,
     recorded_stack_event,
-    run_of,
     synthesize_stack_event,
 )
+from deploylog.api.context import ApiContext
 from deploylog.deployments.catalog import Deployment, Stack
 from deploylog.deployments.service import DeploymentService
 from deploylog.errors import InvalidScope, StackNotFound
@@ -29,31 +31,31 @@ from deploylog.events.service import EventService
 from deploylog.events.store import Query
 from deploylog.ingest.cloudformation.stack_event import SOURCE, StackEvent, stack_event_of
 
-#: Events, and stacks, on a page. CloudFormation's pages of events have as many.
+#: Events, or stacks, on a page, as in CloudFormation.
 PAGE = 100
 
-#: Events looked at for one answer. Where more of them have no place in it, its page is short.
-_MOST = 5_000
+#: Events read for one response. If they do not fill the page, it is short.
+_MAX_EVENTS_READ = 5_000
 
-#: Bytes of a time, and of a position, in a token.
+#: Bytes of the time, and of the position, in a token.
 _NUMBER_BYTES = 8
 
 DELETED = "DELETE_COMPLETE"
 
 
-class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """What CloudFormation said last of a stack, of what is looked at, and where it is recorded."""
+class RecordedStack(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest recorded event of a CloudFormation stack, and the scopes of that event."""
 
     event: StackEvent
     scopes: tuple[Scope, ...]
 
 
 class EventSource(msgspec.Struct, frozen=True, kw_only=True):
-    """A scope whose events are shown."""
+    """A scope whose events a view contains."""
 
     scope: Scope
-    #: What CloudFormation said in it, of each stack; where it said nothing, events are made.
-    said: tuple[Collected, ...]
+    #: The stacks recorded from CloudFormation. Without any, stack events are synthesized.
+    recorded: tuple[RecordedStack, ...]
 
 
 class StackView(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,44 +63,44 @@ class StackView(msgspec.Struct, frozen=True, kw_only=True):
 
     arn: str
     name: str
-    #: ``None`` for what was only ever recorded as an image or a cluster.
+    #: ``None`` for an image or a cluster that is not in the catalog.
     stack: Stack | None
-    parts: tuple[EventSource, ...]
-    #: ``None`` when it was not collected.
-    collected: Collected | None
+    sources: tuple[EventSource, ...]
+    #: ``None`` when nothing of the stack was recorded from CloudFormation.
+    recorded: RecordedStack | None
 
     @property
     def kinds(self) -> set[Kind]:
-        """What it is the stack of, as far as its scopes say."""
+        """The kinds that the stack's scopes name."""
         own = self.stack.scopes if self.stack is not None else ()
-        said = self.collected.scopes if self.collected is not None else ()
-        return kinds_of((*own, *said, *(part.scope for part in self.parts)))
+        recorded = self.recorded.scopes if self.recorded is not None else ()
+        return kinds_of((*own, *recorded, *(source.scope for source in self.sources)))
 
     @property
     def is_deleted(self) -> bool:
-        """Whether its name is free again."""
+        """Whether the stack's name is free again."""
         if self.stack is not None:
             return self.stack.deleted is not None
-        if self.collected is None:
+        if self.recorded is None:
             return False
-        last = self.collected.event
-        return last.is_stack_itself and last.resource_status == DELETED
+        newest = self.recorded.event
+        return newest.is_stack_itself and newest.resource_status == DELETED
 
     def is_in(self, region: str | None) -> bool:
-        """Whether who asks in this region finds it: what was not collected is in every one."""
+        """Whether the region contains the stack; one not recorded from CloudFormation is in all."""
         arn = parse_arn(self.arn)
-        return None in (region, self.collected, arn) or (arn is not None and arn.region == region)
+        return None in (region, self.recorded, arn) or (arn is not None and arn.region == region)
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Some events of a stack, newest first."""
+    """A page of a stack's events, newest first."""
 
     events: list[StackEvent]
     next_token: str | None
 
 
 class StackViews:
-    """Finds stacks and their events, of those that a principal may see."""
+    """Finds stacks and their events, as far as a principal may see them."""
 
     def __init__(
         self,
@@ -106,14 +108,14 @@ class StackViews:
         deployments: DeploymentService,
         *,
         project: str | None,
-        place: Account,
+        account: Account,
         tokens: PageTokens,
     ) -> None:
-        """``project`` is the only one whose stacks are looked at; ``None`` looks at all."""
+        """``project`` limits the stacks to one project; ``None`` includes all."""
         self._service = service
         self._deployments = deployments
         self._project = project
-        self._place = place
+        self._account = account
         self.tokens = tokens
 
     # Stacks
@@ -121,145 +123,151 @@ class StackViews:
     async def by_name(
         self, principal: Principal, name: str, *kinds: Kind, region: str | None = None
     ) -> StackView:
-        """The newest stack that has this name, with what was recorded in ``<kind>/<name>``.
+        """The newest stack of this name, including events of ``<kind>/<name>``.
 
-        One that was collected is in its own region only. Raises StackNotFound.
+        A stack recorded from CloudFormation is only in its own region. Raises StackNotFound.
         """
         async for view in self._named(principal, name, kinds):
             if view.is_in(region) and not view.is_deleted:
                 return view
-        raise StackNotFound(f"there is no stack {name!r}")
+        raise StackNotFound(f"stack {name!r} does not exist")
 
     async def by_arn(self, principal: Principal, arn: Arn) -> StackView:
-        """The stack of this ARN, though it be deleted; raises StackNotFound."""
+        """The stack of this ARN, even if it is deleted; raises StackNotFound."""
         for name in arn.names:
             async for view in self._named(principal, name, KINDS, deleted=True):
                 if view.arn == arn.text:
                     return view
-        raise StackNotFound(f"there is no stack {arn.text!r}")
+        raise StackNotFound(f"stack {arn.text!r} does not exist")
 
     async def stacks(
         self, principal: Principal, *, name: str | None = None, deleted: bool = False
     ) -> list[Stack]:
-        """The stacks of the catalogue, newest first."""
+        """The stacks in the catalog, newest first."""
         return await self._deployments.stacks(
             principal, project=self._project, name=name, deleted=deleted
         )
 
     async def view(
-        self, principal: Principal, stack: Stack, beside: Sequence[EventSource] = ()
+        self, principal: Principal, stack: Stack, others: Sequence[EventSource] = ()
     ) -> StackView:
-        """A stack of the catalogue, with what was recorded ``beside`` it."""
-        own = EventSource(scope=stack.scopes[0], said=())
-        if await self._may_be_collected(principal, stack):
-            own = await self._part(principal, stack.scopes[0], stack.name)
-        said = _of_stack(own.said, stack)
+        """The view of a stack in the catalog, including events of ``others``."""
+        own = EventSource(scope=stack.scopes[0], recorded=())
+        if await self._may_be_recorded(principal, stack):
+            own = await self._source(principal, stack.scopes[0], stack.name)
+        recorded = _of_stack(own.recorded, stack)
         return StackView(
-            arn=said.event.stack_id if said is not None else self._place.arn_of(stack),
-            name=said.event.stack_name if said is not None else stack.name,
+            arn=recorded.event.stack_id if recorded is not None else self._account.arn_of(stack),
+            name=recorded.event.stack_name if recorded is not None else stack.name,
             stack=stack,
-            parts=(own, *beside),
-            collected=said,
+            sources=(own, *others),
+            recorded=recorded,
         )
 
-    async def _may_be_collected(self, principal: Principal, stack: Stack) -> bool:
-        """Whether to look for what CloudFormation said: where it said nothing, a long look."""
+    async def _may_be_recorded(self, principal: Principal, stack: Stack) -> bool:
+        """Whether to search for recorded stack events; without any, the search is slow."""
         last = await self._deployments.deployments_of(principal, stack, limit=1)
         return all(deployment.tool == SOURCE for deployment in last)
 
     async def _named(
         self, principal: Principal, name: str, kinds: Sequence[Kind], *, deleted: bool = False
     ) -> AsyncIterator[StackView]:
-        """The stacks of this name, newest first; last what was recorded without one."""
-        beside = [part for kind in kinds if (part := await self._beside(principal, kind, name))]
+        """The catalog's stacks of this name, newest first, then those outside the catalog."""
+        others = [
+            source for kind in kinds if (source := await self._source_of(principal, kind, name))
+        ]
         for stack in await self.stacks(principal, name=name, deleted=deleted):
-            yield await self.view(principal, stack, beside if stack.deleted is None else ())
-        for part in beside:
-            for view in self._views_of(part, name):
+            yield await self.view(principal, stack, others if stack.deleted is None else ())
+        for source in others:
+            for view in self._views_of(source, name):
                 yield view
 
-    def _views_of(self, part: EventSource, name: str) -> list[StackView]:
-        if part.said:
+    def _views_of(self, source: EventSource, name: str) -> list[StackView]:
+        if source.recorded:
             return [
                 StackView(
-                    arn=said.event.stack_id,
-                    name=said.event.stack_name,
+                    arn=recorded.event.stack_id,
+                    name=recorded.event.stack_name,
                     stack=None,
-                    parts=(part,),
-                    collected=said,
+                    sources=(source,),
+                    recorded=recorded,
                 )
-                for said in part.said
+                for recorded in source.recorded
             ]
-        arn = self._place.arn_in(part.scope, name)
-        return [StackView(arn=arn, name=name, stack=None, parts=(part,), collected=None)]
+        arn = self._account.arn_in(source.scope, name)
+        return [StackView(arn=arn, name=name, stack=None, sources=(source,), recorded=None)]
 
-    async def _beside(self, principal: Principal, kind: Kind, name: str) -> EventSource | None:
-        """What was recorded as an image or a cluster; ``None`` if nothing that could be shown."""
+    async def _source_of(self, principal: Principal, kind: Kind, name: str) -> EventSource | None:
+        """The events of an image or a cluster; ``None`` if there are none to show."""
         try:
             path = scope(kind, name)
         except InvalidScope:
             return None
-        part = await self._part(principal, path, name)
-        return part if part.said or await self._newest(principal, path, MADE, 1) else None
+        source = await self._source(principal, path, name)
+        if source.recorded or await self._newest(principal, path, SYNTHESIZED, 1):
+            return source
+        return None
 
-    async def _part(self, principal: Principal, path: Scope, name: str) -> EventSource:
-        """The scope, and of which stacks of this name CloudFormation spoke in it lately."""
-        said = _said(await self._newest(principal, path, COLLECTED, PAGE))
-        if said and not _of_name(said, name):
-            # Of late, only stacks that are nested in it may have had something to say.
-            said |= _said(await self._newest(principal, path, LIFECYCLE, PAGE))
-        return EventSource(scope=path, said=_of_name(said, name) or tuple(said.values()))
+    async def _source(self, principal: Principal, path: Scope, name: str) -> EventSource:
+        """The scope, with the stacks of this name that were recorded in it lately."""
+        recorded = _by_arn(await self._newest(principal, path, RECORDED, PAGE))
+        if recorded and not _of_name(recorded, name):
+            # The newest events may all belong to nested stacks.
+            recorded |= _by_arn(await self._newest(principal, path, LIFECYCLE, PAGE))
+        stacks = _of_name(recorded, name) or tuple(recorded.values())
+        return EventSource(scope=path, recorded=stacks)
 
     async def _newest(
         self, principal: Principal, path: Scope, filter: Filter, limit: int
     ) -> list[Event]:
         query = Query(scope=path, filter=filter, limit=limit)
-        return await self._service.read_whole(principal, query)
+        return await self._service.read_all(principal, query)
 
     # Events
 
     async def page(self, principal: Principal, view: StackView, token: str | None) -> Page:
-        """The newest events, or those that ``token`` leads to.
+        """The newest events, or the page of ``token``.
 
-        They are in the order of time, on a page and over pages joined; of events of one time, the
+        Events are ordered by time, within and across pages; among events of the same time, the
         one recorded later comes first. Raises InvalidCursor or CursorExpired.
         """
-        last = await self._moment(view, token) if token is not None else None
-        told: list[StackEvent] = []
-        looked = 0
-        async for moment, each in self._told(principal, view, beyond=last):
-            if looked >= _MOST or (each is not None and len(told) == PAGE):
-                return Page(events=told, next_token=self._token(view, last))
+        last = await self._parse_token(view, token) if token is not None else None
+        events: list[StackEvent] = []
+        read = 0
+        async for moment, each in self._stack_events(principal, view, beyond=last):
+            if read >= _MAX_EVENTS_READ or (each is not None and len(events) == PAGE):
+                return Page(events=events, next_token=self._render_token(view, last))
             if each is not None:
-                told.append(each)
-            last, looked = moment, looked + 1
-        return Page(events=told, next_token=None)
+                events.append(each)
+            last, read = moment, read + 1
+        return Page(events=events, next_token=None)
 
     async def newest_of(
         self, principal: Principal, view: StackView, matches: Callable[[StackEvent], bool]
     ) -> StackEvent | None:
-        """The newest event that matches, if it is not too long ago to be looked for."""
-        looked = 0
-        async for _, each in self._told(principal, view, beyond=None):
+        """The newest event that matches, among the last ``_MAX_EVENTS_READ`` events."""
+        read = 0
+        async for _, each in self._stack_events(principal, view, beyond=None):
             if each is not None and matches(each):
                 return each
-            looked += 1
-            if looked >= _MOST:
+            read += 1
+            if read >= _MAX_EVENTS_READ:
                 break
         return None
 
     async def resources(self, principal: Principal, view: StackView) -> list[StackEvent]:
-        """The newest event of each resource, by logical id, if it is not too long ago.
+        """The newest event of each resource, sorted by logical id.
 
-        Those that were deleted are left out, unless the whole stack was.
+        Only the last ``_MAX_EVENTS_READ`` events are read. Deleted resources are left out, unless
+        the whole stack is deleted.
         """
         found: dict[str, StackEvent] = {}
-        looked = 0
-        async for _, each in self._told(principal, view, beyond=None):
+        read = 0
+        async for _, each in self._stack_events(principal, view, beyond=None):
             if each is not None and not each.is_stack_itself:
                 found.setdefault(each.logical_resource_id, each)
-            looked += 1
-            if looked >= _MOST:
+            read += 1
+            if read >= _MAX_EVENTS_READ:
                 break
         return [
             found[id]
@@ -268,43 +276,43 @@ class StackViews:
         ]
 
     async def tags(self, principal: Principal, view: StackView) -> dict[str, str] | None:
-        """Its tags, as its collector said them last; ``None`` where none of late did."""
-        for part in view.parts if view.collected is not None else ():
-            for event in await self._newest(principal, part.scope, LIFECYCLE, PAGE):
-                said = stack_event_of(event)
-                if said is not None and said.stack_id == view.arn and said.tags is not None:
-                    return said.tags
+        """The stack's tags as last recorded; ``None`` if no recent event has them."""
+        for source in view.sources if view.recorded is not None else ():
+            for event in await self._newest(principal, source.scope, LIFECYCLE, PAGE):
+                each = stack_event_of(event)
+                if each is not None and each.stack_id == view.arn and each.tags is not None:
+                    return each.tags
         return None
 
     async def created_at(self, principal: Principal, view: StackView) -> int:
-        """When the stack was made, or else when the first of its events was (ns)."""
+        """The time at which the stack was created, or else that of its first event (ns)."""
         if view.stack is not None:
             return view.stack.created
-        query = Query(scope=view.parts[0].scope, order="oldest", limit=1)
+        query = Query(scope=view.sources[0].scope, order="oldest", limit=1)
         return min((event.time for event in await self._service.read(principal, query)), default=0)
 
-    async def deployed(
+    async def last_action(
         self, principal: Principal, view: StackView
     ) -> tuple[Deployment, Action] | None:
-        """The last deployment that did something to the stack, and what."""
+        """The stack's last mutating deployment, with its action."""
         if view.stack is None:
             return None
-        runs = Runs(self._deployments, principal, view.stack)
-        last = await runs.last()
-        action = await runs.action(last) if last is not None else None
+        actions = StackActions(self._deployments, principal, view.stack)
+        last = await actions.last()
+        action = await actions.action(last) if last is not None else None
         return (last, action) if last is not None and action is not None else None
 
-    async def _told(
+    async def _stack_events(
         self, principal: Principal, view: StackView, *, beyond: Moment | None
     ) -> AsyncIterator[tuple[Moment, StackEvent | None]]:
-        """Every event newest first, with what is told of it, if anything."""
+        """The moment of every event, newest first, with its stack event, if it has one."""
         while True:
             read, more = await self._read(principal, view, beyond)
             actions = await self._actions(principal, view, read)
-            for part, event in read:
+            for source, event in read:
                 beyond = moment_of(event)
-                if part.said:
-                    yield beyond, _collected(event, view.arn)
+                if source.recorded:
+                    yield beyond, _recorded_of(event, view.arn)
                 else:
                     yield (
                         beyond,
@@ -318,19 +326,20 @@ class StackViews:
     async def _read(
         self, principal: Principal, view: StackView, beyond: Moment | None
     ) -> tuple[list[tuple[EventSource, Event]], bool]:
-        """The newest events of all parts, one more than a page holds if there are so many, and
-        whether there may be more.
+        """The newest events of all sources, up to one page and one event more.
+
+        The flag tells whether there may be more.
         """
         found: dict[Moment, tuple[EventSource, Event]] = {}
         ends: list[Moment] = []
-        for part in reversed(view.parts):
-            filter = COLLECTED if part.said else MADE
-            query = Query(scope=part.scope, filter=filter, limit=PAGE + 1)
+        for source in reversed(view.sources):
+            filter = RECORDED if source.recorded else SYNTHESIZED
+            query = Query(scope=source.scope, filter=filter, limit=PAGE + 1)
             read = partial(self._service.read, principal)
-            page = await read_by_time(read, query, beyond=beyond)
-            found |= {moment_of(event): (part, event) for event in page.events}
-            ends += [moment_of(page.events[-1])] if page.more and page.events else []
-        # Below the end of one part's page, events of the other parts would come too early.
+            stretch = await read_by_time(read, query, beyond=beyond)
+            found |= {moment_of(event): (source, event) for event in stretch.events}
+            ends += [moment_of(stretch.events[-1])] if stretch.more and stretch.events else []
+        # Past the end of one source's page, events of the others would be out of order.
         end = max(ends, default=None)
         newest = sorted((m for m in found if end is None or m >= end), reverse=True)
         more = end is not None or len(newest) > PAGE + 1
@@ -339,54 +348,66 @@ class StackViews:
     async def _actions(
         self, principal: Principal, view: StackView, read: list[tuple[EventSource, Event]]
     ) -> dict[str, Action | None]:
-        """What the deployments did that these events begin or end."""
+        """The actions of the deployments that these events start or end, by id."""
         if view.stack is None:
             return {}
-        ids = {run_of(event) for part, event in read if not part.said}
-        runs = Runs(self._deployments, principal, view.stack)
-        return await runs.actions(id for id in ids if id is not None)
+        ids = {lifecycle_deployment_of(event) for source, event in read if not source.recorded}
+        actions = StackActions(self._deployments, principal, view.stack)
+        return await actions.actions(id for id in ids if id is not None)
 
-    async def _moment(self, view: StackView, token: str) -> Moment:
-        place = self.tokens.parse(_events_of(view), token)
-        time, position = place[:_NUMBER_BYTES], place[_NUMBER_BYTES:]
+    async def _parse_token(self, view: StackView, token: str) -> Moment:
+        cursor = self.tokens.parse(_list_name(view), token)
+        time, position = cursor[:_NUMBER_BYTES], cursor[_NUMBER_BYTES:]
         moment = Moment(int.from_bytes(time), int.from_bytes(position))
         await self._service.require_retained(moment.position)
         return moment
 
-    def _token(self, view: StackView, last: Moment | None) -> str:
+    def _render_token(self, view: StackView, last: Moment | None) -> str:
         numbers = (last.time, last.position) if last is not None else (0, 0)
-        place = b"".join(number.to_bytes(_NUMBER_BYTES) for number in numbers)
-        return self.tokens.render(_events_of(view), place)
+        cursor = b"".join(number.to_bytes(_NUMBER_BYTES) for number in numbers)
+        return self.tokens.render(_list_name(view), cursor)
 
 
-def _events_of(view: StackView) -> str:
+def make_stack_views(context: ApiContext, settings: StackSettings) -> StackViews:
+    """Create the stack views of one API."""
+    return StackViews(
+        context.events,
+        context.deployments,
+        project=settings.cloudformation_project or None,
+        account=Account(
+            region=settings.cloudformation_region, account=settings.cloudformation_account
+        ),
+        tokens=PageTokens(context.page_token_key),
+    )
+
+
+def _list_name(view: StackView) -> str:
     return f"events of {view.arn}"
 
 
-def _collected(event: Event, arn: str) -> StackEvent | None:
-    """What CloudFormation said of this stack, and not of one that is nested in it."""
-    told = recorded_stack_event(event)
-    return told if told is not None and told.stack_id == arn else None
+def _recorded_of(event: Event, arn: str) -> StackEvent | None:
+    """The recorded stack event, unless it belongs to a nested stack."""
+    recorded = recorded_stack_event(event)
+    return recorded if recorded is not None and recorded.stack_id == arn else None
 
 
-def _said(events: Sequence[Event]) -> dict[str, Collected]:
-    """What was said last of each stack, by its ARN."""
-    found: dict[str, Collected] = {}
+def _by_arn(events: Sequence[Event]) -> dict[str, RecordedStack]:
+    """The stacks in ``events``, newest first, by ARN."""
+    found: dict[str, RecordedStack] = {}
     for event in events:
-        told = stack_event_of(event)
-        if told is not None and told.stack_id not in found:
-            found[told.stack_id] = Collected(event=told, scopes=event.scopes)
+        each = stack_event_of(event)
+        if each is not None and each.stack_id not in found:
+            found[each.stack_id] = RecordedStack(event=each, scopes=event.scopes)
     return found
 
 
-def _of_name(said: Mapping[str, Collected], name: str) -> tuple[Collected, ...]:
-    """What was said of stacks of this name."""
-    return tuple(each for each in said.values() if each.event.stack_name == name)
+def _of_name(recorded: Mapping[str, RecordedStack], name: str) -> tuple[RecordedStack, ...]:
+    return tuple(each for each in recorded.values() if each.event.stack_name == name)
 
 
-def _of_stack(said: Sequence[Collected], stack: Stack) -> Collected | None:
-    """What was said of the stack itself; of one that no collector made, what was said last."""
-    for each in said:
+def _of_stack(recorded: Sequence[RecordedStack], stack: Stack) -> RecordedStack | None:
+    """The one that a collector created ``stack`` for, or else the one recorded last."""
+    for each in recorded:
         if is_stack_of(stack, each.event.stack_id):
             return each
-    return next(iter(said), None)
+    return next(iter(recorded), None)

@@ -1,4 +1,4 @@
-"""Notices of CloudFormation's: each event that somebody sends finds its stack and deployment."""
+"""Records CloudFormation events from EventBridge and SNS under their stacks and deployments."""
 
 import asyncio
 
@@ -10,92 +10,93 @@ from deploylog.events.filters import AnyOf, Filter, any_of
 from deploylog.events.service import EventService
 from deploylog.events.store import Query
 from deploylog.events.times import LATEST, SECOND
-from deploylog.ingest.cloudformation.mapping import StackContext, StackMapper
+from deploylog.ingest.cloudformation.mapping import StackMapper
 from deploylog.ingest.cloudformation.operations import (
-    TELLING,
+    FAILURE_TYPES,
     Operation,
-    note_recorded,
+    apply_recorded,
     operations_of,
 )
-from deploylog.ingest.cloudformation.parsing import Recorded, time_of
+from deploylog.ingest.cloudformation.parsing import RecordedEvents, time_of
+from deploylog.ingest.cloudformation.rendering import StackContext
 from deploylog.ingest.cloudformation.stack_event import SOURCE, StackEvent
 
-#: How far from an event's time others are looked for that tell of the same, in ns.
-_NEARBY = 10 * SECOND
+#: Duplicates of an event lie within this time of it, in ns.
+_DUPLICATE_WINDOW = 10 * SECOND
 
-#: The lifecycle events from which the last operations are known again.
-_LAST = 200
+#: Lifecycle events read to reconstruct the last operations.
+_MAX_LIFECYCLE_EVENTS = 200
 
-#: The most events that tell of failures; the first of an operation are enough.
-_FAILURES = 1_000
+#: Failure events read; the first ones of an operation are enough.
+_MAX_FAILURES = 1_000
 
-#: The most events about one thing within that time.
-_ALIKE = 200
+#: Events of one resource read within the duplicate window.
+_MAX_DUPLICATES = 200
 
 
-class StackNotices:
-    """Records what is told of stacks, each event once, whoever told it before."""
+class StackRecorder:
+    """Records each stack event once, whichever source sends it first."""
 
     def __init__(self, service: EventService) -> None:
-        """Ask ``service`` what is known, and record with it."""
         self._service = service
-        # Two notices of one operation would both begin it.
-        self._turn = asyncio.Lock()
+        # Without it, two concurrent notifications would both start their operation.
+        self._lock = asyncio.Lock()
 
     async def record(
         self, principal: Principal, frame: StackContext, event: StackEvent
     ) -> list[Event]:
-        """The events as recorded, now or when a collector or another notice told of the same."""
+        """Record ``event``; return the events recorded now, or the earlier one it duplicates."""
         principal.require("write", frame.stack_scope)
-        async with self._turn:
-            if known := await self._told(principal, frame, event):
-                return [known]
+        async with self._lock:
+            if duplicate := await self._duplicate(principal, frame, event):
+                return [duplicate]
             operations = operations_of(await self._lifecycle(principal, frame))
             if event.is_stack_itself:
                 await self._note_failures(principal, frame, operations)
-            record = StackMapper(frame, operations)
-            return await self._append(principal, record, time_of(event), record.record([event]))
+            mapper = StackMapper(frame, operations)
+            return await self._append(principal, mapper, time_of(event), mapper.map_events([event]))
 
-    async def _told(
+    async def _duplicate(
         self, principal: Principal, frame: StackContext, event: StackEvent
     ) -> Event | None:
         time = time_of(event)
-        # No pattern: an id may end as one does.
+        # Not ``any_of``, which would read an id that ends in ``.*`` as a pattern.
         subject = AnyOf(field="subject", values=(event.logical_resource_id,))
         about = (any_of("source", (SOURCE,)), subject)
-        near = Filter(all_of=about, since=max(time - _NEARBY, 0), until=min(time + _NEARBY, LATEST))
-        query = Query(scope=frame.stack_scope, filter=near, limit=_ALIKE)
-        known = Recorded(await self._service.read_written(principal, query)).find(event)
-        return known if isinstance(known, Event) else None
+        since, until = max(time - _DUPLICATE_WINDOW, 0), min(time + _DUPLICATE_WINDOW, LATEST)
+        nearby = Filter(all_of=about, since=since, until=until)
+        query = Query(scope=frame.stack_scope, filter=nearby, limit=_MAX_DUPLICATES)
+        found = RecordedEvents(await self._service.read_for_writer(principal, query)).find(event)
+        return found if isinstance(found, Event) else None
 
     async def _note_failures(
         self, principal: Principal, frame: StackContext, operations: list[Operation]
     ) -> None:
-        """Let those that go on know what failed in them, for the event that ends them."""
-        going_on = [each for each in operations if each.ended is None]
-        if going_on:
-            about = (any_of("source", (SOURCE,)), any_of("type", TELLING))
-            since = min(each.started for each in going_on)
+        """Add recorded failures to the running operations, for the event that ends them."""
+        running = [each for each in operations if each.ended is None]
+        if running:
+            about = (any_of("source", (SOURCE,)), any_of("type", FAILURE_TYPES))
+            since = min(each.started for each in running)
             query = Query(
                 scope=frame.stack_scope,
                 filter=Filter(all_of=about, since=since),
                 order="oldest",
-                limit=_FAILURES,
+                limit=_MAX_FAILURES,
             )
-            note_recorded(going_on, await self._service.read_written(principal, query))
+            apply_recorded(running, await self._service.read_for_writer(principal, query))
 
     async def _lifecycle(self, principal: Principal, frame: StackContext) -> list[Event]:
         about = Filter(all_of=(any_of("type", DEPLOYMENT_LIFECYCLE),))
-        query = Query(scope=frame.stack_scope, filter=about, limit=_LAST)
-        return await self._service.read_written(principal, query)
+        query = Query(scope=frame.stack_scope, filter=about, limit=_MAX_LIFECYCLE_EVENTS)
+        return await self._service.read_for_writer(principal, query)
 
     async def _append(
-        self, principal: Principal, record: StackMapper, time: int, events: list[NewEvent]
+        self, principal: Principal, mapper: StackMapper, time: int, events: list[NewEvent]
     ) -> list[Event]:
-        """Record ``events``, and before them that there is the stack."""
-        # Its name may be another's. If neither is free, the stack itself is there, and the event
-        # that began it is no longer retained.
-        for created in (record.created(time), record.created(time, long=True)):
+        """Record ``events``, preceded by the stack's creation if it is new."""
+        # Another stack may have its name. If the long name is taken too, the stack itself has it,
+        # and its creation event is no longer retained.
+        for created in (mapper.stack_created(time), mapper.stack_created(time, long=True)):
             try:
                 return (await self._service.append(principal, [created, *events]))[1:]
             except StackExists:

@@ -1,4 +1,4 @@
-"""The JSON of subscriptions, and of what became of their deliveries; pure."""
+"""The JSON of subscriptions and their deliveries; pure."""
 
 import re
 from collections.abc import Sequence
@@ -6,12 +6,13 @@ from typing import TypeVar
 
 import msgspec
 
-from deploylog.api.native.wire import FILTERS, check_filter_values
+from deploylog.api.native.query_string import FILTERS, check_filter_values
 from deploylog.errors import InvalidFilter, InvalidInput, InvalidSubscription
 from deploylog.events.filters import AnyOf, Filter, any_of
 from deploylog.events.scope import Scope, parse_scope
 from deploylog.events.times import MILLISECOND, SECOND, parse_time_or_ago, render_time
-from deploylog.subscriptions.service import DeadLetter, Standing
+from deploylog.subscriptions.history import DeadLetter
+from deploylog.subscriptions.service import Standing
 from deploylog.subscriptions.store import RecordedAttempt
 from deploylog.subscriptions.subscription import (
     Attempt,
@@ -27,19 +28,19 @@ from deploylog.subscriptions.subscription import (
     SubscriptionPatch,
 )
 
-#: Seconds that a secret goes on signing once it is replaced, and the most that may be asked for.
+#: Seconds for which a replaced secret still signs: the default, and the maximum.
 OVERLAP_SECONDS = 86_400
 MAX_OVERLAP_SECONDS = 30 * 86_400
 
-#: What msgspec says of where it found something, and of what is there too much or too little.
-_AT = re.compile(r" - at `\$\.?(.*?)`$")
-_NAMED = re.compile(r"(?:unknown|required) field `(.*?)`")
+#: The path, and the unknown or missing field, in msgspec's messages.
+_PATH = re.compile(r" - at `\$\.?(.*?)`$")
+_FIELD = re.compile(r"(?:unknown|required) field `(.*?)`")
 
 _T = TypeVar("_T")
 
 
 class FilterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Values of each field, ORed; fields are ANDed. ``prefix.*`` is all below it."""
+    """Values by field: values are ORed, fields are ANDed. ``prefix.*`` matches all below it."""
 
     type: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
@@ -51,7 +52,7 @@ class FilterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 class NewBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A subscription that is asked for."""
+    """A request to create a subscription."""
 
     name: str
     kind: Kind
@@ -70,7 +71,7 @@ class NewBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ChangeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be different. Scopes and filter are given whole."""
+    """A request to change a subscription. Scopes and filter are replaced whole."""
 
     name: str | None = None
     url: str | None = None
@@ -85,35 +86,35 @@ class ChangeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class RotateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which secret signs from now on; drawn when it is left out."""
+    """A request to rotate the signing secret; without ``secret``, a random one is generated."""
 
     secret: str | None = None
-    #: Seconds that the former ones sign, too.
+    #: Seconds for which the previous secrets still sign.
     overlap: int = OVERLAP_SECONDS
 
 
 class RedeliverBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One event, or all dead letters that were first tried since a time."""
+    """A request to redeliver one event, or all dead letters first tried since a time."""
 
     event: str | None = None
     since: str | None = None
 
 
 class SecretBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret that signs, without its value."""
+    """A signing secret, without its value."""
 
     created: str
     expires: str | None
 
 
 class SubscriptionBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A subscription, and how its deliveries are going."""
+    """A subscription and the state of its deliveries."""
 
     id: str
     name: str
     kind: Kind
     format: Format
-    #: As far as it is shown.
+    #: Redacted.
     target: str
     scopes: tuple[str, ...]
     filter: FilterBody
@@ -132,7 +133,7 @@ class SubscriptionBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     dead_lettered: int
     next_try: str | None
     secrets: list[SecretBody]
-    #: Once: in the answer to the request that had it drawn.
+    #: Only in the response to the request that generated it.
     secret: str | None = None
 
 
@@ -143,7 +144,7 @@ class SubscriptionList(msgspec.Struct, frozen=True):
 
 
 class AttemptBody(msgspec.Struct, frozen=True, kw_only=True):
-    """One try to deliver one event."""
+    """One attempt to deliver one event."""
 
     event: str
     position: str
@@ -152,7 +153,7 @@ class AttemptBody(msgspec.Struct, frozen=True, kw_only=True):
     result: Result
     status: int | None
     error: str | None
-    #: The answer's first bytes.
+    #: The first bytes of the response.
     response: str
     next_try: str | None
 
@@ -165,9 +166,9 @@ class AttemptPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class DeadLetterBody(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that was given up."""
+    """An event whose delivery was given up."""
 
-    #: Its id; nothing when it is no longer retained.
+    #: The event's id; ``None`` when it is no longer retained.
     event: str | None
     position: str
     tries: int
@@ -183,90 +184,90 @@ class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class Redelivered(msgspec.Struct, frozen=True, kw_only=True):
-    """How many events are sent again."""
+    """The number of events to redeliver."""
 
     events: int
 
 
-# In
+# Requests
 
 
 def parse_new(body: bytes) -> NewSubscription:
-    """The subscription that is asked for; raises InvalidSubscription, naming the field."""
-    asked = _decoded(body, NewBody)
+    """Parse a request to create; raises InvalidSubscription, which names the field."""
+    new = _decode(body, NewBody)
     return NewSubscription(
-        name=asked.name,
-        kind=asked.kind,
-        aim=_aim(asked),
-        format=asked.format,
-        filter=Filter(all_of=_conditions(asked.filter), scopes=_scopes(asked.scopes)),
-        order=asked.order,
-        secret=asked.secret,
-        start=asked.start,
+        name=new.name,
+        kind=new.kind,
+        endpoint=_endpoint_patch(new),
+        format=new.format,
+        filter=Filter(all_of=_conditions(new.filter), scopes=_scopes(new.scopes)),
+        order=new.order,
+        secret=new.secret,
+        start=new.start,
     )
 
 
 def parse_change(body: bytes) -> SubscriptionPatch:
-    """What is to be different; raises likewise."""
-    asked = _decoded(body, ChangeBody)
+    """Parse a request to change; raises InvalidSubscription, which names the field."""
+    change = _decode(body, ChangeBody)
     return SubscriptionPatch(
-        name=asked.name,
-        aim=_aim(asked),
-        format=asked.format,
-        scopes=_scopes(asked.scopes) if asked.scopes is not None else None,
-        conditions=_conditions(asked.filter) if asked.filter is not None else None,
-        order=asked.order,
+        name=change.name,
+        endpoint=_endpoint_patch(change),
+        format=change.format,
+        scopes=_scopes(change.scopes) if change.scopes is not None else None,
+        conditions=_conditions(change.filter) if change.filter is not None else None,
+        order=change.order,
     )
 
 
 def parse_rotate(body: bytes) -> tuple[str | None, int]:
-    """The secret if one is given, and for how many ns the former ones sign."""
-    asked = _decoded(body or b"{}", RotateBody)
-    if not 0 <= asked.overlap <= MAX_OVERLAP_SECONDS:
-        message = f"overlap is a whole number of seconds from 0 to {MAX_OVERLAP_SECONDS}"
+    """The new secret, if any, and the ns for which the previous ones still sign."""
+    rotate = _decode(body or b"{}", RotateBody)
+    if not 0 <= rotate.overlap <= MAX_OVERLAP_SECONDS:
+        message = f"overlap must be an integer from 0 to {MAX_OVERLAP_SECONDS} (seconds)"
         raise InvalidSubscription(message, field="overlap")
-    return asked.secret, asked.overlap * SECOND
+    return rotate.secret, rotate.overlap * SECOND
 
 
 def parse_redeliver(body: bytes, *, now: int) -> str | int:
-    """The id of one event, or the time (ns) since which all are meant."""
-    asked = _decoded(body, RedeliverBody)
-    if asked.event is not None and asked.since is not None:
-        raise InvalidSubscription("give either event or since", field="since")
-    if asked.event is not None:
-        return asked.event
-    if asked.since is None:
+    """The id of the event to redeliver, or the time (ns) of the first dead letter's first try."""
+    redeliver = _decode(body, RedeliverBody)
+    if redeliver.event is not None and redeliver.since is not None:
+        raise InvalidSubscription("give either event or since, not both", field="since")
+    if redeliver.event is not None:
+        return redeliver.event
+    if redeliver.since is None:
         raise InvalidSubscription("event or since is missing", field="event")
     try:
-        return parse_time_or_ago(asked.since, now=now)
+        return parse_time_or_ago(redeliver.since, now=now)
     except InvalidInput as error:
         raise InvalidSubscription(f"since: {error.message}", field="since") from error
 
 
-def _decoded(body: bytes, type: type[_T]) -> _T:
+def _decode(body: bytes, type: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=type)
     except msgspec.ValidationError as error:
-        raise _wrong(str(error)) from error
+        raise _invalid(str(error)) from error
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidSubscription(f"the body is not JSON: {error}") from error
 
 
-def _wrong(message: str) -> InvalidSubscription:
-    """What is wrong where, in the decoder's words, which hold no values."""
-    place, named, what = _AT.search(message), _NAMED.search(message), _AT.sub("", message)
-    parts = [place[1].partition("[")[0] if place else "", named[1] if named else ""]
+def _invalid(message: str) -> InvalidSubscription:
+    """The error for msgspec's ``message``, which contains no values of the request."""
+    path, name, problem = _PATH.search(message), _FIELD.search(message), _PATH.sub("", message)
+    parts = [path[1].partition("[")[0] if path else "", name[1] if name else ""]
     field = ".".join(part for part in parts if part)[:64]
-    return InvalidSubscription(f"{field}: {what}" if field else what, field=field or None)
+    return InvalidSubscription(f"{field}: {problem}" if field else problem, field=field or None)
 
 
-def _aim(asked: NewBody | ChangeBody) -> EndpointPatch:
+def _endpoint_patch(body: NewBody | ChangeBody) -> EndpointPatch:
     return EndpointPatch(
-        url=asked.url,
-        token=asked.token,
-        channel=asked.channel,
-        username=asked.username,
-        icon=asked.icon,
+        url=body.url,
+        token=body.token,
+        channel=body.channel,
+        username=body.username,
+        icon=body.icon,
     )
 
 
@@ -277,22 +278,22 @@ def _scopes(texts: Sequence[str]) -> tuple[Scope, ...]:
         raise InvalidSubscription(error.message, field="scopes") from error
 
 
-def _conditions(asked: FilterBody) -> tuple[AnyOf, ...]:
+def _conditions(body: FilterBody) -> tuple[AnyOf, ...]:
     try:
         return tuple(
             any_of(field, check_filter_values(name, values))
             for name, field in FILTERS.items()
-            if (values := getattr(asked, name))
+            if (values := getattr(body, name))
         )
     except InvalidFilter as error:
         raise InvalidSubscription(error.message, field=f"filter.{error.field}") from error
 
 
-# Out
+# Responses
 
 
 def render_subscription(standing: Standing, *, secret: str | None = None) -> SubscriptionBody:
-    """A subscription's JSON; ``secret`` when it is to be told."""
+    """A subscription's JSON; ``secret`` only where it must be shown."""
     subscription, backlog = standing.subscription, standing.backlog
     return SubscriptionBody(
         id=subscription.id,
@@ -313,7 +314,7 @@ def render_subscription(standing: Standing, *, secret: str | None = None) -> Sub
         pending=backlog.pending,
         dead_lettered=backlog.dead_lettered,
         next_try=_time(backlog.due),
-        secrets=[_secret(term) for term in subscription.secrets],
+        secrets=[_secret(each) for each in subscription.secrets],
         secret=secret,
     )
 
@@ -342,7 +343,7 @@ def render_attempt(attempt: Attempt) -> AttemptBody:
 
 
 def render_dead_letters(dead_letters: Sequence[DeadLetter], *, limit: int) -> DeadLetterPage:
-    """A page of what was given up."""
+    """A page of dead letters."""
     return DeadLetterPage(
         dead_letters=[_dead_letter(each) for each in dead_letters],
         next=str(dead_letters[-1].pending.position) if len(dead_letters) == limit else None,
@@ -372,8 +373,8 @@ def _filter(subscription: Subscription) -> FilterBody:
     )
 
 
-def _secret(term: SigningSecret) -> SecretBody:
-    return SecretBody(created=render_time(term.created), expires=_time(term.expires))
+def _secret(secret: SigningSecret) -> SecretBody:
+    return SecretBody(created=render_time(secret.created), expires=_time(secret.expires))
 
 
 def _time(ns: int | None) -> str | None:

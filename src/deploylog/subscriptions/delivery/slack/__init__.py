@@ -1,1 +1,1 @@
-"""Slack's messages."""
+"""Delivery to Slack."""

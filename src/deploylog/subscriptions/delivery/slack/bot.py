@@ -1,4 +1,4 @@
-"""The Slack bot: one message a deployment, edited as it proceeds, with failures in its thread."""
+"""The sender for a Slack bot: one message per deployment, with the failures in its thread."""
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
@@ -21,219 +21,226 @@ from deploylog.subscriptions.delivery.slack.messages import (
     events_payload,
 )
 from deploylog.subscriptions.delivery.slack.responses import SlackOutcome, classify_api_response
-from deploylog.subscriptions.delivery.slack.webhook import MOST_IN_A_DIGEST
+from deploylog.subscriptions.delivery.slack.webhook import MAX_DIGEST_EVENTS
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import MAX_RESPONSE_BYTES, Endpoint, Message, Subscription
 
-#: Slack says back all of a message; what is needed of it may stand at the end.
-_MOST_OF_AN_ANSWER = 256 * 1024
+#: Slack's response repeats the whole message, and what matters may come last.
+_MAX_API_RESPONSE_BYTES = 256 * 1024
 
-#: Deployments, and events, that are kept in mind.
-_REMEMBERED = 10_000
+#: Messages, and posted events, that are remembered.
+_MAX_REMEMBERED = 10_000
 
-#: The deployment of a scope, as far as the subscription's owner may see it.
-Deployments = Callable[[Subscription, Scope], Awaitable[Deployment | None]]
+#: Returns the deployment of a scope, if the subscription's owner may see it.
+FindDeployment = Callable[[Subscription, Scope], Awaitable[Deployment | None]]
 
-#: The message that stands for a deployment in a subscription: ``Deliveries.message``.
-Messages = Callable[[str, Scope], Awaitable[Message | None]]
+#: Returns a subscription's message for a deployment: ``Deliveries.message``.
+FindMessage = Callable[[str, Scope], Awaitable[Message | None]]
 
 
 class SlackBotSender:
-    """One message a deployment, edited as it proceeds; its failures are replies to it. Events
-    outside a deployment that may be seen are posted as an incoming webhook would.
+    """Keeps one message per deployment up to date, and posts its failures as replies.
+
+    An event outside of a visible deployment is posted as an incoming webhook would post it.
     """
 
     def __init__(
         self,
-        poster: WebhookTransport,
+        transport: WebhookTransport,
         api_url: str,
-        deployments: Deployments,
-        messages: Messages,
-        names: TypeNames | None = None,
+        find_deployment: FindDeployment,
+        find_message: FindMessage,
+        type_names: TypeNames | None = None,
     ) -> None:
-        """``api_url`` is that of Slack's methods, ``https://slack.com/api``."""
-        self._poster = poster
+        """``api_url`` is the URL of Slack's methods, ``https://slack.com/api``."""
+        self._transport = transport
         self._api_url = api_url.rstrip("/")
-        self._deployments = deployments
-        self._stored = messages
-        self._names = names or {}
-        #: Those that were posted a moment ago: the store may not know of them yet.
-        self._posted: BoundedMap[tuple[str, Scope], Message] = BoundedMap(_REMEMBERED)
-        #: Events of requests that went wrong later on, which are not to be posted again.
-        self._told: BoundedMap[tuple[str, str], None] = BoundedMap(_REMEMBERED)
+        self._find_deployment = find_deployment
+        self._find_message = find_message
+        self._type_names = type_names or {}
+        #: Messages posted lately: the store may not have them yet.
+        self._messages = BoundedMap[tuple[str, Scope], Message](_MAX_REMEMBERED)
+        #: Events posted in requests that failed afterwards, which must not be posted again.
+        self._posted = BoundedMap[tuple[str, str], None](_MAX_REMEMBERED)
 
-    def fold(self, waiting: int) -> int:
-        """See ``Sender``: the deployment is shown as it is, however much happened."""
-        return max(min(waiting, MOST_IN_A_DIGEST), 1)
+    def batch_size(self, waiting: int) -> int:
+        """As in ``Sender``: one message shows the deployment after any number of events."""
+        return max(min(waiting, MAX_DIGEST_EVENTS), 1)
 
     async def send(
         self,
         subscription: Subscription,
-        target: Endpoint,
+        endpoint: Endpoint,
         secrets: Sequence[bytes],
         events: Sequence[Event],
         *,
         context: Context,
     ) -> Outcome:
-        request = _Request(self._poster, self._api_url, target)
+        calls = _Calls(self._transport, self._api_url, endpoint)
         try:
-            for scope, together in by_deployment(events):
-                await self._tell(request, subscription, scope, together, context.now)
-        except _Ended as end:
-            return request.verdict(end.said)
+            for scope, group in by_deployment(events):
+                await self._post_group(calls, subscription, scope, group, context.now)
+        except _CallFailed as error:
+            return calls.outcome(error.outcome)
         for event in events:
-            self._told.drop((subscription.id, event.id))
-        return request.verdict(SlackOutcome(result="delivered"))
+            self._posted.drop((subscription.id, event.id))
+        return calls.outcome(SlackOutcome(result="delivered"))
 
-    async def _tell(
+    async def _post_group(
         self,
-        request: "_Request",
+        calls: "_Calls",
         subscription: Subscription,
         scope: Scope | None,
         events: Sequence[Event],
         now: int,
     ) -> None:
-        deployment = await self._deployments(subscription, scope) if scope is not None else None
+        """Post the events of one deployment, or those outside of any."""
+        deployment = None
+        if scope is not None:
+            deployment = await self._find_deployment(subscription, scope)
         if scope is None or deployment is None:
-            if untold := self._untold(subscription, events):
-                await request.post(self._payload(subscription, untold))
-                self._remember(subscription, untold)
+            if unposted := self._unposted(subscription, events):
+                await calls.post(self._payload(subscription, unposted))
+                self._remember(subscription, unposted)
             return
-        message = await self._show(request, subscription, scope, deployment, now)
-        if failures := self._untold(subscription, filter(is_failure, events)):
-            await request.reply(message, self._payload(subscription, failures))
+        message = await self._update_message(calls, subscription, scope, deployment, now)
+        if failures := self._unposted(subscription, filter(is_failure, events)):
+            await calls.reply(message, self._payload(subscription, failures))
             self._remember(subscription, failures)
 
     def _payload(self, subscription: Subscription, events: Sequence[Event]) -> Payload:
-        return events_payload(with_type_names(events, subscription, self._names))
+        return events_payload(with_type_names(events, subscription, self._type_names))
 
-    async def _show(
+    async def _update_message(
         self,
-        request: "_Request",
+        calls: "_Calls",
         subscription: Subscription,
         scope: Scope,
         deployment: Deployment,
         now: int,
     ) -> Message:
-        """Edit the message of the deployment, or post it; it is the one that replies go to."""
+        """Edit the message of the deployment, or post a new one, and return it."""
         payload = deployment_payload(deployment, now=now)
-        message = await self._message(subscription, scope)
-        if message is not None and await request.edit(message, payload):
+        message = await self._latest_message(subscription, scope)
+        if message is not None and await calls.edit(message, payload):
             return message
-        said = await request.post(payload)
-        message = Message(deployment=scope, channel=said.channel, ts=said.ts)
-        request.messages.append(message)
-        self._posted.put((subscription.id, scope), message)
+        posted = await calls.post(payload)
+        message = Message(deployment=scope, channel=posted.channel, ts=posted.ts)
+        calls.messages.append(message)
+        self._messages.put((subscription.id, scope), message)
         return message
 
-    async def _message(self, subscription: Subscription, scope: Scope) -> Message | None:
-        """The newest that is known; another process may have posted one since."""
+    async def _latest_message(self, subscription: Subscription, scope: Scope) -> Message | None:
+        """The latest message known here or in the store: another process may have posted one."""
         known = (
-            await self._stored(subscription.id, scope),
-            self._posted.get((subscription.id, scope)),
+            await self._find_message(subscription.id, scope),
+            self._messages.get((subscription.id, scope)),
         )
-        return max(filter(None, known), key=lambda message: _moment(message.ts), default=None)
+        return max(filter(None, known), key=lambda message: _ts_order(message.ts), default=None)
 
-    def _untold(self, subscription: Subscription, events: Iterable[Event]) -> list[Event]:
-        return [event for event in events if (subscription.id, event.id) not in self._told]
+    def _unposted(self, subscription: Subscription, events: Iterable[Event]) -> list[Event]:
+        return [event for event in events if (subscription.id, event.id) not in self._posted]
 
     def _remember(self, subscription: Subscription, events: Sequence[Event]) -> None:
         for event in events:
-            self._told.put((subscription.id, event.id), None)
+            self._posted.put((subscription.id, event.id), None)
 
 
-class _Ended(Exception):
-    """Something did not go well, and the rest is not tried."""
+class _CallFailed(Exception):
+    """A call failed, and the remaining calls are not made."""
 
-    def __init__(self, said: SlackOutcome) -> None:
-        super().__init__(said.error)
-        self.said = said
+    def __init__(self, outcome: SlackOutcome) -> None:
+        super().__init__(outcome.error)
+        self.outcome = outcome
 
 
-class _Request:
-    """Calls of Slack's methods for the same events."""
+class _Calls:
+    """The calls of Slack's methods for one batch of events."""
 
-    def __init__(self, poster: WebhookTransport, api_url: str, target: Endpoint) -> None:
-        self._poster = poster
+    def __init__(self, transport: WebhookTransport, api_url: str, endpoint: Endpoint) -> None:
+        self._transport = transport
         self._api_url = api_url
-        self._target = target
-        self._answer = Response()
-        #: Those that were posted for deployments.
+        self._endpoint = endpoint
+        self._response = Response()
+        #: The messages posted for deployments.
         self.messages: list[Message] = []
 
     async def post(self, payload: Payload) -> SlackOutcome:
-        """Post it; raises _Ended."""
-        return _delivered(await self._post(payload))
+        """Post a message; raises _CallFailed."""
+        return _checked(await self._post(payload))
 
     async def reply(self, message: Message, payload: Payload) -> None:
-        """Post it in the thread of the message, or beside it when there is none any more."""
+        """Post in the thread of the message, or in the channel if the thread is gone.
+
+        Raises _CallFailed.
+        """
         thread = {"channel": message.channel, "thread_ts": message.ts}
-        said = await self._post({**payload, **thread})
-        if said.result == "anew":
-            said = await self._post(payload)
-        _delivered(said)
+        outcome = await self._post({**payload, **thread})
+        if outcome.result == "repost":
+            outcome = await self._post(payload)
+        _checked(outcome)
 
     async def edit(self, message: Message, payload: Payload) -> bool:
-        """Whether the message could be edited; raises _Ended when that is not the question."""
-        shown = {"text": payload["text"], "blocks": payload["blocks"]}
-        said = await self._call(
-            "chat.update", {"channel": message.channel, "ts": message.ts, **shown}
+        """Edit a message, and return whether it still could be; raises _CallFailed."""
+        content = {"text": payload["text"], "blocks": payload["blocks"]}
+        outcome = await self._call(
+            "chat.update", {"channel": message.channel, "ts": message.ts, **content}
         )
-        if said.result == "disable":
-            # The message may be of a target that was another: what is posted will tell.
+        if outcome.result == "disable":
+            # The message may be in a former channel. Posting a new one shows what is wrong.
             return False
-        return said.result != "anew" and bool(_delivered(said))
+        return outcome.result != "repost" and bool(_checked(outcome))
 
-    def verdict(self, said: SlackOutcome) -> Outcome:
-        """What became of the events, with the answer that decided it."""
+    def outcome(self, last: SlackOutcome) -> Outcome:
+        """The outcome of the batch, with the response to its last call."""
         return Outcome(
-            result="retry" if said.result == "anew" else said.result,
-            answer=self._answer,
-            error=said.error,
+            result="retry" if last.result == "repost" else last.result,
+            response=self._response,
+            error=last.error,
             messages=tuple(self.messages),
         )
 
     async def _post(self, payload: Payload) -> SlackOutcome:
-        return await self._call("chat.postMessage", {"channel": self._target.channel, **payload})
+        return await self._call("chat.postMessage", {"channel": self._endpoint.channel, **payload})
 
     async def _call(self, method: str, payload: Payload) -> SlackOutcome:
-        outgoing = Request(
+        request = Request(
             url=f"{self._api_url}/{method}",
-            headers={**JSON_HEADERS, "authorization": f"Bearer {self._target.token}"},
+            headers={**JSON_HEADERS, "authorization": f"Bearer {self._endpoint.token}"},
             body=msgspec.json.encode(payload),
         )
-        answer = await self._poster.post(outgoing, most=_MOST_OF_AN_ANSWER)
-        body = answer.body[:MAX_RESPONSE_BYTES]
-        self._answer = msgspec.structs.replace(answer, body=body)
-        return classify_api_response(answer)
+        response = await self._transport.post(request, max_bytes=_MAX_API_RESPONSE_BYTES)
+        body = response.body[:MAX_RESPONSE_BYTES]
+        self._response = msgspec.structs.replace(response, body=body)
+        return classify_api_response(response)
 
 
 def by_deployment(events: Sequence[Event]) -> Iterator[tuple[Scope | None, list[Event]]]:
-    """The events of each deployment, and those of none, in the order of the first of each."""
-    found: dict[Scope | None, list[Event]] = {}
+    """Group events by deployment, ``None`` for those outside of any, in the order of the first."""
+    groups: dict[Scope | None, list[Event]] = {}
     for event in events:
-        found.setdefault(_deployment_of(event), []).append(event)
-    yield from found.items()
+        groups.setdefault(_deployment_of(event), []).append(event)
+    yield from groups.items()
 
 
 def is_failure(event: Event) -> bool:
-    """Whether something failed within a deployment."""
+    """Whether an action within a deployment failed."""
     return event.action is not None and event.phase == "failed"
 
 
 def _deployment_of(event: Event) -> Scope | None:
-    place = deployment_ref(event.scopes)
-    if place is None or place.deployment_id is None:
+    ref = deployment_ref(event.scopes)
+    if ref is None or ref.deployment_id is None:
         return None
-    return deployment_scope(place.project, place.stack_id, place.deployment_id)
+    return deployment_scope(ref.project, ref.stack_id, ref.deployment_id)
 
 
-def _delivered(said: SlackOutcome) -> SlackOutcome:
-    if said.result != "delivered":
-        raise _Ended(said)
-    return said
+def _checked(outcome: SlackOutcome) -> SlackOutcome:
+    if outcome.result != "delivered":
+        raise _CallFailed(outcome)
+    return outcome
 
 
-def _moment(ts: str) -> tuple[int, str]:
-    """Orders Slack's names of messages, which are times of seconds and their fraction."""
+def _ts_order(ts: str) -> tuple[int, str]:
+    """Orders the ids of messages, which are seconds and a fraction."""
     return len(ts.partition(".")[0]), ts

@@ -1,15 +1,15 @@
-"""Slack's answers: what each means for the events of a request."""
+"""Slack's responses, and what each means for the events of a request."""
 
 from typing import Literal
 
 import msgspec
 
-from deploylog.subscriptions.delivery.outcome import Outcome, Response
+from deploylog.subscriptions.delivery.outcome import Outcome, Response, classify_common
 
-#: Units of Slack's word for what is wrong that are shown.
-_WORD_LENGTH = 80
+#: Characters of Slack's error code that are shown.
+_MAX_CODE_LENGTH = 80
 
-#: What Slack's methods say of a token or a channel that will not do again.
+#: Error codes for a token or a channel that no longer works.
 _DISABLING = frozenset(
     {
         "access_denied", "account_inactive", "channel_not_found", "channel_is_archived",
@@ -20,7 +20,7 @@ _DISABLING = frozenset(
     }
 )  # fmt: skip
 
-#: Of a message that is not there any more, or may not be edited.
+#: Error codes for a message that is gone, or can no longer be edited.
 _GONE = frozenset(
     {
         "cant_update_message", "edit_window_closed", "message_not_found",
@@ -28,7 +28,7 @@ _GONE = frozenset(
     }
 )  # fmt: skip
 
-#: Of what was posted: it will not be taken another time, either.
+#: Error codes for a message that Slack will never accept.
 _DEAD_LETTERING = frozenset(
     {
         "invalid_arguments", "invalid_attachments", "invalid_blocks", "invalid_blocks_format",
@@ -38,12 +38,12 @@ _DEAD_LETTERING = frozenset(
 
 
 class SlackOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What one of Slack's methods said."""
+    """The outcome of one call of a Slack method."""
 
-    #: ``anew``: the message that was to be edited, or the thread, is not there; post another.
-    result: Literal["delivered", "retry", "dead_letter", "disable", "anew"]
+    #: ``repost``: the message to edit, or its thread, is gone; post a new one.
+    result: Literal["delivered", "retry", "dead_letter", "disable", "repost"]
     error: str | None = None
-    #: Slack's names of the channel and of the message.
+    #: Slack's ids of the channel and of the message.
     channel: str = ""
     ts: str = ""
 
@@ -55,51 +55,52 @@ class _Body(msgspec.Struct):
     ts: str = ""
 
 
-def classify_webhook_response(answer: Response) -> Outcome:
-    """Of a Slack incoming webhook, which says in a word of plain text what is wrong."""
-    status = answer.status
-    if status is None:
-        return Outcome(result="retry", answer=answer, error=answer.error)
-    if 200 <= status < 300:
-        return Outcome(result="delivered", answer=answer)
-    error = f"Slack answers {status}{_word(answer.body)}"
+def classify_webhook_response(response: Response) -> Outcome:
+    """Classify the response of an incoming webhook, which has an error code as plain text."""
+    if outcome := classify_common(response):
+        return outcome
+    status = response.status or 0
+    error = f"Slack responded with {status}{_suffix(response.body)}"
     if status in (404, 410):
-        return Outcome(result="disable", answer=answer, error=error)
+        return Outcome(result="disable", response=response, error=error)
     if 400 <= status < 500 and status not in (408, 429):
-        return Outcome(result="dead_letter", answer=answer, error=error)
-    return Outcome(result="retry", answer=answer, error=error)
+        return Outcome(result="dead_letter", response=response, error=error)
+    return Outcome(result="retry", response=response, error=error)
 
 
-def classify_api_response(answer: Response) -> SlackOutcome:
-    """Of ``chat.postMessage`` or ``chat.update``. A word that is not known here is one to retry."""
-    if answer.status is None:
-        return SlackOutcome(result="retry", error=answer.error)
-    if answer.status != 200:
-        return SlackOutcome(result="retry", error=f"Slack answers {answer.status}")
+def classify_api_response(response: Response) -> SlackOutcome:
+    """Classify the response of ``chat.postMessage`` or ``chat.update``.
+
+    An unknown error code means to retry.
+    """
+    if response.status is None:
+        return SlackOutcome(result="retry", error=response.error)
+    if response.status != 200:
+        return SlackOutcome(result="retry", error=f"Slack responded with {response.status}")
     try:
-        body = msgspec.json.decode(answer.body, type=_Body)
+        body = msgspec.json.decode(response.body, type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return SlackOutcome(result="retry", error="Slack's answer is not one of its API")
+        return SlackOutcome(result="retry", error="Slack's response is not valid")
     if body.ok:
         return SlackOutcome(result="delivered", channel=body.channel, ts=body.ts)
     return SlackOutcome(
-        result=_meaning(body.error), error=f"Slack says {_shown(body.error) or 'no'}"
+        result=_result_of(body.error), error=f"Slack error: {_printable(body.error) or 'unknown'}"
     )
 
 
-def _meaning(word: str) -> Literal["retry", "dead_letter", "disable", "anew"]:
-    if word in _DISABLING:
+def _result_of(code: str) -> Literal["retry", "dead_letter", "disable", "repost"]:
+    if code in _DISABLING:
         return "disable"
-    if word in _GONE:
-        return "anew"
-    return "dead_letter" if word in _DEAD_LETTERING else "retry"
+    if code in _GONE:
+        return "repost"
+    return "dead_letter" if code in _DEAD_LETTERING else "retry"
 
 
-def _word(body: bytes) -> str:
-    word = _shown(body.decode(errors="replace"))
-    return f": {word}" if word else ""
+def _suffix(body: bytes) -> str:
+    code = _printable(body.decode(errors="replace"))
+    return f": {code}" if code else ""
 
 
-def _shown(word: str) -> str:
-    one_line = " ".join(word.split())
-    return "".join(each if each.isprintable() else "?" for each in one_line[:_WORD_LENGTH])
+def _printable(text: str) -> str:
+    one_line = " ".join(text.split())
+    return "".join(each if each.isprintable() else "?" for each in one_line[:_MAX_CODE_LENGTH])

@@ -1,4 +1,4 @@
-"""Slack's incoming webhooks."""
+"""The sender for Slack's incoming webhooks."""
 
 from collections.abc import Sequence
 
@@ -17,31 +17,30 @@ from deploylog.subscriptions.delivery.slack.responses import classify_webhook_re
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import Endpoint, Subscription
 
-#: The most events of one digest.
-MOST_IN_A_DIGEST = 500
+#: Events that one digest may sum up.
+MAX_DIGEST_EVENTS = 500
 
 
 class SlackWebhookSender:
-    """A message an event; in a storm one for many."""
+    """Posts one message per event, or one digest for many."""
 
-    def __init__(self, poster: WebhookTransport, names: TypeNames | None = None) -> None:
-        """Post with ``poster``."""
-        self._poster = poster
-        self._names = names or {}
+    def __init__(self, transport: WebhookTransport, type_names: TypeNames | None = None) -> None:
+        self._transport = transport
+        self._type_names = type_names or {}
 
-    def fold(self, waiting: int) -> int:
-        return min(waiting, MOST_IN_A_DIGEST) if waiting > STORM else 1
+    def batch_size(self, waiting: int) -> int:
+        return min(waiting, MAX_DIGEST_EVENTS) if waiting > STORM else 1
 
     async def send(
         self,
         subscription: Subscription,
-        target: Endpoint,
+        endpoint: Endpoint,
         secrets: Sequence[bytes],
         events: Sequence[Event],
         *,
         context: Context,
     ) -> Outcome:
-        named = with_type_names(events, subscription, self._names)
-        body = msgspec.json.encode(with_sender(events_payload(named), target))
-        outgoing = Request(url=target.url, headers=JSON_HEADERS, body=body)
-        return classify_webhook_response(await self._poster.post(outgoing))
+        named = with_type_names(events, subscription, self._type_names)
+        body = msgspec.json.encode(with_sender(events_payload(named), endpoint))
+        request = Request(url=endpoint.url, headers=JSON_HEADERS, body=body)
+        return classify_webhook_response(await self._transport.post(request))

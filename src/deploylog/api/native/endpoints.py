@@ -1,0 +1,308 @@
+"""The endpoints of the native API: parse, call the service, render."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deploylog.api.context import ApiContext
+from deploylog.api.http.body import DOCUMENT_BYTES, read_body
+from deploylog.api.http.event_stream import EventStream, Frames
+from deploylog.api.native import query_string, wire
+from deploylog.api.native.paths import CHANGESETS
+from deploylog.api.native.settings import NativeSettings
+from deploylog.deployments.service import NewDeployment
+from deploylog.deployments.staging import NewChangeset
+from deploylog.errors import InvalidEvent, InvalidInput, MethodNotAllowed
+from deploylog.events.access import ANONYMOUS, Principal
+from deploylog.events.cloudevents import Defaults
+from deploylog.events.scope import ROOT
+from deploylog.events.service import Start
+from deploylog.events.store import Query
+from deploylog.events.times import parse_time_or_ago
+from deploylog.ingest.terraform.plan import parse_plan
+
+#: Bodies of up to this many bytes are parsed on the event loop, where a thread would cost more.
+_SMALL_BYTES = 64 * 1024
+
+_Parsed = TypeVar("_Parsed")
+
+
+class Events:
+    """Answers for events."""
+
+    def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
+        self._events = context.events
+        self._deployments = context.deployments
+        self._clock = context.clock
+        self._sent = context.sent
+        self._limits = context.limits
+        self._max_events = settings.max_batch_events
+        self._max_requests = context.max_requests_per_second
+        self._frames = Frames(event=wire.render_frame, gap=wire.render_gap)
+
+    async def append(self, request: Request) -> Response:
+        """Record events."""
+        principal = request.state.principal
+        principal.require_anywhere("write")
+        defaults = await self._defaults(request)
+        body = await read_body(request, self._limits)
+        events, key = await _parse_off_loop(
+            body,
+            lambda: (
+                wire.parse_events(request.headers, body, defaults, limit=self._max_events),
+                wire.parse_request_key(request.headers, principal, _query(request), body),
+            ),
+        )
+        try:
+            recorded = await self._events.append(principal, events, request=key)
+        except InvalidEvent as invalid:
+            error = invalid
+            located = await _parse_off_loop(body, lambda: wire.locate(error, request.headers, body))
+            raise located from invalid
+        return _json(wire.render_receipts(recorded), status=201)
+
+    async def agree(self, request: Request) -> Response:
+        """Answer the handshake of a CloudEvents webhook."""
+        asked = wire.parse_handshake(request.headers)
+        if asked is None:
+            raise MethodNotAllowed(f"{wire.REQUEST_ORIGIN} is missing")
+        defaults = await self._defaults(request)
+        request.state.principal.require_write(defaults.scopes)
+        headers = wire.render_handshake(asked, max_requests_per_second=self._max_requests)
+        return Response(headers=headers)
+
+    async def list(self, request: Request) -> Response:
+        """List events."""
+        parameters = query_string.Parameters(_query(request))
+        query = Query(
+            filter=query_string.parse_filter(parameters, now=self._clock()),
+            order="oldest" if parameters.choice("order", _ORDERS) == "oldest" else "newest",
+            after=self._cursor(parameters, "after"),
+            before=self._cursor(parameters, "before"),
+            limit=_limit(parameters),
+        )
+        parameters.done()
+        page = await self._events.page(request.state.principal, query)
+        return _json(wire.render_page(page))
+
+    async def get(self, request: Request) -> Response:
+        """Get an event."""
+        event = await self._events.event(request.state.principal, request.path_params["id"])
+        return _json(wire.render_one(event))
+
+    async def stream(self, request: Request) -> EventStream:
+        """Stream events."""
+        parameters = query_string.Parameters(_query(request))
+        filter = query_string.parse_filter(parameters, now=self._clock())
+        start = await self._start(request, parameters)
+        parameters.done()
+        return EventStream(
+            self._events.follow(request.state.principal, scope=ROOT, filter=filter, start=start),
+            self._frames,
+            gap=start.gap,
+            sent=self._sent,
+        )
+
+    async def _defaults(self, request: Request) -> Defaults:
+        now = self._clock()
+        given = query_string.parse_append_query(_query(request))
+        if given.deployment is None:
+            return Defaults(time=now, source=given.source, scopes=given.scopes)
+        principal = request.state.principal
+        deployment = await self._deployments.open_deployment_for(principal, given.deployment)
+        return Defaults(
+            time=now,
+            source=given.source,
+            scopes=deployment.scopes,
+            groups=deployment.groups,
+            actor=deployment.actor,
+            hides_actor=not self._deployments.shows(principal, deployment),
+        )
+
+    def _cursor(self, parameters: query_string.Parameters, name: str) -> int | None:
+        id = parameters.one(name)
+        if id is None:
+            return None
+        return self._events.position(id)
+
+    async def _start(self, request: Request, parameters: query_string.Parameters) -> Start:
+        after = parameters.one("after")
+        start = parameters.one("from") or "now"
+        after = request.headers.get("last-event-id") or after
+        if after is not None:
+            return await self._events.start_after(request.state.principal, after)
+        if start == "start":
+            return await self._events.start_at_oldest()
+        if start == "now":
+            return await self._events.start_now()
+        return await self._events.start_at(parse_time_or_ago(start, now=self._clock()))
+
+
+class Catalog:
+    """Answers for projects and stacks."""
+
+    def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
+        self._deployments = context.deployments
+
+    async def projects(self, request: Request) -> Response:
+        """List projects."""
+        query_string.Parameters(_query(request)).done()
+        projects = await self._deployments.projects(request.state.principal)
+        return _json(wire.ProjectList(projects))
+
+    async def stacks(self, request: Request) -> Response:
+        """List stacks."""
+        parameters = query_string.Parameters(_query(request))
+        project = parameters.one("project")
+        deleted = parameters.choice("deleted", ("false", "true")) == "true"
+        parameters.done()
+        stacks = await self._deployments.stacks(
+            request.state.principal, project=project, deleted=deleted
+        )
+        return _json(wire.StackList([wire.render_stack(stack) for stack in stacks]))
+
+    async def delete_stack(self, request: Request) -> Response:
+        """Free a stack's name."""
+        parameters = query_string.Parameters(_query(request))
+        project, name = parameters.required("project"), parameters.required("name")
+        parameters.done()
+        await self._deployments.delete_stack(request.state.principal, project, name)
+        return Response(status_code=204)
+
+
+class Deployments:
+    """Answers for deployments."""
+
+    def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
+        self._deployments = context.deployments
+        self._limits = context.limits.at_most(DOCUMENT_BYTES)
+
+    async def open(self, request: Request) -> Response:
+        """Open a deployment."""
+        request.state.principal.require_anywhere("write")
+        body = await read_body(request, self._limits)
+        try:
+            new = msgspec.json.decode(body, type=NewDeployment)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"not a deployment: {error}") from error
+        deployment = await self._deployments.open_deployment(request.state.principal, new)
+        return _json(wire.render_deployment(deployment), status=201)
+
+    async def list(self, request: Request) -> Response:
+        """List deployments."""
+        parameters = query_string.Parameters(_query(request))
+        project, stack = parameters.one("project"), parameters.one("stack")
+        before, limit = parameters.one("before"), _limit(parameters)
+        parameters.done()
+        deployments = await self._deployments.deployments(
+            request.state.principal, project=project, stack=stack, before=before, limit=limit
+        )
+        return _json(wire.render_deployments(deployments, limit=limit))
+
+    async def get(self, request: Request) -> Response:
+        """Get a deployment."""
+        principal, id = request.state.principal, request.path_params["id"]
+        return _json(wire.render_deployment(await self._deployments.deployment(principal, id)))
+
+    async def wait(self, request: Request) -> Response:
+        """Wait until a deployment finishes."""
+        parameters = query_string.Parameters(_query(request))
+        timeout = parameters.integer(
+            "timeout", default=60, low=0, high=query_string.MAX_WAIT_SECONDS
+        )
+        parameters.done()
+        deployment = await self._deployments.wait(
+            request.state.principal, request.path_params["id"], timeout=timeout
+        )
+        return _json(wire.render_deployment(deployment))
+
+
+class Changesets:
+    """Answers for change sets."""
+
+    def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
+        self._staging = context.staging
+        self._limits = context.limits
+
+    async def stage(self, request: Request) -> Response:
+        """Stage a plan."""
+        principal = request.state.principal
+        principal.require_anywhere("write")
+        new = _new_changeset(query_string.Parameters(_query(request)), principal)
+        await self._staging.check(principal, new)
+        body = await read_body(request, self._limits)
+        key = wire.parse_request_key(request.headers, principal, _query(request), body)
+        # A large plan takes seconds; in a thread it does not block other requests.
+        changes = await asyncio.to_thread(parse_plan, body)
+        changeset = await self._staging.stage(principal, new, changes, request=key)
+        base = request.scope.get("base_path", "")
+        headers = {"location": f"{base}{CHANGESETS}/{changeset.id}"}
+        return _json(wire.render_changeset(changeset), status=202, headers=headers)
+
+    async def list(self, request: Request) -> Response:
+        """List change sets."""
+        parameters = query_string.Parameters(_query(request))
+        project, stack = parameters.one("project"), parameters.one("stack")
+        before, limit = parameters.one("before"), _limit(parameters)
+        parameters.done()
+        changesets = await self._staging.changesets(
+            request.state.principal, project=project, stack=stack, before=before, limit=limit
+        )
+        return _json(wire.render_changesets(changesets, limit=limit))
+
+    async def get(self, request: Request) -> Response:
+        """Get a change set."""
+        changeset = await self._staging.changeset(
+            request.state.principal, request.path_params["id"]
+        )
+        return _json(wire.render_changeset(changeset))
+
+    async def changes(self, request: Request) -> Response:
+        """Get the changes of a change set."""
+        return _json(
+            await self._staging.changes(request.state.principal, request.path_params["id"])
+        )
+
+
+async def _parse_off_loop(body: bytes, parse: Callable[[], _Parsed]) -> _Parsed:
+    """The result of ``parse``, which runs in a thread when the body is large."""
+    if len(body) <= _SMALL_BYTES:
+        return parse()
+    return await asyncio.to_thread(parse)
+
+
+_ORDERS = ("newest", "oldest")
+
+
+def _query(request: Request) -> str:
+    query: bytes = request.scope["query_string"]
+    return query.decode("latin-1")
+
+
+def _limit(parameters: query_string.Parameters) -> int:
+    return parameters.integer(
+        "limit", default=query_string.DEFAULT_LIMIT, low=1, high=query_string.MAX_LIMIT
+    )
+
+
+def _new_changeset(parameters: query_string.Parameters, principal: Principal) -> NewChangeset:
+    new = NewChangeset(
+        project=parameters.required("project"),
+        stack=parameters.one("stack"),
+        id=parameters.one("id"),
+        location=parameters.one("location") or "",
+        destroy=parameters.choice("destroy", ("false", "true")) == "true",
+        actor=parameters.one("actor") or (None if principal == ANONYMOUS else principal.name),
+        groups=parameters.all("group"),
+    )
+    parameters.done()
+    return new
+
+
+def _json(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return Response(content, status_code=status, headers=headers, media_type="application/json")

@@ -1,0 +1,190 @@
+"""The native API's query strings; pure."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+
+from deploylog.api.native.paths import EVENTS
+from deploylog.deployments.catalog import check_name
+from deploylog.errors import InvalidFilter, InvalidInput
+from deploylog.events.event import Event
+from deploylog.events.filters import Field, Filter, any_of
+from deploylog.events.scope import Scope, parse_scope, scope
+from deploylog.events.times import LATEST, parse_time_or_ago
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1_000
+MAX_WAIT_SECONDS = 300
+MAX_FILTER_VALUES = 100
+
+#: Fields of a filter, by query parameter.
+FILTERS: dict[str, Field] = {
+    "type": "type",
+    "source": "source",
+    "actor": "actor",
+    "subject": "subject",
+    "resourcetype": "resource_type",
+    "resourcename": "resource_name",
+    "resourcekey": "resource_key",
+}
+
+
+class Parameters:
+    """A query string whose parameters are taken by name; ``done`` rejects the others."""
+
+    def __init__(self, query: str) -> None:
+        """Parse ``query``; raises InvalidInput."""
+        self._values: dict[str, list[str]] = {}
+        for name, value in parse_qsl(query, keep_blank_values=True):
+            self._values.setdefault(name, []).append(value)
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """All values of the parameter that are not empty."""
+        return tuple(value for value in self._values.pop(name, ()) if value)
+
+    def one(self, name: str) -> str | None:
+        """The parameter's value, if any; raises InvalidInput if it is repeated."""
+        values = self.all(name)
+        if len(values) > 1:
+            raise InvalidInput(f"{name} is repeated", field=name)
+        return values[0] if values else None
+
+    def required(self, name: str) -> str:
+        """The parameter's value; raises InvalidInput if it is missing or repeated."""
+        value = self.one(name)
+        if value is None:
+            raise InvalidInput(f"{name} is missing", field=name)
+        return value
+
+    def integer(self, name: str, *, default: int, low: int, high: int) -> int:
+        """The parameter as an integer from ``low`` to ``high``; raises InvalidInput."""
+        text = self.one(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
+            raise InvalidInput(f"{name} must be an integer from {low} to {high}", field=name)
+        return int(text)
+
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """One of ``choices``, by default the first; raises InvalidInput."""
+        text = self.one(name) or choices[0]
+        if text not in choices:
+            raise InvalidInput(f"{name} must be one of {', '.join(choices)}", field=name)
+        return text
+
+    def done(self) -> None:
+        """Raise InvalidInput if the query string has a parameter that was not taken."""
+        for name in self._values:
+            raise InvalidInput(f"unknown parameter {name[:64]!r}", field=name[:64])
+
+
+class AppendQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Defaults for all events of a request to append."""
+
+    scopes: tuple[Scope, ...]
+    source: str | None
+    deployment: str | None
+
+
+def parse_append_query(query: str) -> AppendQuery:
+    """Parse the query of a request to append; short ones are cached, as producers repeat them."""
+    return _cached_query(query) if len(query) <= _MAX_CACHED_LENGTH else _append_query(query)
+
+
+def _append_query(query: str) -> AppendQuery:
+    parameters = Parameters(query)
+    append = AppendQuery(
+        scopes=tuple(parse_scope(path) for path in parameters.all("scope")),
+        source=parameters.one("source"),
+        deployment=parameters.one("deployment"),
+    )
+    parameters.done()
+    return append
+
+
+#: Longer queries, in characters, are not cached.
+_MAX_CACHED_LENGTH = 1024
+
+_cached_query = lru_cache(maxsize=1024)(_append_query)
+
+
+class StackQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """The project, scopes and groups under which to record a stack's events."""
+
+    project: str | None
+    scopes: tuple[Scope, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @property
+    def required_project(self) -> str:
+        """The project; raises InvalidInput when it is missing."""
+        if self.project is None:
+            raise InvalidInput("project is missing", field="project")
+        return self.project
+
+
+def parse_stack_query(query: str) -> StackQuery:
+    """Parse the query of a request that reports a stack's events."""
+    parameters = Parameters(query)
+    project = parameters.one("project")
+    if project is not None:
+        check_name("project", project)
+    names = [(kind, parameters.one(kind)) for kind in ("cluster", "image")]
+    groups = tuple(sorted(set(parameters.all("group"))))
+    parameters.done()
+    scopes = tuple(scope(kind, name) for kind, name in names if name is not None)
+    return StackQuery(project=project, scopes=scopes, groups=groups)
+
+
+def parse_filter(parameters: Parameters, *, now: int) -> Filter:
+    """The parameters as a filter: values of one parameter are ORed, parameters are ANDed."""
+    since, until = parameters.one("since"), parameters.one("until")
+    return Filter(
+        scopes=tuple(
+            parse_scope(path) for path in check_filter_values("scope", parameters.all("scope"))
+        ),
+        all_of=tuple(
+            any_of(field, values)
+            for name, field in FILTERS.items()
+            if (values := check_filter_values(name, parameters.all(name)))
+        ),
+        since=_time("since", since, now) if since else None,
+        until=_time("until", until, now) if until else None,
+    )
+
+
+def events_path(filter: Filter, event: Event) -> str:
+    """The path that lists the filter's events before ``event``, oldest first.
+
+    ``filter`` must have no times. A client adds ``after`` with the last event that it received.
+    """
+    return f"{_filter_path(filter)}&before={event.id}"
+
+
+@lru_cache(maxsize=64)
+def _filter_path(filter: Filter) -> str:
+    names = {field: name for name, field in FILTERS.items()}
+    pairs = [("order", "oldest"), *(("scope", str(path)) for path in filter.scopes)]
+    for condition in filter.all_of:
+        patterns = (*condition.values, *(f"{prefix}*" for prefix in condition.prefixes))
+        pairs += [(names[condition.field], pattern) for pattern in patterns]
+    return f"{EVENTS}?{urlencode(pairs, safe='/*')}"
+
+
+def check_filter_values(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ``values``; raises InvalidFilter if a filter cannot have them."""
+    if len(values) > MAX_FILTER_VALUES:
+        raise InvalidFilter(f"{name} must have at most {MAX_FILTER_VALUES} values", field=name)
+    if name == "type" and any("*" in value.removesuffix(".*") for value in values):
+        raise InvalidFilter("type: use * only at the end, as in resource.*", field=name)
+    return values
+
+
+def _time(name: str, text: str, now: int) -> int:
+    try:
+        # No event lies outside the range of a filter's times.
+        return min(max(parse_time_or_ago(text, now=now), 0), LATEST)
+    except InvalidInput as error:
+        raise InvalidFilter(f"{name}: {error.message}", field=name) from error

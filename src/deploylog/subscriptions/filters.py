@@ -1,0 +1,54 @@
+"""The filters that a subscription may have."""
+
+import msgspec
+
+from deploylog.errors import Forbidden, InvalidSubscription
+from deploylog.events.access import Principal
+from deploylog.events.filters import EVERYTHING, AnyOf, Filter
+from deploylog.events.scope import ROOT
+from deploylog.subscriptions.subscription import SubscriptionPatch
+
+#: Scopes that a subscription may have.
+MAX_SCOPES = 100
+
+
+def checked_filter(principal: Principal, requested: Filter, known: Filter = EVERYTHING) -> Filter:
+    """The requested filter in canonical form, restricted to the types in ``known``.
+
+    Raises Forbidden when the principal may read nothing in one of the scopes, or
+    InvalidSubscription.
+    """
+    scopes = () if ROOT in requested.scopes else tuple(sorted(set(requested.scopes)))
+    if len(scopes) > MAX_SCOPES:
+        raise InvalidSubscription(f"at most {MAX_SCOPES} scopes are allowed", field="scopes")
+    for path in scopes or (ROOT,):
+        if not principal.visibility.overlaps(path):
+            raise Forbidden(f"{principal.name} may not read {path or 'anything'}")
+    requested = msgspec.structs.replace(requested, scopes=scopes)
+    return restrict_to_types(requested, known) if known.all_of else requested
+
+
+def patched_filter(before: Filter, patch: SubscriptionPatch) -> Filter:
+    """Return ``before`` with the changes."""
+    return msgspec.structs.replace(
+        before,
+        scopes=patch.scopes if patch.scopes is not None else before.scopes,
+        all_of=patch.conditions if patch.conditions is not None else before.all_of,
+    )
+
+
+def restrict_to_types(requested: Filter, known: Filter) -> Filter:
+    """Drop the types that ``known`` lacks; raises InvalidSubscription when none is left."""
+    types = tuple(value for each in known.all_of for value in each.values)
+    rest = tuple(each for each in requested.all_of if each.field != "type")
+    for condition in requested.all_of:
+        if condition.field == "type":
+            types = tuple(text for text in types if _allows(condition, text))
+    if not types:
+        message = "none of these event types is available in this format"
+        raise InvalidSubscription(message, field="filter.type")
+    return msgspec.structs.replace(requested, all_of=(AnyOf(field="type", values=types), *rest))
+
+
+def _allows(condition: AnyOf, text: str) -> bool:
+    return text in condition.values or text.startswith(condition.prefixes)

@@ -1,0 +1,107 @@
+"""The history of deliveries: the attempts and dead letters that a principal may see."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import TypeVar
+
+import msgspec
+
+from deploylog.errors import EventNotFound
+from deploylog.events.access import Principal
+from deploylog.events.store import EventLog
+from deploylog.subscriptions.ownership import owns
+from deploylog.subscriptions.store import Deliveries, RecordedAttempt
+from deploylog.subscriptions.subscription import Pending, Subscription
+
+#: A row of the history, and the start of a page.
+_Row = TypeVar("_Row", RecordedAttempt, Pending)
+_Start = TypeVar("_Start")
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """An event whose delivery was given up."""
+
+    pending: Pending
+    #: The event's id; ``None`` when the event is no longer retained.
+    event: str | None
+
+
+class DeliveryHistory:
+    """Pages of what was attempted and given up.
+
+    The owner sees every row. An admin sees those of events that the admin may read.
+    """
+
+    def __init__(self, deliveries: Deliveries, log: EventLog) -> None:
+        self._deliveries = deliveries
+        self._log = log
+
+    async def attempts(
+        self, principal: Principal, subscription: Subscription, *, before: int | None, limit: int
+    ) -> list[RecordedAttempt]:
+        """A page of attempts, newest first.
+
+        Only the owner sees response bodies: a receiver may echo what it was sent.
+        """
+        rows = await self._page(
+            principal,
+            subscription,
+            lambda start: self._deliveries.attempts(subscription.id, before=start, limit=limit),
+            start=before,
+            next_start=lambda last: last.number,
+            limit=limit,
+        )
+        if owns(principal, subscription):
+            return rows
+        return [msgspec.structs.replace(each, response="") for each in rows]
+
+    async def dead_letters(
+        self, principal: Principal, subscription: Subscription, *, after: int, limit: int
+    ) -> list[DeadLetter]:
+        """A page of dead letters, in the order of the log."""
+        rows = await self._page(
+            principal,
+            subscription,
+            lambda start: self._deliveries.dead_letters(subscription.id, after=start, limit=limit),
+            start=after,
+            next_start=lambda last: last.position,
+            limit=limit,
+        )
+        return [DeadLetter(pending=each, event=await self._id_at(each.position)) for each in rows]
+
+    async def _page(
+        self,
+        principal: Principal,
+        subscription: Subscription,
+        read: Callable[[_Start], Awaitable[list[_Row]]],
+        *,
+        start: _Start,
+        next_start: Callable[[_Row], _Start],
+        limit: int,
+    ) -> list[_Row]:
+        """Read as many pages of the store as it takes to fill one with visible rows."""
+        rows = await read(start)
+        if owns(principal, subscription):
+            return rows
+        page: list[_Row] = []
+        while rows:
+            visible = await self._visible(principal, [row.position for row in rows])
+            page += [row for row in rows if row.position in visible]
+            if len(page) >= limit:
+                break
+            rows = await read(next_start(rows[-1]))
+        return page[:limit]
+
+    async def _visible(self, principal: Principal, positions: Iterable[int]) -> set[int]:
+        """The positions of the events that the principal may read and that are retained."""
+        visible = set()
+        for position in set(positions):
+            with suppress(EventNotFound):
+                if principal.visibility.shows(await self._log.get(position)):
+                    visible.add(position)
+        return visible
+
+    async def _id_at(self, position: int) -> str | None:
+        with suppress(EventNotFound):
+            return (await self._log.get(position)).id
+        return None
