@@ -1,6 +1,7 @@
 """Migrations: once each, in order, by whichever process comes first."""
 
 import multiprocessing
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +9,15 @@ from deploylog.errors import InvalidSettings, SchemaTooNew
 from deploylog.events.store import Query
 from deploylog.store import migrate_store, open_store
 from deploylog.store.migrations import Migration, migrate, migrations
-from support.backends import BACKENDS
+from support.backends import BACKENDS, Backend
 from support.factories import Commits, new_event
 from support.migrators import migrate_at_once
+
+
+@pytest.fixture
+def store_url(backend: Backend, tmp_path: Path) -> str:
+    """Where there is no store yet."""
+    return backend.empty_url_at(tmp_path / "log.db")
 
 
 def step_names(url: str) -> list[str]:

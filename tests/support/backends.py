@@ -17,8 +17,10 @@ class Backend(NamedTuple):
 
     #: The package of its migrations, below ``deploylog.store``.
     package: str
-    #: The URL of a store that no other path has.
+    #: The URL of a store that no other path has; it may be migrated already.
     url_at: Callable[[Path], str]
+    #: The same, where there is no store yet.
+    empty_url_at: Callable[[Path], str]
     #: Changes the events at these positions of that store behind its back.
     damage: Callable[[Path, Sequence[int], Reason], None]
     #: Moves the newest position of that store, which nobody has open, so that few events fill a
@@ -77,6 +79,7 @@ BACKENDS = {
     "sqlite": Backend(
         "sqlite",
         lambda path: f"sqlite:///{path}",
+        lambda path: f"sqlite:///{path}",
         _damage_sqlite,
         _move_sqlite_head,
         _sealed_in_sqlite,
@@ -84,6 +87,7 @@ BACKENDS = {
     "postgresql": Backend(
         "postgres",
         postgres.url_at,
+        postgres.empty_url_at,
         _damage_postgres,
         _move_postgres_head,
         _sealed_in_postgres,

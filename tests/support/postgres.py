@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from hashlib import blake2b
 from importlib.util import find_spec
@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+
+from deploylog.store import migrate_store
 
 #: The URL of a server to use instead, whose user may create databases.
 VARIABLE = "DEPLOYLOG_TEST_POSTGRES"
@@ -44,27 +46,45 @@ class Databases:
         self._url = url
         self._admin = psycopg.connect(url, autocommit=True)
         self._names: dict[Path, str] = {}
+        self._template: str | None = None
 
     def url_at(self, path: Path) -> str:
-        """The URL of the database of ``path``, which is created and empty at first."""
-        name = self._names.get(path)
-        if name is None:
-            name = (
-                f"deploylog_{blake2b(f'{os.getpid()} {path}'.encode(), digest_size=8).hexdigest()}"
-            )
-            self._admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING UTF8")  # type: ignore[call-overload]
-            self._names[path] = name
-            self._drop(len(self._names) - _LEFT)
-        parts = urlsplit(self._url)
-        return urlunsplit(parts._replace(path=f"/{name}"))
+        """The URL of the database of ``path``: at first a copy of one that is migrated."""
+        if self._template is None:
+            self._template = self._create("template", "template0")
+            url = self._url_of(self._template)
+            migrate_store(url)
+            # Each store draws what is its own.
+            run(url, "TRUNCATE log, token_key")
+        return self._url_of(self._names.get(path) or self._create(str(path), self._template))
+
+    def empty_url_at(self, path: Path) -> str:
+        """The URL of the database of ``path``, which is empty at first."""
+        return self._url_of(self._names.get(path) or self._create(str(path), "template0"))
+
+    def _create(self, path: str, template: str) -> str:
+        digest = blake2b(f"{os.getpid()} {path}".encode(), digest_size=8).hexdigest()
+        name = f"deploylog_{digest}"
+        self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[call-overload]
+        self._names[Path(path)] = name
+        self._drop(len(self._names) - _LEFT)
+        return name
+
+    def _url_of(self, name: str) -> str:
+        return urlunsplit(urlsplit(self._url)._replace(path=f"/{name}"))
 
     def _drop(self, number: int) -> None:
-        for path in list(self._names)[: max(number, 0)]:
-            name = self._names.pop(path)
-            self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
+        others = [path for path, name in self._names.items() if name != self._template]
+        for path in others[: max(number, 0)]:
+            self._drop_one(path)
+
+    def _drop_one(self, path: Path) -> None:
+        name = self._names.pop(path)
+        self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
 
     def close(self) -> None:
-        self._drop(len(self._names))
+        for path in list(self._names):
+            self._drop_one(path)
         self._admin.close()
 
 
@@ -140,9 +160,11 @@ def run(url: str, sql: str, *values: object) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-UrlAt = Callable[[Path], str]
-
-
 def url_at(path: Path) -> str:
     """The URL of the database of ``path``."""
     return databases().url_at(path)
+
+
+def empty_url_at(path: Path) -> str:
+    """The URL of the database of ``path``, without a store at first."""
+    return databases().empty_url_at(path)

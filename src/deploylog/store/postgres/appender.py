@@ -13,6 +13,7 @@ from deploylog.store.postgres.connection import (
     Connection,
     all_rows,
     connect_appender,
+    first_line,
     one_value,
     store_errors,
 )
@@ -35,12 +36,21 @@ _LOGGER = logging.getLogger(__name__)
 _LOCK = f"SELECT pg_advisory_xact_lock({LOCKS}, 1), pg_current_xact_id()::text"
 
 
+class _LostConnection(Exception):
+    """The connection was lost, and the transaction is not committed."""
+
+    def __init__(self, error: psycopg.Error) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Appender:
     """Runs transactions, of which no other process's overlaps; used by one thread."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
         self._connection = connect_appender(conninfo)
+        self._is_down = False
 
     def run(
         self, work: Callable[[Connection], _Result], *, proof: Callable[[], Proof | None]
@@ -50,46 +60,60 @@ class Appender:
         When the connection is lost, it is made again, and the transaction run again unless it is
         found to be committed. ``proof`` is what ``work`` recorded. Raises StoreUnavailable.
         """
+        # While the server is known to be down, nobody waits for it.
+        end = time.monotonic() + (0 if self._is_down else RECONNECT_SECONDS)
         with store_errors():
-            try:
-                return self._run(work, proof)
-            except psycopg.Error as error:
-                if not self._connection.closed:
-                    raise
-                _LOGGER.warning("lost the connection to the store: %s", error)
-            self._reconnect()
-            return self._run(work, proof)
+            while True:
+                try:
+                    return self._run(work, proof, end)
+                except _LostConnection as lost:
+                    _LOGGER.warning("lost the connection to the store: %s", first_line(lost.error))
+                    if time.monotonic() > end:
+                        raise lost.error from None
+                    self._reconnect(end)
 
     def _run(
-        self, work: Callable[[Connection], _Result], proof: Callable[[], Proof | None]
+        self,
+        work: Callable[[Connection], _Result],
+        proof: Callable[[], Proof | None],
+        end: float,
     ) -> _Result:
         connection = self._connection
-        if connection.closed:
-            raise psycopg.OperationalError("the connection is closed")
         try:
             connection.execute("BEGIN")
             xid = all_rows(connection, _LOCK)[0][1]
             result = work(connection)
+        except psycopg.Error as error:
+            if connection.closed:
+                raise _LostConnection(error) from error
+            connection.execute("ROLLBACK")
+            raise
         except BaseException:
-            self._roll_back()
+            connection.execute("ROLLBACK")
             raise
         try:
             connection.execute("COMMIT")
-        except psycopg.Error:
-            if not connection.closed or not self._is_committed(xid, proof()):
+        except psycopg.Error as error:
+            if not connection.closed:
                 raise
+            if not self._was_committed(xid, proof(), end):
+                raise _LostConnection(error) from error
         return result
 
-    def _roll_back(self) -> None:
-        if not self._connection.closed:
+    def _was_committed(self, xid: str, proof: Proof | None, end: float) -> bool:
+        """Whether a transaction of a connection that was lost is committed.
+
+        Raises an error of the driver when the server does not answer in time.
+        """
+        while True:
+            self._reconnect(end)
             try:
-                self._connection.execute("ROLLBACK")
+                return self._is_committed(xid, proof)
             except psycopg.Error:
-                self._connection.close()
+                if not self._connection.closed or time.monotonic() > end:
+                    raise
 
     def _is_committed(self, xid: str, proof: Proof | None) -> bool:
-        """Whether a transaction of a connection that is lost was committed."""
-        self._reconnect()
         connection = self._connection
         with connection.transaction():
             # Until the transaction has ended, whoever it was has the lock.
@@ -105,24 +129,21 @@ class Appender:
                 # Another server may have given the same number to another transaction.
                 sql = "SELECT 1 FROM events WHERE position = %s AND checksum = %s"
                 is_committed = bool(all_rows(connection, sql, proof))
-        _LOGGER.warning(
-            "a commit was not answered: it was %s",
-            "recorded" if is_committed else "not recorded, and is tried again",
-        )
         return is_committed
 
-    def _reconnect(self) -> None:
-        end = time.monotonic() + RECONNECT_SECONDS
+    def _reconnect(self, end: float) -> None:
         while True:
             self._connection.close()
             try:
                 self._connection = connect_appender(self._conninfo)
             except StoreUnavailable as error:
                 if time.monotonic() > end:
+                    self._is_down = True
                     cause = error.__cause__
                     raise cause if isinstance(cause, psycopg.Error) else error from None
                 time.sleep(_RETRY_SECONDS)
             else:
+                self._is_down = False
                 return
 
     def close(self) -> None:

@@ -20,12 +20,19 @@ def migrate_database(conninfo: str) -> list[str]:
     connection = connect(conninfo)
     with store_errors(), connection:
         check_server(connection)
-        if schema_version(connection) == migrations("postgres")[-1].number:
+        if _is_ready(connection):
             return []
         with connection.transaction():
             # So that of programs that start together one migrates, and the others wait for it.
             connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCKS,))
             return _migrate(connection)
+
+
+def _is_ready(connection: Connection) -> bool:
+    version = schema_version(connection)
+    return version == migrations("postgres")[-1].number and bool(
+        all_rows(connection, "SELECT 1 FROM log")
+    )
 
 
 def _migrate(connection: Connection) -> list[str]:
