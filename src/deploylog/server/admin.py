@@ -25,6 +25,7 @@ from deploylog.store import (
     migrate_store,
     open_store,
     restore_store,
+    shown_url,
     verify_store,
 )
 from deploylog.store import store_exists as exists
@@ -142,6 +143,11 @@ def restore(store_url: str, file: Path, *, force: bool, keep_ids: bool) -> Resto
     return restore_store(store_url, file, force=force, keep_ids=keep_ids)
 
 
+def store_name(store_url: str) -> str:
+    """The URL without its password."""
+    return shown_url(store_url)
+
+
 def store_exists(store_url: str) -> bool:
     """Whether the store exists."""
     return exists(store_url)
@@ -192,7 +198,8 @@ def _reencrypted(subscription: Subscription, encryptor: Encryptor) -> Subscripti
 def _require_store(store_url: str) -> None:
     if not exists(store_url):
         raise OperatorError(
-            f"no store at {store_url}: pass --store, or run this where deploylog serve was started"
+            f"no store at {store_name(store_url)}: pass --store, or run this where deploylog serve"
+            " was started"
         )
 
 

@@ -90,8 +90,20 @@ def verify_store(
     return _backend_of(url).verify(url, found=found, progress=progress)
 
 
+def shown_url(url: str) -> str:
+    """``url`` for people to read: without a password, and without options."""
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" or not separator:
+        return url
+    place, _, database = rest.partition("?")[0].partition("/")
+    user, at, host = place.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{at}{host}/{database}"
+
+
 def _backend_of(url: str) -> Backend:
     backend = BACKENDS.get(url.partition(":")[0])
     if backend is None:
-        raise InvalidSettings(f"store {url!r} is not the URL of a store, such as sqlite:///PATH")
+        raise InvalidSettings(
+            f"store {shown_url(url)!r} is not the URL of a store, such as sqlite:///PATH"
+        )
     return backend()
