@@ -43,6 +43,7 @@ class PostgresStore:
         index: PostgresIndex,
         *,
         epoch: int,
+        conninfo: str,
         notifier: HeadNotifier,
         damaged: Callable[[str], None],
     ) -> None:
@@ -50,7 +51,13 @@ class PostgresStore:
         self._writer = writer
         self._readers = readers
         self.log = PostgresLog(
-            writer, readers, index, epoch=epoch, notifier=notifier, damaged=damaged
+            writer,
+            readers,
+            index,
+            epoch=epoch,
+            conninfo=conninfo,
+            notifier=notifier,
+            damaged=damaged,
         )
         self.catalog = PostgresCatalog(readers)
         self.changesets = PostgresChangesets(writer, readers)
@@ -114,6 +121,7 @@ async def open_postgres(
                 readers,
                 index,
                 epoch=epoch,
+                conninfo=conninfo,
                 notifier=notifier,
                 damaged=observer.damaged,
             )

@@ -25,8 +25,8 @@ from deploylog.store.postgres.rows import STORED, TYPES, digest_of
 from deploylog.store.sqlite.append import PreparedEvent, prepare_event
 from deploylog.store.sqlite.checksums import event_checksum
 
-#: Events from which on COPY is faster than a statement each.
-COPY_ROWS = 16
+#: Rows from which on COPY is faster, although it cannot share a round trip with other statements.
+COPY_ROWS = 1_000
 
 #: The channel on which other processes hear that the head has moved. It carries no more than that.
 CHANNEL = "deploylog"
@@ -42,8 +42,9 @@ class Into(msgspec.Struct, frozen=True):
 
     @property
     def insert(self) -> str:
-        places = ", ".join(["%s"] * len(self.types))
-        return f"INSERT INTO {self.table} ({self.columns}) VALUES ({places})"
+        """Its parameters are arrays, one for each column."""
+        arrays = ", ".join(f"%s::{type_}[]" for type_ in self.types)
+        return f"INSERT INTO {self.table} ({self.columns}) SELECT * FROM unnest({arrays})"
 
     @property
     def copy(self) -> str:
@@ -90,23 +91,32 @@ class Recorder:
         write_catalog(connection, admitted.catalog)
         for position, _ in (*admitted.new[:1], *admitted.new[-1:]):
             self._partitions.ensure(connection, position)
-        for each in admitted.requests:
-            newest = max(each.positions, default=0)
-            row = (each.key, each.fingerprint, list(each.positions), newest)
-            change(connection, _PUT_REQUEST, row)
-        if admitted.new:
-            self._insert(connection, admitted.new, admitted.recorded)
-            change(connection, _MOVE_HEAD, (admitted.head, admitted.recorded))
-            change(connection, f"NOTIFY {CHANNEL}")
+        events, identities = self._rows(admitted.new, admitted.recorded)
+        if len(events) >= COPY_ROWS:
+            copy_rows(connection, _INTO_EVENTS, events)
+            copy_rows(connection, _INTO_IDENTITIES, identities)
+            events, identities = [], []
+        # One round trip for all of them.
+        with connection.pipeline():
+            insert_rows(connection, _INTO_EVENTS, events)
+            insert_rows(connection, _INTO_IDENTITIES, identities)
+            for each in admitted.requests:
+                newest = max(each.positions, default=0)
+                row = (each.key, each.fingerprint, list(each.positions), newest)
+                change(connection, _PUT_REQUEST, row)
+            if admitted.new:
+                change(connection, _MOVE_HEAD, (admitted.head, admitted.recorded))
+                change(connection, f"NOTIFY {CHANNEL}")
 
     def roll_back(self, head: int) -> None:
         """Discard what the rolled back transaction assigned; ``head`` is the newest position."""
         self.head = head
         self._partitions = Partitions()
 
-    def _insert(
-        self, connection: Connection, new: Sequence[tuple[int, PreparedEvent]], recorded: int
-    ) -> None:
+    def _rows(
+        self, new: Sequence[tuple[int, PreparedEvent]], recorded: int
+    ) -> tuple[list[tuple[Any, ...]], list[tuple[int, int]]]:
+        """The rows of ``events`` and of ``identities``."""
         rows = [
             (
                 position,
@@ -121,17 +131,18 @@ class Recorder:
             for position, candidate in new
             if candidate.identity is not None
         ]
-        self.proof = (rows[0][0], rows[0][-1])
-        insert_rows(connection, _INTO_EVENTS, rows)
-        insert_rows(connection, _INTO_IDENTITIES, identities)
+        self.proof = (rows[0][0], rows[0][-1]) if rows else None
+        return rows, identities
 
 
 def insert_rows(connection: Connection, into: Into, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows: few by a statement each, many by COPY."""
-    if len(rows) < COPY_ROWS:
-        for row in rows:
-            change(connection, into.insert, row)
-        return
+    """Insert some rows by one statement."""
+    if rows:
+        change(connection, into.insert, [list(column) for column in zip(*rows, strict=True)])
+
+
+def copy_rows(connection: Connection, into: Into, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert many rows."""
     with connection.cursor() as cursor, cursor.copy(into.copy) as copy:
         copy.set_types(into.types)
         for row in rows:

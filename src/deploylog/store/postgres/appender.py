@@ -35,6 +35,17 @@ _LOGGER = logging.getLogger(__name__)
 # is that of commits.
 _LOCK = f"SELECT pg_advisory_xact_lock({LOCKS}, 1), pg_current_xact_id()::text"
 
+#: Both in one round trip.
+_BEGIN = f"BEGIN; {_LOCK}"
+
+
+def _begun(connection: Connection) -> str:
+    """Begin a transaction that has the lock; return its number."""
+    cursor = connection.execute(_BEGIN)
+    cursor.nextset()
+    [(_, xid)] = cursor.fetchall()
+    return str(xid)
+
 
 class _LostConnection(Exception):
     """The connection was lost, and the transaction is not committed."""
@@ -80,8 +91,7 @@ class Appender:
     ) -> _Result:
         connection = self._connection
         try:
-            connection.execute("BEGIN")
-            xid = all_rows(connection, _LOCK)[0][1]
+            xid = _begun(connection)
             result = work(connection)
         except psycopg.Error as error:
             if connection.closed:

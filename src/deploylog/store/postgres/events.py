@@ -1,5 +1,6 @@
 """The event log in PostgreSQL."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from deploylog.store.postgres.connection import (
 )
 from deploylog.store.postgres.index import PostgresEventRows, PostgresIndex, drop_segments
 from deploylog.store.postgres.pages import SIZE, read_row
+from deploylog.store.postgres.partitions import drop_empty_partitions
 from deploylog.store.postgres.query import read_events
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.rows import WHOLE, digest_of
@@ -57,6 +59,7 @@ class PostgresLog:
         index: PostgresIndex,
         *,
         epoch: int,
+        conninfo: str,
         notifier: HeadNotifier,
         damaged: Callable[[str], None],
     ) -> None:
@@ -64,6 +67,7 @@ class PostgresLog:
         damaged event.
         """
         self.epoch = epoch
+        self._conninfo = conninfo
         self._writer = writer
         self._readers = readers
         self._index = index
@@ -158,6 +162,7 @@ class PostgresLog:
             pruned += await self._writer.call(
                 lambda connection, low=floor: _prune(connection, low, end)  # type: ignore[misc]
             )
+        await asyncio.to_thread(drop_empty_partitions, self._conninfo, floor)
         return pruned
 
     async def heads(self) -> AsyncIterator[int]:

@@ -1,9 +1,23 @@
 """Partitions of the ``events`` table: each holds a range of positions."""
 
-from deploylog.store.postgres.connection import Connection, all_rows, change, one_value
+import logging
+
+from psycopg import errors
+
+from deploylog.errors import StoreUnavailable
+from deploylog.store.postgres.connection import (
+    Connection,
+    all_rows,
+    change,
+    connect,
+    one_value,
+    store_errors,
+)
 
 #: Positions of one partition.
 SIZE = 10_000_000
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class Partitions:
@@ -37,6 +51,17 @@ def create_partition(connection: Connection, number: int) -> None:
     )
 
 
+def drop_empty_partitions(conninfo: str, floor: int) -> None:
+    """Drop the partitions of which nothing is retained, unless something prevents it for now."""
+    if floor + 1 < SIZE:
+        return
+    try:
+        with connect(conninfo) as connection, store_errors():
+            drop_partitions(connection, floor)
+    except StoreUnavailable as error:
+        _LOGGER.warning("cannot drop partitions for now: %s", error.message)
+
+
 def drop_partitions(connection: Connection, floor: int) -> list[str]:
     """Drop the partitions of which nothing is retained; return their names.
 
@@ -45,7 +70,12 @@ def drop_partitions(connection: Connection, floor: int) -> list[str]:
     dropped = []
     for (name,) in all_rows(connection, _ATTACHED):
         if (int(name.rpartition("_")[2]) + 1) * SIZE <= floor + 1:
-            change(connection, f"ALTER TABLE events DETACH PARTITION {name} CONCURRENTLY")
+            detach = f"ALTER TABLE events DETACH PARTITION {name}"
+            try:
+                change(connection, f"{detach} CONCURRENTLY")
+            except errors.ObjectNotInPrerequisiteState:
+                # An earlier attempt was interrupted.
+                change(connection, f"{detach} FINALIZE")
             change(connection, f"DROP TABLE {name}")
             dropped.append(name)
     return dropped
