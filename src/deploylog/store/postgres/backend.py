@@ -16,6 +16,8 @@ from deploylog.store.contract import (
     Verified,
 )
 from deploylog.store.postgres import database_has_store, migrate_url, open_postgres
+from deploylog.store.postgres.connection import conninfo_of
+from deploylog.store.postgres.verify import verify_database
 
 
 class PostgresBackend:
@@ -43,4 +45,4 @@ class PostgresBackend:
     def verify(
         self, url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
     ) -> Verified:
-        raise OperatorError("deploylog verify does not read stores in PostgreSQL yet")
+        return verify_database(conninfo_of(url), found=found, progress=progress)

@@ -111,7 +111,8 @@ async def _keep_sealing(
             await readers.background.run(index.moment)
         while True:
             await committed.wait(None)
-            if not _is_due(index.fed, committed.head):
+            # A query may have fed what fills a segment.
+            if not (index.full() or _is_due(index.fed, committed.head)):
                 continue
             try:
                 await readers.background.run(index.moment)
