@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/.ready
 PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack lock clean
+.PHONY: help setup demo test unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,14 +37,30 @@ $(PCLUSTER_READY): requirements/pcluster.txt
 test: check $(PCLUSTER_READY) ## Run every check: format, lint, types, tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: $(READY)
+unit: $(READY) ## Run the unit tests only: seconds, without files, processes or Terraform
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/e2e -m unit --hypothesis-profile unit
+
+check: types ## Check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m mypy --strict src
+
+types: $(READY) ## Check the types of the code (strictly) and of the tests
+	$(BIN)/python -m mypy
+
+hooks: $(READY) ## Run format, lint and types before each commit (needs pre-commit)
+	pre-commit install
 
 fmt: $(READY) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+$(BENCH_READY): requirements/bench.txt pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+bench: $(BENCH_READY) ## Measure everything beside every peer (ARGS="--only p5 --rounds 5 --events 1000000")
+	PYTHONPATH=src $(BENCH)/bin/python -m bench.all $(ARGS)
 
 bench-ingest: $(READY) ## Measure appends, beside a raw SQLite insert of the same rows
 	$(BIN)/python -m bench.ingest
@@ -73,6 +91,8 @@ lock: ## Resolve the locked versions anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group dev pyproject.toml -c requirements/deploylog.txt -o requirements/dev.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --quiet --group bench pyproject.toml -c requirements/dev.txt -o requirements/bench.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group pcluster -o requirements/pcluster.txt
 
 crash-webhooks: $(READY) ## Kill the service 20 times while it delivers, and look for what is missing
@@ -82,4 +102,4 @@ attack: $(READY) ## Attack the service beside a client that behaves well, and me
 	$(BIN)/python -m bench.attack
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(PCLUSTER) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(PCLUSTER) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -142,6 +142,9 @@ class Load:
         self._requests: Iterator[bytes] = iter(requests)
         self._check = check
         self._unanswered = len(requests)
+        self._sent: dict[Connection, float] = {}
+        #: How long each answer took, in seconds, in the order of the answers.
+        self.latencies: list[float] = []
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, port: int, in_flight: int) -> float:
@@ -162,9 +165,11 @@ class Load:
     def _send_next(self, connection: Connection) -> None:
         request = next(self._requests, None)
         if request is not None:
+            self._sent[connection] = time.perf_counter()
             connection.send(request)
 
     def _on_answer(self, connection: Connection, answer: Answer) -> None:
+        self.latencies.append(time.perf_counter() - self._sent[connection])
         self._check(answer)
         self._unanswered -= 1
         if self._unanswered:

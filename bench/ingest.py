@@ -22,7 +22,7 @@ import uvloop
 from bench import rawsqlite, servers
 from bench.http1 import Answer, Client, Load, UnexpectedAnswer, get
 from bench.rawsqlite import Rows
-from bench.report import OURS, Report, fdatasync_us
+from bench.report import OURS, Report, fdatasync_us, percentile
 from bench.samples import (
     Deployment,
     batch_request,
@@ -31,8 +31,8 @@ from bench.samples import (
     single_request,
 )
 
-_BATCH = 100
-_IN_FLIGHT = 64
+BATCH = 100
+IN_FLIGHT = 64
 _DEPLOYMENTS = 20
 _PEER_SINGLES = 2_000
 #: Events sent before the clock starts.
@@ -52,8 +52,8 @@ async def measure_batches(report: Report, run: int, events: int) -> None:
     with TemporaryDirectory(prefix="ingest-bench-") as name:
         directory = Path(name)
         wait = fdatasync_us(directory)
-        rate = await _fill(directory, _batches, events, _BATCH, _IN_FLIGHT)
-        report.add("batch", OURS, run, rate=rate, fdatasync_us=wait)
+        figures = await fill(directory, make_batches, events, BATCH, IN_FLIGHT)
+        report.add("batch", OURS, run, **figures, fdatasync_us=wait)
         rows = rawsqlite.read_rows(directory / "deploylog.db")
         _measure_peer(report, "batch", "sqlite", run, directory, rows)
         _measure_peer(report, "batch", "sqlite-bare", run, directory, rawsqlite.bare(rows))
@@ -64,8 +64,8 @@ async def measure_singles(report: Report, run: int, events: int) -> None:
     with TemporaryDirectory(prefix="ingest-bench-") as name:
         directory = Path(name)
         wait = fdatasync_us(directory)
-        rate = await _fill(directory, _singles, events, 1, _IN_FLIGHT)
-        report.add("single", OURS, run, rate=rate, fdatasync_us=wait)
+        figures = await fill(directory, make_singles, events, 1, IN_FLIGHT)
+        report.add("single", OURS, run, **figures, fdatasync_us=wait)
         rows = rawsqlite.read_rows(directory / "deploylog.db")
         _measure_peer(report, "single", "sqlite", run, directory, rows)
         wait = fdatasync_us(directory)
@@ -81,14 +81,14 @@ def _measure_peer(
     report.add(case, subject, run, rate=rate, fdatasync_us=wait)
 
 
-async def _fill(
+async def fill(
     directory: Path,
     make: Callable[[list[Deployment], range], list[bytes]],
     events: int,
     events_a_request: int,
     in_flight: int,
-) -> float:
-    """Record events in a fresh store; return events per second."""
+) -> dict[str, float]:
+    """Record events in a fresh store; return events per second, and how long a response took."""
     check = _recorded(events_a_request)
     async with servers.deploylog(directory) as server:
         deployments = await _open_deployments(server.port)
@@ -96,12 +96,18 @@ async def _fill(
         warm_up = make(deployments, range(_WARM_UP))
         await Load(warm_up, check).run(server.port, in_flight)
         requests = make(deployments, range(_WARM_UP, _WARM_UP + events))
-        took = await Load(requests, check).run(server.port, in_flight)
+        load = Load(requests, check)
+        took = await load.run(server.port, in_flight)
         after = await _head(server.port)
     if after - before < _WARM_UP + events:
         raise UnexpectedAnswer(f"the head moved by {after - before}")
-    _check_stored(directory / "deploylog.db", _WARM_UP + events)
-    return events / took
+    found = _count_stored(directory / "deploylog.db", before)
+    if found != _WARM_UP + events:
+        raise UnexpectedAnswer(f"{_WARM_UP + events} events were acknowledged, {found} are stored")
+    latencies = sorted(load.latencies)
+    shares = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999, "max_ms": 1.0}
+    figures = {name: percentile(latencies, share) * 1e3 for name, share in shares.items()}
+    return {"rate": events / took} | figures
 
 
 async def _open_deployments(port: int) -> list[Deployment]:
@@ -127,16 +133,16 @@ def _recorded(events_a_request: int) -> Callable[[Answer], None]:
     return check
 
 
-def _batches(deployments: list[Deployment], numbers: range) -> list[bytes]:
-    parts = [numbers[start : start + _BATCH] for start in range(0, len(numbers), _BATCH)]
-    turns = [deployments[part[0] // _BATCH % len(deployments)] for part in parts]
+def make_batches(deployments: list[Deployment], numbers: range) -> list[bytes]:
+    parts = [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)]
+    turns = [deployments[part[0] // BATCH % len(deployments)] for part in parts]
     return [
         batch_request(deployment, (resource_event(deployment, number) for number in part))
         for deployment, part in zip(turns, parts, strict=True)
     ]
 
 
-def _singles(deployments: list[Deployment], numbers: range) -> list[bytes]:
+def make_singles(deployments: list[Deployment], numbers: range) -> list[bytes]:
     turns = [deployments[number % len(deployments)] for number in numbers]
     return [
         single_request(deployment, resource_event(deployment, number))
@@ -144,14 +150,13 @@ def _singles(deployments: list[Deployment], numbers: range) -> list[bytes]:
     ]
 
 
-def _check_stored(store: Path, expected: int) -> None:
+def _count_stored(store: Path, after: int) -> int:
     connection = sqlite3.connect(store)
     [found] = connection.execute(
-        "SELECT count(*) FROM events WHERE type LIKE 'resource.%'"
+        "SELECT count(*) FROM events WHERE position > ? AND type LIKE 'resource.%'", (after,)
     ).fetchone()
     connection.close()
-    if found != expected:
-        raise UnexpectedAnswer(f"{expected} events were acknowledged and {found} are stored")
+    return int(found)
 
 
 async def run(runs: int, batched: int, single: int) -> None:

@@ -2,6 +2,7 @@
 
 One process, no HTTP and no parsing: the limit of the disk and of SQLite. Durability and caches are
 those of Deploylog: WAL, ``synchronous=FULL``, 128 MiB of cache, a checkpoint every 4,000 pages.
+Tables and indexes are frozen in ``frozen_schema.sql``: those of Deploylog before its index.
 """
 
 import sqlite3
@@ -22,6 +23,8 @@ _Commit = list[tuple[str, list[Row]]]
 
 _Connection = apsw.Connection | sqlite3.Connection
 _Connect = Callable[[str], _Connection]
+
+_FROZEN = Path(__file__).with_name("frozen_schema.sql")
 
 _EVENTS_A_COMMIT = 1000
 _BARE_POSTINGS = 3
@@ -46,26 +49,69 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_rows(store: Path) -> Rows:
-    """Read the schema and every row of a store that no process writes to."""
-    connection = sqlite3.connect(store)
+    """Read every row of a store that no process writes to, as the frozen schema holds it."""
+    frozen, connection = sqlite3.connect(":memory:"), sqlite3.connect(store)
     try:
-        statements = _schema(connection, "table")
+        frozen.executescript(_FROZEN.read_text(encoding="utf-8"))
+        statements = _schema(frozen, "table")
+        events = _read_table(frozen, connection, "events")
+        derived = _derive(events)
+        others = {
+            table: derived.get(table) or _read_table(frozen, connection, table)
+            for table in statements
+            if table not in ("events", "postings")
+        }
         return Rows(
             tables=tuple(statements.values()),
-            indexes=tuple(_schema(connection, "index").values()),
-            events=connection.execute("SELECT * FROM events ORDER BY position").fetchall(),
-            postings=connection.execute(
-                "SELECT scope_id, position FROM postings ORDER BY position, scope_id"
-            ).fetchall(),
-            others=[
-                (_insert(table, rows), rows)
-                for table in statements
-                if table not in ("events", "postings")
-                and (rows := connection.execute(f'SELECT * FROM "{table}"').fetchall())
-            ],
+            indexes=tuple(_schema(frozen, "index").values()),
+            events=events,
+            postings=derived["postings"],
+            others=[(_insert(table, rows), rows) for table, rows in others.items() if rows],
         )
     finally:
+        frozen.close()
         connection.close()
+
+
+def _read_table(
+    frozen: sqlite3.Connection, connection: sqlite3.Connection, table: str
+) -> list[Row]:
+    """The rows of a table of the store, in the frozen order of columns; none if it has no such
+    table.
+    """
+    if table not in _schema(connection, "table"):
+        return []
+    columns = [row[1] for row in frozen.execute(f'PRAGMA table_info("{table}")')]
+    names = ", ".join(f'"{column}"' for column in columns)
+    return connection.execute(f'SELECT {names} FROM "{table}" ORDER BY 1').fetchall()
+
+
+def _derive(events: Sequence[Row]) -> dict[str, list[Row]]:
+    """What the frozen schema had of events beside their rows: a posting for each prefix of each
+    scope, the groups, and the times that each block of 1,024 positions spans.
+    """
+    ids: dict[str, int] = {}
+    postings: list[Row] = []
+    groups: list[Row] = []
+    spans: dict[int, tuple[int, int]] = {}
+    for event in events:
+        position, time, scopes, names = event[0], event[2], event[7], event[8]
+        paths = {path for scope in msgspec.json.decode(scopes) for path in _prefixes(scope)}
+        postings += sorted((ids.setdefault(path, len(ids) + 1), position) for path in paths)
+        groups += [(group, position) for group in msgspec.json.decode(names or "[]")]
+        earliest, latest = spans.get(position >> 10, (time, time))
+        spans[position >> 10] = min(earliest, time), max(latest, time)
+    return {
+        "scopes": [(id, path) for path, id in ids.items()],
+        "postings": postings,
+        "event_groups": groups,
+        "spans": [(block, *times) for block, times in spans.items()],
+    }
+
+
+def _prefixes(scope: str) -> list[str]:
+    parts = scope.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def bare(rows: Rows) -> Rows:

@@ -5,9 +5,11 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryFile
+from typing import Self
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +18,7 @@ from rich.table import Table
 OURS = "deploylog"
 
 #: Figures about the quality of a measurement: in the lines, not in the table.
-_CONTROLS = ("fdatasync_us", "client_busy")
+_CONTROLS = ("fdatasync_us", "client_busy", "queries", "max_ms")
 
 _PROBES = 100
 
@@ -28,18 +30,61 @@ class Report:
     and its median shown: a neighbour's load then weighs on both sides of it.
     """
 
-    def __init__(self, bench: str) -> None:
+    def __init__(self, bench: str, *, log: Path | None = None) -> None:
+        """``log`` gets every line as well."""
         self._bench = bench
+        self._log = log
+        self._part = ""
         self._figures: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Self]:
+        """Name the cases of a part of the benchmark."""
+        self._part = f"{name} "
+        try:
+            yield self
+        finally:
+            self._part = ""
 
     def add(self, case: str, subject: str, run: int, **figures: float) -> None:
         """Print one measurement, and store it for the table."""
+        case = self._part + case
         line = {"bench": self._bench, "case": case, "subject": subject, "run": run}
-        rounded = {name: _rounded(value) for name, value in figures.items()}
-        print(json.dumps(line | rounded), flush=True)
+        text = json.dumps(line | {name: _rounded(value) for name, value in figures.items()})
+        print(text, flush=True)
+        if self._log is not None:
+            with self._log.open("a") as file:
+                file.write(text + "\n")
+        self._keep(case, subject, run, figures)
+
+    def read(self, log: Path) -> None:
+        """Take the measurements that an earlier run of this benchmark has logged."""
+        for text in log.read_text().splitlines():
+            line = json.loads(text)
+            if line.pop("bench") == self._bench:
+                case, subject, run = line.pop("case"), line.pop("subject"), line.pop("run")
+                self._keep(case, subject, run, line)
+
+    def _keep(self, case: str, subject: str, run: int, figures: dict[str, float]) -> None:
         for name, value in figures.items():
             subjects = self._figures.setdefault((case, name), {})
             subjects.setdefault(subject, {})[run] = value
+
+    def cases(self, start: str) -> list[str]:
+        """The cases whose names start so, each once."""
+        return list(dict.fromkeys(case for case, _ in self._figures if case.startswith(start)))
+
+    def median(self, case: str, figure: str, subject: str = OURS) -> float | None:
+        """The median of a figure, if it was measured."""
+        runs = self._figures.get((case, figure), {}).get(subject)
+        return median(runs.values()) if runs else None
+
+    def ratio(self, case: str, figure: str, peer: str) -> float | None:
+        """Ours over the peer's: the median of the runs' ratios."""
+        subjects = self._figures.get((case, figure), {})
+        ours, theirs = subjects.get(OURS, {}), subjects.get(peer, {})
+        ratios = [ours[run] / theirs[run] for run in theirs if run in ours and theirs[run]]
+        return median(ratios) if ratios else None
 
     def print_table(self) -> None:
         """Print the median of every figure, and ours against each peer's."""

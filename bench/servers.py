@@ -124,6 +124,33 @@ async def sink() -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
+async def listening(
+    command: tuple[str, ...],
+    directory: Path,
+    port: int,
+    *,
+    user: str | None = None,
+    stop: signal.Signals = signal.SIGTERM,
+) -> AsyncIterator[Server]:
+    """Run a server, as this user, that is ready once it accepts connections."""
+    server = _start(command, directory, port, dict(os.environ), user=user)
+    try:
+        await _wait_for(server, _is_listening)
+        yield server
+    finally:
+        _stop(server, stop)
+
+
+def find_program(name: str, package: str, *, beside: Path | None = None) -> str:
+    """The path of a program; raises Unavailable, naming the package that has it."""
+    folders = (str(beside or ""), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin")
+    program = shutil.which(name, path=os.pathsep.join(filter(None, folders)))
+    if program is None:
+        raise Unavailable(f"{name} is not here: install the package {package}")
+    return program
+
+
+@asynccontextmanager
 async def running(
     command: tuple[str, ...], directory: Path, port: int, *, path: str
 ) -> AsyncIterator[Server]:
@@ -180,10 +207,22 @@ def _nchan_module(nginx: str) -> Path | None:
     return next((module for module in found if module.exists()), None)
 
 
-def _start(command: tuple[str, ...], directory: Path, port: int, env: dict[str, str]) -> Server:
+def _start(
+    command: tuple[str, ...],
+    directory: Path,
+    port: int,
+    env: dict[str, str],
+    user: str | None = None,
+) -> Server:
     with (directory / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=env, cwd=directory, start_new_session=True
+            command,
+            stdout=log,
+            stderr=log,
+            env=env,
+            cwd=directory,
+            start_new_session=True,
+            user=user,
         )
     return Server(port=port, directory=directory, process=process)
 
@@ -231,10 +270,10 @@ def _log_of(server: Server) -> str:
     return (server.directory / "server.log").read_text(errors="replace")[-2000:]
 
 
-def _stop(server: Server) -> None:
+def _stop(server: Server, how: signal.Signals = signal.SIGTERM) -> None:
     if server.process.poll() is not None:
         return
-    server.process.terminate()
+    server.process.send_signal(how)
     try:
         server.process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:

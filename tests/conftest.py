@@ -1,10 +1,11 @@
 """Fixtures: a store of each backend, and what stands on it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from deploylog.deployments.service import DeploymentService
 from deploylog.events.hub import Hub
@@ -14,7 +15,37 @@ from deploylog.store import open_store
 from deploylog.store.contract import Store
 from support.backends import BACKENDS, Backend, Damage, Reason, store_url_at
 from support.factories import Commits, OpenStoreAgain, now
+from support.processes import NoProcesses
 from support.servers import Local, running
+
+E2E = Path(__file__).parent / "e2e"
+
+no_processes = NoProcesses()
+
+# `make unit` checks properties with few examples.
+settings.register_profile("unit", max_examples=10)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the unit tests: quick ones that use neither files, and so no store, nor processes."""
+    for item in items:
+        if is_unit_test(item):
+            item.add_marker("unit")
+
+
+def is_unit_test(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    uses_files = bool(fixtures & {"tmp_path", "tmp_path_factory"})
+    is_excluded = any(item.get_closest_marker(name) for name in ("process", "slow"))
+    return not uses_files and not is_excluded and not item.path.is_relative_to(E2E)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if item.get_closest_marker("unit") is None:
+        return (yield)
+    with no_processes.enforced():
+        return (yield)
 
 
 @pytest.fixture(params=BACKENDS)

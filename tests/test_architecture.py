@@ -182,7 +182,10 @@ def test_apis_do_not_know_each_other():
 
 
 #: Who may name an API: the literal, and the webhooks' link to the events of the log.
-NAMES_APIS = {("api", api) for api in APIS} | {("server.delivery", "api.native")}
+NAMES_APIS = {("api", api) for api in APIS} | {
+    ("server.delivery", "api.native"),
+    ("server.fast_append", "api.native"),
+}
 
 
 def test_only_the_literal_names_an_api():
@@ -219,7 +222,7 @@ def test_ingest_is_pure():
 
 
 #: The modules of an API that see requests or ask a service; its others are pure.
-IMPURE = {"endpoints", "errors", "operations", "plan_files", "resume", "stack_recorder"}
+IMPURE = {"appends", "endpoints", "errors", "operations", "plan_files", "resume", "stack_recorder"}
 
 
 def test_wire_modules_are_pure():

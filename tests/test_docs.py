@@ -14,7 +14,6 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
-import click
 import msgspec
 import pytest
 import typer
@@ -128,9 +127,7 @@ def test_an_operation_and_its_parameters_are_documented(operation):
         assert re.search(pattern, page), f"{operation.id}: {parameter.name}"
 
 
-def commands(
-    command: click.Command, path: tuple[str, ...] = ("deploylog",)
-) -> Iterator[tuple[str, click.Command]]:
+def commands(command: Any, path: tuple[str, ...] = ("deploylog",)) -> Iterator[tuple[str, Any]]:
     yield " ".join(path), command
     for name, child in getattr(command, "commands", {}).items():
         yield from commands(child, (*path, name))
@@ -318,6 +315,21 @@ def test_make_targets_in_the_documentation_exist():
         assert set(named) <= targets, page
 
 
+@pytest.mark.process
+def test_make_help_shows_every_target():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^(?![.A-Z$])([\w-]+):(?!=)(.*)$", makefile, re.MULTILINE)
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert phony is not None
+    assert sorted(phony[1].split()) == sorted(name for name, _ in targets)
+    for name, rest in targets:
+        assert " ## " in rest, name
+        assert f"make {name} " in shown.stdout
+
+
 # Examples
 
 
@@ -404,7 +416,7 @@ def test_a_command_in_an_example_has_the_options_that_it_uses(page: str, text: s
 def _check_options(words: list[str]) -> None:
     command = COMMANDS["deploylog"]
     while words and words[0] in getattr(command, "commands", {}):
-        command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+        command = command.commands[words.pop(0)]
     known = {option for parameter in command.params for option in parameter.opts}
     for word in words:
         if word.startswith("--") and word != "--":

@@ -61,7 +61,7 @@ def sns() -> PlayedSns:
 async def service(store: Store, tmp_path: Path, sns: PlayedSns) -> AsyncIterator[Local]:
     (tmp_path / "plans").mkdir()
     (tmp_path / "plans" / "plan.json").write_text(json.dumps(new_plan()))
-    options: dict[str, object] = {
+    options: dict[str, Any] = {
         "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
         "plan_folders": str(tmp_path / "plans"),
@@ -179,7 +179,7 @@ async def walk_subscriptions(service: Local, ask: Any, url: str, event_id: str) 
         if operation.path == SUBSCRIPTIONS:
             await ask(id, target if operation.method == "POST" else None)
             continue
-        bodies: dict[str, object] = {
+        bodies: dict[str, Any] = {
             "redeliver": {"since": "-1h"}, "rotate-secret": {}, "{id}": {"name": "other"},
         }  # fmt: skip
         last = operation.path.rpartition("/")[2]

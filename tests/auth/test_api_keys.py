@@ -185,6 +185,7 @@ async def test_credentials_that_are_good_are_looked_up_once_in_a_while():
     assert looked == ["a", "a"]
 
 
+@pytest.mark.slow
 async def test_credentials_do_not_fill_the_memory():
     async def look_up(id: str) -> str | None:
         return id if int(id) % 2 else None

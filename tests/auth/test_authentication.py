@@ -194,6 +194,9 @@ class Knows:
     async def is_valid(self, principal: Principal) -> bool:
         return False
 
+    async def find(self, id: str) -> Principal | None:
+        return None
+
 
 async def refusal(gate: Authentication, headers: dict[str, str]) -> str:
     with pytest.raises(Unauthenticated) as raised:

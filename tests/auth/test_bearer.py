@@ -47,6 +47,8 @@ from support.issuer import (
 from support.presenting import presented
 from support.waiting import until
 
+pytestmark = pytest.mark.process
+
 AUDIENCE = "deploylog"
 NOW = 1_800_000_000
 LEEWAY = 30
@@ -90,7 +92,7 @@ async def ready(tokens: BearerTokens) -> None:
     await until(lambda: tokens._keys._attempted is not None and not tokens._keys._is_fetching())
 
 
-def claims(idp: RunningIssuer, **fields: object) -> dict[str, object]:
+def claims(idp: RunningIssuer, **fields: object) -> dict[str, Any]:
     """What a good token says; a ``None`` leaves something out."""
     whole = {
         "iss": idp.url,
@@ -106,7 +108,7 @@ def claims(idp: RunningIssuer, **fields: object) -> dict[str, object]:
 async def token(
     idp: RunningIssuer,
     key: str = "RS256",
-    header: dict[str, object] | None = None,
+    header: dict[str, Any] | None = None,
     **fields: object,
 ) -> str:
     """A token that is good, but for what is named."""
@@ -190,7 +192,7 @@ async def test_the_issuer_may_be_named_with_and_without_scheme_and_slash(
         assert await ask(tokens, await token(idp, iss=iss.format(host))) is not None
 
 
-TIMES = {
+TIMES: dict[str, tuple[dict[str, Any], bool]] = {
     "a list of audiences": ({"aud": ["other", AUDIENCE]}, True),
     "another audience": ({"aud": "other"}, False),
     "another list of audiences": ({"aud": ["other"]}, False),
@@ -282,7 +284,7 @@ async def test_a_public_key_is_not_taken_for_a_shared_secret(
         assert await ask(tokens, text + jwt.utils.base64url_encode(signature).decode()) is None
 
 
-HEADERS: dict[str, tuple[str, dict[str, object]]] = {
+HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "no key id": ("RS256", {"kid": None}),
     "an unknown key id": ("RS256", {"kid": "other"}),
     "an empty key id": ("RS256", {"kid": ""}),
@@ -521,7 +523,7 @@ async def test_an_issuer_with_a_path_is_found(idp: RunningIssuer, clock: WallClo
     assert bad is None
 
 
-MISBEHAVIOUR: dict[str, dict[str, object]] = {
+MISBEHAVIOUR: dict[str, dict[str, Any]] = {
     "metadata of another issuer": {"metadata": {"issuer": "https://evil.example"}},
     "metadata of no issuer": {"metadata": {"issuer": None}},
     "metadata of a list of issuers": {"metadata": {"issuer": ["x"]}},
@@ -554,7 +556,7 @@ async def test_an_issuer_that_misbehaves_lets_nobody_in(
         assert idp.url in caplog.text
 
 
-USELESS: dict[str, dict[str, object]] = {
+USELESS: dict[str, dict[str, Any]] = {
     "to encrypt": {"use": "enc"},
     "to sign": {"key_ops": ["sign"]},
     "an odd list of uses": {"key_ops": "verify"},
@@ -685,7 +687,7 @@ def test_a_token_outside_its_time_is_refused_with_the_reason():
         principal_of(issuer, nbf=NOW + 100)
 
 
-GROUPS: dict[str, tuple[str, dict[str, object], set[str]]] = {
+GROUPS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "a list": ("groups", {"groups": ["a", "b c"]}, {"a", "b c"}),
     "words": ("groups", {"groups": " a  b "}, {"a", "b"}),
     "none": ("groups", {}, set()),
@@ -713,7 +715,7 @@ def test_groups_are_read_from_their_claim(case: str):
 
 TWO = ["read:project/a", "write:state"]
 
-GRANTS: dict[str, tuple[dict[str, object], list[str]]] = {
+GRANTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a list": ({"deploylog_grants": TWO}, TWO),
     "words": ({"deploylog_grants": " ".join(TWO)}, TWO),
     "everything": ({"deploylog_grants": "admin:/"}, ["admin:/"]),
@@ -745,7 +747,7 @@ def test_grants_are_read_from_their_claim(case: str):
         ({"email": 1, "preferred_username": ""}, "s"),
     ],
 )
-def test_a_principal_has_the_best_name_that_there_is(fields: dict[str, object], name: str):
+def test_a_principal_has_the_best_name_that_there_is(fields: dict[str, Any], name: str):
     principal = principal_of(make_issuer(issuer="idp.example", audience="a"), **fields)
 
     assert (principal.name, principal.id) == (name, "https://idp.example#s")

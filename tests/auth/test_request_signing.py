@@ -184,7 +184,7 @@ async def test_a_changed_character_in_the_target_is_refused(name: str, data: st.
     changed = text[:at] + character + text[at + 1 :]
     assume(changed != text and not means_the_same(part, text, changed))
 
-    reason = await Verifier().refusal(shown(vector, **{part: changed}))
+    reason = await Verifier().refusal(shown(vector, None, **{part: changed}))
 
     assert reason == "bad_signature"
 

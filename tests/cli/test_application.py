@@ -33,6 +33,7 @@ def imported_by(*command: str) -> set[str]:
     return set(done.stderr.split())
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("command", "unused"),
     [

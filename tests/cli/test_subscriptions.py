@@ -213,8 +213,10 @@ async def test_deliveries_are_listed_and_events_redelivered(
     store: Store, key_file: Path, tmp_path: Path
 ):
     networks, refused = "127.0.0.0/8", status(400, body=b"no_text")
-    settings = {"secret_key_file": str(key_file), "delivery_allowed_networks": networks}
-    async with receiving(refused, refused) as receiver, running(store, **settings) as server:
+    async with (
+        receiving(refused, refused) as receiver,
+        running(store, secret_key_file=str(key_file), delivery_allowed_networks=networks) as server,
+    ):
         cli = Cli(tmp_path, server.url)
         id = await added(cli, "--kind", "slack", "--url", receiver.url)
         [event, other] = await server.append([line(), line()])

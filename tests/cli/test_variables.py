@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 
 def run(**environ: str) -> subprocess.CompletedProcess[str]:
     """``deploylog version`` with these variables."""

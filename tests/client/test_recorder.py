@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -206,6 +207,10 @@ async def test_retry_after_is_honored(
     assert delays[0] == 17.0
 
 
+def has_events(server: FakeServer, *, number: int) -> bool:
+    return len(server.events) == number
+
+
 async def test_a_line_reaches_the_server_within_100_ms(
     server: FakeServer, client: Client, options: RunOptions, log: Log
 ) -> None:
@@ -214,7 +219,7 @@ async def test_a_line_reaches_the_server_within_100_ms(
         for number in range(1, 21):
             start = time.monotonic()
             await recorder.record(log_line(f"line {number}"))
-            await server.until(lambda server, number=number: len(server.events) == number)
+            await server.until(partial(has_events, number=number))
             latencies.append(time.monotonic() - start)
         await recorder.finish(exit_code=0)
 

@@ -75,7 +75,7 @@ async def emitted(store: Store, changeset: Changeset) -> list[Event]:
         events = await store.log.read(query)
         return events if events and events[-1].type in CHANGESET_ENDS else []
 
-    return await until(ended)  # type: ignore[no-any-return]
+    return await until(ended)
 
 
 async def stage(staging: Staging, plan: Changes | None = None, **about: Any) -> Changeset:
@@ -183,7 +183,7 @@ async def test_the_same_request_again_soon_returns_the_same_change_set(
     [{"stack": "other"}, {"project": "other"}, {"destroy": True}, {"location": "b.json"}],
     ids=str,
 )
-async def test_another_request_is_another_change_set(staging: Staging, differs: dict[str, object]):
+async def test_another_request_is_another_change_set(staging: Staging, differs: dict[str, Any]):
     first = await stage(staging, stack="web")
 
     other = await stage(staging, **{"stack": "web", **differs})
@@ -426,7 +426,7 @@ async def test_a_group_that_sees_a_stack_sees_its_change_sets(store: Store, stag
     ],
 )
 async def test_text_that_no_event_may_hold_is_refused(
-    store: Store, staging: Staging, field: str, about: dict[str, object]
+    store: Store, staging: Staging, field: str, about: dict[str, Any]
 ):
     with pytest.raises(InvalidInput) as raised:
         await stage(staging, **about)

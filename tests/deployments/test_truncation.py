@@ -11,6 +11,8 @@ from deploylog.deployments.changeset import (
 )
 from deploylog.deployments.truncation import TOO_LONG, truncate_changes, truncate_resource
 
+pytestmark = pytest.mark.slow
+
 
 def change(**fields: object) -> ResourceChange:
     given = {"name": "t.a", "address": "t.a", "type": "t", "action": "update", **fields}

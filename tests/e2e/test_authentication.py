@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def sealing_file(tmp_path: Path, sealing_key: str) -> str:
 @pytest.fixture
 async def service(store: Store, issuer: RunningIssuer, sealing_file: str) -> AsyncIterator[Local]:
     await issuer.reset()
-    settings = {
+    settings: dict[str, Any] = {
         "oidc_issuer": issuer.url,
         "oidc_audience": AUDIENCE,
         "oidc_leeway_seconds": 0,

@@ -41,7 +41,7 @@ async def server(
     """One that knows the pair."""
     file = tmp_path / "sealing"
     file.write_text(sealing_key)
-    options = {"secret_key_file": str(file), "base_paths": "/prod"}
+    options: dict[str, Any] = {"secret_key_file": str(file), "base_paths": "/prod"}
     async with running(store, **options) as server:
         yield server
 
@@ -61,9 +61,7 @@ async def ask(
 async def test_a_signed_request_is_let_in(
     server: Local, pair: Pair, service: str, region: str, token: str | None
 ):
-    how = {"service": service, "region": region, "token": token}
-
-    answer = await ask(server, pair, "GET", EVENTS, **how)
+    answer = await ask(server, pair, "GET", EVENTS, service=service, region=region, token=token)
 
     assert answer.status == 200
 

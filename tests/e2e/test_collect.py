@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +299,7 @@ async def test_a_collector_that_is_killed_goes_on_where_the_log_ends(
         stack.add(f"Bucket{number}", "CREATE_IN_PROGRESS", number / 10)
     for kills in range(3):
         async with collect.running() as process:
-            await until(lambda kills=kills: _has(server, 1 + 500 * kills))
+            await until(partial(_has, server, 1 + 500 * kills))
             process.send_signal(signal.SIGKILL)
             await process.wait()
         stack.add(f"Queue{kills}", "CREATE_COMPLETE", 130 + kills)
@@ -493,8 +494,11 @@ async def test_an_interrupt_ends_the_collector_while_aws_is_silent(server: Local
 async def test_tags_say_which_cluster_or_image_it_is(
     server: Local, aws: ScriptedCloudFormation, collect: Collector
 ):
-    tags = {"parallelcluster:cluster-name": "hpc", "parallelcluster:image_id": "alinux"}
-    create(aws.stack(**tags))
+    tags = {
+        "parallelcluster:cluster-name": "hpc",
+        "parallelcluster:image_id": "alinux",
+    }
+    create(aws.stack(tags=tags))
     await collect("--cluster", "other")
 
     counts = [
@@ -508,8 +512,12 @@ async def test_tags_say_which_cluster_or_image_it_is(
 async def test_clients_of_cloudformation_see_the_stacks_own_tags(
     server: Local, aws: ScriptedCloudFormation, collect: Collector
 ):
-    tags = {"parallelcluster:version": "3.11.1", "parallelcluster:cluster-name": "hpc", "k": "<v>"}
-    create(aws.stack(**tags))
+    tags = {
+        "parallelcluster:version": "3.11.1",
+        "parallelcluster:cluster-name": "hpc",
+        "k": "<v>",
+    }
+    create(aws.stack(tags=tags))
     await collect()
     client = cloudformation(server)
 

@@ -355,7 +355,7 @@ class People:
         if case == "empty":
             return ""
         seconds = int(time.time())
-        claims: dict[str, object] = {
+        claims: dict[str, Any] = {
             "iss": self._issuer.url,
             "aud": AUDIENCE,
             "sub": "ann",
@@ -494,7 +494,7 @@ async def service(
     store: Store, issuer: RunningIssuer, people: People, tmp_path: Path
 ) -> AsyncIterator[Local]:
     """One that takes every kind of credential, and knows of a stack and an upload."""
-    settings = {
+    settings: dict[str, Any] = {
         "oidc_issuer": issuer.url,
         "oidc_audience": AUDIENCE,
         "oidc_leeway_seconds": 0,
@@ -532,9 +532,9 @@ async def test_every_credential_is_told_on_every_api_what_the_tables_say(
 async def test_whoever_fails_too_often_is_told_to_wait_as_each_api_says_it(
     store: Store, people: People, tmp_path: Path
 ):
-    settings = {"secret_key_file": str(tmp_path / "sealing"), "max_failures_per_minute": 1}
+    key_file = str(tmp_path / "sealing")
     await people.key("valid")
-    async with running(store, **settings) as service:
+    async with running(store, secret_key_file=key_file, max_failures_per_minute=1) as service:
         assert (await service.get("/log/v1/events")).status == 401
         answers = {api: await ask(service, people, "key, X-Api-Key", "wrong", api) for api in APIS}
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -78,7 +79,7 @@ class Processes(msgspec.Struct):
 
 @pytest.fixture
 async def processes(store_url: str, tmp_path: Path) -> AsyncIterator[Processes]:
-    options = {
+    options: dict[str, Any] = {
         "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
     }

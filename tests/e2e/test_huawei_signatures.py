@@ -50,7 +50,7 @@ async def server(
     """One that knows the pair, and has two stacks."""
     file = tmp_path / "sealing"
     file.write_text(sealing_key)
-    options = {"secret_key_file": str(file), "max_body_bytes": BODY_LIMIT}
+    options: dict[str, Any] = {"secret_key_file": str(file), "max_body_bytes": BODY_LIMIT}
     async with running(store, **options) as server:
         for stack in ("web", CHINESE):
             await open_signed(server, pair, stack)

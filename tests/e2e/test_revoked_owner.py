@@ -65,7 +65,7 @@ class World(msgspec.Struct):
 async def world(store: Store, store_url: str, tmp_path: Path) -> AsyncIterator[World]:
     ann, anns = await add_key(store, "read:project/acme", name="ann")
     _, operators = await add_key(store, "admin:/", name="operator")
-    options = {
+    options: dict[str, Any] = {
         "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
     }
@@ -111,7 +111,7 @@ async def test_what_is_recorded_a_second_after_the_revocation_is_not_delivered(w
         await world.store.credentials.revoke(world.ann, now())
         revoked = time.monotonic()
 
-        recorded = []
+        recorded: list[Any] = []
         async with asyncio.timeout(PATIENCE):
             while not await _is_disabled(world, hers):
                 recorded.append((time.monotonic() - revoked, f"event-{len(recorded)}"))

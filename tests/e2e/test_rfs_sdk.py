@@ -205,7 +205,7 @@ async def test_pages_hold_everything_once_while_events_arrive(
     everything = [e.to_dict() for e in (await ask()).stack_events]
     late = {"type": "deployment.log", "source": "terraform", "message": "late"}
 
-    pages = []
+    pages: list[Any] = []
     marker = None
     while not pages or marker is not None:
         page = await ask(limit=limit, marker=marker)

@@ -88,7 +88,7 @@ async def test_a_planted_secret_is_nowhere(tmp_path: Path):
             "/v1/deployments/changes",
         )
         wrong = await service.post(
-            new_plan(new_resource("create", address=7, after={"p": SECRET})),
+            new_plan(new_resource("create", after={"p": SECRET}) | {"address": 7}),
             "application/json",
             "/log/v1/changesets?project=acme",
         )

@@ -61,7 +61,7 @@ def sealing_key() -> str:
 
 
 @pytest.fixture
-def options(tmp_path: Path, sealing_key: str) -> dict[str, object]:
+def options(tmp_path: Path, sealing_key: str) -> dict[str, Any]:
     file = tmp_path / "sealing"
     file.write_text(sealing_key)
     return {"secret_key_file": str(file), "base_paths": "/prod", "max_failures_per_minute": 0}
@@ -84,7 +84,7 @@ async def pair(keep: Keep) -> Pair:
 
 
 @pytest.fixture
-async def server(store: Store, options: dict[str, object], pair: Pair) -> AsyncIterator[Local]:
+async def server(store: Store, options: dict[str, Any], pair: Pair) -> AsyncIterator[Local]:
     """One that asks for credentials, and has a stack that was collected from CloudFormation."""
     await store.log.append(collected([*image_build(), *ROLES], beside=(image_scope(),)))
     async with running(store, **options) as server:
@@ -231,7 +231,7 @@ async def failed(said: Any) -> Any:
 
 
 async def test_pcluster_is_told_that_its_clock_is_wrong(
-    store: Store, options: dict[str, object], tmp_path: Path, pair: Pair
+    store: Store, options: dict[str, Any], tmp_path: Path, pair: Pair
 ):
     late = Clock(now=lambda: now() + TOO_MUCH * SECOND)
     async with running(store, clock=late, **options) as server:
@@ -394,7 +394,7 @@ PAGE = ROOT / "docs" / "how-to" / "read-with-boto3-and-pcluster.md"
 
 
 async def test_the_documented_program_reads_with_a_pair(
-    store: Store, options: dict[str, object], pair: Pair, tmp_path: Path
+    store: Store, options: dict[str, Any], pair: Pair, tmp_path: Path
 ):
     created = [
         own_event("CREATE_IN_PROGRESS", T1, arn=WEB),
@@ -451,14 +451,17 @@ async def run(*command: str, environment: dict[str, str] | None = None) -> tuple
 
 
 async def test_a_stack_that_is_collected_is_the_same_to_every_client_that_signs(
-    store: Store, options: dict[str, object], keep: Keep, pair: Pair, tmp_path: Path,
+    store: Store, options: dict[str, Any], keep: Keep, pair: Pair, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
     monkeypatch.setenv("HOME", str(tmp_path))
     writer = await keep_key(store, "read:project/acme", "write:project/acme", "write:cluster/hpc")
-    tags = {"parallelcluster:cluster-name": "hpc", "parallelcluster:version": "3.11.0"}
+    tags = {
+        "parallelcluster:cluster-name": "hpc",
+        "parallelcluster:version": "3.11.0",
+    }
     async with scripted_cloudformation() as aws, running(store, **options) as server:
-        stack = aws.stack("hpc", **tags)
+        stack = aws.stack("hpc", tags=tags)
         stack.own("CREATE_IN_PROGRESS", 0)
         stack.add("HeadNode", "CREATE_FAILED", 1, resource_status_reason="no capacity")
         stack.own("ROLLBACK_IN_PROGRESS", 2)

@@ -15,7 +15,7 @@ from support.servers import DEPLOYMENTS, Running, line, spawned
 from support.subscribers import LOOPBACK, caught_up, encryption_key_file, standing, subscribe
 from support.waiting import PATIENCE, until
 
-BOT: dict[str, object] = {
+BOT: dict[str, Any] = {
     "kind": "slack", "token": TOKEN, "channel": CHANNEL, "scopes": ["project/acme"],
 }  # fmt: skip
 
@@ -30,7 +30,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 
 
 @pytest.fixture
-def options(tmp_path: Path, slack: FakeSlack) -> dict[str, object]:
+def options(tmp_path: Path, slack: FakeSlack) -> dict[str, Any]:
     return {
         "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
@@ -49,7 +49,7 @@ def calls(slack: FakeSlack, method: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("order", ["per_deployment", "strict"])
 async def test_each_run_has_one_message_with_its_failures_in_the_thread(
-    store_url: str, tmp_path: Path, slack: FakeSlack, options: dict[str, object], order: str
+    store_url: str, tmp_path: Path, slack: FakeSlack, options: dict[str, Any], order: str
 ):
     async with spawned(store_url, **options) as service:
         bot = await subscribe(service, order=order, **BOT)
@@ -76,7 +76,7 @@ async def test_each_run_has_one_message_with_its_failures_in_the_thread(
 
 
 async def test_a_restarted_service_edits_the_same_message(
-    store_url: str, tmp_path: Path, slack: FakeSlack, options: dict[str, object]
+    store_url: str, tmp_path: Path, slack: FakeSlack, options: dict[str, Any]
 ):
     lines = FAILING.read_bytes().splitlines(keepends=True)
     half = len(lines) // 2
@@ -104,7 +104,7 @@ async def test_a_restarted_service_edits_the_same_message(
 
 
 async def test_a_storm_becomes_a_few_messages_and_nothing_is_lost(
-    store_url: str, slack: FakeSlack, options: dict[str, object]
+    store_url: str, slack: FakeSlack, options: dict[str, Any]
 ):
     async with spawned(store_url, **options) as service:
         made = await subscribe(

@@ -34,9 +34,9 @@ BAD = (
 
 async def made(service: Spawned, *urls: str) -> list[str]:
     """Webhooks to each address, and a Slack bot."""
-    signed: dict[str, object] = {"secret": SECRET, "scopes": ["project/acme"]}
+    signed: dict[str, Any] = {"secret": SECRET, "scopes": ["project/acme"]}
     ids = [(await subscribe(service, url, **signed))["id"] for url in urls]
-    bot: dict[str, object] = {"kind": "slack", "token": TOKEN, "channel": "C1"}
+    bot: dict[str, Any] = {"kind": "slack", "token": TOKEN, "channel": "C1"}
     return [*ids, (await subscribe(service, scopes=["project/acme"], **bot))["id"]]
 
 

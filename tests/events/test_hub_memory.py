@@ -19,7 +19,7 @@ MEMORY = 2 * 1024 * 1024
 EVERY_EVENT = StreamFilter(scope=ROOT, filter=EVERYTHING, visibility=ALL)
 
 
-def large_events(number: int, *, size: int = 60_000) -> list:  # type: ignore[type-arg]
+def large_events(number: int, *, size: int = 60_000) -> list:
     data = msgspec.Raw(msgspec.json.encode("x" * size))
     return [msgspec.structs.replace(event, data=data) for event in new_events(number)]
 

@@ -49,7 +49,7 @@ async def ended(retention: Retention, started: Cleanup) -> Cleanup:
         found = await retention.get(ANONYMOUS, started.kind, started.id)
         return found if found.status != "running" else None
 
-    return await until(read)  # type: ignore[no-any-return]
+    return await until(read)
 
 
 async def test_old_events_are_deleted(store: Store, clock: WallClock, retention: Retention):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -76,7 +77,7 @@ def counted(server: Local, reason: str, metrics: str) -> float:
 @pytest.fixture
 async def server(store: Store) -> AsyncIterator[Local]:
     """One that does not wait for long."""
-    short = {"header_seconds": 0.5, "body_seconds": 0.5, "keep_alive_seconds": 0.5}
+    short: dict[str, Any] = {"header_seconds": 0.5, "body_seconds": 0.5, "keep_alive_seconds": 0.5}
     async with running(store, **short) as made:
         yield made
 

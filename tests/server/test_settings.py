@@ -47,7 +47,7 @@ def test_every_setting_has_a_field_and_every_field_a_setting():
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_every_setting_says_what_it_is_for(setting):  # type: ignore[no-untyped-def]
+def test_every_setting_says_what_it_is_for(setting):
     assert setting.help.endswith(".")
     assert setting.env == f"DEPLOYLOG_{setting.name.upper()}"
     assert setting.option == f"--{setting.name.replace('_', '-')}"

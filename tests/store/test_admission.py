@@ -1,6 +1,7 @@
 """What every backend decides alike: what of an append is new, and what that changes."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 
@@ -77,12 +78,12 @@ def positions(outcome: Outcome) -> list[int]:
 
 
 def stack_row(**fields: object) -> StackRow:
-    row = {"id": "stack-1", "project": "acme", "name": "web", "is_deleted": False}
-    return StackRow(**(row | fields))  # type: ignore[arg-type]
+    row: dict[str, Any] = {"id": "stack-1", "project": "acme", "name": "web", "is_deleted": False}
+    return StackRow(**(row | fields))
 
 
 def deployment(**fields: object) -> Deployment:
-    row: dict[str, object] = {
+    row: dict[str, Any] = {
         "id": "deployment-1",
         "project": "acme",
         "stack_id": "stack-1",
@@ -99,10 +100,10 @@ def deployment(**fields: object) -> Deployment:
         "scopes": (deployment_scope("acme", "stack-1", "deployment-1"), STATE),
         "groups": (),
     }
-    return Deployment(**(row | fields))  # type: ignore[arg-type]
+    return Deployment(**(row | fields))
 
 
-def ended(**fields: object) -> NewEvent:
+def ended(**fields: Any) -> NewEvent:
     return deployment_event("deployment.completed", time=99, **fields)
 
 

@@ -1,6 +1,7 @@
 """What every store must do with stacks and deployments: ``Catalog``, sentence by sentence."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -150,7 +151,7 @@ async def test_a_stack_is_not_deleted_from_another_project(store: Store):
 
 async def test_what_is_for_one_group_does_not_show_in_the_deployment_of_all(store: Store):
     await store.log.append([stack_created(), deployment_event("deployment.started")])
-    secret = {"groups": ("sec",), "message": "SECRET"}
+    secret: dict[str, Any] = {"groups": ("sec",), "message": "SECRET"}
     await store.log.append([deployment_event("resource.create.failed", **secret)])
     await store.log.append([deployment_event("deployment.failed", **secret)])
 
@@ -161,7 +162,7 @@ async def test_what_is_for_one_group_does_not_show_in_the_deployment_of_all(stor
 
 
 async def test_a_deployment_of_one_group_counts_what_is_for_that_group(store: Store):
-    ops = {"groups": ("ops",)}
+    ops: dict[str, Any] = {"groups": ("ops",)}
     await store.log.append([stack_created(), deployment_event("deployment.started", **ops)])
     await store.log.append([deployment_event("resource.create.completed", **ops)])
     await store.log.append([deployment_event("deployment.completed", message="done", **ops)])

@@ -1,6 +1,7 @@
 """The service: permissions, validation, changes, secrets and redelivery."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -151,13 +152,13 @@ def subscriptions(
 
 
 def new(*, scopes: Sequence[str] = ("project/acme",), **fields: object) -> NewSubscription:
-    defaults: dict[str, object] = {
+    defaults: dict[str, Any] = {
         "name": "ops",
         "kind": "webhook",
         "endpoint": EndpointPatch(url=URL),
         "filter": Filter(scopes=tuple(parse_scope(path) for path in scopes)),
     }
-    return NewSubscription(**(defaults | fields))  # type: ignore[arg-type]
+    return NewSubscription(**(defaults | fields))
 
 
 async def created(
@@ -293,8 +294,8 @@ async def test_subscribing_requires_an_encryption_key(
     assert await store.subscriptions.list() == []
 
 
-SLACK = {"kind": "slack"}
-BOT = SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="#deploys")}
+SLACK: dict[str, Any] = {"kind": "slack"}
+BOT: dict[str, Any] = SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="#deploys")}
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ BOT = SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="#deploys")}
     ],
 )
 async def test_a_bot_delivers_per_deployment_by_default(
-    subscriptions: SubscriptionService, fields: dict[str, object], order: str
+    subscriptions: SubscriptionService, fields: dict[str, Any], order: str
 ):
     assert (await created(subscriptions, **fields)).order == order
 
@@ -336,7 +337,7 @@ async def test_a_bot_delivers_per_deployment_by_default(
     ],
 )
 async def test_an_endpoint_is_redacted(
-    subscriptions: SubscriptionService, fields: dict[str, object], shown: str, signed: int
+    subscriptions: SubscriptionService, fields: dict[str, Any], shown: str, signed: int
 ):
     mine = await created(subscriptions, **fields)
 
@@ -380,7 +381,7 @@ async def test_an_endpoint_is_redacted(
     ],
 )
 async def test_an_invalid_field_is_refused_by_name(
-    subscriptions: SubscriptionService, store: Store, fields: dict[str, object], field: str
+    subscriptions: SubscriptionService, store: Store, fields: dict[str, Any], field: str
 ):
     with pytest.raises(InvalidSubscription) as refused:
         await created(subscriptions, **fields)
@@ -526,12 +527,12 @@ async def test_admins_see_attempts_and_dead_letters_of_readable_events_only(
     async def pages(caller: Principal) -> tuple[list[int], list[int]]:
         """The positions on all pages of one row."""
         attempts, before = [], None
-        while page := await subscriptions.attempts(caller, mine.id, before=before, limit=1):
-            attempts.append(page[0].position)
-            before = page[0].number
+        while tried := await subscriptions.attempts(caller, mine.id, before=before, limit=1):
+            attempts.append(tried[0].position)
+            before = tried[0].number
         dead_lettered, after = [], 0
-        while page := await subscriptions.dead_letters(caller, mine.id, after=after, limit=1):
-            after = page[0].pending.position
+        while dead := await subscriptions.dead_letters(caller, mine.id, after=after, limit=1):
+            after = dead[0].pending.position
             dead_lettered.append(after)
         return attempts, dead_lettered
 
@@ -551,7 +552,7 @@ async def test_a_hidden_subscription_looks_like_a_missing_one(subscriptions: Sub
 
 
 #: By the method, what it takes besides.
-_ACTIONS: dict[str, dict[str, object]] = {
+_ACTIONS: dict[str, dict[str, Any]] = {
     "change": {"patch": SubscriptionPatch(name="x")},
     "rotate_secret": {"secret": None, "overlap": 0},
     "pause": {},
@@ -652,7 +653,8 @@ async def test_a_patch_survives_a_concurrent_change(
     subscriptions: SubscriptionService, store: Store
 ):
     mine = await created(subscriptions)
-    change, interfered = store.subscriptions.change, []
+    change = store.subscriptions.change
+    interfered: list[Subscription] = []
 
     async def interfering(subscription: Subscription) -> Subscription:
         if not interfered:
@@ -780,13 +782,13 @@ async def test_any_event_can_be_redelivered(subscriptions: SubscriptionService, 
 async def test_an_event_is_redelivered_only_if_caller_and_owner_may_see_it(
     subscriptions: SubscriptionService,
     store: Store,
-    event: dict[str, object],
+    event: dict[str, Any],
     caller: Principal,
     refusal: type[DeploylogError] | None,
 ):
     wanted = Filter(all_of=(any_of("type", ("resource.*",)),), scopes=(Scope("project/acme"),))
     mine = await created(subscriptions, filter=wanted)
-    [recorded] = await store.log.append([new_event(**event)])  # type: ignore[arg-type]
+    [recorded] = await store.log.append([new_event(**event)])
     await dead_letter(store, mine, 1)
 
     if refusal is None:

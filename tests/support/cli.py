@@ -9,6 +9,7 @@ import msgspec
 
 from support.backends import store_url_at
 from support.paths import SAMPLES
+from support.preloaded import preloaded
 
 APPLY = SAMPLES / "02-apply-create.jsonl"
 FAILING = SAMPLES / "05-apply-provisioner-failure.jsonl"
@@ -50,11 +51,14 @@ class Cli:
 
     async def __call__(self, *args: str | Path, stdin: bytes = b"") -> Result:
         """Run a command to its end."""
-        process = await self.start(*args)
-        async with asyncio.timeout(30):
-            out, err = await process.communicate(stdin)
-        assert process.returncode is not None
-        return Result(process.returncode, out.decode(), err.decode())
+        code, out, err = await asyncio.to_thread(
+            preloaded().run,
+            [str(arg) for arg in args],
+            stdin=stdin,
+            cwd=self._directory,
+            environ=self.environ,
+        )
+        return Result(code, out.decode(), err.decode())
 
     async def start(self, *args: str | Path) -> asyncio.subprocess.Process:
         """Start a command with its standard streams as pipes."""

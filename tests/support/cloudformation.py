@@ -98,9 +98,11 @@ class ScriptedCloudFormation:
         #: What is set whenever somebody has looked.
         self.looked = asyncio.Event()
 
-    def stack(self, name: str = "web", number: int = 1, **tags: str) -> ScriptedStack:
+    def stack(
+        self, name: str = "web", number: int = 1, *, tags: dict[str, str] | None = None
+    ) -> ScriptedStack:
         """A new stack."""
-        stack = ScriptedStack(arn_of(name, number), tags)
+        stack = ScriptedStack(arn_of(name, number), tags or {})
         self.stacks.append(stack)
         return stack
 

@@ -1,8 +1,6 @@
 """``deploylog keys`` in a process of its own, and checks of the keys that it adds."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from deploylog.auth.api_keys import ApiKeys
@@ -18,6 +16,7 @@ from support.backends import store_url_at
 from support.cli import Result
 from support.clocks import Clock, WallClock
 from support.factories import Commits, now
+from support.preloaded import preloaded
 from support.presenting import presented, presented_raw
 from support.servers import EVENTS
 from support.signing import signed_by_botocore, signed_by_huawei
@@ -41,21 +40,20 @@ class Keys:
         return self.run("subscriptions", "delete", id, "--store", self.store)
 
     def run(self, *args: str, stdin: str = "", **environ: str) -> Result:
-        completed = subprocess.run(
-            [sys.executable, "-m", "deploylog", *args],
-            input=stdin, capture_output=True, text=True, timeout=30, check=False,
+        code, out, err = preloaded().run(
+            args,
+            stdin=stdin.encode(),
             cwd=self.directory,
-            env={
+            environ={
                 "PATH": os.environ["PATH"],
-                "PYTHONPATH": os.pathsep.join(sys.path),
                 "HOME": str(self.directory),
                 "COLUMNS": "200",
                 "DEPLOYLOG_STORE": self.store,
                 "DEPLOYLOG_SECRET_KEY_FILE": str(self.key_file),
                 **environ,
             },
-        )  # fmt: skip
-        return Result(completed.returncode, completed.stdout, completed.stderr)
+        )
+        return Result(code, out.decode(), err.decode())
 
     def write_encryption_keys(self, *texts: str) -> None:
         self.key_file.write_text("".join(texts))

@@ -1,8 +1,6 @@
 """What a service answers: its routes."""
 
-from types import SimpleNamespace
-
-from starlette.routing import Route
+from typing import Any
 
 from deploylog.api.http.endpoint import Endpoint
 from deploylog.server.app import create_app
@@ -15,8 +13,8 @@ async def mounted(store: Store) -> list[tuple[str, str, Endpoint]]:
     """The method, the path and the endpoint of everything that the service answers."""
     settings = load_settings({}, environ={}, config=None)
     async with create_app(store, settings, Metrics()) as application:
-        router: SimpleNamespace = application.asgi._application  # type: ignore[attr-defined]
-        routes: list[Route] = router.routes
+        router: Any = application.asgi
+        routes: list[Any] = router._application.routes
     return [
         (method, route.path, route.endpoint)
         for route in routes

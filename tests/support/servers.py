@@ -14,11 +14,13 @@ from typing import Any
 import aiohttp
 import msgspec
 import uvicorn
+from yarl import URL
 
 from deploylog.auth.sns import Fetch, fetch_from_sns
 from deploylog.events.hub import Hub
 from deploylog.server.app import Application, create_app
 from deploylog.server.connections import Connections, limits_of
+from deploylog.server.fast_append import fast_protocol
 from deploylog.server.metrics import Metrics
 from deploylog.server.serve import Server, _listen
 from deploylog.server.settings import load_settings
@@ -119,12 +121,12 @@ class Running:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    async def ask(self, method: str, path: str, **how: Any) -> Answer:
+    async def ask(self, method: str, path: str | URL, **how: Any) -> Answer:
         async with asyncio.timeout(PATIENCE), self.http.request(method, path, **how) as response:
             headers = {name.lower(): value for name, value in response.headers.items()}
             return Answer(status=response.status, headers=headers, body=await response.read())
 
-    async def get(self, path: str, **how: Any) -> Answer:
+    async def get(self, path: str | URL, **how: Any) -> Answer:
         return await self.ask("GET", path, **how)
 
     async def post(
@@ -175,7 +177,7 @@ class Local(Running):
         self.hub = hub
         self.connections = connections
 
-    async def until(self, fact: Callable[[], bool]) -> None:
+    async def until(self, fact: Callable[[], object]) -> None:
         """Wait for the fact."""
         await until(fact)
 
@@ -216,10 +218,11 @@ async def running(
     *,
     clock: Clock | None = None,
     fetch: Fetch = fetch_from_sns,
+    is_fast: bool = True,
     **options: object,
 ) -> AsyncIterator[Local]:
     """The service over ``store``; ``options`` are settings. Deliveries go by ``clock``, ``fetch``
-    asks SNS.
+    asks SNS. Without ``is_fast``, all requests are answered through ASGI.
     """
     clock = clock or Clock()
     settings = load_settings({"port": 0, **options}, environ={}, config=None)
@@ -231,7 +234,7 @@ async def running(
     async with alive as application, connections.watching():
         config = uvicorn.Config(
             application.asgi,
-            http=connections.protocol(),
+            http=fast_protocol(connections, application.append if is_fast else None),
             ws="none",
             log_config=None,
             access_log=False,

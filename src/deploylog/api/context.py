@@ -12,6 +12,7 @@ from deploylog.api.http.body import BodyLimits
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.events.access import Principal
+from deploylog.events.outlet import Sent
 from deploylog.events.retention import Retention
 from deploylog.events.service import EventService
 from deploylog.ingest.cloudformation.sns import SnsMessage
@@ -49,8 +50,8 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     topics: Topics
     #: ns since 1970.
     clock: Callable[[], int]
-    #: Counts the events that a stream sent, and takes the position of the last one.
-    sent: Callable[[int, int], None]
+    #: Counts the events that streams sent.
+    sent: Sent
     limits: BodyLimits
     #: Requests per second of each principal; 0 is no limit.
     max_requests_per_second: float = 0

@@ -1,4 +1,4 @@
-"""The API's description: OpenAPI 3.1, and a page made of it for people."""
+"""The description of the APIs: an OpenAPI 3.1 document and a page rendered from it."""
 
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ _REF = "#/components/schemas/{name}"
 
 @cache
 def document() -> dict[str, Any]:
-    """The OpenAPI document; its schemas are made of the types that the code uses."""
+    """Return the OpenAPI document. Its schemas are derived from the types that the code uses."""
     operations = [(api, operation) for api in APIS for operation in api.operations]
     types = {
         body.type
@@ -43,7 +43,7 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        # Nothing is asked for until authentication is configured.
+        # No credential is required until authentication is configured.
         "security": [{}, *({name: []} for name in security)],
         "paths": paths,
         "components": {
@@ -55,13 +55,13 @@ def document() -> dict[str, Any]:
 
 @cache
 def render_document() -> bytes:
-    """The document as JSON."""
+    """Return the document as JSON."""
     return msgspec.json.encode(document())
 
 
 @cache
 def render_page() -> str:
-    """The document for people: plain HTML, nothing to download."""
+    """Return the document as an HTML page without scripts or other resources."""
     environment = Environment(
         loader=PackageLoader("deploylog.api", "templates"),
         autoescape=True,
@@ -80,7 +80,7 @@ def render_page() -> str:
 
 
 def _schema_of(type_: type) -> dict[str, Any]:
-    """The schema of what msgspec knows none for: ``object`` is any JSON value."""
+    """Return the schema of ``object``, which msgspec lacks: any JSON value."""
     if type_ is object:
         return {"description": "Any JSON value."}
     raise NotImplementedError

@@ -152,9 +152,13 @@ class Authentication:
             self._failed()
             raise
         self._remember(credentials)
+        self.count(principal)
+        return principal
+
+    def count(self, principal: Principal) -> None:
+        """Count a request of a principal that was authenticated just before; raises TooMany."""
         if wait := self._requests.acquire(principal.identity):
             raise TooMany(retry_after=wait)
-        return principal
 
     async def is_valid(self, principal: Principal) -> bool:
         """Whether the principal's credential is still valid."""

@@ -28,6 +28,7 @@ class Batch:
         self.size = size
         self._frames: dict[Callable[[Event], bytes], list[bytes]] = {}
         self._joined: dict[Callable[[Event], bytes], bytes] = {}
+        self._rendered: dict[Callable[[Batch], bytes], bytes] = {}
 
     def frames(self, render: Callable[[Event], bytes]) -> Iterator[bytes]:
         """Render the events one by one, each once for all readers that share this batch."""
@@ -43,3 +44,16 @@ class Batch:
         if joined is None:
             joined = self._joined[render] = b"".join(self.frames(render))
         return joined
+
+    def rendered(self, render: Callable[["Batch"], bytes]) -> bytes:
+        """What ``render`` makes of the batch, once for all readers that share it."""
+        rendered = self._rendered.get(render)
+        if rendered is None:
+            rendered = self._rendered[render] = render(self)
+        return rendered
+
+    def after(self, position: int) -> "Batch":
+        """The events after ``position``."""
+        events = [event for event in self.events if event.position > position]
+        size = self.size * len(events) // len(self.events) if self.events else 0
+        return Batch(events, size=size)

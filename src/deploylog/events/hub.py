@@ -4,6 +4,9 @@ A reader holds a position, not a queue. Readers with the same filter share a *ri
 events that match; a reader behind the ring reads the log, however far behind it is. So a slow
 reader is never disconnected, no event is skipped, and history and live events are one loop.
 
+Readers that are up to date and have an outlet form an *audience*, to which the hub writes each
+batch in one loop. All others are woken, and read at their own pace.
+
 The rings, and the events being sent, are limited in bytes. A reader that exceeds the limit reads
 the log, or waits and holds nothing but its position.
 """
@@ -14,9 +17,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from deploylog.errors import StoreUnavailable
+from deploylog.events.audience import Audience
 from deploylog.events.batch import Batch, Gap
 from deploylog.events.event import size_of
 from deploylog.events.fair_semaphore import FairSemaphore
+from deploylog.events.history import Found, History
+from deploylog.events.outlet import Outlet, View
 from deploylog.events.ring import (
     BATCH_BYTES,
     RING_SIZE,
@@ -32,9 +38,6 @@ RETRY_SECONDS = 1.0
 
 _LOGGER = logging.getLogger(__name__)
 
-#: Seconds, for each reader, that the hub rests between two rounds: slightly more than a send takes.
-REST_SECONDS = 0.00003
-
 #: A shorter rest is skipped.
 MIN_REST_SECONDS = 0.001
 
@@ -42,13 +45,14 @@ MIN_REST_SECONDS = 0.001
 PAGE = 500
 
 #: Bytes that all streams take by default, and how eighths of it are allotted: to the rings, to the
-#: batches that readers share, and to the large events that are being sent.
+#: batches that readers share, and to the large events that are being sent. Half of the batches are
+#: of the rings, and half of the log.
 MEMORY_BYTES = 128 * 1024 * 1024
 _RING_EIGHTHS, _BATCH_EIGHTHS, _SENDING_EIGHTHS = 3, 1, 4
 
-#: Positions that one read from the log covers: at first, and at least. A filter that is slow to
-#: check covers few in a read, so that other readers get their turn.
-_INITIAL_WINDOW, _MIN_WINDOW = 20_000, 4_096
+#: Positions that one read from the log covers, at least. A filter that is slow to check covers few
+#: in a read, so that other readers get their turn.
+_MIN_WINDOW = 4_096
 
 #: Seconds that a read should take, at least and at most.
 _QUICK_SECONDS, _SLOW_SECONDS = 0.05, 0.2
@@ -61,37 +65,43 @@ class Reader:
         """Start after ``position``; ``caller`` as in ``Query``."""
         self._hub = hub
         self._ring = ring
-        self.position = position
+        self._position = position
         self._caller = caller
         self._wakeup: asyncio.Future[None] | None = None
         self._closed = False
         self._on_close: Callable[[], None] = _nothing
-        self._window = _INITIAL_WINDOW
+        self._audience: Audience | None = None
         #: Bytes of ``hub.sending`` that the last batch took.
         self._reserved = 0
 
-    async def next(self) -> Batch | None:
+    @property
+    def position(self) -> int:
+        """Everything up to here was returned by ``next``, or written to its outlet."""
+        return self._position if self._audience is None else self._audience.position
+
+    async def next(self, outlet: Outlet | None = None) -> Batch | None:
         """Return the next events, or an empty batch as a heartbeat.
 
         Returns ``None`` once the reader or the hub is closed. Call it only after the last batch
-        has been sent: until then its bytes count as being sent.
+        has been sent: until then its bytes count as being sent. While the reader is at the head,
+        batches may be written to ``outlet`` and are not returned.
         """
         self.release()
         heartbeats = self._hub.heartbeats
         while not (self._closed or self._hub.closed):
-            start = self.position
+            start = self._position
             if start < self._ring.floor:
                 batch = await self._from_log()
             elif start < self._hub.head:
                 batch, end = self._hub.batches.get(self._ring, start)
-                self.position = self._hub.head if end is None else end
-            elif await self._wait():
+                self._position = self._hub.head if end is None else end
+            elif await self._wait(outlet):
                 return Batch()
             else:
                 continue
             if not self._has_room(batch.size):
                 # The batch is dropped while the reader waits, and read again.
-                self.position, size = start, batch.size
+                self._position, size = start, batch.size
                 del batch
                 self._reserved = await self._hub.sending.acquire(self._caller, size)
             elif batch.events or batch.gap or self._hub.heartbeats > heartbeats:
@@ -122,20 +132,37 @@ class Reader:
         self._on_close = call
 
     def wake(self) -> None:
-        """Make ``next`` check for events again."""
+        """Make ``next`` check for events again; nothing more is written to its outlet."""
+        self._leave()
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
+    def _leave(self) -> None:
+        """Leave the audience, or the readers that wait to be woken."""
+        if self._audience is not None:
+            self._position = self._audience.position
+            self._hub.leave(self._audience, self)
+            self._audience = None
+        self._hub.waiting.discard(self)
+
     async def _from_log(self) -> Batch:
         """Read a page of the events before the ring."""
-        start, end = self.position, min(self._ring.floor, self.position + self._window)
-        stream_filter = self._ring.stream_filter
+        if self._ring.readers < 2:
+            batch, self._position = await self._read(self._position)
+        else:
+            history = self._hub.history
+            batch, self._position = await history.get(self._ring, self._position, self._read)
+        return batch
+
+    async def _read(self, start: int) -> Found:
+        ring = self._ring
+        end = min(ring.floor, start + ring.window)
         began = asyncio.get_running_loop().time()
         page = await self._hub.log.read(
             Query(
-                scope=stream_filter.scope,
-                filter=stream_filter.filter,
-                visibility=stream_filter.visibility,
+                scope=ring.stream_filter.scope,
+                filter=ring.stream_filter.filter,
+                visibility=ring.stream_filter.visibility,
                 after=start,
                 before=end + 1,
                 order="oldest",
@@ -149,30 +176,33 @@ class Reader:
         # Checked after the read: events that are deleted from now on were in it.
         retained = await self._hub.log.floor()
         if start < retained:
-            self.position = retained
-            return Batch(gap=Gap(after=start, floor=retained, reason="expired"))
+            return Batch(gap=Gap(after=start, floor=retained, reason="expired")), retained
         end = page.next if page.next is not None else end
-        batch, self.position = _before_damage(page, end)
-        return batch
+        return _before_damage(page, end)
 
     def _adapt(self, seconds: float) -> None:
         """Cover more positions in the next read, or fewer, by how long this one took."""
         if seconds < _QUICK_SECONDS:
-            self._window *= 4
+            self._ring.window *= 4
         elif seconds > _SLOW_SECONDS:
-            self._window = max(self._window // 2, _MIN_WINDOW)
+            self._ring.window = max(self._ring.window // 2, _MIN_WINDOW)
 
-    async def _wait(self) -> bool:
+    async def _wait(self, outlet: Outlet | None) -> bool:
         """Wait to be woken, and return whether it was for a heartbeat only."""
         heartbeats = self._hub.heartbeats
         self._wakeup = asyncio.get_running_loop().create_future()
+        self._audience = self._hub.join(self, self._ring, outlet)
         try:
             await self._wakeup
         finally:
+            self._leave()
             self._wakeup = None
+        if outlet is not None and outlet.writer.is_full:
+            # What comes next is read when there is room for it.
+            await outlet.writer.drain()
         return (
             self._hub.heartbeats > heartbeats
-            and self.position >= self._hub.head
+            and self._position >= self._hub.head
             and not self._closed
         )
 
@@ -209,7 +239,8 @@ class Hub:
         self._retry_seconds = retry_seconds
         eighth = memory // 8
         self._ring_budget = RingBudget(_RING_EIGHTHS * eighth)
-        self.batches = BatchCache(_BATCH_EIGHTHS * eighth)
+        self.batches = BatchCache(_BATCH_EIGHTHS * eighth // 2)
+        self.history = History(_BATCH_EIGHTHS * eighth // 2)
         #: The large events that are being sent.
         sending = _SENDING_EIGHTHS * eighth
         self.sending = FairSemaphore(sending, share=sending // 2)
@@ -219,6 +250,11 @@ class Hub:
         self.closed = False
         self._rings: dict[StreamFilter, Ring] = {}
         self._readers: set[Reader] = set()
+        #: The readers that wait to be woken.
+        self.waiting: set[Reader] = set()
+        self._audiences: dict[tuple[Ring, View], Audience] = {}
+        #: When the last round and its rest ended, by the event loop's clock.
+        self._rested = 0.0
 
     @property
     def readers(self) -> int:
@@ -255,20 +291,48 @@ class Hub:
             ring.readers -= 1
             if not ring.readers:
                 del self._rings[stream_filter]
+                self.batches.discard(ring)
+                self.history.discard(ring)
 
     def close(self) -> None:
         """Close every reader."""
         self.closed = True
-        self._wake()
+        for reader in self._readers:
+            reader.wake()
+
+    def join(self, reader: Reader, ring: Ring, outlet: Outlet | None) -> Audience | None:
+        """Let a reader wait: in the audience for its outlet if both are at the head.
+
+        Returns ``None`` if it waits to be woken.
+        """
+        if outlet is not None and reader.position == self.head:
+            key = (ring, outlet.view)
+            audience = self._audiences.get(key)
+            if audience is None:
+                audience = self._audiences[key] = Audience(ring, outlet.view, self.head)
+            if audience.position == self.head:
+                audience.add(reader, outlet)
+                return audience
+        self.waiting.add(reader)
+        return None
+
+    def leave(self, audience: Audience, reader: Reader) -> None:
+        """Remove a reader from its audience."""
+        audience.discard(reader)
+        if not audience:
+            self._audiences.pop((audience.ring, audience.view), None)
 
     async def _follow(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
             try:
                 async for head in self.log.heads():
+                    is_busy = clock() - self._rested < MIN_REST_SECONDS
                     while self.head < head:
                         await self._advance(head)
-                        self._wake()
-                        await self._rest()
+                        began = clock()
+                        await self._deliver()
+                        await self._rest(clock() - began if is_busy else 0)
             except StoreUnavailable:
                 _LOGGER.exception("cannot follow the log; trying again")
                 await asyncio.sleep(self._retry_seconds)
@@ -292,7 +356,7 @@ class Hub:
     def _move(self, head: int) -> None:
         # Both at once: a batch cached in between would end at the old head, and pass for one that
         # ends at the new.
-        self.batches.clear()
+        self.batches.advance()
         self.head = head
 
     def _skip(self, head: int) -> None:
@@ -311,21 +375,49 @@ class Hub:
             for ring in self._rings.values():
                 ring.drop(dropped)
 
-    async def _rest(self) -> None:
-        """Let the readers send before they are woken again.
+    async def _deliver(self) -> None:
+        """Bring all that are at the old head to the new one."""
+        self._wake()
+        while late := [each for each in self._audiences.values() if each.position < self.head]:
+            for audience in late:
+                self._write_next(audience)
+            # The transports, and the readers that were woken, send before this returns.
+            await asyncio.sleep(0)
+
+    async def _rest(self, seconds: float) -> None:
+        """Rest before the next round, if events come faster than rounds.
 
         One send of two events costs half as much as two sends, and appends need their turn.
         """
-        seconds = len(self._readers) * REST_SECONDS
         if seconds > MIN_REST_SECONDS:
             await asyncio.sleep(seconds)
+        self._rested = asyncio.get_running_loop().time()
+
+    def _write_next(self, audience: Audience) -> None:
+        """Write the next batch to an audience, or dismiss it."""
+        if audience.position < audience.ring.floor:
+            audience.dismiss()
+            return
+        batch, end = self.batches.get(audience.ring, audience.position)
+        if batch.size > BATCH_BYTES:
+            # Each of its readers has to wait for its share of ``sending``.
+            audience.dismiss()
+        elif batch.events:
+            audience.write(batch, self.head if end is None else end)
+        else:
+            audience.position = self.head
 
     async def _beat(self, heartbeat: float) -> None:
         while True:
             await asyncio.sleep(heartbeat)
             self.heartbeats += 1
+            self.history.expire()
             self._wake()
+            for audience in list(self._audiences.values()):
+                if audience.position == self.head:
+                    audience.write(Batch(), self.head)
 
     def _wake(self) -> None:
-        for reader in self._readers:
+        """Wake the readers that wait for it."""
+        for reader in list(self.waiting):
             reader.wake()

@@ -15,6 +15,9 @@ from deploylog.events.scope import Scope, contains
 #: Events in a ring. A reader further behind reads the log.
 RING_SIZE = 4_096
 
+#: Positions that the first read from the log covers.
+INITIAL_WINDOW = 20_000
+
 #: Bytes of one batch, about. A larger event is a batch of its own.
 BATCH_BYTES = 64 * 1024
 
@@ -41,6 +44,8 @@ class Ring:
         self.stream_filter = stream_filter
         self.floor = floor
         self.readers = 0
+        #: Positions that the next read from the log covers.
+        self.window = INITIAL_WINDOW
         self._events: deque[Event] = deque()
 
     def extend(self, events: Sequence[Event]) -> list[Event]:
@@ -101,13 +106,18 @@ _BatchAndEnd = tuple[Batch, int | None]
 
 
 class BatchCache:
-    """Batches that several readers ask for, cached until there are new events."""
+    """Batches that several readers ask for.
+
+    A batch that ends at the newest event is cached until there are new events.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         # The events, and two renderings of them.
         self._batches: BoundedMap[tuple[Ring, int], _BatchAndEnd] = BoundedMap(
             max_bytes, weigh=lambda found: 3 * found[0].size
         )
+        #: Those that end at the newest event.
+        self._newest: list[tuple[Ring, int]] = []
 
     def get(self, ring: Ring, position: int) -> _BatchAndEnd:
         """What ``ring.after`` returns, the same batch for every reader."""
@@ -117,7 +127,18 @@ class BatchCache:
         if cached is None:
             cached = ring.after(position)
             self._batches.put((ring, position), cached)
+            if cached[1] is None:
+                self._newest.append((ring, position))
         return cached
 
-    def clear(self) -> None:
-        self._batches.clear()
+    def advance(self) -> None:
+        """Drop the batches that no longer end at the newest event."""
+        for key in self._newest:
+            self._batches.drop(key)
+        self._newest.clear()
+
+    def discard(self, ring: Ring) -> None:
+        """Drop the batches of a ring that has no more readers."""
+        for key in list(self._batches):
+            if key[0] is ring:
+                self._batches.drop(key)

@@ -6,6 +6,7 @@ letter nor a digit before or after it. So ``0abc`` finds ``sg-0abc``, and ``time
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 import msgspec
@@ -99,9 +100,28 @@ def resource_names(resource: Resource) -> tuple[str, ...]:
     return tuple(name for name in names if name)
 
 
+#: What each byte of ASCII becomes before words are split: letters lower case, the rest blanks.
+_ASCII = bytes(ord(chr(byte).lower()) if chr(byte).isalnum() else 32 for byte in range(128))
+_ASCII += bytes(128)
+
+
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case, in their order, each cut to ``MAX_WORD_LENGTH``."""
-    words = _WORD.findall(text)
-    if len(text) > MAX_WORD_LENGTH and max(map(len, words), default=0) > MAX_WORD_LENGTH:
-        return [word[:MAX_WORD_LENGTH] for word in words]
+    return [word[:MAX_WORD_LENGTH] for word in _split(text)]
+
+
+def distinct_words(texts: Iterable[str]) -> set[str]:
+    """The words of these texts, as ``words_of`` has them."""
+    # The end of a line separates words, as the end of a text does.
+    text = "\n".join(texts)
+    words = set(_split(text if text.isascii() else text.lower()))
+    if max(map(len, words), default=0) > MAX_WORD_LENGTH:
+        return {word[:MAX_WORD_LENGTH] for word in words}
     return words
+
+
+def _split(text: str) -> list[str]:
+    # Most texts are ASCII, for which this takes a fifth of the time of the expression.
+    if text.isascii():
+        return text.encode().translate(_ASCII).decode().split()
+    return _WORD.findall(text)

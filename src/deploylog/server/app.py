@@ -27,6 +27,7 @@ from deploylog.events.streams import OpenStreams
 from deploylog.server.authentication import enforce_revocation, make_topics, open_authentication
 from deploylog.server.base_paths import BasePathMiddleware
 from deploylog.server.delivery import make_secret_store, make_senders, open_transport
+from deploylog.server.fast_append import FastAppend, make_fast_append
 from deploylog.server.metrics import CONTENT_TYPE, Metrics
 from deploylog.server.settings import Settings
 from deploylog.store.contract import Store
@@ -46,8 +47,10 @@ from deploylog.subscriptions.subscription import Format
 class Application:
     """The ASGI application, and the means to end its streams."""
 
-    def __init__(self, asgi: ASGIApp, hub: Hub) -> None:
+    def __init__(self, asgi: ASGIApp, hub: Hub, append: FastAppend | None) -> None:
+        """``append`` answers plain requests to append, unless their path may be another's."""
         self.asgi = asgi
+        self.append = append
         self._hub = hub
 
     def end_streams(self) -> None:
@@ -117,7 +120,9 @@ async def create_app(
             ),
             topics=make_topics(settings, metrics, fetch, clock),
             clock=clock,
-            sent=lambda events, position: metrics.sent(events, lag=hub.head - position),
+            sent=lambda events, position, readers=1: metrics.sent(
+                events, lag=hub.head - position, readers=readers
+            ),
             limits=BodyLimits(
                 sent=settings.max_body_bytes, decompressed=settings.max_decompressed_bytes
             ),
@@ -142,7 +147,11 @@ async def create_app(
             )
         )
         router = _router(context, settings, store, metrics, authentication)
-        yield Application(BasePathMiddleware(router, paths_of(settings.base_paths)), hub)
+        yield Application(
+            BasePathMiddleware(router, paths_of(settings.base_paths)),
+            hub,
+            make_fast_append(context, settings, authentication, metrics.failed),
+        )
 
 
 def _retention(store: Store, settings: Settings, clock: Callable[[], int]) -> Retention:

@@ -1,7 +1,11 @@
 """The metrics of the service, for Prometheus."""
 
-from collections.abc import Callable
+import math
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -11,12 +15,41 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 _LAG = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+
+
+class LagHistogram(Collector):
+    """A histogram that observes a value many times at once."""
+
+    def __init__(self, name: str, documentation: str, bounds: Sequence[float]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._bounds = (*bounds, math.inf)
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0
+        self._created = time.time()
+
+    def observe(self, value: int, times: int) -> None:
+        """Count ``value`` so many times."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
+
+    def collect(self) -> Iterable[Metric]:
+        """What a scrape sees."""
+        family = HistogramMetricFamily(self._name, self._documentation)
+        names = map(floatToGoString, self._bounds)
+        family.add_metric([], list(zip(names, accumulate(self._counts), strict=True)), self._sum)
+        family.add_sample(f"{self._name}_created", {}, self._created)
+        yield family
 
 
 class Metrics:
@@ -47,12 +80,12 @@ class Metrics:
         self._head = Gauge(
             "deploylog_head_position", "The newest position.", registry=self._registry
         )
-        self._lag = Histogram(
+        self._lag = LagHistogram(
             "deploylog_reader_lag_events",
             "Positions between a reader and the head when a batch is sent.",
-            buckets=_LAG,
-            registry=self._registry,
+            _LAG,
         )
+        self._registry.register(self._lag)
         self._sent = Counter(
             "deploylog_events_sent", "Events sent on streams.", registry=self._registry
         )
@@ -90,7 +123,7 @@ class Metrics:
         )
         self._dead_lettered = Gauge(
             "deploylog_deliveries_dead_lettered",
-            "Events that were given up, and that nobody has asked for again.",
+            "Events that were dead-lettered and have not been redelivered.",
             ["subscription"],
             registry=self._registry,
         )
@@ -116,10 +149,10 @@ class Metrics:
         """Count a connection or a request that was refused before a request was complete."""
         self._refusals.labels(reason=reason).inc()
 
-    def sent(self, events: int, *, lag: int) -> None:
-        """Record a batch for a reader that is ``lag`` positions behind the head."""
-        self._sent.inc(events)
-        self._lag.observe(lag)
+    def sent(self, events: int, *, lag: int, readers: int = 1) -> None:
+        """Record a batch for each of ``readers`` that are ``lag`` positions behind the head."""
+        self._sent.inc(events * readers)
+        self._lag.observe(lag, readers)
 
     def attempted(self, result: str, number: int) -> None:
         """Count ``number`` delivery attempts with this result."""

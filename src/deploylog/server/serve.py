@@ -19,6 +19,7 @@ from deploylog.auth.anonymous import is_authentication_configured, is_loopback
 from deploylog.errors import InvalidSettings, OperatorError, StoreUnavailable
 from deploylog.server.app import Application, create_app
 from deploylog.server.connections import Connections, limits_of, raise_file_limit
+from deploylog.server.fast_append import fast_protocol
 from deploylog.server.keyfile import with_key_file
 from deploylog.server.metrics import Metrics
 from deploylog.server.settings import Settings
@@ -111,7 +112,7 @@ async def _serve(settings: Settings, pacing: Pacing) -> None:
 def _configuration(application: Application, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         application.asgi,
-        http=connections.protocol(),
+        http=fast_protocol(connections, application.append),
         ws="none",
         log_config=None,
         access_log=False,

@@ -172,7 +172,7 @@ async def test_among_stacks_of_one_name_that_of_our_project_is_used(store: Store
     )
 
     for project, id in (("ours", "ours"), ("theirs", "theirs"), ("nobodys", "theirs")):
-        options = {"plan_folders": str(tmp_path), "bluelink_project": project}
+        options: dict[str, Any] = {"plan_folders": str(tmp_path), "bluelink_project": project}
         async with running(store, **options) as server:
             assert (await server.get(f"{INSTANCES}/web")).json["id"] == id
 
@@ -196,7 +196,7 @@ async def test_drift_stops_a_plan_only_where_drift_is_checked(store: Store, tmp_
     statuses = {}
 
     for checks in (False, True):
-        options = {"plan_folders": str(tmp_path), "bluelink_drift_check": checks}
+        options: dict[str, Any] = {"plan_folders": str(tmp_path), "bluelink_drift_check": checks}
         async with running(store, **options) as server:
             for fields in (
                 {"instanceName": "web"},
@@ -525,8 +525,9 @@ async def test_a_stack_is_visible_through_any_of_its_scopes(server: Local):
     scopes = (stack_scope("acme", "stack-1"), "team/web")
     await server.store.log.append([new_event("stack.created", scopes=scopes, data={"name": "web"})])
     deployment = deployment_scope("acme", "stack-1", "1")
-    for scopes in ((deployment, "team/web"), (f"{deployment}2",)):
-        await server.store.log.append([new_event("deployment.started", scopes=scopes)])
+    runs: list[tuple[str, ...]] = [(deployment, "team/web"), (f"{deployment}2",)]
+    for run in runs:
+        await server.store.log.append([new_event("deployment.started", scopes=run)])
     headers = await key_headers(server.store, "read:team/web", header="Bluelink-Api-Key")
 
     result = (await server.get(INSTANCES, headers=headers)).json

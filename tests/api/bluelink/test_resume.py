@@ -510,7 +510,7 @@ async def test_a_running_deployment_is_streamed_from_its_start_and_then_live(sto
     events = await deploy(store, "2", "started", "create")
     await aged(1.1)
 
-    settings = {"bluelink_recent_seconds": 1}
+    settings: dict[str, Any] = {"bluelink_recent_seconds": 1}
     async with running(store, **settings) as server, follow_instance(server, WEB) as stream:
         seen = await ids_of(stream, 2)
         events += await deploy(store, "2", "failed", message="no")
@@ -611,7 +611,7 @@ async def outsider(store: Store) -> str:
 
 async def stream_to(
     server: Local, key: str, last_id: str | None = None
-) -> list[tuple[str, str | None, int]]:
+) -> list[tuple[str | None, str | None, int]]:
     """The frames of an instance's stream, up to its end."""
     result = []
     async with follow_instance(server, WEB, last_id, key=key) as stream:
@@ -694,7 +694,7 @@ async def test_a_run_that_turns_out_to_be_a_plan_finishes_no_stream(store: Store
     await store.log.append([stack_created("web")])
     key = await outsider(store)
     await store.log.append([deployment_event("deployment.started", id=id) for id in ("1", "2")])
-    planned = {"type": "deployment.completed", "data": {"operation": "plan"}}
+    planned: dict[str, Any] = {"type": "deployment.completed", "data": {"operation": "plan"}}
 
     async with (
         running(store, heartbeat_seconds=0.05) as server,

@@ -34,6 +34,8 @@ from deploylog.deployments.changeset import (
 )
 from deploylog.deployments.truncation import TOO_LONG
 
+pytestmark = pytest.mark.slow
+
 ID = "01a1fc46-f892-78da-b64d-c3e9e9b817a3"
 
 MEGABYTE = 1_000_000
@@ -205,7 +207,7 @@ def test_parts_of_all_changes_are_removed_in_the_same_order():
         problems=(Diagnostic(level="warning", message="odd"),),
     )
 
-    forms = list(shorter_blueprints(of_all(changes)))
+    forms: list[Any] = list(shorter_blueprints(of_all(changes)))
 
     resources = [form["changes"]["resourceChanges"] for form in forms]
     first = {"resourceName": "t.a", "changes": resources[0]["t.a"]}
@@ -318,7 +320,7 @@ def excess_of(data: Json) -> int:
 def test_the_savings_of_each_step_are_exact(large: str, forms: Forms):
     changed = too_large(large)
     all_changes = Changes(resources=(changed, changed), drift=(changed,))
-    rendered = {
+    rendered: dict[Forms, Json] = {
         shorter_resources: of_resource(changed),
         shorter_blueprints: of_all(all_changes),
         shorter_drifts: of_drift(all_changes),

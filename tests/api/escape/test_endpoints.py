@@ -53,7 +53,7 @@ INVENTORY = {"type": "UPLOAD_INVENTORY_APPLICATION"}
 STATE = {"type": "UPDATE_STATE_DEPLOYMENT"}
 
 #: By user name, so that a row of a table can name the events it expects.
-EVENTS: dict[str, dict[str, object]] = {
+EVENTS: dict[str, dict[str, Any]] = {
     "i": INVENTORY | {"inventory_project": "ip"},
     "ia": INVENTORY | {"inventory_project": "ip", "inventory_application": "ia"},
     "iv": INVENTORY
@@ -405,7 +405,7 @@ async def test_unknown_paths_have_the_error_of_escapes_services(
 # Recorded runs
 
 
-async def record(server: Local, *events: dict[str, object], **fields: object) -> None:
+async def record(server: Local, *events: dict[str, Any], **fields: object) -> None:
     """A deployment of ``web`` to ``prod``, as the command line sends it."""
     opened = await server.open("web", environment="prod", actor="ann", **fields)
     sent = [{"source": "terraform", **event, "id": str(n)} for n, event in enumerate(events)]

@@ -51,6 +51,14 @@ def test_an_endless_stream_sends_a_batch_in_one_write():
     assert not frames.ends(Batch([event(1)]))
 
 
+def test_a_chunk_has_the_bytes_of_the_pieces():
+    frames = Frames(event=render, gap=lambda gap: b"<gap>")
+
+    for batch in (Batch([event(1), event(2)]), Batch([event(4)], GAP), Batch(gap=GAP), Batch()):
+        body = b"".join(frames.of(batch))
+        assert frames.chunk(batch) == b"%x\r\n%b\r\n" % (len(body), body)
+
+
 def test_a_terminated_stream_sends_each_frame_separately_up_to_the_end():
     frames = ending()
     batch = Batch([event(1), event(2, type="end"), event(3)])

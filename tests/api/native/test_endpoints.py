@@ -5,7 +5,7 @@ import gzip
 import json
 import uuid
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -198,7 +198,7 @@ async def test_the_same_source_and_id_are_recorded_once(server: Local):
         ({"type": "t", "source": "s"}, "scopes"),
         ({"type": "", "source": "s", "scopes": "p"}, "type"),
         (line(type="two words"), "type"),
-        (line(type=1), "type"),
+        (line() | {"type": 1}, "type"),
         (line(time="yesterday"), "time"),
         (line(time="1969-12-31T23:59:59Z"), "time"),
         (line(time="9999-12-31T23:59:59Z"), "time"),
@@ -215,7 +215,7 @@ async def test_the_same_source_and_id_are_recorded_once(server: Local):
 )
 @pytest.mark.parametrize("type", [LINES, BATCH])
 async def test_an_invalid_event_is_named_and_nothing_is_recorded(
-    server: Local, type: str, third: dict[str, object], field: str
+    server: Local, type: str, third: dict[str, Any], field: str
 ):
     events = [line(), line(), third, line()]
     body = json.dumps(events) if type == BATCH else "\n".join(map(json.dumps, events))
@@ -317,8 +317,9 @@ async def test_an_unknown_parameter_of_an_append_is_named_and_nothing_recorded(s
 @pytest.fixture
 async def narrow(store: Store) -> AsyncIterator[Local]:
     """A server that takes little."""
-    limits = {"max_body_bytes": 20_000, "max_decompressed_bytes": 40_000, "max_batch_events": 10}
-    async with running(store, **limits) as server:
+    async with running(
+        store, max_body_bytes=20_000, max_decompressed_bytes=40_000, max_batch_events=10
+    ) as server:
         yield server
 
 
@@ -370,7 +371,11 @@ async def test_a_body_at_the_limit_is_accepted(narrow: Local):
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity", "GZIP"])
 async def test_a_compressed_body_is_decompressed(server: Local, encoding: str):
     body = json.dumps(event()).encode()
-    packers = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}
+    packers: dict[str, Callable[[bytes], bytes]] = {
+        "gzip": gzip.compress,
+        "deflate": zlib.compress,
+        "identity": bytes,
+    }
 
     packed = packers[encoding.lower()](body)
     response = await server.post(packed, ONE, headers={"Content-Encoding": encoding})
@@ -1207,6 +1212,6 @@ async def test_an_odd_host_header_causes_no_server_error(server: Local, host: st
 async def test_odd_parameters_cause_no_server_error(server: Local, target: str):
     from yarl import URL
 
-    response = await server.get(URL(server.url + target, encoded=True))  # type: ignore[arg-type]
+    response = await server.get(URL(server.url + target, encoded=True))
 
     assert response.status < 500, response.body

@@ -92,8 +92,8 @@ async def test_a_repeated_start_with_a_detailed_status_is_recorded(server: Local
     detail["detailed-status"] = "CONFIGURATION_COMPLETE"
     ended = envelope(ARN, "UPDATE_COMPLETE", id="e-3", time="2026-03-01T12:02:00Z")
 
-    for result in (envelope(ARN, "UPDATE_IN_PROGRESS"), again, ended):
-        assert (await post_envelope(server, result)).status == 201
+    for sent in (envelope(ARN, "UPDATE_IN_PROGRESS"), again, ended):
+        assert (await post_envelope(server, sent)).status == 201
 
     [deployment] = await deployments(server)
     assert (deployment["operation"], deployment["status"]) == ("update", "completed")

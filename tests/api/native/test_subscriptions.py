@@ -453,7 +453,7 @@ async def test_an_unknown_subscription_is_not_found(server: Local, id: str):
 async def test_a_secret_is_only_in_the_one_response(tmp_path: Path, key_file: str):
     folder = tmp_path / "store"
     folder.mkdir()
-    options = {"secret_key_file": key_file, "log_level": "debug"}
+    options: dict[str, Any] = {"secret_key_file": key_file, "log_level": "debug"}
 
     async with spawned(store_url_at(folder / "log.db"), **options) as service:
         result = await created(service)

@@ -118,7 +118,7 @@ def context_of(service: FakeService) -> ApiContext:
         events=cast("EventService", service),
         deployments=cast("DeploymentService", service),
         clock=lambda: 0,
-        sent=lambda events, position: None,
+        sent=lambda events, position, readers=1: None,
         limits=BodyLimits(sent=1000, decompressed=1000),
         # Nothing of these is RFS's.
         staging=cast("Staging", None),

@@ -1,5 +1,7 @@
 """The diff that people are shown."""
 
+from typing import Any
+
 import pytest
 
 from deploylog.cli.terminal.diff import MAX_LENGTH, render_changes, render_resource, render_value
@@ -181,7 +183,7 @@ def test_a_change_that_was_abridged_says_so_below_an_empty_line() -> None:
     {"added": (FieldChange(path=("a",), after="x" * 1000),)},
     {"after": {"a": 1}},
 ])  # fmt: skip
-def test_what_was_left_out_but_is_not_shown_is_not_missed(fields: dict[str, object]) -> None:
+def test_what_was_left_out_but_is_not_shown_is_not_missed(fields: dict[str, Any]) -> None:
     assert not any("too long" in line for line in shown(change(truncated=True, **fields)))
 
 

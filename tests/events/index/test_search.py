@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ def _expected(index: MemoryIndex, query: Query) -> dict[int, NewEvent]:
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(index=_indexes(), query=_queries)
 def test_a_search_finds_what_the_filter_matches(index: MemoryIndex, query: Query):
@@ -68,6 +70,7 @@ def test_a_search_finds_what_the_filter_matches(index: MemoryIndex, query: Query
     assert index.count(query) == len(expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(index=_indexes(), query=_queries, field=st.sampled_from(FIELDS), top=st.integers(1, 3))
 def test_facets_count_each_value(index: MemoryIndex, query: Query, field: str, top: int):
@@ -81,6 +84,7 @@ def test_facets_count_each_value(index: MemoryIndex, query: Query, field: str, t
     assert (facets.total, facets.values) == (len(found), len(counts))
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     index=_indexes(),

@@ -125,12 +125,13 @@ def test_each_leaf_is_told(before: Json, after: Json, unknown: Json, expected: J
 def test_sensitive_values_are_compared_but_not_told(
     before: Json, after: Json, unknown: Json, expected: Json, side: str
 ) -> None:
+    sensitive: dict[str, Any] = {side: {"a": True}}
     change = parse_one(
         new_resource(
             before={"a": before},
             after={"a": after},
             after_unknown={"a": unknown},
-            **{side: {"a": True}},
+            **sensitive,
         )
     )
 
@@ -187,7 +188,7 @@ def test_no_field_of_a_creation_replaces() -> None:
 def new_configuration(*names: str, **expressions: Json) -> Json:
     """A configuration with the resource ``a.b``, in the modules of these names."""
     resource = {"address": "a.b", "mode": "managed", "type": "a", "name": "b"}
-    module = {"resources": [resource | ({"expressions": expressions} if expressions else {})]}
+    module: Json = {"resources": [resource | ({"expressions": expressions} if expressions else {})]}
     for name in reversed(names):
         module = {"module_calls": {name: {"module": module}}}
     return {"root_module": module}
@@ -297,6 +298,7 @@ def changes(draw: st.DrawFn) -> tuple[Json, Json, Json]:
     return before, after, {name: unknown for name, (_, unknown) in parts.items()}
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(changes())
 @example(({"a": {"b": 1}}, {"a": [1]}, {}))

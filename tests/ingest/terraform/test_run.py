@@ -784,6 +784,7 @@ hostile_line = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(lines=st.lists(hostile_line, max_size=6), exit_code=st.none() | st.integers(-64, 255))
 @example(lines=[nested(depth) for depth in range(800, 1000)], exit_code=None)
@@ -800,6 +801,7 @@ def test_whatever_comes_gives_events_that_may_be_recorded(
     assert read(lines, exit_code=exit_code) == events
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_damaged_recording_gives_events_that_may_be_recorded(draw: st.DataObject) -> None:

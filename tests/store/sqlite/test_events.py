@@ -10,7 +10,8 @@ from deploylog.errors import (
 )
 from deploylog.events.access import ALL
 from deploylog.events.filters import EVERYTHING
-from deploylog.events.hub import Hub, Reader, StreamFilter
+from deploylog.events.hub import Hub, Reader
+from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import ROOT
 from deploylog.events.store import Query
 from deploylog.store.contract import Store

@@ -85,7 +85,7 @@ async def ids_in(server: Running) -> list[str]:
 def integrity(file: Path) -> str:
     connection = apsw.Connection(str(file))
     try:
-        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+        return str(connection.pragma("integrity_check"))
     finally:
         connection.close()
 

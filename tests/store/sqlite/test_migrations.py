@@ -21,7 +21,7 @@ REQUEST = IdempotencyKey(key="k", fingerprint=b"f")
 def record_at_first_schema(file: Path, events: list[NewEvent]) -> list[Event]:
     """What a program of that time left, as far as it is read below."""
     connection = apsw.Connection(str(file))
-    [(epoch,)] = connection.execute("SELECT epoch FROM log").fetchall()
+    epoch = int(str(connection.execute("SELECT epoch FROM log").get))
     for position, event in enumerate(events, 1):
         marks = ", ".join("?" * len(COLUMNS))
         row = (position, position, *values_of(event))

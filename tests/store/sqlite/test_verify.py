@@ -180,7 +180,7 @@ def lose_page(file: Path) -> None:
     connection = apsw.Connection(str(file))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     sql = "SELECT pageno FROM dbstat WHERE name = 'events' AND pagetype = 'leaf'"
-    (page,) = connection.execute(sql).fetchall()[3]
+    page = int(str(connection.execute(sql).fetchall()[3][0]))
     connection.close()
     content = bytearray(file.read_bytes())
     content[(page - 1) * 4096 : page * 4096] = bytes(4096)

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
@@ -106,7 +108,7 @@ class DispatcherHarness:
             yield dispatcher
 
     async def subscribe(self, **fields: object) -> Subscription:
-        defaults: dict[str, object] = {"owner": ANN, "target": TARGET, "filter": RESOURCES}
+        defaults: dict[str, Any] = {"owner": ANN, "target": TARGET, "filter": RESOURCES}
         new = subscription(**(defaults | fields))
         await self.store.subscriptions.add(new)
         return new
@@ -152,12 +154,16 @@ async def test_a_stopped_subscription_is_not_delivered(
     assert set(harness.metrics.lags) == {other.id}
 
 
+def has_sent_more_than(harness: DispatcherHarness, number: int) -> bool:
+    return len(harness.sender.sent) > number
+
+
 async def test_a_change_sends_nothing_twice(harness: DispatcherHarness, store: Store):
     sub = await harness.subscribe()
     events = await store.log.append(new_events(100))
     async with harness.delivering() as dispatcher:
         for number in range(5):
-            await until(lambda sent=10 * number: len(harness.sender.sent) > sent)
+            await until(partial(has_sent_more_than, harness, 10 * number))
             found = await store.subscriptions.get(sub.id)
             await store.subscriptions.change(structs.replace(found, name=f"n{number}"))
             dispatcher.refresh()

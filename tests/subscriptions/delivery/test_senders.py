@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec import structs
 from standardwebhooks import Webhook
 
 import deploylog
@@ -128,6 +129,38 @@ async def test_the_first_event_of_a_lane_has_no_previous_one(transport: WebhookT
         "deploylog-previous-id", "deploylog-previous-position", "deploylog-gap",
         "webhook-signature",
     }  # fmt: skip
+
+
+async def test_an_event_is_rendered_once_for_all_subscriptions_of_a_format(
+    transport: WebhookTransport,
+):
+    rendered: list[Event] = []
+
+    def render(event: Event) -> tuple[str, bytes]:
+        rendered.append(event)
+        return "text/plain", (event.message or "").encode()
+
+    sender = WebhookSender(
+        transport, {"cloudevents": render, "escape": render}, lambda subscription, event: ""
+    )
+    first = event(7, message="a")
+    again, other = structs.replace(first), structs.replace(first, message="b")
+    async with receiving() as receiver:
+        for format, sent in (
+            ("cloudevents", first), ("cloudevents", again), ("escape", first),
+            # An id alone does not say which event it is.
+            ("cloudevents", other),
+        ):  # fmt: skip
+            await sender.send(
+                subscription(format=format),
+                Endpoint(url=receiver.url),
+                (),
+                [sent],
+                context=context(),
+            )
+
+    assert [body for _, body in receiver.requests] == [b"a", b"a", b"a", b"b"]
+    assert rendered == [first, first, other]
 
 
 async def test_a_request_is_signed_after_its_wait():

@@ -352,7 +352,7 @@ async def test_a_rebound_name_is_blocked():
         lookup = resolving("127.0.0.1", "127.0.0.2")
         async with local_transport(networks="127.0.0.1", lookup=lookup) as transport:
             first = await transport.post(request(f"http://good.example:{port}"))
-            transport._http.connector.clear_dns_cache()  # type: ignore[union-attr]
+            transport._connections.connector.clear_dns_cache()
             second = await transport.post(request(f"http://good.example:{port}"))
 
     assert first.status == 200

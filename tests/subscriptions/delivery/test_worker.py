@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -276,7 +277,7 @@ async def test_failing_for_an_hour_and_recovering_are_recorded_in_the_log(
 async def test_a_failing_subscription_gets_one_probe_at_a_time(
     harness: WorkerHarness, store: Store, clock: JumpingClock
 ):
-    failing = {"state": "failing", "failing_since": clock.now}
+    failing: dict[str, Any] = {"state": "failing", "failing_since": clock.now}
     sub = await harness.claim(subscription(order="per_deployment", filter=RESOURCES, **failing))
     await store.log.append([new_event(scopes=(f"image/{number}",)) for number in range(50)])
     sender = Scripted(fails(3))

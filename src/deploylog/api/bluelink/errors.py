@@ -1,4 +1,4 @@
-"""What Bluelink's clients are told: one table from our errors to the engine's answers."""
+"""Error responses of the Bluelink API: one table from our errors to the engine's responses."""
 
 import math
 import re
@@ -34,7 +34,7 @@ NOT_LOADED = "failed to load the blueprint document specified in the request"
 UNEXPECTED = "an unexpected error occurred"
 
 
-#: What Bluelink publishes for the stream of a change set, by status.
+#: Messages that Bluelink documents for the stream of a change set, by status.
 STREAM_WORDS = {404: "Not found", 500: "An unexpected error occurred"}
 
 _STREAM = re.compile(CHANGES_STREAM.replace("{id}", "[^/]+"))
@@ -43,17 +43,17 @@ _STREAM = re.compile(CHANGES_STREAM.replace("{id}", "[^/]+"))
 class FieldProblem(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with one field of a request."""
 
-    #: Begins with a dot.
+    #: Starts with a dot.
     location: str
     message: str
     type: str
 
 
 class InvalidFields(InvalidInput):
-    """Fields of the request are not valid."""
+    """Some fields of the request are invalid."""
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
-        """``problems`` are all that there are."""
+        """``problems`` has an entry for each invalid field."""
         super().__init__(INVALID_FIELDS)
         self.problems = tuple(problems)
 
@@ -86,7 +86,7 @@ def _fields(error: DeploylogError) -> object:
     return {"message": error.message, "errors": problems}
 
 
-#: Status and body; the nearest base class counts.
+#: Status and body by error class; the nearest base class applies.
 ANSWERS: dict[type[BaseException], tuple[int, Callable[[DeploylogError], object]]] = {
     DeploylogError: (500, _unexpected),
     InvalidInput: (400, _plain),
@@ -107,7 +107,7 @@ ANSWERS: dict[type[BaseException], tuple[int, Callable[[DeploylogError], object]
 
 
 async def respond(request: Request, error: DeploylogError) -> Response:
-    """The answer to a request that ended in ``error``."""
+    """Return the response to a request that failed with ``error``."""
     if isinstance(error, MethodNotAllowed):
         return Response(status_code=405)
     if type(error) is NotFound:
@@ -120,14 +120,14 @@ async def respond(request: Request, error: DeploylogError) -> Response:
 
 
 def _published(request: Request, status: int) -> object:
-    """The body that Bluelink publishes for this answer, if it publishes one."""
+    """The body that Bluelink documents for this response, if any."""
     if status in STREAM_WORDS and _STREAM.fullmatch(request.scope["path"]):
         return {"message": STREAM_WORDS[status]}
     return None
 
 
 def _unrouted() -> Response:
-    """What Go's router answers for a path that it does not know."""
+    """Return what Go's router responds with on an unknown path."""
     headers = {"x-content-type-options": "nosniff"}
     return Response(b"404 page not found\n", 404, headers, media_type="text/plain")
 

@@ -19,7 +19,7 @@ from deploylog.api.operation import Body, Operation, Parameter, path_parameter
 
 
 class BluelinkError(TypedDict, total=False):
-    """What went wrong."""
+    """An error."""
 
     message: Required[str]
     errors: list[dict[str, Any]]
@@ -27,7 +27,7 @@ class BluelinkError(TypedDict, total=False):
 
 
 class BluelinkHealth(TypedDict):
-    """That the service is up."""
+    """The service is healthy."""
 
     timestamp: int
 
@@ -45,13 +45,13 @@ class BluelinkChangeset(TypedDict, total=False):
 
 
 class BluelinkAccepted(TypedDict):
-    """A change set that is about to be staged."""
+    """A change set that will be staged."""
 
     data: BluelinkChangeset
 
 
 class BluelinkPlan(TypedDict, total=False):
-    """Where the plan is, and what for; other fields of the engine are accepted."""
+    """The plan file and its target. The engine's other fields are accepted."""
 
     fileSourceScheme: str
     directory: str
@@ -111,26 +111,26 @@ class BluelinkCleanup(TypedDict, total=False):
 
 
 class BluelinkCleanupStarted(TypedDict):
-    """A cleanup operation that begins."""
+    """A cleanup operation that has started."""
 
     data: BluelinkCleanup
 
 
-ERROR = Body(help="message, and what else the engine says.", type=BluelinkError)
+ERROR = Body(help="The message, and the engine's details.", type=BluelinkError)
 
 _CHANGESET = path_parameter("id", "The change set's id.")
 
 _INSTANCE = path_parameter("id", "The instance's id, or its name.")
 
 _LAST_EVENT_ID = Parameter(
-    name="Last-Event-ID", help="Begin after the event with this id.", place="header"
+    name="Last-Event-ID", help="Start after the event with this id.", place="header"
 )
 
 _STREAM = (Body(help="A stream that ends with its last event.", media="text/event-stream"),)
 
 
 def _cleanups(name: str, path: str, kind: str) -> Resource[BluelinkSettings, Cleanups]:
-    """Cleanups of the ``kind`` that ``events.retention`` knows."""
+    """Cleanups of a ``kind`` of ``events.retention``."""
     return Resource(
         endpoints=partial(Cleanups, kind=kind),
         operations=(
@@ -139,7 +139,7 @@ def _cleanups(name: str, path: str, kind: str) -> Resource[BluelinkSettings, Cle
                 method="POST",
                 path=f"{path}/cleanup",
                 endpoint=Cleanups.start,
-                summary="Begin to forget what is old",
+                summary="Start a cleanup: delete what is older than its retention period",
                 tag="bluelink",
                 answers=(
                     Body(
@@ -152,7 +152,7 @@ def _cleanups(name: str, path: str, kind: str) -> Resource[BluelinkSettings, Cle
                 method="GET",
                 path=f"{path}/cleanup/{{id}}",
                 endpoint=Cleanups.get,
-                summary="How far a cleanup is",
+                summary="Get a cleanup operation",
                 tag="bluelink",
                 parameters=(path_parameter("id", "The cleanup operation's id."),),
                 answers=(Body(help="The cleanup operation.", type=BluelinkCleanup),),
@@ -171,9 +171,9 @@ RESOURCES = (
                 path=HEALTH,
                 endpoint=Health.get,
                 is_open=has_no_query,
-                summary="Whether the service is up; without credentials",
+                summary="Check the health of the service; requires no credentials",
                 tag="bluelink",
-                answers=(Body(help="timestamp.", type=BluelinkHealth),),
+                answers=(Body(help="The time of the check.", type=BluelinkHealth),),
             ),
         ),
     ),
@@ -187,7 +187,7 @@ RESOURCES = (
                 endpoint=Changesets.stage,
                 summary="Stage the changes of a plan file",
                 tag="bluelink",
-                request=(Body(help="Where the plan is, and what for.", type=BluelinkPlan),),
+                request=(Body(help="The plan file and its target.", type=BluelinkPlan),),
                 answers=(Body(help="data: the change set.", status=202, type=BluelinkAccepted),),
             ),
             Operation(
@@ -205,7 +205,7 @@ RESOURCES = (
                 method="GET",
                 path=f"{CHANGES}/cleanup",
                 endpoint=Changesets.get,
-                summary="Get the change set whose id is cleanup: there is none",
+                summary="Get the change set with the id cleanup: always 404",
                 tag="bluelink",
             ),
             Operation(
@@ -228,12 +228,12 @@ RESOURCES = (
                 method="GET",
                 path=INSTANCES,
                 endpoint=Instances.list,
-                summary="List instances: the stacks",
+                summary="List instances (stacks)",
                 tag="bluelink",
                 parameters=(
-                    Parameter(name="search", help="Only those whose name holds this."),
-                    Parameter(name="offset", help="So many are left out first."),
-                    Parameter(name="limit", help="Most to answer; 0 is all."),
+                    Parameter(name="search", help="Only instances whose name contains this text."),
+                    Parameter(name="offset", help="Instances to skip."),
+                    Parameter(name="limit", help="Maximum number of instances; 0 returns all."),
                 ),
                 answers=(Body(help="instances and totalCount.", type=BluelinkInstances),),
             ),

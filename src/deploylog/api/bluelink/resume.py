@@ -29,6 +29,7 @@ from deploylog.events.access import Principal
 from deploylog.events.batch import Batch
 from deploylog.events.event import Event
 from deploylog.events.hub import Reader
+from deploylog.events.outlet import Outlet
 from deploylog.events.scope import Scope, deployment_scope, stack_scope
 from deploylog.events.service import EventService, Start
 from deploylog.events.store import Query
@@ -119,7 +120,8 @@ class CompletingReader:
     def position(self) -> int:
         return self._reader.position
 
-    async def next(self) -> Batch | None:
+    async def next(self, outlet: Outlet | None = None) -> Batch | None:
+        """Return the next batch; nothing is written to ``outlet``, as each batch may be the end."""
         if self._end is not None and self.position >= self._end.position:
             return CompletionBatch(self._end.deployment)
         batch = await self._reader.next()

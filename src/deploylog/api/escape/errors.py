@@ -1,4 +1,4 @@
-"""What EscapeKit's clients are told: one table from our errors to the family's answers."""
+"""Error responses of the Escape API: one table from our errors to EscapeKit's responses."""
 
 import math
 from collections.abc import Callable
@@ -24,8 +24,8 @@ from deploylog.errors import (
 INVALID_JSON = "Invalid JSON"
 UNROUTED = "404 page not found\n"
 
-#: The body; ``None`` is none at all.
-_Words = Callable[[DeploylogError], str | None]
+#: Renders the body; ``None`` is no body.
+_RenderBody = Callable[[DeploylogError], str | None]
 
 
 def _message(error: DeploylogError) -> str | None:
@@ -37,12 +37,12 @@ def _nothing(error: DeploylogError) -> str | None:
 
 
 def _unrouted_or_nothing(error: DeploylogError) -> str | None:
-    """What the family's router says of a path that it does not know."""
+    """Return what EscapeKit's router responds with on an unknown path."""
     return UNROUTED if type(error) is NotFound else None
 
 
-#: Status and body; the nearest base class counts.
-ANSWERS: dict[type[BaseException], tuple[int, _Words]] = {
+#: Status and body by error class; the nearest base class applies.
+ANSWERS: dict[type[BaseException], tuple[int, _RenderBody]] = {
     DeploylogError: (500, _nothing),
     InvalidInput: (400, _message),
     TooLarge: (413, _message),
@@ -59,9 +59,9 @@ ANSWERS: dict[type[BaseException], tuple[int, _Words]] = {
 
 
 async def respond(request: Request, error: DeploylogError) -> Response:
-    """The answer to a request that ended in ``error``."""
-    status, words = next(ANSWERS[base] for base in type(error).__mro__ if base in ANSWERS)
-    text, headers = words(error), _headers(error)
+    """Return the response to a request that failed with ``error``."""
+    status, render = next(ANSWERS[base] for base in type(error).__mro__ if base in ANSWERS)
+    text, headers = render(error), _headers(error)
     if text is None:
         return Response(status_code=status, headers=headers)
     return PlainTextResponse(text, status, headers)

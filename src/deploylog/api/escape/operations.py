@@ -6,7 +6,7 @@ from deploylog.api.escape.subscriptions import EscapeSubscription
 from deploylog.api.escape.wire import MAX_PAGE, EscapeEvent
 from deploylog.api.operation import Body, Endpoint, Operation, Parameter, path_parameter
 
-ERROR = Body(help="A message, or nothing.", media="text/plain")
+ERROR = Body(help="A message, or an empty body.", media="text/plain")
 
 _QUERY = "/api/v1/events/query/"
 
@@ -18,7 +18,7 @@ CREATE_EVENT = "/internal/create-event"
 _PAGING = (
     Parameter(
         name="page_size",
-        help=f"Most to answer; more than {MAX_PAGE} is {MAX_PAGE}.",
+        help=f"Maximum number of events; values above {MAX_PAGE} count as {MAX_PAGE}.",
         schema={"type": "integer", "minimum": 1},
     ),
     Parameter(name="page_from", help="Only events whose id is less than this."),
@@ -71,10 +71,10 @@ def _create(method: str) -> Operation[EventIntake]:
         method=method,
         path=CREATE_EVENT,
         endpoint=EventIntake.create,
-        summary="Record an event, or an Inventory's word of an upload",
+        summary="Record an event, or an upload that an Inventory reports",
         tag="escape",
         request=(Body(type=EscapeEvent),),
-        answers=(Body(help="It is on disk.", media=""),),
+        answers=(Body(help="The event is on disk.", media=""),),
     )
 
 
@@ -87,7 +87,7 @@ QUERIES = Resource(
             "InventoryProject",
             "inventory/{project}/",
             EventQueries.inventory,
-            "List events of a project there",
+            "List events of a project",
         ),
         _query(
             "Application",
@@ -106,7 +106,7 @@ QUERIES = Resource(
             "StateProject",
             "project/{project}/",
             EventQueries.state,
-            "List events of a project there",
+            "List events of a project",
         ),
         _query(
             "Environment",
@@ -132,7 +132,7 @@ SUBSCRIPTIONS = Resource(
             endpoint=ProjectSubscriptions.list,
             method="GET",
             path=_SUBSCRIPTIONS,
-            summary="List the subscriptions of a project, by id",
+            summary="List the subscriptions of a project by id",
             tag="escape",
             parameters=(path_parameter("project", _PATH["project"]),),
             answers=(Body(help="The subscriptions.", type=dict[str, EscapeSubscription]),),
@@ -142,11 +142,11 @@ SUBSCRIPTIONS = Resource(
             endpoint=ProjectSubscriptions.replace,
             method="PUT",
             path=_SUBSCRIPTIONS,
-            summary="Let a project have these subscriptions, and no others",
+            summary="Replace the subscriptions of a project",
             tag="escape",
             parameters=(path_parameter("project", _PATH["project"]),),
             request=(Body(type=dict[str, EscapeSubscription]),),
-            answers=(Body(help="Nothing.", type=dict[str, EscapeSubscription]),),
+            answers=(Body(help="An empty object.", type=dict[str, EscapeSubscription]),),
         ),
     ),
 )

@@ -98,7 +98,7 @@ class Endpoint:
         except Exception as error:
             if started:
                 raise
-            response = await self._respond(request, self._to_ours(error))
+            response = await self._respond(request, as_ours(error, self._failed))
             await response(scope, receive, send)
 
     async def _authenticate(self, request: Request) -> Request:
@@ -114,12 +114,14 @@ class Endpoint:
         request.state.principal = await self._authentication.authenticate(credentials)
         return request
 
-    def _to_ours(self, error: Exception) -> DeploylogError:
-        if not isinstance(error, DeploylogError):
-            _LOGGER.error("unexpected error in a request", exc_info=error)
-            error = InternalError()
-        self._failed(type(error).__name__)
-        return error
+
+def as_ours(error: Exception, failed: Callable[[str], None]) -> DeploylogError:
+    """The error that answers a request; ``failed`` counts it."""
+    if not isinstance(error, DeploylogError):
+        _LOGGER.error("unexpected error in a request", exc_info=error)
+        error = InternalError()
+    failed(type(error).__name__)
+    return error
 
 
 async def _respond_unless_disconnected(endpoint: Handler, request: Request) -> ASGIApp | None:

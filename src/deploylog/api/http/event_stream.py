@@ -7,9 +7,11 @@ from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
+from deploylog.api.http.chunks import CHUNK_WRITER, encode_chunk
 from deploylog.events.batch import Batch, Gap
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event
+from deploylog.events.outlet import Outlet, Sent, View, Writer
 
 # A blank line ends a block, and some clients (httpx-sse) emit every block that has a field or
 # follows an id, even without data. So neither of these ends in one, and they become part of the
@@ -72,6 +74,13 @@ class Frames:
         #: Whether to abort the connection when the stream closes before its end: for clients that
         #: take the end of the response for the end of the deployment.
         self.aborts_when_incomplete = False
+        #: Whether every reader gets the same bytes, each batch in one piece.
+        self.is_uniform = True
+
+    def chunk(self, batch: Batch) -> bytes:
+        """The batch as a chunk of a response's body. The frames are not cached, as the chunk is."""
+        gap = self.gap(batch.gap) if batch.gap is not None else b""
+        return encode_chunk(gap + b"".join(map(self.event, batch.events)) or self.heartbeat)
 
     def of(self, batch: Batch) -> Iterable[bytes]:
         """The batch as the pieces to send."""
@@ -100,6 +109,7 @@ class TerminatedFrames(Frames):
         super().__init__(event=event, gap=gap, heartbeat=heartbeat, opening=b"", headers=headers)
         self._is_end = is_end
         self.aborts_when_incomplete = True
+        self.is_uniform = False
 
     def of(self, batch: Batch) -> Iterable[bytes]:
         if not (batch.events or batch.gap):
@@ -122,7 +132,7 @@ class BatchReader(Protocol):
     @property
     def position(self) -> int: ...
 
-    async def next(self) -> Batch | None: ...
+    async def next(self, outlet: Outlet | None = None) -> Batch | None: ...
 
     def close(self) -> None: ...
 
@@ -138,9 +148,9 @@ class EventStream:
         frames: Frames,
         *,
         gap: Gap | None,
-        sent: Callable[[int, int], None],
+        sent: Sent,
     ) -> None:
-        """``gap`` is sent first; ``sent`` is called with the count and position of each batch."""
+        """``gap`` is sent first; ``sent`` counts each batch."""
         self._follow = follow
         self._frames = frames
         self._gap = gap
@@ -156,11 +166,13 @@ class EventStream:
             disconnect = asyncio.create_task(wait_for_disconnect(receive))
             disconnect.add_done_callback(lambda _: reader.close())
             try:
-                await self._send_until_closed(reader, send)
+                await self._send_until_closed(reader, send, _writer_of(scope))
             finally:
                 disconnect.cancel()
 
-    async def _send_until_closed(self, reader: BatchReader, send: Send) -> None:
+    async def _send_until_closed(
+        self, reader: BatchReader, send: Send, writer: Writer | None
+    ) -> None:
         """Send until the end, but at most ``CLOSING_SECONDS`` after the reader is closed.
 
         Otherwise a client that stops reading would keep the stream open indefinitely.
@@ -170,7 +182,7 @@ class EventStream:
         try:
             async with limit:
                 reader.on_close(lambda: limit.reschedule(loop.time() + CLOSING_SECONDS))
-                await self._send(reader, send)
+                await self._send(reader, send, writer)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -182,15 +194,36 @@ class EventStream:
         headers = self._frames.headers
         return {"type": "http.response.start", "status": 200, "headers": headers}
 
-    async def _send(self, reader: BatchReader, send: Send) -> None:
+    async def _send(self, reader: BatchReader, send: Send, writer: Writer | None) -> None:
         await send(self._start)
         opening = self._frames.opening
         if self._gap is not None:
             opening += self._frames.gap(self._gap)
         # Sent even when empty, as it flushes the headers.
         await _send_body(send, opening)
-        if await self._send_batches(reader, send) or not self._frames.aborts_when_incomplete:
+        if writer is not None and self._frames.is_uniform:
+            await self._write_batches(reader, writer)
+            is_complete = False
+        else:
+            is_complete = await self._send_batches(reader, send)
+        if is_complete or not self._frames.aborts_when_incomplete:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write_batches(self, reader: BatchReader, writer: Writer) -> None:
+        """Write all batches to the connection, in the bytes that readers share."""
+        view = View(self._frames.chunk, self._sent)
+        outlet = Outlet(view, writer)
+        while (batch := await reader.next(outlet)) is not None:
+            data, number = batch.rendered(view.render), len(batch.events)
+            # A stalled stream should hold the bytes only, and an idle one nothing.
+            del batch
+            await writer.drain()
+            writer.write(data)
+            del data
+            view.sent(number, reader.position)
+            await writer.drain()
+            # Other readers have their turn, while they want the same page.
+            await asyncio.sleep(0)
 
     async def _send_batches(self, reader: BatchReader, send: Send) -> bool:
         """Send all batches; return whether the stream reached its end."""
@@ -213,6 +246,12 @@ class EventStream:
 
 def _nothing() -> None:
     pass
+
+
+def _writer_of(scope: Scope) -> Writer | None:
+    """The writer that the server offers."""
+    writer: Writer | None = scope.get("extensions", {}).get(CHUNK_WRITER)
+    return writer
 
 
 async def _send_body(send: Send, body: bytes) -> None:

@@ -23,7 +23,7 @@ API = Api(
         "basic": {
             "type": "http",
             "scheme": "basic",
-            "description": "An API key as the password; the user's name is not looked at.",
+            "description": "An API key as the password; the user name is ignored.",
         },
         "apiKey": {
             "type": "apiKey",

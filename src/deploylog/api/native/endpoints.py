@@ -1,8 +1,8 @@
 """The endpoints of the native API: parse, call the service, render."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -12,23 +12,18 @@ from deploylog.api.context import ApiContext
 from deploylog.api.http.body import DOCUMENT_BYTES, read_body
 from deploylog.api.http.event_stream import EventStream, Frames
 from deploylog.api.native import query_string, wire
+from deploylog.api.native.appends import Appends
 from deploylog.api.native.paths import CHANGESETS
 from deploylog.api.native.settings import NativeSettings
 from deploylog.deployments.service import NewDeployment
 from deploylog.deployments.staging import NewChangeset
-from deploylog.errors import InvalidEvent, InvalidInput, MethodNotAllowed
+from deploylog.errors import InvalidInput, MethodNotAllowed
 from deploylog.events.access import ANONYMOUS, Principal
-from deploylog.events.cloudevents import Defaults
 from deploylog.events.scope import ROOT
 from deploylog.events.service import Start
 from deploylog.events.store import Query
 from deploylog.events.times import parse_time_or_ago
 from deploylog.ingest.terraform.plan import parse_plan
-
-#: Bodies of up to this many bytes are parsed on the event loop, where a thread would cost more.
-_SMALL_BYTES = 64 * 1024
-
-_Parsed = TypeVar("_Parsed")
 
 
 class Events:
@@ -40,38 +35,27 @@ class Events:
         self._clock = context.clock
         self._sent = context.sent
         self._limits = context.limits
-        self._max_events = settings.max_batch_events
+        self._appends = Appends(context, settings)
         self._max_requests = context.max_requests_per_second
         self._frames = Frames(event=wire.render_frame, gap=wire.render_gap)
 
     async def append(self, request: Request) -> Response:
         """Record events."""
-        principal = request.state.principal
+        principal, query = request.state.principal, _query(request)
         principal.require_anywhere("write")
-        defaults = await self._defaults(request)
+        defaults = await self._appends.defaults(principal, query)
         body = await read_body(request, self._limits)
-        events, key = await _parse_off_loop(
-            body,
-            lambda: (
-                wire.parse_events(request.headers, body, defaults, limit=self._max_events),
-                wire.parse_request_key(request.headers, principal, _query(request), body),
-            ),
-        )
-        try:
-            recorded = await self._events.append(principal, events, request=key)
-        except InvalidEvent as invalid:
-            error = invalid
-            located = await _parse_off_loop(body, lambda: wire.locate(error, request.headers, body))
-            raise located from invalid
-        return _json(wire.render_receipts(recorded), status=201)
+        receipts = await self._appends.record(principal, request.headers, query, body, defaults)
+        return _json(receipts, status=201)
 
     async def agree(self, request: Request) -> Response:
         """Answer the handshake of a CloudEvents webhook."""
         asked = wire.parse_handshake(request.headers)
         if asked is None:
             raise MethodNotAllowed(f"{wire.REQUEST_ORIGIN} is missing")
-        defaults = await self._defaults(request)
-        request.state.principal.require_write(defaults.scopes)
+        principal = request.state.principal
+        defaults = await self._appends.defaults(principal, _query(request))
+        principal.require_write(defaults.scopes)
         headers = wire.render_handshake(asked, max_requests_per_second=self._max_requests)
         return Response(headers=headers)
 
@@ -105,22 +89,6 @@ class Events:
             self._frames,
             gap=start.gap,
             sent=self._sent,
-        )
-
-    async def _defaults(self, request: Request) -> Defaults:
-        now = self._clock()
-        given = query_string.parse_append_query(_query(request))
-        if given.deployment is None:
-            return Defaults(time=now, source=given.source, scopes=given.scopes)
-        principal = request.state.principal
-        deployment = await self._deployments.open_deployment_for(principal, given.deployment)
-        return Defaults(
-            time=now,
-            source=given.source,
-            scopes=deployment.scopes,
-            groups=deployment.groups,
-            actor=deployment.actor,
-            hides_actor=not self._deployments.shows(principal, deployment),
         )
 
     def _cursor(self, parameters: query_string.Parameters, name: str) -> int | None:
@@ -266,13 +234,6 @@ class Changesets:
         return _json(
             await self._staging.changes(request.state.principal, request.path_params["id"])
         )
-
-
-async def _parse_off_loop(body: bytes, parse: Callable[[], _Parsed]) -> _Parsed:
-    """The result of ``parse``, which runs in a thread when the body is large."""
-    if len(body) <= _SMALL_BYTES:
-        return parse()
-    return await asyncio.to_thread(parse)
 
 
 _ORDERS = ("newest", "oldest")

@@ -1,4 +1,4 @@
-"""Our errors as problem details (RFC 9457)."""
+"""Error responses of the native API: problem details (RFC 9457)."""
 
 import math
 import re
@@ -34,13 +34,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: str
     status: int
     detail: str
-    #: What in the request is at fault.
+    #: The field of the request that is invalid.
     field: str | None = None
-    #: The line, or the place in the array, from 1.
+    #: The line, or the index in the array, counted from 1.
     line: int | None = None
 
 
-#: The nearest class in an error's ancestry decides.
+#: Statuses by error class; the nearest base class applies.
 STATUSES: dict[type[DeploylogError], int] = {
     DeploylogError: 500,
     InvalidInput: 400,
@@ -66,7 +66,12 @@ _HEADERS: dict[int, dict[str, str]] = {
 
 
 async def respond(request: Request, error: DeploylogError) -> Response:
-    """The problem that ``error`` is."""
+    """Return the response to a request that failed with ``error``."""
+    return response_of(error)
+
+
+def response_of(error: DeploylogError) -> Response:
+    """The same for a request of whatever form."""
     problem = render_problem(error)
     return Response(
         msgspec.json.encode(problem),
@@ -83,7 +88,7 @@ def _headers(error: DeploylogError, status: int) -> dict[str, str] | None:
 
 
 def render_problem(error: DeploylogError) -> Problem:
-    """``error`` in the words of RFC 9457."""
+    """Render ``error`` as problem details."""
     words = re.sub(r"(?<!^)(?=[A-Z])", " ", type(error).__name__).lower()
     status = next(STATUSES[ancestor] for ancestor in type(error).__mro__ if ancestor in STATUSES)
     return Problem(

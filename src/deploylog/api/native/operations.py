@@ -44,12 +44,16 @@ _FILTERS = (
         Parameter(name=name, help=f"The event's {field} is one of these.", schema=repeated())
         for name, field in FILTERS.items()
     ),
-    Parameter(name="since", help="The event's time is not before this: RFC 3339, or -15m."),
-    Parameter(name="until", help="The event's time is before this: RFC 3339, or -15m."),
+    Parameter(
+        name="since", help="Only events at or after this time: RFC 3339, or relative such as -15m."
+    ),
+    Parameter(
+        name="until", help="Only events before this time: RFC 3339, or relative such as -15m."
+    ),
 )
 
 _LIMIT = Parameter(
-    name="limit", help="Most to answer.", schema=whole_number(1, MAX_LIMIT, DEFAULT_LIMIT)
+    name="limit", help="Maximum number of items.", schema=whole_number(1, MAX_LIMIT, DEFAULT_LIMIT)
 )
 
 _DEPLOYMENT_ID = path_parameter("id", "The deployment's id.")
@@ -58,14 +62,14 @@ _CHANGESET_ID = path_parameter("id", "The change set's id.")
 
 _IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
-    help="Names the request: its retry is answered as it was.",
+    help="Identifies the request: a retry with the same key gets the same response.",
     place="header",
 )
 
 _STACK = (
-    Parameter(name="cluster", help="The cluster that the stack makes."),
+    Parameter(name="cluster", help="The cluster that the stack creates."),
     Parameter(name="image", help="The image that the stack builds."),
-    Parameter(name="group", help="Group that may see it.", schema=repeated()),
+    Parameter(name="group", help="Group that may read it.", schema=repeated()),
 )
 
 RESOURCES = (
@@ -77,14 +81,14 @@ RESOURCES = (
                 method="POST",
                 path=EVENTS,
                 endpoint=Events.append,
-                summary="Record events, all or none; answered once they are on disk",
+                summary="Record events, all or none; responds once they are on disk",
                 tag="events",
                 parameters=(
-                    Parameter(name="scope", help="For events without scopes.", schema=repeated()),
                     Parameter(
-                        name="deployment", help="The deployment that events without scopes are of."
+                        name="scope", help="Scope of events without scopes.", schema=repeated()
                     ),
-                    Parameter(name="source", help="For events without source."),
+                    Parameter(name="deployment", help="Deployment of events without scopes."),
+                    Parameter(name="source", help="Source of events without source."),
                     _IDEMPOTENCY_KEY,
                 ),
                 request=(
@@ -92,30 +96,38 @@ RESOURCES = (
                     Body(media="application/cloudevents-batch+json", type=list[CloudEvent]),
                     Body(media="application/x-ndjson"),
                 ),
-                answers=(Body(help="Where they are recorded.", status=201, type=Receipts),),
+                answers=(
+                    Body(help="The ids and positions of the events.", status=201, type=Receipts),
+                ),
             ),
             Operation(
                 id="agreeToEvents",
                 method="OPTIONS",
                 path=EVENTS,
                 endpoint=Events.agree,
-                summary="Agree to deliveries: the handshake of CloudEvents' web hooks",
+                summary="Accept deliveries: the validation handshake of CloudEvents webhooks",
                 tag="events",
                 parameters=(
                     Parameter(
                         name=REQUEST_ORIGIN,
-                        help="Who wants to deliver.",
+                        help="Origin of the sender.",
                         place="header",
                         required=True,
                     ),
-                    Parameter(name=REQUEST_RATE, help="How often, a minute.", place="header"),
-                    Parameter(name="scope", help="For events without scopes.", schema=repeated()),
                     Parameter(
-                        name="deployment", help="The deployment that events without scopes are of."
+                        name=REQUEST_RATE,
+                        help="Requested rate, in requests per minute.",
+                        place="header",
                     ),
-                    Parameter(name="source", help="For events without source."),
+                    Parameter(
+                        name="scope", help="Scope of events without scopes.", schema=repeated()
+                    ),
+                    Parameter(name="deployment", help="Deployment of events without scopes."),
+                    Parameter(name="source", help="Source of events without source."),
                 ),
-                answers=(Body(help="Agreed: the headers say to whom, and how often.", media=""),),
+                answers=(
+                    Body(help="Accepted: the headers state the origin and the rate.", media=""),
+                ),
             ),
             Operation(
                 id="listEvents",
@@ -127,9 +139,7 @@ RESOURCES = (
                 parameters=(
                     _SCOPE,
                     *_FILTERS,
-                    Parameter(
-                        name="order", help="Which come first.", schema=one_of("newest", "oldest")
-                    ),
+                    Parameter(name="order", help="Sort order.", schema=one_of("newest", "oldest")),
                     Parameter(name="before", help="Only events before the one with this id."),
                     Parameter(name="after", help="Only events after the one with this id."),
                     _LIMIT,
@@ -146,13 +156,11 @@ RESOURCES = (
                 parameters=(
                     _SCOPE,
                     *_FILTERS,
-                    Parameter(name="after", help="Begin after the event with this id."),
-                    Parameter(
-                        name="from", help="Begin at start, now, or what was recorded at a time."
-                    ),
+                    Parameter(name="after", help="Start after the event with this id."),
+                    Parameter(name="from", help="Start at start, now, or a time of recording."),
                     Parameter(
                         name="Last-Event-ID",
-                        help="Begin after the event with this id; wins over after.",
+                        help="Start after the event with this id; overrides after.",
                         place="header",
                     ),
                 ),
@@ -180,7 +188,7 @@ RESOURCES = (
                 endpoint=Catalog.projects,
                 summary="List projects",
                 tag="catalogue",
-                answers=(Body(help="Their names.", type=ProjectList),),
+                answers=(Body(help="The names of the projects.", type=ProjectList),),
             ),
             Operation(
                 id="listStacks",
@@ -193,7 +201,7 @@ RESOURCES = (
                     Parameter(name="project", help="Only stacks of this project."),
                     Parameter(
                         name="deleted",
-                        help="Whether to list those that exist no more, too.",
+                        help="Whether to include deleted stacks.",
                         schema=one_of("false", "true"),
                     ),
                 ),
@@ -204,7 +212,7 @@ RESOURCES = (
                 method="DELETE",
                 path=STACKS,
                 endpoint=Catalog.delete_stack,
-                summary="Free a stack's name; its events stay",
+                summary="Delete a stack and free its name; its events remain",
                 tag="catalogue",
                 parameters=(
                     Parameter(name="project", help="The project.", required=True),
@@ -222,7 +230,7 @@ RESOURCES = (
                 method="POST",
                 path=DEPLOYMENTS,
                 endpoint=Deployments.open,
-                summary="Open a deployment, and its stack if there is none of that name",
+                summary="Open a deployment; creates the stack if none has its name",
                 tag="deployments",
                 request=(Body(type=NewDeployment),),
                 answers=(Body(help="The deployment.", status=201, type=DeploymentBody),),
@@ -232,12 +240,12 @@ RESOURCES = (
                 method="GET",
                 path=DEPLOYMENTS,
                 endpoint=Deployments.list,
-                summary="List deployments, last started first",
+                summary="List deployments, most recently started first",
                 tag="deployments",
                 parameters=(
                     Parameter(name="project", help="Only deployments of this project."),
                     Parameter(
-                        name="stack", help="Only deployments of the stack that has this name now."
+                        name="stack", help="Only deployments of the current stack with this name."
                     ),
                     Parameter(name="before", help="Only deployments before the one with this id."),
                     _LIMIT,
@@ -259,18 +267,18 @@ RESOURCES = (
                 method="GET",
                 path=f"{DEPLOYMENTS}/{{id}}/wait",
                 endpoint=Deployments.wait,
-                summary="Wait until a deployment has ended",
+                summary="Wait for a deployment to end",
                 tag="deployments",
                 parameters=(
                     _DEPLOYMENT_ID,
                     Parameter(
                         name="timeout",
-                        help="Seconds to wait at most.",
+                        help="Maximum wait in seconds.",
                         schema=whole_number(0, MAX_WAIT_SECONDS, 60),
                     ),
                 ),
                 answers=(
-                    Body(help="The deployment, ended or not yet ended.", type=DeploymentBody),
+                    Body(help="The deployment; it may still be running.", type=DeploymentBody),
                 ),
             ),
         ),
@@ -283,26 +291,24 @@ RESOURCES = (
                 method="POST",
                 path=CHANGESETS,
                 endpoint=Changesets.stage,
-                summary="Stage a plan as a change set, which is then told event by event",
+                summary="Stage a plan as a change set; its changes are recorded as events",
                 tag="changesets",
                 parameters=(
                     Parameter(name="project", help="The project.", required=True),
-                    Parameter(name="stack", help="Name of the stack; there need not be one yet."),
-                    Parameter(
-                        name="id", help="The change set's id, a UUID; drawn if it is left out."
-                    ),
-                    Parameter(name="location", help="Where the plan comes from."),
+                    Parameter(name="stack", help="Name of the stack; it need not exist yet."),
+                    Parameter(name="id", help="The change set's id, a UUID; generated by default."),
+                    Parameter(name="location", help="Location of the plan."),
                     Parameter(
                         name="destroy",
-                        help="Whether it is to destroy what is there.",
+                        help="Whether the plan destroys the stack.",
                         schema=one_of("false", "true"),
                     ),
-                    Parameter(name="actor", help="Who stages it."),
-                    Parameter(name="group", help="Group that may see it.", schema=repeated()),
+                    Parameter(name="actor", help="Who stages the plan."),
+                    Parameter(name="group", help="Group that may read it.", schema=repeated()),
                     _IDEMPOTENCY_KEY,
                 ),
                 request=(
-                    Body(help="What terraform show -json PLAN prints.", type=dict[str, object]),
+                    Body(help="The output of terraform show -json PLAN.", type=dict[str, object]),
                 ),
                 answers=(Body(help="The change set, stored.", status=202, type=ChangesetBody),),
             ),
@@ -311,12 +317,12 @@ RESOURCES = (
                 method="GET",
                 path=CHANGESETS,
                 endpoint=Changesets.list,
-                summary="List change sets, last staged first",
+                summary="List change sets, most recently staged first",
                 tag="changesets",
                 parameters=(
                     Parameter(name="project", help="Only change sets of this project."),
                     Parameter(
-                        name="stack", help="Only change sets of the stack that has this name now."
+                        name="stack", help="Only change sets of the current stack with this name."
                     ),
                     Parameter(name="before", help="Only change sets before the one with this id."),
                     _LIMIT,
@@ -338,7 +344,7 @@ RESOURCES = (
                 method="GET",
                 path=f"{CHANGESETS}/{{id}}/changes",
                 endpoint=Changesets.changes,
-                summary="Get what a change set would change",
+                summary="Get the changes of a change set",
                 tag="changesets",
                 parameters=(_CHANGESET_ID,),
                 answers=(Body(help="The changes.", type=Changes),),
@@ -353,11 +359,13 @@ RESOURCES = (
                 method="POST",
                 path="/log/v1/ingest/eventbridge",
                 endpoint=Ingest.eventbridge,
-                summary="Record what EventBridge tells of a CloudFormation stack",
+                summary="Record an EventBridge event of a CloudFormation stack",
                 tag="ingest",
                 parameters=(Parameter(name="project", help="The project.", required=True), *_STACK),
-                request=(Body(help="An event of EventBridge's.", type=Envelope),),
-                answers=(Body(help="Where it is recorded.", status=201, type=Receipts),),
+                request=(Body(help="An EventBridge event.", type=Envelope),),
+                answers=(
+                    Body(help="The ids and positions of the events.", status=201, type=Receipts),
+                ),
             ),
             Operation(
                 id="ingestSns",
@@ -366,18 +374,22 @@ RESOURCES = (
                 endpoint=Ingest.sns,
                 # SNS sends no credentials in headers, but signs what it sends.
                 is_open=always,
-                summary="Record what a topic of SNS delivers of a CloudFormation stack",
+                summary="Record an SNS notification of a CloudFormation stack",
                 tag="ingest",
                 parameters=(
                     Parameter(
-                        name="project", help="The project, for a topic that is set without one."
+                        name="project", help="The project, for a topic configured without one."
                     ),
                     *_STACK,
                 ),
-                request=(Body(help="A message of SNS's.", type=SnsMessage),),
+                request=(Body(help="An SNS message.", type=SnsMessage),),
                 answers=(
-                    Body(help="Where it is recorded.", status=201, type=Receipts),
-                    Body(help="Taken note of, as a subscription.", status=204, media=""),
+                    Body(help="The ids and positions of the events.", status=201, type=Receipts),
+                    Body(
+                        help="Acknowledged without an event, such as a subscription confirmation.",
+                        status=204,
+                        media="",
+                    ),
                 ),
             ),
         ),

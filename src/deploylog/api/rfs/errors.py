@@ -1,4 +1,4 @@
-"""What RFS clients are told: its error codes, and the one table from our errors to them."""
+"""Error responses of the RFS API: RFS's codes, and one table from our errors to them."""
 
 import base64
 import math
@@ -61,16 +61,16 @@ MESSAGES = {
 
 
 class RfsError(InvalidInput):
-    """The request is not valid, for a reason that RFS has a code for."""
+    """The request is invalid for a reason that RFS has a code for."""
 
     def __init__(self, code: str, *, field: str) -> None:
-        """Say what RFS says for ``code``."""
+        """Use RFS's message for ``code``."""
         super().__init__(MESSAGES[code], field=field)
         self.code = code
 
 
-#: What the gateway says, after a colon, of a request that is signed. Its own sentence for an
-#: unknown key also names the key, which may be a secret that somebody took for one.
+#: The gateway's messages, after a colon, about a signed request. Its own message for an unknown
+#: key also contains the key, which may be a secret entered by mistake.
 SIGNATURE_FAILURES: dict[Reason, str] = {
     "missing": "verify aksk signature fail",
     "unknown_key": "Get secretKey failed,err:ak not exist",
@@ -79,7 +79,7 @@ SIGNATURE_FAILURES: dict[Reason, str] = {
     "malformed": "verify aksk signature fail,authorization header not valid",
 }
 
-#: What it says of one that is not.
+#: The gateway's messages about a request with a token.
 TOKEN_FAILURES: dict[Reason, str] = {
     "missing": "x-auth-token not found",
     "unknown_key": "decrypt token fail",
@@ -88,7 +88,7 @@ TOKEN_FAILURES: dict[Reason, str] = {
     "malformed": "decrypt token fail",
 }
 
-#: The nearest base class counts.
+#: Status and code by error class; the nearest base class applies.
 ANSWERS: dict[type[BaseException], tuple[int, str]] = {
     InvalidInput: (400, "RF.10011028"),
     TooLarge: (400, "RF.10011005"),
@@ -107,7 +107,7 @@ ANSWERS: dict[type[BaseException], tuple[int, str]] = {
 
 
 async def respond(request: Request, error: Exception) -> Response:
-    """The answer to a request that ended in ``error``."""
+    """Return the response to a request that failed with ``error``."""
     status, code = _answer(error)
     body: dict[str, object] = {"error_code": code, "error_msg": _sentence(error, code)}
     if isinstance(error, Unauthenticated):
@@ -117,17 +117,17 @@ async def respond(request: Request, error: Exception) -> Response:
     if isinstance(error, Forbidden):
         body["encoded_authorization_message"] = _encoded(error.message)
         body["details"] = [{"error_code": code, "error_msg": error.message}]
-    told = json_response(request, msgspec.json.encode(body), status)
+    response = json_response(request, msgspec.json.encode(body), status)
     if isinstance(error, TooMany):
-        told.headers["Retry-After"] = str(math.ceil(error.retry_after))
-    return told
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after))
+    return response
 
 
 def json_response(request: Request, body: bytes, status: int = 200) -> Response:
-    """An answer with the headers that every answer has."""
+    """Return a response with the headers that every response has."""
     headers = {"X-Request-Id": request_id(request)}
     if status in (429, 503):
-        # RFS's SDKs wait so long before they try again, when they are told to try again.
+        # RFS's SDKs wait this long before a retry.
         headers["Retry-After"] = "1"
     if "client-request-id" in request.headers:
         headers["Client-Request-Id"] = request.headers["client-request-id"]
@@ -135,7 +135,7 @@ def json_response(request: Request, body: bytes, status: int = 200) -> Response:
 
 
 def request_id(request: Request) -> str:
-    """The server's id of this request, the same each time it is asked for."""
+    """Return the server's id of this request; it does not change between calls."""
     if not hasattr(request.state, "request_id"):
         request.state.request_id = uuid.uuid4().hex
     return str(request.state.request_id)
@@ -154,7 +154,7 @@ def _sentence(error: Exception, code: str) -> str:
 
 
 def _why(request: Request, reason: Reason) -> str:
-    """What the gateway says of the credential that was shown: a token, or a signature."""
+    """The gateway's message about the credential of the request: a token or a signature."""
     is_token = "x-auth-token" in request.headers
     if not is_token and is_signature(request.headers.get("authorization", "")):
         return SIGNATURE_FAILURES[reason]

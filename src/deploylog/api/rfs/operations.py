@@ -8,7 +8,7 @@ from deploylog.api.rfs.endpoints import StackEvents
 
 
 class RfsStackEvent(TypedDict, total=False):
-    """A stack event: the attributes that it has, or those in ``field``."""
+    """A stack event: its attributes, or those selected by ``field``."""
 
     resource_type: str
     resource_name: str
@@ -22,7 +22,7 @@ class RfsStackEvent(TypedDict, total=False):
 
 
 class RfsPageInfo(TypedDict, total=False):
-    """Where the pages beside this one begin."""
+    """The markers of the adjacent pages."""
 
     current_count: Required[int]
     next_marker: str
@@ -37,7 +37,7 @@ class RfsPage(TypedDict):
 
 
 class RfsError(TypedDict, total=False):
-    """What went wrong."""
+    """An error."""
 
     error_code: Required[str]
     error_msg: Required[str]
@@ -62,21 +62,25 @@ STACK_EVENTS = Resource(
                 path_parameter("stack_name", "The stack's name."),
                 Parameter(
                     name="Client-Request-Id",
-                    help="Names the request; a UUID is recommended.",
+                    help="Id of the request; a UUID is recommended.",
                     place="header",
                     required=True,
                 ),
                 Parameter(
-                    name="stack_id", help="Must be the id of the stack that has the name now."
+                    name="stack_id", help="Must be the id of the current stack with this name."
                 ),
                 Parameter(name="deployment_id", help="Only events of this deployment."),
                 Parameter(
                     name="filter",
-                    help="Conditions name==value; comma is AND, bar is OR and binds tighter.",
+                    help="Conditions name==value. A comma is AND; a bar is OR and binds tighter.",
                 ),
                 Parameter(name="field", help="Attributes to return, separated by commas."),
-                Parameter(name="marker", help="Where the page begins, from page_info."),
-                Parameter(name="limit", help="Most to answer.", schema=whole_number(1, 1000, 100)),
+                Parameter(name="marker", help="The marker of the page, from page_info."),
+                Parameter(
+                    name="limit",
+                    help="Maximum number of events.",
+                    schema=whole_number(1, 1000, 100),
+                ),
             ),
             answers=(Body(help="stack_events and page_info.", type=RfsPage),),
         ),

@@ -136,7 +136,7 @@ class Search:
         wanted = [n for n in numbers if self._touches(self._moment.sealed[n])]
         while wanted:
             batch = [SealedSegment(n, self._moment.sealed[n], rows) for n in wanted[:size]]
-            prefetch(batch, dict.fromkeys((*terms, EVERY)), rows)
+            prefetch(batch, dict.fromkeys(terms or [EVERY]), rows)
             yield from batch
             wanted = wanted[size:]
             size = min(size * _GROWTH, _LARGEST_BATCH)
@@ -229,12 +229,17 @@ def select(expression: Expression, segment: Segment) -> BitMap:
             return _all(parts, excluded, segment)
 
 
-def _all(parts: Sequence[Expression], excluded: Sequence[Expression], segment: Segment) -> BitMap:
-    found = segment.having(EVERY)
+def _all(
+    parts: Sequence[Expression], excluded: Sequence[Expression], segment: Segment
+) -> BitMap:
+    found: BitMap | None = None
     for part in parts:
-        found = found & select(part, segment)
+        selected = select(part, segment)
+        found = selected if found is None else found & selected
         if not found:
             return found
+    if found is None:
+        found = segment.having(EVERY)
     for part in excluded:
         found = found - select(part, segment)
     return found

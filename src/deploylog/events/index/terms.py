@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from deploylog.events.event import NewEvent, Resource
 from deploylog.events.scope import Scope, prefixes
-from deploylog.events.text import resource_names, words_of
+from deploylog.events.text import distinct_words
 
 #: The term of every event.
 EVERY = ""
@@ -51,28 +51,33 @@ def terms_of(event: NewEvent) -> list[str]:
         terms.append(f"actor:{event.actor}")
     if event.subject is not None:
         terms.append(f"subject:{event.subject}")
-    words = _own_words(event)
-    if (resource := event.resource) is not None:
-        if resource.id_value is not None:
-            terms.append(f"resource_id:{resource.id_value}")
-            words.update(words_of(resource.id_value.lower()))
-        names = (resource.type, resource.name, resource.key, resource.address)
-        known = _known_resource if sum(map(len, resource_names(resource))) < 1024 else _resource
-        named, of_names = known(*names)
-        terms += named
-        words.update(of_names)
+    if (resource := event.resource) is None:
+        texts: tuple[str | None, ...] = (event.message, event.subject)
+    else:
+        terms += _resource_terms(resource)
+        texts = (event.message, event.subject, *_texts_of(resource))
+    words = distinct_words(filter(None, texts))
     if len(words) > MAX_WORDS:
         terms.append(WORDY)
-    else:
-        terms += [f"word:{word}" for word in words]
+    elif words:
+        terms += f"word:{' word:'.join(words)}".split(" ")
     return terms
 
 
-def _own_words(event: NewEvent) -> set[str]:
-    words = set(words_of(event.message.lower())) if event.message else set()
-    if event.subject:
-        words.update(words_of(event.subject.lower()))
-    return words
+def _texts_of(resource: Resource) -> tuple[str | None, ...]:
+    names = resource.type, resource.name, resource.key, resource.address
+    return (*names, resource.id_value)
+
+
+def _resource_terms(resource: Resource) -> list[str]:
+    terms = [*_kind_terms(resource.type, resource.name)]
+    if resource.id_value is not None:
+        terms.append(f"resource_id:{resource.id_value}")
+    if resource.key is not None:
+        terms.append(f"resource_key:{resource.key}")
+    if resource.address is not None:
+        terms.append(f"resource_address:{resource.address}")
+    return terms
 
 
 @lru_cache(maxsize=4096)
@@ -86,18 +91,6 @@ def _scope_terms(scopes: tuple[Scope, ...]) -> tuple[str, ...]:
     return tuple(f"scope:{path}" for path in paths)
 
 
-def _resource(
-    type_: str, name: str, key: str | None, address: str | None
-) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The terms and the words of a resource's names."""
-    resource = Resource(type=type_, name=name, key=key, address=address)
-    terms = [f"resource_type:{type_}", f"resource_name:{name}"]
-    if key is not None:
-        terms.append(f"resource_key:{key}")
-    if address is not None:
-        terms.append(f"resource_address:{address}")
-    words = [word for text in resource_names(resource) for word in words_of(text.lower())]
-    return tuple(terms), frozenset(words)
-
-
-_known_resource = lru_cache(maxsize=4096)(_resource)
+@lru_cache(maxsize=4096)
+def _kind_terms(type_: str, name: str) -> tuple[str, ...]:
+    return (f"resource_type:{type_}", f"resource_name:{name}")

@@ -2,7 +2,7 @@
 
 A stack of CloudFormation is one of the catalogue's, and what happens between its own
 ``…_IN_PROGRESS`` and the end of that is one deployment. All ids follow from CloudFormation's:
-whoever reads the same events makes the same of them. Source: the API Reference, StackEvent, and
+the same events always give the same result. Source: the API Reference, StackEvent, and
 the User Guide, "Stack status codes".
 """
 

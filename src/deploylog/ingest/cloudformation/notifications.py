@@ -44,7 +44,7 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """EventBridge's envelope, as far as we need it."""
+    """The fields of EventBridge's envelope that are used."""
 
     id: str
     detail_type: str
@@ -120,7 +120,7 @@ def parse_message(message: str) -> StackEvent:
         return parse_envelope(message)
     fields = parse_pairs(message)
     for name in _OPTIONAL:
-        # A text that is absent is told as one that is empty, or as null.
+        # Absent text is sent as empty text or as null.
         if fields.get(name, "").strip() in ("", "null"):
             fields.pop(name, None)
     if not fields.keys() & {"StackId", "EventId"}:

@@ -1,4 +1,4 @@
-"""Operations on a stack: what was begun, and how it ended, known again from recorded events."""
+"""Operations on a stack, with their starts and ends, reconstructed from recorded events."""
 
 import re
 from collections.abc import Iterable
@@ -17,18 +17,18 @@ from deploylog.ingest.cloudformation.stack_event import StackEvent, stack_event_
 
 
 class Operation(msgspec.Struct, kw_only=True):
-    """A create, update or delete of a stack, as far as it is known."""
+    """A create, update or delete of a stack, with what is known of it."""
 
     #: UUID: the deployment's.
     id: str
-    #: ``create``, ``update``, …; ``None`` while its beginning was not told.
+    #: ``create``, ``update``, …; ``None`` if its start was not seen.
     verb: str | None
     #: ns since 1970 (UTC).
     started: int
     ended: int | None = None
     status: Literal["running", "completed", "failed"] = "running"
     message: str | None = None
-    #: The request that it is of, if CloudFormation says so.
+    #: The token of its request, if CloudFormation provides one.
     token: str | None = None
     #: The reason of its first failure.
     failure: str | None = None
@@ -36,7 +36,7 @@ class Operation(msgspec.Struct, kw_only=True):
     cleans_up: bool = False
 
 
-#: The types of the events that tell why an operation failed.
+#: The types of events that give the reason of a failure.
 FAILURE_TYPES = (
     "resource.create.failed",
     "resource.update.failed",
@@ -47,12 +47,12 @@ FAILURE_TYPES = (
     "deployment.log",
 )
 
-#: A consequence of another failure, or of somebody's order.
+#: The consequence of another failure, or of a cancellation by a user.
 _CANCELLED = re.compile(r"Resource (?:creation|update|deletion|import) cancelled\.?")
 
 
 def note(operation: Operation, event: StackEvent) -> None:
-    """Remember what ``event`` tells of how the operation goes."""
+    """Update the operation from ``event``."""
     if operation.failure is None:
         operation.failure = _failure(event)
     if event.is_stack_itself and follows_failure(event):
@@ -60,8 +60,8 @@ def note(operation: Operation, event: StackEvent) -> None:
 
 
 def follows_failure(event: StackEvent) -> bool:
-    """Whether the stack is being deleted because something failed: the reason tells of that, not
-    of somebody's order.
+    """Whether the stack is being deleted because something failed: the reason names a failure, not
+    a user's request.
     """
     reason = event.resource_status_reason or ""
     is_deletion = event.resource_status == "DELETE_IN_PROGRESS"
@@ -69,11 +69,12 @@ def follows_failure(event: StackEvent) -> bool:
 
 
 def _failure(event: StackEvent) -> str | None:
-    """Why something failed, if the event tells it."""
+    """The reason of a failure, if the event gives one."""
     if event.hook_status is not None:
         return event.hook_status_reason if event.is_failed_hook else None
     status, reason = event.resource_status, event.resource_status_reason
-    # The stack's own events tell which resources failed, not why; but sometimes only they do.
+    # The stack's own events usually name the failed resources only, but sometimes they alone give
+    # the reason.
     has_failed = status.endswith("_FAILED") or (
         event.is_stack_itself
         and (follows_failure(event) or status.endswith("ROLLBACK_IN_PROGRESS"))
@@ -82,7 +83,7 @@ def _failure(event: StackEvent) -> str | None:
 
 
 def apply_recorded(operations: Iterable[Operation], recorded: Iterable[NewEvent]) -> None:
-    """Remember what recorded events tell of how the operations went."""
+    """Update the operations from recorded events."""
     by_id = {operation.id: operation for operation in operations}
     for event in sorted(recorded, key=lambda event: event.time):
         place, parsed = deployment_ref(event.scopes), stack_event_of(event)
@@ -92,11 +93,11 @@ def apply_recorded(operations: Iterable[Operation], recorded: Iterable[NewEvent]
 
 
 def operations_of(lifecycle: Iterable[NewEvent]) -> list[Operation]:
-    """The operations that recorded events tell of, oldest first; others than those of the types
-    in ``DEPLOYMENT_LIFECYCLE`` tell of none.
+    """Return the operations that recorded events describe, oldest first. Only events of the types
+    in ``DEPLOYMENT_LIFECYCLE`` describe one.
     """
     found: dict[str, Operation] = {}
-    # Beginnings first: EventBridge cuts times to the second, and an end may seem to come before.
+    # Starts first: EventBridge truncates times to the second, so an end may seem to come earlier.
     for event in sorted(
         lifecycle, key=lambda event: (event.type != DEPLOYMENT_STARTED, event.time)
     ):

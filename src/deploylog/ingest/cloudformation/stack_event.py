@@ -41,8 +41,8 @@ TYPE_BY_STATUS: dict[str, str] = {
     "UPDATE_ROLLBACK_FAILED": "resource.rollback.failed",
 }
 
-#: Our types, and the status that stands for each where the event itself has none: a rollback
-#: is told as what it does, a deletion.
+#: The status to report for each of our types where the event itself has none. A rollback is
+#: reported as the deletion that it performs.
 STATUS_BY_TYPE: dict[str, str] = {
     "resource.create.started": "CREATE_IN_PROGRESS",
     "resource.create.progress": "CREATE_IN_PROGRESS",
@@ -93,12 +93,12 @@ class StackEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     hook_status: str | None = None
     hook_status_reason: str | None = None
     hook_failure_mode: str | None = None
-    #: Those of the stack, as far as its collector knows them; on the stack's own events.
+    #: The stack's tags, if its collector knows them; only on the stack's own events.
     tags: dict[str, str] | None = None
 
     @property
     def is_failed_hook(self) -> bool:
-        """Whether a hook failed, and what it looked at with it."""
+        """Whether a hook failed, and with it the operation that it checked."""
         has_failed = self.hook_status in ("HOOK_COMPLETE_FAILED", "HOOK_FAILED")
         return has_failed and self.hook_failure_mode != "WARN"
 
@@ -116,7 +116,7 @@ def catalogue_id(project: str, arn: str) -> str:
 
 
 def stack_event_of(event: NewEvent) -> StackEvent | None:
-    """What CloudFormation said, if the event was collected from it."""
+    """Return CloudFormation's own event, if ``event`` was collected from it."""
     if event.source != SOURCE or event.data is None:
         return None
     try:

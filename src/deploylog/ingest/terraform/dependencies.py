@@ -13,8 +13,8 @@ from deploylog.ingest.terraform.plan_document import (
 #: The names of modules, from the outermost, and the resource's type and name.
 Declaration = tuple[tuple[str, ...], str, str]
 
-#: So many are told of one resource, and of all together: each instance of a counted resource
-#: depends on the same ones.
+#: Maximum dependencies to report for one resource and for all together. Each instance of a
+#: counted resource has the same dependencies.
 MAX_OF_ONE = 100
 MAX_OF_ALL = 100_000
 

@@ -1,4 +1,4 @@
-"""The encodings of what tools write: UTF-8, or what a shell made of it (PowerShell: UTF-16)."""
+"""The encodings of tools' output: UTF-8, or that of the shell in between (PowerShell: UTF-16)."""
 
 import codecs
 from typing import Protocol

@@ -82,7 +82,7 @@ class DriftedResource(PlannedResource, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str:
-        """The address, made of the other names where it is missing."""
+        """The address; composed of the other names if it is missing."""
         if self.address:
             return self.address
         module = f"{self.module_address}." if self.module_address else ""
@@ -267,7 +267,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Kind(msgspec.Struct, frozen=True, rename={"level": "@level"}):
-    """By which documents are told apart."""
+    """The fields that distinguish the kinds of documents."""
 
     format_version: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     planned_values: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -403,7 +403,7 @@ def _check_version(version: msgspec.Raw | msgspec.UnsetType) -> None:
 def _check_depth(document: bytes) -> None:
     """Whether the document, which is JSON, is not too deep; raises InvalidPlan."""
     unescaped = document.replace(rb"\\", b"").replace(rb"\"", b"")
-    # Two quotes with nothing between them tell nothing of what is inside of strings.
+    # An empty string does not change what is inside strings.
     structure = unescaped.translate(_BRACKETS, _NOT_STRUCTURE).replace(b'""', b"")
     brackets = b"".join(structure.split(b'"')[::2])
     for _ in range(MAX_DEPTH):

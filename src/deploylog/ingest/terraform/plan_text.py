@@ -8,7 +8,7 @@ import msgspec
 #: The escape sequences of terminals. JSON holds none: it writes control characters in ASCII.
 ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
-#: A prefix may hold so many braces of its own.
+#: Maximum number of braces within a prefix.
 _BRACES = 4
 
 #: The most characters before the JSON of a line.

@@ -24,13 +24,13 @@ from deploylog.ingest.terraform.substrings import SubstringIndex
 #: Shapes of a value, each true where the value is sensitive, as a plan gives them.
 Marks = tuple[object, ...]
 
-#: Texts of so many characters are secret inside other texts, too.
+#: Texts with at least this many characters are also secret inside other texts.
 LONG = 8
-#: Shorter ones are secret on their own; those that are shorter still only where they are marked.
+#: Texts with at least this many are secret as a whole, shorter ones only where they are marked.
 SHORT = 4
-#: As are numbers of so many digits; those of LONG digits are secret inside texts, too.
+#: So are numbers with at least this many digits. With LONG digits, they are secret inside texts.
 DIGITS = 6
-#: Lines of so many characters are as secret as the text that they are of.
+#: A line with at least this many characters is as secret as the text that contains it.
 LINE = 16
 
 _GO_ESCAPES = {
@@ -180,7 +180,7 @@ def _forms_of_numbers(secrets: Iterable[str]) -> Iterator[str]:
 
 
 def _forms_of(secret: str) -> Iterator[str]:
-    """How a secret may be written in a text, as far as it is long enough."""
+    """The spellings of a secret in a text, if it is long enough."""
     if len(secret) >= LONG:
         yield from (form for form in _writings(secret) if len(form) >= LONG)
 

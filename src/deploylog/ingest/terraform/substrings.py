@@ -25,7 +25,7 @@ class SubstringIndex:
         ordered = sorted(set(needles))
         #: By how needles begin, how long such are, the shortest first.
         self._lengths = _lengths(ordered, shortest)
-        #: What a fingerprint is multiplied by when so many characters follow.
+        #: The factor of a fingerprint by the number of characters that follow.
         self._powers = {
             length: pow(2, _BITS * length, _PRIME)
             for length in {length for each in self._lengths.values() for length in each}

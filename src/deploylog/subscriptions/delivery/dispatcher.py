@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import uuid4
@@ -318,9 +319,10 @@ class Dispatcher:
 
     # Metrics
 
-    def _observe(self, delivery: Delivery) -> None:
-        for attempt in delivery.attempts:
-            self._parts.observer.attempted(attempt.result, 1)
+    def _observe(self, deliveries: Sequence[Delivery]) -> None:
+        results = Counter(each.result for delivery in deliveries for each in delivery.attempts)
+        for result, number in results.items():
+            self._parts.observer.attempted(result, number)
 
     async def _measure(self) -> None:
         if not self._workers:

@@ -6,7 +6,7 @@ commit.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from deploylog.events.event import NewEvent
 from deploylog.events.store import EventLog
@@ -37,12 +37,12 @@ class DeliveryRecorder:
         *,
         holder: str,
         on_lost: Callable[[str], None],
-        on_recorded: Callable[[Delivery], None],
+        on_recorded: Callable[[Sequence[Delivery]], None],
         clock: Callable[[], int],
         max_unwritten: int = MAX_UNWRITTEN,
     ) -> None:
         """``on_lost`` gets the id of a subscription that ``holder`` no longer holds, and
-        ``on_recorded`` each report that is durable. ``clock`` returns the ns of leases.
+        ``on_recorded`` the reports that are durable. ``clock`` returns the ns of leases.
         """
         self._deliveries = deliveries
         self._log = log
@@ -123,8 +123,6 @@ class DeliveryRecorder:
             # writes, they would otherwise be missing for good.
             await self._log.append(events)
         lost = await self._deliveries.record(self._holder, reports, now=self._clock())
-        for report in reports:
-            if report.subscription not in lost:
-                self._on_recorded(report)
+        self._on_recorded([each for each in reports if each.subscription not in lost])
         for id in lost:
             self._on_lost(id)

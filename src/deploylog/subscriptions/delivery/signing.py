@@ -4,6 +4,7 @@ import base64
 import hmac
 import secrets as random
 from binascii import Error as NotBase64
+from binascii import b2a_base64
 from collections.abc import Sequence
 
 from deploylog.errors import InvalidSubscription
@@ -51,7 +52,9 @@ def signature_headers(id: str, now: int, body: bytes, secrets: Sequence[bytes]) 
 
 
 def _signature(secret: bytes, signed: bytes) -> str:
-    return "v1," + base64.b64encode(hmac.digest(secret, signed, "sha256")).decode()
+    # ``hmac.digest`` gives up the interpreter even for a short message, and waits to get it back.
+    digest = hmac.new(secret, signed, "sha256").digest()
+    return "v1," + b2a_base64(digest, newline=False).decode()
 
 
 def _invalid(rule: str) -> InvalidSubscription:

@@ -9,16 +9,24 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from weakref import WeakValueDictionary
 
 import aiohttp
 import msgspec
+from aiohttp.connector import Connection
 from yarl import URL
 
 from deploylog.auth.rate_limit import RateLimiter
 from deploylog.errors import InvalidSettings, InvalidSubscription
 from deploylog.events.times import SECOND
+from deploylog.subscriptions.delivery.connection import (
+    LOST,
+    ConnectionPool,
+    Connector,
+    NoResponse,
+    protocol_of,
+)
 from deploylog.subscriptions.delivery.egress import (
     NOT_PUBLIC,
     AddressBlocked,
@@ -28,16 +36,14 @@ from deploylog.subscriptions.delivery.egress import (
     Networks,
     parse_url,
 )
-from deploylog.subscriptions.delivery.framing import Connector
 from deploylog.subscriptions.delivery.outcome import Request, Response
 from deploylog.subscriptions.subscription import MAX_RESPONSE_BYTES
 
-#: Seconds until an idle connection is closed. Many servers close it after five, and a request sent
-#: at that moment is lost.
-_IDLE_SECONDS = 4.0
-
 #: Seconds for which a resolved name is cached.
 _DNS_SECONDS = 10
+
+#: The headers of every request, before its own.
+_HEADERS = "Accept: */*\r\nAccept-Encoding: identity\r\n"
 
 _DELAY = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
@@ -53,6 +59,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 8
     #: Requests per second to one receiver; 0 for no limit.
     per_second: float = 0.0
+
+
+class _Receiver(msgspec.Struct, frozen=True):
+    """A URL, and what is derived from it."""
+
+    url: URL
+    #: Scheme, host and port.
+    origin: str
+    #: Host and port.
+    name: str
+    #: The first lines of a request.
+    head: str
+
+
+def _receiver_of(url: URL) -> _Receiver:
+    head = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{_HEADERS}"
+    return _Receiver(url, str(url.origin()), f"{url.raw_host}:{url.port}", head)
 
 
 class _HostLimiter:
@@ -72,20 +95,22 @@ class WebhookTransport:
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
+        connections: ConnectionPool,
         networks: Networks,
         limits: Limits,
         *,
         clock: Callable[[], int],
     ) -> None:
         """``clock`` returns ns since 1970."""
-        self._http = http
+        self._connections = connections
         self._limits = limits
+        self._loop = asyncio.get_running_loop()
         self._clock = clock
         self._limiters: WeakValueDictionary[str, _HostLimiter] = WeakValueDictionary()
         self._rate = RateLimiter(limits.per_second, burst=1, clock=time.monotonic)
         # For this transport only: other networks would allow other URLs.
-        self._parsed = lru_cache(maxsize=1024)(lambda url: parse_url(url, networks))
+        self._parsed = partial(parse_url, networks=networks)
+        self._receiver = lru_cache(maxsize=1024)(lambda url: _receiver_of(self._parsed(url)))
 
     async def post(
         self,
@@ -101,17 +126,16 @@ class WebhookTransport:
         be cancelled.
         """
         try:
-            url = self._parsed(request.url)
+            receiver = self._receiver(request.url)
         except InvalidSubscription as error:
             return Response(error=error.message)
-        receiver = f"{url.raw_host}:{url.port}"
-        limiter = self._limiter(receiver)
+        limiter = self._limiter(receiver.name)
         async with limiter.slots:
             if self._limits.per_second:
-                await self._wait_for_rate(limiter, receiver)
+                await self._wait_for_rate(limiter, receiver.name)
             try:
-                return await self._exchange(url, request, sign(), max_bytes)
-            except (aiohttp.ClientError, OSError, ValueError) as error:
+                return await self._exchange(receiver, request, sign(), max_bytes)
+            except (aiohttp.ClientError, NoResponse, OSError, ValueError) as error:
                 return Response(error=_describe(error, self._limits))
 
     def _limiter(self, receiver: str) -> _HostLimiter:
@@ -128,26 +152,39 @@ class WebhookTransport:
                 wait = self._rate.acquire(receiver)
 
     async def _exchange(
-        self, url: URL, request: Request, signature: dict[str, str], max_bytes: int
+        self, receiver: _Receiver, request: Request, signature: dict[str, str], max_bytes: int
     ) -> Response:
-        headers = {**request.headers, **signature}
-        async with self._http.post(
-            url, data=request.body, headers=headers, allow_redirects=False
-        ) as response:
-            body = await _read(response, max_bytes)
-            header = response.headers.get("Retry-After")
-            retry_after = parse_retry_after(header, now=self._clock()) if header else None
-            return Response(status=response.status, body=body, retry_after=retry_after)
+        data = _render(receiver, request, signature)
+        started = self._loop.time()
+        connection = await self._connect(receiver)
+        try:
+            response = await protocol_of(connection).exchange(
+                data, max_bytes=max_bytes, seconds=started + self._limits.total - self._loop.time()
+            )
+        finally:
+            self._connections.give_back(receiver.origin, connection)
+        text = response.retry_after
+        retry_after = parse_retry_after(text, now=self._clock()) if text else None
+        return Response(status=response.status, body=response.body, retry_after=retry_after)
+
+    async def _connect(self, receiver: _Receiver) -> Connection:
+        try:
+            return await self._connections.take(receiver.url, receiver.origin)
+        except TimeoutError:
+            if self._limits.connect > self._limits.total:
+                raise
+            message = f"connection timed out after {self._limits.connect:g} s"
+            raise NoResponse(message) from None
 
 
-async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    body = b""
-    while chunk := await response.content.readany():
-        body += chunk
-        if len(body) > max_bytes:
-            # aiohttp closes a connection whose response is not read to its end.
-            return body[:max_bytes]
-    return body
+def _render(receiver: _Receiver, request: Request, signature: dict[str, str]) -> bytes:
+    """The bytes of a request; raises ValueError when its headers are invalid."""
+    headers = {**request.headers, **signature}
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not len(headers) == lines.count("\r") == lines.count("\n") or "\0" in lines:
+        raise ValueError("a header contains a line break or a NUL character")
+    head = f"{receiver.head}Content-Length: {len(request.body)}\r\n{lines}\r\n"
+    return head.encode() + request.body
 
 
 @asynccontextmanager
@@ -170,18 +207,13 @@ async def open_webhook_transport(
         ssl=make_tls(ca_file),
         limit=0,
         ttl_dns_cache=_DNS_SECONDS,
-        keepalive_timeout=_IDLE_SECONDS,
     )
-    async with aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=limits.total, connect=limits.connect),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        # A small compressed response could be large in memory.
-        auto_decompress=False,
-        headers={"Accept": "*/*", "Accept-Encoding": "identity"},
-        trust_env=False,
-    ) as http:
-        yield WebhookTransport(http, networks, limits, clock=clock)
+    async with connector:
+        connections = ConnectionPool(connector, connect_seconds=min(limits.connect, limits.total))
+        try:
+            yield WebhookTransport(connections, networks, limits, clock=clock)
+        finally:
+            connections.close()
 
 
 def make_tls(ca_file: str) -> ssl.SSLContext:
@@ -222,18 +254,14 @@ def _describe(error: Exception, limits: Limits) -> str:
             return "TLS handshake failed"
         case aiohttp.ClientConnectorError():
             return _describe_connection(error.os_error)
-        case aiohttp.ConnectionTimeoutError():
-            return f"connection timed out after {limits.connect:g} s"
         case TimeoutError():
             return f"no complete response within {limits.total:g} s"
-        case aiohttp.ClientResponseError():
-            return "the response is not valid HTTP, or its headers are too large"
-        case aiohttp.ClientPayloadError():
-            return "the response is incomplete, or not valid HTTP"
+        case NoResponse():
+            return str(error)
         case aiohttp.InvalidURL() | ValueError():
             return "invalid URL or headers"
         case _:
-            return "the connection was closed before the response"
+            return LOST
 
 
 def _certificate_error(error: aiohttp.ClientConnectorCertificateError) -> str:

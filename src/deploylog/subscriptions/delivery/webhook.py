@@ -3,8 +3,11 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from deploylog.errors import InvalidEvent
-from deploylog.events.event import Event
+from deploylog.events.bounded_map import BoundedMap
+from deploylog.events.event import Event, size_of
 from deploylog.subscriptions.delivery.outcome import (
     Outcome,
     Request,
@@ -18,6 +21,22 @@ from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
 
 #: Returns an event's media type and body; raises InvalidEvent when the format lacks its type.
 Render = Callable[[Event], tuple[str, bytes]]
+
+
+#: The approximate size of the bodies that are remembered.
+BODIES_BYTES = 4 * 1024 * 1024
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """An event as it was rendered."""
+
+    event: Event
+    media_type: str
+    body: bytes
+
+
+def _size(body: _Body) -> int:
+    return size_of(body.event) + len(body.body)
 
 
 class WebhookSender:
@@ -36,6 +55,16 @@ class WebhookSender:
         self._transport = transport
         self._render = render
         self._events_url = events_url
+        self._bodies = BoundedMap[tuple[str, Format], _Body](BODIES_BYTES, weigh=_size)
+
+    def _rendered(self, event: Event, format: Format) -> tuple[str, bytes]:
+        """The event's media type and body, rendered once for the subscriptions of a format."""
+        known = self._bodies.get((event.id, format))
+        if known is not None and known.event == event:
+            return known.media_type, known.body
+        media_type, body = self._render[format](event)
+        self._bodies.put((event.id, format), _Body(event, media_type, body))
+        return media_type, body
 
     def batch_size(self, waiting: int) -> int:
         return 1
@@ -51,7 +80,7 @@ class WebhookSender:
     ) -> Outcome:
         [event] = events
         try:
-            media_type, body = self._render[subscription.format](event)
+            media_type, body = self._rendered(event, subscription.format)
         except InvalidEvent as error:
             # The event became pending while the subscription had another format.
             return Outcome(result="dead_letter", response=Response(), error=error.message)

@@ -106,7 +106,7 @@ async def test_no_unauthenticated_query_causes_a_server_error(
 ):
     url = URL(f"{server.url}/?{query}", encoded=True)
 
-    response = await server.ask(method, url, allow_redirects=False)  # type: ignore[arg-type]
+    response = await server.ask(method, url, allow_redirects=False)
 
     assert response.status == (400 if query == "Acti%6fn" else 307)
 

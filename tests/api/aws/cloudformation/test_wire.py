@@ -1,5 +1,6 @@
 """CloudFormation's calls and documents."""
 
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -92,7 +93,10 @@ def test_a_query_with_an_action_is_a_call(query: bytes, expected: bool):
 
 
 def test_a_document_has_the_published_form():
-    result = {"Stacks": [{"StackName": "a", "Tags": [], "Gone": None}], "NextToken": None}
+    result: dict[str, Any] = {
+        "Stacks": [{"StackName": "a", "Tags": [], "Gone": None}],
+        "NextToken": None,
+    }
 
     assert render_result("DescribeStacks", result, "id-1").decode() == (
         "<?xml version='1.0' encoding='utf-8'?>\n"

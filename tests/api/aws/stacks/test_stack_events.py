@@ -22,6 +22,7 @@ from deploylog.api.aws.stacks.stack_events import (
 from deploylog.deployments.catalog import Counts, Deployment
 from deploylog.errors import InvalidInput
 from deploylog.events.event import Event, Resource, check_event, recorded_event
+from deploylog.events.scope import parse_scope
 from deploylog.events.times import parse_time
 from deploylog.ingest.cloudformation.stack_event import STATUS_BY_TYPE, TYPE_BY_STATUS, StackEvent
 from support.factories import event
@@ -67,7 +68,7 @@ def synthesize(
 def log_event(said: StackEvent) -> Event:
     """The event that a collector recorded; its time is another one if the event's cannot be."""
     try:
-        new = recorded(said, ("image/my-image",))
+        new = recorded(said, (parse_scope("image/my-image"),))
         check_event(new)
     except InvalidInput:
         new = recorded(msgspec.structs.replace(said, timestamp="2022-03-30T23:26:33.499Z"), ())

@@ -1,4 +1,4 @@
-"""What CloudFormation's clients are told: one table from our errors to its codes."""
+"""Error responses of the CloudFormation API: one table from our errors to its codes."""
 
 import math
 import uuid
@@ -24,17 +24,17 @@ from deploylog.errors import (
 
 
 class QueryError(InvalidInput):
-    """The request is not valid, for a reason that CloudFormation has a code for."""
+    """The request is invalid for a reason that CloudFormation has a code for."""
 
     def __init__(self, code: str, message: str, *, status: int = 400) -> None:
-        """Say ``message`` under ``code``."""
+        """``code`` is CloudFormation's."""
         super().__init__(message)
         self.code = code
         self.status = status
 
 
 class ErrorResponse(msgspec.Struct, frozen=True):
-    """How an error is told; without a message, in its own words."""
+    """Status, code and message of a response; without a message, that of the error."""
 
     status: int
     code: str
@@ -42,11 +42,11 @@ class ErrorResponse(msgspec.Struct, frozen=True):
 
     @property
     def type(self) -> str:
-        """Whose fault it is."""
+        """Who caused the error: the sender, or the service that received the request."""
         return "Sender" if self.status < 500 else "Receiver"
 
 
-#: Why a request is not authenticated, and what CloudFormation says then.
+#: CloudFormation's responses by the reason why a request is not authenticated.
 REFUSALS: dict[Reason, ErrorResponse] = {
     "missing": ErrorResponse(
         403, "MissingAuthenticationToken", "Request is missing Authentication Token"
@@ -68,7 +68,7 @@ REFUSALS: dict[Reason, ErrorResponse] = {
     ),
 }
 
-#: The nearest base class counts.
+#: Responses by error class; the nearest base class applies.
 ANSWERS: dict[type[BaseException], ErrorResponse] = {
     DeploylogError: ErrorResponse(500, "InternalFailure", "An internal error has occurred"),
     InvalidInput: ErrorResponse(400, "ValidationError"),
@@ -77,7 +77,7 @@ ANSWERS: dict[type[BaseException], ErrorResponse] = {
     NotFound: ErrorResponse(400, "ValidationError"),
     MethodNotAllowed: ErrorResponse(405, "InvalidAction", "The method is not allowed"),
     Forbidden: ErrorResponse(403, "AccessDenied"),
-    # Its clients know this code, and wait; the status is CloudFormation's.
+    # CloudFormation's clients back off on this code. The status is CloudFormation's.
     TooMany: ErrorResponse(400, "Throttling", "Rate exceeded"),
     Unavailable: ErrorResponse(
         503, "ServiceUnavailable", "The service cannot answer now; try again"
@@ -86,29 +86,29 @@ ANSWERS: dict[type[BaseException], ErrorResponse] = {
 
 
 async def respond(request: Request, error: DeploylogError) -> Response:
-    """The answer to a request that ended in ``error``."""
-    told = _told(error)
+    """Return the response to a request that failed with ``error``."""
+    found = _response_to(error)
     id = str(uuid.uuid4())
-    message = told.message if told.message is not None else error.message
-    body = render_error(type=told.type, code=told.code, message=message, request_id=id)
-    return _answer(body, id, told.status, _headers(error))
+    message = found.message if found.message is not None else error.message
+    body = render_error(type=found.type, code=found.code, message=message, request_id=id)
+    return _xml(body, id, found.status, _headers(error))
 
 
 def xml_response(body: bytes, request_id: str) -> Response:
-    """An answer to an action."""
-    return _answer(body, request_id, 200, {})
+    """Return the response to an action."""
+    return _xml(body, request_id, 200, {})
 
 
 def redirect_to_docs(request: Request) -> Response:
-    """Where people read who open the address in a browser."""
+    """Redirect a browser to the documentation."""
     return RedirectResponse(request.scope.get("base_path", "") + "/docs")
 
 
-def _answer(body: bytes, id: str, status: int, headers: dict[str, str]) -> Response:
+def _xml(body: bytes, id: str, status: int, headers: dict[str, str]) -> Response:
     return Response(body, status, {"x-amzn-RequestId": id} | headers, media_type="text/xml")
 
 
-def _told(error: DeploylogError) -> ErrorResponse:
+def _response_to(error: DeploylogError) -> ErrorResponse:
     if isinstance(error, QueryError):
         return ErrorResponse(error.status, error.code)
     if isinstance(error, Unauthenticated):

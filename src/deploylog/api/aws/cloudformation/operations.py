@@ -22,7 +22,7 @@ _ACTIONS = (
 )
 
 _FORM = Body(
-    help="Action, Version, and the action's parameters.",
+    help="Action, Version and the action's parameters.",
     media="application/x-www-form-urlencoded",
 )
 _ANSWER = Body(help="The action's result.", media="text/xml")
@@ -49,27 +49,29 @@ ACTIONS = Resource(
             is_open=is_bare,
             method="GET",
             path=_ROOT,
-            summary="The same in a query string; without an action, on to the documentation",
+            summary="Call an action by query string, or redirect to the documentation",
             tag="cloudformation",
             parameters=(
-                Parameter(name="Action", help="What to do.", schema=one_of(*_ACTIONS)),
-                Parameter(name="Version", help="2010-05-15."),
+                Parameter(name="Action", help="The action to call.", schema=one_of(*_ACTIONS)),
+                Parameter(name="Version", help="The API version: 2010-05-15."),
                 Parameter(name="StackName", help="Name or ARN of a stack."),
                 Parameter(
-                    name="LogicalResourceId", help="The resource, of DescribeStackResource(s)."
+                    name="LogicalResourceId",
+                    help="The logical id of a resource (DescribeStackResource(s)).",
                 ),
                 Parameter(
-                    name="PhysicalResourceId", help="The resource, of DescribeStackResources."
+                    name="PhysicalResourceId",
+                    help="The physical id of a resource (DescribeStackResources).",
                 ),
-                Parameter(name="OperationId", help="The deployment, of DescribeEvents."),
-                Parameter(name="Filters.FailedEvents", help="true for failures only."),
-                Parameter(name="ChangeSetName", help="A change set; there is none."),
-                Parameter(name="ExportName", help="An export; there is none."),
+                Parameter(name="OperationId", help="The deployment (DescribeEvents)."),
+                Parameter(name="Filters.FailedEvents", help="true to return failures only."),
+                Parameter(name="ChangeSetName", help="A change set; none exists."),
+                Parameter(name="ExportName", help="An export; none exists."),
                 Parameter(
                     name="StackStatusFilter.member.1",
-                    help="A status, of ListStacks; more are member.2 and so on.",
+                    help="A stack status (ListStacks); add more as member.2 and so on.",
                 ),
-                Parameter(name="NextToken", help="Where the page begins, from the page before."),
+                Parameter(name="NextToken", help="The token of the page, from the previous page."),
             ),
             answers=(_ANSWER,),
         ),

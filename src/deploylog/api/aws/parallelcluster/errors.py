@@ -1,7 +1,7 @@
-"""What ParallelCluster's clients are told: one table from our errors to its answers.
+"""Error responses of the ParallelCluster API: one table from our errors to its responses.
 
-What API Gateway says before ParallelCluster is asked has headers of its own; its statuses are not
-those of the published model.
+API Gateway rejects some requests before ParallelCluster sees them. Its responses have headers of
+their own, and statuses that the published model lacks.
 """
 
 import math
@@ -37,22 +37,22 @@ FATAL = (
     " encountered failure."
 )
 
-#: What a path answers to; HEAD is answered as GET is.
+#: The methods of a path; HEAD is handled like GET.
 ALLOWED = "GET, HEAD, OPTIONS"
 
 
-#: The header that names the kind of what API Gateway says.
+#: The header with the type of API Gateway's error.
 _TYPE = "x-amzn-ErrorType"
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """How API Gateway refuses: the kind, and the sentence."""
+    """The type and the message of an error of API Gateway."""
 
     type: str
     message: str
 
 
-#: Why a request is not authenticated, and what API Gateway says then.
+#: API Gateway's errors by the reason why a request is not authenticated.
 REFUSALS: dict[Reason, Refusal] = {
     "missing": Refusal("MissingAuthenticationTokenException", "Missing Authentication Token"),
     "unknown_key": Refusal(
@@ -70,10 +70,10 @@ REFUSALS: dict[Reason, Refusal] = {
     ),
 }
 
-_Words = Callable[[DeploylogError], str]
+_RenderMessage = Callable[[DeploylogError], str]
 
 
-def _said(error: DeploylogError) -> str:
+def _message(error: DeploylogError) -> str:
     return error.message
 
 
@@ -113,8 +113,8 @@ def _denied(error: DeploylogError) -> str:
     return "User is not authorized to access this resource"
 
 
-#: Status and sentence; the nearest base class counts.
-ANSWERS: dict[type[BaseException], tuple[int, _Words]] = {
+#: Status and message by error class; the nearest base class applies.
+ANSWERS: dict[type[BaseException], tuple[int, _RenderMessage]] = {
     DeploylogError: (500, _fatal),
     InvalidInput: (400, _bad),
     CursorExpired: (400, _bad),
@@ -122,7 +122,7 @@ ANSWERS: dict[type[BaseException], tuple[int, _Words]] = {
     Unauthenticated: (403, _refused),
     Forbidden: (403, _denied),
     NotFound: (404, _unrouted),
-    StackNotFound: (404, _said),
+    StackNotFound: (404, _message),
     MethodNotAllowed: (405, _wrong_method),
     TooMany: (429, _too_many),
     Unavailable: (503, _unavailable),
@@ -130,24 +130,24 @@ ANSWERS: dict[type[BaseException], tuple[int, _Words]] = {
 
 
 async def respond(request: Request, error: DeploylogError) -> Response:
-    """The answer to a request that ended in ``error``."""
-    status, words = next(ANSWERS[base] for base in type(error).__mro__ if base in ANSWERS)
-    # API Gateway's own sentence about rights begins with a capital letter.
+    """Return the response to a request that failed with ``error``."""
+    status, render = next(ANSWERS[base] for base in type(error).__mro__ if base in ANSWERS)
+    # API Gateway spells this field of an access error with a capital letter.
     key = "Message" if isinstance(error, Forbidden) else "message"
-    body = msgspec.json.encode({key: words(error)}) + b"\n"
+    body = msgspec.json.encode({key: render(error)}) + b"\n"
     return json_response(request, body, status, _headers(error))
 
 
 def json_response(
     request: Request, body: bytes, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    """An answer with the headers that every answer has."""
+    """Return a response with the headers that every response has."""
     own = {"x-amzn-RequestId": str(uuid.uuid4())}
     return Response(body, status, own | (headers or {}), media_type="application/json")
 
 
 def answer_options(request: Request) -> Response:
-    """What a path can do."""
+    """Return the methods of a path."""
     return json_response(request, b"", headers={"Allow": ALLOWED})
 
 

@@ -9,13 +9,13 @@ from deploylog.api.operation import Body, Endpoint, Operation, Parameter, path_p
 
 
 class ParallelClusterError(TypedDict, total=False):
-    """What went wrong; API Gateway spells it with a capital letter when access is denied."""
+    """The error. API Gateway spells the field with a capital letter when access is denied."""
 
     message: str
     Message: str
 
 
-ERROR = Body(help="message.", type=ParallelClusterError)
+ERROR = Body(help="The error message.", type=ParallelClusterError)
 
 _IMAGE_EVENTS = "/v3/images/custom/{imageId}/stackevents"
 _CLUSTER_EVENTS = "/v3/clusters/{clusterName}/stackevents"
@@ -36,8 +36,8 @@ def _list(
         tag="parallelcluster",
         parameters=(
             name,
-            Parameter(name="region", help="The region, of those that are supported."),
-            Parameter(name="nextToken", help="Where the page begins, from the page before."),
+            Parameter(name="region", help="A supported region."),
+            Parameter(name="nextToken", help="The token of the page, from the previous page."),
         ),
         answers=(Body(help="A page of events, newest first.", type=StackEventsPage),),
     )
@@ -49,10 +49,10 @@ def _options(id: str, path: str, name: Parameter) -> Operation[StackEvents]:
         method="OPTIONS",
         path=path,
         endpoint=StackEvents.options,
-        summary="Say what the path allows",
+        summary="List the allowed methods",
         tag="parallelcluster",
         parameters=(name,),
-        answers=(Body(help="The header Allow.", media=""),),
+        answers=(Body(help="The Allow header.", media=""),),
     )
 
 
@@ -63,7 +63,7 @@ STACK_EVENTS = Resource(
             "getImageStackEvents",
             _IMAGE_EVENTS,
             StackEvents.of_image,
-            "List the events of the stack that builds an image",
+            "List the stack events of an image build",
             _IMAGE,
         ),
         _options("optionsOfImageStackEvents", _IMAGE_EVENTS, _IMAGE),
@@ -71,7 +71,7 @@ STACK_EVENTS = Resource(
             "getClusterStackEvents",
             _CLUSTER_EVENTS,
             StackEvents.of_cluster,
-            "List the events of a cluster's stack",
+            "List the stack events of a cluster",
             _CLUSTER,
         ),
         _options("optionsOfClusterStackEvents", _CLUSTER_EVENTS, _CLUSTER),

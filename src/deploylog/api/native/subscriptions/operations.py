@@ -31,7 +31,7 @@ _ONE = f"{_ALL}/{{id}}"
 _ID = path_parameter("id", "The subscription's id.")
 
 _LIMIT = Parameter(
-    name="limit", help="Most to answer.", schema=whole_number(1, MAX_LIMIT, DEFAULT_LIMIT)
+    name="limit", help="Maximum number of items.", schema=whole_number(1, MAX_LIMIT, DEFAULT_LIMIT)
 )
 
 _SUBSCRIPTION = Body(help="The subscription.", type=SubscriptionBody)
@@ -69,7 +69,7 @@ SUBSCRIPTIONS = Resource(
             "POST",
             _ALL,
             Subscriptions.create,
-            "Subscribe; a secret that is drawn is told here only",
+            "Create a subscription; a generated secret is returned only here",
             request=(Body(type=NewBody),),
             answer=Body(help="The subscription.", status=201, type=SubscriptionBody),
         ),
@@ -79,7 +79,10 @@ SUBSCRIPTIONS = Resource(
             _ALL,
             Subscriptions.list,
             "List subscriptions",
-            answer=Body(help="One's own, and those administered.", type=SubscriptionList),
+            answer=Body(
+                help="The caller's subscriptions, and those that it administers.",
+                type=SubscriptionList,
+            ),
         ),
         _operation("getSubscription", "GET", _ONE, Subscriptions.get, "Get one subscription"),
         _operation(
@@ -87,15 +90,15 @@ SUBSCRIPTIONS = Resource(
             "PATCH",
             _ONE,
             Subscriptions.change,
-            "Change one's subscription",
-            request=(Body(help="What is to be different.", type=ChangeBody),),
+            "Update a subscription",
+            request=(Body(help="The fields to change.", type=ChangeBody),),
         ),
         _operation(
             "deleteSubscription",
             "DELETE",
             _ONE,
             Subscriptions.delete,
-            "Forget a subscription, and what became of its deliveries",
+            "Delete a subscription and its delivery attempts",
             answer=Body(help="Done.", status=204, media=""),
         ),
         _operation(
@@ -103,50 +106,48 @@ SUBSCRIPTIONS = Resource(
             "POST",
             f"{_ONE}/pause",
             Subscriptions.pause,
-            "Let a subscription wait",
+            "Pause a subscription",
         ),
         _operation(
             "resumeSubscription",
             "POST",
             f"{_ONE}/resume",
             Subscriptions.resume,
-            "Let a subscription go on",
+            "Resume a subscription",
         ),
         _operation(
             "rotateSecret",
             "POST",
             f"{_ONE}/rotate-secret",
             Subscriptions.rotate_secret,
-            "Sign with another secret, and for a while with the former ones, too",
-            request=(Body(help="May be left out.", type=RotateBody),),
+            "Rotate the signing secret; former secrets also sign during the overlap",
+            request=(Body(help="Optional.", type=RotateBody),),
         ),
         _operation(
             "testSubscription",
             "POST",
             f"{_ONE}/test",
             Subscriptions.test,
-            "Deliver an event that is none, at once",
-            answer=Body(help="What came of it.", type=AttemptBody),
+            "Send a test event now",
+            answer=Body(help="The delivery attempt.", type=AttemptBody),
         ),
         _operation(
             "redeliver",
             "POST",
             f"{_ONE}/redeliver",
             Subscriptions.redeliver,
-            "Send an event again, or all that were given up since a time",
+            "Redeliver an event, or all dead-lettered events since a time",
             request=(Body(type=RedeliverBody),),
-            answer=Body(help="How many.", status=202, type=Redelivered),
+            answer=Body(help="The number of events.", status=202, type=Redelivered),
         ),
         _operation(
             "listAttempts",
             "GET",
             f"{_ONE}/attempts",
             Subscriptions.attempts,
-            "List what became of deliveries, newest first",
+            "List delivery attempts, newest first",
             parameters=(
-                Parameter(
-                    name="before", help="Where the next page goes on: the former one's next."
-                ),
+                Parameter(name="before", help="The cursor of the page: next of the previous page."),
                 _LIMIT,
             ),
             answer=Body(help="A page of attempts.", type=AttemptPage),
@@ -156,7 +157,7 @@ SUBSCRIPTIONS = Resource(
             "GET",
             f"{_ONE}/dead-letters",
             Subscriptions.dead_letters,
-            "List events that were given up, in the order of the log",
+            "List dead-lettered events, in the order of the log",
             parameters=(
                 Parameter(name="after", help="Only events after this position."),
                 _LIMIT,
