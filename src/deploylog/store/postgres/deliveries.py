@@ -189,10 +189,12 @@ def _record(
     numbers = {id: int(row[0]) for id, row in rows.items() if row is not None}
     held = [delivery for delivery in deliveries if delivery.subscription in numbers]
     _insert_attempts(connection, numbers, held)
+    by_subscription: dict[str, list[Delivery]] = {id: [] for id in numbers}
     for delivery in held:
         _apply(connection, numbers[delivery.subscription], delivery)
+        by_subscription[delivery.subscription].append(delivery)
     for id, number in numbers.items():
-        _move(connection, number, [each for each in held if each.subscription == id])
+        _move(connection, number, by_subscription[id])
     return frozenset(ids.keys() - numbers.keys())
 
 

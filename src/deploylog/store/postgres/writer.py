@@ -6,6 +6,7 @@ next one.
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -23,6 +24,9 @@ from deploylog.store.sqlite.health import Health
 
 #: How many events one transaction records, so that no caller waits long behind a flood.
 MAX_EVENTS = 5_000
+
+#: Events of an append for which the thread is woken at once.
+LARGE = 32
 
 _Result = TypeVar("_Result")
 
@@ -61,7 +65,11 @@ class Writer:
         self._health = Health(name, clock=clock)
         self._committed = committed
         self._clock = clock
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        #: Jobs submitted in the current iteration of each loop.
+        self._submitted: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        #: Jobs that the thread has received and not committed.
+        self._ready: deque[_Job] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="deploylog-write")
         self._thread.start()
@@ -88,30 +96,51 @@ class Writer:
             raise Stopping
         loop = asyncio.get_running_loop()
         job = _Job(work, loop.create_future(), loop)
-        self._jobs.put(job)
+        submitted = self._submitted.get(loop)
+        if submitted is None:
+            submitted = self._submitted[loop] = []
+            loop.call_soon(self._hand_over, loop)
+        submitted.append(job)
+        if job.size >= LARGE:
+            self._hand_over(loop)
         return await job.future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Pass the jobs of one iteration of the loop to the thread.
+
+        Passed one by one, the first would be committed alone, and each would wake the thread.
+        """
+        submitted = self._submitted.pop(loop, None)
+        if submitted is not None:
+            self._jobs.put(submitted)
 
     def close(self) -> None:
         """Finish the submitted jobs, then stop the thread."""
         self._closed = True
+        for loop in tuple(self._submitted):
+            self._hand_over(loop)
         self._jobs.put(None)
         self._thread.join()
         self._appender.close()
 
     def _run(self) -> None:
-        while (first := self._jobs.get()) is not None:
-            jobs = self._gather(first)
+        while jobs := self._gather():
             _publish(jobs, self._commit(jobs))
 
-    def _gather(self, first: _Job) -> list[_Job]:
-        jobs, size = [first], first.size
-        while size < MAX_EVENTS and not self._jobs.empty():
-            job = self._jobs.get()
-            if job is None:
-                self._jobs.put(None)
-                break
-            jobs.append(job)
-            size += job.size
+    def _gather(self) -> list[_Job]:
+        """The jobs of the next transaction; none once the writer is closed."""
+        jobs: list[_Job] = []
+        size = 0
+        while size < MAX_EVENTS and (self._ready or not jobs or not self._jobs.empty()):
+            if not self._ready:
+                received = self._jobs.get()
+                if received is None:
+                    # The next call finds it again.
+                    self._jobs.put(None)
+                    break
+                self._ready.extend(received)
+            jobs.append(self._ready.popleft())
+            size += jobs[-1].size
         return jobs
 
     def _commit(self, jobs: Sequence[_Job]) -> list[Outcome | Any]:
