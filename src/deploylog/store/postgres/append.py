@@ -26,7 +26,7 @@ from deploylog.store.sqlite.append import PreparedEvent, prepare_event
 from deploylog.store.sqlite.checksums import event_checksum
 
 #: Rows from which on COPY is faster, although it cannot share a round trip with other statements.
-COPY_ROWS = 1_000
+COPY_ROWS = 256
 
 #: The channel on which other processes hear that the head has moved. It carries no more than that.
 CHANNEL = "deploylog"

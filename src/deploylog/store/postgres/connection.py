@@ -1,6 +1,6 @@
 """Connections: open the database, and raise the driver's errors as ours."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -122,10 +122,27 @@ CORRUPT = (errors.DataCorrupted, errors.IndexCorrupted, errors.InternalError_)
 def all_rows(
     connection: Connection, sql: str, values: Sequence[object] | dict[str, object] = ()
 ) -> list[tuple[Any, ...]]:
-    """Run a statement; return all rows."""
+    """Run a statement; return all rows: none when a value holds a NUL, which no text here does."""
+    if _hold_nul(values.values() if isinstance(values, dict) else values):
+        return []
     cursor = connection.execute(sql, values, binary=True)
     rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
+
+
+def _hold_nul(values: Iterable[object]) -> bool:
+    for value in values:
+        if isinstance(value, str):
+            if "\0" in value:
+                return True
+        elif isinstance(value, list) and value and isinstance(value[0], str) and _hold_nul(value):
+            return True
+    return False
+
+
+def without_nul(text: str | None) -> str | None:
+    """``text`` as it can be stored: what others answer may hold anything."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if text is not None else None
 
 
 def one_row(

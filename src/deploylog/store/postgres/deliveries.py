@@ -10,6 +10,7 @@ from deploylog.store.postgres.connection import (
     change,
     one_row,
     one_value,
+    without_nul,
 )
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.subscriptions import SELECT, number_of, subscription_of
@@ -220,7 +221,7 @@ def _apply(connection: Connection, number: int, delivery: Delivery) -> None:
         row = (number, message.deployment, message.channel, message.ts)
         change(connection, _PUT_MESSAGE, row)
     if delivery.state is not None:
-        change(connection, _ENTER, (delivery.state, delivery.reason, number))
+        change(connection, _ENTER, (delivery.state, without_nul(delivery.reason), number))
 
 
 def _move(connection: Connection, number: int, deliveries: Sequence[Delivery]) -> None:
@@ -265,7 +266,7 @@ def _pending_row(number: int, pending: Pending) -> tuple[object, ...]:
         pending.first,
         pending.due,
         pending.dead_lettered,
-        pending.error,
+        without_nul(pending.error),
     )
 
 
@@ -291,8 +292,8 @@ def _attempt_row(number: int, attempt: Attempt) -> tuple[object, ...]:
         attempt.latency,
         attempt.result,
         attempt.status,
-        attempt.error,
-        attempt.response,
+        without_nul(attempt.error),
+        without_nul(attempt.response),
         attempt.due,
     )
 
