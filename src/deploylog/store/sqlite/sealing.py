@@ -132,7 +132,9 @@ async def _keep_sealing(
             await readers.background.run(index.moment)
         while True:
             await committed.wait(None)
-            if index.waiting < FEED_EVERY and not _crosses(committed.head, index.waiting):
+            is_due = index.waiting >= FEED_EVERY or _crosses(committed.head, index.waiting)
+            # A query may have fed what fills a segment.
+            if not is_due and not index.full():
                 continue
             try:
                 await readers.background.run(index.moment)
