@@ -65,7 +65,7 @@ class Databases:
     def _create(self, path: str, template: str) -> str:
         digest = blake2b(f"{os.getpid()} {path}".encode(), digest_size=8).hexdigest()
         name = f"deploylog_{digest}"
-        self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[call-overload]
+        self._admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         self._names[Path(path)] = name
         self._drop(len(self._names) - _LEFT)
         return name
@@ -80,7 +80,7 @@ class Databases:
 
     def _drop_one(self, path: Path) -> None:
         name = self._names.pop(path)
-        self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
+        self._admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def close(self) -> None:
         for path in list(self._names):
@@ -156,7 +156,7 @@ def _stop(server: "subprocess.Popen[bytes]", folder: Path) -> None:
 def run(url: str, sql: str, *values: object) -> list[tuple[Any, ...]]:
     """Run a statement of a test's own, behind the back of a store."""
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(sql, values)  # type: ignore[call-overload]
+        cursor = connection.execute(sql, values)
         return cursor.fetchall() if cursor.description else []
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import msgspec
 
-from deploylog.deployments.catalog import Counts, Deployment, Stack
+from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Counts, Deployment, Stack
+from deploylog.deployments.details import Details
+from deploylog.deployments.filters import ANY, DeploymentFilter
 from deploylog.deployments.projection import Count, states_of
 from deploylog.errors import DeploymentNotFound, StackNotFound
 from deploylog.events.access import Visibility
@@ -66,7 +68,8 @@ def write_catalog(connection: Connection, writes: CatalogWrites) -> None:
     for deployment in writes.new_deployments:
         change(connection, _INSERT_DEPLOYMENT, _deployment_row(deployment))
     for each in writes.ended_deployments:
-        values = (each.status, each.ended, each.message, each.operation, each.id)
+        details = _details_text(each.details)
+        values = (each.status, each.ended, each.message, each.operation, details, each.id)
         change(connection, _END_DEPLOYMENT, values)
     if writes.counted:
         with connection.cursor() as cursor:
@@ -112,7 +115,8 @@ WHERE c.status = 'staging' AND lower(c.id) = ANY(SELECT lower(id) FROM unnest(%s
 """
 
 _END_DEPLOYMENT = """
-UPDATE deployments SET status = %s, ended = %s, message = %s, operation = %s WHERE id = %s
+UPDATE deployments SET status = %s, ended = %s, message = %s, operation = %s, details = %s
+WHERE id = %s
 """
 
 _END_CHANGESET = "UPDATE changesets SET status = %s, ended = %s, message = %s WHERE id = %s"
@@ -130,8 +134,8 @@ VALUES (%s, %s, %s, %s, %s, %s, %s)
 
 _INSERT_DEPLOYMENT = """
 INSERT INTO deployments (id, project, stack_id, status, started, ended, tool, operation,
-                         environment, actor, message, scopes, "groups")
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                         environment, actor, message, scopes, "groups", details)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 
@@ -163,6 +167,7 @@ def _deployment_row(deployment: Deployment) -> tuple[object, ...]:
         deployment.message,
         list(deployment.scopes),
         list(deployment.groups),
+        _details_text(deployment.details),
     )
 
 
@@ -214,15 +219,28 @@ class PostgresCatalog:
         *,
         project: str | None = None,
         stack_id: str | None = None,
+        where: DeploymentFilter = ANY,
         before: str | None = None,
         limit: int = 100,
         caller: str = "",
     ) -> list[Deployment]:
         visible, values = visible_rows(visibility)
         wanted = {"project": project, "stack_id": stack_id, "before": before, "limit": limit}
-        sql = _DEPLOYMENTS.format(visible=visible)
-        rows = await self._readers.queries.rows(sql, values | wanted, caller=caller)
+        conditions, more = _conditions(where)
+        sql = _DEPLOYMENTS.format(
+            place=_CURRENT.format(visible=visible) if where.current else "deployments AS c",
+            conditions=" AND ".join((visible, *conditions)),
+        )
+        rows = await self._readers.queries.rows(sql, values | wanted | more, caller=caller)
         return [_deployment_of(row) for row in rows]
+
+    async def environments(
+        self, visibility: Visibility, *, project: str | None = None, caller: str = ""
+    ) -> list[str]:
+        visible, values = visible_rows(visibility)
+        sql = _ENVIRONMENTS.format(visible=visible)
+        rows = await self._readers.queries.rows(sql, values | {"project": project}, caller=caller)
+        return [row[0] for row in rows]
 
     async def deployment(self, id: str) -> Deployment:
         for row in await self._readers.rows(f"{_ONE_DEPLOYMENT} WHERE c.id = %(id)s", {"id": id}):
@@ -235,7 +253,7 @@ _STACK = 'c.id, c.project, c.name, c.created, c.deleted, c.scopes, c."groups"'
 _DEPLOYMENT = (
     "c.id, c.project, c.stack_id, s.name, c.status, c.started, c.ended, c.tool, c.operation,"
     " c.environment, c.actor, c.message, c.added, c.changed, c.destroyed, c.failed,"
-    ' c.scopes, c."groups"'
+    ' c.scopes, c."groups", c.details'
 )
 
 _ONE_DEPLOYMENT = (
@@ -250,8 +268,8 @@ LEFT JOIN stacks AS s ON s.id = c.stack_id WHERE c.id = ANY(%s::text[])
 
 _DEPLOYMENTS = f"""
 SELECT {_DEPLOYMENT}
-FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id
-WHERE {{visible}}
+FROM {{place}} JOIN stacks AS s ON s.id = c.stack_id
+WHERE {{conditions}}
     AND (%(project)s::text IS NULL OR c.project = %(project)s)
     AND (%(stack_id)s::text IS NULL OR c.stack_id = %(stack_id)s)
     AND (%(before)s::text IS NULL OR c.number < (
@@ -260,6 +278,85 @@ WHERE {{visible}}
 ORDER BY c.number DESC
 LIMIT %(limit)s
 """
+
+
+#: The deployments that are current, among all that are visible.
+_CURRENT = f"""
+(
+    SELECT c.*, row_number() OVER (
+        PARTITION BY c.stack_id, c.environment ORDER BY c.ended DESC, c.number DESC
+    ) AS place
+    FROM deployments AS c
+    WHERE {{visible}} AND c.status = 'completed'
+        AND coalesce(c.operation, '') NOT IN ({", ".join(map(repr, NON_MUTATING_OPERATIONS))})
+) AS c
+"""
+
+_ENVIRONMENTS = """
+SELECT environment FROM (
+    SELECT DISTINCT c.environment COLLATE "C" AS environment FROM deployments AS c
+    WHERE {visible} AND c.environment IS NOT NULL
+        AND (%(project)s::text IS NULL OR c.project = %(project)s)
+) AS found ORDER BY environment
+"""
+
+_HAS_COMMIT = """
+EXISTS (
+    SELECT 1 FROM jsonb_array_elements(coalesce(c.details::jsonb -> 'commits', '[]')) AS k,
+        unnest(%(commits)s::text[]) AS prefix
+    WHERE starts_with(k ->> 'sha', prefix)
+)
+"""
+
+_HAS_LABELS = """
+NOT EXISTS (
+    SELECT 1 FROM unnest(%(label_names)s::text[], %(label_values)s::text[]) AS w (name, value)
+    WHERE c.details::jsonb -> 'labels' ->> w.name IS DISTINCT FROM w.value
+)
+"""
+
+_HAS_ID = """
+EXISTS (SELECT 1 FROM unnest(%(deployments)s::text[]) AS prefix WHERE starts_with(c.id, prefix))
+"""
+
+
+def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, object]]:
+    """The conditions of a filter in SQL, and the values of their parameters."""
+    lists: dict[str, tuple[object, str]] = {
+        "stacks": (where.stacks, "c.stack_id = ANY(%(stacks)s::text[])"),
+        "environments": (where.environments, "c.environment = ANY(%(environments)s::text[])"),
+        "deployments": (where.deployments, _HAS_ID),
+        "statuses": (where.statuses, "c.status = ANY(%(statuses)s::text[])"),
+        "versions": (where.versions, "c.details::jsonb ->> 'version' = ANY(%(versions)s::text[])"),
+        "commits": (where.commits, _HAS_COMMIT),
+    }
+    conditions: list[str] = []
+    values: dict[str, object] = {}
+    for name, (wanted, condition) in lists.items():
+        # No stack is a condition that nothing meets; of the others, none is no condition.
+        if wanted or (name == "stacks" and wanted is not None):
+            conditions.append(condition)
+            values[name] = list(wanted)  # type: ignore[call-overload]
+    if where.labels:
+        conditions.append(_HAS_LABELS)
+        values["label_names"] = [name for name, _ in where.labels]
+        values["label_values"] = [value for _, value in where.labels]
+    if where.project is not None:
+        conditions.append("c.project = %(of_project)s")
+        values["of_project"] = where.project
+    if where.since is not None:
+        conditions.append("c.started >= %(since)s")
+        values["since"] = where.since
+    if where.current:
+        conditions.append("c.place = 1 AND s.deleted IS NULL")
+    return conditions, values
+
+
+def _details_text(details: Details) -> str:
+    return msgspec.json.encode(details).decode()
+
+
+_decode_details = msgspec.json.Decoder(Details).decode
 
 
 def _stack_of(row: tuple[Any, ...]) -> Stack:
@@ -277,7 +374,7 @@ def _stack_of(row: tuple[Any, ...]) -> Stack:
 
 def _deployment_of(row: tuple[Any, ...]) -> Deployment:
     (id, project, stack_id, stack, status, started, ended, tool, operation, environment, actor,
-     message, added, changed, destroyed, failed, scopes, groups) = row  # fmt: skip
+     message, added, changed, destroyed, failed, scopes, groups, details) = row  # fmt: skip
     return Deployment(
         id=id,
         project=project,
@@ -294,4 +391,5 @@ def _deployment_of(row: tuple[Any, ...]) -> Deployment:
         counts=Counts(added=added, changed=changed, destroyed=destroyed, failed=failed),
         scopes=tuple(map(Scope, scopes)),
         groups=tuple(groups),
+        details=_decode_details(details),
     )

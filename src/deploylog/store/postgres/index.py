@@ -35,6 +35,9 @@ class PostgresSegmentRows:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    def narrowed(self, term: str, numbers: Sequence[int]) -> Sequence[int]:
+        return numbers
+
     def bitmaps(self, term: str, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
         return all_rows(self._connection, _BITMAPS, (list(numbers), term))
 

@@ -234,7 +234,7 @@ _STACKS = 'SELECT id, project, name, created, deleted, scopes, "groups" FROM sta
 
 _DEPLOYMENTS = """
 SELECT id, project, stack_id, status, started, ended, tool, operation, environment, actor, message,
-    added, changed, destroyed, failed, scopes, "groups" FROM deployments
+    added, changed, destroyed, failed, scopes, "groups", details FROM deployments
 """
 
 _COUNT = "SELECT (SELECT count(*) FROM stacks) + (SELECT count(*) FROM deployments)"

@@ -116,8 +116,10 @@ CREATE TABLE deployments (
     destroyed   bigint NOT NULL DEFAULT 0,
     failed      bigint NOT NULL DEFAULT 0,
     scopes      text[] NOT NULL,
-    "groups"    text[] NOT NULL
+    "groups"    text[] NOT NULL,
+    details     text NOT NULL DEFAULT '{}'       -- JSON object, see deployments/details.py
 );
+CREATE INDEX deployments_place ON deployments (stack_id, environment, number);
 
 -- The scopes state/<project>/<environment>/<deployment> in which something was ever deployed.
 CREATE TABLE states (
