@@ -87,6 +87,8 @@ lock: ## Resolve the locked versions anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet pyproject.toml -o requirements/deploylog.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --quiet --extra postgres pyproject.toml -c requirements/deploylog.txt -o requirements/postgres.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group dev pyproject.toml -c requirements/deploylog.txt -o requirements/dev.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group bench pyproject.toml -c requirements/dev.txt -o requirements/bench.txt

@@ -144,23 +144,29 @@ def test_services_take_contracts_and_never_the_store():
 def test_only_the_store_names_an_implementation():
     for name in names():
         if room_of(name) != "store":
-            assert not any(is_in(each, "store.sqlite") for each in ours(name)), name
+            for backend in ("store.sqlite", "store.postgres"):
+                assert not any(is_in(each, backend) for each in ours(name)), name
 
 
-#: Who may know that a test runs on SQLite: its own tests, the table of backends, and this page.
-SQLITE_TESTS = ("store/sqlite/", "support/backends.py", "test_architecture.py")
+#: Who may know which backend a test runs on: its own tests, the table of backends, and this page.
+BACKEND_TESTS = (
+    "store/sqlite/", "store/postgres/", "support/backends.py", "support/postgres.py",
+    "test_architecture.py",
+)  # fmt: skip
 
 
 def test_other_tests_run_on_any_backend():
     for path in TESTS.rglob("*.py"):
         name = path.relative_to(TESTS).as_posix()
-        if name.startswith(SQLITE_TESTS):
+        if name.startswith(BACKEND_TESTS):
             continue
         text = path.read_text(encoding="utf-8")
         assert "sqlite://" not in text, name
+        assert "postgresql://" not in text, name
         for module in _imported(ast.parse(text)):
-            assert module.partition(".")[0] not in ("apsw", "sqlite3"), name
+            assert module.partition(".")[0] not in ("apsw", "sqlite3", "psycopg"), name
             assert not is_in(module, "deploylog.store.sqlite"), name
+            assert not is_in(module, "deploylog.store.postgres"), name
 
 
 def test_every_backend_is_tested():
@@ -257,7 +263,7 @@ def test_nothing_is_imported_for_types_only():
 
 #: Drivers that may be missing, and what would slow down every command: the settings of the APIs
 #: need the APIs.
-LATE = {("store", "_sqlite"), ("server.serve", "_event_loop"),
+LATE = {("store", "_sqlite"), ("store", "_postgresql"), ("server.serve", "_event_loop"),
         ("cli.collect", "_open_cloudformation"),
         ("cli.options", "_setting"), ("cli.variables", "check_variables")}  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Migrations: once each, in order, by whichever process comes first."""
 
 import multiprocessing
+from pathlib import Path
 
 import pytest
 
@@ -8,13 +9,19 @@ from deploylog.errors import InvalidSettings, SchemaTooNew
 from deploylog.events.store import Query
 from deploylog.store import migrate_store, open_store
 from deploylog.store.migrations import Migration, migrate, migrations
-from support.backends import BACKENDS
+from support.backends import BACKENDS, Backend
 from support.factories import Commits, new_event
 from support.migrators import migrate_at_once
 
 
+@pytest.fixture
+def store_url(backend: Backend, tmp_path: Path) -> str:
+    """Where there is no store yet."""
+    return backend.empty_url_at(tmp_path / "log.db")
+
+
 def step_names(url: str) -> list[str]:
-    return [each.name for each in migrations(url.partition(":")[0])]
+    return [each.name for each in migrations(BACKENDS[url.partition(":")[0]].package)]
 
 
 def step(number: int) -> Migration:
@@ -40,7 +47,7 @@ def test_a_version_that_is_not_known_is_refused():
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_the_steps_are_numbered_from_one_without_gaps(name: str):
-    found = migrations(name)
+    found = migrations(BACKENDS[name].package)
 
     assert [each.number for each in found] == list(range(1, len(found) + 1))
     assert all(each.sql.strip() for each in found)

@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import apsw
 
+from support import postgres
+
 #: Why a reader finds that an event is damaged.
 Reason = Literal["checksum", "unreadable"]
 
@@ -13,8 +15,12 @@ Reason = Literal["checksum", "unreadable"]
 class Backend(NamedTuple):
     """What tests need of a backend beside its stores."""
 
-    #: The URL of a store that no other path has.
+    #: The package of its migrations, below ``deploylog.store``.
+    package: str
+    #: The URL of a store that no other path has; it may be migrated already.
     url_at: Callable[[Path], str]
+    #: The same, where there is no store yet.
+    empty_url_at: Callable[[Path], str]
     #: Changes the events at these positions of that store behind its back.
     damage: Callable[[Path, Sequence[int], Reason], None]
     #: Moves the newest position of that store, which nobody has open, so that few events fill a
@@ -45,6 +51,23 @@ def _sealed_in_sqlite(path: Path) -> list[int]:
     return numbers
 
 
+def _damage_postgres(path: Path, positions: Sequence[int], reason: Reason) -> None:
+    # A text is always UTF-8 here; what is not JSON is found unless a checksum tells it before.
+    change = {"checksum": "message = 'another'", "unreadable": "data = '{', checksum = NULL"}
+    for position in positions:
+        sql = f"UPDATE events SET {change[reason]} WHERE position = %s"
+        postgres.run(postgres.url_at(path), sql, position)
+
+
+def _move_postgres_head(path: Path, head: int) -> None:
+    postgres.run(postgres.url_at(path), "UPDATE log SET head = %s", head)
+
+
+def _sealed_in_postgres(path: Path) -> list[int]:
+    sql = "SELECT number FROM segments ORDER BY number"
+    return [row[0] for row in postgres.run(postgres.url_at(path), sql)]
+
+
 class Damage(Protocol):
     """Damages events of the store that a test uses."""
 
@@ -54,8 +77,21 @@ class Damage(Protocol):
 #: By the scheme of its URLs. What every store must do is tested on each.
 BACKENDS = {
     "sqlite": Backend(
-        lambda path: f"sqlite:///{path}", _damage_sqlite, _move_sqlite_head, _sealed_in_sqlite
-    )
+        "sqlite",
+        lambda path: f"sqlite:///{path}",
+        lambda path: f"sqlite:///{path}",
+        _damage_sqlite,
+        _move_sqlite_head,
+        _sealed_in_sqlite,
+    ),
+    "postgresql": Backend(
+        "postgres",
+        postgres.url_at,
+        postgres.empty_url_at,
+        _damage_postgres,
+        _move_postgres_head,
+        _sealed_in_postgres,
+    ),
 }
 
 

@@ -106,7 +106,7 @@ def add(
         )  # fmt: skip
         key = f"keyId: {access_key.id}" + (f"\nsecretKey: {secret}" if imported is None else "")
     if is_new:
-        log_line(f"created a new store at {url}")
+        log_line(f"created a new store at {admin.store_name(url)}")
     print(key)
 
 

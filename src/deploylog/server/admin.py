@@ -25,6 +25,7 @@ from deploylog.store import (
     migrate_store,
     open_store,
     restore_store,
+    shown_url,
     verify_store,
 )
 from deploylog.store import store_exists as exists
@@ -145,6 +146,11 @@ def restore(store_url: str, file: Path, *, force: bool, keep_ids: bool) -> Resto
     return restore_store(store_url, file, force=force, keep_ids=keep_ids)
 
 
+def store_name(store_url: str) -> str:
+    """The URL without its password."""
+    return shown_url(store_url)
+
+
 def store_exists(store_url: str) -> bool:
     """Whether the store exists."""
     return exists(store_url)
@@ -156,7 +162,7 @@ def _encryptor(store_url: str, secret_key_file: str) -> Encryptor:
     Never creates the key file: the service might not be able to read a file of this user.
     """
     beside = key_file_of(store_url)
-    file = secret_key_file or (str(beside) if beside.exists() else "")
+    file = secret_key_file or (str(beside) if beside is not None and beside.exists() else "")
     return require_encryptor(read_encryptor(file))
 
 
@@ -195,7 +201,8 @@ def _reencrypted(subscription: Subscription, encryptor: Encryptor) -> Subscripti
 def _require_store(store_url: str) -> None:
     if not exists(store_url):
         raise OperatorError(
-            f"no store at {store_url}: pass --store, or run this where deploylog serve was started"
+            f"no store at {store_name(store_url)}: pass --store, or run this where deploylog serve"
+            " was started"
         )
 
 

@@ -13,12 +13,14 @@ from deploylog.store.contract import Store
 _LOGGER = logging.getLogger(__name__)
 
 
-async def with_key_file(settings: Settings, store: Store, *, file: Path) -> Settings:
+async def with_key_file(settings: Settings, store: Store, *, file: Path | None) -> Settings:
     """Set ``secret_key_file`` to ``file``, beside the store, unless the settings name another.
+
+    Creates no key without ``file``.
 
     Raises OperatorError when the file cannot be created.
     """
-    if settings.secret_key_file:
+    if settings.secret_key_file or file is None:
         return settings
     if not await asyncio.to_thread(file.exists):
         # A new key would decrypt nothing, and hide that the right one is missing.

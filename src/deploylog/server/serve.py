@@ -23,7 +23,7 @@ from deploylog.server.fast_append import fast_protocol
 from deploylog.server.keyfile import with_key_file
 from deploylog.server.metrics import Metrics
 from deploylog.server.settings import Settings
-from deploylog.store import key_file_of, open_store
+from deploylog.store import key_file_of, open_store, shown_url
 from deploylog.subscriptions.delivery.dispatcher import DEFAULT_PACING, Pacing
 
 #: Seconds that one thread runs while others wait. At Python's 5 ms, a busy event loop would
@@ -214,13 +214,16 @@ def _tolerate_aborted_streams() -> None:
 
 def _announce(settings: Settings, listener: socket.socket, *, authenticated: bool) -> None:
     host, port = listener.getsockname()[:2]
+    store = shown_url(settings.store)
     shown = f"[{host}]" if ":" in host else host
-    _LOGGER.info("listening on http://%s:%d, store %s", shown, port, settings.store)
+    _LOGGER.info("listening on http://%s:%d, store %s", shown, port, store)
     if settings.unix_socket:
         _LOGGER.info("listening on unix socket %s", settings.unix_socket)
     if not settings.secret_key_file:
         _LOGGER.warning(
             "no encryption key: the key that encrypted the secrets in the store is missing"
+            if key_file_of(settings.store) is not None
+            else "no encryption key: set secret_key_file, alike for each process of this store"
         )
     for api in APIS:
         for warning in api.warnings(settings.section(api.settings)):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from deploylog.errors import InvalidSettings
+from deploylog.errors import InvalidSettings, OperatorError
 from deploylog.store.contract import (
     QUERY_SECONDS,
     Backend,
@@ -22,8 +22,20 @@ def _sqlite() -> Backend:
     return SqliteBackend()
 
 
+def _postgresql() -> Backend:
+    try:
+        from deploylog.store.postgres.backend import PostgresBackend
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise OperatorError(
+            "a store in PostgreSQL needs psycopg: install deploylog[postgres]"
+        ) from error
+    return PostgresBackend()
+
+
 #: The backends by the scheme of a store's URL. A driver is imported when a URL asks for it.
-BACKENDS: dict[str, Callable[[], Backend]] = {"sqlite": _sqlite}
+BACKENDS: dict[str, Callable[[], Backend]] = {"postgresql": _postgresql, "sqlite": _sqlite}
 
 
 def open_store(
@@ -38,8 +50,11 @@ def store_exists(url: str) -> bool:
     return _backend_of(url).exists(url)
 
 
-def key_file_of(url: str) -> Path:
-    """The encryption key that the service creates beside the store, unless another is named."""
+def key_file_of(url: str) -> Path | None:
+    """The encryption key that the service creates beside the store, unless another is named.
+
+    ``None`` where the processes of a store may be on several machines: all need the same key.
+    """
     return _backend_of(url).key_file(url)
 
 
@@ -75,8 +90,20 @@ def verify_store(
     return _backend_of(url).verify(url, found=found, progress=progress)
 
 
+def shown_url(url: str) -> str:
+    """``url`` for people to read: without a password, and without options."""
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite" or not separator:
+        return url
+    place, _, database = rest.partition("?")[0].partition("/")
+    user, at, host = place.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{at}{host}/{database}"
+
+
 def _backend_of(url: str) -> Backend:
     backend = BACKENDS.get(url.partition(":")[0])
     if backend is None:
-        raise InvalidSettings(f"store {url!r} is not the URL of a store, such as sqlite:///PATH")
+        raise InvalidSettings(
+            f"store {shown_url(url)!r} is not the URL of a store, such as sqlite:///PATH"
+        )
     return backend()

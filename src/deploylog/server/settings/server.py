@@ -20,7 +20,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 8325
     store: Annotated[
         str,
-        setting("URL of the store: sqlite:///PATH."),
+        setting("URL of the store: sqlite:///PATH or postgresql://HOST/DATABASE."),
     ] = "sqlite:///deploylog.db"
     event_retention_days: Annotated[
         float,
@@ -69,7 +69,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         setting(
             "File of the keys that encrypt stored secrets, one a line; the first one "
-            "encrypts. Default: the store's file with .key, created at the first start."
+            "encrypts. Default with SQLite: the store's file with .key, created at the first start."
         ),
     ] = ""
     oidc_issuer: Annotated[

@@ -89,7 +89,7 @@ def values_of(event: NewEvent) -> Values:
 def events_of(text: str, epoch: int) -> list[Event]:
     """The events of a JSON text selected by ``SELECTED``. Raises Unreadable if one is damaged."""
     try:
-        return [_event_of(row, epoch) for row in _decode_rows(text)]
+        return [event_from(row, epoch) for row in _decode_rows(text)]
     except _BAD_CONTENT as error:
         raise Unreadable("unreadable") from error
 
@@ -97,7 +97,7 @@ def events_of(text: str, epoch: int) -> list[Event]:
 def event_of_row(row: tuple[Any, ...], epoch: int) -> Event:
     """The event of one row, selected by ``WHOLE``. Raises Unreadable."""
     try:
-        return _event_of(msgspec.convert(row, Row), epoch)
+        return event_from(msgspec.convert(row, Row), epoch)
     except _BAD_CONTENT as error:
         raise Unreadable("unreadable") from error
 
@@ -114,7 +114,8 @@ def _check_json(*texts: str | None) -> None:
                 msgspec.json.decode(text)
 
 
-def _event_of(row: Row, epoch: int) -> Event:
+def event_from(row: Row, epoch: int) -> Event:
+    """The event of one row. Raises Unreadable, or what decoding raises."""
     (position, recorded, time, source, producer_id, type_, subject, scopes,
      groups, actor, resource_type, resource_name, resource_key, resource_address,
      id_key, id_value, elapsed, message, data, extensions, checksum) = row  # fmt: skip

@@ -1,0 +1,160 @@
+"""A store in a PostgreSQL database, which any number of processes may use."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from deploylog.errors import OperatorError, StoreUnavailable
+from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
+from deploylog.store.postgres.append import Recorder
+from deploylog.store.postgres.appender import Appender
+from deploylog.store.postgres.changesets import PostgresChangesets
+from deploylog.store.postgres.cleanups import PostgresCleanups
+from deploylog.store.postgres.connection import (
+    connect,
+    conninfo_of,
+    name_of,
+    one_value,
+    store_errors,
+)
+from deploylog.store.postgres.credentials import PostgresCredentials
+from deploylog.store.postgres.deliveries import PostgresDeliveries
+from deploylog.store.postgres.deployments import PostgresCatalog
+from deploylog.store.postgres.events import PostgresLog
+from deploylog.store.postgres.head_watch import listening
+from deploylog.store.postgres.index import PostgresIndex
+from deploylog.store.postgres.readers import Readers
+from deploylog.store.postgres.schema import migrate_database, schema_version
+from deploylog.store.postgres.sealing import seal_full_segments, sealing
+from deploylog.store.postgres.subscriptions import PostgresSubscriptions
+from deploylog.store.postgres.writer import Writer
+from deploylog.store.sqlite.head_watch import HeadNotifier
+
+
+class PostgresStore:
+    """The ``Store`` in one PostgreSQL database."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        readers: Readers,
+        index: PostgresIndex,
+        *,
+        epoch: int,
+        conninfo: str,
+        notifier: HeadNotifier,
+        damaged: Callable[[str], None],
+    ) -> None:
+        """``notifier`` learns of each commit; ``damaged`` gets the reason of each damaged event."""
+        self._writer = writer
+        self._readers = readers
+        self.log = PostgresLog(
+            writer,
+            readers,
+            index,
+            epoch=epoch,
+            conninfo=conninfo,
+            notifier=notifier,
+            damaged=damaged,
+        )
+        self.catalog = PostgresCatalog(readers)
+        self.changesets = PostgresChangesets(writer, readers)
+        self.cleanups = PostgresCleanups(writer, readers)
+        self.subscriptions = PostgresSubscriptions(writer, readers)
+        self.deliveries = PostgresDeliveries(writer, readers)
+        self.credentials = PostgresCredentials(writer, readers)
+
+    async def secret(self, name: SecretName) -> bytes:
+        [(value,)] = await self._readers.rows(_SECRETS[name])
+        return bytes(value)
+
+    async def ready(self) -> None:
+        await self.log.head()
+        await self._writer.ready()
+
+    def owns(self, file: os.stat_result) -> bool:
+        return False
+
+
+@asynccontextmanager
+async def open_postgres(
+    url: str,
+    *,
+    observer: CommitObserver,
+    query_seconds: float = QUERY_SECONDS,
+    clock: Callable[[], int] = time.time_ns,
+) -> AsyncIterator[PostgresStore]:
+    """The store in the database at ``url``, migrated to this program's schema. ``clock`` returns
+    ns.
+    """
+    conninfo = conninfo_of(url)
+    migrate_url(url)
+    notifier = HeadNotifier(asyncio.get_running_loop())
+    with connect(conninfo) as connection, store_errors():
+        epoch = int(one_value(connection, "SELECT epoch FROM log"))
+        seal_full_segments(connection)
+    recorder, index = Recorder(epoch=epoch, clock=clock), PostgresIndex()
+
+    def committed(seconds: float, events: int, head: int) -> None:
+        observer.committed(seconds, events)
+        if events:
+            index.add(recorder.fed)
+            notifier.committed(head)
+
+    readers = Readers(conninfo, query_seconds=query_seconds)
+    writer = Writer(
+        Appender(conninfo),
+        recorder,
+        name=name_of(conninfo),
+        committed=committed,
+        clock=time.perf_counter,
+    )
+    try:
+        async with (
+            listening(conninfo, notifier),
+            sealing(index, conninfo, readers, notifier),
+        ):
+            yield PostgresStore(
+                writer,
+                readers,
+                index,
+                epoch=epoch,
+                conninfo=conninfo,
+                notifier=notifier,
+                damaged=observer.damaged,
+            )
+    finally:
+        writer.close()
+        readers.close()
+
+
+def migrate_url(url: str) -> list[str]:
+    """Migrate the database to this program's schema; return the names of the steps taken.
+
+    Raises OperatorError when it cannot be reached.
+    """
+    conninfo = conninfo_of(url)
+    try:
+        return migrate_database(conninfo)
+    except StoreUnavailable as error:
+        raise _unreachable(conninfo, error) from error
+
+
+def database_has_store(url: str) -> bool:
+    """Whether there is a store in the database. Raises OperatorError when it cannot be reached."""
+    conninfo = conninfo_of(url)
+    try:
+        with connect(conninfo) as connection, store_errors():
+            return schema_version(connection) > 0
+    except StoreUnavailable as error:
+        raise _unreachable(conninfo, error) from error
+
+
+def _unreachable(conninfo: str, error: StoreUnavailable) -> OperatorError:
+    reason = error.message.removeprefix("the store does not answer: ")
+    return OperatorError(f"cannot open the store {name_of(conninfo)}: {reason}")
+
+
+_SECRETS: dict[SecretName, str] = {"page-token": "SELECT value FROM token_key"}

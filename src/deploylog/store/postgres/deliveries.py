@@ -1,0 +1,314 @@
+"""Deliveries in PostgreSQL."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from deploylog.events.scope import Scope
+from deploylog.store.postgres.connection import (
+    Connection,
+    all_rows,
+    change,
+    one_row,
+    one_value,
+    without_nul,
+)
+from deploylog.store.postgres.readers import Readers
+from deploylog.store.postgres.subscriptions import SELECT, number_of, subscription_of
+from deploylog.store.postgres.writer import Writer
+from deploylog.subscriptions.store import Backlog, OneEvent, RecordedAttempt, Selector
+from deploylog.subscriptions.subscription import (
+    REDELIVERED,
+    Attempt,
+    Delivery,
+    Message,
+    Pending,
+    Subscription,
+)
+
+#: Attempts deleted in one transaction, so that appends do not wait long.
+DELETED_AT_ONCE = 5_000
+
+#: How far ahead a lease may end, in ns: a later end is from a clock that has been set back since.
+MAX_LEASE_AHEAD = 3600 * 10**9
+
+_CLAIM = f"""
+UPDATE subscriptions SET holder = %(holder)s, held_until = %(until)s
+WHERE holder = %(holder)s OR held_until <= %(now)s
+    OR held_until > %(now)s::bigint + {MAX_LEASE_AHEAD}
+"""
+
+_HELD = "SELECT number FROM subscriptions WHERE id = %s AND holder = %s AND held_until > %s"
+
+#: A checkpoint never goes back, in whatever order deliveries are recorded.
+_MOVE = """
+UPDATE subscriptions SET checkpoint = greatest(checkpoint, %s), failing_since = %s
+WHERE number = %s
+"""
+
+#: Not over a state that a principal has set meanwhile.
+_ENTER = """
+UPDATE subscriptions SET state = %s, reason = %s
+WHERE number = %s AND state IN ('active', 'failing')
+"""
+
+_PEND = """
+INSERT INTO pending (subscription, position, lane, tries, first, due, dead_lettered, error)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (subscription, position) DO UPDATE SET
+    lane = excluded.lane, tries = excluded.tries, first = excluded.first, due = excluded.due,
+    dead_lettered = excluded.dead_lettered, error = excluded.error
+"""
+
+_PENDING = "SELECT position, lane, tries, first, due, dead_lettered, error FROM pending"
+
+_OF = "subscription = (SELECT number FROM subscriptions WHERE id = %s)"
+
+_ATTEMPTS = """
+SELECT number, position, event, started, latency, result, status, error, response, due FROM attempts
+"""
+
+_INSERT_ATTEMPT = """
+INSERT INTO attempts (subscription, position, event, started, latency, result, status, error,
+    response, due)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+_PUT_MESSAGE = """
+INSERT INTO messages (subscription, deployment, channel, ts) VALUES (%s, %s, %s, %s)
+ON CONFLICT (subscription, deployment) DO UPDATE SET channel = excluded.channel, ts = excluded.ts
+"""
+
+_BACKLOGS = """
+SELECT s.id, count(*) FILTER (WHERE NOT dead_lettered), count(*) FILTER (WHERE dead_lettered),
+    min(due) FILTER (WHERE NOT dead_lettered)
+FROM pending JOIN subscriptions AS s ON s.number = subscription
+{condition}
+GROUP BY s.id
+"""
+
+_REDELIVER = f"""
+UPDATE pending SET dead_lettered = FALSE, tries = 0, first = NULL, due = 0, lane = '{REDELIVERED}'
+WHERE subscription = %s AND dead_lettered AND first >= %s
+"""
+
+#: The first attempt to retain. Times rise with numbers, except for concurrent attempts.
+_FIRST_RETAINED = "SELECT number FROM attempts WHERE started >= %s ORDER BY number LIMIT 1"
+
+
+class PostgresDeliveries:
+    """The ``Deliveries`` of a PostgreSQL store."""
+
+    def __init__(self, writer: Writer, readers: Readers) -> None:
+        self._writer = writer
+        self._readers = readers
+
+    async def claim(self, holder: str, *, now: int, until: int) -> list[Subscription]:
+
+        def claim(connection: Connection) -> list[Subscription]:
+            change(connection, _CLAIM, {"holder": holder, "until": until, "now": now})
+            rows = all_rows(connection, f"{SELECT} WHERE holder = %s ORDER BY number", (holder,))
+            return [subscription_of(row) for row in rows]
+
+        return await self._writer.call(claim)
+
+    async def release(self, holder: str) -> None:
+        sql = "UPDATE subscriptions SET holder = '', held_until = 0 WHERE holder = %s"
+        await self._writer.call(lambda connection: change(connection, sql, (holder,)))
+
+    async def record(
+        self, holder: str, deliveries: Sequence[Delivery], *, now: int
+    ) -> frozenset[str]:
+        return await self._writer.call(
+            lambda connection: _record(connection, holder, deliveries, now)
+        )
+
+    async def pending(self, subscription: str) -> list[Pending]:
+        sql = f"{_PENDING} WHERE {_OF} AND NOT dead_lettered ORDER BY position"
+        return [
+            _pending_of(row) for row in await self._readers.background.rows(sql, (subscription,))
+        ]
+
+    async def dead_letters(
+        self, subscription: str, *, after: int = 0, limit: int = 100
+    ) -> list[Pending]:
+        sql = (
+            f"{_PENDING} WHERE {_OF} AND dead_lettered AND position > %s ORDER BY position LIMIT %s"
+        )
+        rows = await self._readers.background.rows(sql, (subscription, after, limit))
+        return [_pending_of(row) for row in rows]
+
+    async def attempts(
+        self, subscription: str, *, before: int | None = None, limit: int = 100
+    ) -> list[RecordedAttempt]:
+        sql = f"{_ATTEMPTS} WHERE {_OF} AND number < %s ORDER BY number DESC LIMIT %s"
+        last = before if before is not None else 2**63 - 1
+        rows = await self._readers.background.rows(sql, (subscription, last, limit))
+        return [_attempt_of(row) for row in rows]
+
+    async def redeliver(self, subscription: str, selector: Selector) -> int:
+
+        def redeliver(connection: Connection) -> int:
+            number = number_of(connection, subscription)
+            redelivered = _redeliver(connection, number, selector)
+            if redelivered:
+                _raise_version(connection, number)
+            return redelivered
+
+        return await self._writer.call(redeliver)
+
+    async def message(self, subscription: str, deployment: Scope) -> Message | None:
+        sql = f"SELECT deployment, channel, ts FROM messages WHERE {_OF} AND deployment = %s"
+        for path, channel, ts in await self._readers.background.rows(
+            sql, (subscription, deployment)
+        ):
+            return Message(deployment=Scope(path), channel=channel, ts=ts)
+        return None
+
+    async def backlogs(self, subscription: str | None = None) -> dict[str, Backlog]:
+        condition = "WHERE s.id = %(id)s" if subscription is not None else ""
+        sql = _BACKLOGS.format(condition=condition)
+        rows = await self._readers.background.rows(sql, {"id": subscription})
+        return {
+            id: Backlog(pending=pending, dead_lettered=dead_lettered, due=due)
+            for id, pending, dead_lettered, due in rows
+        }
+
+    async def delete_before(self, started: int) -> int:
+        deleted, is_more = 0, True
+        while is_more:
+            portion = await self._writer.call(lambda connection: _delete(connection, started))
+            deleted += portion
+            is_more = portion == DELETED_AT_ONCE
+        return deleted
+
+
+def _record(
+    connection: Connection, holder: str, deliveries: Sequence[Delivery], now: int
+) -> frozenset[str]:
+    ids = dict.fromkeys(delivery.subscription for delivery in deliveries)
+    rows = {id: one_row(connection, _HELD, (id, holder, now)) for id in ids}
+    numbers = {id: int(row[0]) for id, row in rows.items() if row is not None}
+    held = [delivery for delivery in deliveries if delivery.subscription in numbers]
+    _insert_attempts(connection, numbers, held)
+    by_subscription: dict[str, list[Delivery]] = {id: [] for id in numbers}
+    for delivery in held:
+        _apply(connection, numbers[delivery.subscription], delivery)
+        by_subscription[delivery.subscription].append(delivery)
+    for id, number in numbers.items():
+        _move(connection, number, by_subscription[id])
+    return frozenset(ids.keys() - numbers.keys())
+
+
+def _insert_attempts(
+    connection: Connection, numbers: dict[str, int], deliveries: Iterable[Delivery]
+) -> None:
+    rows = [
+        _attempt_row(numbers[delivery.subscription], attempt)
+        for delivery in deliveries
+        for attempt in delivery.attempts
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(_INSERT_ATTEMPT, rows)
+
+
+def _apply(connection: Connection, number: int, delivery: Delivery) -> None:
+    for position in delivery.delivered_positions:
+        sql = "DELETE FROM pending WHERE subscription = %s AND position = %s"
+        change(connection, sql, (number, position))
+    for pending in delivery.pending:
+        change(connection, _PEND, _pending_row(number, pending))
+    for message in delivery.messages:
+        row = (number, message.deployment, message.channel, message.ts)
+        change(connection, _PUT_MESSAGE, row)
+    if delivery.state is not None:
+        change(connection, _ENTER, (delivery.state, without_nul(delivery.reason), number))
+
+
+def _move(connection: Connection, number: int, deliveries: Sequence[Delivery]) -> None:
+    checkpoint = max(delivery.checkpoint for delivery in deliveries)
+    change(connection, _MOVE, (checkpoint, deliveries[-1].failing_since, number))
+
+
+def _redeliver(connection: Connection, number: int, selector: Selector) -> int:
+    if isinstance(selector, OneEvent):
+        again = Pending(position=selector.position, lane=REDELIVERED)
+        change(connection, _PEND, _pending_row(number, again))
+        return 1
+    return change(connection, _REDELIVER, (number, selector.since))
+
+
+def _raise_version(connection: Connection, number: int) -> None:
+    """Raise the version, by which the worker learns that there is something new."""
+    sql = "UPDATE subscriptions SET version = version + 1 WHERE number = %s"
+    change(connection, sql, (number,))
+
+
+def _delete(connection: Connection, started_before: int) -> int:
+    row = one_row(connection, _FIRST_RETAINED, (started_before,))
+    newest = one_value(connection, "SELECT coalesce(max(number), 0) FROM attempts")
+    end = int(row[0]) if row is not None else int(newest) + 1
+    return change(connection, _DELETE_ATTEMPTS, (end, DELETED_AT_ONCE))
+
+
+_DELETE_ATTEMPTS = """
+DELETE FROM attempts WHERE number IN (
+    SELECT number FROM attempts WHERE number < %s ORDER BY number LIMIT %s
+)
+"""
+
+
+def _pending_row(number: int, pending: Pending) -> tuple[object, ...]:
+    return (
+        number,
+        pending.position,
+        pending.lane,
+        pending.tries,
+        pending.first,
+        pending.due,
+        pending.dead_lettered,
+        without_nul(pending.error),
+    )
+
+
+def _pending_of(row: tuple[Any, ...]) -> Pending:
+    position, lane, tries, first, due, dead_lettered, error = row
+    return Pending(
+        position=position,
+        lane=lane,
+        tries=tries,
+        first=first,
+        due=due,
+        dead_lettered=bool(dead_lettered),
+        error=error,
+    )
+
+
+def _attempt_row(number: int, attempt: Attempt) -> tuple[object, ...]:
+    return (
+        number,
+        attempt.position,
+        attempt.event,
+        attempt.started,
+        attempt.latency,
+        attempt.result,
+        attempt.status,
+        without_nul(attempt.error),
+        without_nul(attempt.response),
+        attempt.due,
+    )
+
+
+def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
+    number, position, event, started, latency, result, status, error, response, due = row
+    return RecordedAttempt(
+        number=number,
+        position=position,
+        event=event,
+        started=started,
+        latency=latency,
+        result=result,
+        status=status,
+        error=error,
+        response=response,
+        due=due,
+    )

@@ -1,0 +1,395 @@
+"""Stacks and deployments in PostgreSQL: what an append loads and writes, and the catalog."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Counts, Deployment, Stack
+from deploylog.deployments.details import Details
+from deploylog.deployments.filters import ANY, DeploymentFilter
+from deploylog.deployments.projection import Count, states_of
+from deploylog.errors import DeploymentNotFound, StackNotFound
+from deploylog.events.access import Visibility
+from deploylog.events.scope import Scope
+from deploylog.store.catalog import (
+    CatalogLookups,
+    CatalogRows,
+    CatalogWrites,
+    ChangesetRow,
+    Counted,
+    StackRow,
+)
+from deploylog.store.postgres.connection import Connection, all_rows, change
+from deploylog.store.postgres.readers import Readers
+from deploylog.store.postgres.visibility import visible_rows
+
+
+def load_catalog(connection: Connection, wanted: CatalogLookups) -> CatalogRows:
+    """The rows that decide what changes do; one statement for each kind that is wanted."""
+    deployments = [_deployment_of(row) for row in _rows(connection, _ENDING, wanted.deployments)]
+    states = {*wanted.states, *(path for each in deployments for path in states_of(each.scopes))}
+    return CatalogRows(
+        stacks=[
+            StackRow(*row)
+            for row in (
+                *_rows(connection, _STACKS_BY_ID, wanted.stacks),
+                *_named_stacks(connection, wanted.names),
+            )
+        ],
+        deployments=deployments,
+        states=[Scope(path) for (path,) in _rows(connection, _STATES, tuple(states))],
+        changesets=[
+            ChangesetRow(id, tuple(map(Scope, scopes)), tuple(groups))
+            for id, scopes, groups in _rows(connection, _STAGING, wanted.changesets)
+        ],
+    )
+
+
+def _rows(connection: Connection, sql: str, values: Sequence[str]) -> list[tuple[Any, ...]]:
+    return all_rows(connection, sql, (list(values),)) if values else []
+
+
+def _named_stacks(
+    connection: Connection, names: Sequence[tuple[str, str]]
+) -> list[tuple[Any, ...]]:
+    if not names:
+        return []
+    values = ([project for project, _ in names], [name for _, name in names])
+    return all_rows(connection, _STACKS_BY_NAME, values)
+
+
+def write_catalog(connection: Connection, writes: CatalogWrites) -> None:
+    """Write what was admitted, in the caller's transaction."""
+    for id, time in writes.deleted_stacks:
+        change(connection, "UPDATE stacks SET deleted = %s WHERE id = %s", (time, id))
+    for stack in writes.new_stacks:
+        change(connection, _INSERT_STACK, _stack_row(stack))
+    for deployment in writes.new_deployments:
+        change(connection, _INSERT_DEPLOYMENT, _deployment_row(deployment))
+    for each in writes.ended_deployments:
+        details = _details_text(each.details)
+        values = (each.status, each.ended, each.message, each.operation, details, each.id)
+        change(connection, _END_DEPLOYMENT, values)
+    if writes.counted:
+        with connection.cursor() as cursor:
+            cursor.executemany(_COUNT, _counts(writes.counted))
+    for ended in writes.ended_changesets:
+        change(connection, _END_CHANGESET, (ended.status, ended.ended, ended.message, ended.id))
+    for path in writes.states:
+        change(connection, "INSERT INTO states (path) VALUES (%s) ON CONFLICT DO NOTHING", (path,))
+
+
+def _counts(counted: Counted) -> list[tuple[object, ...]]:
+    return [
+        (
+            *(counts.get(name, 0) for name in _COUNTS),
+            *msgspec.structs.astuple(place),
+            list(groups),
+        )
+        for (place, groups), counts in counted.items()
+    ]
+
+
+_COUNTS: tuple[Count, ...] = ("added", "changed", "destroyed", "failed")
+
+
+_STACK_ROW = "s.id, s.project, s.name, s.deleted IS NOT NULL"
+
+_STACKS_BY_ID = f"""
+SELECT {_STACK_ROW} FROM stacks AS s WHERE s.id = ANY(%s::text[])
+"""
+
+_STACKS_BY_NAME = f"""
+SELECT {_STACK_ROW} FROM unnest(%s::text[], %s::text[]) AS wanted (project, name)
+JOIN stacks AS s ON s.project = wanted.project AND s.name = wanted.name AND s.deleted IS NULL
+"""
+
+_STATES = """
+SELECT path FROM states WHERE path = ANY(%s::text[])
+"""
+
+_STAGING = """
+SELECT c.id, c.scopes, c."groups" FROM changesets AS c
+WHERE c.status = 'staging' AND lower(c.id) = ANY(SELECT lower(id) FROM unnest(%s::text[]) AS id)
+"""
+
+_END_DEPLOYMENT = """
+UPDATE deployments SET status = %s, ended = %s, message = %s, operation = %s, details = %s
+WHERE id = %s
+"""
+
+_END_CHANGESET = "UPDATE changesets SET status = %s, ended = %s, message = %s WHERE id = %s"
+
+_COUNT = """
+UPDATE deployments SET
+    added = added + %s, changed = changed + %s, destroyed = destroyed + %s, failed = failed + %s
+WHERE project = %s AND stack_id = %s AND id = %s AND "groups" = %s::text[]
+"""
+
+_INSERT_STACK = """
+INSERT INTO stacks (id, project, name, created, deleted, scopes, "groups")
+VALUES (%s, %s, %s, %s, %s, %s, %s)
+"""
+
+_INSERT_DEPLOYMENT = """
+INSERT INTO deployments (id, project, stack_id, status, started, ended, tool, operation,
+                         environment, actor, message, scopes, "groups", details)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+
+def _stack_row(stack: Stack) -> tuple[object, ...]:
+    return (
+        stack.id,
+        stack.project,
+        stack.name,
+        stack.created,
+        stack.deleted,
+        list(stack.scopes),
+        list(stack.groups),
+    )
+
+
+def _deployment_row(deployment: Deployment) -> tuple[object, ...]:
+    """Without its counts, which are added to those of every deployment."""
+    return (
+        deployment.id,
+        deployment.project,
+        deployment.stack_id,
+        deployment.status,
+        deployment.started,
+        deployment.ended,
+        deployment.tool,
+        deployment.operation,
+        deployment.environment,
+        deployment.actor,
+        deployment.message,
+        list(deployment.scopes),
+        list(deployment.groups),
+        _details_text(deployment.details),
+    )
+
+
+class PostgresCatalog:
+    """The ``Catalog`` of a PostgreSQL store."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    async def projects(self, visibility: Visibility, *, caller: str = "") -> list[str]:
+        visible, values = visible_rows(visibility)
+        sql = f"SELECT DISTINCT project FROM stacks AS c WHERE {visible} ORDER BY project"
+        rows = await self._readers.queries.rows(sql, values, caller=caller)
+        return [row[0] for row in rows]
+
+    async def stacks(
+        self,
+        visibility: Visibility,
+        *,
+        project: str | None = None,
+        name: str | None = None,
+        deleted: bool = False,
+        caller: str = "",
+    ) -> list[Stack]:
+        visible, values = visible_rows(visibility)
+        sql = (
+            f"SELECT {_STACK} FROM stacks AS c WHERE {visible}"
+            " AND (%(project)s::text IS NULL OR c.project = %(project)s)"
+            " AND (%(name)s::text IS NULL OR c.name = %(name)s)"
+            " AND (%(deleted)s::boolean OR c.deleted IS NULL)"
+            " ORDER BY c.created DESC, c.id DESC"
+        )
+        wanted = {"project": project, "name": name, "deleted": deleted}
+        rows = await self._readers.queries.rows(sql, values | wanted, caller=caller)
+        return [_stack_of(row) for row in rows]
+
+    async def stack(self, project: str, name: str) -> Stack:
+        sql = (
+            f"SELECT {_STACK} FROM stacks AS c"
+            " WHERE c.project = %(project)s AND c.name = %(name)s AND c.deleted IS NULL"
+        )
+        for row in await self._readers.rows(sql, {"project": project, "name": name}):
+            return _stack_of(row)
+        raise StackNotFound(f"project {project!r} has no stack {name!r}")
+
+    async def deployments(
+        self,
+        visibility: Visibility,
+        *,
+        project: str | None = None,
+        stack_id: str | None = None,
+        where: DeploymentFilter = ANY,
+        before: str | None = None,
+        limit: int = 100,
+        caller: str = "",
+    ) -> list[Deployment]:
+        visible, values = visible_rows(visibility)
+        wanted = {"project": project, "stack_id": stack_id, "before": before, "limit": limit}
+        conditions, more = _conditions(where)
+        sql = _DEPLOYMENTS.format(
+            place=_CURRENT.format(visible=visible) if where.current else "deployments AS c",
+            conditions=" AND ".join((visible, *conditions)),
+        )
+        rows = await self._readers.queries.rows(sql, values | wanted | more, caller=caller)
+        return [_deployment_of(row) for row in rows]
+
+    async def environments(
+        self, visibility: Visibility, *, project: str | None = None, caller: str = ""
+    ) -> list[str]:
+        visible, values = visible_rows(visibility)
+        sql = _ENVIRONMENTS.format(visible=visible)
+        rows = await self._readers.queries.rows(sql, values | {"project": project}, caller=caller)
+        return [row[0] for row in rows]
+
+    async def deployment(self, id: str) -> Deployment:
+        for row in await self._readers.rows(f"{_ONE_DEPLOYMENT} WHERE c.id = %(id)s", {"id": id}):
+            return _deployment_of(row)
+        raise DeploymentNotFound(f"there is no deployment {id!r}")
+
+
+_STACK = 'c.id, c.project, c.name, c.created, c.deleted, c.scopes, c."groups"'
+
+_DEPLOYMENT = (
+    "c.id, c.project, c.stack_id, s.name, c.status, c.started, c.ended, c.tool, c.operation,"
+    " c.environment, c.actor, c.message, c.added, c.changed, c.destroyed, c.failed,"
+    ' c.scopes, c."groups", c.details'
+)
+
+_ONE_DEPLOYMENT = (
+    f"SELECT {_DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id"
+)
+
+#: With deployments whose stack is missing: ``verify`` may not have the event that created it.
+_ENDING = f"""
+SELECT {_DEPLOYMENT.replace("s.name", "coalesce(s.name, '')")} FROM deployments AS c
+LEFT JOIN stacks AS s ON s.id = c.stack_id WHERE c.id = ANY(%s::text[])
+"""
+
+_DEPLOYMENTS = f"""
+SELECT {_DEPLOYMENT}
+FROM {{place}} JOIN stacks AS s ON s.id = c.stack_id
+WHERE {{conditions}}
+    AND (%(project)s::text IS NULL OR c.project = %(project)s)
+    AND (%(stack_id)s::text IS NULL OR c.stack_id = %(stack_id)s)
+    AND (%(before)s::text IS NULL OR c.number < (
+        SELECT number FROM deployments WHERE id = %(before)s
+    ))
+ORDER BY c.number DESC
+LIMIT %(limit)s
+"""
+
+
+#: The deployments that are current, among all that are visible.
+_CURRENT = f"""
+(
+    SELECT c.*, row_number() OVER (
+        PARTITION BY c.stack_id, c.environment ORDER BY c.ended DESC, c.number DESC
+    ) AS place
+    FROM deployments AS c
+    WHERE {{visible}} AND c.status = 'completed'
+        AND coalesce(c.operation, '') NOT IN ({", ".join(map(repr, NON_MUTATING_OPERATIONS))})
+) AS c
+"""
+
+_ENVIRONMENTS = """
+SELECT environment FROM (
+    SELECT DISTINCT c.environment COLLATE "C" AS environment FROM deployments AS c
+    WHERE {visible} AND c.environment IS NOT NULL
+        AND (%(project)s::text IS NULL OR c.project = %(project)s)
+) AS found ORDER BY environment
+"""
+
+_HAS_COMMIT = """
+EXISTS (
+    SELECT 1 FROM jsonb_array_elements(coalesce(c.details::jsonb -> 'commits', '[]')) AS k,
+        unnest(%(commits)s::text[]) AS prefix
+    WHERE starts_with(k ->> 'sha', prefix)
+)
+"""
+
+_HAS_LABELS = """
+NOT EXISTS (
+    SELECT 1 FROM unnest(%(label_names)s::text[], %(label_values)s::text[]) AS w (name, value)
+    WHERE c.details::jsonb -> 'labels' ->> w.name IS DISTINCT FROM w.value
+)
+"""
+
+_HAS_ID = """
+EXISTS (SELECT 1 FROM unnest(%(deployments)s::text[]) AS prefix WHERE starts_with(c.id, prefix))
+"""
+
+
+def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, object]]:
+    """The conditions of a filter in SQL, and the values of their parameters."""
+    lists: dict[str, tuple[object, str]] = {
+        "stacks": (where.stacks, "c.stack_id = ANY(%(stacks)s::text[])"),
+        "environments": (where.environments, "c.environment = ANY(%(environments)s::text[])"),
+        "deployments": (where.deployments, _HAS_ID),
+        "statuses": (where.statuses, "c.status = ANY(%(statuses)s::text[])"),
+        "versions": (where.versions, "c.details::jsonb ->> 'version' = ANY(%(versions)s::text[])"),
+        "commits": (where.commits, _HAS_COMMIT),
+    }
+    conditions: list[str] = []
+    values: dict[str, object] = {}
+    for name, (wanted, condition) in lists.items():
+        # No stack is a condition that nothing meets; of the others, none is no condition.
+        if wanted or (name == "stacks" and wanted is not None):
+            conditions.append(condition)
+            values[name] = list(wanted)  # type: ignore[call-overload]
+    if where.labels:
+        conditions.append(_HAS_LABELS)
+        values["label_names"] = [name for name, _ in where.labels]
+        values["label_values"] = [value for _, value in where.labels]
+    if where.project is not None:
+        conditions.append("c.project = %(of_project)s")
+        values["of_project"] = where.project
+    if where.since is not None:
+        conditions.append("c.started >= %(since)s")
+        values["since"] = where.since
+    if where.current:
+        conditions.append("c.place = 1 AND s.deleted IS NULL")
+    return conditions, values
+
+
+def _details_text(details: Details) -> str:
+    return msgspec.json.encode(details).decode()
+
+
+_decode_details = msgspec.json.Decoder(Details).decode
+
+
+def _stack_of(row: tuple[Any, ...]) -> Stack:
+    id, project, name, created, deleted, scopes, groups = row
+    return Stack(
+        id=id,
+        project=project,
+        name=name,
+        created=created,
+        deleted=deleted,
+        scopes=tuple(map(Scope, scopes)),
+        groups=tuple(groups),
+    )
+
+
+def _deployment_of(row: tuple[Any, ...]) -> Deployment:
+    (id, project, stack_id, stack, status, started, ended, tool, operation, environment, actor,
+     message, added, changed, destroyed, failed, scopes, groups, details) = row  # fmt: skip
+    return Deployment(
+        id=id,
+        project=project,
+        stack_id=stack_id,
+        stack=stack,
+        status=status,
+        started=started,
+        ended=ended,
+        tool=tool,
+        operation=operation,
+        environment=environment,
+        actor=actor,
+        message=message,
+        counts=Counts(added=added, changed=changed, destroyed=destroyed, failed=failed),
+        scopes=tuple(map(Scope, scopes)),
+        groups=tuple(groups),
+        details=_decode_details(details),
+    )

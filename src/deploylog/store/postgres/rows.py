@@ -1,0 +1,49 @@
+"""Rows: how an event is read from the ``events`` table. What it holds is as in SQLite."""
+
+import struct
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, cast
+
+from deploylog.errors import DeploylogError
+from deploylog.events.event import Event
+from deploylog.store.postgres.connection import Connection, all_rows
+from deploylog.store.sqlite.rows import COLUMNS, Row, Unreadable, event_from
+
+STORED = ", ".join(f'"{column}"' for column in (*COLUMNS, "checksum"))
+
+#: Their types.
+TYPES = tuple(
+    "bigint" if column in ("position", "recorded", "time", "elapsed", "checksum") else "text"
+    for column in (*COLUMNS, "checksum")
+)
+
+#: The columns of an event ``e`` and its checksum.
+WHOLE = ", ".join(f'e."{column}"' for column in (*COLUMNS, "checksum"))
+
+#: What decoding raises when the content is not what an append wrote.
+_BAD_CONTENT = (ValueError, OverflowError, struct.error, DeploylogError)
+
+
+def event_of_row(row: tuple[Any, ...], epoch: int) -> Event:
+    """The event of one row, selected by ``WHOLE``. Raises Unreadable."""
+    try:
+        return event_from(cast("Row", row), epoch)
+    except _BAD_CONTENT as error:
+        raise Unreadable("unreadable") from error
+
+
+def digest_of(source: str, producer_id: str) -> int:
+    """The hash by which ``identities`` has an event."""
+    text = f"{len(source)}:{source}{producer_id}".encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), signed=True)
+
+
+def rows_at(connection: Connection, positions: Sequence[int]) -> list[tuple[Any, ...]]:
+    """The rows of the events at these positions, which rise; in order."""
+    return all_rows(connection, _AT, (list(positions),))
+
+
+_AT = f"""
+SELECT {WHOLE} FROM events AS e WHERE e.position = ANY(%s::bigint[]) ORDER BY e.position
+"""

@@ -1,0 +1,148 @@
+"""Subscriptions in PostgreSQL."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from deploylog.errors import Conflict, SubscriptionNotFound
+from deploylog.events.filters import Filter
+from deploylog.store.postgres.connection import Connection, all_rows, change, one_row
+from deploylog.store.postgres.readers import Readers
+from deploylog.store.postgres.writer import Writer
+from deploylog.subscriptions.subscription import Owner, SigningSecret, Subscription
+
+COLUMNS = (
+    "id", "name", "kind", "format", "filter", "order", "state", "reason", "owner", "target",
+    "shown", "secrets", "created", "collection", "version", "checkpoint", "failing_since",
+)  # fmt: skip
+
+_NAMES = ", ".join(f'"{column}"' for column in COLUMNS)
+
+#: Columns that a change does not set.
+_FIXED = ("id", "created", "version", "checkpoint")
+
+_CHANGED = tuple(column for column in COLUMNS if column not in _FIXED)
+
+SELECT = f"SELECT {_NAMES} FROM subscriptions"
+
+_ADD = f"INSERT INTO subscriptions ({_NAMES}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"
+
+_CHANGE = (
+    f"UPDATE subscriptions SET {', '.join(f'{chr(34)}{c}{chr(34)} = %s' for c in _CHANGED)},"
+    " version = version + 1 WHERE id = %s AND version = %s"
+)
+
+#: A subscription and its rows in other tables, in an order that the references allow.
+_DELETE = (
+    "DELETE FROM pending WHERE subscription = %s",
+    "DELETE FROM attempts WHERE subscription = %s",
+    "DELETE FROM messages WHERE subscription = %s",
+    "DELETE FROM subscriptions WHERE number = %s",
+)
+
+
+class PostgresSubscriptions:
+    """The ``Subscriptions`` of a PostgreSQL store."""
+
+    def __init__(self, writer: Writer, readers: Readers) -> None:
+        self._writer = writer
+        self._readers = readers
+
+    async def add(self, subscription: Subscription) -> None:
+        await self._writer.call(lambda connection: _add(connection, subscription))
+
+    async def get(self, id: str) -> Subscription:
+        for row in await self._readers.rows(f"{SELECT} WHERE id = %s", (id,)):
+            return subscription_of(row)
+        raise _not_found(id)
+
+    async def list(self) -> list[Subscription]:
+        rows = await self._readers.rows(f"{SELECT} ORDER BY number")
+        return [subscription_of(row) for row in rows]
+
+    async def change(self, subscription: Subscription) -> Subscription:
+        return await self._writer.call(lambda connection: _change(connection, subscription))
+
+    async def replace(self, collection: str, subscriptions: Sequence[Subscription]) -> None:
+        await self._writer.call(lambda connection: _replace(connection, collection, subscriptions))
+
+    async def delete(self, id: str) -> None:
+        await self._writer.call(lambda connection: _delete(connection, id))
+
+
+def number_of(connection: Connection, id: str) -> int:
+    """The number of a subscription in other tables. Raises SubscriptionNotFound."""
+    row = one_row(connection, "SELECT number FROM subscriptions WHERE id = %s", (id,))
+    if row is None:
+        raise _not_found(id)
+    return int(row[0])
+
+
+def _add(connection: Connection, subscription: Subscription) -> None:
+    if one_row(connection, "SELECT 1 FROM subscriptions WHERE id = %s", (subscription.id,)):
+        raise Conflict(f"there is a subscription {subscription.id} already")
+    values = _values_of(subscription)
+    change(connection, _ADD, [values[column] for column in COLUMNS])
+
+
+def _change(connection: Connection, subscription: Subscription) -> Subscription:
+    number_of(connection, subscription.id)
+    values = _values_of(subscription)
+    changed = [values[column] for column in _CHANGED]
+    if not change(connection, _CHANGE, [*changed, subscription.id, subscription.version]):
+        raise Conflict(f"subscription {subscription.id} has changed since it was read")
+    return _get(connection, subscription.id)
+
+
+def _get(connection: Connection, id: str) -> Subscription:
+    [row] = all_rows(connection, f"{SELECT} WHERE id = %s", (id,))
+    return subscription_of(row)
+
+
+def _replace(
+    connection: Connection, collection: str, subscriptions: Sequence[Subscription]
+) -> None:
+    rows = all_rows(connection, f"{SELECT} WHERE collection = %s", (collection,))
+    known = {row[0]: subscription_of(row) for row in rows}
+    for id in known.keys() - {subscription.id for subscription in subscriptions}:
+        _delete(connection, id)
+    for subscription in subscriptions:
+        if subscription.id not in known:
+            _add(connection, subscription)
+        elif _differ(subscription, known[subscription.id]):
+            _change(connection, subscription)
+
+
+def _differ(one: Subscription, other: Subscription) -> bool:
+    return any(getattr(one, column) != getattr(other, column) for column in _CHANGED)
+
+
+def _delete(connection: Connection, id: str) -> None:
+    number = number_of(connection, id)
+    for sql in _DELETE:
+        change(connection, sql, (number,))
+
+
+def _not_found(id: str) -> SubscriptionNotFound:
+    return SubscriptionNotFound(f"there is no subscription with the id {id[:64]!r}")
+
+
+def _values_of(subscription: Subscription) -> dict[str, object]:
+    values: dict[str, Any] = msgspec.structs.asdict(subscription)
+    for column in ("filter", "owner", "secrets"):
+        values[column] = msgspec.json.encode(values[column]).decode()
+    return values
+
+
+def subscription_of(row: tuple[Any, ...]) -> Subscription:
+    """The subscription in a row of ``SELECT``."""
+    values = dict(zip(COLUMNS, row, strict=True))
+    return Subscription(
+        **values
+        | {
+            "filter": msgspec.json.decode(values["filter"], type=Filter),
+            "owner": msgspec.json.decode(values["owner"], type=Owner),
+            "secrets": msgspec.json.decode(values["secrets"], type=tuple[SigningSecret, ...]),
+        }
+    )
