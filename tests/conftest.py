@@ -1,5 +1,6 @@
 """Fixtures: a store of each backend, and what stands on it."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from deploylog.events.service import EventService
 from deploylog.events.streams import OpenStreams
 from deploylog.store import open_store
 from deploylog.store.contract import Store
-from support.backends import BACKENDS, Backend, Damage, Reason, store_url_at
+from support.backends import BACKENDS, DEFAULT, Backend, Damage, Reason, store_url_at
 from support.factories import Commits, OpenStoreAgain, now
 from support.processes import NoProcesses
 from support.servers import Local, running
@@ -49,7 +50,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
 
 
-@pytest.fixture(params=BACKENDS)
+TESTS = Path(__file__).parent
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What every store must do is tested on each; what stands on a store, on one of them.
+
+    With ``DEPLOYLOG_TEST_BACKENDS=all`` that is tested on each, too.
+    """
+    if "backend" in metafunc.fixturenames:
+        is_contract = "store" in metafunc.definition.path.relative_to(TESTS).parts[:1]
+        is_all = os.environ.get("DEPLOYLOG_TEST_BACKENDS") == "all"
+        names = list(BACKENDS) if is_contract or is_all else [DEFAULT]
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Backend:
     return BACKENDS[request.param]
 

@@ -95,5 +95,8 @@ BACKENDS = {
 }
 
 
-#: The URL of a store for tests that are about something else.
-store_url_at = BACKENDS["sqlite"].url_at
+#: The backend of tests that are about something else.
+DEFAULT = "sqlite"
+
+#: The URL of a store for them.
+store_url_at = BACKENDS[DEFAULT].url_at

@@ -9,6 +9,8 @@ import pytest
 from deploylog.store import shown_url
 from support import postgres
 
+pytestmark = pytest.mark.process
+
 
 async def deploylog(*arguments: str) -> tuple[int | None, str, str]:
     """The exit code, and what the command printed on each of its outputs."""
