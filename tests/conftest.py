@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def is_unit_test(item: pytest.Item) -> bool:
     fixtures = set(getattr(item, "fixturenames", ()))
-    uses_files = bool(fixtures & {"tmp_path", "tmp_path_factory"})
+    uses_files = bool(fixtures & {"tmp_path", "tmp_path_factory", "backend"})
     is_excluded = any(item.get_closest_marker(name) for name in ("process", "slow"))
     return not uses_files and not is_excluded and not item.path.is_relative_to(E2E)
 
@@ -59,7 +59,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     With ``DEPLOYLOG_TEST_BACKENDS=all`` that is tested on each, too.
     """
     if "backend" in metafunc.fixturenames:
-        is_contract = "store" in metafunc.definition.path.relative_to(TESTS).parts[:1]
+        is_contract = metafunc.definition.path.parent == TESTS / "store"
         is_all = os.environ.get("DEPLOYLOG_TEST_BACKENDS") == "all"
         names = list(BACKENDS) if is_contract or is_all else [DEFAULT]
         metafunc.parametrize("backend", names, indirect=True)
