@@ -48,7 +48,8 @@ def restore(
         bool,
         typer.Option(
             "--keep-ids",
-            help="Keep event ids. Only safe if nothing was recorded after the backup.",
+            help="Keep the epoch, so that event ids and cursors stay valid. Only safe if"
+            " nothing was recorded after the backup.",
         ),
     ] = False,
     location: StoreLocation,

@@ -11,7 +11,7 @@ import typer
 
 from deploylog.cli import options, plan
 from deploylog.cli.application import new_app
-from deploylog.cli.carried import Detecting
+from deploylog.cli.details import Detecting
 from deploylog.cli.options import expanded
 from deploylog.cli.recording import open_recording, run_options, signal_handlers
 from deploylog.cli.terminal.input import FileSource, Source, open_source

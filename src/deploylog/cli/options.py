@@ -500,7 +500,7 @@ class DeploymentNames(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     status: Annotated[
         list[str] | None,
-        _filter("--status", "Only deployments that are running, completed or failed."),
+        _filter("--status", "Only deployments with this status: running, completed or failed."),
     ] = None
     version: Annotated[
         list[str] | None, _filter("--version", "Only deployments of this version.")

@@ -46,7 +46,11 @@ def plan(
     ] = False,
     location: Annotated[
         str | None,
-        typer.Option("--location", help="Origin of the plan.", show_default="the file's name"),
+        typer.Option(
+            "--location",
+            help="Where the plan comes from, as free text.",
+            show_default="the file's name",
+        ),
     ] = None,
     actor: options.Actor,
     group: options.Groups = None,

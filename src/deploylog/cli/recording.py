@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from rich.console import Console
 
 from deploylog.cli import options
-from deploylog.cli.carried import Detecting
+from deploylog.cli.details import Detecting
 from deploylog.cli.terminal.input import LineSplitter, Source
 from deploylog.cli.terminal.output import LineOutput, Output, RawOutput, Rendering, write_all
 from deploylog.cli.terminal.progress import Progress, live_progress

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from deploylog.cli import options
 from deploylog.cli.application import new_app
-from deploylog.cli.carried import Detecting
+from deploylog.cli.details import Detecting
 from deploylog.cli.options import expanded
 from deploylog.cli.recording import open_recording, run_options, signal_handlers
 from deploylog.cli.terminal.input import Source, open_pipe

@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 
 from deploylog.cli import options
 from deploylog.cli.application import new_app
-from deploylog.cli.carried import Carried, Detecting
+from deploylog.cli.details import Carried, Detecting
 from deploylog.cli.events import resolve
 from deploylog.cli.options import expanded
 from deploylog.cli.recording import environment_of

@@ -160,7 +160,7 @@ class DeploymentService:
             principal.visibility, where=where, limit=MAX_SELECTED + 1, caller=principal.identity
         )
         if not found:
-            raise DeploymentNotFound("no deployment has what is asked for")
+            raise DeploymentNotFound("no deployment matches the filter")
         return _bounded([each.scopes[0] for each in found])
 
     async def _state_scopes(self, principal: Principal, names: Names) -> tuple[Scope, ...]:
@@ -235,7 +235,7 @@ class DeploymentService:
         try:
             return await self.deployment(principal, id)
         except DeploymentNotFound as error:
-            raise InvalidCursor(error.message, field="before") from error
+            raise InvalidCursor(f"before: {error.message}", field="before") from error
 
     async def deployment(self, principal: Principal, id: str) -> Deployment:
         """Get a deployment; raises DeploymentNotFound unless it is visible."""

@@ -220,7 +220,7 @@ class Staging:
         try:
             return await self.changeset(principal, id)
         except ChangesetNotFound as error:
-            raise InvalidCursor(error.message, field="before") from error
+            raise InvalidCursor(f"before: {error.message}", field="before") from error
 
     async def _place(self, principal: Principal, new: NewChangeset) -> _Place:
         """Where the change set belongs; raises Forbidden or InvalidInput."""

@@ -433,7 +433,8 @@ def _time(timestamp: int | str | None, now: int) -> int:
 def _groups(event: _Body) -> tuple[str, ...]:
     groups, roles = event.allowed_groups, event.allowed_roles
     if groups is not None and roles is not None and set(groups) != set(roles):
-        raise InvalidInput("allowed_groups and allowed_roles differ", field="allowed_groups")
+        message = "allowed_groups and allowed_roles mean the same: send one, or equal values"
+        raise InvalidInput(message, field="allowed_groups")
     return tuple(sorted(set(groups or roles or ())))
 
 
@@ -441,5 +442,5 @@ def _data(data: msgspec.Raw) -> msgspec.Raw | None:
     if bytes(data) == b"null":
         return None
     if not bytes(data).startswith(b"{"):
-        raise InvalidInput("data must be an object", field="data")
+        raise InvalidInput("data must be a JSON object", field="data")
     return msgspec.Raw(msgspec.json.format(bytes(data), indent=-1))

@@ -197,7 +197,8 @@ def parse_names(parameters: Parameters) -> Names:
     statuses = check_filter_values("status", parameters.all("status"))
     for status in statuses:
         if status not in _STATUSES:
-            raise InvalidFilter(f"status must be one of {', '.join(_STATUSES)}", field="status")
+            message = f"status of a deployment must be one of {', '.join(_STATUSES)}"
+            raise InvalidFilter(message, field="status")
     return Names(
         project=parameters.one("project"),
         stacks=check_filter_values("stack", parameters.all("stack")),

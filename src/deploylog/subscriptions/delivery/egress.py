@@ -142,7 +142,8 @@ def _parse_network(text: str) -> Network:
         return ip_network(text)
     except ValueError:
         example = "write it as 10.1.0.0/16 or ::1/128"
-        raise InvalidSettings(f"{text!r} is not a network: {example}") from None
+        message = f"delivery_allowed_networks: {text!r} is not a network: {example}"
+        raise InvalidSettings(message) from None
 
 
 def is_global(address: Address) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploylog.cli.carried import read_git
+from deploylog.cli.details import read_git
 
 
 def git(*arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""The options for what a deployment carries, and what CI and git say about it."""
+"""The options for a deployment's details, and what CI and git say about them."""
 
 import asyncio
 import os
