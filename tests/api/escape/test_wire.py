@@ -340,7 +340,7 @@ def test_data_is_stored_on_one_line_with_exact_digits():
         ({"type": 1}, r"\$.type"),
         ({"type": "CREATE_INVENTORY_PROJECT"}, "Missing inventory_project"),
         ({"type": "CREATE_STATE_PROJECT", "inventory_project": "p"}, "Missing state_project"),
-        (CREATED | {"inventory_namespace": "other"}, "mean the same: send one"),
+        (CREATED | {"inventory_namespace": "other"}, "differ"),
         (CREATED | {"inventory_version": "1"}, "inventory_version requires inventory_application"),
         (CREATED | {"state_environment": "ci"}, "state_environment requires state_project"),
         (
