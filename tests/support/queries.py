@@ -9,7 +9,17 @@ from deploylog.events.scope import ROOT, Scope
 from deploylog.events.text import Phrase
 from support.factories import new_event
 
-_names = st.sampled_from(["a", "b", "resource.create.started", "resource.create.failed", "x y"])
+_names = st.sampled_from(
+    [
+        "a",
+        "b",
+        "\U0010ffffz",
+        "a.\U0010ffff",
+        "resource.create.started",
+        "resource.create.failed",
+        "x y",
+    ]
+)
 
 _scopes = st.sampled_from(
     ["project/a", "project/a/stack/1", "project/b/stack/2/deployment/3", "state/a/b/c", "image/1"]
@@ -38,7 +48,7 @@ _resources = st.builds(
 
 events = st.builds(
     new_event,
-    _names.filter(lambda name: " " not in name),
+    _names.filter(lambda name: " " not in name and name.isascii()),
     scopes=st.lists(_scopes, min_size=1, max_size=2, unique=True).map(tuple),
     groups=st.lists(st.sampled_from(["*", "g", "h"]), max_size=2, unique=True).map(
         lambda groups: tuple(sorted(groups))

@@ -6,11 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from pyroaring import BitMap
 
+from deploylog.errors import QueryTooExpensive
 from deploylog.events.facets import Facet, Facets
 from deploylog.events.filters import Field
 from deploylog.events.index.search import EventRows, Search, Selected
 from deploylog.events.index.segments import BLOCK_BITS, SEGMENT_BITS
 from deploylog.events.index.terms import term
+
+#: Different values that facets count.
+MAX_VALUES = 200_000
 
 
 def count(search: Search, rows: EventRows) -> int:
@@ -28,6 +32,8 @@ def facets(search: Search, rows: EventRows, field: Field, top: int) -> Facets:
         for value, offsets in each.segment.values(prefix):
             if number := each.offsets.intersection_cardinality(offsets):
                 counts[value] += number
+        if len(counts) > MAX_VALUES:
+            raise QueryTooExpensive(f"{field} has more than {MAX_VALUES} values: filter more")
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top]
     found = tuple(Facet(value.removeprefix(prefix), number) for value, number in ordered)
     return Facets(top=found, values=len(counts), total=total)

@@ -10,6 +10,8 @@ class Growth:
 
     def __init__(self, after: int) -> None:
         """Begin behind the position ``after``."""
+        #: What is at or below this position was never added here.
+        self.after = after
         #: The newest position that was added, or passed over because it holds nothing.
         self.fed = after
         #: In order. It is replaced, never changed: whoever has it may go on reading.

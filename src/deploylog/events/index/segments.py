@@ -11,7 +11,7 @@ from typing import Protocol
 from pyroaring import BitMap
 
 from deploylog.events.event import NewEvent
-from deploylog.events.index.terms import EVERY, is_listed, terms_of
+from deploylog.events.index.terms import EVERY, WORDY, is_listed, terms_of
 
 #: Positions of a segment, as a power of two. Roaring bitmaps have containers of this size.
 SEGMENT_BITS = 16
@@ -23,6 +23,9 @@ BLOCKS = 1 << (SEGMENT_BITS - BLOCK_BITS)
 
 #: A term of fewer positions than this is rare. Rare terms share rows.
 COMMON = 8
+
+#: Terms of a growing segment, above which it takes in no more words.
+MAX_TERMS = 1_000_000
 
 _NOTHING = BitMap()
 
@@ -99,6 +102,9 @@ class GrowingSegment:
         """Add an event of which the time and the terms are known."""
         self.times.widen(offset, time)
         positions = self._positions
+        if len(positions) > MAX_TERMS:
+            # Its memory is bounded: the rows of later events decide about their words.
+            terms = [*(term for term in terms if not term.startswith("word:")), WORDY]
         for term in terms:
             there = positions.get(term)
             if there is None:

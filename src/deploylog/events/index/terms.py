@@ -31,6 +31,17 @@ def term(field: str, value: str) -> str:
     return f"{field}:{value}"
 
 
+def after_all(prefix: str) -> str:
+    """The least text that is greater than every text which starts with ``prefix``.
+
+    By code points, which is the order of UTF-8, too. A prefix has a colon at least.
+    """
+    rest = prefix.rstrip("\U0010ffff")
+    last = ord(rest[-1]) + 1
+    # UTF-8 has no surrogates.
+    return rest[:-1] + chr(0xE000 if 0xD800 <= last <= 0xDFFF else last)
+
+
 def is_listed(text: str) -> bool:
     """Whether a term, or every term with this prefix, is stored by its text, however rare."""
     return not text or text.startswith(LISTED)

@@ -15,6 +15,7 @@ from deploylog.events.index.growth import Growth, last_position
 from deploylog.events.index.sealed import unpack_times
 from deploylog.events.index.search import Moment
 from deploylog.events.index.segments import GrowingSegment, Times, segment_of
+from deploylog.events.index.terms import after_all
 from deploylog.store.postgres.connection import Connection, all_rows, change
 from deploylog.store.postgres.pages import read_rows
 from deploylog.store.postgres.salvage import TERM_COLUMNS, terms_of_row
@@ -45,16 +46,13 @@ class PostgresSegmentRows:
         return all_rows(self._connection, _BUCKETS, (list(numbers), bucket))
 
     def listed(self, prefix: str, number: int) -> Iterable[tuple[str, bytes]]:
-        return all_rows(self._connection, _LISTED, (number, prefix, prefix + _LAST))
+        return all_rows(self._connection, _LISTED, (number, prefix, after_all(prefix)))
 
     def pages(self, prefix: str, number: int) -> Iterator[bytes]:
-        values = {"number": number, "prefix": prefix, "last": prefix + _LAST}
+        values = {"number": number, "prefix": prefix, "last": after_all(prefix)}
         for (terms,) in all_rows(self._connection, _PAGES, values):
             yield terms
 
-
-#: The greatest character: no text that starts with a prefix is greater than the prefix and this.
-_LAST = "\U0010ffff"
 
 _BITMAPS = """
 SELECT segment, positions FROM segment_terms WHERE segment = ANY(%s::bigint[]) AND term = %s
@@ -146,9 +144,12 @@ class PostgresIndex:
         [(head, floor, numbers)] = all_rows(connection, _NOW)
         sealed = self._sealed(connection, numbers)
         with self._lock:
-            growth = self._caught_up(connection, head=head, floor=floor, sealed=sealed)
-        together = {segment.number: segment for segment in (*growing, *growth.segments)}
-        growth.drop_through(max(sealed, default=-1))
+            start = max(floor, last_position(max(sealed, default=-1)))
+            growth = self._caught_up(connection, head=head, start=start)
+            # Another process may have sealed what this transaction does not see as sealed.
+            missed = self._missed(connection, start, min(growth.after, head))
+            together = {each.number: each for each in (*growing, *missed, *growth.segments)}
+            growth.drop_through(max(sealed, default=-1))
         return Moment(
             head=head,
             floor=floor,
@@ -169,10 +170,7 @@ class PostgresIndex:
         known = self._times
         return {number: known[number] for number in numbers}
 
-    def _caught_up(
-        self, connection: Connection, *, head: int, floor: int, sealed: dict[int, Times]
-    ) -> Growth:
-        start = max(floor, last_position(max(sealed, default=-1)))
+    def _caught_up(self, connection: Connection, *, head: int, start: int) -> Growth:
         growth = self._growth
         if growth is None or growth.fed < start:
             # What others have sealed or pruned meanwhile need not be fed.
@@ -186,6 +184,13 @@ class PostgresIndex:
                 if position > growth.fed:
                     growth.add(position, time, terms)
         return growth
+
+    def _missed(self, connection: Connection, start: int, end: int) -> tuple[GrowingSegment, ...]:
+        """The segments between ``start`` and where the growing ones begin, for one answer."""
+        missed = Growth(start)
+        while missed.fed < end:
+            self._feed_rows(connection, missed, min(end, missed.fed + FEED_SIZE))
+        return missed.segments
 
     def _next_committed(self, fed: int) -> Sequence[Fed] | None:
         """The batch that goes on from ``fed``; ``None`` when others committed what comes next."""

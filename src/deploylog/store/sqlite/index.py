@@ -24,7 +24,7 @@ from deploylog.events.index.segments import (
     Times,
     segment_of,
 )
-from deploylog.events.index.terms import EVERY, LISTED, terms_of
+from deploylog.events.index.terms import EVERY, LISTED, after_all, terms_of
 from deploylog.store.sqlite.connection import all_rows, one_value
 from deploylog.store.sqlite.pages import BAD_ROW, read_rows
 from deploylog.store.sqlite.rows import names_of, scopes_of
@@ -41,7 +41,10 @@ Fed = tuple[int, int, Sequence[str]]
 
 
 #: Listed terms of a segment that a process remembers. Of a segment with more it remembers none.
-MAX_REMEMBERED = 4_096
+MAX_REMEMBERED = 1_024
+
+#: Segments of which they are remembered; of more, all are read again.
+MAX_SEGMENTS = 1_024
 
 
 class ListedTerms:
@@ -52,16 +55,20 @@ class ListedTerms:
 
     def narrowed(self, connection: apsw.Connection, term: str, numbers: Sequence[int]) -> list[int]:
         """Those of the segments that may have the term."""
+        known = self._terms
+        if len(known) > MAX_SEGMENTS:
+            # Another thread may be using what there is.
+            known = self._terms = {}
         for number in numbers:
-            if number not in self._terms:
-                self._terms[number] = _listed_terms(connection, number)
-        return [n for n in numbers if (terms := self._terms[n]) is None or term in terms]
+            if number not in known:
+                known[number] = _listed_terms(connection, number)
+        return [n for n in numbers if (terms := known[n]) is None or term in terms]
 
 
 def _listed_terms(connection: apsw.Connection, number: int) -> frozenset[str] | None:
     terms = {EVERY}
     for prefix in LISTED:
-        found = all_rows(connection, _LISTED_TERMS, (number, prefix, prefix + _LAST))
+        found = all_rows(connection, _LISTED_TERMS, (number, prefix, after_all(prefix)))
         terms.update(sys.intern(term) for (term,) in found)
         if len(terms) > MAX_REMEMBERED:
             return None
@@ -85,15 +92,12 @@ class SqliteSegmentRows:
         return all_rows(self._connection, _BUCKETS, (_array(numbers), bucket))
 
     def listed(self, prefix: str, number: int) -> Iterable[tuple[str, bytes]]:
-        return all_rows(self._connection, _LISTED, (number, prefix, prefix + _LAST))
+        return all_rows(self._connection, _LISTED, (number, prefix, after_all(prefix)))
 
     def pages(self, prefix: str, number: int) -> Iterator[bytes]:
-        for (terms,) in all_rows(self._connection, _PAGES, (number, prefix, prefix + _LAST)):
+        for (terms,) in all_rows(self._connection, _PAGES, (number, prefix, after_all(prefix))):
             yield terms
 
-
-#: The greatest character: no text that starts with a prefix is greater than the prefix and this.
-_LAST = "\U0010ffff"
 
 _BITMAPS = """
 SELECT t.segment, t.positions FROM json_each(?) AS number
@@ -216,9 +220,12 @@ class SqliteIndex:
         [(head, floor)] = all_rows(connection, "SELECT head, floor FROM log")
         sealed = self._sealed(connection)
         with self._lock:
-            growth = self._caught_up(connection, head=head, floor=floor, sealed=sealed)
-        together = {segment.number: segment for segment in (*growing, *growth.segments)}
-        growth.drop_through(max(sealed, default=-1))
+            start = max(floor, last_position(max(sealed, default=-1)))
+            growth = self._caught_up(connection, head=head, start=start)
+            # Another process may have sealed what this transaction does not see as sealed.
+            missed = self._missed(connection, start, min(growth.after, head))
+            together = {each.number: each for each in (*growing, *missed, *growth.segments)}
+            growth.drop_through(max(sealed, default=-1))
         return Moment(
             head=head,
             floor=floor,
@@ -239,10 +246,7 @@ class SqliteIndex:
         known = self._times
         return {number: known[number] for number in numbers}
 
-    def _caught_up(
-        self, connection: apsw.Connection, *, head: int, floor: int, sealed: dict[int, Times]
-    ) -> Growth:
-        start = max(floor, last_position(max(sealed, default=-1)))
+    def _caught_up(self, connection: apsw.Connection, *, head: int, start: int) -> Growth:
         growth = self._growth
         if growth is None or growth.fed < start:
             # What others have sealed or pruned meanwhile need not be fed.
@@ -256,6 +260,15 @@ class SqliteIndex:
                 if position > growth.fed:
                     growth.add(position, time, terms)
         return growth
+
+    def _missed(
+        self, connection: apsw.Connection, start: int, end: int
+    ) -> tuple[GrowingSegment, ...]:
+        """The segments between ``start`` and where the growing ones begin, for one answer."""
+        missed = Growth(start)
+        while missed.fed < end:
+            self._feed_rows(connection, missed, min(end, missed.fed + FEED_SIZE))
+        return missed.segments
 
     def _next_committed(self, fed: int) -> Sequence[Fed] | None:
         """The batch that goes on from ``fed``; ``None`` when others committed what comes next."""

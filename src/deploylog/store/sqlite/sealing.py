@@ -2,25 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from itertools import islice
 
 import apsw
 import msgspec
 
 from deploylog.errors import Stopping, StoreUnavailable
 from deploylog.events.index.growth import last_position
-from deploylog.events.index.sealed import BUCKET_BITS, Sealed, seal
+from deploylog.events.index.sealed import BUCKET_BITS, seal
 from deploylog.events.index.segments import SEGMENT_SIZE, GrowingSegment, segment_of
 from deploylog.store.sqlite.connection import all_rows
 from deploylog.store.sqlite.head_watch import HeadNotifier
 from deploylog.store.sqlite.index import FEED_SIZE, SqliteIndex, read_fed
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.writer import Writer
-
-#: Rows of a sealed segment that one transaction writes, so that appends do not wait long.
-SLICE = 256
 
 #: Events that are committed before they are fed, unless a query asks for them.
 FEED_EVERY = 4_096
@@ -31,41 +27,45 @@ _RETRY_SECONDS = 5.0
 _LOGGER = logging.getLogger(__name__)
 
 
-class Slice(msgspec.Struct, frozen=True):
-    """Rows of a sealed segment, written in one transaction."""
+class SealedRows(msgspec.Struct, frozen=True):
+    """The rows of a sealed segment, ready to be written."""
 
-    sql: str
-    rows: Sequence[tuple[int, int | str, bytes]]
+    number: int
+    terms: Sequence[tuple[int, str, bytes]]
+    buckets: Sequence[tuple[int, int, bytes]]
+    pages: Sequence[tuple[int, str, bytes]]
+    times: bytes
 
     def write(self, connection: apsw.Connection) -> None:
-        """Write the rows. What another process has written of the segment is the same."""
-        connection.executemany(self.sql, self.rows)
+        """Write them in the caller's transaction, unless another process has sealed the segment.
+
+        All at once: of two processes that seal a segment, the one may know events that are pruned
+        for the other, and their rows must not mix.
+        """
+        if all_rows(connection, "SELECT 1 FROM segments WHERE number = ?", (self.number,)):
+            return
+        connection.executemany(_PUT_TERM, self.terms)
+        connection.executemany(_PUT_BUCKET, self.buckets)
+        connection.executemany(_PUT_PAGE, self.pages)
+        connection.execute(_PUT_SEGMENT, (self.number, self.times))
 
 
-def slices(number: int, sealed: Sealed) -> Iterator[Slice]:
-    """Everything of a sealed segment but the row that makes it one."""
-    parts: tuple[tuple[str, Iterable[tuple[int | str, bytes]]], ...] = (
-        (_PUT_TERM, sealed.bitmaps),
-        (_PUT_BUCKET, sealed.buckets),
-        (_PUT_PAGE, sealed.pages),
+def sealed_rows(segment: GrowingSegment) -> SealedRows:
+    """The rows of a segment to which nothing is added any more."""
+    number, sealed = segment.number, seal(segment)
+    return SealedRows(
+        number,
+        [(number, term, positions) for term, positions in sealed.bitmaps],
+        [(number, bucket, entries) for bucket, entries in sealed.buckets],
+        [(number, first, terms) for first, terms in sealed.pages],
+        sealed.times,
     )
-    for sql, pairs in parts:
-        remaining = iter(pairs)
-        while part := list(islice(remaining, SLICE)):
-            yield Slice(sql, [(number, key, stored) for key, stored in part])
 
 
-def finish(connection: apsw.Connection, number: int, sealed: Sealed) -> None:
-    """Make what the slices wrote a sealed segment."""
-    connection.execute(_PUT_SEGMENT, (number, sealed.times))
-
-
-_PUT_TERM = "INSERT OR REPLACE INTO segment_terms (segment, term, positions) VALUES (?, ?, ?)"
-_PUT_BUCKET = (
-    f"INSERT OR REPLACE INTO segment_buckets (id, entries) VALUES ((? << {BUCKET_BITS}) + ?, ?)"
-)
-_PUT_PAGE = "INSERT OR REPLACE INTO segment_pages (segment, first, terms) VALUES (?, ?, ?)"
-_PUT_SEGMENT = "INSERT OR REPLACE INTO segments (number, times) VALUES (?, ?)"
+_PUT_TERM = "INSERT INTO segment_terms (segment, term, positions) VALUES (?, ?, ?)"
+_PUT_BUCKET = f"INSERT INTO segment_buckets (id, entries) VALUES ((? << {BUCKET_BITS}) + ?, ?)"
+_PUT_PAGE = "INSERT INTO segment_pages (segment, first, terms) VALUES (?, ?, ?)"
+_PUT_SEGMENT = "INSERT INTO segments (number, times) VALUES (?, ?)"
 
 
 def unsealed(connection: apsw.Connection) -> list[int]:
@@ -89,13 +89,10 @@ def grown_from_rows(connection: apsw.Connection, number: int) -> GrowingSegment:
 
 
 def seal_from_rows(connection: apsw.Connection, number: int) -> None:
-    """Seal a full segment, slice by slice, with a connection that is in no transaction."""
-    sealed = seal(grown_from_rows(connection, number))
-    for part in slices(number, sealed):
-        with connection:
-            part.write(connection)
+    """Seal a full segment with a connection that is in no transaction."""
+    rows = sealed_rows(grown_from_rows(connection, number))
     with connection:
-        finish(connection, number, sealed)
+        rows.write(connection)
 
 
 def seal_full_segments(connection: apsw.Connection) -> None:
@@ -146,6 +143,10 @@ async def _keep_sealing(
             except StoreUnavailable as error:
                 _LOGGER.warning("cannot index events for now: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:
+                # Without this task, what is not sealed would grow until memory ends.
+                _LOGGER.exception("cannot index events; retrying")
+                await asyncio.sleep(_RETRY_SECONDS)
 
 
 def _crosses(head: int, waiting: int) -> bool:
@@ -154,8 +155,5 @@ def _crosses(head: int, waiting: int) -> bool:
 
 
 async def _seal(segment: GrowingSegment, writer: Writer) -> None:
-    sealed = await asyncio.to_thread(seal, segment)
-    remaining = slices(segment.number, sealed)
-    while (part := await asyncio.to_thread(next, remaining, None)) is not None:
-        await writer.call(part.write)
-    await writer.call(lambda connection: finish(connection, segment.number, sealed))
+    rows = await asyncio.to_thread(sealed_rows, segment)
+    await writer.call(rows.write)
