@@ -51,6 +51,9 @@ class _Unobserved:
     def damaged(self, reason: str) -> None:
         """Verification reports it."""
 
+    def rows_read(self, rows: int, *, in_vain: int) -> None:
+        """Not measured here."""
+
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
     """What one round found."""
@@ -188,7 +191,7 @@ def run_round(folder: Path, choice: random.Random) -> Round:
 
 
 def _unseal(file: Path) -> None:
-    """Forget that the segment is sealed: the store is as one that a former program wrote."""
+    """Leave a segment half sealed, as a program that was interrupted would."""
     connection = apsw.Connection(str(file))
     connection.execute("DELETE FROM segments")
     connection.close()

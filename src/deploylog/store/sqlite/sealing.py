@@ -44,6 +44,9 @@ class SealedRows(msgspec.Struct, frozen=True):
         """
         if all_rows(connection, "SELECT 1 FROM segments WHERE number = ?", (self.number,)):
             return
+        # What a program that was interrupted left of it.
+        for delete in _DELETE_ROWS:
+            connection.execute(delete, (self.number,))
         connection.executemany(_PUT_TERM, self.terms)
         connection.executemany(_PUT_BUCKET, self.buckets)
         connection.executemany(_PUT_PAGE, self.pages)
@@ -61,6 +64,13 @@ def sealed_rows(segment: GrowingSegment) -> SealedRows:
         sealed.times,
     )
 
+
+_DELETE_ROWS = (
+    "DELETE FROM segment_terms WHERE segment = ?",
+    f"DELETE FROM segment_buckets WHERE id BETWEEN (?1 << {BUCKET_BITS})"
+    f" AND ((?1 + 1) << {BUCKET_BITS}) - 1",
+    "DELETE FROM segment_pages WHERE segment = ?",
+)
 
 _PUT_TERM = "INSERT INTO segment_terms (segment, term, positions) VALUES (?, ?, ?)"
 _PUT_BUCKET = f"INSERT INTO segment_buckets (id, entries) VALUES ((? << {BUCKET_BITS}) + ?, ?)"
