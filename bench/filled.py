@@ -67,6 +67,9 @@ class Unobserved:
     def damaged(self, reason: str) -> None:
         pass
 
+    def rows_read(self, rows: int, *, in_vain: int) -> None:
+        """Not measured here."""
+
 
 def url_of(directory: Path) -> str:
     """The URL of the store in a directory."""
