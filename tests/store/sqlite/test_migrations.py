@@ -12,7 +12,7 @@ from deploylog.events.ids import event_id
 from deploylog.events.store import IdempotencyKey, Query
 from deploylog.store import migrate_store, open_store
 from deploylog.store.migrations import Migration, migrations
-from deploylog.store.sqlite.rows import COLUMNS, values_of
+from deploylog.store.rows import COLUMNS, values_of
 from support.factories import Commits, changeset, new_event, stack_created
 
 REQUEST = IdempotencyKey(key="k", fingerprint=b"f")

@@ -12,8 +12,8 @@ from deploylog.api.native.wire import parse_events
 from deploylog.errors import InvalidInput
 from deploylog.events.cloudevents import Defaults
 from deploylog.events.event import check_event
-from deploylog.store.sqlite import rows
-from deploylog.store.sqlite.append import prepare_event
+from deploylog.store import rows
+from deploylog.store.prepared_event import prepare_event
 from support.servers import (
     BATCH,
     LINES,

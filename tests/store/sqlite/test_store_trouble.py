@@ -21,7 +21,7 @@ from support.servers import EVENTS, Spawned, line, spawned
 from support.waiting import until
 
 #: Trouble is over this many seconds after the last failure.
-SOON = {"deploylog.store.sqlite.health.PROVEN_SECONDS": 0.2}
+SOON = {"deploylog.store.health.PROVEN_SECONDS": 0.2}
 
 NOBODY = 65534
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from deploylog.errors import OperatorError, StoreUnavailable
 from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
+from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.postgres.append import Recorder
 from deploylog.store.postgres.appender import Appender
 from deploylog.store.postgres.changesets import PostgresChangesets
@@ -30,7 +31,6 @@ from deploylog.store.postgres.schema import migrate_database, schema_version
 from deploylog.store.postgres.sealing import seal_full_segments, sealing
 from deploylog.store.postgres.subscriptions import PostgresSubscriptions
 from deploylog.store.postgres.writer import Writer
-from deploylog.store.sqlite.head_watch import HeadNotifier
 
 
 class PostgresStore:

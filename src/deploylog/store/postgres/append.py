@@ -16,14 +16,14 @@ from deploylog.store.admission import (
     admit,
     lookups,
 )
+from deploylog.store.checksums import event_checksum
 from deploylog.store.postgres.connection import Connection, all_rows, change
 from deploylog.store.postgres.deployments import load_catalog, write_catalog
 from deploylog.store.postgres.index import Fed
 from deploylog.store.postgres.pages import read_rows
 from deploylog.store.postgres.partitions import Partitions
 from deploylog.store.postgres.rows import STORED, TYPES, digest_of
-from deploylog.store.sqlite.append import PreparedEvent, prepare_event
-from deploylog.store.sqlite.checksums import event_checksum
+from deploylog.store.prepared_event import PreparedEvent, prepare_event
 
 #: Rows from which on COPY is faster, although it cannot share a round trip with other statements.
 COPY_ROWS = 256

@@ -10,7 +10,7 @@ from deploylog.events.access import Grant
 from deploylog.store.postgres.connection import Connection, change, one_row
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.writer import Writer
-from deploylog.store.sqlite.rows import json_text
+from deploylog.store.rows import json_text
 
 _SELECT = 'SELECT kind, id, name, secret, "groups", grants, created, revoked FROM credentials'
 

@@ -15,6 +15,8 @@ from deploylog.events.index.search import EventRows, Search
 from deploylog.events.index.trace import Trace
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
 from deploylog.store.admission import Append, event_of
+from deploylog.store.checksums import content_checksum, event_checksum
+from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.postgres.connection import (
     Connection,
     all_rows,
@@ -27,12 +29,10 @@ from deploylog.store.postgres.pages import SIZE, read_row
 from deploylog.store.postgres.partitions import drop_empty_partitions
 from deploylog.store.postgres.query import read_events
 from deploylog.store.postgres.readers import Readers
-from deploylog.store.postgres.rows import WHOLE, digest_of
+from deploylog.store.postgres.rows import digest_of
 from deploylog.store.postgres.writer import Writer
-from deploylog.store.sqlite.append import prepare_event
-from deploylog.store.sqlite.checksums import content_checksum, event_checksum
-from deploylog.store.sqlite.head_watch import HeadNotifier
-from deploylog.store.sqlite.rows import Unreadable
+from deploylog.store.prepared_event import prepare_event
+from deploylog.store.rows import WHOLE, Unreadable
 
 #: Events pruned in one transaction, so that appends do not wait long.
 PRUNED_AT_ONCE = 2_000

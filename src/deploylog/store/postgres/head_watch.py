@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
+from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.postgres.append import CHANNEL
 from deploylog.store.postgres.connection import first_line
-from deploylog.store.sqlite.head_watch import HeadNotifier
 
 #: About how many seconds the head is read after at the latest.
 POLL_SECONDS = 1.0

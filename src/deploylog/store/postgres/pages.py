@@ -8,7 +8,7 @@ from deploylog.events.ids import event_id
 from deploylog.events.store import MAX_DAMAGED, PAGE_BYTES, Damaged, Page
 from deploylog.store.postgres.connection import Connection
 from deploylog.store.postgres.rows import event_of_row, rows_at
-from deploylog.store.sqlite.rows import Unreadable
+from deploylog.store.rows import Unreadable
 
 #: Approximate bytes of an event ``e``. The server knows the lengths without reading the content.
 SIZE = " + ".join(

@@ -1,14 +1,12 @@
 """Rows: how an event is read from the ``events`` table. What it holds is as in SQLite."""
 
-import struct
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, cast
 
-from deploylog.errors import DeploylogError
 from deploylog.events.event import Event
 from deploylog.store.postgres.connection import Connection, all_rows
-from deploylog.store.sqlite.rows import COLUMNS, Row, Unreadable, event_from
+from deploylog.store.rows import BAD_CONTENT, COLUMNS, WHOLE, Row, Unreadable, event_from
 
 STORED = ", ".join(f'"{column}"' for column in (*COLUMNS, "checksum"))
 
@@ -18,18 +16,12 @@ TYPES = tuple(
     for column in (*COLUMNS, "checksum")
 )
 
-#: The columns of an event ``e`` and its checksum.
-WHOLE = ", ".join(f'e."{column}"' for column in (*COLUMNS, "checksum"))
-
-#: What decoding raises when the content is not what an append wrote.
-_BAD_CONTENT = (ValueError, OverflowError, struct.error, DeploylogError)
-
 
 def event_of_row(row: tuple[Any, ...], epoch: int) -> Event:
     """The event of one row, selected by ``WHOLE``. Raises Unreadable."""
     try:
         return event_from(cast("Row", row), epoch)
-    except _BAD_CONTENT as error:
+    except BAD_CONTENT as error:
         raise Unreadable("unreadable") from error
 
 

@@ -9,7 +9,7 @@ import msgspec
 from deploylog.errors import DeploylogError
 from deploylog.events.event import NewEvent, Resource
 from deploylog.events.index.terms import PUBLIC, terms_of
-from deploylog.store.sqlite.rows import names_of, scopes_of
+from deploylog.store.rows import names_of, scopes_of
 
 _Name = TypeVar("_Name", bound=str)
 

@@ -12,6 +12,7 @@ from deploylog.errors import Stopping, StoreUnavailable
 from deploylog.events.index.growth import last_position
 from deploylog.events.index.sealed import Sealed, seal
 from deploylog.events.index.segments import SEGMENT_SIZE, GrowingSegment, segment_of
+from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.postgres.connection import (
     LOCKS,
     Connection,
@@ -23,7 +24,6 @@ from deploylog.store.postgres.connection import (
 )
 from deploylog.store.postgres.index import FEED_SIZE, PostgresIndex, read_fed
 from deploylog.store.postgres.readers import Readers
-from deploylog.store.sqlite.head_watch import HeadNotifier
 
 #: Events that are committed before they are fed, unless a query asks for them.
 FEED_EVERY = 4_096

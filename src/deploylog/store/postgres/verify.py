@@ -22,11 +22,11 @@ from deploylog.store.contract import Finding, Verified
 from deploylog.store.migrations import migrations
 from deploylog.store.postgres.connection import Connection, all_rows, connect, store_errors
 from deploylog.store.postgres.pages import whole_of
-from deploylog.store.postgres.rows import WHOLE, digest_of
+from deploylog.store.postgres.rows import digest_of
 from deploylog.store.postgres.schema import schema_version
 from deploylog.store.postgres.sealing import grown_from_rows
+from deploylog.store.rows import WHOLE, json_text
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
-from deploylog.store.sqlite.rows import json_text
 
 #: Events read at once.
 _PAGE = 1_000

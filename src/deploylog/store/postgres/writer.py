@@ -15,12 +15,12 @@ import msgspec
 
 from deploylog.errors import DeploylogError, Stopping, StoreUnavailable
 from deploylog.store.admission import Append, Entry, Outcome
+from deploylog.store.health import Health
 from deploylog.store.postgres.append import Recorder
 from deploylog.store.postgres.appender import Appender
 from deploylog.store.postgres.connection import Connection, change
 from deploylog.store.postgres.health import is_trouble
-from deploylog.store.sqlite.append import PreparedEvent
-from deploylog.store.sqlite.health import Health
+from deploylog.store.prepared_event import PreparedEvent
 
 #: How many events one transaction records, so that no caller waits long behind a flood.
 MAX_EVENTS = 5_000

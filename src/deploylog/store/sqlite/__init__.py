@@ -13,6 +13,7 @@ import apsw
 from deploylog.errors import OperatorError
 from deploylog.events.ids import EPOCH_BITS
 from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
+from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.migrations import Migration, migrate, migrations
 from deploylog.store.sqlite.append import Recorder
 from deploylog.store.sqlite.changesets import SqliteChangesets
@@ -23,7 +24,6 @@ from deploylog.store.sqlite.deliveries import SqliteDeliveries
 from deploylog.store.sqlite.deployments import SqliteCatalog
 from deploylog.store.sqlite.events import SqliteLog
 from deploylog.store.sqlite.files import StoreFiles
-from deploylog.store.sqlite.head_watch import HeadNotifier
 from deploylog.store.sqlite.index import SqliteIndex
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.sealing import seal_full_segments, sealing

@@ -6,49 +6,25 @@ from itertools import chain
 import apsw
 import msgspec
 
-from deploylog.deployments.projection import project
-from deploylog.events.event import Event, NewEvent
-from deploylog.events.index.terms import terms_of
+from deploylog.events.event import Event
 from deploylog.store.admission import (
     Admitted,
     Append,
-    Candidate,
     Loaded,
     Lookups,
     Outcome,
     RecordedRequest,
     admit,
-    identity_of,
     lookups,
 )
-from deploylog.store.sqlite.checksums import content_checksum, event_checksum
+from deploylog.store.checksums import event_checksum
+from deploylog.store.prepared_event import PreparedEvent, prepare_event
+from deploylog.store.rows import COLUMNS, json_text
 from deploylog.store.sqlite.connection import all_rows, insert_rows, one_value
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
 from deploylog.store.sqlite.index import Fed
 from deploylog.store.sqlite.pages import BAD_ROW, read_rows
-from deploylog.store.sqlite.rows import COLUMNS, SELECTED, Values, events_of, json_text, values_of
-
-
-class PreparedEvent(Candidate, frozen=True, gc=False):
-    """A candidate with its row.
-
-    The thread that writes is the busiest one: what needs neither position nor connection is
-    done before and after it.
-    """
-
-    values: Values
-    #: The checksum of the values.
-    checksum: int
-    #: What the event is found by.
-    terms: Sequence[str]
-
-
-def prepare_event(event: NewEvent) -> PreparedEvent:
-    """Prepare ``event``; raises InvalidEvent when the catalog cannot use it."""
-    values = values_of(event)
-    return PreparedEvent(
-        event, identity_of(event), project(event), values, content_checksum(values), terms_of(event)
-    )
+from deploylog.store.sqlite.rows import SELECTED, events_of
 
 
 class Recorder:

@@ -12,9 +12,9 @@ from deploylog.deployments.changeset import ChangeCounts, Changeset
 from deploylog.errors import ChangesetNotFound, Conflict, RequestReused
 from deploylog.events.access import Visibility
 from deploylog.events.store import IdempotencyKey
+from deploylog.store.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row
 from deploylog.store.sqlite.readers import Readers
-from deploylog.store.sqlite.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.visibility import visible_rows
 from deploylog.store.sqlite.writer import Writer
 

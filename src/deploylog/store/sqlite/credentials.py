@@ -8,9 +8,9 @@ import msgspec
 from deploylog.auth.store import Credential, CredentialKind
 from deploylog.errors import Conflict, KeyNotFound
 from deploylog.events.access import Grant
+from deploylog.store.rows import json_text, names_of
 from deploylog.store.sqlite.connection import SqlValue, one_row
 from deploylog.store.sqlite.readers import Readers
-from deploylog.store.sqlite.rows import json_text, names_of
 from deploylog.store.sqlite.writer import Writer
 
 _SELECT = 'SELECT kind, id, name, secret, "groups", grants, created, revoked FROM credentials'

@@ -26,9 +26,9 @@ from deploylog.store.catalog import (
     Counted,
     StackRow,
 )
+from deploylog.store.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.connection import SqlValue, all_rows
 from deploylog.store.sqlite.readers import Readers
-from deploylog.store.sqlite.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.visibility import visible_rows
 
 

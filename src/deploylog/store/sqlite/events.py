@@ -16,16 +16,17 @@ from deploylog.events.index.search import EventRows, Search
 from deploylog.events.index.trace import Trace
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
 from deploylog.store.admission import Append, event_of
+from deploylog.store.checksums import content_checksum, event_checksum
 from deploylog.store.contract import CommitObserver
-from deploylog.store.sqlite.append import prepare_event
-from deploylog.store.sqlite.checksums import content_checksum, event_checksum
+from deploylog.store.head_watch import HeadNotifier
+from deploylog.store.prepared_event import prepare_event
+from deploylog.store.rows import WHOLE, Unreadable
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
-from deploylog.store.sqlite.head_watch import HeadNotifier, WriteAheadLogWatch
+from deploylog.store.sqlite.head_watch import WriteAheadLogWatch
 from deploylog.store.sqlite.index import SqliteEventRows, SqliteIndex, drop_segments
 from deploylog.store.sqlite.pages import BAD_ROW, SIZE, read_row
 from deploylog.store.sqlite.query import read_events
 from deploylog.store.sqlite.readers import Readers
-from deploylog.store.sqlite.rows import WHOLE, Unreadable
 from deploylog.store.sqlite.writer import Writer
 
 #: Seconds between polls for commits of other processes.

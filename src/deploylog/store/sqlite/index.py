@@ -25,9 +25,9 @@ from deploylog.events.index.segments import (
     segment_of,
 )
 from deploylog.events.index.terms import EVERY, LISTED, after_all, terms_of
+from deploylog.store.rows import names_of, scopes_of
 from deploylog.store.sqlite.connection import all_rows, one_value
 from deploylog.store.sqlite.pages import BAD_ROW, read_rows
-from deploylog.store.sqlite.rows import names_of, scopes_of
 from deploylog.store.sqlite.salvage import salvaged_terms
 
 #: Events whose rows are read at once to feed the growing segments.

@@ -8,8 +8,9 @@ import msgspec
 from deploylog.events.event import Event
 from deploylog.events.ids import event_id
 from deploylog.events.store import MAX_DAMAGED, PAGE_BYTES, Damaged, Page
+from deploylog.store.rows import WHOLE, Unreadable
 from deploylog.store.sqlite.connection import one_row, one_value
-from deploylog.store.sqlite.rows import SELECTED, WHOLE, Unreadable, event_of_row, events_of
+from deploylog.store.sqlite.rows import SELECTED, event_of_row, events_of
 
 #: Approximate bytes of an event ``e``. SQLite knows the lengths without reading the content.
 SIZE = " + ".join(

@@ -12,8 +12,8 @@ from deploylog.errors import Stopping, StoreUnavailable
 from deploylog.events.index.growth import last_position
 from deploylog.events.index.sealed import BUCKET_BITS, seal
 from deploylog.events.index.segments import SEGMENT_SIZE, GrowingSegment, segment_of
+from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.sqlite.connection import all_rows
-from deploylog.store.sqlite.head_watch import HeadNotifier
 from deploylog.store.sqlite.index import FEED_SIZE, SqliteIndex, read_fed
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.writer import Writer

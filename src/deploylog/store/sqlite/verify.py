@@ -23,6 +23,7 @@ from deploylog.events.store import PAGE_BYTES
 from deploylog.store.catalog import CatalogChanges, catalog_lookups
 from deploylog.store.contract import Finding, Verified
 from deploylog.store.migrations import migrations
+from deploylog.store.rows import json_text
 from deploylog.store.sqlite.connection import (
     BUSY_TIMEOUT,
     all_rows,
@@ -33,7 +34,6 @@ from deploylog.store.sqlite.connection import (
 )
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
 from deploylog.store.sqlite.pages import SIZE, Filling, Match
-from deploylog.store.sqlite.rows import json_text
 from deploylog.store.sqlite.verify_index import SegmentDifference
 
 #: Events read at once.

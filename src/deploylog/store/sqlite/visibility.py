@@ -3,8 +3,8 @@
 from deploylog.events.access import Visibility
 from deploylog.events.event import PUBLIC_GROUP
 from deploylog.events.scope import ROOT
+from deploylog.store.rows import json_text
 from deploylog.store.sqlite.connection import SqlValue
-from deploylog.store.sqlite.rows import json_text
 
 _GRANTED = """EXISTS (
     SELECT 1 FROM json_each(c.scopes) AS scope, json_each(:granted) AS grant_

@@ -15,10 +15,12 @@ import msgspec
 
 from deploylog.errors import DeploylogError, Stopping, StoreUnavailable
 from deploylog.store.admission import Append, Entry, Outcome
-from deploylog.store.sqlite.append import PreparedEvent, Recorder
+from deploylog.store.health import Health
+from deploylog.store.prepared_event import PreparedEvent
+from deploylog.store.sqlite.append import Recorder
 from deploylog.store.sqlite.connection import one_value, store_errors
 from deploylog.store.sqlite.files import StoreFiles
-from deploylog.store.sqlite.health import Health, is_trouble
+from deploylog.store.sqlite.health import is_trouble
 
 #: How many events one transaction records, so that no caller waits long behind a flood.
 MAX_EVENTS = 5_000

@@ -1,0 +1,59 @@
+"""Head watches: how tasks of an event loop learn that the log has a new head."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class HeadWatch:
+    """The head, as one task has seen it."""
+
+    def __init__(self) -> None:
+        self.head = 0
+        self._event = asyncio.Event()
+
+    def move(self, head: int) -> None:
+        """Move the head to ``head``, unless it is there already."""
+        self.head = max(self.head, head)
+        self._event.set()
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait until the head moves, for up to ``seconds``; return whether it moved.
+
+        ``None`` is no limit.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class HeadNotifier:
+    """Notifies head watches of this process's commits."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """``loop`` runs the tasks that wait."""
+        self._loop = loop
+        self._watches: set[HeadWatch] = set()
+
+    @contextmanager
+    def watch(self) -> Iterator[HeadWatch]:
+        """Watch the head inside the block."""
+        watch = HeadWatch()
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
+
+    def committed(self, head: int) -> None:
+        """Notify the watches; may be called from any thread."""
+        if self._watches:
+            self._loop.call_soon_threadsafe(self._notify, head)
+
+    def _notify(self, head: int) -> None:
+        for watch in self._watches:
+            watch.move(head)
