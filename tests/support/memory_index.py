@@ -1,11 +1,13 @@
 """An index in memory: sealed segments in dictionaries, events in a list."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from deploylog.events.event import NewEvent
 from deploylog.events.facets import Facets
 from deploylog.events.filters import Field, Filter
 from deploylog.events.index.counting import count, facets, histogram
+from deploylog.events.index.listed import ListedTerms
 from deploylog.events.index.sealed import seal, unpack_times
 from deploylog.events.index.search import Moment, Search, Selected
 from deploylog.events.index.segments import SEGMENT_SIZE, GrowingSegment, segment_of
@@ -50,6 +52,7 @@ class MemoryIndex:
             sealed={number: unpack_times(stored) for number, stored in self._times.items()},
             growing=tuple(self._growing.values()),
             rows=self,
+            listed=ListedTerms(),
         )
         return Search(moment, query, Trace())
 
@@ -73,8 +76,9 @@ class MemoryIndex:
 
     # ``SegmentRows`` and ``EventRows``
 
-    def narrowed(self, term: str, numbers: Sequence[int]) -> Sequence[int]:
-        return [number for number in numbers if term in self._bitmaps[number]]
+    def terms(self, prefix: str, number: int, limit: int) -> Iterator[str]:
+        found = (term for term in self._bitmaps[number] if term.startswith(prefix))
+        yield from islice(found, limit)
 
     def bitmaps(self, term: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         for number in numbers:

@@ -74,6 +74,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     #: ns since 1970, exclusive.
     until: int | None = None
 
+    @property
+    def time_bounds(self) -> tuple[int, int]:
+        """The first and the last time (ns) that an event may have."""
+        since = self.since if self.since is not None else 0
+        until = self.until if self.until is not None else 1 << 63
+        return since, until - 1
+
     def matches(self, event: NewEvent) -> bool:
         if self.since is not None and event.time < self.since:
             return False

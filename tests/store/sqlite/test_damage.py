@@ -101,7 +101,7 @@ async def test_damaged_events_do_not_count_for_the_limit(store: Store, file: Pat
 async def test_a_page_lists_a_limited_number_of_damaged_events_and_continues(
     store: Store, file: Path, monkeypatch
 ):
-    monkeypatch.setattr("deploylog.store.sqlite.pages.MAX_DAMAGED", 5)
+    monkeypatch.setattr("deploylog.store.pages.MAX_DAMAGED", 5)
     await filled(store, 20)
     damage(file, "message = 'x'", "position > 1")
 

@@ -36,7 +36,7 @@ async def test_ids_rise_also_when_the_clock_is_set_back(tmp_path: Path, commits:
 
 
 async def test_an_event_larger_than_a_page_is_a_page(store: Store, monkeypatch):
-    monkeypatch.setattr("deploylog.store.sqlite.pages.PAGE_BYTES", 10)
+    monkeypatch.setattr("deploylog.store.pages.PAGE_BYTES", 10)
     first, second = await store.log.append(new_events(2))
 
     page = await store.log.read(Query(order="oldest"))

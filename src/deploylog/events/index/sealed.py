@@ -54,8 +54,10 @@ _NOTHING = BitMap()
 class SegmentRows(Protocol):
     """What a backend stores of sealed segments, as one moment knows it."""
 
-    def narrowed(self, term: str, numbers: Sequence[int]) -> Sequence[int]:
-        """Those of the segments that may have a listed term."""
+    def terms(self, prefix: str, number: int, limit: int) -> Iterable[str]:
+        """Up to ``limit`` terms of one segment that have a row of their own and start with
+        ``prefix``.
+        """
         ...
 
     def bitmaps(self, term: str, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
@@ -88,7 +90,7 @@ class SealedSegment:
 
     def having(self, term: str) -> BitMap:
         if term not in self._bitmaps:
-            prefetch((self,), (term,), self._rows)
+            read_term((self,), term, self._rows, among=(self.number,))
         return self._bitmaps[term]
 
     def starting(self, prefix: str) -> BitMap:
@@ -128,33 +130,26 @@ class SealedSegment:
         return BitMap(_entries_of(self._buckets[bucket], tag))
 
 
-def prefetch(segments: Sequence[SealedSegment], terms: Iterable[str], rows: SegmentRows) -> None:
-    """Read what these segments have of these terms, in one query for each."""
-    for term in terms:
-        if is_listed(term):
-            _prefetch_listed(segments, term, rows)
-        else:
-            _prefetch_other(segments, term, rows)
-        for segment in segments:
-            segment.settle(term)
-
-
-def _prefetch_listed(segments: Sequence[SealedSegment], term: str, rows: SegmentRows) -> None:
+def read_term(
+    segments: Sequence[SealedSegment], term: str, rows: SegmentRows, *, among: Sequence[int]
+) -> None:
+    """Read what the segments ``among`` these have of a term, in one query; the others lack it."""
     by_number = {segment.number: segment for segment in segments}
-    if numbers := rows.narrowed(term, tuple(by_number)):
-        for number, stored in rows.bitmaps(term, numbers):
+    if among:
+        for number, stored in rows.bitmaps(term, among):
             by_number[number].add_bitmap(term, stored)
+    if not is_listed(term):
+        _read_bucket(segments, term, rows)
+    for segment in segments:
+        segment.settle(term)
 
 
-def _prefetch_other(segments: Sequence[SealedSegment], term: str, rows: SegmentRows) -> None:
-    by_number = {segment.number: segment for segment in segments}
-    for number, stored in rows.bitmaps(term, tuple(by_number)):
-        by_number[number].add_bitmap(term, stored)
+def _read_bucket(segments: Sequence[SealedSegment], term: str, rows: SegmentRows) -> None:
     bucket, _ = _hashed(term)
-    unread = [each.number for each in segments if each.needs_bucket(term, bucket)]
+    unread = {each.number: each for each in segments if each.needs_bucket(term, bucket)}
     if unread:
-        for number, stored in rows.buckets(bucket, unread):
-            by_number[number].add_bucket(bucket, stored)
+        for number, stored in rows.buckets(bucket, tuple(unread)):
+            unread[number].add_bucket(bucket, stored)
 
 
 def _hashed(term: str) -> tuple[int, int]:

@@ -21,7 +21,8 @@ from deploylog.events.index.expression import (
     compile_query,
     leaves,
 )
-from deploylog.events.index.sealed import SealedSegment, SegmentRows, prefetch
+from deploylog.events.index.listed import ListedTerms
+from deploylog.events.index.sealed import SealedSegment, SegmentRows, read_term
 from deploylog.events.index.segments import (
     BLOCK_BITS,
     SEGMENT_BITS,
@@ -63,6 +64,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     sealed: dict[int, Times]
     growing: tuple[GrowingSegment, ...]
     rows: SegmentRows
+    listed: ListedTerms
 
 
 class Selected(msgspec.Struct, frozen=True):
@@ -145,16 +147,22 @@ class Search:
 
         What is stored of a term is not read where another one is missing.
         """
-        rows = self._moment.rows
         needed = [part.text for part in self._expression.of if isinstance(part, Term)]
         for term in sorted(needed, key=is_listed, reverse=True):
-            prefetch(batch, (term,), rows)
+            self._read(batch, term)
             batch = [segment for segment in batch if segment.having(term)]
         others = {leaf.text for leaf in leaves(self._expression) if isinstance(leaf, Term)}
         if not self._expression.of:
             others.add(EVERY)
-        prefetch(batch, others.difference(needed), rows)
+        for term in others.difference(needed):
+            self._read(batch, term)
         return batch
+
+    def _read(self, batch: Sequence[SealedSegment], term: str) -> None:
+        rows, numbers = self._moment.rows, tuple(segment.number for segment in batch)
+        if is_listed(term):
+            numbers = tuple(self._moment.listed.narrowed(rows, term, numbers))
+        read_term(batch, term, rows, among=numbers)
 
     def _touches(self, times: Times) -> bool:
         """Whether the range of time has something of this segment."""

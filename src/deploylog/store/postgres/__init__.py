@@ -5,15 +5,18 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from deploylog.errors import OperatorError, StoreUnavailable
 from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
 from deploylog.store.head_watch import HeadNotifier
+from deploylog.store.live_index import LiveIndex
 from deploylog.store.postgres.append import Recorder
 from deploylog.store.postgres.appender import Appender
 from deploylog.store.postgres.changesets import PostgresChangesets
 from deploylog.store.postgres.cleanups import PostgresCleanups
 from deploylog.store.postgres.connection import (
+    Connection,
     connect,
     conninfo_of,
     name_of,
@@ -25,12 +28,13 @@ from deploylog.store.postgres.deliveries import PostgresDeliveries
 from deploylog.store.postgres.deployments import PostgresCatalog
 from deploylog.store.postgres.events import PostgresLog
 from deploylog.store.postgres.head_watch import listening
-from deploylog.store.postgres.index import PostgresIndex
+from deploylog.store.postgres.index import PostgresIndexTables
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.schema import migrate_database, schema_version
-from deploylog.store.postgres.sealing import seal_full_segments, sealing
+from deploylog.store.postgres.sealing import seal_segment, write_segment
 from deploylog.store.postgres.subscriptions import PostgresSubscriptions
 from deploylog.store.postgres.writer import Writer
+from deploylog.store.sealing import keep_sealing, seal_full_segments
 
 
 class PostgresStore:
@@ -40,14 +44,16 @@ class PostgresStore:
         self,
         writer: Writer,
         readers: Readers,
-        index: PostgresIndex,
+        index: LiveIndex[Connection],
         *,
         epoch: int,
         conninfo: str,
         notifier: HeadNotifier,
-        damaged: Callable[[str], None],
+        observer: CommitObserver,
     ) -> None:
-        """``notifier`` learns of each commit; ``damaged`` gets the reason of each damaged event."""
+        """``notifier`` learns of each commit; ``observer`` of damaged events, and of the rows that
+        reads take.
+        """
         self._writer = writer
         self._readers = readers
         self.log = PostgresLog(
@@ -57,7 +63,7 @@ class PostgresStore:
             epoch=epoch,
             conninfo=conninfo,
             notifier=notifier,
-            damaged=damaged,
+            observer=observer,
         )
         self.catalog = PostgresCatalog(readers)
         self.changesets = PostgresChangesets(writer, readers)
@@ -94,8 +100,9 @@ async def open_postgres(
     notifier = HeadNotifier(asyncio.get_running_loop())
     with connect(conninfo) as connection, store_errors():
         epoch = int(one_value(connection, "SELECT epoch FROM log"))
-        seal_full_segments(connection)
-    recorder, index = Recorder(epoch=epoch, clock=clock), PostgresIndex()
+        tables = PostgresIndexTables()
+        seal_full_segments(tables, connection, partial(write_segment, connection))
+    recorder, index = Recorder(epoch=epoch, clock=clock), LiveIndex(tables)
 
     def committed(seconds: float, events: int, head: int) -> None:
         observer.committed(seconds, events)
@@ -114,7 +121,12 @@ async def open_postgres(
     try:
         async with (
             listening(conninfo, notifier),
-            sealing(index, conninfo, readers, notifier),
+            keep_sealing(
+                index,
+                notifier,
+                catch_up=lambda: readers.background.run(index.moment),
+                write=lambda segment: asyncio.to_thread(seal_segment, conninfo, segment),
+            ),
         ):
             yield PostgresStore(
                 writer,
@@ -123,7 +135,7 @@ async def open_postgres(
                 epoch=epoch,
                 conninfo=conninfo,
                 notifier=notifier,
-                damaged=observer.damaged,
+                observer=observer,
             )
     finally:
         writer.close()

@@ -17,9 +17,9 @@ from deploylog.store.admission import (
     lookups,
 )
 from deploylog.store.checksums import event_checksum
+from deploylog.store.live_index import Fed
 from deploylog.store.postgres.connection import Connection, all_rows, change
 from deploylog.store.postgres.deployments import load_catalog, write_catalog
-from deploylog.store.postgres.index import Fed
 from deploylog.store.postgres.pages import read_rows
 from deploylog.store.postgres.partitions import Partitions
 from deploylog.store.postgres.rows import STORED, TYPES, digest_of

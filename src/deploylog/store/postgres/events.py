@@ -16,7 +16,10 @@ from deploylog.events.index.trace import Trace
 from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
 from deploylog.store.admission import Append, event_of
 from deploylog.store.checksums import content_checksum, event_checksum
+from deploylog.store.contract import CommitObserver
 from deploylog.store.head_watch import HeadNotifier
+from deploylog.store.live_index import LiveIndex
+from deploylog.store.pages import SIZE
 from deploylog.store.postgres.connection import (
     Connection,
     all_rows,
@@ -24,8 +27,8 @@ from deploylog.store.postgres.connection import (
     one_row,
     one_value,
 )
-from deploylog.store.postgres.index import PostgresEventRows, PostgresIndex, drop_segments
-from deploylog.store.postgres.pages import SIZE, read_row
+from deploylog.store.postgres.index import PostgresEventRows, drop_segments
+from deploylog.store.postgres.pages import read_row
 from deploylog.store.postgres.partitions import drop_empty_partitions
 from deploylog.store.postgres.query import read_events
 from deploylog.store.postgres.readers import Readers
@@ -56,15 +59,15 @@ class PostgresLog:
         self,
         writer: Writer,
         readers: Readers,
-        index: PostgresIndex,
+        index: LiveIndex[Connection],
         *,
         epoch: int,
         conninfo: str,
         notifier: HeadNotifier,
-        damaged: Callable[[str], None],
+        observer: CommitObserver,
     ) -> None:
-        """``notifier`` learns of each commit of this process; ``damaged`` gets the reason of each
-        damaged event.
+        """``notifier`` learns of each commit; ``observer`` of damaged events, and of the rows that
+        reads take.
         """
         self.epoch = epoch
         self._conninfo = conninfo
@@ -72,7 +75,7 @@ class PostgresLog:
         self._readers = readers
         self._index = index
         self._notifier = notifier
-        self._damaged = damaged
+        self._observer = observer
         #: Positions of the damaged events that were reported.
         self._reported: set[int] = set()
 
@@ -85,16 +88,18 @@ class PostgresLog:
         return [event_of(entry, self.epoch) for entry in entries]
 
     async def read(self, query: Query) -> Page:
+        trace = Trace()
         page = await self._readers.of(query.purpose).run(
-            lambda connection: self._read(connection, query), caller=query.caller
+            lambda connection: self._read(connection, query, trace), caller=query.caller
         )
+        self._observer.rows_read(trace.rows, in_vain=trace.rows_in_vain)
         for each in page.damaged:
             self._report_damage(each.position, each.reason)
         return page
 
-    def _read(self, connection: Connection, query: Query) -> Page:
+    def _read(self, connection: Connection, query: Query, trace: Trace) -> Page:
         moment = self._index.moment(connection)
-        return read_events(connection, moment, query, self.epoch, trace=Trace())
+        return read_events(connection, moment, query, self.epoch, trace=trace)
 
     async def count(self, query: Query) -> int:
         return await self._search(query, count)
@@ -106,22 +111,24 @@ class PostgresLog:
         return await self._search(query, lambda search, rows: histogram(search, rows, edges))
 
     async def explain(self, query: Query) -> Trace:
-        def read(connection: Connection) -> Trace:
-            trace = Trace()
-            moment = self._index.moment(connection)
-            read_events(connection, moment, query, self.epoch, trace=trace)
-            return trace
-
-        return await self._readers.of(query.purpose).run(read, caller=query.caller)
+        trace = Trace()
+        await self._readers.of(query.purpose).run(
+            lambda connection: self._read(connection, query, trace), caller=query.caller
+        )
+        return trace
 
     async def _search(
         self, query: Query, count: Callable[[Search, EventRows], _Counted]
     ) -> _Counted:
+        trace = Trace()
+
         def read(connection: Connection) -> _Counted:
-            search = Search(self._index.moment(connection), query, Trace())
+            search = Search(self._index.moment(connection), query, trace)
             return count(search, PostgresEventRows(connection, self.epoch))
 
-        return await self._readers.of(query.purpose).run(read, caller=query.caller)
+        counted = await self._readers.of(query.purpose).run(read, caller=query.caller)
+        self._observer.rows_read(trace.rows, in_vain=trace.rows_in_vain)
+        return counted
 
     async def get(self, position: int) -> Event:
         try:
@@ -140,7 +147,7 @@ class PostgresLog:
         if position in self._reported or len(self._reported) >= MAX_REPORTED:
             return
         self._reported.add(position)
-        self._damaged(reason)
+        self._observer.damaged(reason)
         _LOGGER.error("the event at position %d is damaged (%s); skipping it", position, reason)
 
     async def add_checksums(self) -> bool:

@@ -19,12 +19,13 @@ from deploylog.events.index.sealed import Sealed, seal, unpack_entries, unpack_p
 from deploylog.events.index.segments import SEGMENT_SIZE
 from deploylog.store.catalog import CatalogChanges, catalog_lookups
 from deploylog.store.contract import Finding, Verified
+from deploylog.store.live_index import grown_from_rows
 from deploylog.store.migrations import migrations
 from deploylog.store.postgres.connection import Connection, all_rows, connect, store_errors
+from deploylog.store.postgres.index import PostgresIndexTables
 from deploylog.store.postgres.pages import whole_of
 from deploylog.store.postgres.rows import digest_of
 from deploylog.store.postgres.schema import schema_version
-from deploylog.store.postgres.sealing import grown_from_rows
 from deploylog.store.rows import WHOLE, json_text
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
 
@@ -167,7 +168,7 @@ class _Verification:
             first = number * SEGMENT_SIZE
             is_whole = not self._floor or self._floor < first
             if is_whole and not any(first <= p < first + SEGMENT_SIZE for p in self._damaged):
-                expected = seal(grown_from_rows(self._connection, number))
+                expected = seal(grown_from_rows(PostgresIndexTables(), self._connection, number))
                 for what in self._differences(number, expected):
                     self._find("segment", number, what)
 

@@ -6,15 +6,19 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import apsw
 
 from deploylog.errors import OperatorError
 from deploylog.events.ids import EPOCH_BITS
+from deploylog.events.index.segments import GrowingSegment
 from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
 from deploylog.store.head_watch import HeadNotifier
+from deploylog.store.live_index import LiveIndex
 from deploylog.store.migrations import Migration, migrate, migrations
+from deploylog.store.sealing import keep_sealing, seal_full_segments
 from deploylog.store.sqlite.append import Recorder
 from deploylog.store.sqlite.changesets import SqliteChangesets
 from deploylog.store.sqlite.cleanups import SqliteCleanups
@@ -24,9 +28,9 @@ from deploylog.store.sqlite.deliveries import SqliteDeliveries
 from deploylog.store.sqlite.deployments import SqliteCatalog
 from deploylog.store.sqlite.events import SqliteLog
 from deploylog.store.sqlite.files import StoreFiles
-from deploylog.store.sqlite.index import SqliteIndex
+from deploylog.store.sqlite.index import SqliteIndexTables
 from deploylog.store.sqlite.readers import Readers
-from deploylog.store.sqlite.sealing import seal_full_segments, sealing
+from deploylog.store.sqlite.sealing import sealed_rows
 from deploylog.store.sqlite.subscriptions import SqliteSubscriptions
 from deploylog.store.sqlite.writer import Writer
 
@@ -38,7 +42,7 @@ class SqliteStore:
         self,
         writer: Writer,
         readers: Readers,
-        index: SqliteIndex,
+        index: LiveIndex[apsw.Connection],
         *,
         files: StoreFiles,
         epoch: int,
@@ -91,9 +95,10 @@ async def open_sqlite(
 
     connection = connect(file)
     epoch = _epoch(connection)
+    tables = SqliteIndexTables()
     with store_errors():
-        seal_full_segments(connection)
-    recorder, index = Recorder(connection, epoch=epoch, clock=clock), SqliteIndex()
+        seal_full_segments(tables, connection, partial(_seal, connection))
+    recorder, index = Recorder(connection, epoch=epoch, clock=clock), LiveIndex(tables)
 
     def committed(seconds: float, events: int, head: int) -> None:
         observer.committed(seconds, events)
@@ -112,7 +117,12 @@ async def open_sqlite(
         clock=time.perf_counter,
     )
     try:
-        async with sealing(index, writer, readers, notifier):
+        async with keep_sealing(
+            index,
+            notifier,
+            catch_up=lambda: readers.background.run(index.moment),
+            write=partial(_seal_beside_appends, writer),
+        ):
             yield SqliteStore(
                 writer,
                 readers,
@@ -125,6 +135,17 @@ async def open_sqlite(
     finally:
         writer.close()
         readers.close()
+
+
+def _seal(connection: apsw.Connection, segment: GrowingSegment) -> None:
+    rows = sealed_rows(segment)
+    with connection:
+        rows.write(connection)
+
+
+async def _seal_beside_appends(writer: Writer, segment: GrowingSegment) -> None:
+    rows = await asyncio.to_thread(sealed_rows, segment)
+    await writer.call(rows.write)
 
 
 def migrate_file(file: Path) -> list[str]:

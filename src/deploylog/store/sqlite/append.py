@@ -18,11 +18,11 @@ from deploylog.store.admission import (
     lookups,
 )
 from deploylog.store.checksums import event_checksum
+from deploylog.store.live_index import Fed
 from deploylog.store.prepared_event import PreparedEvent, prepare_event
 from deploylog.store.rows import COLUMNS, json_text
 from deploylog.store.sqlite.connection import all_rows, insert_rows, one_value
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
-from deploylog.store.sqlite.index import Fed
 from deploylog.store.sqlite.pages import BAD_ROW, read_rows
 from deploylog.store.sqlite.rows import SELECTED, events_of
 

@@ -19,12 +19,14 @@ from deploylog.store.admission import Append, event_of
 from deploylog.store.checksums import content_checksum, event_checksum
 from deploylog.store.contract import CommitObserver
 from deploylog.store.head_watch import HeadNotifier
+from deploylog.store.live_index import LiveIndex
+from deploylog.store.pages import SIZE
 from deploylog.store.prepared_event import prepare_event
 from deploylog.store.rows import WHOLE, Unreadable
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
 from deploylog.store.sqlite.head_watch import WriteAheadLogWatch
-from deploylog.store.sqlite.index import SqliteEventRows, SqliteIndex, drop_segments
-from deploylog.store.sqlite.pages import BAD_ROW, SIZE, read_row
+from deploylog.store.sqlite.index import SqliteEventRows, drop_segments
+from deploylog.store.sqlite.pages import BAD_ROW, read_row
 from deploylog.store.sqlite.query import read_events
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.writer import Writer
@@ -54,7 +56,7 @@ class SqliteLog:
         self,
         writer: Writer,
         readers: Readers,
-        index: SqliteIndex,
+        index: LiveIndex[apsw.Connection],
         *,
         epoch: int,
         wal: str,

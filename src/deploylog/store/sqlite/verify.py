@@ -8,6 +8,7 @@ events are no longer retained.
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from deploylog.events.store import PAGE_BYTES
 from deploylog.store.catalog import CatalogChanges, catalog_lookups
 from deploylog.store.contract import Finding, Verified
 from deploylog.store.migrations import migrations
+from deploylog.store.pages import SIZE, Filling, Match
 from deploylog.store.rows import json_text
 from deploylog.store.sqlite.connection import (
     BUSY_TIMEOUT,
@@ -33,7 +35,7 @@ from deploylog.store.sqlite.connection import (
     store_errors,
 )
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
-from deploylog.store.sqlite.pages import SIZE, Filling, Match
+from deploylog.store.sqlite.pages import read_rows
 from deploylog.store.sqlite.verify_index import SegmentDifference
 
 #: Events read at once.
@@ -169,7 +171,9 @@ class _Verification:
     def _read_page(self, after: int) -> int | None:
         """Verify the next events; return the position to continue after."""
         matches: list[Match] = all_rows(self._connection, _NEXT, (after,))
-        filling = Filling(self._connection, limit=_PAGE, size=PAGE_BYTES, epoch=self._epoch)
+        filling = Filling(
+            partial(read_rows, self._connection, epoch=self._epoch), limit=_PAGE, size=PAGE_BYTES
+        )
         filling.add(matches)
         page = filling.page
         for each in page.damaged:

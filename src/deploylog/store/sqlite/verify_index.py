@@ -14,8 +14,9 @@ from deploylog.events.index.sealed import (
     unpack_times,
 )
 from deploylog.events.index.segments import SEGMENT_SIZE
+from deploylog.store.live_index import grown_from_rows
 from deploylog.store.sqlite.connection import all_rows, one_value
-from deploylog.store.sqlite.sealing import grown_from_rows
+from deploylog.store.sqlite.index import SqliteIndexTables
 
 _OFFSETS = SEGMENT_SIZE - 1
 
@@ -30,7 +31,7 @@ class SegmentDifference:
         self._number = number
         self._first = number * SEGMENT_SIZE
         [(self._floor,)] = all_rows(connection, "SELECT floor FROM log")
-        self._expected = seal(grown_from_rows(connection, number))
+        self._expected = seal(grown_from_rows(SqliteIndexTables(), connection, number))
 
     def findings(self, damaged: Set[int]) -> Iterator[str]:
         """What differs. Of damaged and pruned events nothing is compared."""
