@@ -206,7 +206,7 @@ async def _p8(report: Report, run: int, wanted: Run) -> None:
 
 
 async def _curves(report: Report, run: int, wanted: Run) -> None:
-    """The rest of what is told: a round of it is enough, but for the cheap ones."""
+    """Measure the figures without a goal: the expensive ones in the first run only."""
     with report.part("curve"):
         await footprint.measure_head(report, run)
         if run > 1:

@@ -25,11 +25,11 @@ import apsw
 import msgspec
 import uvloop
 
-from deploylog.events.event import NewEvent
+from deploylog.events.event import Event, NewEvent
 from deploylog.events.filters import AnyOf, Filter
 from deploylog.events.index.segments import SEGMENT_SIZE
 from deploylog.events.scope import scope
-from deploylog.events.store import Query
+from deploylog.events.store import EventLog, Query, following
 from deploylog.events.text import parse_text
 from deploylog.store import open_store, verify_store
 from deploylog.store.contract import Finding
@@ -46,7 +46,7 @@ _OPEN_SECONDS = 1.4
 
 class _Unobserved:
     def committed(self, seconds: float, events: int) -> None:
-        """Nobody watches."""
+        """Not measured here."""
 
     def damaged(self, reason: str) -> None:
         """Verification reports it."""
@@ -143,11 +143,22 @@ def _is_sealed(file: Path) -> bool:
         connection.close()
 
 
+async def _every_event(log: EventLog) -> list[Event]:
+    """The events of every page: one holds 8 MiB at most."""
+    found: list[Event] = []
+    query = Query(order="oldest", limit=10_000)
+    while True:
+        page = await log.read(query)
+        found += page
+        if page.next is None:
+            return found
+        query = following(query, page.next)
+
+
 async def _missing(url: str, acknowledged: int) -> tuple[int, int]:
     """Acknowledged events that a search does not find once, and the events that are there."""
     async with open_store(url, observer=_Unobserved()) as store:
-        whole = await store.log.read(Query(order="oldest", limit=10**6, bytes=2**40))
-        numbers = [int(found.producer_id or -1) for found in whole]
+        numbers = [int(found.producer_id or -1) for found in await _every_event(store.log)]
         missing = len(set(range(acknowledged)) - set(numbers)) + len(numbers) - len(set(numbers))
         for number in range(0, acknowledged, max(1, acknowledged // 200)):
             rare = Filter(all_of=(AnyOf(field="subject", values=(f"subject-{number}",)),))

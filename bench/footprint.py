@@ -76,7 +76,7 @@ async def _memory(directory: Path | None) -> float:
 
 
 async def measure_idle(report: Report, run: int, events: int, seconds: int) -> None:
-    """The share of a core that a service takes of which nobody wants anything."""
+    """Measure the share of a core that an idle service uses."""
     async with servers.deploylog(filled.directory_of(events)) as server:
         await asyncio.sleep(_SETTLE_SECONDS)
         before = _cpu_seconds(server)

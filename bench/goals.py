@@ -18,8 +18,8 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     case: str
     figure: str
-    least: float | None = None
-    most: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     #: A ratio, not a figure.
     peer: str | None = None
 
@@ -31,23 +31,25 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_met(self, value: float) -> bool:
         """Whether this value is within the bound."""
-        return (self.least is None or value >= self.least) and (
-            self.most is None or value <= self.most
+        return (self.minimum is None or value >= self.minimum) and (
+            self.maximum is None or value <= self.maximum
         )
 
 
-def _at_least(part: str, case: str, peer: str, least: float, figure: str = "rate") -> Goal:
-    text = f"{case}: {figure} ≥ {least} of {peer}'s"
-    return Goal(part=part, text=text, case=case, figure=figure, least=least, peer=peer)
+def _at_least(part: str, case: str, peer: str, minimum: float, figure: str = "rate") -> Goal:
+    text = f"{case}: {figure} ≥ {minimum} of {peer}'s"
+    return Goal(part=part, text=text, case=case, figure=figure, minimum=minimum, peer=peer)
 
 
-def _at_most(part: str, case: str, peer: str, most: float, figure: str) -> Goal:
-    text = f"{case}: {figure} ≤ {most} of {peer}'s"
-    return Goal(part=part, text=text, case=case, figure=figure, most=most, peer=peer)
+def _at_most(part: str, case: str, peer: str, maximum: float, figure: str) -> Goal:
+    text = f"{case}: {figure} ≤ {maximum} of {peer}'s"
+    return Goal(part=part, text=text, case=case, figure=figure, maximum=maximum, peer=peer)
 
 
-def _below(part: str, case: str, figure: str, most: float) -> Goal:
-    return Goal(part=part, text=f"{case}: {figure} ≤ {most}", case=case, figure=figure, most=most)
+def _below(part: str, case: str, figure: str, maximum: float) -> Goal:
+    return Goal(
+        part=part, text=f"{case}: {figure} ≤ {maximum}", case=case, figure=figure, maximum=maximum
+    )
 
 
 _RATIOS = (
@@ -64,9 +66,9 @@ _RATIOS = (
         for figure in ("p50_ms", "p99_ms")
     ),
     *(
-        _at_least("P6", f"P6 {case}", peer, least)
+        _at_least("P6", f"P6 {case}", peer, minimum)
         for case in ("per_deployment", "strict")
-        for peer, least in (("aiohttp", 0.5), ("alertmanager", 1.5))
+        for peer, minimum in (("aiohttp", 0.5), ("alertmanager", 1.5))
     ),
 )
 
