@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import TypeGuard
 
 from deploylog.errors import StoreUnavailable
 
@@ -19,9 +20,19 @@ class Health:
     Only the thread of the writer calls ``failed`` and ``wrote``.
     """
 
-    def __init__(self, store: str, *, clock: Callable[[], float]) -> None:
-        """``store`` is its name in log lines; ``clock`` is monotonic, in seconds."""
+    def __init__(
+        self,
+        store: str,
+        *,
+        caused_by_data: tuple[type[Exception], ...],
+        clock: Callable[[], float],
+    ) -> None:
+        """``store`` is its name in log lines; ``clock`` is monotonic, in seconds.
+
+        ``caused_by_data`` are the driver's errors that the data of one request can cause.
+        """
         self._store = store
+        self._caused_by_data = caused_by_data
         self._clock = clock
         #: Why nothing is recorded; ``None`` when the store records.
         self.trouble: str | None = None
@@ -31,6 +42,12 @@ class Health:
     def is_proven(self) -> bool:
         """Whether a recent commit wrote to the disk, and none has failed since."""
         return self.trouble is None and self._clock() - self._wrote < PROVEN_SECONDS
+
+    def is_trouble(self, error: Exception) -> TypeGuard[StoreUnavailable]:
+        """Whether the store is in trouble, rather than one request."""
+        return isinstance(error, StoreUnavailable) and not isinstance(
+            error.__cause__, self._caused_by_data
+        )
 
     def failed(self, error: StoreUnavailable) -> None:
         """Note that a commit failed because of the store."""

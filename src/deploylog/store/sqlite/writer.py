@@ -1,51 +1,28 @@
-"""The writer: one thread that commits for all callers.
+"""The writer: what is committed to the file, one fsync for each commit."""
 
-Each commit costs one fsync. Jobs that arrive during a commit share the next one.
-"""
-
-import asyncio
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
-import msgspec
 
-from deploylog.errors import DeploylogError, Stopping, StoreUnavailable
-from deploylog.store.admission import Append, Entry, Outcome
+from deploylog.errors import StoreUnavailable
+from deploylog.store.commit_queue import Call, CommitQueue, Outcomes, Work, outcomes_of
 from deploylog.store.health import Health
-from deploylog.store.prepared_event import PreparedEvent
 from deploylog.store.sqlite.append import Recorder
 from deploylog.store.sqlite.connection import one_value, store_errors
 from deploylog.store.sqlite.files import StoreFiles
-from deploylog.store.sqlite.health import is_trouble
 
-#: How many events one transaction records, so that no caller waits long behind a flood.
-MAX_EVENTS = 5_000
-
-#: Events of an append for which the thread is woken at once.
-LARGE = 32
-
-_Result = TypeVar("_Result")
-
-Call = Callable[[apsw.Connection], Any]
+#: Errors that the data of one request can cause. Other errors are trouble of the store.
+_CAUSED_BY_DATA = (
+    apsw.ConstraintError,
+    apsw.TooBigError,
+    apsw.MismatchError,
+    apsw.RangeError,
+    apsw.SQLError,
+)
 
 
-class _Job(msgspec.Struct, frozen=True, eq=False):
-    """Work of the writer, and the future that gets its outcome."""
-
-    work: Append[PreparedEvent] | Call
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
-
-    @property
-    def size(self) -> int:
-        return len(self.work.candidates) if isinstance(self.work, Append) else 1
-
-
-class Writer:
+class Writer(CommitQueue[apsw.Connection]):
     """Owns the connection that writes, and its thread."""
 
     def __init__(
@@ -61,34 +38,15 @@ class Writer:
         self._connection = connection
         self._recorder = recorder
         self._files = files
-        self._health = Health(files.path, clock=clock)
-        self._committed = committed
-        self._clock = clock
-        self._jobs: SimpleQueue[list[_Job] | None] = SimpleQueue()
-        #: Jobs submitted in the current iteration of each loop.
-        self._submitted: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
-        #: Jobs that the thread has received and not committed.
-        self._ready: deque[_Job] = deque()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="deploylog-write")
-        self._thread.start()
+        health = Health(files.path, caused_by_data=_CAUSED_BY_DATA, clock=clock)
+        super().__init__(health, committed=committed, clock=clock)
 
-    async def append(self, append: Append[PreparedEvent]) -> list[Entry]:
-        """Record the events; return their entries once they are on disk."""
-        entries: list[Entry] = await self._submit(append)
-        return entries
+    @property
+    def _head(self) -> int:
+        return self._recorder.head
 
-    async def call(self, work: Callable[[apsw.Connection], _Result]) -> _Result:
-        """Run ``work`` in a transaction; return its result once it is on disk."""
-        result: _Result = await self._submit(work)
-        return result
-
-    async def ready(self) -> None:
-        """Raise StoreUnavailable unless a commit reaches the disk, now or seconds ago."""
-        if not (self._health.is_proven and self._are_files_there()):
-            await self.call(_write_a_page)
-        if trouble := self._health.trouble:
-            raise StoreUnavailable(trouble)
+    def _is_proven(self) -> bool:
+        return super()._is_proven() and self._are_files_there()
 
     def _are_files_there(self) -> bool:
         try:
@@ -97,146 +55,52 @@ class Writer:
             return False
         return True
 
-    async def _submit(self, work: Append[PreparedEvent] | Call) -> Any:
-        if self._closed:
-            raise Stopping
-        loop = asyncio.get_running_loop()
-        job = _Job(work, loop.create_future(), loop)
-        submitted = self._submitted.get(loop)
-        if submitted is None:
-            submitted = self._submitted[loop] = []
-            loop.call_soon(self._hand_over, loop)
-        submitted.append(job)
-        if job.size >= LARGE:
-            self._hand_over(loop)
-        return await job.future
-
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Pass the jobs of one iteration of the loop to the thread.
-
-        Passed one by one, the first would be committed alone, and each would wake the thread.
-        """
-        submitted = self._submitted.pop(loop, None)
-        if submitted is not None:
-            self._jobs.put(submitted)
+    def _write_unchanged(self, connection: apsw.Connection) -> None:
+        # An UPDATE that changes nothing writes no page.
+        number = one_value(connection, "PRAGMA application_id")
+        connection.execute(f"PRAGMA application_id = {number}")
 
     def close(self) -> None:
-        """Finish the submitted jobs, then stop the thread."""
-        self._closed = True
-        for loop in tuple(self._submitted):
-            self._hand_over(loop)
-        self._jobs.put(None)
-        self._thread.join()
+        super().close()
         self._connection.close()
 
-    def _run(self) -> None:
-        while jobs := self._gather():
-            _publish(jobs, self._commit(jobs))
-
-    def _gather(self) -> list[_Job]:
-        """The jobs of the next transaction; none once the writer is closed."""
-        jobs: list[_Job] = []
-        size = 0
-        while size < MAX_EVENTS and (self._ready or not jobs or not self._jobs.empty()):
-            if not self._ready:
-                received = self._jobs.get()
-                if received is None:
-                    # The next call finds it again.
-                    self._jobs.put(None)
-                    break
-                self._ready.extend(received)
-            jobs.append(self._ready.popleft())
-            size += jobs[-1].size
-        return jobs
-
-    def _commit(self, jobs: Sequence[_Job]) -> list[Outcome | Any]:
-        start, head = self._clock(), self._recorder.head
+    def _transact(self, works: Sequence[Work[apsw.Connection]]) -> Outcomes:
+        head = self._recorder.head
         try:
-            outcomes, events = self._transact(jobs)
-        except Exception as error:
-            # Nothing of this transaction is recorded.
-            failure = self._roll_back(head) or error
-            if isinstance(failure, StoreUnavailable) and is_trouble(failure):
-                self._health.failed(failure)
-            elif len(jobs) > 1:
-                # One job cannot be recorded, and must not prevent the others.
-                return [self._commit([job])[0] for job in jobs]
-            return [failure] * len(jobs)
-        self._committed(self._clock() - start, events, self._recorder.head)
-        return outcomes
+            return self._run_and_commit(works)
+        except Exception:
+            self._roll_back(head)
+            raise
 
-    def _transact(self, jobs: Sequence[_Job]) -> tuple[list[Any], int]:
+    def _run_and_commit(self, works: Sequence[Work[apsw.Connection]]) -> Outcomes:
         # Nothing is written to a file that is gone, and a commit is acknowledged only if the file
         # is still there afterwards. A file that is deleted later takes all its events with it.
         self._files.check()
         with store_errors():
             self._connection.execute("BEGIN IMMEDIATE")
-            outcomes, events = self._work(jobs)
+            done = outcomes_of(works, record=self._recorder.record, call=self._call)
             written = self._pages_written()
             self._connection.execute("COMMIT")
         self._files.check()
         if self._pages_written() > written:
             self._health.wrote()
-        return outcomes, events
+        return done
 
     def _pages_written(self) -> int:
         """A commit that changes nothing writes no page, and proves nothing about the disk."""
         return self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]
 
-    def _work(self, jobs: Sequence[_Job]) -> tuple[list[Any], int]:
-        """The outcomes of the jobs, and how many events are new."""
-        appends = [job.work for job in jobs if isinstance(job.work, Append)]
-        recorded, events = self._recorder.record(appends) if appends else ([], 0)
-        of_appends = iter(recorded)
-        outcomes = [
-            next(of_appends) if isinstance(job.work, Append) else self._call(job.work)
-            for job in jobs
-        ]
-        return outcomes, events
+    def _call(self, work: Call[apsw.Connection]) -> Any:
+        # A savepoint: a failed job is undone, and the others stay.
+        with self._connection:
+            return work(self._connection)
 
-    def _call(self, work: Call) -> Any:
-        try:
-            # A savepoint: a failed job is undone, and the others stay.
-            with self._connection:
-                return work(self._connection)
-        except DeploylogError as error:
-            return error
+    def _roll_back(self, head: int) -> None:
+        """Undo the transaction, before which ``head`` was the newest position.
 
-    def _roll_back(self, head: int) -> StoreUnavailable | None:
-        """Undo the transaction, before which ``head`` was the newest position. Return the error if
-        even that fails.
+        Raises StoreUnavailable if even that fails.
         """
         self._recorder.roll_back(head)
-        try:
-            with store_errors():
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-        except StoreUnavailable as error:
-            return error
-        return None
-
-
-def _write_a_page(connection: apsw.Connection) -> None:
-    """Write a page and change nothing: an UPDATE that changes nothing writes no page."""
-    number = one_value(connection, "PRAGMA application_id")
-    connection.execute(f"PRAGMA application_id = {number}")
-
-
-def _publish(jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
-    """Set the futures, with one wake-up for each event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        by_loop.setdefault(job.loop, []).append((job.future, outcome))
-    for loop, results in by_loop.items():
-        loop.call_soon_threadsafe(_resolve, results)
-
-
-def _resolve(results: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, outcome in results:
-        if future.done():
-            # The caller was cancelled; its job is recorded all the same.
-            continue
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+        with store_errors():
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
