@@ -9,9 +9,10 @@ import apsw
 import pytest
 
 from deploylog.errors import QueryTooExpensive, StoreUnavailable, TooMany
+from deploylog.store.readers import QUERY_READERS
 from deploylog.store.sqlite import open_sqlite
 from deploylog.store.sqlite.connection import connect
-from deploylog.store.sqlite.readers import QUERY_READERS, Readers
+from deploylog.store.sqlite.readers import Readers
 from support.factories import Commits
 from support.servers import EVENTS, running
 from support.waiting import until
