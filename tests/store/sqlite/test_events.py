@@ -16,6 +16,7 @@ from deploylog.events.scope import ROOT
 from deploylog.events.store import Query
 from deploylog.store.contract import Store
 from deploylog.store.sqlite import open_sqlite
+from deploylog.store.sqlite.writer import Writer
 from support.factories import (
     Commits,
     new_event,
@@ -64,7 +65,9 @@ async def test_a_commit_that_failed_hides_no_later_event_from_a_reader(tmp_path:
         hub = Hub(store.log)
         async with hub.following(heartbeat=60):
             with hub.reader(EVERYTHING_THERE_IS, after=0) as reader:
-                connection = store.log._writer._connection
+                writer = store.log._writer
+                assert isinstance(writer, Writer)
+                connection = writer._connection
                 connection.set_commit_hook(lambda: True)
                 with pytest.raises(StoreUnavailable):
                     await store.log.append(new_events(5))

@@ -1,23 +1,18 @@
 """The event log in PostgreSQL."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
-from deploylog.errors import EventDamaged, EventNotFound
-from deploylog.events.event import Event, NewEvent
-from deploylog.events.facets import Facets
-from deploylog.events.filters import Field
-from deploylog.events.index.counting import count, facets, histogram
-from deploylog.events.index.search import EventRows, Search
+from deploylog.events.event import Event
+from deploylog.events.index.search import EventRows
 from deploylog.events.index.trace import Trace
-from deploylog.events.store import PAGE_BYTES, IdempotencyKey, Page, Query
-from deploylog.store.admission import Append, event_of
+from deploylog.events.store import PAGE_BYTES, Page, Query
 from deploylog.store.checksums import content_checksum, event_checksum
 from deploylog.store.contract import CommitObserver
 from deploylog.store.head_watch import HeadNotifier
+from deploylog.store.indexed_log import IndexedLog
 from deploylog.store.live_index import LiveIndex
 from deploylog.store.pages import SIZE
 from deploylog.store.postgres.connection import (
@@ -34,25 +29,16 @@ from deploylog.store.postgres.query import read_events
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.rows import digest_of
 from deploylog.store.postgres.writer import Writer
-from deploylog.store.prepared_event import prepare_event
 from deploylog.store.rows import WHOLE, Unreadable
 
 #: Events pruned in one transaction, so that appends do not wait long.
 PRUNED_AT_ONCE = 2_000
 
-
 #: Events that get a checksum in one transaction.
 CHECKED_AT_ONCE = 500
 
-#: How many damaged events are logged, once each.
-MAX_REPORTED = 10_000
 
-_Counted = TypeVar("_Counted")
-
-_LOGGER = logging.getLogger(__name__)
-
-
-class PostgresLog:
+class PostgresLog(IndexedLog[Connection]):
     """The ``EventLog`` of a PostgreSQL store."""
 
     def __init__(
@@ -69,86 +55,19 @@ class PostgresLog:
         """``notifier`` learns of each commit; ``observer`` of damaged events, and of the rows that
         reads take.
         """
-        self.epoch = epoch
+        super().__init__(writer, readers, index, epoch=epoch, observer=observer)
         self._conninfo = conninfo
-        self._writer = writer
-        self._readers = readers
-        self._index = index
         self._notifier = notifier
-        self._observer = observer
-        #: Positions of the damaged events that were reported.
-        self._reported: set[int] = set()
-
-    async def append(
-        self, events: Sequence[NewEvent], *, request: IdempotencyKey | None = None
-    ) -> list[Event]:
-        entries = await self._writer.append(
-            Append([prepare_event(event) for event in events], request)
-        )
-        return [event_of(entry, self.epoch) for entry in entries]
-
-    async def read(self, query: Query) -> Page:
-        trace = Trace()
-        page = await self._readers.of(query.purpose).run(
-            lambda connection: self._read(connection, query, trace), caller=query.caller
-        )
-        self._observer.rows_read(trace.rows, in_vain=trace.rows_in_vain)
-        for each in page.damaged:
-            self._report_damage(each.position, each.reason)
-        return page
 
     def _read(self, connection: Connection, query: Query, trace: Trace) -> Page:
         moment = self._index.moment(connection)
         return read_events(connection, moment, query, self.epoch, trace=trace)
 
-    async def count(self, query: Query) -> int:
-        return await self._search(query, count)
+    def _rows(self, connection: Connection) -> EventRows:
+        return PostgresEventRows(connection, self.epoch)
 
-    async def facets(self, query: Query, field: Field, top: int) -> Facets:
-        return await self._search(query, lambda search, rows: facets(search, rows, field, top))
-
-    async def histogram(self, query: Query, edges: Sequence[int]) -> list[int]:
-        return await self._search(query, lambda search, rows: histogram(search, rows, edges))
-
-    async def explain(self, query: Query) -> Trace:
-        trace = Trace()
-        await self._readers.of(query.purpose).run(
-            lambda connection: self._read(connection, query, trace), caller=query.caller
-        )
-        return trace
-
-    async def _search(
-        self, query: Query, count: Callable[[Search, EventRows], _Counted]
-    ) -> _Counted:
-        trace = Trace()
-
-        def read(connection: Connection) -> _Counted:
-            search = Search(self._index.moment(connection), query, trace)
-            return count(search, PostgresEventRows(connection, self.epoch))
-
-        counted = await self._readers.of(query.purpose).run(read, caller=query.caller)
-        self._observer.rows_read(trace.rows, in_vain=trace.rows_in_vain)
-        return counted
-
-    async def get(self, position: int) -> Event:
-        try:
-            event = await self._readers.run(
-                lambda connection: read_row(connection, position, self.epoch)
-            )
-        except Unreadable as error:
-            self._report_damage(position, error.reason)
-            raise EventDamaged from error
-        if event is None:
-            raise EventNotFound
-        return event
-
-    def _report_damage(self, position: int, reason: str) -> None:
-        """Report a damaged event once, however often it is read."""
-        if position in self._reported or len(self._reported) >= MAX_REPORTED:
-            return
-        self._reported.add(position)
-        self._observer.damaged(reason)
-        _LOGGER.error("the event at position %d is damaged (%s); skipping it", position, reason)
+    def _event_at(self, connection: Connection, position: int) -> Event | None:
+        return read_row(connection, position, self.epoch)
 
     async def add_checksums(self) -> bool:
         return await self._writer.call(_add_checksums)
