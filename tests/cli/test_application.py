@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from deploylog.cli import app
-from deploylog.cli.application import MODULES, new_app
+from deploylog.cli.application import COMMANDS, new_app
 from deploylog.cli.options import expanded
 from deploylog.cli.variables import COMMON, variables_of
 
@@ -38,6 +39,8 @@ def imported_by(*command: str) -> set[str]:
     ("command", "unused"),
     [
         (("version",), {"aiohttp", "rich.console", "deploylog.client", "deploylog.store"}),
+        (("--version",), {"aiohttp", "rich.console", "deploylog.client", "deploylog.store"}),
+        (("--help",), {"aiohttp", "rich.console", "deploylog.client", "deploylog.store"}),
         (("projects", "--server", "http://127.0.0.1:1"), {"deploylog.api", "uvicorn", "apsw"}),
     ],
 )
@@ -52,12 +55,58 @@ def test_every_command_can_be_loaded():
     group = typer.main.get_group(app)
 
     assert [(name, command.name) for name, command in group.commands.items()] == [
-        (name, name) for name in MODULES
+        (name, name) for name in COMMANDS
     ]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_the_help_of_each_says_first(name: str):
+    command = typer.main.get_group(app).commands[name]
+
+    first, _, _ = (command.help or "").partition("\n\n")
+    assert first.replace("\n", " ") == COMMANDS[name][1]
 
 
 def test_the_common_variables_are_those_of_options():
     assert set(variables_of(typer.main.get_group(app), "DEPLOYLOG")) >= COMMON
+
+
+def pages(path: tuple[str, ...] = (), group: Any = None) -> Iterator[tuple[str, ...]]:
+    """The path of every command."""
+    yield path
+    for name, command in getattr(group or typer.main.get_group(app), "commands", {}).items():
+        yield from pages((*path, name), command)
+
+
+@pytest.fixture(scope="module")
+def help_pages() -> dict[tuple[str, ...], str]:
+    runner = CliRunner(env={"COLUMNS": "80"})
+    return {path: runner.invoke(app, ["help", *path]).stdout for path in pages()}
+
+
+def test_the_help_fits_80_columns_and_names_no_type_of_python(help_pages):
+    wide = [line for page in help_pages.values() for line in page.splitlines() if len(line) > 80]
+
+    assert wide == []
+    assert not [page for page in help_pages.values() if "list[" in page or "<str>" in page]
+
+
+def test_an_example_in_the_help_stands_on_a_line_of_its_own(help_pages):
+    assert "Example:\n    deploylog run --project" in help_pages[("run",)]
+
+
+def test_help_and_the_option_print_the_same(help_pages):
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["subscriptions", "add", "-h"])
+
+    assert help_pages[("subscriptions", "add")].strip() == result.stdout.strip()
+
+
+@pytest.mark.parametrize("unknown", [["nothing"], ["run", "x"], ["subscriptions", "x"]])
+def test_help_of_an_unknown_command_is_refused(unknown: list[str]):
+    result = CliRunner().invoke(app, ["help", *unknown])
+
+    assert result.exit_code == 2
+    assert "subcommands" in result.stderr or "No such command" in result.stderr
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):

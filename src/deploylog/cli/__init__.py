@@ -2,9 +2,11 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from deploylog import __version__
 from deploylog.cli.application import LazyGroup, load, new_app
 from deploylog.cli.terminal.streams import discard_stdout
 from deploylog.cli.variables import check_variables
@@ -21,8 +23,25 @@ app = new_app(
 )
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
-def deploylog() -> None:
+def deploylog(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            allow_from_autoenv=False,
+            help="Print the version, and exit.",
+        ),
+    ] = False,
+) -> None:
     """Deploylog, the event log of your deployments."""
 
 

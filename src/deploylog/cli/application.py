@@ -11,29 +11,36 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
-#: The module below ``deploylog.cli`` of each command or group, in the order of the help.
-MODULES = {
-    "serve": "serve",
-    "run": "run",
-    "send": "send",
-    "ingest": "ingest",
-    "collect": "collect",
-    "events": "events",
-    "history": "events",
-    "tail": "events",
-    "wait": "events",
-    "deployments": "events",
-    "changesets": "changesets",
-    "stacks": "stacks",
-    "projects": "events",
-    "subscriptions": "subscriptions",
-    "deliveries": "deliveries",
-    "keys": "keys",
-    "migrate": "serve",
-    "backup": "backups",
-    "restore": "backups",
-    "verify": "verify",
-    "version": "version",
+from deploylog.cli.help_text import polish
+
+#: The module below ``deploylog.cli`` of each command or group, and what the command does, in the
+#: order of the help, which imports none of them.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("serve", "Run the server until it is interrupted."),
+    "run": ("run", "Run a command, show its output, and record it live as a deployment."),
+    "send": ("send", "Send one event, or a deployment."),
+    "ingest": ("ingest", "Record the output of deployment tools."),
+    "collect": ("collect", "Collect events from other services, and record them."),
+    "events": ("events", "List or count events."),
+    "history": (
+        "events",
+        "List everything that happened to a resource, oldest first, over all stacks.",
+    ),
+    "tail": ("events", "Follow events live, until Ctrl-C."),
+    "wait": ("events", "Wait until a deployment ends."),
+    "deployments": ("events", "List deployments, newest first, or what is deployed now."),
+    "changesets": ("changesets", "List change sets, newest first, or show one."),
+    "stacks": ("stacks", "List stacks, or delete one."),
+    "projects": ("events", "List projects."),
+    "subscriptions": ("subscriptions", "List and manage subscriptions."),
+    "deliveries": ("deliveries", "List deliveries, and redeliver events."),
+    "keys": ("keys", "Add, list and revoke keys in the store itself."),
+    "migrate": ("serve", "Migrate the store to the schema of this version."),
+    "backup": ("backups", "Back up the store to a file, and verify the backup."),
+    "restore": ("backups", "Restore the store from a backup."),
+    "verify": ("verify", "Verify the store."),
+    "version": ("version", "Print the version."),
+    "help": ("help", "Show the help of a command."),
 }
 
 #: The commands that have subcommands: the ``app`` of their module is the command itself.
@@ -64,17 +71,18 @@ class LazyCommands(Mapping[str, TyperCommand | TyperGroup]):
     """The top-level commands by name; reading one imports its module."""
 
     def __getitem__(self, name: str) -> TyperCommand | TyperGroup:
-        group = get_group(load(MODULES[name]).app)
-        if name not in _GROUPS:
-            return group.commands[name]  # type: ignore[return-value]
-        group.name = name
-        return group
+        module, _ = COMMANDS[name]
+        group = get_group(load(module).app)
+        command = group if name in _GROUPS else group.commands[name]
+        command.name = name
+        polish(command)
+        return command  # type: ignore[return-value]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(MODULES)
+        return iter(COMMANDS)
 
     def __len__(self) -> int:
-        return len(MODULES)
+        return len(COMMANDS)
 
 
 class LazyGroup(TyperGroup):
@@ -82,4 +90,9 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        polish(self)
         self.commands = LazyCommands()  # type: ignore[assignment]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])

@@ -48,7 +48,7 @@ def terraform(
     not respond. After 75, deploylog ingest resume sends the remaining events. The first Ctrl-C
     waits for the tool, which receives it too. The second one ends the input.
 
-    Example: terraform apply -json | deploylog ingest terraform --project acme --stack web
+    Example: terraform apply -json | deploylog ingest terraform --project a --stack web
     """
     recorded = run_options(run, carried, buffer, operation=operation)
     asyncio.run(_ingest(connection, recorded, file, quiet=quiet))

@@ -79,7 +79,7 @@ def event_(
 ) -> None:
     """Send one event, and print the id that the log gives it.
 
-    Example: deploylog send event deployment.log --deployment 4be37088 --message "cache is warm"
+    Example: deploylog send event deployment.log --deployment 4be37088 --message ready
     """
     if (deployment is None) == (not scope):
         raise typer.BadParameter("name a deployment or a scope")
@@ -114,7 +114,7 @@ def start(
 ) -> None:
     """Open a deployment, and print its id. It runs until finish ends it.
 
-    Example: deploylog send start --project acme --stack web --environment prod --version 1.4.2
+    Example: deploylog send start --project acme --stack web --version 1.4.2
     """
     carried.details()
 
@@ -163,7 +163,7 @@ def finish(
 
     The options for what it carries add what was not said at its start.
 
-    Example: deploylog send finish 4be37088 --status failed --message "the health check failed"
+    Example: deploylog send finish 4be37088 --status failed --message "no healthy host"
     """
     details = details_json(carried.details())
 
