@@ -9,7 +9,7 @@ PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack lock clean
+.PHONY: help setup demo test unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack faults lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -97,6 +97,9 @@ lock: ## Resolve the locked versions anew (needs uv)
 
 crash-webhooks: $(READY) ## Kill the service 20 times while it delivers, and look for what is missing
 	$(BIN)/python -m bench.crashhooks
+
+faults: $(READY) ## Break everything, suite by suite, and check what is promised (ARGS="--prove")
+	$(BIN)/python -m faults.all $(ARGS)
 
 attack: $(READY) ## Attack the service beside a client that behaves well, and measure what that one sees
 	$(BIN)/python -m bench.attack

@@ -22,10 +22,13 @@ import random
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 import uvloop
@@ -70,7 +73,6 @@ class Recorded(msgspec.Struct, frozen=True):
 
     id: str
     position: str
-    producerid: str
     data: Place
 
 
@@ -80,26 +82,38 @@ class _Page(msgspec.Struct):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The events of one request."""
+    """The events of one request. A retry is known by their ids, or ``by_key`` of the request."""
 
     places: tuple[Place, ...]
+    by_key: bool = False
 
     @property
     def request(self) -> bytes:
-        events = (
-            {"id": place.producer_id, "type": "crash.test", "data": place} for place in self.places
-        )
-        body = b"\n".join(map(msgspec.json.encode, events))
-        return post(f"/log/v1/events?source=crash&scope={_SCOPE}", body, NDJSON)
+        body = b"\n".join(map(msgspec.json.encode, map(self._event, self.places)))
+        headers = {"Idempotency-Key": self.places[0].producer_id} if self.by_key else {}
+        return post(f"/log/v1/events?source=crash&scope={_SCOPE}", body, NDJSON, headers)
+
+    def _event(self, place: Place) -> dict[str, object]:
+        event: dict[str, object] = {"type": "crash.test", "data": place}
+        return event if self.by_key else {"id": place.producer_id} | event
 
 
 class Writer:
     """Posts one batch after another, and stores the receipts."""
 
     def __init__(
-        self, number: int, choice: random.Random, *, largest: int = _LARGEST_BATCH
+        self,
+        number: int,
+        choice: random.Random,
+        *,
+        largest: int = _LARGEST_BATCH,
+        by_key: bool = False,
+        pause: float = 0,
     ) -> None:
+        """Rest for ``pause`` seconds after each batch."""
         self._number = number
+        self._pause = pause
+        self._by_key = by_key
         self._largest = largest
         self._choice = choice
         self._batches = 0
@@ -113,6 +127,7 @@ class Writer:
             client = await Client.open(port)
             while True:
                 await self.write_batch(client)
+                await asyncio.sleep(self._pause)
 
     async def write_batch(self, client: Client) -> None:
         """Send the pending batch, or else a new one."""
@@ -126,7 +141,8 @@ class Writer:
     def _next_batch(self) -> Batch:
         self._batches += 1
         size = self._choice.randint(1, self._largest)
-        return Batch(tuple(Place(self._number, self._batches, n, size) for n in range(size)))
+        places = tuple(Place(self._number, self._batches, n, size) for n in range(size))
+        return Batch(places, self._by_key)
 
 
 class Findings(msgspec.Struct):
@@ -154,7 +170,7 @@ def examine(log: list[Recorded], writers: list[Writer]) -> Findings:
 
 def _lost(log: list[Recorded], writers: list[Writer]) -> int:
     """Count acknowledged events that the log does not have as acknowledged."""
-    found = {(each.producerid, each.id, each.position) for each in log}
+    found = {(each.data.producer_id, each.id, each.position) for each in log}
     return sum(
         (producer_id, receipt.id, receipt.position) not in found
         for writer in writers
@@ -203,11 +219,20 @@ class Trial:
         *,
         writers: int = _WRITERS,
         largest: int = _LARGEST_BATCH,
+        keyed: int = 0,
+        pause: float = 0,
+        serve: Callable[[], AbstractAsyncContextManager[servers.Server]] | None = None,
     ) -> None:
-        """``largest`` is the maximum number of events in a batch."""
-        self._directory = directory
+        """``largest`` is the maximum number of events in a batch; ``keyed`` of the writers send
+        keys of requests and no ids, and all rest for ``pause`` seconds after each batch. ``serve``
+        runs the service, on a file in ``directory`` if it is not given.
+        """
+        self._serve = serve or partial(servers.deploylog, directory)
         self._choice = choice
-        self._writers = [Writer(number, choice, largest=largest) for number in range(writers)]
+        self._writers = [
+            Writer(number, choice, largest=largest, by_key=number < keyed, pause=pause)
+            for number in range(writers)
+        ]
         #: Batches sent again after a crash, and how many of them were recorded before it.
         self.retried = 0
         self.recognized = 0
@@ -217,16 +242,23 @@ class Trial:
         """The number of acknowledged events."""
         return sum(len(writer.receipts) for writer in self._writers)
 
-    async def crash(self, disturb: Callable[[], Awaitable[None]] | None = None) -> Findings:
+    async def crash(
+        self,
+        disturb: Callable[[], Awaitable[None]] | None = None,
+        *,
+        beside: Callable[[int], Iterable[Coroutine[Any, Any, None]]] = lambda port: (),
+    ) -> Findings:
         """Start, check the log, write, and kill.
 
-        Await ``disturb`` before, during and after the writing, if it is given.
+        Await ``disturb`` before, during and after the writing, if it is given. What ``beside``
+        gives for a port runs beside the writers, and ends when the server is gone.
         """
-        async with servers.deploylog(self._directory) as server:
+        async with self._serve() as server:
             findings = await self._examine(server.port)
             if disturb:
                 await disturb()
-            writing = [asyncio.create_task(each.write(server.port)) for each in self._writers]
+            tasks = [*(each.write(server.port) for each in self._writers), *beside(server.port)]
+            writing = [asyncio.create_task(each) for each in tasks]
             if disturb:
                 await disturb()
                 await disturb()
@@ -238,7 +270,7 @@ class Trial:
 
     async def settle(self) -> Findings:
         """Send the batches that were pending at the last crash, and check the log again."""
-        async with servers.deploylog(self._directory) as server:
+        async with self._serve() as server:
             findings = await self._examine(server.port)
             client = await Client.open(server.port)
             for writer in self._writers:
@@ -249,7 +281,7 @@ class Trial:
 
     async def _examine(self, port: int) -> Findings:
         log = await read_log(port)
-        recorded = {each.producerid for each in log}
+        recorded = {each.data.producer_id for each in log}
         retries = [writer.pending for writer in self._writers if writer.pending]
         self.retried += len(retries)
         self.recognized += sum(batch.places[0].producer_id in recorded for batch in retries)

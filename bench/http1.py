@@ -5,7 +5,7 @@ Requests are bytes that are built in advance. Of a response only the status and 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self, cast
 
 import msgspec
@@ -29,10 +29,13 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 
-def post(path: str, body: bytes, content_type: str) -> bytes:
+def post(
+    path: str, body: bytes, content_type: str, headers: Mapping[str, str] | None = None
+) -> bytes:
     """A POST request."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {content_type}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {content_type}\r\n{more}"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

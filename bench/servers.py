@@ -86,14 +86,22 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def deploylog(
-    directory: Path | None = None, *, delivers: bool = False
+    directory: Path | None = None,
+    *,
+    store: str | None = None,
+    delivers: bool = False,
+    program: tuple[str, ...] = ("-m", "deploylog"),
+    options: tuple[str, ...] = (),
 ) -> AsyncIterator[Server]:
-    """Run Deploylog on the store in ``directory``, or on a fresh one.
+    """Run Deploylog on the store in ``directory``, on the one at the URL ``store``, or a fresh one.
 
-    With ``delivers`` it can store secrets, and call endpoints on this machine.
+    With ``delivers`` it can store secrets, and call endpoints on this machine. ``program`` is what
+    Python runs, ``options`` are more of ``serve``.
     """
     with TemporaryDirectory(prefix="deploylog-bench-") as fresh:
-        server = _start_deploylog(directory or Path(fresh), delivers=delivers)
+        folder = directory or Path(fresh)
+        command = (*program, "serve", *options)
+        server = _start_deploylog(folder, store, delivers=delivers, command=command)
         try:
             await _wait_for(server, _is_ready)
             yield server
@@ -164,12 +172,12 @@ async def running(
         _stop(server)
 
 
-def _start_deploylog(directory: Path, *, delivers: bool) -> Server:
+def _start_deploylog(
+    directory: Path, store: str | None, *, delivers: bool, command: tuple[str, ...]
+) -> Server:
     port = free_port()
-    store = f"sqlite:///{directory / 'deploylog.db'}"
-    command: tuple[str, ...] = (
-        sys.executable, "-m", "deploylog", "serve", "--port", str(port), "--store", store,
-    )  # fmt: skip
+    url = store or f"sqlite:///{directory / 'deploylog.db'}"
+    command = (sys.executable, *command, "--port", str(port), "--store", url)
     if delivers:
         key_file = directory / "encryption.key"
         if not key_file.exists():
@@ -181,7 +189,8 @@ def _start_deploylog(directory: Path, *, delivers: bool) -> Server:
             "127.0.0.0/8",
         )
         command += ("--delivery-concurrency", "64")
-    search = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT / "src"))))
+    folders = (os.environ.get("PYTHONPATH"), str(ROOT), str(ROOT / "src"))
+    search = os.pathsep.join(filter(None, folders))
     return _start(command, directory, port, os.environ | {"PYTHONPATH": search})
 
 

@@ -1,0 +1,178 @@
+"""Run a command of Deploylog without one of its protections, in this process only.
+
+The first argument names the protection, the others are those of ``deploylog``. A suite that runs
+the service so must find something.
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from deploylog.cli import main
+from deploylog.store import admission, prepared_event, sqlite
+from deploylog.store.commit_queue import Outcomes, Work, outcomes_of
+from deploylog.store.live_index import LiveIndex, Snapshot
+from deploylog.store.postgres import append as postgres_append
+from deploylog.store.postgres import appender
+from deploylog.store.postgres import connection as postgres_connection
+from deploylog.store.postgres.appender import Appender
+from deploylog.store.postgres.connection import Connection
+from deploylog.store.sqlite import append as sqlite_append
+from deploylog.store.sqlite.append import Recorder
+from deploylog.store.sqlite.connection import store_errors
+from deploylog.store.sqlite.writer import Writer
+
+
+def _without_sync() -> None:
+    """A commit does not wait for the disk."""
+    connect = sqlite.connect
+
+    def connect_unsynced(*args: Any) -> apsw.Connection:
+        connection = connect(*args)
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    sqlite.connect = connect_unsynced
+    postgres_connection._SET_UP = postgres_connection._SET_UP.replace(
+        "synchronous_commit = on", "synchronous_commit = off"
+    )
+
+
+def _without_commit() -> None:
+    """What is acknowledged is committed only with what comes next."""
+
+    def run(writer: Writer, works: Sequence[Work[apsw.Connection]]) -> Outcomes:
+        with store_errors():
+            if writer._connection.in_transaction:
+                writer._connection.execute("COMMIT")
+            writer._connection.execute("BEGIN IMMEDIATE")
+            done = outcomes_of(works, record=writer._recorder.record, call=writer._call)
+        writer._health.wrote()
+        return done
+
+    Writer._run_and_commit = run  # type: ignore[method-assign]
+
+
+def _without_identities() -> None:
+    """An event with the id of a recorded one is new."""
+    prepared_event.identity_of = lambda event: None
+
+
+def _without_keys() -> None:
+    """A request with the key of a recorded one is new."""
+    admission._Admission._earlier = lambda *_: None  # type: ignore[method-assign]
+
+
+def _without_rising() -> None:
+    """The time of recording is that of the clock, also when it was set back."""
+    init = admission._Admission.__init__
+
+    def start(self: Any, loaded: admission.Loaded, now: int) -> None:
+        init(self, loaded, now)
+        self.recorded = now
+
+    admission._Admission.__init__ = start  # type: ignore[assignment, method-assign]
+
+
+def _without_wait() -> None:
+    """A query is answered from what the index knew at the query before."""
+    caught_up, heads = LiveIndex._caught_up, dict[int, int]()
+
+    def lag(index: LiveIndex[Any], connection: Any, snapshot: Snapshot) -> Any:
+        before = heads.get(id(index), snapshot.head)
+        heads[id(index)] = snapshot.head
+        return caught_up(index, connection, msgspec.structs.replace(snapshot, head=before))
+
+    LiveIndex._caught_up = lag  # type: ignore[method-assign]
+
+
+def _without_asking() -> None:
+    """A commit without an answer is taken for one that failed."""
+    Appender._is_committed = lambda *_: False  # type: ignore[method-assign]
+
+
+def _without_lock() -> None:
+    """Positions are drawn before the transaction that records them, as from a sequence."""
+    _draw_in_sqlite()
+    _draw_in_postgres()
+
+
+def _draw_in_sqlite() -> None:
+    run, load, write = Writer._run_and_commit, sqlite_append._load, Recorder._write
+    drawn = [0]
+
+    def draw(writer: Writer, works: Sequence[Work[apsw.Connection]]) -> Outcomes:
+        drawn[0] = _draw(f"{writer._files.path}.drawn", _size(works))
+        return run(writer, works)
+
+    def load_drawn(*args: Any) -> admission.Loaded:
+        return msgspec.structs.replace(load(*args), head=drawn[0])
+
+    def write_drawn(recorder: Recorder, admitted: Any) -> None:
+        [(head,)] = recorder._connection.execute("SELECT head FROM log").fetchall()
+        write(recorder, admitted)
+        recorder._connection.execute("UPDATE log SET head = max(head, ?)", (head,))
+
+    Writer._run_and_commit = draw  # type: ignore[method-assign]
+    sqlite_append._load = load_drawn
+    Recorder._write = write_drawn  # type: ignore[method-assign]
+
+
+def _draw_in_postgres() -> None:
+    load = postgres_append._load
+    record = postgres_append.Recorder.record
+
+    def record_drawn(recorder: Any, connection: Connection, appends: Sequence[Any]) -> Any:
+        drawn[0] = _draw("/tmp/deploylog-faults.drawn", sum(len(a.candidates) for a in appends))
+        return record(recorder, connection, appends)
+
+    def load_drawn(*args: Any) -> admission.Loaded:
+        return msgspec.structs.replace(load(*args), head=drawn[0])
+
+    drawn = [0]
+    appender._LOCK = "SELECT 1, pg_current_xact_id()::text"
+    appender._BEGIN = f"BEGIN; {appender._LOCK}"
+    postgres_append.Recorder.record = record_drawn  # type: ignore[method-assign]
+    postgres_append._load = load_drawn
+    postgres_append._MOVE_HEAD = (
+        "UPDATE log SET head = greatest(head, %s), recorded = greatest(recorded, %s)"
+    )
+
+
+def _size(works: Sequence[Work[apsw.Connection]]) -> int:
+    return sum(len(work.candidates) for work in works if isinstance(work, admission.Append))
+
+
+def _draw(path: str, number: int) -> int:
+    """The position before the next ``number``, which all processes draw from one file."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = int(os.pread(file, 20, 0) or b"0")
+        os.pwrite(file, f"{before + number}".encode(), 0)
+        return before
+    finally:
+        os.close(file)
+
+
+#: By name, what takes it out.
+PROTECTIONS: dict[str, Callable[[], None]] = {
+    "asking": _without_asking,
+    "commit": _without_commit,
+    "identities": _without_identities,
+    "keys": _without_keys,
+    "lock": _without_lock,
+    "rising": _without_rising,
+    "sync": _without_sync,
+    "wait": _without_wait,
+}
+
+if __name__ == "__main__":
+    PROTECTIONS[sys.argv[1]]()
+    sys.argv = ["deploylog", *sys.argv[2:]]
+    main()
