@@ -293,10 +293,9 @@ def test_every_decision_is_in_the_index_once():
     listed = [target for target in _LINK.findall(index.read_text()) if "/" not in target]
 
     assert listed == files
-    for number, name in enumerate(files, 1):
+    for name in files:
         page = (index.parent / name).read_text()
-        assert name.startswith(f"{number:04}-")
-        assert page.startswith(f"# {number:04}: ")
+        assert page.startswith(f"# {name[:4]}: ")
         headings = re.findall(r"^## (.*)$", page, re.MULTILINE)
         assert headings == ["Context", "Decision", "Consequences"]
 

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "migrate": ("serve", "Migrate the store to the schema of this version."),
     "backup": ("backups", "Back up the store to a file, and verify the backup."),
     "restore": ("backups", "Restore the store from a backup."),
+    "copy": ("copying", "Copy a store to another, and verify the copy."),
     "verify": ("verify", "Verify the store."),
     "version": ("version", "Print the version."),
     "help": ("help", "Show the help of a command."),

@@ -1,6 +1,5 @@
 """``verify``: what in a store contradicts the recorded events."""
 
-import sys
 from typing import Annotated
 
 import msgspec
@@ -8,14 +7,12 @@ import typer
 
 from deploylog.cli.application import new_app
 from deploylog.cli.options import StoreLocation, expanded
+from deploylog.cli.terminal.steps import Steps
 from deploylog.cli.terminal.text import plain
 from deploylog.server import admin
 from deploylog.store.contract import Finding, Verified
 
 app = new_app()
-
-#: Events between two lines of progress.
-_STEP = 100_000
 
 
 @app.command()
@@ -38,22 +35,10 @@ def verify(
         else:
             print(plain(f"{finding.part} {finding.where}: {finding.what}"), flush=True)
 
-    verified = admin.verify(location.url, found=found, progress=_Progress())
+    verified = admin.verify(location.url, found=found, progress=Steps("verified"))
     print(msgspec.json.encode(verified).decode() if json else _summary(verified))
     if verified.findings:
         raise typer.Exit(1)
-
-
-class _Progress:
-    """Prints progress on standard error, when there is much to read."""
-
-    def __init__(self) -> None:
-        self._next = _STEP
-
-    def __call__(self, read: int, total: int) -> None:
-        if read >= self._next:
-            print(f"deploylog: {read} of {total} events verified", file=sys.stderr, flush=True)
-            self._next = read - read % _STEP + _STEP
 
 
 def _summary(verified: Verified) -> str:

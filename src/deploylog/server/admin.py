@@ -21,6 +21,7 @@ from deploylog.errors import InvalidInput, OperatorError
 from deploylog.events.access import Grant
 from deploylog.store import (
     backup_store,
+    copy_store,
     key_file_of,
     migrate_store,
     open_store,
@@ -30,6 +31,7 @@ from deploylog.store import (
 )
 from deploylog.store import store_exists as exists
 from deploylog.store.contract import Contents, Finding, Restored, Store, Verified
+from deploylog.store.copying import Copied
 from deploylog.subscriptions.subscription import Subscription
 
 _Result = TypeVar("_Result")
@@ -144,6 +146,18 @@ def backup(store_url: str, file: Path, *, force: bool) -> Contents:
 def restore(store_url: str, file: Path, *, force: bool, keep_ids: bool) -> Restored:
     """Restore the store from a backup; raises OperatorError."""
     return restore_store(store_url, file, force=force, keep_ids=keep_ids)
+
+
+def copy(source_url: str, target_url: str, *, progress: Callable[[int, int], None]) -> Copied:
+    """Copy a store to another; raises OperatorError."""
+    _require_store(source_url)
+    return copy_store(source_url, target_url, progress=progress)
+
+
+def key_file(store_url: str) -> Path | None:
+    """The encryption key that the service created beside the store, if it is there."""
+    file = key_file_of(store_url)
+    return file if file is not None and file.exists() else None
 
 
 def store_name(store_url: str) -> str:

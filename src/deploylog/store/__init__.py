@@ -14,6 +14,8 @@ from deploylog.store.contract import (
     Restored,
     Verified,
 )
+from deploylog.store.copying import Copied
+from deploylog.store.copying import copy as copy_all
 
 
 def _sqlite() -> Backend:
@@ -88,6 +90,20 @@ def verify_store(
     ``found`` is called with each finding; ``progress`` with the events read, and all events.
     """
     return _backend_of(url).verify(url, found=found, progress=progress)
+
+
+def copy_store(source: str, target: str, *, progress: Callable[[int, int], None]) -> Copied:
+    """Copy everything of one store to another, which is created; verify it.
+
+    Services may use the source meanwhile. Raises OperatorError when the target is something else
+    than a new store or an earlier copy of the source, or when it is in use.
+    """
+    migrate_store(target)
+    with (
+        _backend_of(source).reading_copy(source) as copied,
+        _backend_of(target).writing_copy(target) as copy,
+    ):
+        return copy_all(copied, copy, progress=progress)
 
 
 def shown_url(url: str) -> str:

@@ -5,7 +5,7 @@ The docstrings are binding, and ``tests/store/`` is the proof: a backend is done
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,6 +15,7 @@ from deploylog.auth.store import Credentials
 from deploylog.deployments.store import Catalog, Changesets
 from deploylog.events.retention import Cleanups
 from deploylog.events.store import EventLog
+from deploylog.store.copying import CopySource, CopyTarget
 from deploylog.subscriptions.store import Deliveries, Subscriptions
 
 #: What page tokens are signed with.
@@ -144,3 +145,7 @@ class Backend(Protocol):
     def verify(
         self, url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
     ) -> Verified: ...
+
+    def reading_copy(self, url: str) -> AbstractContextManager[CopySource]: ...
+
+    def writing_copy(self, url: str) -> AbstractContextManager[CopyTarget]: ...

@@ -23,6 +23,7 @@ from deploylog.store.postgres.connection import (
     one_value,
     store_errors,
 )
+from deploylog.store.postgres.copying import accept_copy
 from deploylog.store.postgres.credentials import PostgresCredentials
 from deploylog.store.postgres.deliveries import PostgresDeliveries
 from deploylog.store.postgres.deployments import PostgresCatalog
@@ -99,6 +100,7 @@ async def open_postgres(
     migrate_url(url)
     notifier = HeadNotifier(asyncio.get_running_loop())
     with connect(conninfo) as connection, store_errors():
+        accept_copy(conninfo, connection)
         epoch = int(one_value(connection, "SELECT epoch FROM log"))
         tables = PostgresIndexTables()
         seal_full_segments(tables, connection, partial(write_segment, connection))

@@ -52,7 +52,7 @@ class Into(msgspec.Struct, frozen=True):
 
 
 _INTO_EVENTS = Into("events", STORED, TYPES)
-_INTO_IDENTITIES = Into("identities", "digest, position", ("bigint", "bigint"))
+INTO_IDENTITIES = Into("identities", "digest, position", ("bigint", "bigint"))
 
 
 class Recorder:
@@ -94,12 +94,12 @@ class Recorder:
         events, identities = self._rows(admitted.new, admitted.recorded)
         if len(events) >= COPY_ROWS:
             copy_rows(connection, _INTO_EVENTS, events)
-            copy_rows(connection, _INTO_IDENTITIES, identities)
+            copy_rows(connection, INTO_IDENTITIES, identities)
             events, identities = [], []
         # One round trip for all of them.
         with connection.pipeline():
             insert_rows(connection, _INTO_EVENTS, events)
-            insert_rows(connection, _INTO_IDENTITIES, identities)
+            insert_rows(connection, INTO_IDENTITIES, identities)
             for each in admitted.requests:
                 newest = max(each.positions, default=0)
                 row = (each.key, each.fingerprint, list(each.positions), newest)

@@ -4,6 +4,7 @@ The URL is libpq's own.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from deploylog.errors import OperatorError
@@ -17,6 +18,7 @@ from deploylog.store.contract import (
 )
 from deploylog.store.postgres import database_has_store, migrate_url, open_postgres
 from deploylog.store.postgres.connection import conninfo_of
+from deploylog.store.postgres.copying import PostgresCopy, reading_copy, writing_copy
 from deploylog.store.postgres.verify import verify_database
 
 
@@ -46,3 +48,9 @@ class PostgresBackend:
         self, url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
     ) -> Verified:
         return verify_database(conninfo_of(url), found=found, progress=progress)
+
+    def reading_copy(self, url: str) -> AbstractContextManager[PostgresCopy]:
+        return reading_copy(conninfo_of(url))
+
+    def writing_copy(self, url: str) -> AbstractContextManager[PostgresCopy]:
+        return writing_copy(conninfo_of(url))

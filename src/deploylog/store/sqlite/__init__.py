@@ -23,6 +23,7 @@ from deploylog.store.sqlite.append import Recorder
 from deploylog.store.sqlite.changesets import SqliteChangesets
 from deploylog.store.sqlite.cleanups import SqliteCleanups
 from deploylog.store.sqlite.connection import connect, one_row, one_value, opening, store_errors
+from deploylog.store.sqlite.copying import accept_copy
 from deploylog.store.sqlite.credentials import SqliteCredentials
 from deploylog.store.sqlite.deliveries import SqliteDeliveries
 from deploylog.store.sqlite.deployments import SqliteCatalog
@@ -30,7 +31,7 @@ from deploylog.store.sqlite.events import SqliteLog
 from deploylog.store.sqlite.files import StoreFiles
 from deploylog.store.sqlite.index import SqliteIndexTables
 from deploylog.store.sqlite.readers import Readers
-from deploylog.store.sqlite.sealing import sealed_rows
+from deploylog.store.sqlite.sealing import seal_segment, sealed_rows
 from deploylog.store.sqlite.subscriptions import SqliteSubscriptions
 from deploylog.store.sqlite.writer import Writer
 
@@ -94,10 +95,12 @@ async def open_sqlite(
     notifier = HeadNotifier(asyncio.get_running_loop())
 
     connection = connect(file)
+    with store_errors():
+        accept_copy(file, connection)
     epoch = _epoch(connection)
     tables = SqliteIndexTables()
     with store_errors():
-        seal_full_segments(tables, connection, partial(_seal, connection))
+        seal_full_segments(tables, connection, partial(seal_segment, connection))
     recorder, index = Recorder(connection, epoch=epoch, clock=clock), LiveIndex(tables)
 
     def committed(seconds: float, events: int, head: int) -> None:
@@ -135,12 +138,6 @@ async def open_sqlite(
     finally:
         writer.close()
         readers.close()
-
-
-def _seal(connection: apsw.Connection, segment: GrowingSegment) -> None:
-    rows = sealed_rows(segment)
-    with connection:
-        rows.write(connection)
 
 
 async def _seal_beside_appends(writer: Writer, segment: GrowingSegment) -> None:

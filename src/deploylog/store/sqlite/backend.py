@@ -1,6 +1,7 @@
 """The SQLite backend: a file named by ``sqlite:///relative.db`` or ``sqlite:////absolute.db``."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from deploylog.errors import InvalidSettings
@@ -14,6 +15,7 @@ from deploylog.store.contract import (
 )
 from deploylog.store.sqlite import migrate_file, open_sqlite
 from deploylog.store.sqlite.backups import backup_file, restore_file
+from deploylog.store.sqlite.copying import SqliteCopy, reading_copy, writing_copy
 from deploylog.store.sqlite.verify import verify_file
 
 
@@ -43,6 +45,12 @@ class SqliteBackend:
         self, url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
     ) -> Verified:
         return verify_file(_path_of(url), found=found, progress=progress)
+
+    def reading_copy(self, url: str) -> AbstractContextManager[SqliteCopy]:
+        return reading_copy(_path_of(url))
+
+    def writing_copy(self, url: str) -> AbstractContextManager[SqliteCopy]:
+        return writing_copy(_path_of(url))
 
 
 def _path_of(url: str) -> Path:

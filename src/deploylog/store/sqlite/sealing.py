@@ -48,6 +48,13 @@ def sealed_rows(segment: GrowingSegment) -> SealedRows:
     )
 
 
+def seal_segment(connection: apsw.Connection, segment: GrowingSegment) -> None:
+    """Store a full segment, unless another process has done it."""
+    rows = sealed_rows(segment)
+    with connection:
+        rows.write(connection)
+
+
 _DELETE_ROWS = (
     "DELETE FROM segment_terms WHERE segment = ?",
     f"DELETE FROM segment_buckets WHERE id BETWEEN (?1 << {BUCKET_BITS})"
