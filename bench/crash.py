@@ -28,7 +28,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import uvloop
@@ -42,6 +42,10 @@ _LARGEST_BATCH = 50
 _LIFETIME_SECONDS = (0.3, 1.5)
 _PAGE = 1_000
 _SCOPE = "project/crash"
+
+
+#: By what the service knows a batch that is sent again.
+KnownBy = Literal["ids", "key", "nothing"]
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -82,20 +86,20 @@ class _Page(msgspec.Struct):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The events of one request. A retry is known by their ids, or ``by_key`` of the request."""
+    """The events of one request."""
 
     places: tuple[Place, ...]
-    by_key: bool = False
+    known_by: KnownBy = "ids"
 
     @property
     def request(self) -> bytes:
         body = b"\n".join(map(msgspec.json.encode, map(self._event, self.places)))
-        headers = {"Idempotency-Key": self.places[0].producer_id} if self.by_key else {}
+        headers = {"Idempotency-Key": self.places[0].producer_id} if self.known_by == "key" else {}
         return post(f"/log/v1/events?source=crash&scope={_SCOPE}", body, NDJSON, headers)
 
     def _event(self, place: Place) -> dict[str, object]:
         event: dict[str, object] = {"type": "crash.test", "data": place}
-        return event if self.by_key else {"id": place.producer_id} | event
+        return {"id": place.producer_id} | event if self.known_by == "ids" else event
 
 
 class Writer:
@@ -107,13 +111,13 @@ class Writer:
         choice: random.Random,
         *,
         largest: int = _LARGEST_BATCH,
-        by_key: bool = False,
+        known_by: KnownBy = "ids",
         pause: float = 0,
     ) -> None:
         """Rest for ``pause`` seconds after each batch."""
         self._number = number
         self._pause = pause
-        self._by_key = by_key
+        self.known_by = known_by
         self._largest = largest
         self._choice = choice
         self._batches = 0
@@ -142,7 +146,7 @@ class Writer:
         self._batches += 1
         size = self._choice.randint(1, self._largest)
         places = tuple(Place(self._number, self._batches, n, size) for n in range(size))
-        return Batch(places, self._by_key)
+        return Batch(places, self.known_by)
 
 
 class Findings(msgspec.Struct):
@@ -230,7 +234,13 @@ class Trial:
         self._serve = serve or partial(servers.deploylog, directory)
         self._choice = choice
         self._writers = [
-            Writer(number, choice, largest=largest, by_key=number < keyed, pause=pause)
+            Writer(
+                number,
+                choice,
+                largest=largest,
+                known_by="key" if number < keyed else "ids",
+                pause=pause,
+            )
             for number in range(writers)
         ]
         #: Batches sent again after a crash, and how many of them were recorded before it.

@@ -163,8 +163,7 @@ async def running(
     command: tuple[str, ...], directory: Path, port: int, *, path: str
 ) -> AsyncIterator[Server]:
     """Run a server that returns 200 on ``path`` once it is ready."""
-    search = os.pathsep.join((str(ROOT), str(ROOT / "src")))
-    server = _start(command, directory, port, os.environ | {"PYTHONPATH": search})
+    server = _start(command, directory, port, environment())
     try:
         await _wait_for(server, lambda server: _answers(server, path))
         yield server
@@ -189,9 +188,13 @@ def _start_deploylog(
             "127.0.0.0/8",
         )
         command += ("--delivery-concurrency", "64")
+    return _start(command, directory, port, environment())
+
+
+def environment() -> dict[str, str]:
+    """The environment of a process that runs modules of this repository."""
     folders = (os.environ.get("PYTHONPATH"), str(ROOT), str(ROOT / "src"))
-    search = os.pathsep.join(filter(None, folders))
-    return _start(command, directory, port, os.environ | {"PYTHONPATH": search})
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 
 def _start_nginx(directory: Path) -> Server:

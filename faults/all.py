@@ -8,10 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from faults import kill, power
+from faults import kill, order, postgres, power, race
 from faults.suite import Suite
 
-SUITES: tuple[Suite, ...] = (power.SUITE, kill.SUITE)
+SUITES: tuple[Suite, ...] = (
+    power.SUITE,
+    kill.SUITE,
+    postgres.SUITE,
+    order.SUITE,
+    race.SUITE,
+)
 
 #: The exit code of a suite that found something.
 _FOUND = 1

@@ -6,7 +6,6 @@ come back. Each round kills with SIGKILL at a random moment; see ``bench.crash``
 true of the log. Each reader must have seen the whole log, every event once and in order.
 """
 
-import asyncio
 import random
 from functools import partial
 from pathlib import Path
@@ -16,11 +15,10 @@ from bench import servers
 from bench.crash import Trial as Crashes
 from bench.crash import check_file, read_log
 
-from faults import tails
 from faults.database import store_url
 from faults.findings import as_text
 from faults.suite import Outcome, Suite, Trial
-from faults.tails import Tail
+from faults.tails import Tail, caught_up, faults_of, following
 
 _WRITERS = 8
 _READERS = 2
@@ -28,8 +26,6 @@ _READERS = 2
 #: Small and few, for the whole log is read in every round.
 _LARGEST_BATCH = 8
 _PAUSE_SECONDS = 0.01
-
-_CATCH_UP_SECONDS = 60
 
 
 async def run(trial: Trial) -> Outcome:
@@ -53,9 +49,10 @@ async def run(trial: Trial) -> Outcome:
         found += as_text(await crashes.settle())
         async with serve() as server:
             log = [(each.id, int(each.position)) for each in await read_log(server.port)]
-            await _catch_up(readers, server.port, len(log))
+            async with following(readers, server.port):
+                await caught_up(readers, len(log))
         for reader in readers:
-            found += tails.faults_of(reader, log)
+            found += faults_of(reader, log)
         if (
             trial.store == "sqlite"
             and (integrity := check_file(Path(name, "deploylog.db"))) != "ok"
@@ -79,19 +76,6 @@ async def _rounds(crashes: Crashes, readers: list[Tail], rounds: int) -> list[st
         if not findings.is_clean:
             return [f"round {number}: {each}" for each in as_text(findings)]
     return []
-
-
-async def _catch_up(readers: list[Tail], port: int, number: int) -> None:
-    """Let the readers read on until they have seen as many events as there are."""
-    tasks = [asyncio.create_task(each.follow(port)) for each in readers]
-    end = asyncio.get_running_loop().time() + _CATCH_UP_SECONDS
-    while any(len(each.seen) < number for each in readers):
-        if asyncio.get_running_loop().time() > end:
-            break
-        await asyncio.sleep(0.05)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 SUITE = Suite(

@@ -1,6 +1,8 @@
 """Readers that follow a stream, come back after every break, and must see the log as it is."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import aiohttp
@@ -9,6 +11,9 @@ from bench.http1 import HOST
 
 #: The lines of a stream may be long.
 _LINE_BYTES = 1 << 22
+
+#: How often to look whether the readers have caught up, and the seconds between.
+_LOOKS, _LOOK_SECONDS = 400, 0.05
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -61,6 +66,26 @@ class Tail:
             self.seen.append(Seen(event.id, int(event.position)))
         elif line.startswith(b"event: ") and b"gap" in line:
             self.told.append(line.decode().strip())
+
+
+@asynccontextmanager
+async def following(tails: Sequence[Tail], port: int) -> AsyncIterator[None]:
+    """Let them follow inside the block."""
+    tasks = [asyncio.create_task(each.follow(port)) for each in tails]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def caught_up(tails: Sequence[Tail], number: int) -> None:
+    """Return once each has seen so many events, or after a while: then one has skipped some."""
+    for _ in range(_LOOKS):
+        if all(len(each.seen) >= number for each in tails):
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def faults_of(tail: Tail, log: Sequence[tuple[str, int]]) -> list[str]:

@@ -107,7 +107,7 @@ def _draw_in_sqlite() -> None:
     drawn = [0]
 
     def draw(writer: Writer, works: Sequence[Work[apsw.Connection]]) -> Outcomes:
-        drawn[0] = _draw(f"{writer._files.path}.drawn", _size(works))
+        drawn[0] = _draw(_size(works))
         return run(writer, works)
 
     def load_drawn(*args: Any) -> admission.Loaded:
@@ -128,7 +128,7 @@ def _draw_in_postgres() -> None:
     record = postgres_append.Recorder.record
 
     def record_drawn(recorder: Any, connection: Connection, appends: Sequence[Any]) -> Any:
-        drawn[0] = _draw("/tmp/deploylog-faults.drawn", sum(len(a.candidates) for a in appends))
+        drawn[0] = _draw(sum(len(append.candidates) for append in appends))
         return record(recorder, connection, appends)
 
     def load_drawn(*args: Any) -> admission.Loaded:
@@ -148,9 +148,9 @@ def _size(works: Sequence[Work[apsw.Connection]]) -> int:
     return sum(len(work.candidates) for work in works if isinstance(work, admission.Append))
 
 
-def _draw(path: str, number: int) -> int:
-    """The position before the next ``number``, which all processes draw from one file."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def _draw(number: int) -> int:
+    """The position before the next ``number``, which the processes of one folder draw."""
+    file = os.open("drawn", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         before = int(os.pread(file, 20, 0) or b"0")
