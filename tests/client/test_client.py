@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 import pytest
+from aiohttp import web
 
 from deploylog.client import (
     Backoff,
@@ -141,6 +142,26 @@ async def test_a_response_without_a_problem_is_described_by_its_status(
     server: FakeServer, client: Client
 ) -> None:
     with pytest.raises(ClientError, match=r"returned 404 Not Found"):
+        await client.stacks(())
+
+
+async def test_https_for_a_server_without_tls_is_said_plainly(server: FakeServer) -> None:
+    address = server.url.replace("http://", "https://")
+
+    async with open_client(address) as client:
+        with pytest.raises(OperatorError, match=r"does not use TLS: write http://"):
+            await client.projects()
+
+
+async def test_a_redirect_names_the_address_that_it_leads_to(
+    server: FakeServer, client: Client
+) -> None:
+    async def redirect(server: FakeServer, request: web.Request) -> web.Response:
+        return web.Response(status=308, headers={"Location": "https://log.example.com/"})
+
+    server.script.append(redirect)
+
+    with pytest.raises(ClientError, match=r"to https://log\.example\.com/: use the address"):
         await client.projects()
 
 

@@ -42,6 +42,7 @@ class FakeServer:
         app.router.add_post("/log/v1/deployments", self._open)
         app.router.add_get("/log/v1/deployments/{id}", self._deployment)
         app.router.add_get("/log/v1/deployments/{id}/wait", self._deployment)
+        app.router.add_get("/log/v1/projects", self._projects)
         app.router.add_post("/log/v1/events", self._append)
         app.router.add_get("/log/v1/events/stream", self._stream)
         app.router.add_post("/log/v1/changesets", self._stage)
@@ -75,6 +76,9 @@ class FakeServer:
         answer = answer if answer is not None else await handler(request)
         self._changed.set()
         return answer
+
+    async def _projects(self, request: web.Request) -> web.Response:
+        return web.json_response({"projects": ["acme"]})
 
     async def _open(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "projects": ("events", "List projects."),
     "subscriptions": ("subscriptions", "List and manage subscriptions."),
     "deliveries": ("deliveries", "List deliveries, and redeliver events."),
+    "login": ("login", "Save a server and its key as a context, and use it from now on."),
+    "context": ("contexts", "List, choose and remove saved servers."),
     "keys": ("keys", "Add, list and revoke keys in the store itself."),
     "migrate": ("serve", "Migrate the store to the schema of this version."),
     "backup": ("backups", "Back up the store to a file, and verify the backup."),
@@ -53,6 +55,7 @@ _GROUPS = (
     "stacks",
     "subscriptions",
     "deliveries",
+    "context",
     "keys",
 )
 

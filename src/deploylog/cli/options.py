@@ -13,10 +13,15 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import msgspec
 import typer
+from msgspec.structs import replace
 
+from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.text import one_line
 from deploylog.client import Client, Params, open_client
+from deploylog.client.contexts import Context as SavedContext
+from deploylog.client.contexts import ContextFile
 from deploylog.client.spool import DEFAULT_MAX_BYTES
+from deploylog.errors import OperatorError
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _Result = TypeVar("_Result")
@@ -73,6 +78,18 @@ def spool_directory(environ: Mapping[str, str], home: Path) -> Path:
 
 def _own_spool_directory() -> Path:
     return spool_directory(os.environ, Path.home())
+
+
+def contexts_path(environ: Mapping[str, str], home: Path) -> Path:
+    """Return the file of the contexts, by the XDG base directory specification."""
+    config = environ.get("XDG_CONFIG_HOME", "")
+    base = Path(config) if config.startswith("/") else home / ".config"
+    return base / "deploylog" / "contexts.json"
+
+
+def own_contexts() -> ContextFile:
+    """Return the file of this user's contexts."""
+    return ContextFile(contexts_path(os.environ, Path.home()))
 
 
 def own_name() -> str | None:
@@ -145,20 +162,57 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """The options of every command that calls a server."""
 
     server: Annotated[
-        str, typer.Option("--server", envvar="DEPLOYLOG_SERVER", help="URL of the server.")
-    ] = DEFAULT_SERVER
+        str | None,
+        typer.Option(
+            "--server",
+            envvar="DEPLOYLOG_SERVER",
+            help="URL of the server.",
+            show_default=f"that of the context, or {DEFAULT_SERVER}",
+        ),
+    ] = None
     key: Annotated[
         str | None,
         typer.Option(
             "--key",
             envvar="DEPLOYLOG_KEY",
             help="API key. Prefer the variable: other users of this machine can see command lines.",
-            show_default=False,
+            show_default="that of the context",
+        ),
+    ] = None
+    context_name: Annotated[
+        str | None,
+        typer.Option(
+            "--context",
+            envvar="DEPLOYLOG_CONTEXT",
+            help="Context to use: a server and its key, saved by deploylog login.",
+            callback=check_name,
+            show_default="the current one",
         ),
     ] = None
 
     def open(self) -> AbstractAsyncContextManager[Client]:
-        return open_client(self.server, self.key)
+        target = self._target()
+        return open_client(target.server, target.key)
+
+    def _target(self) -> SavedContext:
+        """Return the server and the key; raises OperatorError."""
+        if self.server is None:
+            saved = self._saved() or SavedContext(server=DEFAULT_SERVER)
+            return replace(saved, key=self.key or saved.key)
+        if self.context_name is not None:
+            raise OperatorError(
+                "specify either --server or --context; DEPLOYLOG_SERVER and DEPLOYLOG_CONTEXT"
+                " count as these options"
+            )
+        # A saved key is only ever sent to the server that it was saved for.
+        return SavedContext(server=self.server, key=self.key)
+
+    def _saved(self) -> SavedContext | None:
+        file = own_contexts()
+        saved = file.read().select(self.context_name)
+        if saved is not None and saved.key is not None and file.is_exposed:
+            log_line(f"other users can read the keys in {file.path}: run chmod 600 on it")
+        return saved
 
     def call(self, call: Callable[[Client], Awaitable[_Result]]) -> _Result:
         """Run ``call`` with a client, and return its result."""

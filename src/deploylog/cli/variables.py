@@ -16,7 +16,17 @@ _FORMER_OPTIONS = {"DEPLOYLOG_GIVE_UP_AFTER": "DEPLOYLOG_RETRY_TIMEOUT"}
 #: The variables of the options that most commands share. With these alone no command is imported.
 COMMON = {
     f"{PREFIX}{name}"
-    for name in ("SERVER", "KEY", "PROJECT", "STACK", "ENVIRONMENT", "ACTOR", "GROUP", "SPOOL")
+    for name in (
+        "SERVER",
+        "KEY",
+        "CONTEXT",
+        "PROJECT",
+        "STACK",
+        "ENVIRONMENT",
+        "ACTOR",
+        "GROUP",
+        "SPOOL",
+    )
 }
 
 #: How similar a name must be to a known one to count as misspelt.

@@ -1,6 +1,7 @@
 """A connection to one server: requests, and one-line errors for everything that can fail."""
 
 import os
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TypeVar
@@ -160,6 +161,8 @@ def error_of(server: str, response: aiohttp.ClientResponse, content: bytes) -> C
     except msgspec.DecodeError:
         problem = _Problem()
     fallback = f"{server} returned {response.status} {response.reason}"
+    if 300 <= response.status < 400:
+        fallback += f" to {response.headers.get('Location')}: use the address of the service itself"
     message = problem.detail or problem.title or fallback
     return ClientError(
         f"{message} {_CHECK_KEY}" if response.status == 401 else message,
@@ -173,6 +176,10 @@ def _parse_retry_after(text: str) -> float | None:
     return float(text) if text.isascii() and text.isdigit() else None
 
 
+#: What OpenSSL calls bytes that are no TLS.
+_NO_TLS = "WRONG_VERSION_NUMBER"
+
+
 @contextmanager
 def translated_errors(server: str) -> Iterator[None]:
     """Turn every error of the HTTP library into ServerUnreachable or OperatorError."""
@@ -180,6 +187,10 @@ def translated_errors(server: str) -> Iterator[None]:
         yield
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
         raise OperatorError(f"invalid server address {server!r}") from error
+    except aiohttp.ClientConnectorSSLError as error:
+        if getattr(error.os_error, "reason", None) == _NO_TLS:
+            raise OperatorError(f"{server} does not use TLS: write http:// for it") from error
+        raise ServerUnreachable(f"no response from {server} ({_reason(error)})") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise ServerUnreachable(f"no response from {server} ({_reason(error)})") from error
 
@@ -188,6 +199,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timeout"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, ssl.SSLError):
+        return getattr(cause, "verify_message", None) or cause.reason or str(cause)
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
         return os.strerror(cause.errno).lower()
     if isinstance(error, aiohttp.ServerDisconnectedError) or not str(error):
