@@ -9,7 +9,7 @@ PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack faults lock clean
+.PHONY: help setup demo test browser unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack faults lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,8 +34,13 @@ $(PCLUSTER_READY): requirements/pcluster.txt
 	$(PCLUSTER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/pcluster.txt
 	@touch $@
 
-test: check $(PCLUSTER_READY) ## Run every check: format, lint, types, tests
+test: check $(PCLUSTER_READY) browser ## Run every check: format, lint, types, tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+browser: ## Install Chromium for the tests of the pages, if there is none (Debian, as root)
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || { echo "the tests of the pages need Chromium; on Debian: apt-get install chromium"; exit 1; }
 
 unit: $(READY) ## Run the unit tests only: seconds, without files, processes or Terraform
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/e2e -m unit --hypothesis-profile unit

@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "subscriptions": {"", "errors", "events", "deployments", "auth"},
     "store": {"errors", "events", "deployments", "subscriptions", "auth"},
     "api": {"", "errors", "events", "deployments", "subscriptions", "auth", "ingest"},
-    "server": {"errors", "events", "deployments", "subscriptions", "auth", "store", "api"},
+    "ui": {"", "errors", "events", "deployments", "subscriptions", "auth", "api"},
+    "server": {"errors", "events", "deployments", "subscriptions", "auth", "store", "api", "ui"},
     "client": {"errors", "events", "deployments", "ingest"},
     "cli": {"", "errors", "events", "deployments", "auth", "ingest", "store", "server", "client"},
     "__main__": {"cli"},
@@ -181,10 +182,13 @@ def test_apis_do_not_know_each_other():
             assert not any(is_in(each, api) for each in ours(name) for api in others), name
 
 
-#: Who may name an API: the literal, and the webhooks' link to the events of the log.
+#: Who may name an API: the literal, the webhooks' link to the events of the log, and the pages,
+#: whose addresses have the native API's queries.
 NAMES_APIS = {("api", api) for api in APIS} | {
     ("server.delivery", "api.native"),
     ("server.fast_append", "api.native"),
+    ("ui.pages.now", "api.native"),
+    ("ui.site", "api.native"),
 }
 
 
@@ -252,7 +256,7 @@ def test_the_words_need_only_msgspec():
 def test_the_web_framework_stays_at_the_edge():
     for name in names():
         if "starlette" in packages(name):
-            assert room_of(name) in ("api", "server"), name
+            assert room_of(name) in ("api", "ui", "server"), name
 
 
 def test_nothing_is_imported_for_types_only():

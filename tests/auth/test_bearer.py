@@ -633,7 +633,7 @@ def test_keys_come_over_tls_unless_the_issuer_does_not(configured: str, keys: st
     document = json.dumps({"issuer": "idp.example", "jwks_uri": keys}).encode()
 
     if good:
-        assert parse_metadata(document, issuer) == keys
+        assert parse_metadata(document, issuer).keys == keys
     else:
         with pytest.raises(IssuerUnavailable):
             parse_metadata(document, issuer)

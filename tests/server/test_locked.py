@@ -20,7 +20,16 @@ from support.signing import send
 #: What anybody may get; docs/how-to/authenticate.md says so.
 OPEN = {
     ("GET", path)
-    for path in ("/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz", "/v1/health")
+    for path in (
+        "/",
+        "/docs",
+        "/healthz",
+        "/metrics",
+        "/openapi.json",
+        "/readyz",
+        "/ui/sign-in",
+        "/v1/health",
+    )
 }
 
 #: Methods that a client may try on any path, known to HTTP or not.
@@ -41,6 +50,13 @@ ACTIONS = (
 
 #: Its credential is in the body, which is read first; what is not signed is not recorded.
 SIGNED_BODY = ("POST", "/log/v1/ingest/sns")
+
+#: Files without any secret, and the form that asks for a credential; tests/e2e/ui tests it.
+FOR_VISITORS = {
+    ("GET", "/ui/static/{name:path}"),
+    ("HEAD", "/ui/static/{name:path}"),
+    ("POST", "/ui/sign-in"),
+}
 
 #: Headers that some dialect asks for.
 NAMED = {"Client-Request-Id": "aaaaaaaa-0000-4000-8000-000000000000"}
@@ -68,6 +84,8 @@ async def test_every_path_asks_for_a_credential_but_those_that_are_open(
 
     found_open = set()
     for method, path, envelope in routes:
+        if (method, path) in FOR_VISITORS:
+            continue
         if (method, path) == SIGNED_BODY:
             assert (await service.ask(method, path)).status == 400
             continue
@@ -97,7 +115,7 @@ async def test_no_method_on_any_path_does_without_a_credential(
         # That there is no such method is said before it is asked who wants it.
         refused = {(await refusal(envelope, e))[0] for e in (Unauthenticated(), MethodNotAllowed())}
         for method in METHODS:
-            if (method, path) == SIGNED_BODY:
+            if (method, path) in {SIGNED_BODY, *FOR_VISITORS}:
                 continue
             answer = await service.ask(method, filled, headers=NAMED, allow_redirects=False)
             if answer.status not in refused:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ import aiohttp
 import jwt
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from yarl import URL
 
 CLIENT = ("web", "s3cret")
 
@@ -67,6 +69,9 @@ class State:
         self.raw: dict[str, str] = {}
         self.fetches: dict[str, int] = {}
         self.is_down = False
+        #: What ID tokens say besides, and what was asked for with each code that is not used yet.
+        self.person: dict[str, Any] = {}
+        self.codes: dict[str, dict[str, str]] = {}
 
 
 class Site:
@@ -85,6 +90,7 @@ class Site:
         ):
             application.router.add_get(path, self._metadata)
         application.router.add_get("/jwks", self._jwks)
+        application.router.add_get("/authorize", self._authorize)
         application.router.add_post("/token", self._token)
         for name in ("reset", "rotate", "set", "sign", "fetches"):
             application.router.add_post(f"/control/{name}", getattr(self, f"_{name}"))
@@ -110,7 +116,12 @@ class Site:
     async def _metadata(self, request: web.Request) -> web.Response:
         url = f"http://{request.host}"
         issuer = f"{url}/realms/acme" if "/realms/acme" in request.path else url
-        metadata = {"issuer": issuer, "jwks_uri": f"{url}/jwks", "token_endpoint": f"{url}/token"}
+        metadata = {
+            "issuer": issuer,
+            "jwks_uri": f"{url}/jwks",
+            "authorization_endpoint": f"{url}/authorize",
+            "token_endpoint": f"{url}/token",
+        }
         return web.json_response({**metadata, **self._state.metadata})
 
     async def _jwks(self, request: web.Request) -> web.Response:
@@ -124,11 +135,42 @@ class Site:
         ]
         return web.json_response({"keys": keys})
 
+    async def _authorize(self, request: web.Request) -> web.Response:
+        """The sign-in of a person, who does so at once."""
+        asked, code = dict(request.query), secrets.token_hex(8)
+        assert asked["code_challenge_method"] == "S256"
+        self._state.codes[code] = asked
+        back = URL(asked["redirect_uri"]).with_query(code=code, state=asked["state"])
+        return web.Response(status=302, headers={"Location": str(back)})
+
+    def _person(self, form: Any, issuer: str) -> web.Response:
+        """The ID token for a code, which may be used once and only with its verifier."""
+        asked = self._state.codes.pop(str(form.get("code")), {})
+        digest = hashlib.sha256(str(form.get("code_verifier")).encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        shown = (challenge, form.get("redirect_uri"), form.get("client_id"))
+        if shown != tuple(map(asked.get, ("code_challenge", "redirect_uri", "client_id"))):
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        issued = int(time.time())
+        claims = {
+            "iss": issuer,
+            "sub": "u-1",
+            "aud": asked["client_id"],
+            "iat": issued,
+            "exp": issued + 300,
+            "nonce": asked["nonce"],
+            **self._state.person,
+        }
+        token = self._signed({}, claims, "RS256")
+        return web.json_response({"access_token": "-", "token_type": "Bearer", "id_token": token})
+
     async def _token(self, request: web.Request) -> web.Response:
-        """Client credentials, as RFC 6749 has them."""
+        """Client credentials, as RFC 6749 has them, and the codes of people."""
         form = await request.post()
         if (form.get("client_id"), form.get("client_secret")) != CLIENT:
             return web.json_response({"error": "invalid_client"}, status=401)
+        if form.get("grant_type") == "authorization_code":
+            return self._person(form, f"http://{request.host}")
         if form.get("grant_type") != "client_credentials":
             return web.json_response({"error": "unsupported_grant_type"}, status=400)
         issued = int(time.time())

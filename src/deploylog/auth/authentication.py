@@ -138,27 +138,42 @@ class Authentication:
 
     async def authenticate(self, request: RequestCredentials) -> Principal:
         """Raises Unauthenticated, whose message discloses nothing, or TooMany."""
-        address, credentials = _address(request.client), _fingerprint(request)
-        wait = self._failures.delay(address)
-        if wait and credentials not in self._valid:
-            raise TooMany("too many failed attempts", retry_after=wait)
+        credentials = _fingerprint(request)
+        if credentials not in self._valid:
+            self.require_few_failures(request.client)
         try:
             principal = await self._principal(request)
         except Unauthenticated:
             # The fingerprint of a signature holds only the key id, which anyone may send.
             if not request.is_signed:
                 self._valid.drop(credentials)
-            self._failures.acquire(address)
-            self._failed()
+            self.record_failure(request.client)
             raise
         self._remember(credentials)
         self.count(principal)
         return principal
 
+    def require_few_failures(self, client: str | None) -> None:
+        """Raise TooMany when a client's address has failed too often."""
+        if wait := self._failures.delay(_address(client)):
+            raise TooMany("too many failed attempts", retry_after=wait)
+
+    def record_failure(self, client: str | None) -> None:
+        """Count a failure of a client's address."""
+        self._failures.acquire(_address(client))
+        self._failed()
+
     def count(self, principal: Principal) -> None:
         """Count a request of a principal that was authenticated just before; raises TooMany."""
         if wait := self._requests.acquire(principal.identity):
             raise TooMany(retry_after=wait)
+
+    async def authenticate_as(self, kind: str, request: RequestCredentials) -> Principal | None:
+        """Return the principal of the request's credential of this kind; ``None`` without one."""
+        for authenticator in self._authenticators:
+            if authenticator.kind == kind:
+                return await authenticator.principal(request)
+        return None
 
     async def is_valid(self, principal: Principal) -> bool:
         """Whether the principal's credential is still valid."""

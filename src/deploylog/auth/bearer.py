@@ -75,15 +75,18 @@ class BearerTokens:
             raise Unauthenticated(reason=error.reason) from None
 
     async def _principal(self, token: str) -> Principal:
-        """Verify the token; raises InvalidToken, or Unavailable."""
+        claims = await self.claims(token)
+        return parse_principal(claims, self._issuer, now=self._clock())
+
+    async def claims(self, token: str) -> dict[str, Any]:
+        """The claims of a token that the issuer signed; raises InvalidToken, or Unavailable."""
         algorithm, id = _parse_header(token)
         if algorithm not in self._issuer.algorithms:
             raise InvalidToken(f"algorithm {algorithm!r} is not accepted")
         key = await self._keys.get(id, algorithm)
         if key is None:
             raise InvalidToken(f"the issuer has no key {id!r} for {algorithm}", "unknown_key")
-        claims = _verify(token, key, algorithm, self._issuer)
-        return parse_principal(claims, self._issuer, now=self._clock())
+        return _verify(token, key, algorithm, self._issuer)
 
     async def is_valid(self, principal: Principal) -> bool:
         return principal.expires is not None and self._clock() < principal.expires

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -131,7 +131,16 @@ def make_issuer(
 
 
 class IssuerUnavailable(Exception):
-    """The issuer's keys cannot be fetched; the message says why."""
+    """The issuer does not answer as it should; the message says why."""
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What an issuer publishes about itself: the URLs that it serves."""
+
+    keys: str
+    #: Where people sign in, and where their codes are exchanged.
+    authorization: str | None
+    token: str | None
 
 
 class SigningKeys:
@@ -231,26 +240,42 @@ class SigningKeys:
 
 async def fetch_keys(http: aiohttp.ClientSession, issuer: Issuer) -> PublicKeys:
     """Fetch the keys that the issuer publishes; raises IssuerUnavailable."""
+    metadata = await fetch_metadata(http, issuer)
+    return parse_keys(await _get(http, metadata.keys), issuer.algorithms)
+
+
+async def fetch_metadata(http: aiohttp.ClientSession, issuer: Issuer) -> Metadata:
+    """Fetch the first metadata that the issuer publishes; raises IssuerUnavailable."""
     failure = IssuerUnavailable("no metadata URL was tried")
     for url in issuer.metadata_urls:
         try:
-            keys_url = parse_metadata(await _get(http, url), issuer)
+            return parse_metadata(await _get(http, url), issuer)
         except IssuerUnavailable as error:
             failure = error
-        else:
-            return parse_keys(await _get(http, keys_url), issuer.algorithms)
     raise failure
 
 
-def parse_metadata(document: bytes, issuer: Issuer) -> str:
-    """Return the URL of the keys; raises IssuerUnavailable."""
+def parse_metadata(document: bytes, issuer: Issuer) -> Metadata:
+    """Parse the metadata; raises IssuerUnavailable."""
     metadata = _object(document)
     if str(metadata.get("issuer")) not in issuer.names:
         raise IssuerUnavailable("the metadata name another issuer")
-    url = metadata.get("jwks_uri")
+    keys = _url(metadata, "jwks_uri", issuer)
+    if keys is None:
+        raise IssuerUnavailable("jwks_uri in the metadata is missing")
+    return Metadata(
+        keys=keys,
+        authorization=_url(metadata, "authorization_endpoint", issuer),
+        token=_url(metadata, "token_endpoint", issuer),
+    )
+
+
+def _url(metadata: dict[str, Any], name: str, issuer: Issuer) -> str | None:
+    """A URL in the metadata, if it is there; https unless the issuer's own URL is not."""
+    url = metadata.get(name)
     allowed = ("https://", "http://") if issuer.url.startswith("http://") else ("https://",)
-    if not isinstance(url, str) or not url.startswith(allowed):
-        raise IssuerUnavailable(f"jwks_uri in the metadata is not an {allowed[0]} URL")
+    if url is not None and (not isinstance(url, str) or not url.startswith(allowed)):
+        raise IssuerUnavailable(f"{name} in the metadata is not an {allowed[0]} URL")
     return url
 
 
@@ -300,8 +325,21 @@ def _parse_key(jwk: dict[str, Any], algorithms: frozenset[str]) -> PublicKey | N
 
 async def _get(http: aiohttp.ClientSession, url: str) -> bytes:
     """Return the response's body; raises IssuerUnavailable."""
+    return await _request(http, "GET", url)
+
+
+async def post_form(
+    http: aiohttp.ClientSession, url: str, form: Mapping[str, str]
+) -> dict[str, Any]:
+    """Post a form, and return the JSON object of the response; raises IssuerUnavailable."""
+    return _object(await _request(http, "POST", url, form))
+
+
+async def _request(
+    http: aiohttp.ClientSession, method: str, url: str, form: Mapping[str, str] | None = None
+) -> bytes:
     try:
-        async with http.get(url, allow_redirects=False) as response:
+        async with http.request(method, url, data=form, allow_redirects=False) as response:
             if response.status != 200:
                 raise IssuerUnavailable(f"{url} responded with status {response.status}")
             return await _read(url, response.content.iter_any())

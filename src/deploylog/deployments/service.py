@@ -85,6 +85,10 @@ class DeploymentService:
         """The projects with a visible stack."""
         return await self._catalog.projects(principal.visibility, caller=principal.identity)
 
+    async def environments(self, principal: Principal) -> list[str]:
+        """The environments of the visible deployments, in order."""
+        return await self._catalog.environments(principal.visibility, caller=principal.identity)
+
     async def stacks(
         self,
         principal: Principal,

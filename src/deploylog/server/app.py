@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Router
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from deploylog.api import APIS, mount, mount_open, respond_unrouted
@@ -29,6 +29,7 @@ from deploylog.server.base_paths import BasePathMiddleware
 from deploylog.server.delivery import make_secret_store, make_senders, open_transport
 from deploylog.server.fast_append import FastAppend, make_fast_append
 from deploylog.server.metrics import CONTENT_TYPE, Metrics
+from deploylog.server.pages import open_pages
 from deploylog.server.settings import Settings
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.clock import Clock, Wait, wait_for
@@ -42,6 +43,7 @@ from deploylog.subscriptions.reconcile import SubscriptionGroups
 from deploylog.subscriptions.secret_store import SecretStore, check_decryptable
 from deploylog.subscriptions.service import SubscriptionService
 from deploylog.subscriptions.subscription import Format
+from deploylog.ui.home import HomeMiddleware
 
 
 class Application:
@@ -146,9 +148,12 @@ async def create_app(
                 clock=clock,
             )
         )
-        router = _router(context, settings, store, metrics, authentication)
+        pages = await running.enter_async_context(
+            open_pages(context, settings, authentication, encryptor, metrics)
+        )
+        router = _router(context, settings, store, metrics, authentication, pages)
         yield Application(
-            BasePathMiddleware(router, paths_of(settings.base_paths)),
+            BasePathMiddleware(HomeMiddleware(router), paths_of(settings.base_paths)),
             hub,
             make_fast_append(context, settings, authentication, metrics.failed),
         )
@@ -199,9 +204,11 @@ def _router(
     store: Store,
     metrics: Metrics,
     authentication: Authentication,
+    pages: list[Route],
 ) -> ASGIApp:
     return Router(
         [
+            *pages,
             *mount(context, settings.sections, gate=authentication, failed=metrics.failed),
             *mount_open(
                 _operator_routes(store, metrics), gate=authentication, failed=metrics.failed

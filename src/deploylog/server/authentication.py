@@ -55,7 +55,7 @@ async def open_authentication(
             AnonymousAccess(store.credentials, issuer=settings.oidc_issuer, clock=time.monotonic),
         ]
         if settings.oidc_issuer:
-            tokens = open_bearer_tokens(_issuer(settings), clock=clock)
+            tokens = open_bearer_tokens(issuer_of(settings), clock=clock)
             kinds.insert(0, await running.enter_async_context(tokens))
         yield Authentication(
             tuple(kinds),
@@ -100,7 +100,8 @@ def make_topics(
     )
 
 
-def _issuer(settings: Settings) -> Issuer:
+def issuer_of(settings: Settings) -> Issuer:
+    """The token issuer; raises InvalidSettings."""
     return make_issuer(
         issuer=settings.oidc_issuer,
         audience=settings.oidc_audience,

@@ -86,6 +86,10 @@ class Parameters:
             raise InvalidInput(f"{name} must be one of {', '.join(choices)}", field=name)
         return text
 
+    def rest(self) -> list[tuple[str, str]]:
+        """The parameters that were not taken."""
+        return [(name, value) for name, values in self._values.items() for value in values]
+
     def done(self) -> None:
         """Raise InvalidInput if the query string has a parameter that was not taken."""
         for name in self._values:

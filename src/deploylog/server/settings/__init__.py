@@ -103,5 +103,7 @@ def _check(settings: Settings) -> None:
         raise InvalidSettings("oidc_audience and oidc_default_grants need oidc_issuer")
     if settings.oidc_issuer and not settings.oidc_audience:
         raise InvalidSettings("oidc_issuer needs oidc_audience: whom its tokens must be for")
+    if settings.oidc_client_id and not settings.oidc_issuer:
+        raise InvalidSettings("oidc_client_id needs oidc_issuer")
     if settings.log_level not in _LEVELS:
         raise InvalidSettings(f"log_level must be one of {', '.join(_LEVELS)}")

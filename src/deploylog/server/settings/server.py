@@ -100,6 +100,22 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         setting("Seconds that the clocks of issuer and service may differ.", 0, 300),
     ] = 30
+    oidc_client_id: Annotated[
+        str,
+        setting("Client id of this service at the issuer. Empty: people sign in by API key only."),
+    ] = ""
+    oidc_client_secret_file: Annotated[
+        str,
+        setting("File of the client's secret; none for a public client."),
+    ] = ""
+    oidc_scopes: Annotated[
+        str,
+        setting("Scopes to ask the issuer for when people sign in, separated by spaces."),
+    ] = "openid profile email"
+    session_hours: Annotated[
+        float,
+        setting("Hours after which people must sign in again.", 0.01, 24 * 365),
+    ] = 12.0
     sns_topics: Annotated[
         str,
         setting("SNS topics that may deliver, separated by commas, each ARN=PROJECT or ARN alone."),
@@ -161,7 +177,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     public_url: Annotated[
         str,
         setting(
-            "URL at which webhook receivers reach the service. Default: the address it listens on."
+            "URL at which people and webhook receivers reach the service. Default: the address it "
+            "listens on."
         ),
     ] = ""
     delivery_allowed_networks: Annotated[

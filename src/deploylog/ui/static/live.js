@@ -1,0 +1,89 @@
+// Live content: when something happens in what an element shows, read the page again and change
+// only what differs. The service renders everything, so there is one rendering, and one escaping.
+
+import { Idiomorph } from "idiomorph";
+import { showTimes } from "./times.js";
+
+const QUIET_MS = 150;
+// Reading may take at most a third of the time.
+const SHARE = 3;
+
+const policy = globalThis.trustedTypes?.createPolicy("deploylog", { createHTML: (text) => text });
+
+/** The page at `url` as a document, in which nothing runs; `null` when it is not to be had. */
+export async function readPage(url) {
+  const response = await fetch(url, { headers: { accept: "text/html" } }).catch(() => null);
+  if (response?.status === 401) location.reload();
+  if (!response?.ok) return null;
+  const text = await response.text();
+  return new DOMParser().parseFromString(policy ? policy.createHTML(text) : text, "text/html");
+}
+
+/** Make `old` like `fresh`, and leave what the reader has opened, chosen or typed. */
+export function morph(old, fresh) {
+  showTimes(fresh);
+  Idiomorph.morph(old, fresh, {
+    ignoreActiveValue: true,
+    callbacks: {
+      beforeNodeMorphed: (node) => !(node.dataset && "keep" in node.dataset),
+      beforeNodeRemoved: (node) => !(node.dataset && "keep" in node.dataset),
+      beforeAttributeUpdated: (name, node) => !(name === "open" && node.localName === "details"),
+    },
+  });
+  document.dispatchEvent(new CustomEvent("deploylog:fresh"));
+}
+
+/** Whether one of the scopes is, or is below, one that the element shows. */
+function concerns(element, scopes) {
+  const shown = element.dataset.live;
+  return scopes.some((scope) => !scope || !shown || scope === shown || scope.startsWith(`${shown}/`));
+}
+
+class Refresher {
+  #timer = null;
+  #isReading = false;
+  #isStale = false;
+  #rest = 0;
+
+  /** Read the page soon; many calls in a moment are one. */
+  request() {
+    this.#isStale = true;
+    if (this.#timer === null && !this.#isReading) {
+      this.#timer = setTimeout(() => this.#read(), Math.max(QUIET_MS, this.#rest));
+    }
+  }
+
+  async #read() {
+    this.#timer = null;
+    this.#isReading = true;
+    this.#isStale = false;
+    const started = performance.now();
+    const fresh = await readPage(location.href);
+    for (const element of document.querySelectorAll("[data-live]")) {
+      const successor = fresh?.getElementById(element.id);
+      if (successor && !("paused" in element.dataset)) morph(element, successor);
+    }
+    this.#rest = (performance.now() - started) * (SHARE - 1);
+    this.#isReading = false;
+    if (!fresh) this.#isStale = true;
+    if (this.#isStale) this.request();
+  }
+}
+
+/** Keep every element with `data-live`, a scope, as the service would render it now. */
+export function keepLive(hints) {
+  const refresher = new Refresher();
+  const indicator = document.getElementById("connection");
+  hints.addEventListener("hint", ({ detail: { kind, scopes } }) => {
+    if (kind === "signed-out") location.reload();
+    indicator.hidden = false;
+    indicator.dataset.state = kind === "lost" ? "lost" : "live";
+    const text = kind === "lost" ? "Reconnecting…" : "Live";
+    if (indicator.textContent !== text) indicator.textContent = text;
+    const elements = [...document.querySelectorAll("[data-live]")];
+    const isStale = kind === "open" || (kind === "hint" && elements.some((e) => concerns(e, scopes)));
+    if (isStale) refresher.request();
+  });
+  // A tab that joins may have missed what happened since its page was rendered.
+  refresher.request();
+}

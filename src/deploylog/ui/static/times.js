@@ -1,0 +1,39 @@
+// Times: in the reader's zone, with UTC in the tooltip, and as so long ago where that says more.
+
+const DAY = 86_400_000;
+const time = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const date = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const ago = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+
+// Seconds up to which a unit is used, and how many there are in one.
+const UNITS = [
+  [60, 1, "second"],
+  [3600, 60, "minute"],
+  [86_400, 3600, "hour"],
+  [7 * 86_400, 86_400, "day"],
+];
+
+function inZone(moment) {
+  const isRecent = Math.abs(Date.now() - moment) < DAY && moment.getDate() === new Date().getDate();
+  return (isRecent ? time : date).format(moment);
+}
+
+function relative(moment) {
+  const seconds = (moment - Date.now()) / 1000;
+  const unit = UNITS.find(([limit]) => Math.abs(seconds) < limit);
+  return unit ? ago.format(Math.round(seconds / unit[1]), unit[2]) : inZone(moment);
+}
+
+/** Show every time below `root`; it only changes what differs. */
+export function showTimes(root) {
+  for (const element of root.querySelectorAll("time[data-time]")) {
+    const moment = new Date(element.dateTime);
+    if (Number.isNaN(moment.getTime())) continue;
+    const text = element.dataset.time === "relative" ? relative(moment) : inZone(moment);
+    if (element.textContent !== text) element.textContent = text;
+    if (element.dataset.time === "relative" && !element.dataset.zoned) {
+      element.title = `${inZone(moment)} · ${element.title}`;
+      element.dataset.zoned = "";
+    }
+  }
+}

@@ -1,0 +1,129 @@
+"""*Now*: what runs, what failed, what is deployed, in a real browser."""
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from support.browser import axe, new_tab
+from support.deployments import finish, start
+from support.servers import Local
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_browser_is_sent_to_the_pages_and_a_client_is_not(site: Local):
+    browser = await site.get("/", headers={"accept": "text/html,*/*"}, allow_redirects=False)
+    client = await site.get("/", headers={"accept": "*/*"})
+
+    assert (browser.status, browser.headers["location"]) == (302, "/ui/")
+    assert client.status != 302
+
+
+async def test_a_deployment_appears_while_it_runs_and_moves_when_it_ends(site: Local, page: Page):
+    await page.goto("/ui/?project=live")
+    await page.goto("/ui/")
+    deployment = await start(site, project="live", stack="web", environment="production")
+
+    running = page.locator("#running").get_by_role("link", name="web", exact=True)
+    await expect(running).to_be_visible()
+    await finish(site, deployment)
+    await expect(running).to_have_count(0)
+    await expect(page.locator(f"#recent-{deployment}")).to_contain_text("completed")
+    await expect(page.locator(f"#current-{deployment}")).to_contain_text("production")
+
+
+async def test_a_failure_is_shown_with_its_message(site: Local, page: Page):
+    deployment = await start(site, project="broken")
+    await finish(site, deployment, type="deployment.failed", message="Error: quota exceeded")
+
+    await page.goto("/ui/?project=broken")
+
+    await expect(page.locator("#failed")).to_contain_text("Error: quota exceeded")
+
+
+async def test_a_filter_is_in_the_address_and_back_goes_back(site: Local, page: Page):
+    for stack in ("left", "right"):
+        await finish(site, await start(site, project="choice", stack=stack))
+    await page.goto("/ui/?project=choice")
+
+    await page.get_by_label("Stack").select_option("left")
+
+    await expect(page).to_have_url(f"{site.url}/ui/?project=choice&stack=left")
+    recent = page.locator("#recent")
+    await expect(recent.get_by_role("link", name="left")).to_be_visible()
+    await expect(recent.get_by_role("link", name="right")).to_have_count(0)
+    await page.go_back()
+    await expect(recent.get_by_role("link", name="right")).to_be_visible()
+
+
+async def test_without_scripts_everything_is_there(site: Local, browser: Browser):
+    await finish(site, await start(site, project="plain", environment="staging"))
+
+    async with new_tab(browser, site.url, java_script_enabled=False) as page:
+        await page.goto("/ui/")
+        await page.get_by_label("Project").select_option("plain")
+        await page.get_by_role("button", name="Apply").click()
+
+        await expect(page).to_have_url(f"{site.url}/ui/?project=plain&stack=&environment=")
+        await expect(page.locator("#recent")).to_contain_text("UTC")
+        await expect(page.locator("#current")).to_contain_text("staging")
+
+
+async def test_a_filter_that_nothing_meets_says_so(page: Page):
+    await page.goto("/ui/?stack=nosuch")
+
+    await expect(page.get_by_role("alert")).to_contain_text("nosuch")
+
+
+async def test_two_tabs_share_one_stream_and_the_second_takes_it_over(
+    site: Local, browser: Browser
+):
+    async with new_tab(browser, site.url) as one:
+        other = await one.context.new_page()
+        before = site.hub.readers
+        for tab in (one, other):
+            await tab.goto("/ui/")
+            await expect(tab.locator("#connection")).to_have_text("Live")
+
+        deployment = await start(site, project="tabs")
+
+        for tab in (one, other):
+            await expect(tab.locator(f"#run-{deployment}")).to_be_visible()
+        assert site.hub.readers == before + 1
+
+        await one.close()
+        await finish(site, deployment)
+        await expect(other.locator(f"#recent-{deployment}")).to_be_visible()
+
+
+async def test_the_theme_is_chosen_and_kept(page: Page):
+    await page.goto("/ui/")
+
+    await page.get_by_role("button", name="Use the dark theme").click()
+    await page.reload()
+
+    assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+async def test_times_are_shown_in_the_readers_zone(site: Local, browser: Browser):
+    await finish(
+        site,
+        await start(site, project="zones", started="2026-01-31T12:00:00Z"),
+        time="2026-01-31T12:05:00Z",
+    )
+
+    async with new_tab(browser, site.url, timezone_id="Asia/Tokyo", locale="en-GB") as page:
+        await page.goto("/ui/?project=zones")
+        when = page.locator("#recent time").first
+
+        await expect(when).to_have_text("31 Jan 2026, 21:05:00")
+        assert "2026-01-31 12:05:00 UTC" in str(await when.get_attribute("title"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/ui/", "/ui/nosuch"])
+async def test_axe_finds_nothing_serious(site: Local, browser: Browser, scheme: str, path: str):
+    await finish(site, await start(site, project="axe", environment="production"))
+    async with new_tab(browser, site.url, color_scheme=scheme) as page:
+        await page.goto(path)
+
+        assert await axe(page) == []
