@@ -126,7 +126,7 @@ async def walk(service: Local, ask: Any, url: str, tmp_path: Path) -> None:
     for id in ("countEvents", "countEventsByField", "countEventsOverTime"):
         await ask(id)
     await ask("getEvent", id=receipt["id"])
-    for id in ("listProjects", "listStacks", "listDeployments", "listChangesets"):
+    for id in ("listProjects", "listStacks", "listDeployments", "listChangesets", "measureDora"):
         await ask(id)
     await ask("getDeployment", id=run["id"])
     await ask("waitForDeployment", id=run["id"], timeout="0")

@@ -126,3 +126,17 @@ async def test_a_misspelt_name_is_said_so(
 
     assert result.code == code
     assert said in result.err
+
+
+async def test_dora_shows_what_is_known_and_why_the_rest_is_not(cli: Cli, web: Any) -> None:
+    shown = await cli("dora", "--project", "acme", "--environment", "prod", "--window", "12h")
+    plain = await cli("dora", "--json")
+
+    header, lead, often, *_ = shown.out.splitlines()
+    assert header.split()[:3] == ["METRIC", "VALUE", "KNOWN"]
+    assert "unknown" in lead
+    assert "1 of 1 deployments name no commit with its time" in lead
+    assert "2 a day" in often
+    assert web["id"][:8] in often
+    assert "1 deployments counted" in shown.err
+    assert json.loads(plain.out)["change_fail_rate"]["rate"] is None

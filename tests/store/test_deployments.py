@@ -381,3 +381,38 @@ async def test_environments_are_those_of_visible_deployments(store: Store):
     assert await store.catalog.environments(ALL, project="beta") == []
     guest = Visibility(scopes=(Scope(""),), groups=frozenset())
     assert await store.catalog.environments(guest) == ["prod"]
+
+
+async def start_and_end(store: Store, id: str, at: int, *, groups: tuple[str, ...] = ()) -> None:
+    await store.log.append(
+        [
+            deployment_event("deployment.started", id=id, groups=groups, time=at - 1),
+            deployment_event("deployment.completed", id=id, groups=groups, time=at),
+        ]
+    )
+
+
+async def test_outcomes_come_by_their_end_page_by_page(store: Store):
+    await store.log.append([stack_created()])
+    for id, at in (("a", 5), ("b", 9), ("c", 7), ("d", 7)):
+        await start_and_end(store, id, at)
+    await store.log.append([deployment_event("deployment.started", id="running")])
+
+    first = await store.catalog.outcomes(ALL, limit=2)
+    rest = await store.catalog.outcomes(ALL, before=first[-1])
+
+    assert [one.id for one in (*first, *rest)] == ["b", "d", "c", "a"]
+    assert (first[0].started, first[0].ended, first[0].status) == (8, 9, "completed")
+
+
+async def test_outcomes_are_those_that_are_visible_and_match(store: Store):
+    await store.log.append([stack_created()])
+    await start_and_end(store, "open", 5)
+    await start_and_end(store, "hidden", 6, groups=("ops",))
+    seen = Visibility(scopes=(Scope("project/acme"),), groups=frozenset())
+
+    visible = await store.catalog.outcomes(seen)
+    matching = await store.catalog.outcomes(ALL, where=DeploymentFilter(stacks=("stack-2",)))
+
+    assert [one.id for one in visible] == ["open"]
+    assert matching == []

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from deploylog.api.http.body import BodyLimits
+from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.events.access import Principal
@@ -43,6 +44,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
 
     events: EventService
     deployments: DeploymentService
+    dora: DoraService
     staging: Staging
     retention: Retention
     subscriptions: SubscriptionService

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tail": ("events", "Follow events live, until Ctrl-C."),
     "wait": ("events", "Wait until a deployment ends."),
     "deployments": ("events", "List deployments, newest first, or what is deployed now."),
+    "dora": ("dora", "Measure deployments to production by DORA's five metrics."),
     "changesets": ("changesets", "List change sets, newest first, or show one."),
     "stacks": ("stacks", "List stacks, or delete one."),
     "projects": ("events", "List projects."),

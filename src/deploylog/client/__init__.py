@@ -25,6 +25,7 @@ from deploylog.client.models import (
     ChangesetState,
     DeploymentPage,
     DeploymentState,
+    DoraState,
     EventCount,
     EventPage,
     Explanation,
@@ -75,6 +76,7 @@ __all__ = [
     "DeadLetterState",
     "DeploymentPage",
     "DeploymentState",
+    "DoraState",
     "EventCount",
     "EventPage",
     "Explanation",
@@ -96,6 +98,7 @@ __all__ = [
     "TransientError",
     "Unanswered",
     "open_client",
+    "parse_dora",
     "parse_event",
 ]
 
@@ -121,6 +124,11 @@ class _Projects(msgspec.Struct):
 def parse_event(raw: msgspec.Raw | str) -> LoggedEvent:
     """Decode an event that the server sent; raises ClientError."""
     return decode(LoggedEvent, raw if isinstance(raw, str) else bytes(raw))
+
+
+def parse_dora(raw: msgspec.Raw) -> DoraState:
+    """Decode DORA's metrics that the server sent; raises ClientError."""
+    return decode(DoraState, bytes(raw))
 
 
 @asynccontextmanager
@@ -175,6 +183,10 @@ class Client:
     async def facets(self, params: Params) -> FacetList:
         """Return the ``top`` values of a ``field`` among the events that ``params`` select."""
         return await self._call("GET", "/log/v1/events/facets", FacetList, params=params)
+
+    async def dora(self, params: Params) -> msgspec.Raw:
+        """Return DORA's metrics of the deployments that ``params`` select, in the server's JSON."""
+        return await self._call("GET", "/log/v1/metrics/dora", msgspec.Raw, params=params)
 
     async def event(self, id: str) -> msgspec.Raw:
         return await self._call("GET", f"/log/v1/events/{segment(id)}", msgspec.Raw)

@@ -69,6 +69,51 @@ class DeploymentPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class DeploymentLink(msgspec.Struct, frozen=True, kw_only=True):
+    """A deployment that a metric comes from."""
+
+    id: str
+    url: str
+
+
+class DurationsState(msgspec.Struct, frozen=True, kw_only=True):
+    """How long something took."""
+
+    number: int
+    median_seconds: float
+    p75_seconds: float
+    p90_seconds: float
+
+
+class MetricState(msgspec.Struct, frozen=True, kw_only=True):
+    """One of DORA's metrics. What is ``None`` is unknown, or no part of this metric."""
+
+    of: int
+    known: int
+    known_share: float | None
+    reason: str | None
+    total: int
+    deployments: tuple[DeploymentLink, ...]
+    durations: DurationsState | None = None
+    per_day: float | None = None
+    between: DurationsState | None = None
+    rate: float | None = None
+
+
+class DoraState(msgspec.Struct, frozen=True, kw_only=True):
+    """DORA's five metrics."""
+
+    since: datetime
+    until: datetime
+    counted: int
+    left_out: dict[str, int]
+    change_lead_time: MetricState
+    deployment_frequency: MetricState
+    failed_deployment_recovery_time: MetricState
+    change_fail_rate: MetricState
+    deployment_rework_rate: MetricState
+
+
 class ChangesetState(msgspec.Struct, frozen=True, kw_only=True):
     """A change set, as the server returns it."""
 

@@ -63,6 +63,21 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     details: Details = NO_DETAILS
 
 
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How a deployment ended, for metrics of many."""
+
+    #: Orders deployments that ended at the same time.
+    number: int
+    id: str
+    stack_id: str
+    status: Status
+    started: int
+    ended: int
+    operation: str | None
+    environment: str | None
+    details: Details = NO_DETAILS
+
+
 class DeploymentRef(msgspec.Struct, frozen=True):
     """The stack, and the deployment of it, that an event belongs to."""
 

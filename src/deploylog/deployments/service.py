@@ -130,7 +130,7 @@ class DeploymentService:
         Raises StackNotFound or InvalidFilter for a stack or an environment that is not visible.
         """
         where = msgspec.structs.replace(
-            await self._filter(principal, names), since=since, current=current
+            await self.resolve(principal, names), since=since, current=current
         )
         if before is not None:
             before = (await self._cursor_deployment(principal, before)).id
@@ -147,7 +147,7 @@ class DeploymentService:
 
         Raises StackNotFound, DeploymentNotFound or InvalidFilter if that is nothing.
         """
-        where = await self._filter(principal, names)
+        where = await self.resolve(principal, names)
         if names.is_of_deployments:
             return await self._deployment_scopes(principal, where)
         if names.environments:
@@ -181,8 +181,8 @@ class DeploymentService:
             [scope("state", place[0], environment, *place[1:]) for place, environment in pairs]
         )
 
-    async def _filter(self, principal: Principal, names: Names) -> DeploymentFilter:
-        """Check the names, and resolve those of stacks."""
+    async def resolve(self, principal: Principal, names: Names) -> DeploymentFilter:
+        """The filter of the names; raises StackNotFound, Forbidden or InvalidFilter."""
         if names.project is not None and names.stacks:
             _require_readable(principal, scope("project", names.project))
         stacks = await self._named(principal, names) if names.stacks else None

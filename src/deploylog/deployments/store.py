@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from deploylog.deployments.catalog import Deployment, Stack
+from deploylog.deployments.catalog import Deployment, Outcome, Stack
 from deploylog.deployments.changeset import Changeset
 from deploylog.deployments.filters import ANY, DeploymentFilter
 from deploylog.events.access import Visibility
@@ -49,6 +49,21 @@ class Catalog(Protocol):
         """The visible deployments that started before deployment ``before``, newest first.
 
         Of those that are current, what is not visible does not hide what was there before.
+        """
+        ...
+
+    async def outcomes(
+        self,
+        visibility: Visibility,
+        *,
+        where: DeploymentFilter = ANY,
+        before: Outcome | None = None,
+        limit: int = 1_000,
+        caller: str = "",
+    ) -> list[Outcome]:
+        """The visible deployments that ended before ``before``, last ended first.
+
+        ``where`` must not ask for those that are current.
         """
         ...
 

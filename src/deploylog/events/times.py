@@ -69,6 +69,14 @@ def parse_time_or_ago(text: str, *, now: int) -> int:
         raise InvalidInput(f"{error.message}, or a time ago, such as 15m, 2h or 7d") from error
 
 
+def parse_duration(text: str) -> int:
+    """Parse a duration such as ``30d`` or ``12h`` to ns; raises InvalidInput."""
+    match = _AGO.fullmatch(text)
+    if match is None or text.startswith("-") or not int(match[1]):
+        raise InvalidInput(f"{text[:64]!r} is not a duration, such as 30d or 12h")
+    return int(match[1]) * _UNITS[match[2]]
+
+
 def render_time(ns: int) -> str:
     """Render RFC 3339 in UTC, with six digits of a second, or nine where they are needed."""
     seconds, fraction = divmod(ns, SECOND)

@@ -17,6 +17,8 @@ from deploylog.api.settings import paths_of
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import read_encryptor
 from deploylog.auth.sns import Fetch, fetch_from_sns
+from deploylog.deployments.measuring import DoraService
+from deploylog.deployments.production import parse_patterns
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.events.filters import Filter
@@ -27,6 +29,7 @@ from deploylog.events.streams import OpenStreams
 from deploylog.server.authentication import enforce_revocation, make_topics, open_authentication
 from deploylog.server.base_paths import BasePathMiddleware
 from deploylog.server.delivery import make_secret_store, make_senders, open_transport
+from deploylog.server.dora_gauges import measuring, parse_places, parse_window_setting
 from deploylog.server.fast_append import FastAppend, make_fast_append
 from deploylog.server.metrics import CONTENT_TYPE, Metrics
 from deploylog.server.pages import open_pages
@@ -81,6 +84,7 @@ async def create_app(
     metrics.watch(readers=lambda: hub.readers, head=lambda: hub.head)
     events = EventService(store.log, hub, open_streams=streams)
     deployments = DeploymentService(events, store.catalog, clock=clock)
+    dora = DoraService(deployments, store.catalog, parse_patterns(settings.production_environments))
     staging = Staging(store.log, store.catalog, store.changesets, clock=clock)
     retention = _retention(store, settings, clock)
     encryptor = read_encryptor(settings.secret_key_file)
@@ -110,6 +114,7 @@ async def create_app(
         context = ApiContext(
             events=events,
             deployments=deployments,
+            dora=dora,
             staging=staging,
             retention=retention,
             subscriptions=_subscriptions(store, secrets, authentication, dispatcher, clock),
@@ -137,6 +142,15 @@ async def create_app(
         await running.enter_async_context(retention.running())
         await running.enter_async_context(staging.running())
         await running.enter_async_context(dispatcher.running())
+        await running.enter_async_context(
+            measuring(
+                metrics.dora,
+                dora,
+                places=parse_places(settings.dora_places),
+                window=parse_window_setting(settings.dora_window),
+                clock=clock,
+            )
+        )
         await running.enter_async_context(
             pruning(
                 {"events": store.log.prune, "attempts": store.deliveries.delete_before},

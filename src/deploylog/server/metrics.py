@@ -20,6 +20,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from deploylog.server.dora_gauges import DoraGauges
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -96,6 +98,8 @@ class Metrics:
             _LAG,
         )
         self._registry.register(self._lag)
+        self.dora = DoraGauges()
+        self._registry.register(self.dora)
         self._sent = Counter(
             "deploylog_events_sent", "Events sent on streams.", registry=self._registry
         )

@@ -19,6 +19,7 @@ from deploylog.api.http.body import BodyLimits
 from deploylog.api.rfs import API
 from deploylog.api.rfs.errors import respond
 from deploylog.api.rfs.settings import RfsSettings
+from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.errors import DeploylogError, DeploymentNotFound, Forbidden, StackNotFound
@@ -117,6 +118,7 @@ def context_of(service: FakeService) -> ApiContext:
     return ApiContext(
         events=cast("EventService", service),
         deployments=cast("DeploymentService", service),
+        dora=cast("DoraService", None),
         clock=lambda: 0,
         sent=lambda events, position, readers=1: None,
         limits=BodyLimits(sent=1000, decompressed=1000),

@@ -4,6 +4,7 @@ from deploylog.api.api import Resource
 from deploylog.api.native.endpoints import Catalog, Changesets, Deployments, Events
 from deploylog.api.native.errors import Problem
 from deploylog.api.native.ingest.endpoints import Ingest
+from deploylog.api.native.metrics.operations import METRICS
 from deploylog.api.native.paths import CHANGESETS, DEPLOYMENTS, EVENTS, STACKS
 from deploylog.api.native.query_string import (
     DEFAULT_BUCKETS,
@@ -499,5 +500,6 @@ RESOURCES = (
             ),
         ),
     ),
+    METRICS,
     SUBSCRIPTIONS,
 )

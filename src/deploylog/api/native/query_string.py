@@ -9,13 +9,14 @@ import msgspec
 
 from deploylog.api.native.paths import EVENTS
 from deploylog.deployments.catalog import Status, check_name
+from deploylog.deployments.dora import Window
 from deploylog.deployments.filters import Names
 from deploylog.errors import InvalidFilter, InvalidInput
 from deploylog.events.event import Event
 from deploylog.events.filters import AnyOf, Field, Filter, any_of, patterns_of
 from deploylog.events.scope import Scope, parse_scope, scope
 from deploylog.events.text import parse_text, render_text
-from deploylog.events.times import LATEST, SECOND, parse_time_or_ago
+from deploylog.events.times import LATEST, SECOND, parse_duration, parse_time_or_ago
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
@@ -226,6 +227,37 @@ def parse_since(parameters: Parameters, *, now: int) -> int | None:
     """The time since which deployments started."""
     since = parameters.one("since")
     return _time("since", since, now) if since else None
+
+
+def parse_place(parameters: Parameters) -> Names:
+    """The parameters that name a project, stacks and environments."""
+    return Names(
+        project=parameters.one("project"),
+        stacks=check_filter_values("stack", parameters.all("stack")),
+        environments=check_filter_values("environment", parameters.all("environment")),
+    )
+
+
+DEFAULT_WINDOW = "30d"
+
+
+def parse_window(parameters: Parameters, *, now: int) -> Window:
+    """The parameters ``window``, ``from`` and ``to``."""
+    window, since, until = (parameters.one(name) for name in ("window", "from", "to"))
+    if window is not None and since is not None:
+        raise InvalidInput("use window or from, not both", field="window")
+    end = _time("to", until, now) if until else now
+    start = _time("from", since, now) if since else end - _duration(window or DEFAULT_WINDOW)
+    if start >= end:
+        raise InvalidInput("from must be before to", field="from")
+    return Window(since=max(start, 0), until=end)
+
+
+def _duration(text: str) -> int:
+    try:
+        return parse_duration(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"window: {error.message}", field="window") from error
 
 
 def events_path(filter: Filter, event: Event) -> str:

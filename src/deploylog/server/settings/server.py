@@ -211,6 +211,24 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         setting("Base URL of Slack's API, for subscriptions with a bot token."),
     ] = "https://slack.com/api"
+    production_environments: Annotated[
+        str,
+        setting(
+            "Environments that are production, separated by commas; * stands for any characters. "
+            "A deployment may say otherwise."
+        ),
+    ] = "prod,production,prod-*,production-*,*-prod,*-production"
+    dora_places: Annotated[
+        str,
+        setting(
+            "What /metrics shows DORA's metrics of, separated by commas: PROJECT, PROJECT/STACK or "
+            "PROJECT/STACK/ENVIRONMENT. Anyone may read them."
+        ),
+    ] = ""
+    dora_window: Annotated[
+        str,
+        setting("How long the metrics of dora_places look back, such as 30d."),
+    ] = "30d"
     log_level: Annotated[
         str,
         setting("Level of the service log: debug, info, warning or error."),

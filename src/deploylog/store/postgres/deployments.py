@@ -5,13 +5,20 @@ from typing import Any
 
 import msgspec
 
-from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Counts, Deployment, Stack
+from deploylog.deployments.catalog import (
+    NON_MUTATING_OPERATIONS,
+    Counts,
+    Deployment,
+    Outcome,
+    Stack,
+)
 from deploylog.deployments.details import Details
 from deploylog.deployments.filters import ANY, DeploymentFilter
 from deploylog.deployments.projection import Count, states_of
 from deploylog.errors import DeploymentNotFound, StackNotFound
 from deploylog.events.access import Visibility
 from deploylog.events.scope import Scope
+from deploylog.events.times import LATEST
 from deploylog.store.catalog import (
     CatalogLookups,
     CatalogRows,
@@ -234,6 +241,23 @@ class PostgresCatalog:
         rows = await self._readers.queries.rows(sql, values | wanted | more, caller=caller)
         return [_deployment_of(row) for row in rows]
 
+    async def outcomes(
+        self,
+        visibility: Visibility,
+        *,
+        where: DeploymentFilter = ANY,
+        before: Outcome | None = None,
+        limit: int = 1_000,
+        caller: str = "",
+    ) -> list[Outcome]:
+        visible, values = visible_rows(visibility)
+        conditions, more = _conditions(where)
+        sql = _OUTCOMES.format(conditions=" AND ".join((visible, *conditions)))
+        ended, number = (before.ended, before.number) if before is not None else (LATEST, LATEST)
+        page = {"ended": ended, "number": number, "limit": limit}
+        rows = await self._readers.queries.rows(sql, values | more | page, caller=caller)
+        return [_outcome_of(row) for row in rows]
+
     async def environments(
         self, visibility: Visibility, *, project: str | None = None, caller: str = ""
     ) -> list[str]:
@@ -279,6 +303,15 @@ ORDER BY c.number DESC
 LIMIT %(limit)s
 """
 
+
+_OUTCOMES = """
+SELECT c.number, c.id, c.stack_id, c.status, c.started, c.ended, c.operation, c.environment,
+    c.details
+FROM deployments AS c
+WHERE (c.ended, c.number) < (%(ended)s, %(number)s) AND {conditions}
+ORDER BY c.ended DESC, c.number DESC
+LIMIT %(limit)s
+"""
 
 #: The deployments that are current, among all that are visible.
 _CURRENT = f"""
@@ -357,6 +390,21 @@ def _details_text(details: Details) -> str:
 
 
 _decode_details = msgspec.json.Decoder(Details).decode
+
+
+def _outcome_of(row: tuple[Any, ...]) -> Outcome:
+    number, id, stack_id, status, started, ended, operation, environment, details = row
+    return Outcome(
+        number=number,
+        id=id,
+        stack_id=stack_id,
+        status=status,
+        started=started,
+        ended=ended,
+        operation=operation,
+        environment=environment,
+        details=_decode_details(details),
+    )
 
 
 def _stack_of(row: tuple[Any, ...]) -> Stack:

@@ -10,6 +10,7 @@ from deploylog.deployments.catalog import (
     NON_MUTATING_OPERATIONS,
     Counts,
     Deployment,
+    Outcome,
     Stack,
 )
 from deploylog.deployments.details import Details
@@ -18,6 +19,7 @@ from deploylog.deployments.projection import states_of
 from deploylog.errors import DeploymentNotFound, StackNotFound
 from deploylog.events.access import Visibility
 from deploylog.events.scope import Scope
+from deploylog.events.times import LATEST
 from deploylog.store.catalog import (
     CatalogLookups,
     CatalogRows,
@@ -241,6 +243,23 @@ class SqliteCatalog:
         rows = await self._readers.queries.rows(sql, values | wanted | more, caller=caller)
         return [_deployment_of(row) for row in rows]
 
+    async def outcomes(
+        self,
+        visibility: Visibility,
+        *,
+        where: DeploymentFilter = ANY,
+        before: Outcome | None = None,
+        limit: int = 1_000,
+        caller: str = "",
+    ) -> list[Outcome]:
+        visible, values = visible_rows(visibility)
+        conditions, more = _conditions(where)
+        sql = _OUTCOMES.format(conditions=" AND ".join((visible, *conditions)))
+        ended, number = (before.ended, before.number) if before is not None else (LATEST, LATEST)
+        page = {"ended": ended, "number": number, "limit": limit}
+        rows = await self._readers.queries.rows(sql, values | more | page, caller=caller)
+        return [_outcome_of(row) for row in rows]
+
     async def environments(
         self, visibility: Visibility, *, project: str | None = None, caller: str = ""
     ) -> list[str]:
@@ -282,6 +301,17 @@ WHERE {{conditions}}
     AND (:stack_id IS NULL OR c.stack_id = :stack_id)
     AND (:before IS NULL OR c.number < (SELECT number FROM deployments WHERE id = :before))
 ORDER BY c.number DESC
+LIMIT :limit
+"""
+
+
+#: The index by name: another one would sort all that is left of the deployments for each page.
+_OUTCOMES = """
+SELECT c.number, c.id, c.stack_id, c.status, c.started, c.ended, c.operation, c.environment,
+    c.details
+FROM deployments AS c INDEXED BY deployments_ended
+WHERE (c.ended, c.number) < (:ended, :number) AND {conditions}
+ORDER BY c.ended DESC, c.number DESC
 LIMIT :limit
 """
 
@@ -367,6 +397,21 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, SqlValue]
     if where.current:
         conditions.append("c.place = 1 AND s.deleted IS NULL")
     return conditions, values
+
+
+def _outcome_of(row: tuple[Any, ...]) -> Outcome:
+    number, id, stack_id, status, started, ended, operation, environment, details = row
+    return Outcome(
+        number=number,
+        id=id,
+        stack_id=stack_id,
+        status=status,
+        started=started,
+        ended=ended,
+        operation=operation,
+        environment=environment,
+        details=_decode_details(details),
+    )
 
 
 def _stack_of(row: tuple[Any, ...]) -> Stack:

@@ -1,0 +1,1 @@
+"""DORA's metrics in the native API."""

@@ -1,0 +1,2 @@
+-- Deployments in the order in which they ended, for metrics.
+CREATE INDEX deployments_ended ON deployments (ended, number);
