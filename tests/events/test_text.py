@@ -52,6 +52,10 @@ def test_a_text_without_a_meaning_is_refused(text: str):
     assert refused.value.field == "q"
 
 
+def test_a_blank_after_an_asterisk_changes_nothing():
+    assert parse_text('"Access Den* "') == (Phrase("access den", is_prefix=True),)
+
+
 @given(st.text(st.sampled_from('ab İß*" .-'), max_size=40))
 def test_what_is_rendered_is_parsed_into_the_same(text: str):
     try:

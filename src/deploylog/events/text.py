@@ -94,7 +94,8 @@ def _rendered(phrase: Phrase) -> str:
 
 
 def _phrase(text: str) -> Phrase:
-    phrase = Phrase(" ".join(text.removesuffix("*").lower().split()), text.endswith("*"))
+    words = " ".join(text.lower().split())
+    phrase = Phrase(words.removesuffix("*").rstrip(), words.endswith("*"))
     if not phrase.words:
         raise InvalidFilter(f"q: {text!r} has no letter or digit to search for", field="q")
     return phrase
