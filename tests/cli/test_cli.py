@@ -68,6 +68,16 @@ async def test_ingest_records_its_input_and_passes_it_on_unchanged(
     assert list(cli.spool.iterdir()) == []
 
 
+async def test_ingest_ends_with_a_summary(cli: Cli, server: FakeServer) -> None:
+    result = await cli("ingest", "terraform", stdin=APPLY.read_bytes())
+
+    id = str(server.opened[0]["id"])[:8]
+    assert result.err.splitlines()[-1] == (
+        f"deploylog: sent {len(server.events)} events, 9 added. To list them: deploylog events"
+        f" --deployment {id}"
+    )
+
+
 async def test_ingest_reads_a_file_and_can_be_quiet(cli: Cli, server: FakeServer) -> None:
     result = await cli("ingest", "terraform", FAILING, "--quiet", "--group", "a", "--group", "b")
 

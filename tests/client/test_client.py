@@ -412,7 +412,7 @@ async def test_a_call_is_retried_and_the_outage_logged_once(log: list[str]) -> N
     result = await retry(failing(DOWN, DOWN, DOWN), new_policy(Time(), log))
 
     assert result == "done"
-    assert log == ["down; retrying", "recovered"]
+    assert log == ["down; retrying for up to 10 s", "recovered"]
 
 
 async def test_a_retry_waits_as_long_as_the_service_asks(log: list[str]) -> None:

@@ -196,6 +196,24 @@ async def test_an_outage_and_its_end_are_logged_once(
     assert log[1] == f"{server.url} responds again"
 
 
+async def test_an_outage_at_the_end_says_how_long_the_server_is_waited_for(
+    server: FakeServer, client: Client, tmp_path: Path, log: Log
+) -> None:
+    lines = sample()
+    await server.stop()
+    async with open_recorder(
+        client, new_options(tmp_path, retry_timeout=0.01), log=log.append, observe=ignore,
+        timing=without_delays(),
+    ) as recorder:  # fmt: skip
+        await recorder.record(lines[0])
+        async with asyncio.timeout(10):
+            await log.has_line.wait()
+
+        await recorder.finish(exit_code=0)
+
+    assert "waiting up to 0 s for it. Ctrl-C ends that; the events remain in" in log[1]
+
+
 async def test_retry_after_is_honored(
     server: FakeServer, client: Client, options: RunOptions, log: Log
 ) -> None:

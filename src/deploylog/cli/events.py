@@ -314,7 +314,7 @@ def wait(
 
     async def state_of(client: Client) -> DeploymentState:
         id = await resolve(client, deployment, params)
-        return await client.wait(id, timeout)
+        return await client.wait(id, timeout, log=log_line)
 
     try:
         state = connection.call(state_of)

@@ -1,15 +1,22 @@
 """The help of a command: examples on lines of their own, and words instead of Python's types."""
 
 import re
-from enum import StrEnum
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
-#: What stands for a value in the help, by the value's type.
-_METAVARS = MappingProxyType({int: "NUMBER", float: "NUMBER", Path: "PATH"})
+#: What stands for a value in the help, by the type's name; a choice is named for its values.
+_METAVARS = MappingProxyType(
+    {
+        "str": "TEXT",
+        "path": "PATH",
+        "int": "NUMBER",
+        "int range": "NUMBER",
+        "float": "NUMBER",
+        "float range": "NUMBER",
+    }
+)
 
 _EXAMPLE = re.compile(r"^Example: (.+(?:\n.+)*)", re.MULTILINE)
 
@@ -40,10 +47,4 @@ def _polish_option(option: TyperOption) -> None:
     # The variables of the other options follow from their names; the reference says how.
     option.show_envvar = option.envvar is not None
     if option.metavar is None and not option.is_flag:
-        option.metavar = _metavar(option.type_descriptor.annotation)
-
-
-def _metavar(kind: Any) -> str:
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return "|".join(kind)
-    return _METAVARS.get(kind, "TEXT")
+        option.metavar = _METAVARS.get(option.type.name, option.type.name)

@@ -72,6 +72,7 @@ async def _ingest(
             await recording.follow(source)
             await recorder.finish(exit_code=None)
     _check(recorder)
+    recording.summarize()
 
 
 def _check(recorder: RunRecorder) -> None:

@@ -147,6 +147,8 @@ def choice_of(kind: type[_Choice]) -> Callable[[str], _Choice]:
             words = ", ".join(repr(each.value) for each in kind)
             raise typer.BadParameter(f"{word!r} is not one of {words}.") from None
 
+    # The help shows the name of the parser as the form of the value.
+    parse.__name__ = "|".join(kind)
     return parse
 
 

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from deploylog.cli import options
 from deploylog.cli.details import Detecting
+from deploylog.cli.terminal.formatting import SHORT_ID
 from deploylog.cli.terminal.input import LineSplitter, Source
 from deploylog.cli.terminal.output import LineOutput, Output, RawOutput, Rendering, write_all
-from deploylog.cli.terminal.progress import Progress, live_progress
+from deploylog.cli.terminal.progress import Progress, live_progress, summary
 from deploylog.cli.terminal.streams import log_line
 from deploylog.client import Client
 from deploylog.client.recorder import CommandFactory, RunOptions, RunRecorder, open_recorder
@@ -27,10 +28,17 @@ class Recording:
     """A recorder, and the output that its input is copied to."""
 
     def __init__(
-        self, recorder: RunRecorder, output: Output, errors: Output, *, stack: str
+        self,
+        recorder: RunRecorder,
+        progress: Progress,
+        output: Output,
+        errors: Output,
+        *,
+        stack: str,
     ) -> None:
         """``stack`` is a name for messages."""
         self.recorder = recorder
+        self._progress = progress
         self._output = output
         self._errors = errors
         self._stack = stack
@@ -41,6 +49,12 @@ class Recording:
         if not self._is_announced:
             log_line(f"deployment {self.recorder.deployment_id} of {self._stack}")
         self._is_announced = True
+
+    def summarize(self) -> None:
+        """Log what the server has acknowledged, and how to see it."""
+        id = self.recorder.deployment_id[:SHORT_ID]
+        sent = summary(self._progress)
+        log_line(f"sent {sent}. To list them: deploylog events --deployment {id}")
 
     async def follow(self, source: Source) -> None:
         """Record and show standard output to its end."""
@@ -85,10 +99,12 @@ async def open_recording(
         if Console(stderr=True).is_interactive:
             with live_progress(progress, recorder) as console:
                 output = _output_above(console, rendering)
-                yield Recording(recorder, output, _errors_above(console), stack=stack)
+                errors = _errors_above(console)
+                yield Recording(recorder, progress, output, errors, stack=stack)
         else:
             errors = Output(RawOutput(), lambda data: write_all(sys.stderr.fileno(), data))
-            yield Recording(recorder, _plain_output(rendering), errors, stack=stack)
+            output = _plain_output(rendering)
+            yield Recording(recorder, progress, output, errors, stack=stack)
 
 
 async def run_options(

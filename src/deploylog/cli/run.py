@@ -142,6 +142,8 @@ async def _run(
             if not recorder.is_recognized and recorder.failure is None:
                 log_line(f"no resource changes are recorded: {recorder.input_problem}")
             await recorder.finish(exit_code=code)
+    if recorder.failure is None:
+        recording.summarize()
     return code, recorder.failure
 
 

@@ -215,7 +215,7 @@ class Client:
     async def deployment(self, id: str) -> DeploymentState:
         return await self._call("GET", f"/log/v1/deployments/{segment(id)}", DeploymentState)
 
-    async def wait(self, id: str, timeout: float) -> DeploymentState:
+    async def wait(self, id: str, timeout: float, *, log: Log = _silent) -> DeploymentState:
         """Return the deployment once it ends, or in its state after ``timeout`` seconds.
 
         Retries failures that are transient until then.
@@ -229,7 +229,7 @@ class Client:
             seconds = remaining()
             state = await retry(
                 lambda: self._poll_end(id, min(math.ceil(remaining()), _MAX_WAIT)),
-                self._policy(same_timeout(seconds), _silent),
+                self._policy(same_timeout(seconds), log),
             )
             if state.status != "running" or not seconds:
                 return state

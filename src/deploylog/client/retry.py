@@ -99,6 +99,14 @@ class RetryPolicy:
         self._action = action
         self._recovery = recovery
         self._outage_start: float | None = None
+        #: What is wrong, during an outage.
+        self._error = ""
+
+    def change_action(self, action: str) -> None:
+        """Log another action at the start of an outage; now, too, if there is one."""
+        self._action = action
+        if self._outage_start is not None:
+            self._log(f"{self._error}; {action}")
 
     def connected(self) -> None:
         """End the outage: the server responds. The backoff goes on."""
@@ -125,14 +133,19 @@ class RetryPolicy:
         remaining = self._remaining - (now - start)
         if remaining <= 0:
             raise error
+        self._error = error.message
         if self._outage_start is None:
-            self._log(f"{error.message}; {self._action}")
+            self._log(f"{error.message}; {self._action}{_for_up_to(remaining)}")
         self._outage_start = start
         await self._timing.sleep(min(self._delay(error), remaining))
 
     def _delay(self, error: DeploylogError) -> float:
         requested = error.retry_after if isinstance(error, ClientError | TransientError) else None
         return max(self.backoff.next(), requested or 0.0)
+
+
+def _for_up_to(seconds: float) -> str:
+    return f" for up to {seconds:.0f} s" if math.isfinite(seconds) else ""
 
 
 def is_transient(error: DeploylogError) -> bool:

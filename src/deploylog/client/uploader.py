@@ -60,6 +60,13 @@ class Uploader:
             self._spool.abandon()
             self._log(f"{error.message}; no more events are sent")
 
+    def announce_limit(self, seconds: float) -> None:
+        """Say, if the server does not respond, for how long it is waited for."""
+        self._policy.change_action(
+            f"waiting up to {seconds:.0f} s for it. Ctrl-C ends that; the events remain in"
+            f" {self._spool.path}"
+        )
+
     async def _send_all(self) -> None:
         deployment = self._spool.header.deployment
         await retry(lambda: self._client.open_deployment(deployment), self._policy)
@@ -89,6 +96,7 @@ class Upload:
 
         It gives up after ``retry_timeout`` seconds in which no event was acknowledged.
         """
+        self._uploader.announce_limit(retry_timeout)
         pending = -1
         while not self._task.done() and pending != self.spool.pending:
             pending = self.spool.pending

@@ -1,6 +1,7 @@
 """The server: uvicorn, which ends streams before it waits for open connections."""
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -22,6 +23,7 @@ from deploylog.server.connections import Connections, limits_of, raise_file_limi
 from deploylog.server.fast_append import fast_protocol
 from deploylog.server.keyfile import with_key_file
 from deploylog.server.metrics import Metrics
+from deploylog.server.serving import claim
 from deploylog.server.settings import Settings
 from deploylog.store import key_file_of, open_store, shown_url
 from deploylog.subscriptions.delivery.dispatcher import DEFAULT_PACING, Pacing
@@ -80,8 +82,25 @@ def serve(settings: Settings, *, pacing: Pacing = DEFAULT_PACING) -> None:
     # Objects that exist now stay, and those of a request rarely form a cycle.
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
-    with asyncio.Runner(loop_factory=_event_loop) as runner:
+    with _serving(settings), asyncio.Runner(loop_factory=_event_loop) as runner:
         runner.run(_serve(settings, pacing))
+
+
+@contextmanager
+def _serving(settings: Settings) -> Iterator[None]:
+    """Warn about another process that serves the same store from a file."""
+    key_file = key_file_of(settings.store)
+    if key_file is None:
+        yield
+        return
+    with claim(key_file.with_suffix(".serving"), _address_of(settings)) as other:
+        if other is not None:
+            _LOGGER.warning("the store is served already, by %s", other)
+        yield
+
+
+def _address_of(settings: Settings) -> str:
+    return f"http://{settings.host}:{settings.port}"
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:
@@ -141,8 +160,9 @@ def _listen(settings: Settings) -> socket.socket:
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:
+        hint = "; choose another --port" if error.errno == errno.EADDRINUSE else ""
         raise OperatorError(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}{hint}"
         ) from error
     listener.setblocking(False)
     return listener

@@ -20,14 +20,16 @@ _STYLES = {"added": "green", "changed": "yellow", "destroyed": "magenta", "faile
 
 
 class Progress:
-    """Counts the changes of a run."""
+    """Counts the events and the changes of a run."""
 
     def __init__(self) -> None:
+        self.events = 0
         self.counts = dict.fromkeys(_STYLES, 0)
         #: The running changes, such as ``create aws_vpc.main``.
         self.current: list[str] = []
 
     def observe(self, events: Sequence[NewEvent]) -> None:
+        self.events += len(events)
         for event in events:
             if event.action is not None and event.resource is not None:
                 self._count(event, event.action)
@@ -44,6 +46,13 @@ class Progress:
             counted = "failed" if event.phase == "failed" else _COUNTED.get(action)
             if counted is not None:
                 self.counts[counted] += 1
+
+
+def summary(progress: Progress) -> str:
+    """Return what was sent: ``12 events, 2 added``."""
+    sent = f"{progress.events} event" + ("" if progress.events == 1 else "s")
+    changes = (f"{count} {name}" for name, count in progress.counts.items() if count)
+    return ", ".join([sent, *changes])
 
 
 def render_progress(progress: Progress, pending: int) -> Group:
