@@ -18,12 +18,12 @@ from deploylog.deployments.catalog import (
 from deploylog.deployments.details import (
     Details,
     check_details,
-    details_json,
     details_of,
     includes,
 )
 from deploylog.deployments.filters import ALL_NAMES, DeploymentFilter, Names, suggestion
-from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
+from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS
+from deploylog.deployments.opening import Opening, deployment_started, stack_created
 from deploylog.deployments.store import Catalog
 from deploylog.errors import (
     Conflict,
@@ -39,7 +39,7 @@ from deploylog.events.access import Principal
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import SOURCE, NewEvent
 from deploylog.events.filters import Filter, any_of
-from deploylog.events.scope import Scope, deployment_scope, scope, stack_scope, state_scope
+from deploylog.events.scope import Scope, scope
 from deploylog.events.service import EventService
 from deploylog.events.times import parse_time
 
@@ -349,17 +349,18 @@ class DeploymentService:
 
     async def _start(self, principal: Principal, new: NewDeployment, id: str) -> None:
         """Record the deployment's start, and its stack's creation if none has that name."""
+        opening = self._opening(new, id)
         try:
             stack_id = (await self._catalog.stack(new.project, new.stack)).id
         except StackNotFound:
-            stack_id = str(uuid4())
-            events = [self._created(new, stack_id), self._started(new, id, stack_id)]
+            created = stack_created(opening, now=self._clock())
             # Another request may create it first.
             with suppress(StackExists):
-                await self._append_own(principal, events)
+                await self._append_own(principal, [created, deployment_started(opening)])
                 return
             stack_id = (await self._catalog.stack(new.project, new.stack)).id
-        await self._append_own(principal, [self._started(new, id, stack_id)])
+        opening = msgspec.structs.replace(opening, stack_id=stack_id)
+        await self._append_own(principal, [deployment_started(opening)])
 
     async def _append_own(self, principal: Principal, events: Sequence[NewEvent]) -> None:
         """Append events of the log's own; their errors name no line of the request."""
@@ -372,44 +373,20 @@ class DeploymentService:
         except InvalidEvent as error:
             raise InvalidEvent(error.message, field=error.field) from error
 
-    def _created(self, new: NewDeployment, id: str) -> NewEvent:
-        # A recorded run of the past needs a stack that existed when it started.
-        run_started = parse_time(new.started) if new.started is not None else self._clock()
-        return NewEvent(
-            type="stack.created",
-            source=SOURCE,
-            scopes=(stack_scope(new.project, id),),
-            time=min(run_started, self._clock()),
-            producer_id=f"{id}/created",
-            subject=new.stack,
+    def _opening(self, new: NewDeployment, id: str) -> Opening:
+        """The deployment in a new stack."""
+        return Opening(
+            id=id,
+            project=new.project,
+            stack=new.stack,
+            stack_id=str(uuid4()),
+            started=parse_time(new.started) if new.started is not None else self._clock(),
+            environment=new.environment,
+            tool=new.tool,
+            operation=new.operation,
             actor=new.actor,
-            message=f"Stack {new.stack} created",
-            data=_raw({"name": new.stack}),
-        )
-
-    def _started(self, new: NewDeployment, id: str, stack_id: str) -> NewEvent:
-        started = parse_time(new.started) if new.started is not None else self._clock()
-        scopes = [deployment_scope(new.project, stack_id, id)]
-        if new.environment is not None:
-            scopes.append(state_scope(new.project, new.environment, new.stack))
-        fields = {
-            "stack": new.stack,
-            "tool": new.tool,
-            "operation": new.operation,
-            "environment": new.environment,
-        }
-        named = {name: value for name, value in fields.items() if value is not None}
-        return NewEvent(
-            type=DEPLOYMENT_STARTED,
-            source=SOURCE,
-            scopes=tuple(scopes),
-            time=started,
-            producer_id=f"{id}/started",
-            subject=new.stack,
             groups=tuple(sorted(set(new.groups))),
-            actor=new.actor,
-            message=f"{(new.operation or 'deployment').capitalize()} of {new.stack} started",
-            data=_raw(named | details_json(details_of(new))),
+            details=details_of(new),
         )
 
 
@@ -477,7 +454,3 @@ def _check(new: NewDeployment) -> None:
         if value is not None:
             check_name(field, value)
     check_details(new)
-
-
-def _raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
