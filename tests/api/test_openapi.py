@@ -18,6 +18,7 @@ from support.plans import new_plan
 from support.receivers import receiving
 from support.servers import ONE, Answer, Local, event, running
 from support.sns import TOPIC, PlayedSns, envelope, message_text, sns_message
+from support.sources import flux
 from support.stacks import NAME, collected, image_build, image_scope
 from support.subscribers import LOOPBACK, SUBSCRIPTIONS, encryption_key_file, subscribe
 
@@ -155,6 +156,8 @@ async def walk_ingest(ask: Any, sns: PlayedSns) -> None:
     notice = message_text(stack_event(arn, "db", "CREATE_IN_PROGRESS", 0))
     await ask("ingestEventBridge", envelope(arn, "CREATE_IN_PROGRESS"), project="acme")
     await ask("ingestSns", sns.sign(sns_message(notice)), "text/plain; charset=UTF-8")
+    applied = flux("ReconciliationSucceeded", "info", "12:00:00")
+    await ask("ingestFromSource", applied, source="flux", project="acme")
 
 
 async def walk_escape(ask: Any) -> None:

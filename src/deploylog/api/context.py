@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from deploylog.api.http.body import BodyLimits
 from deploylog.deployments.measuring import DoraService
+from deploylog.deployments.reporting import DeploymentReports
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.events.access import Principal
@@ -45,6 +46,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     events: EventService
     deployments: DeploymentService
     dora: DoraService
+    reports: DeploymentReports
     staging: Staging
     retention: Retention
     subscriptions: SubscriptionService

@@ -1,4 +1,4 @@
-"""Access keys: key pairs that sign requests. Their secrets are stored encrypted."""
+"""Access keys: key pairs, and secrets of sources, that sign requests. They are stored encrypted."""
 
 import base64
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from deploylog.auth.cache import TtlCache
 from deploylog.auth.encryption import Encryptor
-from deploylog.auth.store import AccessKeyKind, Credential, Credentials
+from deploylog.auth.store import AccessKeyKind, Credential, Credentials, SourceKind
 from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.events.access import Grant, Principal
 
@@ -26,7 +26,7 @@ _PrincipalAndSecret = tuple[Principal, str]
 _LOGGER = logging.getLogger(__name__)
 
 
-def generate_key_pair(kind: AccessKeyKind) -> tuple[str, str]:
+def generate_key_pair(kind: AccessKeyKind | SourceKind) -> tuple[str, str]:
     """Return a new key id and secret, of the length and alphabet that the vendor uses."""
     if kind == "huawei":
         return _random_text(_CAPITALS, 20), _random_text(string.ascii_letters + string.digits, 40)
@@ -38,7 +38,7 @@ def generate_key_pair(kind: AccessKeyKind) -> tuple[str, str]:
 
 def make_access_key(
     *,
-    kind: AccessKeyKind,
+    kind: AccessKeyKind | SourceKind,
     id: str,
     secret: str,
     name: str,
@@ -91,7 +91,7 @@ class AccessKeyCache:
         except KeyNotFound:
             return None
         secret = self._decrypt(key) if key.revoked is None else None
-        return None if secret is None else (_principal(key), secret)
+        return None if secret is None else (principal_of(key, kind=key.kind), secret)
 
     def _decrypt(self, key: Credential) -> str | None:
         try:
@@ -125,7 +125,7 @@ def open_secret(key: Credential, encryptor: Encryptor | None) -> str:
         raise OperatorError(f"{name}: {error.message}; {remedy}") from error
 
 
-def _check_id(kind: AccessKeyKind, id: str) -> None:
+def _check_id(kind: AccessKeyKind | SourceKind, id: str) -> None:
     if kind == "bluelink" and not _BLUELINK_ID.fullmatch(id):
         raise InvalidInput('a key id has 1 to 128 visible characters, and no comma, "=" or quote')
     if kind != "bluelink" and not _BARE_ID.fullmatch(id):
@@ -136,11 +136,12 @@ def _random_text(alphabet: str, length: int) -> str:
     return "".join(secrets.choice(alphabet) for _ in range(length))
 
 
-def _principal(key: Credential) -> Principal:
+def principal_of(key: Credential, *, kind: str) -> Principal:
+    """The principal that uses the key; ``kind`` is that of its authenticator."""
     return Principal(
         name=key.name,
         id=key.id,
         groups=frozenset(key.groups),
         grants=key.grants,
-        kind=key.kind,
+        kind=kind,
     )

@@ -11,6 +11,7 @@ import msgspec
 
 from deploylog.auth.authorization import is_signature, parse_credentials
 from deploylog.auth.rate_limit import RateLimiter
+from deploylog.auth.source_signatures import signs_body
 from deploylog.errors import Reason, TooMany, Unauthenticated, Unavailable
 from deploylog.events.access import Principal
 from deploylog.events.bounded_map import BoundedMap
@@ -22,6 +23,7 @@ CREDENTIAL_HEADERS = (
     "bluelink-api-key",
     "x-auth-token",
     "x-escape-token",
+    "x-gitlab-token",
     "cookie",
     "bluelink-signature-v1",
 )
@@ -80,14 +82,25 @@ class RequestCredentials(msgspec.Struct, frozen=True, kw_only=True):
         return is_signature(self.authorization)
 
     @property
+    def signs_body(self) -> bool:
+        """Whether only the body can verify the request's signature."""
+        return self.is_signed_request or self.is_signed_webhook
+
+    @property
+    def is_signed_webhook(self) -> bool:
+        """Whether it is a webhook that a source has signed."""
+        return signs_body(self.method, self.path, self.headers)
+
+    @property
     def is_signed(self) -> bool:
-        """Whether the request is signed in any way: the next one then shares only the key id."""
-        return self.is_signed_request or _BLUELINK_SIGNATURE in self.headers
+        """Whether the request is signed in any way: the next one has another signature."""
+        return self.signs_body or _BLUELINK_SIGNATURE in self.headers
 
     @property
     def has_credential(self) -> bool:
         """Whether the request carries a credential; a cookie may belong to another application."""
-        return any(name in self.headers for name in CREDENTIAL_HEADERS if name != "cookie")
+        named = any(name in self.headers for name in CREDENTIAL_HEADERS if name != "cookie")
+        return named or self.is_signed_webhook
 
 
 class Authenticator(Protocol):
@@ -144,7 +157,7 @@ class Authentication:
         try:
             principal = await self._principal(request)
         except Unauthenticated:
-            # The fingerprint of a signature holds only the key id, which anyone may send.
+            # The fingerprint of a signature holds only what anyone may send, such as the key id.
             if not request.is_signed:
                 self._valid.drop(credentials)
             self.record_failure(request.client)
@@ -237,4 +250,6 @@ def _fingerprint(request: RequestCredentials) -> bytes:
     values[-1] = values[-1].partition(",")[0]
     if request.is_signed_request:
         values[0] = values[0].partition(",")[0]
+    if request.is_signed_webhook:
+        values += [request.path, request.query]
     return hashlib.sha256("\n".join(values).encode("utf-8", "surrogatepass")).digest()

@@ -10,18 +10,21 @@ from deploylog.events.access import Grant
 AccessKeyKind = Literal["bluelink", "huawei", "aws"]
 
 
-CredentialKind = Literal["key", "bluelink", "huawei", "aws"]
+#: The system whose webhooks a secret verifies.
+SourceKind = Literal["github", "gitlab", "hcp-terraform", "flux", "atlantis", "pulumi"]
+
+CredentialKind = Literal["key"] | AccessKeyKind | SourceKind
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored API key or access key. Times in ns since 1970 (UTC)."""
+    """A stored API key, access key or secret of a source. Times in ns since 1970 (UTC)."""
 
     kind: CredentialKind
     #: What a request names. No two credentials share an id, whatever their kinds.
     id: str
     name: str
-    #: Of an API key, the SHA-256 of its secret, which is random and 256 bits long. Of an access
-    #: key, its secret encrypted: verifying a signature needs it back.
+    #: Of an API key, the SHA-256 of its secret, which is random and 256 bits long. Of any other,
+    #: its secret encrypted: verifying a signature needs it back.
     secret: bytes
     groups: tuple[str, ...]
     grants: tuple[Grant, ...]
@@ -30,7 +33,7 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Credentials(Protocol):
-    """API keys and access keys."""
+    """API keys, access keys and secrets of sources."""
 
     async def add(self, credential: Credential) -> None:
         """Store a new credential. Raises Conflict when a credential of any kind has its id."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploylog.auth.store import AccessKeyKind, Credential
+from deploylog.auth.store import AccessKeyKind, Credential, SourceKind
 from deploylog.cli.application import new_app
 from deploylog.cli.options import (
     SecretKeyFile,
@@ -33,12 +33,20 @@ app = new_app(help="Add, list and revoke keys in the store itself.", no_args_is_
 
 
 class Kind(StrEnum):
-    """The kind of a credential: an API key, or an access key that signs requests."""
+    """The kind of a credential: an API key, an access key that signs requests, or the secret of a
+    source's webhooks.
+    """
 
     KEY = "key"
     BLUELINK = "bluelink"
     HUAWEI = "huawei"
     AWS = "aws"
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    HCP_TERRAFORM = "hcp-terraform"
+    FLUX = "flux"
+    ATLANTIS = "atlantis"
+    PULUMI = "pulumi"
 
 
 _ACCESS_KEY_KINDS: dict[Kind, AccessKeyKind] = {
@@ -46,6 +54,17 @@ _ACCESS_KEY_KINDS: dict[Kind, AccessKeyKind] = {
     Kind.HUAWEI: "huawei",
     Kind.AWS: "aws",
 }
+
+_SOURCE_KINDS: dict[Kind, SourceKind] = {
+    Kind.GITHUB: "github",
+    Kind.GITLAB: "gitlab",
+    Kind.HCP_TERRAFORM: "hcp-terraform",
+    Kind.FLUX: "flux",
+    Kind.ATLANTIS: "atlantis",
+    Kind.PULUMI: "pulumi",
+}
+
+_SIGNING_KINDS = _ACCESS_KEY_KINDS | _SOURCE_KINDS
 
 
 @app.command()
@@ -71,8 +90,10 @@ def add(
         typer.Option(
             "--kind",
             parser=choice_of(Kind),
-            help="API key (key), or access key for the clients of Bluelink (bluelink), Huawei Cloud"
-            " (huawei) or AWS (aws).",
+            metavar="KIND",
+            help="API key (key); access key for the clients of Bluelink (bluelink), Huawei Cloud"
+            " (huawei) or AWS (aws); or secret of the webhooks of github, gitlab, hcp-terraform,"
+            " flux, atlantis or pulumi.",
         ),
     ] = Kind.KEY,
     id: Annotated[
@@ -81,7 +102,7 @@ def add(
     secret_file: Annotated[
         Path | None,
         typer.Option(
-            "--secret-file", help="File with the secret of that key. - reads standard input."
+            "--secret-file", help="File with the secret to import. - reads standard input."
         ),
     ] = None,
     secret_key_file: SecretKeyFile = None,
@@ -101,7 +122,7 @@ def add(
         _, key = admin.add_key(url, name=name, groups=groups, grants=grants)
     else:
         access_key, secret = admin.add_access_key(
-            url, kind=_ACCESS_KEY_KINDS[kind], pair=imported, name=name, groups=groups,
+            url, kind=_SIGNING_KINDS[kind], pair=imported, name=name, groups=groups,
             grants=grants, secret_key_file=location.secret_key_file(secret_key_file),
         )  # fmt: skip
         key = f"keyId: {access_key.id}" + (f"\nsecretKey: {secret}" if imported is None else "")
@@ -122,7 +143,12 @@ def _imported(kind: Kind, id: str | None, file: Path | None) -> tuple[str, str] 
     if id is None and file is None:
         return None
     if kind is Kind.KEY:
-        raise OperatorError("--id and --secret-file require --kind bluelink, huawei or aws")
+        raise OperatorError(
+            "--id and --secret-file require --kind bluelink, huawei, aws or that of a source"
+        )
+    if kind in _SOURCE_KINDS and id is None:
+        # Webhooks name no key.
+        id, _ = admin.new_key_pair(_SOURCE_KINDS[kind])
     if id is None or file is None:
         raise OperatorError("specify --id and --secret-file together")
     secret = read_secret(file)

@@ -144,6 +144,22 @@ def check_details(details: Details) -> None:
         _check_text(field, getattr(details, field), limit=MAX_URL_LENGTH)
 
 
+def known_details(**values: object) -> Details:
+    """The details that are given and valid: others are left out."""
+    valid = {name: value for name, value in values.items() if _is_valid(name, value)}
+    return msgspec.convert(valid, Details)
+
+
+def _is_valid(name: str, value: object) -> bool:
+    if value is None:
+        return False
+    try:
+        check_details(msgspec.convert({name: value}, Details))
+    except (InvalidInput, msgspec.ValidationError):
+        return False
+    return True
+
+
 def parse_details(data: bytes) -> Details:
     """Parse and check the details in a JSON object, which may have other members.
 

@@ -62,11 +62,7 @@ class EventService:
         Raises Forbidden, or InvalidEvent with the event's ``line``: also for the log's own source.
         """
         for line, event in enumerate(events, 1):
-            if is_reserved(event.source) and not _is_lost_run(event):
-                message = (
-                    f"source {SOURCE!r} is reserved for the log itself: use a source of your own"
-                )
-                raise InvalidEvent(message, field="source", line=line)
+            check_source(event, line)
         return await self.append_any(principal, events, request=request)
 
     async def append_any(
@@ -253,6 +249,13 @@ class EventService:
             return event.id == id.lower() and principal.visibility.shows(event)
         except EventNotFound:
             return True
+
+
+def check_source(event: NewEvent, line: int) -> None:
+    """Raise InvalidEvent with the event's ``line`` if its source is the log's own."""
+    if is_reserved(event.source) and not _is_lost_run(event):
+        message = f"source {SOURCE!r} is reserved for the log itself: use a source of your own"
+        raise InvalidEvent(message, field="source", line=line)
 
 
 def _visible_to(principal: Principal, query: Query) -> Query:

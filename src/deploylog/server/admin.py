@@ -16,7 +16,7 @@ from deploylog.auth.encryption import (
     read_encryptor,
     require_encryptor,
 )
-from deploylog.auth.store import AccessKeyKind, Credential
+from deploylog.auth.store import AccessKeyKind, Credential, SourceKind
 from deploylog.errors import InvalidInput, OperatorError
 from deploylog.events.access import Grant
 from deploylog.store import (
@@ -62,14 +62,15 @@ def add_key(
 def add_access_key(
     store_url: str,
     *,
-    kind: AccessKeyKind,
+    kind: AccessKeyKind | SourceKind,
     pair: tuple[str, str] | None,
     name: str,
     groups: Sequence[str],
     grants: Sequence[Grant],
     secret_key_file: str,
 ) -> tuple[Credential, str]:
-    """Add an access key from a ``pair`` of id and secret, or create one; return it with its secret.
+    """Add an access key, or a secret of a source, from a ``pair`` of id and secret, or create one;
+    return it with its secret.
 
     Raises OperatorError when it cannot be stored, for example without an encryption key.
     """
@@ -90,6 +91,11 @@ def add_access_key(
         raise OperatorError(error.message) from error
     _with_store(store_url, lambda store: store.credentials.add(access_key))
     return access_key, secret
+
+
+def new_key_pair(kind: AccessKeyKind | SourceKind) -> tuple[str, str]:
+    """Create the id and the secret of a key; nothing is stored."""
+    return generate_key_pair(kind)
 
 
 def list_credentials(store_url: str) -> list[Credential]:

@@ -19,6 +19,7 @@ from deploylog.auth.encryption import read_encryptor
 from deploylog.auth.sns import Fetch, fetch_from_sns
 from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.production import parse_patterns
+from deploylog.deployments.reporting import DeploymentReports
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.events.filters import Filter
@@ -115,6 +116,7 @@ async def create_app(
             events=events,
             deployments=deployments,
             dora=dora,
+            reports=DeploymentReports(events, store.catalog, clock=clock),
             staging=staging,
             retention=retention,
             subscriptions=_subscriptions(store, secrets, authentication, dispatcher, clock),

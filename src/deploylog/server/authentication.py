@@ -21,6 +21,7 @@ from deploylog.auth.rate_limit import RateLimiter
 from deploylog.auth.request_signing import RequestSignatures
 from deploylog.auth.sigv4 import AwsScheme
 from deploylog.auth.sns import Fetch, SnsTopics, parse_topics
+from deploylog.auth.source_secrets import SourceSecrets
 from deploylog.errors import Unavailable
 from deploylog.events.streams import OpenStreams
 from deploylog.server.metrics import Metrics
@@ -84,6 +85,7 @@ def _signatures(
         ),
         RequestSignatures(HuaweiScheme(), credentials, encryptor, clock=clock, monotonic=monotonic),
         RequestSignatures(AwsScheme(), credentials, encryptor, clock=clock, monotonic=monotonic),
+        SourceSecrets(credentials, encryptor, clock=monotonic),
     ]
 
 

@@ -20,6 +20,7 @@ from deploylog.api.rfs import API
 from deploylog.api.rfs.errors import respond
 from deploylog.api.rfs.settings import RfsSettings
 from deploylog.deployments.measuring import DoraService
+from deploylog.deployments.reporting import DeploymentReports
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.errors import DeploylogError, DeploymentNotFound, Forbidden, StackNotFound
@@ -123,6 +124,7 @@ def context_of(service: FakeService) -> ApiContext:
         sent=lambda events, position, readers=1: None,
         limits=BodyLimits(sent=1000, decompressed=1000),
         # Nothing of these is RFS's.
+        reports=cast("DeploymentReports", None),
         staging=cast("Staging", None),
         retention=cast("Retention", None),
         subscriptions=cast("SubscriptionService", None),

@@ -107,7 +107,7 @@ class Endpoint:
             request.state.principal = UNAUTHENTICATED
             return request
         credentials = _credentials(request)
-        if credentials.is_signed_request:
+        if credentials.signs_body:
             body = ReplayableBody(request, self._body_limit)
             credentials = msgspec.structs.replace(credentials, body=body.read)
             request = Request(request.scope, body.receive)

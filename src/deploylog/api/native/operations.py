@@ -3,7 +3,7 @@
 from deploylog.api.api import Resource
 from deploylog.api.native.endpoints import Catalog, Changesets, Deployments, Events
 from deploylog.api.native.errors import Problem
-from deploylog.api.native.ingest.endpoints import Ingest
+from deploylog.api.native.ingest.operations import INGEST
 from deploylog.api.native.metrics.operations import METRICS
 from deploylog.api.native.paths import CHANGESETS, DEPLOYMENTS, EVENTS, STACKS
 from deploylog.api.native.query_string import (
@@ -35,7 +35,6 @@ from deploylog.api.operation import (
     Body,
     Operation,
     Parameter,
-    always,
     one_of,
     path_parameter,
     repeated,
@@ -44,8 +43,6 @@ from deploylog.api.operation import (
 from deploylog.deployments.changeset import Changes
 from deploylog.deployments.service import NewDeployment
 from deploylog.events.cloudevents import CloudEvent
-from deploylog.ingest.cloudformation.notifications import Envelope
-from deploylog.ingest.cloudformation.sns import SnsMessage
 
 ERROR = Body(help="Problem details (RFC 9457).", media="application/problem+json", type=Problem)
 
@@ -115,12 +112,6 @@ _IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     help="Identifies the request: a retry with the same key gets the same response.",
     place="header",
-)
-
-_STACK = (
-    Parameter(name="cluster", help="The cluster that the stack creates."),
-    Parameter(name="image", help="The image that the stack builds."),
-    Parameter(name="group", help="Group that may read it.", schema=repeated()),
 )
 
 RESOURCES = (
@@ -457,49 +448,7 @@ RESOURCES = (
             ),
         ),
     ),
-    Resource(
-        endpoints=Ingest,
-        operations=(
-            Operation(
-                id="ingestEventBridge",
-                method="POST",
-                path="/log/v1/ingest/eventbridge",
-                endpoint=Ingest.eventbridge,
-                summary="Record an EventBridge event of a CloudFormation stack",
-                tag="ingest",
-                parameters=(Parameter(name="project", help="The project.", required=True), *_STACK),
-                request=(Body(help="An EventBridge event.", type=Envelope),),
-                answers=(
-                    Body(help="The ids and positions of the events.", status=201, type=Receipts),
-                ),
-            ),
-            Operation(
-                id="ingestSns",
-                method="POST",
-                path="/log/v1/ingest/sns",
-                endpoint=Ingest.sns,
-                # SNS sends no credentials in headers, but signs what it sends.
-                is_open=always,
-                summary="Record an SNS notification of a CloudFormation stack",
-                tag="ingest",
-                parameters=(
-                    Parameter(
-                        name="project", help="The project, for a topic configured without one."
-                    ),
-                    *_STACK,
-                ),
-                request=(Body(help="An SNS message.", type=SnsMessage),),
-                answers=(
-                    Body(help="The ids and positions of the events.", status=201, type=Receipts),
-                    Body(
-                        help="Acknowledged without an event, such as a subscription confirmation.",
-                        status=204,
-                        media="",
-                    ),
-                ),
-            ),
-        ),
-    ),
+    INGEST,
     METRICS,
     SUBSCRIPTIONS,
 )

@@ -1,5 +1,6 @@
 """The endpoints for what other services post in forms of their own."""
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -7,6 +8,7 @@ from deploylog.api.context import ApiContext
 from deploylog.api.http.body import BodyLimits, read_body
 from deploylog.api.native import query_string, wire
 from deploylog.api.native.ingest.stack_recorder import StackRecorder
+from deploylog.api.native.ingest.wire import IngestReceipt, parse_place, render_receipt
 from deploylog.api.native.settings import NativeSettings
 from deploylog.events.access import Principal
 from deploylog.ingest.cloudformation.notifications import parse_envelope, parse_message
@@ -14,6 +16,8 @@ from deploylog.ingest.cloudformation.parsing import EVENTBRIDGE_PREFIX
 from deploylog.ingest.cloudformation.rendering import StackContext, Via
 from deploylog.ingest.cloudformation.sns import SnsMessage, parse_sns_message
 from deploylog.ingest.cloudformation.stack_event import StackEvent
+from deploylog.ingest.delivery import Delivery, Ignored
+from deploylog.ingest.sources import reader_of
 
 #: More than the largest SNS message, 256 KiB, in its envelope.
 _SNS_BYTES = 1024 * 1024
@@ -27,8 +31,11 @@ class Ingest:
 
     def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
         self._recorder = StackRecorder(context.events)
+        self._reports = context.reports
+        self._clock = context.clock
         self._topics = context.topics
         self._limits = context.limits.at_most(_SNS_BYTES)
+        self._webhook_limits = context.limits
         # SNS shows its credential in the body, so the body is read before authentication.
         self._sns_limits = BodyLimits(
             sent=_SNS_BYTES, decompressed=_SNS_BYTES, seconds=_SNS_SECONDS
@@ -51,6 +58,22 @@ class Ingest:
         asked = query_string.StackQuery(project=project, scopes=asked.scopes, groups=asked.groups)
         return await self._record(principal, asked, parse_message(message.message))
 
+    async def source(self, request: Request) -> Response:
+        """Record a webhook of a source as a deployment."""
+        request.state.principal.require_anywhere("write")
+        read = reader_of(request.path_params["source"])
+        delivery = Delivery(
+            place=parse_place(_query(request)),
+            headers=request.headers,
+            body=await read_body(request, self._webhook_limits),
+            received=self._clock(),
+        )
+        said = read(delivery)
+        if isinstance(said, Ignored):
+            return _json(IngestReceipt(ignored=said.reason), status=200)
+        receipt = render_receipt(await self._reports.append(request.state.principal, said))
+        return _json(receipt, status=201 if receipt.events else 200)
+
     async def _subscription(self, message: SnsMessage) -> Response:
         if message.type == "SubscriptionConfirmation":
             await self._topics.confirm(message)
@@ -70,6 +93,11 @@ class Ingest:
         recorded = await self._recorder.record(principal, frame, event)
         content = wire.render_receipts(recorded)
         return Response(content, status_code=201, media_type="application/json")
+
+
+def _json(body: object, *, status: int) -> Response:
+    content = msgspec.json.encode(body)
+    return Response(content, status_code=status, media_type="application/json")
 
 
 def _query(request: Request) -> str:

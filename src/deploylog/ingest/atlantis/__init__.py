@@ -1,0 +1,1 @@
+"""What Atlantis posts to its webhooks."""

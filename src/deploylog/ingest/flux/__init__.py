@@ -1,0 +1,1 @@
+"""What Flux posts to its webhooks."""

@@ -1,0 +1,1 @@
+"""What GitHub posts to its webhooks."""

@@ -1,0 +1,1 @@
+"""What GitLab posts to its webhooks."""

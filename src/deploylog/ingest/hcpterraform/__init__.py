@@ -1,0 +1,1 @@
+"""What HCP Terraform posts to its webhooks."""

@@ -1,0 +1,1 @@
+"""What Pulumi Cloud posts to its webhooks."""

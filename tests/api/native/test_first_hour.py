@@ -1,0 +1,163 @@
+"""The integrations of the first hour: what ``deployments`` shows for each source.
+
+Each body has the fields of the source's documentation, and its documented signature.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from deploylog.auth.store import SourceKind
+from deploylog.store.contract import Store
+from support import github, sources
+from support.api_keys import key_headers
+from support.servers import Local
+from support.webhooks import PlayedSource, played
+
+
+@pytest.fixture
+def options(encryption_key_file: str) -> dict[str, Any]:
+    return {"secret_key_file": encryption_key_file}
+
+
+class FirstHour:
+    """A service that has heard of nothing yet, and each source with its secret."""
+
+    def __init__(self, server: Local, store: Store, encryption_key: str) -> None:
+        self._server = server
+        self._store = store
+        self._encryption_key = encryption_key
+
+    async def of(self, source: SourceKind) -> PlayedSource:
+        """The source, which has a secret."""
+        return await played(self._server, self._store, source, self._encryption_key)
+
+    async def tell(
+        self,
+        source: SourceKind,
+        *deliveries: tuple[Mapping[str, str], Any],
+        query: str = "project=acme",
+    ) -> None:
+        """Post the deliveries, each a header and a body."""
+        player = await self.of(source)
+        for headers, body in deliveries:
+            answer = await player.post(body, headers, query=query)
+            assert answer.status in (200, 201), answer.body
+
+    async def shows(self, *fields: str) -> list[tuple[Any, ...]]:
+        """These fields of each deployment, first started first."""
+        reader = await key_headers(self._store, "read:/", name="reader")
+        page = await self._server.get("/log/v1/deployments", headers=reader)
+        return [tuple(each[f] for f in fields) for each in reversed(page.json["deployments"])]
+
+
+@pytest.fixture
+def first_hour(server: Local, store: Store, encryption_key: str) -> FirstHour:
+    return FirstHour(server, store, encryption_key)
+
+
+WHAT = ("stack", "environment", "status", "actor", "url")
+
+
+async def test_github(first_hour: FirstHour):
+    fix = github.deployment(43, created_at="2026-03-01T12:10:00Z")
+    of_status = github.headers("deployment_status")
+
+    await first_hour.tell(
+        "github",
+        (github.headers("ping"), {"zen": "Keep it logically awesome.", "hook_id": 1}),
+        (github.headers("deployment"), github.deployment_event()),
+        (of_status, github.status_event("queued", "12:00:01")),
+        (of_status, github.status_event("in_progress", "12:00:05")),
+        (of_status, github.status_event("failure", "12:03:00")),
+        (of_status, github.status_event("success", "12:14:00", of=fix)),
+    )
+
+    run = "https://github.com/acme/web/actions/runs/5001"
+    [failed, fixed] = await first_hour.shows(*WHAT, "id", "restores")
+    assert failed[:5] == ("web", "prod", "failed", "alice", run)
+    assert fixed[:5] == ("web", "prod", "completed", "alice", f"{run}/job/9")
+    assert (failed[6], fixed[6]) == (None, failed[5])
+
+
+async def test_gitlab(first_hour: FirstHour):
+    await first_hour.tell(
+        "gitlab",
+        (sources.GITLAB, sources.gitlab("running", "13:00:00")),
+        (sources.GITLAB, sources.gitlab("success", "13:04:00")),
+        ({"X-Gitlab-Event": "Push Hook"}, {"object_kind": "push"}),
+    )
+
+    job = "https://gitlab.example.com/shop/web/-/jobs/796"
+    assert await first_hour.shows(*WHAT, "started", "ended", "production", "commits") == [
+        (
+            "web", "staging", "completed", "bob", job,
+            "2026-03-01T12:00:00.000000Z", "2026-03-01T12:04:00.000000Z", False,
+            [{"sha": sources.SHA, "repository": "https://gitlab.example.com/shop/web"}],
+        )
+    ]  # fmt: skip
+
+
+async def test_hcp_terraform(first_hour: FirstHour):
+    await first_hour.tell(
+        "hcp-terraform",
+        ({}, sources.hcp_terraform_test()),
+        ({}, sources.hcp_terraform("run:created", "pending", "12:00:00")),
+        ({}, sources.hcp_terraform("run:planning", "planning", "12:00:02")),
+        ({}, sources.hcp_terraform("run:needs_attention", "planned", "12:01:00")),
+        ({}, sources.hcp_terraform("run:applying", "applying", "12:05:00")),
+        ({}, sources.hcp_terraform("run:completed", "applied", "12:06:30")),
+        query="project=acme&environment=prod",
+    )
+
+    run = "https://app.terraform.io/app/acme/network/runs/run-1"
+    assert await first_hour.shows(*WHAT, "operation", "ended", "labels") == [
+        (
+            "network", "prod", "completed", "carol", run, "apply", "2026-03-01T12:06:30.000000Z",
+            {"organization": "acme", "reason": "Add five queue workers"},
+        )
+    ]  # fmt: skip
+
+
+async def test_flux(first_hour: FirstHour):
+    await first_hour.tell(
+        "flux",
+        ({}, sources.flux("Progressing", "info", "12:00:00")),
+        ({}, sources.flux("HealthCheckFailed", "error", "12:05:00")),
+        # Flux tries again, and says so again.
+        ({}, sources.flux("HealthCheckFailed", "error", "12:10:00")),
+        ({}, sources.flux("ReconciliationSucceeded", "info", "12:12:00")),
+    )
+
+    [failed, fixed] = await first_hour.shows(*WHAT, "id", "restores", "commits")
+    assert failed[:5] == ("webapp", "prod", "failed", None, None)
+    assert fixed[:5] == ("webapp", "prod", "completed", None, None)
+    assert (fixed[6], fixed[7]) == (failed[5], [{"sha": sources.SHA}])
+
+
+async def test_atlantis(first_hour: FirstHour):
+    await first_hour.tell("atlantis", ({}, sources.atlantis(success=True)))
+
+    assert await first_hour.shows(*WHAT[:4], "change_request", "commits") == [
+        (
+            "queue", "prod", "completed", "erin", "https://github.com/acme/infra/pull/2137",
+            [{"sha": sources.SHA, "repository": "https://github.com/acme/infra"}],
+        )
+    ]  # fmt: skip
+
+
+async def test_pulumi_cloud(first_hour: FirstHour):
+    of_deployment = sources.pulumi_headers("deployment")
+
+    await first_hour.tell(
+        "pulumi",
+        (of_deployment, sources.pulumi_deployment("queued")),
+        (of_deployment, sources.pulumi_deployment("running")),
+        (of_deployment, sources.pulumi_deployment("succeeded")),
+    )
+
+    url = "https://app.pulumi.com/acme/website/prod/deployments/127"
+    assert await first_hour.shows(*WHAT, "tool", "operation") == [
+        ("website", "prod", "completed", "frank", url, "pulumi", "update")
+    ]
