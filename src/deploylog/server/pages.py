@@ -18,6 +18,7 @@ from deploylog.ui.page import Services
 from deploylog.ui.sessions import Sessions
 from deploylog.ui.sign_in import SignInPages
 from deploylog.ui.site import Site, mount_site
+from deploylog.ui.timelines import Timelines
 
 
 @asynccontextmanager
@@ -42,6 +43,7 @@ async def open_pages(
         deployments=context.deployments,
         staging=context.staging,
         subscriptions=context.subscriptions,
+        timelines=Timelines(context.events, context.deployments),
         clock=context.clock,
         sent=context.sent,
     )

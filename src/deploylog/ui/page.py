@@ -11,6 +11,7 @@ from deploylog.events.access import Principal
 from deploylog.events.outlet import Sent
 from deploylog.events.service import EventService
 from deploylog.subscriptions.service import SubscriptionService
+from deploylog.ui.timelines import Timelines
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +21,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     deployments: DeploymentService
     staging: Staging
     subscriptions: SubscriptionService
+    timelines: Timelines
     #: ns since 1970.
     clock: Callable[[], int]
     #: Counts the events that streams sent.

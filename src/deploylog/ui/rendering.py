@@ -9,10 +9,24 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from deploylog.events.times import SECOND, render_time
+from deploylog.ui.timeline import address_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-_MARKS = {"running": "●", "completed": "✓", "failed": "✕"}
+#: What a state looks like besides its colour.
+_MARKS = {
+    "running": "●",
+    "started": "●",
+    "progress": "●",
+    "completed": "✓",
+    "failed": "✕",
+    "error": "✕",
+    "skipped": "○",
+    "unfinished": "?",
+}
+
+#: What is done to a resource, as Terraform writes it.
+_SIGNS = {"create": "+", "update": "~", "delete": "-", "replace": "±", "read": "○"}
 
 
 def make_environment() -> Environment:
@@ -27,12 +41,22 @@ def make_environment() -> Environment:
     environment.filters |= {
         "time": time_element,
         "ago": ago_element,
+        "iso": render_time,
+        "clock": lambda ns: f"{datetime.fromtimestamp(ns // SECOND, UTC):%H:%M:%S}",
         "duration": duration,
+        "elapsed": lambda ns: duration(ns) if ns % SECOND else _whole(ns // SECOND),
+        "percent": lambda part: f"{part:.3%}",
+        "address": address_of,
+        "outside": outside_link,
         "segment": lambda text: quote(text, safe=""),
         "number": lambda value: f"{value:,}",
         "plural": plural,
     }
-    environment.globals |= {"mark": lambda status: _MARKS.get(status, "○"), "query": query_string}
+    environment.globals |= {
+        "mark": lambda state: _MARKS.get(state, "·"),
+        "sign": lambda action: _SIGNS.get(action, "·"),
+        "query": query_string,
+    }
     return environment
 
 
@@ -58,7 +82,10 @@ def duration(ns: int) -> str:
     seconds = max(ns, 0) / SECOND
     if seconds < 10:
         return f"{seconds:.1f} s"
-    whole = int(seconds)
+    return _whole(int(seconds))
+
+
+def _whole(whole: int) -> str:
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -66,6 +93,16 @@ def duration(ns: int) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60:02} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def outside_link(url: str) -> Markup:
+    """A link to another site, which must not learn where its visitor comes from."""
+    if not url.startswith(("https://", "http://")):
+        return Markup.escape(url)
+    text = url.partition("://")[2]
+    return Markup('<a href="{}" rel="noreferrer noopener" title="{}">{}</a>').format(
+        url, url, text if len(text) <= 60 else f"{text[:59]}…"
+    )
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:

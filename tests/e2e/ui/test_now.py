@@ -19,11 +19,10 @@ async def test_a_browser_is_sent_to_the_pages_and_a_client_is_not(site: Local):
 
 
 async def test_a_deployment_appears_while_it_runs_and_moves_when_it_ends(site: Local, page: Page):
-    await page.goto("/ui/?project=live")
     await page.goto("/ui/")
-    deployment = await start(site, project="live", stack="web", environment="production")
+    deployment = await start(site, project="live", stack="blog", environment="production")
 
-    running = page.locator("#running").get_by_role("link", name="web", exact=True)
+    running = page.locator("#running").get_by_role("link", name="blog", exact=True)
     await expect(running).to_be_visible()
     await finish(site, deployment)
     await expect(running).to_have_count(0)

@@ -5,6 +5,7 @@ import { Idiomorph } from "idiomorph";
 import { showTimes } from "./times.js";
 
 const QUIET_MS = 150;
+const RUNNING_MS = 2000;
 // Reading may take at most a third of the time.
 const SHARE = 3;
 
@@ -25,12 +26,37 @@ export function morph(old, fresh) {
   Idiomorph.morph(old, fresh, {
     ignoreActiveValue: true,
     callbacks: {
-      beforeNodeMorphed: (node) => !(node.dataset && "keep" in node.dataset),
+      beforeNodeMorphed: (node, successor) =>
+        !(node.dataset && "keep" in node.dataset) && !node.isEqualNode(successor),
       beforeNodeRemoved: (node) => !(node.dataset && "keep" in node.dataset),
-      beforeAttributeUpdated: (name, node) => !(name === "open" && node.localName === "details"),
+      beforeAttributeUpdated: (name, node) =>
+        // What scripts have set: the zoom, and what was opened.
+        name !== "style" && !(name === "open" && node.localName === "details"),
     },
   });
   document.dispatchEvent(new CustomEvent("deploylog:fresh"));
+}
+
+/** Follow a link by changing what differs, so that nothing scrolls or flickers. */
+async function swap(url) {
+  const fresh = await readPage(url);
+  if (!fresh) location.assign(url);
+  else {
+    document.title = fresh.title;
+    morph(document.getElementById("main"), fresh.getElementById("main"));
+  }
+}
+
+/** Follow links with `data-swap` in place, back and forward too. */
+export function swapLinks() {
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-swap]");
+    if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    history.pushState({ swapped: true }, "", link.search + location.hash || location.pathname);
+    swap(location.href);
+  });
+  addEventListener("popstate", () => swap(location.href));
 }
 
 /** Whether one of the scopes is, or is below, one that the element shows. */
@@ -59,6 +85,7 @@ class Refresher {
     this.#isStale = false;
     const started = performance.now();
     const fresh = await readPage(location.href);
+    if (fresh) document.title = fresh.title;
     for (const element of document.querySelectorAll("[data-live]")) {
       const successor = fresh?.getElementById(element.id);
       if (successor && !("paused" in element.dataset)) morph(element, successor);
@@ -84,6 +111,10 @@ export function keepLive(hints) {
     const isStale = kind === "open" || (kind === "hint" && elements.some((e) => concerns(e, scopes)));
     if (isStale) refresher.request();
   });
+  // What runs grows without any event.
+  setInterval(() => {
+    if (!document.hidden && document.querySelector("[data-running]")) refresher.request();
+  }, RUNNING_MS);
   // A tab that joins may have missed what happened since its page was rendered.
   refresher.request();
 }

@@ -2,7 +2,7 @@
 
 import { showTimes } from "./times.js";
 import { followHints } from "./stream.js";
-import { keepLive } from "./live.js";
+import { keepLive, swapLinks } from "./live.js";
 
 const themeButton = document.getElementById("theme");
 
@@ -40,4 +40,5 @@ showTimes(document);
 setInterval(() => showTimes(document), 1000);
 
 const { stream } = document.body.dataset;
+swapLinks();
 if (stream) keepLive(followHints(stream));

@@ -24,6 +24,18 @@ function relative(moment) {
   return unit ? ago.format(Math.round(seconds / unit[1]), unit[2]) : inZone(moment);
 }
 
+/** As `duration` in ui/rendering.py has it. */
+function elapsed(milliseconds) {
+  const seconds = Math.max(milliseconds, 0) / 1000;
+  const whole = Math.floor(seconds);
+  const two = (number) => String(number).padStart(2, "0");
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  if (whole < 86_400) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
+  return `${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3600)} h`;
+}
+
 /** Show every time below `root`; it only changes what differs. */
 export function showTimes(root) {
   for (const element of root.querySelectorAll("time[data-time]")) {
@@ -35,5 +47,11 @@ export function showTimes(root) {
       element.title = `${inZone(moment)} · ${element.title}`;
       element.dataset.zoned = "";
     }
+  }
+  for (const element of root.querySelectorAll("[data-since]")) {
+    element.textContent = elapsed(Date.now() - new Date(element.dataset.since));
+  }
+  for (const element of root.querySelectorAll("[data-clock]")) {
+    element.textContent = time.format(new Date(element.dataset.clock));
   }
 }

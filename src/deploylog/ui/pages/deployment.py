@@ -1,0 +1,94 @@
+"""*Deployment*: who did what with which outcome, resource by resource."""
+
+import asyncio
+
+import msgspec
+
+from deploylog.api.native.query_string import Parameters
+from deploylog.deployments.catalog import Deployment
+from deploylog.deployments.filters import Names
+from deploylog.errors import StackNotFound
+from deploylog.events.event import Event
+from deploylog.events.store import Query
+from deploylog.ui.page import Page, View
+from deploylog.ui.timeline import Diagnostic
+from deploylog.ui.waterfall import Order, Waterfall, draw
+
+#: Events that the page shows; the others are on the page of events.
+_EVENTS = 30
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """The model of the page."""
+
+    deployment: Deployment
+    #: The one of the same stack that started before, if there is one.
+    previous: Deployment | None
+    waterfall: Waterfall
+    diagnostics: list[Diagnostic]
+    #: Resources that the tool planned to change, and those of them that are done.
+    planned: int
+    done: int
+    #: The newest events.
+    events: list[Event]
+    is_more: bool
+    order: Order
+    #: Whether the axis shows the time of day, and not the time since the start.
+    is_clock: bool
+
+    @property
+    def ended(self) -> int | None:
+        return self.deployment.ended
+
+
+async def load(view: View) -> Shown:
+    """The deployment that the path names."""
+    parameters = Parameters(view.query)
+    order: Order = (
+        "slowest" if parameters.choice("order", ("started", "slowest")) == "slowest" else "started"
+    )
+    is_clock = parameters.choice("axis", ("elapsed", "clock")) == "clock"
+    parameters.done()
+    services, principal = view.services, view.principal
+    deployment = await services.deployments.deployment(principal, view.path["id"])
+    (timeline, baseline), previous, events = await asyncio.gather(
+        services.timelines.get(principal, deployment),
+        _previous(view, deployment),
+        services.events.read(principal, Query(scope=deployment.scopes[0], limit=_EVENTS)),
+    )
+    waterfall = draw(
+        timeline,
+        start=deployment.started,
+        end=deployment.ended,
+        now=view.now,
+        order=order,
+        baseline=baseline,
+    )
+    rows = {row.address: row.state for row in waterfall.rows}
+    return Shown(
+        deployment=deployment,
+        previous=previous,
+        waterfall=waterfall,
+        diagnostics=timeline.diagnostics,
+        planned=len(timeline.planned),
+        done=sum(rows.get(address) == "completed" for address in timeline.planned),
+        events=events,
+        is_more=events.next is not None,
+        order=order,
+        is_clock=is_clock,
+    )
+
+
+async def _previous(view: View, deployment: Deployment) -> Deployment | None:
+    names = Names(project=deployment.project, stacks=(deployment.stack,))
+    try:
+        found = await view.services.deployments.deployments(
+            view.principal, names=names, before=deployment.id, limit=1
+        )
+    except StackNotFound:
+        # The stack has been deleted since.
+        return None
+    return found[0] if found else None
+
+
+PAGE = Page(path="deployments/{id}", template="deployment.html", load=load, script="deployment.js")
