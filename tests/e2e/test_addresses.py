@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from deploylog.errors import OperatorError
-from deploylog.server.serve import _remove_abandoned
+from deploylog.server.listeners import remove_abandoned
 from deploylog.store.contract import Store
 from support.servers import running, spawned
 
@@ -41,7 +41,7 @@ async def test_the_socket_of_a_killed_service_is_taken_over_but_not_that_of_a_li
         await service.process.wait()
     async with spawned(store_url, unix_socket=socket_path):
         with pytest.raises(OperatorError, match="another process listens there"):
-            _remove_abandoned(socket_path)
+            remove_abandoned(socket_path)
 
 
 def test_a_file_of_another_kind_is_not_removed(tmp_path: Path):
@@ -49,7 +49,7 @@ def test_a_file_of_another_kind_is_not_removed(tmp_path: Path):
     file.write_text("mine")
 
     with pytest.raises(OperatorError, match="it is not a socket"):
-        _remove_abandoned(str(file))
+        remove_abandoned(str(file))
 
     assert file.read_text() == "mine"
 

@@ -21,8 +21,9 @@ from deploylog.events.hub import Hub
 from deploylog.server.app import Application, create_app
 from deploylog.server.connections import Connections, limits_of
 from deploylog.server.fast_append import fast_protocol
+from deploylog.server.listeners import bind
 from deploylog.server.metrics import Metrics
-from deploylog.server.serve import Server, _listen
+from deploylog.server.serve import Server
 from deploylog.server.settings import load_settings
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.clock import Clock
@@ -226,7 +227,7 @@ async def running(
     """
     clock = clock or Clock()
     settings = load_settings({"port": 0, **options}, environ={}, config=None)
-    listener = _listen(settings)
+    listener = bind(settings)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     metrics = Metrics()
     connections = Connections(limits_of(settings), metrics.turned_away)

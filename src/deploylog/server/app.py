@@ -1,7 +1,7 @@
 """The composition root: the only module that knows every room."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
@@ -49,6 +49,9 @@ from deploylog.subscriptions.service import SubscriptionService
 from deploylog.subscriptions.subscription import Format
 from deploylog.ui.home import HomeMiddleware
 
+#: Renders what a scrape gets.
+Exposition = Callable[[], Awaitable[bytes]]
+
 
 class Application:
     """The ASGI application, and the means to end its streams."""
@@ -74,10 +77,12 @@ async def create_app(
     wait: Wait = wait_for,
     fetch: Fetch = fetch_from_sns,
     pacing: Pacing = DEFAULT_PACING,
+    exposition: Exposition | None = None,
 ) -> AsyncIterator[Application]:
     """Run the application over ``store`` inside the block.
 
-    ``clock`` gives ns, deliveries wait with ``wait`` and poll as ``pacing`` says, and ``fetch``
+    ``exposition`` is what ``/metrics`` answers, by default those of this process. ``clock`` gives
+    ns, deliveries wait with ``wait`` and poll as ``pacing`` says, and ``fetch``
     downloads the certificates of SNS. Raises OperatorError.
     """
     hub = Hub(store.log, memory=settings.max_stream_memory_mib * 1024 * 1024)
@@ -167,7 +172,8 @@ async def create_app(
         pages = await running.enter_async_context(
             open_pages(context, settings, authentication, encryptor, metrics)
         )
-        router = _router(context, settings, store, metrics, authentication, pages)
+        operator = _operator_routes(store, exposition or metrics.exposition)
+        router = _router(context, settings, operator, metrics, authentication, pages)
         yield Application(
             BasePathMiddleware(HomeMiddleware(router), paths_of(settings.base_paths)),
             hub,
@@ -217,7 +223,7 @@ def _format_filters() -> dict[Format, Filter]:
 def _router(
     context: ApiContext,
     settings: Settings,
-    store: Store,
+    operator: dict[str, Handler],
     metrics: Metrics,
     authentication: Authentication,
     pages: list[Route],
@@ -226,16 +232,14 @@ def _router(
         [
             *pages,
             *mount(context, settings.sections, gate=authentication, failed=metrics.failed),
-            *mount_open(
-                _operator_routes(store, metrics), gate=authentication, failed=metrics.failed
-            ),
+            *mount_open(operator, gate=authentication, failed=metrics.failed),
         ],
         redirect_slashes=False,
         default=respond_unrouted,
     )
 
 
-def _operator_routes(store: Store, metrics: Metrics) -> dict[str, Handler]:
+def _operator_routes(store: Store, exposition: Exposition) -> dict[str, Handler]:
     """Paths for operators and probes, which need no credentials."""
 
     async def healthz(request: Request) -> Response:
@@ -245,8 +249,8 @@ def _operator_routes(store: Store, metrics: Metrics) -> dict[str, Handler]:
         await store.ready()
         return PlainTextResponse("ok\n")
 
-    async def exposition(request: Request) -> Response:
-        return Response(metrics.render(), media_type=CONTENT_TYPE)
+    async def metrics(request: Request) -> Response:
+        return Response(await exposition(), media_type=CONTENT_TYPE)
 
     async def openapi(request: Request) -> Response:
         return Response(render_document(), media_type="application/json")
@@ -257,7 +261,7 @@ def _operator_routes(store: Store, metrics: Metrics) -> dict[str, Handler]:
     return {
         "/healthz": healthz,
         "/readyz": readyz,
-        "/metrics": exposition,
+        "/metrics": metrics,
         "/openapi.json": openapi,
         "/docs": docs,
     }

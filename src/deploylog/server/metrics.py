@@ -196,3 +196,7 @@ class Metrics:
     def render(self) -> bytes:
         """Render every metric in the Prometheus text format."""
         return generate_latest(self._registry)
+
+    async def exposition(self) -> bytes:
+        """What a scrape gets of the only process."""
+        return self.render()

@@ -1,30 +1,31 @@
 """The server: uvicorn, which ends streams before it waits for open connections."""
 
 import asyncio
-import errno
 import gc
 import logging
-import os
 import signal
 import socket
-import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from typing import Any
 
 import uvicorn
 
 from deploylog.api import APIS
 from deploylog.auth.anonymous import is_authentication_configured, is_loopback
-from deploylog.errors import InvalidSettings, OperatorError, StoreUnavailable
+from deploylog.errors import InvalidSettings, StoreUnavailable
 from deploylog.server.app import Application, create_app
 from deploylog.server.connections import Connections, limits_of, raise_file_limit
 from deploylog.server.fast_append import fast_protocol
 from deploylog.server.keyfile import with_key_file
+from deploylog.server.listeners import bound
 from deploylog.server.metrics import Metrics
 from deploylog.server.serving import claim
 from deploylog.server.settings import Settings
+from deploylog.server.worker_metrics import WorkerMetrics
+from deploylog.server.workers import Supervisor, Worker
 from deploylog.store import key_file_of, open_store, shown_url
 from deploylog.subscriptions.delivery.dispatcher import DEFAULT_PACING, Pacing
 
@@ -47,9 +48,19 @@ _LOGGER = logging.getLogger(__name__)
 class Server(uvicorn.Server):
     """A uvicorn server that ends streams first: uvicorn alone would wait for them."""
 
-    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        application: Application,
+        *,
+        stops: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
+        """It ends on the signals ``stops``, and calls ``started`` when it accepts connections."""
         super().__init__(config)
         self._application = application
+        self._stops = stops
+        self._started = started
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -59,9 +70,13 @@ class Server(uvicorn.Server):
         store is closed.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._stops:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._application.end_streams()
@@ -70,20 +85,38 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, *, pacing: Pacing = DEFAULT_PACING) -> None:
     """Serve until SIGINT or SIGTERM; raises OperatorError when the server cannot start."""
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_NotReported())
+    _configure_logging(settings, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     raise_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     # Objects that exist now stay, and those of a request rarely form a cycle.
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
-    with _serving(settings), asyncio.Runner(loop_factory=_event_loop) as runner:
-        runner.run(_serve(settings, pacing))
+    with _serving(settings), bound(settings) as sockets:
+        if settings.workers == 1:
+            _run(_serve(settings, pacing, sockets))
+        else:
+            work = partial(_work, settings, pacing, sockets)
+            Supervisor(work, number=settings.workers).run()
+
+
+def _work(settings: Settings, pacing: Pacing, sockets: list[socket.socket], worker: Worker) -> None:
+    """Serve as one of several workers."""
+    name = f"worker {worker.number}"
+    _configure_logging(settings, f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s")
+    _run(_serve(settings, pacing, sockets, worker))
+
+
+def _configure_logging(settings: Settings, format: str) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format=format, stream=sys.stderr, force=True
+    )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_NotReported())
+
+
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=_event_loop) as runner:
+        runner.run(serving)
 
 
 @contextmanager
@@ -109,23 +142,50 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(settings: Settings, pacing: Pacing) -> None:
+async def _serve(
+    settings: Settings,
+    pacing: Pacing,
+    sockets: list[socket.socket],
+    worker: Worker | None = None,
+) -> None:
     metrics = Metrics()
     async with open_store(
         settings.store, observer=metrics, query_seconds=settings.query_timeout_seconds
     ) as store:
         authenticated = await is_authentication_configured(store.credentials, settings.oidc_issuer)
         _check_address(settings, authenticated=authenticated)
-        listener = _listen(settings)
-        with _listen_on_unix_socket(settings) as local:
-            settings = await with_key_file(settings, store, file=key_file_of(settings.store))
-            async with create_app(store, settings, metrics, pacing=pacing) as application:
-                _announce(settings, listener, authenticated=authenticated)
-                _tolerate_aborted_streams()
-                connections = Connections(limits_of(settings), metrics.turned_away)
-                server = Server(_configuration(application, connections), application)
-                async with connections.watching():
-                    await server.serve(sockets=[listener, *local])
+        for listener in sockets:
+            listener.listen(BACKLOG)
+        settings = await with_key_file(settings, store, file=key_file_of(settings.store))
+        async with AsyncExitStack() as running:
+            exposition = metrics.exposition
+            if worker is not None:
+                of_workers = WorkerMetrics(metrics, worker)
+                await running.enter_async_context(of_workers.answering())
+                exposition = of_workers.render
+            application = await running.enter_async_context(
+                create_app(store, settings, metrics, pacing=pacing, exposition=exposition)
+            )
+            if worker is None or worker.is_first:
+                _announce(settings, sockets[0], authenticated=authenticated)
+            _tolerate_aborted_streams()
+            connections = Connections(limits_of(settings), metrics.turned_away)
+            server = _server(_configuration(application, connections), application, worker)
+            async with connections.watching():
+                await server.serve(sockets=sockets)
+
+
+def _server(config: uvicorn.Config, application: Application, worker: Worker | None) -> Server:
+    if worker is None:
+        return Server(config, application)
+    server = Server(config, application, stops=[signal.SIGTERM], started=worker.ready)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    # Readable once the supervisor has ended, however it did.
+    asyncio.get_running_loop().add_reader(worker.lifeline, stop)
+    return server
 
 
 def _configuration(application: Application, connections: Connections) -> uvicorn.Config:
@@ -148,65 +208,6 @@ def _check_address(settings: Settings, *, authenticated: bool) -> None:
             f"will not listen on {settings.host} without authentication: "
             "add a key first (deploylog keys add), or listen on 127.0.0.1"
         )
-
-
-def _listen(settings: Settings) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        hint = "; choose another --port" if error.errno == errno.EADDRINUSE else ""
-        raise OperatorError(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}{hint}"
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-@contextmanager
-def _listen_on_unix_socket(settings: Settings) -> Iterator[list[socket.socket]]:
-    """Listen on the unix socket of the settings, if any; remove its file at the end."""
-    path = settings.unix_socket
-    if not path:
-        yield []
-        return
-    _remove_abandoned(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Set the mode at creation: others could connect before a later chmod.
-    mask = os.umask(0o177)
-    try:
-        listener.bind(path)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        raise OperatorError(f"cannot listen on {path}: {error.strerror or error}") from error
-    finally:
-        os.umask(mask)
-    listener.setblocking(False)
-    try:
-        yield [listener]
-    finally:
-        Path(path).unlink(missing_ok=True)
-
-
-def _remove_abandoned(path: str) -> None:
-    """Remove the socket file of a killed service; raises OperatorError if one still listens."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise OperatorError(f"cannot listen on {path}: it is not a socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            os.unlink(path)
-            return
-    raise OperatorError(f"cannot listen on {path}: another process listens there")
 
 
 class _NotAborted(logging.Filter):

@@ -22,6 +22,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         setting("URL of the store: sqlite:///PATH or postgresql://HOST/DATABASE."),
     ] = "sqlite:///deploylog.db"
+    workers: Annotated[
+        int,
+        setting("Processes that serve together on this machine.", 1, 64),
+    ] = 1
     event_retention_days: Annotated[
         float,
         setting("Days to retain events; 0 retains them indefinitely.", 0, 36500),
