@@ -41,6 +41,8 @@ from deploylog.events.scope import scope
 from deploylog.server.metrics import Metrics
 from deploylog.server.settings import load_settings
 from deploylog.server.settings.table import SETTINGS, Setting
+from deploylog.subscriptions.delivery.kinds import KINDS
+from deploylog.subscriptions.delivery.kinds.kind import EndpointKind
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret, signature_headers
 from support.backends import store_url_at
 from support.receivers import receiving
@@ -125,6 +127,16 @@ def test_an_operation_and_its_parameters_are_documented(operation):
     for parameter in operation.parameters:
         pattern = rf"[`?&{{]{re.escape(parameter.name)}[`=:}}]"
         assert re.search(pattern, page), f"{operation.id}: {parameter.name}"
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_a_kind_of_endpoint_is_documented(kind: EndpointKind):
+    row = row_of(reference("sinks"), kind.name)
+
+    for field in kind.fields:
+        assert f"`{field}`" in row
+        assert f"`{field}`" in section_of(reference("native-api"), "Subscriptions")
+    assert f"`{kind.name}`" in row_of(section_of(reference("native-api"), "Subscriptions"), "kind")
 
 
 def commands(command: Any, path: tuple[str, ...] = ("deploylog",)) -> Iterator[tuple[str, Any]]:
@@ -397,7 +409,7 @@ def test_the_receiver_in_the_example_verifies_our_signatures():
 def test_the_headers_of_a_webhook_are_documented():
     page = reference("webhooks")
     source = "".join((ROOT / "src/deploylog/subscriptions/delivery" / f"{name}.py").read_text()
-                     for name in ("webhook", "signing"))  # fmt: skip
+                     for name in ("kinds/webhook", "signing"))  # fmt: skip
 
     named = set(re.findall(r'"((?:deploylog|webhook)-[a-z-]+)"', source))
 

@@ -10,9 +10,11 @@ import pytest
 from aiohttp import web
 
 from deploylog.auth.encryption import make_encryption_key, read_encryptor
+from deploylog.cli.subscriptions import Kind
 from deploylog.cli.terminal.formatting import attempt_table, screen
 from deploylog.client import AttemptState
 from deploylog.store.contract import Store
+from deploylog.subscriptions.delivery.kinds import KINDS
 from deploylog.subscriptions.store import Backlog
 from support.cli import NOWHERE, Cli, Result
 from support.fake_server import FakeServer, fake_server
@@ -52,6 +54,36 @@ async def subscription_of(cli: Cli, id: str) -> dict[str, object]:
     result = await cli("subscriptions", "show", id, "--json")
     assert result.code == 0, result.err
     return dict(json.loads(result.out))
+
+
+def test_the_command_line_has_every_kind():
+    assert [kind.value for kind in Kind] == list(KINDS)
+
+
+async def test_a_template_and_its_headers_are_read_from_files(cli: Cli, tmp_path: Path):
+    template, headers = tmp_path / "body.json", tmp_path / "headers"
+    template.write_text('{"type": {{ event.type | tojson }}}')
+    headers.write_text("Authorization: Bearer a:b\n\nX-Team: ops\n")
+
+    id = await added(
+        cli, "--kind", "template", "--url", URL, "--template-file", str(template),
+        "--headers-file", str(headers),
+    )  # fmt: skip
+
+    assert (await subscription_of(cli, id))["kind"] == "template"
+
+
+async def test_a_mistake_in_a_template_is_shown_with_its_line(cli: Cli, tmp_path: Path):
+    template = tmp_path / "body.json"
+    template.write_text("{\n{{ evnt.type }}\n}")
+
+    result = await cli(
+        "subscriptions", "add", "ops", "--kind", "template", "--url", URL,
+        "--template-file", str(template),
+    )  # fmt: skip
+
+    assert result.code == 1
+    assert "template: line 2: there is no 'evnt'" in result.err
 
 
 async def until_dead_lettered(store: Store, id: str, number: int) -> None:
@@ -113,9 +145,9 @@ async def test_secrets_are_read_from_files(cli: Cli, store: Store, key_file: Pat
     assert (bot.code, given.code) == (0, 0), (bot.err, given.err)
     assert bot.out == f"id: {first.id}\n"
     assert given.out == f"id: {second.id}\n"
-    assert json.loads(encryptor.decrypt(first.target)) == {
-        "url": "", "token": "xoxb-1", "channel": "#deploys", "username": "Log",
-        "icon": ":rocket:",
+    endpoint = json.loads(encryptor.decrypt(first.target))
+    assert {name: value for name, value in endpoint.items() if value} == {
+        "token": "xoxb-1", "channel": "#deploys", "username": "Log", "icon": ":rocket:",
     }  # fmt: skip
     assert json.loads(encryptor.decrypt(second.target))["url"] == URL
     assert encryptor.decrypt(second.secrets[0].sealed).startswith("whsec_MfKQ")
@@ -125,11 +157,11 @@ async def test_secrets_are_read_from_files(cli: Cli, store: Store, key_file: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "specify --url or --url-file, or --token-file for a Slack bot"),
+        ((), "specify --url, --url-file or --token-file"),
         (("--url", URL, "--url-file", "-"), "specify either --url or --url-file"),
         (("--url-file", "missing"), "cannot read missing: No such file or directory"),
         (("--url-file", "-"), "standard input is empty"),
-        (("--url", URL, "--kind", "sms"), "'sms' is not one of 'webhook', 'slack'."),
+        (("--url", URL, "--kind", "sms"), "'sms' is not one of 'webhook', 'slack', "),
         (("--url", URL, "--order", "x"), "'x' is not one of 'strict', 'per_deployment'."),
     ],
 )
@@ -218,7 +250,7 @@ async def test_deliveries_are_listed_and_events_redelivered(
         running(store, secret_key_file=str(key_file), delivery_allowed_networks=networks) as server,
     ):
         cli = Cli(tmp_path, server.url)
-        id = await added(cli, "--kind", "slack", "--url", receiver.url)
+        id = await added(cli, "--kind", "slack", "--url", receiver.url, "--type", "resource.*")
         [event, other] = await server.append([line(), line()])
         await until_dead_lettered(store, id, 2)
 

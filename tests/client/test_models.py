@@ -61,6 +61,8 @@ def json_types(type: Any) -> set[str]:
     """The types of JSON that ``type`` reads or writes; of an array, with those of its items."""
     if isinstance(type, inspect.UnionType):
         return set().union(*map(json_types, type.types))
+    if isinstance(type, inspect.Metadata):
+        return json_types(type.type)
     if isinstance(type, inspect.RawType):
         return {"object"}
     if isinstance(type, inspect.ListType | inspect.VarTupleType):

@@ -80,7 +80,7 @@ async def fill(store: Store) -> None:
         attempt(2),
         checkpoint=3,
         pending=(Pending(position=3, lane="", tries=1, due=9, dead_lettered=True, error="500"),),
-        messages=(Message(deployment=deployment_event("x").scopes[0], channel="c", ts="1.2"),),
+        messages=(Message(deployment=deployment_event("x").scopes[0], channel="c", id="1.2"),),
     )
     await store.deliveries.record("me", [tried], now=now())
 

@@ -140,7 +140,7 @@ async def test_any_event_can_be_redelivered(store: Store):
 
 
 async def test_a_message_is_found_by_its_deployment(open_again: OpenStoreAgain):
-    first, edited = (Message(deployment=Scope("d"), channel="C", ts=ts) for ts in ("1", "2"))
+    first, edited = (Message(deployment=Scope("d"), channel="C", id=id) for id in ("1", "2"))
     async with open_again() as store:
         new = await held(store)
         await store.deliveries.record("me", [delivery(new, messages=(first,))], now=NOW)

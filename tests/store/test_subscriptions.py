@@ -111,7 +111,7 @@ async def test_a_collection_cannot_take_anothers_id_and_then_nothing_is_replaced
 
 async def test_a_deleted_subscription_takes_its_deliveries_along(store: Store):
     new = await held(store)
-    message = Message(deployment=Scope("d"), channel="C", ts="1.2")
+    message = Message(deployment=Scope("d"), channel="C", id="1.2")
     recorded = delivery(
         new, attempt(1), pending=(Pending(position=1, lane=""),), messages=(message,)
     )

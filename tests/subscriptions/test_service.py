@@ -48,6 +48,20 @@ URL = "https://hooks.example.com/services/T0/B0/very-secret"
 TOKEN = "xoxb-very-secret"
 HOUR = 3600 * SECOND
 
+#: What a subscription of a kind has beside the defaults of ``new``.
+SLACK: dict[str, Any] = {"kind": "slack"}
+GRAFANA: dict[str, Any] = {
+    "kind": "grafana", "endpoint": EndpointPatch(url=URL, token="glsa_x"), "filter": EVERYTHING,
+}  # fmt: skip
+TEMPLATE: dict[str, Any] = {"kind": "template"}
+
+
+def template(**fields: Any) -> EndpointPatch:
+    return EndpointPatch(url=URL, template="{{ event }}", **fields)
+
+
+BOT: dict[str, Any] = SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="#deploys")}
+
 
 def principal(
     *grants: str, id: str = "k1", kind: str = "key", groups: Sequence[str] = ()
@@ -283,6 +297,50 @@ async def test_a_secret_that_the_caller_sets_is_not_returned(
     assert encryptor.decrypt(subscription.secrets[0].sealed) == secret
 
 
+@pytest.mark.parametrize(
+    ("fields", "types"),
+    [
+        (SLACK, ("deployment.completed", "deployment.failed")),
+        (BOT, ()),
+        (GRAFANA, ("deployment.started", "deployment.completed", "deployment.failed")),
+        ({"kind": "webhook"}, ()),
+    ],
+)
+async def test_a_kind_has_types_that_a_filter_without_types_gets(
+    subscriptions: SubscriptionService, fields: dict[str, Any], types: tuple[str, ...]
+):
+    mine = await created(subscriptions, **({"filter": EVERYTHING} | fields))
+
+    assert tuple(value for each in mine.filter.all_of for value in each.values) == types
+
+
+async def test_types_that_the_caller_names_replace_those_of_the_kind(
+    subscriptions: SubscriptionService,
+):
+    asked = Filter(all_of=(any_of("type", ("resource.*",)),))
+
+    mine = await created(subscriptions, **(SLACK | {"filter": asked}))
+
+    assert mine.filter == asked
+
+
+async def test_headers_and_templates_are_stored_encrypted_only(
+    subscriptions: SubscriptionService,
+):
+    mine = await created(
+        subscriptions, **(TEMPLATE | {"endpoint": template(headers={"X-Key": "very-secret"})})
+    )
+
+    assert b"very-secret" not in mine.target
+    assert mine.shown == "https://hooks.example.com/…"
+
+
+async def test_pagerduty_needs_no_url(subscriptions: SubscriptionService):
+    mine = await created(subscriptions, kind="pagerduty", endpoint=EndpointPatch(token="key"))
+
+    assert mine.shown == "https://events.pagerduty.com/…"
+
+
 async def test_subscribing_requires_an_encryption_key(
     subscriptions: SubscriptionService, store: Store, clock: WallClock
 ):
@@ -292,10 +350,6 @@ async def test_subscribing_requires_an_encryption_key(
         await subscriptions.create(OWNER, new())
 
     assert await store.subscriptions.list() == []
-
-
-SLACK: dict[str, Any] = {"kind": "slack"}
-BOT: dict[str, Any] = SLACK | {"endpoint": EndpointPatch(token=TOKEN, channel="#deploys")}
 
 
 @pytest.mark.parametrize(
@@ -359,6 +413,18 @@ async def test_an_endpoint_is_redacted(
         ({"endpoint": EndpointPatch(url="http://x/" + "x" * 2048)}, "url"),
         ({"endpoint": EndpointPatch(url=URL, token=TOKEN)}, "token"),
         ({"endpoint": EndpointPatch(url=URL, channel="#x")}, "channel"),
+        ({"kind": "fax"}, "kind"),
+        (GRAFANA | {"endpoint": EndpointPatch(url=URL)}, "token"),
+        (GRAFANA | {"endpoint": EndpointPatch(url=URL, token="t", dashboard="a/b")}, "dashboard"),
+        (GRAFANA | {"filter": Filter(all_of=(any_of("type", ("build.*",)),))}, "filter.type"),
+        ({"kind": "pagerduty", "endpoint": EndpointPatch()}, "token"),
+        ({"kind": "template"}, "template"),
+        ({"kind": "template", "endpoint": EndpointPatch(url=URL, template="{{ x }}")}, "template"),
+        (TEMPLATE | {"endpoint": template(headers={"a b": "c"})}, "headers"),
+        (TEMPLATE | {"endpoint": template(headers={"Host": "c"})}, "headers"),
+        (TEMPLATE | {"endpoint": template(headers={"X": "c\r\nY: d"})}, "headers"),
+        (TEMPLATE | {"endpoint": template(headers={f"X{n}": "" for n in range(21)})}, "headers"),
+        (GRAFANA | {"secret": make_secret()}, "secret"),
         ({"endpoint": EndpointPatch(url=URL, username="x")}, "username"),
         ({"endpoint": EndpointPatch(url=URL, icon=":x:")}, "icon"),
         ({"secret": "short"}, "secret"),

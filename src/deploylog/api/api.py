@@ -11,8 +11,8 @@ from deploylog.api.http.endpoint import Respond
 from deploylog.api.operation import Body, Operation
 from deploylog.auth.authentication import Authenticator
 from deploylog.events.filters import Filter
+from deploylog.subscriptions.delivery.kinds.kind import Render
 from deploylog.subscriptions.delivery.sender import NameType
-from deploylog.subscriptions.delivery.webhook import Render
 from deploylog.subscriptions.subscription import Format
 
 S = TypeVar("S", bound=msgspec.Struct)

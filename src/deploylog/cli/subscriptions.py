@@ -1,4 +1,4 @@
-"""``subscriptions``: manage webhooks and Slack messages."""
+"""``subscriptions``: manage who is told of events, and how."""
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -35,6 +35,11 @@ class Kind(StrEnum):
 
     WEBHOOK = "webhook"
     SLACK = "slack"
+    TEAMS = "teams"
+    GRAFANA = "grafana"
+    PAGERDUTY = "pagerduty"
+    TEMPLATE = "template"
+    CDEVENTS = "cdevents"
 
 
 class Format(StrEnum):
@@ -84,7 +89,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     token_file: Annotated[
         Path | None,
         typer.Option(
-            "--token-file", help="File with the token of a Slack bot. - reads standard input."
+            "--token-file",
+            help="File with what the receiver authenticates: the token of a Slack bot or of a"
+            " Grafana service account, or PagerDuty's integration key. - reads standard input.",
         ),
     ] = None
     channel: Annotated[
@@ -97,6 +104,28 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     icon: Annotated[
         str | None,
         typer.Option("--icon", help="Emoji, for example :rocket:, or URL of an image."),
+    ] = None
+    dashboard: Annotated[
+        str | None,
+        typer.Option(
+            "--dashboard",
+            help="UID of the Grafana dashboard to annotate. Without it, any dashboard can show the"
+            " annotations.",
+        ),
+    ] = None
+    template_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--template-file", help="File with the Jinja template of the body, for --kind template."
+        ),
+    ] = None
+    headers_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--headers-file",
+            help="File with more headers of the request, one NAME: VALUE a line, for --kind"
+            " template. - reads standard input.",
+        ),
     ] = None
     format: Annotated[
         Format | None,
@@ -135,6 +164,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             "channel": self.channel,
             "username": self.username,
             "icon": self.icon,
+            "dashboard": self.dashboard,
+            "template": _read(self.template_file),
+            "headers": _read_headers(self.headers_file),
             "format": self.format,
             "order": self.order,
             "scopes": self.scope,
@@ -172,7 +204,11 @@ def add(
     *,
     kind: Annotated[
         Kind,
-        typer.Option("--kind", parser=options.choice_of(Kind), help="Kind of endpoint."),
+        typer.Option(
+            "--kind",
+            parser=options.choice_of(Kind),
+            help="What the endpoint is, for example slack or grafana.",
+        ),
     ] = Kind.WEBHOOK,
     endpoint: Endpoint,
     secret_file: SecretFile = None,
@@ -194,7 +230,7 @@ def add(
     Example: deploylog subscriptions add ops --url-file hook.url --type deployment.*
     """
     if not endpoint.is_given:
-        raise typer.BadParameter("specify --url or --url-file, or --token-file for a Slack bot")
+        raise typer.BadParameter("specify --url, --url-file or --token-file")
     fields: SubscriptionFields = endpoint.fields() | {
         "name": name,
         "kind": kind,
@@ -319,6 +355,21 @@ def _call(
 
 def _read(file: Path | None) -> str | None:
     return read_secret(file) if file is not None else None
+
+
+def _read_headers(file: Path | None) -> dict[str, str] | None:
+    """Return the headers in a file of ``NAME: VALUE`` lines."""
+    text = _read(file)
+    if text is None:
+        return None
+    headers = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, colon, value = line.partition(":")
+        if not colon:
+            # The line may contain a secret.
+            raise OperatorError(f"{file}: a line is not NAME: VALUE")
+        headers[name.strip()] = value.strip()
+    return headers
 
 
 def _print(subscription: SubscriptionState, *, json: bool) -> None:

@@ -60,6 +60,7 @@ class AttemptState(msgspec.Struct, frozen=True, kw_only=True):
     result: str
     status: int | None = None
     error: str | None = None
+    request: str = ""
     response: str = ""
     next_try: datetime | None = None
 

@@ -43,6 +43,7 @@ from deploylog.subscriptions.delivery.dispatcher import (
     DispatcherParts,
     Pacing,
 )
+from deploylog.subscriptions.delivery.kinds.template.process import open_templates
 from deploylog.subscriptions.reconcile import SubscriptionGroups
 from deploylog.subscriptions.secret_store import SecretStore, check_decryptable
 from deploylog.subscriptions.service import SubscriptionService
@@ -102,13 +103,16 @@ async def create_app(
         )
         await check_decryptable(store.subscriptions, secrets)
         transport = await running.enter_async_context(open_transport(settings, clock))
+        templates = await running.enter_async_context(open_templates())
         dispatcher = Dispatcher(
             store.subscriptions,
             store.deliveries,
             store.log,
             hub,
             DispatcherParts(
-                sender=make_senders(store, deployments, authentication, transport, settings),
+                sender=make_senders(
+                    store, deployments, authentication, transport, templates, settings, clock
+                ),
                 endpoint=secrets.endpoint,
                 secrets=secrets.secrets,
                 find_owner=lambda owner: authentication.find(owner.kind, owner.id),

@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+import msgspec
+
 from deploylog.api import APIS
+from deploylog.api.native.paths import DEPLOYMENTS
 from deploylog.api.native.query_string import events_path
+from deploylog.api.native.wire import render_deployment
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import Encryptor
 from deploylog.deployments.catalog import Deployment
@@ -15,16 +19,16 @@ from deploylog.events.scope import Scope, segments
 from deploylog.server.settings import Settings
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.egress import check_url, parse_networks
+from deploylog.subscriptions.delivery.kinds import KINDS
+from deploylog.subscriptions.delivery.kinds.kind import SenderParts
+from deploylog.subscriptions.delivery.kinds.template.process import TemplateProcess
 from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
-from deploylog.subscriptions.delivery.slack.bot import SlackBotSender
-from deploylog.subscriptions.delivery.slack.webhook import SlackWebhookSender
 from deploylog.subscriptions.delivery.transport import (
     Limits,
     WebhookTransport,
     open_webhook_transport,
 )
-from deploylog.subscriptions.delivery.webhook import WebhookSender
 from deploylog.subscriptions.secret_store import SecretStore
 from deploylog.subscriptions.subscription import Endpoint, Subscription
 
@@ -62,9 +66,14 @@ def make_senders(
     deployments: DeploymentService,
     authentication: Authentication,
     transport: WebhookTransport,
+    templates: TemplateProcess,
     settings: Settings,
+    clock: Callable[[], int],
 ) -> Callable[[Subscription, Endpoint], Sender]:
-    """Create the senders; the result picks the one for a subscription and its endpoint."""
+    """Create the senders; the result picks the one for a subscription and its endpoint.
+
+    ``clock`` gives ns.
+    """
 
     async def deployment(subscription: Subscription, path: Scope) -> Deployment | None:
         owner = await authentication.find(subscription.owner.kind, subscription.owner.id)
@@ -76,20 +85,27 @@ def make_senders(
             return None
 
     formats = [api.delivery for api in APIS if api.delivery is not None]
-    rendered = {each.name: each.render for each in formats}
-    type_names = {each.name: each.name_type for each in formats if each.name_type is not None}
-    webhook = WebhookSender(transport, rendered, _events_url(settings))
-    slack = SlackWebhookSender(transport, type_names)
-    bot = SlackBotSender(
-        transport, settings.slack_api_url, deployment, store.deliveries.message, type_names
+    parts = SenderParts(
+        transport=transport,
+        formats={each.name: each.render for each in formats},
+        type_names={each.name: each.name_type for each in formats if each.name_type is not None},
+        events_url=_events_url(settings),
+        find_deployment=deployment,
+        find_message=store.deliveries.message,
+        deployment_url=_deployment_url(settings),
+        render_deployment=lambda found: msgspec.json.encode(render_deployment(found)),
+        render_template=templates.render,
+        slack_api_url=settings.slack_api_url,
+        clock=clock,
     )
+    choosers = {name: kind.open_senders(parts) for name, kind in KINDS.items()}
+    return lambda subscription, endpoint: choosers[subscription.kind](endpoint)
 
-    def choose(subscription: Subscription, endpoint: Endpoint) -> Sender:
-        if subscription.kind == "webhook":
-            return webhook
-        return bot if endpoint.token else slack
 
-    return choose
+def _deployment_url(settings: Settings) -> Callable[[Deployment], str]:
+    """The URL of a deployment; empty without a public one: nobody could open it."""
+    base = settings.public_url.rstrip("/")
+    return lambda deployment: f"{base}{DEPLOYMENTS}/{deployment.id}" if base else ""
 
 
 def _events_url(settings: Settings) -> Callable[[Subscription, Event], str]:

@@ -4,7 +4,7 @@ import msgspec
 
 from deploylog.errors import Forbidden, InvalidSubscription
 from deploylog.events.access import Principal
-from deploylog.events.filters import EVERYTHING, AnyOf, Filter
+from deploylog.events.filters import EVERYTHING, AnyOf, Filter, any_of
 from deploylog.events.scope import ROOT
 from deploylog.subscriptions.subscription import SubscriptionPatch
 
@@ -47,9 +47,22 @@ def restrict_to_types(requested: Filter, known: Filter) -> Filter:
         if condition.field == "type":
             types = tuple(text for text in types if not _names(condition, text))
     if not types:
-        message = "none of these event types is available in this format"
+        message = "none of these event types is available in this format or for this kind"
         raise InvalidSubscription(message, field="filter.type")
     return msgspec.structs.replace(requested, all_of=(AnyOf(field="type", values=types), *rest))
+
+
+def with_default_types(requested: Filter, types: tuple[str, ...]) -> Filter:
+    """The filter with these types if it has no condition on types."""
+    conditions = (*requested.all_of, *requested.none_of)
+    if not types or any(each.field == "type" for each in conditions):
+        return requested
+    return msgspec.structs.replace(requested, all_of=(any_of("type", types), *requested.all_of))
+
+
+def types_filter(types: tuple[str, ...]) -> Filter:
+    """The filter of events of these types."""
+    return Filter(all_of=(any_of("type", types),))
 
 
 def _names(condition: AnyOf, text: str) -> bool:

@@ -41,7 +41,7 @@ class DeliveryHistory:
     ) -> list[RecordedAttempt]:
         """A page of attempts, newest first.
 
-        Only the owner sees response bodies: a receiver may echo what it was sent.
+        Only the owner sees bodies: of requests, and of responses, which may echo requests.
         """
         rows = await self._page(
             principal,
@@ -53,7 +53,7 @@ class DeliveryHistory:
         )
         if owns(principal, subscription):
             return rows
-        return [msgspec.structs.replace(each, response="") for each in rows]
+        return [msgspec.structs.replace(each, request="", response="") for each in rows]
 
     async def dead_letters(
         self, principal: Principal, subscription: Subscription, *, after: int, limit: int

@@ -14,7 +14,7 @@ from deploylog.subscriptions.subscription import (
     SigningSecret,
     Subscription,
 )
-from deploylog.subscriptions.targets import CheckUrl, apply_patch
+from deploylog.subscriptions.targets import CheckUrl, apply_patch, kind_of
 
 #: Secrets that may sign at a time: each makes every request longer.
 MAX_SECRETS = 5
@@ -59,7 +59,7 @@ class SecretStore:
         Raises InvalidSubscription, naming the field.
         """
         before = self._decrypt(encrypted) if encrypted is not None else Endpoint()
-        return apply_patch(kind, before, patch, check_url=self._check_url)
+        return apply_patch(kind_of(kind), before, patch, check_url=self._check_url)
 
     def encrypt(self, endpoint: Endpoint) -> bytes:
         """Encrypt an endpoint for the store."""
@@ -83,12 +83,12 @@ class SecretStore:
     ) -> tuple[tuple[SigningSecret, ...], str | None]:
         """The secrets of a new subscription, and the generated one if ``secret`` is ``None``.
 
-        Requests to Slack are not signed. Raises InvalidSubscription.
+        Some kinds do not sign. Raises InvalidSubscription.
         """
-        if kind == "webhook":
+        if kind_of(kind).is_signed:
             return self.rotate((), secret, overlap=0)
         if secret is not None:
-            raise InvalidSubscription("requests to Slack are not signed", field="secret")
+            raise unsigned(kind)
         return (), None
 
     def rotate(
@@ -123,6 +123,11 @@ class SecretStore:
                 "`deploylog keys new-encryption-key`, and set `secret_key_file`"
             )
         return self._cipher
+
+
+def unsigned(kind: Kind) -> InvalidSubscription:
+    """The error about a secret for a kind that does not sign."""
+    return InvalidSubscription(f"requests of the kind {kind} are not signed", field="secret")
 
 
 def _earlier(one: int | None, other: int) -> int:

@@ -21,10 +21,16 @@ from deploylog.events.event import Event
 from deploylog.events.filters import EVERYTHING, Filter
 from deploylog.events.ids import parse_event_id
 from deploylog.events.store import EventLog
-from deploylog.subscriptions.filters import checked_filter, patched_filter
+from deploylog.subscriptions.filters import (
+    checked_filter,
+    patched_filter,
+    restrict_to_types,
+    types_filter,
+    with_default_types,
+)
 from deploylog.subscriptions.history import DeadLetter, DeliveryHistory
 from deploylog.subscriptions.ownership import can_see, check_capacity, check_owner, owner_of, owns
-from deploylog.subscriptions.secret_store import SecretStore
+from deploylog.subscriptions.secret_store import SecretStore, unsigned
 from deploylog.subscriptions.store import (
     Backlog,
     DeadLetters,
@@ -46,7 +52,7 @@ from deploylog.subscriptions.subscription import (
     resumed,
     with_endpoint,
 )
-from deploylog.subscriptions.targets import default_order, redact
+from deploylog.subscriptions.targets import kind_of, redact
 
 #: How often a change is tried when another one interferes.
 _TRIES = 5
@@ -112,9 +118,11 @@ class SubscriptionService:
         CursorExpired, NoEncryptionKey, or Conflict when the owner has ``MAX_SUBSCRIPTIONS``.
         """
         owner = owner_of(principal)
-        filter = self._checked_filter(principal, new.filter, new.format)
         check_name(new.name)
-        endpoint = self._secret_store.patched(new.kind, new.endpoint)
+        kind, endpoint = kind_of(new.kind), self._secret_store.patched(new.kind, new.endpoint)
+        filter = self._checked_filter(
+            principal, with_default_types(new.filter, kind.default_types(endpoint)), new
+        )
         secrets, generated = self._secret_store.initial_secrets(new.kind, new.secret)
         subscription = Subscription(
             id=str(uuid4()),
@@ -122,7 +130,7 @@ class SubscriptionService:
             kind=new.kind,
             format=new.format,
             filter=filter,
-            order=new.order or default_order(endpoint),
+            order=new.order or kind.default_order(endpoint),
             state="active",
             reason=None,
             owner=owner,
@@ -158,8 +166,8 @@ class SubscriptionService:
 
         def rotate(current: Subscription) -> Subscription:
             nonlocal generated
-            if current.kind == "slack":
-                raise InvalidSubscription("requests to Slack are not signed", field="secret")
+            if not kind_of(current.kind).is_signed:
+                raise unsigned(current.kind)
             secrets, generated = self._secret_store.rotate(current.secrets, secret, overlap=overlap)
             return msgspec.structs.replace(current, secrets=secrets)
 
@@ -254,8 +262,9 @@ class SubscriptionService:
         requested = patched_filter(current.filter, patch)
         format = patch.format or current.format
         if (requested, format) != (current.filter, current.format):
-            filter = self._checked_filter(principal, requested, format)
-            current = msgspec.structs.replace(current, filter=filter, format=format)
+            current = msgspec.structs.replace(current, format=format)
+            filter = self._checked_filter(principal, requested, current)
+            current = msgspec.structs.replace(current, filter=filter)
         if patch.endpoint != EndpointPatch():
             current = self._with_patched_endpoint(current, patch.endpoint)
         return msgspec.structs.replace(
@@ -267,8 +276,14 @@ class SubscriptionService:
         encrypted = self._secret_store.encrypt(endpoint)
         return with_endpoint(current, encrypted, redacted=redact(current.kind, endpoint))
 
-    def _checked_filter(self, principal: Principal, requested: Filter, format: Format) -> Filter:
-        return checked_filter(principal, requested, self._formats.get(format, EVERYTHING))
+    def _checked_filter(
+        self, principal: Principal, requested: Filter, used: NewSubscription | Subscription
+    ) -> Filter:
+        """The filter, restricted to what the format and the kind of ``used`` can send."""
+        known = self._formats.get(used.format, EVERYTHING)
+        filter = checked_filter(principal, requested, known)
+        only = kind_of(used.kind).only_types
+        return restrict_to_types(filter, types_filter(only)) if only else filter
 
     async def _start_position(self, start: str) -> int:
         """The first checkpoint; raises InvalidCursor or CursorExpired."""

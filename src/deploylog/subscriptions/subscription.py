@@ -8,9 +8,8 @@ from deploylog.errors import InvalidSubscription
 from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope
 
-#: ``webhook`` posts each event to a URL. ``slack`` posts to a Slack incoming webhook or, with a bot
-#: token, keeps one message per deployment in a channel.
-Kind = Literal["webhook", "slack"]
+#: The name of a kind of endpoint: a key of ``delivery.kinds.KINDS``.
+Kind = str
 
 #: The body of a webhook: a CloudEvent, or an event in EscapeKit's JSON.
 Format = Literal["cloudevents", "escape"]
@@ -29,7 +28,8 @@ Result = Literal["delivered", "failed", "dead_lettered"]
 #: same name.
 REDELIVERED = "/"
 
-#: Bytes of a response body that an attempt records.
+#: Bytes of a request's and of a response's body that an attempt records.
+MAX_REQUEST_BYTES = 1024
 MAX_RESPONSE_BYTES = 1024
 
 
@@ -91,13 +91,21 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     #: The URL to post to; empty with a Slack bot token.
     url: str = ""
-    #: A Slack bot token, and the channel to post to.
+    #: What the receiver authenticates: the token of a Slack bot or of a Grafana service account, or
+    #: PagerDuty's integration key.
     token: str = ""
+    #: The Slack channel to post to.
     channel: str = ""
     #: The sender that Slack shows; only legacy incoming webhooks support it.
     username: str = ""
     #: An emoji as ``:name:``, or the URL of an image.
     icon: str = ""
+    #: The UID of the Grafana dashboard to annotate; empty: every dashboard may show it.
+    dashboard: str = ""
+    #: The Jinja template of a body.
+    template: str = ""
+    #: More headers of a request.
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,17 +139,20 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     #: The first bytes of the response body.
     response: str
+    #: The first bytes of the request body, without secrets; empty when it is the event itself.
+    request: str = ""
     #: The time of the next attempt, in ns since 1970.
     due: int | None = None
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """The Slack message of a deployment, edited as the deployment proceeds."""
+    """What was posted for a deployment, and is edited as the deployment proceeds."""
 
     deployment: Scope
+    #: The Slack channel; empty elsewhere.
     channel: str
-    #: Slack's id of the message.
-    ts: str
+    #: The receiver's id of it. Later ones have greater ids.
+    id: str
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +180,9 @@ class EndpointPatch(msgspec.Struct, frozen=True, kw_only=True):
     channel: str | None = None
     username: str | None = None
     icon: str | None = None
+    dashboard: str | None = None
+    template: str | None = None
+    headers: dict[str, str] | None = None
 
 
 class NewSubscription(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,8 @@ PATH = "T0PATH/B0PATH/very-secret-path"
 TOKEN = "xoxb-very-secret-token"
 
 WEBHOOK = {"name": "ops", "kind": "webhook", "url": f"https://hooks.example.com:8443/{PATH}"}
+#: Any event, not only the ends of deployments.
+SLACK = {"name": "ops", "kind": "slack", "filter": {"type": ["resource.*"]}}
 BOT = {"name": "bot", "kind": "slack", "token": TOKEN, "channel": "#deploys"}
 
 
@@ -374,7 +376,7 @@ async def test_an_invalid_rotation_is_refused(server: Local, body: object, field
 
 async def test_deliveries_are_listed_with_their_results(local_server: Local):
     async with receiving(REFUSED) as receiver:
-        result = await created(local_server, {"name": "ops", "kind": "slack", "url": receiver.url})
+        result = await created(local_server, SLACK | {"url": receiver.url})
         [event] = await local_server.append([line()])
         result = await wait_for_state(local_server, result["id"], dead_lettered=1, lag=0)
     one = f"{SUBSCRIPTIONS}/{result['id']}"
@@ -386,6 +388,7 @@ async def test_deliveries_are_listed_with_their_results(local_server: Local):
     [attempted], [given_up] = attempts["attempts"], dead_letters["dead_letters"]
     assert attempted.pop("started").endswith("Z")
     assert 0 <= attempted.pop("latency_ms") < 20_000
+    assert attempted.pop("request").startswith('{"text":')
     assert attempted == {
         "event": event, "position": "1", "result": "dead_lettered", "status": 400,
         "error": "Slack responded with 400: invalid_payload", "response": "invalid_payload",
@@ -400,7 +403,7 @@ async def test_deliveries_are_listed_with_their_results(local_server: Local):
 
 async def test_attempts_and_dead_letters_are_paged(local_server: Local):
     async with receiving(REFUSED, REFUSED, REFUSED) as receiver:
-        result = await created(local_server, {"name": "ops", "kind": "slack", "url": receiver.url})
+        result = await created(local_server, SLACK | {"url": receiver.url})
         await local_server.append([line() for _ in range(3)])
         await wait_for_state(local_server, result["id"], dead_lettered=3)
 
@@ -414,7 +417,7 @@ async def test_attempts_and_dead_letters_are_paged(local_server: Local):
 
 async def test_an_event_is_redelivered(local_server: Local):
     async with receiving(REFUSED, REFUSED) as receiver:
-        result = await created(local_server, {"name": "ops", "kind": "slack", "url": receiver.url})
+        result = await created(local_server, SLACK | {"url": receiver.url})
         [first, _] = await local_server.append([line(), line()])
         await wait_for_state(local_server, result["id"], dead_lettered=2)
 

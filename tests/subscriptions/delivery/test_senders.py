@@ -1,6 +1,7 @@
 """The senders: what webhooks and Slack get, and the outcome."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -16,23 +17,24 @@ from deploylog.errors import InvalidEvent
 from deploylog.events.event import Event
 from deploylog.events.scope import Scope, deployment_scope
 from deploylog.subscriptions.delivery.egress import parse_networks
+from deploylog.subscriptions.delivery.kinds.slack.bot import SlackBotSender
+from deploylog.subscriptions.delivery.kinds.slack.webhook import SlackWebhookSender
+from deploylog.subscriptions.delivery.kinds.webhook import WebhookSender
 from deploylog.subscriptions.delivery.outcome import Outcome
 from deploylog.subscriptions.delivery.sender import Context
 from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
-from deploylog.subscriptions.delivery.slack.bot import SlackBotSender
-from deploylog.subscriptions.delivery.slack.webhook import SlackWebhookSender
 from deploylog.subscriptions.delivery.transport import (
     Limits,
     WebhookTransport,
     open_webhook_transport,
 )
-from deploylog.subscriptions.delivery.webhook import WebhookSender
 from deploylog.subscriptions.subscription import Endpoint, Message, Subscription
 from support.clocks import Clock, WallClock
 from support.factories import deployment, event, now
 from support.factories import subscription as new_subscription
 from support.fake_slack import CHANNEL, TOKEN, FakeSlack, fake_slack, problem_of
 from support.receivers import hang, receiving, status
+from support.sinks import Owner, ended_deployment, ids_in, lifecycle_event, sender_parts
 from support.subscribers import headers_of
 from support.waiting import until
 
@@ -220,7 +222,7 @@ async def incoming(
     transport: WebhookTransport, slack: FakeSlack, *events: Event, **fields: Any
 ) -> Outcome:
     endpoint = Endpoint(url=slack.webhook_url, **fields)
-    sender = SlackWebhookSender(transport)
+    sender = SlackWebhookSender(sender_parts(transport))
     return await sender.send(subscription(kind="slack"), endpoint, [], events, context=context())
 
 
@@ -238,9 +240,49 @@ async def test_a_slack_webhook_gets_one_message_per_event(
     assert "icon_url" not in message
 
 
+async def test_the_end_of_a_deployment_is_one_message_with_names_and_no_ids(
+    transport: WebhookTransport, slack: FakeSlack
+):
+    sender = SlackWebhookSender(sender_parts(transport, Owner(ended_deployment())))
+
+    await sender.send(
+        subscription(kind="slack"),
+        Endpoint(url=slack.webhook_url),
+        (),
+        [lifecycle_event()],
+        context=context(),
+    )
+
+    [message] = slack.roots
+    shown = f"{message['text']} {message['blocks']}"
+    for fact in ("web", "1.4.2", "prod", "completed after 42 s", "4f2a9c1e7b3d", "3 added", "ann"):
+        assert fact in shown
+    assert "https://ci.example/run/7|run" in shown
+    assert ids_in(re.sub(r"<http[^|]*", "", shown)) == []
+
+
+async def test_an_event_of_a_deployment_names_its_stack_and_no_ids(
+    transport: WebhookTransport, slack: FakeSlack
+):
+    sender = SlackWebhookSender(sender_parts(transport, Owner(ended_deployment())))
+
+    await sender.send(
+        subscription(kind="slack"),
+        Endpoint(url=slack.webhook_url),
+        (),
+        [lifecycle_event("resource.create.failed")],
+        context=context(),
+    )
+
+    [message] = slack.roots
+    shown = str(message["blocks"])
+    assert "deployment of `web` to `prod`" in shown
+    assert ids_in(shown) == []
+
+
 async def test_a_storm_becomes_one_message(transport: WebhookTransport, slack: FakeSlack):
     waiting = [event(number) for number in range(1, 40)]
-    size = SlackWebhookSender(transport).batch_size(len(waiting))
+    size = SlackWebhookSender(sender_parts(transport)).batch_size(len(waiting))
 
     outcome = await incoming(transport, slack, *waiting[:size])
 
@@ -250,7 +292,7 @@ async def test_a_storm_becomes_one_message(transport: WebhookTransport, slack: F
 
 
 def test_a_digest_has_eleven_to_five_hundred_events(transport: WebhookTransport):
-    batch_size = SlackWebhookSender(transport).batch_size
+    batch_size = SlackWebhookSender(sender_parts(transport)).batch_size
 
     assert [batch_size(waiting) for waiting in (1, 10, 11, 500, 9999)] == [1, 1, 11, 500, 500]
 
@@ -392,7 +434,7 @@ async def test_failures_are_replies_in_the_thread(bot: Bot, slack: FakeSlack):
 
     [message] = outcome.messages
     first, second = slack.replies
-    assert {first["thread_ts"], second["thread_ts"]} == {message.ts}
+    assert {first["thread_ts"], second["thread_ts"]} == {message.id}
     assert first["text"] == "2 events, 2 failed"
     assert "cache" in second["text"]
     assert len(slack.roots) == 1
@@ -444,7 +486,7 @@ async def test_a_deleted_message_is_reposted(bot: Bot, slack: FakeSlack):
 
     [root], [reply] = slack.roots, slack.replies
     assert outcome.result == "delivered"
-    assert reply["thread_ts"] == outcome.messages[0].ts
+    assert reply["thread_ts"] == outcome.messages[0].id
     assert methods(slack)[-1] == "chat.update"
     assert root is not None
 

@@ -65,12 +65,12 @@ async def local_transport(
 
 async def response_of(step: Step, **options: Any) -> Response:
     async with receiving(step) as receiver, local_transport(**options) as transport:
-        return await transport.post(request(receiver.url))
+        return await transport.send(request(receiver.url))
 
 
 async def test_a_request_arrives_as_it_is():
     async with receiving() as receiver, local_transport() as transport:
-        response = await transport.post(request(receiver.url, **{"Content-Type": "text/x"}))
+        response = await transport.send(request(receiver.url, **{"Content-Type": "text/x"}))
 
     assert response == Response(status=200, body=b"ok")
     [(head, body)] = receiver.requests
@@ -85,7 +85,7 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
         async with local_transport() as transport:
-            await transport.post(request(receiver.url))
+            await transport.send(request(receiver.url))
 
     assert len(receiver.requests) == 1
     assert proxy.connections == 0
@@ -94,7 +94,7 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
 async def test_cookies_are_ignored():
     async with receiving(status(200, Set_Cookie="a=b")) as receiver, local_transport() as transport:
         for _ in range(2):
-            await transport.post(request(receiver.url.replace("127.0.0.1", "localhost")))
+            await transport.send(request(receiver.url.replace("127.0.0.1", "localhost")))
 
     assert len(receiver.requests) == 2
     assert b"cookie" not in receiver.requests[1][0].lower()
@@ -122,7 +122,7 @@ NO_BODY = {
 async def test_a_response_without_a_body_ends_with_its_head(code: int, body: bytes, headers: str):
     raw = b"HTTP/1.1 %d So\r\n%s\r\n%s" % (code, NO_BODY[headers], body)
     async with receiving(say(raw)) as receiver, local_transport() as transport:
-        responses = [await transport.post(request(receiver.url)) for _ in range(2)]
+        responses = [await transport.send(request(receiver.url)) for _ in range(2)]
 
     assert responses == [Response(status=code), Response(status=200, body=b"ok")]
     # What may still come is not taken for the next response.
@@ -149,7 +149,7 @@ async def test_an_interim_response_is_not_the_final_one(interim: bytes, final: b
 @pytest.mark.parametrize("more", [b"more", b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"])
 async def test_bytes_after_a_complete_response_are_dropped_with_the_connection(more: bytes):
     async with receiving(say(OK + more)) as receiver, local_transport() as transport:
-        responses = [await transport.post(request(receiver.url)) for _ in range(2)]
+        responses = [await transport.send(request(receiver.url)) for _ in range(2)]
 
     assert responses == [Response(status=200, body=b"ok")] * 2
     assert receiver.connections == 2
@@ -183,7 +183,7 @@ async def test_a_redirect_is_not_followed():
         receiving(status(307, Location=f"{private.url}/x")) as receiver,
         local_transport() as transport,
     ):
-        response = await transport.post(request(receiver.url))
+        response = await transport.send(request(receiver.url))
 
     assert response.status == 307
     assert private.requests == []
@@ -217,7 +217,7 @@ def test_retry_after_is_seconds_or_a_date(text: str, seconds: float | None):
 async def test_a_connection_is_reused_after_a_short_response():
     async with receiving() as receiver, local_transport() as transport:
         for _ in range(3):
-            await transport.post(request(receiver.url))
+            await transport.send(request(receiver.url))
 
     assert receiver.connections == 1
 
@@ -225,8 +225,8 @@ async def test_a_connection_is_reused_after_a_short_response():
 async def test_a_long_response_is_truncated_and_its_connection_closed():
     long = status(500, body=b"x" * 1_000_000)
     async with receiving(long) as receiver, local_transport() as transport:
-        response = await transport.post(request(receiver.url))
-        again = await transport.post(request(receiver.url))
+        response = await transport.send(request(receiver.url))
+        again = await transport.send(request(receiver.url))
 
     assert response == Response(status=500, body=b"x" * 1024)
     assert again.status == 200
@@ -241,7 +241,7 @@ async def test_an_endless_response_is_truncated():
 
 async def test_a_caller_can_read_more_of_a_response():
     async with receiving(status(200, body=b"x" * 5000)) as receiver, local_transport() as transport:
-        response = await transport.post(request(receiver.url), max_bytes=10_000)
+        response = await transport.send(request(receiver.url), max_bytes=10_000)
 
     assert len(response.body) == 5000
 
@@ -295,7 +295,7 @@ async def test_a_refused_connection_has_a_readable_error():
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         async with local_transport() as transport:
-            response = await transport.post(request(f"http://127.0.0.1:{unheard.getsockname()[1]}"))
+            response = await transport.send(request(f"http://127.0.0.1:{unheard.getsockname()[1]}"))
 
     assert response == Response(error="connection failed: Connection refused")
 
@@ -309,7 +309,7 @@ async def test_a_connection_times_out():
             other.setblocking(False)
             other.connect_ex(full.getsockname())
         async with local_transport(connect=0.1) as transport:
-            response = await transport.post(request(f"http://127.0.0.1:{full.getsockname()[1]}"))
+            response = await transport.send(request(f"http://127.0.0.1:{full.getsockname()[1]}"))
         for other in others:
             other.close()
 
@@ -329,7 +329,7 @@ def resolving(*addresses: str):
 
 async def test_a_private_address_is_blocked():
     async with receiving() as receiver, local_transport(networks="") as transport:
-        response = await transport.post(request(receiver.url))
+        response = await transport.send(request(receiver.url))
 
     assert response == Response(error=NOT_PUBLIC)
     assert receiver.connections == 0
@@ -339,7 +339,7 @@ async def test_a_name_of_a_private_address_is_blocked():
     async with receiving() as receiver:
         port = receiver.url.rpartition(":")[2]
         async with local_transport(networks="", lookup=resolving("127.0.0.1")) as transport:
-            response = await transport.post(request(f"http://good.example:{port}"))
+            response = await transport.send(request(f"http://good.example:{port}"))
 
     assert response == Response(error=NOT_PUBLIC)
     assert receiver.connections == 0
@@ -351,9 +351,9 @@ async def test_a_rebound_name_is_blocked():
         port = receiver.url.rpartition(":")[2]
         lookup = resolving("127.0.0.1", "127.0.0.2")
         async with local_transport(networks="127.0.0.1", lookup=lookup) as transport:
-            first = await transport.post(request(f"http://good.example:{port}"))
+            first = await transport.send(request(f"http://good.example:{port}"))
             transport._connections.connector.clear_dns_cache()
-            second = await transport.post(request(f"http://good.example:{port}"))
+            second = await transport.send(request(f"http://good.example:{port}"))
 
     assert first.status == 200
     assert second == Response(error=NOT_PUBLIC)
@@ -363,7 +363,7 @@ async def test_the_check_of_the_socket_is_enough_by_itself():
     """What a check of the text and of the name let pass, the socket does not."""
     async with receiving() as receiver, local_transport(networks="") as transport:
         transport._parsed = URL  # type: ignore[assignment]
-        response = await transport.post(request(receiver.url))
+        response = await transport.send(request(receiver.url))
 
     assert response == Response(error=NOT_PUBLIC)
     assert receiver.connections == 0
@@ -374,14 +374,14 @@ async def test_an_unknown_name_has_a_readable_error():
         raise socket.gaierror(-2, "Name or service not known")
 
     async with local_transport(lookup=lookup) as transport:
-        response = await transport.post(request("http://nobody.example"))
+        response = await transport.send(request("http://nobody.example"))
 
     assert response == Response(error="the host name cannot be resolved")
 
 
 async def test_an_invalid_header_has_a_readable_error():
     async with receiving() as receiver, local_transport() as transport:
-        response = await transport.post(request(receiver.url, X="a\r\nEvil: b"))
+        response = await transport.send(request(receiver.url, X="a\r\nEvil: b"))
 
     assert response.error == "invalid URL or headers"
     assert receiver.requests == []
@@ -390,7 +390,7 @@ async def test_an_invalid_header_has_a_readable_error():
 async def test_a_certificate_is_verified(tmp_path: Path):
     tls, _ = certified(tmp_path)
     async with receiving(tls=tls) as receiver, local_transport() as transport:
-        response = await transport.post(request(receiver.url))
+        response = await transport.send(request(receiver.url))
 
     assert response.error == "invalid certificate: self-signed certificate"
     assert receiver.requests == []
@@ -399,7 +399,7 @@ async def test_a_certificate_is_verified(tmp_path: Path):
 async def test_an_operator_can_trust_a_certificate(tmp_path: Path):
     tls, file = certified(tmp_path)
     async with receiving(tls=tls) as receiver, local_transport(ca_file=file) as transport:
-        response = await transport.post(request(receiver.url))
+        response = await transport.send(request(receiver.url))
 
     assert response.status == 200
 
@@ -407,7 +407,7 @@ async def test_an_operator_can_trust_a_certificate(tmp_path: Path):
 async def test_a_certificate_is_for_its_own_name_only(tmp_path: Path):
     tls, file = certified(tmp_path, name="127.0.0.2")
     async with receiving(tls=tls) as receiver, local_transport(ca_file=file) as transport:
-        response = await transport.post(request(receiver.url))
+        response = await transport.send(request(receiver.url))
 
     assert "invalid certificate: IP address mismatch" in (response.error or "")
 
@@ -421,7 +421,7 @@ async def test_a_receiver_without_tls_has_a_readable_error():
     server = await asyncio.start_server(answer_in_plain, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, local_transport() as transport:
-        response = await transport.post(request(f"https://127.0.0.1:{port}"))
+        response = await transport.send(request(f"https://127.0.0.1:{port}"))
 
     assert response == Response(error="TLS handshake failed")
 
@@ -446,13 +446,13 @@ async def test_no_error_contains_a_secret(step: Step):
 
 async def test_a_request_can_be_cancelled():
     async with receiving(hang) as receiver, local_transport() as transport:
-        task = asyncio.create_task(transport.post(request(receiver.url)))
+        task = asyncio.create_task(transport.send(request(receiver.url)))
         await until(lambda: receiver.requests)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-        assert (await transport.post(request(receiver.url))).status == 200
+        assert (await transport.send(request(receiver.url))).status == 200
 
 
 async def test_concurrent_requests_are_limited_per_receiver():
@@ -461,10 +461,10 @@ async def test_concurrent_requests_are_limited_per_receiver():
         receiving() as fast,
         local_transport(concurrency=2, total=PATIENCE) as transport,
     ):
-        tasks = [asyncio.create_task(transport.post(request(slow.url))) for _ in range(5)]
+        tasks = [asyncio.create_task(transport.send(request(slow.url))) for _ in range(5)]
         await until(lambda: len(slow.requests) == 2)
 
-        response = await transport.post(request(fast.url))
+        response = await transport.send(request(fast.url))
 
         assert response.status == 200
         assert len(slow.requests) == 2
@@ -477,7 +477,7 @@ async def test_requests_are_sent_in_order():
     order: list[int] = []
 
     async def post(transport: WebhookTransport, receiver: Receiver, number: int) -> None:
-        await transport.post(request(receiver.url))
+        await transport.send(request(receiver.url))
         order.append(number)
 
     async with receiving() as receiver, local_transport(concurrency=1) as transport:
@@ -489,7 +489,7 @@ async def test_requests_are_sent_in_order():
 async def test_rate_limited_requests_are_sent_in_order():
     async with receiving() as receiver, local_transport(per_second=500) as transport:
         await asyncio.gather(
-            *(transport.post(request(receiver.url, Number=str(number))) for number in range(10))
+            *(transport.send(request(receiver.url, Number=str(number))) for number in range(10))
         )
 
     numbers = [head.partition(b"Number: ")[2][:1] for head, _ in receiver.requests]
@@ -504,8 +504,8 @@ async def test_the_request_rate_is_limited_per_receiver():
         receiving() as other,
         local_transport(per_second=50) as transport,
     ):
-        tasks = [asyncio.create_task(transport.post(request(receiver.url))) for _ in range(6)]
-        await transport.post(request(other.url))
+        tasks = [asyncio.create_task(transport.send(request(receiver.url))) for _ in range(6)]
+        await transport.send(request(other.url))
         before = len(receiver.requests)
         await asyncio.gather(*tasks)
         took = loop.time() - started
@@ -516,6 +516,6 @@ async def test_the_request_rate_is_limited_per_receiver():
 
 async def test_the_limits_of_an_idle_receiver_are_dropped():
     async with receiving() as receiver, local_transport() as transport:
-        await transport.post(request(receiver.url))
+        await transport.send(request(receiver.url))
 
         assert dict(transport._limiters) == {}

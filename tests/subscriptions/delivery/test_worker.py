@@ -207,12 +207,13 @@ async def test_retry_after_does_not_shorten_a_delay(
     assert clock.passed == pytest.approx(5 + 15 + 60, rel=0.01)
 
 
-async def test_slack_is_retried_after_its_retry_after(
+async def test_a_receiver_that_paces_is_retried_after_its_retry_after(
     harness: WorkerHarness, store: Store, clock: JumpingClock
 ):
-    sub = await harness.claim(subscription(kind="slack"))
+    sub = await harness.claim(subscription())
     await store.log.append(new_events(1))
-    busy = Outcome(result="retry", response=Response(status=429, retry_after=1.0), error="429")
+    response = Response(status=429, retry_after=1.0)
+    busy = Outcome(result="retry", response=response, error="429", is_paced=True)
 
     await harness.deliver(sub, Scripted(fails(1, busy)), until_sent=2)
 

@@ -64,18 +64,19 @@ _PENDING = "SELECT position, lane, tries, first, due, dead_lettered, error FROM 
 _OF = "subscription = (SELECT number FROM subscriptions WHERE id = %s)"
 
 _ATTEMPTS = """
-SELECT number, position, event, started, latency, result, status, error, response, due FROM attempts
+SELECT number, position, event, started, latency, result, status, error, response, request, due
+FROM attempts
 """
 
 _INSERT_ATTEMPT = """
 INSERT INTO attempts (subscription, position, event, started, latency, result, status, error,
-    response, due)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    response, request, due)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
 
 _PUT_MESSAGE = """
-INSERT INTO messages (subscription, deployment, channel, ts) VALUES (%s, %s, %s, %s)
-ON CONFLICT (subscription, deployment) DO UPDATE SET channel = excluded.channel, ts = excluded.ts
+INSERT INTO messages (subscription, deployment, channel, id) VALUES (%s, %s, %s, %s)
+ON CONFLICT (subscription, deployment) DO UPDATE SET channel = excluded.channel, id = excluded.id
 """
 
 _BACKLOGS = """
@@ -157,11 +158,11 @@ class PostgresDeliveries:
         return await self._writer.call(redeliver)
 
     async def message(self, subscription: str, deployment: Scope) -> Message | None:
-        sql = f"SELECT deployment, channel, ts FROM messages WHERE {_OF} AND deployment = %s"
-        for path, channel, ts in await self._readers.background.rows(
+        sql = f"SELECT deployment, channel, id FROM messages WHERE {_OF} AND deployment = %s"
+        for path, channel, id in await self._readers.background.rows(
             sql, (subscription, deployment)
         ):
-            return Message(deployment=Scope(path), channel=channel, ts=ts)
+            return Message(deployment=Scope(path), channel=channel, id=id)
         return None
 
     async def backlogs(self, subscription: str | None = None) -> dict[str, Backlog]:
@@ -218,7 +219,7 @@ def _apply(connection: Connection, number: int, delivery: Delivery) -> None:
     for pending in delivery.pending:
         change(connection, _PEND, _pending_row(number, pending))
     for message in delivery.messages:
-        row = (number, message.deployment, message.channel, message.ts)
+        row = (number, message.deployment, message.channel, message.id)
         change(connection, _PUT_MESSAGE, row)
     if delivery.state is not None:
         change(connection, _ENTER, (delivery.state, without_nul(delivery.reason), number))
@@ -294,12 +295,13 @@ def _attempt_row(number: int, attempt: Attempt) -> tuple[object, ...]:
         attempt.status,
         without_nul(attempt.error),
         without_nul(attempt.response),
+        without_nul(attempt.request),
         attempt.due,
     )
 
 
 def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
-    number, position, event, started, latency, result, status, error, response, due = row
+    number, position, event, started, latency, result, status, error, response, request, due = row
     return RecordedAttempt(
         number=number,
         position=position,
@@ -310,5 +312,6 @@ def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
         status=status,
         error=error,
         response=response,
+        request=request,
         due=due,
     )

@@ -58,14 +58,15 @@ _PENDING = "SELECT position, lane, tries, first, due, dead_lettered, error FROM 
 _OF = "subscription = (SELECT number FROM subscriptions WHERE id = ?)"
 
 _ATTEMPTS = """
-SELECT number, position, event, started, latency, result, status, error, response, due FROM attempts
+SELECT number, position, event, started, latency, result, status, error, response, request, due
+FROM attempts
 """
 
 _INSERT_ATTEMPTS = (
     "INSERT INTO attempts (subscription, position, event, started, latency, result, status, error,"
-    " response, due)"
+    " response, request, due)"
 )
-_ATTEMPT_COLUMNS = 10
+_ATTEMPT_COLUMNS = 11
 
 _BACKLOGS = """
 SELECT s.id, count(*) FILTER (WHERE NOT dead_lettered), count(*) FILTER (WHERE dead_lettered),
@@ -144,11 +145,11 @@ class SqliteDeliveries:
         return await self._writer.call(redeliver)
 
     async def message(self, subscription: str, deployment: Scope) -> Message | None:
-        sql = f"SELECT deployment, channel, ts FROM messages WHERE {_OF} AND deployment = ?"
-        for path, channel, ts in await self._readers.background.rows(
+        sql = f"SELECT deployment, channel, id FROM messages WHERE {_OF} AND deployment = ?"
+        for path, channel, id in await self._readers.background.rows(
             sql, (subscription, deployment)
         ):
-            return Message(deployment=Scope(path), channel=channel, ts=ts)
+            return Message(deployment=Scope(path), channel=channel, id=id)
         return None
 
     async def backlogs(self, subscription: str | None = None) -> dict[str, Backlog]:
@@ -205,7 +206,7 @@ def _apply(connection: apsw.Connection, number: int, delivery: Delivery) -> None
     for pending in delivery.pending:
         connection.execute(_PEND, _pending_row(number, pending))
     for message in delivery.messages:
-        row = (number, message.deployment, message.channel, message.ts)
+        row = (number, message.deployment, message.channel, message.id)
         connection.execute("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?)", row)
     if delivery.state is not None:
         connection.execute(_ENTER, (delivery.state, delivery.reason, number))
@@ -280,12 +281,13 @@ def _attempt_row(number: int, attempt: Attempt) -> tuple[SqlValue, ...]:
         attempt.status,
         attempt.error,
         attempt.response,
+        attempt.request,
         attempt.due,
     )
 
 
 def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
-    number, position, event, started, latency, result, status, error, response, due = row
+    number, position, event, started, latency, result, status, error, response, request, due = row
     return RecordedAttempt(
         number=number,
         position=position,
@@ -296,5 +298,6 @@ def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
         status=status,
         error=error,
         response=response,
+        request=request,
         due=due,
     )

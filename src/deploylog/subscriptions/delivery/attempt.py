@@ -5,7 +5,7 @@ import msgspec
 from deploylog.subscriptions.delivery import retry
 from deploylog.subscriptions.delivery.lanes import QueuedBatch, pending_of
 from deploylog.subscriptions.delivery.outcome import Outcome
-from deploylog.subscriptions.subscription import Attempt, Pending, Result
+from deploylog.subscriptions.subscription import MAX_REQUEST_BYTES, Attempt, Pending, Result
 
 
 class SentBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +56,7 @@ class SentBatch(msgspec.Struct, frozen=True, kw_only=True):
                 status=response.status,
                 error=self.error if result != "delivered" else None,
                 response=response.body.decode("utf-8", "replace"),
+                request=self.outcome.request[:MAX_REQUEST_BYTES].decode("utf-8", "replace"),
                 due=due,
             )
             for event in self.batch.events

@@ -6,13 +6,19 @@ import msgspec
 
 from deploylog.subscriptions.subscription import Message
 
+#: Characters of a response that an error shows.
+_MAX_EXCERPT = 120
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """An HTTP POST. Its URL and headers may contain secrets."""
+    """An HTTP request. Its URL and headers may contain secrets."""
 
+    method: str = "POST"
     url: str
     headers: dict[str, str]
-    body: bytes
+    body: bytes = b""
+    #: What the signature is about; empty: the request is not signed.
+    id: str = ""
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +45,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     response: Response
     #: What went wrong; ``None`` when nothing did.
     error: str | None = None
-    #: The Slack messages that the request posted.
+    #: What the request posted for deployments.
     messages: tuple[Message, ...] = ()
+    #: The body of the request, without secrets; empty when it is the event itself.
+    request: bytes = b""
+    #: Whether ``Retry-After`` alone says when to retry.
+    is_paced: bool = False
 
 
 def classify_common(response: Response) -> Outcome | None:
@@ -63,3 +73,28 @@ def classify_receiver_response(response: Response) -> Outcome:
     if response.status is not None and 300 <= response.status < 400:
         error += "; redirects are not followed"
     return Outcome(result="retry", response=response, error=error)
+
+
+def classify_status(
+    response: Response, receiver: str, *, disabling: frozenset[int], refusing: frozenset[int]
+) -> Outcome:
+    """Classify by status: ``disabling`` stops the subscription, ``refusing`` gives the event up.
+
+    ``receiver`` is its name, for users. Any other error is retried.
+    """
+    if outcome := classify_common(response):
+        return outcome
+    error = f"{receiver} responded with {response.status}{_excerpt(response.body)}"
+    result: Literal["disable", "dead_letter", "retry"] = "retry"
+    if response.status in disabling:
+        result = "disable"
+    elif response.status in refusing:
+        result = "dead_letter"
+    return Outcome(result=result, response=response, error=error)
+
+
+def _excerpt(body: bytes) -> str:
+    """The start of a response for an error, on one line."""
+    text = " ".join(body.decode("utf-8", "replace").split())[:_MAX_EXCERPT]
+    printable = "".join(each if each.isprintable() else "?" for each in text)
+    return f": {printable}" if printable else ""

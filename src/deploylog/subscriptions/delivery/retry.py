@@ -26,14 +26,14 @@ PROBE_SECONDS = 900
 MAX_RETRY_AFTER = 3600.0
 
 
-def delay(tries: int, *, retry_after: float | None, chance: float, is_slack: bool = False) -> int:
+def delay(tries: int, *, retry_after: float | None, chance: float, is_paced: bool = False) -> int:
     """How long to wait after this number of failed attempts, in ns.
 
     ``retry_after`` is the receiver's, in seconds. It lengthens the delay, and never shortens it
-    except for Slack, which accepts one message per second and says when it accepts the next one.
+    unless ``is_paced``: Slack accepts one message per second, and says when it accepts the next.
     ``chance`` is between 0 and 1.
     """
-    if is_slack and retry_after is not None:
+    if is_paced and retry_after is not None:
         return max(honored(retry_after, chance), SECOND)
     planned = jittered(DELAYS[min(tries, len(DELAYS)) - 1], chance)
     return max(planned, honored(retry_after, chance))

@@ -1,4 +1,4 @@
-"""The HTTP transport of deliveries: one POST, and a response or the reason why there is none."""
+"""The HTTP transport of deliveries: a request, and a response or the reason why there is none."""
 
 import asyncio
 import os
@@ -69,12 +69,12 @@ class _Receiver(msgspec.Struct, frozen=True):
     origin: str
     #: Host and port.
     name: str
-    #: The first lines of a request.
+    #: The first lines of a request, after its method.
     head: str
 
 
 def _receiver_of(url: URL) -> _Receiver:
-    head = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{_HEADERS}"
+    head = f"{url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{_HEADERS}"
     return _Receiver(url, str(url.origin()), f"{url.raw_host}:{url.port}", head)
 
 
@@ -88,7 +88,7 @@ class _HostLimiter:
 
 
 class WebhookTransport:
-    """Posts to receivers, without redirects, cookies or proxies of the environment.
+    """Sends to receivers, without redirects, cookies or proxies of the environment.
 
     ``open_webhook_transport`` opens one.
     """
@@ -112,7 +112,7 @@ class WebhookTransport:
         self._parsed = partial(parse_url, networks=networks)
         self._receiver = lru_cache(maxsize=1024)(lambda url: _receiver_of(self._parsed(url)))
 
-    async def post(
+    async def send(
         self,
         request: Request,
         *,
@@ -183,7 +183,7 @@ def _render(receiver: _Receiver, request: Request, signature: dict[str, str]) ->
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if not len(headers) == lines.count("\r") == lines.count("\n") or "\0" in lines:
         raise ValueError("a header contains a line break or a NUL character")
-    head = f"{receiver.head}Content-Length: {len(request.body)}\r\n{lines}\r\n"
+    head = f"{request.method} {receiver.head}Content-Length: {len(request.body)}\r\n{lines}\r\n"
     return head.encode() + request.body
 
 

@@ -342,7 +342,7 @@ class DeliveryWorker:
             sent.batch.items[0].tries + 1,
             retry_after=sent.outcome.response.retry_after,
             chance=chance,
-            is_slack=self.subscription.kind == "slack",
+            is_paced=sent.outcome.is_paced,
         )
         due = sent.finished + wait
         pending = self._queue.fail(

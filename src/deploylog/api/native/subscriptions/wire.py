@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope, parse_scope
 from deploylog.events.text import parse_text, render_text
 from deploylog.events.times import MILLISECOND, SECOND, parse_time_or_ago, render_time
+from deploylog.subscriptions.delivery.kinds import KINDS
 from deploylog.subscriptions.history import DeadLetter
 from deploylog.subscriptions.service import Standing
 from deploylog.subscriptions.store import RecordedAttempt
@@ -23,7 +24,6 @@ from deploylog.subscriptions.subscription import (
     Attempt,
     EndpointPatch,
     Format,
-    Kind,
     NewSubscription,
     Order,
     Result,
@@ -68,34 +68,28 @@ class FilterBody(FieldValues, frozen=True, forbid_unknown_fields=True, omit_defa
     excluded: FieldValues | None = msgspec.field(name="not", default=None)
 
 
-class NewBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request to create a subscription."""
+#: The names of kinds, which the service checks.
+KindName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(KINDS)})]
+
+
+class NewBody(EndpointPatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request to create a subscription. Which fields an endpoint has depends on its kind."""
 
     name: str
-    kind: Kind
-    url: str | None = None
-    token: str | None = None
-    channel: str | None = None
-    username: str | None = None
-    icon: str | None = None
+    kind: KindName
     secret: str | None = None
     format: Format = "cloudevents"
     scopes: tuple[str, ...] = ()
     filter: FilterBody = FilterBody()
-    #: ``per_deployment`` with a bot's token, else ``strict``.
+    #: ``per_deployment`` where one message stands for a deployment, else ``strict``.
     order: Order | None = None
     start: str = msgspec.field(name="from", default="now")
 
 
-class ChangeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request to change a subscription. Scopes and filter are replaced whole."""
+class ChangeBody(EndpointPatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request to change a subscription. Scopes, filter and headers are replaced whole."""
 
     name: str | None = None
-    url: str | None = None
-    token: str | None = None
-    channel: str | None = None
-    username: str | None = None
-    icon: str | None = None
     format: Format | None = None
     scopes: tuple[str, ...] | None = None
     filter: FilterBody | None = None
@@ -129,7 +123,7 @@ class SubscriptionBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
     id: str
     name: str
-    kind: Kind
+    kind: KindName
     format: Format
     #: Redacted.
     target: str
@@ -170,6 +164,8 @@ class AttemptBody(msgspec.Struct, frozen=True, kw_only=True):
     result: Result
     status: int | None
     error: str | None
+    #: The first bytes of the request, without secrets; empty when it is the event itself.
+    request: str
     #: The first bytes of the response.
     response: str
     next_try: str | None
@@ -279,13 +275,7 @@ def _invalid(message: str) -> InvalidSubscription:
 
 
 def _endpoint_patch(body: NewBody | ChangeBody) -> EndpointPatch:
-    return EndpointPatch(
-        url=body.url,
-        token=body.token,
-        channel=body.channel,
-        username=body.username,
-        icon=body.icon,
-    )
+    return EndpointPatch(**{name: getattr(body, name) for name in EndpointPatch.__struct_fields__})
 
 
 def _scopes(texts: Sequence[str]) -> tuple[Scope, ...]:
@@ -356,6 +346,7 @@ def render_attempt(attempt: Attempt) -> AttemptBody:
         result=attempt.result,
         status=attempt.status,
         error=attempt.error,
+        request=attempt.request,
         response=attempt.response,
         next_try=_time(attempt.due),
     )

@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from deploylog.deployments.catalog import Counts, Deployment
 from deploylog.deployments.details import Commit, Details
 from deploylog.events.event import Event, Resource
-from deploylog.subscriptions.delivery.slack.messages import (
+from deploylog.subscriptions.delivery.kinds.slack.messages import (
     deployment_payload,
     digest_payload,
     event_payload,
     events_payload,
     with_sender,
 )
-from deploylog.subscriptions.delivery.slack.mrkdwn import (
+from deploylog.subscriptions.delivery.kinds.slack.mrkdwn import (
     code,
     code_blocks,
-    duration,
     escape,
     split,
     timestamp,
     width,
 )
+from deploylog.subscriptions.delivery.kinds.wording import duration
 from deploylog.subscriptions.subscription import Endpoint
 from support.factories import deployment as new_deployment
 from support.factories import event
@@ -299,7 +299,7 @@ def test_unknown_fields_of_a_deployment_are_omitted():
     ],
 )
 def test_a_sender_has_a_name_and_an_icon_and_no_empty_keys(
-    target: dict[str, str], sender: dict[str, str]
+    target: dict[str, Any], sender: dict[str, str]
 ):
     payload = with_sender(event_payload(event()), Endpoint(**target))
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from deploylog.subscriptions.delivery.outcome import Response, classify_receiver_response
-from deploylog.subscriptions.delivery.slack.responses import (
+from deploylog.subscriptions.delivery.kinds.slack.responses import (
     classify_api_response,
     classify_webhook_response,
 )
+from deploylog.subscriptions.delivery.outcome import Response, classify_receiver_response
 
 
 @pytest.mark.parametrize(

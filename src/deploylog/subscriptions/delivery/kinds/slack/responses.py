@@ -65,7 +65,7 @@ def classify_webhook_response(response: Response) -> Outcome:
         return Outcome(result="disable", response=response, error=error)
     if 400 <= status < 500 and status not in (408, 429):
         return Outcome(result="dead_letter", response=response, error=error)
-    return Outcome(result="retry", response=response, error=error)
+    return Outcome(result="retry", response=response, error=error, is_paced=True)
 
 
 def classify_api_response(response: Response) -> SlackOutcome:

@@ -77,17 +77,6 @@ def timestamp(ns: int) -> str:
     return f"<!date^{seconds}^{{date_short_pretty}} {{time_secs}}|{fallback}>"
 
 
-def duration(ns: int) -> str:
-    """``850 ms``, ``42 s``, ``3 min 5 s`` or ``2 h 7 min``."""
-    if ns < SECOND:
-        return f"{max(ns, 0) // 1_000_000} ms"
-    minutes, seconds = divmod(ns // SECOND, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
 def _first(text: str, limit: int, *, is_last: bool) -> tuple[str, str]:
     """The first piece of ``text``, escaped, and the rest."""
     fitting = _fitting(text, limit)

@@ -1,4 +1,4 @@
-"""The sender for webhooks."""
+"""Webhooks: each event as it is, signed by Standard Webhooks."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +8,12 @@ import msgspec
 from deploylog.errors import InvalidEvent
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event, size_of
+from deploylog.subscriptions.delivery.kinds.kind import (
+    EndpointKind,
+    Render,
+    SenderParts,
+    one_sender,
+)
 from deploylog.subscriptions.delivery.outcome import (
     Outcome,
     Request,
@@ -18,10 +24,6 @@ from deploylog.subscriptions.delivery.sender import USER_AGENT, Context
 from deploylog.subscriptions.delivery.signing import signature_headers
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
-
-#: Returns an event's media type and body; raises InvalidEvent when the format lacks its type.
-Render = Callable[[Event], tuple[str, bytes]]
-
 
 #: The approximate size of the bodies that are remembered.
 BODIES_BYTES = 4 * 1024 * 1024
@@ -92,7 +94,7 @@ class WebhookSender:
             **_order_headers(event, context),
         }
         return classify_receiver_response(
-            await self._transport.post(
+            await self._transport.send(
                 Request(url=endpoint.url, headers=headers, body=body),
                 sign=lambda: signature_headers(event.id, self._clock(), body, secrets),
             )
@@ -110,3 +112,16 @@ def _order_headers(event: Event, context: Context) -> dict[str, str]:
         after, floor = context.gap
         headers["deploylog-gap"] = f"{after + 1}-{floor}"
     return headers
+
+
+def _make_sender(parts: SenderParts) -> WebhookSender:
+    return WebhookSender(parts.transport, parts.formats, parts.events_url, clock=parts.clock)
+
+
+WEBHOOK = EndpointKind(
+    name="webhook",
+    title="Signed webhooks",
+    required=("url",),
+    is_signed=True,
+    open_senders=one_sender(_make_sender),
+)

@@ -5,16 +5,22 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from deploylog.deployments.catalog import Counts, Deployment
+from deploylog.deployments.catalog import Deployment
 from deploylog.deployments.details import Details
 from deploylog.events.event import Event
-from deploylog.subscriptions.delivery.slack.mrkdwn import (
+from deploylog.subscriptions.delivery.kinds.slack.mrkdwn import (
     code,
     code_blocks,
-    duration,
     escape,
     link,
     timestamp,
+)
+from deploylog.subscriptions.delivery.kinds.wording import (
+    COMMIT_DIGITS,
+    counts,
+    duration,
+    place,
+    subject,
 )
 from deploylog.subscriptions.subscription import Endpoint
 
@@ -51,14 +57,14 @@ Payload = dict[str, Any]
 Block = dict[str, Any]
 
 
-def event_payload(event: Event) -> Payload:
-    """The message about one event."""
+def event_payload(event: Event, deployment: Deployment | None = None) -> Payload:
+    """The message about one event, which may be of a deployment."""
     return _payload(
-        ": ".join(filter(None, (f"{event.type} {_subject(event)}", _first_line(event)))),
+        ": ".join(filter(None, (f"{event.type} {subject(event)}", _first_line(event)))),
         [
             _section(_title(event, limit=200)),
             *_message_sections(event.message),
-            _context(timestamp(event.time), code(event.scopes[0], limit=1500)),
+            _context(timestamp(event.time), *_place_of(event, deployment)),
         ],
     )
 
@@ -82,9 +88,9 @@ def _excerpts_payload(events: Sequence[Event]) -> Payload:
 def digest_payload(events: Sequence[Event]) -> Payload:
     """A digest: how many events of each type, when, and which failed."""
     first, last = events[0], events[-1]
-    counts = Counter(event.type for event in events).most_common()
-    lines = [f"{number} x {code(type, limit=150)}" for type, number in counts[:_MAX_LISTED]]
-    lines += _more(len(counts) - _MAX_LISTED, "types")
+    types = Counter(event.type for event in events).most_common()
+    lines = [f"{number} x {code(type, limit=150)}" for type, number in types[:_MAX_LISTED]]
+    lines += _more(len(types) - _MAX_LISTED, "types")
     summary = _summary(events)
     return _payload(
         summary,
@@ -97,8 +103,8 @@ def digest_payload(events: Sequence[Event]) -> Payload:
     )
 
 
-def deployment_payload(deployment: Deployment, *, now: int) -> Payload:
-    """The state of a deployment at ``now`` (ns since 1970)."""
+def deployment_payload(deployment: Deployment, *, now: int, url: str = "") -> Payload:
+    """The state of a deployment at ``now`` (ns since 1970); ``url`` is its page, if it has one."""
     version = f" {code(deployment.details.version)}" if deployment.details.version else ""
     target = f" to {code(deployment.environment)}" if deployment.environment else ""
     elapsed = duration((deployment.ended or now) - deployment.started)
@@ -111,11 +117,11 @@ def deployment_payload(deployment: Deployment, *, now: int) -> Payload:
     title = f"{_icon(deployment.status)} *Deployment of* {what}: {state}"
     named = " ".join(filter(None, (deployment.stack, deployment.details.version)))
     return _payload(
-        f"Deployment of {named}: {state}, {_summed_up(deployment.counts)}",
+        f"Deployment of {named}: {state}, {counts(deployment.counts)}",
         [
-            _section(f"{title}\n{_summed_up(deployment.counts)}"),
+            _section(f"{title}\n{counts(deployment.counts)}"),
             *_message_sections(deployment.message),
-            _context(*_details(deployment)),
+            _context(*_details(deployment, url)),
         ],
     )
 
@@ -132,36 +138,41 @@ def with_sender(payload: Payload, endpoint: Endpoint) -> Payload:
     return {**payload, **sender}
 
 
-def _details(deployment: Deployment) -> list[str]:
+def _place_of(event: Event, deployment: Deployment | None) -> list[str]:
+    """Where an event happened, by names."""
+    if deployment is None:
+        return [code(place(event.scopes[0]), limit=1500)]
+    target = f" to {code(deployment.environment)}" if deployment.environment else ""
+    return [
+        f"deployment of {code(deployment.stack)}{target}",
+        f"project {code(deployment.project)}",
+    ]
+
+
+def _details(deployment: Deployment, url: str) -> list[str]:
     ran = " with ".join(filter(None, (deployment.operation, deployment.tool)))
     by = f"by {code(deployment.actor)}" if deployment.actor else ""
     project = f"project {code(deployment.project)}"
     parts = (code(ran) if ran else "", by, project, timestamp(deployment.started))
-    return [each for each in (*parts, *_carried(deployment.details)) if each]
+    carried = (*_carried(deployment.details), link(url, "deployment"))
+    return [each for each in (*parts, *carried) if each]
 
 
 def _carried(details: Details) -> list[str]:
     """Within the ten elements of a context, with those before."""
     approvers = ", ".join(details.approvers)
     return [
-        f"commit {code(details.commits[0].sha[:12])}" if details.commits else "",
+        f"commit {code(details.commits[0].sha[:COMMIT_DIGITS])}" if details.commits else "",
         f"approved by {code(approvers)}" if approvers else "",
         link(details.change_request, "change request"),
         link(details.url, "run"),
     ]
 
 
-def _summed_up(counts: Counts) -> str:
-    return (
-        f"{counts.added} added, {counts.changed} changed, "
-        f"{counts.destroyed} destroyed, {counts.failed} failed"
-    )
-
-
 def _title(event: Event, *, limit: int) -> str:
     by = f" by {code(event.actor, limit=limit)}" if event.actor else ""
     took = f" after {duration(event.elapsed)}" if event.elapsed is not None else ""
-    what = f"{code(event.type, limit=limit)} {code(_subject(event), limit=limit)}"
+    what = f"{code(event.type, limit=limit)} {code(subject(event), limit=limit)}"
     return f"{_icon(event.phase)} {what}{by}{took}"
 
 
@@ -183,18 +194,11 @@ def _failures(events: Sequence[Event]) -> list[Block]:
 
 def _failure(event: Event) -> str:
     line = _first_line(event)
-    return " ".join((":x:", code(_subject(event)), *([code(line, limit=300)] if line else [])))
+    return " ".join((":x:", code(subject(event)), *([code(line, limit=300)] if line else [])))
 
 
 def _more(number: int, noun: str) -> list[str]:
     return [f"and {number} more {noun}"] if number > 0 else []
-
-
-def _subject(event: Event) -> str:
-    """The resource or the subject, or else the scope."""
-    if event.resource is not None:
-        return event.resource.address or f"{event.resource.type}.{event.resource.name}"
-    return event.subject or event.scopes[0]
 
 
 def _first_line(event: Event) -> str:

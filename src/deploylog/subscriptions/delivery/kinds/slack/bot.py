@@ -1,13 +1,29 @@
 """The sender for a Slack bot: one message per deployment, with the failures in its thread."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from deploylog.deployments.catalog import Deployment, deployment_ref
+from deploylog.deployments.catalog import Deployment
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event
-from deploylog.events.scope import Scope, deployment_scope
+from deploylog.events.scope import Scope
+from deploylog.subscriptions.delivery.kinds.kind import (
+    FindDeployment,
+    FindMessage,
+    deployment_of,
+)
+from deploylog.subscriptions.delivery.kinds.posted import PostedMessages
+from deploylog.subscriptions.delivery.kinds.slack.messages import (
+    Payload,
+    deployment_payload,
+    events_payload,
+)
+from deploylog.subscriptions.delivery.kinds.slack.responses import (
+    SlackOutcome,
+    classify_api_response,
+)
+from deploylog.subscriptions.delivery.kinds.slack.webhook import MAX_DIGEST_EVENTS
 from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response
 from deploylog.subscriptions.delivery.sender import (
     JSON_HEADERS,
@@ -15,27 +31,20 @@ from deploylog.subscriptions.delivery.sender import (
     TypeNames,
     with_type_names,
 )
-from deploylog.subscriptions.delivery.slack.messages import (
-    Payload,
-    deployment_payload,
-    events_payload,
-)
-from deploylog.subscriptions.delivery.slack.responses import SlackOutcome, classify_api_response
-from deploylog.subscriptions.delivery.slack.webhook import MAX_DIGEST_EVENTS
 from deploylog.subscriptions.delivery.transport import WebhookTransport
-from deploylog.subscriptions.subscription import MAX_RESPONSE_BYTES, Endpoint, Message, Subscription
+from deploylog.subscriptions.subscription import (
+    MAX_REQUEST_BYTES,
+    MAX_RESPONSE_BYTES,
+    Endpoint,
+    Message,
+    Subscription,
+)
 
 #: Slack's response repeats the whole message, and what matters may come last.
 _MAX_API_RESPONSE_BYTES = 256 * 1024
 
-#: Messages, and posted events, that are remembered.
+#: Posted events that are remembered.
 _MAX_REMEMBERED = 10_000
-
-#: Returns the deployment of a scope, if the subscription's owner may see it.
-FindDeployment = Callable[[Subscription, Scope], Awaitable[Deployment | None]]
-
-#: Returns a subscription's message for a deployment: ``Deliveries.message``.
-FindMessage = Callable[[str, Scope], Awaitable[Message | None]]
 
 
 class SlackBotSender:
@@ -51,15 +60,15 @@ class SlackBotSender:
         find_deployment: FindDeployment,
         find_message: FindMessage,
         type_names: TypeNames | None = None,
+        deployment_url: Callable[[Deployment], str] = lambda deployment: "",
     ) -> None:
         """``api_url`` is the URL of Slack's methods, ``https://slack.com/api``."""
         self._transport = transport
         self._api_url = api_url.rstrip("/")
         self._find_deployment = find_deployment
-        self._find_message = find_message
+        self._messages = PostedMessages(find_message)
+        self._deployment_url = deployment_url
         self._type_names = type_names or {}
-        #: Messages posted lately: the store may not have them yet.
-        self._messages = BoundedMap[tuple[str, Scope], Message](_MAX_REMEMBERED)
         #: Events posted in requests that failed afterwards, which must not be posted again.
         self._posted = BoundedMap[tuple[str, str], None](_MAX_REMEMBERED)
 
@@ -120,23 +129,16 @@ class SlackBotSender:
         now: int,
     ) -> Message:
         """Edit the message of the deployment, or post a new one, and return it."""
-        payload = deployment_payload(deployment, now=now)
-        message = await self._latest_message(subscription, scope)
+        url = self._deployment_url(deployment)
+        payload = deployment_payload(deployment, now=now, url=url)
+        message = await self._messages.latest(subscription.id, scope)
         if message is not None and await calls.edit(message, payload):
             return message
         posted = await calls.post(payload)
-        message = Message(deployment=scope, channel=posted.channel, ts=posted.ts)
+        message = Message(deployment=scope, channel=posted.channel, id=posted.ts)
         calls.messages.append(message)
-        self._messages.put((subscription.id, scope), message)
+        self._messages.remember(subscription.id, message)
         return message
-
-    async def _latest_message(self, subscription: Subscription, scope: Scope) -> Message | None:
-        """The latest message known here or in the store: another process may have posted one."""
-        known = (
-            await self._find_message(subscription.id, scope),
-            self._messages.get((subscription.id, scope)),
-        )
-        return max(filter(None, known), key=lambda message: _ts_order(message.ts), default=None)
 
     def _unposted(self, subscription: Subscription, events: Iterable[Event]) -> list[Event]:
         return [event for event in events if (subscription.id, event.id) not in self._posted]
@@ -161,6 +163,7 @@ class _Calls:
         self._transport = transport
         self._api_url = api_url
         self._endpoint = endpoint
+        self._request = b""
         self._response = Response()
         #: The messages posted for deployments.
         self.messages: list[Message] = []
@@ -174,7 +177,7 @@ class _Calls:
 
         Raises _CallFailed.
         """
-        thread = {"channel": message.channel, "thread_ts": message.ts}
+        thread = {"channel": message.channel, "thread_ts": message.id}
         outcome = await self._post({**payload, **thread})
         if outcome.result == "repost":
             outcome = await self._post(payload)
@@ -184,7 +187,7 @@ class _Calls:
         """Edit a message, and return whether it still could be; raises _CallFailed."""
         content = {"text": payload["text"], "blocks": payload["blocks"]}
         outcome = await self._call(
-            "chat.update", {"channel": message.channel, "ts": message.ts, **content}
+            "chat.update", {"channel": message.channel, "ts": message.id, **content}
         )
         if outcome.result == "disable":
             # The message may be in a former channel. Posting a new one shows what is wrong.
@@ -196,6 +199,8 @@ class _Calls:
         return Outcome(
             result="retry" if last.result == "repost" else last.result,
             response=self._response,
+            request=self._request,
+            is_paced=True,
             error=last.error,
             messages=tuple(self.messages),
         )
@@ -209,8 +214,9 @@ class _Calls:
             headers={**JSON_HEADERS, "authorization": f"Bearer {self._endpoint.token}"},
             body=msgspec.json.encode(payload),
         )
-        response = await self._transport.post(request, max_bytes=_MAX_API_RESPONSE_BYTES)
+        response = await self._transport.send(request, max_bytes=_MAX_API_RESPONSE_BYTES)
         body = response.body[:MAX_RESPONSE_BYTES]
+        self._request = request.body[:MAX_REQUEST_BYTES]
         self._response = msgspec.structs.replace(response, body=body)
         return classify_api_response(response)
 
@@ -219,7 +225,7 @@ def by_deployment(events: Sequence[Event]) -> Iterator[tuple[Scope | None, list[
     """Group events by deployment, ``None`` for those outside of any, in the order of the first."""
     groups: dict[Scope | None, list[Event]] = {}
     for event in events:
-        groups.setdefault(_deployment_of(event), []).append(event)
+        groups.setdefault(deployment_of(event), []).append(event)
     yield from groups.items()
 
 
@@ -228,19 +234,7 @@ def is_failure(event: Event) -> bool:
     return event.action is not None and event.phase == "failed"
 
 
-def _deployment_of(event: Event) -> Scope | None:
-    ref = deployment_ref(event.scopes)
-    if ref is None or ref.deployment_id is None:
-        return None
-    return deployment_scope(ref.project, ref.stack_id, ref.deployment_id)
-
-
 def _checked(outcome: SlackOutcome) -> SlackOutcome:
     if outcome.result != "delivered":
         raise _CallFailed(outcome)
     return outcome
-
-
-def _ts_order(ts: str) -> tuple[int, str]:
-    """Orders the ids of messages, which are seconds and a fraction."""
-    return len(ts.partition(".")[0]), ts
