@@ -30,6 +30,7 @@ from deploylog.api.aws.stacks.stack_events import TYPES
 from deploylog.api.escape.wire import EVENT_TYPES as ESCAPE_TYPES
 from deploylog.api.http.endpoint import InternalError
 from deploylog.api.native.errors import STATUSES, render_problem
+from deploylog.api.native.plain_event import parse_plain_event
 from deploylog.api.rfs.errors import ANSWERS, MESSAGES
 from deploylog.api.rfs.wire import EVENT_TYPES
 from deploylog.auth.bluelink import is_fresh, parse_signed, verify
@@ -352,6 +353,8 @@ def test_an_example_in_json_parses(page: str, text: str):
         assert len(parse_batch(text.encode(), DEFAULTS, limit=100)) == len(value)
     elif "specversion" in value:
         parse_event(text.encode(), DEFAULTS)
+    elif "type" in value and "project" in value:
+        parse_plain_event(text.encode())
     elif "stack" in value and "status" not in value:
         msgspec.json.decode(text, type=NewDeployment)
 

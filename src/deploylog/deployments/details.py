@@ -174,7 +174,7 @@ def parse_details(data: bytes) -> Details:
 
 
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`")
-_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_NAMED = re.compile(r"(?:unknown|missing required) field `(?P<name>[^`]*)`")
 _INDEX = re.compile(r"\[(?:\.\.\.)?(?P<index>[0-9]*)\]")
 
 
@@ -188,12 +188,10 @@ def decode_named(data: bytes, kind: type[_T]) -> _T:
 
 def _field_of(error: str) -> str | None:
     """The field that an error of msgspec's names: ``commits.0.sha`` for ``$.commits[0].sha``."""
-    if unknown := _UNKNOWN.search(error):
-        return unknown["name"][:64]
-    place = _PLACE.search(error)
-    if place is None:
-        return None
-    return _INDEX.sub(lambda found: f".{found['index']}", place["path"]).strip(".")[:64] or None
+    named, place = _NAMED.search(error), _PLACE.search(error)
+    path = _INDEX.sub(lambda found: f".{found['index']}", place["path"]) if place else ""
+    field = f"{path}.{named['name']}" if named else path
+    return field.strip(".")[:64] or None
 
 
 def _check_commit(field: str, commit: Commit) -> None:

@@ -39,7 +39,7 @@ from deploylog.events.access import Principal
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import SOURCE, NewEvent
 from deploylog.events.filters import Filter, any_of
-from deploylog.events.scope import Scope, scope
+from deploylog.events.scope import Scope, scope, state_scope
 from deploylog.events.service import EventService
 from deploylog.events.times import parse_time
 
@@ -301,6 +301,36 @@ class DeploymentService:
         if not all(principal.may("write", path) for path in known.scopes):
             raise _no_deployment(id)
         return known
+
+    async def event_scopes(
+        self, principal: Principal, project: str, *, stack: str | None, environment: str | None
+    ) -> tuple[Scope, ...]:
+        """The scopes of an event in the place of these names, which the principal writes there.
+
+        Raises StackNotFound if it may not write such a stack, and InvalidInput.
+        """
+        check_name("project", project)
+        if environment is not None:
+            check_name("environment", environment)
+        if stack is None:
+            return (
+                scope("project", project)
+                if environment is None
+                else scope("state", project, environment),
+            )
+        found = await self._writable_stack(principal, project, stack)
+        if environment is None:
+            return found.scopes[:1]
+        return found.scopes[0], state_scope(project, environment, stack)
+
+    async def _writable_stack(self, principal: Principal, project: str, name: str) -> Stack:
+        with suppress(StackNotFound):
+            stack = await self._catalog.stack(project, name)
+            if principal.may("write", stack.scopes[0]):
+                return stack
+        visible = await self.stacks(principal, project=project)
+        near = suggestion(name, {each.name for each in visible} - {name})
+        raise StackNotFound(f"project {project!r} has no stack {name!r}{near}")
 
     async def delete_stack(self, principal: Principal, project: str, name: str) -> None:
         """Free the stack's name; its events stay."""

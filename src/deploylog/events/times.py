@@ -3,8 +3,14 @@
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Annotated
+
+from msgspec import Meta
 
 from deploylog.errors import InvalidInput
+
+#: RFC 3339, as JSON has it.
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000

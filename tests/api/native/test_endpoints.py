@@ -272,7 +272,7 @@ async def test_an_empty_body_is_refused(server: Local, type: str):
     assert response.status == 400
 
 
-@pytest.mark.parametrize("type", ["application/json", "text/plain", "", "a/b; c"])
+@pytest.mark.parametrize("type", ["application/xml", "text/plain", "", "a/b; c"])
 async def test_another_content_type_is_refused(server: Local, type: str):
     response = await server.post(event(), type)
 
@@ -1123,7 +1123,7 @@ async def test_every_route_is_described_and_every_description_is_a_route(
     own = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
     routed = {
         (method, path) for method, path, _ in await mounted(store)
-        if method != "HEAD" and path not in own
+        if method != "HEAD" and path not in own and not path.startswith("/ui")
     }  # fmt: skip
     assert described <= routed
     # EscapeKit's clients may leave out the slash at the end, or add one.

@@ -6,10 +6,12 @@ from typing import TypeVar
 
 from deploylog.api.context import ApiContext
 from deploylog.api.native import query_string, wire
+from deploylog.api.native.plain_event import parse_plain_event, to_event
 from deploylog.api.native.settings import NativeSettings
 from deploylog.errors import InvalidEvent
 from deploylog.events.access import Principal
 from deploylog.events.cloudevents import Defaults
+from deploylog.events.event import NewEvent
 
 #: Bytes of a body that is parsed on the event loop; a thread costs more.
 QUICK_BYTES = 64 * 1024
@@ -33,17 +35,10 @@ class Appends:
         """
         now = self._clock()
         given = query_string.parse_append_query(query)
+        defaults = Defaults(time=now, source=given.source, scopes=given.scopes)
         if given.deployment is None:
-            return Defaults(time=now, source=given.source, scopes=given.scopes)
-        deployment = await self._deployments.open_deployment_for(principal, given.deployment)
-        return Defaults(
-            time=now,
-            source=given.source,
-            scopes=deployment.scopes,
-            groups=deployment.groups,
-            actor=deployment.actor,
-            hides_actor=not self._deployments.shows(principal, deployment),
-        )
+            return defaults
+        return await self._of_deployment(principal, given.deployment, defaults)
 
     async def record(
         self,
@@ -57,13 +52,10 @@ class Appends:
 
         Raises InvalidEvent with its place in the body.
         """
-        events, key = await _off_the_loop(
-            body,
-            lambda: (
-                wire.parse_events(headers, body, defaults, limit=self._max_events),
-                wire.parse_request_key(headers, principal, query, body),
-            ),
+        key = await _off_the_loop(
+            body, lambda: wire.parse_request_key(headers, principal, query, body)
         )
+        events = await self._events_in(principal, headers, body, defaults)
         try:
             recorded = await self._events.append(principal, events, request=key)
         except InvalidEvent as refused:
@@ -71,6 +63,38 @@ class Appends:
             located = await _off_the_loop(body, lambda: wire.locate(error, headers, body))
             raise located from refused
         return wire.render_receipts(recorded)
+
+    async def _events_in(
+        self, principal: Principal, headers: Mapping[str, str], body: bytes, defaults: Defaults
+    ) -> list[NewEvent]:
+        if wire.is_plain_event(headers):
+            return [await self._plain_event(principal, body, defaults)]
+        return await _off_the_loop(
+            body, lambda: wire.parse_events(headers, body, defaults, limit=self._max_events)
+        )
+
+    async def _plain_event(self, principal: Principal, body: bytes, defaults: Defaults) -> NewEvent:
+        event = await _off_the_loop(body, lambda: parse_plain_event(body))
+        if event.deployment is not None:
+            defaults = await self._of_deployment(principal, event.deployment, defaults)
+        scopes = defaults.scopes
+        if event.project is not None:
+            scopes = await self._deployments.event_scopes(
+                principal, event.project, stack=event.stack, environment=event.environment
+            )
+        return to_event(event, principal, scopes, defaults)
+
+    async def _of_deployment(self, principal: Principal, id: str, defaults: Defaults) -> Defaults:
+        """The defaults that a deployment gives, instead of those of the query."""
+        deployment = await self._deployments.open_deployment_for(principal, id)
+        return Defaults(
+            time=defaults.time,
+            source=defaults.source,
+            scopes=deployment.scopes,
+            groups=deployment.groups,
+            actor=deployment.actor,
+            hides_actor=not self._deployments.shows(principal, deployment),
+        )
 
 
 async def _off_the_loop(body: bytes, parse: Callable[[], _Parsed]) -> _Parsed:

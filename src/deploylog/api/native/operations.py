@@ -6,6 +6,7 @@ from deploylog.api.native.errors import Problem
 from deploylog.api.native.ingest.operations import INGEST
 from deploylog.api.native.metrics.operations import METRICS
 from deploylog.api.native.paths import CHANGESETS, DEPLOYMENTS, EVENTS, STACKS
+from deploylog.api.native.plain_event import PlainEvent
 from deploylog.api.native.query_string import (
     DEFAULT_BUCKETS,
     DEFAULT_LIMIT,
@@ -134,6 +135,7 @@ RESOURCES = (
                     _IDEMPOTENCY_KEY,
                 ),
                 request=(
+                    Body(type=PlainEvent),
                     Body(media="application/cloudevents+json", type=CloudEvent),
                     Body(media="application/cloudevents-batch+json", type=list[CloudEvent]),
                     Body(media="application/x-ndjson"),

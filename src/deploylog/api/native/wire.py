@@ -31,6 +31,7 @@ from deploylog.events.times import render_time
 
 ONE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
+PLAIN = "application/json"
 LINES = ("application/x-ndjson", "application/ndjson")
 
 REQUEST_ORIGIN = "WebHook-Request-Origin"
@@ -227,12 +228,17 @@ def parse_events(
     elif "ce-specversion" in headers:
         events = [parse_binary(headers, body, defaults)]
     else:
-        raise UnsupportedMedia(f"send {ONE}, {BATCH} or {LINES[0]}, or use ce- headers")
+        raise UnsupportedMedia(f"send {PLAIN}, {ONE}, {BATCH} or {LINES[0]}, or use ce- headers")
     if not events and media != BATCH:
         raise InvalidInput("the body contains no event")
     if len(events) > limit:
         raise TooLarge(f"a request must have at most {limit} events")
     return events
+
+
+def is_plain_event(headers: Mapping[str, str]) -> bool:
+    """Whether the body of a request is one event without CloudEvents' attributes."""
+    return _media(headers) == PLAIN and "ce-specversion" not in headers
 
 
 class Handshake(msgspec.Struct, frozen=True):
