@@ -29,6 +29,7 @@ from deploylog.events.service import EventService
 from deploylog.events.streams import OpenStreams
 from deploylog.server.authentication import enforce_revocation, make_topics, open_authentication
 from deploylog.server.base_paths import BasePathMiddleware
+from deploylog.server.cors import parse_origins, with_cors
 from deploylog.server.delivery import make_secret_store, make_senders, open_transport
 from deploylog.server.dora_gauges import measuring, parse_places, parse_window_setting
 from deploylog.server.fast_append import FastAppend, make_fast_append
@@ -179,7 +180,10 @@ async def create_app(
         operator = _operator_routes(store, exposition or metrics.exposition)
         router = _router(context, settings, operator, metrics, authentication, pages)
         yield Application(
-            BasePathMiddleware(HomeMiddleware(router), paths_of(settings.base_paths)),
+            with_cors(
+                BasePathMiddleware(HomeMiddleware(router), paths_of(settings.base_paths)),
+                parse_origins(settings.cors_origins),
+            ),
             hub,
             make_fast_append(context, settings, authentication, metrics.failed),
         )

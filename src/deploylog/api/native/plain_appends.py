@@ -37,6 +37,8 @@ _UNUSUAL = frozenset(
         "expect",
         "idempotency-key",
         "keep-alive",
+        # The answer may need headers for a browser.
+        "origin",
         "proxy-connection",
         "te",
         "trailer",

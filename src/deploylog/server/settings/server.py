@@ -63,6 +63,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         setting("Prefixes, separated by commas, that every path may have, such as /bluelink."),
     ] = ""
+    cors_origins: Annotated[
+        str,
+        setting(
+            "Origins whose pages may call the service, separated by commas, such as "
+            "https://portal.example; * is any. Empty: none."
+        ),
+    ] = ""
     changeset_retention_days: Annotated[
         float,
         setting(
