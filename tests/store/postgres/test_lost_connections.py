@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from deploylog.errors import OperatorError
+from deploylog.errors import OperatorError, StoreUnavailable
 from deploylog.events.store import Query
 from deploylog.store import open_store
 from deploylog.store.contract import Store
@@ -121,3 +121,19 @@ async def test_a_server_that_cannot_be_reached_is_one_line_without_the_password(
     assert failed.value.message.startswith("cannot open the store postgresql://127.0.0.1/log: ")
     assert "secret" not in failed.value.message
     assert "\n" not in failed.value.message
+
+
+async def test_a_store_records_again_after_statements_that_failed(store_url: str):
+    """What a failed pipeline left out, the driver takes to be prepared."""
+    async with open_store(store_url, observer=Commits()) as store:
+        await store.log.append([new_event()])
+        postgres.run(store_url, "ALTER TABLE events ADD CONSTRAINT full_ CHECK (false) NOT VALID")
+        for _ in range(10):
+            with pytest.raises(StoreUnavailable):
+                await store.log.append([new_event()])
+        postgres.run(store_url, "ALTER TABLE events DROP CONSTRAINT full_")
+
+        [event] = await store.log.append([new_event()])
+
+        assert event.position == 2
+        assert len(await store.log.read(Query())) == 2

@@ -89,6 +89,8 @@ class Appender:
         proof: Callable[[], Proof | None],
         end: float,
     ) -> _Result:
+        if self._connection.closed:
+            self._reconnect(end)
         connection = self._connection
         try:
             xid = _begun(connection)
@@ -96,7 +98,9 @@ class Appender:
         except psycopg.Error as error:
             if connection.closed:
                 raise _LostConnection(error) from error
-            connection.execute("ROLLBACK")
+            # The driver takes what a failed pipeline left out to be prepared: each transaction from
+            # then on would fail. Nothing of the session is relied on after an error.
+            connection.close()
             raise
         except BaseException:
             connection.execute("ROLLBACK")

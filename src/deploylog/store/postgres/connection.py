@@ -9,7 +9,7 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
-from deploylog.errors import InvalidSettings, OperatorError, StoreUnavailable
+from deploylog.errors import InvalidSettings, OperatorError, StoreFull, StoreUnavailable
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -30,7 +30,8 @@ _DEFAULTS = {
     "keepalives_idle": "5",
     "keepalives_interval": "2",
     "keepalives_count": "3",
-    "target_session_attrs": "read-write",
+    # Not read-write: of a primary that takes no writes for now, everything can be read.
+    "target_session_attrs": "primary",
     "tcp_user_timeout": "10000",
 }
 
@@ -106,6 +107,8 @@ def store_errors() -> Iterator[None]:
     """Raise the driver's errors as StoreUnavailable."""
     try:
         yield
+    except errors.DiskFull as error:
+        raise StoreFull(f"the store is full: {first_line(error)}") from error
     except psycopg.Error as error:
         raise StoreUnavailable(f"the store does not answer: {first_line(error)}") from error
 
