@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 import deploylog
 from deploylog import errors
+from deploylog.api import APIS
 from deploylog.api.bluelink.errors import respond as bluelink_respond
 from deploylog.api.escape.errors import respond as escape_respond
 from deploylog.api.http.endpoint import Respond
@@ -66,6 +67,21 @@ async def test_who_asks_too_often_is_told_when_to_come_back(respond: Respond):
 
     assert answer.status_code == 429
     assert answer.headers["retry-after"] == "3"
+
+
+EVERY_API = [api.respond for api in APIS]
+
+
+@pytest.mark.parametrize("respond", EVERY_API, ids=[api.title for api in APIS])
+@pytest.mark.parametrize(("error", "seconds"), [(errors.Overloaded, "1"), (errors.StoreFull, "5")])
+async def test_a_service_that_cannot_record_says_when_to_come_back(
+    respond: Respond, error: type[DeploylogError], seconds: str
+):
+    answer = await respond(request(), error())
+
+    is_full = respond is native_respond and error is errors.StoreFull
+    assert answer.status_code == (507 if is_full else 503)
+    assert answer.headers["retry-after"] == seconds
 
 
 @pytest.mark.parametrize("error", EVERY, ids=lambda error: error.__name__)

@@ -33,7 +33,9 @@ DeploylogError
 ├── CursorExpired               the events after the cursor are no longer retained
 ├── TooMany                     requests, open streams or failed attempts; retry later
 ├── Unavailable                 retry later
+│   ├── Overloaded              too many bytes of requests are in memory
 │   ├── StoreUnavailable
+│   │   └── StoreFull
 │   └── Stopping
 └── OperatorError               the service or a command is misconfigured
     ├── InvalidSettings
@@ -207,12 +209,26 @@ class TooMany(DeploylogError):
 class Unavailable(DeploylogError):
     """The service is unavailable; try again."""
 
+    #: Seconds.
+    retry_after = 1.0
+
+
+class Overloaded(Unavailable):
+    """The service holds as many bytes of requests as it may; try again."""
+
 
 class StoreUnavailable(Unavailable):
     """The store is unavailable."""
 
     #: Whether the store has logged the error already.
     reported = False
+
+
+class StoreFull(StoreUnavailable):
+    """The store is full."""
+
+    # People must make room first.
+    retry_after = 5.0
 
 
 class Stopping(Unavailable):

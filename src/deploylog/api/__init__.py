@@ -12,6 +12,7 @@ from deploylog.api import bluelink, escape, native, rfs
 from deploylog.api.api import Api
 from deploylog.api.aws import cloudformation, parallelcluster
 from deploylog.api.context import ApiContext, Handler
+from deploylog.api.http.body_budget import BodyBudget
 from deploylog.api.http.endpoint import Endpoint
 from deploylog.api.operation import Operation, always
 from deploylog.auth.authentication import Authentication
@@ -49,6 +50,7 @@ def mount(
                 is_open={each.method: each.is_open for each, _ in served},
                 answers_head=api.answers_head,
                 body_limit=context.limits.sent,
+                bodies=context.bodies,
                 failed=failed,
             ),
         )
@@ -59,7 +61,11 @@ def mount(
 
 
 def mount_open(
-    endpoints: Mapping[str, Handler], *, gate: Authentication, failed: Callable[[str], None]
+    endpoints: Mapping[str, Handler],
+    *,
+    gate: Authentication,
+    bodies: BodyBudget,
+    failed: Callable[[str], None],
 ) -> list[Route]:
     """Paths that anyone may get, with the errors of the native API."""
     return [
@@ -72,6 +78,7 @@ def mount_open(
                 is_open={"GET": always},
                 answers_head=True,
                 body_limit=0,
+                bodies=bodies,
                 failed=failed,
             ),
         )

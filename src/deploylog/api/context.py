@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from deploylog.api.http.body import BodyLimits
+from deploylog.api.http.body_budget import BodyBudget
 from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.reporting import DeploymentReports
 from deploylog.deployments.service import DeploymentService
@@ -57,6 +58,8 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     #: Counts the events that streams sent.
     sent: Sent
     limits: BodyLimits
+    #: Counts the bytes of all request bodies in memory.
+    bodies: BodyBudget
     #: Requests per second of each principal; 0 is no limit.
     max_requests_per_second: float = 0
     #: Whether a file is the store's own, which no client may read.

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from deploylog.api import APIS, mount, mount_open, respond_unrouted
 from deploylog.api.context import ApiContext, Handler
 from deploylog.api.http.body import BodyLimits
+from deploylog.api.http.body_budget import BodyBudget
 from deploylog.api.openapi import render_document, render_page
 from deploylog.api.settings import paths_of
 from deploylog.auth.authentication import Authentication
@@ -89,12 +90,15 @@ async def create_app(
     """
     hub = Hub(store.log, memory=settings.max_stream_memory_mib * 1024 * 1024)
     streams = OpenStreams(max_per_principal=settings.max_streams_per_principal)
-    metrics.watch(readers=lambda: hub.readers, head=lambda: hub.head)
     events = EventService(store.log, hub, open_streams=streams)
     deployments = DeploymentService(events, store.catalog, clock=clock)
     dora = DoraService(deployments, store.catalog, parse_patterns(settings.production_environments))
     staging = Staging(store.log, store.catalog, store.changesets, clock=clock)
     retention = _retention(store, settings, clock)
+    bodies = BodyBudget(settings.max_request_memory_mib * 1024 * 1024)
+    metrics.watch(
+        readers=lambda: hub.readers, head=lambda: hub.head, body_bytes=lambda: bodies.held
+    )
     encryptor = read_encryptor(settings.secret_key_file)
     secrets = make_secret_store(encryptor, settings, clock)
 
@@ -145,6 +149,7 @@ async def create_app(
             limits=BodyLimits(
                 sent=settings.max_body_bytes, decompressed=settings.max_decompressed_bytes
             ),
+            bodies=bodies,
             max_requests_per_second=settings.max_requests_per_second,
             reserved=store.owns,
             page_token_key=await store.secret("page-token"),
@@ -240,7 +245,9 @@ def _router(
         [
             *pages,
             *mount(context, settings.sections, gate=authentication, failed=metrics.failed),
-            *mount_open(operator, gate=authentication, failed=metrics.failed),
+            *mount_open(
+                operator, gate=authentication, bodies=context.bodies, failed=metrics.failed
+            ),
         ],
         redirect_slashes=False,
         default=respond_unrouted,

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from deploylog.api.context import ApiContext
+from deploylog.api.http.body_budget import BodyBudget
 from deploylog.api.http.endpoint import as_ours
 from deploylog.api.native.appends import QUICK_BYTES, Appends
 from deploylog.api.native.errors import response_of
@@ -41,12 +42,16 @@ class FastAppend:
         appends: Appends,
         gate: Authentication,
         *,
+        bodies: BodyBudget,
         failed: Callable[[str], None],
         body_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``failed`` counts each error by its class; ``clock`` is monotonic, in seconds."""
+        """``bodies`` counts the bytes of all bodies, ``failed`` each error by its class; ``clock``
+        is monotonic, in seconds.
+        """
         self._appends = appends
+        self._bodies = bodies
         self._gate = gate
         self._failed = failed
         self.body_bytes = body_bytes
@@ -62,16 +67,22 @@ class FastAppend:
     async def answer(self, request: PlainAppend, client: str | None) -> tuple[bytes, bytes]:
         """The status line of the response, and everything after uvicorn's own headers."""
         try:
-            principal = await self._authenticate(request.head, request.query, client)
-            principal.require_anywhere("write")
-            defaults = await self._appends.defaults(principal, request.query)
-            receipts = await self._appends.record(
-                principal, request.head.headers, request.query, request.body, defaults
-            )
+            receipts = await self._record(request, client)
         except Exception as error:
             return _rendered(response_of(as_ours(error, self._failed)))
         head = b"content-length: %d\r\ncontent-type: application/json\r\n\r\n" % len(receipts)
         return _CREATED, head + receipts
+
+    async def _record(self, request: PlainAppend, client: str | None) -> bytes:
+        """The receipts; raises DeploylogError."""
+        with self._bodies.share() as share:
+            share.grow_to(len(request.body))
+            principal = await self._authenticate(request.head, request.query, client)
+            principal.require_anywhere("write")
+            defaults = await self._appends.defaults(principal, request.query)
+            return await self._appends.record(
+                principal, request.head.headers, request.query, request.body, defaults
+            )
 
     async def _authenticate(self, head: Head, query: str, client: str | None) -> Principal:
         """The principal; raises Unauthenticated, TooMany or Unavailable."""
@@ -98,7 +109,9 @@ def make_fast_append(
     if not can_be_fast(paths_of(settings.base_paths)):
         return None
     appends = Appends(context, settings.section(NativeSettings))
-    return FastAppend(appends, gate, failed=failed, body_bytes=context.limits.sent)
+    return FastAppend(
+        appends, gate, bodies=context.bodies, failed=failed, body_bytes=context.limits.sent
+    )
 
 
 def fast_protocol(connections: Connections, append: FastAppend | None) -> type[asyncio.Protocol]:

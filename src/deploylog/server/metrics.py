@@ -92,6 +92,11 @@ class Metrics:
         self._head = Gauge(
             "deploylog_head_position", "The newest position.", registry=self._registry
         )
+        self._body_bytes = Gauge(
+            "deploylog_request_body_bytes",
+            "Bytes of request bodies in memory.",
+            registry=self._registry,
+        )
         self._lag = LagHistogram(
             "deploylog_reader_lag_events",
             "Positions between a reader and the head when a batch is sent.",
@@ -188,8 +193,15 @@ class Metrics:
             with suppress(KeyError):
                 gauge.remove(subscription)
 
-    def watch(self, *, readers: Callable[[], float], head: Callable[[], float]) -> None:
+    def watch(
+        self,
+        *,
+        readers: Callable[[], float],
+        head: Callable[[], float],
+        body_bytes: Callable[[], float],
+    ) -> None:
         """Read these gauges when a scrape asks for them."""
+        self._body_bytes.set_function(body_bytes)
         self._readers.set_function(readers)
         self._head.set_function(head)
 

@@ -54,6 +54,7 @@ async def open_pages(
             site,
             site.handlers() | sign_in.handlers(),
             gate=authentication,
+            bodies=context.bodies,
             failed=metrics.failed,
         )
 

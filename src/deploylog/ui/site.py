@@ -1,6 +1,7 @@
 """The site: routes of every page, static files, the stream, and errors as pages."""
 
 import gzip
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from urllib.parse import parse_qsl, quote
@@ -14,11 +15,19 @@ from starlette.types import ASGIApp
 from deploylog import __version__
 from deploylog.api.context import Handler
 from deploylog.api.http.body import BodyLimits, read_body
+from deploylog.api.http.body_budget import BodyBudget
 from deploylog.api.http.endpoint import Endpoint
 from deploylog.api.native.errors import render_problem
 from deploylog.api.operation import always
 from deploylog.auth.authentication import Authentication
-from deploylog.errors import DeploylogError, InvalidInput, NotFound, TooMany, Unauthenticated
+from deploylog.errors import (
+    DeploylogError,
+    InvalidInput,
+    NotFound,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+)
 from deploylog.ui.assets import Assets
 from deploylog.ui.headers import ASSET_HEADERS, PAGE_HEADERS
 from deploylog.ui.page import Act, Answer, Page, Services, View
@@ -100,8 +109,8 @@ class Site:
         response = self.render(
             request, visitor, "error.html", status=problem.status, problem=problem
         )
-        if isinstance(error, TooMany):
-            response.headers["retry-after"] = str(int(error.retry_after) + 1)
+        if isinstance(error, TooMany | Unavailable):
+            response.headers["retry-after"] = str(math.ceil(error.retry_after))
         return response
 
     def to(self, request: Request, path: str) -> RedirectResponse:
@@ -189,6 +198,7 @@ def mount_site(
     endpoints: Mapping[str, Mapping[str, Handler]],
     *,
     gate: Authentication,
+    bodies: BodyBudget,
     failed: Callable[[str], None],
 ) -> list[Route]:
     """The routes of ``endpoints``, by path and method; another path below ``ROOT`` is an error."""
@@ -206,6 +216,7 @@ def mount_site(
             is_open=dict.fromkeys(handlers, always),
             answers_head=True,
             body_limit=0,
+            bodies=bodies,
             failed=failed,
         )
         return Route(path, endpoint)

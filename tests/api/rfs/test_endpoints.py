@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deploylog.api.context import ApiContext, Topics
 from deploylog.api.http.body import BodyLimits
+from deploylog.api.http.body_budget import BodyBudget
 from deploylog.api.rfs import API
 from deploylog.api.rfs.errors import respond
 from deploylog.api.rfs.settings import RfsSettings
@@ -111,8 +112,9 @@ class Authenticated:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["principal"] = ANONYMOUS
-        await self.app(scope, receive, send)
+        with BodyBudget(1000).share() as share:
+            scope.setdefault("state", {}).update(principal=ANONYMOUS, body_share=share)
+            await self.app(scope, receive, send)
 
 
 def context_of(service: FakeService) -> ApiContext:
@@ -123,6 +125,7 @@ def context_of(service: FakeService) -> ApiContext:
         clock=lambda: 0,
         sent=lambda events, position, readers=1: None,
         limits=BodyLimits(sent=1000, decompressed=1000),
+        bodies=BodyBudget(1000),
         # Nothing of these is RFS's.
         reports=cast("DeploymentReports", None),
         staging=cast("Staging", None),

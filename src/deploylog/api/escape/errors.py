@@ -68,6 +68,6 @@ async def respond(request: Request, error: DeploylogError) -> Response:
 
 
 def _headers(error: DeploylogError) -> dict[str, str]:
-    if isinstance(error, TooMany):
+    if isinstance(error, TooMany | Unavailable):
         return {"retry-after": str(math.ceil(error.retry_after))}
-    return {"retry-after": "1"} if isinstance(error, Unavailable) else {}
+    return {}

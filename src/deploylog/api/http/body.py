@@ -7,6 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import Message
 
+from deploylog.api.http.body_budget import BodyShare
 from deploylog.errors import InvalidInput, TooLarge, UnsupportedMedia
 
 #: zlib's window sizes that mean gzip or zlib framing.
@@ -55,7 +56,6 @@ class ReplayableBody:
     async def read(self) -> bytes:
         """The bytes as sent, still compressed; raises TooLarge or InvalidInput."""
         if self._body is None:
-            _check_declared(self._request, self._limit)
             self._body = await _receive(self._request, self._limit)
         return self._body
 
@@ -68,16 +68,18 @@ class ReplayableBody:
 
 
 async def read_body(request: Request, limits: BodyLimits) -> bytes:
-    """The decompressed body; raises TooLarge before more than ``limits`` is in memory."""
-    _check_declared(request, limits.sent)
+    """The decompressed body; raises TooLarge before more than ``limits`` is in memory, Overloaded
+    before all requests hold more than the budget.
+    """
     body = await _receive_in(request, limits)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding == "identity":
         return body
     limit = min(limits.decompressed, max(_MAX_RATIO * len(body), _ALWAYS_ALLOWED))
+    share = share_of(request)
     if len(body) <= _SMALL:
-        return _decompress(body, encoding, limit)
-    return await asyncio.to_thread(_decompress, body, encoding, limit)
+        return _decompress(body, encoding, limit, share)
+    return await asyncio.to_thread(_decompress, body, encoding, limit, share)
 
 
 async def _receive_in(request: Request, limits: BodyLimits) -> bytes:
@@ -90,15 +92,27 @@ async def _receive_in(request: Request, limits: BodyLimits) -> bytes:
         raise InvalidInput(f"the body did not arrive within {limits.seconds:g} seconds") from error
 
 
-def _check_declared(request: Request, limit: int) -> None:
+def share_of(request: Request) -> BodyShare:
+    """What the request holds of the budget."""
+    share: BodyShare = request.state.body_share
+    return share
+
+
+def _declared(request: Request, limit: int) -> int:
+    """The size that the request says its body has, or 0; raises TooLarge."""
     declared = request.headers.get("content-length", "")
+    if not (declared.isascii() and declared.isdigit()):
+        return 0
     # Python refuses to parse very long numbers; those are too large anyway.
-    is_long = len(declared) > 19
-    if declared.isascii() and declared.isdigit() and (is_long or int(declared) > limit):
+    if len(declared) > 19 or int(declared) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes")
+    return int(declared)
 
 
 async def _receive(request: Request, limit: int) -> bytes:
+    share = share_of(request)
+    # So that nobody sends what is refused in the end.
+    share.grow_to(_declared(request, limit))
     parts: list[bytes] = []
     size, more = 0, True
     while more:
@@ -109,12 +123,13 @@ async def _receive(request: Request, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise TooLarge(f"the body is larger than {limit} bytes")
+        share.grow_to(size)
         parts.append(part)
         more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _decompress(body: bytes, encoding: str, limit: int) -> bytes:
+def _decompress(body: bytes, encoding: str, limit: int, share: BodyShare) -> bytes:
     window = _WINDOWS.get(encoding)
     if window is None:
         raise UnsupportedMedia(f"content encoding {encoding[:32]!r} is not gzip or deflate")
@@ -127,6 +142,7 @@ def _decompress(body: bytes, encoding: str, limit: int) -> bytes:
             size += len(parts[-1])
             if size > limit:
                 raise TooLarge(f"the body decompresses to more than {limit} bytes")
+            share.grow(len(parts[-1]))
             if not parts[-1] and decompressor.unconsumed_tail == rest:
                 break
             rest = decompressor.unconsumed_tail

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploylog.api.context import Handler
 from deploylog.api.http.body import ReplayableBody
+from deploylog.api.http.body_budget import BodyBudget
 from deploylog.api.http.event_stream import wait_for_disconnect
 from deploylog.api.operation import IsOpen
 from deploylog.auth.authentication import Authentication, RequestCredentials
@@ -54,12 +55,14 @@ class Endpoint:
         is_open: Mapping[str, IsOpen],
         answers_head: bool,
         body_limit: int,
+        bodies: BodyBudget,
         failed: Callable[[str], None],
     ) -> None:
         """``endpoints`` and ``is_open`` by method; ``failed`` is called with the class name of each
         error.
 
-        ``body_limit`` is the most bytes read of a body whose signature must be verified.
+        ``body_limit`` is the most bytes read of a body whose signature must be verified. ``bodies``
+        counts the bytes of all bodies.
         """
         self._endpoints = dict(endpoints)
         self._is_open = dict(is_open)
@@ -69,9 +72,15 @@ class Endpoint:
         self._respond = respond
         self._authentication = authentication
         self._body_limit = body_limit
+        self._bodies = bodies
         self._failed = failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._bodies.share() as share:
+            scope.setdefault("state", {})["body_share"] = share
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
         async def send_tracked(message: Message) -> None:

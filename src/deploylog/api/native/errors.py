@@ -18,6 +18,7 @@ from deploylog.errors import (
     NotFound,
     QueryTooExpensive,
     RequestReused,
+    StoreFull,
     TooLarge,
     TooMany,
     Unauthenticated,
@@ -57,11 +58,7 @@ STATUSES: dict[type[DeploylogError], int] = {
     CursorExpired: 410,
     TooMany: 429,
     Unavailable: 503,
-}
-
-_HEADERS: dict[int, dict[str, str]] = {
-    401: {"www-authenticate": "Bearer"},
-    503: {"retry-after": "1"},
+    StoreFull: 507,
 }
 
 
@@ -76,15 +73,15 @@ def response_of(error: DeploylogError) -> Response:
     return Response(
         msgspec.json.encode(problem),
         status_code=problem.status,
-        headers=_headers(error, problem.status),
+        headers=_headers(error),
         media_type="application/problem+json",
     )
 
 
-def _headers(error: DeploylogError, status: int) -> dict[str, str] | None:
-    if isinstance(error, TooMany):
+def _headers(error: DeploylogError) -> dict[str, str]:
+    if isinstance(error, TooMany | Unavailable):
         return {"retry-after": str(math.ceil(error.retry_after))}
-    return _HEADERS.get(status)
+    return {"www-authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
 
 
 def render_problem(error: DeploylogError) -> Problem:

@@ -118,7 +118,7 @@ async def respond(request: Request, error: Exception) -> Response:
         body["encoded_authorization_message"] = _encoded(error.message)
         body["details"] = [{"error_code": code, "error_msg": error.message}]
     response = json_response(request, msgspec.json.encode(body), status)
-    if isinstance(error, TooMany):
+    if isinstance(error, TooMany | Unavailable):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
     return response
 
@@ -126,9 +126,6 @@ async def respond(request: Request, error: Exception) -> Response:
 def json_response(request: Request, body: bytes, status: int = 200) -> Response:
     """Return a response with the headers that every response has."""
     headers = {"X-Request-Id": request_id(request)}
-    if status in (429, 503):
-        # RFS's SDKs wait this long before a retry.
-        headers["Retry-After"] = "1"
     if "client-request-id" in request.headers:
         headers["Client-Request-Id"] = request.headers["client-request-id"]
     return Response(body, status, headers, media_type="application/json;charset=UTF-8")

@@ -38,6 +38,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         setting("Maximum size of a request body after decompression.", 1024, 1 << 32),
     ] = 32 * 1024 * 1024
+    max_request_memory_mib: Annotated[
+        int,
+        setting(
+            "MiB of request bodies in memory at once, decompressed. Over that, requests get 503.",
+            1,
+            1 << 20,
+        ),
+    ] = 64
     heartbeat_seconds: Annotated[
         float,
         setting("Seconds of silence after which a stream sends a heartbeat.", 0.05, 3600),

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import apsw
 
-from deploylog.errors import OperatorError, StoreUnavailable
+from deploylog.errors import OperatorError, StoreFull, StoreUnavailable
 
 SqlValue = None | int | float | str | bytes
 
@@ -127,6 +127,8 @@ def store_errors() -> Iterator[None]:
     """Raise the driver's errors as StoreUnavailable."""
     try:
         yield
+    except apsw.FullError as error:
+        raise StoreFull(f"the store is full: {error}") from error
     except apsw.Error as error:
         raise StoreUnavailable(f"the store does not answer: {error}") from error
 

@@ -117,6 +117,6 @@ def _response_to(error: DeploylogError) -> ErrorResponse:
 
 
 def _headers(error: DeploylogError) -> dict[str, str]:
-    if isinstance(error, TooMany):
+    if isinstance(error, TooMany | Unavailable):
         return {"Retry-After": str(math.ceil(error.retry_after))}
-    return {"Retry-After": "1"} if isinstance(error, Unavailable) else {}
+    return {}

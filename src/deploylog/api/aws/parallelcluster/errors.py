@@ -159,7 +159,7 @@ def _headers(error: DeploylogError) -> dict[str, str]:
     if isinstance(error, MethodNotAllowed):
         return {"Allow": ALLOWED}
     if isinstance(error, Unavailable):
-        return {"Retry-After": "1"}
+        return {"Retry-After": str(math.ceil(error.retry_after))}
     if isinstance(error, TooMany):
         wait = str(math.ceil(error.retry_after))
         return {_TYPE: "TooManyRequestsException", "Retry-After": wait}
