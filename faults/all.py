@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from faults import kill, order, postgres, power, race
+from faults import disk, kill, order, postgres, power, race
 from faults.suite import Suite
 
 SUITES: tuple[Suite, ...] = (
     power.SUITE,
     kill.SUITE,
     postgres.SUITE,
+    disk.SUITE,
     order.SUITE,
     race.SUITE,
 )

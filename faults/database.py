@@ -26,9 +26,14 @@ _SETTINGS = ("listen_addresses=127.0.0.1", "max_connections=200", "shared_buffer
 class Database:
     """One server, durable as in production."""
 
-    def __init__(self, folder: Path, settings: Sequence[str] = ()) -> None:
-        """``folder`` gets its files and its socket; ``settings`` are more of the server's."""
+    def __init__(
+        self, folder: Path, settings: Sequence[str] = (), *, log: Path | None = None
+    ) -> None:
+        """``folder`` gets its files and its socket, and ``log`` its write-ahead log, if it is to be
+        elsewhere; ``settings`` are more of the server's.
+        """
         self.folder = folder
+        self._log = log
         self.data = folder / "data"
         self.port = free_port()
         self._settings = settings
@@ -44,12 +49,14 @@ class Database:
 
     def create(self) -> None:
         """Make the files of the server."""
-        if self._owner:
-            shutil.chown(self.folder, _USER, "nogroup")
-        self.folder.chmod(0o755)
+        for each in filter(None, (self.folder, self._log)):
+            if self._owner:
+                shutil.chown(each, _USER, "nogroup")
+            each.chmod(0o755)
+        elsewhere = ["--waldir", self._log] if self._log else []
         subprocess.run(
             [program("initdb"), "-D", self.data, "-U", "deploylog", "--auth=trust",
-             "--encoding=UTF8", "--locale=C", "--data-checksums"],
+             "--encoding=UTF8", "--locale=C", "--data-checksums", *elsewhere],
             check=True, capture_output=True, cwd=self.folder, **self._owner,
         )  # fmt: skip
 
@@ -79,6 +86,11 @@ class Database:
                 time.sleep(0.05)
             else:
                 return
+
+    def revive(self) -> None:
+        """Start it again, if it has ended by itself."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
 
     def kill(self) -> None:
         """Kill the server and every process of it, as the loss of its machine would."""

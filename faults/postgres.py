@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from bench import servers
-from bench.crash import KnownBy, Writer, examine, read_log
-from bench.http1 import Client, UnexpectedAnswer
+from bench.crash import KnownBy, examine, read_log
 
 from faults.database import Database, database
 from faults.findings import as_text
+from faults.patient import PatientWriter
 from faults.proxy import Lost, Proxy, proxy_to
 from faults.suite import Outcome, Suite, Trial
 from faults.tails import Tail, caught_up, faults_of, following
@@ -28,7 +28,6 @@ from faults.tails import Tail, caught_up, faults_of, following
 _WRITERS = 9
 _READERS = 2
 _LARGEST_BATCH = 5
-_PAUSE_SECONDS = 0.02
 
 #: Cuts of each round, and the seconds between two.
 _CUTS, _CUT_SECONDS = 6, 0.4
@@ -53,7 +52,10 @@ async def run(trial: Trial) -> Outcome:
 async def _try(port: int, server: Database, proxy: Proxy, trial: Trial) -> Outcome:
     choice = random.Random(trial.seed)
     kinds = get_args(KnownBy)
-    writers = [_PatientWriter(n, choice, kinds[n % len(kinds)]) for n in range(_WRITERS)]
+    writers = [
+        PatientWriter(n, choice, kinds[n % len(kinds)], largest=_LARGEST_BATCH)
+        for n in range(_WRITERS)
+    ]
     readers = [Tail("scope=project/crash") for _ in range(_READERS)]
     faults = _faults(server, proxy)
     async with following(readers, port):
@@ -83,37 +85,6 @@ async def _try(port: int, server: Database, proxy: Proxy, trial: Trial) -> Outco
         },
         findings=found,
     )
-
-
-class _PatientWriter(Writer):
-    """Sends a batch again that was refused, unless nothing would make it known."""
-
-    def __init__(self, number: int, choice: random.Random, known_by: KnownBy) -> None:
-        super().__init__(number, choice, largest=_LARGEST_BATCH, known_by=known_by)
-        self.is_done = False
-        self.refused = 0
-        #: The longest time between two acknowledgements, in seconds.
-        self.longest = 0.0
-
-    async def write(self, port: int) -> None:
-        """Write until told to end, and what is pending then."""
-        client, loop = await Client.open(port), asyncio.get_running_loop()
-        before = loop.time()
-        while not self.is_done or self.pending:
-            try:
-                await self.write_batch(client)
-            except UnexpectedAnswer as error:
-                if not str(error).startswith(("503", "507")):
-                    raise
-                self._give_up()
-            else:
-                self.longest, before = max(self.longest, loop.time() - before), loop.time()
-            await asyncio.sleep(_PAUSE_SECONDS)
-
-    def _give_up(self) -> None:
-        self.refused += 1
-        if self.known_by == "nothing":
-            self.pending = None
 
 
 async def _cut(proxy: Proxy, choice: random.Random) -> None:

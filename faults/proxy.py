@@ -1,6 +1,7 @@
 """A proxy before a PostgreSQL server, which loses connections when it is told to."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
@@ -60,10 +61,11 @@ class Proxy:
     async def _send(
         self, client: asyncio.StreamReader, server: asyncio.StreamWriter, lost: list[Lost]
     ) -> None:
+        commit = _Commit()
         with suppress(OSError):
             while data := await client.read(_READ_BYTES):
                 await self._connected.wait()
-                if self._next is not None and b"COMMIT" in data:
+                if commit.is_in(data) and self._next is not None:
                     lost.append(self._next)
                     self._next = None
                     self.cuts += 1
@@ -82,6 +84,23 @@ class Proxy:
                     return
                 client.write(data)
                 await client.drain()
+
+
+class _Commit:
+    """What a COMMIT looks like on one connection: a text, or what it was prepared as."""
+
+    def __init__(self) -> None:
+        self._prepared = b""
+
+    def is_in(self, data: bytes) -> bool:
+        """Whether the client commits."""
+        found = _PREPARED.search(data)
+        if found is not None:
+            self._prepared = b"\x00%s\x00" % found[1]
+        return b"COMMIT\x00" in data or bool(self._prepared and self._prepared in data)
+
+
+_PREPARED = re.compile(rb"(\w+)\x00COMMIT\x00")
 
 
 @asynccontextmanager

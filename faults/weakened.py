@@ -14,8 +14,9 @@ import apsw
 import msgspec
 
 from deploylog.cli import main
+from deploylog.errors import StoreUnavailable
 from deploylog.store import admission, prepared_event, sqlite
-from deploylog.store.commit_queue import Outcomes, Work, outcomes_of
+from deploylog.store.commit_queue import CommitQueue, Outcomes, Work, outcomes_of
 from deploylog.store.live_index import LiveIndex, Snapshot
 from deploylog.store.postgres import append as postgres_append
 from deploylog.store.postgres import appender
@@ -89,6 +90,25 @@ def _without_wait() -> None:
         return caught_up(index, connection, msgspec.structs.replace(snapshot, head=before))
 
     LiveIndex._caught_up = lag  # type: ignore[method-assign]
+
+
+def _without_refusal() -> None:
+    """What cannot be committed is acknowledged, with positions that nothing has."""
+    commit = CommitQueue._commit
+
+    def pretend(queue: CommitQueue[Any], jobs: Sequence[Any]) -> list[Any]:
+        outcomes = commit(queue, jobs)
+        return [
+            _pretended(job) if isinstance(outcome, StoreUnavailable) else outcome
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
+
+    CommitQueue._commit = pretend  # type: ignore[method-assign]
+
+
+def _pretended(job: Any) -> list[admission.Entry]:
+    candidates = getattr(job.work, "candidates", ())
+    return [admission.Positioned(each.event, n, 0) for n, each in enumerate(candidates, 1)]
 
 
 def _without_asking() -> None:
@@ -167,6 +187,7 @@ PROTECTIONS: dict[str, Callable[[], None]] = {
     "identities": _without_identities,
     "keys": _without_keys,
     "lock": _without_lock,
+    "refusal": _without_refusal,
     "rising": _without_rising,
     "sync": _without_sync,
     "wait": _without_wait,
