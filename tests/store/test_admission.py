@@ -9,6 +9,7 @@ from deploylog.deployments.catalog import Counts, Deployment
 from deploylog.deployments.projection import project
 from deploylog.errors import InvalidEvent, RequestReused, StackExists
 from deploylog.events.event import Event, NewEvent
+from deploylog.events.index.identities import digest_of
 from deploylog.events.scope import (
     Scope,
     changeset_scope,
@@ -26,6 +27,7 @@ from deploylog.store.admission import (
     Positioned,
     RecordedRequest,
     admit,
+    digest_of_identity,
     event_of,
     identity_of,
     lookups,
@@ -44,7 +46,8 @@ STATE = state_scope("acme", "prod", "web")
 
 
 def candidate(new: NewEvent) -> Candidate:
-    return Candidate(new, identity_of(new), project(new))
+    identity = identity_of(new)
+    return Candidate(new, identity, digest_of_identity(identity), project(new))
 
 
 def append(*events: NewEvent, request: IdempotencyKey | None = None) -> Append[Candidate]:
@@ -488,7 +491,10 @@ def test_lookups_name_the_rows_that_decide():
         ]
     )
 
-    assert found.events == [("terraform", "1"), ("deploylog", "deployment-1/state")]
+    assert found.digests == [
+        digest_of("terraform", "1"),
+        digest_of("deploylog", "deployment-1/state"),
+    ]
     assert found.requests == ["k"]
     assert found.catalog.stacks == ("stack-1",)
     assert found.catalog.names == (("acme", "web"),)

@@ -105,6 +105,38 @@ async def test_a_full_segment_is_sealed_while_the_store_is_used(
     assert len(found) == 1_000
 
 
+async def test_sealed_events_are_not_recorded_again(backend: Backend, store_url: str, path: Path):
+    events = new_events(1_000)
+    async with open_store(store_url, observer=Commits()) as store:
+        recorded = await store.log.append(events)
+        await until(lambda: backend.sealed(path) == [0])
+
+        again = await store.log.append(events[::-1])
+
+    assert again == recorded[::-1]
+    async with open_store(store_url, observer=Commits()) as store:
+        assert await store.log.append(events) == recorded
+
+
+async def test_events_that_another_process_recorded_and_sealed_are_not_recorded_again(
+    backend: Backend, store_url: str, path: Path
+):
+    events = new_events(1_000)
+    async with (
+        open_store(store_url, observer=Commits()) as store,
+        open_store(store_url, observer=Commits()) as other,
+    ):
+        await other.log.append(new_events(1))
+        recorded = await store.log.append(events)
+        newest = await store.log.append(new_events(3, actor="late"))
+        await until(lambda: backend.sealed(path) == [0])
+
+        again = await other.log.append(events)
+
+        assert again == recorded
+        assert await other.log.head() == newest[-1].position
+
+
 async def test_a_full_segment_is_sealed_when_the_store_is_opened(
     backend: Backend, store_url: str, path: Path
 ):

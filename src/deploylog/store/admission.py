@@ -18,6 +18,7 @@ from deploylog.deployments.projection import (
 from deploylog.errors import DeploylogError, RequestReused
 from deploylog.events.event import SOURCE, Event, NewEvent, recorded_event
 from deploylog.events.ids import event_id
+from deploylog.events.index.identities import digest_of
 from deploylog.events.scope import Scope
 from deploylog.events.store import IdempotencyKey
 from deploylog.store.catalog import (
@@ -39,6 +40,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     event: NewEvent
     #: Distinguishes a retry from another event.
     identity: Identity | None
+    #: Of the identity, see ``digest_of``.
+    digest: int | None
     change: Change | None
 
 
@@ -74,6 +77,11 @@ def identity_of(event: NewEvent) -> Identity | None:
     return (event.source, event.producer_id, event.scopes)
 
 
+def digest_of_identity(identity: Identity | None) -> int | None:
+    """See ``digest_of``."""
+    return digest_of(identity[0], identity[1]) if identity is not None else None
+
+
 def event_of(entry: Entry, epoch: int) -> Event:
     """The recorded event that ``entry`` stands for."""
     if isinstance(entry, Event):
@@ -86,8 +94,8 @@ def event_of(entry: Entry, epoch: int) -> Event:
 class Lookups(msgspec.Struct, frozen=True, kw_only=True):
     """What a backend loads to admit appends."""
 
-    #: Source and producer's id of events.
-    events: Sequence[tuple[str, str]]
+    #: Of the source and the producer's id of events, see ``digest_of``.
+    digests: Sequence[int]
     #: Keys of requests.
     requests: Sequence[str]
     catalog: CatalogLookups
@@ -107,7 +115,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     #: The newest position, and when it was recorded (ns).
     head: int
     recorded: int
-    #: Without damaged events: a retry records them again.
+    #: Those that have one of the digests, and perhaps others. Without damaged events: a retry
+    #: records them again.
     events: Sequence[Event]
     requests: Sequence[RecordedRequest]
     #: The events that answered these requests, by position, unless pruned or damaged.
@@ -132,21 +141,21 @@ class Admitted(msgspec.Struct, Generic[CandidateT], frozen=True, kw_only=True):
 def lookups(appends: Sequence[Append[CandidateT]]) -> Lookups:
     """What decides about ``appends``."""
     candidates = [each for append in appends for each in append.candidates]
-    identities = [each.identity[:2] for each in candidates if each.identity]
+    digests = [each.digest for each in candidates if each.digest is not None]
     found = [each.change for each in candidates if each.change is not None]
     # Most changes are counts, and they need no lookup.
     changes = [change for change in found if not isinstance(change, ResourceCounted)]
     return Lookups(
-        events=identities + _state_events(changes),
+        digests=digests + _state_events(changes),
         requests=[append.request.key for append in appends if append.request is not None],
         catalog=catalog_lookups(changes),
     )
 
 
-def _state_events(changes: Sequence[Change]) -> list[tuple[str, str]]:
+def _state_events(changes: Sequence[Change]) -> list[int]:
     """The events that are recorded if a deployment ends."""
     return [
-        (SOURCE, state_event_id(change.place.deployment_id))
+        digest_of(SOURCE, state_event_id(change.place.deployment_id))
         for change in changes
         if isinstance(change, DeploymentEnded) and change.place.deployment_id is not None
     ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from deploylog.deployments.projection import project
 from deploylog.events.event import NewEvent
 from deploylog.events.index.terms import terms_of
-from deploylog.store.admission import Candidate, identity_of
+from deploylog.store.admission import Candidate, digest_of_identity, identity_of
 from deploylog.store.checksums import content_checksum
 from deploylog.store.rows import Values, values_of
 
@@ -27,6 +27,13 @@ class PreparedEvent(Candidate, frozen=True, gc=False):
 def prepare_event(event: NewEvent) -> PreparedEvent:
     """Prepare ``event``; raises InvalidEvent when the catalog cannot use it."""
     values = values_of(event)
+    identity = identity_of(event)
     return PreparedEvent(
-        event, identity_of(event), project(event), values, content_checksum(values), terms_of(event)
+        event,
+        identity,
+        digest_of_identity(identity),
+        project(event),
+        values,
+        content_checksum(values),
+        terms_of(event),
     )

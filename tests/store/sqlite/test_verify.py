@@ -81,7 +81,8 @@ WRONG = {
     "a request's positions": ("INSERT INTO requests VALUES ('k', x'00', '[', 1)", "request k"),
     "an index": (
         "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql,"
-        " '(producer_id, source)', '(source, producer_id)') WHERE name = 'events_producer';"
+        " '(stack_id, environment, number)', '(stack_id, number)') WHERE name ="
+        " 'deployments_place';"
         " PRAGMA writable_schema = RESET",
         "file integrity_check",
     ),
@@ -116,6 +117,7 @@ WRONG_INDEX = {
     ),
     "a bucket gone": ("DELETE FROM segment_buckets", "is wrong for position"),
     "a page gone": ("DELETE FROM segment_pages", "the page of terms from"),
+    "identities gone": ("DELETE FROM segment_identities", "the identity of position"),
     "times": ("UPDATE segments SET times = zeroblob(1024)", "the times of block 0 are wrong"),
 }
 

@@ -4,7 +4,7 @@ A term with ``COMMON`` events or more, or one that is listed, has a row of its o
 in its portable serialization. All other terms are rare, and share rows in two forms:
 
 * A *bucket* has the entries of the rare terms whose hash falls into it: 64-bit little-endian
-  integers, 48 bits of the hash over 16 bits of the position, in order.
+  integers, 48 bits of the hash over 16 bits of the position, in order (see ``entries``).
 * A *page* has the texts of some rare terms, in order, as a MessagePack array, compressed by zlib.
   It is where the terms that start with a prefix are found.
 """
@@ -12,7 +12,6 @@ in its portable serialization. All other terms are rare, and share rows in two f
 import sys
 import zlib
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Protocol
@@ -20,10 +19,15 @@ from typing import Protocol
 import msgspec
 from pyroaring import BitMap
 
+from deploylog.events.index.entries import (
+    HASH_BITS,
+    entry_of,
+    offsets_of,
+    pack_entries,
+    unpack_entries,
+)
 from deploylog.events.index.segments import (
     COMMON,
-    SEGMENT_BITS,
-    SEGMENT_SIZE,
     GrowingSegment,
     Times,
     union,
@@ -46,8 +50,6 @@ PREFIXED = (
     "resource_id:",
 )
 
-_HASH_BITS = 48
-_OFFSETS = SEGMENT_SIZE - 1
 _NOTHING = BitMap()
 
 
@@ -127,7 +129,7 @@ class SealedSegment:
             self._buckets[bucket] = ()
             for _, stored in self._rows.buckets(bucket, (self.number,)):
                 self.add_bucket(bucket, stored)
-        return BitMap(_entries_of(self._buckets[bucket], tag))
+        return BitMap(offsets_of(self._buckets[bucket], tag))
 
 
 def read_term(
@@ -155,29 +157,7 @@ def _read_bucket(segments: Sequence[SealedSegment], term: str, rows: SegmentRows
 def _hashed(term: str) -> tuple[int, int]:
     """The bucket of a rare term, and the part of its hash that its entries have."""
     digest = int.from_bytes(blake2b(term.encode(), digest_size=8).digest())
-    return digest >> (64 - BUCKET_BITS), digest & ((1 << _HASH_BITS) - 1)
-
-
-def _entries_of(entries: Sequence[int], tag: int) -> Iterator[int]:
-    place = bisect_left(entries, tag << SEGMENT_BITS)
-    while place < len(entries) and entries[place] >> SEGMENT_BITS == tag:
-        yield entries[place] & _OFFSETS
-        place += 1
-
-
-def unpack_entries(stored: bytes) -> Sequence[int]:
-    """The entries of a bucket, in order."""
-    entries = array("Q", stored)
-    if sys.byteorder == "big":
-        entries.byteswap()
-    return entries
-
-
-def _pack_entries(entries: Iterable[int]) -> bytes:
-    packed = array("Q", sorted(entries))
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
+    return digest >> (64 - BUCKET_BITS), digest & ((1 << HASH_BITS) - 1)
 
 
 def unpack_page(stored: bytes) -> list[str]:
@@ -221,18 +201,17 @@ def seal(segment: GrowingSegment) -> Sealed:
             common.append((term, BitMap((positions,) if isinstance(positions, int) else positions)))
             continue
         bucket, tag = _hashed(term)
-        entry = tag << SEGMENT_BITS
         if isinstance(positions, int):
-            buckets[bucket].append(entry | positions)
+            buckets[bucket].append(entry_of(tag, positions))
         else:
-            buckets[bucket] += [entry | each for each in positions]
+            buckets[bucket] += [entry_of(tag, each) for each in positions]
         if term.startswith(PREFIXED):
             # Sorted in many small parts, for a sort holds the interpreter's lock.
             prefixed.setdefault(term[: term.index(":") + 2], []).append(term)
     return Sealed(
         bitmaps=_bitmaps(common),
         buckets=(
-            (bucket, _pack_entries(entries)) for bucket, entries in enumerate(buckets) if entries
+            (bucket, pack_entries(entries)) for bucket, entries in enumerate(buckets) if entries
         ),
         pages=_pages(prefixed),
         times=pack_times(segment.times),

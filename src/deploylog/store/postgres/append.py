@@ -22,7 +22,7 @@ from deploylog.store.postgres.connection import Connection, all_rows, change
 from deploylog.store.postgres.deployments import load_catalog, write_catalog
 from deploylog.store.postgres.pages import read_rows
 from deploylog.store.postgres.partitions import Partitions
-from deploylog.store.postgres.rows import STORED, TYPES, digest_of
+from deploylog.store.postgres.rows import STORED, TYPES
 from deploylog.store.prepared_event import PreparedEvent, prepare_event
 
 #: Rows from which on COPY is faster, although it cannot share a round trip with other statements.
@@ -127,9 +127,9 @@ class Recorder:
             for position, candidate in new
         ]
         identities = [
-            (digest_of(candidate.identity[0], candidate.identity[1]), position)
+            (candidate.digest, position)
             for position, candidate in new
-            if candidate.identity is not None
+            if candidate.digest is not None
         ]
         self.proof = (rows[0][0], rows[0][-1]) if rows else None
         return rows, identities
@@ -157,7 +157,7 @@ def _load(connection: Connection, wanted: Lookups, epoch: int) -> Loaded:
     return Loaded(
         head=head,
         recorded=recorded,
-        events=_load_events(connection, wanted.events, floor, epoch) if wanted.events else (),
+        events=_load_events(connection, wanted.digests, floor, epoch) if wanted.digests else (),
         requests=requests,
         answers={event.position: event for event in answers},
         catalog=load_catalog(connection, wanted.catalog),
@@ -169,11 +169,10 @@ def _load_requests(connection: Connection, keys: Sequence[str]) -> list[Recorded
 
 
 def _load_events(
-    connection: Connection, identities: Sequence[tuple[str, str]], floor: int, epoch: int
+    connection: Connection, digests: Sequence[int], floor: int, epoch: int
 ) -> list[Event]:
-    """The events with these sources and producer's ids, without damaged ones."""
-    digests = [digest_of(source, producer_id) for source, producer_id in identities]
-    found = all_rows(connection, _POSITIONS, (digests, floor))
+    """The events with these digests of their identity, without damaged ones."""
+    found = all_rows(connection, _POSITIONS, (list(digests), floor))
     if not found:
         return []
     return read_rows(connection, sorted({row[0] for row in found}), epoch)[0]

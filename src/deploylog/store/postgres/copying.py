@@ -13,6 +13,7 @@ import psycopg
 from psycopg import errors
 
 from deploylog.errors import OperatorError
+from deploylog.events.index.identities import digest_of
 from deploylog.store.copying import EVENTS, MARK, Cell, Mark, Row, Tables, unfinished
 from deploylog.store.migrations import migrations
 from deploylog.store.postgres.append import INTO_IDENTITIES, Into, copy_rows
@@ -30,7 +31,6 @@ from deploylog.store.postgres.connection import (
 )
 from deploylog.store.postgres.index import PostgresIndexTables
 from deploylog.store.postgres.partitions import SIZE, create_partition
-from deploylog.store.postgres.rows import digest_of
 from deploylog.store.postgres.schema import schema_version
 from deploylog.store.postgres.sealing import write_segment
 from deploylog.store.sealing import seal_full_segments

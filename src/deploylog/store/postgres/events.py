@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from deploylog.events.event import Event
+from deploylog.events.index.identities import digest_of
 from deploylog.events.index.search import EventRows
 from deploylog.events.index.trace import Trace
 from deploylog.events.store import PAGE_BYTES, Page, Query
@@ -27,7 +28,6 @@ from deploylog.store.postgres.pages import read_row
 from deploylog.store.postgres.partitions import drop_empty_partitions
 from deploylog.store.postgres.query import read_events
 from deploylog.store.postgres.readers import Readers
-from deploylog.store.postgres.rows import digest_of
 from deploylog.store.postgres.writer import Writer
 from deploylog.store.rows import WHOLE, Unreadable
 

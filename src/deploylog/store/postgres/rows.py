@@ -1,7 +1,6 @@
 """Rows: how an event is read from the ``events`` table. What it holds is as in SQLite."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, cast
 
 from deploylog.events.event import Event
@@ -23,12 +22,6 @@ def event_of_row(row: tuple[Any, ...], epoch: int) -> Event:
         return event_from(cast("Row", row), epoch)
     except BAD_CONTENT as error:
         raise Unreadable("unreadable") from error
-
-
-def digest_of(source: str, producer_id: str) -> int:
-    """The hash by which ``identities`` has an event."""
-    text = f"{len(source)}:{source}{producer_id}".encode()
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), signed=True)
 
 
 def rows_at(connection: Connection, positions: Sequence[int]) -> list[tuple[Any, ...]]:

@@ -15,7 +15,9 @@ from pyroaring import BitMap
 from deploylog.deployments.projection import project
 from deploylog.errors import DeploylogError, OperatorError
 from deploylog.events.event import Event
-from deploylog.events.index.sealed import Sealed, seal, unpack_entries, unpack_page
+from deploylog.events.index.entries import unpack_entries
+from deploylog.events.index.identities import digest_of
+from deploylog.events.index.sealed import Sealed, seal, unpack_page
 from deploylog.events.index.segments import SEGMENT_SIZE
 from deploylog.store.catalog import CatalogChanges, catalog_lookups
 from deploylog.store.contract import Finding, Verified
@@ -24,7 +26,6 @@ from deploylog.store.migrations import migrations
 from deploylog.store.postgres.connection import Connection, all_rows, connect, store_errors
 from deploylog.store.postgres.index import PostgresIndexTables
 from deploylog.store.postgres.pages import whole_of
-from deploylog.store.postgres.rows import digest_of
 from deploylog.store.postgres.schema import schema_version
 from deploylog.store.rows import WHOLE, json_text
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog

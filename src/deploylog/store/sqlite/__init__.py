@@ -29,6 +29,7 @@ from deploylog.store.sqlite.deliveries import SqliteDeliveries
 from deploylog.store.sqlite.deployments import SqliteCatalog
 from deploylog.store.sqlite.events import SqliteLog
 from deploylog.store.sqlite.files import StoreFiles
+from deploylog.store.sqlite.identities import seal_identities, sealed_identities
 from deploylog.store.sqlite.index import SqliteIndexTables
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.sealing import seal_segment, sealed_rows
@@ -101,6 +102,7 @@ async def open_sqlite(
     tables = SqliteIndexTables()
     with store_errors():
         seal_full_segments(tables, connection, partial(seal_segment, connection))
+        seal_identities(connection)
     recorder, index = Recorder(connection, epoch=epoch, clock=clock), LiveIndex(tables)
 
     def committed(seconds: float, events: int, head: int) -> None:
@@ -124,7 +126,7 @@ async def open_sqlite(
             index,
             notifier,
             catch_up=lambda: readers.background.run(index.moment),
-            write=partial(_seal_beside_appends, writer),
+            write=partial(_seal_beside_appends, writer, readers),
         ):
             yield SqliteStore(
                 writer,
@@ -140,8 +142,9 @@ async def open_sqlite(
         readers.close()
 
 
-async def _seal_beside_appends(writer: Writer, segment: GrowingSegment) -> None:
-    rows = await asyncio.to_thread(sealed_rows, segment)
+async def _seal_beside_appends(writer: Writer, readers: Readers, segment: GrowingSegment) -> None:
+    identities = await readers.background.run(partial(sealed_identities, number=segment.number))
+    rows = await asyncio.to_thread(sealed_rows, segment, identities)
     await writer.call(rows.write)
 
 

@@ -1,12 +1,13 @@
 """Appends: what many requests record in one transaction, loaded, admitted and written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import apsw
 import msgspec
 
 from deploylog.events.event import Event
+from deploylog.events.index.identities import Identities, Placed
 from deploylog.store.admission import (
     Admitted,
     Append,
@@ -21,10 +22,10 @@ from deploylog.store.checksums import event_checksum
 from deploylog.store.live_index import Fed
 from deploylog.store.prepared_event import PreparedEvent, prepare_event
 from deploylog.store.rows import COLUMNS, json_text
-from deploylog.store.sqlite.connection import all_rows, insert_rows, one_value
+from deploylog.store.sqlite.connection import all_rows, insert_rows
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
-from deploylog.store.sqlite.pages import BAD_ROW, read_rows
-from deploylog.store.sqlite.rows import SELECTED, events_of
+from deploylog.store.sqlite.identities import SqliteIdentityRows, sealed_numbers
+from deploylog.store.sqlite.pages import read_rows
 
 
 class Recorder:
@@ -41,16 +42,46 @@ class Recorder:
         self.head = 0
         #: What the newest transaction has for the index.
         self.fed: Sequence[Fed] = ()
+        self._identities, self._rows = Identities(), SqliteIdentityRows(connection)
 
     def record(self, appends: Sequence[Append[PreparedEvent]]) -> tuple[list[Outcome], int]:
         """Record each append, whole or not at all, and return how many events are new."""
         now = self._clock()
-        loaded = _load(self._connection, lookups(appends), self._epoch)
+        loaded = self._load(lookups(appends))
         admitted = admit(appends, loaded, now=now, prepare=prepare_event)
         self._write(admitted)
+        self._identities.add(_placed(admitted.new), admitted.head)
         self.head = admitted.head
         self.fed = [(position, each.event.time, each.terms) for position, each in admitted.new]
         return admitted.outcomes, len(admitted.new)
+
+    def learn(self) -> tuple[int, int]:
+        """Learn the identities that others have recorded; return the newest position and its time.
+
+        An append does so itself, and takes longer the first time.
+        """
+        [(head, recorded, floor)] = all_rows(self._connection, _LOG)
+        sealed = sealed_numbers(self._connection, floor)
+        self._identities.catch_up(self._rows, sealed=sealed, floor=floor, head=head)
+        return head, recorded
+
+    def _load(self, wanted: Lookups) -> Loaded:
+        connection = self._connection
+        head, recorded = self.learn()
+        requests = _load_requests(connection, wanted.requests) if wanted.requests else []
+        answers = [position for request in requests for position in request.positions]
+        return Loaded(
+            head=head,
+            recorded=recorded,
+            events=self._events_at(self._identities.find(wanted.digests, self._rows)),
+            requests=requests,
+            answers={event.position: event for event in self._events_at(answers)},
+            catalog=load_catalog(connection, wanted.catalog),
+        )
+
+    def _events_at(self, positions: Sequence[int]) -> list[Event]:
+        """The events at these positions, without pruned and damaged ones."""
+        return read_rows(self._connection, positions, self._epoch)[0] if positions else []
 
     def _write(self, admitted: Admitted[PreparedEvent]) -> None:
         rows = [
@@ -68,6 +99,7 @@ class Recorder:
     def roll_back(self, head: int) -> None:
         """Discard what the rolled back transaction assigned; ``head`` is the newest position."""
         self.head = head
+        self._identities.forget_after(head)
 
     def _insert(self, new: Sequence[tuple[int, PreparedEvent]], recorded: int) -> None:
         if not new:
@@ -85,19 +117,10 @@ class Recorder:
         insert_rows(self._connection, "INSERT INTO events", len(COLUMNS) + 1, values)
 
 
-def _load(connection: apsw.Connection, wanted: Lookups, epoch: int) -> Loaded:
-    [(head, recorded)] = all_rows(connection, "SELECT head, recorded FROM log")
-    requests = _load_requests(connection, wanted.requests) if wanted.requests else []
-    positions = [position for request in requests for position in request.positions]
-    answers = read_rows(connection, positions, epoch)[0] if positions else []
-    return Loaded(
-        head=head,
-        recorded=recorded,
-        events=_load_events(connection, wanted.events, epoch) if wanted.events else (),
-        requests=requests,
-        answers={event.position: event for event in answers},
-        catalog=load_catalog(connection, wanted.catalog),
-    )
+def _placed(new: Sequence[tuple[int, PreparedEvent]]) -> Iterator[Placed]:
+    for position, candidate in new:
+        if candidate.digest is not None:
+            yield position, candidate.digest
 
 
 def _load_requests(connection: apsw.Connection, keys: Sequence[str]) -> list[RecordedRequest]:
@@ -107,17 +130,7 @@ def _load_requests(connection: apsw.Connection, keys: Sequence[str]) -> list[Rec
     ]
 
 
-def _load_events(
-    connection: apsw.Connection, identities: Sequence[tuple[str, str]], epoch: int
-) -> list[Event]:
-    """The events with these sources and producer's ids, without damaged ones."""
-    pairs = json_text(identities)
-    try:
-        return events_of(one_value(connection, _EVENTS, (pairs,)), epoch)
-    except BAD_ROW:
-        positions = [row[0] for row in all_rows(connection, _POSITIONS, (pairs,))]
-        return read_rows(connection, positions, epoch)[0]
-
+_LOG = "SELECT head, recorded, floor FROM log"
 
 _REQUESTS = """
 SELECT r.key, r.fingerprint, r.positions
@@ -128,12 +141,3 @@ _PUT_REQUEST = """
 INSERT INTO requests (key, fingerprint, positions, newest) VALUES (?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET positions = excluded.positions, newest = excluded.newest
 """
-
-_OF_PAIRS = """
-FROM json_each(?) AS pair
-CROSS JOIN events AS e ON e.producer_id = pair.value ->> 1 AND e.source = pair.value ->> 0
-"""
-
-_EVENTS = f"SELECT {SELECTED} {_OF_PAIRS}"
-
-_POSITIONS = f"SELECT e.position {_OF_PAIRS}"

@@ -16,7 +16,14 @@ from deploylog.store.sqlite.index import SqliteIndexTables
 from deploylog.store.sqlite.sealing import seal_segment
 
 #: What is derived from other tables, and the mark.
-_NOT_COPIED = {MARK, "segments", "segment_terms", "segment_buckets", "segment_pages"}
+_NOT_COPIED = {
+    MARK,
+    "segments",
+    "segment_terms",
+    "segment_buckets",
+    "segment_pages",
+    "segment_identities",
+}
 
 
 #: How long to wait for a program that has the target open, in milliseconds.

@@ -15,6 +15,7 @@ from deploylog.store.live_index import Fed, Snapshot
 from deploylog.store.pages import matching_rows
 from deploylog.store.rows import names_of, scopes_of
 from deploylog.store.sqlite.connection import all_rows, one_value
+from deploylog.store.sqlite.identities import delete_identities
 from deploylog.store.sqlite.pages import BAD_ROW, read_rows
 from deploylog.store.sqlite.salvage import salvaged_terms
 
@@ -202,4 +203,5 @@ def drop_segments(connection: apsw.Connection, floor: int) -> None:
     for table in ("segment_terms", "segment_pages"):
         connection.execute(f"DELETE FROM {table} WHERE segment < ?", (first,))
     connection.execute("DELETE FROM segment_buckets WHERE id < ?", (first << BUCKET_BITS,))
+    delete_identities(connection, 0, first)
     connection.execute("DELETE FROM segments WHERE number < ?", (first,))

@@ -42,6 +42,12 @@ def salvaged_terms(connection: apsw.Connection, position: int) -> tuple[int, lis
     return event.time, terms
 
 
+def salvaged_identity(connection: apsw.Connection, position: int) -> tuple[str | None, str | None]:
+    """The source and the producer's id, each if it can be read."""
+    row = _Columns(connection, position)
+    return row.text("source"), row.text("producer_id")
+
+
 class _Columns:
     """The columns of one row, each read by itself."""
 

@@ -8,6 +8,7 @@ import msgspec
 from deploylog.events.index.sealed import BUCKET_BITS, seal
 from deploylog.events.index.segments import GrowingSegment
 from deploylog.store.sqlite.connection import all_rows
+from deploylog.store.sqlite.identities import SealedIdentities, sealed_identities
 
 
 class SealedRows(msgspec.Struct, frozen=True):
@@ -18,6 +19,7 @@ class SealedRows(msgspec.Struct, frozen=True):
     buckets: Sequence[tuple[int, int, bytes]]
     pages: Sequence[tuple[int, str, bytes]]
     times: bytes
+    identities: SealedIdentities
 
     def write(self, connection: apsw.Connection) -> None:
         """Write them in the caller's transaction, unless another process has sealed the segment.
@@ -34,9 +36,10 @@ class SealedRows(msgspec.Struct, frozen=True):
         connection.executemany(_PUT_BUCKET, self.buckets)
         connection.executemany(_PUT_PAGE, self.pages)
         connection.execute(_PUT_SEGMENT, (self.number, self.times))
+        self.identities.write(connection)
 
 
-def sealed_rows(segment: GrowingSegment) -> SealedRows:
+def sealed_rows(segment: GrowingSegment, identities: SealedIdentities) -> SealedRows:
     """The rows of a segment to which nothing is added any more."""
     number, sealed = segment.number, seal(segment)
     return SealedRows(
@@ -45,12 +48,13 @@ def sealed_rows(segment: GrowingSegment) -> SealedRows:
         [(number, bucket, entries) for bucket, entries in sealed.buckets],
         [(number, first, terms) for first, terms in sealed.pages],
         sealed.times,
+        identities,
     )
 
 
 def seal_segment(connection: apsw.Connection, segment: GrowingSegment) -> None:
     """Store a full segment, unless another process has done it."""
-    rows = sealed_rows(segment)
+    rows = sealed_rows(segment, sealed_identities(connection, segment.number))
     with connection:
         rows.write(connection)
 

@@ -6,16 +6,13 @@ from typing import Any, TypeVar
 import apsw
 from pyroaring import BitMap
 
-from deploylog.events.index.sealed import (
-    BUCKET_BITS,
-    seal,
-    unpack_entries,
-    unpack_page,
-    unpack_times,
-)
+from deploylog.events.index.entries import unpack_entries
+from deploylog.events.index.identities import IDENTITY_BUCKET_BITS
+from deploylog.events.index.sealed import BUCKET_BITS, seal, unpack_page, unpack_times
 from deploylog.events.index.segments import SEGMENT_SIZE
 from deploylog.store.live_index import grown_from_rows
 from deploylog.store.sqlite.connection import all_rows, one_value
+from deploylog.store.sqlite.identities import sealed_identities
 from deploylog.store.sqlite.index import SqliteIndexTables
 
 _OFFSETS = SEGMENT_SIZE - 1
@@ -40,6 +37,7 @@ class SegmentDifference:
             ignored |= BitMap(range(min(self._floor + 1 - self._first, SEGMENT_SIZE)))
         yield from self._terms(ignored)
         yield from self._buckets(ignored)
+        yield from self._identities(ignored)
         if not ignored:
             yield from self._pages()
             yield from self._times()
@@ -64,6 +62,17 @@ class SegmentDifference:
             if wrong and not ignored:
                 position = self._first + (min(wrong) & _OFFSETS)
                 yield f"bucket {bucket} is wrong for position {position}"
+
+    def _identities(self, ignored: BitMap) -> Iterator[str]:
+        first = self._number << IDENTITY_BUCKET_BITS
+        last = first + (1 << IDENTITY_BUCKET_BITS) - 1
+        stored = dict(all_rows(self._connection, _IDENTITIES, (first, last)))
+        expected = sealed_identities(self._connection, self._number)
+        by_id = {first + bucket: entries for bucket, entries in expected.buckets}
+        for _, there, right in _both(stored, by_id):
+            wrong = [e for e in _entries(there) ^ _entries(right) if e & _OFFSETS not in ignored]
+            if wrong:
+                yield f"the identity of position {self._first + (min(wrong) & _OFFSETS)} is wrong"
 
     def _pages(self) -> Iterator[str]:
         stored = dict(all_rows(self._connection, _PAGES, (self._number,)))
@@ -100,5 +109,7 @@ def _entries(stored: bytes | None) -> set[int]:
 _TERMS = "SELECT term, positions FROM segment_terms WHERE segment = ?"
 
 _BUCKETS = "SELECT id, entries FROM segment_buckets WHERE id >= ? AND id < ?"
+
+_IDENTITIES = "SELECT id, entries FROM segment_identities WHERE id BETWEEN ? AND ?"
 
 _PAGES = "SELECT first, terms FROM segment_pages WHERE segment = ?"
