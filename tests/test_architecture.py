@@ -189,6 +189,9 @@ NAMES_APIS = {("api", api) for api in APIS} | {
     ("server.fast_append", "api.native"),
     ("ui.pages.deployment", "api.native"),
     ("ui.pages.event", "api.native"),
+    ("ui.pages.events", "api.native"),
+    ("ui.search_text", "api.native"),
+    ("ui.export", "api.native"),
     ("ui.pages.now", "api.native"),
     ("ui.site", "api.native"),
 }

@@ -45,6 +45,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.services.clock()
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """Instead of a model: show another page, below ``/ui/``."""
+
+    path: str
+
+
 #: Gives the model that the template knows as ``page``.
 Load = Callable[[View], Awaitable[object]]
 

@@ -30,7 +30,7 @@ from deploylog.errors import (
 )
 from deploylog.ui.assets import Assets
 from deploylog.ui.headers import ASSET_HEADERS, PAGE_HEADERS
-from deploylog.ui.page import Act, Answer, Page, Services, View
+from deploylog.ui.page import Act, Answer, Moved, Page, Services, View
 from deploylog.ui.pages import PAGES
 from deploylog.ui.rendering import make_environment
 from deploylog.ui.sessions import Sessions, Visitor, base_of
@@ -169,6 +169,8 @@ class Site:
 
     async def _page(self, page: Page, request: Request, visitor: Visitor) -> Response:
         model = await page.load(self._view(request, visitor))
+        if isinstance(model, Moved):
+            return self.to(request, model.path)
         return self.render(request, visitor, page.template, script=page.script, page=model)
 
     async def _act(self, act: Act, request: Request, visitor: Visitor) -> Response:
@@ -222,7 +224,8 @@ def mount_site(
         return Route(path, endpoint)
 
     return [
-        *(route(path, handlers) for path, handlers in endpoints.items()),
+        # A path without parameters wins over one with.
+        *(route(path, endpoints[path]) for path in sorted(endpoints, key=lambda p: "{" in p)),
         route(f"{ROOT}/{{rest:path}}", unknown),
         route(ROOT, unknown),
     ]

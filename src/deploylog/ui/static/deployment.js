@@ -1,5 +1,7 @@
 // The waterfall: brush, wheel and keys zoom; what the service renders anew keeps the zoom.
 
+import { along, brush } from "./brush.js";
+
 const FULL = { from: 0, to: 1 };
 const SMALLEST = 0.0005;
 let zoom = parse(location.hash);
@@ -63,45 +65,15 @@ document.addEventListener("click", (event) => {
   if (event.target.id === "fit") zoomTo(0, 1);
 });
 
-/** Where the pointer is in the chart, from 0 to 1. */
-function along(event) {
-  const { left, width } = chart().getBoundingClientRect();
-  return Math.min(Math.max((event.clientX - left) / width, 0), 1);
-}
-
 document.addEventListener("wheel", (event) => {
   if (!(event.ctrlKey || event.metaKey) || !chart()?.contains(event.target)) return;
   event.preventDefault();
-  zoomBy(event.deltaY > 0 ? 1.25 : 0.8, along(event));
+  zoomBy(event.deltaY > 0 ? 1.25 : 0.8, along(chart(), event));
 }, { passive: false });
 
-document.addEventListener("pointerdown", (event) => {
-  const track = chart();
-  if (event.button !== 0 || event.pointerType === "touch" || !track?.contains(event.target)) return;
-  const start = along(event);
-  const brush = track.querySelector(".brush");
-
-  function drag(moved) {
-    const [from, to] = [start, along(moved)].sort((a, b) => a - b);
-    brush.hidden = to - from < 0.005;
-    brush.style.left = `${from * 100}%`;
-    brush.style.width = `${(to - from) * 100}%`;
-  }
-  function drop(ended) {
-    track.removeEventListener("pointermove", drag);
-    const [from, to] = [start, along(ended)].sort((a, b) => a - b);
-    if (!brush.hidden && ended.type === "pointerup") {
-      const length = zoom.to - zoom.from;
-      zoomTo(zoom.from + from * length, zoom.from + to * length);
-    }
-    brush.hidden = true;
-  }
-  track.setPointerCapture(event.pointerId);
-  track.addEventListener("pointermove", drag);
-  track.addEventListener("pointerup", drop, { once: true });
-  track.addEventListener("pointercancel", drop, { once: true });
-  event.preventDefault();
-  track.focus({ preventScroll: true });
+brush(chart, (from, to) => {
+  const length = zoom.to - zoom.from;
+  zoomTo(zoom.from + from * length, zoom.from + to * length);
 });
 
 document.addEventListener("deploylog:fresh", show);

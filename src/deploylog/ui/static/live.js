@@ -75,7 +75,9 @@ class Refresher {
   request() {
     this.#isStale = true;
     if (this.#timer === null && !this.#isReading) {
-      this.#timer = setTimeout(() => this.#read(), Math.max(QUIET_MS, this.#rest));
+      const seconds = [...document.querySelectorAll("[data-every]")].map((e) => Number(e.dataset.every));
+      const wait = Math.max(QUIET_MS, this.#rest, ...seconds.map((each) => each * 1000));
+      this.#timer = setTimeout(() => this.#read(), wait);
     }
   }
 
