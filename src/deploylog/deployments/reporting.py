@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from uuid import uuid4
 
 import msgspec
@@ -182,7 +183,7 @@ class _Draft:
         known[number] = msgspec.structs.replace(run, status=status, ended=report.event.time)
 
     async def _recovered(self, report: Report, run: Deployment) -> str | None:
-        """The failed deployment that this one recovers from: the last one before it."""
+        """The failed deployment that this one recovers from: the first since the last success."""
         is_recovery = (
             DEPLOYMENT_ENDS[report.event.type] == "completed"
             and report.details.restores is None
@@ -192,8 +193,9 @@ class _Draft:
         if not is_recovery:
             return None
         others = [each for each in await self._others(run) if _precedes(each, report, run)]
-        last = max(others, key=lambda each: each.ended or 0, default=None)
-        return last.id if last is not None and last.status == "failed" else None
+        newest_first = sorted(others, key=lambda each: each.ended or 0, reverse=True)
+        failed = list(takewhile(lambda each: each.status == "failed", newest_first))
+        return failed[-1].id if failed else None
 
     async def _others(self, run: Deployment) -> list[Deployment]:
         """Recent deployments of the stack, as they will be."""

@@ -9,7 +9,7 @@ from deploylog.errors import InvalidEvent, TooLarge
 from deploylog.events.access import ANONYMOUS, Principal
 from deploylog.events.cloudevents import MAX_EVENT_BYTES, Defaults, checked_json
 from deploylog.events.event import NewEvent
-from deploylog.events.scope import Scope
+from deploylog.events.scope import ROOT, Scope
 from deploylog.events.times import Time, parse_time
 
 
@@ -23,7 +23,8 @@ class PlainEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     #: Name of a stack of the project.
     stack: str | None = None
     environment: str | None = None
-    #: Id of a deployment, in place of the names.
+    #: Id of a deployment, in place of the names; or with project and stack, the producer's own name
+    #: of a deployment, which the first event opens.
     deployment: str | None = None
     #: Who says so; by default the name of the key.
     source: str | None = None
@@ -43,12 +44,19 @@ class PlainEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def names_place(self) -> bool:
         return not (self.project is self.stack is self.environment is None)
 
+    @property
+    def names_deployment(self) -> bool:
+        """Whether it names its deployment by a key of the producer's own."""
+        return None not in (self.project, self.stack, self.deployment)
+
 
 def parse_plain_event(body: bytes) -> PlainEvent:
     """Parse one event; raises InvalidInput, which names the field, or TooLarge."""
     if len(body) > MAX_EVENT_BYTES:
         raise TooLarge(f"an event is longer than {MAX_EVENT_BYTES} bytes")
     event = decode_named(body, PlainEvent)
+    if event.names_deployment:
+        return event
     if event.deployment is not None and event.names_place:
         raise InvalidEvent("name a deployment, or its project and stack", field="deployment")
     if event.project is None and event.names_place:
@@ -74,6 +82,22 @@ def to_event(
         actor=event.actor or defaults.actor_of(groups) or _name_of(principal),
         message=event.message,
         data=checked_json(event.data) if event.data is not msgspec.UNSET else None,
+    )
+
+
+def to_named_event(event: PlainEvent, principal: Principal, defaults: Defaults) -> NewEvent:
+    """The event without scopes: its attributes name its deployment."""
+    names = {
+        "project": event.project,
+        "stack": event.stack,
+        "environment": event.environment,
+        "deployment": event.deployment,
+    }
+    given = {name: value for name, value in names.items() if value is not None}
+    return msgspec.structs.replace(
+        to_event(event, principal, (ROOT,), defaults),
+        scopes=(),
+        extensions=msgspec.Raw(msgspec.json.encode(given)),
     )
 
 

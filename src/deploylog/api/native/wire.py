@@ -28,6 +28,7 @@ from deploylog.events.facets import Facet, Facets
 from deploylog.events.index.trace import Trace
 from deploylog.events.store import IdempotencyKey, Page
 from deploylog.events.times import render_time
+from deploylog.ingest.sources import SOURCES
 
 ONE = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -228,7 +229,11 @@ def parse_events(
     elif "ce-specversion" in headers:
         events = [parse_binary(headers, body, defaults)]
     else:
-        raise UnsupportedMedia(f"send {PLAIN}, {ONE}, {BATCH} or {LINES[0]}, or use ce- headers")
+        sources = ", ".join(SOURCES)
+        raise UnsupportedMedia(
+            f"send {PLAIN}, {ONE}, {BATCH} or {LINES[0]}, or use ce- headers;"
+            f" webhooks of {sources} go to /log/v1/ingest/SOURCE?project=PROJECT"
+        )
     if not events and media != BATCH:
         raise InvalidInput("the body contains no event")
     if len(events) > limit:

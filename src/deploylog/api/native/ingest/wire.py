@@ -1,12 +1,14 @@
 """Webhooks of other systems: what their addresses say, and what they are answered; pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from deploylog.api.native.query_string import Parameters
 from deploylog.api.native.wire import Receipt
+from deploylog.auth.source_signatures import SCHEMES
 from deploylog.deployments.catalog import check_name, deployment_ref
+from deploylog.errors import UnsupportedMedia
 from deploylog.events.event import Event
 from deploylog.ingest.delivery import Place
 
@@ -48,3 +50,12 @@ def parse_place(query: str) -> Place:
         if (name := getattr(place, field)) is not None:
             check_name(field, name)
     return place
+
+
+def check_is_no_webhook(headers: Mapping[str, str]) -> None:
+    """Raise UnsupportedMedia for a webhook of a source, which says where to post it."""
+    for source, scheme in SCHEMES.items():
+        if scheme.header in headers and scheme.header != "authorization":
+            raise UnsupportedMedia(
+                f"this is a webhook of {source}: post it to /log/v1/ingest/{source}?project=PROJECT"
+            )
