@@ -94,6 +94,8 @@ async def test_real_responses_fit_the_document(service: Local, tmp_path: Path, s
     async with receiving() as receiver:
         await walk(service, ask, receiver.url, tmp_path)
     await walk_ingest(ask, sns)
+    # The last, because a key ends anonymous access.
+    await ask("addKey", {"name": "ci", "grants": ["read:project/acme"]})
 
     assert set(seen) >= JSON_OPERATIONS
     for id, response in seen.items():
@@ -131,6 +133,7 @@ async def walk(service: Local, ask: Any, url: str, tmp_path: Path) -> None:
         await ask(id)
     await ask("getDeployment", id=run["id"])
     await ask("waitForDeployment", id=run["id"], timeout="0")
+    await ask("listKeys")
     staged = await ask("stagePlan", new_plan(), project="acme", stack="web")
     await ask("getChangeset", id=staged["id"])
     await ask("getChanges", id=staged["id"])

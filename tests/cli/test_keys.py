@@ -7,10 +7,13 @@ import pytest
 
 from deploylog.auth.encryption import parse_encryptor
 from deploylog.store import open_store
+from deploylog.store.contract import Store
 from deploylog.subscriptions.subscription import SigningSecret
-from support.cli import Result
+from support.cli import Cli, Result
 from support.factories import Commits, subscription
 from support.keys import Keys
+from support.servers import running
+from support.subscribers import add_key
 
 GRANT = ("--grant", "read:project/acme")
 BLUELINK = ("--kind", "bluelink")
@@ -278,3 +281,25 @@ def test_an_id_is_unique(keys: Keys):
         assert again.code != 0
         assert len(again.err.splitlines()) == 1
         assert id in again.err
+
+
+async def test_an_admin_adds_lists_and_revokes_keys_from_elsewhere(store: Store, tmp_path: Path):
+    async with running(store) as service:
+        _, headers = await add_key(store, "admin:project/acme", name="admin")
+        cli = Cli(tmp_path, service.url)
+        cli.environ["DEPLOYLOG_KEY"] = headers["Authorization"].removeprefix("Bearer ")
+
+        added = await cli("keys", "add", "ci", "--grant", "write:project/acme", "--remote")
+        id = added.out.split("_")[1]
+        revoked = await cli("keys", "revoke", id, "--remote")
+        listed = await cli("keys", "list", "--remote")
+        refused = await cli("keys", "add", "ci", "--grant", "admin:/", "--remote")
+        other = await cli("keys", "add", "ci", *BLUELINK, *GRANT, "--remote")
+
+    assert (added.code, revoked.code) == (0, 0)
+    assert re.fullmatch(r"dlk_[0-9a-f]{16}_[0-9a-f]{64}\n", added.out)
+    row = listed.out.splitlines()[2].split()
+    assert row[:4] == [id, "key", "ci", "write:project/acme"]
+    assert listed.out.count("Z") == 3
+    assert (refused.code, other.code) == (1, 2)
+    assert "may not administer the whole log" in refused.err

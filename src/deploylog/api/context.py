@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from deploylog.api.http.body import BodyLimits
 from deploylog.api.http.body_budget import BodyBudget
+from deploylog.auth.key_service import KeyService
 from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.reporting import DeploymentReports
 from deploylog.deployments.service import DeploymentService
@@ -47,6 +48,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     events: EventService
     deployments: DeploymentService
     dora: DoraService
+    keys: KeyService
     reports: DeploymentReports
     staging: Staging
     retention: Retention

@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "deliveries": ("deliveries", "List deliveries, and redeliver events."),
     "login": ("login", "Save a server and its key as a context, and use it from now on."),
     "context": ("contexts", "List, choose and remove saved servers."),
-    "keys": ("keys", "Add, list and revoke keys in the store itself."),
+    "keys": ("keys", "Add, list and revoke keys, in the store itself or by way of the server."),
     "migrate": ("serve", "Migrate the store to the schema of this version."),
     "backup": ("backups", "Back up the store to a file, and verify the backup."),
     "restore": ("backups", "Restore the store from a backup."),

@@ -1,4 +1,4 @@
-"""``keys``: who may do what, in the store itself."""
+"""``keys``: who may do what, in the store itself or by way of the server."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,6 +10,7 @@ import typer
 from deploylog.auth.store import AccessKeyKind, Credential, SourceKind
 from deploylog.cli.application import new_app
 from deploylog.cli.options import (
+    Connection,
     SecretKeyFile,
     StoreLocation,
     check_name,
@@ -21,6 +22,7 @@ from deploylog.cli.terminal.input import read_secret
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.table import Column, Listing
 from deploylog.cli.terminal.text import plain
+from deploylog.client import KeyState
 from deploylog.errors import InvalidInput, OperatorError
 from deploylog.events.access import Grant, parse_grant
 from deploylog.events.times import SECOND
@@ -29,7 +31,17 @@ from deploylog.server import admin
 #: A shorter secret, in characters, can be guessed by someone who has seen one signed request.
 _MIN_SECRET_LENGTH = 32
 
-app = new_app(help="Add, list and revoke keys in the store itself.", no_args_is_help=True)
+app = new_app(
+    help="Add, list and revoke keys, in the store itself or by way of the server.",
+    no_args_is_help=True,
+)
+
+Remote = Annotated[
+    bool,
+    typer.Option(
+        "--remote", help="Ask the server, with a key that administers what the keys may do."
+    ),
+]
 
 
 class Kind(StrEnum):
@@ -106,7 +118,9 @@ def add(
         ),
     ] = None,
     secret_key_file: SecretKeyFile = None,
+    remote: Remote = False,
     location: StoreLocation,
+    connection: Connection,
 ) -> None:
     """Add a key, and print it.
 
@@ -114,10 +128,16 @@ def add(
 
     Example: deploylog keys add ci --grant write:project/acme
     """
+    grants, groups = [_grant(text) for text in grant], group or ()
+    if remote:
+        if kind is not Kind.KEY or id is not None or secret_file is not None:
+            raise OperatorError("--remote adds API keys only: add others in the store itself")
+        texts = [each.text for each in grants]
+        print(connection.call(lambda client: client.keys.add(name, texts, groups)).key)
+        return
     url = location.url
     imported = _imported(kind, id, secret_file)
     is_new = not admin.store_exists(url)
-    grants, groups = [_grant(text) for text in grant], group or ()
     if kind is Kind.KEY:
         _, key = admin.add_key(url, name=name, groups=groups, grants=grants)
     else:
@@ -162,7 +182,7 @@ def _imported(kind: Kind, id: str | None, file: Path | None) -> tuple[str, str] 
 
 @app.command("list")
 @expanded
-def list_(*, location: StoreLocation) -> None:
+def list_(*, remote: Remote = False, location: StoreLocation, connection: Connection) -> None:
     """List keys, including revoked ones."""
     listing = Listing(
         Column(name="ID", rank=0),
@@ -173,21 +193,33 @@ def list_(*, location: StoreLocation) -> None:
         Column(name="CREATED", rank=6),
         Column(name="REVOKED", rank=3),
     )
-    for credential in admin.list_credentials(location.url):
-        listing.add(*_row(credential))
+    if remote:
+        keys = connection.call(lambda client: client.keys.list())
+    else:
+        keys = tuple(map(_state, admin.list_credentials(location.url)))
+    for key in keys:
+        listing.add(
+            key.id, key.kind, plain(key.name), " ".join(key.grants), plain(" ".join(key.groups)),
+            render_moment(key.created), render_moment(key.revoked),
+        )  # fmt: skip
     listing.print(screen())
 
 
-def _row(credential: Credential) -> tuple[str, ...]:
-    kind = credential.kind
-    grants = " ".join(f"{grant.right}:{grant.scope or '/'}" for grant in credential.grants)
-    groups = plain(" ".join(credential.groups))
-    created, revoked = map(_moment, (credential.created, credential.revoked))
-    return credential.id, kind, plain(credential.name), grants, groups, created, revoked
+def _state(credential: Credential) -> KeyState:
+    revoked = credential.revoked
+    return KeyState(
+        id=credential.id,
+        kind=credential.kind,
+        name=credential.name,
+        grants=tuple(grant.text for grant in credential.grants),
+        groups=credential.groups,
+        created=_moment(credential.created),
+        revoked=_moment(revoked) if revoked is not None else None,
+    )
 
 
-def _moment(ns: int | None) -> str:
-    return render_moment(datetime.fromtimestamp(ns // SECOND, UTC) if ns is not None else None)
+def _moment(ns: int) -> datetime:
+    return datetime.fromtimestamp(ns // SECOND, UTC)
 
 
 @app.command()
@@ -195,10 +227,15 @@ def _moment(ns: int | None) -> str:
 def revoke(
     id: Annotated[str, typer.Argument(help="Id of the key, as keys list shows it.")],
     *,
+    remote: Remote = False,
     location: StoreLocation,
+    connection: Connection,
 ) -> None:
     """Revoke a key."""
-    admin.revoke_key(location.url, id)
+    if remote:
+        connection.call(lambda client: client.keys.revoke(id))
+    else:
+        admin.revoke_key(location.url, id)
 
 
 @app.command("rotate-encryption")

@@ -20,6 +20,7 @@ from deploylog.client.connection import (
     parse,
     segment,
 )
+from deploylog.client.keys import KeyCalls, KeyState
 from deploylog.client.models import (
     ChangesetPage,
     ChangesetState,
@@ -82,6 +83,7 @@ __all__ = [
     "Explanation",
     "Facet",
     "FacetList",
+    "KeyState",
     "Log",
     "LoggedEvent",
     "Message",
@@ -157,6 +159,7 @@ class Client:
         self.server = server
         self._connection = Connection(session, server)
         self._call = self._connection.call
+        self.keys = KeyCalls(self._connection)
         self.subscriptions = SubscriptionCalls(self._connection)
         self._timing = timing
 

@@ -26,6 +26,11 @@ class Grant(msgspec.Struct, frozen=True):
     right: Right
     scope: Scope
 
+    @property
+    def text(self) -> str:
+        """What ``parse_grant`` parses into this grant."""
+        return f"{self.right}:{self.scope or '/'}"
+
     def covers(self, right: Right, scope: Scope) -> bool:
         """Whether this grant gives ``right`` on ``scope``."""
         return self.right in (right, "admin") and contains(self.scope, scope)

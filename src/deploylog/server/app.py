@@ -17,6 +17,7 @@ from deploylog.api.openapi import render_document, render_page
 from deploylog.api.settings import paths_of
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import read_encryptor
+from deploylog.auth.key_service import KeyService
 from deploylog.auth.sns import Fetch, fetch_from_sns
 from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.production import parse_patterns
@@ -130,6 +131,7 @@ async def create_app(
             events=events,
             deployments=deployments,
             dora=dora,
+            keys=KeyService(store.credentials, store.log, clock=clock),
             reports=DeploymentReports(events, store.catalog, clock=clock),
             staging=staging,
             retention=retention,

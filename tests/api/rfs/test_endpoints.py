@@ -20,6 +20,7 @@ from deploylog.api.http.body_budget import BodyBudget
 from deploylog.api.rfs import API
 from deploylog.api.rfs.errors import respond
 from deploylog.api.rfs.settings import RfsSettings
+from deploylog.auth.key_service import KeyService
 from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.reporting import DeploymentReports
 from deploylog.deployments.service import DeploymentService
@@ -122,6 +123,7 @@ def context_of(service: FakeService) -> ApiContext:
         events=cast("EventService", service),
         deployments=cast("DeploymentService", service),
         dora=cast("DoraService", None),
+        keys=cast("KeyService", None),
         clock=lambda: 0,
         sent=lambda events, position, readers=1: None,
         limits=BodyLimits(sent=1000, decompressed=1000),

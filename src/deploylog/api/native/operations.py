@@ -4,6 +4,7 @@ from deploylog.api.api import Resource
 from deploylog.api.native.endpoints import Catalog, Changesets, Deployments, Events
 from deploylog.api.native.errors import Problem
 from deploylog.api.native.ingest.operations import INGEST
+from deploylog.api.native.keys.operations import KEYS
 from deploylog.api.native.metrics.operations import METRICS
 from deploylog.api.native.paths import CHANGESETS, DEPLOYMENTS, EVENTS, STACKS
 from deploylog.api.native.plain_event import PlainEvent
@@ -451,6 +452,7 @@ RESOURCES = (
         ),
     ),
     INGEST,
+    KEYS,
     METRICS,
     SUBSCRIPTIONS,
 )
