@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+import webbrowser
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
@@ -49,6 +50,8 @@ SUMMARY = re.compile(r"Apply complete! Resources: (\d+) added, (\d+) changed, (\
 #: The last line of a diff, which counts as Terraform does.
 PLANNED = re.compile(r"Plan: (\d+) to add, (\d+) to change, (\d+) to destroy")
 ENDED = re.compile(r"deployment\.(completed|failed)")
+#: What names a deployment as soon as it runs.
+DEPLOYMENT = re.compile(r"deployment ([0-9a-f-]{36}) of ")
 RESOURCE = re.compile(r"resource\.\w+\.(started|progress|completed)")
 
 Environment = Mapping[str, str]
@@ -210,6 +213,12 @@ def environment(home: Path, tools: Path, password: str) -> dict[str, str]:
     }
 
 
+def has_display() -> bool:
+    """Whether a browser can be shown to the person who runs the demo."""
+    is_desktop = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return is_desktop or sys.platform == "darwin"
+
+
 def free_port() -> int:
     """Return Deploylog's default port, or 0 for any port if it is in use."""
     with closing(socket.socket()) as listener:
@@ -232,6 +241,8 @@ class Demo:
         self.password = secrets.token_hex()
         self.env = environment(home, HERE if is_real else HERE / "recorded", self.password)
         self.server = ""
+        #: Whether to open a browser at the next deployment.
+        self.opens_browser = False
         #: The summaries of Terraform: added, changed, destroyed.
         self.summaries: list[tuple[int, ...]] = []
         #: The counts of the diffs, in the same order.
@@ -239,6 +250,7 @@ class Demo:
 
     async def show(self, *, once: bool) -> None:
         """Run the whole demo."""
+        self.opens_browser = not once
         self.screen.heading("The server, with an empty store")
         async with (
             receiving() as receiver,
@@ -346,11 +358,22 @@ class Demo:
             "--", "terraform", *arguments,
         )  # fmt: skip
         async with self._started("terraform", command) as run:
+            await self._show_page(start)
             code = await run.wait()
         if code != 0:
             raise DemoFailed(f"terraform exited with {code}")
         await self.screen.wait_for("tail", ENDED, after=start)
         self._check_tail(start)
+
+    async def _show_page(self, start: int) -> None:
+        """Show where to watch the deployment that runs, and open a browser there, once."""
+        line = await self.screen.wait_for("terraform", DEPLOYMENT, after=start)
+        [id] = DEPLOYMENT.findall(line)
+        url = f"{self.server}/ui/deployments/{id}"
+        self.screen.show(f"Watch it live: {url}", "bold cyan")
+        if self.opens_browser and has_display():
+            self.opens_browser = False
+            await asyncio.to_thread(webbrowser.open, url)
 
     def _check_tail(self, start: int) -> None:
         """Check that events arrived while Terraform ran, and store its summary."""
@@ -517,6 +540,7 @@ def suggestions(server: str) -> Iterator[tuple[str, str]]:
     rfs = f"{server}/v1/{PROJECT}/stacks/{STACK}/events"
     created = quote("event_type==CREATION_COMPLETE")
     event = '{"source": "me", "type": "note", "message": "Hello"}'
+    yield "What runs, and what has run, in a browser", f"{server}/ui/"
     yield (
         "The stream: history first, then live",
         (f"curl -N '{server}/log/v1/events/stream?scope=project/{PROJECT}&from=start'"),

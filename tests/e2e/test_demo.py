@@ -81,6 +81,10 @@ async def test_the_demo_shows_everything_once(start_demo: StartDemo, temporary: 
 
     assert demo.returncode == 0, said
     assert said.count("+4 ~2 -5") == 2
+    assert (
+        len(re.findall(r"Watch it live: http://127.0.0.1:\d+/ui/deployments/[0-9a-f-]{36}", said))
+        == 2
+    )
     assert "diff │ -/+ terraform_data.prov must be replaced" in said
     assert "diff │ Plan: 6 to add, 2 to change, 5 to destroy." in said
     assert "s3cr3t" not in said
