@@ -32,10 +32,10 @@ async def test_what_would_exceed_the_budget_is_refused_until_the_other_request_e
     async with running(store, max_request_memory_mib=1) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         head = f"POST {EVENTS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {LINES}\r\n"
-        writer.write(f"{head}Content-Length: {16 * len(body)}\r\n\r\n".encode() + 15 * body)
-        await until(lambda: holds(server, 16 * len(body)))
+        writer.write(f"{head}Content-Length: {12 * len(body)}\r\n\r\n".encode() + 11 * body)
+        await until(lambda: holds(server, 11 * len(body)))
 
-        refused = [await server.post(each) for each in (large(100_000), large(62_000) * 2)]
+        refused = [await server.post(each) for each in (large(130_000), b" " * 150_000)]
         accepted = await server.post(line())
         writer.write(body)
         answer = await reader.readline()

@@ -76,7 +76,7 @@ class FastAppend:
     async def _record(self, request: PlainAppend, client: str | None) -> bytes:
         """The receipts; raises DeploylogError."""
         with self._bodies.share() as share:
-            share.grow_to(len(request.body))
+            share.grow(len(request.body))
             principal = await self._authenticate(request.head, request.query, client)
             principal.require_anywhere("write")
             defaults = await self._appends.defaults(principal, request.query)

@@ -111,8 +111,8 @@ def _declared(request: Request, limit: int) -> int:
 
 async def _receive(request: Request, limit: int) -> bytes:
     share = share_of(request)
-    # So that nobody sends what is refused in the end.
-    share.grow_to(_declared(request, limit))
+    # So that nobody sends what is refused in the end. Only what has arrived is held.
+    share.require(_declared(request, limit))
     parts: list[bytes] = []
     size, more = 0, True
     while more:
@@ -123,7 +123,7 @@ async def _receive(request: Request, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise TooLarge(f"the body is larger than {limit} bytes")
-        share.grow_to(size)
+        share.grow(len(part))
         parts.append(part)
         more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)

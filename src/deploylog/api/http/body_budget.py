@@ -6,6 +6,13 @@ from threading import Lock
 
 from deploylog.errors import Overloaded
 
+#: Bytes of a body that is small: most appends are.
+SMALL = 64 * 1024
+
+#: One in this many bytes of the budget is for small bodies only, so that a few large ones, which
+#: may arrive slowly, do not keep everybody from recording.
+_RESERVED = 4
+
 
 class BodyBudget:
     """Counts the bytes of all bodies. Any thread may take."""
@@ -26,14 +33,19 @@ class BodyBudget:
         finally:
             self.give_back(share.size)
 
-    def take(self, size: int, *, by: int) -> None:
-        """Add ``size`` bytes to a request that holds ``by``.
+    def require(self, size: int, *, by: int) -> None:
+        """Raise Overloaded unless a request that holds ``by`` may hold ``size`` bytes more.
 
-        Raises Overloaded over the limit, unless nobody else holds anything.
+        A request may hold anything while no other one holds any.
         """
+        limit = self._limit if by + size <= SMALL else self._limit - self._limit // _RESERVED
+        if self.held + size > limit and self.held > by:
+            raise Overloaded
+
+    def take(self, size: int, *, by: int) -> None:
+        """Add ``size`` bytes to a request that holds ``by``; raises Overloaded."""
         with self._lock:
-            if self.held + size > self._limit and self.held > by:
-                raise Overloaded
+            self.require(size, by=by)
             self.held += size
 
     def give_back(self, size: int) -> None:
@@ -49,12 +61,11 @@ class BodyShare:
         self._budget = budget
         self.size = 0
 
-    def grow_to(self, size: int) -> None:
-        """Hold ``size`` bytes, unless it is more already; raises Overloaded."""
-        if size > self.size:
-            self._budget.take(size - self.size, by=self.size)
-            self.size = size
+    def require(self, size: int) -> None:
+        """Raise Overloaded unless there is room for ``size`` bytes now; hold none of them."""
+        self._budget.require(size, by=self.size)
 
     def grow(self, size: int) -> None:
         """Hold ``size`` bytes more; raises Overloaded."""
-        self.grow_to(self.size + size)
+        self._budget.take(size, by=self.size)
+        self.size += size
