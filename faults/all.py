@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from faults import disk, kill, order, postgres, power, race
+from faults import clock, disk, kill, order, postgres, power, pressure, race
 from faults.suite import Suite
 
 SUITES: tuple[Suite, ...] = (
@@ -18,6 +18,8 @@ SUITES: tuple[Suite, ...] = (
     disk.SUITE,
     order.SUITE,
     race.SUITE,
+    clock.SUITE,
+    pressure.SUITE,
 )
 
 #: The exit code of a suite that found something.

@@ -13,8 +13,10 @@ from typing import Any
 import apsw
 import msgspec
 
+from deploylog.api.http.body_budget import BodyBudget
 from deploylog.cli import main
 from deploylog.errors import StoreUnavailable
+from deploylog.server.connections import ChunkWriter
 from deploylog.store import admission, prepared_event, sqlite
 from deploylog.store.commit_queue import CommitQueue, Outcomes, Work, outcomes_of
 from deploylog.store.live_index import LiveIndex, Snapshot
@@ -111,6 +113,30 @@ def _pretended(job: Any) -> list[admission.Entry]:
     return [admission.Positioned(each.event, n, 0) for n, each in enumerate(candidates, 1)]
 
 
+def _without_budget() -> None:
+    """Bodies of requests are counted, and never refused."""
+
+    def allow(budget: BodyBudget, size: int, *, by: int) -> None:
+        pass
+
+    BodyBudget.require = allow  # type: ignore[method-assign]
+
+
+def _without_flow() -> None:
+    """What a client does not read is buffered, however much it is."""
+
+    async def drain(writer: ChunkWriter) -> None:
+        pass
+
+    def write(writer: ChunkWriter, data: bytes) -> bool:
+        writer._cycle.transport.write(data)
+        return True
+
+    ChunkWriter.is_full = False  # type: ignore[assignment, method-assign]
+    ChunkWriter.write = write  # type: ignore[method-assign]
+    ChunkWriter.drain = drain  # type: ignore[method-assign]
+
+
 def _without_asking() -> None:
     """A commit without an answer is taken for one that failed."""
     Appender._is_committed = lambda *_: False  # type: ignore[method-assign]
@@ -183,7 +209,9 @@ def _draw(number: int) -> int:
 #: By name, what takes it out.
 PROTECTIONS: dict[str, Callable[[], None]] = {
     "asking": _without_asking,
+    "budget": _without_budget,
     "commit": _without_commit,
+    "flow": _without_flow,
     "identities": _without_identities,
     "keys": _without_keys,
     "lock": _without_lock,
