@@ -61,6 +61,16 @@ class StoredAccessKeys:
         return self.kept[kind, id]
 
 
+class MemorySignatures:
+    """``Signatures`` of one process."""
+
+    def __init__(self) -> None:
+        self.seen: dict[bytes, int] = {}
+
+    async def first_seen(self, digest: bytes, *, now: int, until: int) -> int:
+        return self.seen.setdefault(digest, now)
+
+
 class Verifier:
     """Both vendors' signatures, with the keys of the vectors, at a moment of one's choice."""
 
@@ -72,7 +82,12 @@ class Verifier:
         self.monotonic = Clock()
         self.kinds = {
             scheme.kind: RequestSignatures(
-                scheme, self.access_keys, encryptor, clock=self.clock, monotonic=self.monotonic  # type: ignore[arg-type]
+                scheme,
+                self.access_keys,  # type: ignore[arg-type]
+                encryptor,
+                MemorySignatures(),
+                clock=self.clock,
+                monotonic=self.monotonic,
             )
             for scheme in (HuaweiScheme(), AwsScheme())
         }  # fmt: skip
@@ -593,9 +608,9 @@ async def test_what_changes_something_is_not_taken_again_long_after(verifier: Ve
     request = posted(b"{}")
     first = await verifier.principal(request)
 
-    verifier.monotonic.advance(GRACE_SECONDS)
+    verifier.clock.advance(GRACE_SECONDS)
     again = await verifier.principal(request)
-    verifier.monotonic.advance(1)
+    verifier.clock.advance(1)
 
     assert first == again
     assert first is not None
@@ -606,7 +621,7 @@ async def test_what_changes_something_is_not_taken_again_long_after(verifier: Ve
 async def test_what_changes_nothing_may_come_again(verifier: Verifier):
     for _ in range(3):
         assert await verifier.principal(request_of(VECTORS[BODY])) is not None
-        verifier.monotonic.advance(GRACE_SECONDS + 1)
+        verifier.clock.advance(GRACE_SECONDS + 1)
 
 
 async def test_a_forged_request_does_not_count_as_the_first(verifier: Verifier):

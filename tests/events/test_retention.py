@@ -1,5 +1,6 @@
 """Retention: an administrator starts a cleanup, which deletes old records and is stored."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 
 from deploylog.errors import CleanupNotFound, Forbidden, StoreUnavailable
 from deploylog.events.access import ANONYMOUS, Grant, Principal
-from deploylog.events.retention import Cleanup, Retention
+from deploylog.events.retention import HOLD_SECONDS, RENEW_SECONDS, Cleanup, Retention
 from deploylog.events.scope import parse_scope
 from deploylog.events.store import IdempotencyKey
 from deploylog.events.times import SECOND
@@ -25,7 +26,9 @@ def clock() -> WallClock:
     return WallClock(now() // SECOND)
 
 
-def retention_of(store: Store, clock: WallClock, *, days: float = 7) -> Retention:
+def retention_of(
+    store: Store, clock: WallClock, *, days: float = 7, renew_seconds: float = RENEW_SECONDS
+) -> Retention:
     return Retention(
         store.cleanups,
         delete={
@@ -34,6 +37,7 @@ def retention_of(store: Store, clock: WallClock, *, days: float = 7) -> Retentio
         },
         days={"events": days, "changesets": days},
         clock=clock,
+        renew_seconds=renew_seconds,
     )
 
 
@@ -137,6 +141,51 @@ async def test_a_cleanup_that_the_store_refuses_has_failed(
     done = await ended(retention, await retention.start(ANONYMOUS, "events"))
 
     assert (done.status, done.error) == ("failed", "the disk is full")
+
+
+async def test_a_cleanup_that_another_process_runs_goes_on_until_that_stops(
+    store: Store, clock: WallClock
+):
+    running = Cleanup(
+        id="c1",
+        kind="events",
+        status="running",
+        started=clock.ns,
+        threshold=0,
+        held_until=clock.ns + HOLD_SECONDS * SECOND,
+    )
+    await store.cleanups.put(running)
+    looks = retention_of(store, clock, renew_seconds=0.01)
+
+    async with looks.running():
+        await ended(looks, await looks.start(ANONYMOUS, "events"))
+        assert await store.cleanups.get("events", "c1") == running
+        clock.advance(HOLD_SECONDS)
+
+        assert (await ended(looks, running)).status == "failed"
+
+
+async def test_a_cleanup_is_held_for_as_long_as_it_runs(store: Store, clock: WallClock):
+    let_go = asyncio.Event()
+
+    async def delete(before: int) -> int:
+        await let_go.wait()
+        return 1
+
+    runs = Retention(
+        store.cleanups, delete={"slow": delete}, days={}, clock=clock, renew_seconds=0.01
+    )
+    async with runs.running():
+        started = await runs.start(ANONYMOUS, "slow")
+        clock.advance(10 * HOLD_SECONDS)
+
+        async def is_held() -> bool:
+            return (await store.cleanups.get("slow", started.id)).held_until > clock.ns
+
+        await until(is_held)
+        let_go.set()
+
+        assert (await ended(runs, started)).status == "completed"
 
 
 async def test_a_cleanup_interrupted_by_a_crash_has_failed(store: Store, clock: WallClock):

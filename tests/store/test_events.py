@@ -518,6 +518,26 @@ async def test_pruned_events_are_gone_from_every_list(store: Store):
         await store.log.get(old[0].position)
 
 
+async def test_a_process_that_prunes_late_does_not_move_the_floor_back(
+    store: Store, open_again: OpenStoreAgain, monkeypatch: pytest.MonkeyPatch
+):
+    end = (await store.log.append(new_events(2_500)))[-1].position
+    cut = now() + 10**12
+    async with open_again() as late:
+        floor, seen = late.log.floor, []
+
+        async def overtaken() -> int:
+            seen.append(await floor())
+            if len(seen) == 1:
+                await store.log.prune(cut)
+            return seen[-1]
+
+        monkeypatch.setattr(late.log, "floor", overtaken)
+        await late.log.prune(cut)
+
+    assert seen == [0, end]
+
+
 async def test_positions_go_on_after_everything_was_pruned(store: Store):
     [old] = await store.log.append([new_event()])
     await store.log.prune(now() + 10**12)

@@ -81,6 +81,7 @@ class Keys:
                 scheme,
                 store.credentials,
                 read_encryptor(str(self.key_file)),
+                store.signatures,
                 clock=now,
                 monotonic=Clock(),
             )

@@ -19,7 +19,7 @@ from deploylog.auth.authentication import RequestCredentials
 from deploylog.auth.encryption import Encryptor
 from deploylog.auth.rate_limit import RateLimiter
 from deploylog.auth.replay_cache import ReplayCache
-from deploylog.auth.store import AccessKeyKind, Credentials
+from deploylog.auth.store import AccessKeyKind, Credentials, Signatures
 from deploylog.errors import Unauthenticated
 from deploylog.events.access import Principal
 from deploylog.events.times import SECOND
@@ -102,6 +102,7 @@ class RequestSignatures:
         scheme: Scheme,
         credentials: Credentials,
         encryptor: Encryptor | None,
+        signatures: Signatures,
         *,
         clock: Callable[[], int],
         monotonic: Callable[[], float],
@@ -114,7 +115,7 @@ class RequestSignatures:
         self._keys = AccessKeyCache(scheme.kind, credentials, encryptor, clock=monotonic)
         self._clock = clock
         # A signature dated in the future is valid for up to twice the window.
-        self._replays = ReplayCache(lifetime=2 * WINDOW, clock=monotonic)
+        self._replays = ReplayCache(signatures, lifetime=2 * WINDOW, clock=clock)
         self._log_limit = RateLimiter(1, burst=LOG_BURST, clock=monotonic)
 
     async def principal(self, request: RequestCredentials) -> Principal | None:
@@ -149,7 +150,7 @@ class RequestSignatures:
         if not _matches_any(claim.signature, self._scheme.signatures(request, claim, body, secret)):
             raise Unauthenticated(reason="bad_signature")
         require_effective_signed(request, claim, body)
-        if request.method not in _SAFE_METHODS and self._replays.is_replay(claim.signature):
+        if request.method not in _SAFE_METHODS and await self._replays.is_replay(claim.signature):
             raise Unauthenticated(reason="expired")
         return principal
 

@@ -32,6 +32,17 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     revoked: int | None = None
 
 
+class Signatures(Protocol):
+    """Signatures of requests, so that each acts once whichever process gets it."""
+
+    async def first_seen(self, digest: bytes, *, now: int, until: int) -> int:
+        """Remember a signature from ``now`` until ``until`` (ns), durably.
+
+        Return when it was first seen, which may have been by another process.
+        """
+        ...
+
+
 class Credentials(Protocol):
     """API keys, access keys and secrets of sources."""
 

@@ -31,6 +31,8 @@ class Cleanup(msgspec.Struct, frozen=True, kw_only=True):
     threshold: int
     deleted: int = 0
     error: str | None = None
+    #: Until when the process that runs it says so; one that stopped does not renew it.
+    held_until: int = 0
 
 
 class Cleanups(Protocol):
@@ -48,6 +50,10 @@ class Cleanups(Protocol):
         """The cleanups that have not ended."""
         ...
 
+
+#: Seconds for which a process says that it runs a cleanup, and between two renewals.
+HOLD_SECONDS = 15
+RENEW_SECONDS = 5.0
 
 #: Seconds between two scheduled runs.
 PRUNE_SECONDS = 3600
@@ -70,6 +76,7 @@ class Retention:
         delete: Mapping[str, Delete],
         days: Mapping[str, float],
         clock: Callable[[], int],
+        renew_seconds: float = RENEW_SECONDS,
     ) -> None:
         """``delete`` and ``days`` go by kind.
 
@@ -79,16 +86,23 @@ class Retention:
         self._delete = delete
         self._days = days
         self._clock = clock
+        self._renew_seconds = renew_seconds
         self._tasks: asyncio.TaskGroup | None = None
+        #: The cleanups that this process runs.
+        self._running: dict[str, Cleanup] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run cleanups while in the block; those that an earlier process left have failed."""
+        """Run cleanups while in the block; those that a process left have failed."""
         await self._fail_abandoned()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            yield
-            self._tasks = None
+            watching = tasks.create_task(self._watch())
+            try:
+                yield
+            finally:
+                self._tasks = None
+                watching.cancel()
 
     async def start(self, principal: Principal, kind: str) -> Cleanup:
         """Start a cleanup; raises Forbidden."""
@@ -101,9 +115,11 @@ class Retention:
             status="running",
             started=now,
             threshold=max(now - int(days * _DAY), 0) if days else 0,
+            held_until=now + HOLD_SECONDS * SECOND,
         )
         await self._cleanups.put(cleanup)
         if self._tasks is not None:
+            self._running[cleanup.id] = cleanup
             self._tasks.create_task(self._run(cleanup))
         return cleanup
 
@@ -120,6 +136,8 @@ class Retention:
             _LOGGER.exception("cleanup %s failed", cleanup.id)
             message = error.message if isinstance(error, Unavailable) else None
             ended = self._ended(cleanup, error=message or "an unexpected error occurred")
+        # Not renewed any more: that would undo what follows.
+        del self._running[cleanup.id]
         try:
             await self._cleanups.put(ended)
         except DeploylogError:
@@ -139,10 +157,27 @@ class Retention:
             error=error,
         )
 
+    async def _watch(self) -> None:
+        """Renew what this process runs, and fail what no process runs any more."""
+        while True:
+            await asyncio.sleep(self._renew_seconds)
+            try:
+                await self._renew()
+                await self._fail_abandoned()
+            except Unavailable:
+                _LOGGER.exception("cannot renew cleanups; will retry")
+
+    async def _renew(self) -> None:
+        for id in list(self._running):
+            if cleanup := self._running.get(id):
+                until = self._clock() + HOLD_SECONDS * SECOND
+                await self._cleanups.put(msgspec.structs.replace(cleanup, held_until=until))
+
     async def _fail_abandoned(self) -> None:
         for cleanup in await self._cleanups.running():
-            error = "the service stopped before the cleanup finished"
-            await self._cleanups.put(self._ended(cleanup, error=error))
+            if cleanup.held_until <= self._clock() and cleanup.id not in self._running:
+                error = "the service stopped before the cleanup finished"
+                await self._cleanups.put(self._ended(cleanup, error=error))
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from deploylog.auth.encryption import Encryptor
 from deploylog.auth.huawei import HuaweiScheme
 from deploylog.auth.oidc import Issuer, make_issuer
 from deploylog.auth.rate_limit import RateLimiter
-from deploylog.auth.request_signing import RequestSignatures
+from deploylog.auth.request_signing import RequestSignatures, Scheme
 from deploylog.auth.sigv4 import AwsScheme
 from deploylog.auth.sns import Fetch, SnsTopics, parse_topics
 from deploylog.auth.source_secrets import SourceSecrets
@@ -79,12 +79,17 @@ def _signatures(
     """Every signing scheme."""
     window = settings.signature_stream_seconds
     credentials, monotonic = store.credentials, time.monotonic
+    schemes: list[Scheme] = [HuaweiScheme(), AwsScheme()]
     return [
         BluelinkSignatures(
             credentials, encryptor, clock=clock, monotonic=monotonic, stream_window=window
         ),
-        RequestSignatures(HuaweiScheme(), credentials, encryptor, clock=clock, monotonic=monotonic),
-        RequestSignatures(AwsScheme(), credentials, encryptor, clock=clock, monotonic=monotonic),
+        *(
+            RequestSignatures(
+                scheme, credentials, encryptor, store.signatures, clock=clock, monotonic=monotonic
+            )
+            for scheme in schemes
+        ),
         SourceSecrets(credentials, encryptor, clock=monotonic),
     ]
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from deploylog.auth.store import Credentials
+from deploylog.auth.store import Credentials, Signatures
 from deploylog.deployments.store import Catalog, Changesets
 from deploylog.events.retention import Cleanups
 from deploylog.events.store import EventLog
@@ -105,6 +105,9 @@ class Store(Protocol):
 
     @property
     def credentials(self) -> Credentials: ...
+
+    @property
+    def signatures(self) -> Signatures: ...
 
     async def secret(self, name: SecretName) -> bytes:
         """Drawn once with the store and never shown, so that each process of this store has the

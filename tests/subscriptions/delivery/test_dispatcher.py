@@ -17,7 +17,12 @@ from deploylog.events.hub import Hub
 from deploylog.events.scope import ROOT
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
-from deploylog.subscriptions.delivery.dispatcher import Dispatcher, DispatcherParts, Pacing
+from deploylog.subscriptions.delivery.dispatcher import (
+    DEFAULT_PACING,
+    Dispatcher,
+    DispatcherParts,
+    Pacing,
+)
 from deploylog.subscriptions.subscription import (
     Endpoint,
     Owner,
@@ -117,6 +122,13 @@ class DispatcherHarness:
 @pytest.fixture
 def harness(store: Store, hub: Hub) -> DispatcherHarness:
     return DispatcherHarness(store, hub)
+
+
+def test_the_subscriptions_of_a_process_that_dies_are_taken_over_within_10_seconds():
+    pacing = DEFAULT_PACING
+
+    assert pacing.lease_seconds + pacing.poll_seconds < 10
+    assert pacing.poll_seconds < pacing.lease_seconds - pacing.margin_seconds
 
 
 async def test_every_subscription_is_delivered(harness: DispatcherHarness, store: Store):

@@ -33,6 +33,7 @@ from deploylog.store.postgres.index import PostgresIndexTables
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.schema import migrate_database, schema_version
 from deploylog.store.postgres.sealing import seal_segment, write_segment
+from deploylog.store.postgres.signatures import PostgresSignatures
 from deploylog.store.postgres.subscriptions import PostgresSubscriptions
 from deploylog.store.postgres.writer import Writer
 from deploylog.store.sealing import keep_sealing, seal_full_segments
@@ -72,6 +73,7 @@ class PostgresStore:
         self.subscriptions = PostgresSubscriptions(writer, readers)
         self.deliveries = PostgresDeliveries(writer, readers)
         self.credentials = PostgresCredentials(writer, readers)
+        self.signatures = PostgresSignatures(writer)
 
     async def secret(self, name: SecretName) -> bytes:
         [(value,)] = await self._readers.rows(_SECRETS[name])

@@ -13,15 +13,17 @@ from deploylog.store.postgres.writer import Writer
 #: How many cleanups of each kind are retained.
 MAX_PER_KIND = 50
 
-_SELECT = "SELECT id, kind, status, started, ended, threshold, forgotten, error FROM cleanups"
+_SELECT = """
+SELECT id, kind, status, started, ended, threshold, forgotten, error, held_until FROM cleanups
+"""
 
 _PUT = """
-INSERT INTO cleanups (id, kind, status, started, ended, threshold, forgotten, error)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+INSERT INTO cleanups (id, kind, status, started, ended, threshold, forgotten, error, held_until)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (lower(id)) DO UPDATE SET
     kind = excluded.kind, status = excluded.status, started = excluded.started,
     ended = excluded.ended, threshold = excluded.threshold, forgotten = excluded.forgotten,
-    error = excluded.error
+    error = excluded.error, held_until = excluded.held_until
 """
 
 _TRIM = """
@@ -59,7 +61,7 @@ class PostgresCleanups:
 
 
 def _cleanup_of(row: tuple[Any, ...]) -> Cleanup:
-    id, kind, status, started, ended, threshold, forgotten, error = row
+    id, kind, status, started, ended, threshold, forgotten, error, held_until = row
     return Cleanup(
         id=id,
         kind=kind,
@@ -69,4 +71,5 @@ def _cleanup_of(row: tuple[Any, ...]) -> Cleanup:
         threshold=threshold,
         deleted=forgotten,
         error=error,
+        held_until=held_until,
     )

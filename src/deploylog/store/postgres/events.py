@@ -170,7 +170,7 @@ def _prune(connection: Connection, low: int, end: int) -> int:
     ]
     digests, positions = zip(*identities, strict=True) if identities else ((), ())
     change(connection, _DELETE_IDENTITIES, (list(digests), list(positions)))
-    change(connection, "UPDATE log SET floor = %s", (high,))
+    change(connection, "UPDATE log SET floor = greatest(floor, %s)", (high,))
     drop_segments(connection, high)
     return len(rows)
 

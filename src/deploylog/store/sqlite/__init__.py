@@ -33,6 +33,7 @@ from deploylog.store.sqlite.identities import seal_identities, sealed_identities
 from deploylog.store.sqlite.index import SqliteIndexTables
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.sealing import seal_segment, sealed_rows
+from deploylog.store.sqlite.signatures import SqliteSignatures
 from deploylog.store.sqlite.subscriptions import SqliteSubscriptions
 from deploylog.store.sqlite.writer import Writer
 
@@ -70,6 +71,7 @@ class SqliteStore:
         self.subscriptions = SqliteSubscriptions(writer, readers)
         self.deliveries = SqliteDeliveries(writer, readers)
         self.credentials = SqliteCredentials(writer, readers)
+        self.signatures = SqliteSignatures(writer)
 
     async def secret(self, name: SecretName) -> bytes:
         [(value,)] = await self._readers.rows(_SECRETS[name])

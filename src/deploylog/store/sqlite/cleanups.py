@@ -13,15 +13,17 @@ from deploylog.store.sqlite.writer import Writer
 #: How many cleanups of each kind are retained.
 MAX_PER_KIND = 50
 
-_SELECT = "SELECT id, kind, status, started, ended, threshold, forgotten, error FROM cleanups"
+_SELECT = """
+SELECT id, kind, status, started, ended, threshold, forgotten, error, held_until FROM cleanups
+"""
 
 _PUT = """
-INSERT INTO cleanups (id, kind, status, started, ended, threshold, forgotten, error)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO cleanups (id, kind, status, started, ended, threshold, forgotten, error, held_until)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     kind = excluded.kind, status = excluded.status, started = excluded.started,
     ended = excluded.ended, threshold = excluded.threshold, forgotten = excluded.forgotten,
-    error = excluded.error
+    error = excluded.error, held_until = excluded.held_until
 """
 
 _TRIM = """
@@ -57,7 +59,7 @@ class SqliteCleanups:
 
 
 def _cleanup_of(row: tuple[Any, ...]) -> Cleanup:
-    id, kind, status, started, ended, threshold, forgotten, error = row
+    id, kind, status, started, ended, threshold, forgotten, error, held_until = row
     return Cleanup(
         id=id,
         kind=kind,
@@ -67,4 +69,5 @@ def _cleanup_of(row: tuple[Any, ...]) -> Cleanup:
         threshold=threshold,
         deleted=forgotten,
         error=error,
+        held_until=held_until,
     )

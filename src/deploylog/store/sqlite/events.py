@@ -167,6 +167,6 @@ def _prune(connection: apsw.Connection, low: int, end: int) -> int:
     connection.execute("DELETE FROM requests WHERE newest <= ?", (high,))
     connection.execute("DELETE FROM events WHERE position > ? AND position <= ?", (low, high))
     pruned = connection.changes()
-    connection.execute("UPDATE log SET floor = ?", (high,))
+    connection.execute("UPDATE log SET floor = max(floor, ?)", (high,))
     drop_segments(connection, high)
     return pruned

@@ -43,8 +43,8 @@ class Pacing(msgspec.Struct, frozen=True, kw_only=True):
     owner_poll_seconds: float = 0.3
     #: Seconds for which a claim holds subscriptions. In the last ``margin_seconds`` of them no
     #: request starts: another process may be about to take over.
-    lease_seconds: int = 10
-    margin_seconds: int = 4
+    lease_seconds: int = 7
+    margin_seconds: int = 3
     #: Seconds for writing the last reports when the service stops.
     flush_seconds: float = 5.0
     #: Unwritten reports at which workers wait.
