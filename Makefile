@@ -9,7 +9,7 @@ PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test browser unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack faults lock clean
+.PHONY: help setup demo test browser pictures unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack faults lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +41,9 @@ browser: ## Install Chromium for the tests of the pages, if there is none (Debia
 	@command -v chromium chromium-browser google-chrome >/dev/null \
 	  || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 	  || { echo "the tests of the pages need Chromium; on Debian: apt-get install chromium"; exit 1; }
+
+pictures: $(READY) browser ## Take the pictures of the documentation again
+	DEPLOYLOG_TAKE_PICTURES=1 $(BIN)/python -m pytest tests/e2e/ui/test_pictures.py
 
 unit: $(READY) ## Run the unit tests only: seconds, without files, processes or Terraform
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/e2e -m unit --hypothesis-profile unit
