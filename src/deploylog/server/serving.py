@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 
 @contextmanager
@@ -14,7 +15,7 @@ def claim(path: Path, address: str) -> Iterator[str | None]:
     ``path`` is a file beside the store.
     """
     try:
-        file = path.open("a+", encoding="utf-8")
+        file = _open_as_owner(path)
     except OSError:
         # Opening the store says what is wrong with its folder.
         yield None
@@ -30,6 +31,12 @@ def claim(path: Path, address: str) -> Iterator[str | None]:
         file.flush()
         # The lock ends with the process, also when it is killed: the file may stay.
         yield None
+
+
+def _open_as_owner(path: Path) -> TextIO:
+    """Like everything beside the store, only its owner can read it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    return os.fdopen(descriptor, "a+", encoding="utf-8")
 
 
 def _other(path: Path) -> str | None:

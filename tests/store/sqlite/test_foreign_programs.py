@@ -159,7 +159,11 @@ async def test_another_program_s_end_leaves_the_write_ahead_log_where_it_is(
         await run(READER, file, folder)
 
         assert {path.name: path.stat().st_ino for path in file.parent.glob("log.db*")} == before
-        assert set(before) - {"log.db.key"} == {"log.db", "log.db-wal", "log.db-shm"}
+        assert set(before) - {"log.db.key", "log.db.serving"} == {
+            "log.db",
+            "log.db-wal",
+            "log.db-shm",
+        }
 
 
 async def test_only_the_owner_can_read_a_new_store(file: Path, url: str):
