@@ -15,20 +15,16 @@ class HeadWatch:
     def move(self, head: int) -> None:
         """Move the head to ``head``, unless it is there already."""
         self.head = max(self.head, head)
+        self.wake()
+
+    def wake(self) -> None:
+        """End the wait: the log may have moved, and is to be asked."""
         self._event.set()
 
-    async def wait(self, seconds: float | None) -> bool:
-        """Wait until the head moves, for up to ``seconds``; return whether it moved.
-
-        ``None`` is no limit.
-        """
-        try:
-            async with asyncio.timeout(seconds):
-                await self._event.wait()
-        except TimeoutError:
-            return False
+    async def wait(self) -> None:
+        """Wait until the head moves, or may have moved."""
+        await self._event.wait()
         self._event.clear()
-        return True
 
 
 class HeadNotifier:

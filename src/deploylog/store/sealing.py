@@ -64,7 +64,7 @@ async def _seal_as_committed(
             # So that the first query need not wait for the newest events of an earlier process.
             await catch_up()
         while True:
-            await committed.wait(None)
+            await committed.wait()
             if not index.is_due(committed.head):
                 continue
             try:

@@ -96,7 +96,7 @@ class PostgresLog(IndexedLog[Connection]):
             head = await self.head()
             yield head
             while True:
-                await committed.wait(None)
+                await committed.wait()
                 if committed.head > head:
                     head = committed.head
                     yield head

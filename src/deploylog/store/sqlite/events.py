@@ -18,7 +18,7 @@ from deploylog.store.live_index import LiveIndex
 from deploylog.store.pages import SIZE
 from deploylog.store.rows import WHOLE
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
-from deploylog.store.sqlite.head_watch import WriteAheadLogWatch
+from deploylog.store.sqlite.head_watch import WriteAheadLogWatch, polling
 from deploylog.store.sqlite.index import SqliteEventRows, drop_segments
 from deploylog.store.sqlite.pages import BAD_ROW, read_row
 from deploylog.store.sqlite.query import read_events
@@ -91,15 +91,13 @@ class SqliteLog(IndexedLog[apsw.Connection]):
 
     async def heads(self) -> AsyncIterator[int]:
         log = WriteAheadLogWatch(self._wal)
-        with self._notifier.watch() as committed:
+        # Commits of this process notify; those of others must be polled for.
+        with self._notifier.watch() as committed, polling(log, committed, POLL_SECONDS):
             head = await self.head()
             yield head
             while True:
-                # Commits of this process notify; those of others must be polled for.
-                is_own = await committed.wait(POLL_SECONDS)
-                if not is_own and not log.may_have_moved():
-                    continue
-                newest = committed.head if is_own else await self.head()
+                await committed.wait()
+                newest = committed.head if committed.head > head else await self.head()
                 if newest > head:
                     head = newest
                     yield head

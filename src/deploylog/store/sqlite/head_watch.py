@@ -1,8 +1,12 @@
 """How a process learns that another one may have committed."""
 
+import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from deploylog.store.head_watch import HeadWatch
 
 
 class WriteAheadLogWatch:
@@ -47,3 +51,36 @@ class WriteAheadLogWatch:
             return os.stat(self._path).st_mtime_ns
         except OSError:
             return None
+
+
+@contextmanager
+def polling(log: WriteAheadLogWatch, watch: HeadWatch, seconds: float) -> Iterator[None]:
+    """Wake ``watch`` within ``seconds`` of a commit of another process, inside the block.
+
+    A timer without a task: an idle service does nothing else, twenty times a second.
+    """
+    poll = _Poll(log, watch, seconds)
+    poll.start()
+    try:
+        yield
+    finally:
+        poll.stop()
+
+
+class _Poll:
+    def __init__(self, log: WriteAheadLogWatch, watch: HeadWatch, seconds: float) -> None:
+        self._log = log
+        self._watch = watch
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> None:
+        self._timer = self._loop.call_later(self._seconds, self._look)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._log.may_have_moved():
+            self._watch.wake()
+        self.start()
