@@ -1,14 +1,16 @@
 """Records reports: opens deployments by names, and finds the one that each event belongs to."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from uuid import uuid4
 
 import msgspec
 
 from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Counts, Deployment
+from deploylog.deployments.incidents import INCIDENT_TYPES, open_incident
 from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
 from deploylog.deployments.opening import Opening, deployment_started, stack_created
 from deploylog.deployments.report import Report, check_report
@@ -24,9 +26,10 @@ from deploylog.errors import (
 from deploylog.events.access import ALL, Principal
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event, NewEvent, check_event
-from deploylog.events.scope import scope, stack_scope
+from deploylog.events.filters import Filter, any_of
+from deploylog.events.scope import scope, stack_scope, state_scope
 from deploylog.events.service import EventService, check_source
-from deploylog.events.store import IdempotencyKey
+from deploylog.events.store import IdempotencyKey, Query
 
 #: Keys whose newest run is remembered, so that earlier ones need not be looked up.
 _REMEMBERED = 10_000
@@ -80,7 +83,8 @@ class DeploymentReports:
         items: Sequence[NewEvent | Report],
         request: IdempotencyKey | None,
     ) -> list[list[Event]]:
-        draft = _Draft(self._catalog, self._newest, now=self._clock())
+        read = partial(self._events.read_for_writer, principal)
+        draft = _Draft(self._catalog, self._newest, read, now=self._clock())
         groups = [await draft.events_of(principal, item) for item in items]
         flat = [event for group in groups for event in group]
         recorded = iter(await self._events.append_any(principal, flat, request=request))
@@ -91,9 +95,17 @@ class DeploymentReports:
 class _Draft:
     """The events of some items, and the deployments as they will be once those are recorded."""
 
-    def __init__(self, catalog: Catalog, newest: BoundedMap[str, int], *, now: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        newest: BoundedMap[str, int],
+        read: Callable[[Query], Awaitable[list[Event]]],
+        *,
+        now: int,
+    ) -> None:
         self._catalog = catalog
         self._newest = newest
+        self._read = read
         self._now = now
         #: Ids of stacks, by project and name.
         self._stacks: dict[tuple[str, str], str] = {}
@@ -156,6 +168,10 @@ class _Draft:
         number = max(known, default=0) + 1
         stack_id = await self._stack_id(report)
         opening = _opening(report, number, stack_id or str(uuid4()))
+        if opening.details.rework_of is None:
+            incident = await self._incident(_opened(opening))
+            details = msgspec.structs.replace(opening.details, rework_of=incident)
+            opening = msgspec.structs.replace(opening, details=details)
         created = [] if stack_id else [stack_created(opening, now=self._now)]
         self._stacks[report.project, report.stack] = opening.stack_id
         run = known[number] = _opened(opening)
@@ -183,7 +199,9 @@ class _Draft:
         known[number] = msgspec.structs.replace(run, status=status, ended=report.event.time)
 
     async def _recovered(self, report: Report, run: Deployment) -> str | None:
-        """The failed deployment that this one recovers from: the first since the last success."""
+        """The failed deployment that this one recovers from, the first since the last success; or
+        the incident in which it started.
+        """
         is_recovery = (
             DEPLOYMENT_ENDS[report.event.type] == "completed"
             and report.details.restores is None
@@ -195,7 +213,20 @@ class _Draft:
         others = [each for each in await self._others(run) if _precedes(each, report, run)]
         newest_first = sorted(others, key=lambda each: each.ended or 0, reverse=True)
         failed = list(takewhile(lambda each: each.status == "failed", newest_first))
-        return failed[-1].id if failed else None
+        return failed[-1].id if failed else await self._incident(run)
+
+    async def _incident(self, run: Deployment) -> str | None:
+        """The incident that was open when the run started, if it deploys anything."""
+        if run.environment is None or run.operation in NON_MUTATING_OPERATIONS:
+            return None
+        about = Filter(
+            all_of=(any_of("type", tuple(INCIDENT_TYPES.values())),), until=run.started + 1
+        )
+        state = state_scope(run.project, run.environment, run.stack)
+        events = await self._read(Query(scope=state, filter=about, limit=_RECENT))
+        # An incident that some readers of the event may not see would be told to them.
+        visible = (each for each in events if each.groups in ((), run.groups))
+        return open_incident(visible, run.started)
 
     async def _others(self, run: Deployment) -> list[Deployment]:
         """Recent deployments of the stack, as they will be."""

@@ -52,8 +52,8 @@ class Ignored(msgspec.Struct, frozen=True):
     reason: str
 
 
-#: What a delivery says.
-Said = Sequence[Report] | Ignored
+#: What a delivery says: events of deployments, and others.
+Said = Sequence[Report | NewEvent] | Ignored
 
 
 def decode(delivery: Delivery, kind: type[_T]) -> _T:

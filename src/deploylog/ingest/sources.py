@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from deploylog.errors import NotFound
 from deploylog.ingest.atlantis import mapping as atlantis
+from deploylog.ingest.cdevents import mapping as cdevents
 from deploylog.ingest.delivery import Delivery, Said
 from deploylog.ingest.flux import mapping as flux
 from deploylog.ingest.github import mapping as github
@@ -21,6 +22,7 @@ SOURCES: dict[str, Read] = {
     "flux": flux.read,
     "atlantis": atlantis.read,
     "pulumi": pulumi.read,
+    "cdevents": cdevents.read,
 }
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from deploylog.auth.store import SourceKind
 from deploylog.store.contract import Store
-from support import github, sources
+from support import cdevents, github, sources
 from support.api_keys import key_headers
-from support.servers import Local
-from support.webhooks import PlayedSource, played
+from support.servers import ONE, Local
+from support.webhooks import GRANTS, PlayedSource, played
 
 
 @pytest.fixture
@@ -44,6 +44,13 @@ class FirstHour:
         for headers, body in deliveries:
             answer = await player.post(body, headers, query=query)
             assert answer.status in (200, 201), answer.body
+
+    async def send(self, path: str, *events: Any) -> None:
+        """Post CloudEvents, with an API key."""
+        writer = await key_headers(self._store, *GRANTS)
+        for event in events:
+            answer = await self._server.post(event, ONE, path, headers=writer)
+            assert answer.status == 201, answer.body
 
     async def shows(self, *fields: str) -> list[tuple[Any, ...]]:
         """These fields of each deployment, first started first."""
@@ -160,4 +167,19 @@ async def test_pulumi_cloud(first_hour: FirstHour):
     url = "https://app.pulumi.com/acme/website/prod/deployments/127"
     assert await first_hour.shows(*WHAT, "tool", "operation") == [
         ("website", "prod", "completed", "frank", url, "pulumi", "update")
+    ]
+
+
+async def test_cdevents(first_hour: FirstHour):
+    await first_hour.send(
+        "/log/v1/ingest/cdevents?project=acme",
+        cdevents.structured(cdevents.service("deployed", "12:00:00")),
+        cdevents.structured(cdevents.incident("detected", "12:10:00")),
+        cdevents.structured(cdevents.service("upgraded", "12:20:00")),
+        cdevents.structured(cdevents.incident("resolved", "12:30:00")),
+    )
+
+    assert await first_hour.shows("stack", "environment", "status", "operation", "restores") == [
+        ("myapp", "prod", "completed", "deploy", None),
+        ("myapp", "prod", "completed", "upgrade", "incident-123"),
     ]

@@ -6,6 +6,12 @@ from urllib.parse import quote
 import msgspec
 
 from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Deployment
+from deploylog.deployments.cdevents import (
+    OUTCOME_BY_STATUS,
+    PREDICATE_BY_OPERATION,
+    SPECIFICATION,
+    TYPE_VERSION,
+)
 from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE
 from deploylog.errors import InvalidEvent
 from deploylog.events.event import SOURCE, Event
@@ -16,17 +22,8 @@ from deploylog.subscriptions.delivery.outcome import Request, classify_receiver_
 from deploylog.subscriptions.delivery.sender import USER_AGENT
 from deploylog.subscriptions.subscription import Endpoint
 
-#: The version of the specification, and that of the types used here.
-SPECIFICATION = "0.5.0"
-TYPE_VERSION = "0.3.0"
-
 #: The type of a test, which no deployment has: CDEvents lets tools define types of their own.
 TEST_TYPE = "dev.cdeventsx.deploylog-subscription.tested.0.1.0"
-
-#: What an operation does to the service; any other upgrades it.
-_PREDICATES = {"destroy": "removed", "delete": "removed", "rollback": "rolledback"}
-
-_OUTCOMES = {"completed": "success", "failed": "failure"}
 
 _HEADERS = {"content-type": "application/cloudevents+json", "user-agent": USER_AGENT}
 
@@ -55,7 +52,7 @@ def cdevents_of(notice: Notice) -> list[CdEvent]:
         raise InvalidEvent(f"an event of type {event.type[:64]} has no CDEvent")
     if deployment.ended is None:
         return [_run(notice, deployment, "started")]
-    finished = _run(notice, deployment, "finished", outcome=_OUTCOMES[deployment.status])
+    finished = _run(notice, deployment, "finished", outcome=OUTCOME_BY_STATUS[deployment.status])
     return [finished, *_service(deployment)]
 
 
@@ -78,7 +75,7 @@ def _service(deployment: Deployment) -> list[CdEvent]:
         return []
     if deployment.environment is None:
         return []
-    predicate = _PREDICATES.get(deployment.operation or "", "deployed")
+    predicate = PREDICATE_BY_OPERATION.get(deployment.operation or "", "deployed")
     content: dict[str, Any] = {"environment": {"id": deployment.environment}}
     if predicate != "removed":
         content["artifactId"] = artifact_of(deployment)

@@ -1,0 +1,1 @@
+"""What tools that speak CDEvents post."""
