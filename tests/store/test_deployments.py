@@ -23,6 +23,7 @@ from support.factories import (
     new_event,
     new_events,
     stack_created,
+    unique,
 )
 
 
@@ -309,7 +310,8 @@ async def test_deployments_are_selected_by_every_condition_at_once(store: Store)
     commits = [{"sha": "4be37088"}, {"sha": "0a1b2c3d"}]
     labels = {"team": "shop", "a.b/c": "1"}
     await started(store, "d1", environment="prod", version="1", commits=commits, labels=labels)
-    await started(store, "d2", environment="dev", version="2", labels={"team": "shop"})
+    plan = {"id": "0199B7A4-0000-7000-8000-000000000001"}
+    await started(store, "d2", environment="dev", version="2", labels={"team": "shop"}, plan=plan)
     await ended(store, "d2", 9)
 
     assert await ids(store) == ["d2", "d1"]
@@ -317,6 +319,8 @@ async def test_deployments_are_selected_by_every_condition_at_once(store: Store)
     assert await ids(store, versions=("2", "3")) == ["d2"]
     assert await ids(store, commits=("0a1b2c3",)) == ["d1"]
     assert await ids(store, commits=("1b2c3",)) == []
+    assert await ids(store, plans=(plan["id"].lower(),)) == ["d2"]
+    assert await ids(store, plans=(unique(),)) == []
     assert await ids(store, labels=(("team", "shop"),)) == ["d2", "d1"]
     assert await ids(store, labels=(("team", "shop"), ("a.b/c", "1"))) == ["d1"]
     assert await ids(store, labels=(("team", "s"),)) == []

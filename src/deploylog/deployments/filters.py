@@ -22,12 +22,19 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     commits: tuple[str, ...] = ()
     #: All of these.
     labels: tuple[tuple[str, str], ...] = ()
+    #: Ids of the change sets that they apply.
+    plans: tuple[str, ...] = ()
 
     @property
     def is_of_deployments(self) -> bool:
         """Whether it selects some deployments of a stack and environment, not all."""
         return bool(
-            self.deployments or self.statuses or self.versions or self.commits or self.labels
+            self.deployments
+            or self.statuses
+            or self.versions
+            or self.commits
+            or self.labels
+            or self.plans
         )
 
     def __bool__(self) -> bool:
@@ -49,6 +56,7 @@ class DeploymentFilter(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[str, ...] = ()
     commits: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
+    plans: tuple[str, ...] = ()
     #: Started at this time (ns) or later.
     since: int | None = None
     #: Only what is deployed now: of each stack that exists and each environment, the completed

@@ -197,6 +197,7 @@ class DeploymentService:
             versions=names.versions,
             commits=tuple(sha.lower() for sha in names.commits),
             labels=names.labels,
+            plans=tuple(id.lower() for id in names.plans),
         )
 
     async def _named(self, principal: Principal, names: Names) -> list[Stack]:

@@ -23,10 +23,21 @@ _MARKS = {
     "error": "✕",
     "skipped": "○",
     "unfinished": "?",
+    "staging": "●",
+    "staged": "✓",
+    "drifted": "!",
 }
 
 #: What is done to a resource, as Terraform writes it.
-_SIGNS = {"create": "+", "update": "~", "delete": "-", "replace": "±", "read": "○"}
+_SIGNS = {
+    "create": "+",
+    "update": "~",
+    "delete": "-",
+    "replace": "±",
+    "read": "○",
+    "forget": "⊘",
+    "none": "→",
+}
 
 
 def make_environment() -> Environment:

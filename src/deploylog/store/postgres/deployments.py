@@ -341,6 +341,8 @@ EXISTS (
 )
 """
 
+_APPLIES_PLAN = "lower(c.details::jsonb -> 'plan' ->> 'id') = ANY(%(plans)s::text[])"
+
 _HAS_LABELS = """
 NOT EXISTS (
     SELECT 1 FROM unnest(%(label_names)s::text[], %(label_values)s::text[]) AS w (name, value)
@@ -362,6 +364,7 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, object]]:
         "statuses": (where.statuses, "c.status = ANY(%(statuses)s::text[])"),
         "versions": (where.versions, "c.details::jsonb ->> 'version' = ANY(%(versions)s::text[])"),
         "commits": (where.commits, _HAS_COMMIT),
+        "plans": (where.plans, _APPLIES_PLAN),
     }
     conditions: list[str] = []
     values: dict[str, object] = {}

@@ -383,6 +383,10 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, SqlValue]
             f"c.details ->> '$.version' {_ONE_OF.format('versions')}",
         ),
         "commits": (where.commits or None, _HAS_COMMIT),
+        "plans": (
+            where.plans or None,
+            f"lower(c.details ->> '$.plan.id') {_ONE_OF.format('plans')}",
+        ),
         "labels": (where.labels or None, _HAS_LABELS),
     }
     given = {name: pair for name, pair in lists.items() if pair[0] is not None}
