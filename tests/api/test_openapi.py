@@ -1,6 +1,7 @@
 """Real responses of every operation match the OpenAPI document."""
 
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -210,3 +211,56 @@ def problems(id: str, response: Answer) -> list[str]:
         return [response.headers["content-type"]]
     schema = {"components": whole["components"], **content["schema"]}
     return [error.message for error in Draft202012Validator(schema).iter_errors(response.json)]
+
+
+def test_names_of_parameters_differ_in_letters_and_digits():
+    """Generators make identifiers of them."""
+    for id, operation in OPERATIONS.items():
+        names = [re.sub(r"\W", "_", each.name).strip("_").lower() for each in operation.parameters]
+        assert len(set(names)) == len(names), id
+
+
+def test_no_operation_takes_an_object_or_an_array():
+    """A client could not tell by its class which of them a body is."""
+    schemas = document()["components"]["schemas"]
+    for path, methods in document()["paths"].items():
+        for method, described in methods.items():
+            content = described.get("requestBody", {}).get("content", {})
+            kinds = {_kind(each["schema"], schemas) for each in content.values()}
+            assert not {"object", "array"} <= kinds, (method, path)
+
+
+def _kind(schema: Any, schemas: Any) -> str:
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    return str(schema.get("type"))
+
+
+def test_times_of_the_native_api_are_times():
+    """By their names: all but texts such as ``2h`` are RFC 3339."""
+    times = {"time", "recordedtime", "started", "ended", "created", "deleted", "revoked", "expires",
+             "since", "until", "committed", "failing_since", "next_try", "first_try"}  # fmt: skip
+    texts = {("RedeliverBody", "since")}
+    schemas = document()["components"]["schemas"]
+    for name in sorted(_reached(schemas)):
+        for field, schema in schemas[name].get("properties", {}).items():
+            if field in times and (name, field) not in texts:
+                choices = schema.get("anyOf", [schema])
+                assert "date-time" in {each.get("format") for each in choices}, (name, field)
+
+
+def _reached(schemas: Any) -> set[str]:
+    """The names of the schemas that the native API uses."""
+    operations = [
+        described
+        for path, methods in document()["paths"].items()
+        if path.startswith("/log/v1/") and "/ingest/" not in path
+        for described in methods.values()
+    ]
+    found: set[str] = set()
+    left = set(re.findall(r'#/components/schemas/([^"]+)', json.dumps(operations)))
+    while left:
+        found |= left
+        text = json.dumps([schemas[name] for name in left])
+        left = set(re.findall(r'#/components/schemas/([^"]+)', text)) - found
+    return found

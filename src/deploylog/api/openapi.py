@@ -95,6 +95,8 @@ def _operation(operation: Operation[Any], error: Body, schemas: dict[Any, Any]) 
         "responses": {str(body.status): _response(body, schemas) for body in operation.answers}
         | {"default": _response(error, schemas)},
     }
+    if operation.description:
+        described["description"] = operation.description
     if operation.request:
         described["requestBody"] = {
             "required": True,
@@ -104,13 +106,16 @@ def _operation(operation: Operation[Any], error: Body, schemas: dict[Any, Any]) 
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    return {
+    described = {
         "name": parameter.name,
         "in": parameter.place,
         "required": parameter.required,
         "description": parameter.help,
         "schema": parameter.schema,
     }
+    if parameter.example is not None:
+        described["example"] = parameter.example
+    return described
 
 
 def _response(body: Body, schemas: dict[Any, Any]) -> dict[str, Any]:
@@ -121,4 +126,7 @@ def _response(body: Body, schemas: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _media(body: Body, schemas: dict[Any, Any]) -> dict[str, Any]:
-    return {"schema": schemas[body.type]} if body.type else {"schema": {"type": "string"}}
+    media: dict[str, Any] = {"schema": schemas[body.type] if body.type else {"type": "string"}}
+    if body.example is not None:
+        media["example"] = body.example
+    return media

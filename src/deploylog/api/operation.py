@@ -34,6 +34,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     place: Literal["query", "path", "header"] = "query"
     required: bool = False
     schema: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "string"})
+    example: str | None = None
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +46,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     media: str = "application/json"
     #: The type that the code parses or renders; ``None`` is text.
     type: Any = None
+    example: Any = None
 
 
 class Operation(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
@@ -57,6 +59,7 @@ class Operation(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     endpoint: Endpoint[E]
     summary: str
     tag: str
+    description: str = ""
     parameters: tuple[Parameter, ...] = ()
     request: tuple[Body, ...] = ()
     answers: tuple[Body, ...] = ()
@@ -81,6 +84,11 @@ def whole_number(low: int, high: int, default: int) -> dict[str, Any]:
 def one_of(*choices: str) -> dict[str, Any]:
     """The schema of a choice, the first being the default."""
     return {"type": "string", "enum": list(choices), "default": choices[0]}
+
+
+def flag() -> dict[str, Any]:
+    """The schema of a parameter that is true or false."""
+    return {"type": "boolean", "default": False}
 
 
 def repeated() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from deploylog.errors import InvalidInput
 from deploylog.events.event import is_too_deep
-from deploylog.events.times import parse_time
+from deploylog.events.times import Time, parse_time
 
 #: Characters of a version, of an approver, and of the value of a label.
 MAX_TEXT_LENGTH = 256
@@ -40,7 +40,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: URL or name of the repository.
     repository: str | None = None
     #: When it was committed: RFC 3339.
-    committed: str | None = None
+    committed: Time | None = None
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

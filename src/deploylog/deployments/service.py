@@ -41,7 +41,7 @@ from deploylog.events.event import SOURCE, NewEvent
 from deploylog.events.filters import Filter, any_of
 from deploylog.events.scope import Scope, scope, state_scope
 from deploylog.events.service import EventService
-from deploylog.events.times import parse_time
+from deploylog.events.times import Time, parse_time
 
 #: Open deployments that are cached, so that appends need not look them up.
 _CACHED = 1_000
@@ -68,7 +68,7 @@ class NewDeployment(Details, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     actor: str | None = None
     groups: tuple[str, ...] = ()
     #: RFC 3339; absent, it starts now.
-    started: str | None = None
+    started: Time | None = None
 
 
 class DeploymentService:

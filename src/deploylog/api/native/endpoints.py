@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from deploylog.events.access import ANONYMOUS, Principal
 from deploylog.events.filters import Filter
 from deploylog.events.scope import ROOT
 from deploylog.events.service import Start
-from deploylog.events.store import Query
+from deploylog.events.store import Page, Query
 from deploylog.events.times import parse_time_or_ago
 from deploylog.ingest.terraform.plan import parse_plan
 
@@ -72,11 +73,30 @@ class Events:
             before=self._cursor(parameters, "before"),
             limit=_limit(parameters),
         )
+        wait = parameters.integer("wait", default=0, low=0, high=query_string.MAX_WAIT_SECONDS)
         parameters.done()
+        if wait and query.order != "oldest":
+            raise InvalidInput("wait needs order=oldest: newer events come last", field="wait")
         principal = request.state.principal
         trace = await self._events.explain(principal, query) if is_explained else None
-        page = await self._events.page(principal, query)
+        page = await self._page(principal, query, wait=wait)
         return _json(wire.render_page(page, trace))
+
+    async def _page(self, principal: Principal, query: Query, *, wait: int) -> Page:
+        """A page; an empty one only after waiting so many seconds for an event."""
+        if not wait:
+            return await self._events.page(principal, query)
+        now = await self._events.start_now()
+        start = now if query.after is None else Start(after=query.after)
+        page = await self._events.page(principal, query)
+        if page:
+            return page
+        follow = self._events.follow(principal, scope=ROOT, filter=query.filter, start=start)
+        with follow as reader, suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                while not page and await reader.next() is not None:
+                    page = await self._events.page(principal, query)
+        return page
 
     async def count(self, request: Request) -> Response:
         """Count events."""

@@ -29,14 +29,17 @@ from deploylog.api.native.wire import (
     EventHistogram,
     EventPage,
     FacetList,
+    NewCloudEvent,
     ProjectList,
     Receipts,
+    RecordedEvent,
     StackList,
 )
 from deploylog.api.operation import (
     Body,
     Operation,
     Parameter,
+    flag,
     one_of,
     path_parameter,
     repeated,
@@ -44,7 +47,6 @@ from deploylog.api.operation import (
 )
 from deploylog.deployments.changeset import Changes
 from deploylog.deployments.service import NewDeployment
-from deploylog.events.cloudevents import CloudEvent
 
 ERROR = Body(help="Problem details (RFC 9457).", media="application/problem+json", type=Problem)
 
@@ -57,9 +59,10 @@ _FILTERS = (
         Parameter(name=name, help=f"The event's {field} is one of these.", schema=repeated())
         for name, field in FILTERS.items()
     ),
-    *(
-        Parameter(name=f"{name}!", help=f"The event's {field} is none of these.", schema=repeated())
-        for name, field in FILTERS.items()
+    Parameter(
+        name="not",
+        help="No event whose field has this value: FIELD=VALUE, such as type=deployment.log.",
+        schema=repeated(),
     ),
     Parameter(
         name="resource",
@@ -67,12 +70,35 @@ _FILTERS = (
         schema=repeated(),
     ),
     Parameter(
-        name="since", help="Only events at or after this time: RFC 3339, or relative such as -15m."
+        name="since",
+        help="Only events at or after this time: RFC 3339, or relative such as -15m.",
+        example="2h",
     ),
     Parameter(
         name="until", help="Only events before this time: RFC 3339, or relative such as -15m."
     ),
 )
+
+_PLAIN_EVENT = {"type": "build.completed", "message": "built 1.4.2", "project": "acme"}
+
+_CLOUD_EVENT = {
+    "specversion": "1.0",
+    "id": "17",
+    "source": "/ci",
+    "type": "build.completed",
+    "time": "2026-11-28T08:12:26Z",
+    "scopes": "project/acme",
+}
+
+_LINES = '{"type": "build.started", "source": "/ci", "scopes": "project/acme"}\n'
+
+_DEPLOYMENT = {
+    "project": "acme",
+    "stack": "web",
+    "environment": "prod",
+    "version": "1.4.2",
+    "commits": [{"sha": "9f2c1e7a", "committed": "2026-11-28T08:12:26Z"}],
+}
 
 #: Names select events and deployments alike.
 _NAMES = (
@@ -126,6 +152,9 @@ RESOURCES = (
                 path=EVENTS,
                 endpoint=Events.append,
                 summary="Record events, all or none; responds once they are on disk",
+                description="One event as application/json in plain words, or as a CloudEvent; many"
+                " CloudEvents as application/x-ndjson, one a line, or as an array with the media"
+                " type application/cloudevents-batch+json.",
                 tag="events",
                 parameters=(
                     Parameter(
@@ -136,10 +165,13 @@ RESOURCES = (
                     _IDEMPOTENCY_KEY,
                 ),
                 request=(
-                    Body(type=PlainEvent),
-                    Body(media="application/cloudevents+json", type=CloudEvent),
-                    Body(media="application/cloudevents-batch+json", type=list[CloudEvent]),
-                    Body(media="application/x-ndjson"),
+                    Body(type=PlainEvent, example=_PLAIN_EVENT),
+                    Body(
+                        media="application/cloudevents+json",
+                        type=NewCloudEvent,
+                        example=_CLOUD_EVENT,
+                    ),
+                    Body(media="application/x-ndjson", example=_LINES),
                 ),
                 answers=(
                     Body(help="The ids and positions of the events.", status=201, type=Receipts),
@@ -189,9 +221,14 @@ RESOURCES = (
                     Parameter(name="after", help="Only events after the one with this id."),
                     _LIMIT,
                     Parameter(
+                        name="wait",
+                        help="Seconds to wait for an event if there is none; needs order=oldest.",
+                        schema=whole_number(0, MAX_WAIT_SECONDS, 0),
+                    ),
+                    Parameter(
                         name="explain",
                         help="Whether to say how they were found; for who may read the whole log.",
-                        schema=one_of("false", "true"),
+                        schema=flag(),
                     ),
                 ),
                 answers=(Body(help="A page of events.", type=EventPage),),
@@ -269,7 +306,7 @@ RESOURCES = (
                 summary="Get one event",
                 tag="events",
                 parameters=(path_parameter("id", "The event's id."),),
-                answers=(Body(help="The event.", type=CloudEvent),),
+                answers=(Body(help="The event.", type=RecordedEvent),),
             ),
         ),
     ),
@@ -297,7 +334,7 @@ RESOURCES = (
                     Parameter(
                         name="deleted",
                         help="Whether to include deleted stacks.",
-                        schema=one_of("false", "true"),
+                        schema=flag(),
                     ),
                 ),
                 answers=(Body(help="The stacks, newest first.", type=StackList),),
@@ -327,7 +364,7 @@ RESOURCES = (
                 endpoint=Deployments.open,
                 summary="Open a deployment; creates the stack if none has its name",
                 tag="deployments",
-                request=(Body(type=NewDeployment),),
+                request=(Body(type=NewDeployment, example=_DEPLOYMENT),),
                 answers=(Body(help="The deployment.", status=201, type=DeploymentBody),),
             ),
             Operation(
@@ -345,7 +382,7 @@ RESOURCES = (
                     Parameter(
                         name="current",
                         help="Only what is deployed now in each stack and environment.",
-                        schema=one_of("false", "true"),
+                        schema=flag(),
                     ),
                     Parameter(name="before", help="Only deployments before the one with this id."),
                     _LIMIT,
@@ -401,7 +438,7 @@ RESOURCES = (
                     Parameter(
                         name="destroy",
                         help="Whether the plan destroys the stack.",
-                        schema=one_of("false", "true"),
+                        schema=flag(),
                     ),
                     Parameter(name="actor", help="Who stages the plan."),
                     Parameter(name="group", help="Group that may read it.", schema=repeated()),

@@ -10,7 +10,7 @@ import msgspec
 from deploylog.api.native.paths import EVENTS
 from deploylog.deployments.catalog import Status, check_name
 from deploylog.deployments.dora import Window
-from deploylog.deployments.filters import Names
+from deploylog.deployments.filters import Names, suggestion
 from deploylog.errors import InvalidFilter, InvalidInput
 from deploylog.events.event import Event
 from deploylog.events.filters import AnyOf, Field, Filter, any_of, patterns_of
@@ -166,11 +166,26 @@ def parse_filter(parameters: Parameters, *, now: int) -> Filter:
             parse_scope(path) for path in check_filter_values("scope", parameters.all("scope"))
         ),
         all_of=parse_conditions(parameters.all),
-        none_of=parse_conditions(lambda name: parameters.all(f"{name}!"), label="{}!"),
+        none_of=_exclusions(parameters),
         phrases=parse_text(text) if text else (),
         resources=check_filter_values("resource", parameters.all("resource")),
         since=_time("since", since, now) if since else None,
         until=_time("until", until, now) if until else None,
+    )
+
+
+def _exclusions(parameters: Parameters) -> tuple[AnyOf, ...]:
+    """What ``type!=deployment.log`` excludes, and ``not=type=deployment.log`` alike."""
+    excluded: dict[str, tuple[str, ...]] = {}
+    for text in check_filter_values("not", parameters.all("not")):
+        name, equals, value = text.partition("=")
+        if name not in FILTERS or not equals or not value:
+            raise InvalidFilter(
+                f"not: {text[:64]!r} is not FIELD=VALUE{suggestion(name, FILTERS)}", field="not"
+            )
+        excluded[name] = (*excluded.get(name, ()), value)
+    return parse_conditions(
+        lambda name: (*parameters.all(f"{name}!"), *excluded.get(name, ())), label="{}!"
     )
 
 

@@ -27,7 +27,7 @@ from deploylog.events.event import Event, NewEvent
 from deploylog.events.facets import Facet, Facets
 from deploylog.events.index.trace import Trace
 from deploylog.events.store import IdempotencyKey, Page
-from deploylog.events.times import render_time
+from deploylog.events.times import Time, render_time
 from deploylog.ingest.sources import SOURCES
 
 ONE = "application/cloudevents+json"
@@ -76,10 +76,29 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     rows_in_vain: int
 
 
+class NewCloudEvent(CloudEvent, kw_only=True, forbid_unknown_fields=False):
+    """One CloudEvent to record. It may have extension attributes."""
+
+    specversion: str
+    id: str
+
+
+class RecordedEvent(CloudEvent, kw_only=True, forbid_unknown_fields=False):
+    """An event of the log, as a CloudEvent. It may have more extension attributes."""
+
+    specversion: str
+    id: str
+    source: str
+    time: Time
+    scopes: str
+    position: str
+    recordedtime: Time
+
+
 class EventPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page of events."""
 
-    events: list[CloudEvent]
+    events: list[RecordedEvent]
     #: The cursor of the next page, when there may be one.
     next: str | None = None
     previous: str | None = None
@@ -109,15 +128,15 @@ class FacetList(msgspec.Struct, frozen=True, kw_only=True):
 class Bucket(msgspec.Struct, frozen=True):
     """How many events happened from a time to that of the next bucket."""
 
-    time: str
+    time: Time
     count: int
 
 
 class EventHistogram(msgspec.Struct, frozen=True, kw_only=True):
     """How many events happened when."""
 
-    since: str
-    until: str
+    since: Time
+    until: Time
     total: int
     buckets: list[Bucket]
 
@@ -130,8 +149,8 @@ class DeploymentBody(msgspec.Struct, frozen=True, kw_only=True):
     stack: str
     stack_id: str
     status: str
-    started: str
-    ended: str | None
+    started: Time
+    ended: Time | None
     tool: str | None
     operation: str | None
     environment: str | None
@@ -174,8 +193,8 @@ class ChangesetBody(msgspec.Struct, frozen=True, kw_only=True):
     tool: str
     tool_version: str | None
     actor: str | None
-    created: str
-    ended: str | None
+    created: Time
+    ended: Time | None
     message: str | None
     totals: ChangeCounts
     scopes: tuple[str, ...]
@@ -195,8 +214,8 @@ class StackBody(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     project: str
     name: str
-    created: str
-    deleted: str | None
+    created: Time
+    deleted: Time | None
     scopes: tuple[str, ...]
     groups: tuple[str, ...]
 

@@ -22,7 +22,7 @@ from deploylog.events.event import (
     check_nesting,
 )
 from deploylog.events.scope import MAX_LENGTH, Scope, parse_scope
-from deploylog.events.times import MILLISECOND, parse_time, render_time
+from deploylog.events.times import MILLISECOND, Time, parse_time, render_time
 
 #: Bytes of one event: its data, its other attributes, and room for whitespace.
 MAX_EVENT_BYTES = 1024 * 1024
@@ -53,7 +53,7 @@ class CloudEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fa
     source: str | None = None
     type: str
     subject: str | None = None
-    time: str | None = None
+    time: Time | None = None
     datacontenttype: str | None = None
     dataschema: str | None = None
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -72,7 +72,7 @@ class CloudEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fa
     # Set by the log; ignored in requests.
     producerid: str | None = None
     position: str | None = None
-    recordedtime: str | None = None
+    recordedtime: Time | None = None
 
 
 _KNOWN = frozenset(CloudEvent.__struct_fields__)

@@ -25,7 +25,9 @@ KEYS = Resource(
             endpoint=Keys.add,
             summary="Add an API key; its secret is shown this once",
             tag="keys",
-            request=(Body(type=NewKeyBody),),
+            request=(
+                Body(type=NewKeyBody, example={"name": "ci", "grants": ["write:project/acme"]}),
+            ),
             answers=(Body(help="The key.", status=201, type=AddedKeyBody),),
         ),
         Operation(

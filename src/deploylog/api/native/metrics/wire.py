@@ -7,7 +7,7 @@ import msgspec
 
 from deploylog.api.native.paths import DEPLOYMENTS
 from deploylog.deployments import dora
-from deploylog.events.times import SECOND, render_time
+from deploylog.events.times import SECOND, Time, render_time
 
 
 class DeploymentLink(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +76,8 @@ class LeftOutBody(msgspec.Struct, frozen=True, kw_only=True):
 class DoraBody(msgspec.Struct, frozen=True, kw_only=True):
     """DORA's five metrics."""
 
-    since: str
-    until: str
+    since: Time
+    until: Time
     #: Deployments to production that ended in between.
     counted: int
     left_out: LeftOutBody

@@ -15,7 +15,7 @@ from deploylog.errors import InvalidFilter, InvalidInput, InvalidSubscription
 from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope, parse_scope
 from deploylog.events.text import parse_text, render_text
-from deploylog.events.times import MILLISECOND, SECOND, parse_time_or_ago, render_time
+from deploylog.events.times import MILLISECOND, SECOND, Time, parse_time_or_ago, render_time
 from deploylog.subscriptions.delivery.kinds import KINDS
 from deploylog.subscriptions.history import DeadLetter
 from deploylog.subscriptions.service import Standing
@@ -114,8 +114,8 @@ class RedeliverBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class SecretBody(msgspec.Struct, frozen=True, kw_only=True):
     """A signing secret, without its value."""
 
-    created: str
-    expires: str | None
+    created: Time
+    expires: Time | None
 
 
 class SubscriptionBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -134,15 +134,15 @@ class SubscriptionBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     reason: str | None
     #: The owner's name.
     owner: str
-    created: str
+    created: Time
     #: A position: everything at or below it is delivered, dead-lettered or pending.
     checkpoint: str
     #: Events of the log after the checkpoint.
     lag: int
-    failing_since: str | None
+    failing_since: Time | None
     pending: int
     dead_lettered: int
-    next_try: str | None
+    next_try: Time | None
     secrets: list[SecretBody]
     #: Only in the response to the request that generated it.
     secret: str | None = None
@@ -159,7 +159,7 @@ class AttemptBody(msgspec.Struct, frozen=True, kw_only=True):
 
     event: str
     position: str
-    started: str
+    started: Time
     latency_ms: int
     result: Result
     status: int | None
@@ -168,7 +168,7 @@ class AttemptBody(msgspec.Struct, frozen=True, kw_only=True):
     request: str
     #: The first bytes of the response.
     response: str
-    next_try: str | None
+    next_try: Time | None
 
 
 class AttemptPage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -185,7 +185,7 @@ class DeadLetterBody(msgspec.Struct, frozen=True, kw_only=True):
     event: str | None
     position: str
     tries: int
-    first_try: str | None
+    first_try: Time | None
     error: str | None
 
 
