@@ -37,6 +37,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     query: str
     #: The parameters of the path, by name.
     path: Mapping[str, str]
+    #: The part of the page that a script asks for; empty for all of it.
+    part: str = ""
     #: What the form says; empty unless it was sent.
     form: Mapping[str, str] = msgspec.field(default_factory=dict)
 

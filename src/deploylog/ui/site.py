@@ -164,6 +164,7 @@ class Site:
             principal=visitor.principal,
             query=request.scope["query_string"].decode("latin-1"),
             path=request.path_params,
+            part=request.headers.get("deploylog-part", ""),
             form=form or {},
         )
 

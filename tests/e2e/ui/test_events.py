@@ -24,7 +24,7 @@ async def record(site: Local, project: str, *events: dict[str, object]) -> list[
 
 
 def shown(page: Page):
-    return page.locator("#events > li")
+    return page.locator("#events li")
 
 
 async def test_the_box_filters_and_its_words_are_in_the_address(site: Local, page: Page):

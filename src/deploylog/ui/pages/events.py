@@ -132,8 +132,10 @@ async def load(view: View) -> Found | Moved:
 
 
 async def _fill(view: View, pairs: Pairs, cursors: dict[str, str | None], empty: Found) -> Found:
-    events, principal = view.services.events, view.principal
     filter = await read_filter(view, pairs)
+    if view.part == "list":
+        return _with_events(empty, await _page(view, filter, cursors), pairs, cursors)
+    events, principal = view.services.events, view.principal
     now = view.now
     edges = parse_edges(filter, buckets=_BARS, now=now)
     bounded = msgspec.structs.replace(filter, since=edges[0], until=edges[-1])

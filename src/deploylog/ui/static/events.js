@@ -15,11 +15,14 @@ function stepper(id, add) {
   let running = null;
   async function step() {
     const link = document.getElementById(id);
-    const fresh = link && (await readPage(link.href));
+    const fresh = link && (await readPage(link.href, "list"));
     if (!fresh) return 0;
     showTimes(fresh);
-    const items = [...fresh.getElementById("events").children].filter((each) => !document.getElementById(each.id));
-    add(items);
+    const items = [...fresh.querySelectorAll("#events li")].filter((each) => !document.getElementById(each.id));
+    // A list for each page: one that is out of sight costs nothing while others scroll.
+    const block = fresh.querySelector("#events ol");
+    block?.replaceChildren(...items);
+    if (items.length) add(block);
     if (items.length) document.getElementById("none")?.remove();
     const next = fresh.getElementById(id);
     if (id === "newer" && !items.length && list.children.length) return 0;
@@ -30,8 +33,8 @@ function stepper(id, add) {
   return () => (running ??= step().finally(() => (running = null)));
 }
 
-const older = stepper("older", (items) => list.append(...items));
-const newer = stepper("newer", (items) => list.prepend(...items));
+const older = stepper("older", (block) => list.append(block));
+const newer = stepper("newer", (block) => list.prepend(block));
 
 // Older events
 

@@ -11,9 +11,14 @@ const SHARE = 3;
 
 const policy = globalThis.trustedTypes?.createPolicy("deploylog", { createHTML: (text) => text });
 
-/** The page at `url` as a document, in which nothing runs; `null` when it is not to be had. */
-export async function readPage(url) {
-  const response = await fetch(url, { headers: { accept: "text/html" } }).catch(() => null);
+/**
+ * The page at `url` as a document, in which nothing runs; `null` when it is not to be had.
+ *
+ * A page may leave out what is not in the `part` that is asked for.
+ */
+export async function readPage(url, part = "") {
+  const headers = { accept: "text/html", "deploylog-part": part };
+  const response = await fetch(url, { headers }).catch(() => null);
   if (response?.status === 401) location.reload();
   if (!response?.ok) return null;
   const text = await response.text();

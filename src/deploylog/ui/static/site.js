@@ -1,6 +1,6 @@
 // What every page has: times in the reader's zone, the theme, and live content.
 
-import { showTimes } from "./times.js";
+import { passTime, showTimes } from "./times.js";
 import { followHints } from "./stream.js";
 import { keepLive, swapLinks } from "./live.js";
 
@@ -37,7 +37,7 @@ document.addEventListener("formdata", (event) => {
 });
 
 showTimes(document);
-setInterval(() => showTimes(document), 1000);
+setInterval(() => passTime(document), 1000);
 
 const { stream } = document.body.dataset;
 swapLinks();

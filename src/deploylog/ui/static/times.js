@@ -36,22 +36,31 @@ function elapsed(milliseconds) {
   return `${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3600)} h`;
 }
 
-/** Show every time below `root`; it only changes what differs. */
+function showTime(element) {
+  const moment = new Date(element.dateTime);
+  if (Number.isNaN(moment.getTime())) return;
+  const isRelative = element.dataset.time === "relative";
+  const text = isRelative ? relative(moment) : inZone(moment);
+  if (element.textContent !== text) element.textContent = text;
+  if (isRelative && !("zoned" in element.dataset)) {
+    element.title = `${inZone(moment)} · ${element.title}`;
+    element.dataset.zoned = "";
+  }
+}
+
+/** Show every time below `root`. */
 export function showTimes(root) {
-  for (const element of root.querySelectorAll("time[data-time]")) {
-    const moment = new Date(element.dateTime);
-    if (Number.isNaN(moment.getTime())) continue;
-    const text = element.dataset.time === "relative" ? relative(moment) : inZone(moment);
-    if (element.textContent !== text) element.textContent = text;
-    if (element.dataset.time === "relative" && !element.dataset.zoned) {
-      element.title = `${inZone(moment)} · ${element.title}`;
-      element.dataset.zoned = "";
-    }
-  }
-  for (const element of root.querySelectorAll("[data-since]")) {
-    element.textContent = elapsed(Date.now() - new Date(element.dataset.since));
-  }
+  root.querySelectorAll("time[data-time=absolute]").forEach(showTime);
   for (const element of root.querySelectorAll("[data-clock]")) {
     element.textContent = time.format(new Date(element.dataset.clock));
+  }
+  passTime(root);
+}
+
+/** Show how much time has passed by now. */
+export function passTime(root) {
+  root.querySelectorAll("time[data-time=relative]").forEach(showTime);
+  for (const element of root.querySelectorAll("[data-since]")) {
+    element.textContent = elapsed(Date.now() - new Date(element.dataset.since));
   }
 }
