@@ -194,6 +194,8 @@ NAMES_APIS = {("api", api) for api in APIS} | {
     ("ui.search_text", "api.native"),
     ("ui.export", "api.native"),
     ("ui.pages.now", "api.native"),
+    ("ui.pages.resource", "api.native"),
+    ("ui.pages.stack", "api.native"),
     ("ui.site", "api.native"),
 }
 
