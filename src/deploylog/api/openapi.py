@@ -1,10 +1,9 @@
-"""The description of the APIs: an OpenAPI 3.1 document and a page rendered from it."""
+"""The description of the APIs: an OpenAPI 3.1 document."""
 
 from functools import cache
 from typing import Any
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deploylog import __version__
 from deploylog.api import APIS
@@ -57,26 +56,6 @@ def document() -> dict[str, Any]:
 def render_document() -> bytes:
     """Return the document as JSON."""
     return msgspec.json.encode(document())
-
-
-@cache
-def render_page() -> str:
-    """Return the document as an HTML page without scripts or other resources."""
-    environment = Environment(
-        loader=PackageLoader("deploylog.api", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    operations = [(api.title, api.operations, api.error) for api in APIS]
-    schemas = {
-        name: msgspec.json.format(msgspec.json.encode(schema)).decode()
-        for name, schema in document()["components"]["schemas"].items()
-    }
-    return environment.get_template("docs.html").render(
-        version=__version__, dialects=operations, schemas=schemas
-    )
 
 
 def _schema_of(type_: type) -> dict[str, Any]:

@@ -5,15 +5,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from deploylog.api import APIS, mount, mount_open, respond_unrouted
 from deploylog.api.context import ApiContext, Handler
+from deploylog.api.docs.endpoints import HANDLERS as DOCS
 from deploylog.api.http.body import BodyLimits
 from deploylog.api.http.body_budget import BodyBudget
-from deploylog.api.openapi import render_document, render_page
+from deploylog.api.openapi import render_document
 from deploylog.api.settings import paths_of
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import read_encryptor
@@ -272,13 +273,10 @@ def _operator_routes(store: Store, exposition: Exposition) -> dict[str, Handler]
     async def openapi(request: Request) -> Response:
         return Response(render_document(), media_type="application/json")
 
-    async def docs(request: Request) -> Response:
-        return HTMLResponse(render_page())
-
     return {
         "/healthz": healthz,
         "/readyz": readyz,
         "/metrics": metrics,
         "/openapi.json": openapi,
-        "/docs": docs,
+        **DOCS,
     }

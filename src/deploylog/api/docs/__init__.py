@@ -1,0 +1,1 @@
+"""The documentation of the APIs as pages: a viewer that sends requests, and a text."""
