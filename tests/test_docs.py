@@ -52,7 +52,13 @@ from support.waiting import until
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
+INTEGRATIONS = ROOT / "integrations"
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(DOCS.rglob("*.md")),
+    *sorted(INTEGRATIONS.rglob("*.md")),
+)
 SAMPLE = ROOT / "tests" / "samples" / "02-apply-create.jsonl"
 PLAN = ROOT / "tests" / "samples" / "06-plan-show.json"
 ADDRESS = "http://127.0.0.1:8325"

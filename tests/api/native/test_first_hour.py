@@ -12,7 +12,10 @@ from deploylog.auth.store import SourceKind
 from deploylog.store.contract import Store
 from support import cdevents, github, sources
 from support.api_keys import key_headers
+from support.cloudformation import arn_of
 from support.servers import ONE, Local
+from support.sns import envelope
+from support.templates import SHA, ArgoCd, spacelift
 from support.webhooks import GRANTS, PlayedSource, played
 
 
@@ -45,11 +48,11 @@ class FirstHour:
             answer = await player.post(body, headers, query=query)
             assert answer.status in (200, 201), answer.body
 
-    async def send(self, path: str, *events: Any) -> None:
-        """Post CloudEvents, with an API key."""
+    async def send(self, path: str, *events: Any, media: str = ONE) -> None:
+        """Post the events, with an API key."""
         writer = await key_headers(self._store, *GRANTS)
         for event in events:
-            answer = await self._server.post(event, ONE, path, headers=writer)
+            answer = await self._server.post(event, media, path, headers=writer)
             assert answer.status == 201, answer.body
 
     async def shows(self, *fields: str) -> list[tuple[Any, ...]]:
@@ -183,3 +186,70 @@ async def test_cdevents(first_hour: FirstHour):
         ("myapp", "prod", "completed", "deploy", None),
         ("myapp", "prod", "completed", "upgrade", "incident-123"),
     ]
+
+
+async def test_argo_cd(first_hour: FirstHour):
+    argo = ArgoCd()
+
+    await first_hour.send(
+        "/log/v1/events",
+        argo.event("started"),
+        argo.event("failed", finishedAt="2026-03-01T12:01:00Z", message="no such image"),
+        argo.event("started", startedAt="2026-03-01T12:05:00Z"),
+        argo.event(
+            "succeeded", startedAt="2026-03-01T12:05:00Z", finishedAt="2026-03-01T12:06:00Z"
+        ),
+        media="application/json",
+    )
+
+    page = "https://argocd.example.com/applications/web"
+    [failed, fixed] = await first_hour.shows(*WHAT, "id", "restores", "message")
+    assert failed[:5] == ("web", "prod", "failed", "alice", page)
+    assert fixed[:5] == ("web", "prod", "completed", "alice", page)
+    assert (failed[7], fixed[6]) == ("no such image", failed[5])
+
+
+async def test_spacelift(first_hour: FirstHour):
+    states = ("QUEUED", "PLANNING", "UNCONFIRMED", "APPLYING", "FAILED")
+
+    await first_hour.send(
+        "/log/v1/events",
+        *(request["payload"] for state in states for request in spacelift(state)),
+        media="application/json",
+    )
+
+    run = "https://acme.app.spacelift.io/stack/network/run/01EF9PFPNF"
+    assert await first_hour.shows(*WHAT, "commits") == [
+        ("network", "prod", "failed", "alice", run, [{"sha": SHA}])
+    ]
+
+
+async def test_a_script(first_hour: FirstHour):
+    names = {"project": "acme", "stack": "web", "environment": "prod", "deployment": "build-7"}
+    attributes = {"specversion": "1.0", "source": "/release", "actor": "grace", **names}
+
+    await first_hour.send(
+        "/log/v1/events",
+        {"id": "1", "type": "deployment.started", "data": {"version": "1.4.2"}, **attributes},
+        {"id": "2", "type": "deployment.completed", **attributes},
+    )
+
+    assert await first_hour.shows(*WHAT[:4], "version") == [
+        ("web", "prod", "completed", "grace", "1.4.2")
+    ]
+
+
+async def test_cloudformation(first_hour: FirstHour):
+    arn = arn_of("db")
+
+    await first_hour.send(
+        "/log/v1/ingest/eventbridge?project=acme",
+        envelope(arn, "CREATE_IN_PROGRESS", id="e-1"),
+        envelope(arn, "CREATE_COMPLETE", logical="Bucket", id="e-2"),
+        envelope(arn, "CREATE_COMPLETE", id="e-3", time="2026-03-01T12:04:00Z"),
+        media="application/json",
+    )
+
+    [shown] = await first_hour.shows("stack", "status", "operation", "counts")
+    assert shown[:3] == ("db", "completed", "create")
+    assert shown[3]["added"] == 1
