@@ -184,7 +184,7 @@ async def test_a_refusal_of_the_server_is_one_line(cli: Cli):
         "deploylog: the address is not public, and delivery_allowed_networks does not include it\n"
     )
     assert missing.code == 1
-    assert missing.err == "deploylog: there is no subscription with the id 'x'\n"
+    assert missing.err == "deploylog: there is no subscription 'x'\n"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """What every store must do with subscriptions: ``Subscriptions``, sentence by sentence."""
 
+import msgspec
 import pytest
 
 from deploylog.errors import Conflict, SubscriptionNotFound
 from deploylog.events.filters import Filter, any_of
 from deploylog.events.scope import Scope
 from deploylog.store.contract import Store
+from deploylog.subscriptions.places import Places
 from deploylog.subscriptions.store import OneEvent
-from deploylog.subscriptions.subscription import Message, Pending, SigningSecret
+from deploylog.subscriptions.subscription import Message, Owner, Pending, SigningSecret
 from support.factories import OpenStoreAgain, attempt, delivery, subscription
 from support.holding import NOW, held
 
@@ -21,7 +23,8 @@ SECRETS = (
 
 
 async def test_a_subscription_is_stored_as_it_is(open_again: OpenStoreAgain):
-    new = subscription(filter=FILTER, secrets=SECRETS, reason="why", failing_since=3)
+    places = Places(project="acme", stacks=("web",), environments=("prod", "dev"))
+    new = subscription(filter=FILTER, places=places, secrets=SECRETS, reason="why", failing_since=3)
     async with open_again() as store:
         await store.subscriptions.add(new)
 
@@ -44,6 +47,23 @@ async def test_an_id_is_used_once(store: Store):
 
     with pytest.raises(Conflict):
         await store.subscriptions.add(new)
+
+
+async def test_a_name_is_unique_for_an_owner(store: Store):
+    bob = Owner(kind="key", id="b", name="b")
+    await store.subscriptions.add(subscription(name="ops"))
+    await store.subscriptions.add(subscription(name="ops", owner=bob))
+    await store.subscriptions.add(subscription(name="ops", collection="c"))
+    await store.subscriptions.add(other := subscription(name="other"))
+
+    for use in (
+        store.subscriptions.add(subscription(name="ops")),
+        store.subscriptions.change(msgspec.structs.replace(other, name="ops")),
+    ):
+        with pytest.raises(Conflict, match="you have a subscription 'ops' already"):
+            await use
+
+    assert len(await store.subscriptions.list()) == 4
 
 
 async def test_an_unknown_subscription_is_not_found(store: Store):
@@ -88,7 +108,9 @@ async def test_a_collection_is_replaced_whole(store: Store):
     await store.subscriptions.replace("c", [changed, added])
 
     names = {each.id: (each.name, each.version) for each in await store.subscriptions.list()}
-    assert names == {stored.id: ("new", 2), other.id: ("ops", 1), added.id: ("ops", 1)}
+    assert names == {
+        stored.id: ("new", 2), other.id: (other.name, 1), added.id: (added.name, 1)
+    }  # fmt: skip
 
 
 async def test_an_unchanged_subscription_of_a_collection_stays_as_it_is(store: Store):

@@ -7,6 +7,7 @@ import pytest
 
 from deploylog.api.escape.wire import VISIBLE
 from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
+from deploylog.deployments.service import DeploymentService
 from deploylog.errors import (
     Conflict,
     CursorExpired,
@@ -40,7 +41,7 @@ from deploylog.subscriptions.subscription import (
     SubscriptionPatch,
 )
 from support.clocks import WallClock
-from support.factories import attempt, delivery, new_event, now, subscription
+from support.factories import attempt, delivery, new_event, now, subscription, unique
 
 UNKNOWN_ID = "5c5ecbb0-6d2c-4f1f-9d0c-0d6f5f6d3c11"
 
@@ -148,6 +149,7 @@ def subscriptions(
     receiver: Receiver,
     owners: Owners,
     changes: ChangeCounter,
+    deployments: DeploymentService,
 ) -> SubscriptionService:
     async def find(owner: Owner) -> Principal | None:
         return owners.get(owner.id)
@@ -157,6 +159,7 @@ def subscriptions(
         store.deliveries,
         store.log,
         secret_store(encryptor, clock),
+        deployments,
         formats={"escape": VISIBLE},
         find_owner=find,
         send_test=receiver.test,
@@ -167,7 +170,7 @@ def subscriptions(
 
 def new(*, scopes: Sequence[str] = ("project/acme",), **fields: object) -> NewSubscription:
     defaults: dict[str, Any] = {
-        "name": "ops",
+        "name": unique("ops"),
         "kind": "webhook",
         "endpoint": EndpointPatch(url=URL),
         "filter": Filter(scopes=tuple(parse_scope(path) for path in scopes)),

@@ -151,7 +151,7 @@ def plan_document(number: int, **fields: object) -> dict[str, object]:
 def subscription(*, id: str | None = None, **fields: object) -> Subscription:
     """A subscription that nobody has stored."""
     begun: dict[str, object] = {
-        "name": "ops",
+        "name": unique("ops"),
         "kind": "webhook",
         "format": "cloudevents",
         "filter": EVERYTHING,

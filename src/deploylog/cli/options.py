@@ -157,7 +157,9 @@ Limit = Annotated[
     int, typer.Option("--limit", min=1, max=MAX_LIMIT, help="Maximum number of items to list.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print to standard output.")]
-SubscriptionId = Annotated[str, typer.Argument(help="Id of the subscription.", callback=check_name)]
+SubscriptionId = Annotated[
+    str, typer.Argument(help="Id or name of the subscription.", callback=check_name)
+]
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):

@@ -149,6 +149,33 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    project: Annotated[
+        str | None, typer.Option("--project", help="Only events of this project.")
+    ] = None
+    stack: Annotated[
+        list[str] | None,
+        typer.Option("--stack", help="Only events of this stack, by its name. Repeatable."),
+    ] = None
+    environment: Annotated[
+        list[str] | None,
+        typer.Option("--environment", help="Only events of this environment. Repeatable."),
+    ] = None
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status",
+            help="Only the event with which a deployment enters this status: running, completed or"
+            " failed. Repeatable.",
+        ),
+    ] = None
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing",
+            help="Accept a project, a stack or an environment that does not exist yet.",
+        ),
+    ] = False
+
     @property
     def is_given(self) -> bool:
         """Whether the options name an endpoint."""
@@ -170,6 +197,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             "format": self.format,
             "order": self.order,
             "scopes": self.scope,
+            "project": self.project,
+            "stack": self.stack,
+            "environment": self.environment,
+            "status": self.status,
+            "allow_missing": True if self.allow_missing else None,
         }
 
 

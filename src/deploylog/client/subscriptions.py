@@ -32,6 +32,10 @@ class SubscriptionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     format: str
     target: str
     scopes: tuple[str, ...]
+    #: Instead of scopes.
+    project: str | None
+    stack: tuple[str, ...]
+    environment: tuple[str, ...]
     #: Values by field; a text in ``q``, and values by field in ``not``.
     filter: dict[str, tuple[str, ...] | str | dict[str, tuple[str, ...]]]
     order: str

@@ -123,6 +123,9 @@ async def create_app(
                 endpoint=secrets.endpoint,
                 secrets=secrets.secrets,
                 find_owner=lambda owner: authentication.find(owner.kind, owner.id),
+                find_stacks=lambda owner, project, name: deployments.stacks(
+                    owner, project=project, name=name, deleted=True
+                ),
                 observer=metrics,
                 pacing=pacing,
                 clock=Clock(now=clock, wait=wait),
@@ -136,7 +139,9 @@ async def create_app(
             reports=DeploymentReports(events, store.catalog, clock=clock),
             staging=staging,
             retention=retention,
-            subscriptions=_subscriptions(store, secrets, authentication, dispatcher, clock),
+            subscriptions=_subscriptions(
+                store, secrets, deployments, authentication, dispatcher, clock
+            ),
             subscription_groups=SubscriptionGroups(
                 store.subscriptions,
                 store.log,
@@ -213,6 +218,7 @@ def _retention(store: Store, settings: Settings, clock: Callable[[], int]) -> Re
 def _subscriptions(
     store: Store,
     secrets: SecretStore,
+    deployments: DeploymentService,
     authentication: Authentication,
     dispatcher: Dispatcher,
     clock: Callable[[], int],
@@ -222,6 +228,7 @@ def _subscriptions(
         store.deliveries,
         store.log,
         secrets,
+        deployments,
         formats=_format_filters(),
         find_owner=lambda owner: authentication.find(owner.kind, owner.id),
         send_test=dispatcher.test,

@@ -6,7 +6,6 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from deploylog.api import APIS
-from deploylog.api.native.paths import DEPLOYMENTS
 from deploylog.api.native.query_string import events_path
 from deploylog.api.native.wire import render_deployment
 from deploylog.auth.authentication import Authentication
@@ -105,11 +104,13 @@ def make_senders(
 def _deployment_url(settings: Settings) -> Callable[[Deployment], str]:
     """The URL of a deployment; empty without a public one: nobody could open it."""
     base = settings.public_url.rstrip("/")
-    return lambda deployment: f"{base}{DEPLOYMENTS}/{deployment.id}" if base else ""
+    return lambda deployment: f"{base}/ui/deployments/{deployment.id}" if base else ""
 
 
 def _events_url(settings: Settings) -> Callable[[Subscription, Event], str]:
     """The URL where a receiver reads the events that it missed."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = (settings.public_url or f"http://{host}:{settings.port}").rstrip("/")
-    return lambda subscription, event: f"{base}{events_path(subscription.filter, event)}"
+    return lambda subscription, event: (
+        base + events_path(subscription.filter, event, subscription.places)
+    )

@@ -2,26 +2,31 @@
 
 import msgspec
 
+from deploylog.deployments.catalog import Status
+from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
 from deploylog.errors import Forbidden, InvalidSubscription
 from deploylog.events.access import Principal
 from deploylog.events.filters import EVERYTHING, AnyOf, Filter, any_of
 from deploylog.events.scope import ROOT
+from deploylog.subscriptions.places import EVERYWHERE, Places
 from deploylog.subscriptions.subscription import SubscriptionPatch
 
 #: Scopes that a subscription may have.
 MAX_SCOPES = 100
 
 
-def checked_filter(principal: Principal, requested: Filter, known: Filter = EVERYTHING) -> Filter:
+def checked_filter(
+    principal: Principal, requested: Filter, known: Filter = EVERYTHING, *, is_named: bool = False
+) -> Filter:
     """The requested filter in canonical form, restricted to the types in ``known``.
 
-    Raises Forbidden when the principal may read nothing in one of the scopes, or
-    InvalidSubscription.
+    The scopes of a filter that ``is_named`` follow from names, which were checked. Raises Forbidden
+    when the principal may read nothing in one of the scopes, or InvalidSubscription.
     """
     scopes = () if ROOT in requested.scopes else tuple(sorted(set(requested.scopes)))
     if len(scopes) > MAX_SCOPES:
         raise InvalidSubscription(f"at most {MAX_SCOPES} scopes are allowed", field="scopes")
-    for path in scopes or (ROOT,):
+    for path in () if is_named else scopes or (ROOT,):
         if not principal.visibility.overlaps(path):
             raise Forbidden(f"{principal.name} may not read {path or 'anything'}")
     requested = msgspec.structs.replace(requested, scopes=scopes)
@@ -30,10 +35,34 @@ def checked_filter(principal: Principal, requested: Filter, known: Filter = EVER
 
 def patched_filter(before: Filter, patch: SubscriptionPatch) -> Filter:
     """Return ``before`` with the changes."""
-    return msgspec.structs.replace(
-        patch.filter if patch.filter is not None else before,
-        scopes=patch.scopes if patch.scopes is not None else before.scopes,
-    )
+    scopes = patch.scopes if patch.scopes is not None else before.scopes
+    if patch.places is not None:
+        scopes = patch.places.scopes
+    changed = patch.filter if patch.filter is not None else before
+    return with_statuses(msgspec.structs.replace(changed, scopes=scopes), patch.statuses)
+
+
+def patched_places(before: Places, patch: SubscriptionPatch) -> Places:
+    """Return the places after the change: scopes and places replace one another."""
+    if patch.places is not None:
+        return patch.places
+    return before if patch.scopes is None else EVERYWHERE
+
+
+#: The event with which a deployment enters each status.
+_TYPES: dict[Status, str] = {
+    "running": DEPLOYMENT_STARTED,
+    **{status: type for type, status in DEPLOYMENT_ENDS.items()},
+}
+
+
+def with_statuses(requested: Filter, statuses: tuple[Status, ...]) -> Filter:
+    """Restrict the filter to the events with which a deployment enters one of the statuses.
+
+    Raises InvalidSubscription when it excludes them.
+    """
+    types = tuple(_TYPES[each] for each in statuses)
+    return restrict_to_types(requested, types_filter(types)) if types else requested
 
 
 def restrict_to_types(requested: Filter, known: Filter) -> Filter:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from deploylog.errors import Conflict, Forbidden
 from deploylog.events.access import Principal
-from deploylog.events.scope import ROOT
+from deploylog.events.scope import ROOT, Scope, scope
 from deploylog.subscriptions.subscription import Owner, Subscription
 
 #: Subscriptions that one owner may have.
@@ -41,7 +41,13 @@ def can_see(principal: Principal, subscription: Subscription) -> bool:
     """Whether the principal is the owner, or an admin of all scopes of the subscription."""
     if owns(principal, subscription):
         return True
-    return all(principal.may("admin", path) for path in subscription.filter.scopes or (ROOT,))
+    return all(principal.may("admin", path) for path in subject_of(subscription) or (ROOT,))
+
+
+def subject_of(subscription: Subscription) -> tuple[Scope, ...]:
+    """The scopes that a subscription is about; none: the whole log."""
+    project = subscription.places.project
+    return (scope("project", project),) if project is not None else subscription.filter.scopes
 
 
 def check_owner(principal: Principal, subscription: Subscription) -> None:

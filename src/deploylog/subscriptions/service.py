@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import msgspec
 
+from deploylog.deployments.service import DeploymentService
 from deploylog.errors import (
     Conflict,
     CursorExpired,
@@ -24,13 +25,17 @@ from deploylog.events.store import EventLog
 from deploylog.subscriptions.filters import (
     checked_filter,
     patched_filter,
+    patched_places,
     restrict_to_types,
     types_filter,
     with_default_types,
+    with_statuses,
 )
 from deploylog.subscriptions.history import DeadLetter, DeliveryHistory
 from deploylog.subscriptions.ownership import can_see, check_capacity, check_owner, owner_of, owns
+from deploylog.subscriptions.places import Places, check_places
 from deploylog.subscriptions.secret_store import SecretStore, unsigned
+from deploylog.subscriptions.selection import check_known
 from deploylog.subscriptions.store import (
     Backlog,
     DeadLetters,
@@ -74,7 +79,7 @@ class SubscriptionService:
     """Manages subscriptions for principals.
 
     A principal sees its own subscriptions, and those whose scopes it administers. Every method
-    that takes an id raises SubscriptionNotFound for any other.
+    that takes an id also takes a name, and raises what ``get`` raises.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class SubscriptionService:
         deliveries: Deliveries,
         log: EventLog,
         secret_store: SecretStore,
+        catalog: DeploymentService,
         *,
         formats: Mapping[Format, Filter],
         find_owner: Callable[[Owner], Awaitable[Principal | None]],
@@ -98,6 +104,7 @@ class SubscriptionService:
         self._deliveries = deliveries
         self._log = log
         self._secret_store = secret_store
+        self._catalog = catalog
         self._history = DeliveryHistory(deliveries, log)
         self._formats = formats
         self._find_owner = find_owner
@@ -115,14 +122,18 @@ class SubscriptionService:
         """Create a subscription, and return the signing secret if it was generated.
 
         The secret is shown nowhere else. Raises Forbidden, InvalidSubscription, InvalidCursor,
-        CursorExpired, NoEncryptionKey, or Conflict when the owner has ``MAX_SUBSCRIPTIONS``.
+        CursorExpired, NoEncryptionKey, or Conflict when the owner has ``MAX_SUBSCRIPTIONS``, or one
+        of this name.
         """
         owner = owner_of(principal)
         check_name(new.name)
         kind, endpoint = kind_of(new.kind), self._secret_store.patched(new.kind, new.endpoint)
-        filter = self._checked_filter(
-            principal, with_default_types(new.filter, kind.default_types(endpoint)), new
-        )
+        await self._check_places(principal, new.places, allow_missing=new.allow_missing)
+        requested = with_statuses(new.filter, new.statuses)
+        requested = with_default_types(requested, kind.default_types(endpoint))
+        if new.places:
+            requested = msgspec.structs.replace(requested, scopes=new.places.scopes)
+        filter = self._checked_filter(principal, requested, new)
         secrets, generated = self._secret_store.initial_secrets(new.kind, new.secret)
         subscription = Subscription(
             id=str(uuid4()),
@@ -130,6 +141,7 @@ class SubscriptionService:
             kind=new.kind,
             format=new.format,
             filter=filter,
+            places=new.places,
             order=new.order or kind.default_order(endpoint),
             state="active",
             reason=None,
@@ -148,6 +160,8 @@ class SubscriptionService:
 
     async def change(self, principal: Principal, id: str, patch: SubscriptionPatch) -> Subscription:
         """Change a subscription; raises what ``create`` raises."""
+        if patch.places is not None:
+            await self._check_places(principal, patch.places, allow_missing=patch.allow_missing)
 
         def change(current: Subscription) -> Subscription:
             return self._patched(principal, current, patch)
@@ -179,12 +193,22 @@ class SubscriptionService:
         """The subscriptions that the principal sees, oldest first."""
         return [each for each in await self._subscriptions.list() if can_see(principal, each)]
 
-    async def get(self, principal: Principal, id: str) -> Subscription:
+    async def get(self, principal: Principal, name: str) -> Subscription:
+        """The subscription with this id or name: the principal's own, or the only one.
+
+        Raises SubscriptionNotFound, or Conflict when several have the name.
+        """
         with suppress(SubscriptionNotFound):
-            found = await self._subscriptions.get(id.lower())
+            found = await self._subscriptions.get(name.lower())
             if can_see(principal, found):
                 return found
-        raise SubscriptionNotFound(f"there is no subscription with the id {id[:64]!r}")
+        named = [each for each in await self.subscriptions(principal) if each.name == name]
+        owned = [each for each in named if owns(principal, each) and not each.collection]
+        if len(owned or named) > 1:
+            raise Conflict(f"several subscriptions are named {name[:64]!r}: use an id")
+        for found in owned or named:
+            return found
+        raise SubscriptionNotFound(f"there is no subscription {name[:64]!r}")
 
     async def standing(self, subscription: Subscription) -> Standing:
         """The progress of a subscription that the principal sees."""
@@ -260,9 +284,10 @@ class SubscriptionService:
             check_name(patch.name)
             _check_ungrouped(current)
         requested = patched_filter(current.filter, patch)
+        places = patched_places(current.places, patch)
         format = patch.format or current.format
-        if (requested, format) != (current.filter, current.format):
-            current = msgspec.structs.replace(current, format=format)
+        if (requested, format, places) != (current.filter, current.format, current.places):
+            current = msgspec.structs.replace(current, format=format, places=places)
             filter = self._checked_filter(principal, requested, current)
             current = msgspec.structs.replace(current, filter=filter)
         if patch.endpoint != EndpointPatch():
@@ -281,9 +306,16 @@ class SubscriptionService:
     ) -> Filter:
         """The filter, restricted to what the format and the kind of ``used`` can send."""
         known = self._formats.get(used.format, EVERYTHING)
-        filter = checked_filter(principal, requested, known)
+        filter = checked_filter(principal, requested, known, is_named=bool(used.places))
         only = kind_of(used.kind).only_types
         return restrict_to_types(filter, types_filter(only)) if only else filter
+
+    async def _check_places(
+        self, principal: Principal, places: Places, *, allow_missing: bool
+    ) -> None:
+        check_places(principal, places)
+        if places and not allow_missing:
+            await check_known(self._catalog, principal, places)
 
     async def _start_position(self, start: str) -> int:
         """The first checkpoint; raises InvalidCursor or CursorExpired."""

@@ -5,15 +5,24 @@ from typing import Protocol
 
 import msgspec
 
+from deploylog.errors import Conflict
 from deploylog.events.scope import Scope
 from deploylog.subscriptions.subscription import Attempt, Delivery, Message, Pending, Subscription
 
 
+def name_taken(subscription: Subscription) -> Conflict:
+    """The error about a name that another subscription of the owner has."""
+    return Conflict(f"you have a subscription {subscription.name!r} already")
+
+
 class Subscriptions(Protocol):
-    """Subscriptions, in collections or alone."""
+    """Subscriptions, in collections or alone.
+
+    The names of those alone are unique for an owner.
+    """
 
     async def add(self, subscription: Subscription) -> None:
-        """Store a new subscription. Raises Conflict when its id is taken."""
+        """Store a new subscription. Raises Conflict when its id or its name is taken."""
         ...
 
     async def get(self, id: str) -> Subscription:
@@ -28,7 +37,7 @@ class Subscriptions(Protocol):
         """Replace the subscription with this id, and return it with its new ``version``.
 
         The checkpoint and pending events stay. Raises SubscriptionNotFound, or Conflict when
-        the subscription has changed since this version.
+        the subscription has changed since this version, or its new name is taken.
         """
         ...
 

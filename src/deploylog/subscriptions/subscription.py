@@ -4,9 +4,11 @@ from typing import Literal
 
 import msgspec
 
+from deploylog.deployments.catalog import Status
 from deploylog.errors import InvalidSubscription
 from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope
+from deploylog.subscriptions.places import EVERYWHERE, Places
 
 #: The name of a kind of endpoint: a key of ``delivery.kinds.KINDS``.
 Kind = str
@@ -63,6 +65,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     format: Format
     filter: Filter
+    #: What it is about by names; the scopes of the filter contain it.
+    places: Places = EVERYWHERE
     order: Order
     state: State
     #: Why it is in this state, for users.
@@ -193,6 +197,12 @@ class NewSubscription(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: EndpointPatch
     format: Format = "cloudevents"
     filter: Filter
+    #: Instead of scopes in the filter.
+    places: Places = EVERYWHERE
+    #: Statuses at which a deployment is told of; they select types of events.
+    statuses: tuple[Status, ...] = ()
+    #: Whether names in ``places`` need not exist yet.
+    allow_missing: bool = False
     #: ``None``: the default for the endpoint.
     order: Order | None = None
     #: The signing secret; ``None`` to generate one.
@@ -210,6 +220,11 @@ class SubscriptionPatch(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...] | None = None
     #: Replaces the whole filter but for its scopes.
     filter: Filter | None = None
+    #: Replaces the scopes too, as scopes replace the places.
+    places: Places | None = None
+    #: As in ``NewSubscription``.
+    statuses: tuple[Status, ...] = ()
+    allow_missing: bool = False
     order: Order | None = None
 
 

@@ -11,6 +11,7 @@ from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.signing import make_secret
 from support.api_keys import key_headers
 from support.backends import store_url_at
+from support.factories import unique
 from support.problems import assert_problem
 from support.receivers import receiving, status
 from support.servers import Answer, Local, Running, line, running, spawned
@@ -62,8 +63,9 @@ async def create(server: Running, body: object, **how: Any) -> Answer:
     return await server.post(body, JSON, SUBSCRIPTIONS, **how)
 
 
-async def created(server: Running, body: object = WEBHOOK, **how: Any) -> Any:
-    response = await create(server, body, **how)
+async def created(server: Running, body: dict[str, Any] = WEBHOOK, **how: Any) -> Any:
+    """The subscription, under a name that no other has."""
+    response = await create(server, body | {"name": unique(body["name"])}, **how)
     assert response.status == 201, response.body
     return response.json
 
@@ -109,6 +111,7 @@ async def test_creating_a_subscription_returns_all_but_its_secrets(server: Local
     assert result == {
         "id": result["id"], "name": "ops", "kind": "webhook", "format": "escape",
         "target": "https://hooks.example.com:8443/…", "scopes": ["project/acme", "state/a%20b"],
+        "project": None, "stack": [], "environment": [],
         "filter": {"actor": ["ann", "bob.*"]}, "order": "per_deployment", "state": "active",
         "reason": None,
         "owner": "anonymous", "checkpoint": "2", "lag": 0, "failing_since": None, "pending": 0,

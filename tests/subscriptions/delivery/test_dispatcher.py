@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from deploylog.deployments.catalog import Stack
 from deploylog.errors import NoEncryptionKey, OperatorError, StoreUnavailable
 from deploylog.events.access import Grant, Principal
 from deploylog.events.filters import Filter, any_of
@@ -91,12 +92,16 @@ class DispatcherHarness:
     async def owner(self, owner: Owner) -> Principal | None:
         return self.owners.get(owner.id)
 
+    async def stacks(self, owner: Principal, project: str | None, name: str) -> list[Stack]:
+        return await self.store.catalog.stacks(owner.visibility, project=project, name=name)
+
     def dispatcher(self) -> Dispatcher:
         parts = DispatcherParts(
             sender=self.choose,
             endpoint=self.endpoint,
             secrets=self.secrets,
             find_owner=self.owner,
+            find_stacks=self.stacks,
             observer=self.metrics,
             pacing=self.pacing,
             clock=self.clock.clock,

@@ -17,6 +17,7 @@ from deploylog.events.filters import AnyOf, Field, Filter, any_of, patterns_of
 from deploylog.events.scope import Scope, parse_scope, scope
 from deploylog.events.text import parse_text, render_text
 from deploylog.events.times import LATEST, SECOND, parse_duration, parse_time_or_ago
+from deploylog.subscriptions.places import EVERYWHERE, Places
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
@@ -214,21 +215,25 @@ _STATUSES: tuple[Status, ...] = get_args(Status)
 
 def parse_names(parameters: Parameters) -> Names:
     """The parameters that select by the names that people use."""
-    statuses = check_filter_values("status", parameters.all("status"))
-    for status in statuses:
-        if status not in _STATUSES:
-            message = f"status of a deployment must be one of {', '.join(_STATUSES)}"
-            raise InvalidFilter(message, field="status")
     return Names(
         project=parameters.one("project"),
         stacks=check_filter_values("stack", parameters.all("stack")),
         environments=check_filter_values("environment", parameters.all("environment")),
         deployments=check_filter_values("deployment", parameters.all("deployment")),
-        statuses=tuple(each for each in _STATUSES if each in statuses),
+        statuses=parse_statuses(parameters.all("status")),
         versions=check_filter_values("version", parameters.all("version")),
         commits=check_filter_values("commit", parameters.all("commit")),
         labels=tuple(_label(text) for text in parameters.all("label")),
     )
+
+
+def parse_statuses(values: tuple[str, ...]) -> tuple[Status, ...]:
+    """The statuses of deployments; raises InvalidFilter for another word."""
+    for status in check_filter_values("status", values):
+        if status not in _STATUSES:
+            message = f"status of a deployment must be one of {', '.join(_STATUSES)}"
+            raise InvalidFilter(message, field="status")
+    return tuple(each for each in _STATUSES if each in values)
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -275,19 +280,24 @@ def _duration(text: str) -> int:
         raise InvalidInput(f"window: {error.message}", field="window") from error
 
 
-def events_path(filter: Filter, event: Event) -> str:
+def events_path(filter: Filter, event: Event, places: Places = EVERYWHERE) -> str:
     """The path that lists the filter's events before ``event``, oldest first.
 
-    ``filter`` must have no times. A client adds ``after`` with the last event that it received.
+    ``places`` stand for the scopes of ``filter``, which must have no times. A client adds ``after``
+    with the last event that it received.
     """
-    return f"{_filter_path(filter)}&before={event.id}"
+    return f"{_filter_path(filter, places)}&before={event.id}"
 
 
 @lru_cache(maxsize=64)
-def _filter_path(filter: Filter) -> str:
+def _filter_path(filter: Filter, places: Places) -> str:
+    scopes = () if places else filter.scopes
     pairs = [
         ("order", "oldest"),
-        *(("scope", str(path)) for path in filter.scopes),
+        *(("project", name) for name in (places.project,) if name is not None),
+        *(("stack", name) for name in places.stacks),
+        *(("environment", name) for name in places.environments),
+        *(("scope", str(path)) for path in scopes),
         *(("resource", resource) for resource in filter.resources),
     ]
     for conditions, label in ((filter.all_of, "{}"), (filter.none_of, "{}!")):

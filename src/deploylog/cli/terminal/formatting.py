@@ -242,7 +242,7 @@ def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
         "name": one.name,
         "target": f"{one.kind} {one.target}" if one.kind == "webhook" else one.target,
         "format": one.format,
-        "scopes": " ".join(one.scopes) or "everything the owner may read",
+        "about": " ".join(_subjects(one)) or "everything the owner may read",
         "filter": " ".join(_conditions(one)),
         "order": one.order,
         "state": f"{one.state}: {one.reason}" if one.reason else one.state,
@@ -258,6 +258,15 @@ def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
     for name, value in shown.items():
         if value:
             yield Text(f"{name:<14}{one_line(value)}")
+
+
+def _subjects(one: SubscriptionState) -> Iterator[str]:
+    """Yield what a subscription is about: names, or scopes."""
+    if one.project is not None:
+        yield f"project={one.project}"
+    yield from (f"stack={name}" for name in one.stack)
+    yield from (f"environment={name}" for name in one.environment)
+    yield from one.scopes
 
 
 def _conditions(one: SubscriptionState) -> Iterator[str]:

@@ -1,20 +1,25 @@
 """Subscriptions in PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from psycopg import errors
 
 from deploylog.errors import Conflict, SubscriptionNotFound
 from deploylog.events.filters import Filter
 from deploylog.store.postgres.connection import Connection, all_rows, change, one_row
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.writer import Writer
+from deploylog.subscriptions.places import Places
+from deploylog.subscriptions.store import name_taken
 from deploylog.subscriptions.subscription import Owner, SigningSecret, Subscription
 
 COLUMNS = (
-    "id", "name", "kind", "format", "filter", "order", "state", "reason", "owner", "target",
-    "shown", "secrets", "created", "collection", "version", "checkpoint", "failing_since",
+    "id", "name", "kind", "format", "filter", "places", "order", "state", "reason", "owner",
+    "target", "shown", "secrets", "created", "collection", "version", "checkpoint",
+    "failing_since",
 )  # fmt: skip
 
 _NAMES = ", ".join(f'"{column}"' for column in COLUMNS)
@@ -83,16 +88,27 @@ def _add(connection: Connection, subscription: Subscription) -> None:
     if one_row(connection, "SELECT 1 FROM subscriptions WHERE id = %s", (subscription.id,)):
         raise Conflict(f"there is a subscription {subscription.id} already")
     values = _values_of(subscription)
-    change(connection, _ADD, [values[column] for column in COLUMNS])
+    with _unique_name(subscription):
+        change(connection, _ADD, [values[column] for column in COLUMNS])
 
 
 def _change(connection: Connection, subscription: Subscription) -> Subscription:
     number_of(connection, subscription.id)
     values = _values_of(subscription)
     changed = [values[column] for column in _CHANGED]
-    if not change(connection, _CHANGE, [*changed, subscription.id, subscription.version]):
+    with _unique_name(subscription):
+        number = change(connection, _CHANGE, [*changed, subscription.id, subscription.version])
+    if not number:
         raise Conflict(f"subscription {subscription.id} has changed since it was read")
     return _get(connection, subscription.id)
+
+
+@contextmanager
+def _unique_name(subscription: Subscription) -> Iterator[None]:
+    try:
+        yield
+    except errors.UniqueViolation as error:
+        raise name_taken(subscription) from error
 
 
 def _get(connection: Connection, id: str) -> Subscription:
@@ -130,7 +146,7 @@ def _not_found(id: str) -> SubscriptionNotFound:
 
 def _values_of(subscription: Subscription) -> dict[str, object]:
     values: dict[str, Any] = msgspec.structs.asdict(subscription)
-    for column in ("filter", "owner", "secrets"):
+    for column in ("filter", "places", "owner", "secrets"):
         values[column] = msgspec.json.encode(values[column]).decode()
     return values
 
@@ -142,6 +158,7 @@ def subscription_of(row: tuple[Any, ...]) -> Subscription:
         **values
         | {
             "filter": msgspec.json.decode(values["filter"], type=Filter),
+            "places": msgspec.json.decode(values["places"], type=Places),
             "owner": msgspec.json.decode(values["owner"], type=Owner),
             "secrets": msgspec.json.decode(values["secrets"], type=tuple[SigningSecret, ...]),
         }

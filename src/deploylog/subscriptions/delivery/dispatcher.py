@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import msgspec
 
+from deploylog.deployments.catalog import Stack
 from deploylog.errors import Conflict, NoEncryptionKey, OperatorError, Unavailable
 from deploylog.events.access import Principal
 from deploylog.events.hub import Hub
@@ -22,6 +23,7 @@ from deploylog.subscriptions.delivery.recorder import MAX_UNWRITTEN, DeliveryRec
 from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.delivery.status_events import status_event
 from deploylog.subscriptions.delivery.worker import DeliveryJob, DeliveryWorker
+from deploylog.subscriptions.selection import PlaceSelector
 from deploylog.subscriptions.store import Backlog, Deliveries, Subscriptions
 from deploylog.subscriptions.subscription import (
     Attempt,
@@ -81,6 +83,8 @@ class DispatcherParts(msgspec.Struct, frozen=True, kw_only=True):
     #: Returns the owner's current principal, or ``None`` once its credential is invalid; raises
     #: Unavailable.
     find_owner: Callable[[Owner], Awaitable[Principal | None]]
+    #: Returns the stacks that have or had a name, in a project or in any, as a principal sees them.
+    find_stacks: Callable[[Principal, str | None, str], Awaitable[Sequence[Stack]]]
     observer: Observer
     pacing: Pacing = DEFAULT_PACING
     clock: Clock = Clock()
@@ -258,8 +262,18 @@ class Dispatcher:
             endpoint=endpoint,
             secrets=self._parts.secrets(subscription),
             visibility=owner.visibility,
+            places=self._selector(subscription, owner),
             sender=self._parts.sender(subscription, endpoint),
         )
+
+    def _selector(self, subscription: Subscription, owner: Principal) -> PlaceSelector | None:
+        if not subscription.places.is_dynamic:
+            return None
+
+        async def find(project: str | None, name: str) -> Sequence[Stack]:
+            return await self._parts.find_stacks(owner, project, name)
+
+        return PlaceSelector(subscription.places, find)
 
     async def _run(self, worker: DeliveryWorker) -> None:
         try:

@@ -6,6 +6,7 @@ import msgspec
 
 from deploylog.events.event import SOURCE, NewEvent
 from deploylog.events.scope import ROOT, scope
+from deploylog.subscriptions.ownership import subject_of
 from deploylog.subscriptions.subscription import Subscription
 
 #: ``failing``: deliveries fail, and only probes are sent. ``resumed``: a delivery succeeded again.
@@ -25,7 +26,7 @@ def status_event(
     ``key`` distinguishes it from other events of the same status. Only the owner's groups see it:
     others need not know of the subscription.
     """
-    scopes = [path for path in subscription.filter.scopes if path != ROOT]
+    scopes = [path for path in subject_of(subscription) if path != ROOT]
     data = {"subscription": subscription.id, "target": subscription.shown, "reason": reason}
     return NewEvent(
         type=f"subscription.{status}",

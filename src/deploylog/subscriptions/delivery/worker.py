@@ -24,6 +24,7 @@ from deploylog.subscriptions.delivery.outcome import Outcome, Response
 from deploylog.subscriptions.delivery.recorder import DeliveryRecorder
 from deploylog.subscriptions.delivery.sender import Context, Sender
 from deploylog.subscriptions.delivery.status_events import Status, status_event
+from deploylog.subscriptions.selection import PlaceSelector
 from deploylog.subscriptions.store import Deliveries
 from deploylog.subscriptions.subscription import (
     Delivery,
@@ -59,6 +60,8 @@ class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
     #: What the owner may see.
     visibility: Visibility
     sender: Sender
+    #: What the subscription is about by names, within the scopes of its filter.
+    places: PlaceSelector | None = None
 
 
 class DeliveryWorker:
@@ -163,12 +166,26 @@ class DeliveryWorker:
                 continue
             if batch is None:
                 return
-            self._add(batch, reader.position)
+            self._add(await self._selected(batch), reader.position)
             # The queue counts these bytes itself, so other readers need not wait for its room.
             reader.release()
             while not self._queue.has_room:
                 self._room.clear()
                 await self._room.wait()
+
+    async def _selected(self, batch: Batch) -> Batch:
+        """The batch without the events that are not of the places of the subscription."""
+        while True:
+            try:
+                events = [event for event in batch.events if await self._selects(event)]
+            except StoreUnavailable:
+                _LOGGER.exception("cannot select events for %s; retrying", self.subscription.id)
+                await self._clock.wait(asyncio.Event(), RETRY_SECONDS)
+            else:
+                return Batch(events, batch.gap)
+
+    async def _selects(self, event: Event) -> bool:
+        return self._job.places is None or await self._job.places.selects(event)
 
     def _add(self, batch: Batch, position: int) -> None:
         if batch.gap is not None:
@@ -294,14 +311,16 @@ class DeliveryWorker:
                 filter=self._filter.filter,
                 visibility=self._filter.visibility,
                 before=event.position,
-                limit=1 if lane == ROOT else LOOKBACK_EVENTS,
+                limit=1 if lane == ROOT and self._job.places is None else LOOKBACK_EVENTS,
                 purpose="background",
                 caller=self._caller,
             )
         )
-        # The scope also contains events of the lanes below it.
-        same = (each for each in candidates if self._queue.name_of(each) == lane)
-        return next((EventRef(each.position, each.id) for each in same), None)
+        for each in candidates:
+            # The scope also contains events of the lanes below it.
+            if self._queue.name_of(each) == lane and await self._selects(each):
+                return EventRef(each.position, each.id)
+        return None
 
     # Handling outcomes
 

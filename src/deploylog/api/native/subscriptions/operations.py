@@ -28,7 +28,7 @@ from deploylog.api.operation import (
 _ALL = paths.SUBSCRIPTIONS
 _ONE = f"{_ALL}/{{id}}"
 
-_ID = path_parameter("id", "The subscription's id.")
+_ID = path_parameter("id", "The subscription's id or name.")
 
 _LIMIT = Parameter(
     name="limit", help="Maximum number of items.", schema=whole_number(1, MAX_LIMIT, DEFAULT_LIMIT)

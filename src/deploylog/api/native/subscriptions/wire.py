@@ -11,6 +11,7 @@ from deploylog.api.native.query_string import (
     parse_conditions,
     render_conditions,
 )
+from deploylog.deployments.catalog import Status
 from deploylog.errors import InvalidFilter, InvalidInput, InvalidSubscription
 from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope, parse_scope
@@ -18,6 +19,7 @@ from deploylog.events.text import parse_text, render_text
 from deploylog.events.times import MILLISECOND, SECOND, Time, parse_time_or_ago, render_time
 from deploylog.subscriptions.delivery.kinds import KINDS
 from deploylog.subscriptions.history import DeadLetter
+from deploylog.subscriptions.places import EVERYWHERE, Places
 from deploylog.subscriptions.service import Standing
 from deploylog.subscriptions.store import RecordedAttempt
 from deploylog.subscriptions.subscription import (
@@ -72,7 +74,19 @@ class FilterBody(FieldValues, frozen=True, forbid_unknown_fields=True, omit_defa
 KindName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(KINDS)})]
 
 
-class NewBody(EndpointPatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NamesBody(EndpointPatch, frozen=True, kw_only=True):
+    """What a subscription is about by names, instead of scopes."""
+
+    project: str | None = None
+    stack: tuple[str, ...] | None = None
+    environment: tuple[str, ...] | None = None
+    #: Told of when a deployment enters one of these: restricts the types of events.
+    status: tuple[Status, ...] = ()
+    #: Whether names need not exist yet.
+    allow_missing: bool = False
+
+
+class NewBody(NamesBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request to create a subscription. Which fields an endpoint has depends on its kind."""
 
     name: str
@@ -86,8 +100,8 @@ class NewBody(EndpointPatch, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     start: str = msgspec.field(name="from", default="now")
 
 
-class ChangeBody(EndpointPatch, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request to change a subscription. Scopes, filter and headers are replaced whole."""
+class ChangeBody(NamesBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request to change a subscription. Scopes, names, filter and headers are replaced whole."""
 
     name: str | None = None
     format: Format | None = None
@@ -128,6 +142,10 @@ class SubscriptionBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     #: Redacted.
     target: str
     scopes: tuple[str, ...]
+    #: Instead of scopes.
+    project: str | None
+    stack: tuple[str, ...]
+    environment: tuple[str, ...]
     filter: FilterBody
     order: Order
     state: State
@@ -214,6 +232,9 @@ def parse_new(body: bytes) -> NewSubscription:
         endpoint=_endpoint_patch(new),
         format=new.format,
         filter=msgspec.structs.replace(_filter(new.filter), scopes=_scopes(new.scopes)),
+        places=_places(new, new.scopes) or EVERYWHERE,
+        statuses=new.status,
+        allow_missing=new.allow_missing,
         order=new.order,
         secret=new.secret,
         start=new.start,
@@ -229,6 +250,9 @@ def parse_change(body: bytes) -> SubscriptionPatch:
         format=change.format,
         scopes=_scopes(change.scopes) if change.scopes is not None else None,
         filter=_filter(change.filter) if change.filter is not None else None,
+        places=_places(change, change.scopes),
+        statuses=change.status,
+        allow_missing=change.allow_missing,
         order=change.order,
     )
 
@@ -278,6 +302,17 @@ def _endpoint_patch(body: NewBody | ChangeBody) -> EndpointPatch:
     return EndpointPatch(**{name: getattr(body, name) for name in EndpointPatch.__struct_fields__})
 
 
+def _places(body: NamesBody, scopes: Sequence[str] | None) -> Places | None:
+    """The names in a request, or ``None`` without any; raises InvalidSubscription."""
+    if (body.project, body.stack, body.environment) == (None, None, None):
+        return None
+    if scopes:
+        raise InvalidSubscription("use scopes, or project, stack and environment", field="scopes")
+    return Places(
+        project=body.project, stacks=body.stack or (), environments=body.environment or ()
+    )
+
+
 def _scopes(texts: Sequence[str]) -> tuple[Scope, ...]:
     try:
         return tuple(parse_scope(text) for text in texts)
@@ -310,7 +345,10 @@ def render_subscription(standing: Standing, *, secret: str | None = None) -> Sub
         kind=subscription.kind,
         format=subscription.format,
         target=subscription.shown,
-        scopes=subscription.filter.scopes,
+        scopes=subscription.filter.scopes if not subscription.places else (),
+        project=subscription.places.project,
+        stack=subscription.places.stacks,
+        environment=subscription.places.environments,
         filter=_render_filter(subscription.filter),
         order=subscription.order,
         state=subscription.state,
