@@ -139,6 +139,30 @@ async def test_any_event_can_be_redelivered(store: Store):
     assert (await store.subscriptions.get(new.id)).version == 2
 
 
+async def test_what_is_pending_is_due_at_once_when_the_receiver_is_back(store: Store):
+    new, idle = await held(store), await held(store)
+    waiting = Pending(position=1, lane="", tries=3, due=NOW + 5)
+    given_up = Pending(position=2, lane="", tries=9, due=NOW + 5, dead_lettered=True)
+    await store.deliveries.record("me", [delivery(new, pending=(waiting, given_up))], now=NOW)
+
+    await store.deliveries.retry_now(new.id)
+    await store.deliveries.retry_now(idle.id)
+
+    [due] = await store.deliveries.pending(new.id)
+    assert (due.due, due.tries) == (0, 3)
+    assert (await store.subscriptions.get(new.id)).version == 2
+    assert (await store.subscriptions.get(idle.id)).version == 1
+
+
+async def test_a_failing_subscription_starts_again_when_the_receiver_is_back(store: Store):
+    new = await held(store)
+    await store.deliveries.record("me", [delivery(new, state="failing")], now=NOW)
+
+    await store.deliveries.retry_now(new.id)
+
+    assert (await store.subscriptions.get(new.id)).version == 2
+
+
 async def test_a_message_is_found_by_its_deployment(open_again: OpenStoreAgain):
     first, edited = (Message(deployment=Scope("d"), channel="C", id=id) for id in ("1", "2"))
     async with open_again() as store:

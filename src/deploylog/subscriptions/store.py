@@ -135,6 +135,13 @@ class Deliveries(Protocol):
         """
         ...
 
+    async def retry_now(self, subscription: str) -> None:
+        """Make what is pending due, and raise the version if that or the state calls for it.
+
+        The process that holds the subscription then starts again, and sends at once.
+        """
+        ...
+
     async def message(self, subscription: str, deployment: Scope) -> Message | None:
         """The Slack message about a deployment, if one was posted."""
         ...

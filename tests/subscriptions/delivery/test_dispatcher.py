@@ -18,6 +18,7 @@ from deploylog.events.hub import Hub
 from deploylog.events.scope import ROOT
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
+from deploylog.subscriptions.delivery.clock import Clock
 from deploylog.subscriptions.delivery.dispatcher import (
     DEFAULT_PACING,
     Dispatcher,
@@ -31,9 +32,9 @@ from deploylog.subscriptions.subscription import (
     SigningSecret,
     Subscription,
 )
-from support.factories import new_events, now, subscription
+from support.factories import new_event, new_events, now, subscription
 from support.waiting import until
-from support.workers import OK, JumpingClock, Scripted, always, status_events
+from support.workers import OK, REFUSED, JumpingClock, Scripted, always, status_events
 
 TARGET = msgspec.json.encode(Endpoint(url="http://receiver"))
 #: Polls often, so that tests need not wait.
@@ -61,6 +62,20 @@ class Metrics:
         self.stopped.append(subscription)
 
 
+class SteadyClock:
+    """A clock that stands still, so that no wait ends by itself."""
+
+    def __init__(self) -> None:
+        self.now = now()
+
+    @property
+    def clock(self) -> Clock:
+        async def wait(event: asyncio.Event, seconds: float | None) -> None:
+            await event.wait()
+
+        return Clock(now=lambda: self.now, wait=wait)
+
+
 class DispatcherHarness:
     """A dispatcher with a scripted sender, and owners whose credentials tests revoke."""
 
@@ -70,7 +85,7 @@ class DispatcherHarness:
         self.sender = Scripted(always(OK))
         self.owners: dict[str, Principal | None] = {"ann": READER}
         self.metrics = Metrics()
-        self.clock = JumpingClock()
+        self.clock: JumpingClock | SteadyClock = JumpingClock()
         self.pacing = PACING
 
     def endpoint(self, subscription: Subscription) -> Endpoint:
@@ -173,6 +188,32 @@ async def test_a_stopped_subscription_is_not_delivered(
 
 def has_sent_more_than(harness: DispatcherHarness, number: int) -> bool:
     return len(harness.sender.sent) > number
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+async def test_a_successful_test_starts_the_backlog_whichever_process_delivers(
+    harness: DispatcherHarness, store: Store, is_elsewhere: bool
+):
+    sub = await harness.subscribe(order="per_deployment")
+    harness.sender.script = always(REFUSED)
+    harness.clock = SteadyClock()
+    await store.log.append([new_event(scopes=(f"image/{number}",)) for number in range(20)])
+
+    async with harness.delivering() as dispatcher:
+        tester = harness.dispatcher() if is_elsewhere else dispatcher
+        await until_pending(store, sub, 20)
+        harness.sender.script = always(OK)
+        await tester.test(sub)
+        dispatcher.refresh()
+
+        await until_pending(store, sub, 0)
+
+
+async def until_pending(store: Store, sub: Subscription, number: int) -> None:
+    async def is_so() -> bool:
+        return len(await store.deliveries.pending(sub.id)) == number
+
+    await until(is_so)
 
 
 async def test_a_change_sends_nothing_twice(harness: DispatcherHarness, store: Store):

@@ -1,5 +1,6 @@
 """The worker: what it sends, when, how often, and what it records."""
 
+import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -27,6 +28,7 @@ from support.workers import (
     OK,
     REFUSED,
     JumpingClock,
+    Script,
     Scripted,
     WorkerHarness,
     always,
@@ -287,7 +289,7 @@ async def test_a_failing_subscription_gets_one_probe_at_a_time(
 
     times = [context.now for _, context in sender.sent]
     waits = [(later - earlier) / 1e9 for earlier, later in pairwise(times[:4])]
-    assert waits == [pytest.approx(900, rel=0.01)] * 3
+    assert waits == [pytest.approx(300, rel=0.01)] * 3
     assert times[3:] == [pytest.approx(times[3], abs=1e9)] * 50
 
 
@@ -595,3 +597,74 @@ async def test_status_events_are_visible_to_the_owners_groups(
 
     [event] = await store.log.read(Query(filter=STATUS_EVENTS))
     assert event.groups == ("ops",)
+
+
+# A receiver that is back
+
+
+LANES = 40
+
+
+async def lanes_of_events(store: Store) -> None:
+    await store.log.append([new_event(scopes=(f"image/{number}",)) for number in range(LANES)])
+
+
+async def test_a_receiver_that_is_back_gets_the_backlog_at_once(
+    harness: WorkerHarness, store: Store, clock: JumpingClock
+):
+    sub = await harness.claim(subscription(order="per_deployment", filter=RESOURCES))
+    await lanes_of_events(store)
+    sender = Scripted(fails(LANES * 5))
+
+    await harness.deliver(sub, sender, until_sent=LANES * 6)
+
+    delivered = [context.now for _, context in sender.sent[LANES * 5 :]]
+    assert max(delivered) - min(delivered) < SECOND
+
+
+async def test_an_event_that_fails_alone_is_not_retried_at_each_success_of_others(
+    harness: WorkerHarness, store: Store, clock: JumpingClock
+):
+    sub = await harness.claim(subscription(order="per_deployment", filter=RESOURCES))
+    [bad] = await store.log.append([new_event(scopes=("image/bad",))])
+    await lanes_of_events(store)
+    sender = Scripted(refuses([bad.position]))
+
+    await harness.deliver(sub, sender, until_sent=LANES + 3)
+
+    assert sender.positions.count(bad.position) == 3
+    assert clock.passed >= 5 + 15 - 1
+
+
+async def test_a_test_that_succeeds_starts_the_backlog_though_a_request_in_flight_fails(
+    harness: WorkerHarness, store: Store, clock: JumpingClock
+):
+    sub = await harness.claim(subscription(order="per_deployment", filter=RESOURCES))
+    await lanes_of_events(store)
+    release = asyncio.Event()
+    sender = Held(fails(LANES), release)
+    worker = harness.worker(sub, sender)
+
+    async with harness.running(worker):
+        await until(lambda: sender.waiting == LANES)
+        # The receiver answers a test while every request is still in flight, and fails them then.
+        worker.retry_now()
+        started = clock.now
+        release.set()
+        await until(lambda: len(sender.sent) == 2 * LANES)
+
+    assert clock.now - started < SECOND
+
+
+class Held(Scripted):
+    """A sender whose first requests wait, and count, until they are released."""
+
+    def __init__(self, script: Script, release: asyncio.Event) -> None:
+        super().__init__(script)
+        self.waiting = 0
+        self._release = release
+
+    async def send(self, *args: Any, **options: Any) -> Outcome:
+        self.waiting += 1
+        await self._release.wait()
+        return await super().send(*args, **options)

@@ -81,6 +81,10 @@ UPDATE pending SET dead_lettered = 0, tries = 0, first = NULL, due = 0, lane = '
 WHERE subscription = ? AND dead_lettered AND first >= ?
 """
 
+_HURRY = f"UPDATE pending SET due = 0 WHERE {_OF} AND NOT dead_lettered AND due > 0"
+
+_IS_FAILING = "SELECT 1 FROM subscriptions WHERE id = ? AND state = 'failing'"
+
 #: The first attempt to retain. Times rise with numbers, except for concurrent attempts.
 _FIRST_RETAINED = "SELECT number FROM attempts WHERE started >= ? ORDER BY number LIMIT 1"
 
@@ -143,6 +147,15 @@ class SqliteDeliveries:
             return redelivered
 
         return await self._writer.call(redeliver)
+
+    async def retry_now(self, subscription: str) -> None:
+
+        def hurry(connection: apsw.Connection) -> None:
+            connection.execute(_HURRY, (subscription,))
+            if connection.changes() or one_row(connection, _IS_FAILING, (subscription,)):
+                _raise_version(connection, number_of(connection, subscription))
+
+        await self._writer.call(hurry)
 
     async def message(self, subscription: str, deployment: Scope) -> Message | None:
         sql = f"SELECT deployment, channel, id FROM messages WHERE {_OF} AND deployment = ?"

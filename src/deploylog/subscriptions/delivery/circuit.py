@@ -22,11 +22,15 @@ class CircuitBreaker:
     def may_probe(self, now: int) -> bool:
         return now >= self.probe_at
 
-    def succeeded(self) -> bool:
-        """Record a success, and return whether it closes an open circuit."""
-        was_failing, self.is_failing = self.is_failing, False
-        self.failing_since = None
-        return was_failing
+    def succeeded(self, now: int) -> bool:
+        """Record a success, and return whether the receiver was down until now."""
+        since, self.failing_since = self.failing_since, None
+        self.is_failing = False
+        return since is not None and retry.has_passed(since, now, retry.DOWN_SECONDS)
+
+    def probe_now(self) -> None:
+        """Let the next probe start at once."""
+        self.probe_at = 0
 
     def failed(self, started: int, now: int, *, wait: int) -> bool:
         """Record a failed request, and return whether it opens the circuit.

@@ -141,7 +141,18 @@ class Dispatcher:
             job = self._job(subscription, owner)
         except (OperatorError, NoEncryptionKey) as error:
             raise Conflict(error.message) from error
-        return await send_test_event(job, clock=self._parts.clock.now)
+        attempt = await send_test_event(job, clock=self._parts.clock.now)
+        if attempt.result == "delivered":
+            await self._retry_now(subscription)
+        return attempt
+
+    async def _retry_now(self, subscription: Subscription) -> None:
+        """Send the backlog at once, whichever process delivers it."""
+        worker = self._workers.get(subscription.id)
+        if worker is not None and not worker.is_stopping:
+            worker.retry_now()
+        else:
+            await self._deliveries.retry_now(subscription.id)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -194,14 +205,16 @@ class Dispatcher:
     async def _reconcile(self) -> None:
         """Make the workers match the subscriptions that this process holds."""
         enabled = _enabled(await self._claim())
+        changed: set[str] = set()
         if outdated := self._outdated(enabled):
+            changed = {id for id in outdated if self._is_changed(id, enabled)}
             await self._stop(outdated)
             # Their successors start after the last reports, not where they started themselves.
             await self._recorder.flush()
             enabled = _enabled(await self._claim())
         for subscription in enabled.values():
             if subscription.id not in self._workers:
-                await self._start(subscription)
+                await self._start(subscription, retries_at_once=subscription.id in changed)
         await self._measure()
 
     def _outdated(self, enabled: Mapping[str, Subscription]) -> list[str]:
@@ -211,10 +224,14 @@ class Dispatcher:
             id
             for id, worker in self._workers.items()
             if id not in enabled
-            or enabled[id].version != worker.subscription.version
+            or self._is_changed(id, enabled)
             or worker.is_outdated(now)
             or self._tasks[id].done()
         ]
+
+    def _is_changed(self, id: str, enabled: Mapping[str, Subscription]) -> bool:
+        """Whether a user changed the subscription since its worker started."""
+        return id in enabled and enabled[id].version != self._workers[id].subscription.version
 
     async def _claim(self) -> list[Subscription]:
         """Renew the lease, and return the subscriptions that this process holds."""
@@ -230,7 +247,7 @@ class Dispatcher:
         margin = self._pacing.margin_seconds * SECOND
         return self._parts.lease_clock() < self._leased_until - margin
 
-    async def _start(self, subscription: Subscription) -> None:
+    async def _start(self, subscription: Subscription, *, retries_at_once: bool) -> None:
         owner = await self._parts.find_owner(subscription.owner)
         if owner is None:
             self._disable(subscription, _invalid_owner(subscription))
@@ -245,7 +262,7 @@ class Dispatcher:
                 _LOGGER.error("cannot deliver %s: %s", subscription.id, error.message)
             return
         worker = DeliveryWorker(
-            job,
+            msgspec.structs.replace(job, retries_at_once=retries_at_once),
             hub=self._hub,
             deliveries=self._deliveries,
             recorder=self._recorder,

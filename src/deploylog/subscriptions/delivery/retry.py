@@ -20,7 +20,11 @@ LANE_SECONDS = 900
 
 #: Seconds without a success after which a subscription is failing, and between its probes.
 FAILING_SECONDS = 3600
-PROBE_SECONDS = 900
+PROBE_SECONDS = 300
+
+#: Seconds of failures without a success after which a success means that the receiver is back, and
+#: all that waits is sent. A single event that fails while others succeed is not retried for it.
+DOWN_SECONDS = 5
 
 #: The longest ``Retry-After`` that is honored, in seconds.
 MAX_RETRY_AFTER = 3600.0

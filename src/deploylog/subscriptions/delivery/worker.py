@@ -60,6 +60,8 @@ class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
     #: What the owner may see.
     visibility: Visibility
     sender: Sender
+    #: Whether what an earlier worker left pending is sent at once: a user changed something.
+    retries_at_once: bool = False
     #: What the subscription is about by names, within the scopes of its filter.
     places: PlaceSelector | None = None
 
@@ -99,6 +101,8 @@ class DeliveryWorker:
         self._wakeup = asyncio.Event()
         self._room = asyncio.Event()
         self._is_stopping = False
+        #: When the receiver answered a test, in ns.
+        self._reachable_since = 0
         self._gap: tuple[int, int] | None = None
         self._in_flight: set[asyncio.Task[None]] = set()
 
@@ -116,9 +120,19 @@ class DeliveryWorker:
         self._is_stopping = True
         self._wakeup.set()
 
+    def retry_now(self) -> None:
+        """Send at once what waits for a retry: the receiver has just answered a test."""
+        # A request that is in flight may still fail, and must not put its events off again.
+        self._reachable_since = self._clock.now()
+        self._circuit.probe_now()
+        self._queue.retry_now()
+        self._wakeup.set()
+
     async def run(self) -> None:
         """Deliver until stopped or disabled."""
         await self._restore()
+        if self._job.retries_at_once:
+            self._queue.retry_now()
         with self._hub.reader(self._filter, after=self.checkpoint, caller=self._caller) as reader:
             reading = asyncio.create_task(self._read_log(reader))
             reading.add_done_callback(lambda _: self.stop())
@@ -340,8 +354,10 @@ class DeliveryWorker:
 
     def _delivered(self, sent: SentBatch) -> None:
         delivered = self._queue.finish(sent.batch)
-        if self._circuit.succeeded():
+        was_failing = self._circuit.is_failing
+        if self._circuit.succeeded(sent.finished):
             self._queue.retry_now()
+        if was_failing:
             self._emit("resumed", "deliveries succeed again", key=str(sent.finished))
             self._report(sent, "delivered", delivered_positions=delivered, state="active")
         else:
@@ -357,13 +373,7 @@ class DeliveryWorker:
 
     def _failed(self, sent: SentBatch) -> None:
         chance = self._clock.chance()
-        wait = retry.delay(
-            sent.batch.items[0].tries + 1,
-            retry_after=sent.outcome.response.retry_after,
-            chance=chance,
-            is_paced=sent.outcome.is_paced,
-        )
-        due = sent.finished + wait
+        due = sent.finished + self._delay(sent, chance)
         pending = self._queue.fail(
             sent.batch, now=sent.finished, due=due, started=sent.started, error=sent.error
         )
@@ -375,9 +385,26 @@ class DeliveryWorker:
         else:
             self._report(sent, "failed", pending=pending, due=due)
 
+    def _delay(self, sent: SentBatch, chance: float) -> int:
+        """How long the events of a failed batch wait, in ns."""
+        if self._is_obsolete(sent):
+            return 0
+        return retry.delay(
+            sent.batch.items[0].tries + 1,
+            retry_after=sent.outcome.response.retry_after,
+            chance=chance,
+            is_paced=sent.outcome.is_paced,
+        )
+
+    def _is_obsolete(self, sent: SentBatch) -> bool:
+        """Whether a failure says nothing: its request started before the receiver was back."""
+        return sent.started <= self._reachable_since
+
     def _opens_circuit(self, sent: SentBatch, chance: float) -> bool:
         """Record the failure, and return whether the subscription is failing from now on."""
         wait = retry.probe_delay(retry_after=sent.outcome.response.retry_after, chance=chance)
+        if self._is_obsolete(sent):
+            wait = 0
         return self._circuit.failed(sent.started, sent.finished, wait=wait)
 
     def _disabled(self, sent: SentBatch) -> None:
