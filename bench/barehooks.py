@@ -13,7 +13,7 @@ import aiohttp
 import uvloop
 
 from bench.samples import EVENT_BODY
-from deploylog.subscriptions.delivery.signing import make_secret, parse_secret, signature_headers
+from deploylog.auth.standard_webhooks import make_secret, parse_secret, signature_headers
 
 
 async def _run(number: int, in_flight: int, url: str) -> float:

@@ -34,6 +34,7 @@ from deploylog.api.native.plain_event import parse_plain_event
 from deploylog.api.rfs.errors import ANSWERS, MESSAGES
 from deploylog.api.rfs.wire import EVENT_TYPES
 from deploylog.auth.bluelink import is_fresh, parse_signed, verify
+from deploylog.auth.standard_webhooks import make_secret, parse_secret, signature_headers
 from deploylog.cli import app
 from deploylog.deployments.service import NewDeployment
 from deploylog.errors import DeploylogError, OperatorError
@@ -44,7 +45,6 @@ from deploylog.server.settings import load_settings
 from deploylog.server.settings.table import SETTINGS, Setting
 from deploylog.subscriptions.delivery.kinds import KINDS
 from deploylog.subscriptions.delivery.kinds.kind import EndpointKind
-from deploylog.subscriptions.delivery.signing import make_secret, parse_secret, signature_headers
 from support.backends import store_url_at
 from support.receivers import receiving
 from support.servers import spawned
@@ -417,8 +417,8 @@ def test_the_receiver_in_the_example_verifies_our_signatures():
 
 def test_the_headers_of_a_webhook_are_documented():
     page = reference("webhooks")
-    source = "".join((ROOT / "src/deploylog/subscriptions/delivery" / f"{name}.py").read_text()
-                     for name in ("kinds/webhook", "signing"))  # fmt: skip
+    files = ("subscriptions/delivery/kinds/webhook", "auth/standard_webhooks")
+    source = "".join((ROOT / "src/deploylog" / f"{name}.py").read_text() for name in files)
 
     named = set(re.findall(r'"((?:deploylog|webhook)-[a-z-]+)"', source))
 

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from deploylog.auth.encryption import make_encryption_key
+from deploylog.auth.standard_webhooks import make_secret
 from deploylog.store.contract import Store
-from deploylog.subscriptions.delivery.signing import make_secret
 from support.paths import TESTS
 from support.receivers import certified
 from support.servers import Local, Running, running

@@ -7,6 +7,7 @@ import pytest
 
 from deploylog.api.escape.wire import VISIBLE
 from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
+from deploylog.auth.standard_webhooks import make_secret, parse_secret
 from deploylog.deployments.service import DeploymentService
 from deploylog.errors import (
     Conflict,
@@ -26,7 +27,6 @@ from deploylog.events.scope import ROOT, Scope, parse_scope
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.egress import Networks, check_url
-from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.ownership import MAX_SUBSCRIPTIONS
 from deploylog.subscriptions.secret_store import MAX_SECRETS, SecretStore, check_decryptable
 from deploylog.subscriptions.service import SubscriptionService

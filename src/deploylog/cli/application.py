@@ -27,6 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "List everything that happened to a resource, oldest first, over all stacks.",
     ),
     "tail": ("events", "Follow events live, until Ctrl-C."),
+    "listen": (
+        "listen",
+        "Forward events to a server on this machine as signed webhooks, until Ctrl-C.",
+    ),
     "wait": ("events", "Wait until a deployment ends."),
     "deployments": ("events", "List deployments, newest first, or what is deployed now."),
     "dora": ("dora", "Measure deployments to production by DORA's five metrics."),

@@ -10,6 +10,7 @@ from deploylog.api.native.query_string import events_path
 from deploylog.api.native.wire import render_deployment
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import Encryptor
+from deploylog.auth.standard_webhooks import make_secret, parse_secret
 from deploylog.deployments.catalog import Deployment
 from deploylog.deployments.service import DeploymentService
 from deploylog.errors import DeploymentNotFound
@@ -22,7 +23,6 @@ from deploylog.subscriptions.delivery.kinds import KINDS
 from deploylog.subscriptions.delivery.kinds.kind import SenderParts
 from deploylog.subscriptions.delivery.kinds.template.process import TemplateProcess
 from deploylog.subscriptions.delivery.sender import Sender
-from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.delivery.transport import (
     Limits,
     WebhookTransport,

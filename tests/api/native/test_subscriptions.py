@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from deploylog.auth.standard_webhooks import make_secret
 from deploylog.store.contract import Store
-from deploylog.subscriptions.delivery.signing import make_secret
 from support.api_keys import key_headers
 from support.backends import store_url_at
 from support.factories import unique

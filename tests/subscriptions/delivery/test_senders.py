@@ -12,6 +12,7 @@ from msgspec import structs
 from standardwebhooks import Webhook
 
 import deploylog
+from deploylog.auth.standard_webhooks import make_secret, parse_secret
 from deploylog.deployments.catalog import Counts, Deployment
 from deploylog.errors import InvalidEvent
 from deploylog.events.event import Event
@@ -22,7 +23,6 @@ from deploylog.subscriptions.delivery.kinds.slack.webhook import SlackWebhookSen
 from deploylog.subscriptions.delivery.kinds.webhook import WebhookSender
 from deploylog.subscriptions.delivery.outcome import Outcome
 from deploylog.subscriptions.delivery.sender import Context
-from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.delivery.transport import (
     Limits,
     WebhookTransport,

@@ -7,13 +7,13 @@ import msgspec
 import pytest
 from standardwebhooks import Webhook
 
+from deploylog.auth.standard_webhooks import make_secret, parse_secret
 from deploylog.events.event import Event
 from deploylog.subscriptions.delivery.kinds import KINDS
 from deploylog.subscriptions.delivery.kinds.pagerduty import MAX_SUMMARY
 from deploylog.subscriptions.delivery.kinds.wording import place
 from deploylog.subscriptions.delivery.outcome import Outcome
 from deploylog.subscriptions.delivery.sender import Context
-from deploylog.subscriptions.delivery.signing import make_secret, parse_secret
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import Endpoint
 from support.factories import event, now, subscription

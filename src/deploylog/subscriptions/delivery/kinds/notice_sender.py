@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from deploylog.auth.standard_webhooks import signature_headers
 from deploylog.errors import InvalidEvent
 from deploylog.events.event import Event
 from deploylog.subscriptions.delivery.kinds.kind import Notice, SenderParts, notice_of
 from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response
 from deploylog.subscriptions.delivery.sender import Context
-from deploylog.subscriptions.delivery.signing import signature_headers
 from deploylog.subscriptions.subscription import MAX_REQUEST_BYTES, Endpoint, Subscription
 
 #: Makes the requests about an event, at least one; raises InvalidEvent for one that has none.

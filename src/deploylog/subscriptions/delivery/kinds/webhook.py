@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from deploylog.auth.standard_webhooks import signature_headers
 from deploylog.errors import InvalidEvent
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event, size_of
@@ -21,7 +22,6 @@ from deploylog.subscriptions.delivery.outcome import (
     classify_receiver_response,
 )
 from deploylog.subscriptions.delivery.sender import USER_AGENT, Context
-from deploylog.subscriptions.delivery.signing import signature_headers
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
 

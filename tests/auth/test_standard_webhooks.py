@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from deploylog.auth.standard_webhooks import make_secret, parse_secret, signature_headers
 from deploylog.errors import InvalidSubscription
-from deploylog.subscriptions.delivery.signing import make_secret, parse_secret, signature_headers
 
 BODY = b'{"message": "sch\xc3\xb6n"}'
 
