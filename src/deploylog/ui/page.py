@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
+from deploylog.errors import DeploylogError
 from deploylog.events.access import Principal
 from deploylog.events.outlet import Sent
 from deploylog.events.service import EventService
@@ -56,11 +57,25 @@ class Moved(msgspec.Struct, frozen=True):
 #: Gives the model that the template knows as ``page``.
 Load = Callable[[View], Awaitable[object]]
 
-#: Does what a form asks for, and returns the path below ``/ui/`` to show next.
-Act = Callable[[View], Awaitable[str]]
+
+class Again(msgspec.Struct, frozen=True):
+    """Instead of another page: the form's own, with what came of it."""
+
+    model: object
+    #: Why nothing was done.
+    error: DeploylogError | None = None
+
+
+#: Does what a form asks for, and returns the path below ``/ui/`` to show next. What may be shown
+#: once only, it shows again; the form's path is that of its page then.
+Act = Callable[[View], Awaitable[str | Again]]
 
 #: Answers with something else than a page, such as a file to save.
 Answer = Callable[[View], Awaitable[ASGIApp]]
+
+
+def _anybody(principal: Principal) -> bool:
+    return True
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +88,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     load: Load
     #: Its name in the navigation, if it is there.
     navigation: str | None = None
+    #: Whom the navigation offers it to.
+    is_for: Callable[[Principal], bool] = _anybody
     #: Of ``ui/static``; every page has ``site.js`` besides.
     script: str | None = None
     #: Forms that it sends, by path.

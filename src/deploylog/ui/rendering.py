@@ -26,6 +26,13 @@ _MARKS = {
     "staging": "●",
     "staged": "✓",
     "drifted": "!",
+    "active": "✓",
+    "paused": "○",
+    "failing": "!",
+    "disabled": "✕",
+    "delivered": "✓",
+    "dead_lettered": "✕",
+    "revoked": "✕",
 }
 
 #: What is done to a resource, as Terraform writes it.

@@ -6,7 +6,9 @@
 import re
 from collections.abc import Iterable
 
-from deploylog.api.native.query_string import FILTERS
+from deploylog.api.native.query_string import FILTERS, render_conditions
+from deploylog.events.filters import Filter
+from deploylog.events.text import render_text
 
 #: Query parameters that the box may name, as ``name:value``.
 NAMES = (
@@ -46,6 +48,16 @@ def parse_search(text: str) -> Pairs:
     if words:
         pairs.append(("q", " ".join(words)))
     return [pair for pair in pairs if pair[1]]
+
+
+def pairs_of(filter: Filter) -> Pairs:
+    """The query of a filter that has no times."""
+    pairs = [("scope", str(path)) for path in filter.scopes]
+    pairs += [("resource", resource) for resource in filter.resources]
+    for conditions, label in ((filter.all_of, "{}"), (filter.none_of, "{}!")):
+        for name, patterns in render_conditions(conditions).items():
+            pairs += [(label.format(name), pattern) for pattern in patterns]
+    return [*pairs, ("q", render_text(filter.phrases))] if filter.phrases else pairs
 
 
 def render_search(pairs: Iterable[tuple[str, str]]) -> str:

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from urllib.parse import parse_qsl, quote
@@ -59,16 +60,16 @@ class Site:
 
     def handlers(self) -> dict[str, dict[str, Handler]]:
         """The endpoints by path and method."""
-        found: dict[str, dict[str, Handler]] = {}
+        found: dict[str, dict[str, Handler]] = defaultdict(dict)
         for page in PAGES:
-            found[f"{ROOT}/{page.path}"] = {"GET": self.for_people(partial(self._page, page))}
+            found[f"{ROOT}/{page.path}"]["GET"] = self.for_people(partial(self._page, page))
             for path, act in page.actions.items():
-                found[f"{ROOT}/{path}"] = {"POST": self.for_people(partial(self._act, act))}
+                found[f"{ROOT}/{path}"]["POST"] = self.for_people(partial(self._act, page, act))
             for path, answer in page.downloads.items():
-                found[f"{ROOT}/{path}"] = {"GET": self.for_people(partial(self._answer, answer))}
-        found[f"{ROOT}/stream"] = {"GET": self.for_people(self._stream)}
-        found[f"{ROOT}/static/{{name:path}}"] = {"GET": self._static}
-        return found
+                found[f"{ROOT}/{path}"]["GET"] = self.for_people(partial(self._answer, answer))
+        found[f"{ROOT}/stream"]["GET"] = self.for_people(self._stream)
+        found[f"{ROOT}/static/{{name:path}}"]["GET"] = self._static
+        return dict(found)
 
     def render(
         self,
@@ -90,7 +91,7 @@ class Site:
             form_token=visitor.session.form_token if visitor is not None else "",
             principal=visitor.principal if visitor is not None else None,
             is_signed_in=visitor is not None and visitor.is_signed_in,
-            navigation=[page for page in PAGES if page.navigation is not None],
+            navigation=_offered(visitor),
             path=request.url.path.removeprefix(f"{ROOT}/"),
             version=__version__,
             now=self._services.clock(),
@@ -174,9 +175,15 @@ class Site:
             return self.to(request, model.path)
         return self.render(request, visitor, page.template, script=page.script, page=model)
 
-    async def _act(self, act: Act, request: Request, visitor: Visitor) -> Response:
+    async def _act(self, page: Page, act: Act, request: Request, visitor: Visitor) -> Response:
         form = await self.form(request, visitor)
-        return self.to(request, await act(self._view(request, visitor, form)))
+        done = await act(self._view(request, visitor, form))
+        if isinstance(done, str):
+            return self.to(request, done)
+        status = render_problem(done.error).status if done.error is not None else 200
+        return self.render(
+            request, visitor, page.template, status=status, script=page.script, page=done.model
+        )
 
     async def _answer(self, answer: Answer, request: Request, visitor: Visitor) -> ASGIApp:
         return await answer(self._view(request, visitor))
@@ -229,6 +236,15 @@ def mount_site(
         *(route(path, endpoints[path]) for path in sorted(endpoints, key=lambda p: "{" in p)),
         route(f"{ROOT}/{{rest:path}}", unknown),
         route(ROOT, unknown),
+    ]
+
+
+def _offered(visitor: Visitor | None) -> list[Page]:
+    """The pages that the navigation offers."""
+    if visitor is None or visitor.principal is None:
+        return []
+    return [
+        page for page in PAGES if page.navigation is not None and page.is_for(visitor.principal)
     ]
 
 

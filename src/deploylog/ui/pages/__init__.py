@@ -1,14 +1,28 @@
 """Every page, in the order of the navigation. To add one, list its module's value here."""
 
 from deploylog.ui.page import Page
-from deploylog.ui.pages import changeset, deployment, event, events, now, resource, stack
+from deploylog.ui.pages import (
+    changeset,
+    deployment,
+    event,
+    events,
+    new_subscription,
+    now,
+    resource,
+    stack,
+    subscription,
+    subscriptions,
+)
 
 PAGES: tuple[Page, ...] = (
     now.PAGE,
     events.PAGE,
+    subscriptions.PAGE,
     deployment.PAGE,
     event.PAGE,
     changeset.PAGE,
     stack.PAGE,
     resource.PAGE,
+    subscription.PAGE,
+    new_subscription.PAGE,
 )
