@@ -14,7 +14,7 @@ async def mounted(store: Store) -> list[tuple[str, str, Endpoint]]:
     settings = load_settings({}, environ={}, config=None)
     async with create_app(store, settings, Metrics()) as application:
         router: Any = application.asgi
-        routes: list[Any] = router._application._application.routes
+        routes: list[Any] = router._application._application._app.routes
     return [
         (method, route.path, route.endpoint)
         for route in routes

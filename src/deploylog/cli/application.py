@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from deploylog.cli.help_text import polish
+from deploylog.errors import OperatorError
 
 #: The module below ``deploylog.cli`` of each command or group, and what the command does, in the
 #: order of the help, which imports none of them.
@@ -72,8 +73,15 @@ def new_app(**settings: Any) -> typer.Typer:
 
 
 def load(module: str) -> Any:
-    """Import a module of the command line by its name."""
-    return import_module(f"deploylog.cli.{module}")
+    """Import a module of the command line by its name; raises OperatorError."""
+    try:
+        return import_module(f"deploylog.cli.{module}")
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("deploylog"):
+            raise
+        raise OperatorError(
+            f"this command needs {error.name}: install deploylog[server]"
+        ) from error
 
 
 class LazyCommands(Mapping[str, TyperCommand | TyperGroup]):

@@ -24,6 +24,7 @@ from deploylog.cli.terminal.formatting import (
     event_line,
     event_table,
     facet_table,
+    print_json_lines,
     print_listing,
     screen,
 )
@@ -387,7 +388,11 @@ def deployments(
 
 @app.command()
 @expanded
-def projects(*, connection: options.Connection) -> None:
+def projects(*, json: options.Json = False, connection: options.Connection) -> None:
     """List projects."""
-    for project in connection.call(Client.projects):
-        print(plain(project))
+    found = connection.call(Client.projects)
+    if json:
+        print_json_lines(found)
+    else:
+        for project in found:
+            print(plain(project))

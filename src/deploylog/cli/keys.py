@@ -1,5 +1,6 @@
 """``keys``: who may do what, in the store itself or by way of the server."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -11,13 +12,14 @@ from deploylog.auth.store import AccessKeyKind, Credential, SourceKind
 from deploylog.cli.application import new_app
 from deploylog.cli.options import (
     Connection,
+    Json,
     SecretKeyFile,
     StoreLocation,
     check_name,
     choice_of,
     expanded,
 )
-from deploylog.cli.terminal.formatting import render_moment, screen
+from deploylog.cli.terminal.formatting import print_listing, render_moment
 from deploylog.cli.terminal.input import read_secret
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.table import Column, Listing
@@ -182,8 +184,22 @@ def _imported(kind: Kind, id: str | None, file: Path | None) -> tuple[str, str] 
 
 @app.command("list")
 @expanded
-def list_(*, remote: Remote = False, location: StoreLocation, connection: Connection) -> None:
+def list_(
+    *,
+    remote: Remote = False,
+    json: Json = False,
+    location: StoreLocation,
+    connection: Connection,
+) -> None:
     """List keys, including revoked ones."""
+    if remote:
+        found = connection.call(lambda client: client.keys.list())
+    else:
+        found = tuple(map(_state, admin.list_credentials(location.url)))
+    print_listing(found, _table, as_json=json)
+
+
+def _table(keys: Iterable[KeyState]) -> Listing:
     listing = Listing(
         Column(name="ID", rank=0),
         Column(name="KIND", rank=4),
@@ -193,16 +209,12 @@ def list_(*, remote: Remote = False, location: StoreLocation, connection: Connec
         Column(name="CREATED", rank=6),
         Column(name="REVOKED", rank=3),
     )
-    if remote:
-        keys = connection.call(lambda client: client.keys.list())
-    else:
-        keys = tuple(map(_state, admin.list_credentials(location.url)))
     for key in keys:
         listing.add(
             key.id, key.kind, plain(key.name), " ".join(key.grants), plain(" ".join(key.groups)),
             render_moment(key.created), render_moment(key.revoked),
         )  # fmt: skip
-    listing.print(screen())
+    return listing
 
 
 def _state(credential: Credential) -> KeyState:

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from deploylog.cli import options
-from deploylog.cli.application import new_app
+from deploylog.cli.application import load, new_app
 from deploylog.cli.options import SubscriptionId, check_name, expanded
 from deploylog.cli.terminal.formatting import (
     print_json_lines,
@@ -23,7 +23,6 @@ from deploylog.cli.terminal.input import read_secret
 from deploylog.cli.terminal.streams import log_line
 from deploylog.client import SubscriptionCalls, SubscriptionFields, SubscriptionState
 from deploylog.errors import OperatorError
-from deploylog.server import admin
 
 _Result = TypeVar("_Result")
 
@@ -336,7 +335,7 @@ def delete(
 ) -> None:
     """Delete a subscription and the record of its deliveries."""
     if store is not None:
-        admin.delete_subscription(store, id)
+        load("stored_subscriptions").delete(store, id)
     else:
         _call(connection, lambda calls: calls.delete(id))
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from typer.core import TyperGroup
 
@@ -41,16 +41,25 @@ def check_variables(environ: Mapping[str, str], commands: TyperGroup) -> None:
     unknown = [name for name in sorted(environ) if _is_ours(name) and name not in COMMON]
     if not unknown:
         return
-    # Imported here: the settings of the APIs need the APIs, which few commands do.
-    from deploylog.server.settings.table import RENAMED, SETTINGS
+    known, former = _names(commands, unknown)
+    for name in unknown:
+        if name not in known:
+            _refuse_misspelt(name, known, {**former, **_FORMER_OPTIONS})
 
+
+def _names(commands: TyperGroup, unknown: Iterable[str]) -> tuple[set[str], dict[str, str]]:
+    """Return the names of all variables, and the former names of settings."""
+    # Imported here: the settings of the APIs need the APIs, which few commands do.
+    try:
+        from deploylog.server.settings.table import RENAMED, SETTINGS
+    except ModuleNotFoundError:
+        # Without the packages of the service, its settings mean nothing here.
+        return set(COMMON), {}
     former = {f"{PREFIX}{old.upper()}": f"{PREFIX}{new.upper()}" for old, new in RENAMED.items()}
     known = {*COMMON, *(setting.env for setting in SETTINGS)}
     if any(name not in known for name in unknown):
         known |= set(variables_of(commands, PREFIX.rstrip("_")))
-    for name in unknown:
-        if name not in known:
-            _refuse_misspelt(name, known, {**former, **_FORMER_OPTIONS})
+    return known, former
 
 
 def _is_ours(name: str) -> bool:

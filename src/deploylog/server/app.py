@@ -38,6 +38,7 @@ from deploylog.server.dora_gauges import measuring, parse_places, parse_window_s
 from deploylog.server.fast_append import FastAppend, make_fast_append
 from deploylog.server.metrics import CONTENT_TYPE, Metrics
 from deploylog.server.pages import open_pages
+from deploylog.server.requests import Answered, Observe, ObservedApp, log_access
 from deploylog.server.settings import Settings
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.clock import Clock, Wait, wait_for
@@ -191,15 +192,28 @@ async def create_app(
             open_pages(context, settings, authentication, encryptor, metrics)
         )
         operator = _operator_routes(store, exposition or metrics.exposition)
-        router = _router(context, settings, operator, metrics, authentication, pages)
+        observe = _observe(metrics, settings)
+        router = _router(context, settings, operator, metrics, authentication, pages, observe)
         yield Application(
             with_cors(
                 BasePathMiddleware(HomeMiddleware(router), paths_of(settings.base_paths)),
                 parse_origins(settings.cors_origins),
             ),
             hub,
-            make_fast_append(context, settings, authentication, metrics.failed),
+            make_fast_append(context, settings, authentication, metrics.failed, observe),
         )
+
+
+def _observe(metrics: Metrics, settings: Settings) -> Observe:
+    """What is done with each response."""
+    if not settings.access_log:
+        return metrics.answered
+
+    def observe(answered: Answered) -> None:
+        metrics.answered(answered)
+        log_access(answered)
+
+    return observe
 
 
 def _retention(store: Store, settings: Settings, clock: Callable[[], int]) -> Retention:
@@ -250,18 +264,15 @@ def _router(
     metrics: Metrics,
     authentication: Authentication,
     pages: list[Route],
+    observe: Observe,
 ) -> ASGIApp:
-    return Router(
-        [
-            *pages,
-            *mount(context, settings.sections, gate=authentication, failed=metrics.failed),
-            *mount_open(
-                operator, gate=authentication, bodies=context.bodies, failed=metrics.failed
-            ),
-        ],
-        redirect_slashes=False,
-        default=respond_unrouted,
-    )
+    routes = [
+        *pages,
+        *mount(context, settings.sections, gate=authentication, failed=metrics.failed),
+        *mount_open(operator, gate=authentication, bodies=context.bodies, failed=metrics.failed),
+    ]
+    router = Router(routes, redirect_slashes=False, default=respond_unrouted)
+    return ObservedApp(router, routes, observe)
 
 
 def _operator_routes(store: Store, exposition: Exposition) -> dict[str, Handler]:

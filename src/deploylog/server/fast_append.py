@@ -25,12 +25,12 @@ from deploylog.api.settings import paths_of
 from deploylog.auth.authentication import Authentication
 from deploylog.events.access import Principal
 from deploylog.server.connections import Connection, Connections
+from deploylog.server.requests import Answered, Observe
 from deploylog.server.settings import Settings
 
 #: Seconds for which a connection's principal is cached, on top of ``auth.cache.CACHE_TTL``.
 TRUST_SECONDS = 0.25
 
-_CREATED = STATUS_LINE[201]
 _CLOSE = b"connection: close\r\n"
 
 
@@ -44,16 +44,18 @@ class FastAppend:
         *,
         bodies: BodyBudget,
         failed: Callable[[str], None],
+        observe: Observe,
         body_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``bodies`` counts the bytes of all bodies, ``failed`` each error by its class; ``clock``
-        is monotonic, in seconds.
+        """``bodies`` counts the bytes of all bodies, ``failed`` each error by its class;
+        ``observe`` takes each response, and ``clock`` is monotonic, in seconds.
         """
         self._appends = appends
         self._bodies = bodies
         self._gate = gate
         self._failed = failed
+        self._observe = observe
         self.body_bytes = body_bytes
         self._clock = clock
         self._own: tuple[Sequence[tuple[bytes, bytes]], bytes] = ((), b"")
@@ -66,12 +68,28 @@ class FastAppend:
 
     async def answer(self, request: PlainAppend, client: str | None) -> tuple[bytes, bytes]:
         """The status line of the response, and everything after uvicorn's own headers."""
+        start = self._clock()
+        status, response = await self._respond(request, client)
+        self._observe(
+            Answered(
+                method="POST",
+                route=EVENTS,
+                path=EVENTS,
+                status=status,
+                seconds=self._clock() - start,
+                client=client or "-",
+            )
+        )
+        return STATUS_LINE[status], response
+
+    async def _respond(self, request: PlainAppend, client: str | None) -> tuple[int, bytes]:
+        """The status of the response, and everything after uvicorn's own headers."""
         try:
             receipts = await self._record(request, client)
         except Exception as error:
             return _rendered(response_of(as_ours(error, self._failed)))
         head = b"content-length: %d\r\ncontent-type: application/json\r\n\r\n" % len(receipts)
-        return _CREATED, head + receipts
+        return 201, head + receipts
 
     async def _record(self, request: PlainAppend, client: str | None) -> bytes:
         """The receipts; raises DeploylogError."""
@@ -97,21 +115,26 @@ class FastAppend:
         return principal
 
 
-def _rendered(response: Response) -> tuple[bytes, bytes]:
+def _rendered(response: Response) -> tuple[int, bytes]:
     head = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
-    return STATUS_LINE[response.status_code], b"%s\r\n%s" % (head, bytes(response.body))
+    return response.status_code, b"%s\r\n%s" % (head, bytes(response.body))
 
 
 def make_fast_append(
-    context: ApiContext, settings: Settings, gate: Authentication, failed: Callable[[str], None]
+    context: ApiContext,
+    settings: Settings,
+    gate: Authentication,
+    failed: Callable[[str], None],
+    observe: Observe,
 ) -> FastAppend | None:
     """The fast path, unless its path may be another's below a base path."""
     if not can_be_fast(paths_of(settings.base_paths)):
         return None
     appends = Appends(context, settings.section(NativeSettings))
     return FastAppend(
-        appends, gate, bodies=context.bodies, failed=failed, body_bytes=context.limits.sent
-    )
+        appends, gate, bodies=context.bodies, failed=failed, observe=observe,
+        body_bytes=context.limits.sent,
+    )  # fmt: skip
 
 
 def fast_protocol(connections: Connections, append: FastAppend | None) -> type[asyncio.Protocol]:

@@ -12,7 +12,11 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    GCCollector,
     Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
     generate_latest,
 )
 from prometheus_client.core import HistogramMetricFamily
@@ -20,7 +24,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from deploylog import __version__
 from deploylog.server.dora_gauges import DoraGauges
+from deploylog.server.requests import Answered, RequestHistogram
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -103,6 +109,13 @@ class Metrics:
             _LAG,
         )
         self._registry.register(self._lag)
+        self._requests = RequestHistogram()
+        self._registry.register(self._requests)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+        Info("deploylog_build", "The version of the service.", registry=self._registry).info(
+            {"version": __version__}
+        )
         self.dora = DoraGauges()
         self._registry.register(self.dora)
         self._sent = Counter(
@@ -160,6 +173,10 @@ class Metrics:
         """Count the rows that a query has read, and those of them that did not match."""
         self._rows.inc(rows)
         self._rows_in_vain.inc(in_vain)
+
+    def answered(self, request: Answered) -> None:
+        """Count a request whose response has begun."""
+        self._requests.observe(request)
 
     def failed(self, kind: str) -> None:
         """Count a request that ended in an error of this class."""

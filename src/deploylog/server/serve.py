@@ -15,12 +15,13 @@ import uvicorn
 
 from deploylog.api import APIS
 from deploylog.auth.anonymous import is_authentication_configured, is_loopback
-from deploylog.errors import InvalidSettings, StoreUnavailable
+from deploylog.errors import InvalidSettings
 from deploylog.server.app import Application, create_app
 from deploylog.server.connections import Connections, limits_of, raise_file_limit
 from deploylog.server.fast_append import fast_protocol
 from deploylog.server.keyfile import with_key_file
 from deploylog.server.listeners import bound
+from deploylog.server.logs import configure_logging
 from deploylog.server.metrics import Metrics
 from deploylog.server.serving import claim
 from deploylog.server.settings import Settings
@@ -85,7 +86,7 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, *, pacing: Pacing = DEFAULT_PACING) -> None:
     """Serve until SIGINT or SIGTERM; raises OperatorError when the server cannot start."""
-    _configure_logging(settings, "%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging(settings.log_level, settings.log_format)
     raise_file_limit()
     sys.setswitchinterval(SWITCH_SECONDS)
     # Objects that exist now stay, and those of a request rarely form a cycle.
@@ -101,17 +102,8 @@ def serve(settings: Settings, *, pacing: Pacing = DEFAULT_PACING) -> None:
 
 def _work(settings: Settings, pacing: Pacing, sockets: list[socket.socket], worker: Worker) -> None:
     """Serve as one of several workers."""
-    name = f"worker {worker.number}"
-    _configure_logging(settings, f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s")
+    configure_logging(settings.log_level, settings.log_format, worker=worker.number)
     _run(_serve(settings, pacing, sockets, worker))
-
-
-def _configure_logging(settings: Settings, format: str) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format=format, stream=sys.stderr, force=True
-    )
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_NotReported())
 
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:
@@ -219,14 +211,6 @@ class _NotAborted(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "without completing response" not in str(record.msg)
-
-
-class _NotReported(logging.Filter):
-    """Drops an error that the store has logged, which every retrying loop would repeat."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        return not (isinstance(error, StoreUnavailable) and error.reported)
 
 
 def _tolerate_aborted_streams() -> None:

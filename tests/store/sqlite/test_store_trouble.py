@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from deploylog.errors import OperatorError, StoreUnavailable
-from deploylog.server.serve import _NotReported
+from deploylog.server.logs import _NotReported
 from deploylog.store import migrate_store
 from support.servers import EVENTS, Spawned, line, spawned
 from support.waiting import until

@@ -30,6 +30,7 @@ class Settings(ServerSettings, frozen=True, kw_only=True):
 
 
 _LEVELS = ("debug", "info", "warning", "error")
+_LOG_FORMATS = ("text", "json")
 
 
 def load_settings(
@@ -107,3 +108,5 @@ def _check(settings: Settings) -> None:
         raise InvalidSettings("oidc_client_id needs oidc_issuer")
     if settings.log_level not in _LEVELS:
         raise InvalidSettings(f"log_level must be one of {', '.join(_LEVELS)}")
+    if settings.log_format not in _LOG_FORMATS:
+        raise InvalidSettings(f"log_format must be one of {', '.join(_LOG_FORMATS)}")

@@ -252,3 +252,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         setting("Level of the service log: debug, info, warning or error."),
     ] = "info"
+    log_format: Annotated[
+        str,
+        setting("Format of the service log: text, or json, one object per line."),
+    ] = "text"
+    access_log: Annotated[
+        bool,
+        setting("Log each request: client, method, path, status and duration."),
+    ] = False
