@@ -7,9 +7,11 @@ BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
+PACKAGE := .venv-package
+PACKAGE_READY := $(PACKAGE)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test browser pictures unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack faults lock clean
+.PHONY: help setup demo test browser pictures unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack faults package lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -93,15 +95,29 @@ crash-index: $(READY) ## Kill a writer 20 times while it seals the index, and lo
 
 lock: ## Resolve the locked versions anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-	  --quiet pyproject.toml -o requirements/deploylog.txt
+	  --quiet --extra server pyproject.toml -o requirements/deploylog.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --extra postgres pyproject.toml -c requirements/deploylog.txt -o requirements/postgres.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-	  --quiet --group dev pyproject.toml -c requirements/deploylog.txt -o requirements/dev.txt
+	  --quiet --extra server --group dev pyproject.toml -c requirements/deploylog.txt -o requirements/dev.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-	  --quiet --group bench pyproject.toml -c requirements/dev.txt -o requirements/bench.txt
+	  --quiet --extra server --group bench pyproject.toml -c requirements/dev.txt -o requirements/bench.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --quiet --group build -c requirements/dev.txt -o requirements/build.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --quiet --group package -c requirements/dev.txt -o requirements/package.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group pcluster -o requirements/pcluster.txt
+
+$(PACKAGE_READY): requirements/package.txt
+	$(PYTHON) -m venv $(PACKAGE)
+	$(PACKAGE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/package.txt
+	@touch $@
+
+package: $(READY) $(PACKAGE_READY) ## Build the wheel and the sdist, and try them and the Helm chart in fresh environments
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	$(PACKAGE)/bin/python -m pytest -q -c /dev/null -p no:cacheprovider packaging
 
 crash-webhooks: $(READY) ## Kill the service 20 times while it delivers, and look for what is missing
 	$(BIN)/python -m bench.crashhooks
@@ -113,4 +129,4 @@ attack: $(READY) ## Attack the service beside a client that behaves well, and me
 	$(BIN)/python -m bench.attack
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(BENCH) $(PCLUSTER) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(PCLUSTER) $(PACKAGE) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
