@@ -1,5 +1,6 @@
 """DORA's metrics, by hand and by machine."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import UUID
@@ -46,6 +47,7 @@ def outcome(
     return Outcome(
         number=number,
         id=uuid(id if id is not None else 1_000 + number),
+        project="acme",
         stack_id=stack,
         status=status,  # type: ignore[arg-type]
         started=START + at - lasted,
@@ -56,10 +58,13 @@ def outcome(
     )
 
 
-def measure(*outcomes: Outcome) -> Dora:
+def measure(*outcomes: Outcome, began: Mapping[str, int] | None = None) -> Dora:
+    """The metrics; ``began`` is when incidents did, counted from the start of the window."""
     measurement = Measurement(WINDOW, parse_patterns("prod"))
     measurement.add(sorted(outcomes, key=lambda one: (one.ended, one.number), reverse=True))
-    return measurement.dora()
+    times = began or {}
+    known = {each: START + times[each.name] for each in measurement.incidents if each.name in times}
+    return measurement.dora(known)
 
 
 #: So that what is restored is known to be reported.
@@ -144,6 +149,27 @@ def test_an_incident_counts_against_the_deployment_before_its_response():
     assert dora.change_fail_rate.deployments == (uuid(2),)
     assert dora.failed_deployment_recovery_time.known == 0
     assert dora.deployment_rework_rate.deployments == (uuid(5), uuid(4))
+
+
+def test_the_recovery_from_an_incident_begins_with_the_incident():
+    dora = measure(
+        outcome(DAY, id=1),
+        outcome(3 * DAY, status="failed", restores="INC-7"),
+        outcome(3 * DAY + HOUR, restores="INC-7"),
+        outcome(4 * DAY, restores="INC-7"),
+        began={"INC-7": 3 * DAY - HOUR},
+    )
+
+    recovery = dora.failed_deployment_recovery_time
+    assert (recovery.of, recovery.known, recovery.reason) == (1, 1, None)
+    assert recovery.durations is not None
+    assert recovery.durations.median == 2 * HOUR
+
+
+def test_an_incident_that_begins_after_its_end_is_unknown():
+    dora = measure(outcome(DAY), outcome(2 * DAY, restores="INC-7"), began={"INC-7": 3 * DAY})
+
+    assert dora.failed_deployment_recovery_time.known == 0
 
 
 def test_two_incidents_after_one_deployment_count_once():

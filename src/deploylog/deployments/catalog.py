@@ -69,6 +69,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Orders deployments that ended at the same time.
     number: int
     id: str
+    project: str
     stack_id: str
     status: Status
     started: int

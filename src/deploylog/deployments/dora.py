@@ -5,7 +5,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Literal, get_args
@@ -122,6 +122,24 @@ class _Named:
             self.ids.append(id)
 
 
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """An incident that a deployment was followed by."""
+
+    project: str
+    name: str
+    #: When the first success restored it; ``None`` if none did.
+    restored: int | None
+
+
+class _Response(msgspec.Struct, frozen=True):
+    """The deployments that restore an incident."""
+
+    #: When the first of them started.
+    started: int
+    #: When the first of them succeeded.
+    restored: int | None
+
+
 class _Interventions:
     """What deployments say that they restore, while outcomes come from new to old."""
 
@@ -130,8 +148,7 @@ class _Interventions:
         self.are_reported = False
         #: By deployment, when the first success restored it; ``None`` if none did.
         self._restored: dict[str, int | None] = {}
-        #: By place and incident, when the first deployment that restores it started.
-        self._incidents: dict[_Place, dict[str, int]] = {}
+        self._responses: dict[_Place, dict[str, _Response]] = {}
 
     def note(self, one: Outcome) -> None:
         """Remember what ``one`` restores."""
@@ -141,34 +158,47 @@ class _Interventions:
             return
         self.are_reported = True
         if not _is_deployment(target):
-            self._incidents.setdefault(_place(one), {})[target] = one.started
+            self._respond(one, target)
         elif one.status == "completed":
             self._restored[target.lower()] = one.ended
         else:
             self._restored.setdefault(target.lower(), None)
 
-    def needed_by(self, one: Outcome) -> bool:
-        """Whether ``one`` needed intervention, as something newer says."""
-        return self._precedes_incident(one) or one.id in self._restored
+    def _respond(self, one: Outcome, incident: str) -> None:
+        responses = self._responses.setdefault(_place(one), {})
+        later = responses.get(incident)
+        restored = later.restored if later is not None else None
+        if one.status == "completed":
+            restored = one.ended
+        responses[incident] = _Response(one.started, restored)
+
+    def are_needed_by(self, one: Outcome) -> bool:
+        """Whether something newer says that it restores ``one``."""
+        return one.id in self._restored
 
     def restored(self, one: Outcome) -> int | None:
         """When ``one`` was restored, if that is known."""
         return self._restored.get(one.id)
 
-    def _precedes_incident(self, one: Outcome) -> bool:
-        """Whether ``one`` is the last in its place before the response to an incident."""
-        if not self._incidents:
-            return False
-        responses = self._incidents.get(_place(one), {})
+    def take_incident(self, one: Outcome) -> Incident | None:
+        """The incident of which ``one`` is the last in its place before the response.
+
+        Of several, it is the one with the first response.
+        """
+        if not self._responses:
+            return None
+        responses = self._responses.get(_place(one), {})
         # Of several responses to an incident, only the first has the deployment before it.
         after = [
             name
-            for name, started in responses.items()
-            if one.ended <= started and name != one.details.restores
+            for name, response in responses.items()
+            if one.ended <= response.started and name != one.details.restores
         ]
-        for name in after:
-            del responses[name]
-        return bool(after)
+        taken = [(responses.pop(name), name) for name in after]
+        if not taken:
+            return None
+        first, name = min(taken, key=lambda pair: pair[0].started)
+        return Incident(project=one.project, name=name, restored=first.restored)
 
 
 class _Changes:
@@ -219,6 +249,8 @@ class Measurement:
         self._success_times = array("q")
         self._failing = _Named()
         self._recoveries = array("q")
+        #: Those that count as a deployment's failure; when they began is for the caller to find.
+        self.incidents: list[Incident] = []
         self._reworks = _Named()
         #: Failures that nothing has restored.
         self._undecided = 0
@@ -234,22 +266,25 @@ class Measurement:
                 self._left_out[reason] += 1
 
     def _add(self, one: Outcome) -> None:
-        needed_intervention = self._interventions.needed_by(one)
+        incident = self._interventions.take_incident(one)
         if one.ended in self._window:
-            self._count(one, needed_intervention=needed_intervention)
+            self._count(one, incident)
         elif one.status == "completed" and one.ended < self._window.since:
             self._changes.deployed_before(one)
         self._interventions.note(one)
 
-    def _count(self, one: Outcome, *, needed_intervention: bool) -> None:
+    def _count(self, one: Outcome, incident: Incident | None) -> None:
         self._counted += 1
         if one.status == "completed":
             self._count_success(one)
-        if needed_intervention:
+        if self._interventions.are_needed_by(one):
             self._failing.add(one.id)
             restored = self._interventions.restored(one)
             if restored is not None:
                 self._recoveries.append(restored - one.ended)
+        elif incident is not None:
+            self._failing.add(one.id)
+            self.incidents.append(incident)
         elif one.status == "failed":
             self._undecided += 1
 
@@ -260,8 +295,11 @@ class Measurement:
         if one.details.restores or one.details.rework_of:
             self._reworks.add(one.id)
 
-    def dora(self) -> Dora:
-        """The metrics of what was added."""
+    def dora(self, began: Mapping[Incident, int]) -> Dora:
+        """The metrics of what was added; ``began`` is when incidents did, as far as known."""
+        for incident, time in began.items():
+            if incident.restored is not None and incident.restored >= time:
+                self._recoveries.append(incident.restored - time)
         return Dora(
             window=self._window,
             counted=self._counted,
@@ -306,8 +344,8 @@ class Measurement:
             reason = self._why_no_failing()
         elif known < of:
             reason = (
-                f"{of - known} of {of} are not restored yet, or were restored from an incident,"
-                " whose start is not recorded"
+                f"{of - known} of {of} are not restored yet, or led to an incident whose start is"
+                " not recorded"
             )
         return Times(
             of=of, known=known, reason=reason, total=of, deployments=tuple(self._failing.ids),

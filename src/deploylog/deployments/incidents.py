@@ -15,8 +15,16 @@ INCIDENT_TYPES = {
 
 def incident_scopes(project: str, environment: str, stack: str, incident: str) -> tuple[Scope, ...]:
     """The scopes of an event about an incident: its own, and that of the state that is broken."""
-    own = scope("project", project, "incident", incident)
-    return (own, state_scope(project, environment, stack))
+    return (incident_scope(project, incident), state_scope(project, environment, stack))
+
+
+def incident_scope(project: str, incident: str) -> Scope:
+    """The scope of an incident."""
+    return scope("project", project, "incident", incident)
+
+
+#: The types of events with which an incident begins.
+INCIDENT_STARTS = (INCIDENT_TYPES["detected"], INCIDENT_TYPES["reported"])
 
 
 def open_incident(events: Iterable[NewEvent], time: int) -> str | None:

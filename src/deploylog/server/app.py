@@ -95,7 +95,9 @@ async def create_app(
     streams = OpenStreams(max_per_principal=settings.max_streams_per_principal)
     events = EventService(store.log, hub, open_streams=streams)
     deployments = DeploymentService(events, store.catalog, clock=clock)
-    dora = DoraService(deployments, store.catalog, parse_patterns(settings.production_environments))
+    dora = DoraService(
+        events, deployments, store.catalog, parse_patterns(settings.production_environments)
+    )
     staging = Staging(store.log, store.catalog, store.changesets, clock=clock)
     retention = _retention(store, settings, clock)
     bodies = BodyBudget(settings.max_request_memory_mib * 1024 * 1024)

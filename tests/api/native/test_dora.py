@@ -111,6 +111,29 @@ READERS = {
 }
 
 
+async def test_an_incident_begins_with_its_event(server: Local, store: Store):
+    _, writer = await add_key(store, "admin:/", groups=("ops",), name="writer")
+    _, reader = await add_key(store, "read:/", name="reader")
+    await deploy(server, 0, headers=writer)
+    await deploy(server, 60, headers=writer, restores="INC-7")
+    await deploy(server, 100, headers=writer, restores="INC-8")
+    for name, minutes, groups in (("INC-7", 20, ""), ("INC-8", 90, "ops")):
+        event = {
+            "type": "incident.detected", "source": "pager", "time": at(minutes), "subject": name,
+            "scopes": f"project/acme/incident/{name}",
+        }  # fmt: skip
+        event |= {"groups": groups} if groups else {}
+        await server.post(event, LINES, headers=writer)
+
+    seen = await measured(server, writer)
+    hidden = await measured(server, reader)
+
+    assert seen["failed_deployment_recovery_time"]["durations"]["median_seconds"] == 25 * 60
+    recovery = hidden["failed_deployment_recovery_time"]
+    assert (recovery["of"], recovery["known"]) == (2, 1)
+    assert recovery["durations"]["median_seconds"] == 40 * 60
+
+
 @pytest.mark.parametrize("reader", READERS)
 async def test_only_visible_deployments_count(server: Local, store: Store, reader: str):
     _, writer = await add_key(store, "admin:/", groups=("ops", "dev"), name="writer")

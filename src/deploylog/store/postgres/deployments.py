@@ -305,8 +305,8 @@ LIMIT %(limit)s
 
 
 _OUTCOMES = """
-SELECT c.number, c.id, c.stack_id, c.status, c.started, c.ended, c.operation, c.environment,
-    c.details
+SELECT c.number, c.id, c.project, c.stack_id, c.status, c.started, c.ended, c.operation,
+    c.environment, c.details
 FROM deployments AS c
 WHERE (c.ended, c.number) < (%(ended)s, %(number)s) AND {conditions}
 ORDER BY c.ended DESC, c.number DESC
@@ -396,10 +396,12 @@ _decode_details = msgspec.json.Decoder(Details).decode
 
 
 def _outcome_of(row: tuple[Any, ...]) -> Outcome:
-    number, id, stack_id, status, started, ended, operation, environment, details = row
+    (number, id, project, stack_id, status, started, ended, operation, environment,
+     details) = row  # fmt: skip
     return Outcome(
         number=number,
         id=id,
+        project=project,
         stack_id=stack_id,
         status=status,
         started=started,

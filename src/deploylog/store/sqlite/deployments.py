@@ -307,8 +307,8 @@ LIMIT :limit
 
 #: The index by name: another one would sort all that is left of the deployments for each page.
 _OUTCOMES = """
-SELECT c.number, c.id, c.stack_id, c.status, c.started, c.ended, c.operation, c.environment,
-    c.details
+SELECT c.number, c.id, c.project, c.stack_id, c.status, c.started, c.ended, c.operation,
+    c.environment, c.details
 FROM deployments AS c INDEXED BY deployments_ended
 WHERE (c.ended, c.number) < (:ended, :number) AND {conditions}
 ORDER BY c.ended DESC, c.number DESC
@@ -404,10 +404,12 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, SqlValue]
 
 
 def _outcome_of(row: tuple[Any, ...]) -> Outcome:
-    number, id, stack_id, status, started, ended, operation, environment, details = row
+    (number, id, project, stack_id, status, started, ended, operation, environment,
+     details) = row  # fmt: skip
     return Outcome(
         number=number,
         id=id,
+        project=project,
         stack_id=stack_id,
         status=status,
         started=started,
