@@ -112,6 +112,21 @@ async def test_a_deployment_is_waited_for_by_names_or_a_short_id(cli: Cli, web: 
             "there is no project 'amce': did you mean 'acme'?",
         ),
         (
+            ("events", "--count", "--project", "amce"),
+            0,
+            "there is no project 'amce': did you mean 'acme'?",
+        ),
+        (
+            ("events", "--top", "type", "--project", "amce"),
+            0,
+            "there is no project 'amce': did you mean 'acme'?",
+        ),
+        (
+            ("wait", "--project", "amce"),
+            2,
+            "there is no project 'amce': did you mean 'acme'?",
+        ),
+        (
             ("events", "--type", "deployment.complete"),
             0,
             "Deploylog knows no event type 'deployment.complete': did you mean"

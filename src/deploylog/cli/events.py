@@ -116,24 +116,20 @@ def events(
         *names.params(),
         *filter.params(words),
     ]
-    if count:
-        _print_count(connection.call(lambda client: client.count(params)), as_json=json)
-    elif top is not None:
-        size = min(limit, options.MAX_LIMIT)
-        asked = [*params, *options.params(field=top.parameter, top=size)]
-        facets = connection.call(lambda client: client.facets(asked))
-        print_listing(facets.top, partial(facet_table, top.value), as_json=json)
-    else:
-        how = options.params(order=order.value, explain="true" if explain else None)
-        listed = [*params, *how]
 
-        async def show(client: Client) -> None:
-            number = await _list_events(client, listed, order, limit, as_json=json)
-            if not number:
-                await hint_project(client, names.project, ())
-                _hint_types(filter)
+    async def show(client: Client) -> None:
+        if count:
+            number = _print_count(await client.count(params), as_json=json)
+        elif top is not None:
+            number = await _list_values(client, params, top, limit, as_json=json)
+        else:
+            how = options.params(order=order.value, explain="true" if explain else None)
+            number = await _list_events(client, [*params, *how], order, limit, as_json=json)
+        if not number:
+            await hint_project(client, names.project, ())
+            _hint_types(filter)
 
-        connection.call(show)
+    connection.call(show)
 
 
 def _hint_types(filter: options.EventFilter) -> None:
@@ -176,8 +172,19 @@ def history(
     connection.call(lambda client: _list_events(client, params, Order.oldest, most, as_json=json))
 
 
-def _print_count(counted: EventCount, *, as_json: bool) -> None:
+def _print_count(counted: EventCount, *, as_json: bool) -> int:
     print(msgspec.json.encode(counted).decode() if as_json else counted.count)
+    return counted.count
+
+
+async def _list_values(
+    client: Client, params: Params, field: options.FilterField, limit: int, *, as_json: bool
+) -> int:
+    """Show the most frequent values of a field, and return how many there are."""
+    size = min(limit, options.MAX_LIMIT)
+    facets = await client.facets([*params, *options.params(field=field.parameter, top=size)])
+    print_listing(facets.top, partial(facet_table, field.value), as_json=as_json)
+    return len(facets.top)
 
 
 async def _list_events(
@@ -258,14 +265,16 @@ def tail(
     ]
     _hint_types(filter)
     try:
-        connection.call(lambda client: _follow(client, params, as_json=json))
+        connection.call(lambda client: _follow(client, params, names.project, as_json=json))
     except KeyboardInterrupt:
         # This is the normal end of a tail.
         return
 
 
-async def _follow(client: Client, params: Params, *, as_json: bool) -> None:
+async def _follow(client: Client, params: Params, project: str | None, *, as_json: bool) -> None:
     console, places = screen(), Places(client)
+    # A project may appear later, so this is no error.
+    await hint_project(client, project, ())
     async with aclosing(client.stream(params, log=log_line)) as messages:
         async for message in messages:
             await _show(console, message, places, as_json=as_json)
@@ -314,7 +323,12 @@ def wait(
         raise typer.BadParameter("name a deployment, or select one by options")
 
     async def state_of(client: Client) -> DeploymentState:
-        id = await resolve(client, deployment, params)
+        try:
+            id = await resolve(client, deployment, params)
+        except DeploylogError as error:
+            if not isinstance(error, ServerUnreachable):
+                await hint_project(client, names.project, ())
+            raise
         return await client.wait(id, timeout, log=log_line)
 
     try:

@@ -240,7 +240,7 @@ RESOURCES = (
                 endpoint=Events.count,
                 summary="Count events",
                 tag="events",
-                parameters=_FILTERS,
+                parameters=(*_NAMES, *_FILTERS),
                 answers=(Body(help="How many.", type=EventCount),),
             ),
             Operation(
@@ -251,6 +251,7 @@ RESOURCES = (
                 summary="Count events by the values of a field",
                 tag="events",
                 parameters=(
+                    *_NAMES,
                     *_FILTERS,
                     Parameter(name="field", help="The field.", schema=one_of(*FILTERS)),
                     Parameter(
@@ -269,6 +270,7 @@ RESOURCES = (
                 summary="Count events over time, by default over the last seven days",
                 tag="events",
                 parameters=(
+                    *_NAMES,
                     *_FILTERS,
                     Parameter(
                         name="buckets",
