@@ -149,8 +149,9 @@ async def test_dora_shows_what_is_known_and_why_the_rest_is_not(cli: Cli, web: A
 
     header, lead, often, *_ = shown.out.splitlines()
     assert header.split()[:3] == ["METRIC", "VALUE", "KNOWN"]
-    assert "unknown" in lead
-    assert "1 of 1 deployments name no commit with its time" in lead
+    assert lead.split()[3] == "unknown"
+    reason = "change lead time: 1 of 1 deployments name no commit with its time"
+    assert reason in shown.out.splitlines()
     assert "2 a day" in often
     assert web["id"][:8] in often
     assert "1 deployments counted" in shown.err

@@ -7,7 +7,7 @@ import typer
 from deploylog.cli import options
 from deploylog.cli.application import new_app
 from deploylog.cli.options import expanded
-from deploylog.cli.terminal.formatting import render_moment, screen
+from deploylog.cli.terminal.formatting import SHORT_ID, render_moment, screen
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.table import Column, Listing
 from deploylog.cli.terminal.text import plain
@@ -68,6 +68,9 @@ def dora(
         return
     measured = parse_dora(found)
     dora_table(measured).print(screen())
+    for name, metric in _metrics(measured).items():
+        if metric.reason is not None:
+            print(f"{name}: {plain(metric.reason)}")
     log_line(_counted(measured))
 
 
@@ -76,29 +79,34 @@ def dora_table(found: DoraState) -> Listing:
     listing = Listing(
         Column(name="METRIC", rank=0),
         Column(name="VALUE", rank=0, wraps=True),
-        Column(name="KNOWN", rank=2),
-        Column(name="UNKNOWN BECAUSE", rank=1, wraps=True),
-        Column(name="DEPLOYMENTS", rank=3, wraps=True),
+        Column(name="KNOWN", rank=1),
+        Column(name="DEPLOYMENTS", rank=2, wraps=True),
     )
-    values = {
-        "change lead time": (found.change_lead_time, _time(found.change_lead_time.durations)),
-        "deployment frequency": (found.deployment_frequency, _often(found.deployment_frequency)),
-        "failed deployment recovery time": (
-            found.failed_deployment_recovery_time,
-            _time(found.failed_deployment_recovery_time.durations),
-        ),
-        "change fail rate": (found.change_fail_rate, _share(found.change_fail_rate)),
-        "deployment rework rate": (
-            found.deployment_rework_rate,
-            _share(found.deployment_rework_rate),
-        ),
-    }
-    for name, (metric, value) in values.items():
-        ids = " ".join(link.id[:8] for link in metric.deployments[:_SHOWN])
-        more = f" +{metric.total - _SHOWN}" if metric.total > _SHOWN else ""
+    for name, metric in _metrics(found).items():
         known = f"{metric.known} of {metric.of}"
-        listing.add(name, value or "unknown", known, plain(metric.reason or ""), plain(ids) + more)
+        listing.add(name, _value(metric) or "unknown", known, plain(_ids(metric)))
     return listing
+
+
+def _metrics(found: DoraState) -> dict[str, MetricState]:
+    return {
+        "change lead time": found.change_lead_time,
+        "deployment frequency": found.deployment_frequency,
+        "failed deployment recovery time": found.failed_deployment_recovery_time,
+        "change fail rate": found.change_fail_rate,
+        "deployment rework rate": found.deployment_rework_rate,
+    }
+
+
+def _value(metric: MetricState) -> str:
+    """Return the value of any metric; empty if it is unknown."""
+    return _time(metric.durations) or _often(metric) or _share(metric)
+
+
+def _ids(metric: MetricState) -> str:
+    ids = [link.id[:SHORT_ID] for link in metric.deployments[:_SHOWN]]
+    more = [f"+{metric.total - _SHOWN}"] if metric.total > _SHOWN else []
+    return " ".join([*ids, *more])
 
 
 #: Ids of deployments in a row.
@@ -106,16 +114,19 @@ _SHOWN = 3
 
 
 def _counted(found: DoraState) -> str:
-    left_out = [f"{number} {name.replace('_', ' ')}" for name, number in found.left_out.items()]
+    left_out = [
+        f"{number} {name.replace('_', ' ')}" for name, number in found.left_out.items() if number
+    ]
     between = f"{render_moment(found.since)} to {render_moment(found.until)}"
-    return f"{between}: {found.counted} deployments counted; left out: {', '.join(left_out)}"
+    counted = f"{between}: {found.counted} deployments counted"
+    return f"{counted}; left out: {', '.join(left_out)}" if left_out else counted
 
 
 def _time(durations: DurationsState | None) -> str:
     if durations is None:
         return ""
     median, p90 = render_duration(durations.median_seconds), render_duration(durations.p90_seconds)
-    return f"median {median}, p90 {p90}"
+    return f"median {median}, p90 {p90}" if durations.number > 1 else median
 
 
 def _often(metric: MetricState) -> str:
