@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from deploylog.auth.encryption import parse_encryptor
+from deploylog.auth.source_signatures import SCHEMES
+from deploylog.auth.store import SourceKind
 from deploylog.store import open_store
 from deploylog.store.contract import Store
 from deploylog.subscriptions.subscription import SigningSecret
@@ -102,6 +104,29 @@ async def test_an_access_key_of_each_vendor_is_added_listed_reencrypted_and_revo
     assert (revoked.code, revoked.out) == (0, "")
     assert not await keys.accepts(kind, id, secret)
     assert await keys.accepts(kind, "OLDCLIENT", old)
+
+
+@pytest.mark.parametrize("source", SCHEMES)
+async def test_a_secret_of_a_source_is_added_imported_reencrypted_and_revoked(
+    keys: Keys, source: SourceKind
+):
+    created = keys("add", "hook", "--kind", source, *GRANT).fields
+    id, secret = created["keyId"], created["secretKey"]
+    old = "a-secret-that-the-source-has-long-had"
+    imported = keys("add", "old", "--kind", source, *GRANT, "--secret-file", "-", stdin=old)
+    accepted = [await keys.verifies(source, each) for each in (secret, old)]
+
+    keys.write_encryption_keys(keys("new-encryption-key").out, keys.key_file.read_text())
+    rotated = keys("rotate-encryption")
+    keys.write_encryption_keys(keys.key_file.read_text().splitlines()[0])
+    still_accepted = await keys.verifies(source, secret)
+    revoked = keys("revoke", id)
+
+    assert (accepted, list(imported.fields)) == ([True, True], ["keyId"])
+    assert (rotated.out, still_accepted) == ("re-encrypted 2\n", True)
+    assert (revoked.code, revoked.out) == (0, "")
+    assert [await keys.verifies(source, each) for each in (secret, old)] == [False, True]
+    assert secret not in keys("list").out
 
 
 async def test_keys_of_both_kinds_are_listed_and_revoked(keys: Keys):

@@ -347,7 +347,7 @@ def test_the_first_end_of_a_deployment_counts():
         catalog=CatalogRows(deployments=[deployment()]),
     )
 
-    [row] = result.catalog.ended_deployments
+    [row] = result.catalog.changed_deployments
     assert (row.status, row.ended, row.message, row.operation) == ("completed", 99, "done", "apply")
 
 
@@ -358,7 +358,7 @@ def test_the_first_end_of_a_deployment_counts():
 def test_an_end_changes_no_other_deployment(other: Deployment):
     result = admitted(append(ended()), catalog=CatalogRows(deployments=[other]))
 
-    assert result.catalog.ended_deployments == []
+    assert result.catalog.changed_deployments == []
     assert result.head == 1
 
 
@@ -368,7 +368,7 @@ def test_the_message_of_an_end_is_for_its_groups_only():
         catalog=CatalogRows(deployments=[deployment()]),
     )
 
-    assert [each.message for each in result.catalog.ended_deployments] == [None]
+    assert [each.message for each in result.catalog.changed_deployments] == [None]
 
 
 def test_an_end_names_the_operation_that_the_start_did_not():
@@ -377,14 +377,14 @@ def test_an_end_names_the_operation_that_the_start_did_not():
         catalog=CatalogRows(deployments=[deployment(operation=None)]),
     )
 
-    assert [each.operation for each in result.catalog.ended_deployments] == ["destroy"]
+    assert [each.operation for each in result.catalog.changed_deployments] == ["destroy"]
 
 
 def test_a_deployment_may_start_and_end_in_one_transaction():
     result = admitted(append(stack_created(), deployment_event("deployment.started"), ended()))
 
     assert [each.status for each in result.catalog.new_deployments] == ["completed"]
-    assert result.catalog.ended_deployments == []
+    assert result.catalog.changed_deployments == []
 
 
 def test_counts_are_summed_by_deployment_and_groups():

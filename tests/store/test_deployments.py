@@ -7,6 +7,7 @@ import pytest
 
 from deploylog.deployments.details import Details
 from deploylog.deployments.filters import DeploymentFilter
+from deploylog.deployments.lifecycle import CARRIES_DETAILS
 from deploylog.errors import (
     DeploymentNotFound,
     InvalidEvent,
@@ -272,6 +273,48 @@ async def test_a_deployment_carries_what_its_start_and_its_end_say(store: Store)
     )
 
 
+async def test_a_phase_adds_to_what_a_running_deployment_carries(store: Store):
+    await store.log.append([stack_created()])
+    await started(store, "deployment-1", version="1.4.2")
+    said = {"version": "9", "approvers": ["bob"]}
+
+    await store.log.append([deployment_event("deployment.progress", data=said)])
+
+    [deployment] = await store.catalog.deployments(ALL)
+    assert (deployment.status, deployment.ended) == ("running", None)
+    assert deployment.details == Details(version="1.4.2", approvers=("bob",))
+
+
+async def test_a_start_and_its_phases_may_come_together(store: Store):
+    events = [
+        stack_created(),
+        deployment_event("deployment.started"),
+        deployment_event("deployment.waiting", data={"approvers": ["bob"]}),
+        deployment_event("deployment.completed", data={"version": "2"}),
+    ]
+
+    await store.log.append(events)
+
+    [deployment] = await store.catalog.deployments(ALL)
+    assert deployment.details == Details(version="2", approvers=("bob",))
+
+
+@pytest.mark.parametrize(
+    ("fields", "before"),
+    [({"groups": ("ops",)}, []), ({"id": "another"}, []), ({}, ["deployment.completed"])],
+)
+async def test_a_phase_of_another_group_or_after_the_end_adds_nothing(
+    store: Store, fields: dict[str, Any], before: list[str]
+):
+    events = [deployment_event(type) for type in ("deployment.started", *before)]
+    await store.log.append([stack_created(), *events])
+    late = deployment_event("deployment.progress", data={"version": "2"}, **fields)
+
+    await store.log.append([late])
+
+    assert (await store.catalog.deployment("deployment-1")).details == Details()
+
+
 async def test_details_for_other_groups_stay_hidden(store: Store):
     await store.log.append([stack_created(), deployment_event("deployment.started")])
     said = {"version": "secret"}
@@ -282,7 +325,7 @@ async def test_details_for_other_groups_stay_hidden(store: Store):
     assert (deployment.status, deployment.details) == ("failed", Details())
 
 
-@pytest.mark.parametrize("type", ["deployment.started", "deployment.completed"])
+@pytest.mark.parametrize("type", CARRIES_DETAILS)
 async def test_details_that_are_not_valid_are_refused(store: Store, type: str):
     await store.log.append([stack_created()])
 

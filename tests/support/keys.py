@@ -9,6 +9,8 @@ from deploylog.auth.encryption import read_encryptor
 from deploylog.auth.huawei import HuaweiScheme
 from deploylog.auth.request_signing import RequestSignatures
 from deploylog.auth.sigv4 import AwsScheme
+from deploylog.auth.source_secrets import SourceSecrets
+from deploylog.auth.store import SourceKind
 from deploylog.errors import Unauthenticated
 from deploylog.events.access import Principal
 from deploylog.store import open_store
@@ -20,6 +22,7 @@ from support.preloaded import preloaded
 from support.presenting import presented, presented_raw
 from support.servers import EVENTS
 from support.signing import signed_by_botocore, signed_by_huawei
+from support.webhooks import signature
 
 _DATE = 1767225600
 
@@ -89,6 +92,18 @@ class Keys:
                 return await signatures.principal(presented_raw(headers)) is not None
             except Unauthenticated:
                 return False
+
+    async def verifies(self, source: SourceKind, secret: str) -> bool:
+        """Whether the server accepts a webhook that the source signs with this secret."""
+        body = b"{}"
+        headers = [(n, v.encode()) for n, v in signature(source, secret, body).items()]
+        path = f"/log/v1/ingest/{source}"
+        async with open_store(self.store, observer=Commits()) as store:
+            secrets = SourceSecrets(
+                store.credentials, read_encryptor(str(self.key_file)), clock=Clock()
+            )
+            request = presented_raw(headers, method="POST", path=path, body=body)
+            return await secrets.principal(request) is not None
 
     async def principal_of(self, key: str) -> Principal | None:
         """Return the principal of this API key."""

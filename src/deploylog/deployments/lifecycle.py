@@ -11,7 +11,13 @@ DEPLOYMENT_ENDS: dict[str, Status] = {
     "deployment.failed": "failed",
 }
 
+#: The events that say that a deployment is not over.
+DEPLOYMENT_PHASES = ("deployment.queued", "deployment.waiting", "deployment.progress")
+
 DEPLOYMENT_LIFECYCLE = (DEPLOYMENT_STARTED, *DEPLOYMENT_ENDS)
+
+#: The events whose data may say what a deployment carries.
+CARRIES_DETAILS = (*DEPLOYMENT_LIFECYCLE, *DEPLOYMENT_PHASES)
 
 #: The events that end a change set, and the status that each leaves it in.
 CHANGESET_ENDS: dict[str, ChangesetStatus] = {

@@ -2,10 +2,11 @@
 
 The store applies these changes in the transaction that records the events. ``stack.created`` and
 ``stack.deleted`` create and delete a stack, ``deployment.started`` starts a deployment,
-``resource.*.completed`` and ``resource.*.failed`` count in it, and ``deployment.completed`` or
-``deployment.failed`` end it. ``changeset.completed``, ``changeset.drift`` and ``changeset.failed``
-end a change set. When a deployment to an environment ends, the log also records what it did to the
-state: see ``state_event``.
+``deployment.progress`` and the other phases add to what it carries, ``resource.*.completed`` and
+``resource.*.failed`` count in it, and ``deployment.completed`` or ``deployment.failed`` end it.
+``changeset.completed``, ``changeset.drift`` and ``changeset.failed`` end a change set. When a
+deployment to an environment ends, the log also records what it did to the state: see
+``state_event``.
 """
 
 from typing import Literal, TypeVar
@@ -23,7 +24,12 @@ from deploylog.deployments.catalog import (
 )
 from deploylog.deployments.changeset import Status as ChangesetStatus
 from deploylog.deployments.details import NO_DETAILS, Details, details_json, parse_details
-from deploylog.deployments.lifecycle import CHANGESET_ENDS, DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
+from deploylog.deployments.lifecycle import (
+    CHANGESET_ENDS,
+    DEPLOYMENT_ENDS,
+    DEPLOYMENT_PHASES,
+    DEPLOYMENT_STARTED,
+)
 from deploylog.errors import InvalidEvent, InvalidInput
 from deploylog.events.event import SOURCE, NewEvent
 from deploylog.events.scope import Scope, segments
@@ -50,6 +56,15 @@ class DeploymentStarted(msgspec.Struct, frozen=True):
     """A deployment starts."""
 
     deployment: Deployment
+
+
+class DeploymentProgressed(msgspec.Struct, frozen=True):
+    """A deployment goes on. Only its own ``groups`` may see the details."""
+
+    place: DeploymentRef
+    groups: tuple[str, ...]
+    #: What the events before do not say.
+    details: Details
 
 
 class DeploymentEnded(msgspec.Struct, frozen=True):
@@ -103,6 +118,7 @@ Change = (
     StackCreated
     | StackDeleted
     | DeploymentStarted
+    | DeploymentProgressed
     | DeploymentEnded
     | ResourceCounted
     | ChangesetEnded
@@ -246,6 +262,9 @@ def _stack_change(event: NewEvent, place: DeploymentRef) -> Change | None:
 def _deployment_change(event: NewEvent, place: DeploymentRef, deployment_id: str) -> Change | None:
     if status := DEPLOYMENT_ENDS.get(event.type):
         return _ended(event, place, status)
+    if event.type in DEPLOYMENT_PHASES:
+        details = _details(event)
+        return DeploymentProgressed(place, event.groups, details) if details != NO_DETAILS else None
     if event.type != DEPLOYMENT_STARTED:
         return None
     data = _data(event, _DeploymentData)

@@ -7,7 +7,7 @@ import msgspec
 
 from deploylog.deployments.catalog import check_name
 from deploylog.deployments.details import NO_DETAILS, Details, check_details, details_json
-from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
+from deploylog.deployments.lifecycle import CARRIES_DETAILS, DEPLOYMENT_ENDS
 from deploylog.errors import InvalidInput
 from deploylog.events.event import MAX_NAME_LENGTH, NewEvent
 
@@ -51,8 +51,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """The data of its event, with ``more`` members."""
         if self.data is None:
             return self.event.data
-        is_lifecycle = self.is_end or self.event.type == DEPLOYMENT_STARTED
-        carried = details_json(self.details) if is_lifecycle else {}
+        carried = details_json(self.details) if self.event.type in CARRIES_DETAILS else {}
         return msgspec.Raw(msgspec.json.encode(self.data | carried | more))
 
 

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 
 from deploylog.deployments.catalog import Deployment, Status
-from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
-
-#: Events that say that a deployment is not over. After its end, they begin the next run.
-UNDER_WAY = (
+from deploylog.deployments.lifecycle import (
+    DEPLOYMENT_ENDS,
+    DEPLOYMENT_PHASES,
     DEPLOYMENT_STARTED,
-    "deployment.queued",
-    "deployment.waiting",
-    "deployment.progress",
 )
+
+#: Events that begin the next run after the end of the last one.
+UNDER_WAY = (DEPLOYMENT_STARTED, *DEPLOYMENT_PHASES)
 
 
 def run_of(runs: Sequence[Deployment], type: str, time: int) -> Deployment | None:

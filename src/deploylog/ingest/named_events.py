@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from deploylog.deployments.details import NO_DETAILS, parse_details
-from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
+from deploylog.deployments.lifecycle import CARRIES_DETAILS, DEPLOYMENT_STARTED
 from deploylog.deployments.report import Report
 from deploylog.errors import InvalidEvent, InvalidInput
 from deploylog.events.event import NewEvent, check_nesting
@@ -21,7 +21,7 @@ class _Names(msgspec.Struct):
 
 
 class _Said(msgspec.Struct):
-    """What the data of an event that opens or ends a deployment may say."""
+    """What the data of a deployment's event may say."""
 
     tool: str | None = None
     operation: str | None = None
@@ -47,14 +47,14 @@ def named(event: NewEvent) -> NewEvent | Report:
 def _report(
     event: NewEvent, project: str, stack: str, environment: str | None, deployment: str
 ) -> Report:
-    is_lifecycle = event.type == DEPLOYMENT_STARTED or event.type in DEPLOYMENT_ENDS
+    carries_details = event.type in CARRIES_DETAILS
     raw = bytes(event.data) if event.data is not None else b"{}"
     is_object = raw.lstrip().startswith(b"{")
     if event.type == DEPLOYMENT_STARTED and not is_object:
         raise InvalidEvent("data of deployment.started must be an object", field="data")
     said = _decode(raw, _Said, "data") if is_object else _Said()
     try:
-        details = parse_details(raw) if is_lifecycle else NO_DETAILS
+        details = parse_details(raw) if carries_details else NO_DETAILS
     except InvalidInput as error:
         field = f"data.{error.field}" if error.field else "data"
         raise InvalidEvent(f"data: {error.message}", field=field) from error
@@ -68,7 +68,7 @@ def _report(
         tool=said.tool,
         operation=said.operation,
         details=details,
-        data=_object(raw) if is_lifecycle and is_object else None,
+        data=_object(raw) if carries_details and is_object else None,
     )
 
 

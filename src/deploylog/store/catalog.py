@@ -16,6 +16,7 @@ from deploylog.deployments.projection import (
     ChangesetEnded,
     Count,
     DeploymentEnded,
+    DeploymentProgressed,
     DeploymentStarted,
     ResourceCounted,
     StackCreated,
@@ -93,8 +94,8 @@ class CatalogWrites(msgspec.Struct, frozen=True, kw_only=True):
     #: In their final state: some may be deleted or have ended already.
     new_stacks: Sequence[Stack]
     new_deployments: Sequence[Deployment]
-    #: Deployments in the store, with a new status, end, message, operation and details.
-    ended_deployments: Sequence[Deployment]
+    #: Deployments in the store, with a new status, end, message, operation or details.
+    changed_deployments: Sequence[Deployment]
     #: Increments of the counts of deployments, new ones included.
     counted: Counted
     ended_changesets: Sequence[EndedChangeset]
@@ -119,7 +120,10 @@ def catalog_lookups(changes: Iterable[Change]) -> CatalogLookups:
             stacks[change.deployment.stack_id] = None
             deployments[change.deployment.id] = None
             states |= dict.fromkeys(states_of(change.deployment.scopes))
-        elif isinstance(change, DeploymentEnded) and change.place.deployment_id is not None:
+        elif (
+            isinstance(change, DeploymentEnded | DeploymentProgressed)
+            and change.place.deployment_id is not None
+        ):
             deployments[change.place.deployment_id] = None
         elif isinstance(change, ChangesetEnded):
             changesets[change.id] = None
@@ -148,6 +152,8 @@ class CatalogChanges:
         self._admitted: list[Change] = []
         #: Deployments that ended, each with the operation that its end names.
         self._ended: dict[str, str | None] = {}
+        #: Deployments whose details were completed.
+        self._progressed: dict[str, None] = {}
         self._deleted_stacks: list[tuple[str, int]] = []
         self._new_stacks: dict[str, Stack] = {}
         self._new_deployments: dict[str, None] = {}
@@ -216,6 +222,8 @@ class CatalogChanges:
                 self._delete_stack(change)
             elif isinstance(change, DeploymentStarted):
                 self._start_deployment(change.deployment)
+            elif isinstance(change, DeploymentProgressed):
+                self._progress_deployment(change)
             elif isinstance(change, DeploymentEnded):
                 self._end_deployment(change)
             elif isinstance(change, ChangesetEnded):
@@ -250,13 +258,8 @@ class CatalogChanges:
 
     def _end_deployment(self, change: DeploymentEnded) -> None:
         """As for stacks: the first end counts, and another project's deployment does not end."""
-        place = change.place
-        deployment = self._deployments.get(place.deployment_id or "")
-        if (
-            deployment is None
-            or deployment.ended is not None
-            or (deployment.project, deployment.stack_id) != (place.project, place.stack_id)
-        ):
+        deployment = self._running(change.place)
+        if deployment is None:
             return
         self._ended[deployment.id] = change.operation
         is_for_the_same = change.groups == deployment.groups
@@ -274,6 +277,24 @@ class CatalogChanges:
                 deployment.operation if deployment.operation is not None else change.operation
             ),
         )
+
+    def _progress_deployment(self, change: DeploymentProgressed) -> None:
+        deployment = self._running(change.place)
+        if deployment is not None and change.groups == deployment.groups:
+            details = completed(deployment.details, change.details)
+            self._deployments[deployment.id] = replace(deployment, details=details)
+            self._progressed[deployment.id] = None
+
+    def _running(self, place: DeploymentRef) -> Deployment | None:
+        """The deployment in its own place, unless it has ended."""
+        deployment = self._deployments.get(place.deployment_id or "")
+        if (
+            deployment is None
+            or deployment.ended is not None
+            or (deployment.project, deployment.stack_id) != (place.project, place.stack_id)
+        ):
+            return None
+        return deployment
 
     def _end_changeset(self, change: ChangesetEnded) -> None:
         """The first end counts; after it the change set is no longer staging."""
@@ -313,12 +334,13 @@ class CatalogChanges:
         )
 
     def writes(self) -> CatalogWrites:
-        ended = [self._deployments[id] for id in self._ended if id not in self._new_deployments]
+        ids = (dict.fromkeys(self._ended) | self._progressed).keys() - self._new_deployments.keys()
+        changed = [self._deployments[id] for id in sorted(ids)]
         return CatalogWrites(
             deleted_stacks=self._deleted_stacks,
             new_stacks=tuple(self._new_stacks.values()),
             new_deployments=[self._deployments[id] for id in self._new_deployments],
-            ended_deployments=ended,
+            changed_deployments=changed,
             counted=self._counted,
             ended_changesets=self._ended_changesets,
             states=tuple(self._deployed),

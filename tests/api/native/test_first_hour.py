@@ -122,10 +122,10 @@ async def test_hcp_terraform(first_hour: FirstHour):
     )
 
     run = "https://app.terraform.io/app/acme/network/runs/run-1"
-    assert await first_hour.shows(*WHAT, "operation", "ended", "labels") == [
+    assert await first_hour.shows(*WHAT, "operation", "ended", "approvers", "labels") == [
         (
             "network", "prod", "completed", "carol", run, "apply", "2026-03-01T12:06:30.000000Z",
-            {"organization": "acme", "reason": "Add five queue workers"},
+            ["dave"], {"organization": "acme", "reason": "Add five queue workers"},
         )
     ]  # fmt: skip
 

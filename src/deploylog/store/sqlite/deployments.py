@@ -75,7 +75,7 @@ def write_catalog(connection: apsw.Connection, writes: CatalogWrites) -> None:
         execute(_INSERT_STACK, _stack_row(stack))
     for deployment in writes.new_deployments:
         execute(_INSERT_DEPLOYMENT, _deployment_row(deployment))
-    for each in writes.ended_deployments:
+    for each in writes.changed_deployments:
         details = _details_text(each.details)
         values = (each.status, each.ended, each.message, each.operation, details, each.id)
         execute(_END_DEPLOYMENT, values)
