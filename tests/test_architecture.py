@@ -198,6 +198,7 @@ NAMES_APIS = {("api", api) for api in APIS} | {
     ("server.delivery", "api.native"),
     ("server.fast_append", "api.native"),
     ("ui.pages.changeset", "api.native"),
+    ("ui.pages.delivery", "api.native"),
     ("ui.pages.deployment", "api.native"),
     ("ui.pages.event", "api.native"),
     ("ui.pages.events", "api.native"),

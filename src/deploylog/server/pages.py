@@ -41,6 +41,7 @@ async def open_pages(
     services = Services(
         events=context.events,
         deployments=context.deployments,
+        dora=context.dora,
         staging=context.staging,
         subscriptions=context.subscriptions,
         timelines=Timelines(context.events, context.deployments),

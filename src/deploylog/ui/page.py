@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 from starlette.types import ASGIApp
 
+from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
 from deploylog.errors import DeploylogError
@@ -20,6 +21,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     events: EventService
     deployments: DeploymentService
+    dora: DoraService
     staging: Staging
     subscriptions: SubscriptionService
     timelines: Timelines

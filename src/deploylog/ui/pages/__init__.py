@@ -3,6 +3,7 @@
 from deploylog.ui.page import Page
 from deploylog.ui.pages import (
     changeset,
+    delivery,
     deployment,
     event,
     events,
@@ -17,6 +18,7 @@ from deploylog.ui.pages import (
 PAGES: tuple[Page, ...] = (
     now.PAGE,
     events.PAGE,
+    delivery.PAGE,
     subscriptions.PAGE,
     deployment.PAGE,
     event.PAGE,

@@ -1,29 +1,19 @@
 """*Now*: what runs, what failed, what is deployed, and what finished lately."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Literal
 from urllib.parse import urlencode
 
 import msgspec
 
 from deploylog.api.native.query_string import Parameters, parse_names
-from deploylog.deployments.catalog import Deployment, Stack, Status
+from deploylog.deployments.catalog import Deployment, Status
 from deploylog.deployments.filters import Names
 from deploylog.errors import DeploymentNotFound, Forbidden, InvalidFilter, StackNotFound
 from deploylog.ui.page import Page, View
+from deploylog.ui.places import Field, place_fields
 
 #: Deployments of each list.
 _RUNNING, _FAILED, _CURRENT, _RECENT = 50, 5, 100, 20
-
-
-class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """A filter that the page offers."""
-
-    name: Literal["project", "stack", "environment"]
-    label: str
-    values: tuple[str, ...]
-    value: str
 
 
 class Now(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +21,8 @@ class Now(msgspec.Struct, frozen=True, kw_only=True):
 
     fields: tuple[Field, ...]
     is_filtered: bool
+    #: The query of the project, stack and environment.
+    place: str
     running: list[Deployment] = []
     failed: list[Deployment] = []
     current: list[Deployment] = []
@@ -47,8 +39,9 @@ async def load(view: View) -> Now:
     before = parameters.one("before")
     names = parse_names(parameters)
     parameters.done()
-    fields = await _fields(view, names)
-    empty = Now(fields=fields, is_filtered=bool(names))
+    fields = await place_fields(view, names)
+    place = urlencode([(field.name, field.value) for field in fields if field.value])
+    empty = Now(fields=fields, is_filtered=bool(names), place=place)
     try:
         return await _fill(view, names, before, empty)
     except (StackNotFound, DeploymentNotFound, InvalidFilter, Forbidden) as error:
@@ -96,34 +89,6 @@ def _older(query: str, recent: list[Deployment]) -> str | None:
     parameters = Parameters(query)
     parameters.all("before")
     return urlencode([*parameters.rest(), ("before", recent[-1].id)])
-
-
-async def _fields(view: View, names: Names) -> tuple[Field, ...]:
-    """What there is to choose from."""
-    stacks, current = await asyncio.gather(
-        view.services.deployments.stacks(view.principal),
-        view.services.deployments.environments(view.principal),
-    )
-    return (
-        _field("project", "Project", {stack.project for stack in stacks}, (names.project or "",)),
-        _field("stack", "Stack", _names_of(stacks, names.project), names.stacks),
-        _field("environment", "Environment", current, names.environments),
-    )
-
-
-def _names_of(stacks: Iterable[Stack], project: str | None) -> set[str]:
-    return {stack.name for stack in stacks if project in (None, stack.project)}
-
-
-def _field(
-    name: Literal["project", "stack", "environment"],
-    label: str,
-    values: Iterable[str],
-    chosen: tuple[str, ...],
-) -> Field:
-    return Field(
-        name=name, label=label, values=tuple(sorted(values)), value=chosen[0] if chosen else ""
-    )
 
 
 PAGE = Page(path="", template="now.html", load=load, navigation="Now")
