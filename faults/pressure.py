@@ -29,15 +29,18 @@ _STREAM = "/log/v1/events/stream?scope=project/pressure&from=start"
 #: Events a request, bytes of each, and seconds between two requests.
 _BATCH, _EVENT_BYTES, _PACE_SECONDS = 10, 2_000, 0.5
 
-#: Bytes that a stalled client takes before it is stalled.
-_STALLED_BYTES = 4_096
+#: Bytes that a stalled client takes before it is stalled, and of each segment.
+_STALLED_BYTES, _STALLED_SEGMENT = 4_096, 536
+
+#: One in this many clients stalls.
+_STALLED = 10
 
 #: Seconds for the slowest client to catch up.
 _CATCH_UP_SECONDS = 180
 
-#: Memory that the service may use beside what it uses when idle, in MB: for what all readers
-#: share, and for what the buffer of each may hold.
-_STREAM_MB, _MB_A_CLIENT = 40, 0.01
+#: The budget of streams in MiB, and memory that the service may use beside what it uses when idle,
+#: in MB: for that budget, and for what the buffer of each client may hold.
+_STREAM_MIB, _STREAM_MB, _MB_A_CLIENT = 32, 64, 0.02
 
 #: Clients that send bodies, bytes of each body, the budget in MiB, and memory for it in MB: events
 #: that are parsed take more than their bytes.
@@ -68,6 +71,7 @@ class _Readers:
             "--max-streams-per-principal", str(clients + 10),
             "--max-connections", str(clients + 100),
             "--heartbeat-seconds", "5",
+            "--max-stream-memory-mib", str(_STREAM_MIB),
         )  # fmt: skip
         program = self._trial.program
         async with servers.deploylog(options=options, program=program) as server:
@@ -113,13 +117,17 @@ class _Readers:
 class _Reader:
     """One client of the stream: how far it has read."""
 
-    def __init__(self, port: int, *, stalls: bool) -> None:
-        self.stalls = stalls
+    def __init__(self, port: int, number: int) -> None:
+        self.stalls = number % _STALLED == 0
+        # Each of these with a view of its own, so that no two share what they buffer.
+        path = f"{_STREAM}&type!=none.n{number}" if self.stalls else _STREAM
         self.socket = socket.socket()
-        if stalls:
+        if self.stalls:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _STALLED_BYTES)
+            # As over a network: else the kernel buffers megabytes for each.
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _STALLED_SEGMENT)
         self.socket.connect((HOST, port))
-        self.socket.sendall(f"GET {_STREAM} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
         self.socket.setblocking(False)
         self.read = 0
         self.fault = ""
@@ -150,7 +158,7 @@ class _Crowd:
         self._readers = {}
         self._epoll = select.epoll()
         for number in range(size):
-            reader = _Reader(port, stalls=number % 10 == 0)
+            reader = _Reader(port, number)
             self._readers[reader.socket.fileno()] = reader
             self._epoll.register(reader.socket, select.EPOLLIN)
         self.stalled = sum(each.stalls for each in self._readers.values())
