@@ -28,6 +28,10 @@ class Backend(NamedTuple):
     move_head: Callable[[Path, int], None]
     #: The numbers of the sealed segments of that store, in order.
     sealed: Callable[[Path], list[int]]
+    #: Runs a statement on that store behind its back.
+    execute: Callable[[Path, str], None]
+    #: Flips bits of the fifth byte of every blob of a table's column.
+    flip: Callable[[Path, str, str], None]
 
 
 def _damage_sqlite(path: Path, positions: Sequence[int], reason: Reason) -> None:
@@ -51,6 +55,17 @@ def _sealed_in_sqlite(path: Path) -> list[int]:
     return numbers
 
 
+def _execute_in_sqlite(path: Path, sql: str) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute(sql)
+    connection.close()
+
+
+def _flip_in_sqlite(path: Path, table: str, column: str) -> None:
+    flipped = f"CAST(substr({column}, 1, 4) || x'fe' || substr({column}, 6) AS BLOB)"
+    _execute_in_sqlite(path, f"UPDATE {table} SET {column} = {flipped}")
+
+
 def _damage_postgres(path: Path, positions: Sequence[int], reason: Reason) -> None:
     # A text is always UTF-8 here; what is not JSON is found unless a checksum tells it before.
     change = {"checksum": "message = 'another'", "unreadable": "data = '{', checksum = NULL"}
@@ -68,6 +83,15 @@ def _sealed_in_postgres(path: Path) -> list[int]:
     return [row[0] for row in postgres.run(postgres.url_at(path), sql)]
 
 
+def _execute_in_postgres(path: Path, sql: str) -> None:
+    postgres.run(postgres.url_at(path), sql)
+
+
+def _flip_in_postgres(path: Path, table: str, column: str) -> None:
+    flipped = f"set_byte({column}, 4, get_byte({column}, 4) # 1)"
+    _execute_in_postgres(path, f"UPDATE {table} SET {column} = {flipped}")
+
+
 class Damage(Protocol):
     """Damages events of the store that a test uses."""
 
@@ -83,6 +107,8 @@ BACKENDS = {
         _damage_sqlite,
         _move_sqlite_head,
         _sealed_in_sqlite,
+        _execute_in_sqlite,
+        _flip_in_sqlite,
     ),
     "postgresql": Backend(
         "postgres",
@@ -91,6 +117,8 @@ BACKENDS = {
         _damage_postgres,
         _move_postgres_head,
         _sealed_in_postgres,
+        _execute_in_postgres,
+        _flip_in_postgres,
     ),
 }
 

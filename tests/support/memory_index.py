@@ -6,6 +6,7 @@ from itertools import islice
 from deploylog.events.event import NewEvent
 from deploylog.events.facets import Facets
 from deploylog.events.filters import Field, Filter
+from deploylog.events.index.blobs import verified
 from deploylog.events.index.counting import count, facets, histogram
 from deploylog.events.index.listed import ListedTerms
 from deploylog.events.index.sealed import seal, unpack_times
@@ -49,7 +50,10 @@ class MemoryIndex:
         moment = Moment(
             head=max(self.events, default=0),
             floor=self.floor,
-            sealed={number: unpack_times(stored) for number, stored in self._times.items()},
+            sealed={
+                number: unpack_times(verified(stored, number))
+                for number, stored in self._times.items()
+            },
             growing=tuple(self._growing.values()),
             rows=self,
             listed=ListedTerms(),

@@ -20,24 +20,32 @@ app = new_app()
 def verify(
     *,
     location: StoreLocation,
+    mend: Annotated[
+        bool,
+        typer.Option(
+            "--mend",
+            help="Rebuild what is derived from events: the index, stacks and deployments.",
+        ),
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per finding, and a summary.")
     ] = False,
 ) -> None:
     """Verify the store.
 
-    Prints every inconsistency, and exits 1 if there is any.
+    Prints every inconsistency, and exits 1 if there is any that was not mended.
     """
 
     def found(finding: Finding) -> None:
         if json:
             print(msgspec.json.encode(finding).decode(), flush=True)
         else:
-            print(plain(f"{finding.part} {finding.where}: {finding.what}"), flush=True)
+            mended = " (mended)" if finding.mended else ""
+            print(plain(f"{finding.part} {finding.where}: {finding.what}{mended}"), flush=True)
 
-    verified = admin.verify(location.url, found=found, progress=Steps("verified"))
+    verified = admin.verify(location.url, found=found, progress=Steps("verified"), mend=mend)
     print(msgspec.json.encode(verified).decode() if json else _summary(verified))
-    if verified.findings:
+    if verified.findings > verified.mended:
         raise typer.Exit(1)
 
 
@@ -50,4 +58,6 @@ def _summary(verified: Verified) -> str:
         parts.append(f"{verified.not_compared} not compared, because their events were pruned")
     count = verified.findings
     parts.append(f"{count} {'finding' if count == 1 else 'findings'}")
+    if verified.mended:
+        parts.append(f"{verified.mended} of them mended")
     return "; ".join(parts)

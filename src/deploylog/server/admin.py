@@ -187,11 +187,15 @@ def _encryptor(store_url: str, secret_key_file: str) -> Encryptor:
 
 
 def verify(
-    store_url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+    store_url: str,
+    *,
+    found: Callable[[Finding], None],
+    progress: Callable[[int, int], None],
+    mend: bool,
 ) -> Verified:
-    """Report damage in the store, which may be in use."""
+    """Report damage in the store, which may be in use; with ``mend``, repair what is derived."""
     _require_store(store_url)
-    return verify_store(store_url, found=found, progress=progress)
+    return verify_store(store_url, found=found, progress=progress, mend=mend)
 
 
 async def _reencrypt(store: Store, encryptor: Encryptor) -> int:

@@ -83,13 +83,19 @@ def restore_store(url: str, file: Path, *, force: bool, keep_ids: bool) -> Resto
 
 
 def verify_store(
-    url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+    url: str,
+    *,
+    found: Callable[[Finding], None],
+    progress: Callable[[int, int], None],
+    mend: bool = False,
 ) -> Verified:
-    """Verify the store at ``url``, beside a running service or without one, and change nothing.
+    """Verify the store at ``url``, beside a running service or without one.
 
-    ``found`` is called with each finding; ``progress`` with the events read, and all events.
+    With ``mend``, make right what is derived from events, in one transaction: no service records
+    meanwhile. ``found`` is called with each finding; ``progress`` with the events read, and all
+    events.
     """
-    return _backend_of(url).verify(url, found=found, progress=progress)
+    return _backend_of(url).verify(url, found=found, progress=progress, mend=mend)
 
 
 def copy_store(source: str, target: str, *, progress: Callable[[int, int], None]) -> Copied:

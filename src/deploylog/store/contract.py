@@ -51,6 +51,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     #: A position, an id or another name.
     where: str
     what: str
+    #: Whether it was made right, once the verification has ended.
+    mended: bool = False
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +66,8 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     compared: int
     not_compared: int
     findings: int
+    #: Those of them that were made right.
+    mended: int = 0
 
 
 class CommitObserver(Protocol):
@@ -146,7 +150,12 @@ class Backend(Protocol):
     def restore(self, url: str, file: Path, *, force: bool, keep_ids: bool) -> Restored: ...
 
     def verify(
-        self, url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+        self,
+        url: str,
+        *,
+        found: Callable[[Finding], None],
+        progress: Callable[[int, int], None],
+        mend: bool,
     ) -> Verified: ...
 
     def reading_copy(self, url: str) -> AbstractContextManager[CopySource]: ...

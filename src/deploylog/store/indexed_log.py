@@ -17,6 +17,7 @@ from deploylog.store.admission import Append, event_of
 from deploylog.store.commit_queue import CommitQueue
 from deploylog.store.contract import CommitObserver
 from deploylog.store.live_index import LiveIndex
+from deploylog.store.mending import IndexMender
 from deploylog.store.prepared_event import prepare_event
 from deploylog.store.readers import ReaderPools
 from deploylog.store.rows import Unreadable
@@ -27,6 +28,8 @@ MAX_REPORTED = 10_000
 ConnectionT = TypeVar("ConnectionT")
 
 _Counted = TypeVar("_Counted")
+
+_Answer = TypeVar("_Answer")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class IndexedLog(ABC, Generic[ConnectionT]):
         index: LiveIndex[ConnectionT],
         *,
         epoch: int,
+        mender: IndexMender[ConnectionT],
         observer: CommitObserver,
     ) -> None:
         """``observer`` learns of damaged events, and of the rows that reads take."""
@@ -48,6 +52,7 @@ class IndexedLog(ABC, Generic[ConnectionT]):
         self._writer = writer
         self._readers = readers
         self._index = index
+        self._mender = mender
         self._observer = observer
         #: Positions of the damaged events that were reported.
         self._reported: set[int] = set()
@@ -74,9 +79,7 @@ class IndexedLog(ABC, Generic[ConnectionT]):
 
     async def read(self, query: Query) -> Page:
         trace = Trace()
-        page = await self._readers.of(query.purpose).run(
-            lambda connection: self._read(connection, query, trace), caller=query.caller
-        )
+        page = await self._run(query, lambda connection: self._read(connection, query, trace))
         self._observer.rows_read(trace.rows, in_vain=trace.rows_in_vain)
         for each in page.damaged:
             self._report_damage(each.position, each.reason)
@@ -93,9 +96,7 @@ class IndexedLog(ABC, Generic[ConnectionT]):
 
     async def explain(self, query: Query) -> Trace:
         trace = Trace()
-        await self._readers.of(query.purpose).run(
-            lambda connection: self._read(connection, query, trace), caller=query.caller
-        )
+        await self._run(query, lambda connection: self._read(connection, query, trace))
         return trace
 
     async def _search(
@@ -107,9 +108,13 @@ class IndexedLog(ABC, Generic[ConnectionT]):
             search = Search(self._index.moment(connection), query, trace)
             return count(search, self._rows(connection))
 
-        counted = await self._readers.of(query.purpose).run(read, caller=query.caller)
+        counted = await self._run(query, read)
         self._observer.rows_read(trace.rows, in_vain=trace.rows_in_vain)
         return counted
+
+    async def _run(self, query: Query, read: Callable[[ConnectionT], _Answer]) -> _Answer:
+        pool = self._readers.of(query.purpose)
+        return await self._mender.run(pool, read, caller=query.caller)
 
     async def get(self, position: int) -> Event:
         try:

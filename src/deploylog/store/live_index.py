@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
+from deploylog.events.index.blobs import verified
 from deploylog.events.index.growth import Growth, last_position
 from deploylog.events.index.listed import ListedTerms
 from deploylog.events.index.sealed import SegmentRows, unpack_times
@@ -141,7 +142,7 @@ class LiveIndex(Generic[ConnectionT]):
         known = self._times
         unknown = [number for number in numbers if number not in known]
         read = dict(self._tables.times(connection, unknown)) if unknown else {}
-        sealed = {n: unpack_times(read[n]) if n in read else known[n] for n in numbers}
+        sealed = {n: unpack_times(verified(read[n], n)) if n in read else known[n] for n in numbers}
         # Of those that are pruned nothing is remembered.
         self._times = sealed
         return sealed

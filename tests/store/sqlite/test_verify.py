@@ -118,7 +118,14 @@ WRONG_INDEX = {
     "a bucket gone": ("DELETE FROM segment_buckets", "is wrong for position"),
     "a page gone": ("DELETE FROM segment_pages", "the page of terms from"),
     "identities gone": ("DELETE FROM segment_identities", "the identity of position"),
-    "times": ("UPDATE segments SET times = zeroblob(1024)", "the times of block 0 are wrong"),
+    "times": (
+        "UPDATE segments SET times = zeroblob(1024)",
+        "'times' is damaged (checksum mismatch)",
+    ),
+    "a flipped bit": (
+        "UPDATE segment_terms SET positions = x'ff' || substr(positions, 2) WHERE term = 'public:'",
+        "term 'public:' is damaged (checksum mismatch)",
+    ),
 }
 
 

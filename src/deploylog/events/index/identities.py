@@ -5,6 +5,7 @@ change a page of its own. So those of the newest events are in memory, a sealed 
 own in order, and a filter in memory tells which may be among the sealed ones.
 """
 
+import logging
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from pyroaring import BitMap
 
+from deploylog.events.index.blobs import DamagedSegment, verified, with_checksum
 from deploylog.events.index.entries import (
     HASH_BITS,
     entry_of,
@@ -29,6 +31,8 @@ IDENTITY_BUCKET_BITS = 8
 
 #: Events whose rows are read at once.
 _READ_SIZE = 1_000
+
+_LOGGER = logging.getLogger(__name__)
 
 #: A position, and the digest of its event's identity, see ``digest_of``.
 Placed = tuple[int, int]
@@ -123,7 +127,7 @@ class Identities:
             by_bucket[_bucket(tag)].add(tag)
         for bucket, wanted in by_bucket.items():
             for number, stored in rows.buckets(bucket, self._sealed):
-                entries = unpack_entries(stored)
+                entries = unpack_entries(_intact(stored, rows, number, bucket))
                 for tag in wanted:
                     for offset in offsets_of(entries, tag):
                         yield number * SEGMENT_SIZE + offset
@@ -132,8 +136,8 @@ class Identities:
         # Bucket by bucket, so that the filter grows at its end.
         for bucket in range(1 << IDENTITY_BUCKET_BITS):
             halves = array("I")
-            for _, stored in rows.buckets(bucket, numbers):
-                halves += upper_halves(stored)
+            for number, stored in rows.buckets(bucket, numbers):
+                halves += upper_halves(_intact(stored, rows, number, bucket))
             self._filter.update(halves)
         last = last_position(numbers.stop - 1)
         self._newest = {digest: at for digest, at in self._newest.items() if at > last}
@@ -141,8 +145,22 @@ class Identities:
         self._known = max(self._known, last)
 
 
+def _intact(stored: bytes, rows: IdentityRows, number: int, bucket: int) -> bytes:
+    """The entries of a bucket: as they are stored or, if they are damaged, from the rows."""
+    try:
+        return verified(stored, number)
+    except DamagedSegment as damage:
+        _LOGGER.error("%s: reading its rows; mend it with deploylog verify --mend", damage)
+        placed = rows.placed(number * SEGMENT_SIZE - 1, last_position(number))
+        return dict(_packed(placed)).get(bucket, b"")
+
+
 def identity_buckets(placed: Iterable[Placed]) -> list[tuple[int, bytes]]:
     """What is stored of a sealed segment: each bucket that has entries, and these."""
+    return [(bucket, with_checksum(entries)) for bucket, entries in _packed(placed)]
+
+
+def _packed(placed: Iterable[Placed]) -> list[tuple[int, bytes]]:
     buckets: dict[int, list[int]] = defaultdict(list)
     for position, digest in placed:
         tag = _tag(digest)

@@ -7,6 +7,8 @@ in its portable serialization. All other terms are rare, and share rows in two f
   integers, 48 bits of the hash over 16 bits of the position, in order (see ``entries``).
 * A *page* has the texts of some rare terms, in order, as a MessagePack array, compressed by zlib.
   It is where the terms that start with a prefix are found.
+
+Each of these, and the times of a segment, has a checksum at its end (see ``blobs``).
 """
 
 import sys
@@ -19,6 +21,7 @@ from typing import Protocol
 import msgspec
 from pyroaring import BitMap
 
+from deploylog.events.index.blobs import verified, with_checksum
 from deploylog.events.index.entries import (
     HASH_BITS,
     entry_of,
@@ -100,19 +103,19 @@ class SealedSegment:
 
     def values(self, prefix: str) -> Iterator[tuple[str, BitMap]]:
         for term, stored in self._rows.listed(prefix, self.number):
-            yield term, BitMap.deserialize(stored)
+            yield term, unpack_bitmap(verified(stored, self.number))
         for page in self._rows.pages(prefix, self.number):
-            for term in unpack_page(page):
+            for term in unpack_page(verified(page, self.number)):
                 if term.startswith(prefix):
                     yield term, self._rare(term)
 
     def add_bitmap(self, term: str, stored: bytes) -> None:
         """What ``SegmentRows.bitmaps`` has of a term."""
-        self._bitmaps[term] = BitMap.deserialize(stored)
+        self._bitmaps[term] = unpack_bitmap(verified(stored, self.number))
 
     def add_bucket(self, bucket: int, stored: bytes) -> None:
         """What ``SegmentRows.buckets`` has of a bucket."""
-        self._buckets[bucket] = unpack_entries(stored)
+        self._buckets[bucket] = unpack_entries(verified(stored, self.number))
 
     def settle(self, term: str) -> None:
         """Take the term to be rare, if no bitmap of it was added."""
@@ -158,6 +161,11 @@ def _hashed(term: str) -> tuple[int, int]:
     """The bucket of a rare term, and the part of its hash that its entries have."""
     digest = int.from_bytes(blake2b(term.encode(), digest_size=8).digest())
     return digest >> (64 - BUCKET_BITS), digest & ((1 << HASH_BITS) - 1)
+
+
+def unpack_bitmap(stored: bytes) -> BitMap:
+    """The positions of a term."""
+    return BitMap.deserialize(stored)
 
 
 def unpack_page(stored: bytes) -> list[str]:
@@ -211,10 +219,12 @@ def seal(segment: GrowingSegment) -> Sealed:
     return Sealed(
         bitmaps=_bitmaps(common),
         buckets=(
-            (bucket, pack_entries(entries)) for bucket, entries in enumerate(buckets) if entries
+            (bucket, with_checksum(pack_entries(entries)))
+            for bucket, entries in enumerate(buckets)
+            if entries
         ),
         pages=_pages(prefixed),
-        times=pack_times(segment.times),
+        times=with_checksum(pack_times(segment.times)),
     )
 
 
@@ -222,7 +232,7 @@ def _bitmaps(common: Iterable[tuple[str, BitMap]]) -> Iterator[tuple[str, bytes]
     for term, positions in sorted(common, key=lambda each: each[0]):
         packed = BitMap(positions)
         packed.run_optimize()
-        yield term, packed.serialize()
+        yield term, with_checksum(packed.serialize())
 
 
 def _pages(parts: dict[str, list[str]]) -> Iterator[tuple[str, bytes]]:
@@ -230,4 +240,4 @@ def _pages(parts: dict[str, list[str]]) -> Iterator[tuple[str, bytes]]:
         terms = sorted(parts[part])
         for start in range(0, len(terms), PAGE_TERMS):
             page = terms[start : start + PAGE_TERMS]
-            yield page[0], zlib.compress(msgspec.msgpack.encode(page), 1)
+            yield page[0], with_checksum(zlib.compress(msgspec.msgpack.encode(page), 1))

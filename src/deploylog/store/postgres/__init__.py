@@ -11,6 +11,7 @@ from deploylog.errors import OperatorError, StoreUnavailable
 from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.live_index import LiveIndex
+from deploylog.store.mending import IndexMender
 from deploylog.store.postgres.append import Recorder
 from deploylog.store.postgres.appender import Appender
 from deploylog.store.postgres.changesets import PostgresChangesets
@@ -32,7 +33,7 @@ from deploylog.store.postgres.head_watch import listening
 from deploylog.store.postgres.index import PostgresIndexTables
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.schema import migrate_database, schema_version
-from deploylog.store.postgres.sealing import seal_segment, write_segment
+from deploylog.store.postgres.sealing import reseal_segment, seal_segment, write_segment
 from deploylog.store.postgres.signatures import PostgresSignatures
 from deploylog.store.postgres.subscriptions import PostgresSubscriptions
 from deploylog.store.postgres.writer import Writer
@@ -51,6 +52,7 @@ class PostgresStore:
         epoch: int,
         conninfo: str,
         notifier: HeadNotifier,
+        mender: IndexMender[Connection],
         observer: CommitObserver,
     ) -> None:
         """``notifier`` learns of each commit; ``observer`` of damaged events, and of the rows that
@@ -65,6 +67,7 @@ class PostgresStore:
             epoch=epoch,
             conninfo=conninfo,
             notifier=notifier,
+            mender=mender,
             observer=observer,
         )
         self.catalog = PostgresCatalog(readers)
@@ -122,13 +125,17 @@ async def open_postgres(
         committed=committed,
         clock=time.perf_counter,
     )
+    mender = IndexMender[Connection](
+        lambda number: asyncio.to_thread(reseal_segment, conninfo, number),
+        damaged=observer.damaged,
+    )
     try:
         async with (
             listening(conninfo, notifier),
             keep_sealing(
                 index,
                 notifier,
-                catch_up=lambda: readers.background.run(index.moment),
+                catch_up=lambda: mender.run(readers.background, index.moment),
                 write=lambda segment: asyncio.to_thread(seal_segment, conninfo, segment),
             ),
         ):
@@ -139,6 +146,7 @@ async def open_postgres(
                 epoch=epoch,
                 conninfo=conninfo,
                 notifier=notifier,
+                mender=mender,
                 observer=observer,
             )
     finally:

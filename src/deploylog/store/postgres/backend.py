@@ -45,9 +45,14 @@ class PostgresBackend:
         raise OperatorError("a store in PostgreSQL is restored with pg_restore or pg_basebackup")
 
     def verify(
-        self, url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+        self,
+        url: str,
+        *,
+        found: Callable[[Finding], None],
+        progress: Callable[[int, int], None],
+        mend: bool,
     ) -> Verified:
-        return verify_database(conninfo_of(url), found=found, progress=progress)
+        return verify_database(conninfo_of(url), found=found, progress=progress, mend=mend)
 
     def reading_copy(self, url: str) -> AbstractContextManager[PostgresCopy]:
         return reading_copy(conninfo_of(url))

@@ -15,6 +15,7 @@ from deploylog.store.contract import CommitObserver
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.indexed_log import IndexedLog
 from deploylog.store.live_index import LiveIndex
+from deploylog.store.mending import IndexMender
 from deploylog.store.pages import SIZE
 from deploylog.store.postgres.connection import (
     Connection,
@@ -50,12 +51,13 @@ class PostgresLog(IndexedLog[Connection]):
         epoch: int,
         conninfo: str,
         notifier: HeadNotifier,
+        mender: IndexMender[Connection],
         observer: CommitObserver,
     ) -> None:
         """``notifier`` learns of each commit; ``observer`` of damaged events, and of the rows that
         reads take.
         """
-        super().__init__(writer, readers, index, epoch=epoch, observer=observer)
+        super().__init__(writer, readers, index, epoch=epoch, mender=mender, observer=observer)
         self._conninfo = conninfo
         self._notifier = notifier
 

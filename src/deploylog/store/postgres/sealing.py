@@ -3,8 +3,9 @@
 Appends do not wait for it.
 """
 
-from deploylog.events.index.sealed import seal
+from deploylog.events.index.sealed import Sealed, seal
 from deploylog.events.index.segments import GrowingSegment
+from deploylog.store.live_index import grown_from_rows
 from deploylog.store.postgres.connection import (
     LOCKS,
     Connection,
@@ -14,6 +15,7 @@ from deploylog.store.postgres.connection import (
     one_value,
     store_errors,
 )
+from deploylog.store.postgres.index import PostgresIndexTables
 
 
 def write_segment(connection: Connection, segment: GrowingSegment) -> None:
@@ -24,11 +26,26 @@ def write_segment(connection: Connection, segment: GrowingSegment) -> None:
             return
         if all_rows(connection, "SELECT 1 FROM segments WHERE number = %s", (number,)):
             return
-        with connection.cursor() as cursor:
-            cursor.executemany(_PUT_TERM, [(number, *each) for each in sealed.bitmaps])
-            cursor.executemany(_PUT_BUCKET, [(number, *each) for each in sealed.buckets])
-            cursor.executemany(_PUT_PAGE, [(number, *each) for each in sealed.pages])
-        change(connection, _PUT_SEGMENT, (number, sealed.times))
+        _put(connection, number, sealed)
+
+
+def replace_segment(connection: Connection, number: int) -> None:
+    """Make a sealed segment again, from its rows."""
+    sealed = seal(grown_from_rows(PostgresIndexTables(), connection, number))
+    with connection.transaction():
+        all_rows(connection, f"SELECT pg_advisory_xact_lock({LOCKS}, 2)")
+        for table in ("segment_terms", "segment_buckets", "segment_pages"):
+            change(connection, f"DELETE FROM {table} WHERE segment = %s", (number,))
+        change(connection, "DELETE FROM segments WHERE number = %s", (number,))
+        _put(connection, number, sealed)
+
+
+def _put(connection: Connection, number: int, sealed: Sealed) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(_PUT_TERM, [(number, *each) for each in sealed.bitmaps])
+        cursor.executemany(_PUT_BUCKET, [(number, *each) for each in sealed.buckets])
+        cursor.executemany(_PUT_PAGE, [(number, *each) for each in sealed.pages])
+    change(connection, _PUT_SEGMENT, (number, sealed.times))
 
 
 _PUT_TERM = "INSERT INTO segment_terms (segment, term, positions) VALUES (%s, %s, %s)"
@@ -41,3 +58,9 @@ def seal_segment(conninfo: str, segment: GrowingSegment) -> None:
     """The same, on a connection of its own."""
     with connect(conninfo) as connection, store_errors():
         write_segment(connection, segment)
+
+
+def reseal_segment(conninfo: str, number: int) -> None:
+    """Make a sealed segment again, on a connection of its own."""
+    with connect(conninfo) as connection, store_errors():
+        replace_segment(connection, number)

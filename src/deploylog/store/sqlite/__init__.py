@@ -16,7 +16,8 @@ from deploylog.events.ids import EPOCH_BITS
 from deploylog.events.index.segments import GrowingSegment
 from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
 from deploylog.store.head_watch import HeadNotifier
-from deploylog.store.live_index import LiveIndex
+from deploylog.store.live_index import LiveIndex, grown_from_rows
+from deploylog.store.mending import IndexMender
 from deploylog.store.migrations import Migration, migrate, migrations
 from deploylog.store.sealing import keep_sealing, seal_full_segments
 from deploylog.store.sqlite.append import Recorder
@@ -50,6 +51,7 @@ class SqliteStore:
         files: StoreFiles,
         epoch: int,
         notifier: HeadNotifier,
+        mender: IndexMender[apsw.Connection],
         observer: CommitObserver,
     ) -> None:
         """``notifier`` learns of each commit of this process."""
@@ -63,6 +65,7 @@ class SqliteStore:
             epoch=epoch,
             wal=files.wal,
             notifier=notifier,
+            mender=mender,
             observer=observer,
         )
         self.catalog = SqliteCatalog(readers)
@@ -123,11 +126,14 @@ async def open_sqlite(
         committed=committed,
         clock=time.perf_counter,
     )
+    mender = IndexMender[apsw.Connection](
+        partial(_reseal, tables, writer, readers), damaged=observer.damaged
+    )
     try:
         async with keep_sealing(
             index,
             notifier,
-            catch_up=lambda: readers.background.run(index.moment),
+            catch_up=lambda: mender.run(readers.background, index.moment),
             write=partial(_seal_beside_appends, writer, readers),
         ):
             yield SqliteStore(
@@ -137,6 +143,7 @@ async def open_sqlite(
                 files=files,
                 epoch=epoch,
                 notifier=notifier,
+                mender=mender,
                 observer=observer,
             )
     finally:
@@ -148,6 +155,14 @@ async def _seal_beside_appends(writer: Writer, readers: Readers, segment: Growin
     identities = await readers.background.run(partial(sealed_identities, number=segment.number))
     rows = await asyncio.to_thread(sealed_rows, segment, identities)
     await writer.call(rows.write)
+
+
+async def _reseal(tables: SqliteIndexTables, writer: Writer, readers: Readers, number: int) -> None:
+    """Make a sealed segment again, from its rows."""
+    segment = await readers.background.run(lambda one: grown_from_rows(tables, one, number))
+    identities = await readers.background.run(partial(sealed_identities, number=number))
+    rows = await asyncio.to_thread(sealed_rows, segment, identities)
+    await writer.call(rows.replace)
 
 
 def migrate_file(file: Path) -> list[str]:

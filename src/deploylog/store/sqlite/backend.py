@@ -42,9 +42,14 @@ class SqliteBackend:
         return restore_file(file, _path_of(url), force=force, keep_ids=keep_ids)
 
     def verify(
-        self, url: str, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+        self,
+        url: str,
+        *,
+        found: Callable[[Finding], None],
+        progress: Callable[[int, int], None],
+        mend: bool,
     ) -> Verified:
-        return verify_file(_path_of(url), found=found, progress=progress)
+        return verify_file(_path_of(url), found=found, progress=progress, mend=mend)
 
     def reading_copy(self, url: str) -> AbstractContextManager[SqliteCopy]:
         return reading_copy(_path_of(url))

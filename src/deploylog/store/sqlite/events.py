@@ -15,6 +15,7 @@ from deploylog.store.contract import CommitObserver
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.indexed_log import IndexedLog
 from deploylog.store.live_index import LiveIndex
+from deploylog.store.mending import IndexMender
 from deploylog.store.pages import SIZE
 from deploylog.store.rows import WHOLE
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
@@ -47,6 +48,7 @@ class SqliteLog(IndexedLog[apsw.Connection]):
         epoch: int,
         wal: str,
         notifier: HeadNotifier,
+        mender: IndexMender[apsw.Connection],
         observer: CommitObserver,
     ) -> None:
         """``wal`` is the path of the write-ahead log.
@@ -54,7 +56,7 @@ class SqliteLog(IndexedLog[apsw.Connection]):
         ``notifier`` learns of each commit of this process; ``observer`` of damaged events, and of
         the rows that reads take.
         """
-        super().__init__(writer, readers, index, epoch=epoch, observer=observer)
+        super().__init__(writer, readers, index, epoch=epoch, mender=mender, observer=observer)
         self._wal = wal
         self._notifier = notifier
 

@@ -102,7 +102,7 @@ def delete_identities(connection: apsw.Connection, start: int, stop: int) -> Non
 
 
 _BUCKETS = f"""
-SELECT number.value, i.entries FROM json_each(?) AS number
+SELECT number.value, CAST(i.entries AS BLOB) FROM json_each(?) AS number
 CROSS JOIN segment_identities AS i ON i.id = (number.value << {IDENTITY_BUCKET_BITS}) + ?
 """
 

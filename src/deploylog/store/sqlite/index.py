@@ -45,18 +45,19 @@ class SqliteSegmentRows:
             yield terms
 
 
+# Cast: where a damaged row has another type beside a blob, its checksum still tells.
 _BITMAPS = """
-SELECT t.segment, t.positions FROM json_each(?) AS number
+SELECT t.segment, CAST(t.positions AS BLOB) FROM json_each(?) AS number
 CROSS JOIN segment_terms AS t ON t.segment = number.value AND t.term = ?
 """
 
 _BUCKETS = f"""
-SELECT number.value, b.entries FROM json_each(?) AS number
+SELECT number.value, CAST(b.entries AS BLOB) FROM json_each(?) AS number
 CROSS JOIN segment_buckets AS b ON b.id = (number.value << {BUCKET_BITS}) + ?
 """
 
 _LISTED = """
-SELECT term, positions FROM segment_terms WHERE segment = ? AND term >= ? AND term < ?
+SELECT term, CAST(positions AS BLOB) FROM segment_terms WHERE segment = ? AND term >= ? AND term < ?
 """
 
 _TERMS = """
@@ -64,7 +65,7 @@ SELECT term FROM segment_terms WHERE segment = ? AND term >= ? AND term < ? LIMI
 """
 
 _PAGES = """
-SELECT terms FROM segment_pages
+SELECT CAST(terms AS BLOB) FROM segment_pages
 WHERE segment = ?1 AND first < ?3 AND first >= coalesce(
     (SELECT max(first) FROM segment_pages WHERE segment = ?1 AND first <= ?2), ''
 )
@@ -147,7 +148,7 @@ class SqliteIndexTables:
 
 
 _SEGMENT_TIMES = """
-SELECT s.number, s.times FROM json_each(?) AS number
+SELECT s.number, CAST(s.times AS BLOB) FROM json_each(?) AS number
 CROSS JOIN segments AS s ON s.number = number.value
 """
 

@@ -7,8 +7,10 @@ import msgspec
 
 from deploylog.events.index.sealed import BUCKET_BITS, seal
 from deploylog.events.index.segments import GrowingSegment
+from deploylog.store.live_index import grown_from_rows
 from deploylog.store.sqlite.connection import all_rows
 from deploylog.store.sqlite.identities import SealedIdentities, sealed_identities
+from deploylog.store.sqlite.index import SqliteIndexTables
 
 
 class SealedRows(msgspec.Struct, frozen=True):
@@ -20,6 +22,11 @@ class SealedRows(msgspec.Struct, frozen=True):
     pages: Sequence[tuple[int, str, bytes]]
     times: bytes
     identities: SealedIdentities
+
+    def replace(self, connection: apsw.Connection) -> None:
+        """Write them in the caller's transaction, in the place of what is stored."""
+        connection.execute("DELETE FROM segments WHERE number = ?", (self.number,))
+        self.write(connection)
 
     def write(self, connection: apsw.Connection) -> None:
         """Write them in the caller's transaction, unless another process has sealed the segment.
@@ -57,6 +64,12 @@ def seal_segment(connection: apsw.Connection, segment: GrowingSegment) -> None:
     rows = sealed_rows(segment, sealed_identities(connection, segment.number))
     with connection:
         rows.write(connection)
+
+
+def reseal_segment(connection: apsw.Connection, number: int) -> None:
+    """Make a sealed segment again from its rows, in the caller's transaction."""
+    segment = grown_from_rows(SqliteIndexTables(), connection, number)
+    sealed_rows(segment, sealed_identities(connection, number)).replace(connection)
 
 
 _DELETE_ROWS = (

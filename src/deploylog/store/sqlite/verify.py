@@ -1,4 +1,4 @@
-"""Verification: find what contradicts the recorded events.
+"""Verification: find what contradicts the recorded events, and mend what is derived from them.
 
 Everything is read in one transaction, so that a running service does not interfere. What is
 derived from events is derived again and compared, except for stacks and deployments whose first
@@ -23,19 +23,23 @@ from deploylog.events.event import Event
 from deploylog.events.store import PAGE_BYTES
 from deploylog.store.catalog import CatalogChanges, catalog_lookups
 from deploylog.store.contract import Finding, Verified
+from deploylog.store.findings import Findings
 from deploylog.store.migrations import migrations
 from deploylog.store.pages import SIZE, Filling, Match
 from deploylog.store.rows import json_text
 from deploylog.store.sqlite.connection import (
     BUSY_TIMEOUT,
+    SqlValue,
     all_rows,
     apsw_open,
+    connect,
     one_value,
     opening,
     store_errors,
 )
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
 from deploylog.store.sqlite.pages import read_rows
+from deploylog.store.sqlite.sealing import reseal_segment
 from deploylog.store.sqlite.verify_index import SegmentDifference
 
 #: Events read at once.
@@ -46,10 +50,14 @@ _NAMED = 1_000
 
 
 def verify_file(
-    file: Path, *, found: Callable[[Finding], None], progress: Callable[[int, int], None]
+    file: Path,
+    *,
+    found: Callable[[Finding], None],
+    progress: Callable[[int, int], None],
+    mend: bool,
 ) -> Verified:
     """Verify the store in ``file``; ``progress`` gets the events read, and all events."""
-    with store_errors(), closing(_open(file)) as connection:
+    with store_errors(), closing(connect(file) if mend else _open(file)) as connection:
         newest = migrations("sqlite")[-1].number
         version = one_value(connection, "PRAGMA user_version")
         if version != newest:
@@ -57,9 +65,14 @@ def verify_file(
                 f"the store has schema version {version}, and this program verifies {newest}:"
                 " run deploylog migrate, or use the program that the service runs"
             )
-        connection.execute("BEGIN")
+        findings = Findings(found, mends=mend)
         with closing(apsw.Connection("")) as scratch:
-            return _Verification(connection, scratch, found, progress).run()
+            connection.execute("BEGIN IMMEDIATE" if mend else "BEGIN")
+            verified = _Verification(connection, scratch, findings, progress).run()
+            if mend:
+                findings.mend()
+                connection.execute("COMMIT")
+            return verified
 
 
 def _open(file: Path) -> apsw.Connection:
@@ -76,15 +89,15 @@ class _Verification:
         self,
         connection: apsw.Connection,
         scratch: apsw.Connection,
-        found: Callable[[Finding], None],
+        findings: Findings,
         progress: Callable[[int, int], None],
     ) -> None:
         """``scratch`` is an empty database, to derive the catalog in."""
         self._connection = connection
         self._scratch = scratch
-        self._found = found
+        self._find = findings.add
+        self._findings = findings
         self._progress = progress
-        self._findings = 0
         self._events = 0
         self._damaged: set[int] = set()
         self._unchecked = 0
@@ -117,7 +130,8 @@ class _Verification:
             unchecked=self._unchecked,
             compared=self._compared,
             not_compared=max(stacks + deployments - self._compared, 0),
-            findings=self._findings,
+            findings=self._findings.count,
+            mended=self._findings.mended,
         )
 
     def _survive(self, check: Callable[[], None]) -> None:
@@ -126,10 +140,6 @@ class _Verification:
             check()
         except (apsw.CorruptError, apsw.SQLError, UnicodeDecodeError) as error:
             self._find("file", "content", f"cannot be read to the end: {error}")
-
-    def _find(self, part: str, where: object, what: str) -> None:
-        self._findings += 1
-        self._found(Finding(part=part, where=str(where), what=what))
 
     def _prepare(self) -> None:
         for step in migrations("sqlite"):
@@ -148,7 +158,11 @@ class _Verification:
     def _file(self) -> None:
         for (message,) in self._connection.execute(f"PRAGMA integrity_check({_NAMED})"):
             if message != "ok":
-                self._find("file", "integrity_check", str(message))
+                # Of the wrong entries of an index, the index itself can be made again.
+                mend = (
+                    partial(self._connection.execute, "REINDEX") if " index " in message else None
+                )
+                self._find("file", "integrity_check", str(message), mend)
         for table, row, parent, _ in self._connection.execute("PRAGMA foreign_key_check"):
             self._find("file", f"{table} {row}", f"refers to nothing in {parent}")
 
@@ -227,8 +241,9 @@ class _Verification:
     def _index(self) -> None:
         for (number,) in all_rows(self._connection, "SELECT number FROM segments ORDER BY number"):
             difference = SegmentDifference(self._connection, number)
+            mend = partial(reseal_segment, self._connection, number)
             for what in islice(difference.findings(self._damaged), _NAMED):
-                self._find("segment", number, what)
+                self._find("segment", number, what, mend)
 
     def _requests(self) -> None:
         for key, positions, newest in self._connection.execute(
@@ -239,8 +254,10 @@ class _Verification:
             except (msgspec.MsgspecError, TypeError):
                 self._find("request", key, "its positions cannot be read")
                 continue
-            if max(decoded, default=0) != newest or newest > self._head:
-                self._find("request", key, "its newest position is wrong")
+            if (right := max(decoded, default=0)) != newest or newest > self._head:
+                values = (min(right, self._head), key)
+                mend = partial(self._connection.execute, _MEND_REQUEST, values)
+                self._find("request", key, "its newest position is wrong", mend)
 
     # Stacks, deployments and change sets
 
@@ -249,16 +266,18 @@ class _Verification:
         cursor = self._scratch.execute(sql)
         for expected in cursor:
             self._compared += 1
+            names = [each[0] for each in cursor.description]
+            mend = partial(put_row, self._connection, f"{part}s", names, expected)
             stored = all_rows(
                 self._connection, f"SELECT * FROM ({sql}) WHERE id = ?", (expected[0],)
             )
             if not stored:
-                self._find(part, expected[0], "is missing")
+                self._find(part, expected[0], "is missing", mend)
                 continue
-            names = [each[0] for each in cursor.description]
             wrong = [n for n, a, b in zip(names, expected, stored[0], strict=True) if a != b]
             if wrong:
-                self._find(part, expected[0], f"contradicts its events: {', '.join(wrong)}")
+                what = f"contradicts its events: {', '.join(wrong)}"
+                self._find(part, expected[0], what, mend)
         if self._floor == 0 and not self._damaged:
             self._report_uncreated(part, sql)
 
@@ -271,7 +290,10 @@ class _Verification:
         for id, status, ended, document in self._connection.execute(_CHANGESETS):
             expected = all_rows(self._scratch, _EXPECTED_CHANGESET, (id,))[0]
             if expected[0] != "staging" and expected != (status, ended):
-                self._find("changeset", id, f"is {status}; its events say {expected[0]}")
+                what = f"is {status}; its events say {expected[0]}"
+                values = (*expected, id)
+                mend = partial(self._connection.execute, _MEND_CHANGESET, values)
+                self._find("changeset", id, what, mend)
             elif expected[0] == "staging" != status and self._floor == 0 and not self._damaged:
                 self._find("changeset", id, f"is {status}, but no event ended it")
             if not _is_document(document):
@@ -308,6 +330,25 @@ _SCOPES_AT = """
 SELECT e.position, e.scopes FROM json_each(?) AS position
 CROSS JOIN events AS e ON e.position = position.value ORDER BY e.position
 """
+
+
+def put_row(
+    connection: apsw.Connection, table: str, names: Sequence[str], row: Sequence[SqlValue]
+) -> None:
+    """Put the row of an id into the place of what is stored."""
+    columns = ", ".join(f'"{name}"' for name in names)
+    marks = ", ".join("?" * len(names))
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in names)
+    connection.execute(
+        f"INSERT INTO {table} ({columns}) VALUES ({marks})"
+        f" ON CONFLICT (id) DO UPDATE SET {changes}",
+        row,
+    )
+
+
+_MEND_REQUEST = "UPDATE requests SET newest = ? WHERE key = ?"
+
+_MEND_CHANGESET = "UPDATE changesets SET status = ?, ended = ? WHERE id = ?"
 
 _STACKS = 'SELECT id, project, name, created, deleted, scopes, "groups" FROM stacks'
 

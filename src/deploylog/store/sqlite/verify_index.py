@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import apsw
 from pyroaring import BitMap
 
+from deploylog.events.index.blobs import DamagedSegment, verified
 from deploylog.events.index.entries import unpack_entries
 from deploylog.events.index.identities import IDENTITY_BUCKET_BITS
 from deploylog.events.index.sealed import BUCKET_BITS, seal, unpack_page, unpack_times
@@ -29,6 +30,7 @@ class SegmentDifference:
         self._first = number * SEGMENT_SIZE
         [(self._floor,)] = all_rows(connection, "SELECT floor FROM log")
         self._expected = seal(grown_from_rows(SqliteIndexTables(), connection, number))
+        self._broken: list[str] = []
 
     def findings(self, damaged: Set[int]) -> Iterator[str]:
         """What differs. Of damaged and pruned events nothing is compared."""
@@ -41,10 +43,11 @@ class SegmentDifference:
         if not ignored:
             yield from self._pages()
             yield from self._times()
+        yield from self._broken
 
     def _terms(self, ignored: BitMap) -> Iterator[str]:
         stored = dict(all_rows(self._connection, _TERMS, (self._number,)))
-        for term, there, expected in _both(stored, dict(self._expected.bitmaps)):
+        for term, there, expected in self._both("term", stored, dict(self._expected.bitmaps)):
             if ignored and (there is None or expected is None):
                 # Without them a term may be rare that was common.
                 continue
@@ -56,7 +59,7 @@ class SegmentDifference:
         first = self._number << BUCKET_BITS
         rows = all_rows(self._connection, _BUCKETS, (first, first + (1 << BUCKET_BITS)))
         stored = {id - first: entries for id, entries in rows}
-        for bucket, there, expected in _both(stored, dict(self._expected.buckets)):
+        for bucket, there, expected in self._both("bucket", stored, dict(self._expected.buckets)):
             difference = _entries(there) ^ _entries(expected)
             wrong = [each for each in difference if each & _OFFSETS not in ignored]
             if wrong and not ignored:
@@ -69,33 +72,41 @@ class SegmentDifference:
         stored = dict(all_rows(self._connection, _IDENTITIES, (first, last)))
         expected = sealed_identities(self._connection, self._number)
         by_id = {first + bucket: entries for bucket, entries in expected.buckets}
-        for _, there, right in _both(stored, by_id):
+        for _, there, right in self._both("identities", stored, by_id):
             wrong = [e for e in _entries(there) ^ _entries(right) if e & _OFFSETS not in ignored]
             if wrong:
                 yield f"the identity of position {self._first + (min(wrong) & _OFFSETS)} is wrong"
 
     def _pages(self) -> Iterator[str]:
         stored = dict(all_rows(self._connection, _PAGES, (self._number,)))
-        for first, there, expected in _both(stored, dict(self._expected.pages)):
+        for first, there, expected in self._both("page", stored, dict(self._expected.pages)):
             if there is None or expected is None or unpack_page(there) != unpack_page(expected):
                 yield f"the page of terms from {first!r} is wrong"
 
     def _times(self) -> Iterator[str]:
-        sql = "SELECT times FROM segments WHERE number = ?"
-        stored = unpack_times(one_value(self._connection, sql, (self._number,)))
-        expected = unpack_times(self._expected.times)
-        pairs = zip(stored.blocks(), expected.blocks(), strict=True)
-        for block, (there, right) in enumerate(pairs):
-            if there != right:
-                yield f"the times of block {block} are wrong"
+        sql = "SELECT CAST(times AS BLOB) FROM segments WHERE number = ?"
+        stored = {"times": one_value(self._connection, sql, (self._number,))}
+        for _, there, expected in self._both("the", stored, {"times": self._expected.times}):
+            pairs = zip(*(unpack_times(each).blocks() for each in (there, expected)), strict=True)
+            for block, (found, right) in enumerate(pairs):
+                if found != right:
+                    yield f"the times of block {block} are wrong"
 
+    def _both(
+        self, what: str, stored: Mapping[_Key, bytes], expected: Mapping[_Key, bytes]
+    ) -> Iterator[tuple[_Key, Any, Any]]:
+        """What differs, without checksums; what its checksum proves to be damaged is noted."""
+        for key in {**stored, **expected}:
+            there, right = stored.get(key), expected.get(key)
+            if there == right:
+                continue
+            try:
+                yield key, self._opened(there), self._opened(right)
+            except DamagedSegment:
+                self._broken.append(f"{what} {key!r} is damaged (checksum mismatch)")
 
-def _both(
-    stored: Mapping[_Key, Any], expected: Mapping[_Key, Any]
-) -> Iterator[tuple[_Key, Any, Any]]:
-    for key in {**stored, **expected}:
-        if stored.get(key) != expected.get(key):
-            yield key, stored.get(key), expected.get(key)
+    def _opened(self, blob: bytes | None) -> bytes | None:
+        return verified(blob, self._number) if blob is not None else None
 
 
 def _bitmap(stored: bytes | None) -> BitMap:
@@ -106,10 +117,10 @@ def _entries(stored: bytes | None) -> set[int]:
     return set(unpack_entries(stored)) if stored is not None else set()
 
 
-_TERMS = "SELECT term, positions FROM segment_terms WHERE segment = ?"
+_TERMS = "SELECT term, CAST(positions AS BLOB) FROM segment_terms WHERE segment = ?"
 
-_BUCKETS = "SELECT id, entries FROM segment_buckets WHERE id >= ? AND id < ?"
+_BUCKETS = "SELECT id, CAST(entries AS BLOB) FROM segment_buckets WHERE id >= ? AND id < ?"
 
-_IDENTITIES = "SELECT id, entries FROM segment_identities WHERE id BETWEEN ? AND ?"
+_IDENTITIES = "SELECT id, CAST(entries AS BLOB) FROM segment_identities WHERE id BETWEEN ? AND ?"
 
-_PAGES = "SELECT first, terms FROM segment_pages WHERE segment = ?"
+_PAGES = "SELECT first, CAST(terms AS BLOB) FROM segment_pages WHERE segment = ?"
