@@ -26,6 +26,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import msgspec
 import uvloop
@@ -62,7 +63,7 @@ class _Standing(msgspec.Struct):
 async def subscribe(client: Client, url: str, order: str) -> str:
     """Subscribe to all events of the project, and pause; return the id."""
     body = {
-        "name": "bench",
+        "name": f"bench {uuid4()}",
         "kind": "webhook",
         "url": url,
         "order": order,

@@ -187,7 +187,8 @@ async def delivering(world: World, slack: FakeSlack) -> AsyncIterator[dict[str, 
             )
         )
         to_slack: dict[str, Any] = {
-            "kind": "slack", "source": "matrix", "order": "per_deployment", "headers": world.headers
+            "kind": "slack", "source": "matrix", "order": "per_deployment",
+            "headers": world.headers, "filter": {"not": {"type": ["none"]}},
         }  # fmt: skip
         subscribed += [
             await subscribe(world.service, slack.webhook_url, **to_slack),

@@ -1,7 +1,6 @@
 """The parts of senders under test: an owner's deployments, and what was posted for them."""
 
 import re
-import time
 from typing import Any
 
 from msgspec import json
@@ -63,7 +62,6 @@ def sender_parts(
         "render_deployment": lambda deployment: json.encode(render_deployment(deployment)),
         "render_template": no_templates,
         "slack_api_url": "",
-        "clock": time.time_ns,
     }
     return SenderParts(transport=transport, **(defaults | fields))
 

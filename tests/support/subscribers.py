@@ -9,7 +9,7 @@ from deploylog.auth.encryption import make_encryption_key
 from deploylog.events.access import parse_grant
 from deploylog.store.contract import Store
 from deploylog.subscriptions.subscription import Owner
-from support.factories import now
+from support.factories import now, unique
 from support.servers import Running
 from support.waiting import until
 
@@ -40,14 +40,14 @@ async def add_key(
 
 
 async def subscribe(
-    service: Running, url: str = "", *, headers: Headers | None = None, **fields: object
+    service: Running, url: str = "", *, headers: Headers | None = None, **fields: Any
 ) -> Any:
     """Create a subscription; ``source`` is a filter."""
-    body: dict[str, object] = {"name": "ops", "kind": "webhook", "from": "start", **fields}
+    body: dict[str, object] = {"name": unique("ops"), "kind": "webhook", "from": "start", **fields}
     if url:
         body["url"] = url
     if source := body.pop("source", None):
-        body["filter"] = {"source": [source]}
+        body["filter"] = {"source": [source], **fields.get("filter", {})}
     answer = await service.post(body, "application/json", SUBSCRIPTIONS, headers=headers or {})
     assert answer.status == 201, answer.body
     return answer.json

@@ -121,7 +121,7 @@ async def create_app(
             hub,
             DispatcherParts(
                 sender=make_senders(
-                    store, deployments, authentication, transport, templates, settings, clock
+                    store, deployments, authentication, transport, templates, settings
                 ),
                 endpoint=secrets.endpoint,
                 secrets=secrets.secrets,

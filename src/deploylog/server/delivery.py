@@ -67,12 +67,8 @@ def make_senders(
     transport: WebhookTransport,
     templates: TemplateProcess,
     settings: Settings,
-    clock: Callable[[], int],
 ) -> Callable[[Subscription, Endpoint], Sender]:
-    """Create the senders; the result picks the one for a subscription and its endpoint.
-
-    ``clock`` gives ns.
-    """
+    """Create the senders; the result picks the one for a subscription and its endpoint."""
 
     async def deployment(subscription: Subscription, path: Scope) -> Deployment | None:
         owner = await authentication.find(subscription.owner.kind, subscription.owner.id)
@@ -95,7 +91,6 @@ def make_senders(
         render_deployment=lambda found: msgspec.json.encode(render_deployment(found)),
         render_template=templates.render,
         slack_api_url=settings.slack_api_url,
-        clock=clock,
     )
     choosers = {name: kind.open_senders(parts) for name, kind in KINDS.items()}
     return lambda subscription, endpoint: choosers[subscription.kind](endpoint)

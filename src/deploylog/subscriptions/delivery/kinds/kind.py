@@ -1,5 +1,6 @@
 """A kind of endpoint as one value, from which validation, senders and documentation follow."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -43,8 +44,8 @@ class SenderParts(msgspec.Struct, frozen=True, kw_only=True):
     render_deployment: Callable[[Deployment], bytes]
     render_template: RenderTemplate
     slack_api_url: str
-    #: ns since 1970.
-    clock: Callable[[], int]
+    #: ns since 1970, for signatures: receivers compare it with their clock.
+    clock: Callable[[], int] = time.time_ns
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
