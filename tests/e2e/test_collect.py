@@ -584,7 +584,7 @@ async def test_an_aws_that_does_not_answer_is_one_plain_line(server: Local, tmp_
 
     first, last = collected.err.splitlines()
     assert collected.code == os.EX_TEMPFAIL
-    assert first == f"{last}; retrying"
+    assert first == f"{last}; retrying for up to 1 s"
     assert last.startswith("deploylog: no response from CloudFormation (")
 
 

@@ -84,7 +84,7 @@ async def test_a_default_service_keeps_subscriptions(url: str, key: KeyFile):
     assert made.strip() not in said
     assert key.mode == 0o600
     assert key.text == made
-    assert key.neighbours <= {"log.db", "log.db-wal", "log.db-shm"}
+    assert key.neighbours <= {"log.db", "log.db-wal", "log.db-shm", "log.db.serving"}
 
 
 async def test_a_key_is_created_though_api_keys_were_added_before(

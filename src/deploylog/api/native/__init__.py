@@ -31,6 +31,12 @@ API = Api(
             "name": "X-Api-Key",
             "description": "An API key.",
         },
+        "gitlabToken": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-Gitlab-Token",
+            "description": "The secret token of GitLab's webhooks, where they arrive.",
+        },
     },
     delivery=DeliveryFormat(
         name="cloudevents",
