@@ -204,6 +204,7 @@ NAMES_APIS = {("api", api) for api in APIS} | {
     ("ui.pages.events", "api.native"),
     ("ui.search_text", "api.native"),
     ("ui.export", "api.native"),
+    ("ui.pages.keys", "api.native"),
     ("ui.pages.new_subscription", "api.native"),
     ("ui.pages.now", "api.native"),
     ("ui.pages.resource", "api.native"),

@@ -44,6 +44,7 @@ async def open_pages(
         dora=context.dora,
         staging=context.staging,
         subscriptions=context.subscriptions,
+        keys=context.keys,
         timelines=Timelines(context.events, context.deployments),
         clock=context.clock,
         sent=context.sent,

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 from starlette.types import ASGIApp
 
+from deploylog.auth.key_service import KeyService
 from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
@@ -24,6 +25,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     dora: DoraService
     staging: Staging
     subscriptions: SubscriptionService
+    keys: KeyService
     timelines: Timelines
     #: ns since 1970.
     clock: Callable[[], int]
