@@ -197,6 +197,7 @@ def test_apis_do_not_know_each_other():
 NAMES_APIS = {("api", api) for api in APIS} | {
     ("server.delivery", "api.native"),
     ("server.fast_append", "api.native"),
+    ("ui.pages.audit", "api.native"),
     ("ui.pages.changeset", "api.native"),
     ("ui.pages.delivery", "api.native"),
     ("ui.pages.deployment", "api.native"),

@@ -2,6 +2,7 @@
 
 from deploylog.ui.page import Page
 from deploylog.ui.pages import (
+    audit,
     changeset,
     delivery,
     deployment,
@@ -21,6 +22,7 @@ PAGES: tuple[Page, ...] = (
     events.PAGE,
     delivery.PAGE,
     subscriptions.PAGE,
+    audit.PAGE,
     keys.PAGE,
     deployment.PAGE,
     event.PAGE,
