@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "wait": ("events", "Wait until a deployment ends."),
     "deployments": ("events", "List deployments, newest first, or what is deployed now."),
     "dora": ("dora", "Measure deployments to production by DORA's five metrics."),
+    "trace": ("trace", "Export a deployment as a trace, over OTLP."),
     "changesets": ("changesets", "List change sets, newest first, or show one."),
     "stacks": ("stacks", "List stacks, or delete one."),
     "projects": ("events", "List projects."),

@@ -38,6 +38,7 @@ def terraform(
     operation: Annotated[
         str | None, typer.Option("--operation", help="Operation of the tool, for example apply.")
     ] = None,
+    traceparent: options.Traceparent = None,
     quiet: options.Quiet = False,
     buffer: options.Buffer,
     connection: options.Connection,
@@ -50,7 +51,7 @@ def terraform(
 
     Example: terraform apply -json | deploylog ingest terraform --project a --stack web
     """
-    recorded = run_options(run, carried, buffer, operation=operation)
+    recorded = run_options(run, carried, buffer, operation=operation, traceparent=traceparent)
     asyncio.run(_ingest(connection, recorded, file, quiet=quiet))
 
 

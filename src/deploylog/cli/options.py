@@ -359,6 +359,17 @@ SpoolDirectory = Annotated[
 ]
 
 
+Traceparent = Annotated[
+    str | None,
+    typer.Option(
+        "--traceparent",
+        envvar="TRACEPARENT",
+        help="Trace that the events belong to, as in W3C Trace Context.",
+        show_default=False,
+    ),
+]
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """The options that describe a run and its stack."""
 

@@ -115,6 +115,7 @@ async def run_options(
     operation: str | None,
     tool: str | None = None,
     records_output: bool = True,
+    traceparent: str | None = None,
 ) -> RunOptions:
     """Return what the recorder needs of a command's options, and of what CI and git say."""
     detected = await carried.detected()
@@ -127,6 +128,7 @@ async def run_options(
         groups=tuple(run.group or ()),
         tool=tool,
         details=detected.details,
+        traceparent=traceparent,
         records_output=records_output,
         spool_directory=buffer.spool,
         spool_bytes=buffer.spool_bytes,

@@ -78,6 +78,7 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if some events could not be recorded.")
     ] = False,
+    traceparent: options.Traceparent = None,
     buffer: options.Buffer,
     connection: options.Connection,
 ) -> None:
@@ -94,8 +95,9 @@ def run(
     call = replace(call, tool=tool or call.tool, operation=operation or call.operation)
     patterns = [_pattern(each) for each in redact or ()]
     recorded = run_options(
-        run, carried, buffer, tool=call.tool, operation=call.operation, records_output=output
-    )
+        run, carried, buffer, tool=call.tool, operation=call.operation, records_output=output,
+        traceparent=traceparent,
+    )  # fmt: skip
     rendering = RawOutput() if json_output else LineOutput(render_line)
     code, failure = asyncio.run(_run(connection, recorded, call, patterns, rendering))
     if failure is not None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import uuid4
 
 import msgspec
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from deploylog.client import Client, Log, NewDeployment, Timing
 from deploylog.client.spool import SpoolHeader, create_spool
@@ -43,6 +43,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     #: The tool, if it is known before its output is.
     tool: str | None = None
     details: Details = Details()
+    #: The trace that each event names (W3C Trace Context).
+    traceparent: str | None = None
     #: Whether lines of output are recorded that are about no resource.
     records_output: bool = True
     spool_directory: Path
@@ -220,9 +222,15 @@ class RunRecorder:
             return
         try:
             upload = self._started_upload()
-            await upload.spool.append([render_new_event(event) for event in events])
+            await upload.spool.append([self._render(event) for event in events])
         except DeploylogError as error:
             self._fail(error)
+
+    def _render(self, event: NewEvent) -> bytes:
+        if self._options.traceparent is None:
+            return render_new_event(event)
+        attributes = msgspec.json.encode({"traceparent": self._options.traceparent})
+        return render_new_event(replace(event, extensions=msgspec.Raw(attributes)))
 
     def _started_upload(self) -> Upload:
         if self._upload is None:
@@ -270,7 +278,7 @@ class RunRecorder:
     async def _upload_all(self, last: Sequence[NewEvent]) -> None:
         self._observe(last)
         upload = self._started_upload()
-        upload.spool.finish([render_new_event(event) for event in last])
+        upload.spool.finish([self._render(event) for event in last])
         self.failure = await upload.wait(self._options.retry_timeout)
 
     def stop_waiting(self) -> None:

@@ -1,5 +1,6 @@
 """Webhooks: each event as it is, signed by Standard Webhooks."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -92,6 +93,7 @@ class WebhookSender:
             "deploylog-subscription": subscription.id,
             "deploylog-events-url": self._events_url(subscription, event),
             **_order_headers(event, context),
+            **trace_headers(event),
         }
         return classify_receiver_response(
             await self._transport.send(
@@ -111,6 +113,32 @@ def _order_headers(event: Event, context: Context) -> dict[str, str]:
     if context.gap is not None:
         after, floor = context.gap
         headers["deploylog-gap"] = f"{after + 1}-{floor}"
+    return headers
+
+
+class _Traced(msgspec.Struct):
+    """The CloudEvents extension for distributed tracing."""
+
+    traceparent: object = None
+    tracestate: object = None
+
+
+#: A trace context; anything else in its place is kept in the event, and is no header.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(r"[ -~]{1,512}")
+
+
+def trace_headers(event: Event) -> dict[str, str]:
+    """The trace that the producer named, as W3C's headers: the receiver's spans belong to it."""
+    if event.extensions is None:
+        return {}
+    traced = msgspec.json.decode(event.extensions, type=_Traced)
+    parent, state = traced.traceparent, traced.tracestate
+    if not isinstance(parent, str) or not _TRACEPARENT.fullmatch(parent):
+        return {}
+    headers = {"traceparent": parent}
+    if isinstance(state, str) and _TRACESTATE.fullmatch(state):
+        headers["tracestate"] = state
     return headers
 
 
