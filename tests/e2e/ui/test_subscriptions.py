@@ -88,7 +88,7 @@ async def test_a_form_that_is_wrong_says_where_and_keeps_what_was_typed(page: Pa
 
 async def test_a_failed_event_is_redelivered(caller: Local, page: Page):
     async with receiving(status(410, body=MARKUP.encode())) as receiver:
-        made = await subscribe(caller, receiver.url, scopes=["project/again"])
+        made = await subscribe(caller, receiver.url, name="again", scopes=["project/again"])
         await tell(caller, "again")
         await page.goto(f"/ui/subscriptions/{made['id']}")
         first = page.locator("#attempts details").first
@@ -108,7 +108,7 @@ async def test_a_failed_event_is_redelivered(caller: Local, page: Page):
 
 async def test_a_test_shows_the_answer_and_a_pause_stops(caller: Local, page: Page):
     async with receiving(status(500, body=b"<b>broken</b>")) as receiver:
-        made = await subscribe(caller, receiver.url, scopes=["project/tested"])
+        made = await subscribe(caller, receiver.url, name="tested", scopes=["project/tested"])
         await page.goto(f"/ui/subscriptions/{made['id']}")
 
         await page.get_by_role("button", name="Send a test").click()
@@ -125,7 +125,7 @@ async def test_a_test_shows_the_answer_and_a_pause_stops(caller: Local, page: Pa
 
 async def test_a_form_without_the_token_does_nothing(caller: Local):
     async with receiving() as receiver:
-        made = await subscribe(caller, receiver.url, scopes=["project/forged"])
+        made = await subscribe(caller, receiver.url, name="forged", scopes=["project/forged"])
         await caught_up(caller, made["id"])
 
         answer = await caller.ask("POST", f"/ui/subscriptions/{made['id']}", data={"do": "delete"})

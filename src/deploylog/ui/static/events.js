@@ -69,8 +69,15 @@ async function catchUp() {
   while (isLive && (await newer()));
 }
 
-// The summary was rendered anew because something happened.
-document.addEventListener("deploylog:fresh", catchUp);
+// Many hints in a moment are one.
+let soon = null;
+function catchUpSoon() {
+  soon ??= setTimeout(() => ((soon = null), catchUp()), 150);
+}
+
+document.addEventListener("deploylog:stale", catchUpSoon);
+// The page has been read again, for whatever reason.
+document.addEventListener("deploylog:fresh", catchUpSoon);
 
 // The histogram chooses a time
 

@@ -75,14 +75,16 @@ class Refresher {
   #isReading = false;
   #isStale = false;
   #rest = 0;
+  #readAt = 0;
 
   /** Read the page soon; many calls in a moment are one. */
   request() {
     this.#isStale = true;
     if (this.#timer === null && !this.#isReading) {
       const seconds = [...document.querySelectorAll("[data-every]")].map((e) => Number(e.dataset.every));
-      const wait = Math.max(QUIET_MS, this.#rest, ...seconds.map((each) => each * 1000));
-      this.#timer = setTimeout(() => this.#read(), wait);
+      const rest = Math.max(this.#rest, ...seconds.map((each) => each * 1000));
+      const wait = this.#readAt + rest - performance.now();
+      this.#timer = setTimeout(() => this.#read(), Math.max(QUIET_MS, wait));
     }
   }
 
@@ -97,7 +99,8 @@ class Refresher {
       const successor = fresh?.getElementById(element.id);
       if (successor && !("paused" in element.dataset)) morph(element, successor);
     }
-    this.#rest = (performance.now() - started) * (SHARE - 1);
+    this.#readAt = performance.now();
+    this.#rest = (this.#readAt - started) * (SHARE - 1);
     this.#isReading = false;
     if (!fresh) this.#isStale = true;
     if (this.#isStale) this.request();
@@ -116,7 +119,9 @@ export function keepLive(hints) {
     if (indicator.textContent !== text) indicator.textContent = text;
     const elements = [...document.querySelectorAll("[data-live]")];
     const isStale = kind === "open" || (kind === "hint" && elements.some((e) => concerns(e, scopes)));
-    if (isStale) refresher.request();
+    if (!isStale) return;
+    refresher.request();
+    document.dispatchEvent(new CustomEvent("deploylog:stale"));
   });
   // What runs grows without any event.
   setInterval(() => {
