@@ -11,7 +11,7 @@ PACKAGE := .venv-package
 PACKAGE_READY := $(PACKAGE)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test browser pictures unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks crash crash-backup crash-index crash-webhooks attack faults package lock clean
+.PHONY: help setup demo test browser pictures unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks bench-pages crash crash-backup crash-index crash-webhooks attack faults package lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -83,6 +83,9 @@ bench-query: $(READY) ## Measure queries over 1,000,000 events
 
 bench-webhooks: $(READY) ## Measure deliveries, beside a bare aiohttp loop and Alertmanager
 	$(BIN)/python -m bench.webhooks
+
+bench-pages: $(READY) browser ## Measure frames while 20,000 events scroll and 2,000 resources zoom
+	$(BIN)/python -m bench.browser
 
 crash: $(READY) ## Kill the service 20 times while it records, and look for what is missing
 	$(BIN)/python -m bench.crash

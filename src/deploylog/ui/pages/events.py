@@ -29,8 +29,11 @@ from deploylog.ui.headers import PAGE_HEADERS
 from deploylog.ui.page import Moved, Page, View
 from deploylog.ui.search_text import Pairs, parse_search, render_search
 
-#: Events of one page, bars of the histogram, and values of a facet.
+#: Events of one page, and of one step of a script, which is laid out while the reader scrolls.
 _LIMIT = 100
+_STEP = 50
+
+#: Bars of the histogram, and values of a facet.
 _BARS = 72
 _TOP = 8
 _SUGGESTED = 50
@@ -182,7 +185,7 @@ async def _page(view: View, filter: Filter, cursors: dict[str, str | None]) -> E
         view.principal,
         Query(
             filter=filter,
-            limit=_LIMIT,
+            limit=_STEP if view.part == "list" else _LIMIT,
             order="oldest" if cursors["after"] else "newest",
             after=positions["after"],
             before=positions["before"],
