@@ -28,6 +28,7 @@ from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.egress import Networks, check_url
 from deploylog.subscriptions.ownership import MAX_SUBSCRIPTIONS
+from deploylog.subscriptions.places import EVERYWHERE, Places
 from deploylog.subscriptions.secret_store import MAX_SECRETS, SecretStore, check_decryptable
 from deploylog.subscriptions.service import SubscriptionService
 from deploylog.subscriptions.subscription import (
@@ -770,6 +771,89 @@ async def test_resuming_and_a_new_endpoint_clear_the_failure(
             )
 
         assert (changed.state, changed.reason, changed.failing_since) == ("active", None, None)
+
+
+# Names
+
+
+async def test_a_subscription_is_found_by_its_name(subscriptions: SubscriptionService):
+    mine = await created(subscriptions, name="Ops")
+
+    assert await subscriptions.get(OWNER, "Ops") == mine
+    with pytest.raises(SubscriptionNotFound):
+        await subscriptions.get(OTHER, "Ops")
+
+
+async def test_a_name_is_that_of_the_callers_own_subscription(
+    subscriptions: SubscriptionService,
+):
+    theirs = await created(subscriptions, name="ops")
+    assert await subscriptions.get(ADMIN, "ops") == theirs
+
+    own = await created(subscriptions, ADMIN, name="ops")
+
+    assert await subscriptions.get(ADMIN, "ops") == own
+
+
+async def test_a_name_that_several_owners_gave_is_ambiguous(subscriptions: SubscriptionService):
+    await created(subscriptions, name="ops")
+    await created(subscriptions, OTHER, name="ops")
+
+    with pytest.raises(Conflict, match="use an id"):
+        await subscriptions.get(ADMIN, "ops")
+
+
+async def test_an_owner_has_each_name_once(subscriptions: SubscriptionService):
+    await created(subscriptions, name="ops")
+    other = await created(subscriptions, name="other")
+
+    for use in (
+        created(subscriptions, name="ops"),
+        subscriptions.change(OWNER, other.id, SubscriptionPatch(name="ops")),
+    ):
+        with pytest.raises(Conflict, match="you have a subscription 'ops' already"):
+            await use
+
+
+async def test_names_and_scopes_replace_one_another(subscriptions: SubscriptionService):
+    mine = await created(subscriptions)
+    places = Places(project="acme", environments=("prod",))
+
+    named = await subscriptions.change(
+        OWNER, mine.id, SubscriptionPatch(places=places, allow_missing=True)
+    )
+    scoped = await subscriptions.change(
+        OWNER, mine.id, SubscriptionPatch(scopes=(Scope("project/acme"),))
+    )
+
+    assert (named.places, named.filter.scopes) == (places, ("state/acme/prod",))
+    assert (scoped.places, scoped.filter.scopes) == (EVERYWHERE, ("project/acme",))
+
+
+async def test_an_admin_of_the_project_sees_what_is_about_it_by_name(
+    subscriptions: SubscriptionService,
+):
+    mine = await created(
+        subscriptions,
+        filter=EVERYTHING,
+        places=Places(project="acme", environments=("prod",)),
+        allow_missing=True,
+    )
+
+    assert await subscriptions.get(ADMIN, mine.id) == mine
+
+
+async def test_a_missing_name_is_refused_unless_it_is_accepted(
+    subscriptions: SubscriptionService,
+):
+    places = Places(project="acme", stacks=("later",))
+
+    with pytest.raises(InvalidSubscription) as refused:
+        await created(subscriptions, filter=EVERYTHING, places=places)
+    mine = await created(subscriptions, filter=EVERYTHING, places=places, allow_missing=True)
+
+    assert refused.value.field == "project"
+    assert mine.filter.scopes == ("project/acme",)
 
 
 # Secrets

@@ -147,3 +147,30 @@ def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
 def test_what_names_no_file_is_refused(url: str):
     with pytest.raises(InvalidSettings):
         migrate_store(url)
+
+
+async def test_names_of_subscriptions_become_unique_for_an_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    steps = migrations("sqlite")
+    before = [step for step in steps if step.number < 15]
+    with monkeypatch.context() as patch:
+        patch.setattr("deploylog.store.sqlite.migrations", lambda backend: before)
+        migrate_store(url)
+    connection = apsw.Connection(str(tmp_path / "log.db"))
+    for id, owner, collection in (("a", "x", ""), ("b", "x", ""), ("c", "y", ""), ("d", "x", "g")):
+        connection.execute(
+            "INSERT INTO subscriptions (id, name, kind, format, filter, 'order', state, owner,"
+            " target, shown, secrets, created, collection, version, checkpoint)"
+            " VALUES (?, 'ops', 'webhook', 'cloudevents', '{}', 'strict', 'active', ?, x'', '',"
+            " '[]', 0, ?, 1, 0)",
+            (id, f'{{"kind": "key", "id": "{owner}", "name": "{owner}"}}', collection),
+        )
+    connection.close()
+
+    migrate_store(url)
+
+    async with open_store(url, observer=Commits()) as store:
+        names = {each.id: each.name for each in await store.subscriptions.list()}
+    assert names == {"a": "ops", "b": "ops 2", "c": "ops", "d": "ops"}

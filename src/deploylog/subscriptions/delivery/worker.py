@@ -189,6 +189,8 @@ class DeliveryWorker:
 
     async def _selected(self, batch: Batch) -> Batch:
         """The batch without the events that are not of the places of the subscription."""
+        if self._job.places is None:
+            return batch
         while True:
             try:
                 events = [event for event in batch.events if await self._selects(event)]

@@ -6,6 +6,7 @@ limit on its memory, and is killed when it takes too long.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -77,7 +78,13 @@ class TemplateProcess:
         if self._process is None:
             pipe = asyncio.subprocess.PIPE
             self._process = await asyncio.create_subprocess_exec(
-                *_COMMAND, stdin=pipe, stdout=pipe, limit=_MAX_LINE, start_new_session=True
+                *_COMMAND,
+                stdin=pipe,
+                stdout=pipe,
+                limit=_MAX_LINE,
+                start_new_session=True,
+                # No other variable: they may hold secrets of the service.
+                env={"PYTHONPATH": os.pathsep.join(sys.path)},
             )
             async with asyncio.timeout(START_SECONDS):
                 await _ask(self._process, Task("", {}))
