@@ -157,11 +157,12 @@ async def measuring(
     if not places:
         yield
         return
-    task = asyncio.create_task(measure())
-    try:
-        yield
-    finally:
-        task.cancel()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(measure())
+        try:
+            yield
+        finally:
+            task.cancel()
 
 
 async def measure_places(

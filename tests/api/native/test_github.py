@@ -137,6 +137,32 @@ async def test_a_redelivered_event_is_recorded_once(
     assert await events(server, store) == before
 
 
+async def test_doras_figures_of_the_story_are_those_by_hand(
+    github: PlayedSource, server: Local, store: Store
+):
+    """By hand: the commit of 11:50 succeeded at 12:14, 24 minutes; it failed at 12:03, and was
+    restored 11 minutes later; one of two deployments needed intervention; the one success in ten
+    days was rework.
+    """
+    await github.post(deployment_event(), headers("deployment"))
+    await tell(github, *STORY)
+    await tell(github, status_event("success", "12:14:00", of=FIX))
+    failed, fixed = await deployments(server, store)
+    reader = await key_headers(store, "read:/", name="reader")
+    window = {"from": "2026-02-25T00:00:00Z", "to": "2026-03-07T00:00:00Z"}
+
+    answer = await server.get(f"/log/v1/metrics/dora?{urlencode(window)}", headers=reader)
+
+    found = answer.json
+    recovery, fails = found["failed_deployment_recovery_time"], found["change_fail_rate"]
+    assert recovery["durations"]["median_seconds"] == 11 * 60
+    assert (fails["rate"], fails["known"], found["deployment_rework_rate"]["rate"]) == (0.5, 2, 1)
+    assert [link["id"] for link in fails["deployments"]] == [failed["id"]]
+    assert [link["id"] for link in found["deployment_frequency"]["deployments"]] == [fixed["id"]]
+    assert found["deployment_frequency"]["per_day"] == 0.1
+    assert found["change_lead_time"]["durations"]["median_seconds"] == 24 * 60
+
+
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
 async def test_statuses_in_any_order_have_the_same_end(
     github: PlayedSource, server: Local, store: Store, order: tuple[int, ...]
