@@ -10,7 +10,7 @@ from deploylog.deployments.catalog import Deployment
 from deploylog.deployments.report import Report
 from deploylog.deployments.reporting import DeploymentReports
 from deploylog.errors import Forbidden, InvalidEvent
-from deploylog.events.access import ALL, Principal, parse_grant
+from deploylog.events.access import ALL, Grant, Principal, parse_grant
 from deploylog.events.event import NewEvent
 from deploylog.events.hub import Hub
 from deploylog.events.service import EventService
@@ -146,8 +146,23 @@ async def test_a_project_that_may_not_be_written_is_not_looked_at(
     other = msgspec.structs.replace(CI, grants=(parse_grant("write:project/other"),))
 
     for stack in ("web", "unheard"):
-        with pytest.raises(Forbidden, match="project/acme"):
+        with pytest.raises(Forbidden, match=r"may not write project/acme$"):
             await reports.append(other, [report("failed", 20, stack=stack)])
+
+
+async def test_who_may_write_a_stack_reports_its_deployments_only(
+    reports: DeploymentReports, store: Store
+):
+    await reports.append(CI, [report("started", 10)])
+    [stack] = await store.catalog.stacks(ALL)
+    grants = (Grant("write", stack.scopes[0]), *CI.grants[1:])
+    narrow = msgspec.structs.replace(CI, grants=grants)
+
+    await reports.append(narrow, [report("failed", 20)])
+
+    with pytest.raises(Forbidden, match=r"may not write project/acme$"):
+        await reports.append(narrow, [report("failed", 20, stack="shop")])
+    assert [each.status for each in await deployments(store)] == ["failed"]
 
 
 async def test_an_item_that_is_not_valid_is_named_by_its_line(

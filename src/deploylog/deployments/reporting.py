@@ -1,18 +1,18 @@
 """Records reports: opens deployments by names, and finds the one that each event belongs to."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import takewhile
 from uuid import uuid4
 
 import msgspec
 
-from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Counts, Deployment
-from deploylog.deployments.incidents import INCIDENT_TYPES, open_incident
+from deploylog.deployments.catalog import Counts, Deployment
+from deploylog.deployments.details import completed
 from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
 from deploylog.deployments.opening import Opening, deployment_started, stack_created
+from deploylog.deployments.recovery import Recoveries
 from deploylog.deployments.report import Report, check_report
 from deploylog.deployments.runs import run_of
 from deploylog.deployments.store import Catalog
@@ -23,13 +23,12 @@ from deploylog.errors import (
     StackExists,
     StackNotFound,
 )
-from deploylog.events.access import ALL, Principal
+from deploylog.events.access import Principal
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event, NewEvent, check_event
-from deploylog.events.filters import Filter, any_of
-from deploylog.events.scope import scope, stack_scope, state_scope
+from deploylog.events.scope import scope, stack_scope
 from deploylog.events.service import EventService, check_source
-from deploylog.events.store import IdempotencyKey, Query
+from deploylog.events.store import IdempotencyKey
 
 #: Keys whose newest run is remembered, so that earlier ones need not be looked up.
 _REMEMBERED = 10_000
@@ -39,9 +38,6 @@ _NEWEST_RUNS = 3
 
 #: Times that a request is tried anew while another process creates its stack.
 _TRIES = 3
-
-#: Deployments of a stack among which the failures are that a success recovers from.
-_RECENT = 50
 
 
 class DeploymentReports:
@@ -84,7 +80,8 @@ class DeploymentReports:
         request: IdempotencyKey | None,
     ) -> list[list[Event]]:
         read = partial(self._events.read_for_writer, principal)
-        draft = _Draft(self._catalog, self._newest, read, now=self._clock())
+        recoveries = Recoveries(self._catalog, read)
+        draft = _Draft(self._catalog, recoveries, self._newest, now=self._clock())
         groups = [await draft.events_of(principal, item) for item in items]
         flat = [event for group in groups for event in group]
         recorded = iter(await self._events.append_any(principal, flat, request=request))
@@ -98,14 +95,14 @@ class _Draft:
     def __init__(
         self,
         catalog: Catalog,
+        recoveries: Recoveries,
         newest: BoundedMap[str, int],
-        read: Callable[[Query], Awaitable[list[Event]]],
         *,
         now: int,
     ) -> None:
         self._catalog = catalog
+        self._recoveries = recoveries
         self._newest = newest
-        self._read = read
         self._now = now
         #: Ids of stacks, by project and name.
         self._stacks: dict[tuple[str, str], str] = {}
@@ -132,9 +129,12 @@ class _Draft:
     async def _require_writable(self, principal: Principal, report: Report) -> None:
         """Raise Forbidden unless the principal may write the project, or the stack in it."""
         path = scope("project", report.project)
-        if not principal.may("write", path):
-            stack_id = await self._stack_id(report)
-            principal.require("write", stack_scope(report.project, stack_id) if stack_id else path)
+        if principal.may("write", path):
+            return
+        stack_id = await self._stack_id(report)
+        if stack_id is None or not principal.may("write", stack_scope(report.project, stack_id)):
+            # Not the stack's scope, which would tell that it exists.
+            principal.require("write", path)
 
     async def _stack_id(self, report: Report) -> str | None:
         place = (report.project, report.stack)
@@ -169,7 +169,7 @@ class _Draft:
         stack_id = await self._stack_id(report)
         opening = _opening(report, number, stack_id or str(uuid4()))
         if opening.details.rework_of is None:
-            incident = await self._incident(_opened(opening))
+            incident = await self._recoveries.incident_of(_opened(opening))
             details = msgspec.structs.replace(opening.details, rework_of=incident)
             opening = msgspec.structs.replace(opening, details=details)
         created = [] if stack_id else [stack_created(opening, now=self._now)]
@@ -182,9 +182,9 @@ class _Draft:
     async def _event(self, report: Report, run: Deployment, **more: object) -> NewEvent:
         """The report's own event, in the run that it belongs to."""
         if report.is_end and run.ended is None:
-            if failed := await self._recovered(report, run):
-                more["restores"] = failed
-            self._end(report, run)
+            run = self._end(report, run)
+            if restored := await self._restored(report, run):
+                more["restores"] = restored
         return msgspec.structs.replace(
             report.event,
             scopes=run.scopes,
@@ -192,60 +192,25 @@ class _Draft:
             data=report.raw_data(**more),
         )
 
-    def _end(self, report: Report, run: Deployment) -> None:
+    def _end(self, report: Report, run: Deployment) -> Deployment:
+        """The run after its end."""
         known = self._runs[report.deployment_id(1)]
         [number] = [number for number, each in known.items() if each.id == run.id]
-        status = DEPLOYMENT_ENDS[report.event.type]
-        known[number] = msgspec.structs.replace(run, status=status, ended=report.event.time)
-
-    async def _recovered(self, report: Report, run: Deployment) -> str | None:
-        """The failed deployment that this one recovers from, the first since the last success; or
-        the incident in which it started.
-        """
-        is_recovery = (
-            DEPLOYMENT_ENDS[report.event.type] == "completed"
-            and report.details.restores is None
-            and run.details.restores is None
-            and (report.operation or run.operation) not in NON_MUTATING_OPERATIONS
+        known[number] = msgspec.structs.replace(
+            run,
+            status=DEPLOYMENT_ENDS[report.event.type],
+            ended=report.event.time,
+            operation=run.operation or report.operation,
+            details=completed(run.details, report.details),
         )
-        if not is_recovery:
+        return known[number]
+
+    async def _restored(self, report: Report, run: Deployment) -> str | None:
+        """What the run restores by its end, unless a producer has said it."""
+        if run.status != "completed" or run.details.restores is not None:
             return None
-        others = [each for each in await self._others(run) if _precedes(each, report, run)]
-        newest_first = sorted(others, key=lambda each: each.ended or 0, reverse=True)
-        failed = list(takewhile(lambda each: each.status == "failed", newest_first))
-        return failed[-1].id if failed else await self._incident(run)
-
-    async def _incident(self, run: Deployment) -> str | None:
-        """The incident that was open when the run started, if it deploys anything."""
-        if run.environment is None or run.operation in NON_MUTATING_OPERATIONS:
-            return None
-        about = Filter(
-            all_of=(any_of("type", tuple(INCIDENT_TYPES.values())),), until=run.started + 1
-        )
-        state = state_scope(run.project, run.environment, run.stack)
-        events = await self._read(Query(scope=state, filter=about, limit=_RECENT))
-        # An incident that some readers of the event may not see would be told to them.
-        visible = (each for each in events if each.groups in ((), run.groups))
-        return open_incident(visible, run.started)
-
-    async def _others(self, run: Deployment) -> list[Deployment]:
-        """Recent deployments of the stack, as they will be."""
-        recorded = await self._catalog.deployments(ALL, stack_id=run.stack_id, limit=_RECENT)
-        drafted = {each.id: each for known in self._runs.values() for each in known.values()}
-        others = {each.id: each for each in recorded} | drafted
-        return [each for each in others.values() if each.id != run.id]
-
-
-def _precedes(other: Deployment, report: Report, run: Deployment) -> bool:
-    """Whether ``other`` left the run's environment as the report found it."""
-    return (
-        (other.stack_id, other.environment) == (run.stack_id, run.environment)
-        and other.ended is not None
-        and other.ended <= report.event.time
-        and other.operation not in NON_MUTATING_OPERATIONS
-        # An id that some readers of the event may not see would tell them of it.
-        and other.groups in ((), run.groups)
-    )
+        drafted = (each for known in self._runs.values() for each in known.values())
+        return await self._recoveries.restored_by(run, report.event.time, drafted)
 
 
 def _opening(report: Report, number: int, stack_id: str) -> Opening:
