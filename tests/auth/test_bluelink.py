@@ -208,10 +208,14 @@ def test_names_are_signed_in_lower_case_and_values_as_they_came():
     assert signed.message == f"{ID},bluelink-date={DATE},x-tenant=ÄCME, Inc=1".encode("latin-1")
 
 
+#: What the server removes around a name, as Go defines white space.
+BLANKS = " \t\n\v\f\r"
+
+
 def _meaning(value: str) -> list[str]:
     """What a header says, without what does not matter: blanks around names, case of the date."""
     parts = [part.partition("=") for part in value.split(",")]
-    meaning = [f"{name.strip(' ' + chr(9))}={rest}" for name, _, rest in parts]
+    meaning = [f"{name.strip(BLANKS)}={rest}" for name, _, rest in parts]
     return [part.lower() if part.startswith("headers") else part for part in meaning]
 
 
