@@ -509,30 +509,26 @@ def _terminate(shell: subprocess.Popen[str]) -> None:
 async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     assert shutil.which("curl"), "the tour needs curl"
     section = section_of((ROOT / "README.md").read_text(), "Five minutes")
-    setup, first, *blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
+    setup, serve, *blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
     assert setup.startswith("make setup")
-    new_key, serve = first.strip().splitlines()
-    assert (
-        serve == "deploylog serve --secret-key-file encryption.key"
-        " --delivery-allowed-networks 127.0.0.1/32"
-    )
-
-    run, plan, tail, stream, resume, rfs, wait, keys, webhook = blocks
+    assert serve == "deploylog serve\n"
+    any_tool, listing, tail, run, plan, stream, resume, rfs, wait, again, keys, webhook = blocks
+    assert again == "deploylog serve --delivery-allowed-networks 127.0.0.1/32\n"
     tour = Tour(tmp_path)
-    tour.run(new_key)
     async with (
         receiving() as receiver,
         spawned(
             store_url_at(tmp_path / "deploylog.db"),
-            secret_key_file=str(tmp_path / "encryption.key"),
             delivery_allowed_networks="127.0.0.1/32",
         ) as service,
     ):
         tour.url = service.url
 
+        shown = tour.run(any_tool)
+        deployments = tour.run(listing)
+        tour.follow(tail, until="deployment.completed")
         applied = tour.run(run)
         planned = tour.run(plan)
-        tour.follow(tail, until="deployment.completed")
         streamed = tour.follow(stream, until="event: resource.create.completed")
         resumed = tour.follow(resume, until="event: deployment.completed")
         listed = json.loads(tour.run(rfs))
@@ -541,6 +537,8 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
         subscribed = tour.run(keys + webhook.replace("http://127.0.0.1:9000", receiver.url))
         await until(lambda: any(b'"deployment.completed"' in body for _, body in receiver.requests))
 
+    assert shown == "copying\ndone\n"
+    assert re.search(r"web +prod +completed", deployments)
     assert "Apply complete! Resources: 9 added" in applied
     assert planned.endswith("Plan: 6 to add, 2 to change, 5 to destroy.\n")
     assert streamed.startswith("retry: ")
