@@ -375,6 +375,7 @@ def deployments(
             show_default="20, or all that are current",
         ),
     ] = None,
+    output: options.Output = options.Columns.fitting,
     json: options.Json = False,
     connection: options.Connection,
 ) -> None:
@@ -397,7 +398,8 @@ def deployments(
         return page.deployments
 
     table = current_table if current else deployment_table
-    print_listing(connection.call(found), table, as_json=json)
+    wide = output is options.Columns.wide
+    print_listing(connection.call(found), table, as_json=json, wide=wide)
 
 
 @app.command()

@@ -50,10 +50,12 @@ LISTINGS = {"deployments": deployments, "changesets": changesets, "stacks": stac
 SHOWN_IDS = {"deployments": ID[:8], "changesets": ID, "stacks": ID}
 
 
-def rendered_table(listing: Listing, *, width: int, terminal: bool = True) -> list[str]:
+def rendered_table(
+    listing: Listing, *, width: int, terminal: bool = True, wide: bool = False
+) -> list[str]:
     console = Console(width=width, force_terminal=terminal, color_system=None, highlight=False)
     with console.capture() as captured:
-        listing.print(console)
+        listing.print(console, wide=wide)
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
@@ -90,6 +92,12 @@ def test_a_wide_terminal_shows_every_column():
         "OPERATION", "COUNTS", "PROJECT",
     ]  # fmt: skip
     assert row.count("2026-11-21 12:00:00Z") == 2
+
+
+def test_a_wide_listing_shows_every_column_on_any_terminal():
+    narrow = rendered_table(deployments(), width=80, wide=True)
+
+    assert narrow == rendered_table(deployments(), width=200)
 
 
 def test_minor_columns_go_first():

@@ -71,13 +71,17 @@ def print_json_lines(values: Iterable[object]) -> None:
 
 
 def print_listing(
-    values: Collection[_Item], table: Callable[[Iterable[_Item]], Listing], *, as_json: bool
+    values: Collection[_Item],
+    table: Callable[[Iterable[_Item]], Listing],
+    *,
+    as_json: bool,
+    wide: bool = False,
 ) -> None:
     """Print values as JSON lines, or as the table that ``table`` makes of them."""
     if as_json:
         print_json_lines(values)
     else:
-        table(values).print(screen())
+        table(values).print(screen(), wide=wide)
 
 
 #: Characters of an id that a table shows; commands accept them in its place.

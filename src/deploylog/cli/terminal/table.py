@@ -35,9 +35,10 @@ class Listing:
     def add(self, *cells: str | Text) -> None:
         self._rows.append(tuple(c if isinstance(c, Text) else Text(c) for c in cells))
 
-    def print(self, console: Console) -> None:
-        """Print it, without columns that do not fit on a terminal."""
-        widths = self._fitting_widths(console.width) if console.is_terminal else self._full_widths()
+    def print(self, console: Console, *, wide: bool = False) -> None:
+        """Print it; unless it is ``wide``, without columns that do not fit on a terminal."""
+        fits = console.is_terminal and not wide
+        widths = self._fitting_widths(console.width) if fits else self._full_widths()
         # A column that always stays is not cut: the terminal breaks the line.
         console.width = max(console.width, _total(widths))
         console.print(self._table(widths))
