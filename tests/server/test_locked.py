@@ -23,6 +23,7 @@ OPEN = {
     for path in (
         "/",
         "/docs",
+        "/docs/text",
         "/healthz",
         "/metrics",
         "/openapi.json",
@@ -53,6 +54,8 @@ SIGNED_BODY = ("POST", "/log/v1/ingest/sns")
 
 #: Files without any secret, and the form that asks for a credential; tests/e2e/ui tests it.
 FOR_VISITORS = {
+    ("GET", "/docs/static/{name}"),
+    ("HEAD", "/docs/static/{name}"),
     ("GET", "/ui/static/{name:path}"),
     ("HEAD", "/ui/static/{name:path}"),
     ("POST", "/ui/sign-in"),

@@ -92,6 +92,29 @@ async def test_pages_show_only_what_the_key_may_read(locked: Local, page: Page):
     assert "secret" not in text
 
 
+@pytest.mark.parametrize(
+    "path", ["events", "events.ndjson", "events.csv", "suggestions?field=type", "", "delivery"]
+)
+async def test_what_may_not_be_seen_is_on_no_page_and_in_no_count(locked: Local, path: str):
+    await locked.append(
+        [
+            {"source": "test", "type": "note.mine", "scopes": "project/mine"},
+            {"source": "test", "type": "note.covert", "scopes": "project/covert"},
+            {"source": "test", "type": "note.covert", "scopes": "project/mine", "groups": "others"},
+        ]
+    )
+    cookie = await session_of(locked, await new_key(locked.store, "read:project/mine"))
+
+    headers = {"cookie": cookie, "authorization": ""}
+    answer = await locked.get(f"/ui/{path}", headers=headers)
+
+    assert answer.status == 200
+    assert b"covert" not in answer.body
+    if path == "events":
+        shown = answer.body.count(b'class="event ')
+        assert f'<strong id="count">{shown}</strong>'.encode() in answer.body
+
+
 async def test_a_wrong_key_is_refused_and_may_be_tried_again(locked: Local, page: Page):
     await page.goto("/ui/")
 
