@@ -117,7 +117,7 @@ async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, ser
     assert re.search(
         rf"{id} +ops +active +https://hooks.example.com/… +anonymous +0 +0 +0", listed.out
     )
-    assert "target        webhook https://hooks.example.com/…\n" in again.out
+    assert "kind          webhook\ntarget        https://hooks.example.com/…\n" in again.out
     assert "filter        type=deployment.* resourcename=web\n" in again.out
     assert "state         active\n" in again.out
     for output in (listed.out, again.out, json.dumps(subscription)):

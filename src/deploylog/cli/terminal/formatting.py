@@ -244,7 +244,8 @@ def subscription_lines(one: SubscriptionState) -> Iterable[Text]:
     shown = {
         "subscription": one.id,
         "name": one.name,
-        "target": f"{one.kind} {one.target}" if one.kind == "webhook" else one.target,
+        "kind": one.kind,
+        "target": one.target,
         "format": one.format,
         "about": " ".join(_subjects(one)) or "everything the owner may read",
         "filter": " ".join(_conditions(one)),
