@@ -3,6 +3,7 @@ full text, histories, streams, webhooks, Slack, and whatever is counted.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from deploylog.store.contract import Store
 from support.fake_slack import CHANNEL, TOKEN, FakeSlack, fake_slack
 from support.receivers import Receiver, receiving
 from support.servers import DEPLOYMENTS, EVENTS, Local, running
+from support.sessions import session_of
 from support.subscribers import (
     LOOPBACK,
     Headers,
@@ -325,6 +327,33 @@ async def test_how_something_was_found_is_for_readers_of_the_whole_log(world: Wo
             "segments": 1, "hits": int(is_seen), "rows": int(is_seen), "rows_in_vain": 0
         }  # fmt: skip
 
+
+async def test_pages_show_what_the_table_says(world: World, store: Store):
+    await record(world, store)
+    cookie = await session_of(world.service, world.headers["Authorization"].split()[1])
+
+    shown = {path: await told_on(world, path, cookie) for path in PAGES}
+
+    assert shown == {path: set(world.seen(names)) for path, names in PAGES.items()}
+
+
+async def told_on(world: World, path: str, cookie: str) -> set[str]:
+    """The rows that a page tells of."""
+    headers = {"cookie": cookie, "accept": "text/html"}
+    answer = await world.service.get(f"/ui/{path}", headers=headers)
+    assert answer.status == 200, answer.body
+    assert "Sign out" in answer.body.decode()
+    return set(re.findall(r"(?:told|name)-(\w+)", answer.body.decode()))
+
+
+#: Pages, and the rows that they tell of.
+PAGES = {
+    "events": ALL,
+    "audit": "i1 i2 i3 i4 s1 s2 s3 b1 end",
+    "audit?project=ip": "i1 i2 i3 i4 b1",
+    "audit?actor=i3": "i3",
+    f"resource?resource={SHARED_ID}": "d1 d2 d3",
+}
 
 #: Queries besides the source, and the rows that they find, oldest first.
 FOUND_BY = {

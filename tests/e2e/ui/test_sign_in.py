@@ -17,10 +17,9 @@ from support.deployments import start
 from support.factories import Commits, now
 from support.issuer import CLIENT, RunningIssuer, running_issuer
 from support.servers import Local, running
+from support.sessions import session_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-TOKEN = re.compile(r'name="token" value="(\w+)"')
 
 
 @pytest.fixture(scope="module")
@@ -160,22 +159,6 @@ async def test_a_session_is_over_within_a_second_of_its_keys_revocation(locked: 
     revoked = now()
     while (await show(locked, cookie)).status == 200:
         assert now() - revoked < 1_000_000_000
-
-
-async def session_of(site: Local, key: str) -> str:
-    """The cookie of whoever signs in with the key."""
-    form = await site.get("/ui/sign-in", headers={"authorization": ""})
-    [token] = TOKEN.findall(form.body.decode())
-    visitor = form.headers["set-cookie"].partition(";")[0]
-    answer = await site.ask(
-        "POST",
-        "/ui/sign-in",
-        data={"token": token, "key": key},
-        headers={"cookie": visitor, "authorization": ""},
-        allow_redirects=False,
-    )
-    assert answer.status == 303, answer.body
-    return answer.headers["set-cookie"].partition(";")[0]
 
 
 async def show(site: Local, cookie: str):

@@ -64,11 +64,17 @@ async def test_one_is_made_by_a_form_and_its_secret_is_shown_once(caller: Local,
         await expect(page.get_by_role("heading", name="ops")).to_be_visible()
         await expect(page.locator("main")).to_contain_text("scope:project/made -actor:bot")
         await tell(caller, "made", actor="ada")
-        await expect(page.locator("#attempts .status")).to_contain_text("delivered")
+        attempt = page.locator("#attempts summary")
+        await expect(attempt).to_contain_text("delivered")
+        await expect(attempt).to_contain_text("note.made")
 
         content = await page.content()
         assert "whsec_" not in content
         assert "hidden-path" not in content
+        await page.get_by_role("link", name="Now", exact=True).first.click()
+        await page.get_by_role("link", name="Subscriptions").click()
+        await page.get_by_role("link", name="ops").click()
+        await expect(page.locator("#attempts summary")).to_contain_text("note.made")
         assert problems_of(page) == []
 
 
@@ -88,7 +94,9 @@ async def test_a_form_that_is_wrong_says_where_and_keeps_what_was_typed(page: Pa
 
 async def test_a_failed_event_is_redelivered(caller: Local, page: Page):
     async with receiving(status(410, body=MARKUP.encode())) as receiver:
-        made = await subscribe(caller, receiver.url, name="again", scopes=["project/again"])
+        made = await subscribe(
+            caller, receiver.url, name="<img src=x onerror=alert(1)>", scopes=["project/again"]
+        )
         await tell(caller, "again")
         await page.goto(f"/ui/subscriptions/{made['id']}")
         first = page.locator("#attempts details").first

@@ -1,13 +1,23 @@
 """*Subscription*: each attempt with its request and answer, dead letters, and what to do."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from urllib.parse import urlencode
 
 import msgspec
 
 from deploylog.api.native.query_string import Parameters
-from deploylog.errors import Conflict, DeploylogError, EventNotFound, Forbidden, InvalidInput
+from deploylog.deployments.catalog import deployment_ref
+from deploylog.errors import (
+    Conflict,
+    DeploylogError,
+    EventNotFound,
+    Forbidden,
+    InvalidCursor,
+    InvalidInput,
+)
+from deploylog.events.event import Event
 from deploylog.events.times import LATEST
 from deploylog.subscriptions.history import DeadLetter
 from deploylog.subscriptions.ownership import owns
@@ -23,6 +33,15 @@ from deploylog.ui.search_text import pairs_of, render_search
 _LIMIT = 50
 
 
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt, and what the person may know of its event."""
+
+    attempt: RecordedAttempt
+    type: str | None = None
+    #: The deployment that the event belongs to.
+    deployment: str | None = None
+
+
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """The model of the page."""
 
@@ -32,7 +51,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     #: The filter as the search box has it, and as a query.
     filter: str
     query: str
-    attempts: list[RecordedAttempt]
+    attempts: tuple[Told, ...]
     #: Where the next page of attempts starts.
     older: int | None
     dead_letters: list[DeadLetter]
@@ -70,13 +89,33 @@ async def load(view: View) -> Shown:
         title=kind_of(found.kind).title,
         filter=render_search(pairs),
         query=urlencode(pairs),
-        attempts=attempts,
+        attempts=await _told(view, attempts),
         older=attempts[-1].number if len(attempts) == _LIMIT else None,
         dead_letters=dead_letters,
         more=dead_letters[-1].pending.position if len(dead_letters) == _LIMIT else None,
         is_settled=is_settled(standing),
         is_owner=owns(principal, found),
     )
+
+
+async def _told(view: View, attempts: Sequence[RecordedAttempt]) -> tuple[Told, ...]:
+    known = {id: await _find(view, id) for id in {each.event for each in attempts}}
+    return tuple(_with_event(attempt, known[attempt.event]) for attempt in attempts)
+
+
+async def _find(view: View, id: str) -> Event | None:
+    """The event, unless it is no longer retained, or for others."""
+    with suppress(EventNotFound, InvalidCursor):
+        return await view.services.events.event(view.principal, id)
+    return None
+
+
+def _with_event(attempt: RecordedAttempt, event: Event | None) -> Told:
+    if event is None:
+        return Told(attempt=attempt)
+    ref = deployment_ref(event.scopes)
+    deployment = ref.deployment_id if ref is not None else None
+    return Told(attempt=attempt, type=event.type, deployment=deployment)
 
 
 async def act(view: View) -> str | Again:
