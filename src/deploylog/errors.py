@@ -35,6 +35,7 @@ DeploylogError
 ├── Unavailable                 retry later
 │   ├── Overloaded              too many bytes of requests are in memory
 │   ├── StoreUnavailable
+│   ├── LogReset                events were lost in a failover: the log has a new epoch
 │   │   └── StoreFull
 │   └── Stopping
 └── OperatorError               the service or a command is misconfigured
@@ -229,6 +230,15 @@ class StoreFull(StoreUnavailable):
 
     # People must make room first.
     retry_after = 5.0
+
+
+class LogReset(Unavailable):
+    """The log has lost events that were seen, and has a new epoch."""
+
+    def __init__(self, message: str | None = None, *, is_first: bool = False) -> None:
+        """``is_first`` is whether this process found out, and gave the log its new epoch."""
+        super().__init__(message)
+        self.is_first = is_first
 
 
 class Stopping(Unavailable):

@@ -16,7 +16,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from deploylog.errors import StoreUnavailable
+from deploylog.errors import LogReset, StoreUnavailable
 from deploylog.events.audience import Audience
 from deploylog.events.batch import Batch, Gap
 from deploylog.events.event import size_of
@@ -248,6 +248,9 @@ class Hub:
         #: The heartbeats so far.
         self.heartbeats = 0
         self.closed = False
+        #: Why the log was reset, once it was, and whom to tell.
+        self.reset: LogReset | None = None
+        self.when_reset: Callable[[], None] = _nothing
         self._rings: dict[StreamFilter, Ring] = {}
         self._readers: set[Reader] = set()
         #: The readers that wait to be woken.
@@ -333,6 +336,11 @@ class Hub:
                         began = clock()
                         await self._deliver()
                         await self._rest(clock() - began if is_busy else 0)
+            except LogReset as reset:
+                self.reset = reset
+                self.close()
+                self.when_reset()
+                return
             except StoreUnavailable:
                 _LOGGER.exception("cannot follow the log; trying again")
                 await asyncio.sleep(self._retry_seconds)

@@ -179,5 +179,9 @@ class EventLog(Protocol):
         ...
 
     def heads(self) -> AsyncIterator[int]:
-        """Yield the head now, and each time that any process moves it."""
+        """Yield the head now, and each time that any process moves it.
+
+        Raises LogReset once events that this process has seen are gone: the log has a new epoch,
+        and the store must be opened again.
+        """
         ...

@@ -25,6 +25,7 @@ from deploylog.deployments.production import parse_patterns
 from deploylog.deployments.reporting import DeploymentReports
 from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.staging import Staging
+from deploylog.errors import LogReset
 from deploylog.events.filters import Filter
 from deploylog.events.hub import Hub
 from deploylog.events.retention import Retention, pruning
@@ -67,6 +68,15 @@ class Application:
         self.asgi = asgi
         self.append = append
         self._hub = hub
+
+    @property
+    def reset(self) -> LogReset | None:
+        """Why the log was reset, once it was: the store must be opened again."""
+        return self._hub.reset
+
+    def when_reset(self, call: Callable[[], None]) -> None:
+        """Set what is called when the log is reset."""
+        self._hub.when_reset = call
 
     def end_streams(self) -> None:
         """End every stream, so that the server does not wait for them."""

@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -15,7 +16,7 @@ import uvicorn
 
 from deploylog.api import APIS
 from deploylog.auth.anonymous import is_authentication_configured, is_loopback
-from deploylog.errors import InvalidSettings
+from deploylog.errors import InvalidSettings, LogReset
 from deploylog.server.app import Application, create_app
 from deploylog.server.connections import Connections, limits_of, raise_file_limit
 from deploylog.server.fast_append import fast_protocol
@@ -28,7 +29,9 @@ from deploylog.server.settings import Settings
 from deploylog.server.worker_metrics import WorkerMetrics
 from deploylog.server.workers import Supervisor, Worker
 from deploylog.store import key_file_of, open_store, shown_url
+from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.dispatcher import DEFAULT_PACING, Pacing
+from deploylog.subscriptions.delivery.status_events import status_event
 
 #: Seconds that one thread runs while others wait. At Python's 5 ms, a busy event loop would
 #: starve the writer, which needs its turn between two statements.
@@ -74,6 +77,15 @@ class Server(uvicorn.Server):
         for number in self._stops:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
+
+    @property
+    def was_signalled(self) -> bool:
+        """Whether a signal has asked it to end."""
+        return bool(self._captured_signals)
+
+    def finish(self) -> None:
+        """End in order."""
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -140,7 +152,23 @@ async def _serve(
     sockets: list[socket.socket],
     worker: Worker | None = None,
 ) -> None:
+    """Serve the log, and again from the start whenever it was reset."""
     metrics = Metrics()
+    reset = await _serve_epoch(settings, pacing, sockets, worker, metrics, None)
+    while reset is not None:
+        _LOGGER.error("%s; every id has changed, and readers are told", reset.message)
+        reset = await _serve_epoch(settings, pacing, sockets, worker, metrics, reset)
+
+
+async def _serve_epoch(
+    settings: Settings,
+    pacing: Pacing,
+    sockets: list[socket.socket],
+    worker: Worker | None,
+    metrics: Metrics,
+    before: LogReset | None,
+) -> LogReset | None:
+    """Serve until a signal, or until the log is reset; return that. ``before`` is the last one."""
     async with open_store(
         settings.store, observer=metrics, query_seconds=settings.query_timeout_seconds
     ) as store:
@@ -160,23 +188,33 @@ async def _serve(
             )
             if worker is None or worker.is_first:
                 _announce(settings, sockets[0], authenticated=authenticated)
+            if before is not None and before.is_first:
+                await _tell_subscriptions(store, before)
             _tolerate_aborted_streams()
             connections = Connections(limits_of(settings), metrics.turned_away)
             server = _server(_configuration(application, connections), application, worker)
+            application.when_reset(server.finish)
             async with connections.watching():
-                await server.serve(sockets=sockets)
+                # It closes what it is given.
+                await server.serve(sockets=[listener.dup() for listener in sockets])
+            return None if server.was_signalled else application.reset
+
+
+async def _tell_subscriptions(store: Store, reset: LogReset) -> None:
+    """Record for each subscription that events may be missing from what it was sent."""
+    now = time.time_ns()
+    for subscription in await store.subscriptions.list():
+        key = f"reset/{store.log.epoch}"
+        event = status_event(subscription, "gap", reason=reset.message, time=now, key=key)
+        await store.log.append([event])
 
 
 def _server(config: uvicorn.Config, application: Application, worker: Worker | None) -> Server:
     if worker is None:
         return Server(config, application)
     server = Server(config, application, stops=[signal.SIGTERM], started=worker.ready)
-
-    def stop() -> None:
-        server.should_exit = True
-
     # Readable once the supervisor has ended, however it did.
-    asyncio.get_running_loop().add_reader(worker.lifeline, stop)
+    asyncio.get_running_loop().add_reader(worker.lifeline, server.finish)
     return server
 
 

@@ -25,6 +25,7 @@ from deploylog.store.postgres.connection import (
     store_errors,
 )
 from deploylog.store.postgres.copying import accept_copy
+from deploylog.store.postgres.course import Course
 from deploylog.store.postgres.credentials import PostgresCredentials
 from deploylog.store.postgres.deliveries import PostgresDeliveries
 from deploylog.store.postgres.deployments import PostgresCatalog
@@ -110,9 +111,12 @@ async def open_postgres(
         tables = PostgresIndexTables()
         seal_full_segments(tables, connection, partial(write_segment, connection))
     recorder, index = Recorder(epoch=epoch, clock=clock), LiveIndex(tables)
+    course = Course(epoch)
 
     def committed(seconds: float, events: int, head: int) -> None:
         observer.committed(seconds, events)
+        if recorder.proof is not None:
+            course.saw(recorder.proof)
         if events:
             index.add(recorder.fed)
             notifier.committed(head)
@@ -131,7 +135,7 @@ async def open_postgres(
     )
     try:
         async with (
-            listening(conninfo, notifier),
+            listening(conninfo, notifier, course),
             keep_sealing(
                 index,
                 notifier,

@@ -33,10 +33,10 @@ _LOGGER = logging.getLogger(__name__)
 
 # The lock goes only when the commit is on disk, at the standby and visible: the order of positions
 # is that of commits.
-_LOCK = f"SELECT pg_advisory_xact_lock({LOCKS}, 1), pg_current_xact_id()::text"
+LOCK = f"SELECT pg_advisory_xact_lock({LOCKS}, 1), pg_current_xact_id()::text"
 
 #: Both in one round trip.
-_BEGIN = f"BEGIN; {_LOCK}"
+_BEGIN = f"BEGIN; {LOCK}"
 
 
 def _begun(connection: Connection) -> str:
@@ -131,7 +131,7 @@ class Appender:
         connection = self._connection
         with connection.transaction():
             # Until the transaction has ended, whoever it was has the lock.
-            all_rows(connection, _LOCK)
+            all_rows(connection, LOCK)
             try:
                 with connection.transaction():
                     sql = "SELECT pg_xact_status(%s::xid8) = 'committed'"

@@ -8,12 +8,15 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 
+from deploylog.errors import LogReset, StoreUnavailable
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.postgres.append import CHANNEL
 from deploylog.store.postgres.connection import first_line
+from deploylog.store.postgres.course import Course, check_course
 
 #: About how many seconds the head is read after at the latest.
 POLL_SECONDS = 1.0
@@ -25,9 +28,12 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def listening(conninfo: str, notifier: HeadNotifier) -> AsyncIterator[None]:
-    """Notify ``notifier`` of commits of every process while in the block."""
-    task = asyncio.create_task(_keep_listening(conninfo, notifier))
+async def listening(conninfo: str, notifier: HeadNotifier, course: Course) -> AsyncIterator[None]:
+    """Notify ``notifier`` of commits of every process while in the block.
+
+    Ends it with LogReset when the log left its ``course``.
+    """
+    task = asyncio.create_task(_listen_until_reset(conninfo, notifier, course))
     try:
         yield
     finally:
@@ -35,7 +41,14 @@ async def listening(conninfo: str, notifier: HeadNotifier) -> AsyncIterator[None
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _keep_listening(conninfo: str, notifier: HeadNotifier) -> None:
+async def _listen_until_reset(conninfo: str, notifier: HeadNotifier, course: Course) -> None:
+    try:
+        await _keep_listening(conninfo, notifier, course)
+    except LogReset as reset:
+        notifier.end(reset)
+
+
+async def _keep_listening(conninfo: str, notifier: HeadNotifier, course: Course) -> None:
     is_known = False
     while True:
         try:
@@ -44,8 +57,9 @@ async def _keep_listening(conninfo: str, notifier: HeadNotifier) -> None:
             ) as connection:
                 is_known = False
                 await connection.execute(f"LISTEN {CHANNEL}")
-                await _listen(connection, notifier)
-        except psycopg.Error as error:
+                await asyncio.to_thread(check_course, conninfo, course)
+                await _listen(connection, notifier, course)
+        except (psycopg.Error, StoreUnavailable) as error:
             if not is_known:
                 _LOGGER.warning("cannot listen for new events for now: %s", first_line(error))
             is_known = True
@@ -53,15 +67,24 @@ async def _keep_listening(conninfo: str, notifier: HeadNotifier) -> None:
 
 
 async def _listen(
-    connection: "psycopg.AsyncConnection[tuple[int]]", notifier: HeadNotifier
+    connection: "psycopg.AsyncConnection[tuple[Any, ...]]", notifier: HeadNotifier, course: Course
 ) -> None:
     while True:
         # After the hint, and at once after each connection: what was missed meanwhile is seen.
-        cursor = await connection.execute("SELECT head FROM log")
-        for (head,) in await cursor.fetchall():
+        cursor = await connection.execute(_NEWEST)
+        for head, epoch, checksum in await cursor.fetchall():
+            if epoch != course.epoch:
+                raise LogReset
+            if checksum is not None:
+                course.saw((head, checksum))
             notifier.committed(head)
         async for _ in connection.notifies(timeout=_jittered(POLL_SECONDS), stop_after=1):
             pass
+
+
+_NEWEST = """
+SELECT l.head, l.epoch, e.checksum FROM log AS l LEFT JOIN events AS e ON e.position = l.head
+"""
 
 
 def _jittered(seconds: float) -> float:
