@@ -7,11 +7,15 @@ BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
+CLUSTER := .venv-cluster
+CLUSTER_READY := $(CLUSTER)/.ready
+# Databases do not run as root, and another user may not reach a Python below root's home.
+CLUSTER_PYTHON := $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 PACKAGE := .venv-package
 PACKAGE_READY := $(PACKAGE)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test browser pictures unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks bench-pages crash crash-backup crash-index crash-webhooks attack faults package lock clean
+.PHONY: help setup demo cluster failover test browser pictures unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks bench-pages crash crash-backup crash-index crash-webhooks attack faults package lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +39,17 @@ $(PCLUSTER_READY): requirements/pcluster.txt
 	$(PYTHON) -m venv $(PCLUSTER)
 	$(PCLUSTER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/pcluster.txt
 	@touch $@
+
+$(CLUSTER_READY): requirements/cluster.txt
+	$(CLUSTER_PYTHON) -m venv $(CLUSTER)
+	$(CLUSTER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/cluster.txt
+	@touch $@
+
+cluster: $(READY) $(CLUSTER_READY) ## Run etcd, two PostgreSQL nodes under Patroni and three API processes here
+	$(BIN)/python demo/cluster.py $(ARGS)
+
+failover: $(READY) $(CLUSTER_READY) ## Kill the primary of such a cluster under load (ARGS=--node, --asynchronous)
+	$(BIN)/python demo/failover.py $(ARGS)
 
 test: check $(PCLUSTER_READY) browser ## Run every check: format, lint, types, tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -111,6 +126,8 @@ lock: ## Resolve the locked versions anew (needs uv)
 	  --quiet --group package -c requirements/dev.txt -o requirements/package.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group pcluster -o requirements/pcluster.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --quiet --group cluster -c requirements/dev.txt -o requirements/cluster.txt
 
 $(PACKAGE_READY): requirements/package.txt
 	$(PYTHON) -m venv $(PACKAGE)
@@ -132,4 +149,4 @@ attack: $(READY) ## Attack the service beside a client that behaves well, and me
 	$(BIN)/python -m bench.attack
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(BENCH) $(PCLUSTER) $(PACKAGE) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(PCLUSTER) $(CLUSTER) $(PACKAGE) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
