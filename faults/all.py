@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from faults import clock, disk, kill, order, postgres, power, pressure, race
+from faults import clock, damage, disk, kill, order, postgres, power, pressure, race
 from faults.suite import Suite
 
 SUITES: tuple[Suite, ...] = (
@@ -16,6 +16,7 @@ SUITES: tuple[Suite, ...] = (
     kill.SUITE,
     postgres.SUITE,
     disk.SUITE,
+    damage.SUITE,
     order.SUITE,
     race.SUITE,
     clock.SUITE,
