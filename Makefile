@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
+FUZZ := .venv-fuzz
+FUZZ_READY := $(FUZZ)/.ready
 PCLUSTER := .venv-pcluster
 PCLUSTER_READY := $(PCLUSTER)/.ready
 CLUSTER := .venv-cluster
@@ -15,7 +17,7 @@ PACKAGE := .venv-package
 PACKAGE_READY := $(PACKAGE)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster failover test browser pictures unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks bench-pages crash crash-backup crash-index crash-webhooks attack faults package lock clean
+.PHONY: help setup demo cluster failover test browser pictures unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks bench-pages crash crash-backup crash-index crash-webhooks attack faults fuzz package lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -128,6 +130,8 @@ lock: ## Resolve the locked versions anew (needs uv)
 	  --quiet --group pcluster -o requirements/pcluster.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --quiet --group cluster -c requirements/dev.txt -o requirements/cluster.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --quiet --group fuzz -o requirements/fuzz.txt
 
 $(PACKAGE_READY): requirements/package.txt
 	$(PYTHON) -m venv $(PACKAGE)
@@ -145,8 +149,16 @@ crash-webhooks: $(READY) ## Kill the service 20 times while it delivers, and loo
 faults: $(READY) ## Break everything, suite by suite, and check what is promised (ARGS="--prove")
 	$(BIN)/python -m faults.all $(ARGS)
 
+$(FUZZ_READY): requirements/fuzz.txt
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
+fuzz: $(READY) $(FUZZ_READY) ## Send every API and every parser what nobody meant (ARGS="--examples 1000")
+	$(BIN)/python -m faults.fuzz $(ARGS)
+
 attack: $(READY) ## Attack the service beside a client that behaves well, and measure what that one sees
 	$(BIN)/python -m bench.attack
 
 clean: ## Remove the virtual environments and caches
-	rm -rf $(VENV) $(BENCH) $(PCLUSTER) $(CLUSTER) $(PACKAGE) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(PCLUSTER) $(CLUSTER) $(PACKAGE) $(FUZZ) .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
