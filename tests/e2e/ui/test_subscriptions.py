@@ -20,8 +20,6 @@ from support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-TOKEN = re.compile(r'name="token" value="(\w+)"')
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def caller(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local]:
