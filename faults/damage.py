@@ -200,7 +200,7 @@ _Answer = tuple[list[tuple[int, str | None]], list[int]]
 def _tells(answer: _Answer, right: _Answer) -> bool:
     """Whether what is missing is told to be damaged."""
     events, damaged = answer
-    return not damaged or [each for each in right[0] if each[0] not in damaged] == events
+    return bool(damaged) and [each for each in right[0] if each[0] not in damaged] == events
 
 
 async def _answers(url: str) -> dict[str, _Answer | None]:
