@@ -13,9 +13,8 @@ START = "3f28557c8a9f29167046a636af6a27b84fbf9b12"
 
 MAX_LENGTH = 72
 
-#: Two merges that are older than this test, and a commit whose subject was lost when it was
-#: amended: it gives the index checksums, and adds ``verify --mend``.
-EXEMPT = ("b876581", "afe45b1", "75e28a2")
+#: Two merges that are older than this test.
+EXEMPT = ("b876581", "afe45b1")
 
 _PART = r"[a-z][a-z0-9_.-]*"
 _SUBJECT = re.compile(rf"{_PART}(?:, {_PART})*: (?P<verb>[a-z-]+)\b.*[^.\s]")

@@ -82,7 +82,7 @@ async def test_it_is_described(toy: tuple[Spawned, str]):
     service, _ = toy
 
     document: Any = (await service.get("/openapi.json")).json
-    page = (await service.get("/docs")).body.decode()
+    page = (await service.get("/docs/text")).body.decode()
 
     operation = document["paths"]["/toy/greetings/{name}"]["get"]
     assert operation["operationId"] == "toyGreet"

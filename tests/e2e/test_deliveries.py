@@ -151,7 +151,7 @@ async def delivering(
 
 
 @pytest.mark.parametrize("order", ["strict", "per_deployment"])
-async def test_every_event_arrives_at_a_receiver_that_fails_for_hours(
+async def test_every_event_arrives_at_a_receiver_that_keeps_failing(
     store: Store, tmp_path: Path, order: str
 ):
     clock = JumpingClock()
@@ -170,7 +170,7 @@ async def test_every_event_arrives_at_a_receiver_that_fails_for_hours(
     arrived = hook.arrivals
     first = list({each.id: each for each in arrived}.values())
     assert hook.bad_signatures == ""
-    assert clock.passed >= 3600
+    assert clock.passed >= 1200
     assert all(each.webhook_id == each.id for each in arrived)
     assert {each.status for each in attempts} >= {200, 307, 410, 429, 500, None}
     assert {each.result for each in attempts} == {"delivered", "failed"}
