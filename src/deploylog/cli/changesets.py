@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from deploylog.cli import options
+from deploylog.cli import filter_options, options
 from deploylog.cli.application import new_app
 from deploylog.cli.options import expanded
 from deploylog.cli.terminal.diff import render_changes
@@ -19,7 +19,7 @@ app = new_app(invoke_without_command=True)
 def changesets(
     context: typer.Context,
     *,
-    filter: options.StackFilter,
+    filter: filter_options.StackFilter,
     json: options.Json = False,
     connection: options.Connection,
 ) -> None:

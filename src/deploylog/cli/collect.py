@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deploylog.cli import options
+from deploylog.cli import options, recording_options
 from deploylog.cli.application import new_app
 from deploylog.cli.options import expanded
 from deploylog.cli.recording import signal_handlers
@@ -32,12 +32,12 @@ def collect() -> None:
 @expanded
 def cloudformation(
     *,
-    stack: options.CloudFormationStack,
+    stack: recording_options.CloudFormationStack,
     region: Annotated[
         str | None,
         typer.Option("--region", help="AWS region. Defaults to the region configured for AWS."),
     ] = None,
-    project: options.Project,
+    project: recording_options.Project,
     image: Annotated[
         str | None,
         typer.Option("--image", help="Image that the stack builds. Defaults to the stack's tags."),
@@ -48,7 +48,7 @@ def cloudformation(
             "--cluster", help="Cluster that the stack creates. Defaults to the stack's tags."
         ),
     ] = None,
-    group: options.Groups = None,
+    group: recording_options.Groups = None,
     follow: Annotated[
         bool,
         typer.Option("--follow", help="Continue when no operation is running, until interrupted."),
@@ -56,7 +56,7 @@ def cloudformation(
     interval: Annotated[
         float, typer.Option("--interval", min=0.1, help="Seconds between two polls.")
     ] = 5.0,
-    retry_timeout: options.CollectRetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
+    retry_timeout: recording_options.CollectRetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
     connection: options.Connection,
 ) -> None:
     """Record the events of a CloudFormation stack and of its nested stacks, each once.

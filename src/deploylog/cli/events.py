@@ -13,7 +13,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from deploylog.cli import options
+from deploylog.cli import filter_options, options
 from deploylog.cli.application import new_app
 from deploylog.cli.names import Places, hint_project, misspelt_types
 from deploylog.cli.options import expanded
@@ -67,26 +67,26 @@ class Order(StrEnum):
 @app.command()
 @expanded
 def events(
-    words: options.Words = None,
+    words: filter_options.Words = None,
     *,
     count: Annotated[
         bool, typer.Option("--count", help="Print the number of events instead of a list.")
     ] = False,
     top: Annotated[
-        options.FilterField | None,
+        filter_options.FilterField | None,
         typer.Option(
             "--top",
             metavar="FIELD",
-            parser=options.choice_of(options.FilterField),
+            parser=options.choice_of(filter_options.FilterField),
             help="List the most frequent values of this field, for example actor, instead of"
             " events.",
         ),
     ] = None,
-    scope: options.Scope = None,
-    names: options.NameFilter,
-    filter: options.EventFilter,
-    since: options.Since = None,
-    until: options.Until = None,
+    scope: filter_options.Scope = None,
+    names: filter_options.NameFilter,
+    filter: filter_options.EventFilter,
+    since: filter_options.Since = None,
+    until: filter_options.Until = None,
     limit: Annotated[
         int,
         typer.Option("--limit", min=1, help="Maximum number of events, or of values, to list."),
@@ -132,7 +132,7 @@ def events(
     connection.call(show)
 
 
-def _hint_types(filter: options.EventFilter) -> None:
+def _hint_types(filter: filter_options.EventFilter) -> None:
     for hint in misspelt_types(filter.type or ()):
         log_line(plain(hint))
 
@@ -149,9 +149,9 @@ def history(
         ),
     ],
     *,
-    scope: options.Scope = None,
-    since: options.Since = None,
-    until: options.Until = None,
+    scope: filter_options.Scope = None,
+    since: filter_options.Since = None,
+    until: filter_options.Until = None,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -178,7 +178,7 @@ def _print_count(counted: EventCount, *, as_json: bool) -> int:
 
 
 async def _list_values(
-    client: Client, params: Params, field: options.FilterField, limit: int, *, as_json: bool
+    client: Client, params: Params, field: filter_options.FilterField, limit: int, *, as_json: bool
 ) -> int:
     """Show the most frequent values of a field, and return how many there are."""
     size = min(limit, options.MAX_LIMIT)
@@ -235,7 +235,7 @@ def _explanation(explain: Explanation) -> str:
 @app.command()
 @expanded
 def tail(
-    words: options.Words = None,
+    words: filter_options.Words = None,
     *,
     start: Annotated[
         str | None,
@@ -246,10 +246,10 @@ def tail(
             show_default="now, or start with --since",
         ),
     ] = None,
-    scope: options.Scope = None,
-    names: options.NameFilter,
-    filter: options.EventFilter,
-    since: options.Since = None,
+    scope: filter_options.Scope = None,
+    names: filter_options.NameFilter,
+    filter: filter_options.EventFilter,
+    since: filter_options.Since = None,
     json: options.Json = False,
     connection: options.Connection,
 ) -> None:
@@ -303,8 +303,8 @@ def wait(
         ),
     ] = None,
     *,
-    names: options.DeploymentNames,
-    since: options.StartedSince = None,
+    names: filter_options.DeploymentNames,
+    since: filter_options.StartedSince = None,
     timeout: Annotated[
         float, typer.Option("--timeout", min=0, help="Maximum number of seconds to wait.")
     ] = 3600,
@@ -359,8 +359,8 @@ async def resolve(client: Client, id: str | None, params: Params) -> str:
 @expanded
 def deployments(
     *,
-    names: options.NameFilter,
-    since: options.StartedSince = None,
+    names: filter_options.NameFilter,
+    since: filter_options.StartedSince = None,
     current: Annotated[
         bool,
         typer.Option("--current", help="Show what is deployed now in each stack and environment."),

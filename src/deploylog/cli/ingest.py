@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from deploylog.cli import options, plan
+from deploylog.cli import options, plan, recording_options
 from deploylog.cli.application import new_app
 from deploylog.cli.details import Detecting
 from deploylog.cli.options import expanded
@@ -33,14 +33,14 @@ def terraform(
         Path, typer.Argument(help="Output of terraform apply -json. - reads standard input.")
     ] = Path("-"),
     *,
-    run: options.Run,
+    run: recording_options.Run,
     carried: Detecting,
     operation: Annotated[
         str | None, typer.Option("--operation", help="Operation of the tool, for example apply.")
     ] = None,
-    traceparent: options.Traceparent = None,
+    traceparent: recording_options.Traceparent = None,
     quiet: options.Quiet = False,
-    buffer: options.Buffer,
+    buffer: recording_options.Buffer,
     connection: options.Connection,
 ) -> None:
     """Record the JSON output of Terraform or OpenTofu as it arrives, and pass it on.
@@ -112,14 +112,16 @@ class Interruption:
 
 @app.command("resume")
 @expanded
-def resume_(*, upload: options.Upload, connection: options.Connection) -> None:
+def resume_(*, upload: recording_options.Upload, connection: options.Connection) -> None:
     """Send the events that earlier runs could not send to this server."""
     failure = asyncio.run(_resume(connection, upload))
     if failure is not None:
         raise failure
 
 
-async def _resume(connection: options.Connection, upload: options.Upload) -> DeploylogError | None:
+async def _resume(
+    connection: options.Connection, upload: recording_options.Upload
+) -> DeploylogError | None:
     first_failure: DeploylogError | None = None
     async with connection.open() as client:
         for spool, events in abandoned_spools(upload.spool):

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from deploylog.auth.standard_webhooks import make_secret, parse_secret, signature_headers
-from deploylog.cli import options
+from deploylog.cli import filter_options, options
 from deploylog.cli.application import new_app
 from deploylog.cli.names import Places
 from deploylog.cli.options import expanded
@@ -50,9 +50,9 @@ def listen(
         str,
         typer.Option("--from", help="Where to start: start, now, or an RFC 3339 time."),
     ] = "now",
-    scope: options.Scope = None,
-    names: options.NameFilter,
-    filter: options.EventFilter,
+    scope: filter_options.Scope = None,
+    names: filter_options.NameFilter,
+    filter: filter_options.EventFilter,
     json: options.Json = False,
     connection: options.Connection,
 ) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from deploylog.cli import options
+from deploylog.cli import options, recording_options
 from deploylog.cli.options import expanded
 from deploylog.cli.terminal.diff import render_end, render_resource
 from deploylog.cli.terminal.formatting import print_lines, screen
@@ -39,8 +39,8 @@ def plan(
         Path, typer.Argument(help="Output of terraform show -json PLAN. - reads standard input.")
     ] = Path("-"),
     *,
-    project: options.Project,
-    stack: options.PlannedStack,
+    project: recording_options.Project,
+    stack: recording_options.PlannedStack,
     destroy: Annotated[
         bool, typer.Option("--destroy", help="Stage the plan as one that destroys the stack.")
     ] = False,
@@ -52,14 +52,14 @@ def plan(
             show_default="the file's name",
         ),
     ] = None,
-    actor: options.Actor,
-    group: options.Groups = None,
+    actor: recording_options.Actor,
+    group: recording_options.Groups = None,
     quiet: options.Quiet = False,
     json: Annotated[
         bool,
         typer.Option("--json", help="Print the events as they arrive, one JSON object per line."),
     ] = False,
-    retry_timeout: options.RetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
+    retry_timeout: recording_options.RetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
     connection: options.Connection,
 ) -> None:
     """Stage a plan of Terraform or OpenTofu, and show what it would change.

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from rich.console import Console
 
-from deploylog.cli import options
+from deploylog.cli import options, recording_options
 from deploylog.cli.details import Detecting
 from deploylog.cli.terminal.formatting import SHORT_ID
 from deploylog.cli.terminal.input import LineSplitter, Source
@@ -108,9 +108,9 @@ async def open_recording(
 
 
 async def run_options(
-    run: options.Run,
+    run: recording_options.Run,
     carried: Detecting,
-    buffer: options.Buffer,
+    buffer: recording_options.Buffer,
     *,
     operation: str | None,
     tool: str | None = None,

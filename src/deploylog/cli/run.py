@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import replace
 
-from deploylog.cli import options
+from deploylog.cli import options, recording_options
 from deploylog.cli.application import new_app
 from deploylog.cli.details import Detecting
 from deploylog.cli.options import expanded
@@ -47,7 +47,7 @@ def run(
         typer.Argument(help="Command to run, for example terraform apply -auto-approve."),
     ],
     *,
-    run: options.Run,
+    run: recording_options.Run,
     tool: Annotated[
         str | None,
         typer.Option("--tool", help="Name of the tool.", show_default="that of the command"),
@@ -78,8 +78,8 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if some events could not be recorded.")
     ] = False,
-    traceparent: options.Traceparent = None,
-    buffer: options.Buffer,
+    traceparent: recording_options.Traceparent = None,
+    buffer: recording_options.Buffer,
     connection: options.Connection,
 ) -> None:
     """Run a command, show its output, and record it live as a deployment.

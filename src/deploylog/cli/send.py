@@ -9,7 +9,7 @@ import msgspec
 import typer
 from msgspec.structs import asdict
 
-from deploylog.cli import options
+from deploylog.cli import options, recording_options
 from deploylog.cli.application import new_app
 from deploylog.cli.details import Carried, Detecting
 from deploylog.cli.events import resolve
@@ -74,7 +74,7 @@ def event_(
             show_default="a new one",
         ),
     ] = None,
-    retry_timeout: options.RetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
+    retry_timeout: recording_options.RetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
     connection: options.Connection,
 ) -> None:
     """Send one event, and print the id that the log gives it.
@@ -99,7 +99,7 @@ def event_(
 @expanded
 def start(
     *,
-    run: options.Run,
+    run: recording_options.Run,
     tool: Annotated[str | None, typer.Option("--tool", help="Name of the tool.")] = None,
     operation: Annotated[
         str | None, typer.Option("--operation", help="Operation of the tool, for example upgrade.")
@@ -109,7 +109,7 @@ def start(
         typer.Option("--id", help="Id of the deployment: a UUID.", show_default="a new one"),
     ] = None,
     carried: Detecting,
-    retry_timeout: options.RetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
+    retry_timeout: recording_options.RetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
     connection: options.Connection,
 ) -> None:
     """Open a deployment, and print its id. It runs until finish ends it.
@@ -156,7 +156,7 @@ def finish(
     message: _Message = None,
     source: _Source = SOURCE,
     carried: Carried,
-    retry_timeout: options.RetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
+    retry_timeout: recording_options.RetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
     connection: options.Connection,
 ) -> None:
     """End a deployment that start has opened. Only the first end counts.

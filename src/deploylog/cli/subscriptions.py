@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
-from deploylog.cli import options
+from deploylog.cli import filter_options, options
 from deploylog.cli.application import load, new_app
 from deploylog.cli.options import SubscriptionId, check_name, expanded
 from deploylog.cli.terminal.formatting import (
@@ -243,7 +243,7 @@ def add(
     ] = Kind.WEBHOOK,
     endpoint: Endpoint,
     secret_file: SecretFile = None,
-    filter: options.EventFilter,
+    filter: filter_options.EventFilter,
     text: Text = None,
     from_: Annotated[
         str,
@@ -288,7 +288,7 @@ def change(
         str | None, typer.Option("--name", help="New name of the subscription.")
     ] = None,
     endpoint: Endpoint,
-    filter: options.EventFilter,
+    filter: filter_options.EventFilter,
     text: Text = None,
     json: options.Json = False,
     connection: options.Connection,
