@@ -22,11 +22,20 @@ from uuid import uuid4
 
 import aiohttp
 from receiver import Receiver, receiving
+from results import (
+    DemoFailed,
+    check_deployments,
+    check_webhook,
+    counts_in,
+    deployment_table,
+    rfs_table,
+    webhook_table,
+)
 from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
-from deploylog.client import DeploymentState, open_client
+from deploylog.client import open_client
 from deploylog.deployments.changeset import encode_changes
 from deploylog.errors import DeploylogError
 
@@ -43,7 +52,13 @@ WIDE = 250
 #: Seconds to wait for an expected line.
 TIMEOUT = 15
 
-STYLES = {"server": "blue", "diff": "green", "terraform": "magenta", "tail": "cyan"}
+STYLES = {
+    "server": "blue", "diff": "green", "terraform": "magenta", "copy": "yellow", "tail": "cyan",
+}  # fmt: skip
+
+#: A tool that knows nothing of Deploylog, and the stack that it deploys.
+COPY = 'for file in index.html app.js app.css; do echo "copied $file"; sleep 0.5; done'
+COPIED_STACK = "assets"
 
 #: Terraform's own summary of what it did.
 SUMMARY = re.compile(r"Apply complete! Resources: (\d+) added, (\d+) changed, (\d+) destroyed")
@@ -57,10 +72,6 @@ RESOURCE = re.compile(r"resource\.\w+\.(started|progress|completed)")
 Environment = Mapping[str, str]
 
 
-class DemoFailed(Exception):
-    """A result of the demo is wrong."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One release: plan, review, apply."""
@@ -71,6 +82,8 @@ class Step:
     #: The plan to stage, and the arguments to apply afterwards.
     staged: str | None = None
     applied: tuple[str, ...] = ()
+    #: Whether a plain tool deploys another stack meanwhile.
+    with_copy: bool = False
 
 
 REAL = (
@@ -85,6 +98,7 @@ REAL = (
         plan=("plan", "-out=plan.bin", "-var-file=release-2.tfvars"),
         staged="plan.bin",
         applied=("apply", "plan.bin"),
+        with_copy=True,
     ),
 )
 
@@ -100,6 +114,7 @@ RECORDED = (
     Step(
         title="Recorded: replace, update, delete and create",
         applied=("apply", str(SAMPLES / "04-apply-update-replace-slow.jsonl")),
+        with_copy=True,
     ),
 )
 
@@ -331,7 +346,9 @@ class Demo:
             await self._plan(step.plan)
         if step.staged:
             await self._stage(step.staged)
-        if step.applied:
+        if step.with_copy:
+            await asyncio.gather(self._deploy(step.applied), self._copy())
+        elif step.applied:
             await self._deploy(step.applied)
 
     async def _plan(self, arguments: Sequence[str]) -> None:
@@ -365,6 +382,17 @@ class Demo:
         await self.screen.wait_for("tail", ENDED, after=start)
         self._check_tail(start)
 
+    async def _copy(self) -> None:
+        """Deploy another stack with a plain tool, beside Terraform."""
+        command = (
+            "deploylog", "run", "--project", PROJECT, "--stack", COPIED_STACK,
+            "--environment", "demo", "--version", "2.0", "--", "sh", "-c", COPY,
+        )  # fmt: skip
+        async with self._started("copy", command) as run:
+            code = await run.wait()
+        if code != 0:
+            raise DemoFailed(f"the plain tool exited with {code}")
+
     async def _show_page(self, start: int) -> None:
         """Show where to watch the deployment that runs, and open a browser there, once."""
         line = await self.screen.wait_for("terraform", DEPLOYMENT, after=start)
@@ -396,6 +424,17 @@ class Demo:
         check_deployments(deployments, self.summaries)
         if self.is_real and self.planned != self.summaries:
             raise DemoFailed("the plan and the result differ")
+        await self._show_current()
+
+    async def _show_current(self) -> None:
+        self.screen.heading("What is deployed now, by any tool")
+        command = ("deploylog", "deployments", "--current", "--project", PROJECT)
+        self.screen.show(f"$ {' '.join(command)}", "bold green")
+        current = await self._output(*command)
+        for line in current.splitlines():
+            self.screen.show(line)
+        if COPIED_STACK not in current or STACK not in current:
+            raise DemoFailed("a stack is not among what is deployed now")
 
     async def _show_webhook(self, receiver: Receiver) -> None:
         """Check that each event arrived once, in order, with a valid signature."""
@@ -442,97 +481,6 @@ class Demo:
         except asyncio.CancelledError:
             return
         raise DemoFailed("the server has exited")
-
-
-def counts_in(pattern: re.Pattern[str], line: str) -> tuple[int, ...]:
-    """Return the counts of a summary line."""
-    [counts] = pattern.findall(line)
-    return tuple(map(int, counts))
-
-
-def table_of(*columns: str) -> Table:
-    """Create a plain table whose last column wraps on a narrow terminal."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=column != columns[-1])
-    return table
-
-
-def rfs_table(events: Sequence[Mapping[str, str]]) -> Table:
-    """Return a table of RFS events."""
-    table = table_of("time", "event_type", "resource", "event_message")
-    for event in events:
-        message = Text(event["event_message"])
-        table.add_row(event["time"], event["event_type"], Text(rfs_resource(event)), message)
-    return table
-
-
-def rfs_resource(event: Mapping[str, str]) -> str:
-    """Return ``name[key]``, or an empty string."""
-    key = event.get("resource_key")
-    return f"{event.get('resource_name', '')}{f'[{key}]' if key is not None else ''}"
-
-
-def deployment_table(
-    deployments: Sequence[DeploymentState], summaries: Sequence[tuple[int, ...]]
-) -> Table:
-    """Return a table of deployments, with the counts of Terraform's summary."""
-    table = table_of("deployment", "state", "took", "counted", "Terraform's")
-    for one, summary in zip(deployments, summaries, strict=False):
-        style = "green" if one.status == "completed" else "bold red"
-        table.add_row(
-            one.id, Text(one.status, style=style), took(one),
-            render_counts(counted(one)), render_counts(summary),
-        )  # fmt: skip
-    return table
-
-
-def render_counts(counts: Sequence[int]) -> str:
-    """Render counts with Terraform's signs."""
-    return " ".join(f"{sign}{count}" for sign, count in zip("+~-", counts, strict=True))
-
-
-def took(deployment: DeploymentState) -> str:
-    """Return the duration of a deployment."""
-    if deployment.ended is None:
-        return ""
-    return f"{(deployment.ended - deployment.started).total_seconds():.1f} s"
-
-
-def counted(deployment: DeploymentState) -> tuple[int, ...]:
-    """Return Deploylog's counts, in the order of Terraform's summary."""
-    counts = deployment.counts
-    return counts.added, counts.changed, counts.destroyed
-
-
-def webhook_table(recorded: Sequence[str], receiver: Receiver) -> Table:
-    """Return a table of the events recorded and received."""
-    table = table_of("recorded", "received", "valid signature", "in order", "missing", "repeated")
-    ids = receiver.ids
-    table.add_row(
-        str(len(recorded)), str(len(ids) + receiver.forged), str(len(ids)),
-        Text("yes", style="green") if ids == list(recorded) else Text("no", style="bold red"),
-        str(len(set(recorded) - set(ids))), str(len(ids) - len(set(ids))),
-    )  # fmt: skip
-    return table
-
-
-def check_webhook(recorded: Sequence[str], receiver: Receiver) -> None:
-    """Check that each event arrived once and in order, and nothing else did."""
-    if receiver.forged:
-        raise DemoFailed("a webhook had an invalid signature")
-    if receiver.ids != list(recorded):
-        raise DemoFailed("the receiver did not get each event once and in order")
-
-
-def check_deployments(
-    deployments: Sequence[DeploymentState], summaries: Sequence[tuple[int, ...]]
-) -> None:
-    """Check that all deployments completed, with Terraform's counts."""
-    if [counted(one) for one in deployments] != list(summaries):
-        raise DemoFailed("the counts differ from Terraform's summary")
-    if any(one.status != "completed" or one.counts.failed for one in deployments):
-        raise DemoFailed("a deployment did not complete")
 
 
 def suggestions(server: str) -> Iterator[tuple[str, str]]:

@@ -89,6 +89,7 @@ async def test_the_demo_shows_everything_once(start_demo: StartDemo, temporary: 
     assert "diff │ Plan: 6 to add, 2 to change, 5 to destroy." in said
     assert "s3cr3t" not in said
     assert "CREATION_COMPLETE" in said
+    assert re.search(r"^assets +demo +2\.0 ", said, re.MULTILINE)
     assert re.search(r"^(\d\d+) +\1 +\1 +yes +0 +0 *$", said, re.MULTILINE)
     assert "…" not in said
     assert names_in(temporary) == []
