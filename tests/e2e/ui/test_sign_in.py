@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page, expect
 from deploylog.store import open_store
 from support.api_keys import new_key
 from support.backends import store_url_at
-from support.browser import new_tab
+from support.browser import axe, new_tab
 from support.deployments import start
 from support.factories import Commits, now
 from support.issuer import CLIENT, RunningIssuer, running_issuer
@@ -242,3 +242,12 @@ async def test_a_session_ends_with_the_token(locked: Local, issuer: RunningIssue
 
     await expect(page.get_by_role("heading", name="Now")).to_be_visible()
     await expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=8_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_serious(locked: Local, browser: Browser, scheme: str):
+    async with new_tab(browser, locked.url, color_scheme=scheme) as page:
+        await page.goto("/ui/")
+        await expect(page.get_by_label("API key")).to_be_visible()
+
+        assert await axe(page) == []
