@@ -157,7 +157,8 @@ async def test_workers_end_with_their_supervisor(service: Spawned):
 async def test_a_killed_worker_is_told_in_one_line(service: Spawned):
     [_, second, _] = workers_of(service)
     os.kill(second, signal.SIGKILL)
-    await until(lambda: not is_running(second))
+    # Until the supervisor has taken notice, the dead process is still its child.
+    await until(lambda: second not in workers_of(service))
     await until(lambda: len(workers_of(service)) == WORKERS)
 
     _, said = await service.end()

@@ -57,12 +57,17 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         application: Application,
         *,
+        listeners: Sequence[socket.socket] = (),
         stops: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
         started: Callable[[], None] = lambda: None,
     ) -> None:
-        """It ends on the signals ``stops``, and calls ``started`` when it accepts connections."""
+        """It ends on the signals ``stops``, and then closes this process's ``listeners``.
+
+        It calls ``started`` when it accepts connections.
+        """
         super().__init__(config)
         self._application = application
+        self._listeners = listeners
         self._stops = stops
         self._started = started
 
@@ -93,7 +98,15 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._application.end_streams()
+        if self.was_signalled:
+            _close(self._listeners)
         await super().shutdown(sockets)
+
+
+def _close(listeners: Sequence[socket.socket]) -> None:
+    """A client that is refused goes elsewhere. In the queue it would wait for the process's end."""
+    for listener in listeners:
+        listener.close()
 
 
 def serve(settings: Settings, *, pacing: Pacing = DEFAULT_PACING) -> None:
@@ -109,7 +122,8 @@ def serve(settings: Settings, *, pacing: Pacing = DEFAULT_PACING) -> None:
             _run(_serve(settings, pacing, sockets))
         else:
             work = partial(_work, settings, pacing, sockets)
-            Supervisor(work, number=settings.workers).run()
+            stopping = partial(_close, sockets)
+            Supervisor(work, number=settings.workers, stopping=stopping).run()
 
 
 def _work(settings: Settings, pacing: Pacing, sockets: list[socket.socket], worker: Worker) -> None:
@@ -192,7 +206,8 @@ async def _serve_epoch(
                 await _tell_subscriptions(store, before)
             _tolerate_aborted_streams()
             connections = Connections(limits_of(settings), metrics.turned_away)
-            server = _server(_configuration(application, connections), application, worker)
+            config = _configuration(application, connections)
+            server = _server(config, application, sockets, worker)
             application.when_reset(server.finish)
             async with connections.watching():
                 # It closes what it is given.
@@ -209,10 +224,17 @@ async def _tell_subscriptions(store: Store, reset: LogReset) -> None:
         await store.log.append([event])
 
 
-def _server(config: uvicorn.Config, application: Application, worker: Worker | None) -> Server:
+def _server(
+    config: uvicorn.Config,
+    application: Application,
+    listeners: Sequence[socket.socket],
+    worker: Worker | None,
+) -> Server:
     if worker is None:
-        return Server(config, application)
-    server = Server(config, application, stops=[signal.SIGTERM], started=worker.ready)
+        return Server(config, application, listeners=listeners)
+    server = Server(
+        config, application, listeners=listeners, stops=[signal.SIGTERM], started=worker.ready
+    )
     # Readable once the supervisor has ended, however it did.
     asyncio.get_running_loop().add_reader(worker.lifeline, server.finish)
     return server

@@ -81,10 +81,15 @@ class Supervisor:
         run: Callable[[Worker], None],
         *,
         number: int,
+        stopping: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``run`` is what each of ``number`` workers does. ``clock`` is monotonic."""
+        """``run`` is what each of ``number`` workers does; ``stopping`` is called before they end.
+
+        ``clock`` is monotonic.
+        """
         self._run_worker = run
+        self._stopping = stopping
         self._slots = [_Slot(each) for each in range(1, number + 1)]
         self._clock = clock
         self._served = False
@@ -102,6 +107,7 @@ class Supervisor:
             try:
                 self._supervise()
             finally:
+                self._stopping()
                 self._stop()
 
     def _supervise(self) -> None:
