@@ -14,8 +14,9 @@ from deploylog.events.index.identities import (
     identity_buckets,
 )
 from deploylog.events.index.segments import SEGMENT_SIZE, segment_of
+from deploylog.store.rows import json_text
 from deploylog.store.sqlite.connection import all_rows, one_value
-from deploylog.store.sqlite.pages import BAD_ROW
+from deploylog.store.sqlite.pages import BAD_ROW, positions_between
 from deploylog.store.sqlite.salvage import salvaged_identity
 
 #: Rows that are read at once.
@@ -31,8 +32,7 @@ class SqliteIdentityRows:
         self._connection = connection
 
     def buckets(self, bucket: int, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
-        text = msgspec.json.encode(list(numbers)).decode()
-        return all_rows(self._connection, _BUCKETS, (text, bucket))
+        return all_rows(self._connection, _BUCKETS, (json_text(numbers), bucket))
 
     def placed(self, low: int, high: int) -> list[Placed]:
         return placed_between(self._connection, low, high)
@@ -89,8 +89,8 @@ def placed_between(connection: apsw.Connection, low: int, high: int) -> list[Pla
     try:
         rows = all_rows(connection, _PLACED, (low, high))
     except BAD_ROW:
-        positions = all_rows(connection, _POSITIONS, (low, high))
-        found = [(position, *salvaged_identity(connection, position)) for (position,) in positions]
+        positions = positions_between(connection, low, high)
+        found = [(position, *salvaged_identity(connection, position)) for position in positions]
         rows = [each for each in found if isinstance(each[1], str) and isinstance(each[2], str)]
     return [(position, digest_of(source, producer_id)) for position, source, producer_id in rows]
 
@@ -111,7 +111,5 @@ SELECT position, source, producer_id FROM events
 WHERE position > ? AND position <= ? AND typeof(source) = 'text' AND typeof(producer_id) = 'text'
 ORDER BY position
 """
-
-_POSITIONS = "SELECT position FROM events WHERE position > ? AND position <= ? ORDER BY position"
 
 _WITHOUT_IDENTITIES = "SELECT number FROM segments WHERE identities IS NULL ORDER BY number"

@@ -13,10 +13,10 @@ from deploylog.events.index.segments import segment_of
 from deploylog.events.index.terms import after_all, terms_of
 from deploylog.store.live_index import Fed, Snapshot
 from deploylog.store.pages import matching_rows
-from deploylog.store.rows import names_of, scopes_of
+from deploylog.store.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.connection import all_rows, one_value
 from deploylog.store.sqlite.identities import delete_identities
-from deploylog.store.sqlite.pages import BAD_ROW, read_rows
+from deploylog.store.sqlite.pages import BAD_ROW, positions_between, read_rows
 from deploylog.store.sqlite.salvage import salvaged_terms
 
 
@@ -32,10 +32,10 @@ class SqliteSegmentRows:
             yield term
 
     def bitmaps(self, term: str, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
-        return all_rows(self._connection, _BITMAPS, (_array(numbers), term))
+        return all_rows(self._connection, _BITMAPS, (json_text(numbers), term))
 
     def buckets(self, bucket: int, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
-        return all_rows(self._connection, _BUCKETS, (_array(numbers), bucket))
+        return all_rows(self._connection, _BUCKETS, (json_text(numbers), bucket))
 
     def listed(self, prefix: str, number: int) -> Iterable[tuple[str, bytes]]:
         return all_rows(self._connection, _LISTED, (number, prefix, after_all(prefix)))
@@ -81,7 +81,7 @@ class SqliteEventRows:
 
     def times(self, positions: Sequence[int]) -> Iterable[tuple[int, int]]:
         if positions[-1] - positions[0] > _DENSE * len(positions):
-            return all_rows(self._connection, _TIMES, (_array(positions),))
+            return all_rows(self._connection, _TIMES, (json_text(positions),))
         # Neighbours are on the same page: it is quicker to read them all in one text.
         text = one_value(self._connection, _TIMES_BETWEEN, (positions[0], positions[-1]))
         wanted = frozenset(positions)
@@ -92,7 +92,7 @@ class SqliteEventRows:
             read = partial(read_rows, self._connection, epoch=self._epoch)
             yield from matching_rows(read, positions, filter)
             return
-        values = (_array(positions), *filter.time_bounds)
+        values = (json_text(positions), *filter.time_bounds)
         for (position,) in all_rows(self._connection, _IN_TIME, values):
             yield position
 
@@ -103,7 +103,7 @@ CROSS JOIN events AS e ON e.position = position.value
 """
 
 _TIMES_BETWEEN = """
-SELECT json_group_array(json_array(position, time)) FROM events WHERE position BETWEEN ? AND ?
+SELECT json_groupjson_text(jsonjson_text(position, time)) FROM events WHERE position BETWEEN ? AND ?
 """
 
 _decode_times = msgspec.json.Decoder(list[tuple[int, int]]).decode
@@ -118,10 +118,6 @@ WHERE e.time BETWEEN ? AND ?
 """
 
 
-def _array(numbers: Sequence[int]) -> str:
-    return msgspec.json.encode(numbers).decode()
-
-
 class SqliteIndexTables:
     """The ``IndexTables`` of a SQLite store."""
 
@@ -133,14 +129,15 @@ class SqliteIndexTables:
     def times(
         self, connection: apsw.Connection, numbers: Sequence[int]
     ) -> Iterable[tuple[int, bytes]]:
-        return all_rows(connection, _SEGMENT_TIMES, (_array(numbers),))
+        return all_rows(connection, _SEGMENT_TIMES, (json_text(numbers),))
 
     def fed(self, connection: apsw.Connection, low: int, high: int) -> Sequence[Fed]:
         try:
             rows = _decode_fed(one_value(connection, _FED, (low, high)))
         except (*BAD_ROW, msgspec.MsgspecError):
             # One bad row makes the text of all unreadable.
-            return [(p, *salvaged_terms(connection, p)) for p in _positions(connection, low, high)]
+            positions = positions_between(connection, low, high)
+            return [(position, *salvaged_terms(connection, position)) for position in positions]
         return [(row[0], row[1], terms_of(_event_of(row))) for row in rows]
 
     def segment_rows(self, connection: apsw.Connection) -> SqliteSegmentRows:
@@ -163,7 +160,7 @@ _FedRow = tuple[
 _decode_fed = msgspec.json.Decoder(list[_FedRow]).decode
 
 _FED = """
-SELECT json_group_array(json_array(
+SELECT json_groupjson_text(jsonjson_text(
     position, time, type, source, scopes, "groups", actor, subject, message,
     resource_type, resource_name, resource_key, resource_address, id_value
 )) FROM events WHERE position > ? AND position <= ?
@@ -189,13 +186,6 @@ def _event_of(row: _FedRow) -> NewEvent:
         message=message,
         resource=resource,
     )
-
-
-def _positions(connection: apsw.Connection, low: int, high: int) -> list[int]:
-    return [row[0] for row in all_rows(connection, _BETWEEN, (low, high))]
-
-
-_BETWEEN = "SELECT position FROM events WHERE position > ? AND position <= ? ORDER BY position"
 
 
 def drop_segments(connection: apsw.Connection, floor: int) -> None:

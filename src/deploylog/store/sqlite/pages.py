@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import apsw
-import msgspec
 
 from deploylog.events.event import Event
 from deploylog.events.ids import event_id
 from deploylog.events.store import Damaged
-from deploylog.store.rows import WHOLE, Unreadable
-from deploylog.store.sqlite.connection import one_row, one_value
+from deploylog.store.rows import WHOLE, Unreadable, json_text
+from deploylog.store.sqlite.connection import all_rows, one_row, one_value
 from deploylog.store.sqlite.rows import SELECTED, event_of_row, events_of
 
 
@@ -17,9 +16,8 @@ def read_rows(
     connection: apsw.Connection, positions: Sequence[int], epoch: int
 ) -> tuple[list[Event], list[Damaged]]:
     """The events at these positions, in their order, and the damaged ones."""
-    text = msgspec.json.encode(positions).decode()
     try:
-        return events_of(one_value(connection, _AT_ONCE, (text,)), epoch), []
+        return events_of(one_value(connection, _AT_ONCE, (json_text(positions),)), epoch), []
     except BAD_ROW:
         # One bad row makes the text of all unreadable.
         return _one_by_one(connection, positions, epoch)
@@ -50,6 +48,14 @@ def _one_by_one(
             if found is not None:
                 events.append(found)
     return events, damaged
+
+
+def positions_between(connection: apsw.Connection, low: int, high: int) -> list[int]:
+    """The positions of the rows from behind ``low`` up to ``high``, in order."""
+    return [row[0] for row in all_rows(connection, _BETWEEN, (low, high))]
+
+
+_BETWEEN = "SELECT position FROM events WHERE position > ? AND position <= ? ORDER BY position"
 
 
 def read_row(connection: apsw.Connection, position: int, epoch: int) -> Event | None:
