@@ -13,9 +13,10 @@ from deploylog.events.index.segments import SEGMENT_SIZE
 from deploylog.events.ring import StreamFilter
 from deploylog.events.store import Query
 from deploylog.store import open_store
+from deploylog.store.contract import Store
 from support import queries
 from support.backends import Backend
-from support.factories import Commits, new_events, now
+from support.factories import Commits, new_event, new_events, now
 from support.waiting import until
 
 _steps = st.lists(
@@ -103,6 +104,14 @@ async def test_a_full_segment_is_sealed_while_the_store_is_used(
         found = await store.log.read(Query(filter=CI, limit=2_000))
 
     assert len(found) == 1_000
+
+
+async def test_a_histogram_counts_neighbours_by_their_own_times(store: Store):
+    await store.log.append([new_event(time=1_000 + second) for second in range(20)])
+
+    counts = await store.log.histogram(Query(), [1_000, 1_005, 1_015, 1_018])
+
+    assert counts == [5, 10, 3]
 
 
 async def test_sealed_events_are_not_recorded_again(backend: Backend, store_url: str, path: Path):

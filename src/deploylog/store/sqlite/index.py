@@ -103,7 +103,7 @@ CROSS JOIN events AS e ON e.position = position.value
 """
 
 _TIMES_BETWEEN = """
-SELECT json_groupjson_text(jsonjson_text(position, time)) FROM events WHERE position BETWEEN ? AND ?
+SELECT json_group_array(json_array(position, time)) FROM events WHERE position BETWEEN ? AND ?
 """
 
 _decode_times = msgspec.json.Decoder(list[tuple[int, int]]).decode
@@ -160,7 +160,7 @@ _FedRow = tuple[
 _decode_fed = msgspec.json.Decoder(list[_FedRow]).decode
 
 _FED = """
-SELECT json_groupjson_text(jsonjson_text(
+SELECT json_group_array(json_array(
     position, time, type, source, scopes, "groups", actor, subject, message,
     resource_type, resource_name, resource_key, resource_address, id_value
 )) FROM events WHERE position > ? AND position <= ?
