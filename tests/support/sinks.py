@@ -13,9 +13,10 @@ from deploylog.events.scope import Scope, deployment_scope
 from deploylog.events.times import SECOND
 from deploylog.subscriptions.delivery.kinds.kind import SenderParts
 from deploylog.subscriptions.delivery.outcome import Outcome
+from deploylog.subscriptions.delivery.sender import OutgoingBatch
 from deploylog.subscriptions.delivery.transport import WebhookTransport
-from deploylog.subscriptions.subscription import Message, Subscription
-from support.factories import deployment, event
+from deploylog.subscriptions.subscription import Endpoint, Message, Subscription
+from support.factories import deployment, event, now, subscription
 
 #: Where people see every deployment.
 PAGE = "https://log.example/deployments"
@@ -64,6 +65,13 @@ def sender_parts(
         "slack_api_url": "",
     }
     return SenderParts(transport=transport, **(defaults | fields))
+
+
+def outgoing(kind: str, endpoint: Endpoint, *events: Event, **fields: Any) -> OutgoingBatch:
+    """What a sender of the kind sends for the same subscription each time."""
+    same = subscription(id="subscription-1", kind=kind)
+    defaults: dict[str, Any] = {"subscription": same, "now": now()}
+    return OutgoingBatch(endpoint=endpoint, events=events, **(defaults | fields))
 
 
 #: A deployment of every name, and when it started and ended.

@@ -1,7 +1,7 @@
 """Workers under test: a clock that jumps, a sender that follows a script, and a harness."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from deploylog.events.access import ALL, Visibility
@@ -12,11 +12,12 @@ from deploylog.events.store import Query
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.clock import Clock
+from deploylog.subscriptions.delivery.job import DeliveryJob
 from deploylog.subscriptions.delivery.lanes import MAX_BYTES
 from deploylog.subscriptions.delivery.outcome import Outcome, Response
 from deploylog.subscriptions.delivery.recorder import DeliveryRecorder
-from deploylog.subscriptions.delivery.sender import Context, Sender
-from deploylog.subscriptions.delivery.worker import DeliveryJob, DeliveryWorker
+from deploylog.subscriptions.delivery.sender import OutgoingBatch, Sender
+from deploylog.subscriptions.delivery.worker import DeliveryWorker
 from deploylog.subscriptions.subscription import Endpoint, Subscription
 from support.factories import now
 from support.waiting import until
@@ -53,7 +54,7 @@ class JumpingClock:
         return Clock(now=lambda: self.now, wait=self.wait, chance=lambda: 0.5)
 
 
-Script = Callable[[Sequence[Event], Context], Outcome]
+Script = Callable[[OutgoingBatch], Outcome]
 
 OK = Outcome(result="delivered", response=Response(status=200, body=b"ok"))
 REFUSED = Outcome(result="retry", response=Response(error="refused"), error="refused")
@@ -65,7 +66,7 @@ def fails(times: int, outcome: Outcome = REFUSED) -> Script:
     """A receiver that fails this many times, and then recovers."""
     failures_left = [times]
 
-    def send(events: Sequence[Event], context: Context) -> Outcome:
+    def send(batch: OutgoingBatch) -> Outcome:
         failures_left[0] -= 1
         return outcome if failures_left[0] >= 0 else OK
 
@@ -73,13 +74,13 @@ def fails(times: int, outcome: Outcome = REFUSED) -> Script:
 
 
 def always(outcome: Outcome) -> Script:
-    return lambda events, context: outcome
+    return lambda batch: outcome
 
 
 def refuses(positions: Iterable[int], outcome: Outcome = REFUSED) -> Script:
     """A receiver that rejects some events."""
     bad = set(positions)
-    return lambda events, context: outcome if bad & {e.position for e in events} else OK
+    return lambda batch: outcome if bad & {e.position for e in batch.events} else OK
 
 
 class Scripted:
@@ -87,31 +88,30 @@ class Scripted:
 
     def __init__(self, script: Script, *, batch_size: int = 1) -> None:
         self.script = script
-        self.sent: list[tuple[tuple[int, ...], Context]] = []
-        self.signed: list[tuple[bytes, ...]] = []
+        self.sent: list[OutgoingBatch] = []
         self._batch_size = batch_size
 
     def batch_size(self, waiting: int) -> int:
         return min(waiting, self._batch_size)
 
-    async def send(
-        self,
-        subscription: Subscription,
-        target: Endpoint,
-        secrets: Sequence[bytes],
-        events: Sequence[Event],
-        *,
-        context: Context,
-    ) -> Outcome:
+    async def send(self, batch: OutgoingBatch) -> Outcome:
         await asyncio.sleep(0)
-        outcome = self.script(events, context)
-        self.signed.append(tuple(secrets))
-        self.sent.append((tuple(event.position for event in events), context))
+        outcome = self.script(batch)
+        self.sent.append(batch)
         return outcome
 
     @property
+    def sender(self) -> Sender:
+        return Sender(send=self.send, batch_size=self.batch_size)
+
+    @property
+    def batches(self) -> list[tuple[int, ...]]:
+        """The positions of each batch."""
+        return [tuple(event.position for event in batch.events) for batch in self.sent]
+
+    @property
     def positions(self) -> list[int]:
-        return [position for positions, _ in self.sent for position in positions]
+        return [position for batch in self.batches for position in batch]
 
 
 class WorkerHarness:
@@ -134,7 +134,7 @@ class WorkerHarness:
     def worker(
         self,
         subscription: Subscription,
-        sender: Sender,
+        sender: Scripted,
         *,
         visibility: Visibility = ALL,
         may_send: Callable[[], bool] = lambda: True,
@@ -145,7 +145,7 @@ class WorkerHarness:
             endpoint=Endpoint(url="http://receiver"),
             secrets=(),
             visibility=visibility,
-            sender=sender,
+            sender=sender.sender,
         )
         return DeliveryWorker(
             job,

@@ -25,6 +25,7 @@ from deploylog.subscriptions.delivery.dispatcher import (
     DispatcherParts,
     Pacing,
 )
+from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.subscription import (
     Endpoint,
     Owner,
@@ -100,9 +101,9 @@ class DispatcherHarness:
         terms = subscription.secrets
         return tuple(term.sealed for term in terms if term.expires is None or term.expires > now)
 
-    def choose(self, subscription: Subscription, target: Endpoint) -> Scripted:
+    def choose(self, subscription: Subscription, target: Endpoint) -> Sender:
         assert target.url == "http://receiver"
-        return self.sender
+        return self.sender.sender
 
     async def owner(self, owner: Owner) -> Principal | None:
         return self.owners.get(owner.id)
@@ -255,14 +256,14 @@ async def test_an_expired_secret_no_longer_signs(harness: DispatcherHarness, sto
     await harness.subscribe(secrets=(SigningSecret(sealed=b"new", created=0), old))
     await store.log.append(new_events(1))
     async with harness.delivering():
-        await until(lambda: harness.sender.signed == [(b"new", b"old")])
+        await until(lambda: [each.secrets for each in harness.sender.sent] == [(b"new", b"old")])
 
         harness.clock.now += 3601 * SECOND
         await until(lambda: bool(harness.metrics.stopped))
         await store.log.append(new_events(1))
-        await until(lambda: len(harness.sender.signed) == 2)
+        await until(lambda: len(harness.sender.sent) == 2)
 
-    assert harness.sender.signed[-1] == (b"new",)
+    assert harness.sender.sent[-1].secrets == (b"new",)
 
 
 async def test_a_change_of_the_filter_is_applied(harness: DispatcherHarness, store: Store):

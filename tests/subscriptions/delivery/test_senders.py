@@ -4,7 +4,6 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
 from typing import Any
 
 import pytest
@@ -18,11 +17,15 @@ from deploylog.errors import InvalidEvent
 from deploylog.events.event import Event
 from deploylog.events.scope import Scope, deployment_scope
 from deploylog.subscriptions.delivery.egress import parse_networks
-from deploylog.subscriptions.delivery.kinds.slack.bot import SlackBotSender
-from deploylog.subscriptions.delivery.kinds.slack.webhook import SlackWebhookSender
+from deploylog.subscriptions.delivery.kinds import KINDS
+from deploylog.subscriptions.delivery.kinds.slack.bot import SlackBotSender, bot_batch_size
+from deploylog.subscriptions.delivery.kinds.slack.webhook import (
+    SlackWebhookSender,
+    webhook_batch_size,
+)
 from deploylog.subscriptions.delivery.kinds.webhook import WebhookSender
+from deploylog.subscriptions.delivery.lanes import EventRef
 from deploylog.subscriptions.delivery.outcome import Outcome
-from deploylog.subscriptions.delivery.sender import Context
 from deploylog.subscriptions.delivery.transport import (
     Limits,
     WebhookTransport,
@@ -30,25 +33,15 @@ from deploylog.subscriptions.delivery.transport import (
 )
 from deploylog.subscriptions.subscription import Endpoint, Message, Subscription
 from support.clocks import Clock, WallClock
-from support.factories import deployment, event, now
-from support.factories import subscription as new_subscription
+from support.factories import deployment, event, now, subscription
 from support.fake_slack import CHANNEL, TOKEN, FakeSlack, fake_slack, problem_of
 from support.receivers import hang, receiving, status
-from support.sinks import Owner, ended_deployment, ids_in, lifecycle_event, sender_parts
+from support.sinks import Owner, ended_deployment, ids_in, lifecycle_event, outgoing, sender_parts
 from support.subscribers import headers_of
 from support.waiting import until
 
 SCOPE = deployment_scope("acme", "stack-1", "deployment-1")
 OTHER = deployment_scope("acme", "stack-1", "deployment-2")
-
-
-def subscription(**fields: Any) -> Subscription:
-    """The same subscription each time."""
-    return new_subscription(id="subscription-1", **fields)
-
-
-def context(**fields: Any) -> Context:
-    return Context(now=now(), **fields)
 
 
 @pytest.fixture
@@ -61,25 +54,26 @@ async def transport() -> AsyncIterator[WebhookTransport]:
 
 
 def webhook_sender(transport: WebhookTransport, clock: Callable[[], int] = now) -> WebhookSender:
-    return WebhookSender(
+    parts = sender_parts(
         transport,
-        {
+        formats={
             "cloudevents": lambda event: ("application/cloudevents+json", b'{"id": 1}'),
             "escape": lambda event: ("application/json", b'{"escape": 1}'),
         },
-        lambda subscription, event: f"https://log.example/{subscription.id}/{event.id}",
+        events_url=lambda subscription, event: f"https://log.example/{subscription.id}/{event.id}",
         clock=clock,
     )
+    return WebhookSender(parts)
 
 
 async def test_an_event_without_the_format_is_dead_lettered(transport: WebhookTransport):
     def render(event: Event) -> tuple[str, bytes]:
         raise InvalidEvent("it has no escape format")
 
-    sender = WebhookSender(transport, {"escape": render}, lambda subscription, event: "")
+    sender = WebhookSender(sender_parts(transport, formats={"escape": render}))
 
     outcome = await sender.send(
-        subscription(format="escape"), Endpoint(), (), [event()], context=context()
+        outgoing("webhook", Endpoint(), event(), subscription=subscription(format="escape"))
     )
 
     assert (outcome.result, outcome.error) == ("dead_letter", "it has no escape format")
@@ -90,11 +84,14 @@ async def test_a_webhook_is_signed_and_has_the_place_of_its_event(transport: Web
     sent = event(7)
     async with receiving() as receiver:
         outcome = await webhook_sender(transport).send(
-            subscription(),
-            Endpoint(url=f"{receiver.url}/hook"),
-            [parse_secret(secret)],
-            [sent],
-            context=context(previous_id="id-5", previous_position=5, gap=(2, 4)),
+            outgoing(
+                "webhook",
+                Endpoint(url=f"{receiver.url}/hook"),
+                sent,
+                secrets=(parse_secret(secret),),
+                previous=EventRef(5, "id-5"),
+                gap=(2, 4),
+            )
         )
 
     [(head, body)] = receiver.requests
@@ -116,12 +113,9 @@ async def test_a_webhook_is_signed_and_has_the_place_of_its_event(transport: Web
 
 async def test_the_first_event_of_a_lane_has_no_previous_one(transport: WebhookTransport):
     async with receiving() as receiver:
+        endpoint = Endpoint(url=receiver.url)
         await webhook_sender(transport).send(
-            subscription(format="escape"),
-            Endpoint(url=receiver.url),
-            [],
-            [event()],
-            context=context(),
+            outgoing("webhook", endpoint, event(), subscription=subscription(format="escape"))
         )
 
     [(head, body)] = receiver.requests
@@ -142,9 +136,8 @@ async def test_an_event_is_rendered_once_for_all_subscriptions_of_a_format(
         rendered.append(event)
         return "text/plain", (event.message or "").encode()
 
-    sender = WebhookSender(
-        transport, {"cloudevents": render, "escape": render}, lambda subscription, event: ""
-    )
+    formats = {"cloudevents": render, "escape": render}
+    sender = WebhookSender(sender_parts(transport, formats=formats))
     first = event(7, message="a")
     again, other = structs.replace(first), structs.replace(first, message="b")
     async with receiving() as receiver:
@@ -153,13 +146,8 @@ async def test_an_event_is_rendered_once_for_all_subscriptions_of_a_format(
             # An id alone does not say which event it is.
             ("cloudevents", other),
         ):  # fmt: skip
-            await sender.send(
-                subscription(format=format),
-                Endpoint(url=receiver.url),
-                (),
-                [sent],
-                context=context(),
-            )
+            endpoint, of_format = Endpoint(url=receiver.url), subscription(format=format)
+            await sender.send(outgoing("webhook", endpoint, sent, subscription=of_format))
 
     assert [body for _, body in receiver.requests] == [b"a", b"a", b"a", b"b"]
     assert rendered == [first, first, other]
@@ -172,15 +160,10 @@ async def test_a_request_is_signed_after_its_wait():
         open_webhook_transport(parse_networks("127.0.0.0/8"), Limits(concurrency=1)) as transport,
     ):
         sender = webhook_sender(transport, clock=clock)
-        send = partial(
-            sender.send,
-            subscription(),
-            Endpoint(url=receiver.url),
-            [parse_secret(secret)],
-            [event()],
-        )
-        first = asyncio.create_task(send(context=context()))
-        second = asyncio.create_task(send(context=context()))
+        secrets = (parse_secret(secret),)
+        batch = outgoing("webhook", Endpoint(url=receiver.url), event(), secrets=secrets)
+        first = asyncio.create_task(sender.send(batch))
+        second = asyncio.create_task(sender.send(batch))
         await until(lambda: receiver.requests)
         clock.ns += 3600 * 10**9
         first.cancel()
@@ -194,7 +177,7 @@ async def test_a_410_disables_and_other_errors_are_retried(transport: WebhookTra
     async with receiving(status(410), status(500, body=b"broken"), status(302)) as receiver:
         outcomes = [
             await webhook_sender(transport).send(
-                subscription(), Endpoint(url=receiver.url), [], [event()], context=context()
+                outgoing("webhook", Endpoint(url=receiver.url), event())
             )
             for _ in range(3)
         ]
@@ -204,7 +187,7 @@ async def test_a_410_disables_and_other_errors_are_retried(transport: WebhookTra
 
 
 def test_a_webhook_has_one_event_per_request(transport: WebhookTransport):
-    sender = webhook_sender(transport)
+    sender = KINDS["webhook"].open_senders(sender_parts(transport))(Endpoint())
 
     assert [sender.batch_size(waiting) for waiting in (1, 11, 5000)] == [1, 1, 1]
 
@@ -223,7 +206,7 @@ async def incoming(
 ) -> Outcome:
     endpoint = Endpoint(url=slack.webhook_url, **fields)
     sender = SlackWebhookSender(sender_parts(transport))
-    return await sender.send(subscription(kind="slack"), endpoint, [], events, context=context())
+    return await sender.send(outgoing("slack", endpoint, *events))
 
 
 async def test_a_slack_webhook_gets_one_message_per_event(
@@ -245,13 +228,7 @@ async def test_the_end_of_a_deployment_is_one_message_with_names_and_no_ids(
 ):
     sender = SlackWebhookSender(sender_parts(transport, Owner(ended_deployment())))
 
-    await sender.send(
-        subscription(kind="slack"),
-        Endpoint(url=slack.webhook_url),
-        (),
-        [lifecycle_event()],
-        context=context(),
-    )
+    await sender.send(outgoing("slack", Endpoint(url=slack.webhook_url), lifecycle_event()))
 
     [message] = slack.roots
     shown = f"{message['text']} {message['blocks']}"
@@ -266,13 +243,8 @@ async def test_an_event_of_a_deployment_names_its_stack_and_no_ids(
 ):
     sender = SlackWebhookSender(sender_parts(transport, Owner(ended_deployment())))
 
-    await sender.send(
-        subscription(kind="slack"),
-        Endpoint(url=slack.webhook_url),
-        (),
-        [lifecycle_event("resource.create.failed")],
-        context=context(),
-    )
+    failed = lifecycle_event("resource.create.failed")
+    await sender.send(outgoing("slack", Endpoint(url=slack.webhook_url), failed))
 
     [message] = slack.roots
     shown = str(message["blocks"])
@@ -282,7 +254,7 @@ async def test_an_event_of_a_deployment_names_its_stack_and_no_ids(
 
 async def test_a_storm_becomes_one_message(transport: WebhookTransport, slack: FakeSlack):
     waiting = [event(number) for number in range(1, 40)]
-    size = SlackWebhookSender(sender_parts(transport)).batch_size(len(waiting))
+    size = webhook_batch_size(len(waiting))
 
     outcome = await incoming(transport, slack, *waiting[:size])
 
@@ -291,10 +263,10 @@ async def test_a_storm_becomes_one_message(transport: WebhookTransport, slack: F
     assert message["text"] == "39 events, 0 failed"
 
 
-def test_a_digest_has_eleven_to_five_hundred_events(transport: WebhookTransport):
-    batch_size = SlackWebhookSender(sender_parts(transport)).batch_size
+def test_a_digest_has_eleven_to_five_hundred_events():
+    sizes = [webhook_batch_size(waiting) for waiting in (1, 10, 11, 500, 9999)]
 
-    assert [batch_size(waiting) for waiting in (1, 10, 11, 500, 9999)] == [1, 1, 11, 500, 500]
+    assert sizes == [1, 1, 11, 500, 500]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +318,13 @@ class Bot:
     def restart(self) -> None:
         """Lose what is remembered, as another process would."""
         self.sender = SlackBotSender(
-            self.transport, self.slack.api_url, self._deployment, self._message
+            sender_parts(
+                self.transport,
+                find_deployment=self._deployment,
+                find_message=self._message,
+                deployment_url=lambda deployment: "",
+                slack_api_url=self.slack.api_url,
+            )
         )
 
     async def _deployment(self, subscription: Subscription, scope: Scope) -> Deployment | None:
@@ -357,9 +335,7 @@ class Bot:
 
     async def send(self, *events: Event) -> Outcome:
         endpoint = Endpoint(token=self.token, channel=self.channel)
-        return await self.sender.send(
-            subscription(kind="slack"), endpoint, [], events, context=context()
-        )
+        return await self.sender.send(outgoing("slack", endpoint, *events))
 
     def store(self, outcome: Outcome) -> None:
         """Store what was posted."""
@@ -567,8 +543,8 @@ async def test_a_long_response_is_parsed_and_recorded_truncated(bot: Bot, slack:
     assert len(outcome.response.body) == 1024
 
 
-async def test_a_bot_sends_up_to_five_hundred_events_at_once(bot: Bot):
-    assert [bot.sender.batch_size(waiting) for waiting in (0, 1, 77, 5000)] == [1, 1, 77, 500]
+def test_a_bot_sends_up_to_five_hundred_events_at_once():
+    assert [bot_batch_size(waiting) for waiting in (0, 1, 77, 5000)] == [1, 1, 77, 500]
 
 
 async def test_the_fake_enforces_the_limits_of_slack(bot: Bot):

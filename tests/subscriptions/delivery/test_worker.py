@@ -1,7 +1,6 @@
 """The worker: what it sends, when, how often, and what it records."""
 
 import asyncio
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,8 +14,9 @@ from deploylog.events.scope import ROOT, Scope
 from deploylog.events.store import Query
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
+from deploylog.subscriptions.delivery.lanes import EventRef
 from deploylog.subscriptions.delivery.outcome import Outcome, Response
-from deploylog.subscriptions.delivery.sender import Context
+from deploylog.subscriptions.delivery.sender import OutgoingBatch
 from deploylog.subscriptions.store import OneEvent
 from deploylog.subscriptions.subscription import REDELIVERED, Owner
 from support.backends import Damage
@@ -193,7 +193,7 @@ async def test_an_unexpected_error_stops_the_worker(
     worker = harness.worker(sub, Scripted(always(OK)))
 
     async with harness.running(worker):
-        monkeypatch.setattr(worker, "_find_previous", break_down)
+        monkeypatch.setattr(worker._feed, "previous_of", break_down)
         await until(lambda: worker.is_stopping)
 
 
@@ -287,7 +287,7 @@ async def test_a_failing_subscription_gets_one_probe_at_a_time(
 
     await harness.deliver(sub, sender, until_sent=53)
 
-    times = [context.now for _, context in sender.sent]
+    times = [batch.now for batch in sender.sent]
     waits = [(later - earlier) / 1e9 for earlier, later in pairwise(times[:4])]
     assert waits == [pytest.approx(300, rel=0.01)] * 3
     assert times[3:] == [pytest.approx(times[3], abs=1e9)] * 50
@@ -349,9 +349,8 @@ async def test_pruned_events_are_dead_lettered_and_reported_as_a_gap(
 
     await harness.deliver(await store.subscriptions.get(sub.id), sender, until_sent=1)
 
-    positions, context = sender.sent[0]
-    assert positions == (stored[0].position,)
-    assert context.gap == (1, 3)
+    assert sender.batches[0] == (stored[0].position,)
+    assert sender.sent[0].gap == (1, 3)
     assert [each.error for each in await store.deliveries.dead_letters(sub.id)] == [
         "the event is no longer retained"
     ]
@@ -423,9 +422,8 @@ async def test_a_request_names_the_previous_event(harness: WorkerHarness, store:
 
     await harness.deliver(sub, sender, until_sent=2)
 
-    before, after = (context for _, context in sender.sent)
-    assert (before.previous_id, before.previous_position) == (None, None)
-    assert (after.previous_id, after.previous_position) == (first.id, first.position)
+    previous = [batch.previous for batch in sender.sent]
+    assert previous == [None, EventRef(first.position, first.id)]
     assert second.position == 3
 
 
@@ -438,8 +436,9 @@ async def test_the_previous_event_is_one_of_the_same_lane(harness: WorkerHarness
 
     await harness.deliver(await store.subscriptions.get(sub.id), sender, until_sent=1)
 
-    [(_, context)] = sender.sent
-    assert context.previous_position == 1
+    [batch] = sender.sent
+    assert batch.previous is not None
+    assert batch.previous.position == 1
 
 
 async def test_the_previous_event_is_found_after_a_restart(harness: WorkerHarness, store: Store):
@@ -451,8 +450,8 @@ async def test_the_previous_event_is_found_after_a_restart(harness: WorkerHarnes
 
     await harness.deliver(await store.subscriptions.get(sub.id), sender, until_sent=1)
 
-    [(_, context)] = sender.sent
-    assert context.previous_id == first.id
+    [batch] = sender.sent
+    assert batch.previous == EventRef(first.position, first.id)
 
 
 async def test_nothing_is_sent_while_another_process_may_send(harness: WorkerHarness, store: Store):
@@ -489,8 +488,8 @@ async def test_an_event_that_cannot_be_rendered_blocks_only_itself(
         [new_event(scopes=("image/1",)), new_event(scopes=("image/2",))]
     )
 
-    def breaks(events: Sequence[Event], context: Context) -> Outcome:
-        if events[0].position == bad.position:
+    def breaks(batch: OutgoingBatch) -> Outcome:
+        if batch.event.position == bad.position:
             raise RuntimeError("a bug")
         return OK
 
@@ -529,9 +528,8 @@ async def test_a_gap_is_reported_after_a_restart(harness: WorkerHarness, store: 
 
     await harness.deliver(await store.subscriptions.get(sub.id), sender, until_sent=1)
 
-    [(positions, context)] = sender.sent
-    assert positions == (next_event.position,)
-    assert context.gap == (0, 3)
+    assert sender.batches == [(next_event.position,)]
+    assert sender.sent[0].gap == (0, 3)
 
 
 async def test_a_damaged_event_is_skipped_and_recorded_as_a_gap(
@@ -545,7 +543,7 @@ async def test_a_damaged_event_is_skipped_and_recorded_as_a_gap(
     await harness.deliver(sub, sender, until_sent=2)
 
     assert sender.positions == [events[0].position, events[3].position]
-    assert [context.gap for _, context in sender.sent] == [None, (1, 3)]
+    assert [batch.gap for batch in sender.sent] == [None, (1, 3)]
     [event] = await store.log.read(Query(filter=STATUS_EVENTS))
     assert event.type == "subscription.gap"
     assert "events up to position 3 are damaged" in (event.message or "")
@@ -618,7 +616,7 @@ async def test_a_receiver_that_is_back_gets_the_backlog_at_once(
 
     await harness.deliver(sub, sender, until_sent=LANES * 6)
 
-    delivered = [context.now for _, context in sender.sent[LANES * 5 :]]
+    delivered = [batch.now for batch in sender.sent[LANES * 5 :]]
     assert max(delivered) - min(delivered) < SECOND
 
 
@@ -664,7 +662,7 @@ class Held(Scripted):
         self.waiting = 0
         self._release = release
 
-    async def send(self, *args: Any, **options: Any) -> Outcome:
+    async def send(self, batch: OutgoingBatch) -> Outcome:
         self.waiting += 1
         await self._release.wait()
-        return await super().send(*args, **options)
+        return await super().send(batch)

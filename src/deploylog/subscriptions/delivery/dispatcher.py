@@ -18,11 +18,12 @@ from deploylog.events.hub import Hub
 from deploylog.events.store import EventLog
 from deploylog.events.times import SECOND
 from deploylog.subscriptions.delivery.clock import Clock
+from deploylog.subscriptions.delivery.job import DeliveryJob
 from deploylog.subscriptions.delivery.ping import send_test_event
 from deploylog.subscriptions.delivery.recorder import MAX_UNWRITTEN, DeliveryRecorder
 from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.delivery.status_events import status_event
-from deploylog.subscriptions.delivery.worker import DeliveryJob, DeliveryWorker
+from deploylog.subscriptions.delivery.worker import DeliveryWorker
 from deploylog.subscriptions.selection import PlaceSelector
 from deploylog.subscriptions.store import Backlog, Deliveries, Subscriptions
 from deploylog.subscriptions.subscription import (

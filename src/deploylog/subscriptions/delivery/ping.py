@@ -7,9 +7,9 @@ from uuid import uuid4
 from deploylog.events.event import SOURCE, Event, NewEvent, recorded_event
 from deploylog.events.scope import scope
 from deploylog.subscriptions.delivery.attempt import SentBatch
+from deploylog.subscriptions.delivery.job import DeliveryJob
 from deploylog.subscriptions.delivery.lanes import QueuedBatch, QueuedEvent
-from deploylog.subscriptions.delivery.sender import Context
-from deploylog.subscriptions.delivery.worker import DeliveryJob
+from deploylog.subscriptions.delivery.sender import OutgoingBatch
 from deploylog.subscriptions.subscription import Attempt, Subscription
 
 
@@ -21,7 +21,13 @@ async def send_test_event(job: DeliveryJob, *, clock: Callable[[], int] = time.t
     started = clock()
     event = _test_event(job.subscription, started)
     outcome = await job.sender.send(
-        job.subscription, job.endpoint, job.secrets, [event], context=Context(now=started)
+        OutgoingBatch(
+            subscription=job.subscription,
+            endpoint=job.endpoint,
+            secrets=job.secrets,
+            events=(event,),
+            now=started,
+        )
     )
     batch = QueuedBatch("", (QueuedEvent(event=event),))
     sent = SentBatch(batch=batch, outcome=outcome, started=started, finished=clock())

@@ -1,12 +1,12 @@
 """The contract of senders: how a batch of events reaches an endpoint."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
 from deploylog import __version__
 from deploylog.events.event import Event
+from deploylog.subscriptions.delivery.lanes import EventRef
 from deploylog.subscriptions.delivery.outcome import Outcome
 from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
 
@@ -22,39 +22,41 @@ NameType = Callable[[str], str]
 TypeNames = Mapping[Format, NameType]
 
 
-class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request has beside its events."""
+class OutgoingBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sender sends: events of one lane, and where they go."""
 
+    subscription: Subscription
+    endpoint: Endpoint
+    #: They sign the request.
+    secrets: tuple[bytes, ...] = ()
+    #: In the order of the log, at least one.
+    events: tuple[Event, ...]
     #: ns since 1970.
     now: int
-    #: Id and position of the event before the first of these, in the same lane.
-    previous_id: str | None = None
-    previous_position: int | None = None
+    #: The event before the first of these, in the same lane.
+    previous: EventRef | None = None
     #: As in ``hub.Gap``: events after the first position, up to the second, cannot be delivered.
     gap: tuple[int, int] | None = None
 
+    @property
+    def event(self) -> Event:
+        """The only event, for a sender that has no other batches."""
+        [event] = self.events
+        return event
 
-class Sender(Protocol):
+
+def one_event(waiting: int) -> int:
+    """The size of the batches of most senders."""
+    return 1
+
+
+class Sender(msgspec.Struct, frozen=True, kw_only=True):
     """Sends batches to one kind of endpoint."""
 
-    def batch_size(self, waiting: int) -> int:
-        """How many of the events that wait in a lane to send in one request, at least one."""
-        ...
-
-    async def send(
-        self,
-        subscription: Subscription,
-        endpoint: Endpoint,
-        secrets: Sequence[bytes],
-        events: Sequence[Event],
-        *,
-        context: Context,
-    ) -> Outcome:
-        """Send at least one event, in one request if possible, and return the outcome.
-
-        Raises only what rendering and the store raise.
-        """
-        ...
+    #: Sends a batch, in one request if possible. Raises only what rendering and the store raise.
+    send: Callable[[OutgoingBatch], Awaitable[Outcome]]
+    #: How many of the events that wait in a lane to send in one batch, at least one.
+    batch_size: Callable[[int], int] = one_event
 
 
 def with_type_names(

@@ -12,10 +12,9 @@ from deploylog.events.times import MILLISECOND
 from deploylog.subscriptions.delivery.kinds.grafana import MAX_TAG, GrafanaSender, render_new
 from deploylog.subscriptions.delivery.kinds.kind import Notice
 from deploylog.subscriptions.delivery.outcome import Outcome
-from deploylog.subscriptions.delivery.sender import Context
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import Endpoint
-from support.factories import event, now, subscription
+from support.factories import event
 from support.fake_grafana import TOKEN, FakeGrafana, fake_grafana
 from support.sinks import (
     ENDED,
@@ -26,6 +25,7 @@ from support.sinks import (
     ended_deployment,
     ids_in,
     lifecycle_event,
+    outgoing,
     sender_parts,
 )
 
@@ -50,11 +50,7 @@ class Annotator:
 
     async def send(self, sent: Event, **fields: Any) -> Outcome:
         outcome = await self._sender.send(
-            subscription(id="s", kind="grafana"),
-            msgspec.structs.replace(self.endpoint, **fields),
-            (),
-            [sent],
-            context=Context(now=now()),
+            outgoing("grafana", msgspec.structs.replace(self.endpoint, **fields), sent)
         )
         self.owner.store(outcome)
         return outcome

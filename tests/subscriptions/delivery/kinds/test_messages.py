@@ -13,10 +13,9 @@ from deploylog.subscriptions.delivery.kinds import KINDS
 from deploylog.subscriptions.delivery.kinds.pagerduty import MAX_SUMMARY
 from deploylog.subscriptions.delivery.kinds.wording import place
 from deploylog.subscriptions.delivery.outcome import Outcome
-from deploylog.subscriptions.delivery.sender import Context
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import Endpoint
-from support.factories import event, now, subscription
+from support.factories import event
 from support.receivers import receiving, status
 from support.sinks import (
     SCOPE,
@@ -24,6 +23,7 @@ from support.sinks import (
     ended_deployment,
     ids_in,
     lifecycle_event,
+    outgoing,
     sender_parts,
 )
 from support.subscribers import headers_of
@@ -44,17 +44,8 @@ async def send(
     parts = sender_parts(transport, Owner(ended_deployment(**deployed)))
     async with receiving(*steps) as receiver:
         endpoint = Endpoint(url=receiver.url, token=KEY if kind == "pagerduty" else "")
-        outcome = (
-            await KINDS[kind]
-            .open_senders(parts)(endpoint)
-            .send(
-                subscription(id="s", kind=kind),
-                endpoint,
-                secrets,
-                [sent],
-                context=Context(now=now()),
-            )
-        )
+        sender = KINDS[kind].open_senders(parts)(endpoint)
+        outcome = await sender.send(outgoing(kind, endpoint, sent, secrets=tuple(secrets)))
     requests = [(headers_of(head), msgspec.json.decode(body)) for head, body in receiver.requests]
     return outcome, requests
 
@@ -252,17 +243,9 @@ async def test_cdevents_are_signed(transport: WebhookTransport):
     parts = sender_parts(transport, Owner(ended_deployment()))
     async with receiving() as receiver:
         endpoint = Endpoint(url=receiver.url)
-        await (
-            KINDS["cdevents"]
-            .open_senders(parts)(endpoint)
-            .send(
-                subscription(kind="cdevents"),
-                endpoint,
-                [parse_secret(secret)],
-                [lifecycle_event()],
-                context=Context(now=now()),
-            )
-        )
+        sender = KINDS["cdevents"].open_senders(parts)(endpoint)
+        secrets = (parse_secret(secret),)
+        await sender.send(outgoing("cdevents", endpoint, lifecycle_event(), secrets=secrets))
 
     for head, body in receiver.requests:
         assert Webhook(secret).verify(body, headers_of(head))

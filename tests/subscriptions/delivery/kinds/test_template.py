@@ -9,6 +9,7 @@ import pytest
 
 from deploylog.errors import InvalidSubscription
 from deploylog.subscriptions.delivery.kinds import KINDS
+from deploylog.subscriptions.delivery.kinds.kind import TemplateFailed
 from deploylog.subscriptions.delivery.kinds.template.child import MAX_TEXT, answer
 from deploylog.subscriptions.delivery.kinds.template.environment import (
     MAX_TEMPLATE,
@@ -16,17 +17,15 @@ from deploylog.subscriptions.delivery.kinds.template.environment import (
 )
 from deploylog.subscriptions.delivery.kinds.template.process import (
     Task,
-    TemplateFailed,
     TemplateProcess,
     open_templates,
 )
 from deploylog.subscriptions.delivery.outcome import Outcome
-from deploylog.subscriptions.delivery.sender import Context
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import Endpoint
-from support.factories import now, subscription
+from support.factories import subscription
 from support.receivers import receiving
-from support.sinks import Owner, ended_deployment, lifecycle_event, sender_parts
+from support.sinks import Owner, ended_deployment, lifecycle_event, outgoing, sender_parts
 from support.subscribers import headers_of
 
 
@@ -51,16 +50,10 @@ async def send(
     parts = sender_parts(transport, owner, render_template=render)
     async with receiving() as receiver:
         endpoint = Endpoint(url=receiver.url, template=template, **fields)
-        outcome = (
-            await KINDS["template"]
-            .open_senders(parts)(endpoint)
-            .send(
-                subscription(id="s", name="ops", kind="template"),
-                endpoint,
-                (),
-                [lifecycle_event()],
-                context=Context(now=now()),
-            )
+        sender = KINDS["template"].open_senders(parts)(endpoint)
+        named = subscription(id="s", name="ops", kind="template")
+        outcome = await sender.send(
+            outgoing("template", endpoint, lifecycle_event(), subscription=named)
         )
     return outcome, [(headers_of(head), body) for head, body in receiver.requests]
 

@@ -16,8 +16,8 @@ from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE
 from deploylog.errors import InvalidEvent
 from deploylog.events.event import SOURCE, Event
 from deploylog.events.times import render_time
-from deploylog.subscriptions.delivery.kinds.kind import EndpointKind, Notice, one_sender
-from deploylog.subscriptions.delivery.kinds.notice_sender import NoticeSender
+from deploylog.subscriptions.delivery.kinds.kind import EndpointKind, Notice
+from deploylog.subscriptions.delivery.kinds.notice_sender import notice_senders
 from deploylog.subscriptions.delivery.outcome import Request, classify_receiver_response
 from deploylog.subscriptions.delivery.sender import USER_AGENT
 from deploylog.subscriptions.subscription import Endpoint
@@ -130,5 +130,5 @@ CDEVENTS = EndpointKind(
     is_signed=True,
     default_types=lambda endpoint: DEPLOYMENT_LIFECYCLE,
     only_types=DEPLOYMENT_LIFECYCLE,
-    open_senders=one_sender(lambda parts: NoticeSender(parts, render, classify_receiver_response)),
+    open_senders=notice_senders(render, classify_receiver_response),
 )

@@ -1,6 +1,5 @@
 """Grafana: an annotation for each deployment, a region from its start to its end."""
 
-from collections.abc import Sequence
 from html import escape
 from typing import Any
 from urllib.parse import urlencode
@@ -9,7 +8,6 @@ import msgspec
 
 from deploylog.deployments.catalog import Deployment
 from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE, DEPLOYMENT_STARTED
-from deploylog.events.event import Event
 from deploylog.events.scope import Scope
 from deploylog.events.times import MILLISECOND
 from deploylog.subscriptions.delivery.kinds.kind import (
@@ -24,7 +22,7 @@ from deploylog.subscriptions.delivery.kinds.notice_sender import recorded_body
 from deploylog.subscriptions.delivery.kinds.posted import PostedMessages
 from deploylog.subscriptions.delivery.kinds.wording import counts, headline, links
 from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response, classify_status
-from deploylog.subscriptions.delivery.sender import JSON_HEADERS, Context
+from deploylog.subscriptions.delivery.sender import JSON_HEADERS, OutgoingBatch
 from deploylog.subscriptions.subscription import (
     MAX_RESPONSE_BYTES,
     Endpoint,
@@ -65,21 +63,10 @@ class GrafanaSender:
         self._parts = parts
         self._posted = PostedMessages(parts.find_message)
 
-    def batch_size(self, waiting: int) -> int:
-        return 1
-
-    async def send(
-        self,
-        subscription: Subscription,
-        endpoint: Endpoint,
-        secrets: Sequence[bytes],
-        events: Sequence[Event],
-        *,
-        context: Context,
-    ) -> Outcome:
-        [event] = events
-        notice = await notice_of(self._parts, subscription, event)
-        scope = deployment_of(event)
+    async def send(self, batch: OutgoingBatch) -> Outcome:
+        subscription, endpoint = batch.subscription, batch.endpoint
+        notice = await notice_of(self._parts, subscription, batch.event)
+        scope = deployment_of(batch.event)
         try:
             if notice.lifecycle is None or scope is None:
                 return (await self._call(endpoint, render_new(endpoint, notice)))[0]
@@ -219,5 +206,5 @@ GRAFANA = EndpointKind(
     default_order=lambda endpoint: "per_deployment",
     default_types=lambda endpoint: DEPLOYMENT_LIFECYCLE,
     only_types=DEPLOYMENT_LIFECYCLE,
-    open_senders=one_sender(GrafanaSender),
+    open_senders=one_sender(lambda parts: GrafanaSender(parts).send),
 )

@@ -10,7 +10,8 @@ from deploylog.deployments.catalog import Counts, Deployment, deployment_ref
 from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE, DEPLOYMENT_STARTED
 from deploylog.events.event import Event
 from deploylog.events.scope import Scope, deployment_scope
-from deploylog.subscriptions.delivery.sender import Sender, TypeNames
+from deploylog.subscriptions.delivery.outcome import Outcome
+from deploylog.subscriptions.delivery.sender import OutgoingBatch, Sender, TypeNames
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import Endpoint, Format, Message, Order, Subscription
 
@@ -25,6 +26,10 @@ FindMessage = Callable[[str, Scope], Awaitable[Message | None]]
 
 #: Renders a template of a user's with its values; raises TemplateFailed.
 RenderTemplate = Callable[[str, dict[str, Any]], Awaitable[str]]
+
+
+class TemplateFailed(Exception):
+    """A template could not be rendered. The message is for users."""
 
 
 class SenderParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,11 +114,13 @@ def _no_types(endpoint: Endpoint) -> tuple[str, ...]:
 OpenSenders = Callable[[SenderParts], Callable[[Endpoint], Sender]]
 
 
-def one_sender(make: Callable[[SenderParts], Sender]) -> OpenSenders:
-    """Make one sender for all endpoints of a kind."""
+def one_sender(
+    make: Callable[[SenderParts], Callable[[OutgoingBatch], Awaitable[Outcome]]],
+) -> OpenSenders:
+    """Make one sender for all endpoints of a kind, which sends one event at a time."""
 
     def open_senders(parts: SenderParts) -> Callable[[Endpoint], Sender]:
-        sender = make(parts)
+        sender = Sender(send=make(parts))
         return lambda endpoint: sender
 
     return open_senders

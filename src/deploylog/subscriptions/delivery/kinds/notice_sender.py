@@ -1,19 +1,26 @@
-"""The sender of most kinds: it sends what a pure renderer makes of an event."""
+"""The sender of most kinds: it sends what a renderer makes of an event."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from deploylog.auth.standard_webhooks import signature_headers
 from deploylog.errors import InvalidEvent
-from deploylog.events.event import Event
-from deploylog.subscriptions.delivery.kinds.kind import Notice, SenderParts, notice_of
+from deploylog.subscriptions.delivery.kinds.kind import (
+    Notice,
+    OpenSenders,
+    SenderParts,
+    TemplateFailed,
+    notice_of,
+    one_sender,
+)
 from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response
-from deploylog.subscriptions.delivery.sender import Context
-from deploylog.subscriptions.subscription import MAX_REQUEST_BYTES, Endpoint, Subscription
+from deploylog.subscriptions.delivery.sender import OutgoingBatch
+from deploylog.subscriptions.subscription import MAX_REQUEST_BYTES, Endpoint
 
-#: Makes the requests about an event, at least one; raises InvalidEvent for one that has none.
-RenderNotice = Callable[[Endpoint, Notice], Sequence[Request]]
+#: Makes the requests about an event, at least one; raises InvalidEvent for one that has none, or
+#: TemplateFailed.
+RenderNotice = Callable[[OutgoingBatch, Notice], Awaitable[Sequence[Request]]]
 
 Classify = Callable[[Response], Outcome]
 
@@ -26,40 +33,39 @@ class NoticeSender:
         self._render = render
         self._classify = classify
 
-    def batch_size(self, waiting: int) -> int:
-        return 1
-
-    async def send(
-        self,
-        subscription: Subscription,
-        endpoint: Endpoint,
-        secrets: Sequence[bytes],
-        events: Sequence[Event],
-        *,
-        context: Context,
-    ) -> Outcome:
-        [event] = events
+    async def send(self, batch: OutgoingBatch) -> Outcome:
+        notice = await notice_of(self._parts, batch.subscription, batch.event)
         try:
-            requests = self._render(endpoint, await notice_of(self._parts, subscription, event))
+            requests = await self._render(batch, notice)
         except InvalidEvent as error:
             return Outcome(result="dead_letter", response=Response(), error=error.message)
-        return await send_all(self._parts, requests, endpoint, secrets, self._classify)
+        except TemplateFailed as error:
+            # Retried, since its owner can mend the template.
+            return Outcome(result="retry", response=Response(), error=str(error))
+        return await send_all(self._parts, requests, batch, self._classify)
+
+
+def notice_senders(
+    render: Callable[[Endpoint, Notice], Sequence[Request]], classify: Classify
+) -> OpenSenders:
+    """The senders of a kind that has a pure renderer."""
+
+    async def render_batch(batch: OutgoingBatch, notice: Notice) -> Sequence[Request]:
+        return render(batch.endpoint, notice)
+
+    return one_sender(lambda parts: NoticeSender(parts, render_batch, classify).send)
 
 
 async def send_all(
-    parts: SenderParts,
-    requests: Sequence[Request],
-    endpoint: Endpoint,
-    secrets: Sequence[bytes],
-    classify: Classify,
+    parts: SenderParts, requests: Sequence[Request], batch: OutgoingBatch, classify: Classify
 ) -> Outcome:
     """Send requests until one fails, and return the outcome of the last."""
     for request in requests:
-        response = await parts.transport.send(request, sign=_signer(parts, request, secrets))
-        outcome = classify(response)
+        sign = _signer(parts, request, batch.secrets)
+        outcome = classify(await parts.transport.send(request, sign=sign))
         if outcome.result != "delivered":
             break
-    return msgspec.structs.replace(outcome, request=recorded_body(request, endpoint))
+    return msgspec.structs.replace(outcome, request=recorded_body(request, batch.endpoint))
 
 
 def recorded_body(request: Request, endpoint: Endpoint) -> bytes:

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS
-from deploylog.subscriptions.delivery.kinds.kind import EndpointKind, Notice, one_sender
-from deploylog.subscriptions.delivery.kinds.notice_sender import NoticeSender
+from deploylog.subscriptions.delivery.kinds.kind import EndpointKind, Notice
+from deploylog.subscriptions.delivery.kinds.notice_sender import notice_senders
 from deploylog.subscriptions.delivery.kinds.wording import facts, headline, links
 from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response, classify_status
 from deploylog.subscriptions.delivery.sender import JSON_HEADERS
@@ -75,5 +75,5 @@ TEAMS = EndpointKind(
     title="Cards in Microsoft Teams",
     required=("url",),
     default_types=lambda endpoint: tuple(DEPLOYMENT_ENDS),
-    open_senders=one_sender(lambda parts: NoticeSender(parts, render, classify)),
+    open_senders=notice_senders(render, classify),
 )

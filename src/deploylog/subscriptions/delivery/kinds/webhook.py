@@ -1,8 +1,6 @@
 """Webhooks: each event as it is, signed by Standard Webhooks."""
 
 import re
-import time
-from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -12,7 +10,6 @@ from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event, size_of
 from deploylog.subscriptions.delivery.kinds.kind import (
     EndpointKind,
-    Render,
     SenderParts,
     one_sender,
 )
@@ -22,9 +19,8 @@ from deploylog.subscriptions.delivery.outcome import (
     Response,
     classify_receiver_response,
 )
-from deploylog.subscriptions.delivery.sender import USER_AGENT, Context
-from deploylog.subscriptions.delivery.transport import WebhookTransport
-from deploylog.subscriptions.subscription import Endpoint, Format, Subscription
+from deploylog.subscriptions.delivery.sender import USER_AGENT, OutgoingBatch
+from deploylog.subscriptions.subscription import Format
 
 #: The approximate size of the bodies that are remembered.
 BODIES_BYTES = 4 * 1024 * 1024
@@ -45,19 +41,8 @@ def _size(body: _Body) -> int:
 class WebhookSender:
     """Sends one event per request, signed by Standard Webhooks."""
 
-    def __init__(
-        self,
-        transport: WebhookTransport,
-        render: Mapping[Format, Render],
-        events_url: Callable[[Subscription, Event], str],
-        *,
-        clock: Callable[[], int] = time.time_ns,
-    ) -> None:
-        """``events_url`` is where a receiver reads what it missed; ``clock`` returns ns."""
-        self._clock = clock
-        self._transport = transport
-        self._render = render
-        self._events_url = events_url
+    def __init__(self, parts: SenderParts) -> None:
+        self._parts = parts
         self._bodies = BoundedMap[tuple[str, Format], _Body](BODIES_BYTES, weigh=_size)
 
     def _rendered(self, event: Event, format: Format) -> tuple[str, bytes]:
@@ -65,23 +50,12 @@ class WebhookSender:
         known = self._bodies.get((event.id, format))
         if known is not None and known.event == event:
             return known.media_type, known.body
-        media_type, body = self._render[format](event)
+        media_type, body = self._parts.formats[format](event)
         self._bodies.put((event.id, format), _Body(event, media_type, body))
         return media_type, body
 
-    def batch_size(self, waiting: int) -> int:
-        return 1
-
-    async def send(
-        self,
-        subscription: Subscription,
-        endpoint: Endpoint,
-        secrets: Sequence[bytes],
-        events: Sequence[Event],
-        *,
-        context: Context,
-    ) -> Outcome:
-        [event] = events
+    async def send(self, batch: OutgoingBatch) -> Outcome:
+        event, subscription = batch.event, batch.subscription
         try:
             media_type, body = self._rendered(event, subscription.format)
         except InvalidEvent as error:
@@ -91,27 +65,26 @@ class WebhookSender:
             "content-type": media_type,
             "user-agent": USER_AGENT,
             "deploylog-subscription": subscription.id,
-            "deploylog-events-url": self._events_url(subscription, event),
-            **_order_headers(event, context),
+            "deploylog-events-url": self._parts.events_url(subscription, event),
+            **_order_headers(batch),
             **trace_headers(event),
         }
         return classify_receiver_response(
-            await self._transport.send(
-                Request(url=endpoint.url, headers=headers, body=body),
-                sign=lambda: signature_headers(event.id, self._clock(), body, secrets),
+            await self._parts.transport.send(
+                Request(url=batch.endpoint.url, headers=headers, body=body),
+                sign=lambda: signature_headers(event.id, self._parts.clock(), body, batch.secrets),
             )
         )
 
 
-def _order_headers(event: Event, context: Context) -> dict[str, str]:
+def _order_headers(batch: OutgoingBatch) -> dict[str, str]:
     """The place of the event among those that the receiver gets."""
-    headers = {"deploylog-position": str(event.position)}
-    if context.previous_id is not None:
-        headers["deploylog-previous-id"] = context.previous_id
-    if context.previous_position is not None:
-        headers["deploylog-previous-position"] = str(context.previous_position)
-    if context.gap is not None:
-        after, floor = context.gap
+    headers = {"deploylog-position": str(batch.event.position)}
+    if batch.previous is not None:
+        headers["deploylog-previous-id"] = batch.previous.id
+        headers["deploylog-previous-position"] = str(batch.previous.position)
+    if batch.gap is not None:
+        after, floor = batch.gap
         headers["deploylog-gap"] = f"{after + 1}-{floor}"
     return headers
 
@@ -142,14 +115,10 @@ def trace_headers(event: Event) -> dict[str, str]:
     return headers
 
 
-def _make_sender(parts: SenderParts) -> WebhookSender:
-    return WebhookSender(parts.transport, parts.formats, parts.events_url, clock=parts.clock)
-
-
 WEBHOOK = EndpointKind(
     name="webhook",
     title="Signed webhooks",
     required=("url",),
     is_signed=True,
-    open_senders=one_sender(_make_sender),
+    open_senders=one_sender(lambda parts: WebhookSender(parts).send),
 )

@@ -5,8 +5,11 @@ from collections.abc import Callable
 from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS
 from deploylog.errors import InvalidSubscription
 from deploylog.subscriptions.delivery.kinds.kind import EndpointKind, SenderParts
-from deploylog.subscriptions.delivery.kinds.slack.bot import SlackBotSender
-from deploylog.subscriptions.delivery.kinds.slack.webhook import SlackWebhookSender
+from deploylog.subscriptions.delivery.kinds.slack.bot import SlackBotSender, bot_batch_size
+from deploylog.subscriptions.delivery.kinds.slack.webhook import (
+    SlackWebhookSender,
+    webhook_batch_size,
+)
 from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.subscription import Endpoint, Order
 
@@ -35,15 +38,8 @@ def _default_types(endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def _open_senders(parts: SenderParts) -> Callable[[Endpoint], Sender]:
-    webhook = SlackWebhookSender(parts)
-    bot = SlackBotSender(
-        parts.transport,
-        parts.slack_api_url,
-        parts.find_deployment,
-        parts.find_message,
-        parts.type_names,
-        parts.deployment_url,
-    )
+    webhook = Sender(send=SlackWebhookSender(parts).send, batch_size=webhook_batch_size)
+    bot = Sender(send=SlackBotSender(parts).send, batch_size=bot_batch_size)
     return lambda endpoint: bot if endpoint.token else webhook
 
 

@@ -1,6 +1,6 @@
 """The sender for a Slack bot: one message per deployment, with the failures in its thread."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -8,11 +8,7 @@ from deploylog.deployments.catalog import Deployment
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.event import Event
 from deploylog.events.scope import Scope
-from deploylog.subscriptions.delivery.kinds.kind import (
-    FindDeployment,
-    FindMessage,
-    deployment_of,
-)
+from deploylog.subscriptions.delivery.kinds.kind import SenderParts, deployment_of
 from deploylog.subscriptions.delivery.kinds.posted import PostedMessages
 from deploylog.subscriptions.delivery.kinds.slack.messages import (
     Payload,
@@ -25,12 +21,7 @@ from deploylog.subscriptions.delivery.kinds.slack.responses import (
 )
 from deploylog.subscriptions.delivery.kinds.slack.webhook import MAX_DIGEST_EVENTS
 from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response
-from deploylog.subscriptions.delivery.sender import (
-    JSON_HEADERS,
-    Context,
-    TypeNames,
-    with_type_names,
-)
+from deploylog.subscriptions.delivery.sender import JSON_HEADERS, OutgoingBatch, with_type_names
 from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import (
     MAX_REQUEST_BYTES,
@@ -47,52 +38,32 @@ _MAX_API_RESPONSE_BYTES = 256 * 1024
 _MAX_REMEMBERED = 10_000
 
 
+def bot_batch_size(waiting: int) -> int:
+    """All that waits: one message shows the deployment after any number of events."""
+    return max(min(waiting, MAX_DIGEST_EVENTS), 1)
+
+
 class SlackBotSender:
     """Keeps one message per deployment up to date, and posts its failures as replies.
 
     An event outside of a visible deployment is posted as an incoming webhook would post it.
     """
 
-    def __init__(
-        self,
-        transport: WebhookTransport,
-        api_url: str,
-        find_deployment: FindDeployment,
-        find_message: FindMessage,
-        type_names: TypeNames | None = None,
-        deployment_url: Callable[[Deployment], str] = lambda deployment: "",
-    ) -> None:
-        """``api_url`` is the URL of Slack's methods, ``https://slack.com/api``."""
-        self._transport = transport
-        self._api_url = api_url.rstrip("/")
-        self._find_deployment = find_deployment
-        self._messages = PostedMessages(find_message)
-        self._deployment_url = deployment_url
-        self._type_names = type_names or {}
+    def __init__(self, parts: SenderParts) -> None:
+        self._parts = parts
+        self._messages = PostedMessages(parts.find_message)
         #: Events posted in requests that failed afterwards, which must not be posted again.
         self._posted = BoundedMap[tuple[str, str], None](_MAX_REMEMBERED)
 
-    def batch_size(self, waiting: int) -> int:
-        """As in ``Sender``: one message shows the deployment after any number of events."""
-        return max(min(waiting, MAX_DIGEST_EVENTS), 1)
-
-    async def send(
-        self,
-        subscription: Subscription,
-        endpoint: Endpoint,
-        secrets: Sequence[bytes],
-        events: Sequence[Event],
-        *,
-        context: Context,
-    ) -> Outcome:
-        calls = _Calls(self._transport, self._api_url, endpoint)
+    async def send(self, batch: OutgoingBatch) -> Outcome:
+        calls = _Calls(self._parts.transport, self._parts.slack_api_url, batch.endpoint)
         try:
-            for scope, group in by_deployment(events):
-                await self._post_group(calls, subscription, scope, group, context.now)
+            for scope, group in by_deployment(batch.events):
+                await self._post_group(calls, batch.subscription, scope, group, batch.now)
         except _CallFailed as error:
             return calls.outcome(error.outcome)
-        for event in events:
-            self._posted.drop((subscription.id, event.id))
+        for event in batch.events:
+            self._posted.drop((batch.subscription.id, event.id))
         return calls.outcome(SlackOutcome(result="delivered"))
 
     async def _post_group(
@@ -106,7 +77,7 @@ class SlackBotSender:
         """Post the events of one deployment, or those outside of any."""
         deployment = None
         if scope is not None:
-            deployment = await self._find_deployment(subscription, scope)
+            deployment = await self._parts.find_deployment(subscription, scope)
         if scope is None or deployment is None:
             if unposted := self._unposted(subscription, events):
                 await calls.post(self._payload(subscription, unposted))
@@ -118,7 +89,7 @@ class SlackBotSender:
             self._remember(subscription, failures)
 
     def _payload(self, subscription: Subscription, events: Sequence[Event]) -> Payload:
-        return events_payload(with_type_names(events, subscription, self._type_names))
+        return events_payload(with_type_names(events, subscription, self._parts.type_names))
 
     async def _update_message(
         self,
@@ -129,7 +100,7 @@ class SlackBotSender:
         now: int,
     ) -> Message:
         """Edit the message of the deployment, or post a new one, and return it."""
-        url = self._deployment_url(deployment)
+        url = self._parts.deployment_url(deployment)
         payload = deployment_payload(deployment, now=now, url=url)
         message = await self._messages.latest(subscription.id, scope)
         if message is not None and await calls.edit(message, payload):
@@ -160,8 +131,9 @@ class _Calls:
     """The calls of Slack's methods for one batch of events."""
 
     def __init__(self, transport: WebhookTransport, api_url: str, endpoint: Endpoint) -> None:
+        """``api_url`` is the URL of Slack's methods, ``https://slack.com/api``."""
         self._transport = transport
-        self._api_url = api_url
+        self._api_url = api_url.rstrip("/")
         self._endpoint = endpoint
         self._request = b""
         self._response = Response()

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from deploylog.subscriptions.delivery.kinds.kind import TemplateFailed
+
 #: Seconds for one template, and for the start of the process.
 RENDER_SECONDS = 1.0
 START_SECONDS = 30.0
@@ -22,10 +24,6 @@ START_SECONDS = 30.0
 _MAX_LINE = 8 * 1024 * 1024
 
 _COMMAND = (sys.executable, "-m", "deploylog.subscriptions.delivery.kinds.template.child")
-
-
-class TemplateFailed(Exception):
-    """A template could not be rendered. The message is for users."""
 
 
 class Task(msgspec.Struct, frozen=True):

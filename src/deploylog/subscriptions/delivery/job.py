@@ -1,0 +1,40 @@
+"""What a worker has to do: a subscription, as its owner sees the log."""
+
+import msgspec
+
+from deploylog.events.access import Visibility
+from deploylog.events.event import Event
+from deploylog.events.ring import StreamFilter
+from deploylog.events.scope import ROOT
+from deploylog.subscriptions.delivery.sender import Sender
+from deploylog.subscriptions.selection import PlaceSelector
+from deploylog.subscriptions.subscription import Endpoint, Subscription
+
+
+class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker delivers, and how."""
+
+    subscription: Subscription
+    endpoint: Endpoint
+    secrets: tuple[bytes, ...]
+    #: What the owner may see.
+    visibility: Visibility
+    sender: Sender
+    #: Whether what an earlier worker left pending is sent at once: a user changed something.
+    retries_at_once: bool = False
+    #: What the subscription is about by names, within the scopes of its filter.
+    places: PlaceSelector | None = None
+
+    @property
+    def filter(self) -> StreamFilter:
+        """What to read; ``selects`` says which of it to deliver."""
+        return StreamFilter(scope=ROOT, filter=self.subscription.filter, visibility=self.visibility)
+
+    @property
+    def caller(self) -> str:
+        """Who reads: the owner shares what a principal may read."""
+        return f"{self.subscription.owner.kind}:{self.subscription.owner.id}"
+
+    async def selects(self, event: Event) -> bool:
+        """Whether an event that was read is of the places of the subscription."""
+        return self.places is None or await self.places.selects(event)
