@@ -42,7 +42,10 @@ def imported_by(*command: str) -> set[str]:
         (("version",), {"aiohttp", "rich.console", "deploylog.client", "deploylog.store"}),
         (("--version",), {"aiohttp", "rich.console", "deploylog.client", "deploylog.store"}),
         (("--help",), {"aiohttp", "rich.console", "deploylog.client", "deploylog.store"}),
-        (("projects", "--server", "http://127.0.0.1:1"), {"deploylog.api", "uvicorn", "apsw"}),
+        (
+            ("projects", "--server", "http://127.0.0.1:1"),
+            {"deploylog.api", "uvicorn", "apsw", "jq"},
+        ),
     ],
 )
 def test_a_command_imports_only_what_it_needs(command: tuple[str, ...], unused: set[str]):
@@ -77,6 +80,16 @@ def pages(path: tuple[str, ...] = (), group: Any = None) -> Iterator[tuple[str, 
     yield path
     for name, command in getattr(group or typer.main.get_group(app), "commands", {}).items():
         yield from pages((*path, name), command)
+
+
+@pytest.mark.parametrize("path", [path for path in pages() if path])
+def test_what_prints_json_takes_an_expression(path: tuple[str, ...]):
+    command = typer.main.get_group(app)
+    for name in path:
+        command = command.commands[name]  # type: ignore[assignment]
+
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert ("--json" in options) == ("--jq" in options)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ import typer
 from deploylog.cli import filter_options, options
 from deploylog.cli.application import new_app
 from deploylog.cli.options import expanded
+from deploylog.cli.printing import Printing, TablePrinting
 from deploylog.cli.terminal.diff import render_changes
-from deploylog.cli.terminal.formatting import changeset_table, print_lines, print_listing, screen
+from deploylog.cli.terminal.formatting import changeset_table, print_lines, screen
 from deploylog.deployments.changeset import encode_changes
 
 app = new_app(invoke_without_command=True)
@@ -20,7 +21,7 @@ def changesets(
     context: typer.Context,
     *,
     filter: filter_options.StackFilter,
-    json: options.Json = False,
+    printing: TablePrinting,
     connection: options.Connection,
 ) -> None:
     """List change sets, newest first, or show one."""
@@ -28,7 +29,7 @@ def changesets(
         options.refuse_options(context)
         return
     page = connection.call(lambda client: client.changesets(filter.params()))
-    print_listing(page.changesets, changeset_table, as_json=json)
+    printing.print(page.changesets, changeset_table)
 
 
 @app.command()
@@ -36,12 +37,13 @@ def changesets(
 def show(
     id: Annotated[str, typer.Argument(help="Id of the change set.")],
     *,
-    json: options.Json = False,
+    printing: Printing,
     connection: options.Connection,
 ) -> None:
     """Show what a change set would change."""
     changes = connection.call(lambda client: client.changes(id))
-    if json:
-        print(encode_changes(changes).decode())
+    lines = printing.json_lines
+    if lines is not None:
+        lines.print_text(encode_changes(changes).decode())
     else:
         print_lines(screen(), render_changes(changes))

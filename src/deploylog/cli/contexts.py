@@ -8,8 +8,8 @@ import typer
 
 from deploylog.cli import options
 from deploylog.cli.application import new_app
-from deploylog.cli.options import check_name, own_contexts
-from deploylog.cli.terminal.formatting import print_json_lines, print_listing
+from deploylog.cli.options import check_name, expanded, own_contexts
+from deploylog.cli.printing import Printing, TablePrinting
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.table import Column, Listing
 from deploylog.cli.terminal.text import plain
@@ -38,12 +38,14 @@ def context() -> None:
 
 
 @app.command("list")
-def list_(*, json: options.Json = False) -> None:
+@expanded
+def list_(*, printing: TablePrinting) -> None:
     """List the contexts."""
-    print_listing(_shown(own_contexts().read()), _table, as_json=json)
+    printing.print(_shown(own_contexts().read()), _table)
 
 
 @app.command()
+@expanded
 def show(
     name: Annotated[
         str | None,
@@ -52,7 +54,7 @@ def show(
         ),
     ] = None,
     *,
-    json: options.Json = False,
+    printing: Printing,
 ) -> None:
     """Show a context, without its key.
 
@@ -65,8 +67,9 @@ def show(
         raise typer.Exit(1)
     contexts.get(wanted)
     [shown] = [each for each in _shown(contexts) if each.name == wanted]
-    if json:
-        print_json_lines([shown])
+    lines = printing.json_lines
+    if lines is not None:
+        lines.print(shown)
     else:
         print(f"name: {plain(shown.name)}\nserver: {plain(shown.server)}")
         print(f"key: {'saved' if shown.has_key else 'none'}\ncurrent: {_word(shown.current)}")

@@ -7,7 +7,8 @@ import typer
 from deploylog.cli import options
 from deploylog.cli.application import new_app
 from deploylog.cli.options import SubscriptionId, expanded
-from deploylog.cli.terminal.formatting import attempt_table, dead_letter_table, print_listing
+from deploylog.cli.printing import TablePrinting
+from deploylog.cli.terminal.formatting import attempt_table, dead_letter_table
 from deploylog.client import SubscriptionFields
 from deploylog.errors import OperatorError
 
@@ -23,13 +24,13 @@ def list_(
     before: Annotated[
         str | None, typer.Option("--before", help="Only attempts before this attempt number.")
     ] = None,
-    json: options.Json = False,
+    printing: TablePrinting,
     connection: options.Connection,
 ) -> None:
     """List attempts to deliver, newest first."""
     params = options.params(limit=limit, before=before)
     page = connection.call(lambda client: client.subscriptions.attempts(subscription, params))
-    print_listing(page.attempts, attempt_table, as_json=json)
+    printing.print(page.attempts, attempt_table)
 
 
 @app.command()
@@ -41,13 +42,13 @@ def dead_letters(
     after: Annotated[
         str | None, typer.Option("--after", help="Only events after this position.")
     ] = None,
-    json: options.Json = False,
+    printing: TablePrinting,
     connection: options.Connection,
 ) -> None:
     """List dead letters, the events whose delivery was given up, in log order."""
     params = options.params(limit=limit, after=after)
     page = connection.call(lambda client: client.subscriptions.dead_letters(subscription, params))
-    print_listing(page.dead_letters, dead_letter_table, as_json=json)
+    printing.print(page.dead_letters, dead_letter_table)
 
 
 @app.command()

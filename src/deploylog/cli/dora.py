@@ -7,7 +7,8 @@ import typer
 from deploylog.cli import options
 from deploylog.cli.application import new_app
 from deploylog.cli.options import expanded
-from deploylog.cli.terminal.formatting import SHORT_ID, render_moment, screen
+from deploylog.cli.printing import TablePrinting
+from deploylog.cli.terminal.formatting import SHORT_ID, render_moment
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.table import Column, Listing
 from deploylog.cli.terminal.text import plain
@@ -48,7 +49,7 @@ def dora(
         str | None,
         typer.Option("--to", help="Where to end: RFC 3339, or a time ago.", show_default="now"),
     ] = None,
-    json: options.Json = False,
+    printing: TablePrinting,
     connection: options.Connection,
 ) -> None:
     """Measure deployments to production by DORA's five metrics.
@@ -63,11 +64,12 @@ def dora(
         **{"from": since, "to": until},
     )  # fmt: skip
     found = connection.call(lambda client: client.dora(params))
-    if json:
-        print(bytes(found).decode())
+    lines = printing.json_lines
+    if lines is not None:
+        lines.print_text(bytes(found).decode())
         return
     measured = parse_dora(found)
-    dora_table(measured).print(screen())
+    printing.print_table(dora_table(measured))
     for name, metric in _metrics(measured).items():
         if metric.reason is not None:
             print(f"{name}: {plain(metric.reason)}")

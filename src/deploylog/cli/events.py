@@ -17,6 +17,7 @@ from deploylog.cli import filter_options, options
 from deploylog.cli.application import new_app
 from deploylog.cli.names import Places, hint_project, misspelt_types
 from deploylog.cli.options import expanded
+from deploylog.cli.printing import Printing, TablePrinting
 from deploylog.cli.terminal.formatting import (
     current_table,
     deployment_line,
@@ -24,10 +25,9 @@ from deploylog.cli.terminal.formatting import (
     event_line,
     event_table,
     facet_table,
-    print_json_lines,
-    print_listing,
     screen,
 )
+from deploylog.cli.terminal.json_lines import JsonLines
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.text import plain
 from deploylog.client import (
@@ -102,7 +102,7 @@ def events(
             help="Log how the events were found. Requires read access to the whole log.",
         ),
     ] = False,
-    json: options.Json = False,
+    printing: TablePrinting,
     connection: options.Connection,
 ) -> None:
     """List or count events.
@@ -119,12 +119,12 @@ def events(
 
     async def show(client: Client) -> None:
         if count:
-            number = _print_count(await client.count(params), as_json=json)
+            number = _print_count(await client.count(params), printing)
         elif top is not None:
-            number = await _list_values(client, params, top, limit, as_json=json)
+            number = await _list_values(client, params, top, limit, printing)
         else:
             how = options.params(order=order.value, explain="true" if explain else None)
-            number = await _list_events(client, [*params, *how], order, limit, as_json=json)
+            number = await _list_events(client, [*params, *how], order, limit, printing)
         if not number:
             await hint_project(client, names.project, ())
             _hint_types(filter)
@@ -158,7 +158,7 @@ def history(
             "--limit", min=1, help="Maximum number of events to list.", show_default="all"
         ),
     ] = None,
-    json: options.Json = False,
+    printing: TablePrinting,
     connection: options.Connection,
 ) -> None:
     """List everything that happened to a resource, oldest first, over all stacks.
@@ -169,38 +169,47 @@ def history(
         resource=resource, scope=scope, since=since, until=until, order=Order.oldest.value
     )
     most = limit or sys.maxsize
-    connection.call(lambda client: _list_events(client, params, Order.oldest, most, as_json=json))
+    connection.call(lambda client: _list_events(client, params, Order.oldest, most, printing))
 
 
-def _print_count(counted: EventCount, *, as_json: bool) -> int:
-    print(msgspec.json.encode(counted).decode() if as_json else counted.count)
+def _print_count(counted: EventCount, printing: Printing) -> int:
+    lines = printing.json_lines
+    if lines is not None:
+        lines.print(counted)
+    else:
+        print(counted.count)
     return counted.count
 
 
 async def _list_values(
-    client: Client, params: Params, field: filter_options.FilterField, limit: int, *, as_json: bool
+    client: Client,
+    params: Params,
+    field: filter_options.FilterField,
+    limit: int,
+    printing: TablePrinting,
 ) -> int:
     """Show the most frequent values of a field, and return how many there are."""
     size = min(limit, options.MAX_LIMIT)
     facets = await client.facets([*params, *options.params(field=field.parameter, top=size)])
-    print_listing(facets.top, partial(facet_table, field.value), as_json=as_json)
+    printing.print(facets.top, partial(facet_table, field.value))
     return len(facets.top)
 
 
 async def _list_events(
-    client: Client, params: Params, order: Order, limit: int, *, as_json: bool
+    client: Client, params: Params, order: Order, limit: int, printing: TablePrinting
 ) -> int:
     """Show the events, and return how many there are."""
     found = _pages(client, params, order, limit)
-    if as_json:
+    lines = printing.json_lines
+    if lines is not None:
         number = 0
         async for event in found:
-            print(bytes(event).decode())
+            lines.print_text(bytes(event).decode())
             number += 1
         return number
     events = [parse_event(event) async for event in found]
     places = await Places(client).of_all(events)
-    event_table(zip(events, places, strict=True)).print(screen())
+    printing.print_table(event_table(zip(events, places, strict=True)))
     return len(events)
 
 
@@ -250,7 +259,7 @@ def tail(
     names: filter_options.NameFilter,
     filter: filter_options.EventFilter,
     since: filter_options.Since = None,
-    json: options.Json = False,
+    printing: Printing,
     connection: options.Connection,
 ) -> None:
     """Follow events live, until Ctrl-C.
@@ -265,26 +274,30 @@ def tail(
     ]
     _hint_types(filter)
     try:
-        connection.call(lambda client: _follow(client, params, names.project, as_json=json))
+        connection.call(lambda client: _follow(client, params, names.project, printing.json_lines))
     except KeyboardInterrupt:
         # This is the normal end of a tail.
         return
 
 
-async def _follow(client: Client, params: Params, project: str | None, *, as_json: bool) -> None:
+async def _follow(
+    client: Client, params: Params, project: str | None, lines: JsonLines | None
+) -> None:
     console, places = screen(), Places(client)
     # A project may appear later, so this is no error.
     await hint_project(client, project, ())
     async with aclosing(client.stream(params, log=log_line)) as messages:
         async for message in messages:
-            await _show(console, message, places, as_json=as_json)
+            await _show(console, message, places, lines)
 
 
-async def _show(console: Console, message: Message, places: Places, *, as_json: bool) -> None:
+async def _show(
+    console: Console, message: Message, places: Places, lines: JsonLines | None
+) -> None:
     if message.event == "gap":
         log_line(f"the next events are not available: {plain(message.data)}")
-    elif as_json:
-        print(message.data, flush=True)
+    elif lines is not None:
+        lines.print_text(message.data, flush=True)
     else:
         event = parse_event(message.data)
         [place] = await places.of_all([event])
@@ -308,7 +321,7 @@ def wait(
     timeout: Annotated[
         float, typer.Option("--timeout", min=0, help="Maximum number of seconds to wait.")
     ] = 3600,
-    json: options.Json = False,
+    printing: Printing,
     connection: options.Connection,
 ) -> None:
     """Wait until a deployment ends.
@@ -337,7 +350,11 @@ def wait(
         log_line(error.message)
         unreachable = isinstance(error, ServerUnreachable)
         raise typer.Exit(os.EX_TEMPFAIL if unreachable else _REFUSED) from error
-    print(msgspec.json.encode(state).decode() if json else deployment_line(state))
+    lines = printing.json_lines
+    if lines is not None:
+        lines.print(state)
+    else:
+        print(deployment_line(state))
     raise typer.Exit({"completed": 0, "failed": 1, "running": _STILL_RUNNING}[state.status])
 
 
@@ -375,8 +392,7 @@ def deployments(
             show_default="20, or all that are current",
         ),
     ] = None,
-    output: options.Output = options.Columns.fitting,
-    json: options.Json = False,
+    printing: TablePrinting,
     connection: options.Connection,
 ) -> None:
     """List deployments, newest first, or what is deployed now.
@@ -398,17 +414,17 @@ def deployments(
         return page.deployments
 
     table = current_table if current else deployment_table
-    wide = output is options.Columns.wide
-    print_listing(connection.call(found), table, as_json=json, wide=wide)
+    printing.print(connection.call(found), table)
 
 
 @app.command()
 @expanded
-def projects(*, json: options.Json = False, connection: options.Connection) -> None:
+def projects(*, printing: Printing, connection: options.Connection) -> None:
     """List projects."""
     found = connection.call(Client.projects)
-    if json:
-        print_json_lines(found)
+    lines = printing.json_lines
+    if lines is not None:
+        lines.print_all(found)
     else:
         for project in found:
             print(plain(project))

@@ -12,14 +12,14 @@ from deploylog.auth.store import AccessKeyKind, Credential, SourceKind
 from deploylog.cli.application import new_app
 from deploylog.cli.options import (
     Connection,
-    Json,
     SecretKeyFile,
     StoreLocation,
     check_name,
     choice_of,
     expanded,
 )
-from deploylog.cli.terminal.formatting import print_listing, render_moment
+from deploylog.cli.printing import TablePrinting
+from deploylog.cli.terminal.formatting import render_moment
 from deploylog.cli.terminal.input import read_secret
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.table import Column, Listing
@@ -187,7 +187,7 @@ def _imported(kind: Kind, id: str | None, file: Path | None) -> tuple[str, str] 
 def list_(
     *,
     remote: Remote = False,
-    json: Json = False,
+    printing: TablePrinting,
     location: StoreLocation,
     connection: Connection,
 ) -> None:
@@ -196,7 +196,7 @@ def list_(
         found = connection.call(lambda client: client.keys.list())
     else:
         found = tuple(map(_state, admin.list_credentials(location.url)))
-    print_listing(found, _table, as_json=json)
+    printing.print(found, _table)
 
 
 def _table(keys: Iterable[KeyState]) -> Listing:

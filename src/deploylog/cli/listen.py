@@ -15,8 +15,10 @@ from deploylog.cli import filter_options, options
 from deploylog.cli.application import new_app
 from deploylog.cli.names import Places
 from deploylog.cli.options import expanded
+from deploylog.cli.printing import Printing
 from deploylog.cli.terminal.formatting import event_line, screen
 from deploylog.cli.terminal.input import read_secret
+from deploylog.cli.terminal.json_lines import JsonLines
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.text import plain
 from deploylog.client import Client, LoggedEvent, Params, parse_event
@@ -53,7 +55,7 @@ def listen(
     scope: filter_options.Scope = None,
     names: filter_options.NameFilter,
     filter: filter_options.EventFilter,
-    json: options.Json = False,
+    printing: Printing,
     connection: options.Connection,
 ) -> None:
     """Forward events to a server on this machine as signed webhooks, until Ctrl-C.
@@ -76,7 +78,7 @@ def listen(
     log_line(f"forwarding events to {plain(url)} until Ctrl-C")
     sign = partial(_sign, key)
     try:
-        connection.call(lambda client: _forward(client, params, url, sign, as_json=json))
+        connection.call(lambda client: _forward(client, params, url, sign, printing.json_lines))
     except KeyboardInterrupt:
         # This is the normal end.
         return
@@ -86,7 +88,9 @@ def _sign(key: bytes, id: str, body: bytes) -> dict[str, str]:
     return signature_headers(id, time.time_ns(), body, [key])
 
 
-async def _forward(client: Client, params: Params, url: str, sign: Sign, *, as_json: bool) -> None:
+async def _forward(
+    client: Client, params: Params, url: str, sign: Sign, lines: JsonLines | None
+) -> None:
     places, console = Places(client), screen()
     async with (
         open_forwarder(url, sign) as forwarder,
@@ -98,16 +102,15 @@ async def _forward(client: Client, params: Params, url: str, sign: Sign, *, as_j
                 continue
             event = parse_event(message.data)
             forwarded = await forwarder.forward(event.id, message.data.encode())
-            if as_json:
-                _print_json(event, forwarded)
+            if lines is not None:
+                lines.print(_shown(event, forwarded), flush=True)
             else:
                 [place] = await places.of_all([event])
                 console.print(_line(event, place, forwarded), soft_wrap=True)
 
 
-def _print_json(event: LoggedEvent, forwarded: Forwarded) -> None:
-    shown = {"event": event.id, "type": event.type, **msgspec.structs.asdict(forwarded)}
-    print(msgspec.json.encode(shown).decode(), flush=True)
+def _shown(event: LoggedEvent, forwarded: Forwarded) -> dict[str, object]:
+    return {"event": event.id, "type": event.type, **msgspec.structs.asdict(forwarded)}
 
 
 def _line(event: LoggedEvent, place: Place, forwarded: Forwarded) -> Text:

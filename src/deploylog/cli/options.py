@@ -151,25 +151,6 @@ def choice_of(kind: type[_Choice]) -> Callable[[str], _Choice]:
     return parse
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
-
-
-class Columns(StrEnum):
-    """Which columns a table has on a narrow terminal."""
-
-    fitting = "fitting"
-    wide = "wide"
-
-
-Output = Annotated[
-    Columns,
-    typer.Option(
-        "--output",
-        "-o",
-        parser=choice_of(Columns),
-        help="Columns of the table: those that fit on the terminal, or all (wide).",
-    ),
-]
 Limit = Annotated[
     int, typer.Option("--limit", min=1, max=MAX_LIMIT, help="Maximum number of items to list.")
 ]

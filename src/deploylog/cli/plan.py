@@ -15,9 +15,11 @@ from rich.console import Console
 
 from deploylog.cli import options, recording_options
 from deploylog.cli.options import expanded
+from deploylog.cli.printing import Jq, json_lines
 from deploylog.cli.terminal.diff import render_end, render_resource
 from deploylog.cli.terminal.formatting import print_lines, screen
 from deploylog.cli.terminal.input import open_source
+from deploylog.cli.terminal.json_lines import JsonLines
 from deploylog.cli.terminal.streams import discard_stdout, log_line
 from deploylog.cli.terminal.text import plain
 from deploylog.client import CHANGESET_ENDS, Client, ClientError, Message, Params
@@ -59,6 +61,7 @@ def plan(
         bool,
         typer.Option("--json", help="Print the events as they arrive, one JSON object per line."),
     ] = False,
+    jq: Jq = None,
     retry_timeout: recording_options.RetryTimeout = options.DEFAULT_RETRY_TIMEOUT,
     connection: options.Connection,
 ) -> None:
@@ -74,7 +77,7 @@ def plan(
         location=location or (None if file == Path("-") else file.name),
         actor=actor, group=group,
     )  # fmt: skip
-    view = _until_unread(_view(quiet=quiet, as_json=json))
+    view = _until_unread(_view(json_lines(json, jq), quiet=quiet))
     connection.call(lambda client: _stage(client, file, params, retry_timeout, view))
 
 
@@ -128,9 +131,9 @@ def _check(id: str, message: Message) -> None:
         raise DeploylogError(f"change set {id} {failure}: {reason}")
 
 
-def _view(*, quiet: bool, as_json: bool) -> View:
-    if as_json:
-        return lambda message: print(message.data, flush=True)
+def _view(lines: JsonLines | None, *, quiet: bool) -> View:
+    if lines is not None:
+        return lambda message: lines.print_text(message.data, flush=True)
     if quiet:
         return lambda message: None
     console = screen()

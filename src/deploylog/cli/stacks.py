@@ -7,7 +7,8 @@ import typer
 from deploylog.cli import options
 from deploylog.cli.application import new_app
 from deploylog.cli.options import expanded
-from deploylog.cli.terminal.formatting import print_listing, stack_table
+from deploylog.cli.printing import TablePrinting
+from deploylog.cli.terminal.formatting import stack_table
 
 app = new_app(invoke_without_command=True)
 
@@ -21,7 +22,7 @@ def stacks(
         str | None, typer.Option("--project", help="Only stacks of this project.")
     ] = None,
     deleted: Annotated[bool, typer.Option("--deleted", help="Include deleted stacks.")] = False,
-    json: options.Json = False,
+    printing: TablePrinting,
     connection: options.Connection,
 ) -> None:
     """List stacks, or delete one."""
@@ -30,7 +31,7 @@ def stacks(
         return
     params = options.params(project=project, deleted="true" if deleted else None)
     found = connection.call(lambda client: client.stacks(params))
-    print_listing(found, stack_table, as_json=json)
+    printing.print(found, stack_table)
 
 
 @app.command()

@@ -11,10 +11,9 @@ import typer
 from deploylog.cli import filter_options, options
 from deploylog.cli.application import load, new_app
 from deploylog.cli.options import SubscriptionId, check_name, expanded
+from deploylog.cli.printing import Printing, TablePrinting
 from deploylog.cli.terminal.formatting import (
-    print_json_lines,
     print_lines,
-    print_listing,
     screen,
     subscription_lines,
     subscription_table,
@@ -207,25 +206,25 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 @app.callback()
 @expanded
 def subscriptions(
-    context: typer.Context, *, json: options.Json = False, connection: options.Connection
+    context: typer.Context, *, printing: TablePrinting, connection: options.Connection
 ) -> None:
     """List and manage subscriptions."""
     if context.invoked_subcommand is not None:
         options.refuse_options(context)
         return
-    _list(connection, json=json)
+    _list(connection, printing)
 
 
 @app.command("list")
 @expanded
-def list_(*, json: options.Json = False, connection: options.Connection) -> None:
+def list_(*, printing: TablePrinting, connection: options.Connection) -> None:
     """List the subscriptions that you own or administer."""
-    _list(connection, json=json)
+    _list(connection, printing)
 
 
-def _list(connection: options.Connection, *, json: bool) -> None:
+def _list(connection: options.Connection, printing: TablePrinting) -> None:
     found = _call(connection, lambda calls: calls.list())
-    print_listing(found, subscription_table, as_json=json)
+    printing.print(found, subscription_table)
 
 
 @app.command()
@@ -251,7 +250,7 @@ def add(
             "--from", help="Where to start: now, start, or the id of the event to start after."
         ),
     ] = "now",
-    json: options.Json = False,
+    printing: Printing,
     connection: options.Connection,
 ) -> None:
     """Subscribe an endpoint to events.
@@ -269,14 +268,14 @@ def add(
         "filter": filter.fields(text),
         "from": from_,
     }
-    _print_secret(_call(connection, lambda calls: calls.add(fields)), json=json)
+    _print_secret(_call(connection, lambda calls: calls.add(fields)), printing)
 
 
 @app.command()
 @expanded
-def show(id: SubscriptionId, *, json: options.Json = False, connection: options.Connection) -> None:
+def show(id: SubscriptionId, *, printing: Printing, connection: options.Connection) -> None:
     """Show a subscription and the state of its deliveries."""
-    _print(_call(connection, lambda calls: calls.get(id)), json=json)
+    _print(_call(connection, lambda calls: calls.get(id)), printing)
 
 
 @app.command()
@@ -290,7 +289,7 @@ def change(
     endpoint: Endpoint,
     filter: filter_options.EventFilter,
     text: Text = None,
-    json: options.Json = False,
+    printing: Printing,
     connection: options.Connection,
 ) -> None:
     """Change a subscription that you own.
@@ -301,7 +300,7 @@ def change(
         "name": name,
         "filter": filter.fields(text),
     }
-    _print(_call(connection, lambda calls: calls.change(id, fields)), json=json)
+    _print(_call(connection, lambda calls: calls.change(id, fields)), printing)
 
 
 @app.command()
@@ -355,7 +354,7 @@ def rotate_secret(
             show_default="86400",
         ),
     ] = None,
-    json: options.Json = False,
+    printing: Printing,
     connection: options.Connection,
 ) -> None:
     """Replace the signing secret, and print the new one.
@@ -363,7 +362,7 @@ def rotate_secret(
     The secret is not shown again.
     """
     fields: SubscriptionFields = {"secret": _read(secret_file), "overlap": overlap}
-    _print_secret(_call(connection, lambda calls: calls.rotate_secret(id, fields)), json=json)
+    _print_secret(_call(connection, lambda calls: calls.rotate_secret(id, fields)), printing)
 
 
 @app.command("test")
@@ -403,16 +402,18 @@ def _read_headers(file: Path | None) -> dict[str, str] | None:
     return headers
 
 
-def _print(subscription: SubscriptionState, *, json: bool) -> None:
-    if json:
-        print_json_lines([subscription])
+def _print(subscription: SubscriptionState, printing: Printing) -> None:
+    lines = printing.json_lines
+    if lines is not None:
+        lines.print(subscription)
     else:
         print_lines(screen(), subscription_lines(subscription))
 
 
-def _print_secret(subscription: SubscriptionState, *, json: bool) -> None:
-    if json:
-        print_json_lines([subscription])
+def _print_secret(subscription: SubscriptionState, printing: Printing) -> None:
+    lines = printing.json_lines
+    if lines is not None:
+        lines.print(subscription)
         return
     print(f"id: {subscription.id}")
     if subscription.secret is not None:

@@ -11,6 +11,7 @@ from deploylog.cli import options
 from deploylog.cli.application import new_app
 from deploylog.cli.events import resolve
 from deploylog.cli.options import expanded
+from deploylog.cli.printing import Jq, json_lines
 from deploylog.cli.terminal.streams import log_line
 from deploylog.client import Client, DeploymentState
 from deploylog.client.collector import export
@@ -50,6 +51,7 @@ def trace(
     json: Annotated[bool, typer.Option("--json", help="Print the trace, and export nothing.")] = (
         False
     ),
+    jq: Jq = None,
     connection: options.Connection,
 ) -> None:
     """Export a deployment as a trace, over OTLP.
@@ -62,8 +64,9 @@ def trace(
     """
     found, events = connection.call(lambda client: _read(client, deployment))
     body = render_trace(found, events, version=__version__)
-    if json:
-        print(body.decode())
+    lines = json_lines(json, jq)
+    if lines is not None:
+        lines.print_text(body.decode())
         return
     asyncio.run(export(body, otlp, headers))
     log_line(f"exported trace {ids_of(found, events).trace} to {otlp}")

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-import msgspec
 import typer
 
 from deploylog.cli.application import new_app
 from deploylog.cli.options import StoreLocation, expanded
+from deploylog.cli.printing import Jq, json_lines
 from deploylog.cli.terminal.steps import Steps
 from deploylog.cli.terminal.text import plain
 from deploylog.server import admin
@@ -30,21 +30,26 @@ def verify(
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per finding, and a summary.")
     ] = False,
+    jq: Jq = None,
 ) -> None:
     """Verify the store.
 
     Prints every inconsistency, and exits 1 if there is any that was not mended.
     """
+    lines = json_lines(json, jq)
 
     def found(finding: Finding) -> None:
-        if json:
-            print(msgspec.json.encode(finding).decode(), flush=True)
+        if lines is not None:
+            lines.print(finding, flush=True)
         else:
             mended = " (mended)" if finding.mended else ""
             print(plain(f"{finding.part} {finding.where}: {finding.what}{mended}"), flush=True)
 
     verified = admin.verify(location.url, found=found, progress=Steps("verified"), mend=mend)
-    print(msgspec.json.encode(verified).decode() if json else _summary(verified))
+    if lines is not None:
+        lines.print(verified)
+    else:
+        print(_summary(verified))
     if verified.findings > verified.mended:
         raise typer.Exit(1)
 

@@ -1,11 +1,8 @@
 """Events, deployments, subscriptions and the like as tables and lines of text."""
 
-import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TypeVar
 
-import msgspec
 from rich.console import Console
 from rich.text import Text
 
@@ -22,8 +19,6 @@ from deploylog.client import (
     SubscriptionState,
 )
 from deploylog.client.models import Place
-
-_Item = TypeVar("_Item")
 
 _STYLES = {
     "started": "cyan",
@@ -63,25 +58,6 @@ def print_lines(console: Console, lines: Iterable[Text]) -> None:
     """Print lines without wrapping them."""
     for line in lines:
         console.print(line, soft_wrap=True)
-
-
-def print_json_lines(values: Iterable[object]) -> None:
-    """Print one JSON object per line."""
-    sys.stdout.writelines(f"{msgspec.json.encode(value).decode()}\n" for value in values)
-
-
-def print_listing(
-    values: Collection[_Item],
-    table: Callable[[Iterable[_Item]], Listing],
-    *,
-    as_json: bool,
-    wide: bool = False,
-) -> None:
-    """Print values as JSON lines, or as the table that ``table`` makes of them."""
-    if as_json:
-        print_json_lines(values)
-    else:
-        table(values).print(screen(), wide=wide)
 
 
 #: Characters of an id that a table shows; commands accept them in its place.
