@@ -12,6 +12,7 @@ from deploylog.deployments.catalog import (
     Counts,
     Deployment,
     Stack,
+    Status,
     check_name,
     parse_uuid,
 )
@@ -222,7 +223,13 @@ class DeploymentService:
                 )
 
     async def deployments_of(
-        self, principal: Principal, stack: Stack, *, before: str | None = None, limit: int = 100
+        self,
+        principal: Principal,
+        stack_id: str,
+        *,
+        statuses: tuple[Status, ...] = (),
+        before: str | None = None,
+        limit: int = 100,
     ) -> list[Deployment]:
         """The visible deployments of a stack; ``before`` is one of them.
 
@@ -230,7 +237,8 @@ class DeploymentService:
         """
         return await self._catalog.deployments(
             principal.visibility,
-            stack_id=stack.id,
+            stack_id=stack_id,
+            where=DeploymentFilter(statuses=statuses),
             before=before,
             limit=limit,
             caller=principal.identity,

@@ -7,9 +7,7 @@ from statistics import median
 import msgspec
 
 from deploylog.deployments.catalog import Deployment
-from deploylog.deployments.filters import Names
 from deploylog.deployments.service import DeploymentService
-from deploylog.errors import StackNotFound
 from deploylog.events.access import Principal, Visibility
 from deploylog.events.bounded_map import BoundedMap
 from deploylog.events.filters import Filter, any_of
@@ -85,16 +83,13 @@ class Timelines:
         self, principal: Principal, deployment: Deployment
     ) -> dict[tuple[str, str], int]:
         """The median of what each resource took in the last few deployments of the stack."""
-        names = Names(
-            project=deployment.project, stacks=(deployment.stack,), statuses=("completed",)
+        earlier = await self._deployments.deployments_of(
+            principal,
+            deployment.stack_id,
+            statuses=("completed",),
+            before=deployment.id,
+            limit=_EARLIER,
         )
-        try:
-            earlier = await self._deployments.deployments(
-                principal, names=names, before=deployment.id, limit=_EARLIER
-            )
-        except StackNotFound:
-            # The stack has been deleted since.
-            return {}
         durations: dict[tuple[str, str], list[int]] = defaultdict(list)
         for each in earlier:
             if each.operation == deployment.operation:

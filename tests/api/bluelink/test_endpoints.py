@@ -603,7 +603,7 @@ async def test_a_stack_deleted_meanwhile_has_no_instance(server: Local):
     [stack] = await service.stacks(ANONYMOUS)
     await service.delete_stack(ANONYMOUS, "acme", "web")
 
-    assert len(await service.deployments_of(ANONYMOUS, stack)) == 1
+    assert len(await service.deployments_of(ANONYMOUS, stack.id)) == 1
 
 
 async def test_a_hidden_change_set_is_not_found(server: Local, tmp_path: Path):

@@ -279,7 +279,7 @@ class Instances:
         deployments, before, more = [], None, True
         while more:
             page = await self._deployments.deployments_of(
-                principal, stack, before=before, limit=_PAGE
+                principal, stack.id, before=before, limit=_PAGE
             )
             deployments += page
             more = len(page) == _PAGE

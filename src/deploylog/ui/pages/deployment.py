@@ -6,8 +6,6 @@ import msgspec
 
 from deploylog.api.native.query_string import Parameters
 from deploylog.deployments.catalog import Deployment
-from deploylog.deployments.filters import Names
-from deploylog.errors import StackNotFound
 from deploylog.events.event import Event
 from deploylog.events.store import Query
 from deploylog.ui.page import Page, View
@@ -80,14 +78,9 @@ async def load(view: View) -> Shown:
 
 
 async def _previous(view: View, deployment: Deployment) -> Deployment | None:
-    names = Names(project=deployment.project, stacks=(deployment.stack,))
-    try:
-        found = await view.services.deployments.deployments(
-            view.principal, names=names, before=deployment.id, limit=1
-        )
-    except StackNotFound:
-        # The stack has been deleted since.
-        return None
+    found = await view.services.deployments.deployments_of(
+        view.principal, deployment.stack_id, before=deployment.id, limit=1
+    )
     return found[0] if found else None
 
 

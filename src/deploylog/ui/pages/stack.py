@@ -65,7 +65,7 @@ async def load(view: View) -> Shown:
     services, principal = view.services, view.principal
     deployments, current, changesets, resources = await asyncio.gather(
         services.deployments.deployments_of(
-            principal, stack, before=await _cursor(view, stack, before), limit=_DEPLOYMENTS
+            principal, stack.id, before=await _cursor(view, stack, before), limit=_DEPLOYMENTS
         ),
         _current(view, stack),
         services.staging.changesets(

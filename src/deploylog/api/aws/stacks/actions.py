@@ -35,7 +35,7 @@ class StackActions:
         """The last mutating deployment, or the last one before deployment ``before``."""
         while True:
             found = await self._deployments.deployments_of(
-                self._principal, self._stack, before=before, limit=_PAGE
+                self._principal, self._stack.id, before=before, limit=_PAGE
             )
             for deployment in found:
                 if deployment.operation not in NON_MUTATING_OPERATIONS:

@@ -166,7 +166,7 @@ class StackViews:
 
     async def _may_be_recorded(self, principal: Principal, stack: Stack) -> bool:
         """Whether to search for recorded stack events; without any, the search is slow."""
-        last = await self._deployments.deployments_of(principal, stack, limit=1)
+        last = await self._deployments.deployments_of(principal, stack.id, limit=1)
         return all(deployment.tool == SOURCE for deployment in last)
 
     async def _named(
