@@ -199,6 +199,7 @@ NAMES_APIS = {("api", api) for api in APIS} | {
     ("server.fast_append", "api.native"),
     ("ui.pages.audit", "api.native"),
     ("ui.pages.changeset", "api.native"),
+    ("ui.pages.compare", "api.native"),
     ("ui.pages.delivery", "api.native"),
     ("ui.pages.deployment", "api.native"),
     ("ui.pages.event", "api.native"),

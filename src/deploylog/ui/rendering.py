@@ -62,6 +62,7 @@ def make_environment() -> Environment:
         "iso": render_time,
         "clock": lambda ns: f"{datetime.fromtimestamp(ns // SECOND, UTC):%H:%M:%S}",
         "duration": duration,
+        "change": change,
         "elapsed": lambda ns: duration(ns) if ns % SECOND else _whole(ns // SECOND),
         "percent": lambda part: f"{part:.3%}",
         "address": address_of,
@@ -101,6 +102,11 @@ def duration(ns: int) -> str:
     if seconds < 10:
         return f"{seconds:.1f} s"
     return _whole(int(seconds))
+
+
+def change(ns: int) -> str:
+    """A difference of two durations: ``+12 s``, ``-0.4 s``."""
+    return f"{'-' if ns < 0 else '+'}{duration(abs(ns))}"
 
 
 def _whole(whole: int) -> str:

@@ -21,9 +21,9 @@ _FOLDED_PART = 0.03
 #: ns between the end of one bar and the start of the next that waited for it.
 _HANDOVER = 1 * SECOND
 
-#: How much slower than before is worth a word.
-_SLOWER_FACTOR = 1.5
-_SLOWER_BY = 2 * SECOND
+#: How much longer than before is worth a word.
+_LONGER_FACTOR = 1.5
+_LONGER_BY = 2 * SECOND
 
 #: Steps between two marks of the axis, in seconds.
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
@@ -223,9 +223,12 @@ def _slower(address: str, bar: Bar, baseline: Baseline) -> int | None:
     before = baseline.get((address, bar.action))
     if before is None or bar.ended is None:
         return None
-    duration = bar.ended - bar.started
-    is_slower = duration > before * _SLOWER_FACTOR and duration - before > _SLOWER_BY
-    return before if is_slower else None
+    return before if is_much_longer(bar.ended - bar.started, before) else None
+
+
+def is_much_longer(duration: int, other: int) -> bool:
+    """Whether a duration (ns) is worth a word beside another one."""
+    return duration > other * _LONGER_FACTOR and duration - other > _LONGER_BY
 
 
 def _critical_path(bars: list[Bar]) -> set[int]:

@@ -114,6 +114,22 @@ async def test_what_may_not_be_seen_is_on_no_page_and_in_no_count(locked: Local,
         assert f'<strong id="count">{shown}</strong>'.encode() in answer.body
 
 
+async def test_what_may_not_be_seen_cannot_be_compared_with(locked: Local):
+    mine = await start(locked, stack="mine")
+    covert = await start(locked, stack="mine", project="covert")
+    hidden = await start(locked, stack="mine", groups=["others"])
+    cookie = await session_of(locked, await new_key(locked.store, "read:project/acme"))
+    headers = {"cookie": cookie, "authorization": ""}
+
+    alone = await locked.get(f"/ui/compare?deployment={mine}", headers=headers)
+
+    assert alone.status == 200
+    assert hidden.encode() not in alone.body
+    for other in (covert, hidden):
+        for query in (f"deployment={mine}&with={other}", f"deployment={other}&with={mine}"):
+            assert (await locked.get(f"/ui/compare?{query}", headers=headers)).status == 404
+
+
 async def test_a_wrong_key_is_refused_and_may_be_tried_again(locked: Local, page: Page):
     await page.goto("/ui/")
 

@@ -4,6 +4,7 @@ from deploylog.ui.page import Page
 from deploylog.ui.pages import (
     audit,
     changeset,
+    compare,
     delivery,
     deployment,
     event,
@@ -25,6 +26,7 @@ PAGES: tuple[Page, ...] = (
     audit.PAGE,
     keys.PAGE,
     deployment.PAGE,
+    compare.PAGE,
     event.PAGE,
     changeset.PAGE,
     stack.PAGE,

@@ -64,10 +64,11 @@ export function swapLinks() {
   addEventListener("popstate", () => swap(location.href));
 }
 
-/** Whether one of the scopes is, or is below, one that the element shows. */
+/** Whether one of the scopes is, or is below, one that the element shows; scopes hold no space. */
 function concerns(element, scopes) {
-  const shown = element.dataset.live;
-  return scopes.some((scope) => !scope || !shown || scope === shown || scope.startsWith(`${shown}/`));
+  const shown = element.dataset.live.split(" ");
+  const isShown = (scope) => shown.some((each) => !each || scope === each || scope.startsWith(`${each}/`));
+  return scopes.some((scope) => !scope || isShown(scope));
 }
 
 class Refresher {
