@@ -65,7 +65,9 @@ async def test_a_picture_shows_the_page(
     }
     async with new_tab(browser, site.url, **look) as page:
         await page.clock.set_fixed_time(NOW)
-        await page.goto(f"/ui/{path.format(id=id)}")
+        answer = await page.goto(f"/ui/{path.format(id=id)}")
+        assert answer is not None
+        assert answer.ok, "this would be a picture of an error"
         await page.locator("#connection[data-state=live]").wait_for()
 
         structure = await structure_of(page)
