@@ -96,6 +96,21 @@ async def until_dead_lettered(store: Store, id: str, number: int) -> None:
     await until(has_settled)
 
 
+async def test_a_subscription_is_about_what_deployments_carry(cli: Cli, server: Local):
+    await cli(
+        "subscriptions", "add", "ops", "--url", URL,
+        "--version", "1.4", "--commit", "4f2a", "--label", "team=web",
+    )  # fmt: skip
+
+    subscription, shown = (
+        await subscription_of(cli, "ops"),
+        await cli("subscriptions", "show", "ops"),
+    )
+    assert (subscription["version"], subscription["commit"]) == (["1.4"], ["4f2a"])
+    assert subscription["label"] == {"team": "web"}
+    assert "version=1.4 commit=4f2a label=team=web" in " ".join(shown.out.replace(",", " ").split())
+
+
 async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, server: Local):
     result = await cli(
         "subscriptions", "add", "ops", "--url", URL, "--format", "cloudevents",

@@ -23,7 +23,14 @@ SECRETS = (
 
 
 async def test_a_subscription_is_stored_as_it_is(open_again: OpenStoreAgain):
-    places = Places(project="acme", stacks=("web",), environments=("prod", "dev"))
+    places = Places(
+        project="acme",
+        stacks=("web",),
+        environments=("prod", "dev"),
+        versions=("1.4",),
+        commits=("4f2a",),
+        labels=(("team", "web"),),
+    )
     new = subscription(filter=FILTER, places=places, secrets=SECRETS, reason="why", failing_since=3)
     async with open_again() as store:
         await store.subscriptions.add(new)

@@ -1,29 +1,52 @@
-"""Subscriptions by the names of projects, stacks and environments: what they match, lists find."""
+"""Subscriptions by names and by what deployments carry: what they match, lists find."""
+
+from functools import partial
+from itertools import cycle
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
+from deploylog.deployments.details import Commit
 from deploylog.deployments.filters import Names
 from deploylog.deployments.service import DeploymentService, NewDeployment
-from deploylog.errors import Forbidden, InvalidFilter, InvalidSubscription, StackNotFound
+from deploylog.errors import (
+    DeploymentNotFound,
+    Forbidden,
+    InvalidFilter,
+    InvalidSubscription,
+    StackNotFound,
+)
 from deploylog.events.access import ANONYMOUS, Principal, parse_grant
 from deploylog.events.filters import EVERYTHING, Filter, any_of
 from deploylog.events.store import Query
 from deploylog.store.contract import Store
 from deploylog.subscriptions.filters import with_statuses
-from deploylog.subscriptions.places import MAX_COMBINATIONS, Places, check_places
+from deploylog.subscriptions.places import MAX_COMBINATIONS, MAX_VALUES, Places, check_places
 from deploylog.subscriptions.selection import PlaceSelector, check_known
 from support.factories import new_event
 
 NAMES = st.lists(st.sampled_from(["web", "db", "api"]), unique=True, max_size=2).map(tuple)
 ENVIRONMENTS = st.lists(st.sampled_from(["prod", "dev"]), unique=True, max_size=2).map(tuple)
 
+#: What deployments carry, in turn.
+CARRIED: tuple[dict[str, Any], ...] = (
+    {"version": "1.4", "commits": (Commit(sha="4f2a9c1e"),), "labels": {"team": "web"}},
+    {"version": "1.5", "commits": (Commit(sha="4f2b0000"), Commit(sha="0d00d00d"))},
+    {"labels": {"team": "web", "tier": "1"}},
+    {},
+)
+
 PLACES = st.builds(
     Places,
     project=st.none() | st.sampled_from(["acme", "beta"]),
     stacks=NAMES,
     environments=ENVIRONMENTS,
+    versions=st.sampled_from([(), ("1.4",), ("1.5", "2.0")]),
+    commits=st.sampled_from([(), ("4f2a",), ("4f2b0", "4f2a9c1e"), ("0d00",), ("ffff",)]),
+    labels=st.sampled_from([(), (("team", "web"),), (("team", "web"), ("tier", "1"))]),
 )
 
 #: Who may see all, who sees one project, and who sees nothing of a group.
@@ -38,12 +61,17 @@ PRINCIPALS = {
 @pytest.fixture
 async def filled(store: Store, deployments: DeploymentService) -> Store:
     """A log with deployments of several stacks, with and without an environment."""
+    carried = cycle(CARRIED)
     for project in ("acme", "beta"):
         for stack in ("web", "db", "api"):
             for environment in ("prod", "dev", None):
                 groups = ("secret",) if (stack, environment) == ("db", "dev") else ()
                 new = NewDeployment(
-                    project=project, stack=stack, environment=environment, groups=groups
+                    project=project,
+                    stack=stack,
+                    environment=environment,
+                    groups=groups,
+                    **next(carried),
                 )
                 opened = await deployments.open_deployment(ANONYMOUS, new)
                 await store.log.append([new_event(scopes=opened.scopes, groups=groups)])
@@ -55,6 +83,7 @@ def selector(deployments: DeploymentService, owner: Principal, places: Places) -
     return PlaceSelector(
         places,
         lambda project, name: deployments.stacks(owner, project=project, name=name, deleted=True),
+        partial(deployments.find, owner),
     )
 
 
@@ -65,18 +94,24 @@ async def matched(
     select = selector(deployments, owner, places)
     filter = Filter(scopes=places.scopes)
     everything = await store.log.read(Query(limit=1000, order="oldest"))
-    return [
-        event.position
-        for event in everything
-        if filter.matches(event) and owner.visibility.shows(event) and await select.selects(event)
+    streamed = [
+        event for event in everything if filter.matches(event) and owner.visibility.shows(event)
     ]
+    return [event.position for event in await select.select(streamed)]
 
 
 async def listed(
     store: Store, deployments: DeploymentService, owner: Principal, places: Places
 ) -> list[int]:
     """What a list with the same names finds."""
-    names = Names(project=places.project, stacks=places.stacks, environments=places.environments)
+    names = Names(
+        project=places.project,
+        stacks=places.stacks,
+        environments=places.environments,
+        versions=places.versions,
+        commits=places.commits,
+        labels=places.labels,
+    )
     scopes = await deployments.scopes(owner, names)
     found = await store.log.read(
         Query(filter=Filter(scopes=scopes), visibility=owner.visibility, limit=1000, order="oldest")
@@ -97,6 +132,8 @@ async def test_a_subscription_matches_what_a_list_with_its_names_finds(
     except (Forbidden, StackNotFound, InvalidFilter):
         # The list says that there is no such name.
         return
+    except DeploymentNotFound:
+        found = []
 
     assert await matched(filled, deployments, principal, places) == found
 
@@ -108,13 +145,12 @@ async def test_a_stack_that_is_created_later_is_matched_by_its_name(
     select = selector(deployments, ANONYMOUS, places)
     other = await deployments.open_deployment(ANONYMOUS, NewDeployment(project="acme", stack="old"))
     before = await store.log.read(Query(limit=10))
-    assert [await select.selects(event) for event in before] == [False] * len(before)
+    assert await select.select(before) == []
 
     await deployments.open_deployment(ANONYMOUS, NewDeployment(project="acme", stack="new"))
 
     events = await store.log.read(Query(limit=10, order="oldest"))
-    selected = [event.subject for event in events if await select.selects(event)]
-    assert selected == ["new", "new"]
+    assert [event.subject for event in await select.select(events)] == ["new", "new"]
     assert other.stack == "old"
 
 
@@ -126,7 +162,21 @@ async def test_a_stack_that_the_owner_may_not_see_has_no_name(
 
     events = await store.log.read(Query(limit=10))
 
-    assert not any([await select.selects(event) for event in events])
+    assert await select.select(events) == []
+
+
+async def test_a_deployment_counts_from_when_it_carries_the_version(
+    store: Store, deployments: DeploymentService
+):
+    opened = await deployments.open_deployment(ANONYMOUS, NewDeployment(project="a", stack="web"))
+    select = selector(deployments, ANONYMOUS, Places(versions=("1.4",)))
+    before = await store.log.read(Query(limit=10))
+    assert await select.select(before) == []
+
+    end = new_event("deployment.completed", scopes=opened.scopes, data=Raw(b'{"version":"1.4"}'))
+    [ended] = await store.log.append([end])
+
+    assert await select.select([ended]) == [ended]
 
 
 @pytest.mark.parametrize(
@@ -153,6 +203,11 @@ async def test_a_name_that_does_not_exist_is_refused_with_a_similar_one(
         (Places(project=""), "project"),
         (Places(stacks=("a\nb",)), "stack"),
         (Places(environments=("x" * 129,)), "environment"),
+        (Places(versions=("",)), "version"),
+        (Places(versions=("1",) * (MAX_VALUES + 1)), "version"),
+        (Places(commits=("4f2",)), "commit"),
+        (Places(commits=("main",)), "commit"),
+        (Places(labels=(("a b", "c"),)), "label"),
     ],
 )
 def test_a_name_that_nothing_can_have_is_refused(places: Places, field: str):

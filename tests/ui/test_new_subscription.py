@@ -6,6 +6,7 @@ from deploylog.errors import InvalidSubscription
 from deploylog.events.filters import Filter
 from deploylog.events.scope import Scope
 from deploylog.subscriptions.delivery.kinds import KINDS
+from deploylog.subscriptions.places import Places
 from deploylog.subscriptions.subscription import EndpointPatch
 from deploylog.ui.pages.new_subscription import FIELDS, input_of, read_endpoint
 from deploylog.ui.search_text import pairs_of, parse_search, render_search
@@ -42,3 +43,17 @@ def test_the_text_of_a_filter_is_what_was_typed():
 
     assert render_search(pairs) == text
     assert pairs_of(Filter(scopes=(Scope("project/acme"),), resources=("a.b",))) == pairs[:2]
+
+
+def test_the_text_of_names_is_what_was_typed():
+    text = "project:acme stack:web environment:prod version:1.4 commit:4f2a label:team=web"
+    places = Places(
+        project="acme",
+        stacks=("web",),
+        environments=("prod",),
+        versions=("1.4",),
+        commits=("4f2a",),
+        labels=(("team", "web"),),
+    )
+
+    assert render_search(pairs_of(Filter(scopes=places.scopes), places)) == text

@@ -10,6 +10,7 @@ import typer
 
 from deploylog.cli import filter_options, options
 from deploylog.cli.application import load, new_app
+from deploylog.cli.details import labels_of
 from deploylog.cli.options import SubscriptionId, check_name, expanded
 from deploylog.cli.printing import Printing, TablePrinting
 from deploylog.cli.terminal.formatting import (
@@ -158,6 +159,26 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         list[str] | None,
         typer.Option("--environment", help="Only events of this environment. Repeatable."),
     ] = None
+    version: Annotated[
+        list[str] | None,
+        typer.Option("--version", help="Only events of deployments of this version. Repeatable."),
+    ] = None
+    commit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--commit",
+            help="Only events of deployments of the commit that starts with these digits."
+            " Repeatable.",
+        ),
+    ] = None
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="NAME=VALUE",
+            help="Only events of deployments with this label. Repeatable.",
+        ),
+    ] = None
     status: Annotated[
         list[str] | None,
         typer.Option(
@@ -198,6 +219,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             "project": self.project,
             "stack": self.stack,
             "environment": self.environment,
+            "version": self.version,
+            "commit": self.commit,
+            "label": labels_of(self.label) if self.label else None,
             "status": self.status,
             "allow_missing": True if self.allow_missing else None,
         }

@@ -36,6 +36,9 @@ class SubscriptionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     project: str | None
     stack: tuple[str, ...]
     environment: tuple[str, ...]
+    version: tuple[str, ...] = ()
+    commit: tuple[str, ...] = ()
+    label: dict[str, str] = {}
     #: Values by field; a text in ``q``, and values by field in ``not``.
     filter: dict[str, tuple[str, ...] | str | dict[str, tuple[str, ...]]]
     order: str

@@ -257,6 +257,13 @@ class DeploymentService:
             raise _no_deployment(id)
         return found
 
+    async def find(self, principal: Principal, id: str) -> Deployment | None:
+        """Get a deployment if there is one that is visible."""
+        try:
+            return await self.deployment(principal, id)
+        except DeploymentNotFound:
+            return None
+
     def shows(self, principal: Principal, deployment: Deployment) -> bool:
         visibility = principal.visibility
         return visibility.shows_scopes(deployment.scopes) and visibility.shows_groups(

@@ -139,6 +139,7 @@ async def create_app(
                 find_stacks=lambda owner, project, name: deployments.stacks(
                     owner, project=project, name=name, deleted=True
                 ),
+                find_deployment=deployments.find,
                 observer=metrics,
                 pacing=pacing,
                 clock=Clock(now=clock, wait=wait),

@@ -13,7 +13,6 @@ from deploylog.auth.encryption import Encryptor
 from deploylog.auth.standard_webhooks import make_secret, parse_secret
 from deploylog.deployments.catalog import Deployment
 from deploylog.deployments.service import DeploymentService
-from deploylog.errors import DeploymentNotFound
 from deploylog.events.event import Event
 from deploylog.events.scope import Scope, segments
 from deploylog.server.settings import Settings
@@ -72,12 +71,7 @@ def make_senders(
 
     async def deployment(subscription: Subscription, path: Scope) -> Deployment | None:
         owner = await authentication.find(subscription.owner.kind, subscription.owner.id)
-        if owner is None:
-            return None
-        try:
-            return await deployments.deployment(owner, segments(path)[-1])
-        except DeploymentNotFound:
-            return None
+        return await deployments.find(owner, segments(path)[-1]) if owner is not None else None
 
     formats = [api.delivery for api in APIS if api.delivery is not None]
     parts = SenderParts(

@@ -1,8 +1,8 @@
-"""Selecting events by names that only the catalog knows: of stacks, and of what exists at all."""
+"""Selecting events by what only the catalog knows: names, and what deployments carry."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from deploylog.deployments.catalog import Stack, deployment_ref
+from deploylog.deployments.catalog import Deployment, Stack, deployment_ref
 from deploylog.deployments.filters import Names, suggestion
 from deploylog.deployments.service import DeploymentService
 from deploylog.errors import InvalidFilter, InvalidSubscription, StackNotFound
@@ -17,6 +17,9 @@ _MAX_REMEMBERED = 10_000
 
 #: Returns the stacks that a name has or had and that the owner may see.
 FindStacks = Callable[[str | None, str], Awaitable[Sequence[Stack]]]
+
+#: Returns the deployment with an id, if the owner may see it.
+FindDeployment = Callable[[str], Awaitable[Deployment | None]]
 
 
 async def check_known(deployments: DeploymentService, principal: Principal, places: Places) -> None:
@@ -42,20 +45,47 @@ def _unknown(message: str, field: str | None) -> InvalidSubscription:
 class PlaceSelector:
     """Selects the events of places, for one owner."""
 
-    def __init__(self, places: Places, find_stacks: FindStacks) -> None:
+    def __init__(
+        self, places: Places, find_stacks: FindStacks, find_deployment: FindDeployment
+    ) -> None:
         self._places = places
         self._find_stacks = find_stacks
+        self._find_deployment = find_deployment
         #: The ids of stacks that have one of the names, and of stacks that have none. The name of a
         #: stack never changes.
         self._ids: set[str] = set()
         self._others: BoundedMap[str, None] = BoundedMap(_MAX_REMEMBERED)
 
-    async def selects(self, event: Event) -> bool:
-        """Whether an event below the scopes of the places is of one of them."""
-        if not self._places.is_dynamic:
+    async def select(self, events: Sequence[Event]) -> list[Event]:
+        """Those of these events, below the scopes of the places, that are of one of them.
+
+        Deployments count as they are now: what the last of the events added to them is known.
+        """
+        carrying: dict[str | None, bool] = {}
+        return [event for event in events if await self._selects(event, carrying)]
+
+    async def _selects(self, event: Event, carrying: dict[str | None, bool]) -> bool:
+        """``carrying`` has the deployments that were looked up for the same events."""
+        if not await self._is_there(event):
+            return False
+        if not self._places.is_of_deployments:
             return True
+        ref = deployment_ref(event.scopes)
+        id = ref.deployment_id if ref is not None else None
+        if id not in carrying:
+            carrying[id] = await self._carries(id)
+        return carrying[id]
+
+    async def _carries(self, id: str | None) -> bool:
+        found = await self._find_deployment(id) if id is not None else None
+        return found is not None and self._places.selects(found.details)
+
+    async def _is_there(self, event: Event) -> bool:
+        """Whether the event is of one of the environments and of the stacks."""
         if self._places.environments:
             return any(self._is_state(segments(each)) for each in event.scopes)
+        if not self._places.stacks:
+            return True
         ref = deployment_ref(event.scopes)
         return ref is not None and await self._is_named(ref.stack_id)
 

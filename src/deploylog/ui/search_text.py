@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from deploylog.api.native.query_string import FILTERS, render_conditions
 from deploylog.events.filters import Filter
 from deploylog.events.text import render_text
+from deploylog.subscriptions.places import EVERYWHERE, Places
 
 #: Query parameters that the box may name, as ``name:value``.
 NAMES = (
@@ -50,9 +51,10 @@ def parse_search(text: str) -> Pairs:
     return [pair for pair in pairs if pair[1]]
 
 
-def pairs_of(filter: Filter) -> Pairs:
-    """The query of a filter that has no times."""
-    pairs = [("scope", str(path)) for path in filter.scopes]
+def pairs_of(filter: Filter, places: Places = EVERYWHERE) -> Pairs:
+    """The query of a filter that has no times; ``places`` stand for its scopes."""
+    scopes = () if places else filter.scopes
+    pairs = [*places.pairs, *(("scope", str(path)) for path in scopes)]
     pairs += [("resource", resource) for resource in filter.resources]
     for conditions, label in ((filter.all_of, "{}"), (filter.none_of, "{}!")):
         for name, patterns in render_conditions(conditions).items():

@@ -111,7 +111,7 @@ async def test_creating_a_subscription_returns_all_but_its_secrets(server: Local
     assert result == {
         "id": result["id"], "name": "ops", "kind": "webhook", "format": "escape",
         "target": "https://hooks.example.com:8443/…", "scopes": ["project/acme", "state/a%20b"],
-        "project": None, "stack": [], "environment": [],
+        "project": None, "stack": [], "environment": [], "version": [], "commit": [], "label": {},
         "filter": {"actor": ["ann", "bob.*"]}, "order": "per_deployment", "state": "active",
         "reason": None,
         "owner": "anonymous", "checkpoint": "2", "lag": 0, "failing_since": None, "pending": 0,
@@ -154,6 +154,15 @@ async def test_a_filter_is_returned_as_it_was_asked_for(server: Local):
     assert result["filter"] == WHOLE_FILTER
     assert changed.json["filter"] == WHOLE_FILTER
     assert cleared.json["filter"] == {}
+
+
+async def test_what_deployments_carry_is_returned_as_it_was_asked_for(server: Local):
+    carried = {"version": ["1.4", "1.5"], "commit": ["4f2a9c"], "label": {"team": "web"}}
+
+    result = await created(server, WEBHOOK | carried | {"commit": ["4F2A9C"]})
+
+    assert {name: result[name] for name in carried} == carried
+    assert result["scopes"] == []
 
 
 async def test_types_that_are_excluded_are_not_in_a_format(server: Local):
@@ -207,6 +216,12 @@ async def test_a_secret_is_returned_once(server: Local):
         ({"filter": {"not": {"type": ["*.x"]}}}, "invalid-subscription", "filter.not.type"),
         ({"filter": {"not": {"q": "x"}}}, "invalid-subscription", "filter.not.q"),
         ({"filter": {"resource": ["x"] * 101}}, "invalid-subscription", "filter.resource"),
+        ({"version": "1.4"}, "invalid-subscription", "version"),
+        ({"version": [""]}, "invalid-subscription", "version"),
+        ({"commit": ["main"]}, "invalid-subscription", "commit"),
+        ({"label": ["team=web"]}, "invalid-subscription", "label"),
+        ({"label": {"a b": "c"}}, "invalid-subscription", "label"),
+        ({"label": {"team": "web"}, "scopes": ["a"]}, "invalid-subscription", "scopes"),
         ({"from": "yesterday"}, "invalid-cursor", "from"),
         ({"colour": "red"}, "invalid-subscription", "colour"),
         ({"scope": ["project/acme"]}, "invalid-subscription", "scope"),

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from deploylog.deployments.catalog import Stack
+from deploylog.deployments.catalog import Deployment, Stack
 from deploylog.errors import NoEncryptionKey, OperatorError, StoreUnavailable
 from deploylog.events.access import Grant, Principal
 from deploylog.events.filters import Filter, any_of
@@ -111,6 +111,9 @@ class DispatcherHarness:
     async def stacks(self, owner: Principal, project: str | None, name: str) -> list[Stack]:
         return await self.store.catalog.stacks(owner.visibility, project=project, name=name)
 
+    async def deployment(self, owner: Principal, id: str) -> Deployment | None:
+        return await self.store.catalog.deployment(id)
+
     def dispatcher(self) -> Dispatcher:
         parts = DispatcherParts(
             sender=self.choose,
@@ -118,6 +121,7 @@ class DispatcherHarness:
             secrets=self.secrets,
             find_owner=self.owner,
             find_stacks=self.stacks,
+            find_deployment=self.deployment,
             observer=self.metrics,
             pacing=self.pacing,
             clock=self.clock.clock,

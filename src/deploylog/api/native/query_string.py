@@ -294,9 +294,7 @@ def _filter_path(filter: Filter, places: Places) -> str:
     scopes = () if places else filter.scopes
     pairs = [
         ("order", "oldest"),
-        *(("project", name) for name in (places.project,) if name is not None),
-        *(("stack", name) for name in places.stacks),
-        *(("environment", name) for name in places.environments),
+        *places.pairs,
         *(("scope", str(path)) for path in scopes),
         *(("resource", resource) for resource in filter.resources),
     ]

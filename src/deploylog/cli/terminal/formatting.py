@@ -247,6 +247,9 @@ def _subjects(one: SubscriptionState) -> Iterator[str]:
         yield f"project={one.project}"
     yield from (f"stack={name}" for name in one.stack)
     yield from (f"environment={name}" for name in one.environment)
+    yield from (f"version={version}" for version in one.version)
+    yield from (f"commit={digits}" for digits in one.commit)
+    yield from (f"label={name}={value}" for name, value in one.label.items())
     yield from one.scopes
 
 

@@ -6,12 +6,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 from uuid import uuid4
 
 import msgspec
 
-from deploylog.deployments.catalog import Stack
+from deploylog.deployments.catalog import Deployment, Stack
 from deploylog.errors import Conflict, NoEncryptionKey, OperatorError, Unavailable
 from deploylog.events.access import Principal
 from deploylog.events.hub import Hub
@@ -86,6 +87,8 @@ class DispatcherParts(msgspec.Struct, frozen=True, kw_only=True):
     find_owner: Callable[[Owner], Awaitable[Principal | None]]
     #: Returns the stacks that have or had a name, in a project or in any, as a principal sees them.
     find_stacks: Callable[[Principal, str | None, str], Awaitable[Sequence[Stack]]]
+    #: Returns the deployment with an id, if a principal may see it.
+    find_deployment: Callable[[Principal, str], Awaitable[Deployment | None]]
     observer: Observer
     pacing: Pacing = DEFAULT_PACING
     clock: Clock = Clock()
@@ -288,10 +291,11 @@ class Dispatcher:
         if not subscription.places.is_dynamic:
             return None
 
-        async def find(project: str | None, name: str) -> Sequence[Stack]:
-            return await self._parts.find_stacks(owner, project, name)
-
-        return PlaceSelector(subscription.places, find)
+        return PlaceSelector(
+            subscription.places,
+            partial(self._parts.find_stacks, owner),
+            partial(self._parts.find_deployment, owner),
+        )
 
     async def _run(self, worker: DeliveryWorker) -> None:
         try:

@@ -104,7 +104,7 @@ class EventFeed:
         )
         for each in candidates:
             # The scope also contains events of the lanes below it.
-            if self._queue.name_of(each) == lane and await self._job.selects(each):
+            if self._queue.name_of(each) == lane and await self._job.select([each]):
                 return EventRef(each.position, each.id)
         return None
 
@@ -122,18 +122,14 @@ class EventFeed:
 
     async def _selected(self, batch: Batch) -> Batch:
         """The batch without the events that are not of the places of the subscription."""
-        if self._job.places is None:
-            return batch
         while True:
             try:
-                events = [event for event in batch.events if await self._job.selects(event)]
+                return Batch(await self._job.select(batch.events), batch.gap)
             except StoreUnavailable:
                 _LOGGER.exception(
                     "cannot select events for %s; retrying", self._job.subscription.id
                 )
                 await self._clock.wait(asyncio.Event(), RETRY_SECONDS)
-            else:
-                return Batch(events, batch.gap)
 
     def _add(self, batch: Batch, position: int) -> None:
         if batch.gap is not None:

@@ -1,5 +1,7 @@
 """What a worker has to do: a subscription, as its owner sees the log."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from deploylog.events.access import Visibility
@@ -27,7 +29,7 @@ class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def filter(self) -> StreamFilter:
-        """What to read; ``selects`` says which of it to deliver."""
+        """What to read; ``select`` says which of it to deliver."""
         return StreamFilter(scope=ROOT, filter=self.subscription.filter, visibility=self.visibility)
 
     @property
@@ -35,6 +37,6 @@ class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
         """Who reads: the owner shares what a principal may read."""
         return f"{self.subscription.owner.kind}:{self.subscription.owner.id}"
 
-    async def selects(self, event: Event) -> bool:
-        """Whether an event that was read is of the places of the subscription."""
-        return self.places is None or await self.places.selects(event)
+    async def select(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Those of the events that were read which are of the places of the subscription."""
+        return events if self.places is None else await self.places.select(events)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from typing import Literal, get_args
+from urllib.parse import urlencode
 
 import msgspec
 
-from deploylog.api.native.query_string import Parameters
+from deploylog.api.native.query_string import Parameters, parse_filter, parse_names
+from deploylog.deployments.catalog import Status
 from deploylog.errors import (
     Conflict,
     DeploylogError,
@@ -17,6 +19,7 @@ from deploylog.errors import (
 from deploylog.events.filters import Filter
 from deploylog.subscriptions.delivery.kinds import KINDS
 from deploylog.subscriptions.delivery.kinds.kind import EndpointKind
+from deploylog.subscriptions.places import EVERYWHERE, Places, places_of
 from deploylog.subscriptions.subscription import (
     EndpointPatch,
     NewSubscription,
@@ -26,7 +29,7 @@ from deploylog.subscriptions.subscription import (
 from deploylog.subscriptions.targets import kind_of
 from deploylog.ui.page import Again, Page, View
 from deploylog.ui.pages.events import read_filter
-from deploylog.ui.search_text import parse_search
+from deploylog.ui.search_text import NAMES, Pairs, parse_search
 
 Input = Literal["url", "text", "password", "lines"]
 
@@ -83,6 +86,14 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     secret: str | None = None
 
 
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events the form asks for."""
+
+    filter: Filter
+    places: Places = EVERYWHERE
+    statuses: tuple[Status, ...] = ()
+
+
 async def load(view: View) -> Shown:
     """The form of the kind in the query, or the choice of one."""
     parameters = Parameters(view.query)
@@ -130,16 +141,21 @@ async def create(view: View) -> str | Again:
 
 def _refused(form: Shown, error: DeploylogError) -> Shown:
     field = error.field if isinstance(error, InvalidInput) else None
+    if field in NAMES:
+        field = "events"
     return msgspec.structs.replace(form, problem=error.message, wrong=field)
 
 
 async def _read(view: View, kind: EndpointKind) -> NewSubscription:
     form = view.form
+    wanted = await _wanted(view, parse_search(form.get("events", "")))
     return NewSubscription(
         name=form.get("name", "").strip(),
         kind=kind.name,
         endpoint=read_endpoint(form, kind),
-        filter=await _filter(view, form.get("events", "")),
+        filter=wanted.filter,
+        places=wanted.places,
+        statuses=wanted.statuses,
         order=_order(form.get("order", "")),
         secret=form.get("secret") or None,
         start=form.get("from") or "now",
@@ -167,11 +183,19 @@ def _headers(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-async def _filter(view: View, text: str) -> Filter:
-    filter = await read_filter(view, parse_search(text))
+async def _wanted(view: View, pairs: Pairs) -> Wanted:
+    """Which events a query asks for. Its names also stand for what is named so later."""
+    parameters = Parameters(urlencode(pairs))
+    filter, names = parse_filter(parameters, now=view.now), parse_names(parameters)
+    parameters.done()
     if filter.since is not None or filter.until is not None:
         raise InvalidSubscription("events: a subscription has no since or until", field="events")
-    return filter
+    if names.deployments:
+        return Wanted(filter=await read_filter(view, pairs))
+    places = places_of(names)
+    if places and filter.scopes:
+        raise InvalidSubscription("events: name a scope, or a project and so on", field="events")
+    return Wanted(filter=filter, places=places, statuses=names.statuses)
 
 
 def _order(text: str) -> Order | None:

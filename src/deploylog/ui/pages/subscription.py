@@ -83,7 +83,7 @@ async def load(view: View) -> Shown:
         service.attempts(principal, found.id, before=before, limit=_LIMIT),
         service.dead_letters(principal, found.id, after=after, limit=_LIMIT),
     )
-    pairs = pairs_of(found.filter)
+    pairs = pairs_of(found.filter, found.places)
     return Shown(
         standing=standing,
         title=kind_of(found.kind).title,

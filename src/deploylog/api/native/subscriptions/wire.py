@@ -42,6 +42,9 @@ MAX_OVERLAP_SECONDS = 30 * 86_400
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 _FIELD = re.compile(r"(?:unknown|required) field `(.*?)`")
 
+#: The fields of ``NamesBody`` that stand for scopes.
+_NAMES = ("project", "stack", "environment", "version", "commit", "label")
+
 _T = TypeVar("_T")
 
 
@@ -80,6 +83,11 @@ class NamesBody(EndpointPatch, frozen=True, kw_only=True):
     project: str | None = None
     stack: tuple[str, ...] | None = None
     environment: tuple[str, ...] | None = None
+    #: Only events of deployments that carry one of the versions, a commit that starts with one of
+    #: these digits, and all of the labels.
+    version: tuple[str, ...] | None = None
+    commit: tuple[str, ...] | None = None
+    label: dict[str, str] | None = None
     #: Told of when a deployment enters one of these: restricts the types of events.
     status: tuple[Status, ...] = ()
     #: Whether names need not exist yet.
@@ -146,6 +154,10 @@ class SubscriptionBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     project: str | None
     stack: tuple[str, ...]
     environment: tuple[str, ...]
+    #: What the deployments carry.
+    version: tuple[str, ...]
+    commit: tuple[str, ...]
+    label: dict[str, str]
     filter: FilterBody
     order: Order
     state: State
@@ -304,12 +316,17 @@ def _endpoint_patch(body: NewBody | ChangeBody) -> EndpointPatch:
 
 def _places(body: NamesBody, scopes: Sequence[str] | None) -> Places | None:
     """The names in a request, or ``None`` without any; raises InvalidSubscription."""
-    if (body.project, body.stack, body.environment) == (None, None, None):
+    if all(getattr(body, name) is None for name in _NAMES):
         return None
     if scopes:
-        raise InvalidSubscription("use scopes, or project, stack and environment", field="scopes")
+        raise InvalidSubscription(f"use scopes, or {', '.join(_NAMES)}", field="scopes")
     return Places(
-        project=body.project, stacks=body.stack or (), environments=body.environment or ()
+        project=body.project,
+        stacks=body.stack or (),
+        environments=body.environment or (),
+        versions=body.version or (),
+        commits=tuple(digits.lower() for digits in body.commit or ()),
+        labels=tuple(sorted((body.label or {}).items())),
     )
 
 
@@ -349,6 +366,9 @@ def render_subscription(standing: Standing, *, secret: str | None = None) -> Sub
         project=subscription.places.project,
         stack=subscription.places.stacks,
         environment=subscription.places.environments,
+        version=subscription.places.versions,
+        commit=subscription.places.commits,
+        label=dict(subscription.places.labels),
         filter=_render_filter(subscription.filter),
         order=subscription.order,
         state=subscription.state,
