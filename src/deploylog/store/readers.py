@@ -51,6 +51,11 @@ class Job(Generic[ConnectionT]):
         with self._lock:
             self._interrupt = None
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether it has a connection."""
+        return self._interrupt is not None
+
     def stop(self) -> None:
         """End the running statement, and attach no connection."""
         with self._lock:
@@ -123,14 +128,18 @@ class Pool(Generic[ConnectionT]):
         future = loop.run_in_executor(self._threads, self._read, job)
         future.add_done_callback(lambda done: self._done(job, done, caller))
         try:
-            async with asyncio.timeout(self._seconds):
-                await asyncio.wait([future])
-        except TimeoutError as error:
-            raise QueryTooExpensive from error
+            await self._finish(job, future)
         finally:
             self._stop(job, future, loop)
         result: _Result = future.result()
         return result
+
+    async def _finish(self, job: Job[ConnectionT], future: asyncio.Future[Any]) -> None:
+        """Wait for a read. While it waits for the store, its time does not begin."""
+        while not future.done():
+            await asyncio.wait([future], timeout=self._seconds)
+            if not future.done() and job.is_reading:
+                raise QueryTooExpensive
 
     async def rows(
         self, sql: str, values: Bindings = (), *, caller: str = ""

@@ -22,7 +22,7 @@ from deploylog.store.postgres.connection import (
 RECONNECT_SECONDS = 15.0
 
 #: Seconds between two tries.
-_RETRY_SECONDS = 0.2
+RETRY_SECONDS = 0.2
 
 #: A position and the checksum of the event that a transaction recorded there.
 Proof = tuple[int, int]
@@ -155,7 +155,7 @@ class Appender:
                     self._is_down = True
                     cause = error.__cause__
                     raise cause if isinstance(cause, psycopg.Error) else error from None
-                time.sleep(_RETRY_SECONDS)
+                time.sleep(RETRY_SECONDS)
             else:
                 self._is_down = False
                 return

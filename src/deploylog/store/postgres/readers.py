@@ -1,10 +1,13 @@
 """Readers: connections to the server, made when they are needed, and again when they are lost."""
 
+import time
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 
+from deploylog.errors import StoreUnavailable
+from deploylog.store.postgres.appender import RECONNECT_SECONDS, RETRY_SECONDS
 from deploylog.store.postgres.connection import Connection, all_rows, connect, store_errors
 from deploylog.store.readers import Bindings, Job, ReaderPools
 
@@ -17,6 +20,22 @@ class Readers(ReaderPools[Connection]):
         super().__init__(_Database(conninfo), query_seconds=query_seconds)
 
 
+class _Outage:
+    """How long reads wait for the server: not at all while it is known to be down."""
+
+    def __init__(self) -> None:
+        self._is_known = False
+
+    def deadline(self) -> float:
+        return time.monotonic() + (0 if self._is_known else RECONNECT_SECONDS)
+
+    def lasts(self) -> None:
+        self._is_known = True
+
+    def is_over(self) -> None:
+        self._is_known = False
+
+
 class _Database:
     """How a database is read."""
 
@@ -25,9 +44,10 @@ class _Database:
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
+        self._outage = _Outage()
 
     def slot(self) -> "_Slot":
-        return _Slot(self._conninfo)
+        return _Slot(self._conninfo, self._outage)
 
     def rows(self, connection: Connection, sql: str, values: Bindings) -> list[tuple[Any, ...]]:
         return all_rows(connection, sql, values)
@@ -36,25 +56,40 @@ class _Database:
 class _Slot:
     """A place for a connection, which is made when it is needed."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, outage: _Outage) -> None:
         self._conninfo = conninfo
+        self._outage = outage
         self._connection: Connection | None = None
 
     def run(self, job: Job[Connection]) -> Any:
-        was_used = self._connection is not None
+        """Read; when the connection is lost, wait for the server, and read again."""
+        deadline = self._outage.deadline()
+        # A connection may have been lost long ago, and this is the first to notice.
+        is_new = self._connection is None
         with store_errors():
-            connection = self._connected()
-            try:
-                return _in_transaction(connection, job)
-            except psycopg.OperationalError:
-                # It may have been lost long ago, and this is the first to notice.
-                if not (was_used and connection.closed) or job.is_stopped:
-                    raise
-            return _in_transaction(self._connected(), job)
+            while True:
+                connection = self._connected(job, deadline)
+                try:
+                    return _in_transaction(connection, job)
+                except psycopg.OperationalError:
+                    is_over = is_new and time.monotonic() > deadline
+                    if is_over or job.is_stopped or not connection.closed:
+                        raise
+                is_new = True
 
-    def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._conninfo)
+    def _connected(self, job: Job[Connection], deadline: float) -> Connection:
+        while self._connection is None or self._connection.closed:
+            try:
+                self._connection = connect(self._conninfo)
+            except StoreUnavailable:
+                if time.monotonic() > deadline:
+                    self._outage.lasts()
+                    raise
+                if job.is_stopped:
+                    raise
+                time.sleep(RETRY_SECONDS)
+            else:
+                self._outage.is_over()
         return self._connection
 
     def close(self) -> None:
