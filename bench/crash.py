@@ -1,8 +1,9 @@
 """Kill the server repeatedly while it records, and look for lost, doubled and torn batches.
 
 Each round starts the server on the same store, checks the whole log, lets eight writers post
-batches, and kills the server with SIGKILL at a random moment. A batch that was not acknowledged is
-sent again in the next round, with the same producer ids. Of the log it must be true that
+batches, and kills the server with SIGKILL at a random moment. In the next round each writer sends
+its last acknowledged batch again, with the same producer ids, and must get the same answer; so it
+does with the batch that was not acknowledged. Of the log it must be true that
 
 * it has every acknowledged event once, with the id and the position of the response;
 * it has no event twice, acknowledged or not;
@@ -122,13 +123,17 @@ class Writer:
         self._choice = choice
         self._batches = 0
         self.receipts: dict[str, Receipt] = {}
-        #: The batch that was sent and not acknowledged.
+        #: The batch that was sent and not acknowledged, and the last one that was.
         self.pending: Batch | None = None
+        self._acknowledged: Batch | None = None
+        #: Events whose retry got another answer than the first one.
+        self.changed = 0
 
     async def write(self, port: int) -> None:
         """Write until the server is killed."""
         with contextlib.suppress(ConnectionError):
             client = await Client.open(port)
+            await self._repeat(client)
             while True:
                 await self.write_batch(client)
                 await asyncio.sleep(self._pause)
@@ -136,11 +141,21 @@ class Writer:
     async def write_batch(self, client: Client) -> None:
         """Send the pending batch, or else a new one."""
         batch = self.pending = self.pending or self._next_batch()
+        self.receipts |= await self._send(client, batch)
+        self.pending, self._acknowledged = None, batch
+
+    async def _repeat(self, client: Client) -> None:
+        """Send the last acknowledged batch again, as a client does that lost the answer."""
+        if self._acknowledged is not None:
+            again = await self._send(client, self._acknowledged)
+            self.changed += sum(self.receipts[id] != receipt for id, receipt in again.items())
+
+    @staticmethod
+    async def _send(client: Client, batch: Batch) -> dict[str, Receipt]:
         body = await client.expect(201, batch.request)
         receipts = msgspec.json.decode(body, type=_Receipts).events
-        for place, receipt in zip(batch.places, receipts, strict=True):
-            self.receipts[place.producer_id] = receipt
-        self.pending = None
+        ids = [place.producer_id for place in batch.places]
+        return dict(zip(ids, receipts, strict=True))
 
     def _next_batch(self) -> Batch:
         self._batches += 1
@@ -153,19 +168,22 @@ class Findings(msgspec.Struct):
     """The faults of the log."""
 
     lost: int = 0
+    #: Acknowledged again, with another id or position.
+    changed: int = 0
     doubled: int = 0
     torn: int = 0
     disordered: int = 0
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.doubled or self.torn or self.disordered)
+        return not (self.lost or self.changed or self.doubled or self.torn or self.disordered)
 
 
 def examine(log: list[Recorded], writers: list[Writer]) -> Findings:
     """Compare the log with the receipts of the writers."""
     return Findings(
         lost=_lost(log, writers),
+        changed=sum(writer.changed for writer in writers),
         doubled=sum(times - 1 for times in Counter(each.data for each in log).values()),
         torn=_torn(log),
         disordered=sum(_disordered(log)),

@@ -1,9 +1,10 @@
 """Kill the service again and again while it records, on either store, and examine the log.
 
 Eight writers post batches: half of them with the ids of events, half with the key of the request.
-What was not acknowledged is sent again after the next start. Two readers follow the stream, and
-come back. Each round kills with SIGKILL at a random moment; see ``bench.crash`` for what must be
-true of the log. Each reader must have seen the whole log, every event once and in order.
+After the next start each sends again what was not acknowledged, and the last batch that was, which
+must get the first answer. Two readers follow the stream, and come back. Each round kills with
+SIGKILL at a random moment; see ``bench.crash`` for what must be true of the log. Each reader must
+have seen the whole log, every event once and in order.
 """
 
 import random
