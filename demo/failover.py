@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from cluster import Cluster, ClusterFailed, Node, running
+from demo.cluster import Cluster, Node, running
+from demo.machine import ClusterFailed
 
 WRITERS, READERS = 8, 6
 
@@ -128,7 +129,7 @@ async def kill_primary(cluster: Cluster, *, is_node: bool, is_behind: bool) -> N
         await asyncio.sleep(BEHIND)
     assert primary.patroni is not None
     if is_node:
-        cluster.kill_api(cluster.api_ports[0])
+        cluster.apis[0].process.kill()
         os.kill(primary.patroni.pid, signal.SIGKILL)
     for pid in (primary.postgres, *children_of(primary.postgres)):
         with suppress(ProcessLookupError):
@@ -178,7 +179,7 @@ async def measure(cluster: Cluster, *, is_node: bool, is_synchronous: bool) -> b
         )
         await asyncio.sleep(AFTER / 2)
         if is_node:
-            await cluster.start_api(cluster.api_ports[0])
+            await cluster.start_api(cluster.apis[0])
             await cluster.start_node(killed)
         await asyncio.sleep(AFTER / 2)
         load.ended = True

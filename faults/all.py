@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from faults import clock, damage, disk, kill, order, postgres, power, pressure, race
+from faults import clients, clock, damage, disk, kill, order, postgres, power, pressure, race
 from faults.suite import Suite
 
 SUITES: tuple[Suite, ...] = (
     power.SUITE,
     kill.SUITE,
     postgres.SUITE,
+    clients.SUITE,
     disk.SUITE,
     damage.SUITE,
     order.SUITE,
