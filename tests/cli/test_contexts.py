@@ -94,7 +94,8 @@ async def test_no_command_prints_a_saved_key(cli: Cli, server: FakeServer):
     assert [each.code for each in shown] == [0] * 4
     assert not any(KEY in each.out + each.err for each in shown)
     assert msgspec.json.decode(shown[3].out) == {
-        "name": "prod", "server": server.url, "has_key": True, "current": True,
+        "name": "prod", "server": server.url, "has_key": True, "keyring": False,
+        "current": True,
     }  # fmt: skip
 
 

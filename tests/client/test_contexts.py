@@ -14,11 +14,11 @@ BOTH = Contexts().add("local", LOCAL).add("prod", PROD)
 
 
 def test_the_context_that_was_added_last_is_current():
-    assert BOTH.select(None) == PROD
+    assert BOTH.select(None) == ("prod", PROD)
 
 
 def test_a_context_that_is_named_is_used_instead_of_the_current_one():
-    assert BOTH.select("local") == LOCAL
+    assert BOTH.select("local") == ("local", LOCAL)
 
 
 def test_without_a_context_none_is_used():

@@ -67,6 +67,10 @@ _GROUPS = (
 )
 
 
+#: The extra that a package comes with, if it is not the server's.
+_EXTRAS = {"keyring": "keyring"}
+
+
 def new_app(**settings: Any) -> typer.Typer:
     """Return an empty app, with the settings that all commands share."""
     # Rich's boxes would cut the names of options and variables to the width of the terminal.
@@ -80,8 +84,9 @@ def load(module: str) -> Any:
     except ModuleNotFoundError as error:
         if str(error.name).startswith("deploylog"):
             raise
+        extra = _EXTRAS.get(str(error.name), "server")
         raise OperatorError(
-            f"this command needs {error.name}: install deploylog[server]"
+            f"this command needs {error.name}: install deploylog[{extra}]"
         ) from error
 
 

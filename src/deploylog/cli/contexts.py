@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from deploylog.cli import options
-from deploylog.cli.application import new_app
+from deploylog.cli.application import load, new_app
 from deploylog.cli.options import check_name, expanded, own_contexts
 from deploylog.cli.printing import Printing, TablePrinting
 from deploylog.cli.terminal.streams import log_line
@@ -26,6 +26,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     server: str
     has_key: bool
+    keyring: bool
     current: bool
 
 
@@ -72,7 +73,7 @@ def show(
         lines.print(shown)
     else:
         print(f"name: {plain(shown.name)}\nserver: {plain(shown.server)}")
-        print(f"key: {'saved' if shown.has_key else 'none'}\ncurrent: {_word(shown.current)}")
+        print(f"key: {_key(shown)}\ncurrent: {_word(shown.current)}")
 
 
 @app.command()
@@ -86,7 +87,11 @@ def use(name: Name) -> None:
 def remove(name: Name) -> None:
     """Remove a context and its key from this machine. The key itself stays valid."""
     file = own_contexts()
-    file.write(file.read().remove(name))
+    contexts = file.read()
+    removed = contexts.get(name)
+    if removed.keyring:
+        load("keyring").delete(name, removed)
+    file.write(contexts.remove(name))
 
 
 def _shown(contexts: Contexts) -> list[Shown]:
@@ -94,7 +99,8 @@ def _shown(contexts: Contexts) -> list[Shown]:
         Shown(
             name=name,
             server=context.server,
-            has_key=context.key is not None,
+            has_key=context.has_key,
+            keyring=context.keyring,
             current=name == contexts.current,
         )
         for name, context in sorted(contexts.contexts.items())
@@ -109,9 +115,15 @@ def _table(contexts: Iterable[Shown]) -> Listing:
         Column(name="CURRENT", rank=0),
     )
     for each in contexts:
-        key = "saved" if each.has_key else "none"
-        listing.add(plain(each.name), plain(each.server), key, _word(each.current))
+        listing.add(plain(each.name), plain(each.server), _key(each), _word(each.current))
     return listing
+
+
+def _key(context: Shown) -> str:
+    """Where the key is."""
+    if context.keyring:
+        return "keyring"
+    return "saved" if context.has_key else "none"
 
 
 def _word(is_true: bool) -> str:

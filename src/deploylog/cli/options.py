@@ -15,6 +15,7 @@ import msgspec
 import typer
 from msgspec.structs import replace
 
+from deploylog.cli.application import load
 from deploylog.cli.terminal.streams import log_line
 from deploylog.cli.terminal.text import one_line
 from deploylog.client import Client, Params, open_client
@@ -211,9 +212,14 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 
     def _saved(self) -> SavedContext | None:
         file = own_contexts()
-        saved = file.read().select(self.context_name)
-        if saved is not None and saved.key is not None and file.is_exposed:
+        selected = file.read().select(self.context_name)
+        if selected is None:
+            return None
+        name, saved = selected
+        if saved.key is not None and file.is_exposed:
             log_line(f"other users can read the keys in {file.path}: run chmod 600 on it")
+        if self.key is None and saved.keyring:
+            return replace(saved, key=load("keyring").read(name, saved))
         return saved
 
     def call(self, call: Callable[[Client], Awaitable[_Result]]) -> _Result:

@@ -24,6 +24,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     server: str
     key: str | None = None
+    #: Whether the key is in the keyring of the operating system instead.
+    keyring: bool = False
+
+    @property
+    def has_key(self) -> bool:
+        return self.keyring or self.key is not None
 
 
 class Contexts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,10 +46,10 @@ class Contexts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             hint = suggestion(name, self.contexts) or "; create it with deploylog login"
             raise OperatorError(f"there is no context {name!r}{hint}") from None
 
-    def select(self, name: str | None) -> Context | None:
-        """Return the context of that name, or the current one, if there is one."""
+    def select(self, name: str | None) -> tuple[str, Context] | None:
+        """Return the context of that name, or the current one, if there is one, and its name."""
         chosen = name or self.current
-        return self.get(chosen) if chosen is not None else None
+        return (chosen, self.get(chosen)) if chosen is not None else None
 
     def add(self, name: str, context: Context) -> "Contexts":
         """Return contexts with another one, which is the current one."""
