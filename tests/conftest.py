@@ -25,7 +25,8 @@ E2E = Path(__file__).parent / "e2e"
 no_processes = NoProcesses()
 
 # `make unit` checks properties with few examples.
-settings.register_profile("unit", max_examples=10)
+# On a busy machine one example may take long, which says nothing about it.
+settings.register_profile("unit", max_examples=10, deadline=None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
