@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from deploylog.api.http.body import BodyLimits
 from deploylog.api.http.body_budget import BodyBudget
 from deploylog.auth.key_service import KeyService
+from deploylog.deployments.endings import DeploymentEndings
 from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.reporting import DeploymentReports
 from deploylog.deployments.service import DeploymentService
@@ -50,6 +51,7 @@ class ApiContext(msgspec.Struct, frozen=True, kw_only=True):
     dora: DoraService
     keys: KeyService
     reports: DeploymentReports
+    endings: DeploymentEndings
     staging: Staging
     retention: Retention
     subscriptions: SubscriptionService

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from deploylog.deployments.catalog import Counts, Deployment
 from deploylog.deployments.details import Details, details_json
 from deploylog.deployments.lifecycle import DEPLOYMENT_STARTED
 from deploylog.events.event import SOURCE, NewEvent
@@ -45,6 +46,28 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
         }
         named = {name: value for name, value in fields.items() if value is not None}
         return named | details_json(self.details)
+
+
+def opened(opening: Opening) -> Deployment:
+    """The deployment once it is open."""
+    return Deployment(
+        id=opening.id,
+        project=opening.project,
+        stack_id=opening.stack_id,
+        stack=opening.stack,
+        status="running",
+        started=opening.started,
+        ended=None,
+        tool=opening.tool,
+        operation=opening.operation,
+        environment=opening.environment,
+        actor=opening.actor,
+        message=None,
+        counts=Counts(),
+        scopes=opening.scopes,
+        groups=opening.groups,
+        details=opening.details,
+    )
 
 
 def stack_created(opening: Opening, *, now: int) -> NewEvent:

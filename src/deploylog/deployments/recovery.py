@@ -3,8 +3,11 @@
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import takewhile
 
+import msgspec
+
 from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Deployment
 from deploylog.deployments.incidents import INCIDENT_TYPES, open_incident
+from deploylog.deployments.opening import Opening, opened
 from deploylog.deployments.store import Catalog
 from deploylog.events.access import ALL
 from deploylog.events.event import Event
@@ -42,6 +45,14 @@ class Recoveries:
         newest_first = sorted(before, key=lambda each: each.ended or 0, reverse=True)
         failed = list(takewhile(lambda each: each.status == "failed", newest_first))
         return failed[-1].id if failed else await self.incident_of(run)
+
+    async def explain(self, opening: Opening) -> Opening:
+        """The opening with the incident that made it necessary, unless its producer says why."""
+        if opening.details.rework_of is not None:
+            return opening
+        incident = await self.incident_of(opened(opening))
+        details = msgspec.structs.replace(opening.details, rework_of=incident)
+        return msgspec.structs.replace(opening, details=details)
 
     async def incident_of(self, run: Deployment) -> str | None:
         """The incident that was open when the run started, if it deploys anything."""

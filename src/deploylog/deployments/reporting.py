@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import msgspec
 
-from deploylog.deployments.catalog import Counts, Deployment
+from deploylog.deployments.catalog import Deployment
 from deploylog.deployments.details import completed
 from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS, DEPLOYMENT_STARTED
-from deploylog.deployments.opening import Opening, deployment_started, stack_created
+from deploylog.deployments.opening import Opening, deployment_started, opened, stack_created
 from deploylog.deployments.recovery import Recoveries
 from deploylog.deployments.report import Report, check_report
 from deploylog.deployments.runs import run_of
@@ -168,13 +168,10 @@ class _Draft:
         number = max(known, default=0) + 1
         stack_id = await self._stack_id(report)
         opening = _opening(report, number, stack_id or str(uuid4()))
-        if opening.details.rework_of is None:
-            incident = await self._recoveries.incident_of(_opened(opening))
-            details = msgspec.structs.replace(opening.details, rework_of=incident)
-            opening = msgspec.structs.replace(opening, details=details)
+        opening = await self._recoveries.explain(opening)
         created = [] if stack_id else [stack_created(opening, now=self._now)]
         self._stacks[report.project, report.stack] = opening.stack_id
-        run = known[number] = _opened(opening)
+        run = known[number] = opened(opening)
         if report.event.type == DEPLOYMENT_STARTED:
             return [*created, await self._event(report, run, **opening.data)]
         return [*created, deployment_started(opening), await self._event(report, run)]
@@ -229,27 +226,6 @@ def _opening(report: Report, number: int, stack_id: str) -> Opening:
         groups=event.groups,
         details=report.details,
         source=event.source,
-    )
-
-
-def _opened(opening: Opening) -> Deployment:
-    return Deployment(
-        id=opening.id,
-        project=opening.project,
-        stack_id=opening.stack_id,
-        stack=opening.stack,
-        status="running",
-        started=opening.started,
-        ended=None,
-        tool=opening.tool,
-        operation=opening.operation,
-        environment=opening.environment,
-        actor=opening.actor,
-        message=None,
-        counts=Counts(),
-        scopes=opening.scopes,
-        groups=opening.groups,
-        details=opening.details,
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from uuid import uuid4
 
 import msgspec
@@ -25,6 +26,7 @@ from deploylog.deployments.details import (
 from deploylog.deployments.filters import ALL_NAMES, DeploymentFilter, Names, suggestion
 from deploylog.deployments.lifecycle import DEPLOYMENT_ENDS
 from deploylog.deployments.opening import Opening, deployment_started, stack_created
+from deploylog.deployments.recovery import Recoveries
 from deploylog.deployments.store import Catalog
 from deploylog.errors import (
     Conflict,
@@ -395,7 +397,8 @@ class DeploymentService:
 
     async def _start(self, principal: Principal, new: NewDeployment, id: str) -> None:
         """Record the deployment's start, and its stack's creation if none has that name."""
-        opening = self._opening(new, id)
+        recoveries = Recoveries(self._catalog, partial(self._events.read_for_writer, principal))
+        opening = await recoveries.explain(self._opening(new, id))
         try:
             stack_id = (await self._catalog.stack(new.project, new.stack)).id
         except StackNotFound:

@@ -20,6 +20,7 @@ from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import read_encryptor
 from deploylog.auth.key_service import KeyService
 from deploylog.auth.sns import Fetch, fetch_from_sns
+from deploylog.deployments.endings import DeploymentEndings
 from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.production import parse_patterns
 from deploylog.deployments.reporting import DeploymentReports
@@ -151,6 +152,7 @@ async def create_app(
             dora=dora,
             keys=KeyService(store.credentials, store.log, clock=clock),
             reports=DeploymentReports(events, store.catalog, clock=clock),
+            endings=DeploymentEndings(events, store.catalog),
             staging=staging,
             retention=retention,
             subscriptions=_subscriptions(

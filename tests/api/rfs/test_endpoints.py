@@ -21,6 +21,7 @@ from deploylog.api.rfs import API
 from deploylog.api.rfs.errors import respond
 from deploylog.api.rfs.settings import RfsSettings
 from deploylog.auth.key_service import KeyService
+from deploylog.deployments.endings import DeploymentEndings
 from deploylog.deployments.measuring import DoraService
 from deploylog.deployments.reporting import DeploymentReports
 from deploylog.deployments.service import DeploymentService
@@ -130,6 +131,7 @@ def context_of(service: FakeService) -> ApiContext:
         bodies=BodyBudget(1000),
         # Nothing of these is RFS's.
         reports=cast("DeploymentReports", None),
+        endings=cast("DeploymentEndings", None),
         staging=cast("Staging", None),
         retention=cast("Retention", None),
         subscriptions=cast("SubscriptionService", None),

@@ -34,6 +34,7 @@ class Appends:
         self._events = context.events
         self._deployments = context.deployments
         self._reports = context.reports
+        self._endings = context.endings
         self._clock = context.clock
         self._max_events = settings.max_batch_events
 
@@ -112,7 +113,8 @@ class Appends:
         self, principal: Principal, events: list[NewEvent], key: IdempotencyKey | None
     ) -> list[Event]:
         if all(event.scopes for event in events):
-            return await self._events.append(principal, events, request=key)
+            whole = await self._endings.complete(principal, events)
+            return await self._events.append(principal, whole, request=key)
         items = [_named(line, event) for line, event in enumerate(events, 1)]
         recorded = await self._reports.append(principal, items, request=key)
         return [group[-1] for group in recorded]
