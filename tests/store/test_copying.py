@@ -74,6 +74,7 @@ async def fill(store: Store) -> None:
     cleanup = Cleanup(id="c", kind="events", status="running", started=now(), threshold=1)
     await store.cleanups.put(cleanup)
     await store.signatures.first_seen(b"signed", now=now(), until=now() + LEASE)
+    await store.ended_sessions.end("session", now=now(), until=now() + LEASE)
     hooked = subscription(target=b"\0sealed")
     await store.subscriptions.add(hooked)
     await store.deliveries.claim("me", now=now(), until=now() + LEASE)

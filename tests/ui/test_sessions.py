@@ -11,7 +11,15 @@ from deploylog.ui.sign_in import Pending
 
 def make_sessions() -> Sessions:
     encryptor = parse_encryptor(make_encryption_key())
-    return Sessions(None, encryptor, clock=lambda: 0, hours=1, is_https=True)  # type: ignore[arg-type]
+    authentication, open_sessions = None, None
+    return Sessions(
+        authentication,  # type: ignore[arg-type]
+        encryptor,
+        open_sessions,  # type: ignore[arg-type]
+        clock=lambda: 0,
+        hours=1,
+        is_https=True,
+    )
 
 
 def test_what_was_sealed_is_opened():

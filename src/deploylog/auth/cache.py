@@ -45,6 +45,10 @@ class TtlCache(Generic[_Value]):
         # A caller that is cancelled must not cancel the load for the others.
         return await asyncio.shield(loading[0])
 
+    def drop(self, id: str) -> None:
+        """Load the value again when it is asked for next."""
+        self._cached.drop(id)
+
     async def _fetch(self, id: str, until: float) -> _Value | None:
         value = await self._load(id)
         self._store(id, value, until)

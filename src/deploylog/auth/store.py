@@ -1,5 +1,6 @@
 """The contract for credentials."""
 
+from collections.abc import Collection
 from typing import Literal, Protocol
 
 import msgspec
@@ -40,6 +41,18 @@ class Signatures(Protocol):
 
         Return when it was first seen, which may have been by another process.
         """
+        ...
+
+
+class EndedSessions(Protocol):
+    """Sessions of the pages that people have ended before their time, by sign-out."""
+
+    async def end(self, id: str, *, now: int, until: int) -> None:
+        """Remember from ``now`` until ``until`` (ns), durably, that the session has ended."""
+        ...
+
+    async def ended(self, ids: Collection[str]) -> set[str]:
+        """Those of the sessions that have ended, whichever process ended them."""
         ...
 
 

@@ -204,7 +204,7 @@ async def create_app(
             )
         )
         pages = await running.enter_async_context(
-            open_pages(context, settings, authentication, encryptor, metrics)
+            open_pages(context, settings, authentication, encryptor, store.ended_sessions, metrics)
         )
         operator = _operator_routes(store, exposition or metrics.exposition)
         observe = _observe(metrics, settings)

@@ -1,5 +1,6 @@
 """The pages that the settings ask for: sessions, sign-in, and the routes of the site."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,10 +11,12 @@ from deploylog.api.context import ApiContext
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.code_flow import Client, CodeFlow, open_code_flow
 from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
+from deploylog.auth.store import EndedSessions
 from deploylog.errors import InvalidSettings
 from deploylog.server.authentication import issuer_of
 from deploylog.server.metrics import Metrics
 from deploylog.server.settings import Settings
+from deploylog.ui.open_sessions import OpenSessions
 from deploylog.ui.page import Services
 from deploylog.ui.sessions import Sessions
 from deploylog.ui.sign_in import SignInPages
@@ -27,13 +30,16 @@ async def open_pages(
     settings: Settings,
     authentication: Authentication,
     encryptor: Encryptor | None,
+    ended: EndedSessions,
     metrics: Metrics,
 ) -> AsyncIterator[list[Route]]:
     """The routes of the pages, inside the block; raises InvalidSettings."""
+    open_sessions = OpenSessions(ended, clock=context.clock, monotonic=time.monotonic)
     sessions = Sessions(
         authentication,
         # Without a key, sessions end with this process.
         encryptor or parse_encryptor(make_encryption_key()),
+        open_sessions,
         clock=context.clock,
         hours=settings.session_hours,
         is_https=settings.public_url.startswith("https://"),
@@ -50,7 +56,7 @@ async def open_pages(
         sent=context.sent,
     )
     site = Site(services, sessions)
-    async with _open_code_flow(settings, context) as flow:
+    async with open_sessions.watching(), _open_code_flow(settings, context) as flow:
         sign_in = SignInPages(site, flow, public_url=settings.public_url)
         yield mount_site(
             site,

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from deploylog.auth.store import Credentials, Signatures
+from deploylog.auth.store import Credentials, EndedSessions, Signatures
 from deploylog.deployments.store import Catalog, Changesets
 from deploylog.events.retention import Cleanups
 from deploylog.events.store import EventLog
@@ -112,6 +112,9 @@ class Store(Protocol):
 
     @property
     def signatures(self) -> Signatures: ...
+
+    @property
+    def ended_sessions(self) -> EndedSessions: ...
 
     async def secret(self, name: SecretName) -> bytes:
         """Drawn once with the store and never shown, so that each process of this store has the

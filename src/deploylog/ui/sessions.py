@@ -3,6 +3,7 @@
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -15,16 +16,14 @@ from deploylog.auth.authentication import Authentication, RequestCredentials
 from deploylog.auth.encryption import Encryptor
 from deploylog.errors import Forbidden, InvalidInput, OperatorError, Unauthenticated
 from deploylog.events.access import ANONYMOUS, Principal
-from deploylog.events.bounded_map import BoundedMap
+from deploylog.events.hub import Reader
 from deploylog.events.times import SECOND
+from deploylog.ui.open_sessions import OpenSessions
 
 COOKIE = "deploylog_session"
 
 #: Bytes of a cookie that every browser keeps, without its name and attributes.
 _MAX_COOKIE = 3_900
-
-#: Sessions that people have left, so that a copy of the cookie is of no use.
-_MAX_LEFT = 10_000
 
 #: Random bytes of a token.
 _TOKEN_BYTES = 24
@@ -91,6 +90,7 @@ class Sessions:
         self,
         authentication: Authentication,
         encryptor: Encryptor,
+        open_sessions: OpenSessions,
         *,
         clock: Callable[[], int],
         hours: float,
@@ -99,14 +99,14 @@ class Sessions:
         """Sessions last ``hours``. ``is_https``: whether people reach the service by https."""
         self._authentication = authentication
         self._encryptor = encryptor
+        self._open = open_sessions
         self._clock = clock
         self._lifetime = int(hours * 3600) * SECOND
         self._is_https = is_https
-        self._left: BoundedMap[str, None] = BoundedMap(_MAX_LEFT)
 
     async def visitor(self, request: Request) -> Visitor:
         """Who sends the request; raises TooMany."""
-        session = self._session(request)
+        session = await self._session(request)
         principal = await self._principal(session) if session is not None else None
         if principal is None:
             principal = await self._authentication.authenticate_as(
@@ -151,9 +151,15 @@ class Sessions:
             expires=expires,
         )
 
-    def end(self, session: Session) -> None:
-        """Accept the session no longer."""
-        self._left.put(session.token, None)
+    async def end(self, session: Session) -> None:
+        """Accept the session no longer, so that a copy of the cookie is of no use."""
+        await self._open.end(session.token, until=session.expires)
+
+    def ending(
+        self, follow: AbstractContextManager[Reader], session: Session
+    ) -> AbstractContextManager[Reader]:
+        """Follow until the session ends; one of nobody in particular has no end."""
+        return self._open.ending(follow, session.token) if session.kind else follow
 
     def write(self, request: Request, response: Response, session: Session) -> None:
         """Give the browser the session; raises InvalidInput for one that no cookie can hold."""
@@ -196,14 +202,13 @@ class Sessions:
         except (OperatorError, msgspec.DecodeError):
             return None
 
-    def _session(self, request: Request) -> Session | None:
+    async def _session(self, request: Request) -> Session | None:
         """The session that the browser brings; ``None`` without a valid one."""
         session = self.open(request.cookies.get(COOKIE, ""), Session)
-        if session is None or session.token in self._left:
-            return None
-        if session.kind and session.expires <= self._clock():
-            return None
-        return session
+        if session is None or not session.kind:
+            return session
+        is_over = session.expires <= self._clock() or not await self._open.is_open(session.token)
+        return None if is_over else session
 
     async def _principal(self, session: Session) -> Principal | None:
         """Whose session it is, if the credential is still valid."""

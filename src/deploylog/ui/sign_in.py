@@ -77,7 +77,7 @@ class SignInPages:
     async def sign_out(self, request: Request, visitor: Visitor) -> Response:
         """Sign out."""
         await self._site.form(request, visitor)
-        self._sessions.end(visitor.session)
+        await self._sessions.end(visitor.session)
         response = self._site.to(request, "sign-in")
         response.delete_cookie(COOKIE, path=f"{base_of(request)}{ROOT}")
         return response

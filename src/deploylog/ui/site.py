@@ -190,7 +190,8 @@ class Site:
 
     async def _stream(self, request: Request, visitor: Visitor) -> ASGIApp:
         after = request.headers.get("last-event-id") or request.query_params.get("after")
-        return await open_stream(self._view(request, visitor), after)
+        ending = partial(self.sessions.ending, session=visitor.session)
+        return await open_stream(self._view(request, visitor), after, ending=ending)
 
     async def _static(self, request: Request) -> Response:
         asset = self._assets.find(request.path_params["name"])

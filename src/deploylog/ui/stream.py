@@ -1,12 +1,14 @@
 """The stream of a browser: not what happened, but where, so that its pages read what they show."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 import msgspec
 
 from deploylog.api.http.event_stream import HEADERS, EventStream, Frames
 from deploylog.events.batch import Batch, Gap
 from deploylog.events.filters import EVERYTHING
+from deploylog.events.hub import Reader
 from deploylog.events.scope import ROOT
 from deploylog.ui.headers import SECURITY_HEADERS
 from deploylog.ui.page import View
@@ -53,7 +55,11 @@ def _render_gap(gap: Gap) -> bytes:
 _FRAMES = HintFrames()
 
 
-async def open_stream(view: View, after: str | None) -> EventStream:
+#: Ends what is followed when its session ends.
+Ending = Callable[[AbstractContextManager[Reader]], AbstractContextManager[Reader]]
+
+
+async def open_stream(view: View, after: str | None, *, ending: Ending) -> EventStream:
     """Hints of everything that the person may see, after event ``after`` or from now on."""
     events = view.services.events
     if after:
@@ -61,7 +67,7 @@ async def open_stream(view: View, after: str | None) -> EventStream:
     else:
         start = await events.start_now()
     return EventStream(
-        events.follow(view.principal, scope=ROOT, filter=EVERYTHING, start=start),
+        ending(events.follow(view.principal, scope=ROOT, filter=EVERYTHING, start=start)),
         _FRAMES,
         gap=start.gap,
         sent=view.services.sent,

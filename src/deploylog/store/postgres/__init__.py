@@ -35,6 +35,7 @@ from deploylog.store.postgres.index import PostgresIndexTables
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.schema import migrate_database, schema_version
 from deploylog.store.postgres.sealing import reseal_segment, seal_segment, write_segment
+from deploylog.store.postgres.sessions import PostgresEndedSessions
 from deploylog.store.postgres.signatures import PostgresSignatures
 from deploylog.store.postgres.subscriptions import PostgresSubscriptions
 from deploylog.store.postgres.writer import Writer
@@ -78,6 +79,7 @@ class PostgresStore:
         self.deliveries = PostgresDeliveries(writer, readers)
         self.credentials = PostgresCredentials(writer, readers)
         self.signatures = PostgresSignatures(writer)
+        self.ended_sessions = PostgresEndedSessions(writer, readers)
 
     async def secret(self, name: SecretName) -> bytes:
         [(value,)] = await self._readers.rows(_SECRETS[name])

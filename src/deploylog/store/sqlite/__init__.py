@@ -34,6 +34,7 @@ from deploylog.store.sqlite.identities import seal_identities, sealed_identities
 from deploylog.store.sqlite.index import SqliteIndexTables
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.sealing import seal_segment, sealed_rows
+from deploylog.store.sqlite.sessions import SqliteEndedSessions
 from deploylog.store.sqlite.signatures import SqliteSignatures
 from deploylog.store.sqlite.subscriptions import SqliteSubscriptions
 from deploylog.store.sqlite.writer import Writer
@@ -75,6 +76,7 @@ class SqliteStore:
         self.deliveries = SqliteDeliveries(writer, readers)
         self.credentials = SqliteCredentials(writer, readers)
         self.signatures = SqliteSignatures(writer)
+        self.ended_sessions = SqliteEndedSessions(writer, readers)
 
     async def secret(self, name: SecretName) -> bytes:
         [(value,)] = await self._readers.rows(_SECRETS[name])

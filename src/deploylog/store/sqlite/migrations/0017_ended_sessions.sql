@@ -1,0 +1,6 @@
+-- Sessions of the pages that people have ended, so that none opens a page at another process.
+CREATE TABLE ended_sessions (
+    id      TEXT PRIMARY KEY,
+    expires INTEGER NOT NULL            -- when the session is over anyway, in ns
+) WITHOUT ROWID;
+CREATE INDEX ended_sessions_expires ON ended_sessions (expires);
