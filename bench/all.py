@@ -1,8 +1,9 @@
 """Everything that is measured, beside every peer, in one run: medians, ratios, and the goals.
 
 Parts: p1 and p2 ingest, p3 and p4 streams, p5 queries, p6 webhooks, p7 readers that catch up, p8
-start, memory and disk, curves. Each prints a JSON line a measurement; at the end there is one table
-of medians and one of the goals. A run with a wrong or missing answer gives no figure.
+start, memory and disk, p9 the store in PostgreSQL, curves. Each prints a JSON line a measurement;
+at the end there is one table of medians and one of the goals. A run with a wrong or missing answer
+gives no figure.
 
 ``--log`` adds the lines to a file too, and ``--from`` takes those of earlier runs into the tables,
 so that a machine that is only yours at times can be measured part by part.
@@ -27,6 +28,7 @@ from bench import (
     goals,
     ingest,
     jetstream,
+    ownpostgres,
     pages,
     postgres,
     redispeer,
@@ -71,6 +73,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         """The stores to query: powers of ten up to the largest."""
         sizes = [size for size in (10_000, 100_000, 1_000_000) if size < self.events]
         return [*sizes, self.events]
+
+    @property
+    def in_postgres(self) -> int:
+        """The store to copy to PostgreSQL."""
+        return min(self.events, ownpostgres.MAX_EVENTS)
 
 
 # Ingest
@@ -180,6 +187,17 @@ async def _p5(report: Report, run: int, wanted: Run) -> None:
             await pages.measure_worst(report, run, min(wanted.events, 1_000_000))
 
 
+# PostgreSQL as the store
+
+
+async def _p9(report: Report, run: int, wanted: Run) -> None:
+    with report.part("P9"):
+        await ownpostgres.measure_batches(report, run, _BATCHED)
+        await ownpostgres.measure_singles(report, run, _SINGLE)
+        await ownpostgres.measure_processes(report, run, _BATCHED, _SINGLE)
+        await ownpostgres.measure_pages(report, run, wanted.in_postgres, wanted.queries)
+
+
 # Webhooks
 
 
@@ -225,6 +243,7 @@ _PARTS: dict[str, Callable[[Report, int, Run], Awaitable[None]]] = {
     "p6": _p6,
     "p7": _p7,
     "p8": _p8,
+    "p9": _p9,
     "curves": _curves,
 }
 #: Parts whose clients are plain sockets and epoll, which want no event loop that competes.
@@ -243,6 +262,8 @@ def _fill(parts: list[str], wanted: Run) -> None:
     if {"p5", "p8", "curves"} & set(parts):
         for events in wanted.sizes:
             filled.ensure(events)
+    if "p9" in parts:
+        filled.ensure(wanted.in_postgres)
     if "curves" in parts:
         filled.ensure(footprint.HEAD_EVENTS)
 

@@ -70,6 +70,12 @@ _RATIOS = (
         for case in ("per_deployment", "strict")
         for peer, minimum in (("aiohttp", 0.5), ("alertmanager", 1.5))
     ),
+    _at_least("P9", "P9 batch", "copy", 0.8),
+    _at_least("P9", "P9 single", "row-by-row", 2.0),
+    *(
+        _at_least("P9", f"P9 {case}, 3 processes", "one process", 1.0)
+        for case in ("batch", "single")
+    ),
 )
 
 _PAGE_MS, _COUNT_MS, _GROWTH = 5.0, 20.0, 1.5
@@ -98,6 +104,8 @@ def _of_cases(report: Report) -> Iterator[Goal]:
     for case in report.cases("P5 count: "):
         if _size(case) == largest:
             yield _below("P5", case, "p50_ms", _COUNT_MS)
+    for case in report.cases("P9 page: "):
+        yield _at_most("P9", case, "sqlite", 2.0, "p50_ms")
     for case in report.cases("P8 start"):
         yield _below("P8", case, "first_answer_s", 0.7)
     for case in report.cases("P8 memory"):

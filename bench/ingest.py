@@ -89,9 +89,9 @@ async def fill(
     in_flight: int,
 ) -> dict[str, float]:
     """Record events in a fresh store; return events per second, and how long a response took."""
-    check = _recorded(events_a_request)
+    check = check_recorded(events_a_request)
     async with servers.deploylog(directory) as server:
-        deployments = await _open_deployments(server.port)
+        deployments = await open_deployments(server.port)
         before = await _head(server.port)
         warm_up = make(deployments, range(_WARM_UP))
         await Load(warm_up, check).run(server.port, in_flight)
@@ -110,7 +110,7 @@ async def fill(
     return {"rate": events / took} | figures
 
 
-async def _open_deployments(port: int) -> list[Deployment]:
+async def open_deployments(port: int) -> list[Deployment]:
     client = await Client.open(port)
     stacks = (f"stack-{number % 5}" for number in range(_DEPLOYMENTS))
     deployments = [await open_deployment(client, "bench", stack) for stack in stacks]
@@ -125,7 +125,7 @@ async def _head(port: int) -> int:
     return int(msgspec.json.decode(body, type=_Page).events[0].position)
 
 
-def _recorded(events_a_request: int) -> Callable[[Answer], None]:
+def check_recorded(events_a_request: int) -> Callable[[Answer], None]:
     def check(answer: Answer) -> None:
         if answer.status != 201 or answer.body.count(b'"position"') != events_a_request:
             raise UnexpectedAnswer(f"{answer.status}: {answer.body[:500]!r}")

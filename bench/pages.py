@@ -40,6 +40,8 @@ _FEWEST = 5
 #: As the service does: a busy loop would starve the threads that read.
 _SWITCH_SECONDS = 0.001
 
+Ask = Callable[[], Awaitable[None]]
+
 
 class PageCase(msgspec.Struct, frozen=True, kw_only=True):
     """A page to ask for."""
@@ -220,25 +222,27 @@ async def measure(report: Report, run: int, events: int, queries: int) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         async with open_store(filled.url_of(directory), observer=filled.Unobserved()) as store:
-            pages, counts = page_cases(events), count_cases(events)
-            took = await take_turns(
-                {f"page: {case.name}": _page(store, case) for case in pages}
-                | {f"count: {case.name}": _count(store, case) for case in counts},
-                queries,
-            )
+            took = await take_turns(asks_of(store, events), queries)
     finally:
         sys.setswitchinterval(before)
     async with servers.deploylog(directory) as server:
         client = await Client.open(server.port)
         asked = {
             f"http: {case.name}": _http_page(client, case)
-            for case in pages
+            for case in page_cases(events)
             if case.parameters is not None
         }
         took |= await take_turns(asked, queries)
         client.close()
     for name, each in took.items():
         add_figures(report, f"{name}, {events:,}", OURS, run, each, wait)
+
+
+def asks_of(store: Store, events: int) -> dict[str, Ask]:
+    """Every question to a store of so many events."""
+    return {f"page: {case.name}": _page(store, case) for case in page_cases(events)} | {
+        f"count: {case.name}": _count(store, case) for case in count_cases(events)
+    }
 
 
 async def measure_worst(report: Report, run: int, events: int) -> None:
@@ -261,9 +265,6 @@ def add_figures(
     ranked = sorted(took)
     figures = {"p50_ms": percentile(ranked, 0.5), "p99_ms": percentile(ranked, 0.99)}
     report.add(case, subject, run, **figures, queries=len(took), fdatasync_us=wait)
-
-
-Ask = Callable[[], Awaitable[None]]
 
 
 async def take_turns(cases: dict[str, Ask], queries: int) -> dict[str, list[float]]:
