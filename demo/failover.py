@@ -43,17 +43,18 @@ class Load:
 
     cluster: Cluster
     http: aiohttp.ClientSession
+    writers: int = WRITERS
     ended: bool = False
-    #: The number of each acknowledged event, by id, and when it was acknowledged.
+    #: The number of each acknowledged event, by id; and when and where it was acknowledged.
     acknowledged: dict[str, int] = field(default_factory=dict)
-    times: list[float] = field(default_factory=list)
+    times: list[tuple[float, str]] = field(default_factory=list)
     retries: int = 0
 
     async def write(self, writer: int) -> None:
         number = writer
         while not self.ended:
             await self._record(number)
-            number += WRITERS
+            number += self.writers
 
     async def _record(self, number: int) -> None:
         event = {"type": "a.b", "source": "failover", "scopes": "project/demo", "id": str(number)}
@@ -67,16 +68,15 @@ class Load:
                     if response.status == 201:
                         [recorded] = (await response.json())["events"]
                         self.acknowledged[recorded["id"]] = number
-                        self.times.append(time.monotonic())
+                        self.times.append((time.monotonic(), url))
                         return
             self.retries += 1
             await asyncio.sleep(0.1)
 
-    @property
-    def longest_pause(self) -> float:
-        """Seconds between two acknowledgements."""
-        times = sorted(self.times)
-        return max(b - a for a, b in pairwise(times))
+    def longest_pause(self, since: float = 0) -> float:
+        """Seconds between two acknowledgements, from a moment on."""
+        times = sorted(moment for moment, _ in self.times if moment >= since)
+        return max((after - before for before, after in pairwise(times)), default=0)
 
 
 @dataclass
@@ -186,13 +186,13 @@ async def measure(cluster: Cluster, *, is_node: bool, is_synchronous: bool) -> b
         await asyncio.wait(writing)
         found = await log_of(load, cluster.urls[1])
         log = [event["id"] for event in found]
-        await _catch_up(readers, log)
+        await catch_up(readers, log)
         for task in following:
             task.cancel()
         return report(load, readers, log, found, is_synchronous=is_synchronous)
 
 
-async def _catch_up(readers: Sequence[Reader], log: Sequence[str]) -> None:
+async def catch_up(readers: Sequence[Reader], log: Sequence[str]) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(20):
             while any(reader.seen[-1:] != log[-1:] for reader in readers):  # noqa: ASYNC110
@@ -209,13 +209,13 @@ def report(
 ) -> bool:
     """Print the figures; return whether every promise was kept."""
     recorded = {str(number) for number in load.acknowledged.values()}
-    lost = recorded - {_number(event) for event in found}
-    doubled = [number for number, times in Counter(map(_number, found)).items() if times > 1]
+    lost = recorded - {number_of(event) for event in found}
+    doubled = [number for number, times in Counter(map(number_of, found)).items() if times > 1]
     wrong = sum(reader.seen != list(log) for reader in readers)
     print(f"acknowledged   {len(load.acknowledged)}, with {load.retries} retries")
     print(f"lost           {len(lost)}")
     print(f"doubled        {len(doubled)}")
-    print(f"longest pause  {load.longest_pause:.1f} s")
+    print(f"longest pause  {load.longest_pause():.1f} s")
     print(f"readers        {len(readers)}, connected {sum(r.connections for r in readers)} times")
     print(f"told of a gap  {sum(reader.told for reader in readers)}")
     print(f"saw other than the log  {wrong}")
@@ -224,7 +224,7 @@ def report(
     return not (doubled or wrong) and (not lost or all(reader.told for reader in readers))
 
 
-def _number(event: dict[str, Any]) -> str:
+def number_of(event: dict[str, Any]) -> str:
     """The number that the writer gave to an event."""
     return str(event["producerid"])
 

@@ -8,7 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from faults import clients, clock, damage, disk, kill, order, postgres, power, pressure, race
+from faults import (
+    clients,
+    clock,
+    damage,
+    disk,
+    kill,
+    order,
+    partition,
+    postgres,
+    power,
+    pressure,
+    race,
+)
 from faults.suite import Suite
 
 SUITES: tuple[Suite, ...] = (
@@ -16,6 +28,7 @@ SUITES: tuple[Suite, ...] = (
     kill.SUITE,
     postgres.SUITE,
     clients.SUITE,
+    partition.SUITE,
     disk.SUITE,
     damage.SUITE,
     order.SUITE,
