@@ -6,6 +6,8 @@ from itertools import count
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deploylog.deployments.catalog import Outcome
 from deploylog.deployments.details import Commit, Details
@@ -303,3 +305,54 @@ def test_percentiles_are_interpolated(values: list[int], median: float, p75: flo
 
     assert found is not None
     assert (found.median, found.p75, found.p90) == pytest.approx((median, p75, p90))
+
+
+def test_nothing_is_needed_from_before_the_oldest_commit_of_the_window():
+    measurement = Measurement(WINDOW, parse_patterns("prod"))
+    measurement.add([outcome(DAY, commits=(commit("4be3708", at=START - 3 * DAY),))])
+
+    needs = [measurement.needs(START + days * DAY) for days in (1, 0, -2, -3, -4)]
+
+    assert needs == [True, True, True, False, False]
+
+
+def test_without_commits_nothing_is_needed_from_before_the_window():
+    measurement = Measurement(WINDOW, parse_patterns("prod"))
+    measurement.add([outcome(DAY)])
+
+    assert [measurement.needs(START), measurement.needs(START - 1)] == [True, False]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-40, 12), st.integers(0, 5), st.sampled_from(["completed", "failed"])
+        ),
+        max_size=30,
+    )
+)
+def test_what_is_not_needed_changes_no_figure(story: list[tuple[int, int, str]]):
+    made = [START + days * DAY for days in (-45, -30, -10, -1, 2, 5)]
+    outcomes = sorted(
+        (
+            outcome(
+                days * DAY, status=status, rework_of="INC-1",
+                commits=tuple(
+                    commit(f"{number:07}", at=at)
+                    for number, at in enumerate(made) if number <= some and at <= START + days * DAY
+                ),
+            )
+            for days, some, status in story
+        ),
+        key=lambda one: (one.ended, one.number), reverse=True,
+    )  # fmt: skip
+    whole, needed = (Measurement(WINDOW, parse_patterns("prod")) for _ in range(2))
+
+    whole.add(outcomes)
+    for one in outcomes:
+        needed.add([one])
+        if not needed.needs(one.ended):
+            break
+
+    if needed.has_reports:
+        assert needed.dora({}) == whole.dora({})

@@ -463,3 +463,18 @@ async def test_outcomes_are_those_that_are_visible_and_match(store: Store):
 
     assert [one.id for one in visible] == ["open"]
     assert matching == []
+
+
+async def test_outcomes_that_say_why_they_were_made_are_selected(store: Store):
+    await store.log.append([stack_created()])
+    for id, data in (
+        ("restores", {"restores": "INC-1"}),
+        ("rework", {"rework_of": "INC-1"}),
+        ("neither", {"labels": {"restores": "INC-1"}}),
+    ):
+        await started(store, id, **data)
+        await ended(store, id, 9)
+
+    found = await store.catalog.outcomes(ALL, where=DeploymentFilter(is_explained=True))
+
+    assert {one.id for one in found} == {"restores", "rework"}

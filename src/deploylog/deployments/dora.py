@@ -15,7 +15,7 @@ import msgspec
 
 from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Outcome
 from deploylog.deployments.production import ProductionRule
-from deploylog.events.times import SECOND, parse_time
+from deploylog.events.times import LATEST, SECOND, parse_time
 
 DAY = 86_400 * SECOND
 
@@ -207,6 +207,8 @@ class _Changes:
     def __init__(self) -> None:
         #: By a hash of stack and commit, which is smaller than both.
         self._found: dict[int, tuple[int, str]] = {}
+        #: When the oldest of them was made (ns).
+        self._oldest = LATEST
 
     def deploy(self, one: Outcome) -> bool:
         """Take the commits of a success; return whether it has one with a time."""
@@ -214,8 +216,10 @@ class _Changes:
         for commit in one.details.commits:
             if commit.committed is not None:
                 has_time = True
-                lead = max(one.ended - parse_time(commit.committed), 0)
+                committed = parse_time(commit.committed)
+                lead = max(one.ended - committed, 0)
                 self._found[hash((one.stack_id, commit.sha))] = lead, one.id
+                self._oldest = min(self._oldest, committed)
         return has_time
 
     def deployed_before(self, one: Outcome) -> None:
@@ -223,6 +227,10 @@ class _Changes:
         if self._found:
             for commit in one.details.commits:
                 self._found.pop(hash((one.stack_id, commit.sha)), None)
+
+    def may_be_deployed_before(self, time: int) -> bool:
+        """Whether a deployment that ended before ``time`` may have had one of the commits."""
+        return bool(self._found) and self._oldest < time
 
     def lead_times(self) -> list[int]:
         return [lead for lead, _ in self._found.values()]
@@ -232,10 +240,10 @@ class _Changes:
 
 
 class Measurement:
-    """Measures from outcomes, which come from the newest to the oldest ever recorded.
+    """Measures from outcomes, which come from new to old, for as long as it ``needs`` more.
 
     Those after the window may restore what failed in it. Those before it may have deployed its
-    commits already.
+    commits already, but not before the commits were made.
     """
 
     def __init__(self, window: Window, rule: ProductionRule) -> None:
@@ -264,6 +272,15 @@ class Measurement:
                 self._add(one)
             elif one.ended in self._window:
                 self._left_out[reason] += 1
+
+    def needs(self, before: int) -> bool:
+        """Whether what ended before this time (ns) matters, other than that anybody reports."""
+        return before >= self._window.since or self._changes.may_be_deployed_before(before)
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether any deployment says what it restores, or what made it necessary."""
+        return self._interventions.are_reported
 
     def _add(self, one: Outcome) -> None:
         incident = self._interventions.take_incident(one)

@@ -59,6 +59,8 @@ class DeploymentFilter(msgspec.Struct, frozen=True, kw_only=True):
     plans: tuple[str, ...] = ()
     #: Started at this time (ns) or later.
     since: int | None = None
+    #: Says what it restores, or what made it necessary.
+    is_explained: bool = False
     #: Only what is deployed now: of each stack that exists and each environment, the completed
     #: deployment that ended last, among those whose operation deploys something.
     current: bool = False

@@ -1,9 +1,12 @@
 """DORA's metrics for principals: of the deployments that they may see, and no others."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
+import msgspec
+
+from deploylog.deployments.catalog import Outcome
 from deploylog.deployments.dora import Dora, Incident, Measurement, Window
-from deploylog.deployments.filters import Names
+from deploylog.deployments.filters import DeploymentFilter, Names
 from deploylog.deployments.incidents import INCIDENT_STARTS, incident_scope
 from deploylog.deployments.production import ProductionRule
 from deploylog.deployments.service import DeploymentService
@@ -40,19 +43,36 @@ class DoraService:
     async def measure(self, principal: Principal, names: Names, window: Window) -> Dora:
         """The metrics of what ``names`` select; raises StackNotFound, Forbidden or InvalidFilter.
 
-        It reads all that ever ended there: see ``Measurement``.
+        It reads back from now as far as the figures need: see ``Measurement``.
         """
         where = await self._deployments.resolve(principal, names)
         measurement = Measurement(window, self._rule)
-        before = None
+        last = None
+        async for page in self._pages(principal, where):
+            measurement.add(page)
+            last = page[-1]
+            if not measurement.needs(last.ended):
+                break
+        explained = msgspec.structs.replace(where, is_explained=True)
+        async for page in self._pages(principal, explained, before=last):
+            if measurement.has_reports:
+                break
+            measurement.add(page)
+        return measurement.dora(await self._began(principal, measurement.incidents))
+
+    async def _pages(
+        self, principal: Principal, where: DeploymentFilter, before: Outcome | None = None
+    ) -> AsyncIterator[list[Outcome]]:
+        """Yield the outcomes from new to old; no page is empty."""
         while True:
             page = await self._catalog.outcomes(
                 principal.visibility, where=where, before=before, limit=_PAGE,
                 caller=principal.identity,
             )  # fmt: skip
-            measurement.add(page)
+            if page:
+                yield page
             if len(page) < _PAGE:
-                return measurement.dora(await self._began(principal, measurement.incidents))
+                return
             before = page[-1]
 
     async def _began(

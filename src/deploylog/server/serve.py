@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import msgspec
 import uvicorn
 
 from deploylog.api import APIS
@@ -197,6 +198,8 @@ async def _serve_epoch(
                 of_workers = WorkerMetrics(metrics, worker)
                 await running.enter_async_context(of_workers.answering())
                 exposition = of_workers.render
+                if not worker.speaks_for_all:
+                    settings = msgspec.structs.replace(settings, dora_places="")
             application = await running.enter_async_context(
                 create_app(store, settings, metrics, pacing=pacing, exposition=exposition)
             )

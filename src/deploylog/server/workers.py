@@ -47,6 +47,11 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: int
     lifeline: int
 
+    @property
+    def speaks_for_all(self) -> bool:
+        """Whether it shows what all workers would show the same, such as figures of the log."""
+        return self.number == 1
+
     def ready(self) -> None:
         """Tell the supervisor that this worker serves."""
         if os.getppid() == self.supervisor:

@@ -355,6 +355,11 @@ EXISTS (SELECT 1 FROM unnest(%(deployments)s::text[]) AS prefix WHERE starts_wit
 """
 
 
+_IS_EXPLAINED = (
+    "coalesce(c.details::jsonb ->> 'restores', c.details::jsonb ->> 'rework_of') IS NOT NULL"
+)
+
+
 def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, object]]:
     """The conditions of a filter in SQL, and the values of their parameters."""
     lists: dict[str, tuple[object, str]] = {
@@ -383,6 +388,8 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, object]]:
     if where.since is not None:
         conditions.append("c.started >= %(since)s")
         values["since"] = where.since
+    if where.is_explained:
+        conditions.append(_IS_EXPLAINED)
     if where.current:
         conditions.append("c.place = 1 AND s.deleted IS NULL")
     return conditions, values

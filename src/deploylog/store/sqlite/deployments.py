@@ -368,6 +368,9 @@ EXISTS (
 """
 
 
+_IS_EXPLAINED = "coalesce(c.details ->> '$.restores', c.details ->> '$.rework_of') IS NOT NULL"
+
+
 def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, SqlValue]]:
     """The conditions of a filter in SQL, and the values of their parameters."""
     lists = {
@@ -398,6 +401,8 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, SqlValue]
     if where.since is not None:
         conditions.append("c.started >= :since")
         values["since"] = where.since
+    if where.is_explained:
+        conditions.append(_IS_EXPLAINED)
     if where.current:
         conditions.append("c.place = 1 AND s.deleted IS NULL")
     return conditions, values
