@@ -293,7 +293,7 @@ def test_nothing_is_imported_for_types_only():
 #: Drivers that may be missing, and what would slow down every command: the settings of the APIs
 #: need the APIs.
 LATE = {("store", "_sqlite"), ("store", "_postgresql"), ("server.serve", "_event_loop"),
-        ("cli.collect", "_open_cloudformation"),
+        ("cli.collect", "_open_cloudformation"), ("server.tracing", "make_tracing"),
         ("cli.options", "_setting"), ("cli.variables", "_names")}  # fmt: skip
 
 

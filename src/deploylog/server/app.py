@@ -30,7 +30,6 @@ from deploylog.errors import LogReset
 from deploylog.events.filters import Filter
 from deploylog.events.hub import Hub
 from deploylog.events.retention import Retention, pruning
-from deploylog.events.service import EventService
 from deploylog.events.streams import OpenStreams
 from deploylog.server.authentication import enforce_revocation, make_topics, open_authentication
 from deploylog.server.base_paths import BasePathMiddleware
@@ -42,6 +41,7 @@ from deploylog.server.metrics import CONTENT_TYPE, Metrics
 from deploylog.server.pages import open_pages
 from deploylog.server.requests import Answered, Observe, ObservedApp, log_access
 from deploylog.server.settings import Settings
+from deploylog.server.tracing import Tracing, make_tracing
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.clock import Clock, Wait, wait_for
 from deploylog.subscriptions.delivery.dispatcher import (
@@ -104,7 +104,8 @@ async def create_app(
     """
     hub = Hub(store.log, memory=settings.max_stream_memory_mib * 1024 * 1024)
     streams = OpenStreams(max_per_principal=settings.max_streams_per_principal)
-    events = EventService(store.log, hub, open_streams=streams)
+    tracing = make_tracing(settings.otlp_endpoint)
+    events = tracing.events(store.log, hub, streams)
     deployments = DeploymentService(events, store.catalog, clock=clock)
     dora = DoraService(
         events, deployments, store.catalog, parse_patterns(settings.production_environments)
@@ -119,6 +120,7 @@ async def create_app(
     secrets = make_secret_store(encryptor, settings, clock)
 
     async with AsyncExitStack() as running:
+        await running.enter_async_context(tracing.running())
         authentication = await running.enter_async_context(
             open_authentication(store, encryptor, settings, metrics, clock)
         )
@@ -132,7 +134,13 @@ async def create_app(
             hub,
             DispatcherParts(
                 sender=make_senders(
-                    store, deployments, authentication, transport, templates, settings
+                    store,
+                    deployments,
+                    authentication,
+                    transport,
+                    templates,
+                    settings,
+                    traced=tracing.sender,
                 ),
                 endpoint=secrets.endpoint,
                 secrets=secrets.secrets,
@@ -208,14 +216,18 @@ async def create_app(
         )
         operator = _operator_routes(store, exposition or metrics.exposition)
         observe = _observe(metrics, settings)
-        router = _router(context, settings, operator, metrics, authentication, pages, observe)
+        router = _router(
+            context, settings, operator, metrics, authentication, pages, observe, tracing
+        )
+        fast = make_fast_append(context, settings, authentication, metrics.failed, observe)
         yield Application(
             with_cors(
                 BasePathMiddleware(HomeMiddleware(router), paths_of(settings.base_paths)),
                 parse_origins(settings.cors_origins),
             ),
             hub,
-            make_fast_append(context, settings, authentication, metrics.failed, observe),
+            # It answers beside the application.
+            None if tracing.sees_requests else fast,
         )
 
 
@@ -280,6 +292,7 @@ def _router(
     authentication: Authentication,
     pages: list[Route],
     observe: Observe,
+    tracing: Tracing,
 ) -> ASGIApp:
     routes = [
         *pages,
@@ -287,7 +300,7 @@ def _router(
         *mount_open(operator, gate=authentication, bodies=context.bodies, failed=metrics.failed),
     ]
     router = Router(routes, redirect_slashes=False, default=respond_unrouted)
-    return ObservedApp(router, routes, observe)
+    return tracing.app(ObservedApp(router, routes, observe), routes)
 
 
 def _operator_routes(store: Store, exposition: Exposition) -> dict[str, Handler]:

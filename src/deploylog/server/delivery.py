@@ -66,8 +66,13 @@ def make_senders(
     transport: WebhookTransport,
     templates: TemplateProcess,
     settings: Settings,
+    *,
+    traced: Callable[[Sender], Sender],
 ) -> Callable[[Subscription, Endpoint], Sender]:
-    """Create the senders; the result picks the one for a subscription and its endpoint."""
+    """Create the senders; the result picks the one for a subscription and its endpoint.
+
+    ``traced`` makes a sender whose requests are spans.
+    """
 
     async def deployment(subscription: Subscription, path: Scope) -> Deployment | None:
         owner = await authentication.find(subscription.owner.kind, subscription.owner.id)
@@ -87,7 +92,7 @@ def make_senders(
         slack_api_url=settings.slack_api_url,
     )
     choosers = {name: kind.open_senders(parts) for name, kind in KINDS.items()}
-    return lambda subscription, endpoint: choosers[subscription.kind](endpoint)
+    return lambda subscription, endpoint: traced(choosers[subscription.kind](endpoint))
 
 
 def _deployment_url(settings: Settings) -> Callable[[Deployment], str]:

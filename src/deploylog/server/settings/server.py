@@ -248,6 +248,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         setting("How long the metrics of dora_places look back, such as 30d."),
     ] = "30d"
+    otlp_endpoint: Annotated[
+        str,
+        setting(
+            "URL of a collector that gets the service's own spans, over OTLP/HTTP, such as "
+            "http://127.0.0.1:4318. Empty: none."
+        ),
+    ] = ""
     log_level: Annotated[
         str,
         setting("Level of the service log: debug, info, warning or error."),

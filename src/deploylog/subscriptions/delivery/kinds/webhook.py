@@ -7,7 +7,7 @@ import msgspec
 from deploylog.auth.standard_webhooks import signature_headers
 from deploylog.errors import InvalidEvent
 from deploylog.events.bounded_map import BoundedMap
-from deploylog.events.event import Event, size_of
+from deploylog.events.event import Event, NewEvent, size_of
 from deploylog.subscriptions.delivery.kinds.kind import (
     EndpointKind,
     SenderParts,
@@ -101,7 +101,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[ -~]{1,512}")
 
 
-def trace_headers(event: Event) -> dict[str, str]:
+def trace_headers(event: NewEvent) -> dict[str, str]:
     """The trace that the producer named, as W3C's headers: the receiver's spans belong to it."""
     if event.extensions is None:
         return {}
