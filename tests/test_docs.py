@@ -512,7 +512,8 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     setup, serve, *blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
     assert setup.startswith("make setup")
     assert serve == "deploylog serve\n"
-    any_tool, listing, tail, run, plan, stream, resume, rfs, wait, again, keys, webhook = blocks
+    any_tool, listing, tail, *later = blocks
+    outage, run, plan, stream, resume, rfs, wait, again, keys, webhook = later
     assert again == "deploylog serve --delivery-allowed-networks 127.0.0.1/32\n"
     tour = Tour(tmp_path)
     async with (
@@ -527,6 +528,7 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
         shown = tour.run(any_tool)
         deployments = tour.run(listing)
         tour.follow(tail, until="deployment.completed")
+        stepped = tour.run(outage.replace("sleep 5", "true"))
         applied = tour.run(run)
         planned = tour.run(plan)
         streamed = tour.follow(stream, until="event: resource.create.completed")
@@ -539,6 +541,7 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
 
     assert shown == "copying\ndone\n"
     assert re.search(r"web +prod +completed", deployments)
+    assert stepped.endswith("step 5\nstep 6\n")
     assert "Apply complete! Resources: 9 added" in applied
     assert planned.endswith("Plan: 6 to add, 2 to change, 5 to destroy.\n")
     assert streamed.startswith("retry: ")

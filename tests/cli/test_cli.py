@@ -13,7 +13,7 @@ from deploylog.cli.options import params, spool_directory
 from deploylog.cli.terminal.formatting import event_table, screen
 from deploylog.cli.terminal.input import MAX_LINE, LineSplitter
 from deploylog.cli.terminal.output import LineOutput, render_line
-from deploylog.cli.terminal.progress import Progress
+from deploylog.cli.terminal.progress import Progress, render_progress
 from deploylog.cli.terminal.text import plain
 from deploylog.cli.tools import operation_of, with_json
 from deploylog.client import LoggedEvent
@@ -919,6 +919,15 @@ def test_progress_counts_changes_and_lists_running_ones() -> None:
 
     assert progress.counts == {"added": 1, "changed": 0, "destroyed": 0, "failed": 1}
     assert progress.current == ["delete b"]
+
+
+def test_progress_of_a_tool_without_resources_counts_its_events() -> None:
+    progress = Progress()
+    progress.observe([new_event("deployment.log"), new_event("deployment.log")])
+
+    shown = render_progress(progress, 1, has_changes=False).renderables
+
+    assert [str(line) for line in shown] == ["2 events  1 waiting to be sent"]
 
 
 def test_the_spool_is_in_the_state_directory_of_the_platform() -> None:

@@ -140,3 +140,13 @@ def test_a_style_stays():
     listing.add(Text("[failed]", style="red"))
 
     assert rendered_table(listing, width=80) == ["STATUS", "[failed]"]
+
+
+def test_a_column_without_any_value_leaves_its_room_to_others():
+    shown = rendered_table(deployments(environment="prod"), width=80)
+    wide = rendered_table(deployments(environment="prod"), width=80, wide=True)
+
+    assert shown[0].split() == [
+        "ID", "STACK", "ENVIRONMENT", "STATUS", "STARTED", "ACTOR", "COUNTS",
+    ]  # fmt: skip
+    assert "VERSION" in wide[0]

@@ -50,17 +50,27 @@ class Progress:
 
 def summary(progress: Progress) -> str:
     """Return what was sent: ``12 events, 2 added``."""
-    sent = f"{progress.events} event" + ("" if progress.events == 1 else "s")
     changes = (f"{count} {name}" for name, count in progress.counts.items() if count)
-    return ", ".join([sent, *changes])
+    return ", ".join([_event_count(progress), *changes])
 
 
-def render_progress(progress: Progress, pending: int) -> Group:
-    """Render a line of counts, and a line for each of the first running changes."""
-    counts = Text("  ").join(
+def _event_count(progress: Progress) -> str:
+    return f"{progress.events} event" + ("" if progress.events == 1 else "s")
+
+
+def _change_counts(progress: Progress) -> Text:
+    return Text("  ").join(
         Text(f"{count} {name}", style=_STYLES[name] if count else "dim")
         for name, count in progress.counts.items()
     )
+
+
+def render_progress(progress: Progress, pending: int, *, has_changes: bool = True) -> Group:
+    """Render a line of counts, and a line for each of the first running changes.
+
+    ``has_changes`` is whether the tool reports changes of resources; else its events are counted.
+    """
+    counts = _change_counts(progress) if has_changes else Text(_event_count(progress), style="dim")
     if pending:
         counts.append(f"  {pending} waiting to be sent", style="yellow")
     current = progress.current
@@ -75,7 +85,9 @@ def live_progress(progress: Progress, recorder: RunRecorder) -> Iterator[Console
     """Show progress on standard error while the block runs; the console prints above it."""
     console = Console(stderr=True, highlight=False, emoji=False)
     live = Live(
-        get_renderable=lambda: render_progress(progress, recorder.pending),
+        get_renderable=lambda: render_progress(
+            progress, recorder.pending, has_changes=recorder.reports_resources
+        ),
         console=console,
         refresh_per_second=8,
         transient=True,

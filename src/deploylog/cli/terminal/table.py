@@ -47,8 +47,19 @@ class Listing:
         return {index: self._max_width(index) for index in range(len(self._columns))}
 
     def _fitting_widths(self, width: int) -> dict[int, int]:
-        """Return the width of each column that fits into ``width``."""
-        ranked = sorted(range(len(self._columns)), key=lambda index: self._columns[index].rank)
+        """Return the width of each column that fits into ``width``.
+
+        A column without any value is left out before others are.
+        """
+        columns = range(len(self._columns))
+        widths = self._widths_of(columns, width)
+        if len(widths) < len(columns):
+            return self._widths_of([index for index in columns if self._has_value(index)], width)
+        return widths
+
+    def _widths_of(self, columns: Sequence[int], width: int) -> dict[int, int]:
+        """Return the width of each of the columns for which there is room in ``width``."""
+        ranked = sorted(columns, key=lambda index: self._columns[index].rank)
         widths: dict[int, int] = {}
         for index in ranked:
             minimum = self._min_width(index, room=width - _total(widths | {index: 0}))
@@ -58,6 +69,10 @@ class Listing:
             spare = max(width - _total(widths), 0)
             widths[index] += min(spare, self._max_width(index) - widths[index])
         return widths
+
+    def _has_value(self, index: int) -> bool:
+        """Whether the column always stays, or a row has something in it."""
+        return self._columns[index].rank == 0 or any(row[index].plain for row in self._rows)
 
     def _min_width(self, index: int, *, room: int) -> int | None:
         """Return the width that the column needs; ``None`` if there is no room for it."""
