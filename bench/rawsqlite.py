@@ -79,7 +79,7 @@ def _read_table(
     """The rows of a table of the store, in the frozen order of columns; none if it has no such
     table.
     """
-    if table not in _schema(connection, "table"):
+    if table not in (*_schema(connection, "table"), *_schema(connection, "view")):
         return []
     columns = [row[1] for row in frozen.execute(f'PRAGMA table_info("{table}")')]
     names = ", ".join(f'"{column}"' for column in columns)

@@ -121,9 +121,10 @@ def _cases(store: str) -> dict[str, Case]:
         f"{_flipped(store, 'entries')} WHERE length(entries) > 11",
         "postgresql": "DELETE FROM identities WHERE position % 3 = 0",
     }
+    rows = {"sqlite": "event_rows", "postgresql": "events"}[store]
     return {
         "event": Case(
-            f"UPDATE events SET message = 'x' WHERE position = {SEGMENT_SIZE - 50}",
+            f"UPDATE {rows} SET message = 'x' WHERE position = {SEGMENT_SIZE - 50}",
             ("event",),
             False,
         ),

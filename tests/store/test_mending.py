@@ -107,7 +107,7 @@ async def test_what_is_derived_is_mended(backend: Backend, store_url: str, path:
 async def test_an_event_that_was_altered_is_found_and_not_mended(
     backend: Backend, store_url: str, path: Path
 ):
-    backend.execute(path, f"UPDATE events SET message = 'x' WHERE position = {SEGMENT_SIZE - 5}")
+    backend.damage(path, [SEGMENT_SIZE - 5], "checksum")
 
     found, result = verified(store_url, mend=True)
 

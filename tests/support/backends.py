@@ -37,8 +37,8 @@ class Backend(NamedTuple):
 def _damage_sqlite(path: Path, positions: Sequence[int], reason: Reason) -> None:
     message = {"checksum": "'another'", "unreadable": "CAST(x'ff' AS TEXT)"}[reason]
     connection = apsw.Connection(str(path))
-    for position in positions:
-        connection.execute(f"UPDATE events SET message = {message} WHERE position = ?", (position,))
+    sql = f"UPDATE event_rows SET message = {message} WHERE position = ?"
+    connection.executemany(sql, [(position,) for position in positions])
     connection.close()
 
 

@@ -30,10 +30,12 @@ DAMAGES = {
     "a flipped letter": ("message = 'hellp'", "checksum"),
     "another position in time": ("time = time + 1", "checksum"),
     "another moment of recording": ("recorded = recorded + 1", "checksum"),
-    "another scope": ("scopes = '[\"project/other\"]'", "checksum"),
+    "another scope": ("scopes = '[\"project/other\"]', context = NULL", "checksum"),
     "text that is not UTF-8": ("message = CAST(x'68ff6c' AS TEXT)", "unreadable"),
     "a blob in the place of text": ("message = x'68ff6c'", "unreadable"),
-    "a name that is no list": ("scopes = '{'", "checksum"),
+    "a name that is no list": ("scopes = '{', context = NULL", "checksum"),
+    "a context that is not there": ("context = 9", "unreadable"),
+    "a kind that is not there": ("kind = 9", "unreadable"),
     "text in the place of a number": ("elapsed = 'long'", "unreadable"),
     "data that is not JSON": ("data = '{\"a\":'", "checksum"),
     "a checksum of another event": ("checksum = checksum + 1", "checksum"),
@@ -53,7 +55,7 @@ async def store(file: Path, observer: Commits) -> AsyncIterator[SqliteStore]:
 
 def damage(file: Path, change: str, where: str) -> None:
     """Change rows behind the service's back."""
-    execute(file, f"UPDATE events SET {change} WHERE {where}")
+    execute(file, f"UPDATE event_rows SET {change} WHERE {where}")
 
 
 def execute(file: Path, sql: str) -> list[tuple[object, ...]]:
@@ -243,7 +245,7 @@ async def test_an_event_without_a_checksum_is_served_if_it_can_be_read(store: St
 
 async def test_a_filter_by_prefix_passes_a_type_that_is_not_text(store: Store, file: Path):
     await filled(store, 3)
-    damage(file, "type = CAST(x'7265736f757263652eff' AS TEXT)", "position = 2")
+    damage(file, "type = CAST(x'7265736f757263652eff' AS TEXT), kind = NULL", "position = 2")
 
     page = await store.log.read(
         Query(filter=Filter(all_of=(any_of("type", ("resource.*",)),)), order="oldest")
@@ -256,7 +258,7 @@ async def test_a_filter_by_prefix_passes_a_type_that_is_not_text(store: Store, f
 async def test_the_service_gives_events_of_old_their_checksum(store: Store, file: Path):
     await store.log.append(new_events(3))
     connection = apsw.Connection(str(file))
-    connection.execute("UPDATE events SET checksum = NULL; UPDATE log SET unchecked = head")
+    connection.execute("UPDATE event_rows SET checksum = NULL; UPDATE log SET unchecked = head")
 
     async def is_done() -> bool:
         return connection.execute("SELECT unchecked FROM log").fetchall() == [(0,)]

@@ -65,9 +65,12 @@ async def test_a_store_in_use_is_in_order(server: Local, store: Store, file: Pat
 
 
 WRONG = {
-    "content": ("UPDATE events SET message = 'x' WHERE position = 4", "event 4"),
-    "encoding": ("UPDATE events SET message = CAST(x'ff' AS TEXT) WHERE position = 4", "event 4"),
-    "no checksum": ("UPDATE events SET checksum = NULL WHERE position = 4", "event 4"),
+    "content": ("UPDATE event_rows SET message = 'x' WHERE position = 4", "event 4"),
+    "encoding": (
+        "UPDATE event_rows SET message = CAST(x'ff' AS TEXT) WHERE position = 4",
+        "event 4",
+    ),
+    "no checksum": ("UPDATE event_rows SET checksum = NULL WHERE position = 4", "event 4"),
     "a count": ("UPDATE deployments SET added = 7", "deployment deployment-1"),
     "a status": ("UPDATE deployments SET status = 'failed'", "deployment deployment-1"),
     "a deployment gone": ("DELETE FROM deployments", "deployment deployment-1"),
@@ -75,6 +78,11 @@ WRONG = {
     "a stack of nothing": (
         "INSERT INTO stacks VALUES ('s', 'acme', 's', 1, NULL, '[]', '[]')",
         "stack s",
+    ),
+    "an entry of no event": (
+        "INSERT INTO event_contexts VALUES (9, 's', '[]', NULL, 'alice');"
+        " UPDATE log SET head = head + 16384",
+        "dictionary event_contexts 9",
     ),
     "a head too low": ("UPDATE log SET head = 20", "log 29"),
     "a floor too high": ("UPDATE log SET floor = 3", "log 1"),
@@ -154,7 +162,7 @@ async def test_an_event_that_is_recorded_twice_is_named(store: Store, file: Path
     await store.log.append(new_events(2))
     execute(
         file,
-        "UPDATE events SET producer_id = 'twice', checksum = NULL",
+        "UPDATE event_rows SET producer_id = 'twice', checksum = NULL",
         "UPDATE log SET unchecked = head",
     )
 
@@ -176,7 +184,7 @@ async def test_what_is_no_longer_retained_is_not_compared(store: Store, file: Pa
 
 async def test_events_of_old_are_named_as_unchecked_and_not_as_wrong(store: Store, file: Path):
     await fill(store)
-    execute(file, "UPDATE events SET checksum = NULL", "UPDATE log SET unchecked = head")
+    execute(file, "UPDATE event_rows SET checksum = NULL", "UPDATE log SET unchecked = head")
 
     findings, result = verified(file)
 
@@ -188,7 +196,7 @@ def lose_page(file: Path) -> None:
     """Overwrite one that holds events."""
     connection = apsw.Connection(str(file))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    sql = "SELECT pageno FROM dbstat WHERE name = 'events' AND pagetype = 'leaf'"
+    sql = "SELECT pageno FROM dbstat WHERE name = 'event_rows' AND pagetype = 'leaf'"
     page = int(str(connection.execute(sql).fetchall()[3][0]))
     connection.close()
     content = bytearray(file.read_bytes())
@@ -215,7 +223,7 @@ def run(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
 async def test_the_command_prints_a_line_for_each_finding_and_fails(store: Store, file: Path):
     await fill(store)
     right = run(file)
-    execute(file, "UPDATE events SET message = 'x' WHERE position = 4")
+    execute(file, "UPDATE event_rows SET message = 'x' WHERE position = 4")
 
     wrong, as_json = run(file), run(file, "--json")
 

@@ -1,7 +1,6 @@
 """Appends: what many requests record in one transaction, loaded, admitted and written."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 
 import apsw
 import msgspec
@@ -21,9 +20,10 @@ from deploylog.store.admission import (
 from deploylog.store.checksums import event_checksum
 from deploylog.store.live_index import Fed
 from deploylog.store.prepared_event import PreparedEvent, prepare_event
-from deploylog.store.rows import COLUMNS, json_text
-from deploylog.store.sqlite.connection import all_rows, insert_rows
+from deploylog.store.rows import json_text
+from deploylog.store.sqlite.connection import all_rows
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
+from deploylog.store.sqlite.dictionary import Dictionary
 from deploylog.store.sqlite.identities import SqliteIdentityRows, sealed_numbers
 from deploylog.store.sqlite.pages import read_rows
 
@@ -43,6 +43,7 @@ class Recorder:
         #: What the newest transaction has for the index.
         self.fed: Sequence[Fed] = ()
         self._identities, self._rows = Identities(), SqliteIdentityRows(connection)
+        self._dictionary = Dictionary(connection)
 
     def record(self, appends: Sequence[Append[PreparedEvent]]) -> tuple[list[Outcome], int]:
         """Record each append, whole or not at all, and return how many events are new."""
@@ -56,13 +57,14 @@ class Recorder:
         return admitted.outcomes, len(admitted.new)
 
     def learn(self) -> tuple[int, int]:
-        """Learn the identities that others have recorded; return the newest position and its time.
+        """Learn what others have recorded; return the newest position and its time.
 
         An append does so itself, and takes longer the first time.
         """
         [(head, recorded, floor)] = all_rows(self._connection, _LOG)
         sealed = sealed_numbers(self._connection, floor)
         self._identities.catch_up(self._rows, sealed=sealed, floor=floor, head=head)
+        self._dictionary.catch_up(head, floor)
         return head, recorded
 
     def _load(self, wanted: Lookups) -> Loaded:
@@ -100,6 +102,7 @@ class Recorder:
         """Discard what the rolled back transaction assigned; ``head`` is the newest position."""
         self.head = head
         self._identities.forget_after(head)
+        self._dictionary.forget()
 
     def _insert(self, new: Sequence[tuple[int, PreparedEvent]], recorded: int) -> None:
         if not new:
@@ -113,8 +116,7 @@ class Recorder:
             )
             for position, candidate in new
         ]
-        values = list(chain.from_iterable(rows))
-        insert_rows(self._connection, "INSERT INTO events", len(COLUMNS) + 1, values)
+        self._dictionary.insert(rows)
 
 
 def _placed(new: Sequence[tuple[int, PreparedEvent]]) -> Iterator[Placed]:

@@ -131,7 +131,8 @@ def _contents(connection: apsw.Connection, path: Path) -> Contents:
         )
     if one_row(connection, "SELECT 1 FROM sqlite_master WHERE name = 'log'") is None:
         raise OperatorError(f"{path} is not a Deploylog store")
-    row = one_row(connection, _CONTENTS)
+    table = "event_rows" if schema >= _ROWS_APART else "events"
+    row = one_row(connection, _CONTENTS.format(table=table))
     if row is None:
         raise OperatorError(f"{path} is not a Deploylog store: its log has no row")
     head, events, newest = row
@@ -141,9 +142,12 @@ def _contents(connection: apsw.Connection, path: Path) -> Contents:
 
 
 _CONTENTS = """
-SELECT head, (SELECT count(*) FROM events), (SELECT coalesce(max(position), 0) FROM events)
+SELECT head, (SELECT count(*) FROM {table}), (SELECT coalesce(max(position), 0) FROM {table})
 FROM log
 """
+
+#: The schema from which on the events are a view; their rows are counted much faster.
+_ROWS_APART = 18
 
 
 def _draw_epoch(partial: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import apsw
@@ -10,14 +11,15 @@ import apsw
 from deploylog.errors import OperatorError
 from deploylog.store.copying import EVENTS, MARK, Mark, Row, Tables, unfinished
 from deploylog.store.migrations import migrations
+from deploylog.store.rows import COLUMNS
 from deploylog.store.sealing import seal_full_segments
 from deploylog.store.sqlite.connection import all_rows, connect, one_row, one_value, store_errors
+from deploylog.store.sqlite.dictionary import Dictionary, drop_unused
 from deploylog.store.sqlite.index import SqliteIndexTables
 from deploylog.store.sqlite.sealing import seal_segment
 
-#: What is derived from other tables, and the mark.
-_NOT_COPIED = {
-    MARK,
+#: What is derived from the events.
+_INDEX = {
     "segments",
     "segment_terms",
     "segment_buckets",
@@ -25,6 +27,8 @@ _NOT_COPIED = {
     "segment_identities",
 }
 
+#: Nor are the tables that the view of the events is made of.
+_NOT_COPIED = {MARK, *_INDEX, "event_rows", "event_contexts", "event_kinds"}
 
 #: How long to wait for a program that has the target open, in milliseconds.
 _BUSY_TIMEOUT = 1_000
@@ -60,19 +64,28 @@ class SqliteCopy:
         self._connection.execute("INSERT INTO copied VALUES (?, ?)", (mark.epoch, mark.whole))
 
     def newest(self) -> int:
-        return int(one_value(self._connection, "SELECT coalesce(max(position), 0) FROM events"))
+        return int(one_value(self._connection, "SELECT coalesce(max(position), 0) FROM event_rows"))
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        if table == EVENTS:
+            self._insert_events(columns, rows)
+            return
         values = ", ".join("?" * len(columns))
         into = f"INSERT INTO {table} ({_quoted(columns)}) VALUES ({values})"
         self._connection.executemany(into, rows)
 
+    def _insert_events(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        in_order = itemgetter(*(columns.index(name) for name in (*COLUMNS, "checksum")))
+        dictionary = Dictionary(self._connection)
+        dictionary.insert([in_order(row) for row in rows])
+
     def delete_events(self, low: int, high: int) -> None:
-        sql = "DELETE FROM events WHERE position > ? AND position <= ?"
+        sql = "DELETE FROM event_rows WHERE position > ? AND position <= ?"
         self._connection.execute(sql, (low, high))
+        drop_unused(self._connection, low, high)
 
     def drop_index(self) -> None:
-        for name in _NOT_COPIED - {MARK}:
+        for name in _INDEX:
             self._connection.execute(f"DELETE FROM {name}")
 
     def replace(self, tables: Tables, rows: Callable[[str], Iterable[Sequence[Row]]]) -> None:
@@ -144,4 +157,6 @@ def _quoted(columns: Sequence[str]) -> str:
     return ", ".join(f'"{column}"' for column in columns)
 
 
-_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+_TABLES = """
+SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'
+"""

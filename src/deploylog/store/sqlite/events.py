@@ -19,6 +19,7 @@ from deploylog.store.mending import IndexMender
 from deploylog.store.pages import SIZE
 from deploylog.store.rows import WHOLE
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
+from deploylog.store.sqlite.dictionary import drop_unused
 from deploylog.store.sqlite.head_watch import WriteAheadLogWatch, polling
 from deploylog.store.sqlite.index import SqliteEventRows, drop_segments
 from deploylog.store.sqlite.pages import BAD_ROW, read_row
@@ -158,15 +159,16 @@ def _add_checksum(connection: apsw.Connection, position: int) -> None:
             connection.execute(_SET_CHECKSUM, (checksum, position))
 
 
-_SET_CHECKSUM = "UPDATE events SET checksum = ? WHERE position = ?"
+_SET_CHECKSUM = "UPDATE event_rows SET checksum = ? WHERE position = ?"
 
 
 def _prune(connection: apsw.Connection, low: int, end: int) -> int:
     """Delete the next events up to ``end``, with their requests and segments; return how many."""
     high = min(low + PRUNED_AT_ONCE, end)
     connection.execute("DELETE FROM requests WHERE newest <= ?", (high,))
-    connection.execute("DELETE FROM events WHERE position > ? AND position <= ?", (low, high))
+    connection.execute("DELETE FROM event_rows WHERE position > ? AND position <= ?", (low, high))
     pruned = connection.changes()
+    drop_unused(connection, low, high)
     connection.execute("UPDATE log SET floor = max(floor, ?)", (high,))
     drop_segments(connection, high)
     return pruned

@@ -99,11 +99,11 @@ class SqliteEventRows:
 
 _TIMES = """
 SELECT e.position, e.time FROM json_each(?) AS position
-CROSS JOIN events AS e ON e.position = position.value
+CROSS JOIN events AS e WHERE e.position = position.value
 """
 
 _TIMES_BETWEEN = """
-SELECT json_group_array(json_array(position, time)) FROM events WHERE position BETWEEN ? AND ?
+SELECT json_group_array(json_array(position, time)) FROM event_rows WHERE position BETWEEN ? AND ?
 """
 
 _decode_times = msgspec.json.Decoder(list[tuple[int, int]]).decode
@@ -113,8 +113,8 @@ _DENSE = 8
 
 _IN_TIME = """
 SELECT e.position FROM json_each(?) AS position
-CROSS JOIN events AS e ON e.position = position.value
-WHERE e.time BETWEEN ? AND ?
+CROSS JOIN events AS e
+WHERE e.position = position.value AND e.time BETWEEN ? AND ?
 """
 
 

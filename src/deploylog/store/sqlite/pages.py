@@ -29,7 +29,7 @@ BAD_ROW = (Unreadable, UnicodeDecodeError, apsw.SQLError, apsw.CorruptError)
 
 _AT_ONCE = f"""
 SELECT {SELECTED}
-FROM json_each(?) AS position CROSS JOIN events AS e ON e.position = position.value
+FROM json_each(?) AS position CROSS JOIN events AS e WHERE e.position = position.value
 """
 
 

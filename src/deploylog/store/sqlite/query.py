@@ -39,7 +39,7 @@ def read_events(
 _MATCHES = f"""
 SELECT json_group_array(json_array(position, size)) FROM (
     SELECT e.position, {SIZE} AS size FROM json_each(?) AS position
-    CROSS JOIN events AS e ON e.position = position.value
-    WHERE e.time BETWEEN ? AND ?
+    CROSS JOIN events AS e
+    WHERE e.position = position.value AND e.time BETWEEN ? AND ?
 )
 """

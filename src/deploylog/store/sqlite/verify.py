@@ -38,6 +38,7 @@ from deploylog.store.sqlite.connection import (
     store_errors,
 )
 from deploylog.store.sqlite.deployments import load_catalog, write_catalog
+from deploylog.store.sqlite.dictionary import drop_unused, unused
 from deploylog.store.sqlite.pages import read_rows
 from deploylog.store.sqlite.sealing import reseal_segment
 from deploylog.store.sqlite.verify_index import SegmentDifference
@@ -113,6 +114,7 @@ class _Verification:
             self._prepare,
             self._file,
             self._read_events,
+            self._dictionary,
             self._identities,
             self._index,
             self._requests,
@@ -169,9 +171,9 @@ class _Verification:
     # Events
 
     def _read_events(self) -> None:
-        [(total,)] = all_rows(self._connection, "SELECT count(*) FROM events")
+        [(total,)] = all_rows(self._connection, "SELECT count(*) FROM event_rows")
         [(low, high)] = all_rows(
-            self._connection, "SELECT min(position), max(position) FROM events"
+            self._connection, "SELECT min(position), max(position) FROM event_rows"
         )
         if low is not None and low <= self._floor:
             self._find("log", low, f"events at or below the floor {self._floor} are still there")
@@ -225,7 +227,13 @@ class _Verification:
         catalog.replay(changes)
         write_catalog(self._scratch, catalog.writes())
 
-    # The index and requests
+    # The dictionary, the index and requests
+
+    def _dictionary(self) -> None:
+        low, high = self._floor + 1, self._head
+        mend = partial(drop_unused, self._connection, low, high)
+        for table, id in islice(unused(self._connection), _NAMED):
+            self._find("dictionary", f"{table} {id}", "no event refers to it", mend)
 
     def _identities(self) -> None:
         for producer_id, source, positions in self._connection.execute(_IDENTITIES):
@@ -328,7 +336,7 @@ WHERE producer_id IS NOT NULL GROUP BY producer_id, source HAVING count(*) > 1
 
 _SCOPES_AT = """
 SELECT e.position, e.scopes FROM json_each(?) AS position
-CROSS JOIN events AS e ON e.position = position.value ORDER BY e.position
+CROSS JOIN events AS e WHERE e.position = position.value ORDER BY e.position
 """
 
 
