@@ -101,12 +101,27 @@ def test_a_new_identity_is_not_looked_for_in_sealed_segments():
         log.append(digest_of("terraform", f"old {number}"), 70)
     log.seal()
     catch_up(identities, log)
+    new = [digest_of("terraform", f"new {n}") for n in range(1_000)]
+    identities.find(new, log)
     log.asked_buckets = 0
 
-    found = identities.find([digest_of("terraform", f"new {n}") for n in range(1_000)], log)
+    found = identities.find(new, log)
 
     assert found == []
     assert log.asked_buckets <= 1
+
+
+def test_a_bucket_is_not_read_before_it_is_asked_for():
+    log, identities = Log(), Identities()
+    for number in range(8):
+        log.append(number << 56, SEGMENT_SIZE)
+    log.seal()
+
+    catch_up(identities, log)
+    assert log.asked_buckets == 0
+    identities.find([3 << 56, 5 << 56 | 1 << 40], log)
+
+    assert log.asked_buckets == 3
 
 
 def test_identities_of_one_bucket_are_read_once():
@@ -115,6 +130,7 @@ def test_identities_of_one_bucket_are_read_once():
         log.append(number << 16, SEGMENT_SIZE)
     log.seal()
     catch_up(identities, log)
+    identities.find([7 << 16 | 1 << 40], log)
     log.asked_buckets = 0
 
     found = identities.find([number << 16 for number in range(7)], log)

@@ -70,8 +70,10 @@ class Identities:
         self._newest: dict[int, int] = {}
         self._earlier: dict[int, int] = {}
         self._sealed = range(0)
-        #: The upper half of each sealed digest and offset, see ``upper_halves``.
+        #: The upper half of each sealed digest and offset, see ``upper_halves``; of those in the
+        #: buckets that were asked for.
         self._filter = BitMap()
+        self._filtered: set[int] = set()
 
     def catch_up(self, rows: IdentityRows, *, sealed: range, floor: int, head: int) -> None:
         """Learn what is recorded up to ``head``, by this writer or another.
@@ -80,7 +82,10 @@ class Identities:
         everything up to ``floor`` is pruned.
         """
         if sealed.stop > self._sealed.stop:
-            self._take_sealed(rows, range(max(sealed.start, self._sealed.stop), sealed.stop))
+            new = range(max(sealed.start, self._sealed.stop), sealed.stop)
+            for bucket in sorted(self._filtered):
+                self._filter_bucket(rows, bucket, new)
+            self._leave_to_sealed(last_position(sealed.stop - 1))
         self._sealed = sealed
         self._known = max(self._known, floor)
         while self._known < head:
@@ -112,7 +117,10 @@ class Identities:
     def find(self, digests: Sequence[int], rows: IdentityRows) -> list[int]:
         """The positions where events with these digests may be."""
         found = [position for digest in digests for position in self._newest_of(digest)]
-        suspects = [tag for tag in map(_tag, digests) if _upper_half(tag) in self._filter]
+        tags = list(map(_tag, digests))
+        for bucket in sorted({_bucket(tag) for tag in tags} - self._filtered):
+            self._filter_bucket(rows, bucket, self._sealed)
+        suspects = [tag for tag in tags if _upper_half(tag) in self._filter]
         return [*found, *self._find_sealed(suspects, rows)] if suspects else found
 
     def _newest_of(self, digest: int) -> Iterator[int]:
@@ -132,14 +140,15 @@ class Identities:
                     for offset in offsets_of(entries, tag):
                         yield number * SEGMENT_SIZE + offset
 
-    def _take_sealed(self, rows: IdentityRows, numbers: range) -> None:
-        # Bucket by bucket, so that the filter grows at its end.
-        for bucket in range(1 << IDENTITY_BUCKET_BITS):
-            halves = array("I")
-            for number, stored in rows.buckets(bucket, numbers):
-                halves += upper_halves(_intact(stored, rows, number, bucket))
-            self._filter.update(halves)
-        last = last_position(numbers.stop - 1)
+    def _filter_bucket(self, rows: IdentityRows, bucket: int, numbers: range) -> None:
+        halves = array("I")
+        for number, stored in rows.buckets(bucket, numbers):
+            halves += upper_halves(_intact(stored, rows, number, bucket))
+        self._filter.update(halves)
+        self._filtered.add(bucket)
+
+    def _leave_to_sealed(self, last: int) -> None:
+        """Forget what is up to the position ``last``, for it is found in sealed segments."""
         self._newest = {digest: at for digest, at in self._newest.items() if at > last}
         self._earlier = {after: before for after, before in self._earlier.items() if before > last}
         self._known = max(self._known, last)

@@ -59,7 +59,7 @@ class Writer(CommitQueue[apsw.Connection]):
         # An UPDATE that changes nothing writes no page.
         number = one_value(connection, "PRAGMA application_id")
         connection.execute(f"PRAGMA application_id = {number}")
-        # So that the first append need not: of a large log this takes a while.
+        # So that the first append need not.
         self._recorder.learn()
 
     def close(self) -> None:
