@@ -130,9 +130,7 @@ class LiveIndex(Generic[ConnectionT]):
     def is_due(self, head: int) -> bool:
         """Whether there is much to feed up to ``head``, or there will be a segment to seal."""
         fed = self._growth.fed if self._growth is not None else 0
-        # A query may have fed what fills a segment.
-        fills = segment_of(head + 1) > segment_of(fed + 1)
-        return head - fed >= FEED_EVERY or fills or bool(self.full())
+        return head - fed >= FEED_EVERY or segment_of(head + 1) > segment_of(fed + 1)
 
     def full(self) -> list[GrowingSegment]:
         """The segments that can be sealed, in order."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from deploylog.errors import Stopping, StoreUnavailable
 from deploylog.events.index.segments import GrowingSegment
@@ -45,39 +45,67 @@ async def keep_sealing(
     ``catch_up`` lets the index know the log; ``write`` stores a segment, unless another process
     does.
     """
-    task = asyncio.create_task(_seal_as_committed(index, notifier, catch_up, write))
+    filled = asyncio.Event()
+    tasks = [
+        asyncio.create_task(_feed_as_committed(index, notifier, catch_up, filled)),
+        asyncio.create_task(_seal_as_filled(index, catch_up, write, filled)),
+    ]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _seal_as_committed(
+async def _feed_as_committed(
     index: LiveIndex[ConnectionT],
     notifier: HeadNotifier,
     catch_up: Callable[[], Awaitable[object]],
-    write: Callable[[GrowingSegment], Awaitable[object]],
+    filled: asyncio.Event,
 ) -> None:
+    """Feed segments, also while others are sealed: too much must not wait for it."""
     with notifier.watch() as committed:
-        with suppress(StoreUnavailable, Stopping):
-            # So that the first query need not wait for the newest events of an earlier process.
-            await catch_up()
+        # So that the first query need not wait for the newest events of an earlier process.
+        await _tried(catch_up)
         while True:
+            if index.full():
+                filled.set()
             await committed.wait()
-            if not index.is_due(committed.head):
-                continue
-            try:
-                await catch_up()
-                for segment in index.full():
-                    await write(segment)
-                    await catch_up()
-            except Stopping:
-                return
-            except StoreUnavailable as error:
-                _LOGGER.warning("cannot index events for now: %s", error)
-                await asyncio.sleep(_RETRY_SECONDS)
-            except Exception:
-                # Without this task, what is not sealed would grow until memory ends.
-                _LOGGER.exception("cannot index events; retrying")
-                await asyncio.sleep(_RETRY_SECONDS)
+            if index.is_due(committed.head):
+                await _tried(catch_up)
+
+
+async def _seal_as_filled(
+    index: LiveIndex[ConnectionT],
+    catch_up: Callable[[], Awaitable[object]],
+    write: Callable[[GrowingSegment], Awaitable[object]],
+    filled: asyncio.Event,
+) -> None:
+    async def seal() -> None:
+        for segment in index.full():
+            await write(segment)
+            await catch_up()
+
+    while True:
+        await filled.wait()
+        filled.clear()
+        if not await _tried(seal):
+            filled.set()
+
+
+async def _tried(step: Callable[[], Awaitable[object]]) -> bool:
+    """Whether the step succeeded. Raises Stopping; after another failure some time has passed."""
+    try:
+        await step()
+    except Stopping:
+        raise
+    except StoreUnavailable as error:
+        _LOGGER.warning("cannot index events for now: %s", error)
+    except Exception:
+        # Without these tasks, what is not sealed would grow until memory ends.
+        _LOGGER.exception("cannot index events; retrying")
+    else:
+        return True
+    await asyncio.sleep(_RETRY_SECONDS)
+    return False

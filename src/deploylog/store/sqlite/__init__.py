@@ -154,7 +154,9 @@ async def open_sqlite(
 
 
 async def _seal_beside_appends(writer: Writer, readers: Readers, segment: GrowingSegment) -> None:
-    identities = await readers.background.run(partial(sealed_identities, number=segment.number))
+    read = partial(sealed_identities, number=segment.number)
+    # A caller of its own: segments are fed meanwhile.
+    identities = await readers.background.run(read, caller="sealing")
     rows = await asyncio.to_thread(sealed_rows, segment, identities)
     await writer.call(rows.write)
 

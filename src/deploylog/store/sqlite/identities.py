@@ -15,7 +15,7 @@ from deploylog.events.index.identities import (
 )
 from deploylog.events.index.segments import SEGMENT_SIZE, segment_of
 from deploylog.store.rows import json_text
-from deploylog.store.sqlite.connection import all_rows, one_value
+from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, one_value
 from deploylog.store.sqlite.pages import BAD_ROW, positions_between
 from deploylog.store.sqlite.salvage import salvaged_identity
 
@@ -50,8 +50,10 @@ class SealedIdentities(msgspec.Struct, frozen=True):
         """Write them in the caller's transaction; the segment is there."""
         delete_identities(connection, self.number, self.number + 1)
         first = self.number << IDENTITY_BUCKET_BITS
-        rows = [(first + bucket, entries) for bucket, entries in self.buckets]
-        connection.executemany("INSERT INTO segment_identities (id, entries) VALUES (?, ?)", rows)
+        values: list[SqlValue] = []
+        for bucket, entries in self.buckets:
+            values += (first + bucket, entries)
+        insert_rows(connection, "INSERT INTO segment_identities (id, entries)", 2, values)
         sql = "UPDATE segments SET identities = ? WHERE number = ?"
         connection.execute(sql, (self.count, self.number))
 
@@ -87,11 +89,13 @@ def sealed_numbers(connection: apsw.Connection, floor: int) -> range:
 def placed_between(connection: apsw.Connection, low: int, high: int) -> list[Placed]:
     """The identities of the rows from behind ``low`` up to ``high``, without unreadable ones."""
     try:
-        rows = all_rows(connection, _PLACED, (low, high))
-    except BAD_ROW:
+        rows = _decode_placed(one_value(connection, _PLACED, (low, high)))
+    except (*BAD_ROW, msgspec.MsgspecError):
         positions = positions_between(connection, low, high)
         found = [(position, *salvaged_identity(connection, position)) for position in positions]
-        rows = [each for each in found if isinstance(each[1], str) and isinstance(each[2], str)]
+        rows = [
+            (at, source, id) for at, source, id in found if source is not None and id is not None
+        ]
     return [(position, digest_of(source, producer_id)) for position, source, producer_id in rows]
 
 
@@ -107,9 +111,13 @@ CROSS JOIN segment_identities AS i ON i.id = (number.value << {IDENTITY_BUCKET_B
 """
 
 _PLACED = """
-SELECT position, source, producer_id FROM events
-WHERE position > ? AND position <= ? AND typeof(source) = 'text' AND typeof(producer_id) = 'text'
-ORDER BY position
+SELECT json_group_array(json_array(position, source, producer_id)) FROM (
+    SELECT position, source, producer_id FROM events WHERE position > ? AND position <= ?
+        AND typeof(source) = 'text' AND typeof(producer_id) = 'text'
+    ORDER BY position
+)
 """
+
+_decode_placed = msgspec.json.Decoder(list[tuple[int, str, str]]).decode
 
 _WITHOUT_IDENTITIES = "SELECT number FROM segments WHERE identities IS NULL ORDER BY number"

@@ -1,6 +1,7 @@
 """Sealing in SQLite: the rows of a sealed segment."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import apsw
 import msgspec
@@ -8,7 +9,7 @@ import msgspec
 from deploylog.events.index.sealed import BUCKET_BITS, seal
 from deploylog.events.index.segments import GrowingSegment
 from deploylog.store.live_index import grown_from_rows
-from deploylog.store.sqlite.connection import all_rows
+from deploylog.store.sqlite.connection import all_rows, insert_rows
 from deploylog.store.sqlite.identities import SealedIdentities, sealed_identities
 from deploylog.store.sqlite.index import SqliteIndexTables
 
@@ -18,7 +19,7 @@ class SealedRows(msgspec.Struct, frozen=True):
 
     number: int
     terms: Sequence[tuple[int, str, bytes]]
-    buckets: Sequence[tuple[int, int, bytes]]
+    buckets: Sequence[tuple[int, bytes]]
     pages: Sequence[tuple[int, str, bytes]]
     times: bytes
     identities: SealedIdentities
@@ -39,9 +40,14 @@ class SealedRows(msgspec.Struct, frozen=True):
         # What a program that was interrupted left of it.
         for delete in _DELETE_ROWS:
             connection.execute(delete, (self.number,))
-        connection.executemany(_PUT_TERM, self.terms)
-        connection.executemany(_PUT_BUCKET, self.buckets)
-        connection.executemany(_PUT_PAGE, self.pages)
+        # Appends wait meanwhile: few statements are few waits for the interpreter's lock.
+        for into, rows in (
+            ("INSERT INTO segment_terms (segment, term, positions)", self.terms),
+            ("INSERT INTO segment_buckets (id, entries)", self.buckets),
+            ("INSERT INTO segment_pages (segment, first, terms)", self.pages),
+        ):
+            if rows:
+                insert_rows(connection, into, len(rows[0]), list(chain.from_iterable(rows)))
         connection.execute(_PUT_SEGMENT, (self.number, self.times))
         self.identities.write(connection)
 
@@ -52,7 +58,7 @@ def sealed_rows(segment: GrowingSegment, identities: SealedIdentities) -> Sealed
     return SealedRows(
         number,
         [(number, term, positions) for term, positions in sealed.bitmaps],
-        [(number, bucket, entries) for bucket, entries in sealed.buckets],
+        [((number << BUCKET_BITS) + bucket, entries) for bucket, entries in sealed.buckets],
         [(number, first, terms) for first, terms in sealed.pages],
         sealed.times,
         identities,
@@ -79,7 +85,4 @@ _DELETE_ROWS = (
     "DELETE FROM segment_pages WHERE segment = ?",
 )
 
-_PUT_TERM = "INSERT INTO segment_terms (segment, term, positions) VALUES (?, ?, ?)"
-_PUT_BUCKET = f"INSERT INTO segment_buckets (id, entries) VALUES ((? << {BUCKET_BITS}) + ?, ?)"
-_PUT_PAGE = "INSERT INTO segment_pages (segment, first, terms) VALUES (?, ?, ?)"
 _PUT_SEGMENT = "INSERT INTO segments (number, times) VALUES (?, ?)"
