@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from deploylog.auth.cache import TtlCache
 from deploylog.auth.encryption import Encryptor
+from deploylog.auth.standard_webhooks import make_secret
 from deploylog.auth.store import AccessKeyKind, Credential, Credentials, SourceKind
 from deploylog.errors import InvalidInput, KeyNotFound, OperatorError
 from deploylog.events.access import Grant, Principal
@@ -33,6 +34,9 @@ def generate_key_pair(kind: AccessKeyKind | SourceKind) -> tuple[str, str]:
     if kind == "aws":
         secret = base64.b64encode(secrets.token_bytes(30)).decode()
         return "AKIA" + base64.b32encode(secrets.token_bytes(10)).decode(), secret
+    if kind == "gitlab":
+        # GitLab takes no signing token of another form.
+        return secrets.token_hex(16), make_secret()
     return secrets.token_hex(16), secrets.token_hex(32)
 
 

@@ -7,7 +7,7 @@ from deploylog.auth.access_keys import open_secret, principal_of
 from deploylog.auth.authentication import RequestCredentials
 from deploylog.auth.cache import TtlCache
 from deploylog.auth.encryption import Encryptor
-from deploylog.auth.source_signatures import SCHEMES, source_of
+from deploylog.auth.source_signatures import SCHEMES, signatures_in
 from deploylog.auth.store import Credential, Credentials, SourceKind
 from deploylog.errors import OperatorError
 from deploylog.events.access import Principal
@@ -39,14 +39,13 @@ class SourceSecrets:
         self._cache = TtlCache(self._load, clock=clock)
 
     async def principal(self, request: RequestCredentials) -> Principal | None:
-        source = source_of(request.method, request.path)
-        scheme = SCHEMES[source] if source is not None else None
-        header = request.headers.get(scheme.header) if scheme is not None else None
-        if source is None or scheme is None or header is None:
+        found = signatures_in(request.method, request.path, request.headers)
+        if found is None:
             return None
-        body = await request.body() if scheme.signs_body else b""
+        source, schemes = found
+        body = await request.body() if request.is_signed_webhook else b""
         for principal, secret in await self._secrets(source):
-            if scheme.is_valid(header, body, secret):
+            if any(scheme.is_valid(request.headers, body, secret) for scheme in schemes):
                 return principal
         return None
 

@@ -5,7 +5,7 @@ import hmac
 import secrets as random
 from binascii import Error as NotBase64
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from deploylog.errors import InvalidSubscription
 from deploylog.events.times import SECOND
@@ -49,6 +49,27 @@ def signature_headers(id: str, now: int, body: bytes, secrets: Sequence[bytes]) 
         signed = b"%s.%s.%s" % (id.encode(), seconds.encode(), body)
         headers["webhook-signature"] = " ".join(_signature(secret, signed) for secret in secrets)
     return headers
+
+
+def is_signed(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+    """Whether the headers, by lower-case name, sign the body with the secret.
+
+    How old the signature is does not matter: what is sent again is recorded once.
+    """
+    try:
+        key = parse_secret(secret)
+    except InvalidSubscription:
+        # It is the secret of a sender that signs otherwise.
+        return False
+    id, seconds = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    signed = b"%s.%s.%s" % (_sent(id), _sent(seconds), body)
+    expected = _signature(key, signed).encode()
+    sent = headers.get("webhook-signature", "").split()
+    return any(hmac.compare_digest(_sent(each), expected) for each in sent)
+
+
+def _sent(header: str) -> bytes:
+    return header.encode("utf-8", "surrogatepass")
 
 
 def _signature(secret: bytes, signed: bytes) -> str:

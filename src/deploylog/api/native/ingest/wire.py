@@ -6,7 +6,7 @@ import msgspec
 
 from deploylog.api.native.query_string import Parameters
 from deploylog.api.native.wire import Receipt
-from deploylog.auth.source_signatures import SCHEMES
+from deploylog.auth.source_signatures import SCHEMES, SHARED_HEADERS
 from deploylog.deployments.catalog import check_name, deployment_ref
 from deploylog.errors import UnsupportedMedia
 from deploylog.events.event import Event
@@ -54,8 +54,9 @@ def parse_place(query: str) -> Place:
 
 def check_is_no_webhook(headers: Mapping[str, str]) -> None:
     """Raise UnsupportedMedia for a webhook of a source, which says where to post it."""
-    for source, scheme in SCHEMES.items():
-        if scheme.header in headers and scheme.header != "authorization":
+    for source, schemes in SCHEMES.items():
+        own = {scheme.header for scheme in schemes}.difference(SHARED_HEADERS)
+        if any(header in headers for header in own):
             raise UnsupportedMedia(
                 f"this is a webhook of {source}: post it to /log/v1/ingest/{source}?project=PROJECT"
             )
