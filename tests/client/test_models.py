@@ -7,6 +7,7 @@ import pytest
 from msgspec import inspect
 
 from deploylog.api.native import wire
+from deploylog.api.native.catalog import wire as catalog_wire
 from deploylog.api.native.subscriptions import wire as subscription_wire
 from deploylog.client import models, subscriptions
 from deploylog.deployments.service import NewDeployment
@@ -18,11 +19,11 @@ Struct = type[msgspec.Struct]
 #: A model of the client, and the server's struct of the same JSON.
 SAME: list[tuple[Struct, Struct]] = [
     (models.NewDeployment, NewDeployment),
-    (models.DeploymentState, wire.DeploymentBody),
-    (models.DeploymentPage, wire.DeploymentPage),
-    (models.ChangesetState, wire.ChangesetBody),
-    (models.ChangesetPage, wire.ChangesetPage),
-    (models.StackState, wire.StackBody),
+    (models.DeploymentState, catalog_wire.DeploymentBody),
+    (models.DeploymentPage, catalog_wire.DeploymentPage),
+    (models.ChangesetState, catalog_wire.ChangesetBody),
+    (models.ChangesetPage, catalog_wire.ChangesetPage),
+    (models.StackState, catalog_wire.StackBody),
     (models.Receipt, wire.Receipt),
     (models.EventPage, wire.EventPage),
     (models.Explanation, wire.Explanation),

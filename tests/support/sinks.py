@@ -5,7 +5,8 @@ from typing import Any
 
 from msgspec import json
 
-from deploylog.api.native.wire import render_deployment, render_one
+from deploylog.api.native.catalog.wire import render_deployment
+from deploylog.api.native.wire import render_one
 from deploylog.deployments.catalog import Counts, Deployment
 from deploylog.deployments.details import Commit, Details
 from deploylog.events.event import Event

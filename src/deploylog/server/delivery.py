@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from deploylog.api import APIS
+from deploylog.api.native.catalog.wire import render_deployment
 from deploylog.api.native.query_string import events_path
-from deploylog.api.native.wire import render_deployment
 from deploylog.auth.authentication import Authentication
 from deploylog.auth.encryption import Encryptor
 from deploylog.auth.standard_webhooks import make_secret, parse_secret

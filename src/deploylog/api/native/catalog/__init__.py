@@ -1,0 +1,1 @@
+"""What was deployed: projects, stacks, deployments, change sets."""
