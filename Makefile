@@ -16,6 +16,9 @@ CLUSTER_PYTHON := $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 PACKAGE := .venv-package
 PACKAGE_READY := $(PACKAGE)/.ready
 
+# Where it is set, each of the hundreds of processes of `make test` compiles the program again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo cluster failover test browser pictures unit check types fmt hooks bench bench-ingest bench-stream bench-query bench-webhooks bench-pages crash crash-backup crash-index crash-webhooks attack faults fuzz package lock clean
 
