@@ -12,6 +12,7 @@ import pytest
 import deploylog
 import support.backends
 from deploylog.store import BACKENDS
+from support.syntax import parse_module
 
 ROOT = Path(deploylog.__file__).parent
 TESTS = Path(__file__).parent
@@ -72,8 +73,7 @@ def names() -> list[str]:
 @cache
 def tree_of(name: str) -> ast.Module:
     path = ROOT.joinpath(*name.split(".")) if name else ROOT
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return ast.parse(file.read_text(encoding="utf-8"))
+    return parse_module(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
 
 
 @cache
@@ -174,7 +174,7 @@ def test_other_tests_run_on_any_backend():
         text = path.read_text(encoding="utf-8")
         assert "sqlite://" not in text, name
         assert "postgresql://" not in text, name
-        for module in _imported(ast.parse(text)):
+        for module in _imported(parse_module(path)):
             assert module.partition(".")[0] not in ("apsw", "sqlite3", "psycopg"), name
             assert not is_in(module, "deploylog.store.sqlite"), name
             assert not is_in(module, "deploylog.store.postgres"), name

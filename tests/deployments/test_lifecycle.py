@@ -13,6 +13,7 @@ from deploylog.deployments.lifecycle import (
 )
 from deploylog.deployments.projection import DeploymentEnded, project
 from support.factories import new_event
+from support.syntax import parse_module
 
 SCOPES = ("project/acme/stack/stack-1/deployment/dep-1",)
 
@@ -30,7 +31,7 @@ def test_no_other_module_lists_the_ends_of_a_deployment():
     ends = set(DEPLOYMENT_ENDS)
 
     for path in Path(deploylog.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse_module(path)):
             if isinstance(node, ast.Tuple | ast.List | ast.Set):
                 texts = {item.value for item in node.elts if isinstance(item, ast.Constant)}
                 assert not texts >= ends, path
