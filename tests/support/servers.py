@@ -81,22 +81,28 @@ class Stream:
         self.response = response
         #: The id that a reader would come back with.
         self.last_id: str | None = None
+        self._received = bytearray()
 
     async def block(self) -> Frame | None:
         """The next block, whatever it is; ``None`` at the end. Lines that need no block of their
         own, comments and ``retry``, come by themselves.
         """
-        async with asyncio.timeout(PATIENCE):
-            raw = b""
-            while not raw.endswith(b"\n\n"):
-                if raw.startswith((b":", b"retry:")):
-                    break
-                line = await self.response.content.readline()
-                if not line:
-                    assert raw == b"", f"the stream ended within {raw!r}"
-                    return None
-                raw += line
+        while not (raw := self._take_block()):
+            async with asyncio.timeout(PATIENCE):
+                chunk = await self.response.content.readany()
+            if not chunk:
+                assert not self._received, f"the stream ended within {bytes(self._received)!r}"
+                return None
+            self._received += chunk
         return parse_frame(raw)
+
+    def _take_block(self) -> bytes:
+        """The next block if it has been received, or nothing."""
+        end = b"\n" if self._received.startswith((b":", b"retry:")) else b"\n\n"
+        size = self._received.find(end) + len(end)
+        raw = bytes(self._received[:size]) if size >= len(end) else b""
+        del self._received[: len(raw)]
+        return raw
 
     async def next(self) -> Frame:
         """The next event."""

@@ -74,16 +74,18 @@ async def test_readers_resume_anywhere_during_appends(server: Local):
         for _ in range(100):
             await server.store.log.append(new_events(3))
 
-    async def read(number: int) -> None:
-        chance = random.Random(number)
-        # Most start together, so that they share pages; the others start inside of these pages.
-        start = 99 if number % 3 else chance.randint(0, 5_990)
-        headers = {"Last-Event-ID": history[start]}
-        async with server.stream(headers=headers) as stream:
-            seen = await stream.take(total - start - 1)
-        assert seen == (await all_ids(server.store))[start + 1 :]
+    async def read(start: int) -> list[str]:
+        async with server.stream(headers={"Last-Event-ID": history[start]}) as stream:
+            return await stream.take(total - start - 1)
 
-    await asyncio.gather(write(), *(read(number) for number in range(40)))
+    chance = random.Random(1)
+    # Most start together, so that they share pages; the others start inside of these pages.
+    starts = [99 if number % 3 else chance.randint(0, 5_990) for number in range(40)]
+    _, *seen = await asyncio.gather(write(), *map(read, starts))
+
+    everything = await all_ids(server.store)
+    for start, ids in zip(starts, seen, strict=True):
+        assert ids == everything[start + 1 :]
 
 
 async def test_a_page_of_history_is_read_once_for_all(
