@@ -1,5 +1,6 @@
 """Fixtures: a store of each backend, and what stands on it."""
 
+import gc
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -24,9 +25,22 @@ E2E = Path(__file__).parent / "e2e"
 
 no_processes = NoProcesses()
 
+# No property is about time: an example may take long beside whatever else a machine does.
+settings.register_profile("test", deadline=None)
+settings.load_profile("test")
 # `make unit` checks properties with few examples.
-# On a busy machine one example may take long, which says nothing about it.
-settings.register_profile("unit", max_examples=10, deadline=None)
+settings.register_profile("unit", settings.get_profile("test"), max_examples=10)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage in what is collected, which is a million objects that stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

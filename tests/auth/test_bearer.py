@@ -367,7 +367,7 @@ async def test_garbage_is_refused(tokens: BearerTokens, text: str):
 
 
 @given(text=st.text() | st.from_regex(r"[A-Za-z0-9_-]{0,40}\.[A-Za-z0-9_-]{0,40}\.[\w=-]{0,40}"))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whatever_else_is_refused(tokens: BearerTokens, text: str):
     assert await ask(tokens, text) is None
 

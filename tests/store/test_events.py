@@ -409,55 +409,41 @@ _visibilities = st.builds(
 )
 
 
+_interests = st.builds(
+    StreamFilter,
+    scope=_scopes.map(Scope) | st.just(ROOT),
+    filter=_filters,
+    visibility=_visibilities,
+)
+
+
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(data=st.data())
-def test_a_store_and_memory_agree_on_what_a_query_finds(
-    data: st.DataObject,
-    backend: Backend,
-    tmp_path_factory: pytest.TempPathFactory,
-    commits: Commits,
+@given(
+    events=_events,
+    interests=st.lists(_interests, min_size=1, max_size=5),
+    limit=st.integers(1, 40),
+)
+async def test_a_store_and_memory_agree_on_what_a_query_finds(
+    events: list[NewEvent], interests: list[StreamFilter], limit: int, store: Store
 ):
-    events = data.draw(_events)
-    interests = data.draw(
-        st.lists(
-            st.builds(
-                StreamFilter,
-                scope=_scopes.map(Scope) | st.just(ROOT),
-                filter=_filters,
-                visibility=_visibilities,
-            ),
-            min_size=1,
-            max_size=5,
+    """All examples share a store: each asks for what is after the ones before it."""
+    before = await store.log.head()
+    recorded = await store.log.append(events)
+
+    for interest in interests:
+        query = Query(
+            scope=interest.scope,
+            filter=interest.filter,
+            visibility=interest.visibility,
+            after=before,
+            order="oldest",
+            limit=limit,
         )
-    )
-    limit = data.draw(st.integers(1, 40))
-    url = backend.url_at(tmp_path_factory.mktemp("store") / "log.db")
-
-    async def ask() -> list[tuple[list[Event], list[Event]]]:
-        async with open_store(url, observer=commits) as store:
-            recorded = await store.log.append(events)
-            return [
-                (
-                    await store.log.read(
-                        Query(
-                            scope=interest.scope,
-                            filter=interest.filter,
-                            visibility=interest.visibility,
-                            order="oldest",
-                            limit=limit,
-                        )
-                    ),
-                    [event for event in recorded if interest.matches(event)][:limit],
-                )
-                for interest in interests
-            ]
-
-    for found, expected in asyncio.run(ask()):
-        assert found == expected
+        expected = [event for event in recorded if interest.matches(event)]
+        assert await store.log.read(query) == expected[:limit]
 
 
 async def test_a_tailing_reader_misses_nothing_that_many_processes_write(

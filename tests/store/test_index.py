@@ -1,6 +1,5 @@
 """The index: what a store finds, in sealed segments and in the newest events alike."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -16,77 +15,101 @@ from deploylog.store import open_store
 from deploylog.store.contract import Store
 from support import queries
 from support.backends import Backend
-from support.factories import Commits, new_event, new_events, now
+from support.factories import Commits, OpenStoreAgain, new_event, new_events, now
 from support.waiting import until
 
+#: Events to append, and whether half of what there is then is pruned.
 _steps = st.lists(
-    st.tuples(
-        st.sampled_from(["append", "fill", "fill", "prune"]),
-        st.lists(queries.events, min_size=1, max_size=12),
-    ),
+    st.tuples(st.lists(queries.events, min_size=1, max_size=12), st.booleans()),
     min_size=1,
-    max_size=5,
+    max_size=3,
 )
+
+#: What is done while a store is open, and whether little was missing before to fill a segment.
+_sessions = st.lists(st.tuples(st.booleans(), _steps), min_size=1, max_size=3)
 
 _filters = st.builds(
     StreamFilter, scope=queries.scopes, filter=queries.filters, visibility=queries.visibilities
 )
 
 
+@pytest.fixture
+async def path(store_url: str, tmp_path: Path) -> Path:
+    """Where a store is."""
+    async with open_store(store_url, observer=Commits()):
+        pass
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+def retained() -> list[Event]:
+    """What the examples of a property have recorded and not pruned."""
+    return []
+
+
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(steps=_steps, asked=st.lists(_filters, min_size=1, max_size=4), limit=st.integers(1, 40))
-def test_a_store_finds_what_memory_does(
-    steps: list[tuple[str, list[NewEvent]]],
-    asked: list[StreamFilter],
+@given(
+    sessions=_sessions,
+    asked=st.lists(st.tuples(_filters, st.booleans()), min_size=1, max_size=4),
+    limit=st.integers(1, 40),
+)
+async def test_a_store_finds_what_memory_does(
+    sessions: list[tuple[bool, list[tuple[list[NewEvent], bool]]]],
+    asked: list[tuple[StreamFilter, bool]],
     limit: int,
     backend: Backend,
-    tmp_path_factory: pytest.TempPathFactory,
+    open_again: OpenStoreAgain,
+    path: Path,
+    retained: list[Event],
 ):
-    path = tmp_path_factory.mktemp("store") / "log.db"
-
-    async def run() -> None:
-        recorded: list[Event] = []
-        async with open_store(backend.url_at(path), observer=Commits()):
-            pass
-        for kind, events in steps:
-            if kind == "fill":
-                backend.move_head(path, _before_the_end(recorded))
-            async with open_store(backend.url_at(path), observer=Commits()) as store:
-                recorded += await store.log.append(events)
-                if kind == "prune":
-                    await store.log.prune(recorded[len(recorded) // 2].recorded)
-                    floor = await store.log.floor()
-                    recorded = [event for event in recorded if event.position > floor]
-                for each in asked:
-                    query = Query(
-                        scope=each.scope,
-                        filter=each.filter,
-                        visibility=each.visibility,
-                        order="oldest",
-                        limit=limit,
-                    )
-                    expected = [event for event in recorded if each.matches(event)]
+    """All examples share a store: each asks for what is after the ones before it, or for all."""
+    start = retained[-1].position if retained else 0
+    for is_filled, steps in sessions:
+        if is_filled:
+            backend.move_head(path, _before_the_end(retained))
+        async with open_again() as store:
+            for events, is_pruned in steps:
+                retained += await store.log.append(events)
+                if is_pruned:
+                    await _prune_half(store, retained, start)
+                for each, is_all in asked:
+                    after = 0 if is_all else start
+                    expected = [e for e in retained if e.position > after and each.matches(e)]
+                    query = _query_of(each, after=after, limit=limit)
                     assert await store.log.read(query) == expected[:limit]
 
-    asyncio.run(run())
+
+async def _prune_half(store: Store, retained: list[Event], start: int) -> None:
+    """Prune all up to the middle of what is after ``start``."""
+    newest = [event for event in retained if event.position > start]
+    await store.log.prune(newest[len(newest) // 2].recorded)
+    floor = await store.log.floor()
+    retained[:] = [event for event in retained if event.position > floor]
 
 
-def _before_the_end(recorded: list[Event]) -> int:
+def _query_of(asked: StreamFilter, *, after: int, limit: int) -> Query:
+    return Query(
+        scope=asked.scope,
+        filter=asked.filter,
+        visibility=asked.visibility,
+        after=after,
+        order="oldest",
+        limit=limit,
+    )
+
+
+def _before_the_end(retained: list[Event]) -> int:
     """The head after which a few events more fill a segment."""
-    head = recorded[-1].position if recorded else 0
+    head = retained[-1].position if retained else 0
     return max(head, (head // SEGMENT_SIZE + 1) * SEGMENT_SIZE - 5)
 
 
 @pytest.fixture
-async def path(backend: Backend, store_url: str, tmp_path: Path) -> Path:
+def nearly_full(backend: Backend, path: Path) -> Path:
     """Where a store is whose first segment is full after 500 events."""
-    async with open_store(store_url, observer=Commits()):
-        pass
-    path = tmp_path / "log.db"
     backend.move_head(path, SEGMENT_SIZE - 501)
     return path
 
@@ -95,11 +118,11 @@ CI = Filter(all_of=(any_of("actor", ("ci",)),))
 
 
 async def test_a_full_segment_is_sealed_while_the_store_is_used(
-    backend: Backend, store_url: str, path: Path
+    backend: Backend, store_url: str, nearly_full: Path
 ):
     async with open_store(store_url, observer=Commits()) as store:
         await store.log.append(new_events(1_000, actor="ci"))
-        await until(lambda: backend.sealed(path) == [0])
+        await until(lambda: backend.sealed(nearly_full) == [0])
 
         found = await store.log.read(Query(filter=CI, limit=2_000))
 
@@ -114,11 +137,13 @@ async def test_a_histogram_counts_neighbours_by_their_own_times(store: Store):
     assert counts == [5, 10, 3]
 
 
-async def test_sealed_events_are_not_recorded_again(backend: Backend, store_url: str, path: Path):
+async def test_sealed_events_are_not_recorded_again(
+    backend: Backend, store_url: str, nearly_full: Path
+):
     events = new_events(1_000)
     async with open_store(store_url, observer=Commits()) as store:
         recorded = await store.log.append(events)
-        await until(lambda: backend.sealed(path) == [0])
+        await until(lambda: backend.sealed(nearly_full) == [0])
 
         again = await store.log.append(events[::-1])
 
@@ -128,7 +153,7 @@ async def test_sealed_events_are_not_recorded_again(backend: Backend, store_url:
 
 
 async def test_events_that_another_process_recorded_and_sealed_are_not_recorded_again(
-    backend: Backend, store_url: str, path: Path
+    backend: Backend, store_url: str, nearly_full: Path
 ):
     events = new_events(1_000)
     async with (
@@ -138,7 +163,7 @@ async def test_events_that_another_process_recorded_and_sealed_are_not_recorded_
         await other.log.append(new_events(1))
         recorded = await store.log.append(events)
         newest = await store.log.append(new_events(3, actor="late"))
-        await until(lambda: backend.sealed(path) == [0])
+        await until(lambda: backend.sealed(nearly_full) == [0])
 
         again = await other.log.append(events)
 
@@ -147,32 +172,32 @@ async def test_events_that_another_process_recorded_and_sealed_are_not_recorded_
 
 
 async def test_a_full_segment_is_sealed_when_the_store_is_opened(
-    backend: Backend, store_url: str, path: Path
+    backend: Backend, store_url: str, nearly_full: Path
 ):
     async with open_store(store_url, observer=Commits()) as store:
         await store.log.append(new_events(400, actor="ci"))
-    assert backend.sealed(path) == []
-    backend.move_head(path, SEGMENT_SIZE + 10)
+    assert backend.sealed(nearly_full) == []
+    backend.move_head(nearly_full, SEGMENT_SIZE + 10)
 
     async with open_store(store_url, observer=Commits()) as store:
         found = await store.log.read(Query(filter=CI, limit=2_000))
 
-    assert backend.sealed(path) == [0]
+    assert backend.sealed(nearly_full) == [0]
     assert len(found) == 400
 
 
-async def test_pruned_segments_are_dropped(backend: Backend, store_url: str, path: Path):
+async def test_pruned_segments_are_dropped(backend: Backend, store_url: str, nearly_full: Path):
     async with open_store(store_url, observer=Commits()) as store:
         await store.log.append(new_events(600))
-        await until(lambda: backend.sealed(path) == [0])
+        await until(lambda: backend.sealed(nearly_full) == [0])
 
         await store.log.prune(now())
 
-        assert backend.sealed(path) == []
+        assert backend.sealed(nearly_full) == []
         assert await store.log.read(Query()) == []
 
 
-async def test_two_processes_find_what_the_other_records(store_url: str, path: Path):
+async def test_two_processes_find_what_the_other_records(store_url: str, nearly_full: Path):
     """Each feeds its newest events from the rows of the other, over the end of a segment."""
     async with (
         open_store(store_url, observer=Commits()) as one,

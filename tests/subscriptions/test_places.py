@@ -120,9 +120,7 @@ async def listed(
 
 
 @given(places=PLACES, owner=st.sampled_from(sorted(PRINCIPALS)))
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_a_subscription_matches_what_a_list_with_its_names_finds(
     filled: Store, deployments: DeploymentService, places: Places, owner: str
 ):

@@ -64,7 +64,7 @@ def _expected(index: MemoryIndex, query: Query) -> dict[int, NewEvent]:
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(index=_indexes(), query=_queries)
 def test_a_search_finds_what_the_filter_matches(index: MemoryIndex, query: Query):
     expected = sorted(_expected(index, query), reverse=query.order == "newest")
@@ -74,7 +74,7 @@ def test_a_search_finds_what_the_filter_matches(index: MemoryIndex, query: Query
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(index=_indexes(), query=_queries, field=st.sampled_from(FIELDS), top=st.integers(1, 3))
 def test_facets_count_each_value(index: MemoryIndex, query: Query, field: str, top: int):
     found = _expected(index, query).values()
@@ -88,7 +88,7 @@ def test_facets_count_each_value(index: MemoryIndex, query: Query, field: str, t
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     index=_indexes(),
     query=_queries,

@@ -299,7 +299,7 @@ def changes(draw: st.DrawFn) -> tuple[Json, Json, Json]:
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(changes())
 @example(({"a": {"b": 1}}, {"a": [1]}, {}))
 @example(({"a": [1, 2]}, {"a": [None, 2]}, {"a": [True, False]}))

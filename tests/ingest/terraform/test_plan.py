@@ -617,7 +617,7 @@ PLACES = places(json.loads(SAMPLE.read_bytes()))
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), anything), min_size=1, max_size=3))
 def test_a_damaged_plan_is_read_or_refused(damages: list[tuple[Json, Json]]) -> None:
     plan = json.loads(SAMPLE.read_bytes())

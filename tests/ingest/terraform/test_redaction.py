@@ -341,7 +341,7 @@ def test_lines_of_a_secret_are_masked_inside_of_base64() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.text("ab", min_size=8, max_size=14), max_size=12),
     st.lists(st.text("ab", max_size=14), max_size=12).map("".join),
@@ -499,7 +499,7 @@ def secretive_plan(draw: st.DrawFn) -> tuple[Json, str]:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(secretive_plan())
 def test_no_secret_is_ever_reported(planted: tuple[Json, str]) -> None:
     plan, secret = planted

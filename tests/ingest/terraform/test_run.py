@@ -785,7 +785,7 @@ hostile_line = (
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(lines=st.lists(hostile_line, max_size=6), exit_code=st.none() | st.integers(-64, 255))
 @example(lines=[nested(depth) for depth in range(800, 1000)], exit_code=None)
 def test_whatever_comes_gives_events_that_may_be_recorded(
@@ -802,7 +802,7 @@ def test_whatever_comes_gives_events_that_may_be_recorded(
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_damaged_recording_gives_events_that_may_be_recorded(draw: st.DataObject) -> None:
     lines = sample("05")

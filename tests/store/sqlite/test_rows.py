@@ -66,7 +66,6 @@ _documents = st.dictionaries(st.sampled_from(_NAMES), _json, max_size=6)
 
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(documents=st.lists(st.tuples(_documents, st.booleans()), min_size=1, max_size=5))

@@ -252,7 +252,7 @@ class FakeStore:
         return queue
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     order=st.sampled_from(["strict", "per_deployment"]),
     names=st.lists(st.sampled_from([ONE, TWO, "image/1", "image/2"]), min_size=1, max_size=25),

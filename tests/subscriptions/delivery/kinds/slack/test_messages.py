@@ -99,20 +99,18 @@ def assert_harmless(payload: dict[str, Any]) -> None:
 
 
 @given(EVENTS)
-@settings(deadline=None)
 def test_slack_accepts_the_message_of_any_event(event: Event):
     assert_harmless(event_payload(event))
 
 
 @given(st.lists(EVENTS, min_size=1, max_size=40))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_slack_accepts_the_digest_of_any_events(events: list[Event]):
     assert_harmless(digest_payload(events))
     assert_harmless(events_payload(events))
 
 
 @given(NAME, st.none() | NAME, st.none() | LONG, st.sampled_from(["running", "failed"]))
-@settings(deadline=None)
 def test_slack_accepts_the_message_of_any_deployment(
     name: str, other: str | None, message: str | None, status: Any
 ):
@@ -309,7 +307,6 @@ def test_a_sender_has_a_name_and_an_icon_and_no_empty_keys(
 
 
 @given(LONG, st.integers(10, 400), st.integers(1, 4))
-@settings(deadline=None)
 def test_pieces_fit_and_have_the_whole_text_or_an_ellipsis(text: str, limit: int, number: int):
     pieces = split(text, limit=limit, max_pieces=number)
 
