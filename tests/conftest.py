@@ -25,6 +25,10 @@ E2E = Path(__file__).parent / "e2e"
 
 no_processes = NoProcesses()
 
+# No test asks a server of the world, and to read whom the system trusts takes 26 ms, for each
+# service and each process.
+os.environ["SSL_CERT_FILE"] = os.devnull
+
 # No property is about time: an example may take long beside whatever else a machine does.
 settings.register_profile("test", deadline=None)
 settings.load_profile("test")

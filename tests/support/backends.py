@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import apsw
 
-from support import postgres
+from support import postgres, sqlite
 
 #: Why a reader finds that an event is damaged.
 Reason = Literal["checksum", "unreadable"]
@@ -102,8 +102,8 @@ class Damage(Protocol):
 BACKENDS = {
     "sqlite": Backend(
         "sqlite",
-        lambda path: f"sqlite:///{path}",
-        lambda path: f"sqlite:///{path}",
+        sqlite.url_at,
+        sqlite.empty_url_at,
         _damage_sqlite,
         _move_sqlite_head,
         _sealed_in_sqlite,

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -87,6 +88,12 @@ class Assets:
             gzipped=gzip.compress(body, mtime=0),
             imports=tuple(dict.fromkeys((*found, *deeper))),
         )
+
+
+@cache
+def program_assets() -> Assets:
+    """The files of this program, which are read once."""
+    return Assets()
 
 
 def _resolve(importer: str, specifier: str) -> str:

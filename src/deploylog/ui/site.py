@@ -29,7 +29,7 @@ from deploylog.errors import (
     Unauthenticated,
     Unavailable,
 )
-from deploylog.ui.assets import Assets
+from deploylog.ui.assets import program_assets
 from deploylog.ui.headers import ASSET_HEADERS, PAGE_HEADERS
 from deploylog.ui.page import Act, Answer, Moved, Page, Services, View
 from deploylog.ui.pages import PAGES
@@ -55,7 +55,7 @@ class Site:
     def __init__(self, services: Services, sessions: Sessions) -> None:
         self._services = services
         self.sessions = sessions
-        self._assets = Assets()
+        self._assets = program_assets()
         self._environment: Environment = make_environment()
 
     def handlers(self) -> dict[str, dict[str, Handler]]:
