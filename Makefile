@@ -56,8 +56,11 @@ cluster: $(READY) $(CLUSTER_READY) ## Run etcd, two PostgreSQL nodes under Patro
 failover: $(READY) $(CLUSTER_READY) ## Kill the primary of such a cluster under load (ARGS=--node, --asynchronous)
 	$(BIN)/python -m demo.failover $(ARGS)
 
+# One more than processors: while the test of one waits for a process or a page, another computes.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 test: check $(PCLUSTER_READY) browser ## Run every check: format, lint, types, tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 browser: ## Install Chromium for the tests of the pages, if there is none (Debian, as root)
 	@command -v chromium chromium-browser google-chrome >/dev/null \

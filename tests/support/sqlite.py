@@ -14,6 +14,7 @@ def url_at(path: Path) -> str:
     """The URL of the store in the file, which is migrated if it was not there."""
     if not path.exists():
         content, key = _migrated()
+        path.touch(mode=0o600)
         # Each store draws what is its own.
         path.write_bytes(content.replace(key, os.urandom(len(key))))
     return empty_url_at(path)
