@@ -14,9 +14,11 @@ from deploylog.deployments.service import DeploymentService
 from deploylog.events.hub import Hub
 from deploylog.events.service import EventService
 from deploylog.events.streams import OpenStreams
+from deploylog.events.times import SECOND
 from deploylog.store import open_store
 from deploylog.store.contract import Store
 from support.backends import BACKENDS, DEFAULT, Backend, Damage, Reason, store_url_at
+from support.clocks import Clock, WallClock
 from support.factories import Commits, OpenStoreAgain, now
 from support.processes import NoProcesses
 from support.servers import Local, running
@@ -109,6 +111,17 @@ def damage(backend: Backend, tmp_path: Path) -> Damage:
 def url(tmp_path: Path) -> str:
     """The URL of a new store, for tests that are about something else."""
     return store_url_at(tmp_path / "log.db")
+
+
+@pytest.fixture
+def clock() -> WallClock:
+    """The time, from now on; a module whose signatures have a date begins at that."""
+    return WallClock(now() // SECOND)
+
+
+@pytest.fixture
+def monotonic() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

@@ -17,13 +17,8 @@ HERE = presented({"host": "127.0.0.1:8325"})
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def access(store: Store, clock: Clock) -> AnonymousAccess:
-    return AnonymousAccess(store.credentials, issuer="", clock=clock)
+def access(store: Store, monotonic: Clock) -> AnonymousAccess:
+    return AnonymousAccess(store.credentials, issuer="", clock=monotonic)
 
 
 async def add_key(store: Store) -> None:
@@ -55,13 +50,13 @@ async def test_everybody_is_anybody_while_nothing_is_configured(
 
 
 @pytest.mark.parametrize("add", [add_key, add_access_key])
-async def test_the_first_credential_ends_anonymous_access(store: Store, add, clock: Clock):
-    access = AnonymousAccess(store.credentials, issuer="", clock=clock)
+async def test_the_first_credential_ends_anonymous_access(store: Store, add, monotonic: Clock):
+    access = AnonymousAccess(store.credentials, issuer="", clock=monotonic)
     before = (await access.principal(HERE), await access.is_valid(ANONYMOUS))
 
     await add(store)
     trusted = await access.is_valid(ANONYMOUS)
-    clock.advance(CACHE_TTL)
+    monotonic.advance(CACHE_TTL)
     after = (await access.principal(HERE), await access.is_valid(ANONYMOUS))
 
     assert before == (ANONYMOUS, True)
@@ -70,8 +65,8 @@ async def test_the_first_credential_ends_anonymous_access(store: Store, add, clo
     assert await is_authentication_configured(store.credentials, "")
 
 
-async def test_a_token_issuer_ends_anonymous_access(store: Store, clock: Clock):
-    access = AnonymousAccess(store.credentials, issuer="idp.example", clock=clock)
+async def test_a_token_issuer_ends_anonymous_access(store: Store, monotonic: Clock):
+    access = AnonymousAccess(store.credentials, issuer="idp.example", clock=monotonic)
 
     assert await access.principal(HERE) is None
     assert not await access.is_valid(ANONYMOUS)
@@ -79,7 +74,7 @@ async def test_a_token_issuer_ends_anonymous_access(store: Store, clock: Clock):
 
 
 async def test_revoking_the_last_key_does_not_open_it(
-    store: Store, access: AnonymousAccess, clock: Clock
+    store: Store, access: AnonymousAccess, monotonic: Clock
 ):
     key, _ = make_key(name="ci", groups=(), grants=(), now=now())
     await store.credentials.add(key)
@@ -128,11 +123,11 @@ async def test_a_web_page_is_not_anonymous_there_either(access: AnonymousAccess)
 
 
 async def test_anybody_is_found_while_access_is_anonymous(
-    store: Store, access: AnonymousAccess, clock: Clock
+    store: Store, access: AnonymousAccess, monotonic: Clock
 ):
     before = await access.find("")
     await add_key(store)
-    clock.advance(CACHE_TTL)
+    monotonic.advance(CACHE_TTL)
 
     assert before is ANONYMOUS
     assert await access.find("") is None

@@ -16,13 +16,8 @@ from support.presenting import presented
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def keys(store: Store, clock: Clock) -> ApiKeys:
-    return ApiKeys(store.credentials, clock=clock)
+def keys(store: Store, monotonic: Clock) -> ApiKeys:
+    return ApiKeys(store.credentials, clock=monotonic)
 
 
 async def add(store: Store) -> str:
@@ -113,7 +108,7 @@ async def test_what_is_not_quite_a_key_is_not_one(store: Store, keys: ApiKeys):
 
 
 async def test_a_key_is_looked_up_again_once_its_trust_is_over(
-    store: Store, keys: ApiKeys, clock: Clock
+    store: Store, keys: ApiKeys, monotonic: Clock
 ):
     key = await add(store)
     shown = presented({"x-api-key": key})
@@ -121,7 +116,7 @@ async def test_a_key_is_looked_up_again_once_its_trust_is_over(
 
     await store.credentials.revoke(id_of(key), now())
     trusted = await keys.principal(shown)
-    clock.advance(CACHE_TTL)
+    monotonic.advance(CACHE_TTL)
     refused = await keys.principal(shown)
 
     assert known is not None
@@ -130,7 +125,7 @@ async def test_a_key_is_looked_up_again_once_its_trust_is_over(
 
 
 async def test_a_principal_is_valid_until_its_key_is_revoked(
-    store: Store, keys: ApiKeys, clock: Clock
+    store: Store, keys: ApiKeys, monotonic: Clock
 ):
     key = await add(store)
     principal = await keys.principal(presented({"x-api-key": key}))
@@ -138,21 +133,21 @@ async def test_a_principal_is_valid_until_its_key_is_revoked(
     before = await keys.is_valid(principal)
 
     await store.credentials.revoke(id_of(key), now())
-    clock.advance(CACHE_TTL)
+    monotonic.advance(CACHE_TTL)
 
     assert before
     assert not await keys.is_valid(principal)
 
 
 async def test_a_principal_is_found_by_its_keys_id_until_it_is_revoked(
-    store: Store, keys: ApiKeys, clock: Clock
+    store: Store, keys: ApiKeys, monotonic: Clock
 ):
     key = await add(store)
     shown = await keys.principal(presented({"x-api-key": key}))
 
     found = await keys.find(id_of(key))
     await store.credentials.revoke(id_of(key), now())
-    clock.advance(CACHE_TTL)
+    monotonic.advance(CACHE_TTL)
 
     assert found == shown
     assert await keys.find(id_of(key)) is None

@@ -38,11 +38,6 @@ class Counter:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def failed() -> Counter:
     return Counter()
 
@@ -59,9 +54,9 @@ def tokens() -> Passwords:
 
 @pytest.fixture
 def authentication(
-    tokens: Passwords, keys: Passwords, clock: Clock, failed: Counter
+    tokens: Passwords, keys: Passwords, monotonic: Clock, failed: Counter
 ) -> Authentication:
-    return new_authentication(tokens, keys, clock=clock, failed=failed)
+    return new_authentication(tokens, keys, clock=monotonic, failed=failed)
 
 
 def new_authentication(
@@ -119,7 +114,7 @@ async def test_every_failure_says_the_same(authentication: Authentication, faile
 
 
 async def test_failed_attempts_of_an_address_are_limited(
-    authentication: Authentication, clock: Clock, failed: Counter
+    authentication: Authentication, monotonic: Clock, failed: Counter
 ):
     await fail(authentication, 3)
 
@@ -128,7 +123,7 @@ async def test_failed_attempts_of_an_address_are_limited(
 
     assert raised.value.retry_after == pytest.approx(1.0)
     assert failed.count == 3
-    clock.advance(raised.value.retry_after)
+    monotonic.advance(raised.value.retry_after)
     await fail(authentication, 1)
 
 
@@ -151,10 +146,12 @@ async def test_who_was_let_in_lately_is_let_in_while_others_there_fail(
     assert (await authentication.authenticate(presented(headers))).name == "ann"
 
 
-async def test_who_signs_each_request_anew_is_known_by_the_key_id(clock: Clock, failed: Counter):
+async def test_who_signs_each_request_anew_is_known_by_the_key_id(
+    monotonic: Clock, failed: Counter
+):
     first, second = 'keyId="k", headers="", signature="1"', 'keyId="k", headers="", signature="2"'
     signatures = Passwords("bluelink", "bluelink-signature-v1", first, second)
-    authentication = new_authentication(signatures, clock=clock, failed=failed)
+    authentication = new_authentication(signatures, clock=monotonic, failed=failed)
     await authentication.authenticate(presented({"bluelink-signature-v1": first}))
     await fail(authentication, 3)
 
@@ -179,12 +176,12 @@ async def test_a_credential_that_was_good_is_tried_once_more_only(
     "begin", ["SDK-HMAC-SHA256 Access=k", "AWS4-HMAC-SHA256 Credential=k/20240102/0/s/x"]
 )
 async def test_who_signs_whole_requests_is_known_by_what_names_the_key(
-    clock: Clock, failed: Counter, begin: str
+    monotonic: Clock, failed: Counter, begin: str
 ):
     first, second = [f"{begin}, SignedHeaders=host, Signature={n}" for n in (1, 2)]
     forged = f"{begin}, SignedHeaders=host, Signature=3"
     authentication = new_authentication(
-        Passwords("aws", "authorization", first, second), clock=clock, failed=failed
+        Passwords("aws", "authorization", first, second), clock=monotonic, failed=failed
     )
     await authentication.authenticate(presented({"authorization": first}))
     with pytest.raises(Unauthenticated):
@@ -236,9 +233,9 @@ async def test_a_credential_is_missing_or_it_is_unknown(
     assert await reason_for(authentication, headers) == reason
 
 
-async def test_the_first_reason_that_is_found_is_reported(clock: Clock, failed: Counter):
+async def test_the_first_reason_that_is_found_is_reported(monotonic: Clock, failed: Counter):
     authentication = new_authentication(
-        Knows("expired"), Knows("malformed"), clock=clock, failed=failed
+        Knows("expired"), Knows("malformed"), clock=monotonic, failed=failed
     )
 
     assert await reason_for(authentication, {"authorization": "a"}) == "expired"
@@ -246,18 +243,20 @@ async def test_the_first_reason_that_is_found_is_reported(clock: Clock, failed: 
 
 
 async def test_a_reason_is_not_in_the_way_of_a_good_credential(
-    keys: Passwords, clock: Clock, failed: Counter
+    keys: Passwords, monotonic: Clock, failed: Counter
 ):
-    authentication = new_authentication(Knows("bad_signature"), keys, clock=clock, failed=failed)
+    authentication = new_authentication(
+        Knows("bad_signature"), keys, clock=monotonic, failed=failed
+    )
 
     assert (await authentication.authenticate(presented({"x-api-key": "ann"}))).name == "ann"
     assert failed.count == 0
 
 
-async def test_who_shows_anothers_key_id_does_not_lock_them_out(clock: Clock, failed: Counter):
+async def test_who_shows_anothers_key_id_does_not_lock_them_out(monotonic: Clock, failed: Counter):
     # The word stands in a header that is not remembered, as a signature's date does.
     authentication = new_authentication(
-        Passwords("bluelink", "bluelink-date", "ann"), clock=clock, failed=failed
+        Passwords("bluelink", "bluelink-date", "ann"), clock=monotonic, failed=failed
     )
     signed = {"bluelink-date": "ann", "bluelink-signature-v1": 'keyId="k", signature="good"'}
     forged = {"bluelink-date": "eve", "bluelink-signature-v1": 'keyId="k", signature="bad"'}
@@ -310,9 +309,9 @@ async def test_addresses_of_two_networks_are_not(
 
 
 async def test_requests_of_a_principal_are_limited(
-    tokens: Passwords, keys: Passwords, clock: Clock, failed: Counter
+    tokens: Passwords, keys: Passwords, monotonic: Clock, failed: Counter
 ):
-    authentication = new_authentication(tokens, keys, clock=clock, failed=failed, requests=10)
+    authentication = new_authentication(tokens, keys, clock=monotonic, failed=failed, requests=10)
     ann = presented({"x-api-key": "ann"})
     await authentication.authenticate(ann)
     await authentication.authenticate(ann)
@@ -326,7 +325,7 @@ async def test_requests_of_a_principal_are_limited(
     assert await authentication.authenticate(presented({"authorization": "ann"})), (
         "the same id of another kind"
     )
-    clock.advance(raised.value.retry_after)
+    monotonic.advance(raised.value.retry_after)
     assert await authentication.authenticate(ann)
 
 

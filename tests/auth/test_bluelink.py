@@ -257,11 +257,6 @@ def clock() -> WallClock:
 
 
 @pytest.fixture
-def monotonic() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def signatures(
     store: Store, seal: Encryptor, clock: WallClock, monotonic: Clock
 ) -> BluelinkSignatures:

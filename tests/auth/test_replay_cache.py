@@ -1,17 +1,10 @@
 """The replay cache knows a signature until it expires, whichever process saw it first."""
 
-import pytest
-
 from deploylog.auth.replay_cache import GRACE_SECONDS, ReplayCache
 from deploylog.errors import StoreUnavailable
 from deploylog.store.contract import Store
 from support.clocks import WallClock
 from support.factories import OpenStoreAgain
-
-
-@pytest.fixture
-def clock() -> WallClock:
-    return WallClock(1_700_000_000)
 
 
 class Unshared:

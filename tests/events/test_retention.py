@@ -14,16 +14,11 @@ from deploylog.events.store import IdempotencyKey
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
 from support.clocks import WallClock
-from support.factories import changeset, new_events, now
+from support.factories import changeset, new_events
 from support.waiting import until
 
 #: Seconds.
 DAY = 86_400
-
-
-@pytest.fixture
-def clock() -> WallClock:
-    return WallClock(now() // SECOND)
 
 
 def retention_of(

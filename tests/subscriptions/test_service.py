@@ -104,11 +104,6 @@ def secret_store(encryptor: Encryptor | None, clock: Callable[[], int]) -> Secre
 
 
 @pytest.fixture
-def clock() -> WallClock:
-    return WallClock(now() // SECOND)
-
-
-@pytest.fixture
 def encryptor() -> Encryptor:
     return parse_encryptor(make_encryption_key())
 
