@@ -12,7 +12,14 @@ import pytest
 from deploylog.events.index.segments import SEGMENT_SIZE
 from deploylog.store import verify_store
 from deploylog.store.contract import Finding, Store, Verified
-from support.factories import OpenStoreAgain, deployment_event, new_event, new_events, stack_created
+from support.factories import (
+    OpenStoreAgain,
+    deployment_event,
+    new_event,
+    new_events,
+    stack_created,
+    unique,
+)
 from support.servers import Local, running
 
 SCOPE = "project/acme/stack/stack-1/deployment/deployment-1"
@@ -156,6 +163,35 @@ async def test_what_is_wrong_in_the_index_is_named(
     findings = found_in(file)
 
     assert [each.what for each in findings if expected in each.what], findings
+
+
+#: Changes to a segment of which some events are pruned, and what a finding says of each.
+WRONG_AND_PRUNED = {
+    "nothing": ("SELECT 1", None),
+    "its terms gone": ("DELETE FROM segment_pages", "is in no page"),
+    "its terms damaged": ("UPDATE segment_pages SET terms = x'00'", "is damaged"),
+    "its times damaged": ("UPDATE segments SET times = x'00'", "is damaged"),
+}
+
+
+@pytest.mark.parametrize(("statement", "expected"), WRONG_AND_PRUNED.values(), ids=WRONG_AND_PRUNED)
+async def test_a_segment_is_verified_when_some_of_its_events_are_pruned(
+    open_again: OpenStoreAgain, file: Path, statement: str, expected: str | None
+):
+    async with open_again():
+        pass
+    execute(file, f"UPDATE log SET head = {SEGMENT_SIZE - 2_050}")
+    async with open_again() as store:
+        await store.log.append([new_event(message=unique("rare")) for _ in range(1_500)])
+        await store.log.append([new_event(message=unique("rare")) for _ in range(600)])
+    async with open_again() as store:
+        await store.log.prune((await store.log.get(SEGMENT_SIZE - 400)).recorded)
+    execute(file, statement)
+
+    findings = found_in(file)
+
+    assert bool(findings) == (expected is not None)
+    assert all(expected is not None and expected in each.what for each in findings), findings
 
 
 async def test_an_event_that_is_recorded_twice_is_named(store: Store, file: Path):
