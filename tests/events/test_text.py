@@ -52,6 +52,12 @@ def test_a_text_without_a_meaning_is_refused(text: str):
     assert refused.value.field == "q"
 
 
+@pytest.mark.parametrize("text", ["ΟΔΟΣ", "οδοσ", "οδος", "οδος*", "οδοσ*", '"νεα ΟΔΟΣ"'])
+@pytest.mark.parametrize("message", ["Νεα ΟΔΟΣ", "νεα οδος 7", "νεα οδοσ", "νεα ΟΔΟΣ.x"])
+def test_a_final_sigma_is_a_sigma(text: str, message: str):
+    assert finds(text, new_event(message=message))
+
+
 def test_a_blank_after_an_asterisk_changes_nothing():
     assert parse_text('"Access Den* "') == (Phrase("access den", is_prefix=True),)
 

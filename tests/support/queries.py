@@ -33,6 +33,8 @@ _messages = st.sampled_from(
         "Ünïcode TIMEOUT_after",
         " ".join(f"word{number}" for number in range(600)),
         "x" * 70,
+        "νεα ΟΔΟΣ.x",
+        "Νέα οδος 7",
     ]
 )
 
@@ -72,7 +74,17 @@ _conditions = st.builds(
 _phrases = st.builds(
     Phrase,
     st.sampled_from(
-        ["timeout", "creation complete", "i-0abc", "after 3s", "word599", "ünïcode", "x" * 64, "a"]
+        [
+            "timeout",
+            "creation complete",
+            "i-0abc",
+            "after 3s",
+            "word599",
+            "ünïcode",
+            "x" * 64,
+            "a",
+            "οδοσ",
+        ]
     ),
     st.booleans(),
 )

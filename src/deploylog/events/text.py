@@ -31,7 +31,7 @@ _PHRASE = re.compile(r'"([^"]*)"|([^\s"]+)')
 class Phrase(msgspec.Struct, frozen=True):
     """Words that follow each other in an event."""
 
-    #: In lower case, with single spaces.
+    #: In lower case, with single spaces and no final sigma.
     text: str
     #: Whether letters and digits may follow it.
     is_prefix: bool = False
@@ -93,8 +93,25 @@ def _rendered(phrase: Phrase) -> str:
     return f'"{text}"' if " " in text else text
 
 
+#: A sigma at the end of a word has a form of its own, which lower case brings forth as well.
+_SIGMA, _FINAL_SIGMA = "\N{GREEK SMALL LETTER SIGMA}", "\N{GREEK SMALL LETTER FINAL SIGMA}"
+
+_AT_THE_END = re.compile(rf"{_FINAL_SIGMA}(?![^\W_])")
+
+
+def _folded(text: str) -> str:
+    """A text in lower case, with one form of a letter."""
+    lower = text.lower()
+    return _AT_THE_END.sub(_SIGMA, lower) if _FINAL_SIGMA in lower else lower
+
+
+def spellings(word: str) -> tuple[str, ...]:
+    """How a word of a phrase may be in the index, which has both forms of a final sigma."""
+    return (word, f"{word[:-1]}{_FINAL_SIGMA}") if word.endswith(_SIGMA) else (word,)
+
+
 def _phrase(text: str) -> Phrase:
-    words = " ".join(text.lower().split())
+    words = " ".join(_folded(text).split())
     phrase = Phrase(words.removesuffix("*").rstrip(), words.endswith("*"))
     if not phrase.words:
         raise InvalidFilter(f"q: {text!r} has no letter or digit to search for", field="q")
@@ -106,7 +123,7 @@ def texts_of(event: NewEvent) -> list[str]:
     texts = [event.message, event.subject]
     if (resource := event.resource) is not None:
         texts += [resource.id_value, *resource_names(resource)]
-    return [text.lower() for text in texts if text]
+    return [_folded(text) for text in texts if text]
 
 
 def resource_names(resource: Resource) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from deploylog.events.filters import AnyOf, Filter
 from deploylog.events.index.terms import PUBLIC, WORDY, term
 from deploylog.events.scope import ROOT, Scope, contains
 from deploylog.events.store import Query
-from deploylog.events.text import Phrase
+from deploylog.events.text import Phrase, spellings
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -97,9 +97,13 @@ def _phrase_parts(phrase: Phrase) -> Iterator[Expression]:
     """Each word of it, or an event with too many words for the index."""
     *whole, last = phrase.words
     for word in whole:
-        yield Any((Term(term("word", word)), Term(WORDY)))
-    end = Prefix(term("word", last)) if phrase.is_prefix else Term(term("word", last))
-    yield Any((end, Term(WORDY)))
+        yield Any((*_spelt(word), Term(WORDY)))
+    ends = (Prefix(term("word", last)),) if phrase.is_prefix else ()
+    yield Any((*ends, *_spelt(last), Term(WORDY)))
+
+
+def _spelt(word: str) -> tuple[Term, ...]:
+    return tuple(Term(term("word", each)) for each in spellings(word))
 
 
 def _any_scope(scopes: tuple[Scope, ...]) -> Expression:
