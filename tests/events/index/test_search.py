@@ -1,6 +1,7 @@
 """The index finds exactly what ``Filter`` and ``Visibility`` say of each event."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import pytest
@@ -169,6 +170,31 @@ def test_a_word_is_decided_without_rows_and_a_phrase_by_them():
     assert [each.positions for each in words] == [[1, 2]]
     assert [each.positions for each in phrases] == [[1]]
     assert (word.trace.rows, phrase.trace.rows, phrase.trace.rows_in_vain) == (0, 2, 1)
+
+
+class _Asked(MemoryIndex):
+    """An index that notes which terms are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def bitmaps(self, term: str, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        self.asked.append(term)
+        return super().bitmaps(term, numbers)
+
+
+def test_the_words_of_a_phrase_are_read_only_where_the_longest_is():
+    index = _Asked()
+    for position in range(1, 20):
+        index.add(position, new_event(message=f"i-0abc{position}"))
+    index.seal()
+
+    found = index.count(Query(filter=Filter(phrases=parse_text("i-0abc99"))))
+
+    assert found == 0
+    assert "word:0abc99" in index.asked
+    assert "word:i" not in index.asked
 
 
 def test_rare_and_common_terms_are_found_after_sealing():

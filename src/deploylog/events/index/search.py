@@ -147,14 +147,15 @@ class Search:
 
         What is stored of a term is not read where another one is missing.
         """
-        needed = [part.text for part in self._expression.of if isinstance(part, Term)]
-        for term in sorted(needed, key=is_listed, reverse=True):
-            self._read(batch, term)
-            batch = [segment for segment in batch if segment.having(term)]
+        needed = [terms for part in self._expression.of if (terms := _alternatives(part))]
+        for terms in sorted(needed, key=_expected_cost):
+            for term in terms:
+                self._read(batch, term)
+            batch = [segment for segment in batch if any(map(segment.having, terms))]
         others = {leaf.text for leaf in leaves(self._expression) if isinstance(leaf, Term)}
         if not self._expression.of:
             others.add(EVERY)
-        for term in others.difference(needed):
+        for term in others.difference(*needed):
             self._read(batch, term)
         return batch
 
@@ -230,6 +231,24 @@ class Search:
         self.trace.rows += len(doubtful)
         self.trace.rows_in_vain += len(doubtful) - len(matching)
         return (each.offsets - doubtful) | matching
+
+
+def _alternatives(part: Expression) -> tuple[str, ...]:
+    """Terms of which an event needs one; none where other things would do."""
+    terms = part.of if isinstance(part, Any) else (part,)
+    texts = tuple(each.text for each in terms if isinstance(each, Term))
+    return texts if len(texts) == len(terms) else ()
+
+
+def _expected_cost(terms: Sequence[str]) -> tuple[bool, bool, int]:
+    """In the order of this, little is read: what the process knows first, and long words, which
+    are rare, before short ones.
+    """
+    return len(terms) > _FEW, not is_listed(terms[0]), -len(terms[0])
+
+
+#: A word with its other spelling, or an event with too many words.
+_FEW = 3
 
 
 def _range(low: int, high: int) -> BitMap:
