@@ -1,37 +1,82 @@
-"""A walk by keyboard alone, from what runs to why it failed, with the focus always in sight."""
+"""A walk by keyboard alone over every page: all is reached, and the focus is always in sight."""
 
 import pytest
-from playwright.async_api import Page, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
 
+from support.browser import new_tab
 from support.deployments import finish, start, tell
+from support.keyboard import walk_through, walk_to
+from support.plans import new_plan, new_resource
 from support.servers import Local
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-#: Steps in which anything on a page is reached.
-_STEPS = 80
 
-#: Whether the focused element is in sight, and shows that it has the focus.
-_IN_SIGHT = """() => {
-  const { left, top, width, height } = document.activeElement.getBoundingClientRect();
-  const style = getComputedStyle(document.activeElement);
-  return width > 0 && height > 0 && left >= 0 && top >= 0 && top < innerHeight
-    && style.outlineStyle !== "none";
-}"""
-
-
-async def walk_to(page: Page, name: str) -> None:
-    """Press Tab until the focus is on what has just this text."""
-    for _ in range(_STEPS):
-        await page.keyboard.press("Tab")
-        focused = page.locator(":focus")
-        assert await page.evaluate(_IN_SIGHT), await focused.evaluate("e => e.outerHTML")
-        if str(await focused.text_content()).strip() == name:
-            return
-    raise AssertionError(f"Tab does not come to {name!r}")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def walked(site: Local) -> dict[str, str]:
+    """One of everything that has a page; their ids."""
+    place = {"project": "walked", "stack": "walked", "environment": "walked"}
+    plan = new_plan(new_resource(address="aws_lb.front", before={"a": 1}, after={"a": 2}))
+    staged = await site.post(plan, "application/json", "/log/v1/changesets?project=walked")
+    ids = {"changeset": staged.json["id"]}
+    for name in ("earlier", "deployment"):
+        ids[name] = await start(site, **place, version=name)
+        about = {"resourcetype": "aws_lb", "resourcename": "front"}
+        said = [{"type": f"resource.update.{each}", **about} for each in ("started", "failed")]
+        error = {"type": "deployment.error", "message": "Error: no mouse"}
+        [*_, ids["event"]] = await tell(site, ids[name], *said, error)
+        await finish(site, ids[name], type="deployment.failed", message="Error: no mouse")
+    stacks = await site.get("/log/v1/stacks?project=walked")
+    ids["stack"] = stacks.json["stacks"][0]["id"]
+    return ids
 
 
-async def test_everything_is_reached_by_keyboard(site: Local, page: Page):
+@pytest.mark.parametrize(
+    "path",
+    [
+        "?project=walked",
+        "events?scope=project/walked&type=resource.*",
+        "delivery?project=walked",
+        "subscriptions",
+        "subscriptions/new?kind=webhook",
+        "audit?project=walked",
+        "keys",
+        "deployments/{deployment}",
+        "compare?deployment={deployment}&with={earlier}",
+        "events/{event}",
+        "changesets/{changeset}",
+        "stacks/{stack}",
+        "resource?resource=aws_lb.front&scope=project/walked",
+        "nosuch",
+    ],
+)
+async def test_all_of_a_page_is_reached_by_keyboard(
+    site: Local, browser: Browser, walked: dict[str, str], path: str
+):
+    async with new_tab(browser, site.url) as page:
+        await page.goto(f"/ui/{path.format_map(walked)}")
+        await expect(page.locator("#connection")).to_have_text("Live")
+
+        assert await walk_through(page) == []
+
+
+async def test_the_focus_stays_where_it_is_when_the_page_changes(site: Local, page: Page):
+    deployment = await start(site, project="focus")
+    for number, path in enumerate(("?project=focus", f"deployments/{deployment}"), 1):
+        await page.goto(f"/ui/{path}")
+        await page.get_by_role("link", name="web", exact=True).last.focus()
+        before = await page.locator(":focus").get_attribute("href")
+
+        about = {"resourcetype": "server", "resourcename": path}
+        await tell(site, deployment, {"type": "resource.create.completed", **about})
+        await expect(page.locator(".counts").first).to_contain_text(f"+{number}")
+
+        assert await page.locator(":focus").get_attribute("href") == before
+    await finish(site, deployment)
+
+
+async def test_from_what_failed_to_its_events_by_keyboard(site: Local, page: Page):
     deployment = await start(site, project="walk", stack="keyboard")
     error = {"type": "deployment.error", "message": "Error: no mouse"}
     [id] = await tell(site, deployment, error)

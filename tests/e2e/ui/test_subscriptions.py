@@ -13,6 +13,7 @@ from support.backends import store_url_at
 from support.browser import axe, new_tab, problems_of
 from support.factories import Commits
 from support.hostile import MARKUP
+from support.keyboard import walk_through
 from support.receivers import receiving, status
 from support.servers import EVENTS, Local, running
 from support.subscribers import LOOPBACK, caught_up, encryption_key_file, subscribe
@@ -155,3 +156,4 @@ async def test_axe_finds_nothing_serious(caller: Local, browser: Browser, scheme
                 await page.goto(f"/ui/{path}")
 
                 assert await axe(page) == []
+                assert await walk_through(page) == []
