@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, expect
 from support.browser import axe, new_tab
 from support.hostile import MARKUP, hostile_event
 from support.servers import EVENTS, Local
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -98,6 +98,72 @@ async def test_a_link_into_the_past_goes_on_in_both_directions(site: Local, brow
         await expect(shown(page)).to_have_count(5)
         await page.get_by_role("link", name="Newest", exact=True).click()
         await expect(shown(page).first).to_have_id(f"e-{ids[-1]}")
+
+
+async def test_the_address_follows_the_scroll_and_back_leads_there(site: Local, page: Page):
+    ids = await record(site, "place", *(note(number) for number in range(400)))
+    await page.goto("/ui/events?scope=project/place")
+    async with asyncio.timeout(PATIENCE):
+        while await page.locator(f"#e-{ids[150]}").count() == 0:
+            await page.keyboard.press("End")
+
+    await page.locator(f"#e-{ids[200]}").evaluate("line => line.scrollIntoView()")
+    await until(lambda: leads_into_sight(page))
+    await page.locator(f"#e-{ids[199]} a.when").click()
+    await expect(page.locator("h1")).to_have_text("note.made")
+    await page.go_back()
+
+    await expect(page.locator(f"#e-{ids[199]}")).to_be_in_viewport()
+
+
+async def leads_into_sight(page: Page) -> bool:
+    """Whether the event after the address's cursor is on the screen."""
+    return bool(
+        await page.evaluate(
+            """() => {
+              const cursor = new URLSearchParams(location.search).get("before");
+              const lines = [...document.querySelectorAll("#events li")];
+              const linked = lines[lines.findIndex((each) => each.id === `e-${cursor}`) + 1];
+              const { bottom, top } = linked.getBoundingClientRect();
+              return cursor !== null && bottom > 0 && top < innerHeight;
+            }"""
+        )
+    )
+
+
+async def test_newer_events_come_by_scrolling_up_and_then_live(site: Local, page: Page):
+    ids = await record(site, "upward", *(note(number) for number in range(250)))
+    await page.goto(f"/ui/events?scope=project/upward&before={ids[50]}")
+    linked = page.locator(f"#e-{ids[49]}")
+    await expect(page.locator(f"#e-{ids[60]}")).to_have_count(1)
+    await expect(linked).to_be_in_viewport()
+    await expect(page.get_by_role("button", name="Follow live")).to_be_hidden()
+
+    async with asyncio.timeout(PATIENCE):
+        while await shown(page).count() < 250:
+            await page.mouse.wheel(0, -2_000)
+
+    found = await shown(page).evaluate_all("all => all.map(each => each.id)")
+    assert found == [f"e-{id}" for id in reversed(ids)]
+    await page.keyboard.press("Home")
+    await expect(page.get_by_role("button", name="Follow live")).to_be_visible()
+    [new] = await record(site, "upward", note(250))
+    await expect(page.locator(f"#e-{new}")).to_have_count(1)
+
+
+async def test_what_is_far_out_of_sight_costs_nothing_and_comes_back(site: Local, page: Page):
+    ids = await record(site, "far", *(note(number) for number in range(2_500)))
+    await page.goto("/ui/events?scope=project/far")
+    async with asyncio.timeout(4 * PATIENCE):
+        while await page.locator(f"#e-{ids[0]}").count() == 0:
+            await page.keyboard.press("End")
+
+    far = page.locator(f"#e-{ids[-150]}")
+    await expect(far).to_have_count(0)
+    await page.keyboard.press("Home")
+
+    await expect(far).to_contain_text("number 2350")
+    await expect(far.locator("time")).not_to_contain_text("UTC")
 
 
 async def test_new_events_appear_live_each_once_and_stop_when_told(site: Local, page: Page):

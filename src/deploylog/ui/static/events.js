@@ -1,63 +1,102 @@
-// The list of events: older ones by scrolling, newer ones live. Each step goes on from the cursor
-// of the one before, so that nothing is missed and nothing comes twice.
+// The list of events: older ones by scrolling down, newer ones by scrolling up, or live. Each step
+// goes on from the cursor of the one before, so that nothing is missed and nothing comes twice.
 
 import { brush } from "./brush.js";
-import { readPage } from "./live.js";
+import { folding } from "./folding.js";
+import { parse, readText } from "./live.js";
 import { showTimes } from "./times.js";
 
 const list = document.getElementById("events");
 const liveButton = document.getElementById("live");
 const search = document.getElementById("search");
 const suggestions = document.getElementById("suggestions");
+const watch = folding();
+
+const idOf = (line) => line?.id.slice("e-".length);
+
+/** The list of a page, as it is shown here. */
+function blockOf(fresh) {
+  const block = fresh.querySelector("#events ol");
+  if (!block) return null;
+  showTimes(block);
+  block.dataset.last = idOf(block.lastElementChild);
+  return block;
+}
 
 /** What one link leads to, one step at a time. */
 function stepper(id, add) {
   let running = null;
   async function step() {
     const link = document.getElementById(id);
-    const fresh = link && (await readPage(link.href, "list"));
-    if (!fresh) return 0;
-    showTimes(fresh);
-    const items = [...fresh.querySelectorAll("#events li")].filter((each) => !document.getElementById(each.id));
-    // A list for each page: one that is out of sight costs nothing while others scroll.
-    const block = fresh.querySelector("#events ol");
-    block?.replaceChildren(...items);
-    if (items.length) add(block);
-    if (items.length) document.getElementById("none")?.remove();
+    const text = link && (await readText(link.href, "list"));
+    if (!text) return 0;
+    const fresh = parse(text);
+    const block = blockOf(fresh);
+    const number = block?.children.length ?? 0;
+    if (block) {
+      add(block);
+      watch(block, () => blockOf(parse(text)));
+      document.getElementById("none")?.remove();
+    }
+    if (id === "newer" && fresh.getElementById("events").dataset.newest === "true") reachedNewest();
+    // An empty page has no cursor of its own.
+    if (id === "newer" && !number && list.children.length) return 0;
     const next = fresh.getElementById(id);
-    if (id === "newer" && !items.length && list.children.length) return 0;
     if (next) link.href = next.href;
     else link.remove();
-    return items.length;
+    keepAddress();
+    return number;
   }
   return () => (running ??= step().finally(() => (running = null)));
 }
 
+/** Change what is above without moving what the reader sees. */
+function keepPlace(change) {
+  const seen = list.firstElementChild;
+  const top = seen?.getBoundingClientRect().top;
+  change();
+  if (seen) scrollBy({ top: seen.getBoundingClientRect().top - top, behavior: "instant" });
+}
+
 const older = stepper("older", (block) => list.append(block));
-const newer = stepper("newer", (block) => list.prepend(block));
-
-// Older events
-
-const sight = new IntersectionObserver(async (entries) => {
-  if (!entries.some((each) => each.isIntersecting)) return;
-  const link = document.getElementById("older");
-  if (!link || !(await older())) return;
-  // Ask again, as the end may still be in sight.
-  sight.unobserve(link);
-  if (link.isConnected) sight.observe(link);
-}, { rootMargin: "1200px" });
-
-const end = document.getElementById("older");
-if (end) sight.observe(end);
-end?.addEventListener("click", (event) => {
-  event.preventDefault();
-  older();
+const newer = stepper("newer", (block) => {
+  if (isLive) list.prepend(block);
+  else keepPlace(() => list.prepend(block));
 });
 
-// Newer events, while the list begins with the newest
+/** Follow a link as long as it is in sight. */
+function scrolling(id, step) {
+  const sight = new IntersectionObserver(async (entries) => {
+    if (!entries.some((each) => each.isIntersecting)) return;
+    const link = document.getElementById(id);
+    if (!link || !(await step())) return;
+    // Ask again, as the end may still be in sight.
+    sight.unobserve(link);
+    if (link.isConnected) sight.observe(link);
+  }, { rootMargin: "1200px" });
+  const link = document.getElementById(id);
+  if (!link || link.hidden) return;
+  sight.observe(link);
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    step();
+  });
+}
 
-let isLive = list.dataset.newest === "true";
-liveButton.hidden = !isLive;
+// Newer events come live while the list begins with the newest.
+
+let isLive = false;
+
+function reachedNewest() {
+  if (!liveButton.hidden) return;
+  isLive = true;
+  liveButton.hidden = false;
+  liveButton.setAttribute("aria-pressed", "true");
+  for (const id of ["newer", "newest"]) {
+    const link = document.getElementById(id);
+    if (link) link.hidden = true;
+  }
+}
 
 liveButton.addEventListener("click", () => {
   isLive = !isLive;
@@ -75,9 +114,37 @@ function catchUpSoon() {
   soon ??= setTimeout(() => ((soon = null), catchUp()), 150);
 }
 
+blockOf(document);
+if (list.dataset.newest === "true") reachedNewest();
+scrolling("older", older);
+scrolling("newer", newer);
 document.addEventListener("deploylog:stale", catchUpSoon);
 // The page has been read again, for whatever reason.
 document.addEventListener("deploylog:fresh", catchUpSoon);
+
+// The address holds the cursor of what is in sight, so that a link, and the way back, lead there.
+
+history.scrollRestoration = "manual";
+
+/** The event before the first one in sight; none at the top of the list. */
+function cursorInSight() {
+  const isInSight = (element) => element.getBoundingClientRect().bottom > 0;
+  const block = [...list.children].find(isInSight);
+  const line = block && [...block.children].find(isInSight);
+  return idOf(line?.previousElementSibling) ?? block?.previousElementSibling?.dataset.last;
+}
+
+function keepAddress() {
+  const query = new URLSearchParams(location.search);
+  const cursor = cursorInSight();
+  // Above the list, the address stays what led here.
+  if (!cursor && scrollY > 0) return;
+  for (const name of ["before", "after"]) query.delete(name);
+  if (cursor) query.set("before", cursor);
+  else if (!isLive) return;
+  history.replaceState(history.state, "", query.size ? `?${query}` : location.pathname);
+}
+document.addEventListener("scrollend", keepAddress);
 
 // The histogram chooses a time
 

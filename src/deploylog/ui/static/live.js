@@ -11,18 +11,26 @@ const SHARE = 3;
 
 const policy = globalThis.trustedTypes?.createPolicy("deploylog", { createHTML: (text) => text });
 
+/** A document of the service's markup, in which nothing runs. */
+export function parse(text) {
+  return new DOMParser().parseFromString(policy ? policy.createHTML(text) : text, "text/html");
+}
+
 /**
- * The page at `url` as a document, in which nothing runs; `null` when it is not to be had.
+ * The page at `url` as text; `null` when it is not to be had.
  *
  * A page may leave out what is not in the `part` that is asked for.
  */
-export async function readPage(url, part = "") {
+export async function readText(url, part = "") {
   const headers = { accept: "text/html", "deploylog-part": part };
   const response = await fetch(url, { headers }).catch(() => null);
   if (response?.status === 401) location.reload();
-  if (!response?.ok) return null;
-  const text = await response.text();
-  return new DOMParser().parseFromString(policy ? policy.createHTML(text) : text, "text/html");
+  return response?.ok ? response.text() : null;
+}
+
+async function readPage(url) {
+  const text = await readText(url);
+  return text === null ? null : parse(text);
 }
 
 /** Make `old` like `fresh`, and leave what the reader has opened, chosen or typed. */
