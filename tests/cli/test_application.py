@@ -12,9 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from deploylog.cli import app
-from deploylog.cli.application import COMMANDS, new_app
+from deploylog.cli.application import COMMANDS, load, new_app
 from deploylog.cli.options import expanded
 from deploylog.cli.variables import COMMON, variables_of
+from deploylog.errors import OperatorError
 
 IMPORTS = """
 import sys
@@ -147,3 +148,11 @@ def test_a_struct_of_options_is_expanded(arguments: list[str], code: int, output
     result = CliRunner().invoke(command, ["a", *arguments])
 
     assert (result.exit_code, result.stdout) == (code, output)
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "deploylog.cli.keyring", raising=False)
+    monkeypatch.setitem(sys.modules, "keyring", None)
+
+    with pytest.raises(OperatorError, match=r"needs keyring: install deploylog\[keyring\]"):
+        load("keyring")

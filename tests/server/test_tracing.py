@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deploylog.errors import OperatorError
+from deploylog.events.event import MAX_EXTENSIONS_BYTES
 from deploylog.server.tracing import NoTracing, make_tracing
 from deploylog.store.contract import Store
 from support.collectors import OtlpCollector, attributes_of, collecting
@@ -74,6 +75,18 @@ async def test_an_event_that_names_its_trace_keeps_it(
         (TRACE, PRODUCER),
         (TRACE, PRODUCER),
     ]
+
+
+async def test_an_event_without_room_for_our_trace_is_recorded_as_it_is(
+    store: Store, settings: dict[str, Any]
+):
+    full = "x" * (MAX_EXTENSIONS_BYTES - len('{"filled":""}'))
+    async with running(store, **settings) as service:
+        answer = await service.post(line("build.started", filled=full))
+        [event] = (await service.get(EVENTS)).json["events"]
+
+    assert answer.status == 201
+    assert (event["filled"], "traceparent" in event) == (full, False)
 
 
 async def test_a_refused_delivery_is_an_error_of_its_span(

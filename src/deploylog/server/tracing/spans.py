@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploylog import __version__
 from deploylog.events.access import Principal
-from deploylog.events.event import Event, NewEvent
+from deploylog.events.event import MAX_EXTENSIONS_BYTES, Event, NewEvent
 from deploylog.events.hub import Hub
 from deploylog.events.service import EventService
 from deploylog.events.store import EventLog, IdempotencyKey
@@ -181,10 +181,12 @@ def _link(context: Context) -> Link:
 
 
 def _with_trace(event: NewEvent, own: Mapping[str, str]) -> NewEvent:
-    """The event with our trace, unless its producer names one."""
+    """The event with our trace, if its producer names none and there is room for it."""
     extensions = _decode_extensions(event.extensions) if event.extensions is not None else {}
     if "traceparent" in extensions or not own:
         return event
     named = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in own.items()}
     encoded = msgspec.json.encode({**extensions, **named})
+    if len(encoded) > MAX_EXTENSIONS_BYTES:
+        return event
     return msgspec.structs.replace(event, extensions=msgspec.Raw(encoded))
