@@ -130,7 +130,7 @@ async def test_a_subscription_is_added_and_its_secret_printed_once(cli: Cli, ser
     )
     assert subscription["filter"] == {"type": ["deployment.*"], "resourcename": ["web"]}
     assert re.search(
-        rf"{id} +ops +active +https://hooks.example.com/… +anonymous +0 +0 +0", listed.out
+        rf"{id} +ops +active +https://hooks.example.com/… +anonymous +1 +0 +0", listed.out
     )
     assert "kind          webhook\ntarget        https://hooks.example.com/…\n" in again.out
     assert "filter        type=deployment.* resourcename=web\n" in again.out
@@ -272,7 +272,7 @@ async def test_deliveries_are_listed_and_events_redelivered(
         table = await cli("deliveries", "list", id, "--limit", "1")
         lines = await cli("deliveries", "list", id, "--before", "2", "--json")
         dead_lettered = await cli("deliveries", "dead-letters", id)
-        later = await cli("deliveries", "dead-letters", id, "--after", "1", "--json")
+        later = await cli("deliveries", "dead-letters", id, "--after", "2", "--json")
         one = await cli("deliveries", "redeliver", id, "--event", event)
         await until_dead_lettered(store, id, 1)
         all_ = await cli("deliveries", "redeliver", id, "--since", "-1h")
@@ -284,8 +284,8 @@ async def test_deliveries_are_listed_and_events_redelivered(
         rf"Z +{other} +dead_lettered +400 +\d+ +Slack responded with 400: no_text", row
     )
     assert [json.loads(text)["event"] for text in lines.out.splitlines()] == [event]
-    assert re.search(rf"{event} +1 +1 .*Z +Slack responded with 400: no_text", dead_lettered.out)
-    assert [json.loads(text)["position"] for text in later.out.splitlines()] == ["2"]
+    assert re.search(rf"{event} +2 +1 .*Z +Slack responded with 400: no_text", dead_lettered.out)
+    assert [json.loads(text)["position"] for text in later.out.splitlines()] == ["3"]
     assert (one.out, all_.out, left.out) == ("redelivering 1\n", "redelivering 1\n", "")
 
 

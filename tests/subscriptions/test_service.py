@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from msgspec import json, structs
 
 from deploylog.api.escape.wire import VISIBLE
 from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
@@ -22,8 +23,10 @@ from deploylog.errors import (
     SubscriptionNotFound,
 )
 from deploylog.events.access import ANONYMOUS, Principal, parse_grant
+from deploylog.events.event import Event
 from deploylog.events.filters import EVERYTHING, Filter, any_of
 from deploylog.events.scope import ROOT, Scope, parse_scope
+from deploylog.events.store import Query
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.egress import Networks, check_url
@@ -477,7 +480,8 @@ async def test_a_subscription_starts_at_the_requested_position(
     subscriptions: SubscriptionService, store: Store, start: str
 ):
     events = await store.log.append([new_event() for _ in range(3)])
-    checkpoints = {"now": 3, "start": 0, "2": 2}
+    # "now" is when the log has it that the subscription was created.
+    checkpoints = {"now": 4, "start": 0, "2": 2}
 
     mine = await created(subscriptions, start=events[1].id if start == "2" else start)
 
@@ -908,12 +912,13 @@ async def test_slack_has_no_secret_to_rotate(subscriptions: SubscriptionService)
 async def test_any_event_can_be_redelivered(subscriptions: SubscriptionService, store: Store):
     mine = await created(subscriptions)
     events = await store.log.append([new_event(), new_event()])
-    await dead_letter(store, mine, 2)
+    await dead_letter(store, mine, events[-1].position)
 
     for event in events:
         await subscriptions.redeliver(OWNER, mine.id, event.id)
 
-    assert [each.position for each in await store.deliveries.pending(mine.id)] == [1, 2]
+    pending = await store.deliveries.pending(mine.id)
+    assert [each.position for each in pending] == [event.position for event in events]
 
 
 @pytest.mark.parametrize(
@@ -939,7 +944,7 @@ async def test_an_event_is_redelivered_only_if_caller_and_owner_may_see_it(
     wanted = Filter(all_of=(any_of("type", ("resource.*",)),), scopes=(Scope("project/acme"),))
     mine = await created(subscriptions, filter=wanted)
     [recorded] = await store.log.append([new_event(**event)])
-    await dead_letter(store, mine, 1)
+    await dead_letter(store, mine, recorded.position)
 
     if refusal is None:
         await subscriptions.redeliver(caller, mine.id, recorded.id)
@@ -957,13 +962,14 @@ async def test_an_event_without_an_escape_name_is_not_redelivered_in_that_format
     [known, unknown] = await store.log.append(
         [new_event("state.deployment.updated"), new_event("resource.create.started")]
     )
-    await dead_letter(store, mine, 2)
+    await dead_letter(store, mine, unknown.position)
 
     await subscriptions.redeliver(OWNER, mine.id, known.id)
     with pytest.raises(InvalidSubscription):
         await subscriptions.redeliver(OWNER, mine.id, unknown.id)
 
-    assert [each.position for each in await store.deliveries.pending(mine.id)] == [1]
+    pending = await store.deliveries.pending(mine.id)
+    assert [each.position for each in pending] == [known.position]
 
 
 async def test_nothing_is_redelivered_for_an_owner_without_a_credential(
@@ -971,7 +977,7 @@ async def test_nothing_is_redelivered_for_an_owner_without_a_credential(
 ):
     mine = await created(subscriptions)
     [event] = await store.log.append([new_event()])
-    await dead_letter(store, mine, 1)
+    await dead_letter(store, mine, event.position)
     owners.clear()
 
     with pytest.raises(EventNotFound):
@@ -995,14 +1001,14 @@ async def test_dead_letters_are_listed_and_redelivered(
 ):
     mine = await created(subscriptions)
     [event] = await store.log.append([new_event()])
-    await dead_letter(store, mine, 1)
+    await dead_letter(store, mine, event.position)
     [attempted] = await subscriptions.attempts(ADMIN, mine.id, before=None, limit=10)
     [dead_lettered] = await subscriptions.dead_letters(ADMIN, mine.id, after=0, limit=10)
 
     later = await subscriptions.redeliver_dead_lettered(ADMIN, mine.id, now())
     earlier = await subscriptions.redeliver_dead_lettered(ADMIN, mine.id, 0)
 
-    assert attempted.position == 1
+    assert attempted.position == event.position
     assert (dead_lettered.event, dead_lettered.pending.error) == (event.id, "500")
     assert (later, earlier) == (0, 1)
     assert await subscriptions.dead_letters(ADMIN, mine.id, after=0, limit=10) == []
@@ -1012,19 +1018,19 @@ async def test_a_dead_letter_is_listed_after_its_event_was_pruned(
     subscriptions: SubscriptionService, store: Store
 ):
     mine = await created(subscriptions)
-    await store.log.append([new_event()])
-    await dead_letter(store, mine, 1)
+    [event] = await store.log.append([new_event()])
+    await dead_letter(store, mine, event.position)
     await store.log.prune(now() + HOUR)
 
     [dead_lettered] = await subscriptions.dead_letters(OWNER, mine.id, after=0, limit=10)
 
-    assert (dead_lettered.event, dead_lettered.pending.position) == (None, 1)
+    assert (dead_lettered.event, dead_lettered.pending.position) == (None, event.position)
 
 
 async def test_the_standing_has_lag_and_backlog(subscriptions: SubscriptionService, store: Store):
     mine = await created(subscriptions)
-    await store.log.append([new_event() for _ in range(3)])
-    await dead_letter(store, mine, 1)
+    [first, *_] = await store.log.append([new_event() for _ in range(3)])
+    await dead_letter(store, mine, first.position)
 
     standing = await subscriptions.standing(await subscriptions.get(OWNER, mine.id))
 
@@ -1060,3 +1066,74 @@ async def test_startup_requires_decryptable_subscriptions(
     assert "\n" not in raised.value.message
     await store.subscriptions.delete(created_.id)
     await check_decryptable(store.subscriptions, secret_store(other, clock))
+
+
+# Audit
+
+
+async def recorded_changes(store: Store) -> list[Event]:
+    """What the log says about changes to subscriptions, oldest first."""
+    about = Filter(all_of=(any_of("type", ("subscription.*",)),))
+    return list(await store.log.read(Query(filter=about, order="oldest", limit=100)))
+
+
+async def test_every_change_says_who_did_what_from_where_and_no_secret(
+    subscriptions: SubscriptionService, store: Store
+):
+    caller = structs.replace(OWNER, address="192.0.2.7")
+    [event] = await store.log.append([new_event()])
+    mine, secret = await subscriptions.create(caller, new(start=event.id))
+    endpoint = EndpointPatch(url=f"{URL}-2")
+
+    await subscriptions.change(caller, mine.id, SubscriptionPatch(name="new", endpoint=endpoint))
+    await subscriptions.pause(caller, mine.id)
+    await subscriptions.resume(ADMIN, mine.id)
+    _, rotated = await subscriptions.rotate_secret(caller, mine.id, secret=None, overlap=0)
+    await subscriptions.redeliver(caller, mine.id, event.id)
+    await subscriptions.redeliver_dead_lettered(caller, mine.id, 0)
+    await subscriptions.delete(caller, mine.id)
+
+    found = await recorded_changes(store)
+    data = [json.decode(each.data) for each in found if each.data]
+    assert [each.type.removeprefix("subscription.") for each in found] == [
+        "created", "changed", "paused", "reactivated", "secret_rotated", "redelivered",
+        "redelivered", "deleted",
+    ]  # fmt: skip
+    assert {each.actor for each in found} == {OWNER.name, ADMIN.name}
+    assert {each["address"] for each in data} == {"192.0.2.7", None}
+    assert data[1]["fields"] == ["name", "endpoint"]
+    assert data[5]["event"] == event.id
+    everything = repr(found)
+    assert secret is not None
+    assert rotated is not None
+    for hidden in ("very-secret", secret, rotated):
+        assert hidden not in everything
+
+
+async def test_only_who_reads_the_whole_log_sees_a_change(
+    subscriptions: SubscriptionService, store: Store
+):
+    await created(subscriptions)
+
+    [change] = await recorded_changes(store)
+
+    assert principal("read:/").visibility.shows(change)
+    assert not principal("admin:project/acme", groups=["ops"]).visibility.shows(change)
+
+
+async def test_what_is_refused_or_changes_nothing_is_not_recorded(
+    subscriptions: SubscriptionService, store: Store
+):
+    mine = await created(subscriptions, name="one")
+    other = await created(subscriptions, name="two")
+    before = await recorded_changes(store)
+
+    await subscriptions.resume(OWNER, mine.id)
+    with pytest.raises(Conflict):
+        await subscriptions.create(OWNER, new(name="one"))
+    with pytest.raises(Conflict):
+        await subscriptions.change(OWNER, other.id, SubscriptionPatch(name="one"))
+    with pytest.raises(Forbidden):
+        await subscriptions.change(ADMIN, mine.id, SubscriptionPatch(order="per_deployment"))
+
+    assert await recorded_changes(store) == before

@@ -75,6 +75,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[Grant, ...] = ()
     #: The kind of credential that it used.
     kind: str = ""
+    #: The address that it asks from, where what it does is recorded.
+    address: str | None = None
     #: When the credential expires, in ns since 1970; ``None`` when it is valid until revoked.
     expires: int | None = None
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from deploylog.errors import Conflict, Forbidden
 from deploylog.events.access import Principal
 from deploylog.events.scope import ROOT, Scope, scope
+from deploylog.subscriptions.store import name_taken
 from deploylog.subscriptions.subscription import Owner, Subscription
 
 #: Subscriptions that one owner may have.
@@ -29,6 +30,17 @@ def check_capacity(existing: Iterable[Subscription], owner: Owner, *, added: int
         raise Conflict(
             f'owner "{owner.name}" has {owned} subscriptions; the limit is {MAX_SUBSCRIPTIONS}'
         )
+
+
+def check_free(existing: Iterable[Subscription], subscription: Subscription) -> None:
+    """Raise Conflict when another subscription of the owner has its name."""
+    if subscription.collection:
+        return
+    owner = subscription.owner
+    for each in existing:
+        taken = (each.owner.kind, each.owner.id, each.name, each.collection)
+        if taken == (owner.kind, owner.id, subscription.name, "") and each.id != subscription.id:
+            raise name_taken(subscription)
 
 
 def owns(principal: Principal, subscription: Subscription) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from uuid import uuid4
 
 import msgspec
@@ -10,6 +11,7 @@ from deploylog.errors import Conflict, Forbidden, InvalidSubscription
 from deploylog.events.access import Principal, Right
 from deploylog.events.filters import Filter
 from deploylog.events.store import EventLog
+from deploylog.subscriptions.audit import change_event, changed_fields
 from deploylog.subscriptions.ownership import MAX_SUBSCRIPTIONS, check_capacity, owner_of
 from deploylog.subscriptions.secret_store import SecretStore
 from deploylog.subscriptions.store import Subscriptions
@@ -101,7 +103,9 @@ class SubscriptionGroups:
         members = [self._desired_member(each) for each in desired]
         async with self._replacing:
             for tries_left in reversed(range(_TRIES)):
-                subscriptions = await self._reconciled(principal, group, members)
+                current = await self._current(group)
+                subscriptions = await self._reconciled(principal, group, current, members)
+                await self._record(principal, current, subscriptions)
                 try:
                     await self._subscriptions.replace(group.name, subscriptions)
                 except Conflict:
@@ -116,10 +120,14 @@ class SubscriptionGroups:
         return GroupMember(name=desired.name, kind=desired.kind, endpoint=endpoint)
 
     async def _reconciled(
-        self, principal: Principal, group: SubscriptionGroup, desired: Sequence[GroupMember]
+        self,
+        principal: Principal,
+        group: SubscriptionGroup,
+        current: Sequence[Subscription],
+        desired: Sequence[GroupMember],
     ) -> list[Subscription]:
         """The subscriptions that the group is to contain."""
-        head, current = await self._log.head(), await self._current(group)
+        head = await self._log.head()
         unmatched = {each.name: each for each in current}
         subscriptions = []
         # Members with a name come first: those without take what the others leave.
@@ -132,6 +140,27 @@ class SubscriptionGroups:
                 subscriptions.append(self._updated(principal, match, member))
         await self._check_capacity(principal, current, subscriptions)
         return subscriptions
+
+    async def _record(
+        self,
+        principal: Principal,
+        before: Sequence[Subscription],
+        after: Sequence[Subscription],
+    ) -> None:
+        """Record what changes, before it does."""
+        known, wanted = ({each.id: each for each in some} for some in (before, after))
+        event = partial(change_event, principal, time=self._clock())
+        events = [
+            *(event(wanted[id], "created") for id in wanted.keys() - known.keys()),
+            *(event(known[id], "deleted") for id in known.keys() - wanted.keys()),
+            *(
+                event(known[id], "changed", fields=fields)
+                for id in known.keys() & wanted.keys()
+                if (fields := changed_fields(known[id], wanted[id]))
+            ),
+        ]
+        if events:
+            await self._log.append(events)
 
     def _match(
         self, member: GroupMember, unmatched: dict[str, Subscription]

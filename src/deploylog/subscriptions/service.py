@@ -22,6 +22,8 @@ from deploylog.events.event import Event
 from deploylog.events.filters import EVERYTHING, Filter
 from deploylog.events.ids import parse_event_id
 from deploylog.events.store import EventLog
+from deploylog.events.times import render_time
+from deploylog.subscriptions.audit import Change, change_event, changed_fields
 from deploylog.subscriptions.filters import (
     checked_filter,
     patched_filter,
@@ -32,7 +34,14 @@ from deploylog.subscriptions.filters import (
     with_statuses,
 )
 from deploylog.subscriptions.history import DeadLetter, DeliveryHistory
-from deploylog.subscriptions.ownership import can_see, check_capacity, check_owner, owner_of, owns
+from deploylog.subscriptions.ownership import (
+    can_see,
+    check_capacity,
+    check_free,
+    check_owner,
+    owner_of,
+    owns,
+)
 from deploylog.subscriptions.places import Places, check_places
 from deploylog.subscriptions.secret_store import SecretStore, unsigned
 from deploylog.subscriptions.selection import check_known
@@ -64,6 +73,10 @@ _TRIES = 5
 
 #: Raises Forbidden unless a principal who sees the subscription may change it.
 _Check = Callable[[Principal, Subscription], None]
+
+
+def _allow(principal: Principal, subscription: Subscription) -> None:
+    """Everyone who sees the subscription may."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +166,13 @@ class SubscriptionService:
             checkpoint=await self._start_position(new.start),
         )
         async with self._adding:
-            check_capacity(await self._subscriptions.list(), owner, added=1)
+            existing = await self._subscriptions.list()
+            check_capacity(existing, owner, added=1)
+            check_free(existing, subscription)
+            recorded = await self._record(principal, subscription, "created")
+            if new.start == "now":
+                # Not to be told of itself.
+                subscription = msgspec.structs.replace(subscription, checkpoint=recorded.position)
             await self._subscriptions.add(subscription)
         self._notify()
         return subscription, generated
@@ -162,11 +181,14 @@ class SubscriptionService:
         """Change a subscription; raises what ``create`` raises."""
         if patch.places is not None:
             await self._check_places(principal, patch.places, allow_missing=patch.allow_missing)
+        existing = await self._subscriptions.list() if patch.name is not None else []
 
         def change(current: Subscription) -> Subscription:
-            return self._patched(principal, current, patch)
+            patched = self._patched(principal, current, patch)
+            check_free(existing, patched)
+            return patched
 
-        return await self._update(principal, id, check_owner, change)
+        return await self._update(principal, id, "changed", change, check=check_owner)
 
     async def rotate_secret(
         self, principal: Principal, id: str, *, secret: str | None, overlap: int
@@ -185,7 +207,8 @@ class SubscriptionService:
             secrets, generated = self._secret_store.rotate(current.secrets, secret, overlap=overlap)
             return msgspec.structs.replace(current, secrets=secrets)
 
-        return await self._update(principal, id, check_owner, rotate), generated
+        rotated = await self._update(principal, id, "secret_rotated", rotate, check=check_owner)
+        return rotated, generated
 
     # For the owner and for admins
 
@@ -220,16 +243,17 @@ class SubscriptionService:
     async def pause(self, principal: Principal, id: str) -> Subscription:
         """Stop delivering, until a user resumes the subscription at its checkpoint."""
         return await self._update(
-            principal, id, _allow, lambda current: paused(current, by=principal.name)
+            principal, id, "paused", lambda current: paused(current, by=principal.name)
         )
 
     async def resume(self, principal: Principal, id: str) -> Subscription:
         """Deliver again, whatever stopped the subscription."""
-        return await self._update(principal, id, _allow, resumed)
+        return await self._update(principal, id, "reactivated", resumed)
 
     async def delete(self, principal: Principal, id: str) -> None:
         """Delete a subscription and the records of its deliveries."""
         found = await self.get(principal, id)
+        await self._record(principal, found, "deleted")
         await self._subscriptions.delete(found.id)
         self._notify()
 
@@ -251,12 +275,14 @@ class SubscriptionService:
             raise InvalidSubscription(message, field="event")
         if event.position > found.checkpoint:
             raise Conflict("the subscription has not reached this event yet")
+        await self._record(principal, found, "redelivered", event=event.id)
         await self._deliveries.redeliver(found.id, OneEvent(event.position))
         self._notify()
 
     async def redeliver_dead_lettered(self, principal: Principal, id: str, since: int) -> int:
         """Deliver again the dead letters first attempted at ``since`` (ns) or later; how many."""
         found = await self.get(principal, id)
+        await self._record(principal, found, "redelivered", since=render_time(since))
         number = await self._deliveries.redeliver(found.id, DeadLetters(since))
         self._notify()
         return number
@@ -359,16 +385,23 @@ class SubscriptionService:
         self,
         principal: Principal,
         id: str,
-        check: _Check,
+        what: Change,
         change: Callable[[Subscription], Subscription],
+        *,
+        check: _Check = _allow,
     ) -> Subscription:
         """Apply ``change``, again if another request or a worker interferes."""
+        is_recorded = False
         for tries_left in reversed(range(_TRIES)):
             found = await self.get(principal, id)
             check(principal, found)
             changed = change(found)
             if changed == found:
                 return found
+            if not is_recorded:
+                fields = changed_fields(found, changed)
+                await self._record(principal, found, what, **({"fields": fields} if fields else {}))
+                is_recorded = True
             try:
                 updated = await self._subscriptions.change(changed)
             except Conflict:
@@ -379,9 +412,13 @@ class SubscriptionService:
                 return updated
         raise AssertionError
 
-
-def _allow(principal: Principal, subscription: Subscription) -> None:
-    """Everyone who sees the subscription may."""
+    async def _record(
+        self, principal: Principal, subscription: Subscription, change: Change, **facts: object
+    ) -> Event:
+        """Record a change before it is made: what is not in the log must never happen."""
+        event = change_event(principal, subscription, change, time=self._clock(), **facts)
+        [recorded] = await self._log.append([event])
+        return recorded
 
 
 def _check_ungrouped(subscription: Subscription) -> None:

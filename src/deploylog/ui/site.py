@@ -17,6 +17,7 @@ from deploylog import __version__
 from deploylog.api.context import Handler
 from deploylog.api.http.body import BodyLimits, read_body
 from deploylog.api.http.body_budget import BodyBudget
+from deploylog.api.http.caller import caller_of
 from deploylog.api.http.endpoint import Endpoint
 from deploylog.api.native.errors import render_problem
 from deploylog.api.operation import always
@@ -162,7 +163,9 @@ class Site:
         assert visitor.principal is not None
         return View(
             services=self._services,
-            principal=visitor.principal,
+            principal=(
+                visitor.principal if form is None else caller_of(request, visitor.principal)
+            ),
             query=request.scope["query_string"].decode("latin-1"),
             path=request.path_params,
             part=request.headers.get("deploylog-part", ""),

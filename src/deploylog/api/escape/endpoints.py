@@ -12,6 +12,7 @@ from deploylog.api.escape.subscriptions import (
     render_subscriptions,
 )
 from deploylog.api.http.body import DOCUMENT_BYTES, read_body
+from deploylog.api.http.caller import caller_of
 from deploylog.api.settings import names_of
 from deploylog.errors import InvalidInput, Unauthenticated
 from deploylog.events.access import ANONYMOUS
@@ -80,7 +81,8 @@ class ProjectSubscriptions:
             raise InvalidInput("Invalid project name", field="project")
         request.state.principal.require_anywhere("write")
         wanted = parse_subscriptions(await read_body(request, self._limits))
-        await self._groups.replace(request.state.principal, collection, wanted)
+        principal = caller_of(request, request.state.principal)
+        await self._groups.replace(principal, collection, wanted)
         return Response(render_subscriptions([]), media_type="application/json")
 
 

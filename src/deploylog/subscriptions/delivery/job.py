@@ -8,6 +8,7 @@ from deploylog.events.access import Visibility
 from deploylog.events.event import Event
 from deploylog.events.ring import StreamFilter
 from deploylog.events.scope import ROOT
+from deploylog.subscriptions.audit import is_change_of
 from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.selection import PlaceSelector
 from deploylog.subscriptions.subscription import Endpoint, Subscription
@@ -39,4 +40,5 @@ class DeliveryJob(msgspec.Struct, frozen=True, kw_only=True):
 
     async def select(self, events: Sequence[Event]) -> Sequence[Event]:
         """Those of the events that were read which are of the places of the subscription."""
-        return events if self.places is None else await self.places.select(events)
+        others = [event for event in events if not is_change_of(self.subscription, event)]
+        return others if self.places is None else await self.places.select(others)

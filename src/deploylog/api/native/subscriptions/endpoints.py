@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from deploylog.api.context import ApiContext
 from deploylog.api.http.body import read_body
+from deploylog.api.http.caller import caller_of
 from deploylog.api.native.paths import SUBSCRIPTIONS
 from deploylog.api.native.query_string import DEFAULT_LIMIT, MAX_LIMIT, Parameters
 from deploylog.api.native.settings import NativeSettings
@@ -29,7 +30,7 @@ class Subscriptions:
     async def create(self, request: Request) -> Response:
         """Create a subscription."""
         new = wire.parse_new(await self._body(request))
-        created, secret = await self._subscriptions.create(request.state.principal, new)
+        created, secret = await self._subscriptions.create(_caller(request), new)
         response = await self._one(created, status=201, secret=secret)
         base = request.scope.get("base_path", "")
         response.headers["location"] = f"{base}{SUBSCRIPTIONS}/{created.id}"
@@ -121,7 +122,11 @@ class Subscriptions:
 
 def _target(request: Request) -> tuple[Principal, str]:
     """The principal, and the id of the subscription."""
-    return request.state.principal, request.path_params["id"]
+    return _caller(request), request.path_params["id"]
+
+
+def _caller(request: Request) -> Principal:
+    return caller_of(request, request.state.principal)
 
 
 def _parameters(request: Request) -> Parameters:
