@@ -4,8 +4,9 @@ import asyncio
 import re
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,28 @@ class Processes(msgspec.Struct):
 
     async def log(self) -> list[str]:
         """The ids of all events, in the order of the log."""
-        answer = await self.services[-1].get(f"{EVENTS}?source=race&order=oldest&limit=1000")
-        return answer.ids
+        first, ids = f"{EVENTS}?source=race&order=oldest&limit=1000", list[str]()
+        path = first
+        while page := (await self.services[-1].get(path)).ids:
+            ids += page
+            path = f"{first}&after={page[-1]}"
+        return ids
+
+    @asynccontextmanager
+    async def delivering(self) -> AsyncIterator[None]:
+        """In the block, the next event is appended as soon as one has arrived."""
+        is_over = asyncio.Event()
+
+        async def record() -> None:
+            while not is_over.is_set():
+                arrived = len(self.receiver.requests)
+                await self.services[-1].append([line(source="race")])
+                await until(partial(self._has_more, arrived))
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(record())
+            yield
+            is_over.set()
 
     def arrived(self) -> dict[str, list[str]]:
         """The ids that arrived for each subscription, in order."""
@@ -76,19 +97,39 @@ class Processes(msgspec.Struct):
             r'^deploylog_delivery_lag_positions\{subscription="(.*)"', metrics, re.MULTILINE
         )
 
+    def _has_more(self, arrived: int) -> bool:
+        return len(self.receiver.requests) > arrived
+
+    async def share(self) -> None:
+        """Wait until each process delivers its share."""
+        number = len(self.services)
+        each = {len(self.subscriptions) // number, -(-len(self.subscriptions) // number)}
+
+        async def is_shared() -> bool:
+            held = [await self.held_by(service) for service in self.services]
+            delivered = sorted(id for ids in held for id in ids)
+            return {len(ids) for ids in held} <= each and delivered == sorted(self.subscriptions)
+
+        await until(is_shared)
+
 
 @pytest.fixture
-async def processes(store_url: str, tmp_path: Path) -> AsyncIterator[Processes]:
+def another(store_url: str, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Spawned]]:
+    """Starts a process on the store."""
     options: dict[str, Any] = {
         "secret_key_file": encryption_key_file(tmp_path),
         "delivery_allowed_networks": LOOPBACK,
     }
+    return lambda: spawned(store_url, pacing=PACING, **options)
+
+
+@pytest.fixture
+async def processes(
+    another: Callable[[], AbstractAsyncContextManager[Spawned]],
+) -> AsyncIterator[Processes]:
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(receiving())
-        services = [
-            await stack.enter_async_context(spawned(store_url, pacing=PACING, **options))
-            for _ in range(2)
-        ]
+        services = [await stack.enter_async_context(another()) for _ in range(2)]
         ids = [
             (await subscribe(services[number % 2], receiver.url, source="race"))["id"]
             for number in range(SUBSCRIPTIONS)
@@ -109,6 +150,7 @@ async def test_two_processes_deliver_each_event_once_and_in_order(processes: Pro
 async def test_the_other_process_takes_over_from_a_killed_one(processes: Processes):
     await processes.record(2)
     await processes.caught_up()
+    await processes.share()
     held = {service: await processes.held_by(service) for service in processes.services}
     killed = max(held, key=lambda service: len(held[service]))
     recording = asyncio.create_task(processes.record(REQUESTS))
@@ -140,3 +182,21 @@ async def recorded_of(processes: Processes, id: str) -> int:
     answer = await processes.services[0].get(f"{EVENTS}?source=race&order=oldest&limit=1000")
     positions = [int(event["position"]) for event in answer.json["events"]]
     return sum(position <= int(shown["checkpoint"]) for position in positions)
+
+
+async def test_processes_that_come_and_go_get_their_share_and_nothing_is_sent_twice(
+    processes: Processes, another: Callable[[], AbstractAsyncContextManager[Spawned]]
+):
+    async with processes.delivering():
+        await processes.share()
+        async with another() as third:
+            processes.services.insert(0, third)
+            await processes.share()
+            processes.services.remove(third)
+            third.process.send_signal(signal.SIGTERM)
+            await third.process.wait()
+        await processes.share()
+
+    await processes.caught_up()
+    log = await processes.log()
+    assert processes.arrived() == dict.fromkeys(processes.subscriptions, log)

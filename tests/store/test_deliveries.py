@@ -16,8 +16,10 @@ from support.holding import LATER, NOW, held
 async def test_one_at_a_time_holds_a_subscription(store: Store):
     new = await held(store)
 
-    assert await store.deliveries.claim("other", now=NOW + 1, until=LATER) == []
-    assert await store.deliveries.claim("other", now=LATER, until=LATER + 1) == [new]
+    early = await store.deliveries.claim("other", now=NOW + 1, until=LATER)
+    late = await store.deliveries.claim("other", now=LATER, until=LATER + 1)
+
+    assert (early.held, late.held) == ([], [new])
 
 
 async def test_a_lease_by_a_clock_that_was_set_back_expires(store: Store):
@@ -26,14 +28,16 @@ async def test_a_lease_by_a_clock_that_was_set_back_expires(store: Store):
     ahead = 2 * 3600 * 10**9
     await store.deliveries.claim("dead", now=ahead, until=ahead + LATER)
 
-    assert await store.deliveries.claim("me", now=NOW, until=LATER) == [new]
+    assert (await store.deliveries.claim("me", now=NOW, until=LATER)).held == [new]
 
 
 async def test_a_holder_renews_its_lease(store: Store):
     new = await held(store)
 
-    assert await store.deliveries.claim("me", now=NOW, until=LATER + 5) == [new]
-    assert await store.deliveries.claim("other", now=LATER, until=LATER + 5) == []
+    mine = await store.deliveries.claim("me", now=NOW, until=LATER + 5)
+    others = await store.deliveries.claim("other", now=LATER, until=LATER + 5)
+
+    assert (mine.held, others.held) == ([new], [])
 
 
 async def test_what_is_released_another_may_hold_at_once(store: Store):
@@ -41,7 +45,46 @@ async def test_what_is_released_another_may_hold_at_once(store: Store):
 
     await store.deliveries.release("me")
 
-    assert await store.deliveries.claim("other", now=NOW, until=LATER) == [new]
+    assert (await store.deliveries.claim("other", now=NOW, until=LATER)).held == [new]
+
+
+async def test_holders_share_what_is_delivered(store: Store):
+    added = [await held(store) for _ in range(5)]
+    paused = subscription(state="paused")
+    await store.subscriptions.add(paused)
+
+    alone = await store.deliveries.claim("me", now=NOW, until=LATER)
+    joined = await store.deliveries.claim("other", now=NOW, until=LATER)
+    mine = await store.deliveries.claim("me", now=NOW, until=LATER)
+    await store.deliveries.release("me", [each.id for each in added[mine.share :]])
+    others = await store.deliveries.claim("other", now=NOW, until=LATER)
+
+    assert (alone.held, alone.share) == (added, 5)
+    assert joined.held == []
+    assert mine.share + joined.share == 5
+    assert abs(mine.share - joined.share) == 1
+    assert others.held == added[mine.share :]
+
+
+async def test_what_a_holder_had_is_shared_when_it_is_gone(store: Store):
+    added = [await held(store) for _ in range(4)]
+    await store.deliveries.claim("other", now=NOW, until=LATER + 5)
+    await store.deliveries.claim("another", now=NOW, until=LATER + 5)
+
+    first = await store.deliveries.claim("other", now=LATER, until=LATER + 5)
+    second = await store.deliveries.claim("another", now=LATER, until=LATER + 5)
+
+    assert (first.share, second.share) == (2, 2)
+    assert [*first.held, *second.held] == added
+
+
+async def test_who_releases_all_has_no_share(store: Store):
+    await held(store)
+    await store.deliveries.claim("other", now=NOW, until=LATER)
+
+    await store.deliveries.release("me")
+
+    assert (await store.deliveries.claim("other", now=NOW, until=LATER)).share == 1
 
 
 @pytest.mark.parametrize(("holder", "time"), [("other", NOW), ("me", LATER)])
@@ -206,7 +249,7 @@ async def test_of_holders_that_claim_at_once_one_holds(open_again: OpenStoreAgai
     async def claim(holder: str) -> list[str]:
         async with open_again() as mine:
             claimed = await mine.deliveries.claim(holder, now=NOW, until=LATER)
-            return [each.id for each in claimed]
+            return [each.id for each in claimed.held]
 
     claimed = await asyncio.gather(*(claim(f"holder-{number}") for number in range(4)))
 

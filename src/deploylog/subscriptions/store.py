@@ -1,6 +1,6 @@
 """The contracts for subscriptions and their deliveries."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -70,6 +70,23 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     due: int | None = None
 
 
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process holds, oldest first, and how many of those that deliver are its share.
+
+    It gives up what it holds beyond that, once it has no request in flight.
+    """
+
+    held: Sequence[Subscription]
+    share: int
+
+
+def fair_share(total: int, holders: Iterable[str], holder: str) -> int:
+    """The share of ``holder`` in ``total``: those of all holders add up to it."""
+    ordered = sorted(holders)
+    each, rest = divmod(total, len(ordered))
+    return each + (ordered.index(holder) < rest)
+
+
 class OneEvent(msgspec.Struct, frozen=True):
     """The event at this position, whether it was sent before or not."""
 
@@ -92,14 +109,16 @@ class Deliveries(Protocol):
     Several processes may deliver from a store. One at a time *holds* the lease of a subscription.
     """
 
-    async def claim(self, holder: str, *, now: int, until: int) -> list[Subscription]:
+    async def claim(self, holder: str, *, now: int, until: int) -> Claim:
         """Lease subscriptions to ``holder`` until ``until`` (ns), and return them: those that it
-        held, and those that no process holds at ``now``.
+        held, and of those that no process holds at ``now`` as many as its share allows.
+
+        The holders that claimed at most a lease ago have equal shares.
         """
         ...
 
-    async def release(self, holder: str) -> None:
-        """Give up the leases of ``holder``."""
+    async def release(self, holder: str, ids: Collection[str] | None = None) -> None:
+        """Give up the leases of ``holder`` on these; without ``ids`` on all, and its share."""
         ...
 
     async def record(

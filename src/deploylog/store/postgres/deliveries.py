@@ -1,6 +1,6 @@
 """Deliveries in PostgreSQL."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from deploylog.events.scope import Scope
@@ -15,14 +15,20 @@ from deploylog.store.postgres.connection import (
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.subscriptions import SELECT, number_of, subscription_of
 from deploylog.store.postgres.writer import Writer
-from deploylog.subscriptions.store import Backlog, OneEvent, RecordedAttempt, Selector
+from deploylog.subscriptions.store import (
+    Backlog,
+    Claim,
+    OneEvent,
+    RecordedAttempt,
+    Selector,
+    fair_share,
+)
 from deploylog.subscriptions.subscription import (
     REDELIVERED,
     Attempt,
     Delivery,
     Message,
     Pending,
-    Subscription,
 )
 
 #: Attempts deleted in one transaction, so that appends do not wait long.
@@ -31,10 +37,30 @@ DELETED_AT_ONCE = 5_000
 #: How far ahead a lease may end, in ns: a later end is from a clock that has been set back since.
 MAX_LEASE_AHEAD = 3600 * 10**9
 
-_CLAIM = f"""
+_LEAVE = f"""
+DELETE FROM holders
+WHERE until <= %(now)s OR until > %(now)s::bigint + {MAX_LEASE_AHEAD}
+"""
+
+_JOIN = """
+INSERT INTO holders (holder, until) VALUES (%s, %s)
+ON CONFLICT (holder) DO UPDATE SET until = excluded.until
+"""
+
+#: The subscriptions that are delivered, of which each holder has a share.
+_DELIVERED = "state IN ('active', 'failing')"
+
+_RENEW = "UPDATE subscriptions SET held_until = %s WHERE holder = %s"
+
+_IS_FREE = f"(held_until <= %(now)s OR held_until > %(now)s::bigint + {MAX_LEASE_AHEAD})"
+
+#: Free is asked twice: another process may take a row while this one waits for it.
+_TAKE = f"""
 UPDATE subscriptions SET holder = %(holder)s, held_until = %(until)s
-WHERE holder = %(holder)s OR held_until <= %(now)s
-    OR held_until > %(now)s::bigint + {MAX_LEASE_AHEAD}
+WHERE {_IS_FREE} AND number IN (
+    SELECT number FROM subscriptions WHERE {_DELIVERED} AND {_IS_FREE}
+    ORDER BY number LIMIT %(wanted)s
+)
 """
 
 _HELD = "SELECT number FROM subscriptions WHERE id = %s AND holder = %s AND held_until > %s"
@@ -107,18 +133,11 @@ class PostgresDeliveries:
         self._writer = writer
         self._readers = readers
 
-    async def claim(self, holder: str, *, now: int, until: int) -> list[Subscription]:
+    async def claim(self, holder: str, *, now: int, until: int) -> Claim:
+        return await self._writer.call(lambda connection: _claim(connection, holder, now, until))
 
-        def claim(connection: Connection) -> list[Subscription]:
-            change(connection, _CLAIM, {"holder": holder, "until": until, "now": now})
-            rows = all_rows(connection, f"{SELECT} WHERE holder = %s ORDER BY number", (holder,))
-            return [subscription_of(row) for row in rows]
-
-        return await self._writer.call(claim)
-
-    async def release(self, holder: str) -> None:
-        sql = "UPDATE subscriptions SET holder = '', held_until = 0 WHERE holder = %s"
-        await self._writer.call(lambda connection: change(connection, sql, (holder,)))
+    async def release(self, holder: str, ids: Collection[str] | None = None) -> None:
+        await self._writer.call(lambda connection: _release(connection, holder, ids))
 
     async def record(
         self, holder: str, deliveries: Sequence[Delivery], *, now: int
@@ -194,6 +213,35 @@ class PostgresDeliveries:
             deleted += portion
             is_more = portion == DELETED_AT_ONCE
         return deleted
+
+
+def _claim(connection: Connection, holder: str, now: int, until: int) -> Claim:
+    share = _share(connection, holder, now, until)
+    change(connection, _RENEW, (until, holder))
+    mine = f"SELECT count(*) FROM subscriptions WHERE {_DELIVERED} AND holder = %s"
+    wanted = max(share - int(one_value(connection, mine, (holder,))), 0)
+    taken = {"holder": holder, "until": until, "now": now, "wanted": wanted}
+    change(connection, _TAKE, taken)
+    rows = all_rows(connection, f"{SELECT} WHERE holder = %s ORDER BY number", (holder,))
+    return Claim(held=[subscription_of(row) for row in rows], share=share)
+
+
+def _share(connection: Connection, holder: str, now: int, until: int) -> int:
+    change(connection, _LEAVE, {"now": now})
+    change(connection, _JOIN, (holder, until))
+    holders = [row[0] for row in all_rows(connection, "SELECT holder FROM holders")]
+    total = one_value(connection, f"SELECT count(*) FROM subscriptions WHERE {_DELIVERED}")
+    return fair_share(int(total), holders, holder)
+
+
+def _release(connection: Connection, holder: str, ids: Collection[str] | None) -> None:
+    sql = "UPDATE subscriptions SET holder = '', held_until = 0 WHERE holder = %s"
+    if ids is None:
+        change(connection, sql, (holder,))
+        change(connection, "DELETE FROM holders WHERE holder = %s", (holder,))
+        return
+    for id in ids:
+        change(connection, f"{sql} AND id = %s", (holder, id))
 
 
 def _record(

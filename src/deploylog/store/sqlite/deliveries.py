@@ -1,6 +1,6 @@
 """Deliveries in SQLite."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,14 +11,20 @@ from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, o
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.subscriptions import SELECT, number_of, subscription_of
 from deploylog.store.sqlite.writer import Writer
-from deploylog.subscriptions.store import Backlog, OneEvent, RecordedAttempt, Selector
+from deploylog.subscriptions.store import (
+    Backlog,
+    Claim,
+    OneEvent,
+    RecordedAttempt,
+    Selector,
+    fair_share,
+)
 from deploylog.subscriptions.subscription import (
     REDELIVERED,
     Attempt,
     Delivery,
     Message,
     Pending,
-    Subscription,
 )
 
 #: Attempts deleted in one transaction, so that appends do not wait long.
@@ -27,9 +33,22 @@ DELETED_AT_ONCE = 5_000
 #: How far ahead a lease may end, in ns: a later end is from a clock that has been set back since.
 MAX_LEASE_AHEAD = 3600 * 10**9
 
-_CLAIM = f"""
-UPDATE subscriptions SET holder = ?1, held_until = ?2
-WHERE holder = ?1 OR held_until <= ?3 OR held_until > ?3 + {MAX_LEASE_AHEAD}
+_LEAVE = f"DELETE FROM holders WHERE until <= ?1 OR until > ?1 + {MAX_LEASE_AHEAD}"
+
+_JOIN = "INSERT OR REPLACE INTO holders (holder, until) VALUES (?, ?)"
+
+#: The subscriptions that are delivered, of which each holder has a share.
+_DELIVERED = "state IN ('active', 'failing')"
+
+_RENEW = "UPDATE subscriptions SET held_until = ? WHERE holder = ?"
+
+_TAKE = f"""
+UPDATE subscriptions SET holder = :holder, held_until = :until
+WHERE number IN (
+    SELECT number FROM subscriptions
+    WHERE {_DELIVERED} AND (held_until <= :now OR held_until > :now + {MAX_LEASE_AHEAD})
+    ORDER BY number LIMIT :wanted
+)
 """
 
 _HELD = "SELECT number FROM subscriptions WHERE id = ? AND holder = ? AND held_until > ?"
@@ -96,18 +115,11 @@ class SqliteDeliveries:
         self._writer = writer
         self._readers = readers
 
-    async def claim(self, holder: str, *, now: int, until: int) -> list[Subscription]:
+    async def claim(self, holder: str, *, now: int, until: int) -> Claim:
+        return await self._writer.call(lambda connection: _claim(connection, holder, now, until))
 
-        def claim(connection: apsw.Connection) -> list[Subscription]:
-            connection.execute(_CLAIM, (holder, until, now))
-            rows = all_rows(connection, f"{SELECT} WHERE holder = ? ORDER BY number", (holder,))
-            return [subscription_of(row) for row in rows]
-
-        return await self._writer.call(claim)
-
-    async def release(self, holder: str) -> None:
-        sql = "UPDATE subscriptions SET holder = '', held_until = 0 WHERE holder = ?"
-        await self._writer.call(lambda connection: all_rows(connection, sql, (holder,)))
+    async def release(self, holder: str, ids: Collection[str] | None = None) -> None:
+        await self._writer.call(lambda connection: _release(connection, holder, ids))
 
     async def record(
         self, holder: str, deliveries: Sequence[Delivery], *, now: int
@@ -181,6 +193,35 @@ class SqliteDeliveries:
             deleted += portion
             is_more = portion == DELETED_AT_ONCE
         return deleted
+
+
+def _claim(connection: apsw.Connection, holder: str, now: int, until: int) -> Claim:
+    share = _share(connection, holder, now, until)
+    connection.execute(_RENEW, (until, holder))
+    mine = f"SELECT count(*) FROM subscriptions WHERE {_DELIVERED} AND holder = ?"
+    wanted = max(share - int(one_value(connection, mine, (holder,))), 0)
+    taken = {"holder": holder, "until": until, "now": now, "wanted": wanted}
+    connection.execute(_TAKE, taken)
+    rows = all_rows(connection, f"{SELECT} WHERE holder = ? ORDER BY number", (holder,))
+    return Claim(held=[subscription_of(row) for row in rows], share=share)
+
+
+def _share(connection: apsw.Connection, holder: str, now: int, until: int) -> int:
+    connection.execute(_LEAVE, (now,))
+    connection.execute(_JOIN, (holder, until))
+    holders = [row[0] for row in all_rows(connection, "SELECT holder FROM holders")]
+    total = one_value(connection, f"SELECT count(*) FROM subscriptions WHERE {_DELIVERED}")
+    return fair_share(int(total), holders, holder)
+
+
+def _release(connection: apsw.Connection, holder: str, ids: Collection[str] | None) -> None:
+    sql = "UPDATE subscriptions SET holder = '', held_until = 0 WHERE holder = ?"
+    if ids is None:
+        connection.execute(sql, (holder,))
+        connection.execute("DELETE FROM holders WHERE holder = ?", (holder,))
+        return
+    for id in ids:
+        connection.execute(f"{sql} AND id = ?", (holder, id))
 
 
 def _record(

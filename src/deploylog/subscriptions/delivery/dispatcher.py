@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol
@@ -24,9 +24,9 @@ from deploylog.subscriptions.delivery.ping import send_test_event
 from deploylog.subscriptions.delivery.recorder import MAX_UNWRITTEN, DeliveryRecorder
 from deploylog.subscriptions.delivery.sender import Sender
 from deploylog.subscriptions.delivery.status_events import status_event
-from deploylog.subscriptions.delivery.worker import DeliveryWorker
+from deploylog.subscriptions.delivery.worker import GRACE_SECONDS, DeliveryWorker
 from deploylog.subscriptions.selection import PlaceSelector
-from deploylog.subscriptions.store import Backlog, Deliveries, Subscriptions
+from deploylog.subscriptions.store import Backlog, Claim, Deliveries, Subscriptions
 from deploylog.subscriptions.subscription import (
     Attempt,
     Delivery,
@@ -97,7 +97,7 @@ class DispatcherParts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dispatcher:
-    """Runs a worker for each active or failing subscription that this process can claim."""
+    """Runs a worker for each active or failing subscription in the share of this process."""
 
     def __init__(
         self,
@@ -208,44 +208,70 @@ class Dispatcher:
 
     async def _reconcile(self) -> None:
         """Make the workers match the subscriptions that this process holds."""
-        enabled = _enabled(await self._claim())
+        claim = await self._claim()
+        await self._hand_over(_beyond_share(claim))
+        enabled = _within_share(claim)
         changed: set[str] = set()
-        if outdated := self._outdated(enabled):
+        if outdated := self._outdated(enabled, finishing=_beyond_share(claim)):
             changed = {id for id in outdated if self._is_changed(id, enabled)}
             await self._stop(outdated)
             # Their successors start after the last reports, not where they started themselves.
             await self._recorder.flush()
-            enabled = _enabled(await self._claim())
+            enabled = _within_share(await self._claim())
         for subscription in enabled.values():
             if subscription.id not in self._workers:
                 await self._start(subscription, retries_at_once=subscription.id in changed)
         await self._measure()
 
-    def _outdated(self, enabled: Mapping[str, Subscription]) -> list[str]:
-        """The subscriptions whose worker has ended, or delivers an old version."""
+    async def _hand_over(self, ids: Collection[str]) -> None:
+        """Give subscriptions up for another process, each when none of its requests is in flight:
+        then no event is sent twice.
+        """
+        if not ids:
+            return
+        working = [id for id in ids if id in self._workers]
+        for id in working:
+            self._workers[id].finish()
+        if working:
+            await asyncio.wait([self._tasks[id] for id in working], timeout=GRACE_SECONDS)
+        ended = [id for id in working if self._tasks[id].done()]
+        await self._stop(ended)
+        await self._recorder.flush()
+        await self._deliveries.release(self._holder, set(ids) - self._workers.keys())
+
+    def _outdated(
+        self, enabled: Mapping[str, Subscription], *, finishing: Collection[str]
+    ) -> list[str]:
+        """The subscriptions whose worker has ended, or delivers an old version.
+
+        Those that are ``finishing`` may take longer than a lease.
+        """
         now = self._parts.clock.now()
         return [
             id
             for id, worker in self._workers.items()
-            if id not in enabled
-            or self._is_changed(id, enabled)
-            or worker.is_outdated(now)
-            or self._tasks[id].done()
+            if id not in finishing
+            and (
+                id not in enabled
+                or self._is_changed(id, enabled)
+                or worker.is_outdated(now)
+                or self._tasks[id].done()
+            )
         ]
 
     def _is_changed(self, id: str, enabled: Mapping[str, Subscription]) -> bool:
         """Whether a user changed the subscription since its worker started."""
         return id in enabled and enabled[id].version != self._workers[id].subscription.version
 
-    async def _claim(self) -> list[Subscription]:
+    async def _claim(self) -> Claim:
         """Renew the lease, and return the subscriptions that this process holds."""
         if not await self._subscriptions.list():
-            return []
+            return Claim(held=(), share=0)
         now = self._parts.lease_clock()
         until = now + self._pacing.lease_seconds * SECOND
-        held = await self._deliveries.claim(self._holder, now=now, until=until)
+        claim = await self._deliveries.claim(self._holder, now=now, until=until)
         self._leased_until = until
-        return held
+        return claim
 
     def _may_send(self) -> bool:
         margin = self._pacing.margin_seconds * SECOND
@@ -370,8 +396,18 @@ class Dispatcher:
             self._parts.observer.delivering(id, lag=lag, dead_lettered=dead_lettered)
 
 
-def _enabled(held: Iterable[Subscription]) -> dict[str, Subscription]:
-    return {each.id: each for each in held if each.state in ("active", "failing")}
+def _within_share(claim: Claim) -> dict[str, Subscription]:
+    """What this process delivers."""
+    return {each.id: each for each in _enabled(claim)[: claim.share]}
+
+
+def _beyond_share(claim: Claim) -> list[str]:
+    """What it holds, and another process is to deliver."""
+    return [each.id for each in _enabled(claim)[claim.share :]]
+
+
+def _enabled(claim: Claim) -> list[Subscription]:
+    return [each for each in claim.held if each.state in ("active", "failing")]
 
 
 def _invalid_owner(subscription: Subscription) -> str:

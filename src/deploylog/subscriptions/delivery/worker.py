@@ -57,6 +57,7 @@ class DeliveryWorker:
         self._secrets_expire = _next_expiry(job.subscription, clock.now())
         self._wakeup = asyncio.Event()
         self._is_stopping = False
+        self._grace: float | None = GRACE_SECONDS
         self._in_flight: set[asyncio.Task[None]] = set()
         self._queue = DeliveryQueue(
             job.subscription.order, job.subscription.checkpoint, max_bytes=max_queue_bytes
@@ -95,6 +96,11 @@ class DeliveryWorker:
         self._is_stopping = True
         self._wakeup.set()
 
+    def finish(self) -> None:
+        """Start no more requests, and return from ``run`` when those in flight have ended."""
+        self._grace = None
+        self.stop()
+
     def disable(self, reason: str) -> None:
         """Stop and disable the subscription, for a reason other than a response."""
         self._reports.emit("disabled", reason, key=str(self._clock.now()))
@@ -132,11 +138,11 @@ class DeliveryWorker:
                 await self._clock.wait(self._wakeup, seconds)
 
     async def _drain(self) -> None:
-        """Wait for the requests in flight, and cancel those that take too long."""
+        """Wait for the requests in flight, and cancel those that take too long to stop."""
         in_flight = list(self._in_flight)
         if not in_flight:
             return
-        _, late = await asyncio.wait(in_flight, timeout=GRACE_SECONDS)
+        _, late = await asyncio.wait(in_flight, timeout=self._grace)
         for task in late:
             task.cancel()
         if late:
