@@ -150,3 +150,27 @@ def test_a_column_without_any_value_leaves_its_room_to_others():
         "ID", "STACK", "ENVIRONMENT", "STATUS", "STARTED", "ACTOR", "COUNTS",
     ]  # fmt: skip
     assert "VERSION" in wide[0]
+
+
+def test_the_name_of_the_stack_is_not_repeated_beside_it():
+    ended = LoggedEvent(
+        id="1", source="s", type="deployment.completed", time=NOON, subject="web",
+        message="terraform ended with exit code 0",
+    )  # fmt: skip
+    changed = LoggedEvent(
+        id="2", source="s", type="resource.update.completed", time=NOON, resourceaddress="aws_vpc.a"
+    )
+    place = Place(stack="web")
+
+    alone = rendered_table(event_table([(ended, place)]), width=80)
+    both = rendered_table(event_table([(ended, place), (changed, place)]), width=200)
+
+    assert alone[0].split() == ["TIME", "TYPE", "STACK", "MESSAGE"]
+    assert both[1].split()[:5] == [
+        "2026-11-21",
+        "12:00:00Z",
+        "deployment.completed",
+        "web",
+        "terraform",
+    ]
+    assert "aws_vpc.a" in both[2]

@@ -80,7 +80,7 @@ def event_table(events: Iterable[tuple[LoggedEvent, Place]]) -> Listing:
     for event, place in events:
         listing.add(
             render_moment(event.time), _styled(event.type), plain(place.stack),
-            plain(place.environment), plain(place.version), _what(event),
+            plain(place.environment), plain(place.version), _what_in(event, place),
             plain(event.actor), plain(event.message), plain(place.deployment)[:SHORT_ID],
         )  # fmt: skip
     return listing
@@ -316,6 +316,12 @@ def deployment_line(deployment: DeploymentState) -> str:
 def _styled(word: str) -> Text:
     """Return ``word`` in the color of its last part, the phase."""
     return Text(plain(word), style=_STYLES.get(word.rpartition(".")[2], ""))
+
+
+def _what_in(event: LoggedEvent, place: Place) -> str:
+    """What the event is about, unless that is the stack itself, which has a column."""
+    what = _what(event)
+    return "" if what == plain(place.stack) else what
 
 
 def _what(event: LoggedEvent) -> str:
