@@ -1,6 +1,5 @@
 """A copy has everything of a store, on whichever backend, and is verified."""
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from support.factories import (
     stack_created,
     subscription,
 )
+from support.waiting import until
 
 #: Seconds for which the holder of a subscription in these tests holds it.
 LEASE = 10 * SECOND
@@ -58,6 +58,20 @@ def copy(source: str, target: str) -> Any:
 
 def open_(url: str) -> Any:
     return open_store(url, observer=Commits())
+
+
+async def refusal(source: str, target: str) -> str:
+    """Why nothing is copied to a store that was just closed. PostgreSQL may notice a moment later
+    that a connection has ended which was cancelled while it was made.
+    """
+
+    async def said() -> str | None:
+        with pytest.raises(OperatorError) as raised:
+            copy(source, target)
+        text = str(raised.value)
+        return None if "is in use" in text else text
+
+    return str(await until(said))
 
 
 async def fill(store: Store) -> None:
@@ -219,11 +233,8 @@ async def test_a_store_that_has_something_is_no_target(source: str, target: str)
     await filled(source)
     async with open_(target) as store:
         await store.credentials.add(make_key(name="ops", groups=(), grants=(), now=now())[0])
-    # A connection that was cancelled while it was made ends with its garbage.
-    gc.collect()
 
-    with pytest.raises(OperatorError, match="is not empty"):
-        copy(source, target)
+    assert "is not empty" in await refusal(source, target)
 
 
 async def test_a_copy_that_was_opened_is_a_store_of_its_own(source: str, target: str):
@@ -231,11 +242,8 @@ async def test_a_copy_that_was_opened_is_a_store_of_its_own(source: str, target:
     copy(source, target)
     async with open_(target) as store:
         await store.log.append([new_event()])
-    # A connection that was cancelled while it was made ends with its garbage.
-    gc.collect()
 
-    with pytest.raises(OperatorError, match="is not empty"):
-        copy(source, target)
+    assert "is not empty" in await refusal(source, target)
 
 
 async def test_a_copy_of_another_store_is_no_target(
