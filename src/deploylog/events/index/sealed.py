@@ -30,9 +30,9 @@ from deploylog.events.index.entries import (
     unpack_entries,
 )
 from deploylog.events.index.segments import (
-    COMMON,
     GrowingSegment,
     Times,
+    bitmap_of,
     union,
 )
 from deploylog.events.index.terms import is_listed
@@ -205,8 +205,8 @@ def seal(segment: GrowingSegment) -> Sealed:
     buckets: list[list[int]] = [[] for _ in range(1 << BUCKET_BITS)]
     prefixed: dict[str, list[str]] = {}
     for term, positions in segment.terms():
-        if is_listed(term) or (isinstance(positions, BitMap) and len(positions) >= COMMON):
-            common.append((term, BitMap((positions,) if isinstance(positions, int) else positions)))
+        if is_listed(term) or isinstance(positions, BitMap):
+            common.append((term, bitmap_of(positions)))
             continue
         bucket, tag = _hashed(term)
         if isinstance(positions, int):

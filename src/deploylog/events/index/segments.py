@@ -79,8 +79,9 @@ class Segment(Protocol):
         ...
 
 
-#: Positions of a term: one of them by itself, or all.
-_Positions = int | BitMap
+#: Positions of a term: the only one, fewer than ``COMMON`` in order, or a bitmap. Most terms have
+#: one or two, of which a bitmap would be large and slow to make.
+Offsets = int | tuple[int, ...] | BitMap
 
 
 class GrowingSegment:
@@ -90,7 +91,7 @@ class GrowingSegment:
         """It is empty."""
         self.number = number
         self.times = Times()
-        self._positions: dict[str, _Positions] = {}
+        self._positions: dict[str, Offsets] = {}
         #: The listed ones among them, in which most prefixes are looked for.
         self._listed: list[str] = []
 
@@ -111,11 +112,10 @@ class GrowingSegment:
                 positions[term] = offset
                 if is_listed(term):
                     self._listed.append(term)
-            elif there.__class__ is int:
-                if there != offset:
-                    positions[term] = BitMap((there, offset))
+            elif isinstance(there, BitMap):
+                there.add(offset)
             else:
-                there.add(offset)  # type: ignore[union-attr]
+                positions[term] = _with(there, offset)
 
     def __len__(self) -> int:
         """How many events were added."""
@@ -123,9 +123,7 @@ class GrowingSegment:
 
     def having(self, term: str) -> BitMap:
         there = self._positions.get(term)
-        if there is None:
-            return _NOTHING
-        return BitMap((there,)) if isinstance(there, int) else there
+        return bitmap_of(there) if there is not None else _NOTHING
 
     def starting(self, prefix: str) -> BitMap:
         return union(positions for _, positions in self.values(prefix))
@@ -136,9 +134,25 @@ class GrowingSegment:
             if term.startswith(prefix):
                 yield term, self.having(term)
 
-    def terms(self) -> Iterable[tuple[str, int | BitMap]]:
-        """Every term, and its one event or all of them. Nothing may be added meanwhile."""
+    def terms(self) -> Iterable[tuple[str, Offsets]]:
+        """Every term, and the events that have it. Nothing may be added meanwhile."""
         return self._positions.items()
+
+
+def _with(offsets: int | tuple[int, ...], offset: int) -> Offsets:
+    """These offsets and the next one, which may be the last of them again."""
+    there = (offsets,) if isinstance(offsets, int) else offsets
+    if there[-1] == offset:
+        return offsets
+    more = (*there, offset)
+    return BitMap(more) if len(more) >= COMMON else more
+
+
+def bitmap_of(offsets: Offsets) -> BitMap:
+    """The offsets as a bitmap. The caller must not change it."""
+    if isinstance(offsets, BitMap):
+        return offsets
+    return BitMap((offsets,) if isinstance(offsets, int) else offsets)
 
 
 def union(bitmaps: Iterable[BitMap]) -> BitMap:
