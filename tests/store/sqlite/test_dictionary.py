@@ -67,6 +67,7 @@ def test_what_was_rolled_back_is_not_referred_to():
     dictionary = Dictionary(connection)
     rows = rows_at(FIRST, [new_event(actor="alice") for _ in range(3)])
     connection.execute("BEGIN")
+    dictionary.catch_up(FIRST - 1, 0)
     dictionary.insert(rows)
     connection.execute("ROLLBACK")
     dictionary.forget()
