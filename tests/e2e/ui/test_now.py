@@ -1,5 +1,7 @@
 """*Now*: what runs, what failed, what is deployed, in a real browser."""
 
+import re
+
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -126,3 +128,21 @@ async def test_axe_finds_nothing_serious(site: Local, browser: Browser, scheme: 
         await page.goto(path)
 
         assert await axe(page) == []
+
+
+async def test_times_are_relative_or_local_or_in_utc_as_one_chooses(site: Local, browser: Browser):
+    await finish(site, await start(site, project="times", started="2026-01-31T12:00:00Z"),
+                 time="2026-01-31T12:30:00Z")  # fmt: skip
+    how = {"locale": "en-GB", "timezone_id": "Asia/Tokyo"}
+    async with new_tab(browser, site.url, **how) as page:
+        await page.goto("/ui/?project=times")
+        when = page.locator("#recent time")
+        await expect(when).to_have_attribute("title", re.compile("2026-01-31 12:30:00 UTC$"))
+
+        await page.get_by_role("combobox", name="Times").select_option("UTC")
+        await expect(when).to_have_text("31 Jan 2026, 12:30:00 UTC")
+        await page.reload()
+        await expect(when).to_have_text("31 Jan 2026, 12:30:00 UTC")
+
+        await page.get_by_role("combobox", name="Times").select_option("local")
+        await expect(when).to_have_text("31 Jan 2026, 21:30:00")

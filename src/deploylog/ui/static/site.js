@@ -1,6 +1,6 @@
 // What every page has: times in the reader's zone, the theme, and live content.
 
-import { passTime, showTimes } from "./times.js";
+import { offerTimes, passTime, showTimes } from "./times.js";
 import { followHints } from "./stream.js";
 import { keepLive, swapLinks } from "./live.js";
 
@@ -35,6 +35,10 @@ document.addEventListener("formdata", (event) => {
   if (event.target.method !== "get") return;
   for (const [name, value] of [...event.formData]) if (!value) event.formData.delete(name);
 });
+
+const timesChoice = document.getElementById("times");
+timesChoice.parentElement.hidden = false;
+offerTimes(timesChoice);
 
 showTimes(document);
 setInterval(() => passTime(document), 1000);

@@ -1,8 +1,20 @@
-// Times: in the reader's zone, with UTC in the tooltip, and as so long ago where that says more.
+// Times: in the reader's zone, with UTC in the tooltip, and as so long ago where that says more. Who
+// chooses so sees all of them in the zone, or in UTC, as there is no tooltip on a phone.
 
 const DAY = 86_400_000;
-const time = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
-const date = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const CHOICE = "deploylog-times";
+const ZONES = { local: undefined, utc: "UTC" };
+
+let choice, time, date;
+choose(localStorage.getItem(CHOICE));
+
+function choose(name) {
+  choice = name in ZONES ? name : "relative";
+  const options = { timeStyle: "medium", timeZone: ZONES[choice] };
+  time = new Intl.DateTimeFormat(undefined, options);
+  date = new Intl.DateTimeFormat(undefined, { ...options, dateStyle: "medium" });
+}
+
 const ago = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
 
 // Seconds up to which a unit is used, and how many there are in one.
@@ -15,7 +27,7 @@ const UNITS = [
 
 function inZone(moment) {
   const isRecent = Math.abs(Date.now() - moment) < DAY && moment.getDate() === new Date().getDate();
-  return (isRecent ? time : date).format(moment);
+  return (isRecent ? time : date).format(moment) + (choice === "utc" ? " UTC" : "");
 }
 
 function relative(moment) {
@@ -40,7 +52,7 @@ function showTime(element) {
   const moment = new Date(element.dateTime);
   if (Number.isNaN(moment.getTime())) return;
   const isRelative = element.dataset.time === "relative";
-  const text = isRelative ? relative(moment) : inZone(moment);
+  const text = isRelative && choice === "relative" ? relative(moment) : inZone(moment);
   if (element.textContent !== text) element.textContent = text;
   if (isRelative && !("zoned" in element.dataset)) {
     element.title = `${inZone(moment)} · ${element.title}`;
@@ -63,4 +75,14 @@ export function passTime(root) {
   for (const element of root.querySelectorAll("[data-since]")) {
     element.textContent = elapsed(Date.now() - new Date(element.dataset.since));
   }
+}
+
+/** Let the reader choose how times are shown, here and on every page. */
+export function offerTimes(select) {
+  select.value = choice;
+  select.addEventListener("change", () => {
+    localStorage.setItem(CHOICE, select.value);
+    choose(select.value);
+    showTimes(document);
+  });
 }
