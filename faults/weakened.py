@@ -19,7 +19,7 @@ from deploylog.cli import main
 from deploylog.errors import StoreUnavailable
 from deploylog.events.index import identities, sealed
 from deploylog.events.scope import Scope
-from deploylog.server.connections import ChunkWriter
+from deploylog.server.chunk_writer import ChunkWriter
 from deploylog.store import admission, live_index, prepared_event, rows, sqlite
 from deploylog.store.commit_queue import CommitQueue, Outcomes, Work, outcomes_of
 from deploylog.store.live_index import LiveIndex, Snapshot

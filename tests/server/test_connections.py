@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from deploylog.server.connections import Connections, Limits, limits_of
+from deploylog.server.connection_limits import Limits, limits_of
+from deploylog.server.refusals import Refusals
 from deploylog.server.settings import load_settings
 from deploylog.store.contract import Store
 from support.backends import store_url_at
@@ -208,7 +209,7 @@ async def test_an_upload_of_minutes_is_taken_while_it_moves(patient: Local):
         for number, start in enumerate(pieces, 1):
             yield content[start : start + 2000]
             if number < len(pieces):
-                await until(lambda: any(c._body_bytes >= 1024 for c in patient.connections._open))
+                await until(lambda: any(c._body_bytes >= 1024 for c in patient.open_connections))
                 patient.connections.sweep(now + number * 60)
 
     answer = await patient.ask("POST", EVENTS, data=slowly(), headers={"Content-Type": LINES})
@@ -225,7 +226,7 @@ async def test_an_upload_that_trickles_is_ended(patient: Local):
             b"POST /log/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n"
         )
         await peer.send(b" " * 1000)
-        await until(lambda: any(c._body_bytes == 1000 for c in patient.connections._open))
+        await until(lambda: any(c._body_bytes == 1000 for c in patient.open_connections))
         patient.connections.sweep(now + 60)
         received = await peer.rest()
 
@@ -334,7 +335,7 @@ async def test_a_refused_upload_on_a_closing_connection_is_no_reset(patient: Loc
                 peer.writer.write(b" " * 65536)
                 await peer.writer.drain()
         await peer.rest()
-        await until(lambda: len(patient.connections._open) == 0)
+        await until(lambda: len(patient.open_connections) == 0)
 
     assert head.startswith(b"HTTP/1.1 405 ")
 
@@ -359,7 +360,7 @@ async def test_an_offer_of_http_2_leaves_the_body_alone(
     async with connected(patient.port) as peer:
         if is_split:
             await peer.send(head)
-            await until(lambda: any(c._receiving == "body" for c in patient.connections._open))
+            await until(lambda: any(c._receiving == "body" for c in patient.open_connections))
             await peer.send(sent + GET + b"\r\n")
         else:
             await peer.send(head + sent + GET + b"\r\n")
@@ -385,7 +386,7 @@ async def test_a_stream_ends_with_its_client_though_requests_wait_behind_it(stor
             await peer.send(b"GET /log/v1/events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await until(lambda: server.hub.readers == 1)
             await peer.send(GET + b"\r\n")
-            await until(lambda: any(c.pipeline for c in server.connections._open))
+            await until(lambda: any(c.pipeline for c in server.open_connections))
 
         await until(lambda: server.hub.readers == 0)
 
@@ -393,19 +394,19 @@ async def test_a_stream_ends_with_its_client_though_requests_wait_behind_it(stor
 async def test_answers_that_no_client_reads_do_not_keep_their_connection(server: Local):
     async with connected(server.port) as peer:
         await peer.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
-        await until(lambda: any(c.flow.write_paused for c in server.connections._open))
+        await until(lambda: any(c.flow.write_paused for c in server.open_connections))
 
-        await until(lambda: not server.connections._open)
+        await until(lambda: not server.open_connections)
 
 
 async def test_a_connection_is_not_evicted_while_its_answer_is_being_read(store: Store):
     async with running(store, max_connections=1) as server:
         await server.http.close()
-        await until(lambda: not server.connections._open)
+        await until(lambda: not server.open_connections)
         async with connected(server.port) as first:
             await first.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
-            await until(lambda: any(c.flow.write_paused for c in server.connections._open))
-            [connection] = server.connections._open
+            await until(lambda: any(c.flow.write_paused for c in server.open_connections))
+            [connection] = server.open_connections
             server.connections.idle(connection)
             async with connected(server.port) as second:
                 received = await second.rest()
@@ -448,7 +449,7 @@ async def test_an_address_has_its_share_of_the_connections(store: Store):
     async with running(store, max_connections_per_address=2) as server:
         async with connected(server.port), connected(server.port), connected(server.port) as third:
             received = await third.rest()
-        await until(lambda: not server.connections._open)
+        await until(lambda: not server.open_connections)
         answer = await server.get("/healthz")
 
     assert received.startswith(b"HTTP/1.1 503 ")
@@ -470,14 +471,14 @@ async def test_connections_of_a_unix_socket_have_no_address_to_share(
 
 
 async def test_malformed_requests_are_logged_together(caplog: pytest.LogCaptureFixture):
-    connections = Connections(limits(), lambda reason: None)
+    refusals = Refusals(lambda reason: None)
 
     for _ in range(1000):
-        connections.refuse("malformed")
-    connections.sweep(1000.0)
-    connections.refuse("malformed")
-    connections.sweep(1030.0)
-    connections.sweep(1060.0)
+        refusals.add("malformed")
+    refusals.report(1000.0)
+    refusals.add("malformed")
+    refusals.report(1030.0)
+    refusals.report(1060.0)
 
     assert [record.getMessage() for record in caplog.records] == [
         "refused before a request was complete: malformed 1000",

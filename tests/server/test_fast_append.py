@@ -574,7 +574,7 @@ async def test_a_client_that_goes_while_it_waits_is_recorded(store: Store):
         async with connected(made) as wire:
             await wire.send(LINE)
             await log.waiting.wait()
-        await made.until(lambda: not made.connections._open)
+        await made.until(lambda: not made.open_connections)
         log.gate.set()
         await made.until(lambda: made.hub.head)
 
@@ -595,7 +595,7 @@ async def test_a_service_that_stops_answers_what_it_has_taken(store: Store):
     async with gated(store) as (made, log), connected(made) as wire:
         await wire.send(LINE)
         await log.waiting.wait()
-        for connection in list(made.connections._open):
+        for connection in list(made.open_connections):
             connection.shutdown()
         await wire.send(LINE)
         log.gate.set()

@@ -19,7 +19,9 @@ from yarl import URL
 from deploylog.auth.sns import Fetch, fetch_from_sns
 from deploylog.events.hub import Hub
 from deploylog.server.app import Application, create_app
-from deploylog.server.connections import Connections, limits_of
+from deploylog.server.connection import Connection
+from deploylog.server.connection_limits import limits_of
+from deploylog.server.connections import Connections
 from deploylog.server.fast_append import fast_protocol
 from deploylog.server.listeners import bind
 from deploylog.server.metrics import Metrics
@@ -183,6 +185,10 @@ class Local(Running):
         self.store = store
         self.hub = hub
         self.connections = connections
+
+    @property
+    def open_connections(self) -> list[Connection]:
+        return [each for each in self.connections._open if isinstance(each, Connection)]
 
     async def until(self, fact: Callable[[], object]) -> None:
         """Wait for the fact."""

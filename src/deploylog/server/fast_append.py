@@ -24,7 +24,8 @@ from deploylog.api.native.settings import NativeSettings
 from deploylog.api.settings import paths_of
 from deploylog.auth.authentication import Authentication
 from deploylog.events.access import Principal
-from deploylog.server.connections import Connection, Connections
+from deploylog.server.connection import Connection, plain_protocol
+from deploylog.server.connections import Connections
 from deploylog.server.requests import Answered, Observe
 from deploylog.server.settings import Settings
 
@@ -140,7 +141,7 @@ def make_fast_append(
 def fast_protocol(connections: Connections, append: FastAppend | None) -> type[asyncio.Protocol]:
     """What uvicorn makes for each connection; without ``append``, all requests take its own way."""
     if append is None:
-        return connections.protocol()
+        return plain_protocol(connections)
     limits = PlainLimits(
         target_bytes=connections.limits.target_bytes,
         header_bytes=connections.limits.header_bytes,

@@ -19,7 +19,8 @@ from deploylog.api import APIS
 from deploylog.auth.anonymous import is_authentication_configured, is_loopback
 from deploylog.errors import InvalidSettings, LogReset
 from deploylog.server.app import Application, create_app
-from deploylog.server.connections import Connections, limits_of, raise_file_limit
+from deploylog.server.connection_limits import limits_of, raise_file_limit
+from deploylog.server.connections import Connections
 from deploylog.server.fast_append import fast_protocol
 from deploylog.server.keyfile import with_key_file
 from deploylog.server.listeners import bound
