@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from itertools import count
 
 import aiohttp
 
@@ -11,8 +12,10 @@ from support.servers import STREAM, Running, Stream
 class Follower:
     """Follows the log as a client does that reconnects whenever its stream ends."""
 
-    def __init__(self, service: Running, query: str = "from=start") -> None:
-        self._service = service
+    def __init__(self, *services: Running, query: str = "from=start") -> None:
+        """It turns to the next of ``services`` whenever it reconnects."""
+        self._services = services
+        self._turns = count()
         self._query = query
         #: The ids it got, in order; of an event that came twice, twice.
         self.ids: list[str] = []
@@ -31,7 +34,8 @@ class Follower:
     async def _read(self, number: int) -> None:
         headers = {"Last-Event-ID": self.ids[-1]} if self.ids else {}
         timeout = aiohttp.ClientTimeout(total=None)
-        url = f"{self._service.url}{STREAM}?{self._query}"
+        service = self._services[next(self._turns) % len(self._services)]
+        url = f"{service.url}{STREAM}?{self._query}"
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(url, headers=headers) as response,
