@@ -14,6 +14,7 @@ from faults import (
     damage,
     disk,
     kill,
+    moving,
     order,
     partition,
     postgres,
@@ -33,6 +34,7 @@ SUITES: tuple[Suite, ...] = (
     damage.SUITE,
     order.SUITE,
     race.SUITE,
+    moving.SUITE,
     clock.SUITE,
     pressure.SUITE,
 )

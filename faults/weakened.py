@@ -28,7 +28,6 @@ from deploylog.store.postgres import appender
 from deploylog.store.postgres import connection as postgres_connection
 from deploylog.store.postgres.appender import Appender
 from deploylog.store.postgres.connection import Connection
-from deploylog.store.sqlite import append as sqlite_append
 from deploylog.store.sqlite.append import Recorder
 from deploylog.store.sqlite.connection import store_errors
 from deploylog.store.sqlite.writer import Writer
@@ -181,7 +180,7 @@ def _without_lock() -> None:
 
 
 def _draw_in_sqlite() -> None:
-    run, load, write = Writer._run_and_commit, sqlite_append._load, Recorder._write
+    run, load, write = Writer._run_and_commit, Recorder._load, Recorder._write
     drawn = [0]
 
     def draw(writer: Writer, works: Sequence[Work[apsw.Connection]]) -> Outcomes:
@@ -197,7 +196,7 @@ def _draw_in_sqlite() -> None:
         recorder._connection.execute("UPDATE log SET head = max(head, ?)", (head,))
 
     Writer._run_and_commit = draw  # type: ignore[method-assign]
-    sqlite_append._load = load_drawn
+    Recorder._load = load_drawn  # type: ignore[method-assign]
     Recorder._write = write_drawn  # type: ignore[method-assign]
 
 
@@ -213,8 +212,8 @@ def _draw_in_postgres() -> None:
         return msgspec.structs.replace(load(*args), head=drawn[0])
 
     drawn = [0]
-    appender._LOCK = "SELECT 1, pg_current_xact_id()::text"
-    appender._BEGIN = f"BEGIN; {appender._LOCK}"
+    appender.LOCK = "SELECT 1, pg_current_xact_id()::text"
+    appender._BEGIN = f"BEGIN; {appender.LOCK}"
     postgres_append.Recorder.record = record_drawn  # type: ignore[method-assign]
     postgres_append._load = load_drawn
     postgres_append._MOVE_HEAD = (
