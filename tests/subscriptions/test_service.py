@@ -9,7 +9,7 @@ from msgspec import json, structs
 from deploylog.api.escape.wire import VISIBLE
 from deploylog.auth.encryption import Encryptor, make_encryption_key, parse_encryptor
 from deploylog.auth.standard_webhooks import make_secret, parse_secret
-from deploylog.deployments.service import DeploymentService
+from deploylog.deployments.service import DeploymentService, NewDeployment
 from deploylog.errors import (
     Conflict,
     CursorExpired,
@@ -1137,3 +1137,29 @@ async def test_what_is_refused_or_changes_nothing_is_not_recorded(
         await subscriptions.change(ADMIN, mine.id, SubscriptionPatch(order="per_deployment"))
 
     assert await recorded_changes(store) == before
+
+
+# Who was told
+
+
+async def test_who_was_told_of_a_deployment_is_for_those_who_see_the_subscription(
+    subscriptions: SubscriptionService, deployments: DeploymentService, store: Store
+):
+    mine = await created(subscriptions)
+    request = NewDeployment(project="acme", stack="web")
+    opened = await deployments.open_deployment(ANONYMOUS, request)
+    [secret] = await store.log.append([new_event(scopes=opened.scopes, groups=("ops",))])
+    await store.deliveries.claim("test", now=0, until=2)
+    started, *_ = await store.log.read(Query(scope=opened.scopes[0], order="oldest"))
+    for event in (started, secret):
+        report = delivery(mine, attempt(event.position, result="failed", error="500"))
+        await store.deliveries.record("test", [report], now=1)
+
+    told = {caller.id: await subscriptions.told(caller, opened) for caller in (OWNER, ADMIN, OTHER)}
+
+    [(whom, of_owner)], [(_, of_admin)] = told["owner"], told["admin"]
+    assert whom.id == mine.id
+    assert (of_owner.events, of_owner.delivered, of_owner.error) == (2, 0, "500")
+    # The admin is not in the group of the other event.
+    assert of_admin.events == 1
+    assert told["other"] == []

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import msgspec
 
+from deploylog.deployments.catalog import Deployment
 from deploylog.deployments.service import DeploymentService
 from deploylog.errors import (
     Conflict,
@@ -52,6 +53,7 @@ from deploylog.subscriptions.store import (
     OneEvent,
     RecordedAttempt,
     Subscriptions,
+    Told,
 )
 from deploylog.subscriptions.subscription import (
     Attempt,
@@ -300,6 +302,13 @@ class SubscriptionService:
         """See ``DeliveryHistory.dead_letters``."""
         found = await self.get(principal, id)
         return await self._history.dead_letters(principal, found, after=after, limit=limit)
+
+    async def told(
+        self, principal: Principal, deployment: Deployment
+    ) -> list[tuple[Subscription, Told]]:
+        """See ``DeliveryHistory.told``; of subscriptions that the principal sees."""
+        seen = await self.subscriptions(principal)
+        return await self._history.told(principal, seen, deployment.scopes[0])
 
     # Rules
 

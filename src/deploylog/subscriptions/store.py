@@ -7,7 +7,14 @@ import msgspec
 
 from deploylog.errors import Conflict
 from deploylog.events.scope import Scope
-from deploylog.subscriptions.subscription import Attempt, Delivery, Message, Pending, Subscription
+from deploylog.subscriptions.subscription import (
+    Attempt,
+    Delivery,
+    Message,
+    Pending,
+    Result,
+    Subscription,
+)
 
 
 def name_taken(subscription: Subscription) -> Conflict:
@@ -68,6 +75,23 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     dead_lettered: int = 0
     #: When the next retry is due, in ns since 1970.
     due: int | None = None
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What a subscription's endpoint was sent of some events."""
+
+    #: Its id.
+    subscription: str
+    #: Events that were tried, and those of them that were delivered.
+    events: int
+    delivered: int
+    #: When the first attempt and the last one were made, in ns since 1970.
+    first: int
+    last: int
+    #: How the last one ended; see ``Attempt``.
+    result: Result
+    status: int | None
+    error: str | None
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +169,12 @@ class Deliveries(Protocol):
         self, subscription: str, *, before: int | None = None, limit: int = 100
     ) -> list[RecordedAttempt]:
         """The attempts with numbers below ``before``, newest first."""
+        ...
+
+    async def told(self, positions: Sequence[int]) -> list[Told]:
+        """Which subscriptions' endpoints were sent the events at these positions, first told
+        first.
+        """
         ...
 
     async def redeliver(self, subscription: str, selector: Selector) -> int:

@@ -423,6 +423,29 @@ async def test_deliveries_are_listed_with_their_results(local_server: Local):
     }  # fmt: skip
 
 
+async def test_a_deployment_says_who_was_told_of_it(local_server: Local):
+    opened = {"project": "acme", "stack": "web"}
+    async with receiving() as receiver:
+        result = await created(local_server, WEBHOOK | {"url": receiver.url})
+        deployment = (await local_server.ask("POST", "/log/v1/deployments", json=opened)).json["id"]
+        await until(lambda: receiver.requests)
+        await wait_for_state(local_server, result["id"], lag=0)
+
+    answer = await local_server.get(f"/log/v1/deployments/{deployment}/deliveries")
+    unknown = await local_server.get(f"/log/v1/deployments/{NOBODYS}/deliveries")
+    page = await local_server.get(f"/ui/deployments/{deployment}")
+
+    [told] = answer.json["deliveries"]
+    assert (told["subscription"], told["name"], told["target"]) == (
+        result["id"], result["name"], result["target"],
+    )  # fmt: skip
+    assert told["events"] == told["delivered"] >= 1
+    assert (told["result"], told["error"]) == ("delivered", None)
+    assert_problem(unknown, 404, "deployment-not-found")
+    assert b"Who was told" in page.body
+    assert f"subscriptions/{result['id']}".encode() in page.body
+
+
 async def test_attempts_and_dead_letters_are_paged(local_server: Local):
     async with receiving(REFUSED, REFUSED, REFUSED) as receiver:
         result = await created(local_server, SLACK | {"url": receiver.url})

@@ -21,6 +21,7 @@ from deploylog.subscriptions.store import (
     OneEvent,
     RecordedAttempt,
     Selector,
+    Told,
     fair_share,
 )
 from deploylog.subscriptions.subscription import (
@@ -105,6 +106,19 @@ INSERT INTO messages (subscription, deployment, channel, id) VALUES (%s, %s, %s,
 ON CONFLICT (subscription, deployment) DO UPDATE SET channel = excluded.channel, id = excluded.id
 """
 
+_TOLD = """
+WITH told AS (
+    SELECT subscription, count(DISTINCT position) AS events,
+        count(DISTINCT CASE WHEN result = 'delivered' THEN position END) AS delivered,
+        min(started) AS first, max(number) AS last
+    FROM attempts WHERE position = ANY(%s) GROUP BY subscription
+)
+SELECT s.id, events, delivered, first, a.started, a.result, a.status, a.error
+FROM told JOIN subscriptions AS s ON s.number = told.subscription
+    JOIN attempts AS a ON a.number = told.last
+ORDER BY first, told.last
+"""
+
 _BACKLOGS = """
 SELECT s.id, count(*) FILTER (WHERE NOT dead_lettered), count(*) FILTER (WHERE dead_lettered),
     min(due) FILTER (WHERE NOT dead_lettered)
@@ -168,6 +182,10 @@ class PostgresDeliveries:
         last = before if before is not None else 2**63 - 1
         rows = await self._readers.background.rows(sql, (subscription, last, limit))
         return [_attempt_of(row) for row in rows]
+
+    async def told(self, positions: Sequence[int]) -> list[Told]:
+        rows = await self._readers.background.rows(_TOLD, (list(positions),))
+        return [_told_of(row) for row in rows]
 
     async def redeliver(self, subscription: str, selector: Selector) -> int:
 
@@ -375,4 +393,18 @@ def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
         response=response,
         request=request,
         due=due,
+    )
+
+
+def _told_of(row: tuple[Any, ...]) -> Told:
+    id, events, delivered, first, last, result, status, error = row
+    return Told(
+        subscription=id,
+        events=events,
+        delivered=delivered,
+        first=first,
+        last=last,
+        result=result,
+        status=status,
+        error=error,
     )

@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any
 
 import apsw
+import msgspec
 
 from deploylog.events.scope import Scope
 from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, one_row, one_value
@@ -17,6 +18,7 @@ from deploylog.subscriptions.store import (
     OneEvent,
     RecordedAttempt,
     Selector,
+    Told,
     fair_share,
 )
 from deploylog.subscriptions.subscription import (
@@ -87,6 +89,19 @@ _INSERT_ATTEMPTS = (
 )
 _ATTEMPT_COLUMNS = 11
 
+_TOLD = """
+WITH told AS (
+    SELECT subscription, count(DISTINCT position) AS events,
+        count(DISTINCT CASE WHEN result = 'delivered' THEN position END) AS delivered,
+        min(started) AS first, max(number) AS last
+    FROM attempts WHERE position IN (SELECT value FROM json_each(?)) GROUP BY subscription
+)
+SELECT s.id, events, delivered, first, a.started, a.result, a.status, a.error
+FROM told JOIN subscriptions AS s ON s.number = told.subscription
+    JOIN attempts AS a ON a.number = told.last
+ORDER BY first, told.last
+"""
+
 _BACKLOGS = """
 SELECT s.id, count(*) FILTER (WHERE NOT dead_lettered), count(*) FILTER (WHERE dead_lettered),
     min(due) FILTER (WHERE NOT dead_lettered)
@@ -148,6 +163,10 @@ class SqliteDeliveries:
         last = before if before is not None else 2**63 - 1
         rows = await self._readers.background.rows(sql, (subscription, last, limit))
         return [_attempt_of(row) for row in rows]
+
+    async def told(self, positions: Sequence[int]) -> list[Told]:
+        rows = await self._readers.background.rows(_TOLD, (_array(positions),))
+        return [_told_of(row) for row in rows]
 
     async def redeliver(self, subscription: str, selector: Selector) -> int:
 
@@ -355,3 +374,21 @@ def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
         request=request,
         due=due,
     )
+
+
+def _told_of(row: tuple[Any, ...]) -> Told:
+    id, events, delivered, first, last, result, status, error = row
+    return Told(
+        subscription=id,
+        events=events,
+        delivered=delivered,
+        first=first,
+        last=last,
+        result=result,
+        status=status,
+        error=error,
+    )
+
+
+def _array(positions: Sequence[int]) -> str:
+    return msgspec.json.encode(positions).decode()

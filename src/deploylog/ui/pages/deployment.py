@@ -8,6 +8,8 @@ from deploylog.api.native.query_string import Parameters
 from deploylog.deployments.catalog import Deployment
 from deploylog.events.event import Event
 from deploylog.events.store import Query
+from deploylog.subscriptions.store import Told
+from deploylog.subscriptions.subscription import Subscription
 from deploylog.ui.page import Page, View
 from deploylog.ui.timeline import Diagnostic
 from deploylog.ui.waterfall import Order, Waterfall, draw
@@ -30,6 +32,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     #: The newest events.
     events: list[Event]
     is_more: bool
+    #: Whose endpoints were sent events of it.
+    told: list[tuple[Subscription, Told]]
     order: Order
     #: Whether the axis shows the time of day, and not the time since the start.
     is_clock: bool
@@ -49,10 +53,11 @@ async def load(view: View) -> Shown:
     parameters.done()
     services, principal = view.services, view.principal
     deployment = await services.deployments.deployment(principal, view.path["id"])
-    (timeline, baseline), previous, events = await asyncio.gather(
+    (timeline, baseline), previous, events, told = await asyncio.gather(
         services.timelines.get(principal, deployment),
         _previous(view, deployment),
         services.events.read(principal, Query(scope=deployment.scopes[0], limit=_EVENTS)),
+        services.subscriptions.told(principal, deployment),
     )
     waterfall = draw(
         timeline,
@@ -72,6 +77,7 @@ async def load(view: View) -> Shown:
         done=sum(rows.get(address) == "completed" for address in timeline.planned),
         events=events,
         is_more=events.next is not None,
+        told=told,
         order=order,
         is_clock=is_clock,
     )

@@ -11,6 +11,7 @@ from deploylog.api.native.paths import SUBSCRIPTIONS
 from deploylog.api.native.query_string import DEFAULT_LIMIT, MAX_LIMIT, Parameters
 from deploylog.api.native.settings import NativeSettings
 from deploylog.api.native.subscriptions import wire
+from deploylog.api.native.subscriptions.told import render_told
 from deploylog.events.access import Principal
 from deploylog.events.times import LATEST
 from deploylog.subscriptions.subscription import Subscription
@@ -24,6 +25,7 @@ class Subscriptions:
 
     def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
         self._subscriptions = context.subscriptions
+        self._deployments = context.deployments
         self._limits = context.limits.at_most(_MAX_BYTES)
         self._clock = context.clock
 
@@ -108,6 +110,14 @@ class Subscriptions:
         parameters.done()
         found = await self._subscriptions.dead_letters(*_target(request), after=after, limit=limit)
         return _json(wire.render_dead_letters(found, limit=limit))
+
+    async def told(self, request: Request) -> Response:
+        """List who was told of a deployment."""
+        _parameters(request).done()
+        principal, id = request.state.principal, request.path_params["id"]
+        deployment = await self._deployments.deployment(principal, id)
+        found = await self._subscriptions.told(principal, deployment)
+        return _json(render_told(found))
 
     async def _body(self, request: Request) -> bytes:
         _parameters(request).done()

@@ -4,6 +4,7 @@ from deploylog.api.api import Resource
 from deploylog.api.native import paths
 from deploylog.api.native.query_string import DEFAULT_LIMIT, MAX_LIMIT
 from deploylog.api.native.subscriptions.endpoints import Subscriptions
+from deploylog.api.native.subscriptions.told import ToldList
 from deploylog.api.native.subscriptions.wire import (
     AttemptBody,
     AttemptPage,
@@ -163,6 +164,21 @@ SUBSCRIPTIONS = Resource(
                 _LIMIT,
             ),
             answer=Body(help="A page of events.", type=DeadLetterPage),
+        ),
+        Operation(
+            id="listDeliveries",
+            method="GET",
+            path=f"{paths.DEPLOYMENTS}/{{id}}/deliveries",
+            endpoint=Subscriptions.told,
+            summary="List who was told of a deployment",
+            tag="subscriptions",
+            parameters=(path_parameter("id", "The deployment's id."),),
+            answers=(
+                Body(
+                    help="Those of the subscriptions that the caller sees which were sent events.",
+                    type=ToldList,
+                ),
+            ),
         ),
     ),
 )

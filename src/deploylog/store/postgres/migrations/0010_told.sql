@@ -1,0 +1,2 @@
+-- Who was told of an event.
+CREATE INDEX attempts_position ON attempts (position);
