@@ -65,44 +65,26 @@ async def _try(cluster: Cluster, folder: Path, plan: Path, trial: Trial) -> Outc
     async with aiohttp.ClientSession(timeout=timeout) as http:
         producer = _Producer(cluster, http)
         await producer.open()
-        listers: list[Lister] = [HuaweiSdk(folder), Boto3(), Pcluster(folder)]
-        escape, waiting = Escape(), Saw()
-        bluelink = Bluelink(http, plan, _RESOURCES)
-        during = _During(cluster, producer)
-        waiter = asyncio.create_task(waiting.call(lambda: Boto3.wait(cluster.urls[0])))
-        watching = [
-            asyncio.create_task(each)
-            for each in (
-                producer.produce(),
-                *(during.list(lister) for lister in listers),
-                during.escape(escape),
-                during.stage(bluelink),
-            )
-        ]
+        clients = _Clients(cluster, producer, folder, Bluelink(http, plan, _RESOURCES))
+        calling = asyncio.create_task(clients.call())
+        producing = asyncio.create_task(producer.produce())
         await asyncio.sleep(trial["seconds"] / 4)
         before = producer.acknowledged
         await kill_primary(cluster, is_node=False, is_behind=trial.without is not None)
         await asyncio.sleep(trial["seconds"] * 3 / 4)
         producer.is_done = True
-        await asyncio.gather(*watching)
+        await producing
         await producer.complete()
-        await waiter
-        # Once more, when everything is over.
-        for lister in listers:
-            await during.list_once(lister, cluster.urls[1])
-        await during.list_escape(escape, cluster.urls[1])
-    saws = {each.name: each.saw for each in (*listers, escape, bluelink)} | {"a waiter": waiting}
-    found = [f"{name}: {fault}" for name, saw in saws.items() for fault in saw.faults]
-    found += [f"a waiter ended with {each}" for each in waiting.failed]
+        await calling
     figures: dict[str, float | int | str] = {
         "acknowledged_before_the_kill": before,
         "acknowledged": producer.acknowledged,
         "sent_again": producer.retries,
         "longest_pause_seconds": round(producer.longest, 1),
-        "streams_resumed": bluelink.resumed,
+        "streams_resumed": clients.bluelink.resumed,
     }
-    figures |= {name: _words(saw) for name, saw in saws.items()}
-    return Outcome(figures=figures, findings=found)
+    figures |= {name: _words(saw) for name, saw in clients.saw.items()}
+    return Outcome(figures=figures, findings=clients.findings)
 
 
 def _words(saw: Saw) -> str:
@@ -168,15 +150,43 @@ class _Producer:
         self.longest = max(self.longest, loop.time() - start)
 
 
-class _During:
-    """What each client does until the producer is done."""
+class _Clients:
+    """All clients, which call until the producer is done."""
 
-    def __init__(self, cluster: Cluster, producer: _Producer) -> None:
+    def __init__(
+        self, cluster: Cluster, producer: _Producer, home: Path, bluelink: Bluelink
+    ) -> None:
         self._urls = cluster.urls
         self._producer = producer
+        self._listers: list[Lister] = [HuaweiSdk(home), Boto3(), Pcluster(home)]
+        self._escape = Escape()
+        self._waiting = Saw()
+        self.bluelink = bluelink
         self._seen: dict[str, list[int]] = {}
         #: How many events of Escape were created.
         self._created = 0
+
+    @property
+    def saw(self) -> dict[str, Saw]:
+        """What each client saw, by its name."""
+        clients = (*self._listers, self._escape, self.bluelink)
+        return {each.name: each.saw for each in clients} | {"a waiter": self._waiting}
+
+    @property
+    def findings(self) -> list[str]:
+        found = [f"{name}: {fault}" for name, saw in self.saw.items() for fault in saw.faults]
+        return found + [f"a waiter ended with {each}" for each in self._waiting.failed]
+
+    async def call(self) -> None:
+        """Call, and once more when everything is over."""
+        waiter = asyncio.create_task(self._waiting.call(lambda: Boto3.wait(self._urls[0])))
+        await asyncio.gather(
+            *(self.list(lister) for lister in self._listers), self.escape(), self.stage()
+        )
+        await waiter
+        for lister in self._listers:
+            await self.list_once(lister, self._urls[1])
+        await self.list_escape(self._urls[1])
 
     async def list(self, lister: Lister) -> None:
         for turn in count():
@@ -190,31 +200,31 @@ class _During:
         numbers = await lister.saw.call(lambda: lister.numbers(url))
         self._judge(lister.name, lister.saw, numbers, acknowledged)
 
-    async def escape(self, escape: Escape) -> None:
+    async def escape(self) -> None:
         """Create an event and list all, at one process after the other."""
         for turn in count():
             if self._producer.is_done:
                 return
             url = self._urls[turn % len(self._urls)]
-            await escape.saw.call(lambda url=url: self._create(escape, url))  # type: ignore[misc]
-            await self.list_escape(escape, self._urls[(turn + 1) % len(self._urls)])
+            await self._escape.saw.call(lambda url=url: self._create(url))  # type: ignore[misc]
+            await self.list_escape(self._urls[(turn + 1) % len(self._urls)])
             await asyncio.sleep(_CALL_SECONDS)
 
-    def _create(self, escape: Escape, url: str) -> None:
-        escape.create(url, self._created + 1)
+    def _create(self, url: str) -> None:
+        self._escape.create(url, self._created + 1)
         self._created += 1
 
-    async def list_escape(self, escape: Escape, url: str) -> None:
+    async def list_escape(self, url: str) -> None:
         created = self._created
-        numbers = await escape.saw.call(lambda: escape.numbers(url))
-        self._judge(escape.name, escape.saw, numbers, created)
+        numbers = await self._escape.saw.call(lambda: self._escape.numbers(url))
+        self._judge(self._escape.name, self._escape.saw, numbers, created)
 
-    async def stage(self, bluelink: Bluelink) -> None:
+    async def stage(self) -> None:
         for turn in count():
             if self._producer.is_done:
                 return
             first = turn % len(self._urls)
-            await bluelink.stage([*self._urls[first:], *self._urls[:first]])
+            await self.bluelink.stage([*self._urls[first:], *self._urls[:first]])
             await asyncio.sleep(_CALL_SECONDS)
 
     def _judge(self, name: str, saw: Saw, numbers: Sequence[int] | None, acknowledged: int) -> None:
