@@ -19,7 +19,7 @@ from deploylog.cli.tools import operation_of, with_json
 from deploylog.client import LoggedEvent
 from deploylog.client.models import Place
 from deploylog.server.settings.table import SETTINGS
-from support.backends import store_url_at
+from support.backends import empty_store_url_at, store_url_at
 from support.cli import APPLY, FAILING, NOWHERE, Cli, Result, line_with
 from support.factories import new_event
 from support.fake_server import FakeServer, answer, fake_server, refuse, stage_and_cut_off
@@ -650,7 +650,7 @@ async def test_a_file_that_is_not_a_store_is_a_usage_error(
 
 
 async def test_a_store_in_a_missing_directory_is_a_usage_error(cli: Cli) -> None:
-    result = await cli("serve", "--store", store_url_at(Path("/nonexistent/x.db")))
+    result = await cli("serve", "--store", empty_store_url_at(Path("/nonexistent/x.db")))
 
     assert result.code == 2
     assert result.err == "deploylog: the store's folder '/nonexistent' does not exist\n"

@@ -13,7 +13,7 @@ import pytest
 
 from deploylog.events.access import parse_grant
 from deploylog.server.admin import add_key
-from support.backends import store_url_at
+from support.backends import empty_store_url_at
 from support.refusals import assert_one_plain_line, refused
 from support.servers import EVENTS, Spawned, line, spawned
 from support.waiting import PATIENCE, until
@@ -100,7 +100,9 @@ async def test_a_port_that_is_taken_is_one_plain_line(url: str):
 
 
 async def test_a_folder_that_is_not_there_is_one_plain_line(tmp_path: Path):
-    refusal = await refused("--store", store_url_at(tmp_path / "nowhere" / "log.db"), "--port", "0")
+    refusal = await refused(
+        "--store", empty_store_url_at(tmp_path / "nowhere" / "log.db"), "--port", "0"
+    )
 
     assert_one_plain_line(refusal, "nowhere")
 

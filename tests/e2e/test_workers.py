@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from support.backends import store_url_at
+from support.backends import empty_store_url_at
 from support.followers import Follower
 from support.refusals import assert_one_plain_line, refused
 from support.servers import EVENTS, Spawned, line, spawned
@@ -180,7 +180,7 @@ async def test_workers_that_cannot_start_say_so_in_one_plain_line(url: str, host
 
 
 async def test_a_store_that_cannot_be_opened_is_one_plain_line_of_all_workers(tmp_path: Path):
-    url = store_url_at(tmp_path / "nowhere" / "log.db")
+    url = empty_store_url_at(tmp_path / "nowhere" / "log.db")
 
     refusal = await refused("--workers", "3", "--store", url, "--port", "0")
 

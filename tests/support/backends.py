@@ -128,3 +128,6 @@ DEFAULT = "sqlite"
 
 #: The URL of a store for them.
 store_url_at = BACKENDS[DEFAULT].url_at
+
+#: The same, where there is no store yet.
+empty_store_url_at = BACKENDS[DEFAULT].empty_url_at

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from support.backends import store_url_at
+from support.backends import empty_store_url_at
 from support.paths import SAMPLES
 from support.preloaded import preloaded
 
@@ -46,7 +46,7 @@ class Cli:
             "DEPLOYLOG_SPOOL": str(self.spool),
             "DEPLOYLOG_PROJECT": "acme",
             "DEPLOYLOG_STACK": "web",
-            "DEPLOYLOG_STORE": store_url_at(directory / "log.db"),
+            "DEPLOYLOG_STORE": empty_store_url_at(directory / "log.db"),
         }
 
     async def __call__(self, *args: str | Path, stdin: bytes = b"") -> Result:

@@ -14,7 +14,7 @@ from deploylog.auth.store import SourceKind
 from deploylog.errors import Unauthenticated
 from deploylog.events.access import Principal
 from deploylog.store import open_store
-from support.backends import store_url_at
+from support.backends import empty_store_url_at
 from support.cli import Result
 from support.clocks import Clock, WallClock
 from support.factories import Commits, now
@@ -33,7 +33,7 @@ class Keys:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.key_file = directory / "key_file"
-        self.store = store_url_at(directory / "log.db")
+        self.store = empty_store_url_at(directory / "log.db")
 
     def __call__(self, *args: str, stdin: str = "", **environ: str) -> Result:
         return self.run("keys", *args, stdin=stdin, **environ)
