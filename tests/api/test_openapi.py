@@ -152,7 +152,7 @@ async def walk(service: Local, ask: Any, url: str, tmp_path: Path) -> None:
     await ask("getImageStackEvents", imageId=NAME, region="us-east-1")
     await ask("getClusterStackEvents", clusterName=NAME, region="us-east-1")
     await walk_escape(ask)
-    await walk_subscriptions(service, ask, url, receipt["id"])
+    await walk_subscriptions(service, ask, url, deployment=run["id"])
 
 
 async def walk_ingest(ask: Any, sns: PlayedSns) -> None:
@@ -178,12 +178,15 @@ async def walk_escape(ask: Any) -> None:
     await ask("escapePutSubscriptions", {}, project="sp")
 
 
-async def walk_subscriptions(service: Local, ask: Any, url: str, event_id: str) -> None:
+async def walk_subscriptions(service: Local, ask: Any, url: str, *, deployment: str) -> None:
     target = {"name": "ops", "kind": "webhook", "url": url}
     subscribed = await subscribe(service, url)
     for id in sorted(JSON_OPERATIONS):
         operation = OPERATIONS[id]
         if operation.tag != "subscriptions":
+            continue
+        if operation.path.startswith("/log/v1/deployments/"):
+            await ask(id, id=deployment)
             continue
         if operation.path == SUBSCRIPTIONS:
             await ask(id, target if operation.method == "POST" else None)

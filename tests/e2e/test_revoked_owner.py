@@ -56,7 +56,9 @@ class World(msgspec.Struct):
         return shown["state"], shown["reason"]
 
     async def told(self) -> list[Any]:
-        path = f"{EVENTS}?type=subscription.*&order=oldest"
+        """What the service itself did to subscriptions: not what people asked for."""
+        asked_for = "type!=subscription.created&type!=subscription.reactivated"
+        path = f"{EVENTS}?type=subscription.*&{asked_for}&order=oldest"
         page = await self.service.get(path, headers=self.operators)
         return list(page.json["events"])
 

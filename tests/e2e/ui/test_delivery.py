@@ -51,7 +51,7 @@ async def test_each_metric_leads_to_its_deployments(site: Local, page: Page):
 async def test_a_window_is_in_the_address(site: Local, page: Page):
     await page.goto("/ui/delivery")
 
-    await page.get_by_label("Time").select_option("7d")
+    await page.locator("select[name=window]").select_option("7d")
 
     await expect(page).to_have_url(f"{site.url}/ui/delivery?window=7d")
 
