@@ -112,7 +112,7 @@ async def listed(
         commits=places.commits,
         labels=places.labels,
     )
-    scopes = await deployments.scopes(owner, names)
+    scopes = await deployments.names.scopes(owner, names)
     found = await store.log.read(
         Query(filter=Filter(scopes=scopes), visibility=owner.visibility, limit=1000, order="oldest")
     )

@@ -8,8 +8,8 @@ from deploylog.deployments.catalog import Outcome
 from deploylog.deployments.dora import Dora, Incident, Measurement, Window
 from deploylog.deployments.filters import DeploymentFilter, Names
 from deploylog.deployments.incidents import INCIDENT_STARTS, incident_scope
+from deploylog.deployments.naming import NameResolver
 from deploylog.deployments.production import ProductionRule
-from deploylog.deployments.service import DeploymentService
 from deploylog.deployments.store import Catalog
 from deploylog.events.access import Principal
 from deploylog.events.filters import Filter, any_of
@@ -31,12 +31,12 @@ class DoraService:
     def __init__(
         self,
         events: EventService,
-        deployments: DeploymentService,
+        names: NameResolver,
         catalog: Catalog,
         rule: ProductionRule,
     ) -> None:
         self._events = events
-        self._deployments = deployments
+        self._names = names
         self._catalog = catalog
         self._rule = rule
 
@@ -45,7 +45,7 @@ class DoraService:
 
         It reads back from now as far as the figures need: see ``Measurement``.
         """
-        where = await self._deployments.resolve(principal, names)
+        where = await self._names.resolve(principal, names)
         measurement = Measurement(window, self._rule)
         last = None
         async for page in self._pages(principal, where):

@@ -108,7 +108,7 @@ async def create_app(
     events = tracing.events(store.log, hub, streams)
     deployments = DeploymentService(events, store.catalog, clock=clock)
     dora = DoraService(
-        events, deployments, store.catalog, parse_patterns(settings.production_environments)
+        events, deployments.names, store.catalog, parse_patterns(settings.production_environments)
     )
     staging = Staging(store.log, store.catalog, store.changesets, clock=clock)
     retention = _retention(store, settings, clock)

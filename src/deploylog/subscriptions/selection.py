@@ -31,7 +31,7 @@ async def check_known(deployments: DeploymentService, principal: Principal, plac
             raise _unknown(f"there is no project {places.project!r}{hint}", "project")
     names = Names(project=places.project, stacks=places.stacks, environments=places.environments)
     try:
-        await deployments.resolve(principal, names)
+        await deployments.names.resolve(principal, names)
     except StackNotFound as error:
         raise _unknown(error.message, "stack") from error
     except InvalidFilter as error:

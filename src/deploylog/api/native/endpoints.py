@@ -153,7 +153,7 @@ class Events:
             return parameters, filter
         if filter.scopes:
             raise InvalidFilter("use scope, or names such as project and stack", field="scope")
-        scopes = await self._deployments.scopes(request.state.principal, names)
+        scopes = await self._deployments.names.scopes(request.state.principal, names)
         return parameters, msgspec.structs.replace(filter, scopes=scopes)
 
     def _cursor(self, parameters: query_string.Parameters, name: str) -> int | None:

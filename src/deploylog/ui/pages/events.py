@@ -167,7 +167,7 @@ async def read_filter(view: View, pairs: Pairs) -> Filter:
     parameters.done()
     if not names:
         return filter
-    scopes = await view.services.deployments.scopes(view.principal, names)
+    scopes = await view.services.deployments.names.scopes(view.principal, names)
     return msgspec.structs.replace(filter, scopes=(*filter.scopes, *scopes))
 
 
