@@ -23,7 +23,7 @@ from bench import servers
 from bench.http1 import HOST, Client, get
 from bench.samples import Deployment, batch_request, open_deployment, resource_event
 from bench.sink import Arrivals
-from bench.webhooks import act, arrivals, caught_up, subscribe
+from bench.webhooks import act, arrivals, caught_up, head_of, subscribe
 
 _DEPLOYMENTS = 16
 _BATCH = 250
@@ -113,7 +113,8 @@ async def _run(rounds: int, deliveries: int, seed: int) -> Findings:
                 done = await _round(Path(name), producer, receiver, deliveries, share)
                 print(f"round {number}: killed after {done} of {deliveries} deliveries", flush=True)
             async with servers.deploylog(Path(name), delivers=True) as server:
-                await caught_up(await Client.open(server.port), ids)
+                client = await Client.open(server.port)
+                await caught_up(client, ids, await head_of(client))
             return examine(producer.sent, await arrivals(receiver))
 
 

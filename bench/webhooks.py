@@ -56,8 +56,16 @@ class _Subscribed(msgspec.Struct):
 
 class _Standing(msgspec.Struct):
     id: str
-    lag: int
+    checkpoint: str
     pending: int
+
+
+class _Newest(msgspec.Struct):
+    position: str
+
+
+class _Page(msgspec.Struct):
+    events: list[_Newest]
 
 
 async def subscribe(client: Client, url: str, order: str) -> str:
@@ -95,13 +103,19 @@ async def record(client: Client, events: int) -> None:
             await client.expect(201, batch_request(deployment, batch))
 
 
-async def caught_up(client: Client, ids: Iterable[str]) -> None:
-    """Wait until every event is delivered and its attempt recorded."""
+async def head_of(client: Client) -> int:
+    """The newest position."""
+    body = await client.expect(200, get("/log/v1/events?limit=1"))
+    return int(msgspec.json.decode(body, type=_Page).events[0].position)
+
+
+async def caught_up(client: Client, ids: Iterable[str], head: int) -> None:
+    """Wait until every event up to ``head`` is delivered and its attempt recorded."""
     for id in ids:
         while True:
             answer = await client.expect(200, get(f"/log/v1/subscriptions/{id}"))
             standing = msgspec.json.decode(answer, type=_Standing)
-            if standing.lag == 0 and standing.pending == 0:
+            if int(standing.checkpoint) >= head and standing.pending == 0:
                 break
             await asyncio.sleep(0.05)
 
@@ -120,10 +134,11 @@ async def measure(report: Report, case: str, run: int, events: int, peer: float)
         urls = [f"http://{HOST}:{sink.port}/ok/{n}" for n in range(number)]
         ids = [await subscribe(client, url, case) for url in urls]
         await record(client, each)
+        head = await head_of(client)
         start = time.perf_counter()
         for id in ids:
             await act(client, id, "resume")
-        await caught_up(client, ids)
+        await caught_up(client, ids, head)
         rate = each * number / (time.perf_counter() - start)
         _check(await arrivals(await Client.open(sink.port)), number, each)
         report.add(case, OURS, run, rate=rate)
@@ -221,7 +236,7 @@ async def latencies(seconds: int, *, bad: bool) -> list[float]:
         for id in ids:
             await act(client, id, "resume")
         sent = await _paced(client, deployment, seconds * _PACE)
-        await caught_up(client, ids[:_GOOD])
+        await caught_up(client, ids[:_GOOD], await head_of(client))
         arrived = await arrivals(await Client.open(sink.port))
         return sorted(
             at - sent[id]
