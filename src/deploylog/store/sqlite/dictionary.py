@@ -22,6 +22,9 @@ BLOCK_SIZE = 1 << BLOCK_BITS
 #: entries of a block could take gigabytes of memory.
 _MAX_LENGTH = 1_024
 
+#: No position is in it.
+_NO_BLOCK = -1
+
 #: Columns of a row: those of an event, its checksum, and two numbers.
 _WIDTH = 23
 
@@ -96,10 +99,6 @@ class Dictionary:
             entries.clear()
             entries.load(self._connection, block)
         self._block = block
-
-
-#: No position is in it.
-_NO_BLOCK = -1
 
 
 class _Entries:
