@@ -256,8 +256,6 @@ class Hub:
         #: The readers that wait to be woken.
         self.waiting: set[Reader] = set()
         self._audiences: dict[tuple[Ring, View], Audience] = {}
-        #: When the last round and its rest ended, by the event loop's clock.
-        self._rested = 0.0
 
     @property
     def readers(self) -> int:
@@ -330,12 +328,13 @@ class Hub:
         while True:
             try:
                 async for head in self.log.heads():
-                    is_busy = clock() - self._rested < MIN_REST_SECONDS
                     while self.head < head:
+                        before = self.head
                         await self._advance(head)
                         began = clock()
                         await self._deliver()
-                        await self._rest(clock() - began if is_busy else 0)
+                        if self.head - before > 1:
+                            await self._rest(clock() - began)
             except LogReset as reset:
                 self.reset = reset
                 self.close()
@@ -393,13 +392,12 @@ class Hub:
             await asyncio.sleep(0)
 
     async def _rest(self, seconds: float) -> None:
-        """Rest before the next round, if events come faster than rounds.
+        """Rest after a round of several events, which come faster than rounds.
 
         One send of two events costs half as much as two sends, and appends need their turn.
         """
         if seconds > MIN_REST_SECONDS:
             await asyncio.sleep(seconds)
-        self._rested = asyncio.get_running_loop().time()
 
     def _write_next(self, audience: Audience) -> None:
         """Write the next batch to an audience, or dismiss it."""
