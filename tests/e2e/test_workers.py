@@ -39,7 +39,8 @@ def workers_of(service: Spawned) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    with suppress(ProcessLookupError):
+    # It may end between the two, or while its state is read.
+    with suppress(ProcessLookupError, FileNotFoundError):
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     return False

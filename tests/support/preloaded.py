@@ -5,6 +5,7 @@ Each command has a process, an environment, a folder and standard streams of its
 ``serve`` or a collector, is started for real.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -38,6 +39,8 @@ class Preloaded:
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"
+        # The end of its standard input ends it.
+        atexit.register(self._process.communicate)
 
     def run(
         self, args: Sequence[str], *, environ: Mapping[str, str], cwd: Path, stdin: bytes = b""
