@@ -19,6 +19,7 @@ from deploylog.api.http.body import BodyLimits, read_body
 from deploylog.api.http.body_budget import BodyBudget
 from deploylog.api.http.caller import caller_of
 from deploylog.api.http.endpoint import Endpoint
+from deploylog.api.http.exchange import query_of
 from deploylog.api.native.errors import render_problem
 from deploylog.api.operation import always
 from deploylog.auth.authentication import Authentication
@@ -166,7 +167,7 @@ class Site:
             principal=(
                 visitor.principal if form is None else caller_of(request, visitor.principal)
             ),
-            query=request.scope["query_string"].decode("latin-1"),
+            query=query_of(request),
             path=request.path_params,
             part=request.headers.get("deploylog-part", ""),
             form=form or {},

@@ -31,6 +31,7 @@ from deploylog.api.bluelink.truncation import Json, render_json
 from deploylog.api.context import ApiContext
 from deploylog.api.http.body import DOCUMENT_BYTES, read_body
 from deploylog.api.http.event_stream import EventStream, FrameCache, TerminatedFrames
+from deploylog.api.http.exchange import json_response
 from deploylog.api.settings import paths_of
 from deploylog.deployments.catalog import Stack
 from deploylog.deployments.changeset import Changeset, decode_changes
@@ -69,7 +70,7 @@ class Health:
 
     async def get(self, request: Request) -> Response:
         """Get the time of the service."""
-        return _json(wire.render_health(self._clock()))
+        return json_response(wire.render_health(self._clock()))
 
 
 class Cleanups:
@@ -83,7 +84,7 @@ class Cleanups:
     async def start(self, request: Request) -> Response:
         """Start a cleanup."""
         cleanup = await self._retention.start(request.state.principal, self._kind)
-        return _json(render_json({"data": wire.render_cleanup(cleanup)}), status=202)
+        return json_response(render_json({"data": wire.render_cleanup(cleanup)}), status=202)
 
     async def get(self, request: Request) -> Response:
         """Get a cleanup."""
@@ -92,7 +93,7 @@ class Cleanups:
             cleanup = await self._retention.get(request.state.principal, self._kind, id)
         except CleanupNotFound as error:
             raise CleanupNotFound(f"cleanup operation with ID {id} not found") from error
-        return _json(render_json(wire.render_cleanup(cleanup)))
+        return json_response(render_json(wire.render_cleanup(cleanup)))
 
 
 class Changesets:
@@ -130,7 +131,7 @@ class Changesets:
         changes = await asyncio.to_thread(parse_plan, document)
         wire.require_instance(stack, asked)
         changeset = await self._staging.stage(principal, new, changes)
-        return _json(wire.render_accepted(changeset), status=202)
+        return json_response(wire.render_accepted(changeset), status=202)
 
     async def get(self, request: Request) -> Response:
         """Get a change set with all its changes."""
@@ -139,7 +140,7 @@ class Changesets:
             changeset = await self._staging.changeset(principal, id)
             changes = await self._staging.changes(principal, id)
         records = await self._records(principal, changeset)
-        return _json(await asyncio.to_thread(_render_whole, changeset, changes, records))
+        return json_response(await asyncio.to_thread(_render_whole, changeset, changes, records))
 
     async def stream(self, request: Request) -> EventStream:
         """Stream a change set until it is staged."""
@@ -224,7 +225,7 @@ class Instances:
             instances.render_summary(stack, await self._history(principal, stack))
             for stack in shown
         ]
-        return _json(render_json({"instances": summaries, "totalCount": total}))
+        return json_response(render_json({"instances": summaries, "totalCount": total}))
 
     async def get(self, request: Request) -> Response:
         """Get an instance with its resources and exports."""
@@ -233,13 +234,13 @@ class Instances:
         resources = await self._resources(principal, stack)
         exports = await self._exports(principal, stack, history)
         state = instances.render_instance(stack, history, resources.values(), exports)
-        return _json(render_json(state))
+        return json_response(render_json(state))
 
     async def exports(self, request: Request) -> Response:
         """Get an instance's exports."""
         principal, stack = request.state.principal, await self._instance(request)
         history = await self._history(principal, stack)
-        return _json(render_json(await self._exports(principal, stack, history)))
+        return json_response(render_json(await self._exports(principal, stack, history)))
 
     async def stream(self, request: Request) -> EventStream:
         """Stream an instance's deployment until it finishes."""
@@ -334,7 +335,3 @@ def _last_id(request: Request) -> str:
 
 def _render_whole(changeset: Changeset, changes: bytes, records: Records) -> bytes:
     return wire.render_changeset(changeset, decode_changes(changes), records)
-
-
-def _json(content: bytes, *, status: int = 200) -> Response:
-    return Response(content, status_code=status, media_type="application/json")

@@ -13,6 +13,7 @@ from deploylog.api.escape.subscriptions import (
 )
 from deploylog.api.http.body import DOCUMENT_BYTES, read_body
 from deploylog.api.http.caller import caller_of
+from deploylog.api.http.exchange import query_of
 from deploylog.api.settings import names_of
 from deploylog.errors import InvalidInput, Unauthenticated
 from deploylog.events.access import ANONYMOUS
@@ -110,5 +111,4 @@ class EventIntake:
 
 
 def _parameters(request: Request) -> wire.Parameters:
-    query: bytes = request.scope["query_string"]
-    return wire.Parameters(query.decode("latin-1"))
+    return wire.Parameters(query_of(request))

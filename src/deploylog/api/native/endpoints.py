@@ -1,9 +1,7 @@
 """The endpoints of the native API: parse, call the service, render."""
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -12,6 +10,7 @@ from starlette.responses import Response
 from deploylog.api.context import ApiContext
 from deploylog.api.http.body import read_body
 from deploylog.api.http.event_stream import EventStream, Frames
+from deploylog.api.http.exchange import json_response, query_of
 from deploylog.api.native import query_string, wire
 from deploylog.api.native.appends import Appends
 from deploylog.api.native.settings import NativeSettings
@@ -39,12 +38,12 @@ class Events:
 
     async def append(self, request: Request) -> Response:
         """Record events."""
-        principal, query = request.state.principal, _query(request)
+        principal, query = request.state.principal, query_of(request)
         principal.require_anywhere("write")
         defaults = await self._appends.defaults(principal, query)
         body = await read_body(request, self._limits)
         receipts = await self._appends.record(principal, request.headers, query, body, defaults)
-        return _json(receipts, status=201)
+        return json_response(receipts, status=201)
 
     async def agree(self, request: Request) -> Response:
         """Answer the handshake of a CloudEvents webhook."""
@@ -52,7 +51,7 @@ class Events:
         if asked is None:
             raise MethodNotAllowed(f"{wire.REQUEST_ORIGIN} is missing")
         principal = request.state.principal
-        defaults = await self._appends.defaults(principal, _query(request))
+        defaults = await self._appends.defaults(principal, query_of(request))
         principal.require_write(defaults.scopes)
         headers = wire.render_handshake(asked, max_requests_per_second=self._max_requests)
         return Response(headers=headers)
@@ -66,7 +65,7 @@ class Events:
             order="oldest" if parameters.choice("order", _ORDERS) == "oldest" else "newest",
             after=self._cursor(parameters, "after"),
             before=self._cursor(parameters, "before"),
-            limit=_limit(parameters),
+            limit=query_string.parse_limit(parameters),
         )
         wait = parameters.integer("wait", default=0, low=0, high=query_string.MAX_WAIT_SECONDS)
         parameters.done()
@@ -75,7 +74,7 @@ class Events:
         principal = request.state.principal
         trace = await self._events.explain(principal, query) if is_explained else None
         page = await self._page(principal, query, wait=wait)
-        return _json(wire.render_page(page, trace))
+        return json_response(wire.render_page(page, trace))
 
     async def _page(self, principal: Principal, query: Query, *, wait: int) -> Page:
         """A page; an empty one only after waiting so many seconds for an event."""
@@ -97,7 +96,7 @@ class Events:
         """Count events."""
         parameters, filter = await self._filter(request)
         parameters.done()
-        return _json(
+        return json_response(
             wire.EventCount(await self._events.count(request.state.principal, Query(filter=filter)))
         )
 
@@ -112,7 +111,7 @@ class Events:
         facets = await self._events.facets(
             request.state.principal, Query(filter=filter), query_string.FILTERS[name], top
         )
-        return _json(wire.render_facets(name, facets))
+        return json_response(wire.render_facets(name, facets))
 
     async def histogram(self, request: Request) -> Response:
         """Count events over time."""
@@ -125,12 +124,12 @@ class Events:
         edges = query_string.parse_edges(filter, buckets=buckets, now=now)
         filter = msgspec.structs.replace(filter, since=edges[0], until=edges[-1])
         counts = await self._events.histogram(request.state.principal, Query(filter=filter), edges)
-        return _json(wire.render_histogram(edges, counts))
+        return json_response(wire.render_histogram(edges, counts))
 
     async def get(self, request: Request) -> Response:
         """Get an event."""
         event = await self._events.event(request.state.principal, request.path_params["id"])
-        return _json(wire.render_one(event))
+        return json_response(wire.render_one(event))
 
     async def stream(self, request: Request) -> EventStream:
         """Stream events."""
@@ -146,7 +145,7 @@ class Events:
 
     async def _filter(self, request: Request) -> tuple[query_string.Parameters, Filter]:
         """The filter that a query string begins with, and what else is in it."""
-        parameters = query_string.Parameters(_query(request))
+        parameters = query_string.Parameters(query_of(request))
         filter = query_string.parse_filter(parameters, now=self._clock())
         names = query_string.parse_names(parameters)
         if not names:
@@ -176,19 +175,3 @@ class Events:
 
 
 _ORDERS = ("newest", "oldest")
-
-
-def _query(request: Request) -> str:
-    query: bytes = request.scope["query_string"]
-    return query.decode("latin-1")
-
-
-def _limit(parameters: query_string.Parameters) -> int:
-    return parameters.integer(
-        "limit", default=query_string.DEFAULT_LIMIT, low=1, high=query_string.MAX_LIMIT
-    )
-
-
-def _json(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return Response(content, status_code=status, headers=headers, media_type="application/json")

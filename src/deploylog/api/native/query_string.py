@@ -156,6 +156,11 @@ def parse_stack_query(query: str) -> StackQuery:
     return StackQuery(project=project, scopes=scopes, groups=groups)
 
 
+def parse_limit(parameters: Parameters) -> int:
+    """The number of items of a page; raises InvalidInput."""
+    return parameters.integer("limit", default=DEFAULT_LIMIT, low=1, high=MAX_LIMIT)
+
+
 def parse_filter(parameters: Parameters, *, now: int) -> Filter:
     """The parameters as a filter: values of one parameter are ORed, parameters are ANDed.
 

@@ -1,15 +1,13 @@
 """The endpoints of the catalog: parse, call the service, render."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deploylog.api.context import ApiContext
 from deploylog.api.http.body import DOCUMENT_BYTES, read_body
+from deploylog.api.http.exchange import json_response, query_of
 from deploylog.api.native import query_string
 from deploylog.api.native.catalog import wire
 from deploylog.api.native.paths import CHANGESETS
@@ -31,24 +29,24 @@ class Catalog:
 
     async def projects(self, request: Request) -> Response:
         """List projects."""
-        query_string.Parameters(_query(request)).done()
+        query_string.Parameters(query_of(request)).done()
         projects = await self._deployments.projects(request.state.principal)
-        return _json(wire.ProjectList(projects))
+        return json_response(wire.ProjectList(projects))
 
     async def stacks(self, request: Request) -> Response:
         """List stacks."""
-        parameters = query_string.Parameters(_query(request))
+        parameters = query_string.Parameters(query_of(request))
         project = parameters.one("project")
         deleted = parameters.choice("deleted", ("false", "true")) == "true"
         parameters.done()
         stacks = await self._deployments.stacks(
             request.state.principal, project=project, deleted=deleted
         )
-        return _json(wire.StackList([wire.render_stack(stack) for stack in stacks]))
+        return json_response(wire.StackList([wire.render_stack(stack) for stack in stacks]))
 
     async def delete_stack(self, request: Request) -> Response:
         """Free a stack's name."""
-        parameters = query_string.Parameters(_query(request))
+        parameters = query_string.Parameters(query_of(request))
         project, name = parameters.required("project"), parameters.required("name")
         parameters.done()
         await self._deployments.delete_stack(request.state.principal, project, name)
@@ -72,15 +70,15 @@ class Deployments:
         except InvalidInput as error:
             raise InvalidInput(f"not a deployment: {error.message}", field=error.field) from error
         deployment = await self._deployments.open_deployment(request.state.principal, new)
-        return _json(wire.render_deployment(deployment), status=201)
+        return json_response(wire.render_deployment(deployment), status=201)
 
     async def list(self, request: Request) -> Response:
         """List deployments."""
-        parameters = query_string.Parameters(_query(request))
+        parameters = query_string.Parameters(query_of(request))
         names = query_string.parse_names(parameters)
         since = query_string.parse_since(parameters, now=self._clock())
         current = parameters.choice("current", ("false", "true")) == "true"
-        before, limit = parameters.one("before"), _limit(parameters)
+        before, limit = parameters.one("before"), query_string.parse_limit(parameters)
         parameters.done()
         deployments = await self._deployments.deployments(
             request.state.principal,
@@ -90,16 +88,18 @@ class Deployments:
             before=before,
             limit=limit,
         )
-        return _json(wire.render_deployments(deployments, limit=limit))
+        return json_response(wire.render_deployments(deployments, limit=limit))
 
     async def get(self, request: Request) -> Response:
         """Get a deployment."""
         principal, id = request.state.principal, request.path_params["id"]
-        return _json(wire.render_deployment(await self._deployments.deployment(principal, id)))
+        return json_response(
+            wire.render_deployment(await self._deployments.deployment(principal, id))
+        )
 
     async def wait(self, request: Request) -> Response:
         """Wait until a deployment finishes."""
-        parameters = query_string.Parameters(_query(request))
+        parameters = query_string.Parameters(query_of(request))
         timeout = parameters.integer(
             "timeout", default=60, low=0, high=query_string.MAX_WAIT_SECONDS
         )
@@ -107,7 +107,7 @@ class Deployments:
         deployment = await self._deployments.wait(
             request.state.principal, request.path_params["id"], timeout=timeout
         )
-        return _json(wire.render_deployment(deployment))
+        return json_response(wire.render_deployment(deployment))
 
 
 class Changesets:
@@ -121,38 +121,38 @@ class Changesets:
         """Stage a plan."""
         principal = request.state.principal
         principal.require_anywhere("write")
-        new = _new_changeset(query_string.Parameters(_query(request)), principal)
+        new = _new_changeset(query_string.Parameters(query_of(request)), principal)
         await self._staging.check(principal, new)
         body = await read_body(request, self._limits)
-        key = parse_request_key(request.headers, principal, _query(request), body)
+        key = parse_request_key(request.headers, principal, query_of(request), body)
         # A large plan takes seconds; in a thread it does not block other requests.
         changes = await asyncio.to_thread(parse_plan, body)
         changeset = await self._staging.stage(principal, new, changes, request=key)
         base = request.scope.get("base_path", "")
         headers = {"location": f"{base}{CHANGESETS}/{changeset.id}"}
-        return _json(wire.render_changeset(changeset), status=202, headers=headers)
+        return json_response(wire.render_changeset(changeset), status=202, headers=headers)
 
     async def list(self, request: Request) -> Response:
         """List change sets."""
-        parameters = query_string.Parameters(_query(request))
+        parameters = query_string.Parameters(query_of(request))
         project, stack = parameters.one("project"), parameters.one("stack")
-        before, limit = parameters.one("before"), _limit(parameters)
+        before, limit = parameters.one("before"), query_string.parse_limit(parameters)
         parameters.done()
         changesets = await self._staging.changesets(
             request.state.principal, project=project, stack=stack, before=before, limit=limit
         )
-        return _json(wire.render_changesets(changesets, limit=limit))
+        return json_response(wire.render_changesets(changesets, limit=limit))
 
     async def get(self, request: Request) -> Response:
         """Get a change set."""
         changeset = await self._staging.changeset(
             request.state.principal, request.path_params["id"]
         )
-        return _json(wire.render_changeset(changeset))
+        return json_response(wire.render_changeset(changeset))
 
     async def changes(self, request: Request) -> Response:
         """Get the changes of a change set."""
-        return _json(
+        return json_response(
             await self._staging.changes(request.state.principal, request.path_params["id"])
         )
 
@@ -169,19 +169,3 @@ def _new_changeset(parameters: query_string.Parameters, principal: Principal) ->
     )
     parameters.done()
     return new
-
-
-def _query(request: Request) -> str:
-    query: bytes = request.scope["query_string"]
-    return query.decode("latin-1")
-
-
-def _limit(parameters: query_string.Parameters) -> int:
-    return parameters.integer(
-        "limit", default=query_string.DEFAULT_LIMIT, low=1, high=query_string.MAX_LIMIT
-    )
-
-
-def _json(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return Response(content, status_code=status, headers=headers, media_type="application/json")

@@ -1,11 +1,11 @@
 """The endpoints for what other services post in forms of their own."""
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deploylog.api.context import ApiContext
 from deploylog.api.http.body import BodyLimits, read_body
+from deploylog.api.http.exchange import json_response, query_of
 from deploylog.api.native import query_string, wire
 from deploylog.api.native.ingest.stack_recorder import StackRecorder
 from deploylog.api.native.ingest.wire import IngestReceipt, parse_place, render_receipt
@@ -44,13 +44,13 @@ class Ingest:
     async def eventbridge(self, request: Request) -> Response:
         """Record an event of EventBridge about CloudFormation."""
         request.state.principal.require_anywhere("write")
-        asked = query_string.parse_stack_query(_query(request))
+        asked = query_string.parse_stack_query(query_of(request))
         event = parse_envelope(await read_body(request, self._limits))
         return await self._record(request.state.principal, asked, event)
 
     async def sns(self, request: Request) -> Response:
         """Accept a message from an SNS topic."""
-        asked = query_string.parse_stack_query(_query(request))
+        asked = query_string.parse_stack_query(query_of(request))
         message = parse_sns_message(await read_body(request, self._sns_limits))
         principal, project = await self._topics.authenticate(message, asked.project)
         if message.type != "Notification":
@@ -63,16 +63,16 @@ class Ingest:
         request.state.principal.require_anywhere("write")
         read = reader_of(request.path_params["source"])
         delivery = Delivery(
-            place=parse_place(_query(request)),
+            place=parse_place(query_of(request)),
             headers=request.headers,
             body=await read_body(request, self._webhook_limits),
             received=self._clock(),
         )
         said = read(delivery)
         if isinstance(said, Ignored):
-            return _json(IngestReceipt(ignored=said.reason), status=200)
+            return json_response(IngestReceipt(ignored=said.reason), status=200)
         receipt = render_receipt(await self._reports.append(request.state.principal, said))
-        return _json(receipt, status=201 if receipt.events else 200)
+        return json_response(receipt, status=201 if receipt.events else 200)
 
     async def _subscription(self, message: SnsMessage) -> Response:
         if message.type == "SubscriptionConfirmation":
@@ -93,13 +93,3 @@ class Ingest:
         recorded = await self._recorder.record(principal, frame, event)
         content = wire.render_receipts(recorded)
         return Response(content, status_code=201, media_type="application/json")
-
-
-def _json(body: object, *, status: int) -> Response:
-    content = msgspec.json.encode(body)
-    return Response(content, status_code=status, media_type="application/json")
-
-
-def _query(request: Request) -> str:
-    query: bytes = request.scope["query_string"]
-    return query.decode("latin-1")

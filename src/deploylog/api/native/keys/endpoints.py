@@ -1,11 +1,11 @@
 """The endpoints of keys: parse, call the service, render."""
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deploylog.api.context import ApiContext
 from deploylog.api.http.body import DOCUMENT_BYTES, read_body
+from deploylog.api.http.exchange import json_response
 from deploylog.api.native.keys import wire
 from deploylog.api.native.settings import NativeSettings
 
@@ -39,6 +39,4 @@ class Keys:
 
 def _json(body: object, *, status: int = 200) -> Response:
     # A cache must not keep a secret.
-    headers = {"cache-control": "no-store"}
-    content = msgspec.json.encode(body)
-    return Response(content, status_code=status, headers=headers, media_type="application/json")
+    return json_response(body, status=status, headers={"cache-control": "no-store"})

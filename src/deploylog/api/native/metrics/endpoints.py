@@ -1,10 +1,10 @@
 """The endpoint of DORA's metrics: parse, call the service, render."""
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deploylog.api.context import ApiContext
+from deploylog.api.http.exchange import json_response, query_of
 from deploylog.api.native import query_string
 from deploylog.api.native.metrics.wire import render_dora
 from deploylog.api.native.settings import NativeSettings
@@ -19,11 +19,10 @@ class Metrics:
 
     async def dora(self, request: Request) -> Response:
         """Measure how deployments went."""
-        query: bytes = request.scope["query_string"]
-        parameters = query_string.Parameters(query.decode("latin-1"))
+        parameters = query_string.Parameters(query_of(request))
         names = query_string.parse_place(parameters)
         window = query_string.parse_window(parameters, now=self._clock())
         parameters.done()
         found = await self._dora.measure(request.state.principal, names, window)
         body = render_dora(found, base=request.scope.get("base_path", ""))
-        return Response(msgspec.json.encode(body), media_type="application/json")
+        return json_response(body)

@@ -1,14 +1,14 @@
 """The endpoints of subscriptions: parse, call the service, render."""
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deploylog.api.context import ApiContext
 from deploylog.api.http.body import read_body
 from deploylog.api.http.caller import caller_of
+from deploylog.api.http.exchange import json_response, query_of
 from deploylog.api.native.paths import SUBSCRIPTIONS
-from deploylog.api.native.query_string import DEFAULT_LIMIT, MAX_LIMIT, Parameters
+from deploylog.api.native.query_string import Parameters, parse_limit
 from deploylog.api.native.settings import NativeSettings
 from deploylog.api.native.subscriptions import wire
 from deploylog.api.native.subscriptions.told import render_told
@@ -40,15 +40,15 @@ class Subscriptions:
 
     async def list(self, request: Request) -> Response:
         """List subscriptions."""
-        _parameters(request).done()
+        Parameters(query_of(request)).done()
         found = await self._subscriptions.subscriptions(request.state.principal)
         standings = [await self._subscriptions.standing(each) for each in found]
         bodies = [wire.render_subscription(standing) for standing in standings]
-        return _json(wire.SubscriptionList(bodies))
+        return json_response(wire.SubscriptionList(bodies))
 
     async def get(self, request: Request) -> Response:
         """Get a subscription."""
-        _parameters(request).done()
+        Parameters(query_of(request)).done()
         return await self._one(await self._subscriptions.get(*_target(request)))
 
     async def change(self, request: Request) -> Response:
@@ -58,18 +58,18 @@ class Subscriptions:
 
     async def delete(self, request: Request) -> Response:
         """Delete a subscription."""
-        _parameters(request).done()
+        Parameters(query_of(request)).done()
         await self._subscriptions.delete(*_target(request))
         return Response(status_code=204)
 
     async def pause(self, request: Request) -> Response:
         """Pause a subscription."""
-        _parameters(request).done()
+        Parameters(query_of(request)).done()
         return await self._one(await self._subscriptions.pause(*_target(request)))
 
     async def resume(self, request: Request) -> Response:
         """Resume a subscription."""
-        _parameters(request).done()
+        Parameters(query_of(request)).done()
         return await self._one(await self._subscriptions.resume(*_target(request)))
 
     async def rotate_secret(self, request: Request) -> Response:
@@ -82,8 +82,8 @@ class Subscriptions:
 
     async def test(self, request: Request) -> Response:
         """Send a test event."""
-        _parameters(request).done()
-        return _json(wire.render_attempt(await self._subscriptions.test(*_target(request))))
+        Parameters(query_of(request)).done()
+        return json_response(wire.render_attempt(await self._subscriptions.test(*_target(request))))
 
     async def redeliver(self, request: Request) -> Response:
         """Redeliver an event, or all dead-lettered ones."""
@@ -93,41 +93,41 @@ class Subscriptions:
             await self._subscriptions.redeliver(*_target(request), asked)
         else:
             events = await self._subscriptions.redeliver_dead_lettered(*_target(request), asked)
-        return _json(wire.Redelivered(events=events), status=202)
+        return json_response(wire.Redelivered(events=events), status=202)
 
     async def attempts(self, request: Request) -> Response:
         """List attempts."""
-        parameters = _parameters(request)
-        before, limit = _position(parameters, "before", LATEST), _limit(parameters)
+        parameters = Parameters(query_of(request))
+        before, limit = _position(parameters, "before", LATEST), parse_limit(parameters)
         parameters.done()
         found = await self._subscriptions.attempts(*_target(request), before=before, limit=limit)
-        return _json(wire.render_attempts(found, limit=limit))
+        return json_response(wire.render_attempts(found, limit=limit))
 
     async def dead_letters(self, request: Request) -> Response:
         """List dead-lettered events."""
-        parameters = _parameters(request)
-        after, limit = _position(parameters, "after", 0), _limit(parameters)
+        parameters = Parameters(query_of(request))
+        after, limit = _position(parameters, "after", 0), parse_limit(parameters)
         parameters.done()
         found = await self._subscriptions.dead_letters(*_target(request), after=after, limit=limit)
-        return _json(wire.render_dead_letters(found, limit=limit))
+        return json_response(wire.render_dead_letters(found, limit=limit))
 
     async def told(self, request: Request) -> Response:
         """List who was told of a deployment."""
-        _parameters(request).done()
+        Parameters(query_of(request)).done()
         principal, id = request.state.principal, request.path_params["id"]
         deployment = await self._deployments.deployment(principal, id)
         found = await self._subscriptions.told(principal, deployment)
-        return _json(render_told(found))
+        return json_response(render_told(found))
 
     async def _body(self, request: Request) -> bytes:
-        _parameters(request).done()
+        Parameters(query_of(request)).done()
         return await read_body(request, self._limits)
 
     async def _one(
         self, subscription: Subscription, *, status: int = 200, secret: str | None = None
     ) -> Response:
         standing = await self._subscriptions.standing(subscription)
-        return _json(wire.render_subscription(standing, secret=secret), status=status)
+        return json_response(wire.render_subscription(standing, secret=secret), status=status)
 
 
 def _target(request: Request) -> tuple[Principal, str]:
@@ -139,18 +139,5 @@ def _caller(request: Request) -> Principal:
     return caller_of(request, request.state.principal)
 
 
-def _parameters(request: Request) -> Parameters:
-    query: bytes = request.scope["query_string"]
-    return Parameters(query.decode("latin-1"))
-
-
 def _position(parameters: Parameters, name: str, default: int) -> int:
     return parameters.integer(name, default=default, low=0, high=LATEST)
-
-
-def _limit(parameters: Parameters) -> int:
-    return parameters.integer("limit", default=DEFAULT_LIMIT, low=1, high=MAX_LIMIT)
-
-
-def _json(body: object, *, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")

@@ -2,7 +2,7 @@
 
 from deploylog.api.api import Resource
 from deploylog.api.native import paths
-from deploylog.api.native.query_string import DEFAULT_LIMIT, MAX_LIMIT
+from deploylog.api.native.parameters import LIMIT
 from deploylog.api.native.subscriptions.endpoints import Subscriptions
 from deploylog.api.native.subscriptions.told import ToldList
 from deploylog.api.native.subscriptions.wire import (
@@ -23,17 +23,12 @@ from deploylog.api.operation import (
     Operation,
     Parameter,
     path_parameter,
-    whole_number,
 )
 
 _ALL = paths.SUBSCRIPTIONS
 _ONE = f"{_ALL}/{{id}}"
 
 _ID = path_parameter("id", "The subscription's id or name.")
-
-_LIMIT = Parameter(
-    name="limit", help="Maximum number of items.", schema=whole_number(1, MAX_LIMIT, DEFAULT_LIMIT)
-)
 
 _SUBSCRIPTION = Body(help="The subscription.", type=SubscriptionBody)
 
@@ -149,7 +144,7 @@ SUBSCRIPTIONS = Resource(
             "List delivery attempts, newest first",
             parameters=(
                 Parameter(name="before", help="The cursor of the page: next of the previous page."),
-                _LIMIT,
+                LIMIT,
             ),
             answer=Body(help="A page of attempts.", type=AttemptPage),
         ),
@@ -161,7 +156,7 @@ SUBSCRIPTIONS = Resource(
             "List dead-lettered events, in the order of the log",
             parameters=(
                 Parameter(name="after", help="Only events after this position."),
-                _LIMIT,
+                LIMIT,
             ),
             answer=Body(help="A page of events.", type=DeadLetterPage),
         ),
