@@ -273,7 +273,7 @@ async def test_backlogs_are_counted_by_subscription_without_empty_ones(store: St
     assert await store.deliveries.backlogs(second.id) == {second.id: Backlog(dead_lettered=1)}
 
 
-async def test_who_was_told_of_events_is_summed_up_by_subscription(store: Store):
+async def test_what_was_sent_of_events_is_summed_up_by_subscription(store: Store):
     first, second, third = [await held(store) for _ in range(3)]
     failed = attempt(1, started=10, result="failed", error="500", status=500)
     reports = [
@@ -284,14 +284,14 @@ async def test_who_was_told_of_events_is_summed_up_by_subscription(store: Store)
     ]
     await store.deliveries.record("me", reports, now=NOW)
 
-    told = await store.deliveries.told([1, 2])
+    summaries = await store.deliveries.summaries([1, 2])
 
-    assert [(each.subscription, each.events, each.delivered) for each in told] == [
+    assert [(each.subscription, each.events, each.delivered) for each in summaries] == [
         (first.id, 2, 2),
         (second.id, 1, 1),
     ]
-    assert [(each.first, each.last, each.result) for each in told] == [
+    assert [(each.first, each.last, each.result) for each in summaries] == [
         (10, 31, "delivered"),
         (20, 20, "delivered"),
     ]
-    assert await store.deliveries.told([]) == []
+    assert await store.deliveries.summaries([]) == []

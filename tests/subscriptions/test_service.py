@@ -1139,10 +1139,10 @@ async def test_what_is_refused_or_changes_nothing_is_not_recorded(
     assert await recorded_changes(store) == before
 
 
-# Who was told
+# Summaries of deliveries
 
 
-async def test_who_was_told_of_a_deployment_is_for_those_who_see_the_subscription(
+async def test_what_was_sent_of_a_deployment_is_for_those_who_see_the_subscription(
     subscriptions: SubscriptionService, deployments: DeploymentService, store: Store
 ):
     mine = await created(subscriptions)
@@ -1155,11 +1155,13 @@ async def test_who_was_told_of_a_deployment_is_for_those_who_see_the_subscriptio
         report = delivery(mine, attempt(event.position, result="failed", error="500"))
         await store.deliveries.record("test", [report], now=1)
 
-    told = {caller.id: await subscriptions.told(caller, opened) for caller in (OWNER, ADMIN, OTHER)}
+    found = {
+        caller.id: await subscriptions.summaries(caller, opened) for caller in (OWNER, ADMIN, OTHER)
+    }
 
-    [(whom, of_owner)], [(_, of_admin)] = told["owner"], told["admin"]
+    [(whom, of_owner)], [(_, of_admin)] = found["owner"], found["admin"]
     assert whom.id == mine.id
     assert (of_owner.events, of_owner.delivered, of_owner.error) == (2, 0, "500")
     # The admin is not in the group of the other event.
     assert of_admin.events == 1
-    assert told["other"] == []
+    assert found["other"] == []

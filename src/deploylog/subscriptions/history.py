@@ -13,7 +13,7 @@ from deploylog.events.filters import Filter, any_of
 from deploylog.events.scope import Scope
 from deploylog.events.store import EventLog, Query
 from deploylog.subscriptions.ownership import owns
-from deploylog.subscriptions.store import Deliveries, RecordedAttempt, Told
+from deploylog.subscriptions.store import Deliveries, DeliverySummary, RecordedAttempt
 from deploylog.subscriptions.subscription import Pending, Subscription
 
 #: A row of the history, and the start of a page.
@@ -21,8 +21,8 @@ _Row = TypeVar("_Row", RecordedAttempt, Pending)
 _Start = TypeVar("_Start")
 
 
-#: Events of a deployment that are looked at to say who was told.
-MAX_TOLD = 500
+#: Events of a deployment of which deliveries are summarized.
+MAX_SUMMARIZED = 500
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,22 +76,23 @@ class DeliveryHistory:
         )
         return [DeadLetter(pending=each, event=await self._id_at(each.position)) for each in rows]
 
-    async def told(
+    async def summaries(
         self, principal: Principal, subscriptions: Iterable[Subscription], deployment: Scope
-    ) -> list[tuple[Subscription, Told]]:
-        """Which of the subscriptions were sent events of a deployment, those told first before.
+    ) -> list[tuple[Subscription, DeliverySummary]]:
+        """What each of the subscriptions was sent of a deployment, the first attempt first.
 
-        The events are those that the principal sees, the newest ``MAX_TOLD`` and its start and end.
+        The events are those that the principal sees: the newest ``MAX_SUMMARIZED``, and its start
+        and end.
         """
         known = {each.id: each for each in subscriptions}
         if not known:
             return []
-        newest = Query(scope=deployment, visibility=principal.visibility, limit=MAX_TOLD)
+        newest = Query(scope=deployment, visibility=principal.visibility, limit=MAX_SUMMARIZED)
         lifecycle = Filter(all_of=(any_of("type", DEPLOYMENT_LIFECYCLE),))
         ends = msgspec.structs.replace(newest, filter=lifecycle)
         events = [*await self._log.read(newest), *await self._log.read(ends)]
-        told = await self._deliveries.told(sorted({event.position for event in events}))
-        return [(known[each.subscription], each) for each in told if each.subscription in known]
+        found = await self._deliveries.summaries(sorted({event.position for event in events}))
+        return [(known[each.subscription], each) for each in found if each.subscription in known]
 
     async def _page(
         self,

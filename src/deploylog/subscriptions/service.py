@@ -50,10 +50,10 @@ from deploylog.subscriptions.store import (
     Backlog,
     DeadLetters,
     Deliveries,
+    DeliverySummary,
     OneEvent,
     RecordedAttempt,
     Subscriptions,
-    Told,
 )
 from deploylog.subscriptions.subscription import (
     Attempt,
@@ -303,12 +303,12 @@ class SubscriptionService:
         found = await self.get(principal, id)
         return await self._history.dead_letters(principal, found, after=after, limit=limit)
 
-    async def told(
+    async def summaries(
         self, principal: Principal, deployment: Deployment
-    ) -> list[tuple[Subscription, Told]]:
-        """See ``DeliveryHistory.told``; of subscriptions that the principal sees."""
+    ) -> list[tuple[Subscription, DeliverySummary]]:
+        """See ``DeliveryHistory.summaries``; of subscriptions that the principal sees."""
         seen = await self.subscriptions(principal)
-        return await self._history.told(principal, seen, deployment.scopes[0])
+        return await self._history.summaries(principal, seen, deployment.scopes[0])
 
     # Rules
 

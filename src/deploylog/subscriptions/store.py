@@ -77,7 +77,7 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     due: int | None = None
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class DeliverySummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a subscription's endpoint was sent of some events."""
 
     #: Its id.
@@ -171,10 +171,8 @@ class Deliveries(Protocol):
         """The attempts with numbers below ``before``, newest first."""
         ...
 
-    async def told(self, positions: Sequence[int]) -> list[Told]:
-        """Which subscriptions' endpoints were sent the events at these positions, first told
-        first.
-        """
+    async def summaries(self, positions: Sequence[int]) -> list[DeliverySummary]:
+        """What each subscription was sent of the events at these positions, first attempt first."""
         ...
 
     async def redeliver(self, subscription: str, selector: Selector) -> int:

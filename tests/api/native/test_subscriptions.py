@@ -423,7 +423,7 @@ async def test_deliveries_are_listed_with_their_results(local_server: Local):
     }  # fmt: skip
 
 
-async def test_a_deployment_says_who_was_told_of_it(local_server: Local):
+async def test_a_deployment_says_what_was_sent_of_it(local_server: Local):
     opened = {"project": "acme", "stack": "web"}
     async with receiving() as receiver:
         result = await created(local_server, WEBHOOK | {"url": receiver.url})
@@ -435,14 +435,14 @@ async def test_a_deployment_says_who_was_told_of_it(local_server: Local):
     unknown = await local_server.get(f"/log/v1/deployments/{NOBODYS}/deliveries")
     page = await local_server.get(f"/ui/deployments/{deployment}")
 
-    [told] = answer.json["deliveries"]
-    assert (told["subscription"], told["name"], told["target"]) == (
+    [summary] = answer.json["deliveries"]
+    assert (summary["subscription"], summary["name"], summary["target"]) == (
         result["id"], result["name"], result["target"],
     )  # fmt: skip
-    assert told["events"] == told["delivered"] >= 1
-    assert (told["result"], told["error"]) == ("delivered", None)
+    assert summary["events"] == summary["delivered"] >= 1
+    assert (summary["result"], summary["error"]) == ("delivered", None)
     assert_problem(unknown, 404, "deployment-not-found")
-    assert b"Who was told" in page.body
+    assert b"Notified subscriptions" in page.body
     assert f"subscriptions/{result['id']}".encode() in page.body
 
 

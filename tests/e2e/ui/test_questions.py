@@ -1,6 +1,6 @@
 """Questions that people have, each answered from *Now* by at most three clicks.
 
-Who was told is in ``test_subscriptions.py``, as that needs a service that calls somebody.
+Who was notified is in ``test_subscriptions.py``, as that needs a service that calls somebody.
 """
 
 from collections.abc import AsyncIterator

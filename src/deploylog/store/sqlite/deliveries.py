@@ -15,10 +15,10 @@ from deploylog.store.sqlite.writer import Writer
 from deploylog.subscriptions.store import (
     Backlog,
     Claim,
+    DeliverySummary,
     OneEvent,
     RecordedAttempt,
     Selector,
-    Told,
     fair_share,
 )
 from deploylog.subscriptions.subscription import (
@@ -89,17 +89,17 @@ _INSERT_ATTEMPTS = (
 )
 _ATTEMPT_COLUMNS = 11
 
-_TOLD = """
-WITH told AS (
+_SUMMARIES = """
+WITH summaries AS (
     SELECT subscription, count(DISTINCT position) AS events,
         count(DISTINCT CASE WHEN result = 'delivered' THEN position END) AS delivered,
         min(started) AS first, max(number) AS last
     FROM attempts WHERE position IN (SELECT value FROM json_each(?)) GROUP BY subscription
 )
 SELECT s.id, events, delivered, first, a.started, a.result, a.status, a.error
-FROM told JOIN subscriptions AS s ON s.number = told.subscription
-    JOIN attempts AS a ON a.number = told.last
-ORDER BY first, told.last
+FROM summaries JOIN subscriptions AS s ON s.number = summaries.subscription
+    JOIN attempts AS a ON a.number = summaries.last
+ORDER BY first, summaries.last
 """
 
 _BACKLOGS = """
@@ -164,9 +164,9 @@ class SqliteDeliveries:
         rows = await self._readers.background.rows(sql, (subscription, last, limit))
         return [_attempt_of(row) for row in rows]
 
-    async def told(self, positions: Sequence[int]) -> list[Told]:
-        rows = await self._readers.background.rows(_TOLD, (_array(positions),))
-        return [_told_of(row) for row in rows]
+    async def summaries(self, positions: Sequence[int]) -> list[DeliverySummary]:
+        rows = await self._readers.background.rows(_SUMMARIES, (_array(positions),))
+        return [_summary_of(row) for row in rows]
 
     async def redeliver(self, subscription: str, selector: Selector) -> int:
 
@@ -376,9 +376,9 @@ def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
     )
 
 
-def _told_of(row: tuple[Any, ...]) -> Told:
+def _summary_of(row: tuple[Any, ...]) -> DeliverySummary:
     id, events, delivered, first, last, result, status, error = row
-    return Told(
+    return DeliverySummary(
         subscription=id,
         events=events,
         delivered=delivered,

@@ -8,7 +8,7 @@ from deploylog.api.native.query_string import Parameters
 from deploylog.deployments.catalog import Deployment
 from deploylog.events.event import Event
 from deploylog.events.store import Query
-from deploylog.subscriptions.store import Told
+from deploylog.subscriptions.store import DeliverySummary
 from deploylog.subscriptions.subscription import Subscription
 from deploylog.ui.page import Page, View
 from deploylog.ui.timeline import Diagnostic
@@ -33,7 +33,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     events: list[Event]
     is_more: bool
     #: Whose endpoints were sent events of it.
-    told: list[tuple[Subscription, Told]]
+    deliveries: list[tuple[Subscription, DeliverySummary]]
     order: Order
     #: Whether the axis shows the time of day, and not the time since the start.
     is_clock: bool
@@ -53,11 +53,11 @@ async def load(view: View) -> Shown:
     parameters.done()
     services, principal = view.services, view.principal
     deployment = await services.deployments.deployment(principal, view.path["id"])
-    (timeline, baseline), previous, events, told = await asyncio.gather(
+    (timeline, baseline), previous, events, deliveries = await asyncio.gather(
         services.timelines.get(principal, deployment),
         _previous(view, deployment),
         services.events.read(principal, Query(scope=deployment.scopes[0], limit=_EVENTS)),
-        services.subscriptions.told(principal, deployment),
+        services.subscriptions.summaries(principal, deployment),
     )
     waterfall = draw(
         timeline,
@@ -77,7 +77,7 @@ async def load(view: View) -> Shown:
         done=sum(rows.get(address) == "completed" for address in timeline.planned),
         events=events,
         is_more=events.next is not None,
-        told=told,
+        deliveries=deliveries,
         order=order,
         is_clock=is_clock,
     )

@@ -33,7 +33,7 @@ from deploylog.ui.search_text import pairs_of, render_search
 _LIMIT = 50
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class ShownAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt, and what the person may know of its event."""
 
     attempt: RecordedAttempt
@@ -51,7 +51,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     #: The filter as the search box has it, and as a query.
     filter: str
     query: str
-    attempts: tuple[Told, ...]
+    attempts: tuple[ShownAttempt, ...]
     #: Where the next page of attempts starts.
     older: int | None
     dead_letters: list[DeadLetter]
@@ -89,7 +89,7 @@ async def load(view: View) -> Shown:
         title=kind_of(found.kind).title,
         filter=render_search(pairs),
         query=urlencode(pairs),
-        attempts=await _told(view, attempts),
+        attempts=await _shown_attempts(view, attempts),
         older=attempts[-1].number if len(attempts) == _LIMIT else None,
         dead_letters=dead_letters,
         more=dead_letters[-1].pending.position if len(dead_letters) == _LIMIT else None,
@@ -98,7 +98,9 @@ async def load(view: View) -> Shown:
     )
 
 
-async def _told(view: View, attempts: Sequence[RecordedAttempt]) -> tuple[Told, ...]:
+async def _shown_attempts(
+    view: View, attempts: Sequence[RecordedAttempt]
+) -> tuple[ShownAttempt, ...]:
     known = {id: await _find(view, id) for id in {each.event for each in attempts}}
     return tuple(_with_event(attempt, known[attempt.event]) for attempt in attempts)
 
@@ -110,12 +112,12 @@ async def _find(view: View, id: str) -> Event | None:
     return None
 
 
-def _with_event(attempt: RecordedAttempt, event: Event | None) -> Told:
+def _with_event(attempt: RecordedAttempt, event: Event | None) -> ShownAttempt:
     if event is None:
-        return Told(attempt=attempt)
+        return ShownAttempt(attempt=attempt)
     ref = deployment_ref(event.scopes)
     deployment = ref.deployment_id if ref is not None else None
-    return Told(attempt=attempt, type=event.type, deployment=deployment)
+    return ShownAttempt(attempt=attempt, type=event.type, deployment=deployment)
 
 
 async def act(view: View) -> str | Again:

@@ -11,7 +11,7 @@ from deploylog.api.native.paths import SUBSCRIPTIONS
 from deploylog.api.native.query_string import Parameters, parse_limit
 from deploylog.api.native.settings import NativeSettings
 from deploylog.api.native.subscriptions import wire
-from deploylog.api.native.subscriptions.told import render_told
+from deploylog.api.native.subscriptions.summaries import render_summaries
 from deploylog.events.access import Principal
 from deploylog.events.times import LATEST
 from deploylog.subscriptions.subscription import Subscription
@@ -111,13 +111,13 @@ class Subscriptions:
         found = await self._subscriptions.dead_letters(*_target(request), after=after, limit=limit)
         return json_response(wire.render_dead_letters(found, limit=limit))
 
-    async def told(self, request: Request) -> Response:
-        """List who was told of a deployment."""
+    async def deliveries(self, request: Request) -> Response:
+        """List what subscriptions were sent of a deployment."""
         Parameters(query_of(request)).done()
         principal, id = request.state.principal, request.path_params["id"]
         deployment = await self._deployments.deployment(principal, id)
-        found = await self._subscriptions.told(principal, deployment)
-        return json_response(render_told(found))
+        found = await self._subscriptions.summaries(principal, deployment)
+        return json_response(render_summaries(found))
 
     async def _body(self, request: Request) -> bytes:
         Parameters(query_of(request)).done()

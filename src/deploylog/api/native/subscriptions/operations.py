@@ -4,7 +4,7 @@ from deploylog.api.api import Resource
 from deploylog.api.native import paths
 from deploylog.api.native.parameters import LIMIT
 from deploylog.api.native.subscriptions.endpoints import Subscriptions
-from deploylog.api.native.subscriptions.told import ToldList
+from deploylog.api.native.subscriptions.summaries import DeliverySummaryList
 from deploylog.api.native.subscriptions.wire import (
     AttemptBody,
     AttemptPage,
@@ -164,14 +164,14 @@ SUBSCRIPTIONS = Resource(
             id="listDeliveries",
             method="GET",
             path=f"{paths.DEPLOYMENTS}/{{id}}/deliveries",
-            endpoint=Subscriptions.told,
-            summary="List who was told of a deployment",
+            endpoint=Subscriptions.deliveries,
+            summary="List what subscriptions were sent of a deployment",
             tag="subscriptions",
             parameters=(path_parameter("id", "The deployment's id."),),
             answers=(
                 Body(
                     help="Those of the subscriptions that the caller sees which were sent events.",
-                    type=ToldList,
+                    type=DeliverySummaryList,
                 ),
             ),
         ),

@@ -1,2 +1,2 @@
--- Who was told of an event.
+-- The attempts of an event.
 CREATE INDEX attempts_position ON attempts (position);
