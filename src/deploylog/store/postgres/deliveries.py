@@ -1,7 +1,6 @@
 """Deliveries in PostgreSQL."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 from deploylog.events.scope import Scope
 from deploylog.store.postgres.connection import (
@@ -13,8 +12,15 @@ from deploylog.store.postgres.connection import (
     without_nul,
 )
 from deploylog.store.postgres.readers import Readers
-from deploylog.store.postgres.subscriptions import SELECT, number_of, subscription_of
+from deploylog.store.postgres.subscriptions import number_of
 from deploylog.store.postgres.writer import Writer
+from deploylog.store.subscription_rows import (
+    SELECT,
+    attempt_of,
+    pending_of,
+    subscription_of,
+    summary_of,
+)
 from deploylog.subscriptions.store import (
     Backlog,
     Claim,
@@ -163,7 +169,7 @@ class PostgresDeliveries:
     async def pending(self, subscription: str) -> list[Pending]:
         sql = f"{_PENDING} WHERE {_OF} AND NOT dead_lettered ORDER BY position"
         return [
-            _pending_of(row) for row in await self._readers.background.rows(sql, (subscription,))
+            pending_of(row) for row in await self._readers.background.rows(sql, (subscription,))
         ]
 
     async def dead_letters(
@@ -173,7 +179,7 @@ class PostgresDeliveries:
             f"{_PENDING} WHERE {_OF} AND dead_lettered AND position > %s ORDER BY position LIMIT %s"
         )
         rows = await self._readers.background.rows(sql, (subscription, after, limit))
-        return [_pending_of(row) for row in rows]
+        return [pending_of(row) for row in rows]
 
     async def attempts(
         self, subscription: str, *, before: int | None = None, limit: int = 100
@@ -181,11 +187,11 @@ class PostgresDeliveries:
         sql = f"{_ATTEMPTS} WHERE {_OF} AND number < %s ORDER BY number DESC LIMIT %s"
         last = before if before is not None else 2**63 - 1
         rows = await self._readers.background.rows(sql, (subscription, last, limit))
-        return [_attempt_of(row) for row in rows]
+        return [attempt_of(row) for row in rows]
 
     async def summaries(self, positions: Sequence[int]) -> list[DeliverySummary]:
         rows = await self._readers.background.rows(_SUMMARIES, (list(positions),))
-        return [_summary_of(row) for row in rows]
+        return [summary_of(row) for row in rows]
 
     async def redeliver(self, subscription: str, selector: Selector) -> int:
 
@@ -350,19 +356,6 @@ def _pending_row(number: int, pending: Pending) -> tuple[object, ...]:
     )
 
 
-def _pending_of(row: tuple[Any, ...]) -> Pending:
-    position, lane, tries, first, due, dead_lettered, error = row
-    return Pending(
-        position=position,
-        lane=lane,
-        tries=tries,
-        first=first,
-        due=due,
-        dead_lettered=bool(dead_lettered),
-        error=error,
-    )
-
-
 def _attempt_row(number: int, attempt: Attempt) -> tuple[object, ...]:
     return (
         number,
@@ -376,35 +369,4 @@ def _attempt_row(number: int, attempt: Attempt) -> tuple[object, ...]:
         without_nul(attempt.response),
         without_nul(attempt.request),
         attempt.due,
-    )
-
-
-def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
-    number, position, event, started, latency, result, status, error, response, request, due = row
-    return RecordedAttempt(
-        number=number,
-        position=position,
-        event=event,
-        started=started,
-        latency=latency,
-        result=result,
-        status=status,
-        error=error,
-        response=response,
-        request=request,
-        due=due,
-    )
-
-
-def _summary_of(row: tuple[Any, ...]) -> DeliverySummary:
-    id, events, delivered, first, last, result, status, error = row
-    return DeliverySummary(
-        subscription=id,
-        events=events,
-        delivered=delivered,
-        first=first,
-        last=last,
-        result=result,
-        status=status,
-        error=error,
     )

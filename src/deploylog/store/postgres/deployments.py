@@ -12,7 +12,6 @@ from deploylog.deployments.catalog import (
     Outcome,
     Stack,
 )
-from deploylog.deployments.details import Details
 from deploylog.deployments.filters import ANY, DeploymentFilter
 from deploylog.deployments.projection import Count, states_of
 from deploylog.errors import DeploymentNotFound, StackNotFound
@@ -27,6 +26,7 @@ from deploylog.store.catalog import (
     Counted,
     StackRow,
 )
+from deploylog.store.deployment_rows import decode_details, details_text, outcome_of
 from deploylog.store.postgres.connection import Connection, all_rows, change
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.visibility import visible_rows
@@ -75,7 +75,7 @@ def write_catalog(connection: Connection, writes: CatalogWrites) -> None:
     for deployment in writes.new_deployments:
         change(connection, _INSERT_DEPLOYMENT, _deployment_row(deployment))
     for each in writes.changed_deployments:
-        details = _details_text(each.details)
+        details = details_text(each.details)
         values = (each.status, each.ended, each.message, each.operation, details, each.id)
         change(connection, _END_DEPLOYMENT, values)
     if writes.counted:
@@ -174,7 +174,7 @@ def _deployment_row(deployment: Deployment) -> tuple[object, ...]:
         deployment.message,
         list(deployment.scopes),
         list(deployment.groups),
-        _details_text(deployment.details),
+        details_text(deployment.details),
     )
 
 
@@ -256,7 +256,7 @@ class PostgresCatalog:
         ended, number = (before.ended, before.number) if before is not None else (LATEST, LATEST)
         page = {"ended": ended, "number": number, "limit": limit}
         rows = await self._readers.queries.rows(sql, values | more | page, caller=caller)
-        return [_outcome_of(row) for row in rows]
+        return [outcome_of(row) for row in rows]
 
     async def environments(
         self, visibility: Visibility, *, project: str | None = None, caller: str = ""
@@ -395,30 +395,6 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, object]]:
     return conditions, values
 
 
-def _details_text(details: Details) -> str:
-    return msgspec.json.encode(details).decode()
-
-
-_decode_details = msgspec.json.Decoder(Details).decode
-
-
-def _outcome_of(row: tuple[Any, ...]) -> Outcome:
-    (number, id, project, stack_id, status, started, ended, operation, environment,
-     details) = row  # fmt: skip
-    return Outcome(
-        number=number,
-        id=id,
-        project=project,
-        stack_id=stack_id,
-        status=status,
-        started=started,
-        ended=ended,
-        operation=operation,
-        environment=environment,
-        details=_decode_details(details),
-    )
-
-
 def _stack_of(row: tuple[Any, ...]) -> Stack:
     id, project, name, created, deleted, scopes, groups = row
     return Stack(
@@ -451,5 +427,5 @@ def _deployment_of(row: tuple[Any, ...]) -> Deployment:
         counts=Counts(added=added, changed=changed, destroyed=destroyed, failed=failed),
         scopes=tuple(map(Scope, scopes)),
         groups=tuple(groups),
-        details=_decode_details(details),
+        details=decode_details(details),
     )

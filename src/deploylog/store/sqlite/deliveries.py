@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
-from typing import Any
 
 import apsw
 import msgspec
@@ -10,8 +9,15 @@ import msgspec
 from deploylog.events.scope import Scope
 from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, one_row, one_value
 from deploylog.store.sqlite.readers import Readers
-from deploylog.store.sqlite.subscriptions import SELECT, number_of, subscription_of
+from deploylog.store.sqlite.subscriptions import number_of
 from deploylog.store.sqlite.writer import Writer
+from deploylog.store.subscription_rows import (
+    SELECT,
+    attempt_of,
+    pending_of,
+    subscription_of,
+    summary_of,
+)
 from deploylog.subscriptions.store import (
     Backlog,
     Claim,
@@ -146,7 +152,7 @@ class SqliteDeliveries:
     async def pending(self, subscription: str) -> list[Pending]:
         sql = f"{_PENDING} WHERE {_OF} AND NOT dead_lettered ORDER BY position"
         return [
-            _pending_of(row) for row in await self._readers.background.rows(sql, (subscription,))
+            pending_of(row) for row in await self._readers.background.rows(sql, (subscription,))
         ]
 
     async def dead_letters(
@@ -154,7 +160,7 @@ class SqliteDeliveries:
     ) -> list[Pending]:
         sql = f"{_PENDING} WHERE {_OF} AND dead_lettered AND position > ? ORDER BY position LIMIT ?"
         rows = await self._readers.background.rows(sql, (subscription, after, limit))
-        return [_pending_of(row) for row in rows]
+        return [pending_of(row) for row in rows]
 
     async def attempts(
         self, subscription: str, *, before: int | None = None, limit: int = 100
@@ -162,11 +168,11 @@ class SqliteDeliveries:
         sql = f"{_ATTEMPTS} WHERE {_OF} AND number < ? ORDER BY number DESC LIMIT ?"
         last = before if before is not None else 2**63 - 1
         rows = await self._readers.background.rows(sql, (subscription, last, limit))
-        return [_attempt_of(row) for row in rows]
+        return [attempt_of(row) for row in rows]
 
     async def summaries(self, positions: Sequence[int]) -> list[DeliverySummary]:
         rows = await self._readers.background.rows(_SUMMARIES, (_array(positions),))
-        return [_summary_of(row) for row in rows]
+        return [summary_of(row) for row in rows]
 
     async def redeliver(self, subscription: str, selector: Selector) -> int:
 
@@ -330,19 +336,6 @@ def _pending_row(number: int, pending: Pending) -> tuple[SqlValue, ...]:
     )
 
 
-def _pending_of(row: tuple[Any, ...]) -> Pending:
-    position, lane, tries, first, due, dead_lettered, error = row
-    return Pending(
-        position=position,
-        lane=lane,
-        tries=tries,
-        first=first,
-        due=due,
-        dead_lettered=bool(dead_lettered),
-        error=error,
-    )
-
-
 def _attempt_row(number: int, attempt: Attempt) -> tuple[SqlValue, ...]:
     return (
         number,
@@ -356,37 +349,6 @@ def _attempt_row(number: int, attempt: Attempt) -> tuple[SqlValue, ...]:
         attempt.response,
         attempt.request,
         attempt.due,
-    )
-
-
-def _attempt_of(row: tuple[Any, ...]) -> RecordedAttempt:
-    number, position, event, started, latency, result, status, error, response, request, due = row
-    return RecordedAttempt(
-        number=number,
-        position=position,
-        event=event,
-        started=started,
-        latency=latency,
-        result=result,
-        status=status,
-        error=error,
-        response=response,
-        request=request,
-        due=due,
-    )
-
-
-def _summary_of(row: tuple[Any, ...]) -> DeliverySummary:
-    id, events, delivered, first, last, result, status, error = row
-    return DeliverySummary(
-        subscription=id,
-        events=events,
-        delivered=delivered,
-        first=first,
-        last=last,
-        result=result,
-        status=status,
-        error=error,
     )
 
 

@@ -13,7 +13,6 @@ from deploylog.deployments.catalog import (
     Outcome,
     Stack,
 )
-from deploylog.deployments.details import Details
 from deploylog.deployments.filters import ANY, DeploymentFilter
 from deploylog.deployments.projection import states_of
 from deploylog.errors import DeploymentNotFound, StackNotFound
@@ -28,6 +27,7 @@ from deploylog.store.catalog import (
     Counted,
     StackRow,
 )
+from deploylog.store.deployment_rows import decode_details, details_text, outcome_of
 from deploylog.store.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.connection import SqlValue, all_rows
 from deploylog.store.sqlite.readers import Readers
@@ -76,7 +76,7 @@ def write_catalog(connection: apsw.Connection, writes: CatalogWrites) -> None:
     for deployment in writes.new_deployments:
         execute(_INSERT_DEPLOYMENT, _deployment_row(deployment))
     for each in writes.changed_deployments:
-        details = _details_text(each.details)
+        details = details_text(each.details)
         values = (each.status, each.ended, each.message, each.operation, details, each.id)
         execute(_END_DEPLOYMENT, values)
     if writes.counted:
@@ -176,7 +176,7 @@ def _deployment_row(deployment: Deployment) -> tuple[SqlValue, ...]:
         deployment.message,
         json_text(deployment.scopes),
         json_text(deployment.groups),
-        _details_text(deployment.details),
+        details_text(deployment.details),
     )
 
 
@@ -258,7 +258,7 @@ class SqliteCatalog:
         ended, number = (before.ended, before.number) if before is not None else (LATEST, LATEST)
         page = {"ended": ended, "number": number, "limit": limit}
         rows = await self._readers.queries.rows(sql, values | more | page, caller=caller)
-        return [_outcome_of(row) for row in rows]
+        return [outcome_of(row) for row in rows]
 
     async def environments(
         self, visibility: Visibility, *, project: str | None = None, caller: str = ""
@@ -314,13 +314,6 @@ WHERE (c.ended, c.number) < (:ended, :number) AND {conditions}
 ORDER BY c.ended DESC, c.number DESC
 LIMIT :limit
 """
-
-
-def _details_text(details: Details) -> str:
-    return msgspec.json.encode(details).decode()
-
-
-_decode_details = msgspec.json.Decoder(Details).decode
 
 
 #: The deployments that are current, among all that are visible.
@@ -408,23 +401,6 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, SqlValue]
     return conditions, values
 
 
-def _outcome_of(row: tuple[Any, ...]) -> Outcome:
-    (number, id, project, stack_id, status, started, ended, operation, environment,
-     details) = row  # fmt: skip
-    return Outcome(
-        number=number,
-        id=id,
-        project=project,
-        stack_id=stack_id,
-        status=status,
-        started=started,
-        ended=ended,
-        operation=operation,
-        environment=environment,
-        details=_decode_details(details),
-    )
-
-
 def _stack_of(row: tuple[Any, ...]) -> Stack:
     id, project, name, created, deleted, scopes, groups = row
     return Stack(
@@ -457,5 +433,5 @@ def _deployment_of(row: tuple[Any, ...]) -> Deployment:
         counts=Counts(added=added, changed=changed, destroyed=destroyed, failed=failed),
         scopes=scopes_of(scopes),
         groups=names_of(groups),
-        details=_decode_details(details),
+        details=decode_details(details),
     )

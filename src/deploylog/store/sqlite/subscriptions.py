@@ -2,39 +2,30 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import apsw
-import msgspec
 
-from deploylog.errors import Conflict, SubscriptionNotFound
-from deploylog.events.filters import Filter
-from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row
+from deploylog.errors import Conflict
+from deploylog.store.sqlite.connection import all_rows, one_row
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.writer import Writer
-from deploylog.subscriptions.places import Places
+from deploylog.store.subscription_rows import (
+    CHANGED,
+    COLUMNS,
+    NAMES,
+    SELECT,
+    differ,
+    not_found,
+    subscription_of,
+    values_of,
+)
 from deploylog.subscriptions.store import name_taken
-from deploylog.subscriptions.subscription import Owner, SigningSecret, Subscription
+from deploylog.subscriptions.subscription import Subscription
 
-COLUMNS = (
-    "id", "name", "kind", "format", "filter", "places", "order", "state", "reason", "owner",
-    "target", "shown", "secrets", "created", "collection", "version", "checkpoint",
-    "failing_since",
-)  # fmt: skip
-
-_NAMES = ", ".join(f'"{column}"' for column in COLUMNS)
-
-#: Columns that a change does not set.
-_FIXED = ("id", "created", "version", "checkpoint")
-
-_CHANGED = tuple(column for column in COLUMNS if column not in _FIXED)
-
-SELECT = f"SELECT {_NAMES} FROM subscriptions"
-
-_ADD = f"INSERT INTO subscriptions ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_ADD = f"INSERT INTO subscriptions ({NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"
 
 _CHANGE = (
-    f"UPDATE subscriptions SET {', '.join(f'{chr(34)}{c}{chr(34)} = ?' for c in _CHANGED)},"
+    f"UPDATE subscriptions SET {', '.join(f'{chr(34)}{c}{chr(34)} = ?' for c in CHANGED)},"
     " version = version + 1 WHERE id = ? AND version = ?"
 )
 
@@ -60,7 +51,7 @@ class SqliteSubscriptions:
     async def get(self, id: str) -> Subscription:
         for row in await self._readers.rows(f"{SELECT} WHERE id = ?", (id,)):
             return subscription_of(row)
-        raise _not_found(id)
+        raise not_found(id)
 
     async def list(self) -> list[Subscription]:
         rows = await self._readers.rows(f"{SELECT} ORDER BY number")
@@ -80,22 +71,22 @@ def number_of(connection: apsw.Connection, id: str) -> int:
     """The number of a subscription in other tables. Raises SubscriptionNotFound."""
     row = one_row(connection, "SELECT number FROM subscriptions WHERE id = ?", (id,))
     if row is None:
-        raise _not_found(id)
+        raise not_found(id)
     return int(row[0])
 
 
 def _add(connection: apsw.Connection, subscription: Subscription) -> None:
     if one_row(connection, "SELECT 1 FROM subscriptions WHERE id = ?", (subscription.id,)):
         raise Conflict(f"there is a subscription {subscription.id} already")
-    values = _values_of(subscription)
+    values = values_of(subscription)
     with _unique_name(subscription):
         connection.execute(_ADD, [values[column] for column in COLUMNS])
 
 
 def _change(connection: apsw.Connection, subscription: Subscription) -> Subscription:
     number_of(connection, subscription.id)
-    values = _values_of(subscription)
-    changed = [values[column] for column in _CHANGED]
+    values = values_of(subscription)
+    changed = [values[column] for column in CHANGED]
     with _unique_name(subscription):
         connection.execute(_CHANGE, [*changed, subscription.id, subscription.version])
     if not connection.changes():
@@ -126,40 +117,11 @@ def _replace(
     for subscription in subscriptions:
         if subscription.id not in known:
             _add(connection, subscription)
-        elif _differ(subscription, known[subscription.id]):
+        elif differ(subscription, known[subscription.id]):
             _change(connection, subscription)
-
-
-def _differ(one: Subscription, other: Subscription) -> bool:
-    return any(getattr(one, column) != getattr(other, column) for column in _CHANGED)
 
 
 def _delete(connection: apsw.Connection, id: str) -> None:
     number = number_of(connection, id)
     for sql in _DELETE:
         connection.execute(sql, (number,))
-
-
-def _not_found(id: str) -> SubscriptionNotFound:
-    return SubscriptionNotFound(f"there is no subscription with the id {id[:64]!r}")
-
-
-def _values_of(subscription: Subscription) -> dict[str, SqlValue]:
-    values: dict[str, Any] = msgspec.structs.asdict(subscription)
-    for column in ("filter", "places", "owner", "secrets"):
-        values[column] = msgspec.json.encode(values[column]).decode()
-    return values
-
-
-def subscription_of(row: tuple[Any, ...]) -> Subscription:
-    """The subscription in a row of ``SELECT``."""
-    values = dict(zip(COLUMNS, row, strict=True))
-    return Subscription(
-        **values
-        | {
-            "filter": msgspec.json.decode(values["filter"], type=Filter),
-            "places": msgspec.json.decode(values["places"], type=Places),
-            "owner": msgspec.json.decode(values["owner"], type=Owner),
-            "secrets": msgspec.json.decode(values["secrets"], type=tuple[SigningSecret, ...]),
-        }
-    )
