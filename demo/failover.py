@@ -4,7 +4,8 @@ Writers send events to three API processes in turn, with an idempotency key each
 is acknowledged. Readers follow on streams, and come back with their last id. Meanwhile the node of
 PostgreSQL of the primary is killed; with ``--node`` its Patroni and an API process, too, which are
 started again later: until then no standby is there, and nothing is acknowledged. With
-``--asynchronous`` the standby lacks the newest events when it takes over, and readers must be told.
+``--asynchronous`` the standby lacks the newest events when it takes over, and readers
+must get a gap.
 """
 
 import argparse
@@ -87,7 +88,7 @@ class Reader:
     number: int
     seen: list[str] = field(default_factory=list)
     connections: int = 0
-    told: int = 0
+    gaps: int = 0
 
     async def follow(self) -> None:
         turn = self.number
@@ -115,7 +116,7 @@ class Reader:
     def _take(self, fields: dict[str, str]) -> None:
         if fields.get("event") == "gap":
             # The ids of before are those of another log: it starts again.
-            self.told += 1
+            self.gaps += 1
             self.seen.clear()
         elif "data" in fields and "id" in fields:
             self.seen.append(fields["id"])
@@ -217,11 +218,11 @@ def report(
     print(f"doubled        {len(doubled)}")
     print(f"longest pause  {load.longest_pause():.1f} s")
     print(f"readers        {len(readers)}, connected {sum(r.connections for r in readers)} times")
-    print(f"told of a gap  {sum(reader.told for reader in readers)}")
+    print(f"gaps           {sum(reader.gaps for reader in readers)}")
     print(f"saw other than the log  {wrong}")
     if is_synchronous:
-        return not (lost or doubled or wrong or any(reader.told for reader in readers))
-    return not (doubled or wrong) and (not lost or all(reader.told for reader in readers))
+        return not (lost or doubled or wrong or any(reader.gaps for reader in readers))
+    return not (doubled or wrong) and (not lost or all(reader.gaps for reader in readers))
 
 
 def number_of(event: dict[str, Any]) -> str:

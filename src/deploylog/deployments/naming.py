@@ -1,6 +1,7 @@
 """Names: what the names of projects, stacks, environments and deployments select."""
 
 import re
+from collections.abc import Sequence
 
 from deploylog.deployments.catalog import Stack
 from deploylog.deployments.filters import DeploymentFilter, Names, suggestion
@@ -27,13 +28,12 @@ class NameResolver:
 
         Raises StackNotFound, DeploymentNotFound or InvalidFilter if that is nothing.
         """
-        where = await self.resolve(principal, names)
+        stacks = await self._known_stacks(principal, names)
         if names.is_of_deployments:
-            return await self._deployment_scopes(principal, where)
+            return await self._deployment_scopes(principal, _filter_of(names, stacks))
         if names.environments:
-            return await self._state_scopes(principal, names)
-        if names.stacks:
-            stacks = await self._named(principal, names)
+            return await self._state_scopes(principal, names, stacks)
+        if stacks is not None:
             return _bounded([stack.scopes[0] for stack in stacks])
         return (scope("project", names.project),) if names.project is not None else ()
 
@@ -47,15 +47,17 @@ class NameResolver:
             raise DeploymentNotFound("no deployment matches the filter")
         return _bounded([each.scopes[0] for each in found])
 
-    async def _state_scopes(self, principal: Principal, names: Names) -> tuple[Scope, ...]:
+    async def _state_scopes(
+        self, principal: Principal, names: Names, stacks: Sequence[Stack] | None
+    ) -> tuple[Scope, ...]:
         places: list[tuple[str, ...]]
-        if names.stacks:
-            named = await self._named(principal, names)
-            places = [(stack.project, stack.name) for stack in named]
+        if stacks is not None:
+            places = [(stack.project, stack.name) for stack in stacks]
         elif names.project is not None:
             places = [(names.project,)]
         else:
-            places = [(project,) for project in await self._projects(principal)]
+            found = await self._catalog.projects(principal.visibility, caller=principal.identity)
+            places = [(project,) for project in found]
         pairs = [(place, environment) for place in places for environment in names.environments]
         return _bounded(
             [scope("state", place[0], environment, *place[1:]) for place, environment in pairs]
@@ -63,22 +65,16 @@ class NameResolver:
 
     async def resolve(self, principal: Principal, names: Names) -> DeploymentFilter:
         """The filter of the names; raises StackNotFound, Forbidden or InvalidFilter."""
+        return _filter_of(names, await self._known_stacks(principal, names))
+
+    async def _known_stacks(self, principal: Principal, names: Names) -> list[Stack] | None:
+        """The stacks that are named, if any are; raises as ``resolve`` does."""
         if names.project is not None and names.stacks:
             require_readable(principal, scope("project", names.project))
         stacks = await self._named(principal, names) if names.stacks else None
         if names.environments:
             await self._check_environments(principal, names)
-        return DeploymentFilter(
-            project=names.project,
-            stacks=tuple(stack.id for stack in stacks) if stacks is not None else None,
-            environments=names.environments,
-            deployments=tuple(map(_check_prefix, names.deployments)),
-            statuses=names.statuses,
-            versions=names.versions,
-            commits=tuple(sha.lower() for sha in names.commits),
-            labels=names.labels,
-            plans=tuple(id.lower() for id in names.plans),
-        )
+        return stacks
 
     async def _named(self, principal: Principal, names: Names) -> list[Stack]:
         """The visible stacks with these names; raises StackNotFound if one has none."""
@@ -103,8 +99,19 @@ class NameResolver:
                     field="environment",
                 )
 
-    async def _projects(self, principal: Principal) -> list[str]:
-        return await self._catalog.projects(principal.visibility, caller=principal.identity)
+
+def _filter_of(names: Names, stacks: Sequence[Stack] | None) -> DeploymentFilter:
+    return DeploymentFilter(
+        project=names.project,
+        stacks=tuple(stack.id for stack in stacks) if stacks is not None else None,
+        environments=names.environments,
+        deployments=tuple(map(_check_prefix, names.deployments)),
+        statuses=names.statuses,
+        versions=names.versions,
+        commits=tuple(sha.lower() for sha in names.commits),
+        labels=names.labels,
+        plans=tuple(id.lower() for id in names.plans),
+    )
 
 
 def require_readable(principal: Principal, path: Scope) -> None:

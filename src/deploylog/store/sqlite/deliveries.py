@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 
 import apsw
-import msgspec
 
 from deploylog.events.scope import Scope
+from deploylog.store.rows import json_text
 from deploylog.store.sqlite.connection import SqlValue, all_rows, insert_rows, one_row, one_value
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.subscriptions import number_of
@@ -171,7 +171,7 @@ class SqliteDeliveries:
         return [attempt_of(row) for row in rows]
 
     async def summaries(self, positions: Sequence[int]) -> list[DeliverySummary]:
-        rows = await self._readers.background.rows(_SUMMARIES, (_array(positions),))
+        rows = await self._readers.background.rows(_SUMMARIES, (json_text(positions),))
         return [summary_of(row) for row in rows]
 
     async def redeliver(self, subscription: str, selector: Selector) -> int:
@@ -350,7 +350,3 @@ def _attempt_row(number: int, attempt: Attempt) -> tuple[SqlValue, ...]:
         attempt.request,
         attempt.due,
     )
-
-
-def _array(positions: Sequence[int]) -> str:
-    return msgspec.json.encode(positions).decode()
