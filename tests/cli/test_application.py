@@ -36,6 +36,16 @@ def imported_by(*command: str) -> set[str]:
     return set(done.stderr.split())
 
 
+#: The options of a run that waits for nothing.
+RUN = ("--project", "p", "--stack", "s", "--no-detect", "--retry-timeout", "0")
+
+#: The options of a command whose server does not respond.
+UNREACHABLE = ("--server", "http://127.0.0.1:1")
+
+#: What no command that calls a server may load: it would start later.
+UNUSED_BY_CLIENTS = {"aiohttp", "deploylog.api", "deploylog.store", "uvicorn", "apsw", "jq"}
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("command", "unused"),
@@ -43,9 +53,12 @@ def imported_by(*command: str) -> set[str]:
         (("version",), {"aiohttp", "rich.console", "deploylog.client", "deploylog.store"}),
         (("--version",), {"aiohttp", "rich.console", "deploylog.client", "deploylog.store"}),
         (("--help",), {"aiohttp", "rich.console", "deploylog.client", "deploylog.store"}),
+        (("projects", *UNREACHABLE), UNUSED_BY_CLIENTS),
+        (("deployments", *UNREACHABLE), UNUSED_BY_CLIENTS),
+        (("tail", *UNREACHABLE), UNUSED_BY_CLIENTS),
         (
-            ("projects", "--server", "http://127.0.0.1:1"),
-            {"deploylog.api", "uvicorn", "apsw", "jq"},
+            ("run", *RUN, *UNREACHABLE, "--", "false"),
+            UNUSED_BY_CLIENTS,
         ),
     ],
 )

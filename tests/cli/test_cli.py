@@ -361,7 +361,8 @@ async def test_run_passes_a_signal_on_and_waits_for_the_tool(
     cli.tool(
         "terraform",
         f"def stop(number, frame):\n"
-        f"    print({''.join(lines[2:])!r}, end='', flush=True)\n"
+        # The signal may come while the first lines are still being printed.
+        f"    sys.stdout.buffer.raw.write({''.join(lines[2:]).encode()!r})\n"
         f"    sys.exit(number)\n"
         f"for number in (signal.SIGINT, signal.SIGTERM):\n"
         f"    signal.signal(number, stop)\n"

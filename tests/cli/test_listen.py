@@ -53,7 +53,7 @@ async def test_each_answer_is_returned_and_no_error_ends_it():
 
     assert [answer.status for answer in answers] == [204, 500, 302, None, None]
     assert [answer.error is None for answer in answers] == [True, True, True, False, False]
-    assert answers[-1].error == "Connection refused"
+    assert answers[-1].error == "connection refused"
 
 
 @pytest.mark.process

@@ -25,6 +25,7 @@ from support.fake_server import (
     refuse,
 )
 from support.paths import SAMPLES
+from support.waiting import until
 
 
 @pytest.fixture
@@ -177,6 +178,7 @@ async def test_the_server_may_restart_during_a_run(
         for line in lines[20:]:
             await recorder.record(line)
         assert recorder.pending > 0
+        await until(lambda: log)
         await server.start()
         await recorder.finish(exit_code=0)
 

@@ -7,11 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 
-import aiohttp
 import msgspec
 
 from deploylog.client.connection import (
-    CONNECT_SECONDS,
     ClientError,
     Connection,
     ServerUnreachable,
@@ -60,6 +58,7 @@ from deploylog.client.subscriptions import (
     SubscriptionState,
 )
 from deploylog.client.tail import ENDLESS, Tail
+from deploylog.client.transport import Timeouts, Transport, open_transport
 from deploylog.deployments.changeset import Changes, decode_changes
 from deploylog.deployments.lifecycle import CHANGESET_ENDS
 from deploylog.errors import OperatorError
@@ -108,7 +107,7 @@ __all__ = [
 _MAX_WAIT = 300
 
 # The server takes a while to read a plan of many megabytes.
-_STAGING = aiohttp.ClientTimeout(total=180, sock_connect=CONNECT_SECONDS)
+_STAGING = Timeouts(total=180)
 
 
 class _Appended(msgspec.Struct):
@@ -138,14 +137,13 @@ async def open_client(
     server: str, key: str | None = None, *, timing: Timing | None = None
 ) -> AsyncIterator["Client"]:
     """Open a client of ``server``, such as ``http://127.0.0.1:8325``; raises OperatorError."""
-    if not server.startswith(("http://", "https://")):
-        raise OperatorError(f"invalid server address {server!r}: expected http://HOST:PORT")
     key = (key or "").strip()
     if not (key.isascii() and key.isprintable()):
         raise OperatorError("the key contains invalid characters")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    async with aiohttp.ClientSession(headers=headers, auto_decompress=True) as session:
-        yield Client(session, server.rstrip("/"), timing=timing or Timing())
+    server = server.rstrip("/")
+    async with open_transport(server, headers) as transport:
+        yield Client(transport, server, timing=timing or Timing())
 
 
 def _silent(line: str) -> None:
@@ -155,9 +153,9 @@ def _silent(line: str) -> None:
 class Client:
     """Calls the native API of one server. Each call raises ServerUnreachable or ClientError."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: str, *, timing: Timing) -> None:
+    def __init__(self, transport: Transport, server: str, *, timing: Timing) -> None:
         self.server = server
-        self._connection = Connection(session, server)
+        self._connection = Connection(transport, server)
         self._call = self._connection.call
         self.keys = KeyCalls(self._connection)
         self.subscriptions = SubscriptionCalls(self._connection)
@@ -241,7 +239,7 @@ class Client:
         return await self._call(
             "GET", f"/log/v1/deployments/{segment(id)}/wait", DeploymentState,
             params=[("timeout", str(seconds))],
-            timeout=aiohttp.ClientTimeout(total=seconds + 15, sock_connect=CONNECT_SECONDS),
+            timeouts=Timeouts(total=seconds + 15),
         )  # fmt: skip
 
     async def deployments(self, params: Params) -> DeploymentPage:
@@ -259,7 +257,7 @@ class Client:
         body = await asyncio.to_thread(gzip.compress, plan)
         stage = partial(
             self._call, "POST", "/log/v1/changesets", ChangesetState,
-            params=[*params, ("id", id)], body=body, timeout=_STAGING,
+            params=[*params, ("id", id)], body=body, timeouts=_STAGING,
             headers={
                 "Content-Type": "application/json",
                 "Content-Encoding": "gzip",

@@ -1,8 +1,7 @@
 """A collector of OpenTelemetry, which receives traces over HTTP."""
 
-import aiohttp
-
 from deploylog.client.connection import Connection
+from deploylog.client.transport import open_transport
 from deploylog.errors import OperatorError
 
 
@@ -20,7 +19,8 @@ def parse_headers(text: str) -> dict[str, str]:
 
 async def export(body: bytes, url: str, headers: str) -> None:
     """Send a trace, as OTLP in JSON; raises DeploylogError."""
-    async with aiohttp.ClientSession(headers=parse_headers(headers)) as session:
-        await Connection(session, url.rstrip("/")).fetch(
+    url = url.rstrip("/")
+    async with open_transport(url, parse_headers(headers)) as transport:
+        await Connection(transport, url).fetch(
             "POST", "/v1/traces", body=body, headers={"Content-Type": "application/json"}
         )

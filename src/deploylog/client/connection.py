@@ -1,22 +1,22 @@
 """A connection to one server: requests, and one-line errors for everything that can fail."""
 
 import os
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TypeVar
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 
 from deploylog.client.models import Params
+from deploylog.client.transport import NotHttp, Response, Timeouts, Transport
 from deploylog.errors import DeploylogError, OperatorError
 
 _T = TypeVar("_T")
 
-CONNECT_SECONDS = 5.0
-_REQUEST = aiohttp.ClientTimeout(total=30, sock_connect=CONNECT_SECONDS)
+_REQUEST = Timeouts(total=30)
 
 
 class TransientError(DeploylogError):
@@ -69,11 +69,11 @@ class _Problem(msgspec.Struct):
 
 
 class Connection:
-    """Sends requests to one server; the session carries the key."""
+    """Sends requests to one server; the transport carries the key."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: str) -> None:
+    def __init__(self, transport: Transport, server: str) -> None:
         self.server = server
-        self._session = session
+        self._transport = transport
 
     async def call(
         self,
@@ -84,13 +84,13 @@ class Connection:
         params: Params = (),
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: aiohttp.ClientTimeout = _REQUEST,
+        timeouts: Timeouts = _REQUEST,
     ) -> _T:
         """Return the response as a ``type_``; raises ServerUnreachable or ClientError."""
         return decode(
             type_,
             await self.fetch(
-                method, path, params=params, body=body, headers=headers, timeout=timeout
+                method, path, params=params, body=body, headers=headers, timeouts=timeouts
             ),
         )
 
@@ -102,15 +102,15 @@ class Connection:
         params: Params = (),
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: aiohttp.ClientTimeout = _REQUEST,
+        timeouts: Timeouts = _REQUEST,
     ) -> bytes:
         """Return the body of the response; raises ServerUnreachable or ClientError."""
         with translated_errors(self.server):
             async with self.request(
-                method, path, params, timeout, headers=headers or {}, body=body
+                method, path, params, timeouts, headers=headers or {}, body=body
             ) as response:
                 content = await response.read()
-        if not response.ok or response.status >= 300:
+        if not response.is_success:
             raise error_of(self.server, response, content)
         return content
 
@@ -119,17 +119,16 @@ class Connection:
         method: str,
         path: str,
         params: Params,
-        timeout: aiohttp.ClientTimeout,
+        timeouts: Timeouts,
         *,
         headers: Mapping[str, str],
         body: bytes | None = None,
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    ) -> AbstractAsyncContextManager[Response]:
         """Start a request; call it inside ``translated_errors``."""
         # A redirected POST would arrive as a GET, and the key might go to another host.
-        return self._session.request(
-            method, self.server + path, params=list(params), data=body,
-            headers=headers, timeout=timeout, allow_redirects=False,
-        )  # fmt: skip
+        return self._transport.request(
+            method, path, params=params, headers=headers, body=body, timeouts=timeouts
+        )
 
 
 def segment(name: str) -> str:
@@ -154,7 +153,7 @@ def parse(decode_response: Callable[[], _T]) -> _T:
 _CHECK_KEY = "Check DEPLOYLOG_KEY or --key: the key may be wrong or revoked."
 
 
-def error_of(server: str, response: aiohttp.ClientResponse, content: bytes) -> ClientError:
+def error_of(server: str, response: Response, content: bytes) -> ClientError:
     """Return the error that a response describes."""
     try:
         problem = msgspec.json.decode(content, type=_Problem)
@@ -162,13 +161,13 @@ def error_of(server: str, response: aiohttp.ClientResponse, content: bytes) -> C
         problem = _Problem()
     fallback = f"{server} returned {response.status} {response.reason}"
     if 300 <= response.status < 400:
-        fallback += f" to {response.headers.get('Location')}: use the address of the service itself"
+        fallback += f" to {response.headers.get('location')}: use the address of the service itself"
     message = problem.detail or problem.title or fallback
     return ClientError(
         f"{message} {_CHECK_KEY}" if response.status == 401 else message,
         status=response.status,
         problem=problem.type.rpartition(":")[2].rpartition("/")[2],
-        retry_after=_parse_retry_after(response.headers.get("Retry-After", "")),
+        retry_after=_parse_retry_after(response.headers.get("retry-after", "")),
     )
 
 
@@ -182,27 +181,23 @@ _NO_TLS = "WRONG_VERSION_NUMBER"
 
 @contextmanager
 def translated_errors(server: str) -> Iterator[None]:
-    """Turn every error of the HTTP library into ServerUnreachable or OperatorError."""
+    """Turn every error of the transport into ServerUnreachable or OperatorError."""
     try:
         yield
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-        raise OperatorError(f"invalid server address {server!r}") from error
-    except aiohttp.ClientConnectorSSLError as error:
-        if getattr(error.os_error, "reason", None) == _NO_TLS:
+    except (NotHttp, OSError) as error:
+        if isinstance(error, ssl.SSLError) and error.reason == _NO_TLS:
             raise OperatorError(f"{server} does not use TLS: write http:// for it") from error
-        raise ServerUnreachable(f"no response from {server} ({_reason(error)})") from error
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise ServerUnreachable(f"no response from {server} ({_reason(error)})") from error
+        raise ServerUnreachable(f"no response from {server} ({reason_of(error)})") from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Say in a few words why there is no response."""
     if isinstance(error, TimeoutError):
         return "timeout"
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, ssl.SSLError):
-        return getattr(cause, "verify_message", None) or cause.reason or str(cause)
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-        return os.strerror(cause.errno).lower()
-    if isinstance(error, aiohttp.ServerDisconnectedError) or not str(error):
-        return "connection lost"
-    return str(error).partition("\n")[0]
+    if isinstance(error, ssl.SSLError):
+        return getattr(error, "verify_message", None) or error.reason or str(error)
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    if isinstance(error, socket.gaierror):
+        return (error.strerror or str(error)).lower()
+    return str(error).partition("\n")[0] or "connection lost"

@@ -1,18 +1,18 @@
 """Forwarding: events, sent as webhooks to a server that the user develops."""
 
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
 
+from deploylog.client.connection import reason_of
+from deploylog.client.transport import NotHttp, Timeouts, Transport, open_transport
 from deploylog.errors import OperatorError
 
 #: As a delivery has: seconds for the whole answer, and for the connection.
-_TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=5)
+_TIMEOUTS = Timeouts(total=10)
 
 _MEDIA_TYPE = "application/cloudevents+json"
 
@@ -32,9 +32,8 @@ class Forwarded(msgspec.Struct, frozen=True, kw_only=True):
 class Forwarder:
     """Sends events to one URL; ``open_forwarder`` opens one."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, sign: Sign) -> None:
-        self._session = session
-        self._url = url
+    def __init__(self, transport: Transport, sign: Sign) -> None:
+        self._transport = transport
         self._sign = sign
 
     async def forward(self, id: str, body: bytes) -> Forwarded:
@@ -42,18 +41,15 @@ class Forwarder:
         started, status, error = time.monotonic(), None, None
         headers = {"content-type": _MEDIA_TYPE, **self._sign(id, body)}
         try:
-            async with self._session.post(
-                self._url, data=body, headers=headers, allow_redirects=False
+            async with self._transport.request(
+                "POST", "", headers=headers, body=body, timeouts=_TIMEOUTS
             ) as response:
                 await response.read()
                 status = response.status
         except TimeoutError:
             error = "no answer within 10 s"
-        except aiohttp.ClientConnectorError as failure:
-            number = failure.os_error.errno
-            error = os.strerror(number) if number else "connection failed"
-        except (aiohttp.ClientError, OSError) as failure:
-            error = str(failure) or type(failure).__name__
+        except (NotHttp, OSError) as failure:
+            error = reason_of(failure)
         return Forwarded(
             status=status, error=error, latency_ms=int((time.monotonic() - started) * 1000)
         )
@@ -62,8 +58,8 @@ class Forwarder:
 @asynccontextmanager
 async def open_forwarder(url: str, sign: Sign) -> AsyncIterator[Forwarder]:
     """Open a forwarder to ``url``."""
-    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-        yield Forwarder(session, url, sign)
+    async with open_transport(url) as transport:
+        yield Forwarder(transport, sign)
 
 
 def parse_target(text: str) -> str:

@@ -3,17 +3,17 @@
 from datetime import datetime
 from typing import Any
 
-import aiohttp
 import msgspec
 
-from deploylog.client.connection import CONNECT_SECONDS, Connection, segment
+from deploylog.client.connection import Connection, segment
 from deploylog.client.models import Params
+from deploylog.client.transport import Timeouts
 
 _ROOT = "/log/v1/subscriptions"
 _JSON = {"Content-Type": "application/json"}
 
 # A receiver may take a while to respond to a test event.
-_TESTING = aiohttp.ClientTimeout(total=90, sock_connect=CONNECT_SECONDS)
+_TESTING = Timeouts(total=90)
 
 
 class SecretState(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +152,7 @@ class SubscriptionCalls:
 
     async def test(self, id: str) -> AttemptState:
         """Send a test event now."""
-        return await self._call("POST", f"{_path(id)}/test", AttemptState, timeout=_TESTING)
+        return await self._call("POST", f"{_path(id)}/test", AttemptState, timeouts=_TESTING)
 
     async def redeliver(self, id: str, fields: SubscriptionFields) -> int:
         """Redeliver one ``event``, or the dead letters ``since`` a time; return how many."""

@@ -5,10 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 
-import aiohttp
-
 from deploylog.client.connection import (
-    CONNECT_SECONDS,
     ClientError,
     Connection,
     ServerUnreachable,
@@ -18,13 +15,14 @@ from deploylog.client.connection import (
 from deploylog.client.models import Params
 from deploylog.client.retry import RetryPolicy, RetryTimeout
 from deploylog.client.sse import Message, MessageParser
+from deploylog.client.transport import Timeouts
 from deploylog.events.times import SECOND, render_time
 
 #: Fails at once when the first connection fails, and reconnects without end after that.
 ENDLESS = RetryTimeout(initial=0, later=math.inf)
 
 # The server sends a heartbeat at least every 15 s; after three missed ones the connection is dead.
-_STREAM = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=45)
+_STREAM = Timeouts(read=45)
 
 
 class Tail:
@@ -62,13 +60,14 @@ class Tail:
             ) as response:
                 if response.status != 200:
                     raise error_of(server, response, await response.read())
-                self._connected(response.headers.get("Date"))
+                self._connected(response.headers.get("date"))
                 parser = MessageParser()
-                async for chunk in response.content.iter_any():
-                    for message in parser.feed(chunk):
-                        yield self._advance(message)
-                    backoff = self._policy.backoff
-                    backoff.first = parser.retry or backoff.first
+                async with aclosing(response.chunks()) as chunks:
+                    async for chunk in chunks:
+                        for message in parser.feed(chunk):
+                            yield self._advance(message)
+                        backoff = self._policy.backoff
+                        backoff.first = parser.retry or backoff.first
 
     def _query(self) -> Params:
         if self._start_time is None or self._last_id is not None:
