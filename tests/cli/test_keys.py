@@ -1,5 +1,6 @@
 """``deploylog keys``: add, list and revoke keys, and rotate the encryption of secrets."""
 
+import getpass
 import re
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from deploylog.auth.encryption import parse_encryptor
 from deploylog.auth.source_signatures import SCHEMES
 from deploylog.auth.store import SourceKind
+from deploylog.events.scope import scope
+from deploylog.events.store import Query
 from deploylog.store import open_store
 from deploylog.store.contract import Store
 from deploylog.subscriptions.subscription import SigningSecret
@@ -192,7 +195,11 @@ async def test_a_subscription_that_cannot_be_decrypted_is_deleted(keys: Keys):
 
     async with open_store(keys.store, observer=Commits()) as store:
         assert await store.subscriptions.list() == []
+        [event] = await store.log.read(Query())
     assert deleted.code == 0
+    assert (event.type, event.subject) == ("subscription.deleted", stored.name)
+    assert event.scopes == (scope("subscription", stored.id),)
+    assert event.actor == getpass.getuser()
     assert (again.code, again.out) == (1, "")
     assert stored.id in again.err
 

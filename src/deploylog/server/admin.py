@@ -18,7 +18,7 @@ from deploylog.auth.encryption import (
 )
 from deploylog.auth.store import AccessKeyKind, Credential, SourceKind
 from deploylog.errors import InvalidInput, OperatorError
-from deploylog.events.access import Grant
+from deploylog.events.access import Grant, Principal
 from deploylog.store import (
     backup_store,
     copy_store,
@@ -32,6 +32,7 @@ from deploylog.store import (
 from deploylog.store import store_exists as exists
 from deploylog.store.contract import Contents, Finding, Restored, Store, Verified
 from deploylog.store.copying import Copied
+from deploylog.subscriptions.audit import change_event
 from deploylog.subscriptions.subscription import Subscription
 
 _Result = TypeVar("_Result")
@@ -113,13 +114,20 @@ def revoke_key(store_url: str, id: str) -> None:
     _with_store(store_url, lambda store: store.credentials.revoke(id, time.time_ns()))
 
 
-def delete_subscription(store_url: str, id: str) -> None:
-    """Delete a subscription, for example one whose encryption key is lost.
+def delete_subscription(store_url: str, id: str, *, actor: str) -> None:
+    """Delete a subscription, for example one whose encryption key is lost, and record who did so.
 
     Raises SubscriptionNotFound, or OperatorError without a store.
     """
     _require_store(store_url)
-    _with_store(store_url, lambda store: store.subscriptions.delete(id))
+
+    async def delete(store: Store) -> None:
+        found = await store.subscriptions.get(id)
+        person = Principal(name=actor)
+        await store.log.append([change_event(person, found, "deleted", time=time.time_ns())])
+        await store.subscriptions.delete(found.id)
+
+    _with_store(store_url, delete)
 
 
 def rotate_encryption(store_url: str, secret_key_file: str) -> int:
