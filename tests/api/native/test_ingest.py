@@ -85,6 +85,30 @@ async def test_eventbridge_events_of_a_stack_are_a_deployment(server: Local):
     assert [event["via"] for event in await recorded_events(server)] == ["eventbridge"] * 4
 
 
+async def test_a_success_restores_the_failure_before_it(server: Local, sns: PlayedSns):
+    statuses = ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"]
+    statuses += ["UPDATE_IN_PROGRESS", "UPDATE_COMPLETE"] * 2
+    for n, status in enumerate(statuses):
+        sent = envelope(ARN, status, id=f"e-{n}", time=f"2026-03-01T12:{n:02}:00Z")
+        assert (await post_envelope(server, sent)).status == 201
+
+    later, mended, failed = await deployments(server)
+    assert [each["status"] for each in (failed, mended, later)] == ["failed", *["completed"] * 2]
+    assert [each["restores"] for each in (failed, mended, later)] == [None, failed["id"], None]
+
+
+async def test_an_end_from_sns_restores_what_eventbridge_saw_fail(server: Local, sns: PlayedSns):
+    for n, status in enumerate(["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"]):
+        sent = envelope(ARN, status, id=f"e-{n}", time=f"2026-03-01T12:{n:02}:00Z")
+        assert (await post_envelope(server, sent)).status == 201
+    for n, status in enumerate(["UPDATE_IN_PROGRESS", "UPDATE_COMPLETE"]):
+        event = stack_event(ARN, "web", status, 3600 + 60 * n)
+        assert (await notify(server, sns, event)).status == 201
+
+    mended, failed = await deployments(server)
+    assert (failed["status"], mended["restores"]) == ("failed", failed["id"])
+
+
 @pytest.mark.parametrize("place", ["status-details", "detail"])
 async def test_a_repeated_start_with_a_detailed_status_is_recorded(server: Local, place: str):
     again = envelope(ARN, "UPDATE_IN_PROGRESS", id="e-2", time="2026-03-01T12:01:00Z")

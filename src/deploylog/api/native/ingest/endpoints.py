@@ -30,7 +30,7 @@ class Ingest:
     """Records what other services post in forms of their own."""
 
     def __init__(self, context: ApiContext, settings: NativeSettings) -> None:
-        self._recorder = StackRecorder(context.events)
+        self._recorder = StackRecorder(context.events, context.endings)
         self._reports = context.reports
         self._clock = context.clock
         self._topics = context.topics

@@ -1,7 +1,9 @@
 """Records CloudFormation events from EventBridge and SNS under their stacks and deployments."""
 
 import asyncio
+from collections.abc import Sequence
 
+from deploylog.deployments.endings import DeploymentEndings
 from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE
 from deploylog.errors import InvalidEvent, StackExists
 from deploylog.events.access import Principal
@@ -37,8 +39,9 @@ _MAX_DUPLICATES = 200
 class StackRecorder:
     """Records each stack event once, whichever source sends it first."""
 
-    def __init__(self, service: EventService) -> None:
+    def __init__(self, service: EventService, endings: DeploymentEndings) -> None:
         self._service = service
+        self._endings = endings
         # Without it, two concurrent notifications would both start their operation.
         self._lock = asyncio.Lock()
 
@@ -54,7 +57,8 @@ class StackRecorder:
             if event.is_stack_itself:
                 await self._note_failures(principal, frame, operations)
             mapper = StackMapper(frame, operations)
-            return await self._append(principal, mapper, time_of(event), mapper.map_events([event]))
+            whole = await self._endings.complete(principal, mapper.map_events([event]))
+            return await self._append(principal, mapper, time_of(event), whole)
 
     async def _duplicate(
         self, principal: Principal, frame: StackContext, event: StackEvent
@@ -91,7 +95,7 @@ class StackRecorder:
         return await self._service.read_for_writer(principal, query)
 
     async def _append(
-        self, principal: Principal, mapper: StackMapper, time: int, events: list[NewEvent]
+        self, principal: Principal, mapper: StackMapper, time: int, events: Sequence[NewEvent]
     ) -> list[Event]:
         """Record ``events``, preceded by the stack's creation if it is new."""
         # Another stack may have its name. If the long name is taken too, the stack itself has it,
