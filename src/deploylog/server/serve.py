@@ -8,8 +8,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -45,6 +46,9 @@ GARBAGE_THRESHOLD = 20_000
 #: Connections that may wait in the accept queue.
 BACKLOG = 4096
 
+#: Seconds between two changes of the ``Date`` of responses.
+DATE_SECONDS = 1.0
+
 #: Seconds that running requests may take after SIGTERM.
 GRACE_SECONDS = 5
 
@@ -72,6 +76,7 @@ class Server(uvicorn.Server):
         self._listeners = listeners
         self._stops = stops
         self._started = started
+        self._exit = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -93,6 +98,17 @@ class Server(uvicorn.Server):
     def finish(self) -> None:
         """End in order."""
         self.should_exit = True
+        self._exit.set()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._exit.set()
+
+    async def main_loop(self) -> None:
+        """Set the date of responses once a second, until told to end; uvicorn wakes ten times."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._exit.wait(), DATE_SECONDS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -1,11 +1,14 @@
 """The write-ahead log's time tells whether another process may have committed."""
 
+import asyncio
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from deploylog.store.sqlite.head_watch import WriteAheadLogWatch
+from deploylog.store.head_watch import HeadWatch
+from deploylog.store.sqlite.head_watch import Notices, WriteAheadLogWatch, noticing
 
 SECOND = 1_000_000_000
 
@@ -71,3 +74,55 @@ def test_a_missing_file_may_have_moved(world: World):
     world.path.unlink()
 
     assert world.watch.may_have_moved()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+class TestNotices:
+    """A write of another process wakes the watch: here, no timer does."""
+
+    @pytest.mark.parametrize("is_there", [True, False], ids=["there", "made later"])
+    async def test_a_write_is_noticed(self, tmp_path: Path, is_there: bool):
+        path = tmp_path / "log.db-wal"
+        if is_there:
+            path.touch()
+        notices = Notices.of(str(path), watch := HeadWatch(), seconds=0)
+        assert notices is not None
+
+        path.write_bytes(b"x")
+
+        async with asyncio.timeout(60):
+            await watch.wait()
+        notices.stop()
+
+    async def test_each_of_two_writes_is_noticed(self, tmp_path: Path):
+        path = tmp_path / "log.db-wal"
+        notices = Notices.of(str(path), watch := HeadWatch(), seconds=0.01)
+        assert notices is not None
+
+        async with asyncio.timeout(60):
+            for text in (b"x", b"y"):
+                path.write_bytes(text)
+                await watch.wait()
+        notices.stop()
+
+    async def test_other_files_of_the_folder_are_none_of_its_business(self, tmp_path: Path):
+        notices = Notices.of(str(tmp_path / "log.db-wal"), watch := HeadWatch(), seconds=0)
+        assert notices is not None
+
+        (tmp_path / "server.log").write_bytes(b"x")
+        notices.read()
+
+        assert not watch.is_woken
+        notices.stop()
+
+    async def test_without_inotify_a_timer_looks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        def refuse(**_: object) -> None:
+            raise OSError("too many instances")
+
+        monkeypatch.setattr("deploylog.store.sqlite.head_watch.INotify", refuse)
+        path = tmp_path / "log.db-wal"
+        with noticing(WriteAheadLogWatch(str(path)), watch := HeadWatch(), seconds=0.001):
+            async with asyncio.timeout(60):
+                await watch.wait()

@@ -20,7 +20,7 @@ from deploylog.store.pages import SIZE
 from deploylog.store.rows import WHOLE
 from deploylog.store.sqlite.connection import SqlValue, all_rows, one_row, one_value
 from deploylog.store.sqlite.dictionary import drop_unused
-from deploylog.store.sqlite.head_watch import WriteAheadLogWatch, polling
+from deploylog.store.sqlite.head_watch import WriteAheadLogWatch, noticing
 from deploylog.store.sqlite.index import SqliteEventRows, drop_segments
 from deploylog.store.sqlite.pages import BAD_ROW, read_row
 from deploylog.store.sqlite.query import read_events
@@ -94,8 +94,8 @@ class SqliteLog(IndexedLog[apsw.Connection]):
 
     async def heads(self) -> AsyncIterator[int]:
         log = WriteAheadLogWatch(self._wal)
-        # Commits of this process notify; those of others must be polled for.
-        with self._notifier.watch() as committed, polling(log, committed, POLL_SECONDS):
+        # Commits of this process notify; those of others are noticed.
+        with self._notifier.watch() as committed, noticing(log, committed, POLL_SECONDS):
             head = await self.head()
             yield head
             while True:
