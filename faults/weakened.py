@@ -8,6 +8,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -71,6 +72,33 @@ def _without_identities() -> None:
 def _without_keys() -> None:
     """A request with the key of a recorded one is new."""
     admission._Admission._earlier = lambda *_: None  # type: ignore[method-assign]
+
+
+class _WithoutTransactions:
+    """A connection that commits each statement by itself."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self.close = connection.close
+
+    def execute(self, sql: str, *bindings: Any) -> Any:
+        return self._connection.execute(
+            "" if sql in ("BEGIN IMMEDIATE", "COMMIT") else sql, *bindings
+        )
+
+
+def _without_transaction() -> None:
+    """The steps of a migration are committed statement by statement."""
+    migrate_file, connect = sqlite.migrate_file, sqlite.connect
+
+    def migrate(file: Path) -> list[str]:
+        sqlite.connect = lambda *args: _WithoutTransactions(connect(*args))  # type: ignore
+        try:
+            return migrate_file(file)
+        finally:
+            sqlite.connect = connect
+
+    sqlite.migrate_file = migrate
 
 
 class _Anything:
@@ -250,6 +278,7 @@ PROTECTIONS: dict[str, Callable[[], None]] = {
     "refusal": _without_refusal,
     "rising": _without_rising,
     "sync": _without_sync,
+    "transaction": _without_transaction,
     "validation": _without_validation,
     "wait": _without_wait,
 }
