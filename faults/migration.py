@@ -41,9 +41,8 @@ _PAGE = 500
 #: Pages of each question, but for the one that lists everything.
 _PAGES = 4
 
-_KILLS = 2
-#: Seconds before a service has begun to read its store.
-_EARLIEST = 0.3
+#: Seconds of the first write in which the schema is migrated.
+_SCHEMA_SECONDS = 0.5
 
 _ACTORS = ("alice", "bob", "carol", "ci")
 _EVERYTHING = "/log/v1/events?order=oldest"
@@ -101,15 +100,15 @@ async def run(trial: Trial) -> Outcome:
         seconds, found = await _migrate(folder, former, trial)
         before_the_end = 0
         for number in range(trial["rounds"]):
-            kills = [choice.uniform(_EARLIEST, seconds) for _ in range(_KILLS)]
-            before_the_end += _kill(_copied(folder, former), trial, kills)
+            rests = choice.uniform(0, _SCHEMA_SECONDS), choice.uniform(0, seconds)
+            before_the_end += _kill(_copied(folder, former), trial, rests)
             _, faults = await _migrate(folder, former, trial)
             found += [f"round {number}: {fault}" for fault in faults]
     return Outcome(
         figures={
             "events": trial["events"],
             "questions": len(former.answers),
-            "kills": _KILLS * trial["rounds"],
+            "kills": 2 * trial["rounds"],
             "kills_before_the_end": before_the_end,
         },
         findings=found,
@@ -159,12 +158,14 @@ def _copied(folder: Path, former: _Former) -> Path:
     return copy
 
 
-def _kill(copy: Path, trial: Trial, kills: Iterable[float]) -> int:
-    """Start a service, kill it after each of ``kills`` seconds; how many left something to do."""
+def _kill(copy: Path, trial: Trial, rests: Iterable[float]) -> int:
+    """Start a service for each of ``rests``, and kill it so many seconds after its first write;
+    how many left something to do.
+    """
     store = copy / "deploylog.db"
     serve = ("serve", "--port", str(servers.free_port()), "--store", f"sqlite:///{store}")
     unfinished = 0
-    for seconds in kills:
+    for seconds in rests:
         with (copy / "killed.log").open("ab") as log:
             process = subprocess.Popen(
                 (sys.executable, *trial.program, *serve),
@@ -173,11 +174,19 @@ def _kill(copy: Path, trial: Trial, kills: Iterable[float]) -> int:
                 stderr=log,
                 start_new_session=True,
             )
+        _wait_for_write(store, process)
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         unfinished += _is_unfinished(store, trial["events"])
     return unfinished
+
+
+def _wait_for_write(store: Path, process: subprocess.Popen[bytes]) -> None:
+    log = store.with_name(f"{store.name}-wal")
+    before = log.stat().st_size if log.exists() else 0
+    while process.poll() is None and (not log.exists() or log.stat().st_size <= before):
+        time.sleep(0.005)
 
 
 def _is_unfinished(store: Path, events: int) -> bool:

@@ -6,6 +6,7 @@ from itertools import islice
 from deploylog.events.event import NewEvent
 from deploylog.events.facets import Facets
 from deploylog.events.filters import Field, Filter
+from deploylog.events.index.bitmap_cache import BitmapCache
 from deploylog.events.index.blobs import verified
 from deploylog.events.index.counting import count, facets, histogram
 from deploylog.events.index.listed import ListedTerms
@@ -57,6 +58,7 @@ class MemoryIndex:
             growing=tuple(self._growing.values()),
             rows=self,
             listed=ListedTerms(),
+            bitmaps=BitmapCache(),
         )
         return Search(moment, query, Trace())
 

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
+from deploylog.events.index.bitmap_cache import BitmapCache
 from deploylog.events.index.blobs import verified
 from deploylog.events.index.growth import Growth, last_position
 from deploylog.events.index.listed import ListedTerms
@@ -95,7 +96,7 @@ class LiveIndex(Generic[ConnectionT]):
         self._waiting: deque[Sequence[Fed]] = deque()
         self._number_waiting = 0
         self._times: dict[int, Times] = {}
-        self._listed = ListedTerms()
+        self._listed, self._bitmaps = ListedTerms(), BitmapCache()
 
     def add(self, committed: Sequence[Fed]) -> None:
         """Take in what this process has committed."""
@@ -125,6 +126,7 @@ class LiveIndex(Generic[ConnectionT]):
             growing=tuple(together.values()),
             rows=self._tables.segment_rows(connection),
             listed=self._listed,
+            bitmaps=self._bitmaps,
         )
 
     def is_due(self, head: int) -> bool:

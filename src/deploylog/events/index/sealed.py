@@ -21,6 +21,7 @@ from typing import Protocol
 import msgspec
 from pyroaring import BitMap
 
+from deploylog.events.index.bitmap_cache import BitmapCache
 from deploylog.events.index.blobs import verified, with_checksum
 from deploylog.events.index.entries import (
     HASH_BITS,
@@ -85,11 +86,14 @@ class SegmentRows(Protocol):
 class SealedSegment:
     """A segment as it was stored. What a search needs of it is read for many segments at once."""
 
-    def __init__(self, number: int, times: Times, rows: SegmentRows) -> None:
-        """``times`` are the segment's."""
+    def __init__(
+        self, number: int, times: Times, rows: SegmentRows, cache: BitmapCache | None = None
+    ) -> None:
+        """``times`` are the segment's; ``cache`` is of the same log as ``rows``."""
         self.number = number
         self.times = times
         self._rows = rows
+        self._cache = BitmapCache() if cache is None else cache
         self._bitmaps: dict[str, BitMap] = {}
         self._buckets: dict[int, Sequence[int]] = {}
 
@@ -109,9 +113,16 @@ class SealedSegment:
                 if term.startswith(prefix):
                     yield term, self._rare(term)
 
+    def remembers(self, term: str) -> bool:
+        """Whether the bitmap of a term need not be read."""
+        if term not in self._bitmaps and (known := self._cache.get(self.number, term)) is not None:
+            self._bitmaps[term] = known
+        return term in self._bitmaps
+
     def add_bitmap(self, term: str, stored: bytes) -> None:
         """What ``SegmentRows.bitmaps`` has of a term."""
-        self._bitmaps[term] = unpack_bitmap(verified(stored, self.number))
+        bitmap = self._bitmaps[term] = unpack_bitmap(verified(stored, self.number))
+        self._cache.put(self.number, term, bitmap)
 
     def add_bucket(self, bucket: int, stored: bytes) -> None:
         """What ``SegmentRows.buckets`` has of a bucket."""
@@ -140,8 +151,9 @@ def read_term(
 ) -> None:
     """Read what the segments ``among`` these have of a term, in one query; the others lack it."""
     by_number = {segment.number: segment for segment in segments}
-    if among:
-        for number, stored in rows.bitmaps(term, among):
+    unread = [number for number in among if not by_number[number].remembers(term)]
+    if unread:
+        for number, stored in rows.bitmaps(term, unread):
             by_number[number].add_bitmap(term, stored)
     if not is_listed(term):
         _read_bucket(segments, term, rows)

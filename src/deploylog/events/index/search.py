@@ -12,6 +12,7 @@ import msgspec
 from pyroaring import BitMap
 
 from deploylog.events.filters import Filter
+from deploylog.events.index.bitmap_cache import BitmapCache
 from deploylog.events.index.expression import (
     All,
     Any,
@@ -31,6 +32,7 @@ from deploylog.events.index.segments import (
     Segment,
     Times,
     segment_of,
+    union,
 )
 from deploylog.events.index.terms import EVERY, WORDY, is_listed
 from deploylog.events.index.trace import Trace
@@ -65,6 +67,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     growing: tuple[GrowingSegment, ...]
     rows: SegmentRows
     listed: ListedTerms
+    bitmaps: BitmapCache
 
 
 class Selected(msgspec.Struct, frozen=True):
@@ -133,25 +136,32 @@ class Search:
             yield from growing
 
     def _sealed(self, numbers: Sequence[int]) -> Iterator[SealedSegment]:
-        rows, size = self._moment.rows, _FIRST_BATCH
+        size = _FIRST_BATCH
         wanted = [n for n in numbers if self._touches(self._moment.sealed[n])]
         while wanted:
-            batch = [SealedSegment(n, self._moment.sealed[n], rows) for n in wanted[:size]]
-            yield from self._prefetched(batch)
+            yield from self._prefetched([self._sealed_segment(n) for n in wanted[:size]])
             wanted = wanted[size:]
             size = min(size * _GROWTH, _LARGEST_BATCH)
 
-    def _prefetched(self, batch: Sequence[SealedSegment]) -> Sequence[SealedSegment]:
-        """Those of the segments that have every term that an event needs, with what is asked of
-        them.
+    def _sealed_segment(self, number: int) -> SealedSegment:
+        moment = self._moment
+        return SealedSegment(number, moment.sealed[number], moment.rows, moment.bitmaps)
 
-        What is stored of a term is not read where another one is missing.
+    def _prefetched(self, batch: Sequence[SealedSegment]) -> Sequence[SealedSegment]:
+        """Those of the segments that may have an event with every term that it needs, with what is
+        asked of them.
+
+        What is stored of a term is not read where the terms before it meet in no event.
         """
         needed = [terms for part in self._expression.of if (terms := _alternatives(part))]
+        met: dict[int, BitMap] = {}
         for terms in sorted(needed, key=_expected_cost):
             for term in terms:
                 self._read(batch, term)
-            batch = [segment for segment in batch if any(map(segment.having, terms))]
+            for segment in batch:
+                having = union([segment.having(term) for term in terms])
+                met[segment.number] = met.get(segment.number, having) & having
+            batch = [segment for segment in batch if met[segment.number]]
         others = {leaf.text for leaf in leaves(self._expression) if isinstance(leaf, Term)}
         if not self._expression.of:
             others.add(EVERY)
