@@ -91,8 +91,9 @@ def ago_element(ns: int) -> Markup:
 
 def _time(ns: int, kind: str) -> Markup:
     utc = f"{datetime.fromtimestamp(ns // SECOND, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return Markup('<time datetime="{}" data-time="{}" title="{}">{}</time>').format(
-        render_time(ns), kind, utc, utc
+    passing = Markup(' class="passing"') if kind == "relative" else ""
+    return Markup('<time{} datetime="{}" data-time="{}" title="{}">{}</time>').format(
+        passing, render_time(ns), kind, utc, utc
     )
 
 

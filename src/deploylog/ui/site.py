@@ -1,6 +1,7 @@
 """The site: routes of every page, static files, the stream, and errors as pages."""
 
 import gzip
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
@@ -85,12 +86,13 @@ class Site:
     ) -> Response:
         """A page; ``visitor`` is ``None`` when it is not known who asks."""
         base = base_of(request) + ROOT
+        form_token = visitor.session.form_token if visitor is not None else ""
         html = self._environment.get_template(template).render(
             base=base,
             asset=lambda name: f"{base}/static/{self._assets.asset(name).name}",
             scripts=self._scripts(script),
             preloads=self._preloads(script),
-            form_token=visitor.session.form_token if visitor is not None else "",
+            form_token=form_token,
             principal=visitor.principal if visitor is not None else None,
             is_signed_in=visitor is not None and visitor.is_signed_in,
             navigation=_offered(visitor),
@@ -99,8 +101,7 @@ class Site:
             now=self._services.clock(),
             **values,
         )
-        response = _compressed(request, html.encode())
-        response.status_code = status
+        response = _answer(request, html, version_of(html, form_token), status)
         if visitor is not None and visitor.is_new:
             self.sessions.write(request, response, visitor.session)
         return response
@@ -268,6 +269,25 @@ def _shows_pages(request: Request) -> bool:
 
 def _accepts_gzip(request: Request) -> bool:
     return "gzip" in request.headers.get("accept-encoding", "")
+
+
+def version_of(html: str, form_token: str) -> str:
+    """What is the same while a page shows the same; each rendering masks its token anew."""
+    shown = html.replace(form_token, "") if form_token else html
+    return hashlib.blake2b(shown.encode(), digest_size=12).hexdigest()
+
+
+def _answer(request: Request, html: str, version: str, status: int) -> Response:
+    """The page, which knows its version; 304 for a script that shows this version already."""
+    etag = f'W/"{version}"'
+    if status == 200 and request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers={**PAGE_HEADERS, "etag": etag})
+    # Values are escaped, so none can look like this.
+    versioned = html.replace('data-version=""', f'data-version="{version}"', 1)
+    response = _compressed(request, versioned.encode())
+    response.status_code = status
+    response.headers["etag"] = etag
+    return response
 
 
 def _compressed(request: Request, body: bytes) -> Response:

@@ -32,6 +32,23 @@ async def test_a_deployment_appears_while_it_runs_and_moves_when_it_ends(site: L
     await expect(page.locator(f"#current-{deployment}")).to_contain_text("production")
 
 
+async def test_what_is_shown_already_is_not_sent_again(site: Local):
+    deployment = await start(site, project="known")
+    await finish(site, deployment)
+    shown = await site.get("/ui/?project=known")
+    headers = {"if-none-match": shown.headers["etag"]}
+
+    same = await site.get("/ui/?project=known", headers=headers)
+    await start(site, project="known")
+    other = await site.get("/ui/?project=known", headers=headers)
+
+    assert (same.status, same.body) == (304, b"")
+    assert other.status == 200
+    version = re.search(rb'data-version="(\w+)"', other.body)
+    assert version is not None
+    assert version[1].decode() in other.headers["etag"]
+
+
 async def test_a_failure_is_shown_with_its_message(site: Local, page: Page):
     deployment = await start(site, project="broken")
     await finish(site, deployment, type="deployment.failed", message="Error: quota exceeded")

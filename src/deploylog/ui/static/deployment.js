@@ -1,5 +1,6 @@
 // The waterfall: brush, wheel and keys zoom; what the service renders anew keeps the zoom.
 
+import { keepAddress } from "./address.js";
 import { along, brush } from "./brush.js";
 
 const FULL = { from: 0, to: 1 };
@@ -29,10 +30,14 @@ function zoomTo(from, to) {
   const length = Math.min(Math.max(to - from, SMALLEST), 1);
   const start = Math.min(Math.max(from, 0), 1 - length);
   zoom = length === 1 ? FULL : { from: start, to: start + length };
-  const hash = zoom === FULL ? "" : `#zoom=${zoom.from.toFixed(5)}-${zoom.to.toFixed(5)}`;
-  history.replaceState(history.state, "", location.pathname + location.search + hash);
+  moved();
   requestAnimationFrame(show);
 }
+
+const moved = keepAddress(() => {
+  const hash = zoom === FULL ? "" : `#zoom=${zoom.from.toFixed(5)}-${zoom.to.toFixed(5)}`;
+  return { url: location.pathname + location.search + hash };
+});
 
 function zoomBy(factor, at = 0.5) {
   const length = zoom.to - zoom.from;

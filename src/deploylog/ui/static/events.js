@@ -1,9 +1,10 @@
 // The list of events: older ones by scrolling down, newer ones by scrolling up, or live. Each step
 // goes on from the cursor of the one before, so that nothing is missed and nothing comes twice.
 
+import { keepAddress } from "./address.js";
 import { brush } from "./brush.js";
 import { folding } from "./folding.js";
-import { parse, readText } from "./live.js";
+import { parse, readPart } from "./live.js";
 import { showTimes } from "./times.js";
 
 const list = document.getElementById("events");
@@ -28,14 +29,14 @@ function stepper(id, add) {
   let running = null;
   async function step() {
     const link = document.getElementById(id);
-    const text = link && (await readText(link.href, "list"));
+    const text = link && (await readPart(link.href, "list"));
     if (!text) return 0;
-    const fresh = parse(text);
+    const fresh = await parse(text);
     const block = blockOf(fresh);
     const number = block?.children.length ?? 0;
     if (block) {
       add(block);
-      watch(block, () => blockOf(parse(text)));
+      watch(block, async () => blockOf(await parse(text)));
       document.getElementById("none")?.remove();
     }
     if (id === "newer" && fresh.getElementById("events").dataset.newest === "true") reachedNewest();
@@ -44,7 +45,7 @@ function stepper(id, add) {
     const next = fresh.getElementById(id);
     if (next) link.href = next.href;
     else link.remove();
-    keepAddress();
+    moved();
     return number;
   }
   return () => (running ??= step().finally(() => (running = null)));
@@ -122,29 +123,41 @@ document.addEventListener("deploylog:stale", catchUpSoon);
 // The page has been read again, for whatever reason.
 document.addEventListener("deploylog:fresh", catchUpSoon);
 
-// The address holds the cursor of what is in sight, so that a link, and the way back, lead there.
+// The address holds the cursor of what is in sight; its state, how far down the screen that is.
 
 history.scrollRestoration = "manual";
 
-/** The event before the first one in sight; none at the top of the list. */
-function cursorInSight() {
+/** The first event in sight. */
+function lineInSight() {
   const isInSight = (element) => element.getBoundingClientRect().bottom > 0;
   const block = [...list.children].find(isInSight);
-  const line = block && [...block.children].find(isInSight);
-  return idOf(line?.previousElementSibling) ?? block?.previousElementSibling?.dataset.last;
+  return block && [...block.children].find(isInSight);
 }
 
-function keepAddress() {
+/** The event before; none at the top of the list. */
+function cursorOf(line) {
+  return idOf(line?.previousElementSibling) ?? line?.parentElement.previousElementSibling?.dataset.last;
+}
+
+const moved = keepAddress(() => {
   const query = new URLSearchParams(location.search);
-  const cursor = cursorInSight();
+  const line = lineInSight();
+  const cursor = cursorOf(line);
   // Above the list, the address stays what led here.
-  if (!cursor && scrollY > 0) return;
+  if (!cursor && (scrollY > 0 || !isLive)) return null;
   for (const name of ["before", "after"]) query.delete(name);
   if (cursor) query.set("before", cursor);
-  else if (!isLive) return;
-  history.replaceState(history.state, "", query.size ? `?${query}` : location.pathname);
+  const url = query.size ? `?${query}` : location.pathname;
+  return { url, state: { top: line?.getBoundingClientRect().top } };
+});
+
+// A link, and the way back, lead to the event after the cursor, which begins the list.
+const linked = new URLSearchParams(location.search).has("before") && list.querySelector("li");
+if (linked) {
+  const top = linked.getBoundingClientRect().top - (history.state?.top ?? 0);
+  scrollBy({ top, behavior: "instant" });
 }
-document.addEventListener("scrollend", keepAddress);
+document.addEventListener("scrollend", moved);
 
 // The histogram chooses a time
 

@@ -11,26 +11,45 @@ const SHARE = 3;
 
 const policy = globalThis.trustedTypes?.createPolicy("deploylog", { createHTML: (text) => text });
 
-/** A document of the service's markup, in which nothing runs. */
-export function parse(text) {
-  return new DOMParser().parseFromString(policy ? policy.createHTML(text) : text, "text/html");
+// Characters of markup that are parsed at once: some 2 ms.
+const SLICE = 1 << 16;
+
+const breath = () => globalThis.scheduler?.yield?.() ?? new Promise((resolve) => setTimeout(resolve));
+
+/** A document of the service's markup, in which nothing runs. Between its slices frames are drawn. */
+export async function parse(text) {
+  const parsed = document.implementation.createHTMLDocument("");
+  parsed.open();
+  for (let at = 0; at < text.length; at += SLICE) {
+    if (at) await breath();
+    const slice = text.slice(at, at + SLICE);
+    parsed.write(policy ? policy.createHTML(slice) : slice);
+  }
+  parsed.close();
+  return parsed;
 }
 
-/**
- * The page at `url` as text; `null` when it is not to be had.
- *
- * A page may leave out what is not in the `part` that is asked for.
- */
-export async function readText(url, part = "") {
-  const headers = { accept: "text/html", "deploylog-part": part };
-  const response = await fetch(url, { headers }).catch(() => null);
+/** The answer of `url`; `null` when it is not to be had. */
+async function ask(url, headers) {
+  const response = await fetch(url, { headers: { accept: "text/html", ...headers } }).catch(() => null);
   if (response?.status === 401) location.reload();
-  return response?.ok ? response.text() : null;
+  return response?.ok || response?.status === 304 ? response : null;
 }
 
+/** The text of a part of a page, which leaves out the rest; `null` when it is not to be had. */
+export async function readPart(url, part) {
+  const response = await ask(url, { "deploylog-part": part });
+  return response && response.text();
+}
+
+// What the page shows. The service answers with a page only if it is another.
+let { version } = document.body.dataset;
+
+/** The page at `url`, `null` when it is not to be had, and `undefined` when it is shown already. */
 async function readPage(url) {
-  const text = await readText(url);
-  return text === null ? null : parse(text);
+  const response = await ask(url, { "if-none-match": `W/"${version}"` });
+  if (response?.status === 304) return undefined;
+  return response && parse(await response.text());
 }
 
 /** Make `old` like `fresh`, and leave what the reader has opened, chosen or typed. */
@@ -47,16 +66,22 @@ export function morph(old, fresh) {
         name !== "style" && !(name === "open" && node.localName === "details"),
     },
   });
+}
+
+/** Say that the page shows what the service had a moment ago. */
+function sayFresh() {
   document.dispatchEvent(new CustomEvent("deploylog:fresh"));
 }
 
 /** Follow a link by changing what differs, so that nothing scrolls or flickers. */
 async function swap(url) {
   const fresh = await readPage(url);
-  if (!fresh) location.assign(url);
-  else {
+  if (fresh === null) location.assign(url);
+  else if (fresh) {
     document.title = fresh.title;
     morph(document.getElementById("main"), fresh.getElementById("main"));
+    ({ version } = fresh.body.dataset);
+    sayFresh();
   }
 }
 
@@ -77,6 +102,16 @@ function concerns(element, scopes) {
   const shown = element.dataset.live.split(" ");
   const isShown = (scope) => shown.some((each) => !each || scope === each || scope.startsWith(`${each}/`));
   return scopes.some((scope) => !scope || isShown(scope));
+}
+
+/** Make everything live as it is in `fresh`. */
+function show(fresh) {
+  document.title = fresh.title;
+  for (const element of document.querySelectorAll("[data-live]")) {
+    const successor = fresh.getElementById(element.id);
+    if (successor) morph(element, successor);
+  }
+  ({ version } = fresh.body.dataset);
 }
 
 class Refresher {
@@ -103,15 +138,12 @@ class Refresher {
     this.#isStale = false;
     const started = performance.now();
     const fresh = await readPage(location.href);
-    if (fresh) document.title = fresh.title;
-    for (const element of document.querySelectorAll("[data-live]")) {
-      const successor = fresh?.getElementById(element.id);
-      if (successor && !("paused" in element.dataset)) morph(element, successor);
-    }
+    if (fresh) show(fresh);
+    if (fresh !== null) sayFresh();
     this.#readAt = performance.now();
     this.#rest = (this.#readAt - started) * (SHARE - 1);
     this.#isReading = false;
-    if (!fresh) this.#isStale = true;
+    if (fresh === null) this.#isStale = true;
     if (this.#isStale) this.request();
   }
 }

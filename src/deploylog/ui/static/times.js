@@ -71,9 +71,10 @@ export function showTimes(root) {
 
 /** Show how much time has passed by now. */
 export function passTime(root) {
-  root.querySelectorAll("time[data-time=relative]").forEach(showTime);
-  for (const element of root.querySelectorAll("[data-since]")) {
-    element.textContent = elapsed(Date.now() - new Date(element.dataset.since));
+  // The browser keeps what it finds by class, however long the page is.
+  for (const element of [...root.getElementsByClassName("passing")]) {
+    if (element.dataset.since) element.textContent = elapsed(Date.now() - new Date(element.dataset.since));
+    else showTime(element);
   }
 }
 
