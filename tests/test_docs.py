@@ -509,8 +509,12 @@ def _terminate(shell: subprocess.Popen[str]) -> None:
 async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     assert shutil.which("curl"), "the tour needs curl"
     section = section_of((ROOT / "README.md").read_text(), "Five minutes")
-    setup, serve, *blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
-    assert setup.startswith("make setup")
+    blocks = [text for language, text in _FENCE.findall(section) if language == "sh"]
+    install, path, serve, *blocks = blocks
+    folder, pip = install.splitlines()
+    assert folder == "python3 -m venv ~/.deploylog"
+    assert pip == "~/.deploylog/bin/pip install '.[server]'"
+    assert path == 'export PATH="$HOME/.deploylog/bin:$PATH"\n'
     assert serve == "deploylog serve\n"
     any_tool, listing, tail, *later = blocks
     outage, run, plan, stream, resume, rfs, wait, again, keys, webhook = later
@@ -531,7 +535,7 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
         stepped = tour.run(outage.replace("sleep 5", "true"))
         applied = tour.run(run)
         planned = tour.run(plan)
-        streamed = tour.follow(stream, until="event: resource.create.completed")
+        streamed = tour.follow(stream, until="event: deployment.completed")
         resumed = tour.follow(resume, until="event: deployment.completed")
         listed = json.loads(tour.run(rfs))
         waited = tour.run(wait)
@@ -546,7 +550,7 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
     assert planned.endswith("Plan: 6 to add, 2 to change, 5 to destroy.\n")
     assert streamed.startswith("retry: ")
     assert "event: stack.created" not in resumed
-    assert [event["event_type"] for event in listed["stack_events"]] == ["CREATION_COMPLETE"] * 3
+    assert [event["event_type"] for event in listed["stack_events"]] == ["LOG"] * 3
     assert "completed" in waited
     assert "changeset.completed" in allowed
     assert "secret: whsec_" in subscribed

@@ -17,6 +17,7 @@ from deploylog.client import ChangesetState, DeploymentState, LoggedEvent, Stack
 from deploylog.client.models import Place
 from deploylog.deployments.catalog import Counts
 from deploylog.deployments.changeset import ChangeCounts
+from deploylog.deployments.details import Commit
 
 ID = "0199a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -88,8 +89,8 @@ def test_a_wide_terminal_shows_every_column():
     header, row = rendered_table(deployments(), width=200)
 
     assert header.split() == [
-        "ID", "STACK", "ENVIRONMENT", "VERSION", "STATUS", "STARTED", "ENDED", "ACTOR", "TOOL",
-        "OPERATION", "COUNTS", "PROJECT",
+        "ID", "STACK", "ENVIRONMENT", "VERSION", "COMMIT", "STATUS", "STARTED", "ENDED", "ACTOR",
+        "TOOL", "OPERATION", "COUNTS", "PROJECT",
     ]  # fmt: skip
     assert row.count("2026-11-21 12:00:00Z") == 2
 
@@ -150,6 +151,17 @@ def test_a_column_without_any_value_leaves_its_room_to_others():
         "ID", "STACK", "ENVIRONMENT", "STATUS", "STARTED", "ACTOR", "COUNTS",
     ]  # fmt: skip
     assert "VERSION" in wide[0]
+
+
+def test_a_narrow_terminal_shows_from_which_commit_before_what_was_counted():
+    committed = deployments(environment="prod", commits=(Commit(sha="1a2b3c4d" * 5),))
+
+    header, row = rendered_table(committed, width=80)
+
+    assert header.split() == [
+        "ID", "STACK", "ENVIRONMENT", "COMMIT", "STATUS", "STARTED", "ACTOR",
+    ]  # fmt: skip
+    assert "  1a2b3c4d  " in row
 
 
 def test_the_name_of_the_stack_is_not_repeated_beside_it():

@@ -108,23 +108,29 @@ def deployment_table(deployments: Iterable[DeploymentState]) -> Listing:
         Column(name="STACK", rank=0, wraps=True),
         Column(name="ENVIRONMENT", rank=1, wraps=True),
         Column(name="VERSION", rank=2, wraps=True),
+        Column(name="COMMIT", rank=3),
         Column(name="STATUS", rank=0),
-        Column(name="STARTED", rank=3),
-        Column(name="ENDED", rank=9),
-        Column(name="ACTOR", rank=4, wraps=True),
-        Column(name="TOOL", rank=6, wraps=True),
-        Column(name="OPERATION", rank=7, wraps=True),
-        Column(name="COUNTS", rank=5),
-        Column(name="PROJECT", rank=8, wraps=True),
+        Column(name="STARTED", rank=4),
+        Column(name="ENDED", rank=10),
+        Column(name="ACTOR", rank=5, wraps=True),
+        Column(name="TOOL", rank=7, wraps=True),
+        Column(name="OPERATION", rank=8, wraps=True),
+        Column(name="COUNTS", rank=6),
+        Column(name="PROJECT", rank=9, wraps=True),
     )
     for one in deployments:
         listing.add(
             one.id[:SHORT_ID], plain(one.stack), plain(one.environment), plain(one.version),
-            _styled(one.status), render_moment(one.started), render_moment(one.ended),
+            _commit(one), _styled(one.status), render_moment(one.started), render_moment(one.ended),
             plain(one.actor), plain(one.tool), plain(one.operation), _counts(one),
             plain(one.project),
         )  # fmt: skip
     return listing
+
+
+def _commit(one: DeploymentState) -> str:
+    """The start of the first commit, if one is known."""
+    return " ".join(plain(commit.sha)[:SHORT_ID] for commit in one.commits[:1])
 
 
 def current_table(deployments: Iterable[DeploymentState]) -> Listing:
@@ -143,7 +149,7 @@ def current_table(deployments: Iterable[DeploymentState]) -> Listing:
     for one in sorted(deployments, key=lambda one: (one.project, one.stack, one.environment or "")):
         listing.add(
             plain(one.stack), plain(one.environment), plain(one.version),
-            " ".join(commit.sha[:SHORT_ID] for commit in one.commits[:1]), plain(one.actor),
+            _commit(one), plain(one.actor),
             render_moment(one.ended), plain(one.operation), one.id[:SHORT_ID], plain(one.project),
         )  # fmt: skip
     return listing
