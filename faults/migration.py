@@ -8,10 +8,8 @@ that it had, retries must get their first receipts, counts must be those of the 
 """
 
 import hashlib
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -172,11 +170,10 @@ def _kill(copy: Path, trial: Trial, rests: Iterable[float]) -> int:
                 env=servers.environment(),
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
             )
         _wait_for_write(store, process)
         time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
         unfinished += _is_unfinished(store, trial["events"])
     return unfinished

@@ -28,7 +28,7 @@ from deploylog.store.postgres.copying import accept_copy
 from deploylog.store.postgres.course import Course
 from deploylog.store.postgres.credentials import PostgresCredentials
 from deploylog.store.postgres.deliveries import PostgresDeliveries
-from deploylog.store.postgres.deployments import PostgresCatalog
+from deploylog.store.postgres.deployments import postgres_catalog
 from deploylog.store.postgres.events import PostgresLog
 from deploylog.store.postgres.head_watch import listening
 from deploylog.store.postgres.index import PostgresIndexTables
@@ -72,7 +72,7 @@ class PostgresStore:
             mender=mender,
             observer=observer,
         )
-        self.catalog = PostgresCatalog(readers)
+        self.catalog = postgres_catalog(readers)
         self.changesets = PostgresChangesets(writer, readers)
         self.cleanups = PostgresCleanups(writer, readers)
         self.subscriptions = PostgresSubscriptions(writer, readers)

@@ -27,7 +27,7 @@ from deploylog.store.sqlite.connection import connect, one_row, one_value, openi
 from deploylog.store.sqlite.copying import accept_copy
 from deploylog.store.sqlite.credentials import SqliteCredentials
 from deploylog.store.sqlite.deliveries import SqliteDeliveries
-from deploylog.store.sqlite.deployments import SqliteCatalog
+from deploylog.store.sqlite.deployments import sqlite_catalog
 from deploylog.store.sqlite.events import SqliteLog
 from deploylog.store.sqlite.files import StoreFiles
 from deploylog.store.sqlite.identities import seal_identities, sealed_identities
@@ -69,7 +69,7 @@ class SqliteStore:
             mender=mender,
             observer=observer,
         )
-        self.catalog = SqliteCatalog(readers)
+        self.catalog = sqlite_catalog(readers)
         self.changesets = SqliteChangesets(writer, readers)
         self.cleanups = SqliteCleanups(writer, readers)
         self.subscriptions = SqliteSubscriptions(writer, readers)

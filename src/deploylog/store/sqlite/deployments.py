@@ -6,19 +6,10 @@ from typing import Any
 import apsw
 import msgspec
 
-from deploylog.deployments.catalog import (
-    NON_MUTATING_OPERATIONS,
-    Counts,
-    Deployment,
-    Outcome,
-    Stack,
-)
-from deploylog.deployments.filters import ANY, DeploymentFilter
+from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Deployment, Stack
+from deploylog.deployments.filters import DeploymentFilter
 from deploylog.deployments.projection import states_of
-from deploylog.errors import DeploymentNotFound, StackNotFound
-from deploylog.events.access import Visibility
 from deploylog.events.scope import Scope
-from deploylog.events.times import LATEST
 from deploylog.store.catalog import (
     CatalogLookups,
     CatalogRows,
@@ -27,16 +18,19 @@ from deploylog.store.catalog import (
     Counted,
     StackRow,
 )
-from deploylog.store.deployment_rows import decode_details, details_text, outcome_of
+from deploylog.store.catalog_reader import DEPLOYMENT, STACK, CatalogSql, SqlCatalog
+from deploylog.store.deployment_rows import DeploymentRows, details_text
 from deploylog.store.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.connection import SqlValue, all_rows
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.visibility import visible_rows
 
+_ROWS = DeploymentRows(scopes_of=scopes_of, groups_of=names_of)
+
 
 def load_catalog(connection: apsw.Connection, wanted: CatalogLookups) -> CatalogRows:
     """The rows that decide what changes do; one statement for each kind that is wanted."""
-    deployments = [_deployment_of(row) for row in _rows(connection, _ENDING, wanted.deployments)]
+    deployments = [_ROWS.deployment(row) for row in _rows(connection, _ENDING, wanted.deployments)]
     states = {*wanted.states, *(path for each in deployments for path in states_of(each.scopes))}
     return CatalogRows(
         stacks=[
@@ -180,121 +174,32 @@ def _deployment_row(deployment: Deployment) -> tuple[SqlValue, ...]:
     )
 
 
-class SqliteCatalog:
-    """The ``Catalog`` of a SQLite store."""
+_STACKS = f"""
+SELECT {STACK} FROM stacks AS c
+WHERE {{visible}}
+    AND (:project IS NULL OR c.project = :project)
+    AND (:name IS NULL OR c.name = :name)
+    AND (:deleted OR c.deleted IS NULL)
+ORDER BY c.created DESC, c.id DESC
+"""
 
-    def __init__(self, readers: Readers) -> None:
-        self._readers = readers
+_ONE_STACK = f"""
+SELECT {STACK} FROM stacks AS c
+WHERE c.project = :project AND c.name = :name AND c.deleted IS NULL
+"""
 
-    async def projects(self, visibility: Visibility, *, caller: str = "") -> list[str]:
-        visible, values = visible_rows(visibility)
-        sql = f"SELECT DISTINCT project FROM stacks AS c WHERE {visible} ORDER BY project"
-        rows = await self._readers.queries.rows(sql, values, caller=caller)
-        return [row[0] for row in rows]
-
-    async def stacks(
-        self,
-        visibility: Visibility,
-        *,
-        project: str | None = None,
-        name: str | None = None,
-        deleted: bool = False,
-        caller: str = "",
-    ) -> list[Stack]:
-        visible, values = visible_rows(visibility)
-        sql = (
-            f"SELECT {_STACK} FROM stacks AS c WHERE {visible}"
-            " AND (:project IS NULL OR c.project = :project)"
-            " AND (:name IS NULL OR c.name = :name)"
-            " AND (:deleted OR c.deleted IS NULL)"
-            " ORDER BY c.created DESC, c.id DESC"
-        )
-        wanted = {"project": project, "name": name, "deleted": deleted}
-        rows = await self._readers.queries.rows(sql, values | wanted, caller=caller)
-        return [_stack_of(row) for row in rows]
-
-    async def stack(self, project: str, name: str) -> Stack:
-        sql = (
-            f"SELECT {_STACK} FROM stacks AS c"
-            " WHERE c.project = :project AND c.name = :name AND c.deleted IS NULL"
-        )
-        for row in await self._readers.rows(sql, {"project": project, "name": name}):
-            return _stack_of(row)
-        raise StackNotFound(f"project {project!r} has no stack {name!r}")
-
-    async def deployments(
-        self,
-        visibility: Visibility,
-        *,
-        project: str | None = None,
-        stack_id: str | None = None,
-        where: DeploymentFilter = ANY,
-        before: str | None = None,
-        limit: int = 100,
-        caller: str = "",
-    ) -> list[Deployment]:
-        visible, values = visible_rows(visibility)
-        wanted = {"project": project, "stack_id": stack_id, "before": before, "limit": limit}
-        conditions, more = _conditions(where)
-        sql = _DEPLOYMENTS.format(
-            place=_CURRENT.format(visible=visible) if where.current else "deployments AS c",
-            conditions=" AND ".join((visible, *conditions)),
-        )
-        rows = await self._readers.queries.rows(sql, values | wanted | more, caller=caller)
-        return [_deployment_of(row) for row in rows]
-
-    async def outcomes(
-        self,
-        visibility: Visibility,
-        *,
-        where: DeploymentFilter = ANY,
-        before: Outcome | None = None,
-        limit: int = 1_000,
-        caller: str = "",
-    ) -> list[Outcome]:
-        visible, values = visible_rows(visibility)
-        conditions, more = _conditions(where)
-        sql = _OUTCOMES.format(conditions=" AND ".join((visible, *conditions)))
-        ended, number = (before.ended, before.number) if before is not None else (LATEST, LATEST)
-        page = {"ended": ended, "number": number, "limit": limit}
-        rows = await self._readers.queries.rows(sql, values | more | page, caller=caller)
-        return [outcome_of(row) for row in rows]
-
-    async def environments(
-        self, visibility: Visibility, *, project: str | None = None, caller: str = ""
-    ) -> list[str]:
-        visible, values = visible_rows(visibility)
-        sql = _ENVIRONMENTS.format(visible=visible)
-        wanted = {"project": project}
-        rows = await self._readers.queries.rows(sql, values | wanted, caller=caller)
-        return [row[0] for row in rows]
-
-    async def deployment(self, id: str) -> Deployment:
-        for row in await self._readers.rows(f"{_ONE_DEPLOYMENT} WHERE c.id = :id", {"id": id}):
-            return _deployment_of(row)
-        raise DeploymentNotFound(f"there is no deployment {id!r}")
-
-
-_STACK = 'c.id, c.project, c.name, c.created, c.deleted, c.scopes, c."groups"'
-
-_DEPLOYMENT = (
-    "c.id, c.project, c.stack_id, s.name, c.status, c.started, c.ended, c.tool, c.operation,"
-    " c.environment, c.actor, c.message, c.added, c.changed, c.destroyed, c.failed,"
-    ' c.scopes, c."groups", c.details'
-)
-
-_ONE_DEPLOYMENT = (
-    f"SELECT {_DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id"
-)
+_ONE_DEPLOYMENT = f"""
+SELECT {DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id WHERE c.id = :id
+"""
 
 #: With deployments whose stack is missing: ``verify`` may not have the event that created it.
 _ENDING = f"""
-SELECT {_DEPLOYMENT.replace("s.name", "coalesce(s.name, '')")} FROM json_each(?) AS id
+SELECT {DEPLOYMENT.replace("s.name", "coalesce(s.name, '')")} FROM json_each(?) AS id
 CROSS JOIN deployments AS c ON c.id = id.value LEFT JOIN stacks AS s ON s.id = c.stack_id
 """
 
 _DEPLOYMENTS = f"""
-SELECT {_DEPLOYMENT}
+SELECT {DEPLOYMENT}
 FROM {{place}} JOIN stacks AS s ON s.id = c.stack_id
 WHERE {{conditions}}
     AND (:project IS NULL OR c.project = :project)
@@ -401,37 +306,20 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, SqlValue]
     return conditions, values
 
 
-def _stack_of(row: tuple[Any, ...]) -> Stack:
-    id, project, name, created, deleted, scopes, groups = row
-    return Stack(
-        id=id,
-        project=project,
-        name=name,
-        created=created,
-        deleted=deleted,
-        scopes=scopes_of(scopes),
-        groups=names_of(groups),
-    )
+_CATALOG = CatalogSql(
+    stacks=_STACKS,
+    stack=_ONE_STACK,
+    deployments=_DEPLOYMENTS,
+    current=_CURRENT,
+    outcomes=_OUTCOMES,
+    environments=_ENVIRONMENTS,
+    deployment=_ONE_DEPLOYMENT,
+    visible=visible_rows,
+    conditions=_conditions,
+    rows=_ROWS,
+)
 
 
-def _deployment_of(row: tuple[Any, ...]) -> Deployment:
-    (id, project, stack_id, stack, status, started, ended, tool, operation, environment, actor,
-     message, added, changed, destroyed, failed, scopes, groups, details) = row  # fmt: skip
-    return Deployment(
-        id=id,
-        project=project,
-        stack_id=stack_id,
-        stack=stack,
-        status=status,
-        started=started,
-        ended=ended,
-        tool=tool,
-        operation=operation,
-        environment=environment,
-        actor=actor,
-        message=message,
-        counts=Counts(added=added, changed=changed, destroyed=destroyed, failed=failed),
-        scopes=scopes_of(scopes),
-        groups=names_of(groups),
-        details=decode_details(details),
-    )
+def sqlite_catalog(readers: Readers) -> SqlCatalog[apsw.Connection]:
+    """The ``Catalog`` of a SQLite store."""
+    return SqlCatalog(readers, _CATALOG)
