@@ -172,7 +172,8 @@ async def test_what_is_far_out_of_sight_is_found_in_the_page_and_comes_back(
     await page.goto("/ui/events?scope=project/far")
     async with asyncio.timeout(4 * PATIENCE):
         while await page.locator(f"#e-{ids[0]}").count() == 0:
-            await page.keyboard.press("End")
+            # Unlike a key, it leaves no scroll under way.
+            await page.evaluate("scrollTo(0, document.body.scrollHeight)")
 
     far = page.locator(f"#e-{ids[-150]}")
     await expect(far.locator("time")).to_have_count(0)
@@ -259,6 +260,15 @@ async def test_a_wrong_search_says_what_is_wrong(site: Local, query: str):
 
     assert answer.status == 200
     assert b'role="alert"' in answer.body
+
+
+async def test_after_a_wrong_search_the_page_counts_nothing(page: Page):
+    await page.goto("/ui/events?since=soon")
+
+    await expect(page.get_by_role("alert")).to_contain_text("since")
+    for text in ("0 events", "No event is found.", "These are the oldest."):
+        await expect(page.get_by_text(text)).to_be_hidden()
+    await expect(page.get_by_role("button", name="Follow live")).to_be_hidden()
 
 
 async def test_markup_in_events_and_in_the_search_is_text(site: Local, page: Page):

@@ -11,6 +11,7 @@ from playwright.async_api import Browser, Page, expect
 from deploylog.store import open_store
 from support.backends import store_url_at
 from support.browser import axe, new_tab, problems_of
+from support.deployments import finish, start
 from support.factories import Commits
 from support.hostile import MARKUP
 from support.keyboard import walk_through
@@ -128,6 +129,31 @@ async def test_a_test_shows_the_answer_and_a_pause_stops(caller: Local, page: Pa
         await page.get_by_role("button", name="Delete it").click()
         await expect(page).to_have_url(f"{caller.url}/ui/subscriptions")
         await expect(page.locator(f"#s-{made['id']}")).to_have_count(0)
+
+
+async def test_a_deployment_says_who_was_notified(caller: Local, page: Page):
+    async with receiving() as receiver, receiving(*[status(500)] * 9) as broken:
+        scopes = ["project/notified"]
+        heard = await subscribe(
+            caller, receiver.url, name="the team", scopes=scopes, order="per_deployment"
+        )
+        lost = await subscribe(
+            caller, broken.url, name="nobody", scopes=scopes, order="per_deployment"
+        )
+        deployment = await start(caller, project="notified")
+        await page.goto(f"/ui/deployments/{deployment}")
+        await finish(caller, deployment)
+
+        rows = page.locator("#deliveries tbody tr")
+        team = rows.filter(has_text="the team")
+        await expect(team).to_contain_text("2 of 2 events")
+        await expect(team).to_contain_text("delivered")
+        await expect(rows.filter(has_text="nobody")).to_contain_text("500")
+        await team.get_by_role("link", name="the team").click()
+        await expect(page).to_have_url(f"{caller.url}/ui/subscriptions/{heard['id']}")
+        await page.go_back()
+        await rows.filter(has_text="nobody").get_by_role("link").click()
+        await expect(page).to_have_url(f"{caller.url}/ui/subscriptions/{lost['id']}")
 
 
 async def test_a_form_without_the_token_does_nothing(caller: Local):

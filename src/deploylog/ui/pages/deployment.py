@@ -8,11 +8,15 @@ from deploylog.api.native.query_string import Parameters
 from deploylog.deployments.catalog import Deployment
 from deploylog.events.event import Event
 from deploylog.events.store import Query
+from deploylog.events.times import SECOND
 from deploylog.subscriptions.store import DeliverySummary
 from deploylog.subscriptions.subscription import Subscription
 from deploylog.ui.page import Page, View
 from deploylog.ui.timeline import Diagnostic
 from deploylog.ui.waterfall import Order, Waterfall, draw
+
+#: How long after its end attempts to deliver it are likely to come; no event tells of them.
+_SETTLING = 60 * SECOND
 
 #: Events that the page shows; the others are on the page of events.
 _EVENTS = 30
@@ -37,6 +41,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     order: Order
     #: Whether the axis shows the time of day, and not the time since the start.
     is_clock: bool
+    #: Whether more may happen of which no event tells.
+    is_running: bool
 
     @property
     def ended(self) -> int | None:
@@ -80,6 +86,7 @@ async def load(view: View) -> Shown:
         deliveries=deliveries,
         order=order,
         is_clock=is_clock,
+        is_running=deployment.ended is None or view.now - deployment.ended < _SETTLING,
     )
 
 

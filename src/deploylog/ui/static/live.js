@@ -104,12 +104,29 @@ function concerns(element, scopes) {
   return scopes.some((scope) => !scope || isShown(scope));
 }
 
+const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']";
+
+/** Where `change` takes away what has the focus, the next one gets it, or else the one before. */
+function keepFocus(change) {
+  const main = document.getElementById("main");
+  const focused = document.activeElement;
+  const all = main.contains(focused) ? [...main.querySelectorAll(FOCUSABLE)] : [];
+  const at = all.indexOf(focused);
+  change();
+  if (at < 0 || focused.isConnected) return;
+  const neighbours = [...all.slice(at + 1), ...all.slice(0, at).reverse()];
+  for (const each of neighbours) {
+    if (each.isConnected) each.focus();
+    if (document.activeElement === each) return;
+  }
+}
+
 /** Make everything live as it is in `fresh`. */
 function show(fresh) {
   document.title = fresh.title;
   for (const element of document.querySelectorAll("[data-live]")) {
     const successor = fresh.getElementById(element.id);
-    if (successor) morph(element, successor);
+    if (successor) keepFocus(() => morph(element, successor));
   }
   ({ version } = fresh.body.dataset);
 }
