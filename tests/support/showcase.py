@@ -27,7 +27,11 @@ RELEASE = (
     ("module.app.aws_route53_record.checkout", ("create",), 81.5, 84.0),
 )
 
-COMMIT = {"sha": "9f2c1ab44d07", "repository": "https://git.example/shop/checkout"}
+COMMIT = {
+    "sha": "9f2c1ab44d07",
+    "repository": "https://git.example/shop/checkout",
+    "committed": (NOW - timedelta(hours=29, minutes=12)).isoformat(),
+}
 
 
 def _about(address: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from deploylog.errors import InvalidSettings
 from deploylog.server.authentication import issuer_of
 from deploylog.server.metrics import Metrics
 from deploylog.server.settings import Settings
+from deploylog.ui.measurements import Measurements
 from deploylog.ui.open_sessions import OpenSessions
 from deploylog.ui.page import Services
 from deploylog.ui.sessions import Sessions
@@ -52,6 +53,7 @@ async def open_pages(
         subscriptions=context.subscriptions,
         keys=context.keys,
         timelines=Timelines(context.events, context.deployments),
+        measurements=Measurements(context.dora),
         clock=context.clock,
         sent=context.sent,
     )

@@ -14,6 +14,7 @@ from deploylog.events.access import Principal
 from deploylog.events.outlet import Sent
 from deploylog.events.service import EventService
 from deploylog.subscriptions.service import SubscriptionService
+from deploylog.ui.measurements import Measurements
 from deploylog.ui.timelines import Timelines
 
 
@@ -27,6 +28,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: SubscriptionService
     keys: KeyService
     timelines: Timelines
+    measurements: Measurements
     #: ns since 1970.
     clock: Callable[[], int]
     #: Counts the events that streams sent.

@@ -37,7 +37,7 @@ async def test_each_metric_leads_to_its_deployments(site: Local, page: Page):
     await deploy(site, 3, restores=broken)
     await page.goto("/ui/?project=delivered")
 
-    await page.get_by_role("link", name="How delivery goes").click()
+    await page.get_by_role("link", name="Change fail rate").click()
 
     await expect(page.get_by_label("Project")).to_have_value("delivered")
     rate = page.get_by_role("listitem").filter(has_text="Change fail rate")

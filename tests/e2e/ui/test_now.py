@@ -32,6 +32,45 @@ async def test_a_deployment_appears_while_it_runs_and_moves_when_it_ends(site: L
     await expect(page.locator(f"#current-{deployment}")).to_contain_text("production")
 
 
+async def test_the_focus_goes_to_a_neighbour_when_a_card_goes(site: Local, page: Page):
+    first, second = [await start(site, project="focus", stack=name) for name in ("one", "two")]
+    await page.goto("/ui/?project=focus")
+    await page.locator(f"#run-{second} a").focus()
+    newer = page.locator(f"#run-{first} a")
+
+    await finish(site, second)
+    await expect(page.locator(f"#recent-{second}")).to_be_visible()
+
+    await expect(newer).to_be_focused()
+    await finish(site, first)
+    await expect(page.locator(f"#recent-{first}")).to_be_visible()
+    await expect(page.locator("main :focus")).to_be_visible()
+
+
+async def test_the_five_figures_of_a_place_and_a_window_are_there_live(site: Local, page: Page):
+    await page.goto("/ui/?project=figures&window=7d")
+    figures = page.locator("#delivery li")
+    await expect(figures).to_have_count(5)
+    await expect(figures.nth(2)).to_have_text("Change fail rate unknown")
+
+    place = {"project": "figures", "environment": "production"}
+    await finish(site, await start(site, **place))
+    await expect(page.locator("#delivery")).to_contain_text("1 deployment to production")
+    await expect(figures.first).to_have_text("Deployment frequency 1.0 a week")
+    await finish(site, await start(site, **place))
+    await expect(figures.first).to_have_text("Deployment frequency 2.0 a week")
+
+    await page.locator("select[name=environment]").select_option("production")
+    await expect(page).to_have_url(
+        f"{site.url}/ui/?window=7d&project=figures&environment=production"
+    )
+    await page.get_by_role("link", name="90d").click()
+    await expect(page.locator(".ranges [aria-current]")).to_have_text("90d")
+    await figures.first.get_by_role("link").press("Enter")
+    await expect(page.locator("#deployment-frequency")).to_be_in_viewport()
+    await expect(page.locator("select[name=window]")).to_have_value("90d")
+
+
 async def test_what_is_shown_already_is_not_sent_again(site: Local):
     deployment = await start(site, project="known")
     await finish(site, deployment)

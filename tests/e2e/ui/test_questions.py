@@ -100,8 +100,7 @@ async def test_what_happened_to_this_resource(walk: Walk):
 
 
 async def test_how_often_do_we_deploy(walk: Walk):
-    await walk.click(walk.page.get_by_role("link", name="Delivery", exact=True))
-    await walk.sees(".measures", "Deployment frequency")
+    await walk.sees("#delivery", "Deployment frequency")
 
 
 async def test_was_it_approved(walk: Walk):
