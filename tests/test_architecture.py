@@ -290,11 +290,13 @@ def test_nothing_is_imported_for_types_only():
             assert not (isinstance(node, ast.Name) and node.id == "TYPE_CHECKING"), name
 
 
-#: Drivers that may be missing, and what would slow down every command: the settings of the APIs
-#: need the APIs.
+#: Drivers that may be missing, what would slow down every command, as the settings of the APIs need
+#: the APIs, and every start of the service: what calls others with aiohttp.
 LATE = {("store", "_sqlite"), ("store", "_postgresql"), ("server.serve", "_event_loop"),
         ("cli.collect", "_open_cloudformation"), ("server.tracing", "make_tracing"),
-        ("cli.options", "_setting"), ("cli.variables", "_names")}  # fmt: skip
+        ("cli.options", "_setting"), ("cli.variables", "_names"),
+        ("auth.bearer", "open_bearer_tokens"), ("auth.code_flow", "open_code_flow"),
+        ("auth.sns", "fetch_from_sns"), ("server.delivery", "_webhook_transports")}  # fmt: skip
 
 
 def test_nothing_is_imported_late_but_what_few_need():

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -16,6 +17,7 @@ from deploylog.cli.application import COMMANDS, load, new_app
 from deploylog.cli.options import expanded
 from deploylog.cli.variables import COMMON, variables_of
 from deploylog.errors import OperatorError
+from support.backends import empty_store_url_at
 
 IMPORTS = """
 import sys
@@ -67,6 +69,24 @@ def test_a_command_imports_only_what_it_needs(command: tuple[str, ...], unused: 
 
     assert "deploylog.cli" in imported
     assert not imported & unused
+
+
+@pytest.mark.process
+def test_a_service_without_deliveries_loads_no_http_client(tmp_path: Path):
+    command = ["serve", "--port", "0", "--store", empty_store_url_at(tmp_path / "log.db")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", IMPORTS, *command], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    with process:
+        for line in process.stderr:
+            if "Started server process" in line:
+                process.terminate()
+                break
+        imported = set(process.stderr.read().split())
+
+    assert {"deploylog.server.serve", "uvicorn"} <= imported
+    assert not imported & {"aiohttp", "boto3", "keyring", "opentelemetry", "psycopg"}
 
 
 def test_every_command_can_be_loaded():

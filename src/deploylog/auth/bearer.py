@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import jwt
 
 from deploylog.auth.authentication import RequestCredentials
-from deploylog.auth.oidc import Issuer, PublicKey, SigningKeys, open_session
+from deploylog.auth.oidc import Issuer, PublicKey, SigningKeys
 from deploylog.auth.rate_limit import RateLimiter
 from deploylog.errors import InvalidInput, Reason, Unauthenticated
 from deploylog.events.access import Grant, Principal, parse_grant
@@ -103,7 +103,10 @@ async def open_bearer_tokens(
 
     Does not wait for the issuer, which may start later.
     """
-    async with open_session() as http, asyncio.TaskGroup() as tasks:
+    # Imported here: few services have an issuer, and aiohttp would be a quarter of a start.
+    from deploylog.auth.issuer_http import open_http
+
+    async with open_http() as http, asyncio.TaskGroup() as tasks:
         keys = SigningKeys(issuer, http, tasks, clock=clock)
         refreshing = tasks.create_task(keys.refresh_periodically())
         try:

@@ -10,17 +10,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 
 from deploylog.auth.bearer import BearerTokens, InvalidToken, parse_principal
 from deploylog.auth.oidc import (
     Issuer,
+    IssuerHttp,
     IssuerUnavailable,
     Metadata,
     SigningKeys,
     fetch_metadata,
-    open_session,
     post_form,
 )
 from deploylog.errors import Unauthenticated, Unavailable
@@ -77,7 +76,7 @@ class CodeFlow:
         self,
         issuer: Issuer,
         client: Client,
-        http: aiohttp.ClientSession,
+        http: IssuerHttp,
         keys: SigningKeys,
         *,
         clock: Callable[[], int],
@@ -161,7 +160,10 @@ async def open_code_flow(
     issuer: Issuer, client: Client, *, clock: Callable[[], int]
 ) -> AsyncIterator[CodeFlow]:
     """Sign people in with ``issuer`` inside the block; ``clock`` gives ns."""
-    async with open_session() as http, asyncio.TaskGroup() as tasks:
+    # Imported here: few services have an issuer, and aiohttp would be a quarter of a start.
+    from deploylog.auth.issuer_http import open_http
+
+    async with open_http() as http, asyncio.TaskGroup() as tasks:
         keys = SigningKeys(issuer, http, tasks, clock=clock)
         try:
             yield CodeFlow(issuer, client, http, keys, clock=clock)

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import aiohttp
 import jwt
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -51,10 +50,7 @@ RETRY_SECONDS = 5
 OUTAGE_SECONDS = 3600
 
 #: Timeout in seconds of one HTTP request, and of a request that waits for keys.
-_TIMEOUT_SECONDS = 5
-
-#: Maximum size of a response, in bytes.
-_MAX_BYTES = 1 << 20
+TIMEOUT_SECONDS = 5
 
 #: Built-in exceptions that PyJWT raises for a key with a missing part, or one of a wrong type.
 _PARSE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
@@ -143,13 +139,25 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     token: str | None
 
 
+class IssuerHttp(Protocol):
+    """Requests to the issuer; each raises IssuerUnavailable unless the response is a 200."""
+
+    async def get(self, url: str) -> bytes:
+        """Return the body of the response."""
+        ...
+
+    async def post(self, url: str, form: Mapping[str, str]) -> bytes:
+        """Post a form, and return the body of the response."""
+        ...
+
+
 class SigningKeys:
     """A cache of the issuer's published keys."""
 
     def __init__(
         self,
         issuer: Issuer,
-        http: aiohttp.ClientSession,
+        http: IssuerHttp,
         tasks: asyncio.TaskGroup,
         *,
         clock: Callable[[], int],
@@ -173,7 +181,7 @@ class SigningKeys:
         """
         if self._should_fetch((id, algorithm)):
             try:
-                async with asyncio.timeout(_TIMEOUT_SECONDS):
+                async with asyncio.timeout(TIMEOUT_SECONDS):
                     await self.refresh()
             except TimeoutError:
                 pass
@@ -238,18 +246,18 @@ class SigningKeys:
         self._is_down = failure is not None
 
 
-async def fetch_keys(http: aiohttp.ClientSession, issuer: Issuer) -> PublicKeys:
+async def fetch_keys(http: IssuerHttp, issuer: Issuer) -> PublicKeys:
     """Fetch the keys that the issuer publishes; raises IssuerUnavailable."""
     metadata = await fetch_metadata(http, issuer)
-    return parse_keys(await _get(http, metadata.keys), issuer.algorithms)
+    return parse_keys(await http.get(metadata.keys), issuer.algorithms)
 
 
-async def fetch_metadata(http: aiohttp.ClientSession, issuer: Issuer) -> Metadata:
+async def fetch_metadata(http: IssuerHttp, issuer: Issuer) -> Metadata:
     """Fetch the first metadata that the issuer publishes; raises IssuerUnavailable."""
     failure = IssuerUnavailable("no metadata URL was tried")
     for url in issuer.metadata_urls:
         try:
-            return parse_metadata(await _get(http, url), issuer)
+            return parse_metadata(await http.get(url), issuer)
         except IssuerUnavailable as error:
             failure = error
     raise failure
@@ -323,39 +331,9 @@ def _parse_key(jwk: dict[str, Any], algorithms: frozenset[str]) -> PublicKey | N
     return key if isinstance(key, PublicKey) else None
 
 
-async def _get(http: aiohttp.ClientSession, url: str) -> bytes:
-    """Return the response's body; raises IssuerUnavailable."""
-    return await _request(http, "GET", url)
-
-
-async def post_form(
-    http: aiohttp.ClientSession, url: str, form: Mapping[str, str]
-) -> dict[str, Any]:
+async def post_form(http: IssuerHttp, url: str, form: Mapping[str, str]) -> dict[str, Any]:
     """Post a form, and return the JSON object of the response; raises IssuerUnavailable."""
-    return _object(await _request(http, "POST", url, form))
-
-
-async def _request(
-    http: aiohttp.ClientSession, method: str, url: str, form: Mapping[str, str] | None = None
-) -> bytes:
-    try:
-        async with http.request(method, url, data=form, allow_redirects=False) as response:
-            if response.status != 200:
-                raise IssuerUnavailable(f"{url} responded with status {response.status}")
-            return await _read(url, response.content.iter_any())
-    except TimeoutError:
-        raise IssuerUnavailable(f"{url} did not respond within {_TIMEOUT_SECONDS} s") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise IssuerUnavailable(f"{url}: {error}") from error
-
-
-async def _read(url: str, chunks: AsyncIterator[bytes]) -> bytes:
-    body = b""
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > _MAX_BYTES:
-            raise IssuerUnavailable(f"{url} responded with more than {_MAX_BYTES} bytes")
-    return body
+    return _object(await http.post(url, form))
 
 
 def _object(document: bytes) -> dict[str, Any]:
@@ -363,15 +341,6 @@ def _object(document: bytes) -> dict[str, Any]:
         return msgspec.json.decode(document, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise IssuerUnavailable("the response is not a JSON object") from None
-
-
-def open_session() -> aiohttp.ClientSession:
-    """Open a session without cookies, for requests to the issuer."""
-    return aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Accept": "application/json"},
-    )
 
 
 def _parse_url(text: str) -> str:

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
-import aiohttp
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -45,10 +44,6 @@ _CERTIFICATE_TTL = 86_400
 
 #: Maximum number of cached certificates; a region has one or two at a time.
 _MAX_CERTIFICATES = 64
-
-#: Timeout of one HTTP request in seconds, and maximum size of its response in bytes.
-_TIMEOUT_SECONDS = 5
-_MAX_BYTES = 64 * 1024
 
 _HASHES = {"1": SHA1, "2": SHA256}
 
@@ -197,23 +192,7 @@ def parse_topics(text: str) -> dict[str, str | None]:
 
 async def fetch_from_sns(url: str) -> Fetched:
     """Fetch ``url``, within limits of time and size, without following redirects."""
-    # A session for each call: certificates are cached for a day.
-    http = aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS), cookie_jar=aiohttp.DummyCookieJar()
-    )
-    try:
-        async with http, http.get(url, allow_redirects=False) as response:
-            return Fetched(status=response.status, body=await _read(response))
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        # A timeout is an OSError.
-        raise Unavailable("SNS does not respond") from error
+    # Imported here: few services have topics, and aiohttp would be a quarter of a start.
+    from deploylog.auth.sns_http import fetch
 
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body; empty if it exceeds ``_MAX_BYTES``."""
-    body = b""
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_BYTES:
-            return b""
-    return body
+    return await fetch(url)

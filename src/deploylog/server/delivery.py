@@ -1,7 +1,8 @@
 """The delivery of subscriptions that the settings ask for: senders, transport, secrets."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import msgspec
 
@@ -21,12 +22,10 @@ from deploylog.subscriptions.delivery.egress import check_url, parse_networks
 from deploylog.subscriptions.delivery.kinds import KINDS
 from deploylog.subscriptions.delivery.kinds.kind import SenderParts
 from deploylog.subscriptions.delivery.kinds.template.process import TemplateProcess
+from deploylog.subscriptions.delivery.late_transport import LateTransport
+from deploylog.subscriptions.delivery.outcome import Transport
 from deploylog.subscriptions.delivery.sender import Sender
-from deploylog.subscriptions.delivery.transport import (
-    Limits,
-    WebhookTransport,
-    open_webhook_transport,
-)
+from deploylog.subscriptions.delivery.tls import make_tls
 from deploylog.subscriptions.secret_store import SecretStore
 from deploylog.subscriptions.subscription import Endpoint, Subscription
 
@@ -45,25 +44,52 @@ def make_secret_store(
     )
 
 
-def open_transport(
+@asynccontextmanager
+async def open_transport(
     settings: Settings, clock: Callable[[], int]
-) -> AbstractAsyncContextManager[WebhookTransport]:
+) -> AsyncIterator[LateTransport]:
     """Open the transport for all outgoing requests, under one set of limits; ``clock`` gives ns."""
-    limits = Limits(
-        total=settings.delivery_seconds,
-        connect=min(settings.delivery_seconds, Limits().connect),
-        concurrency=settings.delivery_concurrency,
-        per_second=settings.delivery_per_second,
-    )
-    networks = parse_networks(settings.delivery_allowed_networks)
-    return open_webhook_transport(networks, limits, ca_file=settings.delivery_ca_file, clock=clock)
+    if settings.delivery_ca_file:
+        # Now, not at the first delivery: an invalid file must not wait for one.
+        make_tls(settings.delivery_ca_file)
+    async with AsyncExitStack() as opened:
+
+        async def open_now() -> Transport:
+            open_ = await asyncio.to_thread(_webhook_transports)
+            return await opened.enter_async_context(open_(settings, clock))
+
+        yield LateTransport(open_now)
+
+
+def _webhook_transports() -> Callable[
+    [Settings, Callable[[], int]], AbstractAsyncContextManager[Transport]
+]:
+    # Imported here: with aiohttp, and the certificates that it loads, a start would take a third
+    # longer.
+    from deploylog.subscriptions.delivery.transport import Limits, open_webhook_transport
+
+    def open_(
+        settings: Settings, clock: Callable[[], int]
+    ) -> AbstractAsyncContextManager[Transport]:
+        limits = Limits(
+            total=settings.delivery_seconds,
+            connect=min(settings.delivery_seconds, Limits().connect),
+            concurrency=settings.delivery_concurrency,
+            per_second=settings.delivery_per_second,
+        )
+        networks = parse_networks(settings.delivery_allowed_networks)
+        return open_webhook_transport(
+            networks, limits, ca_file=settings.delivery_ca_file, clock=clock
+        )
+
+    return open_
 
 
 def make_senders(
     store: Store,
     deployments: DeploymentService,
     authentication: Authentication,
-    transport: WebhookTransport,
+    transport: Transport,
     templates: TemplateProcess,
     settings: Settings,
     *,

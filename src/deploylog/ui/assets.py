@@ -32,9 +32,18 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     media: str
     body: bytes
-    gzipped: bytes
     #: The files of its imports, and theirs, by their original names.
     imports: tuple[str, ...]
+
+    @property
+    def gzipped(self) -> bytes:
+        """The body, compressed when it is first asked for."""
+        return _gzipped(self.body)
+
+
+@cache
+def _gzipped(body: bytes) -> bytes:
+    return gzip.compress(body, mtime=0)
 
 
 class Assets:
@@ -85,7 +94,6 @@ class Assets:
             name=_hashed_name(name, body),
             media=_MEDIA[path.suffix],
             body=body,
-            gzipped=gzip.compress(body, mtime=0),
             imports=tuple(dict.fromkeys((*found, *deeper))),
         )
 

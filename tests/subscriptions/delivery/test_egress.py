@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from deploylog.errors import InvalidSettings, InvalidSubscription
 from deploylog.subscriptions.delivery.egress import (
     AddressBlocked,
-    EgressResolver,
-    LookupTimeout,
     Networks,
     check_url,
     is_global,
     parse_networks,
 )
+from deploylog.subscriptions.delivery.resolver import EgressResolver, LookupTimeout
 from support.waiting import PATIENCE
 
 NOTHING = Networks()

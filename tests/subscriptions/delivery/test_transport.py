@@ -13,10 +13,10 @@ from yarl import URL
 from deploylog.errors import InvalidSettings
 from deploylog.subscriptions.delivery.egress import parse_networks
 from deploylog.subscriptions.delivery.outcome import Request, Response
+from deploylog.subscriptions.delivery.tls import make_tls
 from deploylog.subscriptions.delivery.transport import (
     Limits,
     WebhookTransport,
-    make_tls,
     open_webhook_transport,
     parse_retry_after,
 )

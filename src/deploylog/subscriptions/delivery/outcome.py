@@ -1,10 +1,11 @@
 """Requests, responses, and what a response means for the events of its request."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import msgspec
 
-from deploylog.subscriptions.subscription import Message
+from deploylog.subscriptions.subscription import MAX_RESPONSE_BYTES, Message
 
 #: Characters of a response that an error shows.
 _MAX_EXCERPT = 120
@@ -32,6 +33,25 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: float | None = None
     #: Why there is no response, without anything secret.
     error: str | None = None
+
+
+class Transport(Protocol):
+    """Sends requests to receivers."""
+
+    async def send(
+        self,
+        request: Request,
+        *,
+        sign: Callable[[], dict[str, str]] = dict,
+        max_bytes: int = MAX_RESPONSE_BYTES,
+    ) -> Response:
+        """Send the request once the receiver's limits allow it.
+
+        ``sign`` returns more headers at that moment: a signature made before the wait may be too
+        old after it. At most ``max_bytes`` of the response body are read. Raises nothing, and can
+        be cancelled.
+        """
+        ...
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

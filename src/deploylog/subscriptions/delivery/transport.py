@@ -18,7 +18,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from deploylog.auth.rate_limit import RateLimiter
-from deploylog.errors import InvalidSettings, InvalidSubscription
+from deploylog.errors import InvalidSubscription
 from deploylog.events.times import SECOND
 from deploylog.subscriptions.delivery.connection import (
     LOST,
@@ -30,13 +30,12 @@ from deploylog.subscriptions.delivery.connection import (
 from deploylog.subscriptions.delivery.egress import (
     NOT_PUBLIC,
     AddressBlocked,
-    EgressResolver,
-    Lookup,
-    LookupTimeout,
     Networks,
     parse_url,
 )
 from deploylog.subscriptions.delivery.outcome import Request, Response
+from deploylog.subscriptions.delivery.resolver import EgressResolver, Lookup, LookupTimeout
+from deploylog.subscriptions.delivery.tls import make_tls
 from deploylog.subscriptions.subscription import MAX_RESPONSE_BYTES
 
 #: Seconds for which a resolved name is cached.
@@ -214,21 +213,6 @@ async def open_webhook_transport(
             yield WebhookTransport(connections, networks, limits, clock=clock)
         finally:
             connections.close()
-
-
-def make_tls(ca_file: str) -> ssl.SSLContext:
-    """Trust the system's certificates and those of ``ca_file``; raises InvalidSettings."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    if ca_file:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except ssl.SSLError:
-            raise InvalidSettings(f"{ca_file} contains no PEM certificates") from None
-        except OSError as error:
-            message = f"cannot read the certificates in {ca_file}: {error.strerror}"
-            raise InvalidSettings(message) from error
-    return context
 
 
 def parse_retry_after(text: str, *, now: int) -> float | None:

@@ -10,9 +10,8 @@ from deploylog.deployments.catalog import Counts, Deployment, deployment_ref
 from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE, DEPLOYMENT_STARTED
 from deploylog.events.event import Event
 from deploylog.events.scope import Scope, deployment_scope
-from deploylog.subscriptions.delivery.outcome import Outcome
+from deploylog.subscriptions.delivery.outcome import Outcome, Transport
 from deploylog.subscriptions.delivery.sender import OutgoingBatch, Sender, TypeNames
-from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import Endpoint, Format, Message, Order, Subscription
 
 #: Returns an event's media type and body; raises InvalidEvent when the format lacks its type.
@@ -35,7 +34,7 @@ class TemplateFailed(Exception):
 class SenderParts(msgspec.Struct, frozen=True, kw_only=True):
     """What the senders of all kinds are made of."""
 
-    transport: WebhookTransport
+    transport: Transport
     #: The bodies of webhooks, and the names of event types, by format.
     formats: Mapping[Format, Render]
     type_names: TypeNames

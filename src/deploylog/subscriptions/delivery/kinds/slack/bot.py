@@ -20,9 +20,8 @@ from deploylog.subscriptions.delivery.kinds.slack.responses import (
     classify_api_response,
 )
 from deploylog.subscriptions.delivery.kinds.slack.webhook import MAX_DIGEST_EVENTS
-from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response
+from deploylog.subscriptions.delivery.outcome import Outcome, Request, Response, Transport
 from deploylog.subscriptions.delivery.sender import JSON_HEADERS, OutgoingBatch, with_type_names
-from deploylog.subscriptions.delivery.transport import WebhookTransport
 from deploylog.subscriptions.subscription import (
     MAX_REQUEST_BYTES,
     MAX_RESPONSE_BYTES,
@@ -130,7 +129,7 @@ class _CallFailed(Exception):
 class _Calls:
     """The calls of Slack's methods for one batch of events."""
 
-    def __init__(self, transport: WebhookTransport, api_url: str, endpoint: Endpoint) -> None:
+    def __init__(self, transport: Transport, api_url: str, endpoint: Endpoint) -> None:
         """``api_url`` is the URL of Slack's methods, ``https://slack.com/api``."""
         self._transport = transport
         self._api_url = api_url.rstrip("/")
