@@ -5,6 +5,7 @@ a key that is none; hypothesis draws input for every parser. No answer is a 5xx,
 while nothing can be recorded, and none takes longer than ten seconds.
 """
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from faults.suite import Outcome, Suite, Trial
 #: Its environment, which has schemathesis: see the Makefile.
 _SCHEMATHESIS = servers.ROOT / ".venv-fuzz" / "bin" / "schemathesis"
 
+#: Who sends the requests: everybody is let in, or not.
+_CALLERS = ("anyone", "a key", "no key")
+
 _REQUEST_SECONDS = 10
 
 #: Operations whose answers have no end, or that would lock the others out.
@@ -30,26 +34,15 @@ _FAILED = re.compile(r"^_{3,} (.*) _{3,}$", re.MULTILINE)
 
 
 async def run(trial: Trial) -> Outcome:
-    """The APIs as three callers, then the parsers."""
-    found: list[str] = []
-    requests = 0
-    with TemporaryDirectory(prefix="faults-fuzz-") as name:
-        folder = Path(name)
-        async with servers.deploylog(
-            folder, program=trial.program, options=("--max-failures-per-minute", "0")
-        ) as server:
-            for caller in ("anyone", "a key", "no key"):
-                header = _credentials(folder, caller)
-                number, faults = _fuzz(server.port, header, trial)
-                requests += number
-                found += [f"as {caller}: {each}" for each in faults]
-            log = (folder / "server.log").read_text(errors="replace")
-    found += ["the service logs an unexpected error"] * log.count("unexpected error")
-    for each in parsers.PARSERS:
-        found += parsers.faults_of(each, trial["inputs"])
+    """The APIs as three callers at once, each at a service of its own; then the parsers."""
+    async with asyncio.TaskGroup() as group:
+        callers = [group.create_task(_fuzz_as(caller, trial)) for caller in _CALLERS]
+    found = [fault for each in callers for fault in each.result()[1]]
+    for name in parsers.PARSERS:
+        found += parsers.faults_of(name, trial["inputs"])
     return Outcome(
         figures={
-            "requests": requests,
+            "requests": sum(each.result()[0] for each in callers),
             "parsers": len(parsers.PARSERS),
             "inputs": trial["inputs"] * len(parsers.PARSERS),
         },
@@ -57,21 +50,32 @@ async def run(trial: Trial) -> Outcome:
     )
 
 
+async def _fuzz_as(caller: str, trial: Trial) -> tuple[int, list[str]]:
+    """Fuzz a fresh service as one caller; how many requests, and what went wrong."""
+    with TemporaryDirectory(prefix="faults-fuzz-") as name:
+        folder = Path(name)
+        async with servers.deploylog(
+            folder, program=trial.program, options=("--max-failures-per-minute", "0")
+        ) as server:
+            number, faults = await _fuzz(server.port, _credentials(folder, caller), trial)
+        log = (folder / "server.log").read_text(errors="replace")
+    unexpected = ["the service logs an unexpected error"] * log.count("unexpected error")
+    return number, [f"as {caller}: {each}" for each in faults + unexpected]
+
+
 def _credentials(folder: Path, caller: str) -> str | None:
     """The header of a caller. From the first key on, every request needs one."""
     if caller == "anyone":
         return None
-    if caller == "no key":
-        return "Authorization: Bearer nothing"
     store = f"sqlite:///{folder / 'deploylog.db'}"
     command = (sys.executable, "-m", "deploylog", "keys", "add", "fuzz", "--store", store)
     grants = ("--grant", "admin:/")
     key = subprocess.check_output((*command, *grants), text=True, env=servers.environment())
-    return f"Authorization: Bearer {key.split()[-1]}"
+    return f"Authorization: Bearer {key.split()[-1] if caller == 'a key' else 'nothing'}"
 
 
-def _fuzz(port: int, header: str | None, trial: Trial) -> tuple[int, list[str]]:
-    """Fuzz as one caller; how many requests, and which operations failed."""
+async def _fuzz(port: int, header: str | None, trial: Trial) -> tuple[int, list[str]]:
+    """Send requests with this header; how many, and which operations failed."""
     if not _SCHEMATHESIS.exists():
         raise servers.Unavailable("schemathesis is not here: run make fuzz")
     command = [
@@ -80,16 +84,16 @@ def _fuzz(port: int, header: str | None, trial: Trial) -> tuple[int, list[str]]:
         "--max-examples", str(trial["examples"]), "--seed", str(trial.seed),
         "--request-timeout", str(_REQUEST_SECONDS), "--exclude-path-regex", _LEFT_OUT,
         "--suppress-health-check", "all", "--continue-on-failure",
+        "--generation-database", "none",
     ]  # fmt: skip
-    environment = servers.environment() | {"SCHEMATHESIS_HOOKS": "faults.fuzzhooks"}
-    done = subprocess.run(
-        [*command, *(("-H", header) if header else ())],
-        capture_output=True, text=True, env=environment, cwd=servers.ROOT, check=False,
+    done = await asyncio.create_subprocess_exec(
+        *command, *(("-H", header) if header else ()),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=servers.ROOT,
+        env=servers.environment() | {"SCHEMATHESIS_HOOKS": "faults.fuzzhooks"},
     )  # fmt: skip
-    number = sum(map(int, _GENERATED.findall(done.stdout)))
-    if done.returncode == 0:
-        return number, []
-    return number, _FAILED.findall(done.stdout) or [(done.stdout + done.stderr)[-500:]]
+    text = (await done.communicate())[0].decode(errors="replace")
+    number = sum(map(int, _GENERATED.findall(text)))
+    return number, (_FAILED.findall(text) or [text[-500:]]) if done.returncode else []
 
 
 SUITE = Suite(
