@@ -18,7 +18,7 @@ from deploylog.store.admission import (
 )
 from deploylog.store.checksums import event_checksum
 from deploylog.store.live_index import Fed
-from deploylog.store.postgres.connection import Connection, all_rows, change
+from deploylog.store.postgres.connection import Connection, change, rows_of_each
 from deploylog.store.postgres.deployments import load_catalog, write_catalog
 from deploylog.store.postgres.pages import read_rows
 from deploylog.store.postgres.partitions import Partitions
@@ -88,7 +88,6 @@ class Recorder:
         return admitted.outcomes, len(admitted.new)
 
     def _write(self, connection: Connection, admitted: Admitted[PreparedEvent]) -> None:
-        write_catalog(connection, admitted.catalog)
         for position, _ in (*admitted.new[:1], *admitted.new[-1:]):
             self._partitions.ensure(connection, position)
         events, identities = self._rows(admitted.new, admitted.recorded)
@@ -98,6 +97,7 @@ class Recorder:
             events, identities = [], []
         # One round trip for all of them.
         with connection.pipeline():
+            write_catalog(connection, admitted.catalog)
             insert_rows(connection, _INTO_EVENTS, events)
             insert_rows(connection, INTO_IDENTITIES, identities)
             for each in admitted.requests:
@@ -150,32 +150,30 @@ def copy_rows(connection: Connection, into: Into, rows: Sequence[tuple[Any, ...]
 
 
 def _load(connection: Connection, wanted: Lookups, epoch: int) -> Loaded:
-    [(head, recorded, floor)] = all_rows(connection, "SELECT head, recorded, floor FROM log")
-    requests = _load_requests(connection, wanted.requests) if wanted.requests else []
-    positions = sorted({position for request in requests for position in request.positions})
-    answers = read_rows(connection, positions, epoch)[0] if positions else []
+    [(head, recorded)], found, recorded_requests = rows_of_each(
+        connection,
+        [
+            ("SELECT head, recorded FROM log", ()),
+            (POSITIONS, (list(wanted.digests),)),
+            (_REQUESTS, (list(wanted.requests),)),
+        ],
+    )
+    requests = [RecordedRequest(*row) for row in recorded_requests]
+    positions = {position for request in requests for position in request.positions}
+    answers = _events_at(connection, positions, epoch)
     return Loaded(
         head=head,
         recorded=recorded,
-        events=_load_events(connection, wanted.digests, floor, epoch) if wanted.digests else (),
+        events=_events_at(connection, {position for (position,) in found}, epoch),
         requests=requests,
         answers={event.position: event for event in answers},
         catalog=load_catalog(connection, wanted.catalog),
     )
 
 
-def _load_requests(connection: Connection, keys: Sequence[str]) -> list[RecordedRequest]:
-    return [RecordedRequest(*row) for row in all_rows(connection, _REQUESTS, (list(keys),))]
-
-
-def _load_events(
-    connection: Connection, digests: Sequence[int], floor: int, epoch: int
-) -> list[Event]:
-    """The events with these digests of their identity, without damaged ones."""
-    found = all_rows(connection, _POSITIONS, (list(digests), floor))
-    if not found:
-        return []
-    return read_rows(connection, sorted({row[0] for row in found}), epoch)[0]
+def _events_at(connection: Connection, positions: set[int], epoch: int) -> Sequence[Event]:
+    """The events at these positions, without damaged ones."""
+    return read_rows(connection, sorted(positions), epoch)[0] if positions else ()
 
 
 _REQUESTS = """
@@ -187,10 +185,12 @@ INSERT INTO requests (key, fingerprint, positions, newest) VALUES (%s, %s, %s::b
 ON CONFLICT (key) DO UPDATE SET positions = excluded.positions, newest = excluded.newest
 """
 
-# One look-up for each of the digests, in the partition that it is in.
-_POSITIONS = """
-SELECT i.position FROM unnest(%s::bigint[]) AS wanted
-JOIN identities AS i ON i.digest = wanted WHERE i.position > %s
+# One look-up for each of the digests, in the partition that it is in. As a join it would be planned
+# while the table is empty, and read all of it ever after.
+POSITIONS = """
+SELECT i.position FROM unnest(%s::bigint[]) AS wanted CROSS JOIN LATERAL (
+    SELECT position FROM identities WHERE digest = wanted OFFSET 0
+) AS i WHERE i.position > (SELECT floor FROM log)
 """
 
 _MOVE_HEAD = "UPDATE log SET head = %s, recorded = %s"

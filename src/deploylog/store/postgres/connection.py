@@ -78,6 +78,18 @@ def connect(conninfo: str) -> Connection:
         return connection
 
 
+async def connect_listener(conninfo: str) -> "psycopg.AsyncConnection[tuple[Any, ...]]":
+    """Connect to hear of commits. Raises psycopg.Error."""
+    connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    try:
+        # Of a new table nothing is known: each look at the head would read all of it.
+        await connection.execute(_SET_UP)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
 def connect_appender(conninfo: str) -> Connection:
     """Connect to append: a process that stalls must not hold the lock.
 
@@ -131,6 +143,22 @@ def all_rows(
     cursor = connection.execute(sql, values, binary=True)
     rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
+
+
+#: A statement, and its values.
+Statement = tuple[str, Sequence[object]]
+
+
+def rows_of_each(
+    connection: Connection, statements: Sequence[Statement]
+) -> list[list[tuple[Any, ...]]]:
+    """Run some statements in one round trip; return the rows of each, as ``all_rows`` does."""
+    with connection.pipeline():
+        cursors = [
+            None if _hold_nul(values) else connection.execute(sql, values, binary=True)
+            for sql, values in statements
+        ]
+    return [cursor.fetchall() if cursor is not None else [] for cursor in cursors]
 
 
 def _hold_nul(values: Iterable[object]) -> bool:

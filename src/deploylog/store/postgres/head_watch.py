@@ -15,7 +15,7 @@ import psycopg
 from deploylog.errors import LogReset, StoreUnavailable
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.postgres.append import CHANNEL
-from deploylog.store.postgres.connection import first_line
+from deploylog.store.postgres.connection import connect_listener, first_line
 from deploylog.store.postgres.course import Course, check_course
 
 #: About how many seconds the head is read after at the latest.
@@ -52,9 +52,7 @@ async def _keep_listening(conninfo: str, notifier: HeadNotifier, course: Course)
     is_known = False
     while True:
         try:
-            async with await psycopg.AsyncConnection.connect(
-                conninfo, autocommit=True
-            ) as connection:
+            async with await connect_listener(conninfo) as connection:
                 is_known = False
                 await connection.execute(f"LISTEN {CHANNEL}")
                 await asyncio.to_thread(check_course, conninfo, course)
@@ -71,7 +69,7 @@ async def _listen(
 ) -> None:
     while True:
         # After the hint, and at once after each connection: what was missed meanwhile is seen.
-        cursor = await connection.execute(_NEWEST)
+        cursor = await connection.execute(NEWEST)
         for head, epoch, checksum in await cursor.fetchall():
             if epoch != course.epoch:
                 raise LogReset
@@ -82,8 +80,9 @@ async def _listen(
             pass
 
 
-_NEWEST = """
-SELECT l.head, l.epoch, e.checksum FROM log AS l LEFT JOIN events AS e ON e.position = l.head
+# Not a join: planned while the partition is empty, it reads all of the partition ever after.
+NEWEST = """
+SELECT l.head, l.epoch, (SELECT e.checksum FROM events AS e WHERE e.position = l.head) FROM log AS l
 """
 
 
