@@ -1,10 +1,10 @@
 """Run every suite, one after another, on each store that it is for.
 
-With ``--prove`` each suite also runs without each of its protections, and must find something.
+With ``--prove`` each suite also runs without each of its protections, and must find something. A
+suite that fails, breaks or takes too long does not end the others; a table at the end has them all.
 """
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -23,6 +23,7 @@ from faults import (
     pressure,
     race,
 )
+from faults.runs import Result, Run, result_of, table_of
 from faults.suite import Suite
 
 SUITES: tuple[Suite, ...] = (
@@ -41,43 +42,33 @@ SUITES: tuple[Suite, ...] = (
     pressure.SUITE,
 )
 
-#: The exit code of a suite that found something.
-_FOUND = 1
 
-
-def _runs(suites: Sequence[Suite], *, proves: bool) -> Iterator[tuple[Suite, str, str | None]]:
+def runs_of(suites: Sequence[Suite], *, proves: bool) -> Iterator[Run]:
+    """The runs of these suites, in order; with ``proves`` also without each protection."""
     for suite in suites:
         for store in suite.stores:
-            yield suite, store, None
+            yield Run(suite.name, store)
             for protection in suite.protections.get(store, ()) if proves else ():
-                yield suite, store, protection
-
-
-def _run(suite: Suite, store: str, without: str | None) -> bool:
-    """Run one suite in a process of its own; return whether it ended as it should."""
-    command = [sys.executable, "-m", f"faults.{suite.name}", "--store", store]
-    command += ["--without", without] if without else []
-    return subprocess.run(command).returncode == (_FOUND if without else 0)
+                yield Run(suite.name, store, protection, suite.proof)
 
 
 def main() -> None:
-    """Read the arguments and run."""
+    """Read the arguments, run, and print a table at the end."""
     names = [suite.name for suite in SUITES]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", choices=names, action="append", help="run this suite")
     parser.add_argument("--prove", action="store_true", help="take each protection out, too")
     arguments = parser.parse_args()
     chosen = [suite for suite in SUITES if suite.name in (arguments.only or names)]
-    wrong = [
-        f"{suite.name} on {store}" + (f" without {without}" if without else "")
-        for suite, store, without in _runs(chosen, proves=arguments.prove)
-        if not _run(suite, store, without)
-    ]
-    print(
-        f"faults: not as it should be: {', '.join(wrong)}"
-        if wrong
-        else "faults: every promise was kept"
-    )
+    results: list[Result] = []
+    try:
+        for run in runs_of(chosen, proves=arguments.prove):
+            results.append(result_of(run))  # noqa: PERF401  # what ran before an error is printed
+    finally:
+        print(table_of(results), flush=True)
+    wrong = sum(not each.is_right for each in results)
+    seconds = sum(each.seconds for each in results)
+    print(f"faults: {len(results)} runs in {seconds / 60:.0f} min, {wrong} not as they should be")
     sys.exit(bool(wrong))
 
 

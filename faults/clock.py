@@ -100,6 +100,7 @@ SUITE = Suite(
     run=run,
     protections={"sqlite": ("rising",), "postgresql": ("rising",)},
     numbers={"steps": 30},
+    proof={"steps": 8},
 )
 
 if __name__ == "__main__":

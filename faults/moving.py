@@ -312,6 +312,7 @@ SUITE = Suite(
     stores=("sqlite",),
     protections={"sqlite": ("keys",)},
     numbers={"events": 100_000, "readers": 20},
+    proof={"events": 20_000},
 )
 
 if __name__ == "__main__":

@@ -142,6 +142,7 @@ SUITE = Suite(
     run=run,
     protections={"sqlite": ("lock",), "postgresql": ("lock",)},
     numbers={"events": 40_000, "writers": 8},
+    proof={"events": 8_000},
 )
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ SUITE = Suite(
     run=run,
     protections={"sqlite": ("wait",), "postgresql": ("wait",)},
     numbers={"turns": 250},
+    proof={"turns": 60},
 )
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import random
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
     protections: Mapping[str, Sequence[str]] = msgspec.field(default_factory=dict)
     #: The suite's own numbers, and their defaults.
     numbers: Mapping[str, int] = msgspec.field(default_factory=dict)
+    #: Those that suffice to find something once a protection is out.
+    proof: Mapping[str, int] = msgspec.field(default_factory=dict)
 
     def main(self) -> None:
         """Read the arguments, run, print and exit."""
@@ -69,6 +72,10 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
         except servers.Unavailable as error:
             print(error, file=sys.stderr)
             sys.exit(2)
+        except Exception:
+            # Not 1: a suite that breaks has proven nothing.
+            traceback.print_exc()
+            sys.exit(3)
         self._print(trial, outcome, time.monotonic() - start)
         sys.exit(bool(outcome.findings))
 

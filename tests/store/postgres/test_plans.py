@@ -31,5 +31,5 @@ async def test_a_plan_made_while_a_table_is_empty_looks_each_row_up(
 
         plan = [str(row[0]) for row in connection.execute(f"EXPLAIN EXECUTE {call}")]
 
-    looked_up = [line for line in plan if "Index Cond" in line]
-    assert looked_up and not any("Hash" in line or "Merge" in line for line in plan), plan
+    assert any("Index Cond" in line for line in plan)
+    assert not any("Hash" in line or "Merge" in line for line in plan)
