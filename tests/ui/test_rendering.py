@@ -5,7 +5,7 @@ import re
 import pytest
 
 from deploylog.events.times import SECOND, parse_time
-from deploylog.ui.rendering import TEMPLATES, duration, make_environment, time_element
+from deploylog.ui.rendering import TEMPLATES, duration, latency, make_environment, time_element
 
 NANOSECONDS = parse_time("2026-01-31T12:00:00.25Z")
 
@@ -24,6 +24,15 @@ NANOSECONDS = parse_time("2026-01-31T12:00:00.25Z")
 )
 def test_a_duration_has_two_units_at_most(seconds: float, text: str):
     assert duration(int(seconds * SECOND)) == text
+
+
+def test_a_latency_has_milliseconds():
+    assert [latency(int(ms * 1e6)) for ms in (0, 2.4, 999, 1_500)] == [
+        "0 ms",
+        "2 ms",
+        "999 ms",
+        "1.5 s",
+    ]
 
 
 def test_a_time_is_machine_readable_and_in_utc_until_the_script_runs():

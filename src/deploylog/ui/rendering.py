@@ -62,6 +62,7 @@ def make_environment() -> Environment:
         "iso": render_time,
         "clock": lambda ns: f"{datetime.fromtimestamp(ns // SECOND, UTC):%H:%M:%S}",
         "duration": duration,
+        "latency": latency,
         "change": change,
         "elapsed": lambda ns: duration(ns) if ns % SECOND else _whole(ns // SECOND),
         "percent": lambda part: f"{part:.3%}",
@@ -103,6 +104,11 @@ def duration(ns: int) -> str:
     if seconds < 10:
         return f"{seconds:.1f} s"
     return _whole(int(seconds))
+
+
+def latency(ns: int) -> str:
+    """As ``duration``, and ``3 ms`` below a second."""
+    return f"{max(ns, 0) / 1e6:.0f} ms" if ns < SECOND else duration(ns)
 
 
 def change(ns: int) -> str:

@@ -45,11 +45,18 @@ export async function readPart(url, part) {
 // What the page shows. The service answers with a page only if it is another.
 let { version } = document.body.dataset;
 
-/** The page at `url`, `null` when it is not to be had, and `undefined` when it is shown already. */
-async function readPage(url) {
+// Where the reader is; the zoom is no other page.
+const place = () => location.pathname + location.search;
+
+/**
+ * The page where the reader is, `null` when it is not to be had, and `undefined` when it is shown
+ * already, or the reader has gone on.
+ */
+async function readPage() {
+  const url = place();
   const response = await ask(url, { "if-none-match": `W/"${version}"` });
-  if (response?.status === 304) return undefined;
-  return response && parse(await response.text());
+  const fresh = response?.status === 200 ? await parse(await response.text()) : null;
+  return response?.status === 304 || place() !== url ? undefined : fresh;
 }
 
 /** Make `old` like `fresh`, and leave what the reader has opened, chosen or typed. */
@@ -73,10 +80,10 @@ function sayFresh() {
   document.dispatchEvent(new CustomEvent("deploylog:fresh"));
 }
 
-/** Follow a link by changing what differs, so that nothing scrolls or flickers. */
-async function swap(url) {
-  const fresh = await readPage(url);
-  if (fresh === null) location.assign(url);
+/** Change what differs from the page where the reader is now, so that nothing scrolls or flickers. */
+async function swap() {
+  const fresh = await readPage();
+  if (fresh === null) location.reload();
   else if (fresh) {
     document.title = fresh.title;
     morph(document.getElementById("main"), fresh.getElementById("main"));
@@ -92,9 +99,9 @@ export function swapLinks() {
     if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     history.pushState({ swapped: true }, "", link.search + location.hash || location.pathname);
-    swap(location.href);
+    swap();
   });
-  addEventListener("popstate", () => swap(location.href));
+  addEventListener("popstate", swap);
 }
 
 /** Whether one of the scopes is, or is below, one that the element shows; scopes hold no space. */
@@ -154,7 +161,7 @@ class Refresher {
     this.#isReading = true;
     this.#isStale = false;
     const started = performance.now();
-    const fresh = await readPage(location.href);
+    const fresh = await readPage();
     if (fresh) show(fresh);
     if (fresh !== null) sayFresh();
     this.#readAt = performance.now();
