@@ -12,6 +12,7 @@ import apsw
 import pytest
 from apsw.ext import query_info
 
+from deploylog import store
 from deploylog.store import sqlite
 from deploylog.store.migrations import migrations
 
@@ -20,7 +21,10 @@ _IS_STATEMENT = re.compile(r"\s*(SELECT|UPDATE|DELETE|WITH|INSERT[^;]*(VALUES|SE
 
 def _statements() -> dict[str, str]:
     modules = [
-        import_module(f"{sqlite.__name__}.{each.name}") for each in iter_modules(sqlite.__path__)
+        import_module(f"{package.__name__}.{each.name}")
+        for package in (sqlite, store)
+        for each in iter_modules(package.__path__)
+        if package is sqlite or not each.ispkg
     ]
     return {
         f"{module.__name__}.{name}": value

@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from deploylog.errors import OperatorError, StoreUnavailable
+from deploylog.store.changesets import SqlChangesets
 from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
+from deploylog.store.deliveries import SqlDeliveries
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.live_index import LiveIndex
 from deploylog.store.mending import IndexMender
 from deploylog.store.postgres.append import Recorder
 from deploylog.store.postgres.appender import Appender
-from deploylog.store.postgres.changesets import PostgresChangesets
 from deploylog.store.postgres.cleanups import PostgresCleanups
 from deploylog.store.postgres.connection import (
     Connection,
@@ -27,8 +28,8 @@ from deploylog.store.postgres.connection import (
 from deploylog.store.postgres.copying import accept_copy
 from deploylog.store.postgres.course import Course
 from deploylog.store.postgres.credentials import PostgresCredentials
-from deploylog.store.postgres.deliveries import PostgresDeliveries
 from deploylog.store.postgres.deployments import postgres_catalog
+from deploylog.store.postgres.dialect import DIALECT
 from deploylog.store.postgres.events import PostgresLog
 from deploylog.store.postgres.head_watch import listening
 from deploylog.store.postgres.index import PostgresIndexTables
@@ -37,9 +38,9 @@ from deploylog.store.postgres.schema import migrate_database, schema_version
 from deploylog.store.postgres.sealing import reseal_segment, seal_segment, write_segment
 from deploylog.store.postgres.sessions import PostgresEndedSessions
 from deploylog.store.postgres.signatures import PostgresSignatures
-from deploylog.store.postgres.subscriptions import PostgresSubscriptions
 from deploylog.store.postgres.writer import Writer
 from deploylog.store.sealing import keep_sealing, seal_full_segments
+from deploylog.store.subscriptions import SqlSubscriptions
 
 
 class PostgresStore:
@@ -73,10 +74,10 @@ class PostgresStore:
             observer=observer,
         )
         self.catalog = postgres_catalog(readers)
-        self.changesets = PostgresChangesets(writer, readers)
+        self.changesets = SqlChangesets(writer, readers, DIALECT)
         self.cleanups = PostgresCleanups(writer, readers)
-        self.subscriptions = PostgresSubscriptions(writer, readers)
-        self.deliveries = PostgresDeliveries(writer, readers)
+        self.subscriptions = SqlSubscriptions(writer, readers, DIALECT)
+        self.deliveries = SqlDeliveries(writer, readers, DIALECT)
         self.credentials = PostgresCredentials(writer, readers)
         self.signatures = PostgresSignatures(writer)
         self.ended_sessions = PostgresEndedSessions(writer, readers)
