@@ -84,8 +84,8 @@ class SqlChangesets(Generic[ConnectionT]):
         self._writer = writer
         self._readers = readers
         self._dialect = dialect
-        self._by_id = _BY_ID.format(same=dialect.same("c.id", "?"))
-        self._document = _DOCUMENT.format(same=dialect.same("id", "?"))
+        self._by_id = _BY_ID.format(same=f"{dialect.folded('c.id')} = {dialect.folded('?')}")
+        self._document = _DOCUMENT.format(same=f"{dialect.folded('id')} = {dialect.folded('?')}")
 
     async def add(
         self, changeset: Changeset, changes: bytes, *, request: IdempotencyKey, since: int
@@ -224,7 +224,8 @@ class SqlChangesets(Generic[ConnectionT]):
     ) -> list[Changeset]:
         visible, values = self._dialect.visible(visibility)
         wanted = {"project": project, "stack": stack, "before": before, "limit": limit}
-        sql = _LISTED.format(visible=visible, same=self._dialect.same("id", ":before"))
+        fold = self._dialect.folded
+        sql = _LISTED.format(visible=visible, same=f"{fold('id')} = {fold(':before')}")
         rows = await self._readers.queries.rows(
             self._dialect.sql(sql), {**values, **wanted}, caller=caller
         )

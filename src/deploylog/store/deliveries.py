@@ -44,7 +44,7 @@ def _is_over(lease: str) -> str:
     return f"({lease} <= :now OR {lease} > CAST(:now AS bigint) + {MAX_LEASE_AHEAD})"
 
 
-_LEAVE = f"DELETE FROM holders WHERE {_is_over('until')}"
+_REMOVE_EXPIRED = f"DELETE FROM holders WHERE {_is_over('until')}"
 
 _JOIN = """
 INSERT INTO holders (holder, until) VALUES (?, ?)
@@ -53,7 +53,7 @@ ON CONFLICT (holder) DO UPDATE SET until = excluded.until
 
 _HOLDERS = "SELECT holder FROM holders"
 
-_FORGET_HOLDER = "DELETE FROM holders WHERE holder = ?"
+_REMOVE_HOLDER = "DELETE FROM holders WHERE holder = ?"
 
 #: The subscriptions that are delivered, of which each holder has a share.
 _DELIVERED = "state IN ('active', 'failing')"
@@ -285,7 +285,7 @@ class DeliveryTables(Generic[ConnectionT]):
         return Claim(held=[subscription_of(row) for row in rows], share=share)
 
     def _share(self, connection: ConnectionT, holder: str, now: int, until: int) -> int:
-        self._dialect.change(connection, _LEAVE, {"now": now})
+        self._dialect.change(connection, _REMOVE_EXPIRED, {"now": now})
         self._dialect.change(connection, _JOIN, (holder, until))
         holders = [row[0] for row in self._dialect.rows(connection, _HOLDERS)]
         return fair_share(self._number(connection, _TOTAL), holders, holder)
@@ -294,7 +294,7 @@ class DeliveryTables(Generic[ConnectionT]):
         """Release some subscriptions of a holder, or all, with which it leaves."""
         if ids is None:
             self._dialect.change(connection, _RELEASE, (holder,))
-            self._dialect.change(connection, _FORGET_HOLDER, (holder,))
+            self._dialect.change(connection, _REMOVE_HOLDER, (holder,))
             return
         for id in ids:
             self._dialect.change(connection, _RELEASE_ONE, (holder, id))

@@ -62,8 +62,8 @@ class Dialect(Protocol[_Connection]):
         """The text of somebody else, as it can be stored."""
         ...
 
-    def same(self, column: str, value: str) -> str:
-        """The condition that a column has this value, whatever the case of its letters."""
+    def folded(self, id: str) -> str:
+        """The column of an id, or a value of it, without the case of its letters."""
         ...
 
     def visible(self, visibility: Visibility) -> tuple[str, dict[str, Any]]:

@@ -9,14 +9,15 @@ from functools import partial
 
 from deploylog.errors import OperatorError, StoreUnavailable
 from deploylog.store.changesets import SqlChangesets
+from deploylog.store.cleanups import SqlCleanups
 from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
+from deploylog.store.credentials import SqlCredentials
 from deploylog.store.deliveries import SqlDeliveries
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.live_index import LiveIndex
 from deploylog.store.mending import IndexMender
 from deploylog.store.postgres.append import Recorder
 from deploylog.store.postgres.appender import Appender
-from deploylog.store.postgres.cleanups import PostgresCleanups
 from deploylog.store.postgres.connection import (
     Connection,
     connect,
@@ -27,7 +28,6 @@ from deploylog.store.postgres.connection import (
 )
 from deploylog.store.postgres.copying import accept_copy
 from deploylog.store.postgres.course import Course
-from deploylog.store.postgres.credentials import PostgresCredentials
 from deploylog.store.postgres.deployments import postgres_catalog
 from deploylog.store.postgres.dialect import DIALECT
 from deploylog.store.postgres.events import PostgresLog
@@ -36,10 +36,10 @@ from deploylog.store.postgres.index import PostgresIndexTables
 from deploylog.store.postgres.readers import Readers
 from deploylog.store.postgres.schema import migrate_database, schema_version
 from deploylog.store.postgres.sealing import reseal_segment, seal_segment, write_segment
-from deploylog.store.postgres.sessions import PostgresEndedSessions
-from deploylog.store.postgres.signatures import PostgresSignatures
 from deploylog.store.postgres.writer import Writer
 from deploylog.store.sealing import keep_sealing, seal_full_segments
+from deploylog.store.sessions import SqlEndedSessions
+from deploylog.store.signatures import SqlSignatures
 from deploylog.store.subscriptions import SqlSubscriptions
 
 
@@ -75,12 +75,12 @@ class PostgresStore:
         )
         self.catalog = postgres_catalog(readers)
         self.changesets = SqlChangesets(writer, readers, DIALECT)
-        self.cleanups = PostgresCleanups(writer, readers)
+        self.cleanups = SqlCleanups(writer, readers, DIALECT)
         self.subscriptions = SqlSubscriptions(writer, readers, DIALECT)
         self.deliveries = SqlDeliveries(writer, readers, DIALECT)
-        self.credentials = PostgresCredentials(writer, readers)
-        self.signatures = PostgresSignatures(writer)
-        self.ended_sessions = PostgresEndedSessions(writer, readers)
+        self.credentials = SqlCredentials(writer, readers, DIALECT)
+        self.signatures = SqlSignatures(writer, DIALECT)
+        self.ended_sessions = SqlEndedSessions(writer, readers, DIALECT)
 
     async def secret(self, name: SecretName) -> bytes:
         [(value,)] = await self._readers.rows(_SECRETS[name])

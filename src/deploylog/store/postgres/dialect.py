@@ -52,8 +52,8 @@ class PostgresDialect:
     def text(self, text: str | None) -> str | None:
         return without_nul(text)
 
-    def same(self, column: str, value: str) -> str:
-        return f"lower({column}) = lower({value})"
+    def folded(self, id: str) -> str:
+        return f"lower({id})"
 
     def visible(self, visibility: Visibility) -> tuple[str, dict[str, Any]]:
         return visible_rows(visibility)

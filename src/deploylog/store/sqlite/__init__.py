@@ -15,18 +15,20 @@ from deploylog.errors import OperatorError
 from deploylog.events.ids import EPOCH_BITS
 from deploylog.events.index.segments import GrowingSegment
 from deploylog.store.changesets import SqlChangesets
+from deploylog.store.cleanups import SqlCleanups
 from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
+from deploylog.store.credentials import SqlCredentials
 from deploylog.store.deliveries import SqlDeliveries
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.live_index import LiveIndex, grown_from_rows
 from deploylog.store.mending import IndexMender
 from deploylog.store.migrations import Migration, migrate, migrations
 from deploylog.store.sealing import keep_sealing, seal_full_segments
+from deploylog.store.sessions import SqlEndedSessions
+from deploylog.store.signatures import SqlSignatures
 from deploylog.store.sqlite.append import Recorder
-from deploylog.store.sqlite.cleanups import SqliteCleanups
 from deploylog.store.sqlite.connection import connect, one_row, one_value, opening, store_errors
 from deploylog.store.sqlite.copying import accept_copy
-from deploylog.store.sqlite.credentials import SqliteCredentials
 from deploylog.store.sqlite.deployments import sqlite_catalog
 from deploylog.store.sqlite.dialect import DIALECT
 from deploylog.store.sqlite.events import SqliteLog
@@ -35,8 +37,6 @@ from deploylog.store.sqlite.identities import seal_identities, sealed_identities
 from deploylog.store.sqlite.index import SqliteIndexTables
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.sealing import seal_segment, sealed_rows
-from deploylog.store.sqlite.sessions import SqliteEndedSessions
-from deploylog.store.sqlite.signatures import SqliteSignatures
 from deploylog.store.sqlite.writer import Writer
 from deploylog.store.subscriptions import SqlSubscriptions
 
@@ -72,12 +72,12 @@ class SqliteStore:
         )
         self.catalog = sqlite_catalog(readers)
         self.changesets = SqlChangesets(writer, readers, DIALECT)
-        self.cleanups = SqliteCleanups(writer, readers)
+        self.cleanups = SqlCleanups(writer, readers, DIALECT)
         self.subscriptions = SqlSubscriptions(writer, readers, DIALECT)
         self.deliveries = SqlDeliveries(writer, readers, DIALECT)
-        self.credentials = SqliteCredentials(writer, readers)
-        self.signatures = SqliteSignatures(writer)
-        self.ended_sessions = SqliteEndedSessions(writer, readers)
+        self.credentials = SqlCredentials(writer, readers, DIALECT)
+        self.signatures = SqlSignatures(writer, DIALECT)
+        self.ended_sessions = SqlEndedSessions(writer, readers, DIALECT)
 
     async def secret(self, name: SecretName) -> bytes:
         [(value,)] = await self._readers.rows(_SECRETS[name])

@@ -48,9 +48,9 @@ class SqliteDialect:
     def text(self, text: str | None) -> str | None:
         return text
 
-    def same(self, column: str, value: str) -> str:
-        # The column ignores the case of letters, and so does its index.
-        return f"{column} = {value}"
+    def folded(self, id: str) -> str:
+        # The column compares so itself, and so does its index.
+        return id
 
     def visible(self, visibility: Visibility) -> tuple[str, dict[str, Any]]:
         return visible_rows(visibility)

@@ -1,14 +1,14 @@
-"""Cleanups in PostgreSQL."""
+"""Cleanups, in every backend."""
 
-from typing import Any
+from typing import Any, Generic
 
 import msgspec
 
 from deploylog.errors import CleanupNotFound
 from deploylog.events.retention import Cleanup
-from deploylog.store.postgres.connection import Connection, change
-from deploylog.store.postgres.readers import Readers
-from deploylog.store.postgres.writer import Writer
+from deploylog.store.commit_queue import CommitQueue
+from deploylog.store.dialect import Dialect
+from deploylog.store.readers import ConnectionT, ReaderPools
 
 #: How many cleanups of each kind are retained.
 MAX_PER_KIND = 50
@@ -17,41 +17,49 @@ _SELECT = """
 SELECT id, kind, status, started, ended, threshold, forgotten, error, held_until FROM cleanups
 """
 
+#: With ``{id}``.
 _PUT = """
 INSERT INTO cleanups (id, kind, status, started, ended, threshold, forgotten, error, held_until)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (lower(id)) DO UPDATE SET
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT ({id}) DO UPDATE SET
     kind = excluded.kind, status = excluded.status, started = excluded.started,
     ended = excluded.ended, threshold = excluded.threshold, forgotten = excluded.forgotten,
     error = excluded.error, held_until = excluded.held_until
 """
 
 _TRIM = """
-DELETE FROM cleanups WHERE kind = %s AND number NOT IN (
-    SELECT number FROM cleanups WHERE kind = %s ORDER BY number DESC LIMIT %s
+DELETE FROM cleanups WHERE kind = :kind AND number NOT IN (
+    SELECT number FROM cleanups WHERE kind = :kind ORDER BY number DESC LIMIT :most
 )
 """
 
 
-class PostgresCleanups:
-    """The ``Cleanups`` of a PostgreSQL store."""
+class SqlCleanups(Generic[ConnectionT]):
+    """The ``Cleanups`` of a backend."""
 
-    def __init__(self, writer: Writer, readers: Readers) -> None:
+    def __init__(
+        self,
+        writer: CommitQueue[ConnectionT],
+        readers: ReaderPools[ConnectionT],
+        dialect: Dialect[ConnectionT],
+    ) -> None:
         self._writer = writer
         self._readers = readers
+        self._dialect = dialect
 
     async def put(self, cleanup: Cleanup) -> None:
 
-        def put(connection: Connection) -> None:
-            change(connection, _PUT, msgspec.structs.astuple(cleanup))
-            change(connection, _TRIM, (cleanup.kind, cleanup.kind, MAX_PER_KIND))
+        def put(connection: ConnectionT) -> None:
+            self._dialect.change(connection, put_one, msgspec.structs.astuple(cleanup))
+            self._dialect.change(connection, _TRIM, {"kind": cleanup.kind, "most": MAX_PER_KIND})
 
+        put_one = _PUT.format(id=self._dialect.folded("id"))
         await self._writer.call(put)
 
     async def get(self, kind: str, id: str) -> Cleanup:
-        for row in await self._readers.rows(
-            f"{_SELECT} WHERE kind = %s AND lower(id) = lower(%s)", (kind, id)
-        ):
+        fold = self._dialect.folded
+        sql = self._dialect.sql(f"{_SELECT} WHERE kind = ? AND {fold('id')} = {fold('?')}")
+        for row in await self._readers.rows(sql, (kind, id)):
             return _cleanup_of(row)
         raise CleanupNotFound(f"there is no cleanup {id!r} of {kind}")
 
