@@ -730,6 +730,27 @@ async def test_a_plan_is_staged_shown_and_read_back(cli: Cli) -> None:
     assert not any("not-a-real-password" in one.out for one in (listed, table, changes, events))
 
 
+async def test_a_plan_names_the_deployments_that_apply_it(cli: Cli) -> None:
+    place = ("--project", "acme", "--stack", "web")
+    async with served(cli) as url:
+        to = ("--server", url)
+        staged = await cli("ingest", "plan", PLAN, *to)
+        [id] = re.findall(r"change set (\S+) of acme/web", staged.err)
+        await cli("run", *place, "--actor", "alice", "--plan", id, *to, "--", "true")
+        await cli("run", *place, "--actor", "alice", *to, "--", "true")
+        shown, listed = await asyncio.gather(
+            cli("changesets", "show", id, *to),
+            cli("deployments", "--plan", id, "--json", *to),
+        )
+
+    [deployment] = map(json.loads, listed.out.splitlines())
+    assert deployment["plan"]["id"] == id
+    assert re.fullmatch(
+        rf"Applied in deployment {deployment['id'][:8]} by alice, started \S+ \S+: completed",
+        shown.out.splitlines()[-1],
+    )
+
+
 async def test_an_incomplete_plan_fails_the_command(cli: Cli, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(json.loads(PLAN.read_text()) | {"errored": True}))

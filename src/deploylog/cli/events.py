@@ -377,6 +377,12 @@ async def resolve(client: Client, id: str | None, params: Params) -> str:
 def deployments(
     *,
     names: filter_options.NameFilter,
+    plan: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plan", help="Only deployments that apply the change set with this id. Repeatable."
+        ),
+    ] = None,
     since: filter_options.StartedSince = None,
     current: Annotated[
         bool,
@@ -402,6 +408,7 @@ def deployments(
     params = [
         *names.params(),
         *options.params(
+            plan=plan,
             since=since,
             current="true" if current else None,
             limit=limit or (options.MAX_LIMIT if current else _LISTED),

@@ -133,6 +133,13 @@ def _commit(one: DeploymentState) -> str:
     return " ".join(plain(commit.sha)[:SHORT_ID] for commit in one.commits[:1])
 
 
+def applying_line(one: DeploymentState) -> Text:
+    """Return the line about a deployment, below the plan that it applies."""
+    by = f" by {plain(one.actor)}" if one.actor else ""
+    started = f" {one.id[:SHORT_ID]}{by}, started {render_moment(one.started)}: "
+    return Text.assemble("Applied in deployment", started, _styled(one.status))
+
+
 def current_table(deployments: Iterable[DeploymentState]) -> Listing:
     """Return a listing of what is deployed: one row per stack and environment."""
     listing = Listing(

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -76,13 +77,14 @@ class Deployments:
         """List deployments."""
         parameters = query_string.Parameters(query_of(request))
         names = query_string.parse_names(parameters)
+        plans = query_string.check_filter_values("plan", parameters.all("plan"))
         since = query_string.parse_since(parameters, now=self._clock())
         current = parameters.choice("current", ("false", "true")) == "true"
         before, limit = parameters.one("before"), query_string.parse_limit(parameters)
         parameters.done()
         deployments = await self._deployments.deployments(
             request.state.principal,
-            names=names,
+            names=msgspec.structs.replace(names, plans=plans),
             since=since,
             current=current,
             before=before,

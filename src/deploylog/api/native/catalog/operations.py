@@ -106,6 +106,11 @@ CATALOG = (
                 parameters=(
                     *NAMES,
                     Parameter(
+                        name="plan",
+                        help="Only deployments that apply the change set with this id.",
+                        schema=repeated(),
+                    ),
+                    Parameter(
                         name="since", help="Only deployments that started since: RFC 3339, or 2h."
                     ),
                     Parameter(
