@@ -1,6 +1,6 @@
 """The history of deliveries: the attempts and dead letters that a principal may see."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -9,6 +9,7 @@ import msgspec
 from deploylog.deployments.lifecycle import DEPLOYMENT_LIFECYCLE
 from deploylog.errors import EventNotFound
 from deploylog.events.access import Principal
+from deploylog.events.event import Event
 from deploylog.events.filters import Filter, any_of
 from deploylog.events.scope import Scope
 from deploylog.events.store import EventLog, Query
@@ -31,6 +32,13 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     pending: Pending
     #: The event's id; ``None`` when the event is no longer retained.
     event: str | None
+
+
+class Summaries(msgspec.Struct, frozen=True, kw_only=True):
+    """What subscriptions were sent of a deployment, and its newest events, newest first."""
+
+    newest: Sequence[Event]
+    sent: list[tuple[Subscription, DeliverySummary]]
 
 
 class DeliveryHistory:
@@ -77,22 +85,32 @@ class DeliveryHistory:
         return [DeadLetter(pending=each, event=await self._id_at(each.position)) for each in rows]
 
     async def summaries(
-        self, principal: Principal, subscriptions: Iterable[Subscription], deployment: Scope
-    ) -> list[tuple[Subscription, DeliverySummary]]:
+        self,
+        principal: Principal,
+        subscriptions: Iterable[Subscription],
+        deployment: Scope,
+        *,
+        shown: int,
+    ) -> Summaries:
         """What each of the subscriptions was sent of a deployment, the first attempt first.
 
         The events are those that the principal sees: the newest ``MAX_SUMMARIZED``, and its start
-        and end.
+        and end. At least ``shown`` of the newest come with the summaries.
         """
         known = {each.id: each for each in subscriptions}
+        limit = max(shown, MAX_SUMMARIZED) if known else shown
+        query = Query(scope=deployment, visibility=principal.visibility, limit=limit)
+        newest = await self._log.read(query) if limit else []
         if not known:
-            return []
-        newest = Query(scope=deployment, visibility=principal.visibility, limit=MAX_SUMMARIZED)
-        lifecycle = Filter(all_of=(any_of("type", DEPLOYMENT_LIFECYCLE),))
-        ends = msgspec.structs.replace(newest, filter=lifecycle)
-        events = [*await self._log.read(newest), *await self._log.read(ends)]
-        found = await self._deliveries.summaries(sorted({event.position for event in events}))
-        return [(known[each.subscription], each) for each in found if each.subscription in known]
+            return Summaries(newest=newest, sent=[])
+        positions = {event.position for event in newest}
+        if len(newest) >= limit:
+            lifecycle = Filter(all_of=(any_of("type", DEPLOYMENT_LIFECYCLE),))
+            ends = await self._log.read(msgspec.structs.replace(query, filter=lifecycle))
+            positions |= {event.position for event in ends}
+        found = await self._deliveries.summaries(sorted(positions))
+        sent = [(known[each.subscription], each) for each in found if each.subscription in known]
+        return Summaries(newest=newest, sent=sent)
 
     async def _page(
         self,

@@ -34,7 +34,7 @@ from deploylog.subscriptions.filters import (
     with_default_types,
     with_statuses,
 )
-from deploylog.subscriptions.history import DeadLetter, DeliveryHistory
+from deploylog.subscriptions.history import DeadLetter, DeliveryHistory, Summaries
 from deploylog.subscriptions.ownership import (
     can_see,
     check_capacity,
@@ -50,7 +50,6 @@ from deploylog.subscriptions.store import (
     Backlog,
     DeadLetters,
     Deliveries,
-    DeliverySummary,
     OneEvent,
     RecordedAttempt,
     Subscriptions,
@@ -304,11 +303,12 @@ class SubscriptionService:
         return await self._history.dead_letters(principal, found, after=after, limit=limit)
 
     async def summaries(
-        self, principal: Principal, deployment: Deployment
-    ) -> list[tuple[Subscription, DeliverySummary]]:
+        self, principal: Principal, deployment: Deployment, *, shown: int = 0
+    ) -> Summaries:
         """See ``DeliveryHistory.summaries``; of subscriptions that the principal sees."""
         seen = await self.subscriptions(principal)
-        return await self._history.summaries(principal, seen, deployment.scopes[0])
+        scope = deployment.scopes[0]
+        return await self._history.summaries(principal, seen, scope, shown=shown)
 
     # Rules
 

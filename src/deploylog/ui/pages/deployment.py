@@ -1,13 +1,13 @@
 """*Deployment*: who did what with which outcome, resource by resource."""
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 
 from deploylog.api.native.query_string import Parameters
 from deploylog.deployments.catalog import Deployment
 from deploylog.events.event import Event
-from deploylog.events.store import Query
 from deploylog.events.times import SECOND
 from deploylog.subscriptions.store import DeliverySummary
 from deploylog.subscriptions.subscription import Subscription
@@ -34,8 +34,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     planned: int
     done: int
     #: The newest events.
-    events: list[Event]
-    is_more: bool
+    events: Sequence[Event]
     #: Whose endpoints were sent events of it.
     deliveries: list[tuple[Subscription, DeliverySummary]]
     order: Order
@@ -59,11 +58,10 @@ async def load(view: View) -> Shown:
     parameters.done()
     services, principal = view.services, view.principal
     deployment = await services.deployments.deployment(principal, view.path["id"])
-    (timeline, baseline), previous, events, deliveries = await asyncio.gather(
+    (timeline, baseline), previous, summaries = await asyncio.gather(
         services.timelines.get(principal, deployment),
         _previous(view, deployment),
-        services.events.read(principal, Query(scope=deployment.scopes[0], limit=_EVENTS)),
-        services.subscriptions.summaries(principal, deployment),
+        services.subscriptions.summaries(principal, deployment, shown=_EVENTS),
     )
     waterfall = draw(
         timeline,
@@ -81,9 +79,8 @@ async def load(view: View) -> Shown:
         diagnostics=timeline.diagnostics,
         planned=len(timeline.planned),
         done=sum(rows.get(address) == "completed" for address in timeline.planned),
-        events=events,
-        is_more=events.next is not None,
-        deliveries=deliveries,
+        events=summaries.newest[:_EVENTS],
+        deliveries=summaries.sent,
         order=order,
         is_clock=is_clock,
         is_running=deployment.ended is None or view.now - deployment.ended < _SETTLING,

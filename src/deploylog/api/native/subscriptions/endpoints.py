@@ -117,7 +117,7 @@ class Subscriptions:
         principal, id = request.state.principal, request.path_params["id"]
         deployment = await self._deployments.deployment(principal, id)
         found = await self._subscriptions.summaries(principal, deployment)
-        return json_response(render_summaries(found))
+        return json_response(render_summaries(found.sent))
 
     async def _body(self, request: Request) -> bytes:
         Parameters(query_of(request)).done()
