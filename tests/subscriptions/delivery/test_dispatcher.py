@@ -1,7 +1,7 @@
 """The dispatcher: which subscriptions it delivers, for how long, and for which owners."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -25,7 +25,8 @@ from deploylog.subscriptions.delivery.dispatcher import (
     DispatcherParts,
     Pacing,
 )
-from deploylog.subscriptions.delivery.sender import Sender
+from deploylog.subscriptions.delivery.outcome import Outcome
+from deploylog.subscriptions.delivery.sender import OutgoingBatch, Sender
 from deploylog.subscriptions.subscription import (
     Endpoint,
     Owner,
@@ -154,6 +155,12 @@ def test_the_subscriptions_of_a_process_that_dies_are_taken_over_within_10_secon
 
     assert pacing.lease_seconds + pacing.poll_seconds < 10
     assert pacing.poll_seconds < pacing.lease_seconds - pacing.margin_seconds
+
+
+def test_what_is_in_flight_at_shutdown_ends_before_the_lease():
+    pacing = DEFAULT_PACING
+
+    assert pacing.poll_seconds + pacing.grace_seconds < pacing.lease_seconds - 1
 
 
 async def test_every_subscription_is_delivered(harness: DispatcherHarness, store: Store):
@@ -354,6 +361,50 @@ async def test_the_next_dispatcher_continues_at_once(harness: DispatcherHarness,
 
     async with harness.delivering():
         await until(lambda: len(harness.sender.sent) == 4)
+
+
+@pytest.mark.parametrize(("grace_seconds", "times_sent"), [(60.0, 1), (0.0, 2)])
+async def test_shutdown_waits_for_a_slow_receiver(
+    harness: DispatcherHarness, store: Store, grace_seconds: float, times_sent: int
+):
+    receiver = SlowReceiver()
+    harness.sender = receiver
+    harness.pacing = structs.replace(PACING, grace_seconds=grace_seconds)
+    sub = await harness.subscribe()
+    await store.log.append(new_events(1))
+
+    async with harness.delivering() as dispatcher:
+        await receiver.asked.wait()
+        worker = dispatcher._workers[sub.id]
+        answering = asyncio.create_task(receiver.answer_once(lambda: worker.is_stopping))
+    await answering
+    async with harness.delivering():
+        await until(partial(_is_delivered, store, sub))
+
+    assert receiver.times_asked == times_sent
+
+
+class SlowReceiver(Scripted):
+    """Answers its first request when it is told to, and others at once."""
+
+    def __init__(self) -> None:
+        super().__init__(always(OK))
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.times_asked = 0
+
+    async def send(self, batch: OutgoingBatch) -> Outcome:
+        self.times_asked += 1
+        self.asked.set()
+        await self.answers.wait()
+        return await super().send(batch)
+
+    async def answer_once(self, condition: Callable[[], bool]) -> None:
+        await until(condition)
+        self.answers.set()
+
+
+async def _is_delivered(store: Store, sub: Subscription) -> bool:
+    return (await store.subscriptions.get(sub.id)).checkpoint == 1
 
 
 async def test_nothing_is_sent_while_another_process_holds_the_lease(

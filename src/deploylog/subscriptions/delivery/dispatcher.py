@@ -49,6 +49,9 @@ class Pacing(msgspec.Struct, frozen=True, kw_only=True):
     #: request starts: another process may be about to take over.
     lease_seconds: int = 7
     margin_seconds: int = 3
+    #: Seconds for which the service waits for requests in flight when it stops. They and the last
+    #: reports must end before the lease does: another process would send the events again.
+    grace_seconds: float = 3.0
     #: Seconds for writing the last reports when the service stops.
     flush_seconds: float = 5.0
     #: Unwritten reports at which workers wait.
@@ -176,7 +179,7 @@ class Dispatcher:
     async def _shut_down(self) -> None:
         """Stop the workers, write their reports, and release the subscriptions."""
         self._recorder.stop_waiting()
-        await self._stop(list(self._workers))
+        await self._stop(list(self._workers), grace=self._pacing.grace_seconds)
         try:
             async with asyncio.timeout(self._pacing.flush_seconds):
                 await self._recorder.flush()
@@ -330,10 +333,10 @@ class Dispatcher:
             # The next poll starts another worker; the other workers continue.
             _LOGGER.exception("a delivery worker failed unexpectedly")
 
-    async def _stop(self, ids: list[str]) -> None:
-        """Stop workers, and wait for them."""
+    async def _stop(self, ids: list[str], *, grace: float = GRACE_SECONDS) -> None:
+        """Stop workers, and wait for them: ``grace`` seconds for requests in flight."""
         for id in ids:
-            self._workers[id].stop()
+            self._workers[id].stop(grace=grace)
         if ids:
             await asyncio.wait([self._tasks[id] for id in ids])
         for id in ids:

@@ -91,15 +91,17 @@ class DeliveryWorker:
         """Whether it signs with a secret that has expired; ``now`` in ns."""
         return self._secrets_expire is not None and now >= self._secrets_expire
 
-    def stop(self) -> None:
-        """Start no more requests, and return from ``run`` soon."""
+    def stop(self, *, grace: float = GRACE_SECONDS) -> None:
+        """Start no more requests, and return from ``run`` after ``grace`` seconds at the latest."""
+        if not self._is_stopping:
+            self._grace = grace
         self._is_stopping = True
         self._wakeup.set()
 
     def finish(self) -> None:
         """Start no more requests, and return from ``run`` when those in flight have ended."""
-        self._grace = None
         self.stop()
+        self._grace = None
 
     def disable(self, reason: str) -> None:
         """Stop and disable the subscription, for a reason other than a response."""
