@@ -16,14 +16,14 @@ const SLICE = 1 << 16;
 
 const breath = () => globalThis.scheduler?.yield?.() ?? new Promise((resolve) => setTimeout(resolve));
 
-/** A document of the service's markup, in which nothing runs. Between its slices frames are drawn. */
+/** A document of the service's markup, in which nothing runs. After each whole slice frames are drawn. */
 export async function parse(text) {
   const parsed = document.implementation.createHTMLDocument("");
   parsed.open();
   for (let at = 0; at < text.length; at += SLICE) {
-    if (at) await breath();
     const slice = text.slice(at, at + SLICE);
     parsed.write(policy ? policy.createHTML(slice) : slice);
+    if (text.length > SLICE) await breath();
   }
   parsed.close();
   return parsed;
