@@ -1,13 +1,12 @@
 """The rows of deployments, as far as they are alike in every backend."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from deploylog.deployments.catalog import Counts, Deployment, Outcome, Stack
 from deploylog.deployments.details import Details
-from deploylog.events.scope import Scope
+from deploylog.store.dialect import Dialect
 
 #: The details of a deployment, from what ``details_text`` made.
 decode_details = msgspec.json.Decoder(Details).decode
@@ -18,11 +17,11 @@ def details_text(details: Details) -> str:
     return msgspec.json.encode(details).decode()
 
 
-class DeploymentRows(msgspec.Struct, frozen=True, kw_only=True):
-    """Reads rows of a backend, which has its own form of scopes and groups."""
+class DeploymentRows:
+    """Rows of a backend, which has its own form of scopes and groups."""
 
-    scopes_of: Callable[[Any], tuple[Scope, ...]]
-    groups_of: Callable[[Any], tuple[str, ...]]
+    def __init__(self, dialect: Dialect[Any]) -> None:
+        self._dialect = dialect
 
     def stack(self, row: tuple[Any, ...]) -> Stack:
         """The stack in a row."""
@@ -33,8 +32,8 @@ class DeploymentRows(msgspec.Struct, frozen=True, kw_only=True):
             name=name,
             created=created,
             deleted=deleted,
-            scopes=self.scopes_of(scopes),
-            groups=self.groups_of(groups),
+            scopes=self._dialect.scopes(scopes),
+            groups=self._dialect.names(groups),
         )
 
     def deployment(self, row: tuple[Any, ...]) -> Deployment:
@@ -55,9 +54,40 @@ class DeploymentRows(msgspec.Struct, frozen=True, kw_only=True):
             actor=actor,
             message=message,
             counts=Counts(added=added, changed=changed, destroyed=destroyed, failed=failed),
-            scopes=self.scopes_of(scopes),
-            groups=self.groups_of(groups),
+            scopes=self._dialect.scopes(scopes),
+            groups=self._dialect.names(groups),
             details=decode_details(details),
+        )
+
+    def row_of_stack(self, stack: Stack) -> tuple[Any, ...]:
+        """The row of a new stack."""
+        return (
+            stack.id,
+            stack.project,
+            stack.name,
+            stack.created,
+            stack.deleted,
+            self._dialect.array(stack.scopes),
+            self._dialect.array(stack.groups),
+        )
+
+    def row_of_deployment(self, deployment: Deployment) -> tuple[Any, ...]:
+        """The row of a new deployment, without its counts, which are added to those it has."""
+        return (
+            deployment.id,
+            deployment.project,
+            deployment.stack_id,
+            deployment.status,
+            deployment.started,
+            deployment.ended,
+            deployment.tool,
+            deployment.operation,
+            deployment.environment,
+            deployment.actor,
+            deployment.message,
+            self._dialect.array(deployment.scopes),
+            self._dialect.array(deployment.groups),
+            details_text(deployment.details),
         )
 
 

@@ -5,25 +5,24 @@ from typing import Any
 
 import msgspec
 
-from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Deployment, Stack
 from deploylog.deployments.filters import DeploymentFilter
 from deploylog.deployments.projection import Count, states_of
 from deploylog.events.scope import Scope
 from deploylog.store.catalog import (
     CatalogLookups,
     CatalogRows,
-    CatalogWrites,
     ChangesetRow,
     Counted,
     StackRow,
 )
-from deploylog.store.catalog_reader import DEPLOYMENT, STACK, CatalogSql, SqlCatalog
-from deploylog.store.deployment_rows import DeploymentRows, details_text
-from deploylog.store.postgres.connection import Connection, all_rows, change
+from deploylog.store.catalog_reader import DEPLOYMENT, CatalogSql, SqlCatalog
+from deploylog.store.catalog_tables import CatalogTables
+from deploylog.store.deployment_rows import DeploymentRows
+from deploylog.store.postgres.connection import Connection, all_rows
+from deploylog.store.postgres.dialect import DIALECT
 from deploylog.store.postgres.readers import Readers
-from deploylog.store.postgres.visibility import visible_rows
 
-_ROWS = DeploymentRows(scopes_of=lambda scopes: tuple(map(Scope, scopes)), groups_of=tuple)
+_ROWS = DeploymentRows(DIALECT)
 
 
 def load_catalog(connection: Connection, wanted: CatalogLookups) -> CatalogRows:
@@ -60,29 +59,8 @@ def _named_stacks(
     return all_rows(connection, _STACKS_BY_NAME, values)
 
 
-def write_catalog(connection: Connection, writes: CatalogWrites) -> None:
-    """Write what was admitted, in the caller's transaction."""
-    for id, time in writes.deleted_stacks:
-        change(connection, "UPDATE stacks SET deleted = %s WHERE id = %s", (time, id))
-    for stack in writes.new_stacks:
-        change(connection, _INSERT_STACK, _stack_row(stack))
-    for deployment in writes.new_deployments:
-        change(connection, _INSERT_DEPLOYMENT, _deployment_row(deployment))
-    for each in writes.changed_deployments:
-        details = details_text(each.details)
-        values = (each.status, each.ended, each.message, each.operation, details, each.id)
-        change(connection, _END_DEPLOYMENT, values)
-    if writes.counted:
-        with connection.cursor() as cursor:
-            cursor.executemany(_COUNT, _counts(writes.counted))
-    for ended in writes.ended_changesets:
-        change(connection, _END_CHANGESET, (ended.status, ended.ended, ended.message, ended.id))
-    for path in writes.states:
-        change(connection, "INSERT INTO states (path) VALUES (%s) ON CONFLICT DO NOTHING", (path,))
-
-
-def _counts(counted: Counted) -> list[tuple[object, ...]]:
-    return [
+def _count(connection: Connection, counted: Counted) -> None:
+    counts = [
         (
             *(counts.get(name, 0) for name in _COUNTS),
             *msgspec.structs.astuple(place),
@@ -90,10 +68,14 @@ def _counts(counted: Counted) -> list[tuple[object, ...]]:
         )
         for (place, groups), counts in counted.items()
     ]
+    with connection.cursor() as cursor:
+        cursor.executemany(_COUNT, counts)
 
 
 _COUNTS: tuple[Count, ...] = ("added", "changed", "destroyed", "failed")
 
+#: Writes what an append changes, in its transaction.
+write_catalog = CatalogTables(DIALECT, _ROWS, count=_count).write
 
 _STACK_ROW = "s.id, s.project, s.name, s.deleted IS NOT NULL"
 
@@ -115,80 +97,10 @@ SELECT c.id, c.scopes, c."groups" FROM changesets AS c
 WHERE c.status = 'staging' AND lower(c.id) = ANY(SELECT lower(id) FROM unnest(%s::text[]) AS id)
 """
 
-_END_DEPLOYMENT = """
-UPDATE deployments SET status = %s, ended = %s, message = %s, operation = %s, details = %s
-WHERE id = %s
-"""
-
-_END_CHANGESET = "UPDATE changesets SET status = %s, ended = %s, message = %s WHERE id = %s"
-
 _COUNT = """
 UPDATE deployments SET
     added = added + %s, changed = changed + %s, destroyed = destroyed + %s, failed = failed + %s
 WHERE project = %s AND stack_id = %s AND id = %s AND "groups" = %s::text[]
-"""
-
-_INSERT_STACK = """
-INSERT INTO stacks (id, project, name, created, deleted, scopes, "groups")
-VALUES (%s, %s, %s, %s, %s, %s, %s)
-"""
-
-_INSERT_DEPLOYMENT = """
-INSERT INTO deployments (id, project, stack_id, status, started, ended, tool, operation,
-                         environment, actor, message, scopes, "groups", details)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-"""
-
-
-def _stack_row(stack: Stack) -> tuple[object, ...]:
-    return (
-        stack.id,
-        stack.project,
-        stack.name,
-        stack.created,
-        stack.deleted,
-        list(stack.scopes),
-        list(stack.groups),
-    )
-
-
-def _deployment_row(deployment: Deployment) -> tuple[object, ...]:
-    """Without its counts, which are added to those of every deployment."""
-    return (
-        deployment.id,
-        deployment.project,
-        deployment.stack_id,
-        deployment.status,
-        deployment.started,
-        deployment.ended,
-        deployment.tool,
-        deployment.operation,
-        deployment.environment,
-        deployment.actor,
-        deployment.message,
-        list(deployment.scopes),
-        list(deployment.groups),
-        details_text(deployment.details),
-    )
-
-
-_STACKS = f"""
-SELECT {STACK} FROM stacks AS c
-WHERE {{visible}}
-    AND (%(project)s::text IS NULL OR c.project = %(project)s)
-    AND (%(name)s::text IS NULL OR c.name = %(name)s)
-    AND (%(deleted)s::boolean OR c.deleted IS NULL)
-ORDER BY c.created DESC, c.id DESC
-"""
-
-_ONE_STACK = f"""
-SELECT {STACK} FROM stacks AS c
-WHERE c.project = %(project)s AND c.name = %(name)s AND c.deleted IS NULL
-"""
-
-_ONE_DEPLOYMENT = f"""
-SELECT {DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id
-WHERE c.id = %(id)s
 """
 
 #: With deployments whose stack is missing: ``verify`` may not have the event that created it.
@@ -197,20 +109,6 @@ SELECT {DEPLOYMENT.replace("s.name", "coalesce(s.name, '')")} FROM deployments A
 LEFT JOIN stacks AS s ON s.id = c.stack_id WHERE c.id = ANY(%s::text[])
 """
 
-_DEPLOYMENTS = f"""
-SELECT {DEPLOYMENT}
-FROM {{place}} JOIN stacks AS s ON s.id = c.stack_id
-WHERE {{conditions}}
-    AND (%(project)s::text IS NULL OR c.project = %(project)s)
-    AND (%(stack_id)s::text IS NULL OR c.stack_id = %(stack_id)s)
-    AND (%(before)s::text IS NULL OR c.number < (
-        SELECT number FROM deployments WHERE id = %(before)s
-    ))
-ORDER BY c.number DESC
-LIMIT %(limit)s
-"""
-
-
 _OUTCOMES = """
 SELECT c.number, c.id, c.project, c.stack_id, c.status, c.started, c.ended, c.operation,
     c.environment, c.details
@@ -218,18 +116,6 @@ FROM deployments AS c
 WHERE (c.ended, c.number) < (%(ended)s, %(number)s) AND {conditions}
 ORDER BY c.ended DESC, c.number DESC
 LIMIT %(limit)s
-"""
-
-#: The deployments that are current, among all that are visible.
-_CURRENT = f"""
-(
-    SELECT c.*, row_number() OVER (
-        PARTITION BY c.stack_id, c.environment ORDER BY c.ended DESC, c.number DESC
-    ) AS place
-    FROM deployments AS c
-    WHERE {{visible}} AND c.status = 'completed'
-        AND coalesce(c.operation, '') NOT IN ({", ".join(map(repr, NON_MUTATING_OPERATIONS))})
-) AS c
 """
 
 _ENVIRONMENTS = """
@@ -302,20 +188,9 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, object]]:
     return conditions, values
 
 
-_CATALOG = CatalogSql(
-    stacks=_STACKS,
-    stack=_ONE_STACK,
-    deployments=_DEPLOYMENTS,
-    current=_CURRENT,
-    outcomes=_OUTCOMES,
-    environments=_ENVIRONMENTS,
-    deployment=_ONE_DEPLOYMENT,
-    visible=visible_rows,
-    conditions=_conditions,
-    rows=_ROWS,
-)
+_CATALOG = CatalogSql(outcomes=_OUTCOMES, environments=_ENVIRONMENTS, conditions=_conditions)
 
 
 def postgres_catalog(readers: Readers) -> SqlCatalog[Connection]:
     """The ``Catalog`` of a PostgreSQL store."""
-    return SqlCatalog(readers, _CATALOG)
+    return SqlCatalog(readers, DIALECT, _CATALOG)

@@ -6,26 +6,25 @@ from typing import Any
 import apsw
 import msgspec
 
-from deploylog.deployments.catalog import NON_MUTATING_OPERATIONS, Deployment, Stack
 from deploylog.deployments.filters import DeploymentFilter
 from deploylog.deployments.projection import states_of
 from deploylog.events.scope import Scope
 from deploylog.store.catalog import (
     CatalogLookups,
     CatalogRows,
-    CatalogWrites,
     ChangesetRow,
     Counted,
     StackRow,
 )
-from deploylog.store.catalog_reader import DEPLOYMENT, STACK, CatalogSql, SqlCatalog
-from deploylog.store.deployment_rows import DeploymentRows, details_text
+from deploylog.store.catalog_reader import DEPLOYMENT, CatalogSql, SqlCatalog
+from deploylog.store.catalog_tables import CatalogTables
+from deploylog.store.deployment_rows import DeploymentRows
 from deploylog.store.rows import json_text, names_of, scopes_of
 from deploylog.store.sqlite.connection import SqlValue, all_rows
+from deploylog.store.sqlite.dialect import DIALECT
 from deploylog.store.sqlite.readers import Readers
-from deploylog.store.sqlite.visibility import visible_rows
 
-_ROWS = DeploymentRows(scopes_of=scopes_of, groups_of=names_of)
+_ROWS = DeploymentRows(DIALECT)
 
 
 def load_catalog(connection: apsw.Connection, wanted: CatalogLookups) -> CatalogRows:
@@ -60,34 +59,17 @@ def _changeset_row(id: str, scopes: bytes, groups: bytes) -> ChangesetRow | None
         return None
 
 
-def write_catalog(connection: apsw.Connection, writes: CatalogWrites) -> None:
-    """Write what was admitted, in the caller's transaction."""
-    execute = connection.execute
-    for id, time in writes.deleted_stacks:
-        execute("UPDATE stacks SET deleted = ? WHERE id = ?", (time, id))
-    for stack in writes.new_stacks:
-        execute(_INSERT_STACK, _stack_row(stack))
-    for deployment in writes.new_deployments:
-        execute(_INSERT_DEPLOYMENT, _deployment_row(deployment))
-    for each in writes.changed_deployments:
-        details = details_text(each.details)
-        values = (each.status, each.ended, each.message, each.operation, details, each.id)
-        execute(_END_DEPLOYMENT, values)
-    if writes.counted:
-        # One statement for all deployments: each would wait for the interpreter's lock again.
-        execute(_COUNT, (json_text(_counts(writes.counted)),))
-    for ended in writes.ended_changesets:
-        execute(_END_CHANGESET, (ended.status, ended.ended, ended.message, ended.id))
-    for path in writes.states:
-        execute("INSERT INTO states (path) VALUES (?) ON CONFLICT DO NOTHING", (path,))
-
-
-def _counts(counted: Counted) -> list[tuple[object, ...]]:
-    return [
+def _count(connection: apsw.Connection, counted: Counted) -> None:
+    counts = [
         (*msgspec.structs.astuple(place), json_text(groups), counts)
         for (place, groups), counts in counted.items()
     ]
+    # One statement for all deployments: each would wait for the interpreter's lock again.
+    connection.execute(_COUNT, (json_text(counts),))
 
+
+#: Writes what an append changes, in its transaction.
+write_catalog = CatalogTables(DIALECT, _ROWS, count=_count).write
 
 _STACK_ROW = "s.id, s.project, s.name, s.deleted IS NOT NULL"
 
@@ -111,12 +93,6 @@ CROSS JOIN changesets AS c ON c.id = id.value
 WHERE c.status = 'staging'
 """
 
-_END_DEPLOYMENT = """
-UPDATE deployments SET status = ?, ended = ?, message = ?, operation = ?, details = ? WHERE id = ?
-"""
-
-_END_CHANGESET = "UPDATE changesets SET status = ?, ended = ?, message = ? WHERE id = ?"
-
 _COUNT = """
 UPDATE deployments SET
     added = added + coalesce(counted.value -> 4 ->> 'added', 0),
@@ -130,85 +106,11 @@ WHERE deployments.project = counted.value ->> 0
     AND deployments."groups" = counted.value ->> 3
 """
 
-_INSERT_STACK = """
-INSERT INTO stacks (id, project, name, created, deleted, scopes, "groups")
-VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
-
-_INSERT_DEPLOYMENT = """
-INSERT INTO deployments (id, project, stack_id, status, started, ended, tool, operation,
-                         environment, actor, message, scopes, "groups", details)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-
-def _stack_row(stack: Stack) -> tuple[SqlValue, ...]:
-    return (
-        stack.id,
-        stack.project,
-        stack.name,
-        stack.created,
-        stack.deleted,
-        json_text(stack.scopes),
-        json_text(stack.groups),
-    )
-
-
-def _deployment_row(deployment: Deployment) -> tuple[SqlValue, ...]:
-    """Without its counts, which are added to those of every deployment."""
-    return (
-        deployment.id,
-        deployment.project,
-        deployment.stack_id,
-        deployment.status,
-        deployment.started,
-        deployment.ended,
-        deployment.tool,
-        deployment.operation,
-        deployment.environment,
-        deployment.actor,
-        deployment.message,
-        json_text(deployment.scopes),
-        json_text(deployment.groups),
-        details_text(deployment.details),
-    )
-
-
-_STACKS = f"""
-SELECT {STACK} FROM stacks AS c
-WHERE {{visible}}
-    AND (:project IS NULL OR c.project = :project)
-    AND (:name IS NULL OR c.name = :name)
-    AND (:deleted OR c.deleted IS NULL)
-ORDER BY c.created DESC, c.id DESC
-"""
-
-_ONE_STACK = f"""
-SELECT {STACK} FROM stacks AS c
-WHERE c.project = :project AND c.name = :name AND c.deleted IS NULL
-"""
-
-_ONE_DEPLOYMENT = f"""
-SELECT {DEPLOYMENT} FROM deployments AS c JOIN stacks AS s ON s.id = c.stack_id WHERE c.id = :id
-"""
-
 #: With deployments whose stack is missing: ``verify`` may not have the event that created it.
 _ENDING = f"""
 SELECT {DEPLOYMENT.replace("s.name", "coalesce(s.name, '')")} FROM json_each(?) AS id
 CROSS JOIN deployments AS c ON c.id = id.value LEFT JOIN stacks AS s ON s.id = c.stack_id
 """
-
-_DEPLOYMENTS = f"""
-SELECT {DEPLOYMENT}
-FROM {{place}} JOIN stacks AS s ON s.id = c.stack_id
-WHERE {{conditions}}
-    AND (:project IS NULL OR c.project = :project)
-    AND (:stack_id IS NULL OR c.stack_id = :stack_id)
-    AND (:before IS NULL OR c.number < (SELECT number FROM deployments WHERE id = :before))
-ORDER BY c.number DESC
-LIMIT :limit
-"""
-
 
 #: The index by name: another one would sort all that is left of the deployments for each page.
 _OUTCOMES = """
@@ -220,18 +122,6 @@ ORDER BY c.ended DESC, c.number DESC
 LIMIT :limit
 """
 
-
-#: The deployments that are current, among all that are visible.
-_CURRENT = f"""
-(
-    SELECT c.*, row_number() OVER (
-        PARTITION BY c.stack_id, c.environment ORDER BY c.ended DESC, c.number DESC
-    ) AS place
-    FROM deployments AS c
-    WHERE {{visible}} AND c.status = 'completed'
-        AND coalesce(c.operation, '') NOT IN ({", ".join(map(repr, NON_MUTATING_OPERATIONS))})
-) AS c
-"""
 
 _ENVIRONMENTS = """
 SELECT DISTINCT c.environment FROM deployments AS c
@@ -306,20 +196,9 @@ def _conditions(where: DeploymentFilter) -> tuple[list[str], dict[str, SqlValue]
     return conditions, values
 
 
-_CATALOG = CatalogSql(
-    stacks=_STACKS,
-    stack=_ONE_STACK,
-    deployments=_DEPLOYMENTS,
-    current=_CURRENT,
-    outcomes=_OUTCOMES,
-    environments=_ENVIRONMENTS,
-    deployment=_ONE_DEPLOYMENT,
-    visible=visible_rows,
-    conditions=_conditions,
-    rows=_ROWS,
-)
+_CATALOG = CatalogSql(outcomes=_OUTCOMES, environments=_ENVIRONMENTS, conditions=_conditions)
 
 
 def sqlite_catalog(readers: Readers) -> SqlCatalog[apsw.Connection]:
     """The ``Catalog`` of a SQLite store."""
-    return SqlCatalog(readers, _CATALOG)
+    return SqlCatalog(readers, DIALECT, _CATALOG)
