@@ -544,7 +544,7 @@ async def test_the_tour_in_the_readme_runs(tmp_path: Path):
         await until(lambda: any(b'"deployment.completed"' in body for _, body in receiver.requests))
 
     assert shown == "copying\ndone\n"
-    assert re.search(r"web +prod +completed", deployments)
+    assert re.search(r"web +prod +([0-9a-f]{8} +)?completed", deployments)
     assert stepped.endswith("step 5\nstep 6\n")
     assert "Apply complete! Resources: 9 added" in applied
     assert planned.endswith("Plan: 6 to add, 2 to change, 5 to destroy.\n")

@@ -54,8 +54,8 @@ async def test_what_is_deployed_is_shown_by_name(cli: Cli, service: Local, web: 
 async def test_a_narrow_terminal_keeps_what_matters(cli: Cli, web: Any) -> None:
     listed = await cli("deployments", "--version", "1.4.2")
 
-    assert listed.out.splitlines()[1].split()[:5] == [
-        web["id"][:8], "web", "prod", "1.4.2", "completed",
+    assert listed.out.splitlines()[1].split()[:6] == [
+        web["id"][:8], "web", "prod", "1.4.2", "4be37088", "completed",
     ]  # fmt: skip
 
 

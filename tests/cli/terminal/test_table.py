@@ -153,15 +153,23 @@ def test_a_column_without_any_value_leaves_its_room_to_others():
     assert "VERSION" in wide[0]
 
 
-def test_a_narrow_terminal_shows_from_which_commit_before_what_was_counted():
-    committed = deployments(environment="prod", commits=(Commit(sha="1a2b3c4d" * 5),))
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [
+        (None, ["COMMIT", "STATUS", "STARTED", "ACTOR"]),
+        ("1.4.2", ["VERSION", "STATUS", "STARTED", "ACTOR"]),
+    ],
+)
+def test_a_narrow_terminal_shows_the_version_or_else_the_commit(
+    version: str | None, shown: list[str]
+):
+    committed = deployments(
+        environment="prod", version=version, commits=(Commit(sha="1a2b3c4d" * 5),)
+    )
 
-    header, row = rendered_table(committed, width=80)
+    header, _ = rendered_table(committed, width=80)
 
-    assert header.split() == [
-        "ID", "STACK", "ENVIRONMENT", "COMMIT", "STATUS", "STARTED", "ACTOR",
-    ]  # fmt: skip
-    assert "  1a2b3c4d  " in row
+    assert header.split() == ["ID", "STACK", "ENVIRONMENT", *shown]
 
 
 def test_the_name_of_the_stack_is_not_repeated_beside_it():
