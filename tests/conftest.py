@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ no_processes = NoProcesses()
 # No test asks a server of the world, and to read whom the system trusts takes 26 ms, for each
 # service and each process.
 os.environ["SSL_CERT_FILE"] = os.devnull
+
+# A shell ignores the interrupt for what it starts in the background, and so would the processes of
+# the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No property is about time: an example may take long beside whatever else a machine does.
 settings.register_profile("test", deadline=None)
