@@ -198,10 +198,8 @@ async def test_a_killed_ingest_loses_no_line_that_it_has_read(cli: Cli, server: 
     lines = APPLY.read_bytes().splitlines(keepends=True)
     await server.stop()
     process = await cli.start("ingest", "terraform")
-    assert process.stdin is not None
     process.stdin.write(b"".join(lines[:14]))
     await line_with(process.stderr, "retrying")
-    assert process.stdout is not None
     # Output is passed on after it is in the spool.
     await process.stdout.readexactly(len(b"".join(lines[:14])))
     process.kill()
@@ -219,7 +217,6 @@ async def test_a_first_interrupt_waits_for_the_tool_and_a_second_ends_the_input(
     cli: Cli, server: FakeServer
 ) -> None:
     process = await cli.start("ingest", "terraform")
-    assert process.stdin is not None
     process.stdin.write(APPLY.read_bytes())
     await server.until(lambda server: len(server.events) > 10)
 
@@ -235,7 +232,6 @@ async def test_a_first_interrupt_waits_for_the_tool_and_a_second_ends_the_input(
 
 async def test_ingest_can_be_stopped_while_the_spool_is_full(offline: Cli) -> None:
     process = await offline.start("ingest", "terraform", "--spool-bytes", "1000")
-    assert process.stdin is not None
     process.stdin.write(APPLY.read_bytes())
     await line_with(process.stderr, "retrying")
 
@@ -253,8 +249,6 @@ async def test_a_closed_standard_output_does_not_end_the_recording(
     cli: Cli, server: FakeServer
 ) -> None:
     process = await cli.start("ingest", "terraform")
-    assert process.stdout is not None
-    assert process.stdin is not None
     process.stdout._transport.close()  # type: ignore[attr-defined]
     process.stdin.write(APPLY.read_bytes())
     process.stdin.close()
@@ -500,11 +494,9 @@ async def test_a_closed_standard_output_does_not_fail_the_staging(
 ) -> None:
     server.streams.append(CREATED + COMPLETED)
     process = await cli.start("ingest", "plan", PLAN, *options)
-    assert process.stdout is not None
     process.stdout._transport.close()  # type: ignore[attr-defined]
     async with asyncio.timeout(20):
         await process.wait()
-    assert process.stderr is not None
     err = await process.stderr.read()
 
     assert process.returncode == 0, err

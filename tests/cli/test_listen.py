@@ -68,7 +68,6 @@ async def test_events_are_forwarded_signed_across_a_restart_until_ctrl_c(
                 "listen", "--forward-to", receiver.url, "--from", "start", "--type", "resource.*",
                 "--json",
             )  # fmt: skip
-            assert process.stderr is not None
             said = (await process.stderr.readline()).decode()
             await service.append([line()])
             await until(lambda: len(receiver.requests) == 1)

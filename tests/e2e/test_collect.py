@@ -30,6 +30,7 @@ from support.cloudformation import (
     stack_event,
 )
 from support.factories import now
+from support.forked import Forked, fork
 from support.paths import SAMPLES
 from support.servers import Local, running
 from support.sns import envelope
@@ -64,31 +65,26 @@ class Collector:
             return await ended(process)
 
     @asynccontextmanager
-    async def running(
-        self, *args: str, stack: str = "web"
-    ) -> AsyncIterator[asyncio.subprocess.Process]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploylog", "collect", "cloudformation",
-            "--stack", stack, "--interval", "0.1", *args,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self.environ,
+    async def running(self, *args: str, stack: str = "web") -> AsyncIterator[Forked]:
+        process = await fork(
+            "collect", "cloudformation", "--stack", stack, "--interval", "0.1", *args,
+            environ=self.environ,
         )  # fmt: skip
         try:
             yield process
         finally:
-            if process.returncode is None:
-                process.kill()
+            process.kill()
             await process.communicate()
 
 
-async def said(process: asyncio.subprocess.Process, words: str) -> None:
+async def said(process: Forked, words: str) -> None:
     """Wait until the process says so."""
-    assert process.stderr is not None
     async with asyncio.timeout(PATIENCE):
         while words not in (line := (await process.stderr.readline()).decode()):
             assert line, "it ended"
 
 
-async def ended(process: asyncio.subprocess.Process) -> Collected:
+async def ended(process: Forked) -> Collected:
     async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
     assert process.returncode is not None
@@ -601,12 +597,16 @@ async def test_missing_credentials_are_one_plain_line(collect: Collector):
 
 async def test_a_missing_boto3_is_one_plain_line(collect: Collector, tmp_path: Path):
     (tmp_path / "boto3.py").write_text("raise ImportError(\"No module named 'boto3'\")\n")
-    collect.environ["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{collect.environ['PYTHONPATH']}"
+    path = f"{tmp_path}{os.pathsep}{collect.environ['PYTHONPATH']}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "deploylog", "collect", "cloudformation", "--stack", "web",
+        stderr=asyncio.subprocess.PIPE, env={**collect.environ, "PYTHONPATH": path},
+    )  # fmt: skip
 
-    collected = await collect()
+    _, said = await process.communicate()
 
-    assert collected.code == 2
-    assert collected.err == (
+    assert process.returncode == 2
+    assert said.decode() == (
         "deploylog: boto3 is not installed (No module named 'boto3'):"
         " run pip install 'deploylog[aws]'\n"
     )

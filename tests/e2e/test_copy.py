@@ -1,7 +1,5 @@
 """A store moves to the other backend by a copy that is killed, and readers go on after it."""
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import pytest
 
 from support import postgres
 from support.backends import BACKENDS
+from support.forked import Forked, fork
 from support.receivers import Receiver, receiving, say
 from support.servers import EVENTS, Running, line, spawned
 from support.subscribers import LOOPBACK, caught_up, encryption_key_file, headers_of, subscribe
@@ -35,11 +34,8 @@ def options(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-async def start_copy(source: str, target: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploylog", "copy", source, target,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+async def start_copy(source: str, target: str) -> Forked:
+    return await fork("copy", source, target)
 
 
 async def kill_in_the_middle(source: str, target: str) -> int:

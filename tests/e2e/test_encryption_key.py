@@ -1,15 +1,13 @@
 """The encryption key that a service creates beside its store, with real processes."""
 
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support.cli import deploylog
 from support.keys import Keys
 from support.servers import Spawned, spawned
-from support.waiting import PATIENCE
 
 PATH = "/api/v1/events/subscriptions/project/acme/"
 WANTED = {"s1": {"id": "s1", "type": "webhook", "url": "https://hooks.example.com/secret"}}
@@ -53,15 +51,12 @@ def key(tmp_path: Path) -> KeyFile:
     return KeyFile(tmp_path)
 
 
-def refused(url: str) -> str:
+async def refused(url: str) -> str:
     """The one line of a service that does not start."""
-    done = subprocess.run(
-        [sys.executable, "-m", "deploylog", "serve", "--store", url, "--port", "0"],
-        capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
-    assert done.returncode not in (0, -9)
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
+    done = await deploylog("serve", "--store", url, "--port", "0")
+    assert done.code not in (0, -9)
+    assert done.err.count("\n") == 1, done.err
+    return done.err
 
 
 async def put(service: Spawned, **headers: str) -> int:
@@ -104,7 +99,7 @@ async def test_a_lost_key_is_not_replaced(url: str, key: KeyFile):
         assert await put(service) == 200
     made = key.lose()
 
-    refusal = refused(url)
+    refusal = await refused(url)
 
     assert "put the encryption key back" in refusal
     assert "DEPLOYLOG_SECRET_KEY_FILE" in refusal
@@ -121,14 +116,14 @@ async def test_no_key_is_created_where_one_is_named(url: str, key: KeyFile, tmp_
     async with spawned(url, secret_key_file=str(keys.key_file)) as service:
         assert await put(service) == 200
 
-    assert "put the encryption key back" in refused(url)
+    assert "put the encryption key back" in await refused(url)
     assert not key.exists
 
 
-def test_what_is_there_is_never_overwritten(url: str, key: KeyFile):
+async def test_what_is_there_is_never_overwritten(url: str, key: KeyFile):
     key.put("mine\n")
 
-    refusal = refused(url)
+    refusal = await refused(url)
 
     assert str(key.path) in refusal
     assert "mine" not in refusal

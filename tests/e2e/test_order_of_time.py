@@ -1,8 +1,6 @@
 """A recorded Terraform run, as the clients of RFS and CloudFormation read it."""
 
-import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import pytest
 
 from deploylog.store.contract import Store
 from support.awsclients import asked, cloudformation
+from support.cli import Cli
 from support.servers import EVENTS, Local, line, running
 
 REQUEST = {"Client-Request-Id": "0f6c2a52-9c5e-4f0e-8a5d-5f3a2e6f9b11"}
@@ -64,15 +63,11 @@ async def ingest(server: Local, tmp_path: Path, *, piped: bool) -> None:
     file = tmp_path / "apply.jsonl"
     file.write_bytes(recorded_run())
     source = [] if piped else [str(file)]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploylog", "ingest", "terraform", *source, "--quiet",
-        "--project", "acme", "--stack", "web", "--operation", "apply", "--server", server.url,
-        "--spool", str(tmp_path / "spool"),
-        stdin=asyncio.subprocess.PIPE if piped else None,
+    done = await Cli(tmp_path, server.url)(
+        "ingest", "terraform", *source, "--quiet", "--operation", "apply",
+        stdin=recorded_run() if piped else b"",
     )  # fmt: skip
-    async with asyncio.timeout(30):
-        await process.communicate(recorded_run() if piped else None)
-    assert process.returncode == 0
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize("piped", [False, True])

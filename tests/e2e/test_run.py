@@ -2,7 +2,6 @@
 
 import os
 import signal
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from deploylog.store.contract import Store
 from support.cli import Cli
+from support.forked import Forked
 from support.servers import DEPLOYMENTS, EVENTS, Local, running
 from support.waiting import until
 
@@ -77,8 +77,7 @@ async def test_a_command_that_is_terminated_ends(cli: Cli, service: Local) -> No
     assert ended["message"] == "sh was ended by SIGTERM (exit code 143)"
 
 
-async def ready(process: Process) -> None:
-    assert process.stdout is not None
+async def ready(process: Forked) -> None:
     assert await process.stdout.readline() == b"ready\n"
 
 

@@ -25,6 +25,7 @@ from deploylog.subscriptions.delivery.clock import Clock
 from support.awsclients import Credentials, asked, cloudformation, pcluster
 from support.cloudformation import aws_environ, scripted_cloudformation
 from support.factories import now
+from support.forked import fork
 from support.paths import ROOT
 from support.servers import Answer, Local, running
 from support.signing import add_key_pair, send, signed_by_botocore
@@ -477,10 +478,8 @@ async def test_a_stack_that_is_collected_is_the_same_to_every_client_that_signs(
             **aws_environ(aws.url),
         }
         collector = ("collect", "cloudformation", "--stack", "hpc", "--project", "acme")
-        code, _ = await run(
-            sys.executable, "-m", "deploylog", *collector, "--interval", "0.1",
-            environment=environment,
-        )  # fmt: skip
+        collecting = await fork(*collector, "--interval", "0.1", environ=environment)
+        await collecting.communicate()
 
         client = cloudformation(server, credentials_of(pair))
         [described] = (await asked(lambda: client.describe_stacks(StackName="hpc")))["Stacks"]
@@ -495,7 +494,7 @@ async def test_a_stack_that_is_collected_is_the_same_to_every_client_that_signs(
         by_huawei = await listed(server, await keep("huawei", "read:project/acme"), stack="hpc")
 
     ids = [event.event_id for event in reversed(stack.events)]
-    assert code == 1, "the stack has failed"
+    assert collecting.returncode == 1, "the stack has failed"
     assert {tag["Key"]: tag["Value"] for tag in described["Tags"]} == tags
     assert [event["EventId"] for event in by_boto3["StackEvents"]] == ids
     assert [event["eventId"] for event in by_generated.json["events"]] == ids

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from support.cli import APPLY, FAILING, Cli
 from support.fake_slack import CHANNEL, TOKEN, FakeSlack, fake_slack
+from support.forked import Forked
 from support.servers import DEPLOYMENTS, Running, line, spawned
 from support.subscribers import LOOPBACK, caught_up, encryption_key_file, standing, subscribe
 from support.waiting import PATIENCE, until
@@ -92,7 +92,8 @@ async def test_a_restarted_service_edits_the_same_message(
     async with spawned(store_url, port=port, **options) as service:
         await feed(run, lines[half:])
         async with asyncio.timeout(PATIENCE):
-            _, errors = await run.communicate(b"")
+            run.stdin.close()
+            _, errors = await run.communicate()
         await caught_up(service, bot["id"], seconds=LONG)
 
     assert (code, run.returncode) == (0, 0), errors
@@ -128,8 +129,7 @@ async def test_a_storm_becomes_a_few_messages_and_nothing_is_lost(
     assert len(slack.requests) < 2 * len(slack.messages)
 
 
-async def feed(run: Process, lines: list[bytes]) -> None:
-    assert run.stdin is not None
+async def feed(run: Forked, lines: list[bytes]) -> None:
     run.stdin.writelines(lines)
     await run.stdin.drain()
 

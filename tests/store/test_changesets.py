@@ -1,7 +1,6 @@
 """What every store must do with change sets: ``Changesets``, sentence by sentence."""
 
 import asyncio
-import multiprocessing
 from uuid import uuid4
 
 import msgspec
@@ -16,6 +15,7 @@ from deploylog.events.scope import ROOT, Scope, changeset_scope
 from deploylog.events.store import IdempotencyKey, Query
 from deploylog.store.contract import Store
 from support.factories import Commits, OpenStoreAgain, changeset, new_event, new_events, unique
+from support.processes import new_processes
 from support.waiting import until
 from support.writers import add_changesets
 
@@ -94,7 +94,7 @@ async def test_the_same_request_at_the_same_moment_adds_once(store: Store):
 
 async def test_of_many_processes_with_the_same_request_one_adds(store: Store, store_url: str):
     requests = [unique("request") for _ in range(20)]
-    processes = multiprocessing.get_context("spawn")
+    processes = new_processes()
     together, answers = processes.Barrier(6, timeout=60), processes.Queue()
     running = [
         processes.Process(target=add_changesets, args=(store_url, requests, together, answers))

@@ -1,7 +1,6 @@
 """What every store must do with events: ``EventLog``, sentence by sentence."""
 
 import asyncio
-import multiprocessing
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +28,7 @@ from support.factories import (
     new_events,
     now,
 )
+from support.processes import new_processes
 from support.waiting import until
 from support.writers import write_numbers
 
@@ -451,7 +451,7 @@ async def test_a_tailing_reader_misses_nothing_that_many_processes_write(
 ):
     """Invariant: who has seen position N never later sees a new event at or below N."""
     writers, each = 6, 150
-    processes = multiprocessing.get_context("spawn")
+    processes = new_processes()
     running = [
         processes.Process(target=write_numbers, args=(store_url, writer, each))
         for writer in range(writers)

@@ -1,6 +1,5 @@
 """Migrations: once each, in order, by whichever process comes first."""
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from deploylog.store.migrations import Migration, migrate, migrations
 from support.backends import BACKENDS, Backend
 from support.factories import Commits, new_event
 from support.migrators import migrate_at_once
+from support.processes import new_processes
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_what_names_no_store_is_refused(url: str):
 
 
 async def test_processes_that_migrate_at_once_make_one_store(store_url: str):
-    processes = multiprocessing.get_context("spawn")
+    processes = new_processes()
     together, answers = processes.Barrier(4), processes.Queue()
 
     running = [

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from support.backends import empty_store_url_at
+from support.forked import Forked, fork
 from support.paths import SAMPLES
 from support.preloaded import preloaded
 
@@ -29,6 +30,14 @@ class Result(msgspec.Struct, frozen=True):
     def fields(self) -> dict[str, str]:
         """The ``name: value`` lines of the output."""
         return dict(line.split(": ") for line in self.out.splitlines())
+
+
+async def deploylog(*args: str | Path) -> Result:
+    """Run a command to its end, as a user of this machine would."""
+    code, out, err = await asyncio.to_thread(
+        preloaded().run, [str(arg) for arg in args], environ=os.environ, cwd=Path.cwd()
+    )
+    return Result(code, out.decode(), err.decode())
 
 
 class Cli:
@@ -60,16 +69,9 @@ class Cli:
         )
         return Result(code, out.decode(), err.decode())
 
-    async def start(self, *args: str | Path) -> asyncio.subprocess.Process:
+    async def start(self, *args: str | Path) -> Forked:
         """Start a command with its standard streams as pipes."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploylog", *map(str, args),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self.environ,
-            cwd=self._directory,
-        )  # fmt: skip
+        return await fork(*args, environ=self.environ, cwd=self._directory)
 
     def tool(self, name: str, script: str) -> Path:
         """Put an executable on the PATH that runs a Python script."""

@@ -1,8 +1,7 @@
-"""Runs commands of ``deploylog`` in processes forked from one that has already imported it.
+"""Runs ``deploylog`` in processes forked from one that has already imported it.
 
-Each command has a process, an environment, a folder and standard streams of its own, as with
-``python -m deploylog``, but does not import the program again. What runs beside a test, such as
-``serve`` or a collector, is started for real.
+Each has an environment, a folder and standard streams of its own, as with ``python -m deploylog``,
+but does not import the program again, which takes most of a second.
 """
 
 import atexit
@@ -22,8 +21,12 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 from threading import Thread
+from typing import NoReturn
 
 TIMEOUT_SECONDS = 30
+
+#: Bytes of a number that is told.
+_NUMBER = 16
 
 
 class Preloaded:
@@ -42,21 +45,40 @@ class Preloaded:
         # The end of its standard input ends it.
         atexit.register(self._process.communicate)
 
+    def fork(
+        self,
+        args: Sequence[str],
+        streams: Sequence[int],
+        *,
+        environ: Mapping[str, str],
+        cwd: Path,
+        program: str = "",
+    ) -> tuple[socket.socket, int]:
+        """Fork a process, which takes over the standard ``streams``; a socket on which its exit
+        code comes, and the process.
+
+        It runs ``deploylog``, or the ``program`` in Python.
+        """
+        asked = {"args": list(args), "environ": dict(environ), "cwd": str(cwd), "program": program}
+        request = json.dumps(asked).encode()
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(TIMEOUT_SECONDS)
+        connection.connect(self._address)
+        socket.send_fds(connection, [f"{len(request):>8}".encode()], streams)
+        connection.sendall(request)
+        for descriptor in streams:
+            os.close(descriptor)
+        return connection, int(connection.recv(_NUMBER, socket.MSG_WAITALL))
+
     def run(
         self, args: Sequence[str], *, environ: Mapping[str, str], cwd: Path, stdin: bytes = b""
     ) -> tuple[int, bytes, bytes]:
         """Run a command to its end; the exit code, and what it printed."""
-        request = json.dumps({"args": list(args), "environ": dict(environ), "cwd": str(cwd)})
         theirs_in, ours_in = os.pipe()
         (ours_out, theirs_out), (ours_err, theirs_err) = os.pipe(), os.pipe()
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(TIMEOUT_SECONDS)
-            connection.connect(self._address)
-            theirs = [theirs_in, theirs_out, theirs_err]
-            socket.send_fds(connection, [f"{len(request.encode()):>8}".encode()], theirs)
-            connection.sendall(request.encode())
-            for descriptor in theirs:
-                os.close(descriptor)
+        theirs = [theirs_in, theirs_out, theirs_err]
+        connection, _ = self.fork(args, theirs, environ=environ, cwd=cwd)
+        with connection:
             output: dict[int, bytes] = {}
             threads = [
                 Thread(target=_write, args=(ours_in, stdin)),
@@ -64,7 +86,7 @@ class Preloaded:
             ]
             for thread in threads:
                 thread.start()
-            code = connection.recv(16)
+            code = connection.recv(_NUMBER)
             for thread in threads:
                 thread.join(TIMEOUT_SECONDS)
         return int(code), output[ours_out], output[ours_err]
@@ -120,7 +142,7 @@ def _end_with_parent() -> None:
 
 
 def _handle(connection: socket.socket) -> None:
-    """Fork the command, and send its exit code when it has ended."""
+    """Fork the process; send its number, and its exit code when it has ended."""
     length, streams, _, _ = socket.recv_fds(connection, 8, 3)
     request = b""
     while len(request) < int(length):
@@ -129,15 +151,21 @@ def _handle(connection: socket.socket) -> None:
     if pid == 0:
         connection.close()
         _become(json.loads(request), streams)
-        return
     for descriptor in streams:
         os.close(descriptor)
+    _tell(connection, pid)
     _, status = os.waitpid(pid, 0)
-    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    _tell(connection, os.waitstatus_to_exitcode(status))
     os._exit(0)
 
 
-def _become(request: dict[str, object], streams: list[int]) -> None:
+def _tell(connection: socket.socket, number: int) -> None:
+    """Tell it, unless the test has ended."""
+    with suppress(BrokenPipeError):
+        connection.sendall(f"{number:>{_NUMBER}}".encode())
+
+
+def _become(request: dict[str, object], streams: list[int]) -> NoReturn:
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -147,7 +175,11 @@ def _become(request: dict[str, object], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environ"])  # type: ignore[call-overload]
     sys.argv = ["deploylog", *request["args"]]  # type: ignore[misc]
-    runpy.run_module("deploylog", run_name="__main__", alter_sys=True)
+    if request["program"]:
+        exec(str(request["program"]), {"__name__": "__main__"})
+    else:
+        runpy.run_module("deploylog", run_name="__main__", alter_sys=True)
+    sys.exit()
 
 
 if __name__ == "__main__":

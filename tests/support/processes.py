@@ -1,8 +1,10 @@
-"""No processes in unit tests."""
+"""No processes in unit tests, and many in others."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 _EVENTS = {"os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
@@ -28,3 +30,12 @@ class NoProcesses:
             raise AssertionError(
                 f"{event}: a unit test starts no process; mark it with pytest.mark.process"
             )
+
+
+def new_processes() -> ForkServerContext:
+    """Makes processes that are forked from one that has already imported the stores."""
+    processes = get_context("forkserver")
+    processes.set_forkserver_preload(
+        ["deploylog.store.postgres.backend", "deploylog.store.sqlite.backend"]
+    )
+    return processes

@@ -2,27 +2,22 @@
 
 import asyncio
 import signal
-import sys
 
+from support.forked import fork
 from support.waiting import PATIENCE
 
 
 async def refused(*options: str) -> tuple[int, str]:
     """The exit code of a service that cannot start, and what it says."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploylog", "serve", *options,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    process = await fork("serve", *options)
     try:
         async with asyncio.timeout(PATIENCE):
             out, said = await process.communicate()
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()
+        code = await process.wait()
     assert out == b""
-    assert process.returncode is not None
-    return process.returncode, said.decode()
+    return code, said.decode()
 
 
 def assert_one_plain_line(refusal: tuple[int, str], *words: str) -> None:

@@ -29,7 +29,11 @@ from deploylog.server.serve import Server
 from deploylog.server.settings import load_settings
 from deploylog.store.contract import Store
 from deploylog.subscriptions.delivery.clock import Clock
+from support.forked import Forked, fork
 from support.waiting import PATIENCE, until
+
+#: Forked, or started from nothing.
+Process = Forked | asyncio.subprocess.Process
 
 BATCH = "application/cloudevents-batch+json"
 ONE = "application/cloudevents+json"
@@ -293,7 +297,7 @@ class Spawned(Running):
         self,
         url: str,
         http: aiohttp.ClientSession,
-        process: asyncio.subprocess.Process,
+        process: Process,
         said: str = "",
     ) -> None:
         super().__init__(url, http)
@@ -323,13 +327,9 @@ async def spawned(
     settings, ``constants`` what modules have there instead, by their whole names, ``pacing`` the
     fields of ``Pacing``, and ``program`` the folder to import it from, if it is another one.
     """
-    chosen = json.dumps({"port": 0, "store": store_url, **options})
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _PROGRAM, chosen, json.dumps(constants or {}),
-        json.dumps(pacing or {}),
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(program)} if program else None,
-    )  # fmt: skip
+    chosen = {"port": 0, "store": store_url, **options}
+    arguments = [json.dumps(each) for each in (chosen, constants or {}, pacing or {})]
+    process = await (_start(program, arguments) if program else fork(*arguments, program=_PROGRAM))
     try:
         url, said = await _announced(process)
         async with _session(url) as http:
@@ -340,7 +340,15 @@ async def spawned(
         await process.communicate()
 
 
-async def _announced(process: asyncio.subprocess.Process) -> tuple[str, str]:
+async def _start(program: Path, arguments: Sequence[str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PROGRAM, *arguments,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(program)},
+    )  # fmt: skip
+
+
+async def _announced(process: Process) -> tuple[str, str]:
     """The address that the process says it listens on, and all that it said so far."""
     assert process.stderr is not None
     said = ""

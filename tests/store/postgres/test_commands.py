@@ -1,36 +1,26 @@
 """The service and commands with a store in PostgreSQL."""
 
-import sys
-from asyncio.subprocess import PIPE, create_subprocess_exec
 from pathlib import Path
 
 import pytest
 
 from deploylog.store import shown_url
 from support import postgres
+from support.cli import deploylog
 
 pytestmark = pytest.mark.process
-
-
-async def deploylog(*arguments: str) -> tuple[int | None, str, str]:
-    """The exit code, and what the command printed on each of its outputs."""
-    process = await create_subprocess_exec(
-        sys.executable, "-m", "deploylog", *arguments, stdout=PIPE, stderr=PIPE
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
 
 
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("keys", "list"), ("migrate",)])
 async def test_a_server_that_cannot_be_reached_is_one_line(command: tuple[str, ...]):
     url = "postgresql://me:secret@127.0.0.1:1/log?connect_timeout=2"
 
-    code, _, err = await deploylog(*command, "--store", url)
+    done = await deploylog(*command, "--store", url)
 
-    assert code
-    assert len(err.splitlines()) == 1
-    assert "cannot open the store postgresql://127.0.0.1/log: " in err
-    assert "secret" not in err
+    assert done.code
+    assert len(done.err.splitlines()) == 1
+    assert "cannot open the store postgresql://127.0.0.1/log: " in done.err
+    assert "secret" not in done.err
 
 
 async def test_keys_are_added_to_the_database_and_listed(tmp_path: Path):
@@ -39,17 +29,17 @@ async def test_keys_are_added_to_the_database_and_listed(tmp_path: Path):
     added = await deploylog("keys", "add", "ci", "--grant", "write:project/acme", "--store", url)
     listed = await deploylog("keys", "list", "--store", url)
 
-    assert added[0] == listed[0] == 0, added
-    assert "ci" in listed[1]
+    assert added.code == listed.code == 0, added
+    assert "ci" in listed.out
 
 
 async def test_backups_are_postgresqls_own(tmp_path: Path):
     url = postgres.url_at(tmp_path / "log.db")
 
-    code, _, err = await deploylog("backup", str(tmp_path / "file"), "--store", url)
+    done = await deploylog("backup", tmp_path / "file", "--store", url)
 
-    assert code
-    assert "pg_dump" in err
+    assert done.code
+    assert "pg_dump" in done.err
 
 
 def test_a_url_is_shown_without_what_is_secret():

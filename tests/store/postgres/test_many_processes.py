@@ -1,7 +1,6 @@
 """Many processes append to one log, and readers follow it: nothing is skipped."""
 
 import asyncio
-import multiprocessing
 from pathlib import Path
 
 from deploylog.events.event import Event
@@ -10,6 +9,7 @@ from deploylog.store import open_store
 from deploylog.store.contract import Store
 from support import postgres
 from support.factories import Commits
+from support.processes import new_processes
 from support.writers import write_numbers
 
 WRITERS, EVENTS = 8, 250
@@ -28,13 +28,13 @@ async def follow(store: Store, number: int) -> list[Event]:
 
 async def test_a_tailing_reader_skips_nothing_of_eight_processes(tmp_path: Path):
     url = postgres.url_at(tmp_path / "log.db")
-    spawn = multiprocessing.get_context("spawn")
+    processes = new_processes()
     async with (
         open_store(url, observer=Commits()) as one,
         open_store(url, observer=Commits()) as two,
     ):
         writers = [
-            spawn.Process(target=write_numbers, args=(url, writer, EVENTS))
+            processes.Process(target=write_numbers, args=(url, writer, EVENTS))
             for writer in range(WRITERS)
         ]
         for writer in writers:

@@ -6,7 +6,6 @@ import os
 import resource
 import sqlite3
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from deploylog.events.streams import OpenStreams
 from deploylog.store import backup_store, migrate_store, open_store, restore_store
 from deploylog.store.contract import Contents
 from deploylog.store.migrations import migrations
+from support.cli import deploylog
 from support.factories import Commits, new_events
 from support.waiting import until
 
@@ -156,12 +156,9 @@ async def backed_up_elsewhere(url: str, file: Path) -> str:
 
 async def ended(*arguments: str) -> str:
     """What the command says, in a process of its own, as it is refused."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploylog", *arguments, stderr=asyncio.subprocess.PIPE
-    )
-    _, output = await process.communicate()
-    assert process.returncode == 2
-    return output.decode()
+    done = await deploylog(*arguments)
+    assert done.code == 2
+    return done.err
 
 
 async def test_a_damaged_store_makes_no_backup(url: str, file: Path, copy: Path):

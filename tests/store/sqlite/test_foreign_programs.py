@@ -4,32 +4,51 @@ import asyncio
 import signal
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
+from support.cli import deploylog
 from support.servers import EVENTS, Running, line, spawned
 from support.waiting import PATIENCE, until
 
-#: Makes the command for a store's file, and a folder for what the program leaves.
-Program = Callable[[Path, Path], list[str]]
+#: Runs on a store's file to its end, leaves what it makes in a folder, and says what it printed.
+Program = Callable[[Path, Path], Awaitable[str]]
+
+
+def shell(*command: str) -> Program:
+    """A command with ``{file}`` and ``{folder}``."""
+
+    async def run(file: Path, folder: Path) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(each.format(file=file, folder=folder) for each in command),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(PATIENCE):
+            out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        return out.decode()
+
+    return run
 
 
 def python(source: str) -> Program:
-    """A script that uses Python's own SQLite on ``{file}``."""
-    return lambda file, folder: [
-        sys.executable, "-c", f"import sqlite3\n{source}".format(file=file, folder=folder),
-    ]  # fmt: skip
+    """A script that uses Python's own SQLite."""
+    return shell(sys.executable, "-c", f"import sqlite3\n{source}")
 
 
-def deploylog(*arguments: str) -> Program:
+def ours(*arguments: str) -> Program:
     """A command of ours."""
-    return lambda file, folder: [
-        sys.executable, "-m", "deploylog", *(each.format(folder=folder) for each in arguments),
-        "--store", f"sqlite:///{file}",
-    ]  # fmt: skip
+
+    async def run(file: Path, folder: Path) -> str:
+        given = [each.format(folder=folder) for each in arguments]
+        done = await deploylog(*given, "--store", f"sqlite:///{file}")
+        assert done.code == 0, done.err
+        return done.out
+
+    return run
 
 
 READER: Program = python(
@@ -51,23 +70,12 @@ PROGRAMS: dict[str, Program] = {
         "c = sqlite3.connect('{file}')\n"
         "c.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchall()\nc.close()"
     ),
-    "cp": lambda file, folder: ["sh", "-c", f"cp {file}* {folder}/"],
-    "keys-add": deploylog("keys", "add", "ci", "--grant", "admin:/"),
-    "keys-list": deploylog("keys", "list"),
-    "migrate": deploylog("migrate"),
-    "backup": deploylog("backup", "{folder}/backup.db", "--force"),
+    "cp": shell("sh", "-c", "cp {file}* {folder}/"),
+    "keys-add": ours("keys", "add", "ci", "--grant", "admin:/"),
+    "keys-list": ours("keys", "list"),
+    "migrate": ours("migrate"),
+    "backup": ours("backup", "{folder}/backup.db", "--force"),
 }
-
-
-async def run(program: Program, file: Path, folder: Path) -> str:
-    """Run it to its end; what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *program(file, folder), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(PATIENCE):
-        out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
 
 
 @pytest.fixture
@@ -96,12 +104,12 @@ async def test_what_was_acknowledged_outlives_a_program_that_opened_the_store_an
 ):
     program = PROGRAMS[name]
     async with spawned(url) as server:
-        await run(program, file, folder)
+        await program(file, folder)
         acknowledged = await server.append([line()])
-        await run(program, file, folder)
+        await program(file, folder)
         for _ in range(10):
             acknowledged += await server.append([line() for _ in range(10)])
-        await run(program, file, folder)
+        await program(file, folder)
         acknowledged += await server.append([line()])
         await server.end(signal.SIGKILL)
 
@@ -119,7 +127,7 @@ async def test_what_was_acknowledged_outlives_every_program_and_an_orderly_stop(
     async with spawned(url) as server:
         for name, program in PROGRAMS.items():
             if name != "keys-add":
-                await run(program, file, folder)
+                await program(file, folder)
                 acknowledged += await server.append([line(), line()])
         await server.end()
 
@@ -135,7 +143,7 @@ async def test_a_key_that_was_added_beside_the_service_leaves_the_store_whole(
 ):
     async with spawned(url) as server:
         before = await server.append([line()])
-        key = (await run(PROGRAMS["keys-add"], file, folder)).strip()
+        key = (await PROGRAMS["keys-add"](file, folder)).strip()
         bearer = {"Authorization": f"Bearer {key}"}
         answer = await server.post([line() | {"specversion": "1.0", "id": "1"}],
             "application/cloudevents-batch+json", headers=bearer)  # fmt: skip
@@ -156,7 +164,7 @@ async def test_another_program_s_end_leaves_the_write_ahead_log_where_it_is(
         await server.append([line()])
         before = {path.name: path.stat().st_ino for path in file.parent.glob("log.db*")}
 
-        await run(READER, file, folder)
+        await READER(file, folder)
 
         assert {path.name: path.stat().st_ino for path in file.parent.glob("log.db*")} == before
         assert set(before) - {"log.db.key", "log.db.serving"} == {
@@ -192,7 +200,7 @@ async def test_a_backup_made_while_others_write_is_a_prefix_of_the_log(
             for copy in copies:
                 await until(lambda: len(acknowledged) > 100 * (len(before) + 1))
                 before.append(len(acknowledged))
-                await run(deploylog("backup", str(copy)), file, folder)
+                await ours("backup", str(copy))(file, folder)
             writing.cancel()
         await server.end(signal.SIGKILL)
 
@@ -215,17 +223,17 @@ async def read_all(server: Running) -> list[str]:
 async def test_a_restore_waits_for_the_service_to_stop_and_its_readers_get_a_gap(
     file: Path, url: str, folder: Path
 ):
-    restore = deploylog("restore", "{folder}/backup.db", "--force")
+    restore = ours("restore", "{folder}/backup.db", "--force")
     async with spawned(url) as server:
         await server.append([line(), line()])
-        await run(PROGRAMS["backup"], file, folder)
+        await PROGRAMS["backup"](file, folder)
         [seen] = await server.append([line()])
         with pytest.raises(AssertionError, match="in use"):
-            await run(restore, file, folder)
+            await restore(file, folder)
         acknowledged = await server.append([line()])
         await server.end(signal.SIGKILL)
 
-    output = await run(restore, file, folder)
+    output = await restore(file, folder)
 
     assert output.startswith("restored 2 events, head 2, schema ")
     async with spawned(url) as again:

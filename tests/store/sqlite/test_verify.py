@@ -1,8 +1,7 @@
 """``deploylog verify``: whatever is wrong in a store has its line, and what is right has none."""
 
+import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from deploylog.events.index.segments import SEGMENT_SIZE
 from deploylog.store import verify_store
 from deploylog.store.contract import Finding, Store, Verified
+from support.cli import Result, deploylog
 from support.factories import (
     OpenStoreAgain,
     deployment_event,
@@ -251,27 +251,26 @@ async def test_a_page_of_the_file_that_is_lost_is_named(open_again: OpenStoreAga
     assert result.findings == len(findings)
 
 
-def run(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deploylog", "verify", "--store", f"sqlite:///{file}"]
-    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
+async def run(file: Path, *options: str) -> Result:
+    return await deploylog("verify", "--store", f"sqlite:///{file}", *options)
 
 
 async def test_the_command_prints_a_line_for_each_finding_and_fails(store: Store, file: Path):
     await fill(store)
-    right = run(file)
+    right = await run(file)
     execute(file, "UPDATE event_rows SET message = 'x' WHERE position = 4")
 
-    wrong, as_json = run(file), run(file, "--json")
+    wrong, as_json = await run(file), await run(file, "--json")
 
-    assert (right.returncode, right.stdout) == (
+    assert (right.code, right.out) == (
         0,
         "29 events verified; 2 stacks and deployments compared with their events; 0 findings\n",
     )
-    assert wrong.returncode == as_json.returncode == 1
-    assert wrong.stdout.splitlines()[0] == (
+    assert wrong.code == as_json.code == 1
+    assert wrong.out.splitlines()[0] == (
         "event 4: the content differs from what was recorded (checksum mismatch)"
     )
-    assert json.loads(as_json.stdout.splitlines()[0])["where"] == "4"
+    assert json.loads(as_json.out.splitlines()[0])["where"] == "4"
 
 
 async def test_a_store_that_no_process_has_open_is_verified(open_again: OpenStoreAgain, file: Path):
@@ -283,8 +282,8 @@ async def test_a_store_that_no_process_has_open_is_verified(open_again: OpenStor
     assert (findings, result.events) == ([], 29)
 
 
-def test_a_missing_store_is_not_created(file: Path):
-    answer = run(file)
+async def test_a_missing_store_is_not_created(file: Path):
+    answer = await run(file)
 
-    assert answer.returncode == 2
-    assert not file.exists()
+    assert answer.code == 2
+    assert not await asyncio.to_thread(file.exists)
