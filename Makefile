@@ -56,11 +56,21 @@ cluster: $(READY) $(CLUSTER_READY) ## Run etcd, two PostgreSQL nodes under Patro
 failover: $(READY) $(CLUSTER_READY) ## Kill the primary of such a cluster under load (ARGS=--node, --asynchronous)
 	$(BIN)/python -m demo.failover $(ARGS)
 
-# One more than processors: while the test of one waits for a process or a page, another computes.
-WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Two more than processors: while tests of some wait for a process or a page, those of others compute.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 
-test: check $(PCLUSTER_READY) browser ## Run every check: format, lint, types, tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# Where the tests keep their files: in memory if 4 GiB are free there, as each store waits for the disk at
+# each commit. No test is about a loss of power.
+ROOM := $(shell [ -w /dev/shm ] && df -Pk /dev/shm | awk 'NR == 2 && $$4 > 4194304 { print "/dev/shm" }')
+
+# Not by its own name, which would run the tests in a dry run, too.
+SELF := $(MAKE)
+
+# The other checks run beside the tests; what they say comes after, and either's failure counts.
+test: $(READY) $(PCLUSTER_READY) browser ## Run every check: format, lint, types, tests
+	@said=$$(mktemp); $(SELF) --no-print-directory check >$$said 2>&1 & checking=$$!; \
+	$(if $(ROOM),PYTEST_DEBUG_TEMPROOT=$(ROOM)) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal; tested=$$?; \
+	wait $$checking; checked=$$?; cat $$said; rm -f $$said; exit $$((tested || checked))
 
 # Installs a package, if this is Debian and we are root.
 APT_INSTALL := [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends --no-remove
