@@ -35,6 +35,8 @@ _FAILED = re.compile(r"^_{3,} (.*) _{3,}$", re.MULTILINE)
 
 async def run(trial: Trial) -> Outcome:
     """The APIs as three callers at once, each at a service of its own; then the parsers."""
+    if not _SCHEMATHESIS.exists():
+        raise servers.Unavailable("schemathesis is not here: run make fuzz")
     async with asyncio.TaskGroup() as group:
         callers = [group.create_task(_fuzz_as(caller, trial)) for caller in _CALLERS]
     found = [fault for each in callers for fault in each.result()[1]]
@@ -76,8 +78,6 @@ def _credentials(folder: Path, caller: str) -> str | None:
 
 async def _fuzz(port: int, header: str | None, trial: Trial) -> tuple[int, list[str]]:
     """Send requests with this header; how many, and which operations failed."""
-    if not _SCHEMATHESIS.exists():
-        raise servers.Unavailable("schemathesis is not here: run make fuzz")
     command = [
         str(_SCHEMATHESIS), "run", f"http://127.0.0.1:{port}/openapi.json", "--no-color",
         "--checks", "not_a_server_error", "--phases", "coverage,fuzzing",
