@@ -165,9 +165,7 @@ async def test_newer_events_come_by_scrolling_up_and_then_live(site: Local, page
     await expect(page.locator(f"#e-{new}")).to_have_count(1)
 
 
-async def test_what_is_far_out_of_sight_is_found_in_the_page_and_comes_back(
-    site: Local, page: Page
-):
+async def test_what_is_far_out_of_sight_costs_nothing_and_comes_back(site: Local, page: Page):
     ids = await record(site, "far", *(note(number) for number in range(2_500)))
     await page.goto("/ui/events?scope=project/far")
     async with asyncio.timeout(4 * PATIENCE):
@@ -176,10 +174,9 @@ async def test_what_is_far_out_of_sight_is_found_in_the_page_and_comes_back(
             await page.evaluate("scrollTo(0, document.body.scrollHeight)")
 
     far = page.locator(f"#e-{ids[-150]}")
-    await expect(far.locator("time")).to_have_count(0)
-    assert await page.evaluate("find('number 2350')")
+    await expect(far).to_have_count(0)
+    await page.evaluate("scrollTo(0, 0)")
 
-    await expect(far).to_be_in_viewport()
     await expect(far).to_contain_text("number 2350")
     await expect(far.locator("time")).not_to_contain_text("UTC")
 

@@ -1,27 +1,22 @@
-// Blocks of a long list that are far out of sight have only the words of their lines, which is what
-// find-in-page looks through: an eighth of the nodes that the browser must walk through.
+// Blocks of a long list that are far out of sight are empty: what the browser need not walk through
+// costs no frame. Near ones are whole, so that find-in-page and screen readers have them.
 
 // Pixels around the screen in which blocks are whole: some two thousand lines.
 const NEAR = 40_000;
 
-/** What the line says. */
-const wordsOf = (line) => [...line.children].map((each) => each.textContent).join(" ");
-
-/** Returns `watch(block, make)`: the block is folded while it is far, and `make()` makes it whole. */
+/** Returns `watch(block, make)`: the block is empty while it is far, and `make()` refills it. */
 export function folding() {
   const makers = new WeakMap();
 
   function fold(block, height) {
-    if ("folded" in block.dataset || block.contains(document.activeElement)) return;
-    block.dataset.folded = "";
+    if (!block.firstElementChild || block.contains(document.activeElement)) return;
     block.style.height = `${height}px`;
-    for (const line of block.children) line.textContent = wordsOf(line);
+    block.replaceChildren();
   }
   async function unfold(block) {
-    if (!("folded" in block.dataset)) return;
+    if (block.firstElementChild) return;
     const whole = await makers.get(block)();
-    if (!("folded" in block.dataset)) return;
-    delete block.dataset.folded;
+    if (block.firstElementChild) return;
     block.replaceChildren(...whole.children);
     block.style.height = "";
   }
