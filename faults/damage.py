@@ -79,7 +79,7 @@ def _flip_page(place: Place) -> None:
     if place.file is not None:
         connection = apsw.Connection(str(place.file))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        sql = "SELECT pageno, pgsize FROM dbstat WHERE name = 'events' AND pagetype = 'leaf'"
+        sql = "SELECT pageno, pgsize FROM dbstat WHERE name = 'event_rows' AND pagetype = 'leaf'"
         pages: Any = connection.execute(sql).fetchall()
         connection.close()
         number, size = place.choice.choice(pages)
