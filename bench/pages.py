@@ -38,7 +38,7 @@ READER_GROUPS = [f"team-{number}" for number in range(0, filled.GROUPS, 2)]
 _LONGEST = 8.0
 _FEWEST = 5
 #: As the service does: a busy loop would starve the threads that read.
-_SWITCH_SECONDS = 0.001
+_SWITCH_SECONDS = 0.0003
 
 Ask = Callable[[], Awaitable[None]]
 
