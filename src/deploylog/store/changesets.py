@@ -12,9 +12,8 @@ from deploylog.errors import ChangesetNotFound, Conflict, RequestReused
 from deploylog.events.access import Visibility
 from deploylog.events.store import IdempotencyKey
 from deploylog.events.times import LATEST
-from deploylog.store.commit_queue import CommitQueue
-from deploylog.store.dialect import Dialect
-from deploylog.store.readers import ConnectionT, ReaderPools
+from deploylog.store.database import Database
+from deploylog.store.readers import ConnectionT
 
 #: Change sets deleted in one transaction, so that appends do not wait long.
 DELETED_AT_ONCE = 20
@@ -75,17 +74,13 @@ SELECT number FROM changesets WHERE status <> 'staging' AND created < ? ORDER BY
 class SqlChangesets(Generic[ConnectionT]):
     """The ``Changesets`` of a backend."""
 
-    def __init__(
-        self,
-        writer: CommitQueue[ConnectionT],
-        readers: ReaderPools[ConnectionT],
-        dialect: Dialect[ConnectionT],
-    ) -> None:
-        self._writer = writer
-        self._readers = readers
-        self._dialect = dialect
-        self._by_id = _BY_ID.format(same=f"{dialect.folded('c.id')} = {dialect.folded('?')}")
-        self._document = _DOCUMENT.format(same=f"{dialect.folded('id')} = {dialect.folded('?')}")
+    def __init__(self, database: Database[ConnectionT]) -> None:
+        self._writer = database.writer
+        self._readers = database.readers
+        self._dialect = database.dialect
+        fold = database.dialect.folded
+        self._by_id = _BY_ID.format(same=f"{fold('c.id')} = {fold('?')}")
+        self._document = _DOCUMENT.format(same=f"{fold('id')} = {fold('?')}")
 
     async def add(
         self, changeset: Changeset, changes: bytes, *, request: IdempotencyKey, since: int

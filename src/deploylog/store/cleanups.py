@@ -6,9 +6,8 @@ import msgspec
 
 from deploylog.errors import CleanupNotFound
 from deploylog.events.retention import Cleanup
-from deploylog.store.commit_queue import CommitQueue
-from deploylog.store.dialect import Dialect
-from deploylog.store.readers import ConnectionT, ReaderPools
+from deploylog.store.database import Database
+from deploylog.store.readers import ConnectionT
 
 #: How many cleanups of each kind are retained.
 MAX_PER_KIND = 50
@@ -37,15 +36,10 @@ DELETE FROM cleanups WHERE kind = :kind AND number NOT IN (
 class SqlCleanups(Generic[ConnectionT]):
     """The ``Cleanups`` of a backend."""
 
-    def __init__(
-        self,
-        writer: CommitQueue[ConnectionT],
-        readers: ReaderPools[ConnectionT],
-        dialect: Dialect[ConnectionT],
-    ) -> None:
-        self._writer = writer
-        self._readers = readers
-        self._dialect = dialect
+    def __init__(self, database: Database[ConnectionT]) -> None:
+        self._writer = database.writer
+        self._readers = database.readers
+        self._dialect = database.dialect
 
     async def put(self, cleanup: Cleanup) -> None:
 

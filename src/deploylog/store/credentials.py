@@ -7,9 +7,8 @@ import msgspec
 from deploylog.auth.store import Credential, CredentialKind
 from deploylog.errors import Conflict, KeyNotFound
 from deploylog.events.access import Grant
-from deploylog.store.commit_queue import CommitQueue
-from deploylog.store.dialect import Dialect
-from deploylog.store.readers import ConnectionT, ReaderPools
+from deploylog.store.database import Database
+from deploylog.store.readers import ConnectionT
 from deploylog.store.rows import json_text
 
 _SELECT = 'SELECT kind, id, name, secret, "groups", grants, created, revoked FROM credentials'
@@ -22,15 +21,10 @@ _INSERT = 'INSERT INTO credentials (kind, id, name, secret, "groups", grants, cr
 class SqlCredentials(Generic[ConnectionT]):
     """The ``Credentials`` of a backend."""
 
-    def __init__(
-        self,
-        writer: CommitQueue[ConnectionT],
-        readers: ReaderPools[ConnectionT],
-        dialect: Dialect[ConnectionT],
-    ) -> None:
-        self._writer = writer
-        self._readers = readers
-        self._dialect = dialect
+    def __init__(self, database: Database[ConnectionT]) -> None:
+        self._writer = database.writer
+        self._readers = database.readers
+        self._dialect = database.dialect
 
     async def add(self, credential: Credential) -> None:
 

@@ -5,9 +5,9 @@ from typing import Any, Generic
 
 from deploylog.events.scope import Scope
 from deploylog.events.times import LATEST
-from deploylog.store.commit_queue import CommitQueue
+from deploylog.store.database import Database
 from deploylog.store.dialect import Dialect
-from deploylog.store.readers import ConnectionT, ReaderPools
+from deploylog.store.readers import ConnectionT
 from deploylog.store.subscription_rows import (
     SELECT,
     attempt_of,
@@ -183,16 +183,11 @@ _DELIVERED_AT = "DELETE FROM pending WHERE subscription = ? AND position = ?"
 class SqlDeliveries(Generic[ConnectionT]):
     """The ``Deliveries`` of a backend."""
 
-    def __init__(
-        self,
-        writer: CommitQueue[ConnectionT],
-        readers: ReaderPools[ConnectionT],
-        dialect: Dialect[ConnectionT],
-    ) -> None:
-        self._writer = writer
-        self._readers = readers
-        self._dialect = dialect
-        self._tables = DeliveryTables(dialect)
+    def __init__(self, database: Database[ConnectionT]) -> None:
+        self._writer = database.writer
+        self._readers = database.readers
+        self._dialect = database.dialect
+        self._tables = DeliveryTables(database.dialect)
 
     async def claim(self, holder: str, *, now: int, until: int) -> Claim:
         return await self._writer.call(

@@ -3,9 +3,8 @@
 from collections.abc import Collection
 from typing import Generic
 
-from deploylog.store.commit_queue import CommitQueue
-from deploylog.store.dialect import Dialect
-from deploylog.store.readers import ConnectionT, ReaderPools
+from deploylog.store.database import Database
+from deploylog.store.readers import ConnectionT
 
 _END = "INSERT INTO ended_sessions (id, expires) VALUES (?, ?) ON CONFLICT DO NOTHING"
 
@@ -17,15 +16,10 @@ _ENDED = "SELECT id FROM ended_sessions WHERE id"
 class SqlEndedSessions(Generic[ConnectionT]):
     """The ``EndedSessions`` of a backend."""
 
-    def __init__(
-        self,
-        writer: CommitQueue[ConnectionT],
-        readers: ReaderPools[ConnectionT],
-        dialect: Dialect[ConnectionT],
-    ) -> None:
-        self._writer = writer
-        self._readers = readers
-        self._dialect = dialect
+    def __init__(self, database: Database[ConnectionT]) -> None:
+        self._writer = database.writer
+        self._readers = database.readers
+        self._dialect = database.dialect
 
     async def end(self, id: str, *, now: int, until: int) -> None:
 

@@ -2,8 +2,7 @@
 
 from typing import Generic
 
-from deploylog.store.commit_queue import CommitQueue
-from deploylog.store.dialect import Dialect
+from deploylog.store.database import Database
 from deploylog.store.readers import ConnectionT
 
 _ADD = "INSERT INTO signatures (digest, seen, expires) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
@@ -16,13 +15,9 @@ _SEEN = "SELECT seen FROM signatures WHERE digest = ?"
 class SqlSignatures(Generic[ConnectionT]):
     """The ``Signatures`` of a backend."""
 
-    def __init__(
-        self,
-        writer: CommitQueue[ConnectionT],
-        dialect: Dialect[ConnectionT],
-    ) -> None:
-        self._writer = writer
-        self._dialect = dialect
+    def __init__(self, database: Database[ConnectionT]) -> None:
+        self._writer = database.writer
+        self._dialect = database.dialect
 
     async def first_seen(self, digest: bytes, *, now: int, until: int) -> int:
 

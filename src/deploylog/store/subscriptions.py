@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from typing import Generic
 
 from deploylog.errors import Conflict
-from deploylog.store.commit_queue import CommitQueue
+from deploylog.store.database import Database
 from deploylog.store.dialect import Dialect
-from deploylog.store.readers import ConnectionT, ReaderPools
+from deploylog.store.readers import ConnectionT
 from deploylog.store.subscription_rows import (
     CHANGED,
     COLUMNS,
@@ -48,16 +48,11 @@ _DELETE = (
 class SqlSubscriptions(Generic[ConnectionT]):
     """The ``Subscriptions`` of a backend."""
 
-    def __init__(
-        self,
-        writer: CommitQueue[ConnectionT],
-        readers: ReaderPools[ConnectionT],
-        dialect: Dialect[ConnectionT],
-    ) -> None:
-        self._writer = writer
-        self._readers = readers
-        self._dialect = dialect
-        self._table = SubscriptionTable(dialect)
+    def __init__(self, database: Database[ConnectionT]) -> None:
+        self._writer = database.writer
+        self._readers = database.readers
+        self._dialect = database.dialect
+        self._table = SubscriptionTable(database.dialect)
 
     async def add(self, subscription: Subscription) -> None:
         await self._writer.call(lambda connection: self._table.add(connection, subscription))

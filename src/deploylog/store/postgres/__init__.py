@@ -12,6 +12,7 @@ from deploylog.store.changesets import SqlChangesets
 from deploylog.store.cleanups import SqlCleanups
 from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
 from deploylog.store.credentials import SqlCredentials
+from deploylog.store.database import Database
 from deploylog.store.deliveries import SqlDeliveries
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.live_index import LiveIndex
@@ -74,13 +75,14 @@ class PostgresStore:
             observer=observer,
         )
         self.catalog = postgres_catalog(readers)
-        self.changesets = SqlChangesets(writer, readers, DIALECT)
-        self.cleanups = SqlCleanups(writer, readers, DIALECT)
-        self.subscriptions = SqlSubscriptions(writer, readers, DIALECT)
-        self.deliveries = SqlDeliveries(writer, readers, DIALECT)
-        self.credentials = SqlCredentials(writer, readers, DIALECT)
-        self.signatures = SqlSignatures(writer, DIALECT)
-        self.ended_sessions = SqlEndedSessions(writer, readers, DIALECT)
+        database = Database(writer, readers, DIALECT)
+        self.changesets = SqlChangesets(database)
+        self.cleanups = SqlCleanups(database)
+        self.subscriptions = SqlSubscriptions(database)
+        self.deliveries = SqlDeliveries(database)
+        self.credentials = SqlCredentials(database)
+        self.signatures = SqlSignatures(database)
+        self.ended_sessions = SqlEndedSessions(database)
 
     async def secret(self, name: SecretName) -> bytes:
         [(value,)] = await self._readers.rows(_SECRETS[name])

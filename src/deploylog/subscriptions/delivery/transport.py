@@ -118,12 +118,6 @@ class WebhookTransport:
         sign: Callable[[], dict[str, str]] = dict,
         max_bytes: int = MAX_RESPONSE_BYTES,
     ) -> Response:
-        """Send the request once the receiver's limits allow it.
-
-        ``sign`` returns more headers at that moment: a signature made before the wait may be too
-        old after it. At most ``max_bytes`` of the response body are read. Raises nothing, and can
-        be cancelled.
-        """
         try:
             receiver = self._receiver(request.url)
         except InvalidSubscription as error:
