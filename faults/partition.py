@@ -197,12 +197,12 @@ def _faults(load: Load, readers: Sequence[Reader], log: Sequence[tuple[str, str]
     doubled = sum(times > 1 for times in recorded.values())
     ids = [id for id, _ in log]
     wrong = sum(reader.seen != ids for reader in readers)
-    told = sum(reader.told for reader in readers)
+    gaps = sum(reader.gaps for reader in readers)
     faults = {
         "acknowledged events are lost": len(lost),
         "events are recorded twice": doubled,
         "readers saw other than the log": wrong,
-        "times a reader was told of a gap": told,
+        "times a reader was told of a gap": gaps,
     }
     return [f"{number} {what}" for what, number in faults.items() if number]
 
