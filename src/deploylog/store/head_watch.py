@@ -22,11 +22,6 @@ class HeadWatch:
         """End the wait: the log may have moved, and is to be asked."""
         self._event.set()
 
-    @property
-    def is_woken(self) -> bool:
-        """Whether ``wait`` would end at once."""
-        return self._event.is_set()
-
     def end(self, error: Exception) -> None:
         """Make ``wait`` raise ``error`` from now on."""
         self._end = error

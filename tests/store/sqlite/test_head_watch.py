@@ -112,7 +112,9 @@ class TestNotices:
         (tmp_path / "server.log").write_bytes(b"x")
         notices.read()
 
-        assert not watch.is_woken
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await watch.wait()
         notices.stop()
 
     async def test_without_inotify_a_timer_looks(

@@ -8,12 +8,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from deploylog.errors import OperatorError, StoreUnavailable
-from deploylog.store.changesets import SqlChangesets
-from deploylog.store.cleanups import SqlCleanups
-from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
-from deploylog.store.credentials import SqlCredentials
+from deploylog.store.contract import QUERY_SECONDS, CommitObserver
 from deploylog.store.database import Database
-from deploylog.store.deliveries import SqlDeliveries
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.live_index import LiveIndex
 from deploylog.store.mending import IndexMender
@@ -39,13 +35,13 @@ from deploylog.store.postgres.schema import migrate_database, schema_version
 from deploylog.store.postgres.sealing import reseal_segment, seal_segment, write_segment
 from deploylog.store.postgres.writer import Writer
 from deploylog.store.sealing import keep_sealing, seal_full_segments
-from deploylog.store.sessions import SqlEndedSessions
-from deploylog.store.signatures import SqlSignatures
-from deploylog.store.subscriptions import SqlSubscriptions
+from deploylog.store.sql_store import SqlStore
 
 
-class PostgresStore:
+class PostgresStore(SqlStore[Connection]):
     """The ``Store`` in one PostgreSQL database."""
+
+    log: PostgresLog
 
     def __init__(
         self,
@@ -62,9 +58,7 @@ class PostgresStore:
         """``notifier`` learns of each commit; ``observer`` of damaged events, and of the rows that
         reads take.
         """
-        self._writer = writer
-        self._readers = readers
-        self.log = PostgresLog(
+        log = PostgresLog(
             writer,
             readers,
             index,
@@ -74,23 +68,8 @@ class PostgresStore:
             mender=mender,
             observer=observer,
         )
+        super().__init__(log, Database(writer, readers, DIALECT))
         self.catalog = postgres_catalog(readers)
-        database = Database(writer, readers, DIALECT)
-        self.changesets = SqlChangesets(database)
-        self.cleanups = SqlCleanups(database)
-        self.subscriptions = SqlSubscriptions(database)
-        self.deliveries = SqlDeliveries(database)
-        self.credentials = SqlCredentials(database)
-        self.signatures = SqlSignatures(database)
-        self.ended_sessions = SqlEndedSessions(database)
-
-    async def secret(self, name: SecretName) -> bytes:
-        [(value,)] = await self._readers.rows(_SECRETS[name])
-        return bytes(value)
-
-    async def ready(self) -> None:
-        await self.log.head()
-        await self._writer.ready()
 
     def owns(self, file: os.stat_result) -> bool:
         return False
@@ -188,6 +167,3 @@ def database_has_store(url: str) -> bool:
 def _unreachable(conninfo: str, error: StoreUnavailable) -> OperatorError:
     reason = error.message.removeprefix("the store does not answer: ")
     return OperatorError(f"cannot open the store {name_of(conninfo)}: {reason}")
-
-
-_SECRETS: dict[SecretName, str] = {"page-token": "SELECT value FROM token_key"}

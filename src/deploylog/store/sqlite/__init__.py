@@ -14,19 +14,14 @@ import apsw
 from deploylog.errors import OperatorError
 from deploylog.events.ids import EPOCH_BITS
 from deploylog.events.index.segments import GrowingSegment
-from deploylog.store.changesets import SqlChangesets
-from deploylog.store.cleanups import SqlCleanups
-from deploylog.store.contract import QUERY_SECONDS, CommitObserver, SecretName
-from deploylog.store.credentials import SqlCredentials
+from deploylog.store.contract import QUERY_SECONDS, CommitObserver
 from deploylog.store.database import Database
-from deploylog.store.deliveries import SqlDeliveries
 from deploylog.store.head_watch import HeadNotifier
 from deploylog.store.live_index import LiveIndex, grown_from_rows
 from deploylog.store.mending import IndexMender
 from deploylog.store.migrations import Migration, migrate, migrations
 from deploylog.store.sealing import keep_sealing, seal_full_segments
-from deploylog.store.sessions import SqlEndedSessions
-from deploylog.store.signatures import SqlSignatures
+from deploylog.store.sql_store import SqlStore
 from deploylog.store.sqlite.append import Recorder
 from deploylog.store.sqlite.connection import connect, one_row, one_value, opening, store_errors
 from deploylog.store.sqlite.copying import accept_copy
@@ -39,11 +34,12 @@ from deploylog.store.sqlite.index import SqliteIndexTables
 from deploylog.store.sqlite.readers import Readers
 from deploylog.store.sqlite.sealing import seal_segment, sealed_rows
 from deploylog.store.sqlite.writer import Writer
-from deploylog.store.subscriptions import SqlSubscriptions
 
 
-class SqliteStore:
+class SqliteStore(SqlStore[apsw.Connection]):
     """The ``Store`` in one SQLite file."""
+
+    log: SqliteLog
 
     def __init__(
         self,
@@ -58,10 +54,8 @@ class SqliteStore:
         observer: CommitObserver,
     ) -> None:
         """``notifier`` learns of each commit of this process."""
-        self._writer = writer
-        self._readers = readers
         self._files = files
-        self.log = SqliteLog(
+        log = SqliteLog(
             writer,
             readers,
             index,
@@ -71,23 +65,8 @@ class SqliteStore:
             mender=mender,
             observer=observer,
         )
+        super().__init__(log, Database(writer, readers, DIALECT))
         self.catalog = sqlite_catalog(readers)
-        database = Database(writer, readers, DIALECT)
-        self.changesets = SqlChangesets(database)
-        self.cleanups = SqlCleanups(database)
-        self.subscriptions = SqlSubscriptions(database)
-        self.deliveries = SqlDeliveries(database)
-        self.credentials = SqlCredentials(database)
-        self.signatures = SqlSignatures(database)
-        self.ended_sessions = SqlEndedSessions(database)
-
-    async def secret(self, name: SecretName) -> bytes:
-        [(value,)] = await self._readers.rows(_SECRETS[name])
-        return bytes(value)
-
-    async def ready(self) -> None:
-        await self.log.head()
-        await self._writer.ready()
 
     def owns(self, file: os.stat_result) -> bool:
         return self._files.own(file)
@@ -201,7 +180,5 @@ def _epoch(connection: apsw.Connection) -> int:
     with store_errors():
         return int(one_value(connection, "SELECT epoch FROM log"))
 
-
-_SECRETS: dict[SecretName, str] = {"page-token": "SELECT value FROM token_key"}
 
 _NEW_LOG = "INSERT INTO log (epoch, head, floor, recorded) VALUES (?, 0, 0, 0)"

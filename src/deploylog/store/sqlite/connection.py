@@ -134,7 +134,7 @@ def store_errors() -> Iterator[None]:
 
 
 def all_rows(
-    connection: apsw.Connection, sql: str, values: Sequence[SqlValue] = ()
+    connection: apsw.Connection, sql: str, values: Sequence[SqlValue] | dict[str, SqlValue] = ()
 ) -> list[tuple[Any, ...]]:
     """Run a statement; return all rows."""
     return connection.execute(sql, values).fetchall()

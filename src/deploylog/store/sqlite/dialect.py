@@ -10,7 +10,7 @@ from deploylog.events.access import Visibility
 from deploylog.events.scope import Scope
 from deploylog.store.dialect import Values
 from deploylog.store.rows import json_text, names_of, scopes_of
-from deploylog.store.sqlite.connection import insert_rows
+from deploylog.store.sqlite.connection import all_rows, insert_rows
 from deploylog.store.sqlite.visibility import visible_rows
 
 
@@ -26,7 +26,7 @@ class SqliteDialect:
     def rows(
         self, connection: apsw.Connection, statement: str, values: Values = ()
     ) -> list[tuple[Any, ...]]:
-        return connection.execute(statement, values).fetchall()
+        return all_rows(connection, statement, values)
 
     def change(self, connection: apsw.Connection, statement: str, values: Values = ()) -> int:
         connection.execute(statement, values)

@@ -13,12 +13,12 @@ from deploylog.store.head_watch import HeadWatch
 if sys.platform == "linux":
     from inotify_simple import INotify, flags
 
-#: Seconds between two looks at a file whose writes the system tells of.
+#: Seconds between two looks at a file of whose writes the system notifies us.
 _RARE_SECONDS = 1.0
 
 
 class WriteAheadLogWatch:
-    """Whether another process may have committed, as far as the write-ahead log's time tells.
+    """Whether another process may have committed, by the time of the write-ahead log.
 
     It costs one ``stat``, which is less than to ask SQLite.
     """
@@ -65,9 +65,9 @@ class WriteAheadLogWatch:
 def noticing(log: WriteAheadLogWatch, watch: HeadWatch, seconds: float) -> Iterator[None]:
     """Wake ``watch`` within ``seconds`` of a commit of another process, inside the block.
 
-    Linux tells when the file is written, so that an idle service need not look. Where the system
-    does not tell, a timer looks so often; where it does, one looks once a second all the same, for
-    file systems whose other writers it does not see.
+    Linux notifies us when the file is written, so that an idle service need not look. Elsewhere a
+    timer looks so often. On Linux one looks once a second all the same, for file systems whose
+    other writers it does not see.
     """
     notices = Notices.of(log.path, watch, seconds)
     poll = _Poll(log, watch, _RARE_SECONDS if notices else seconds)
@@ -102,7 +102,7 @@ class _Poll:
 
 
 class Notices:
-    """Reads what inotify(7) tells of the file's folder: the file may be made anew.
+    """Reads the notifications of inotify(7) for the file's folder: the file may be replaced.
 
     After a notice it rests, since a busy writer, this process too, would cause one for each commit.
     """
@@ -144,7 +144,7 @@ class Notices:
         self.read()
 
     def read(self) -> None:
-        """Wake the watch if what there is to read tells of the file."""
+        """Wake the watch if a notification is about the file."""
         # An overflow has no name: something was written.
         if any(event.name in (self._name, "") for event in self._inotify.read(timeout=0)):
             self._watch.wake()
