@@ -10,8 +10,7 @@ from deploylog.events.access import parse_grant
 from deploylog.events.store import IdempotencyKey
 from deploylog.server.authentication import WATCH_SECONDS
 from deploylog.store.contract import Store
-from support.factories import changeset as new_changeset
-from support.factories import now
+from support.factories import now, untouched_changeset
 from support.servers import line, running
 from support.waiting import PATIENCE
 
@@ -48,11 +47,10 @@ async def test_the_streams_of_a_revoked_key_end_and_others_continue(store: Store
 
 async def test_a_bluelink_stream_is_torn_off_so_that_its_client_comes_back(store: Store):
     revoked, hers = await add_key(store, "read:/")
-    changeset = new_changeset()
+    changeset = untouched_changeset()
     timeout = aiohttp.ClientTimeout(total=None, sock_read=PATIENCE)
 
     async with running(store) as service:
-        # Nobody works on one that appears behind the service's back, at least for a while.
         request = IdempotencyKey(key="a", fingerprint=b"")
         await store.changesets.add(changeset, b"{}", request=request, since=0)
         path = f"/v1/deployments/changes/{changeset.id}/stream"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from itertools import count
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -19,6 +20,7 @@ from deploylog.events.scope import (
     parse_scope,
     stack_scope,
 )
+from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
 from deploylog.subscriptions.subscription import Attempt, Delivery, Owner, Subscription
 
@@ -128,6 +130,14 @@ def changeset(*, id: str | None = None, project: str = "acme", **fields: object)
         "groups": (),
     }
     return Changeset(id=id, project=project, **(begun | fields))  # type: ignore[arg-type]
+
+
+def untouched_changeset(**fields: Any) -> Changeset:
+    """A change set that a running service does not work on.
+
+    It is from the future: a service that starts takes on those which are unfinished by then.
+    """
+    return changeset(**{"created": now() + 3600 * SECOND} | fields)
 
 
 def plan_document(number: int, **fields: object) -> dict[str, object]:

@@ -23,7 +23,14 @@ from deploylog.events.scope import deployment_scope
 from deploylog.events.store import IdempotencyKey
 from deploylog.events.times import SECOND
 from deploylog.store.contract import Store
-from support.factories import changeset, deployment_event, new_event, now, stack_created, unique
+from support.factories import (
+    deployment_event,
+    new_event,
+    now,
+    stack_created,
+    unique,
+    untouched_changeset,
+)
 from support.servers import Frame, Local, Stream, parse_frame, running
 from support.waiting import PATIENCE, until
 
@@ -44,7 +51,7 @@ ENDS = {
 async def start_changeset(store: Store, **fields: Any) -> Changeset:
     """A new change set, whose events the test records."""
     return await store.changesets.add(
-        changeset(**fields),
+        untouched_changeset(**fields),
         encode_changes(Changes()),
         request=IdempotencyKey(key=unique(), fingerprint=b""),
         since=0,
